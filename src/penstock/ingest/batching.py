@@ -1,0 +1,222 @@
+"""Forms batches at the source, so that no two events of one asset are ever in flight together.
+
+A batch is full at a number of events or bytes, or when its first event has lingered long enough, whichever comes first.
+It holds events of one topic, and either inline media or claim checks: a slow host then delays its own batches only.
+A pure state machine; the clock is handed in.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from penstock.broker.base import Partition
+from penstock.records import Assignment, ClaimCheck, Event, Record, Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A delivered record on its way: what it was parsed to, and under which assignment it came.
+
+    The lane keeps the record until it is settled, so that a batch can begin again from it.
+    """
+
+    record: Record
+    assignment: Assignment
+    parsed: Event | Rejected
+
+    @property
+    def partition(self) -> Partition:
+        return Partition(self.assignment.topic, self.assignment.partition)
+
+    @property
+    def asset_id(self) -> str | None:
+        """None for a record that could not be understood: it belongs to no asset and waits for none."""
+        return self.parsed.asset.id if isinstance(self.parsed, Event) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Items of one topic that go down the steps together, in the order in which they were delivered."""
+
+    number: int
+    topic: str
+    items: tuple[Item, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(item.record.size_bytes for item in self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """When a batch is full, and how many of one queue may be under way at once."""
+
+    events: int
+    size_bytes: int
+    linger_s: float
+    in_flight: int
+
+
+class _Key(NamedTuple):
+    """What the items of one batch have in common."""
+
+    topic: str
+    claims: bool
+
+
+class _Waiting(NamedTuple):
+    item: Item
+    asset_id: str | None
+    key: _Key
+    since_s: float
+
+
+@dataclass(slots=True)
+class _Queue:
+    """Items of one key, ready to go, in order."""
+
+    waiting: deque[_Waiting] = field(default_factory=deque)
+    size_bytes: int = 0
+    in_flight: int = 0
+
+    def add(self, entry: _Waiting, *, first: bool) -> None:
+        self.size_bytes += entry.item.record.size_bytes
+        if first:
+            self.waiting.appendleft(entry)
+        else:
+            self.waiting.append(entry)
+
+    def popleft(self) -> _Waiting:
+        entry = self.waiting.popleft()
+        self.size_bytes -= entry.item.record.size_bytes
+        return entry
+
+    def remove(self, wanted: Callable[[_Waiting], bool]) -> list[_Waiting]:
+        removed = [entry for entry in self.waiting if wanted(entry)]
+        if removed:
+            self.waiting = deque(entry for entry in self.waiting if not wanted(entry))
+            self.size_bytes -= sum(entry.item.record.size_bytes for entry in removed)
+        return removed
+
+
+class Batcher:
+    """Queues items by topic and hands out batches.
+
+    Args:
+        limits: see `BatchLimits`.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, limits: BatchLimits, clock: Callable[[], float]) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._numbers = itertools.count(1)
+        self._queues: dict[_Key, _Queue] = {}
+        self._queued: Counter[str | None] = Counter()  # items in the queues, by asset
+        self._in_flight: set[str] = set()  # assets
+        self._held: dict[str, list[_Waiting]] = {}  # behind an asset in flight, oldest first
+        self.waiting_bytes = 0
+
+    def add(self, item: Item) -> None:
+        """Takes an item. One whose asset is in flight is held until that is settled."""
+        entry = _Waiting(item, item.asset_id, _key_of(item), self._clock())
+        self.waiting_bytes += item.record.size_bytes
+        if entry.asset_id in self._in_flight:
+            self._held.setdefault(str(entry.asset_id), []).append(entry)
+        else:
+            self._enqueue(entry)
+
+    def take(self) -> Batch | None:
+        """The next batch that is due; None if none is. Call until None, again after `finished` and as time passes."""
+        for key, queue in self._queues.items():
+            if queue.in_flight < self._limits.in_flight and self._due(queue):
+                return self._form(key, queue)
+        return None
+
+    def next_due_s(self) -> float | None:
+        """When, by the clock, lingering makes the next batch due; None if nothing waits that may go."""
+        heads = [
+            queue.waiting[0].since_s + self._limits.linger_s
+            for queue in self._queues.values()
+            if queue.waiting and queue.in_flight < self._limits.in_flight
+        ]
+        return min(heads, default=None)
+
+    def finished(self, batch: Batch) -> None:
+        """A batch is settled or given up: its assets are free, and what was held behind them goes next."""
+        self._queues[_key_of(batch.items[0])].in_flight -= 1
+        for asset_id in {item.asset_id for item in batch.items if item.asset_id is not None}:
+            self._in_flight.discard(asset_id)
+            for entry in reversed(self._held.pop(asset_id, [])):
+                self._enqueue(entry, first=True)
+
+    def drop(self, partitions: Collection[Partition]) -> Sequence[Item]:
+        """Forgets what has not gone yet of these partitions, and returns it."""
+        gone = set(partitions)
+        dropped = self._sweep(lambda entry: entry.item.partition in gone)
+        for asset_id, held in list(self._held.items()):
+            dropped += [entry for entry in held if entry.item.partition in gone]
+            self._held[asset_id] = [entry for entry in held if entry.item.partition not in gone]
+            if not self._held[asset_id]:
+                del self._held[asset_id]
+        self.waiting_bytes -= sum(entry.item.record.size_bytes for entry in dropped)
+        return [entry.item for entry in dropped]
+
+    def _due(self, queue: _Queue) -> bool:
+        if not queue.waiting:
+            return False
+        full = len(queue.waiting) >= self._limits.events or queue.size_bytes >= self._limits.size_bytes
+        return full or self._clock() - queue.waiting[0].since_s >= self._limits.linger_s
+
+    def _form(self, key: _Key, queue: _Queue) -> Batch:
+        """Takes items from the front of a queue until the batch is full; what is left of their assets is held."""
+        chosen: list[_Waiting] = []
+        size_bytes = 0
+        while queue.waiting and len(chosen) < self._limits.events:
+            if chosen and size_bytes + queue.waiting[0].item.record.size_bytes > self._limits.size_bytes:
+                break
+            entry = queue.popleft()
+            self._dequeued(entry)
+            chosen.append(entry)
+            size_bytes += entry.item.record.size_bytes
+        assets = {entry.asset_id for entry in chosen if entry.asset_id is not None}
+        self._in_flight |= assets
+        self._hold({asset_id for asset_id in assets if self._queued[asset_id]})
+        self.waiting_bytes -= size_bytes
+        queue.in_flight += 1
+        return Batch(next(self._numbers), key.topic, tuple(entry.item for entry in chosen))
+
+    def _hold(self, assets: set[str]) -> None:
+        """Sets aside what still waits of assets that have just gone into flight; later items queue up behind."""
+        if not assets:
+            return
+        for entry in sorted(self._sweep(lambda entry: entry.asset_id in assets), key=lambda entry: entry.since_s):
+            self._held.setdefault(str(entry.asset_id), []).append(entry)
+
+    def _enqueue(self, entry: _Waiting, *, first: bool = False) -> None:
+        self._queues.setdefault(entry.key, _Queue()).add(entry, first=first)
+        self._queued[entry.asset_id] += 1
+
+    def _sweep(self, wanted: Callable[[_Waiting], bool]) -> list[_Waiting]:
+        """Takes the wanted items out of all queues."""
+        swept: list[_Waiting] = []
+        for queue in self._queues.values():
+            taken = queue.remove(wanted)
+            for entry in taken:
+                self._dequeued(entry)
+            swept += taken
+        return swept
+
+    def _dequeued(self, entry: _Waiting) -> None:
+        self._queued[entry.asset_id] -= 1
+        if not self._queued[entry.asset_id]:
+            del self._queued[entry.asset_id]  # or it would grow with every asset there ever was
+
+
+def _key_of(item: Item) -> _Key:
+    claims = isinstance(item.parsed, Event) and isinstance(item.parsed.payload, ClaimCheck)
+    return _Key(item.record.position.topic, claims)

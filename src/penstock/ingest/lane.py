@@ -1,0 +1,409 @@
+"""A lane: one Kafka consumer, and the only driver of the events it is delivered.
+
+Its loop takes step 1 (receive) and step 7 (commit) of an event's way; the steps between run in the pipeline, a thread a
+batch. All of the lane's state belongs to the thread that runs the loop; batch threads only put their reports into a
+queue. `poll` never stops: too much in flight pauses partitions, a slow or absent store holds batches back, and neither
+costs the membership.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from penstock.broker.base import Consumer, LostRange, Partition, Polled
+from penstock.errors import FencedError, UnavailableError
+from penstock.ingest.batching import Batch, Batcher, Item
+from penstock.ingest.offsets import OffsetLedger
+from penstock.ingest.pipeline import BatchReport, Pipeline, Settlement, StoppedError
+from penstock.records import Assignment, Event, Modality, Outcome, Record, Rejected
+
+logger = logging.getLogger(__name__)
+
+_IDLE_POLL_S = 0.1
+_BUSY_POLL_S = 0.01  # while batches are under way, so that their reports are settled and followed up soon
+_MAX_RECORDS = 200  # of one poll; what a poll returns may exceed the budget of bytes by so many records
+_RESUME_SHARE = 0.8  # of the budget, below which partitions that it paused are resumed
+_COMMIT_TIMEOUT_S = 5.0
+_HALT_RETRY_S = 30.0  # a halted partition is tried again from its committed offset after so long
+_FRESHNESS_SAMPLES = 2_000  # kept for each modality, newest last
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLimits:
+    """What a lane may hold, and how long it waits. Units in the names."""
+
+    budget_bytes: int
+    commit_interval_s: float
+    drain_s: float
+
+
+@dataclass(slots=True)
+class LaneStatus:
+    """A lane as it is now; plain values, made to be sent.
+
+    Attributes:
+        lane: its name.
+        assignments: partitions it owns.
+        outcomes: events settled since it started, by (modality, outcome).
+        dead_letters: those of them that were dead-lettered, by reason.
+        freshness_s: produced → acknowledged by the store, of the latest events indexed, by modality.
+        step_s: seconds spent in each step by all batches.
+        batches: batches settled.
+        in_flight_batches, in_flight_bytes: under way, and those waiting counted in for the bytes.
+        commits: commits acknowledged.
+        lost_offsets: offsets that retention removed before they were committed.
+        paused: why nothing is taken in now, in words; empty if it is.
+        halted: partitions that cannot go on, with the reason.
+        broker_available: whether a broker answers.
+        store_error: why the store does not answer; empty if it does.
+    """
+
+    lane: str
+    assignments: Sequence[str] = ()
+    outcomes: dict[tuple[Modality, Outcome], int] = field(default_factory=dict)
+    dead_letters: dict[str, int] = field(default_factory=dict)
+    freshness_s: dict[Modality, Sequence[float]] = field(default_factory=dict)
+    step_s: dict[str, float] = field(default_factory=dict)
+    batches: int = 0
+    in_flight_batches: int = 0
+    in_flight_bytes: int = 0
+    commits: int = 0
+    lost_offsets: int = 0
+    paused: str = ""
+    halted: dict[str, str] = field(default_factory=dict)
+    broker_available: bool = True
+    store_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Halt:
+    why: str
+    retry_at_s: float
+
+
+class Lane:
+    """Delivers, batches, drives, settles and commits.
+
+    Args:
+        name: for logs and `status`.
+        consumer: the group member, used from the thread that calls `run`.
+        pipeline: drives a batch.
+        batcher: forms batches.
+        parse: step 1, a record to an event; never raises.
+        topics: the modality of each topic.
+        limits: see `LaneLimits`.
+        threads: batches that can be under way at once.
+        gate: why nothing may be taken in now (the disk is full), or an empty text; asked once a commit interval.
+        abandon: set by the lane when a drain ran out of time; what the pipeline's `sleep` listens to.
+        clock: monotonic seconds.
+        wall_ms: milliseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        consumer: Consumer,
+        pipeline: Pipeline,
+        batcher: Batcher,
+        parse: Callable[[Record, Modality], Event | Rejected],
+        topics: Mapping[str, Modality],
+        limits: LaneLimits,
+        threads: int,
+        gate: Callable[[], str],
+        abandon: threading.Event,
+        clock: Callable[[], float],
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self._name = name
+        self._consumer = consumer
+        self._pipeline = pipeline
+        self._batcher = batcher
+        self._parse = parse
+        self._topics = topics
+        self._limits = limits
+        self._gate = gate
+        self._abandon = abandon
+        self._clock = clock
+        self._wall_ms = wall_ms
+        self._ledger = OffsetLedger()
+        self._reports: queue.SimpleQueue[tuple[Batch, BatchReport | None]] = queue.SimpleQueue()
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"{name}-batch")
+        self._stop = threading.Event()
+        self._flying: Counter[Partition] = Counter()
+        self._flying_bytes = 0
+        self._flying_batches = 0
+        self._revoking: set[Partition] = set()
+        self._halted: dict[Partition, _Halt] = {}
+        self._paused: set[Partition] = set()
+        self._over_budget = False
+        self._gate_reason = ""
+        self._next_commit_s = 0.0
+        self._status = LaneStatus(name)
+        self._published = LaneStatus(name)  # replaced as a whole, so that other threads read it without a lock
+        self._assignments: tuple[Assignment, ...] = ()
+        self._freshness: dict[Modality, deque[float]] = defaultdict(lambda: deque(maxlen=_FRESHNESS_SAMPLES))
+
+    # --- from other threads -----------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Asks the loop to end: it drains what is in flight, within `drain_s`, commits and leaves the group."""
+        self._stop.set()
+
+    def assignments(self) -> tuple[Assignment, ...]:
+        """What this lane owns; a restarted writer asks."""
+        return self._assignments
+
+    def status(self) -> LaneStatus:
+        """As of the latest commit interval."""
+        return self._published
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Works until `stop`; then drains, commits and leaves the group."""
+        try:
+            while not self._stop.is_set():
+                self.turn()
+            self._drain()
+        finally:
+            self._abandon.set()
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._consumer.close(timeout_s=_COMMIT_TIMEOUT_S)
+
+    def turn(self) -> None:
+        """One turn of the loop; returns within a poll's timeout and a commit's."""
+        polled = self._consumer.poll(self._poll_s(), _MAX_RECORDS)
+        self._follow_group(polled)
+        self._receive(polled.records)  # 1
+        self._collect()
+        self._dispatch()  # 2 to 6, in threads of their own
+        self._commit_when_due()  # 7
+        self._release_drained()
+        self._retry_halted()
+        self._pause_or_resume()
+
+    def _publish(self) -> None:
+        """Shows other threads how things stand."""
+        self._published = replace(
+            self._status,
+            assignments=[f"{one.topic}[{one.partition}]" for one in self._assignments],
+            outcomes=dict(self._status.outcomes),
+            dead_letters=dict(self._status.dead_letters),
+            step_s=dict(self._status.step_s),
+            freshness_s={modality: tuple(samples) for modality, samples in self._freshness.items()},
+            in_flight_batches=self._flying_batches,
+            in_flight_bytes=self._in_flight_bytes,
+            paused=self._why_paused(),
+            halted={str(partition): halt.why for partition, halt in self._halted.items()},
+            store_error=self._pipeline.store_error,
+        )
+
+    def _poll_s(self) -> float:
+        wait_s = _BUSY_POLL_S if self._flying_batches else _IDLE_POLL_S
+        due_s = self._batcher.next_due_s()
+        return wait_s if due_s is None else max(0.0, min(wait_s, due_s - self._clock()))
+
+    # --- membership -------------------------------------------------------------------------------------------------
+
+    def _follow_group(self, polled: Polled) -> None:
+        self._status.broker_available = polled.broker_available
+        for partition in polled.lost:
+            logger.warning("%s lost %s to another lane; what it holds of it is dropped", self._name, partition)
+            self._forget(partition)
+        for assigned in polled.assigned:
+            self._forget(assigned.partition)
+            self._ledger.assign(assigned.assignment, assigned.start)
+            if assigned.lost is not None:
+                self._note_lost(assigned.lost)
+        for lost in polled.lost_ranges:
+            self._note_lost(lost)
+        for partition in polled.revoking:
+            self._batcher.drop([partition])
+            self._revoking.add(partition)
+        self._assignments = self._ledger.assignments()
+
+    def _forget(self, partition: Partition) -> None:
+        self._ledger.forget(partition)
+        self._batcher.drop([partition])
+        self._revoking.discard(partition)
+        self._halted.pop(partition, None)
+        self._paused.discard(partition)
+
+    def _note_lost(self, lost: LostRange) -> None:
+        self._status.lost_offsets += lost.end - lost.first
+        logger.error(
+            "%s: retention removed them before they were committed. They are lost to the index; raise the topic's "
+            "retention or add lanes so that lag stays below it.",
+            lost,
+        )
+
+    def _release_drained(self) -> None:
+        """Gives up revoked partitions once nothing of them is under way and what is done is committed."""
+        drained = {partition for partition in self._revoking if not self._flying[partition]}
+        if not drained:
+            return
+        self._commit()
+        self._consumer.release(drained)
+        for partition in drained:
+            self._forget(partition)
+
+    # --- 1 receive --------------------------------------------------------------------------------------------------
+
+    def _receive(self, records: Sequence[Record]) -> None:
+        for record in records:
+            position = record.position
+            partition = Partition(position.topic, position.partition)
+            if not self._ledger.deliver(position):
+                continue
+            assignment = self._ledger.assignment(partition)
+            assert assignment is not None
+            if partition in self._halted or partition in self._revoking:
+                continue  # stays open in the ledger, and is delivered again later: here, or to the next owner
+            self._batcher.add(Item(record, assignment, self._parse(record, self._topics[position.topic])))
+
+    # --- 2 to 6 -----------------------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        if self._gate_reason:
+            return
+        while (batch := self._batcher.take()) is not None:
+            self._flying.update(item.partition for item in batch.items)
+            self._flying_bytes += batch.size_bytes
+            self._flying_batches += 1
+            self._executor.submit(self._drive, batch)
+
+    def _drive(self, batch: Batch) -> None:
+        """In a thread of its own: the pipeline, until the batch is settled."""
+        report: BatchReport | None = None
+        try:
+            report = self._pipeline.run(batch)
+        except StoppedError:
+            logger.info("%s gave up a batch of %s unsettled; it will be redelivered", self._name, batch.topic)
+        except Exception:
+            logger.exception("%s: a batch of %s broke; the lane ends and is restarted", self._name, batch.topic)
+            self._stop.set()
+        finally:
+            self._reports.put((batch, report))
+
+    def _collect(self) -> None:
+        """Takes what the batch threads have reported."""
+        while True:
+            try:
+                batch, report = self._reports.get_nowait()
+            except queue.Empty:
+                return
+            self._flying.subtract(item.partition for item in batch.items)
+            self._flying_bytes -= batch.size_bytes
+            self._flying_batches -= 1
+            self._batcher.finished(batch)
+            if report is not None:
+                self._note(report)
+
+    def _note(self, report: BatchReport) -> None:
+        now_ms = self._wall_ms()
+        self._status.batches += 1
+        for step, seconds in report.step_s.items():
+            self._status.step_s[step] = self._status.step_s.get(step, 0.0) + seconds
+        for one in report.settlements:
+            if one.halted:
+                self._halt(one.item.partition, one.halted)
+            elif one.outcome is not None and self._ledger.done(one.item.assignment, one.item.record.position.offset):
+                self._count(one, now_ms)
+
+    def _count(self, one: Settlement, now_ms: int) -> None:
+        assert one.outcome is not None
+        modality = self._topics[one.item.record.position.topic]
+        key = (modality, one.outcome)
+        self._status.outcomes[key] = self._status.outcomes.get(key, 0) + 1
+        if one.rejected is not None:
+            reason = str(one.rejected.reason)
+            self._status.dead_letters[reason] = self._status.dead_letters.get(reason, 0) + 1
+        if one.outcome is Outcome.INDEXED:
+            self._freshness[modality].append((now_ms - one.item.record.timestamp_ms) / 1000)
+
+    # --- 7 commit ---------------------------------------------------------------------------------------------------
+
+    def _commit_when_due(self) -> None:
+        if self._clock() < self._next_commit_s:
+            return
+        self._next_commit_s = self._clock() + self._limits.commit_interval_s
+        self._gate_reason = self._gate()
+        self._commit()
+        self._publish()
+
+    def _commit(self) -> None:
+        offsets = self._ledger.committable()
+        if not offsets:
+            return
+        try:
+            self._consumer.commit(offsets, _COMMIT_TIMEOUT_S)
+        except FencedError as exc:
+            logger.warning("%s: a commit was refused, the group has moved on: %s", self._name, exc)
+        except UnavailableError as exc:
+            logger.warning("%s: a commit was not acknowledged and is tried again: %s", self._name, exc)
+        else:
+            self._ledger.committed(offsets)
+            self._status.commits += 1
+
+    # --- halting, pausing, draining ---------------------------------------------------------------------------------
+
+    def _halt(self, partition: Partition, why: str) -> None:
+        """Nothing of this partition goes on: something in it can neither be indexed nor put aside."""
+        self._batcher.drop([partition])
+        self._halted[partition] = _Halt(why, self._clock() + _HALT_RETRY_S)
+
+    def _retry_halted(self) -> None:
+        """Begins halted partitions again from what is committed, once nothing of them is under way."""
+        now_s = self._clock()
+        for partition, halt in list(self._halted.items()):
+            assignment = self._ledger.assignment(partition)
+            if now_s < halt.retry_at_s or self._flying[partition] or assignment is None:
+                continue
+            start = self._ledger.next_to_commit(partition)
+            try:
+                self._consumer.seek_to(partition, start)
+            except FencedError:
+                continue  # the next poll tells that it is lost
+            self._ledger.assign(assignment, start)
+            del self._halted[partition]
+
+    @property
+    def _in_flight_bytes(self) -> int:
+        return self._batcher.waiting_bytes + self._flying_bytes
+
+    def _why_paused(self) -> str:
+        if self._gate_reason:
+            return self._gate_reason
+        return f"{self._limits.budget_bytes} bytes are in flight, the whole budget" if self._over_budget else ""
+
+    def _pause_or_resume(self) -> None:
+        threshold = self._limits.budget_bytes * (_RESUME_SHARE if self._over_budget else 1.0)
+        self._over_budget = self._in_flight_bytes >= threshold
+        owned = {Partition(one.topic, one.partition) for one in self._ledger.assignments()}
+        stopping = self._stop.is_set()
+        wanted = owned if self._over_budget or self._gate_reason or stopping else owned & self._halted.keys()
+        self._consumer.pause(wanted - self._paused)
+        self._consumer.resume(self._paused - wanted)
+        self._paused = set(wanted)
+
+    def _drain(self) -> None:
+        """Lets what is in flight be settled, within `drain_s`, and commits it; takes nothing new in."""
+        deadline_s = self._clock() + self._limits.drain_s
+        self._pause_or_resume()
+        while self._flying_batches and self._clock() < deadline_s:
+            self._follow_group(self._consumer.poll(_BUSY_POLL_S, _MAX_RECORDS))
+            self._collect()
+            self._commit_when_due()
+            self._release_drained()
+        if self._flying_batches:
+            logger.warning(
+                "%s: %d batches were not settled in time; they will be redelivered", self._name, self._flying_batches
+            )
+        self._commit()

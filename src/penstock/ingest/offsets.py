@@ -1,0 +1,109 @@
+"""Which offsets may be committed: per partition the first delivered record that is not done, else the position.
+
+Contiguity is over the records that were delivered, not over numbers: compaction and transaction markers leave holes.
+A pure state machine without a clock or a lock; the lane owns one and calls it from its own thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from penstock.broker.base import Partition
+from penstock.records import Assignment, Position
+
+
+@dataclass(slots=True)
+class _Tracked:
+    """One assigned partition: what was delivered and is not committable yet, oldest first."""
+
+    assignment: Assignment
+    position: int
+    committed: int
+    open: deque[int] = field(default_factory=deque)
+    done: set[int] = field(default_factory=set)
+
+    @property
+    def committable(self) -> int:
+        return self.open[0] if self.open else self.position
+
+
+class OffsetLedger:
+    """Delivered and done records of the partitions that a lane owns."""
+
+    def __init__(self) -> None:
+        self._partitions: dict[Partition, _Tracked] = {}
+
+    def assign(self, assignment: Assignment, start: int) -> None:
+        """A partition begins (anew) at `start`; whatever was known of it before is forgotten."""
+        partition = Partition(assignment.topic, assignment.partition)
+        self._partitions[partition] = _Tracked(assignment, position=start, committed=start)
+
+    def forget(self, partition: Partition) -> None:
+        """The partition is no longer this lane's. Done marks that come later are dropped."""
+        self._partitions.pop(partition, None)
+
+    def assignment(self, partition: Partition) -> Assignment | None:
+        """The assignment under which the partition is owned now; None if it is not."""
+        tracked = self._partitions.get(partition)
+        return tracked.assignment if tracked else None
+
+    def assignments(self) -> tuple[Assignment, ...]:
+        return tuple(tracked.assignment for tracked in self._partitions.values())
+
+    def deliver(self, position: Position) -> bool:
+        """Notes a delivered record.
+
+        Returns:
+            False if it must not be processed: the partition is not owned, or the record was delivered before under the
+            same assignment (a fetch answered twice).
+        """
+        tracked = self._partitions.get(Partition(position.topic, position.partition))
+        if tracked is None or position.offset < tracked.position:
+            return False
+        tracked.open.append(position.offset)
+        tracked.position = position.offset + 1
+        return True
+
+    def done(self, assignment: Assignment, offset: int) -> bool:
+        """Notes that a record is settled.
+
+        Returns:
+            False if the mark is dropped: it belongs to a former assignment of the partition, or to no open record.
+        """
+        tracked = self._partitions.get(Partition(assignment.topic, assignment.partition))
+        if tracked is None or tracked.assignment != assignment:
+            return False
+        if not tracked.open or offset < tracked.open[0] or offset in tracked.done:
+            return False
+        tracked.done.add(offset)
+        while tracked.open and tracked.open[0] in tracked.done:
+            tracked.done.remove(tracked.open.popleft())
+        return True
+
+    def committable(self) -> Mapping[Partition, int]:
+        """The offsets to commit: those that moved since they were last noted as committed."""
+        return {
+            partition: tracked.committable
+            for partition, tracked in self._partitions.items()
+            if tracked.committable > tracked.committed
+        }
+
+    def next_to_commit(self, partition: Partition) -> int:
+        """The offset from which an owned partition would have to be read again. Raises KeyError if it is not owned."""
+        return self._partitions[partition].committable
+
+    def committed(self, offsets: Mapping[Partition, int]) -> None:
+        """Notes a commit that was acknowledged."""
+        for partition, offset in offsets.items():
+            tracked = self._partitions.get(partition)
+            if tracked is not None:
+                tracked.committed = max(tracked.committed, offset)
+
+    def open_records(self, partition: Partition | None = None) -> int:
+        """Records delivered that hold back the commit: of one partition, or of all."""
+        if partition is None:
+            return sum(len(tracked.open) - len(tracked.done) for tracked in self._partitions.values())
+        tracked = self._partitions.get(partition)
+        return len(tracked.open) - len(tracked.done) if tracked else 0

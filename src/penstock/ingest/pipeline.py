@@ -1,0 +1,331 @@
+"""What happens to one batch between its delivery and the commit: fetch, decode, encode, write, settle.
+
+    2 fetch     claim checks → bytes           fetch pool
+    3 decode    bytes → drafts, encoder inputs decode pool
+    4 encode    encoder inputs → vectors       one pool an encoder
+    5 write     vectors → store                writers
+    6 settle    rejected → dead letters        acknowledged, before the batch's report says that anything is done
+
+Step 1 (receive) and step 7 (commit) are the lane's. A batch is driven from one thread and goes on until every event of
+it is settled, fenced or halted: it outlasts an absent store and lost workers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cmp_to_key
+
+from penstock.broker.base import DeadLetterSink
+from penstock.errors import PermanentError, Reason, TransientError, UnavailableError, WorkerLostError
+from penstock.ingest.batching import Batch, Item
+from penstock.ingest.pools import Pool, Ref
+from penstock.ingest.retries import Backoff, Breaker
+from penstock.records import ClaimCheck, Event, Modality, Outcome, Position, Rejected, Settled
+from penstock.store.writer import WriteRequest
+
+logger = logging.getLogger(__name__)
+
+_LOSSES_BEFORE_BISECTION = 2
+_LOSSES_OF_ONE_ITEM = 3
+
+
+class StoppedError(Exception):
+    """The lane was told to stop while a batch waited to be tried again; the batch is not settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """The workers that the steps run on, all of one kind: local or Ray.
+
+    Attributes:
+        fetch, decode: hosts of `workers.MediaWorker`.
+        encoders: by role (`passage.text`), hosts of `workers.EncodeWorker`.
+        writers: hosts of `store.writer.Writer`; the number of a worker is its shard.
+    """
+
+    fetch: Pool
+    decode: Pool
+    encoders: Mapping[str, Pool]
+    writers: Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of one item.
+
+    Attributes:
+        item: the item.
+        outcome: how it ended; None if it did not: another lane owns it now, or `halted` says why it cannot end.
+        rejected: for a dead letter, where and why.
+        halted: why its partition cannot go on; empty if it can.
+    """
+
+    item: Item
+    outcome: Outcome | None
+    rejected: Rejected | None = None
+    halted: str = ""
+
+
+@dataclass(slots=True)
+class BatchReport:
+    """What became of a batch: one settlement an item, and the seconds that each step took over all tries."""
+
+    batch: Batch
+    settlements: list[Settlement] = field(default_factory=list)
+    step_s: dict[str, float] = field(default_factory=dict)
+
+    def took(self, step: str, seconds: float) -> None:
+        self.step_s[step] = self.step_s.get(step, 0.0) + seconds
+
+
+class Pipeline:
+    """Drives batches through the pools. Safe to call from several threads, one batch each.
+
+    Args:
+        lane: name of the lane, for the writers' log.
+        pools: where the steps run.
+        roles: the encoders that a modality needs, in the order of the decoders' encoder inputs.
+        dead_letters: where rejected records go.
+        backoff: how long to wait between tries.
+        breaker: of the store.
+        sleep: waits so many seconds, or less; True if the lane stops.
+        known_good: for each modality an event that every healthy worker takes: it tells poison from broken workers.
+    """
+
+    def __init__(
+        self,
+        *,
+        lane: str,
+        pools: Pools,
+        roles: Mapping[Modality, Sequence[str]],
+        dead_letters: DeadLetterSink,
+        backoff: Backoff,
+        breaker: Breaker,
+        sleep: Callable[[float], bool],
+        known_good: Mapping[Modality, Event],
+    ) -> None:
+        self._lane = lane
+        self._pools = pools
+        self._roles = roles
+        self._dead_letters = dead_letters
+        self._backoff = backoff
+        self._breaker = breaker
+        self._sleep = sleep
+        self._known_good = known_good
+
+    @property
+    def store_error(self) -> str:
+        """Why the store does not answer; empty while it does."""
+        return self._breaker.last_error if self._breaker.open else ""
+
+    def run(self, batch: Batch) -> BatchReport:
+        """Settles every item of a batch, whatever it takes.
+
+        Of the items of one asset the newest is processed first. The earlier ones are superseded once it is indexed or
+        deleted; if it is rejected, the one before it is processed.
+
+        Raises:
+            StoppedError: the lane stops; nothing more is known of the batch. What was written is written again when
+                the batch is redelivered, with the same ids.
+        """
+        report = BatchReport(batch)
+        self._settle_unparsed(report)
+        versions = _by_asset(batch.items)
+        while versions:
+            newest = [items[-1] for items in versions]
+            settled = {one.position: one for one in self._process(newest, report)}
+            dead = [one.rejected for one in settled.values() if one.rejected is not None]
+            halted = self._settle_rejected(dead, {item.record.position: item for item in newest})
+            earlier: list[list[Item]] = []
+            for items in versions:
+                one = settled[items[-1].record.position]
+                why = halted.get(one.position, "")
+                outcome = None if why else one.outcome
+                report.settlements.append(Settlement(items[-1], outcome, one.rejected, why))
+                if one.outcome is Outcome.DEAD_LETTERED and len(items) > 1:
+                    earlier.append(items[:-1])
+                else:
+                    rest = Outcome.SUPERSEDED if outcome is not None else None
+                    report.settlements += [Settlement(item, rest) for item in items[:-1]]
+            versions = earlier
+        return report
+
+    # --- 2 to 5, as often as it takes -------------------------------------------------------------------------------
+
+    def _process(self, items: Sequence[Item], report: BatchReport, *, suspect: bool = False) -> list[Settled]:
+        """Fetch to write of one event an asset, until each has an outcome.
+
+        A batch that kills its worker twice (once, if it is part of one that did) or that the store refuses is halved
+        until the item at fault is alone.
+        """
+        losses = attempt = 0
+        while True:
+            try:
+                return self._attempt(items, report)
+            except WorkerLostError as exc:
+                logger.warning("a batch of %s begins again from its records: %s", report.batch.topic, exc)
+                losses += exc.blamed and (len(items) > 1 or self._known_good_passes(items[0], report))
+                if len(items) > 1 and losses >= (1 if suspect else _LOSSES_BEFORE_BISECTION):
+                    return self._bisect(items, report)
+                if losses >= _LOSSES_OF_ONE_ITEM:
+                    return [_rejected(items[0], "encode", Reason.CRASHES_WORKER, f"{losses} workers died of it: {exc}")]
+            except TransientError as exc:
+                logger.warning("a batch of %s waits and is tried again: %s", report.batch.topic, exc)
+            except PermanentError as exc:
+                if len(items) > 1:
+                    return self._bisect(items, report)
+                return [_rejected(items[0], "write", Reason.REFUSED, str(exc))]
+            attempt += 1
+            self._pause(self._backoff.wait_s(attempt))
+
+    def _bisect(self, items: Sequence[Item], report: BatchReport) -> list[Settled]:
+        middle = len(items) // 2
+        first = self._process(items[:middle], report, suspect=True)
+        return first + self._process(items[middle:], report, suspect=True)
+
+    def _attempt(self, items: Sequence[Item], report: BatchReport) -> list[Settled]:
+        """Fetch to write, once. Nothing of it is fetched into this process but the writers' small report."""
+        self._await_store()
+        decoded, inputs = self._decode([_event(item) for item in items], report)
+        roles = self._roles[_event(items[0]).modality]
+        encoded = [self._encode(role, batch, report) for role, batch in zip(roles, inputs, strict=True)]
+        settled = self._write(items, decoded, encoded, report)
+        missing = {item.record.position for item in items} - {one.position for one in settled}
+        if missing:
+            raise UnavailableError(f"the writers said nothing of {sorted(missing)[0]} and {len(missing) - 1} more")
+        return settled
+
+    def _decode(self, events: Sequence[Event], report: BatchReport) -> tuple[Ref, Sequence[Ref]]:
+        """Steps 2 and 3: a reference to `Decoded`, and one to each encoder's input."""
+        roles = tuple(self._roles[events[0].modality])
+        if any(isinstance(event.payload, ClaimCheck) for event in events):
+            fetched = self._pools.fetch.run("fetch", tuple(events))
+            report.took("fetch", fetched.busy_s)
+            call = self._pools.decode.run("decode", *fetched.results, roles, returns=1 + len(roles))
+        else:
+            call = self._pools.decode.run("fetch_and_decode", tuple(events), roles, returns=1 + len(roles))
+        report.took("decode", call.busy_s)
+        return call.results[0], call.results[1:]
+
+    def _encode(self, role: str, batch: Ref, report: BatchReport) -> Ref:
+        """Step 4, one encoder."""
+        call = self._pools.encoders[role].run("encode", batch)
+        report.took("encode", call.busy_s)
+        return call.results[0]
+
+    def _write(self, items: Sequence[Item], decoded: Ref, encoded: Sequence[Ref], report: BatchReport) -> list[Settled]:
+        """Step 5, on every writer: each takes the assets of its shard."""
+        request = WriteRequest(self._lane, tuple({item.assignment for item in items}))
+        settled: list[Settled] = []
+        writers = self._pools.writers
+        with self._breaker.attempt():
+            for shard in range(writers.size):
+                try:
+                    call = writers.on(shard, "write", request, decoded, *encoded)
+                    settled += writers.fetch(call.results[0])
+                except WorkerLostError as exc:  # never the items' fault: they passed decoder and encoder
+                    raise UnavailableError(str(exc)) from exc
+                report.took("write", call.busy_s)
+        return settled
+
+    def _known_good_passes(self, item: Item, report: BatchReport) -> bool:
+        """Whether the workers still take a harmless event: then it is the item that kills them."""
+        event = self._known_good[_event(item).modality]
+        try:
+            _, inputs = self._decode([event], report)
+            for role, batch in zip(self._roles[event.modality], inputs, strict=True):
+                self._encode(role, batch, report)
+        except TransientError as exc:
+            logger.warning("even a harmless %s does not pass: %s", event.modality, exc)
+            return False
+        return True
+
+    # --- 6 settle ---------------------------------------------------------------------------------------------------
+
+    def _settle_unparsed(self, report: BatchReport) -> None:
+        """Dead letters for records that could not be understood when they were received."""
+        unparsed = [(item, item.parsed) for item in report.batch.items if isinstance(item.parsed, Rejected)]
+        by_position = {item.record.position: item for item, _ in unparsed}
+        halted = self._settle_rejected([rejected for _, rejected in unparsed], by_position)
+        for item, rejected in unparsed:
+            why = halted.get(item.record.position, "")
+            outcome = None if why else Outcome.DEAD_LETTERED
+            report.settlements.append(Settlement(item, outcome, rejected, why))
+
+    def _settle_rejected(self, rejected: Iterable[Rejected], items: Mapping[Position, Item]) -> Mapping[Position, str]:
+        """Writes dead letters and waits until each is acknowledged, for as long as the topic does not answer.
+
+        Returns:
+            why the topic can never take it, for each that it cannot: its partition has to halt.
+        """
+        halted: dict[Position, str] = {}
+        waiting = list(rejected)
+        attempt = 0
+        while waiting:
+            again: list[Rejected] = []
+            sent = [(one, self._send(items[one.position], one)) for one in waiting]
+            for one, acknowledged in sent:
+                try:
+                    acknowledged()
+                except PermanentError as exc:
+                    logger.error("the dead-letter topic can't take %s, its partition halts: %s", one.position, exc)
+                    halted[one.position] = str(exc)
+                except TransientError as exc:
+                    logger.warning("the dead letter of %s waits and is tried again: %s", one.position, exc)
+                    again.append(one)
+            waiting = again
+            if waiting:
+                attempt += 1
+                self._pause(self._backoff.wait_s(attempt))
+        return halted
+
+    def _send(self, item: Item, rejected: Rejected) -> Callable[[], object]:
+        """Sends one dead letter; calling what is returned waits for the acknowledgement, or raises why none came."""
+        try:
+            return self._dead_letters.send(item.record, rejected).result
+        except (PermanentError, TransientError) as exc:
+            return _raiser(exc)
+
+    # --- waiting ----------------------------------------------------------------------------------------------------
+
+    def _await_store(self) -> None:
+        while (wait_s := self._breaker.wait_s()) > 0:
+            self._pause(wait_s)
+
+    def _pause(self, seconds: float) -> None:
+        if self._sleep(seconds):
+            raise StoppedError
+
+
+def _event(item: Item) -> Event:
+    assert isinstance(item.parsed, Event)
+    return item.parsed
+
+
+def _by_asset(items: Iterable[Item]) -> list[list[Item]]:
+    """Items by asset, each oldest first."""
+    assets: dict[str, list[Item]] = {}
+    for item in items:
+        if item.asset_id is not None:
+            assets.setdefault(item.asset_id, []).append(item)
+    for versions in assets.values():
+        versions.sort(key=cmp_to_key(_by_age))
+    return list(assets.values())
+
+
+def _by_age(one: Item, other: Item) -> int:
+    return 1 if _event(one).version.newer_than(_event(other).version) else -1
+
+
+def _rejected(item: Item, step: str, reason: Reason, detail: str) -> Settled:
+    position = item.record.position
+    return Settled(position, Outcome.DEAD_LETTERED, Rejected(position, step, reason, detail))
+
+
+def _raiser(exc: Exception) -> Callable[[], object]:
+    def raise_it() -> object:
+        raise exc
+
+    return raise_it

@@ -1,0 +1,137 @@
+"""What the ingest plane tells of itself: summed over its lanes, written each second for `penstock status`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from penstock.ingest.lane import LaneStatus
+from penstock.records import Modality
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """Seconds from produced to acknowledged by the store, over the latest events of a modality."""
+
+    events: int
+    p50_s: float
+    p95_s: float
+    max_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneStatus:
+    """The ingest plane as it is now.
+
+    Attributes:
+        state: starting, running, draining or stopped.
+        pid: of the driver.
+        updated_ms: when this was written, milliseconds since the epoch; a reader sees by it whether the plane lives.
+        profile: whose models it uses.
+        lanes: how many there are.
+        workers: how many of each pool.
+        outcomes: events since the plane started, by modality and outcome.
+        dead_letters: by reason.
+        freshness: by modality.
+        step_s: seconds spent in each step.
+        batches, commits, in_flight_batches, in_flight_bytes, lost_offsets: sums over the lanes.
+        paused, halted, store_error: what holds the plane up, in words; empty if nothing does.
+        broker_available: whether every lane sees a broker.
+    """
+
+    state: str
+    pid: int
+    updated_ms: int
+    profile: str
+    lanes: int
+    workers: Mapping[str, int]
+    outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    dead_letters: Mapping[str, int] = field(default_factory=dict)
+    freshness: Mapping[str, Freshness] = field(default_factory=dict)
+    step_s: Mapping[str, float] = field(default_factory=dict)
+    batches: int = 0
+    commits: int = 0
+    in_flight_batches: int = 0
+    in_flight_bytes: int = 0
+    lost_offsets: int = 0
+    paused: str = ""
+    halted: Mapping[str, str] = field(default_factory=dict)
+    store_error: str = ""
+    broker_available: bool = True
+
+
+def summed(
+    lanes: Sequence[LaneStatus], *, state: str, updated_ms: int, profile: str, workers: Mapping[str, int]
+) -> PlaneStatus:
+    """One status of several lanes."""
+    outcomes: dict[str, Counter[str]] = {}
+    dead_letters: Counter[str] = Counter()
+    step_s: Counter[str] = Counter()
+    samples: dict[Modality, list[float]] = {}
+    halted: dict[str, str] = {}
+    for lane in lanes:
+        for (modality, outcome), count in lane.outcomes.items():
+            outcomes.setdefault(modality.value, Counter())[outcome.value] += count
+        dead_letters.update(lane.dead_letters)
+        step_s.update(lane.step_s)
+        halted.update(lane.halted)
+        for modality, seconds in lane.freshness_s.items():
+            samples.setdefault(modality, []).extend(seconds)
+    return PlaneStatus(
+        state=state,
+        pid=os.getpid(),
+        updated_ms=updated_ms,
+        profile=profile,
+        lanes=len(lanes),
+        workers=workers,
+        outcomes=outcomes,
+        dead_letters=dead_letters,
+        freshness={modality.value: _freshness(seconds) for modality, seconds in samples.items() if seconds},
+        step_s=step_s,
+        batches=sum(lane.batches for lane in lanes),
+        commits=sum(lane.commits for lane in lanes),
+        in_flight_batches=sum(lane.in_flight_batches for lane in lanes),
+        in_flight_bytes=sum(lane.in_flight_bytes for lane in lanes),
+        lost_offsets=sum(lane.lost_offsets for lane in lanes),
+        paused=_first(lane.paused for lane in lanes),
+        halted=halted,
+        store_error=_first(lane.store_error for lane in lanes),
+        broker_available=all(lane.broker_available for lane in lanes),
+    )
+
+
+def status_file(data_dir: Path) -> Path:
+    return data_dir / "ingest-status.json"
+
+
+def write_status(data_dir: Path, status: PlaneStatus) -> None:
+    """Replaces the file in one step, so that a reader never sees half of it."""
+    target = status_file(data_dir)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(status)))
+    temporary.replace(target)
+
+
+def read_status(data_dir: Path) -> dict[str, Any] | None:
+    """The latest status as plain JSON values; None if the plane never ran on this folder."""
+    try:
+        status: dict[str, Any] = json.loads(status_file(data_dir).read_text())
+    except (OSError, ValueError):
+        return None
+    return status
+
+
+def _freshness(seconds: Sequence[float]) -> Freshness:
+    ordered = sorted(seconds)
+    last = len(ordered) - 1
+    return Freshness(len(ordered), ordered[last // 2], ordered[round(last * 0.95)], ordered[last])
+
+
+def _first(reasons: Iterable[str]) -> str:
+    return next((reason for reason in reasons if reason), "")

@@ -1,0 +1,125 @@
+"""Child processes that never outlive their parent, and ports for them.
+
+Run as a module it is the launcher: `python -m penstock.processes <parent pid> <command…>` asks the kernel to kill the
+process when its parent dies (Linux), then becomes the command. So nothing of ours runs between fork and exec, which is
+not safe in a process with threads, and a SIGKILL of the parent leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from penstock.errors import UnavailableError
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_POLL_S = 0.05
+
+
+class Child:
+    """A server that this process started and stops.
+
+    Start it from a thread that lives as long as the child should: the kernel's death signal follows the thread.
+
+    Args:
+        name: for messages: "Kafka broker".
+        argv: the command.
+        log: file that takes its output; its end is quoted when the child dies early.
+        env: its whole environment; None: this process's.
+    """
+
+    def __init__(self, name: str, argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as sink:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "penstock.processes", str(os.getpid()), *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env=None if env is None else dict(env),
+                start_new_session=True,  # Ctrl-C goes to us alone; we stop our children in order
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def wait_until(self, ready: Callable[[], bool], *, timeout_s: float) -> None:
+        """Returns when `ready` does. `ready` is asked often and should answer within a second.
+
+        Raises:
+            UnavailableError: the child ended first, or time ran out; the message quotes the end of its log.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            if not self.alive:
+                code = self._process.returncode
+                raise UnavailableError(f"{self.name} ended with code {code} while starting. {self._last_words()}")
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"{self.name} was not ready after {timeout_s:.0f} s. {self._last_words()}")
+            time.sleep(_POLL_S)
+
+    def stop(self, *, timeout_s: float = 15.0) -> None:
+        """SIGTERM to its process group, SIGKILL after the timeout. No error if it is gone already."""
+        for sent in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self.pid, sent)
+            except ProcessLookupError:
+                break
+            try:
+                self._process.wait(timeout_s)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        self._process.wait()
+
+    def kill(self) -> None:
+        """SIGKILL to its process group, for tests of crashes."""
+        os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _last_words(self, lines: int = 5) -> str:
+        tail = self.log.read_text(errors="replace").splitlines()[-lines:] if self.log.exists() else []
+        return f"Log {self.log} ends: " + " | ".join(tail) if tail else f"Its log {self.log} is empty."
+
+
+def free_port() -> int:
+    """A TCP port of loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(host: str, port: int) -> bool:
+    """Whether something accepts connections there."""
+    try:
+        with socket.create_connection((host, port), timeout=0.5):
+            return True
+    except OSError:
+        return False
+
+
+def _become(parent_pid: int, argv: Sequence[str]) -> None:
+    """Ties this process to its parent's life, then replaces it by the command."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent_pid:  # the parent died before the line above
+            sys.exit(1)
+    os.execvp(argv[0], list(argv))  # noqa: S606
+
+
+if __name__ == "__main__":
+    _become(int(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,26 @@
+"""What the collections must hold, from a profile and the fingerprints of its loaded encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from penstock.config import StoreSettings
+from penstock.encoders.base import Fingerprint
+from penstock.encoders.profiles import Profile
+from penstock.store.base import IndexSpec, VectorSpec
+
+
+def index_spec(profile: Profile, fingerprints: Mapping[str, Fingerprint], settings: StoreSettings) -> IndexSpec:
+    """Both planes make theirs from the encoders they loaded, so that one that does not match is found at start.
+
+    Args:
+        profile: says which encoder fills which field.
+        fingerprints: of the loaded encoders, by role.
+        settings: shards and version of the collections.
+    """
+    vectors = {
+        collection: {field: VectorSpec(profile.space(role), fingerprints[role]) for field, role in fields.items()}
+        for collection, fields in profile.vectors.items()
+    }
+    slugs = {collection: profile.slug(collection) for collection in vectors}
+    return IndexSpec(vectors, slugs, settings.version, settings.num_shards)

@@ -1,0 +1,274 @@
+"""The only hand that changes entries and asset rows: fences, orders, upserts, removes surplus, and says what became of
+each event.
+
+A writer owns the assets whose id falls into its shard, in all collections, so that order check, entries, surplus and
+asset row of one asset are never interleaved with another writer's. One writer is therefore also the one writer of each
+collection that Milvus Lite demands.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from penstock.errors import NotReadyError, Reason
+from penstock.records import (
+    COLLECTIONS_OF,
+    AssetRow,
+    Assignment,
+    ClaimCheck,
+    Collection,
+    Decoded,
+    Draft,
+    Encoded,
+    Entry,
+    Event,
+    Outcome,
+    Rejected,
+    Settled,
+    entry_id,
+)
+from penstock.store.base import Store
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRequest:
+    """One batch to write, with the right to do so.
+
+    Attributes:
+        lane: who asks; for the log.
+        assignments: of every partition that events of the batch were delivered from.
+    """
+
+    lane: str
+    assignments: tuple[Assignment, ...]
+
+
+class Writer:
+    """Writes batches one at a time.
+
+    It accepts nothing until `begin` told it which lane owns what: after a restart it would otherwise take the write of
+    a lane that lost its partition for a rightful one. From then on it learns newer assignments from the writes.
+
+    Args:
+        store: where to.
+        wall_ms: milliseconds since the epoch, for `indexed_at`.
+        shard, shards: this writer's assets are those for which `shard_of(id, shards) == shard`; others are left alone.
+    """
+
+    def __init__(self, store: Store, *, wall_ms: Callable[[], int], shard: int = 0, shards: int = 1) -> None:
+        self._store = store
+        self._shard = shard
+        self._shards = shards
+        self._wall_ms = wall_ms
+        self._lock = threading.Lock()
+        self._generations: dict[tuple[str, int], int] | None = None
+
+    def begun(self) -> bool:
+        """Whether it knows the assignments and accepts writes."""
+        return self._generations is not None
+
+    def begin(self, assignments: Iterable[Assignment]) -> None:
+        """Learns the assignments that are in force, from all lanes. Never lowers a generation it knows."""
+        with self._lock:
+            self._generations = self._generations or {}
+            self._learn(assignments)
+
+    def write(self, request: WriteRequest, decoded: Decoded, *encoded: Encoded) -> tuple[Settled, ...]:
+        """Writes one batch; the order of the steps is the guarantee.
+
+        1. fence      events of a partition that now has a newer assignment are dropped
+        2. reject     an asset with an item that could not be encoded is rejected as a whole
+        3. order      an event that is older than its asset row is superseded, the same one is already settled
+        4. entries    upserted, acknowledged
+        5. surplus    entries that this version of the asset did not write are deleted, acknowledged
+        6. asset rows upserted last, acknowledged: from here on the event counts as settled
+
+        Args:
+            request: who writes, by which right.
+            decoded: one event per asset; those of other shards are passed over.
+            encoded: the vectors that `decoded.drafts` refer to.
+
+        Returns:
+            what became of the events of this shard; what was rejected before is told by shard 0.
+
+        Raises:
+            NotReadyError: this writer was restarted and does not know the assignments yet.
+            UnavailableError: the store does not answer; nothing is lost by writing the whole batch again.
+        """
+        with self._lock:
+            fenced = self._fence(request)
+            failed = _encode_failures(decoded, encoded)
+            told = decoded.rejected if self._shard == 0 else ()
+            settled = [Settled(item.position, Outcome.DEAD_LETTERED, item) for item in told]
+            live: list[Event] = []
+            for event in (*decoded.indexable, *decoded.tombstones):
+                if shard_of(event.asset.id, self._shards) != self._shard:
+                    continue
+                if (event.position.topic, event.position.partition) in fenced:
+                    settled.append(Settled(event.position, None))
+                elif event.asset.id in failed:
+                    rejected = Rejected(
+                        event.position, "encode", Reason.ENCODER_FAILED, f"{event.asset}: {failed[event.asset.id]}"
+                    )
+                    settled.append(Settled(event.position, Outcome.DEAD_LETTERED, rejected))
+                else:
+                    live.append(event)
+            return (*settled, *self._write_live(live, decoded.drafts, encoded))
+
+    def _write_live(
+        self, events: Sequence[Event], drafts: Sequence[Draft], encoded: Sequence[Encoded]
+    ) -> list[Settled]:
+        settled, current = self._order(events)
+        if not current:
+            return settled
+        asset_ids = {event.asset.id for event in current}
+        entries = self._entries([draft for draft in drafts if draft.event.asset.id in asset_ids], encoded)
+        surplus = self._surplus(current, entries)
+        for collection, written in entries.items():
+            self._store.upsert(collection, written)
+        for collection, ids in surplus.items():
+            self._store.delete(collection, ids)
+        rows = self._rows(current, entries)
+        self._store.put_asset_rows(rows)
+        return settled + [Settled(event.position, row.outcome) for event, row in zip(current, rows, strict=True)]
+
+    # --- 1 fence ----------------------------------------------------------------------------------------------------
+
+    def _fence(self, request: WriteRequest) -> frozenset[tuple[str, int]]:
+        """The partitions whose events must not be written; learns assignments that are newer than those known."""
+        if self._generations is None:
+            raise NotReadyError(
+                "the writer was restarted and waits to be told which lane owns what; the batch is retried"
+            )
+        fenced = frozenset(
+            (assignment.topic, assignment.partition)
+            for assignment in request.assignments
+            if assignment.generation < self._generations.get((assignment.topic, assignment.partition), -1)
+        )
+        for topic, partition in sorted(fenced):
+            logger.warning(
+                "refused a write of lane %s to %s[%d]: it lost that partition", request.lane, topic, partition
+            )
+        self._learn(request.assignments)
+        return fenced
+
+    def _learn(self, assignments: Iterable[Assignment]) -> None:
+        known = self._generations
+        assert known is not None
+        for assignment in assignments:
+            key = (assignment.topic, assignment.partition)
+            known[key] = max(assignment.generation, known.get(key, -1))
+
+    # --- 3 order ----------------------------------------------------------------------------------------------------
+
+    def _order(self, events: Sequence[Event]) -> tuple[list[Settled], list[Event]]:
+        """Splits off the events that their asset rows have overtaken, or already stand for."""
+        rows = self._store.asset_rows([event.asset.id for event in events]) if events else {}
+        settled: list[Settled] = []
+        current: list[Event] = []
+        for event in events:
+            row = rows.get(event.asset.id)
+            if row is not None and row.version == event.version:
+                settled.append(Settled(event.position, row.outcome))
+            elif row is not None and row.version.newer_than(event.version):
+                settled.append(Settled(event.position, Outcome.SUPERSEDED))
+            else:
+                current.append(event)
+        return settled, current
+
+    # --- 4 entries --------------------------------------------------------------------------------------------------
+
+    def _entries(self, drafts: Sequence[Draft], encoded: Sequence[Encoded]) -> dict[Collection, list[Entry]]:
+        vectors = {batch.encoder: batch.vectors for batch in encoded}
+        indexed_at_ms = self._wall_ms()
+        entries: dict[Collection, list[Entry]] = {}
+        for draft in drafts:
+            event = draft.event
+            entry = Entry(
+                id=entry_id(event.asset, draft.collection, draft.part),
+                collection=draft.collection,
+                asset=event.asset,
+                part=draft.part,
+                title=event.title,
+                text=draft.text,
+                uri=draft.uri,
+                mime=draft.mime,
+                attributes_json=event.attributes_json,
+                start_ms=draft.start_ms,
+                end_ms=draft.end_ms,
+                start_char=draft.start_char,
+                end_char=draft.end_char,
+                event_time_ms=event.event_time_ms,
+                indexed_at_ms=indexed_at_ms,
+                origin=event.origin,
+                vectors={field: vectors[encoder][row] for field, encoder, row in draft.vectors},
+            )
+            entries.setdefault(draft.collection, []).append(entry)
+        return entries
+
+    # --- 5 surplus --------------------------------------------------------------------------------------------------
+
+    def _surplus(
+        self, events: Sequence[Event], entries: Mapping[Collection, Sequence[Entry]]
+    ) -> dict[Collection, list[str]]:
+        """Entries of these assets that their new versions do not write, in every collection their topics can fill.
+
+        Asked of the store, not reckoned from the asset row: a crash may have left entries that no row tells of.
+        """
+        wanted: dict[Collection, list[str]] = {}
+        for event in events:
+            for collection in COLLECTIONS_OF[event.modality]:
+                wanted.setdefault(collection, []).append(event.asset.id)
+        surplus: dict[Collection, list[str]] = {}
+        for collection, asset_ids in wanted.items():
+            written = {entry.id for entry in entries.get(collection, ())}
+            found = self._store.entry_ids(collection, asset_ids)
+            stale = [id_ for ids in found.values() for id_ in ids if id_ not in written]
+            if stale:
+                surplus[collection] = sorted(stale)
+        return surplus
+
+    # --- 6 asset rows -----------------------------------------------------------------------------------------------
+
+    def _rows(self, events: Sequence[Event], entries: Mapping[Collection, Sequence[Entry]]) -> list[AssetRow]:
+        counts = Counter((entry.asset.id, entry.collection) for written in entries.values() for entry in written)
+        now_ms = self._wall_ms()
+        return [
+            AssetRow(
+                asset=event.asset,
+                version=event.version,
+                outcome=Outcome.DELETED if event.is_tombstone else Outcome.INDEXED,
+                counts={
+                    collection: counts[event.asset.id, collection]
+                    for collection in COLLECTIONS_OF[event.modality]
+                    if counts[event.asset.id, collection]
+                },
+                uri=event.payload.uri if isinstance(event.payload, ClaimCheck) else "",
+                indexed_at_ms=now_ms,
+            )
+            for event in events
+        ]
+
+
+def _encode_failures(decoded: Decoded, encoded: Sequence[Encoded]) -> dict[str, str]:
+    """What happened, by asset id, for each asset of which some item failed in an encoder."""
+    reasons = {(batch.encoder, row): what for batch in encoded for row, what in batch.failed}
+    if not reasons:
+        return {}
+    return {
+        draft.event.asset.id: f"{encoder}: {reasons[encoder, row]}"
+        for draft in decoded.drafts
+        for _, encoder, row in draft.vectors
+        if (encoder, row) in reasons
+    }
+
+
+def shard_of(asset_id: str, shards: int) -> int:
+    """Which of `shards` writers owns the asset."""
+    return int(asset_id[:8], 16) % shards

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.broker.base import Partition
+from penstock.ingest.offsets import OffsetLedger
+from penstock.records import Assignment, Position
+
+FIRST = Assignment("t", 0, 1)
+SECOND = Assignment("t", 0, 2)
+PARTITION = Partition("t", 0)
+
+
+def ledger(start: int = 0, *delivered: int) -> OffsetLedger:
+    made = OffsetLedger()
+    made.assign(FIRST, start)
+    for offset in delivered:
+        assert made.deliver(Position("t", 0, offset))
+    return made
+
+
+def test_nothing_is_committable_before_the_first_record_is_done() -> None:
+    assert ledger(5, 5, 6, 7).committable() == {}
+
+
+def test_commit_stops_at_the_first_gap() -> None:
+    made = ledger(0, 0, 1, 2, 3)
+    for offset in (0, 1, 3):
+        made.done(FIRST, offset)
+    assert made.committable() == {PARTITION: 2}
+
+
+def test_contiguity_is_over_delivered_records_so_that_holes_do_not_stop_the_commit() -> None:
+    made = ledger(10, 10, 17, 40)
+    for offset in (10, 17, 40):
+        made.done(FIRST, offset)
+    assert made.committable() == {PARTITION: 41}
+
+
+def test_a_commit_that_was_acknowledged_is_not_repeated() -> None:
+    made = ledger(0, 0)
+    made.done(FIRST, 0)
+    made.committed(made.committable())
+    assert made.committable() == {}
+
+
+def test_a_done_mark_of_a_former_assignment_is_dropped() -> None:
+    made = ledger(0, 0, 1)
+    made.assign(SECOND, 0)
+    made.deliver(Position("t", 0, 0))
+    assert not made.done(FIRST, 0)
+    assert made.committable() == {}
+    assert made.done(SECOND, 0)
+    assert made.committable() == {PARTITION: 1}
+
+
+def test_records_of_a_partition_that_is_not_owned_are_refused() -> None:
+    made = ledger(0, 0)
+    made.forget(PARTITION)
+    assert not made.deliver(Position("t", 0, 1))
+    assert not made.done(FIRST, 0)
+    assert made.committable() == {}
+
+
+def test_a_record_delivered_twice_under_one_assignment_is_refused() -> None:
+    assert not ledger(0, 0, 1).deliver(Position("t", 0, 1))
+
+
+def test_a_second_done_mark_of_one_record_is_dropped() -> None:
+    made = ledger(0, 0, 1)
+    assert made.done(FIRST, 1)
+    assert not made.done(FIRST, 1)
+    assert made.open_records() == 1
+
+
+@given(
+    offsets=st.lists(st.integers(0, 500), unique=True, min_size=1).map(sorted),
+    order=st.randoms(use_true_random=False),
+    share=st.floats(0, 1),
+)
+def test_what_is_committable_never_passes_a_record_that_is_not_done(
+    offsets: list[int], order: object, share: float
+) -> None:
+    made = ledger(offsets[0], *offsets)
+    done = list(offsets)
+    order.shuffle(done)  # type: ignore[attr-defined]
+    done = done[: round(len(done) * share)]
+    for offset in done:
+        made.done(FIRST, offset)
+    open_offsets = sorted(set(offsets) - set(done))
+    expected = open_offsets[0] if open_offsets else offsets[-1] + 1
+    assert made.committable().get(PARTITION, offsets[0]) == expected
+    assert made.open_records() == len(open_offsets)
