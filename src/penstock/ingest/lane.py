@@ -174,8 +174,8 @@ class Lane:
             self._drain()
         finally:
             self._abandon.set()
-            self._executor.shutdown(wait=True, cancel_futures=True)
             self._consumer.close(timeout_s=_COMMIT_TIMEOUT_S)
+            self._executor.shutdown(wait=False, cancel_futures=True)  # a thread may hang on a worker that is stopped
 
     def turn(self) -> None:
         """One turn of the loop; returns within a poll's timeout and a commit's."""

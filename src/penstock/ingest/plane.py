@@ -193,6 +193,8 @@ class IngestPlane:
                 write_status(self._settings.data_dir, self.status())
             except (PenstockError, RayError) as exc:
                 logger.warning("the ingest plane's monitor goes on after: %s", exc)
+            except Exception:  # whatever it is, the plane must not stay unwatched
+                logger.exception("the ingest plane's monitor goes on after a surprise")
 
     def _mend_writers(self) -> None:
         """Tells a restarted writer what every lane that answers owns; until then it accepts nothing."""

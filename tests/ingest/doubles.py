@@ -1,0 +1,158 @@
+"""Workers that obey what an event's bytes say, so that a test can order any outcome.
+
+b"bad"       the decoder rejects it            b"poison"  the encoder fails on it alone
+b"parts:3"   three passages                    b"kills"   the worker dies of it, every time
+anything else is one passage
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+
+import numpy as np
+
+from penstock.encoders.base import Fingerprint, Space
+from penstock.errors import Reason, WorkerLostError
+from penstock.ingest.pipeline import Pipeline, Pools
+from penstock.ingest.pools import LocalPool
+from penstock.ingest.retries import Backoff, Breaker
+from penstock.records import (
+    ClaimCheck,
+    Collection,
+    Decoded,
+    Draft,
+    Encoded,
+    EncoderInput,
+    Event,
+    Field,
+    Inline,
+    Modality,
+    Position,
+    Record,
+    Rejected,
+)
+from penstock.store.base import IndexSpec, Store, VectorSpec
+from penstock.store.memory import MemoryStore
+from penstock.store.writer import Writer
+from tests.ingest.builders import event
+
+DIM = 4
+ROLE = "passage.text"
+SPEC = IndexSpec(
+    vectors={Collection.TEXT: {Field.PASSAGE: VectorSpec(Space("test", DIM), Fingerprint("test", "0" * 16, "0" * 16))}},
+    model_slug={Collection.TEXT: "test"},
+    version=1,
+    num_shards=1,
+)
+
+
+class ObedientMedia:
+    """Decodes as the bytes say."""
+
+    def fetch(self, events: Sequence[Event]) -> tuple[Event, ...]:
+        return tuple(events)
+
+    def decode(self, events: Sequence[Event], roles: Sequence[str]) -> tuple[Decoded, EncoderInput]:
+        return self.fetch_and_decode(events, roles)
+
+    def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> tuple[Decoded, EncoderInput]:
+        indexable: list[Event] = []
+        drafts: list[Draft] = []
+        rejected: list[Rejected] = []
+        texts: list[str] = []
+        for one in events:
+            text = text_of(one)
+            if text == "kills":
+                raise WorkerLostError("died", blamed=True)
+            if text == "bad":
+                rejected.append(Rejected(one.position, "decode", Reason.CORRUPT, "it is bad"))
+            elif not one.is_tombstone:
+                plain = replace(one, payload=ClaimCheck("asset:x"))
+                indexable.append(plain)
+                for part in range(int(text.removeprefix("parts:")) if text.startswith("parts:") else 1):
+                    drafts.append(
+                        Draft(plain, Collection.TEXT, part, "text/plain", "asset:x", text,
+                              vectors=((Field.PASSAGE, ROLE, len(texts)),))
+                    )  # fmt: skip
+                    texts.append(text)
+        decoded = Decoded(
+            tuple(indexable), tuple(one for one in events if one.is_tombstone), tuple(drafts), tuple(rejected)
+        )
+        return decoded, EncoderInput(ROLE, tuple(texts), tuple(texts))
+
+
+class ObedientEncoder:
+    """Encodes everything to one vector, but for poison."""
+
+    def encode(self, batch: EncoderInput) -> Encoded:
+        vectors = np.tile(np.eye(1, DIM, dtype=np.float32), (len(batch), 1))
+        return Encoded(
+            batch.encoder, vectors, tuple((row, "poison") for row, text in enumerate(batch.texts) if text == "poison")
+        )
+
+
+class ListSink:
+    """A dead-letter topic in a list; `fail` makes sending fail with what it returns, until it returns None."""
+
+    def __init__(self, fail: Callable[[Record], Exception | None] = lambda _: None) -> None:
+        self.letters: list[Rejected] = []
+        self._fail = fail
+
+    def send(self, record: Record, rejected: Rejected) -> Future[Position]:
+        future: Future[Position] = Future()
+        error = self._fail(record)
+        if error is None:
+            self.letters.append(rejected)
+            future.set_result(Position("media.dlq", 0, len(self.letters) - 1))
+        else:
+            future.set_exception(error)
+        return future
+
+
+def memory_store() -> MemoryStore:
+    store = MemoryStore()
+    store.ensure(SPEC)
+    return store
+
+
+def begun_writer(store: Store) -> Writer:
+    writer = Writer(store, wall_ms=lambda: 5_000)
+    writer.begin(())
+    return writer
+
+
+def pipeline_on(
+    store: Store,
+    sink: ListSink,
+    *,
+    media: ObedientMedia | None = None,
+    encoder: ObedientEncoder | None = None,
+    stop: threading.Event | None = None,
+) -> Pipeline:
+    """A pipeline over local pools. It never waits: `sleep` returns at once, True if `stop` is set."""
+    backoff = Backoff(0.001, 0.001, random.Random(0))
+    stop = stop or threading.Event()
+    pools = Pools(
+        fetch=LocalPool(lambda _: media or ObedientMedia()),
+        decode=LocalPool(lambda _: media or ObedientMedia()),
+        encoders={ROLE: LocalPool(lambda _: encoder or ObedientEncoder())},
+        writers=LocalPool(lambda _: begun_writer(store)),
+    )
+    return Pipeline(
+        lane="test",
+        pools=pools,
+        roles={Modality.TEXT: (ROLE,)},
+        dead_letters=sink,
+        backoff=backoff,
+        breaker=Breaker("store", clock=lambda: float("inf"), backoff=backoff),
+        sleep=lambda _: stop.is_set(),
+        known_good={Modality.TEXT: event(-1, "known-good", data=b"good")},
+    )
+
+
+def text_of(one: Event) -> str:
+    return one.payload.data.decode() if isinstance(one.payload, Inline) else ""

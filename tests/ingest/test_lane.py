@@ -1,0 +1,287 @@
+"""The lane's loop over a broker and a store in memory: membership, backpressure, halting, draining, committing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from penstock.broker.base import Message, Partition
+from penstock.broker.memory import MemoryBroker
+from penstock.broker.wire import parse_record
+from penstock.errors import PermanentError
+from penstock.ingest.batching import Batcher, BatchLimits
+from penstock.ingest.lane import Lane, LaneLimits
+from penstock.records import Collection, Event, Modality, Outcome, Record
+from penstock.store.memory import MemoryStore
+from tests.ingest.builders import TOPIC
+from tests.ingest.doubles import ListSink, ObedientMedia, memory_store, pipeline_on
+
+GROUP = "penstock"
+PARTITIONS = [Partition(TOPIC, number) for number in range(2)]
+
+
+class Gated(ObedientMedia):
+    """Lets batches through only while the gate is open."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.seen = 0
+
+    def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> Any:
+        self.seen += len(events)
+        self.open.wait(30)
+        return super().fetch_and_decode(events, roles)
+
+
+class House:
+    """A broker with one topic of two partitions, a store, and lanes on them."""
+
+    def __init__(self) -> None:
+        self.broker = MemoryBroker()
+        self.broker.create_topic(TOPIC, 2)
+        self.store: MemoryStore = memory_store()
+        self.sink = ListSink()
+        self.gate_reason = ""
+        self.produced = 0
+
+    def produce(self, count: int, *, partition: int | None = None, value: bytes = b"v", key: str = "") -> None:
+        for _ in range(count):
+            name = (key or f"k{self.produced}").encode()
+            self.broker.append(Message(TOPIC, name, value, partition=partition))
+            self.produced += 1
+
+    def lane(
+        self,
+        name: str = "lane",
+        *,
+        media: ObedientMedia | None = None,
+        budget_bytes: int = 1_000_000,
+        drain_s: float = 5.0,
+    ) -> Lane:
+        stop = threading.Event()
+        return Lane(
+            name=name,
+            consumer=self.broker.consumer(GROUP, [TOPIC], drain_s=drain_s),
+            pipeline=pipeline_on(self.store, self.sink, media=media, stop=stop),
+            batcher=Batcher(BatchLimits(8, 100_000, 0.001, 4), time.monotonic),
+            parse=parse,
+            topics={TOPIC: Modality.TEXT},
+            limits=LaneLimits(budget_bytes, 0.01, drain_s),
+            threads=8,
+            gate=lambda: self.gate_reason,
+            abandon=stop,
+            clock=time.monotonic,
+            wall_ms=lambda: time.time_ns() // 1_000_000,
+        )
+
+    def committed(self) -> int:
+        """Records that the group has committed, both partitions together."""
+        return sum(self.broker.committed(GROUP).values())
+
+    def count(self) -> int:
+        return self.store.count(Collection.TEXT)
+
+
+def parse(record: Record, modality: Modality) -> Any:
+    return parse_record(record, modality=modality, default_tenant="default", max_inline_bytes=1_000_000)
+
+
+@contextmanager
+def running(*lanes: Lane) -> Iterator[None]:
+    threads = [threading.Thread(target=lane.run, daemon=True) for lane in lanes]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for lane in lanes:
+            lane.stop()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def eventually(holds: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline_s, f"did not come about: {what}"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def test_every_event_is_indexed_once_and_committed(house: House) -> None:
+    house.produce(100)
+    with running(house.lane()):
+        eventually(lambda: house.committed() == 100, "all committed")
+    assert house.count() == house.store.count_assets() == 100
+
+
+def test_bad_events_are_dead_letters_and_committed(house: House) -> None:
+    house.produce(5)
+    house.produce(1, value=b"bad")
+    house.produce(5)
+    with running(house.lane()):
+        eventually(lambda: house.committed() == 11, "all committed")
+    assert (house.count(), len(house.sink.letters)) == (10, 1)
+
+
+def test_nothing_is_committed_before_it_is_settled(house: House) -> None:
+    media = Gated()
+    house.produce(10)
+    with running(house.lane(media=media)):
+        eventually(lambda: media.seen > 0, "a batch under way")
+        assert house.committed() == 0
+        media.open.set()
+        eventually(lambda: house.committed() == 10, "all committed")
+
+
+def test_a_budget_of_bytes_in_flight_pauses_partitions_and_poll_goes_on(house: House) -> None:
+    media = Gated()
+    lane = house.lane(media=media, budget_bytes=300)
+    with running(lane):
+        eventually(lambda: len(lane.assignments()) == 2, "both partitions")
+        house.produce(5, value=b"x" * 100)
+        eventually(lambda: "budget" in lane.status().paused, "paused")
+        house.produce(500, value=b"x" * 100)
+        eventually(lambda: lane.status().in_flight_bytes >= 300, "bytes in flight")
+        assert media.seen < 100
+        media.open.set()
+        eventually(lambda: house.committed() == 505, "all committed")
+    assert house.count() == 505
+
+
+def test_a_full_disk_pauses_and_says_so_and_goes_on_by_itself(house: House) -> None:
+    house.gate_reason = "the disk is full"
+    lane = house.lane()
+    with running(lane):
+        eventually(lambda: lane.status().paused == "the disk is full", "paused")
+        house.produce(10)
+        eventually(lambda: len(lane.assignments()) == 2, "both partitions")
+        assert house.count() == 0
+        house.gate_reason = ""
+        eventually(lambda: house.committed() == 10, "all committed")
+
+
+def test_a_partition_halts_when_its_dead_letter_cannot_be_written_and_the_other_goes_on(house: House) -> None:
+    house.sink = ListSink(lambda _: PermanentError("the dead-letter topic takes no such message"))
+    house.produce(1, partition=0, value=b"bad")
+    house.produce(20, partition=1)
+    lane = house.lane()
+    with running(lane):
+        eventually(lambda: house.broker.committed(GROUP).get(PARTITIONS[1]) == 20, "the other partition committed")
+        eventually(lambda: str(PARTITIONS[0]) in lane.status().halted, "halted")
+        house.produce(5, partition=0)
+        assert house.broker.committed(GROUP).get(PARTITIONS[0], 0) == 0
+    assert house.sink.letters == []
+
+
+def test_stop_drains_what_is_in_flight_and_commits_it(house: House) -> None:
+    media = Gated()
+    house.produce(8, partition=0)
+    lane = house.lane(media=media)
+    with running(lane):
+        eventually(lambda: media.seen == 8, "a batch under way")
+        lane.stop()
+        media.open.set()
+    assert house.committed() == 8
+
+
+def test_stop_gives_up_after_its_deadline_and_commits_nothing_unsettled(house: House) -> None:
+    media = Gated()
+    house.produce(8, partition=0)
+    lane = house.lane(media=media, drain_s=0.1)
+    thread = threading.Thread(target=lane.run)
+    thread.start()
+    eventually(lambda: media.seen == 8, "a batch under way")
+    lane.stop()
+    eventually(lane._abandon.is_set, "gave up")
+    media.open.set()
+    thread.join(30)
+    assert house.committed() == 0
+
+
+def test_a_second_lane_takes_over_partitions_without_loss_or_doubling(house: House) -> None:
+    first, second = house.lane("first"), house.lane("second")
+    house.produce(50)
+    with running(first):
+        eventually(lambda: len(first.assignments()) == 2, "both partitions")
+        with running(second):
+            house.produce(100)
+            eventually(lambda: len(second.assignments()) == 1, "one partition each")
+            house.produce(50)
+            eventually(lambda: house.committed() == 200, "all committed")
+        house.produce(50)
+        eventually(lambda: house.committed() == 250, "all committed after it left")
+    settled = [lane.status().outcomes.get((Modality.TEXT, Outcome.INDEXED), 0) for lane in (first, second)]
+    assert sum(settled) == house.count() == 250
+
+
+def test_a_partition_is_kept_until_its_batch_under_way_is_committed(house: House) -> None:
+    media = Gated()
+    first, second = house.lane("first", media=media), house.lane("second")
+    house.produce(8, partition=0)
+    house.produce(8, partition=1)
+    with running(first):
+        eventually(lambda: first._flying.total() == 16, "both partitions under way")
+        with running(second):
+            house.produce(1, partition=0)
+            eventually(lambda: first._revoking != set(), "a partition is wanted back")
+            assert second.assignments() == ()
+            media.open.set()
+            eventually(lambda: len(second.assignments()) == 1, "handed over")
+            eventually(lambda: house.committed() == 17, "all committed")
+    assert house.count() == 17
+
+
+def test_what_a_lane_settles_after_losing_the_partition_is_not_committed_by_it(house: House) -> None:
+    media = Gated()
+    lane = house.lane(media=media)
+    house.produce(8, partition=0)
+    with running(lane):
+        eventually(lambda: media.seen == 8, "under way")
+        before = lane.assignments()
+        house.broker.evict(lane._consumer)  # type: ignore[arg-type]
+        eventually(lambda: lane.assignments() not in ((), before), "assigned anew")
+        media.open.set()
+        eventually(lambda: house.committed() == 8, "committed by the new assignment")
+    assert house.count() == 8
+
+
+def test_offsets_that_retention_removed_are_counted_as_lost(house: House) -> None:
+    house.produce(10, partition=0)
+    with running(house.lane("first")):
+        eventually(lambda: house.committed() == 10, "all committed")
+    house.produce(10, partition=0)
+    house.broker.truncate(PARTITIONS[0], 15)
+    second = house.lane("second")
+    with running(second):
+        eventually(lambda: house.broker.committed(GROUP)[PARTITIONS[0]] == 20, "all committed")
+        eventually(lambda: second.status().lost_offsets == 5, "the loss is told")
+
+
+def test_an_absent_broker_is_waited_for(house: House) -> None:
+    house.produce(10)
+    lane = house.lane()
+    with running(lane):
+        eventually(lambda: house.committed() == 10, "all committed")
+        house.broker.available = False
+        eventually(lambda: not lane.status().broker_available, "noticed")
+        house.broker.available = True
+        house.produce(10)
+        eventually(lambda: house.committed() == 20, "all committed")
+
+
+def test_freshness_is_told_by_modality(house: House) -> None:
+    house.produce(10)
+    lane = house.lane()
+    with running(lane):
+        eventually(lambda: len(lane.status().freshness_s.get(Modality.TEXT, ())) == 10, "ten samples")

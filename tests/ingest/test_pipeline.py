@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from penstock.errors import PermanentError, Reason, UnavailableError, WorkerLostError
+from penstock.ingest.batching import Batch, Item
+from penstock.ingest.pipeline import BatchReport, StoppedError
+from penstock.records import Collection, Entry, Event, Outcome, Position, Record, Rejected, entry_id
+from tests.ingest.builders import TOPIC, event, item
+from tests.ingest.doubles import ListSink, ObedientMedia, memory_store, pipeline_on, text_of
+
+
+def batch(*items: Item) -> Batch:
+    return Batch(1, TOPIC, items)
+
+
+def outcomes(report: BatchReport) -> dict[int, Outcome | None]:
+    found = {one.item.record.position.offset: one.outcome for one in report.settlements}
+    assert len(found) == len(report.settlements), "an item was settled twice"
+    return found
+
+
+def test_good_events_are_indexed_under_their_own_ids() -> None:
+    store, sink = memory_store(), ListSink()
+    report = pipeline_on(store, sink).run(batch(item(0, "a"), item(1, "b", data=b"parts:3")))
+    assert outcomes(report) == {0: Outcome.INDEXED, 1: Outcome.INDEXED}
+    assert store.count(Collection.TEXT) == 4
+    ids = [entry_id(event(1, "b").asset, Collection.TEXT, part) for part in range(3)]
+    assert len(store.get(Collection.TEXT, ids)) == 3
+    assert sink.letters == []
+
+
+def test_a_bad_event_becomes_a_dead_letter_and_takes_no_other_along() -> None:
+    store, sink = memory_store(), ListSink()
+    report = pipeline_on(store, sink).run(batch(item(0, "a", data=b"bad"), item(1, "b")))
+    assert outcomes(report) == {0: Outcome.DEAD_LETTERED, 1: Outcome.INDEXED}
+    assert [letter.reason for letter in sink.letters] == [Reason.CORRUPT]
+
+
+def test_an_event_that_the_encoder_fails_on_is_rejected_with_all_its_entries() -> None:
+    store, sink = memory_store(), ListSink()
+    report = pipeline_on(store, sink).run(batch(item(0, "a", data=b"poison"), item(1, "b")))
+    assert outcomes(report) == {0: Outcome.DEAD_LETTERED, 1: Outcome.INDEXED}
+    assert sink.letters[0].reason is Reason.ENCODER_FAILED
+    assert store.count(Collection.TEXT) == 1
+
+
+def test_a_record_that_was_not_understood_becomes_a_dead_letter() -> None:
+    store, sink = memory_store(), ListSink()
+    rejected = Rejected(Position(TOPIC, 0, 0), "receive", Reason.MALFORMED, "no CloudEvent")
+    report = pipeline_on(store, sink).run(batch(item(0, rejected=rejected), item(1, "b")))
+    assert outcomes(report) == {0: Outcome.DEAD_LETTERED, 1: Outcome.INDEXED}
+    assert sink.letters == [rejected]
+
+
+def test_of_two_versions_in_one_batch_the_newer_is_indexed_and_the_older_superseded() -> None:
+    store, sink = memory_store(), ListSink()
+    report = pipeline_on(store, sink).run(batch(item(0, "a", data=b"old"), item(1, "a", data=b"new")))
+    assert outcomes(report) == {0: Outcome.SUPERSEDED, 1: Outcome.INDEXED}
+    assert store.get(Collection.TEXT, [entry_id(event(0, "a").asset, Collection.TEXT, 0)])[0].text == "new"
+
+
+def test_of_two_versions_in_one_batch_the_newer_corrupt_the_older_is_indexed() -> None:
+    store, sink = memory_store(), ListSink()
+    report = pipeline_on(store, sink).run(batch(item(0, "a", data=b"old"), item(1, "a", data=b"bad")))
+    assert outcomes(report) == {0: Outcome.INDEXED, 1: Outcome.DEAD_LETTERED}
+    assert [letter.position.offset for letter in sink.letters] == [1]
+
+
+def test_older_versions_are_settled_only_after_the_newer_one_is() -> None:
+    class Down(ObedientMedia):
+        def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> Any:
+            raise UnavailableError("down")
+
+    stop = threading.Event()
+    stop.set()
+    pipeline = pipeline_on(memory_store(), ListSink(), media=Down(), stop=stop)
+    with pytest.raises(StoppedError):
+        pipeline.run(batch(item(0, "a"), item(1, "a")))
+
+
+def test_a_shorter_version_leaves_no_surplus_entries() -> None:
+    store, sink = memory_store(), ListSink()
+    pipeline = pipeline_on(store, sink)
+    pipeline.run(batch(item(0, "a", data=b"parts:5")))
+    pipeline.run(batch(item(1, "a", data=b"parts:2")))
+    assert store.count(Collection.TEXT) == 2
+
+
+def test_a_tombstone_removes_the_entries_and_leaves_the_asset_row() -> None:
+    store, sink = memory_store(), ListSink()
+    pipeline = pipeline_on(store, sink)
+    pipeline.run(batch(item(0, "a", data=b"parts:5")))
+    report = pipeline.run(batch(item(1, "a", data=None)))
+    assert outcomes(report) == {1: Outcome.DELETED}
+    assert store.count(Collection.TEXT) == 0
+    row = store.asset_rows([event(0, "a").asset.id])[event(0, "a").asset.id]
+    assert (row.outcome, row.origin.offset, dict(row.counts)) == (Outcome.DELETED, 1, {})
+
+
+def test_an_event_that_was_settled_before_a_crash_is_settled_again_without_a_change() -> None:
+    store, sink = memory_store(), ListSink()
+    pipeline = pipeline_on(store, sink)
+    pipeline.run(batch(item(0, "a", data=b"parts:3")))
+    assert outcomes(pipeline.run(batch(item(0, "a", data=b"parts:3")))) == {0: Outcome.INDEXED}
+    assert store.count(Collection.TEXT) == 3
+
+
+def test_an_event_older_than_its_asset_row_is_superseded() -> None:
+    store, sink = memory_store(), ListSink()
+    pipeline = pipeline_on(store, sink)
+    pipeline.run(batch(item(7, "a", data=b"new")))
+    assert outcomes(pipeline.run(batch(item(3, "a", data=b"old")))) == {3: Outcome.SUPERSEDED}
+    assert store.get(Collection.TEXT, [entry_id(event(0, "a").asset, Collection.TEXT, 0)])[0].text == "new"
+
+
+def test_an_older_event_does_not_bring_a_deleted_asset_back() -> None:
+    store, sink = memory_store(), ListSink()
+    pipeline = pipeline_on(store, sink)
+    pipeline.run(batch(item(7, "a", data=None)))
+    assert outcomes(pipeline.run(batch(item(3, "a")))) == {3: Outcome.SUPERSEDED}
+    assert store.count(Collection.TEXT) == 0
+
+
+def test_a_lane_that_lost_its_partition_cannot_write() -> None:
+    store, sink = memory_store(), ListSink()
+    pipeline = pipeline_on(store, sink)
+    pipeline.run(batch(item(5, "a", generation=4, data=b"new owner")))
+    report = pipeline.run(batch(item(6, "b", generation=3, data=b"late"), item(7, "c", generation=3)))
+    assert outcomes(report) == {6: None, 7: None}
+    assert store.count(Collection.TEXT) == 1
+
+
+def test_an_item_that_kills_three_workers_is_found_by_bisection_and_dead_lettered() -> None:
+    store, sink = memory_store(), ListSink()
+    items = [item(offset, f"k{offset}", data=b"kills" if offset == 5 else b"v") for offset in range(8)]
+    report = pipeline_on(store, sink).run(batch(*items))
+    assert outcomes(report) == {
+        offset: Outcome.DEAD_LETTERED if offset == 5 else Outcome.INDEXED for offset in range(8)
+    }
+    assert [letter.reason for letter in sink.letters] == [Reason.CRASHES_WORKER]
+
+
+class BrokenWorkers(ObedientMedia):
+    """Every worker dies of everything, so often; then they are well."""
+
+    def __init__(self, deaths: int, *, blamed: bool = True) -> None:
+        self.deaths = deaths
+        self._blamed = blamed
+
+    def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> Any:
+        if self.deaths:
+            self.deaths -= 1
+            raise WorkerLostError("died", blamed=self._blamed)
+        return super().fetch_and_decode(events, roles)
+
+
+def test_while_no_known_good_event_passes_nothing_is_called_a_killer() -> None:
+    store, sink = memory_store(), ListSink()
+    report = pipeline_on(store, sink, media=BrokenWorkers(deaths=40)).run(batch(item(0, "a")))
+    assert outcomes(report) == {0: Outcome.INDEXED}
+    assert sink.letters == []
+
+
+def test_a_call_that_merely_waited_at_a_dying_worker_is_not_blamed() -> None:
+    store, sink = memory_store(), ListSink()
+    report = pipeline_on(store, sink, media=BrokenWorkers(deaths=9, blamed=False)).run(batch(item(0, "a")))
+    assert outcomes(report) == {0: Outcome.INDEXED}
+
+
+def test_a_batch_outlasts_an_absent_store() -> None:
+    store, sink = memory_store(), ListSink()
+    failures = iter([True] * 5)
+    upsert = store.upsert
+
+    def flaky(collection: Collection, entries: Sequence[Entry]) -> None:
+        if next(failures, False):
+            raise UnavailableError("the store is away")
+        upsert(collection, entries)
+
+    store.upsert = flaky  # type: ignore[method-assign]
+    report = pipeline_on(store, sink).run(batch(item(0, "a")))
+    assert outcomes(report) == {0: Outcome.INDEXED}
+    assert sink.letters == []
+
+
+def test_an_item_that_the_store_refuses_is_found_and_dead_lettered() -> None:
+    store, sink = memory_store(), ListSink()
+    upsert = store.upsert
+
+    def picky(collection: Collection, entries: Sequence[Entry]) -> None:
+        if any(entry.text == "refused" for entry in entries):
+            raise PermanentError("a field is too long")
+        upsert(collection, entries)
+
+    store.upsert = picky  # type: ignore[method-assign]
+    items = [item(offset, f"k{offset}", data=b"refused" if offset == 2 else b"v") for offset in range(4)]
+    report = pipeline_on(store, sink).run(batch(*items))
+    assert outcomes(report)[2] is Outcome.DEAD_LETTERED
+    assert sink.letters[0].reason is Reason.REFUSED
+    assert store.count(Collection.TEXT) == 3
+
+
+def test_nothing_is_done_before_its_dead_letter_is_acknowledged() -> None:
+    failures = iter([UnavailableError("no broker")] * 3)
+    sink = ListSink(lambda _: next(failures, None))
+    report = pipeline_on(memory_store(), sink).run(batch(item(0, "a", data=b"bad")))
+    assert outcomes(report) == {0: Outcome.DEAD_LETTERED}
+    assert len(sink.letters) == 1
+
+
+def test_a_partition_halts_when_the_dead_letter_topic_can_never_take_it() -> None:
+    def refuse(_: Record) -> Exception:
+        return PermanentError("larger than the topic's limit")
+
+    report = pipeline_on(memory_store(), ListSink(refuse)).run(batch(item(0, "a", data=b"bad"), item(1, "b")))
+    assert outcomes(report) == {0: None, 1: Outcome.INDEXED}
+    assert [one.halted for one in report.settlements if one.halted] == ["larger than the topic's limit"]
+
+
+def test_the_same_key_of_two_tenants_is_two_assets() -> None:
+    one, other = event(0, "a", tenant="one"), event(1, "a", tenant="other")
+    assert one.asset.id != other.asset.id
+    assert text_of(one) == "v"

@@ -1,0 +1,134 @@
+"""One contract for both kinds of pool; what only processes can show (death, restart, blame) runs on Ray alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from penstock.errors import BadInputError, Reason, WorkerLostError
+from penstock.ingest.pools import LocalPool, Pool, RayPool, spawn
+from penstock.records import UInt8
+
+
+class Worker:
+    """Does arithmetic, and dies on demand."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def pixels(self, count: int) -> UInt8:
+        return np.full(count, 7, np.uint8)
+
+    def total(self, pixels: UInt8) -> int:
+        return int(pixels.sum())
+
+    def halves(self, number: int) -> tuple[int, int]:
+        return number // 2, number - number // 2
+
+    def refuse(self) -> None:
+        raise BadInputError(Reason.CORRUPT, "not a picture")
+
+    def die(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def hold(self, started: str, release: str) -> int:
+        """Says that it began, and returns once it may."""
+        note = Path(started + ".part")
+        note.write_text(str(os.getpid()))
+        note.rename(started)
+        while not Path(release).exists():
+            time.sleep(0.01)
+        return os.getpid()
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=4, include_dashboard=False, object_store_memory=100 * 1024**2, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+MakePool = Callable[[int], Pool]
+
+
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.services)])
+def make_pool(request: pytest.FixtureRequest) -> MakePool:
+    if request.param == "local":
+        return lambda size: LocalPool(Worker, size)
+    request.getfixturevalue("cluster")
+    return ray_pool
+
+
+def ray_pool(size: int) -> RayPool:
+    return RayPool("test", spawn(Worker, size, name="test", num_cpus=0.1), call_timeout_s=60)
+
+
+def test_results_travel_from_one_call_into_the_next_by_reference(make_pool: MakePool) -> None:
+    pool = make_pool(2)
+    (pixels,) = pool.run("pixels", 1_000_000).results
+    assert pool.fetch(pool.run("total", pixels).results[0]) == 7_000_000
+
+
+def test_several_results_are_several_references(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    assert [pool.fetch(ref) for ref in pool.run("halves", 7, returns=2).results] == [3, 4]
+
+
+def test_an_error_of_ours_arrives_as_it_was_raised(make_pool: MakePool) -> None:
+    with pytest.raises(BadInputError, match="not a picture") as caught:
+        make_pool(1).run("refuse")
+    assert caught.value.reason is Reason.CORRUPT
+
+
+def test_calls_go_to_the_worker_with_the_fewest_under_way(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(2)
+    release = tmp_path / "release"
+    with ThreadPoolExecutor(2) as threads:
+        held = [threads.submit(pool.run, "hold", str(tmp_path / str(number)), str(release)) for number in range(2)]
+        while not all((tmp_path / str(number)).exists() for number in range(2)):
+            assert not any(call.done() for call in held)
+            time.sleep(0.01)
+        release.touch()
+        assert len({call.result().results[0] for call in held}) == 2
+
+
+@pytest.mark.services
+def test_a_worker_that_dies_is_lost_blamed_on_its_call_and_restarted(cluster: None) -> None:
+    pool = ray_pool(1)
+    first = pool.fetch(pool.run("pid").results[0])
+    with pytest.raises(WorkerLostError) as caught:
+        pool.run("die")
+    assert caught.value.blamed
+    assert pool.fetch(pool.run("pid").results[0]) != first
+
+
+@pytest.mark.services
+def test_a_call_that_waited_behind_the_one_that_killed_the_worker_is_lost_but_not_blamed(
+    cluster: None, tmp_path: Path
+) -> None:
+    pool = ray_pool(1)
+    started, release = tmp_path / "started", tmp_path / "release"
+    with ThreadPoolExecutor(2) as threads:
+        held = threads.submit(pool.run, "hold", str(started), str(release))
+        while not started.exists():
+            assert not held.done()
+            time.sleep(0.01)
+        waiting = threads.submit(pool.run, "pid")
+        os.kill(int(started.read_text()), signal.SIGKILL)
+        with pytest.raises(WorkerLostError) as blamed:
+            held.result()
+        with pytest.raises(WorkerLostError) as waited:
+            waiting.result()
+    assert blamed.value.blamed
+    assert not waited.value.blamed
