@@ -104,6 +104,7 @@ class AssetStoreSettings(_Section):
 
     url: str | None = Field(None, description="any fsspec URL, such as s3://bucket/media; unset: a folder of data_dir")
     grace_s: float = Field(86_400.0, ge=0, description="age under which media are never swept, seconds")
+    sweep_interval_s: float = Field(3_600.0, gt=0, description="how often what nothing refers to is swept, seconds")
 
 
 class FetchSettings(_Section):
@@ -148,6 +149,7 @@ class IngestSettings(_Section):
     lanes: int = Field(1, ge=1, description="consumers; more than there are partitions idle")
     decoders: int = Field(1, ge=1, description="decode workers, a CPU each")
     encoders: int = Field(1, ge=1, description="workers of each encoder")
+    encoder_threads: int = Field(0, ge=0, description="CPU threads of an encoder worker without a GPU; 0: every core")
     encoder_gpus: float = Field(
         1.0, gt=0, description="GPUs of an encoder worker, where there are any; 0.25: four share one"
     )
@@ -177,7 +179,10 @@ class QuerySettings(_Section):
     max_limit: int = Field(200, ge=1)
     deadline_ms: int = Field(2_000, ge=10, description="for a whole search when a request names no deadline")
     candidates: int = Field(50, ge=1, description="entries asked of each channel, at least the limit")
-    rrf_k: int = Field(60, ge=1, description="k of reciprocal rank fusion (Cormack et al., 2009)")
+    # On the 237 sample texts beside 1,000 picture vectors, titles as queries: the right text is among the first ten for
+    # 0.81 with the paper's 60 and for 0.88 with 10; for their sentences 0.997 and 1.0. The paper fused rankings of a
+    # thousand entries, here they are of 50.
+    rrf_k: int = Field(10, ge=1, description="k of reciprocal rank fusion (Cormack et al., 2009)")
     weights: Mapping[Collection, float] = Field(
         default_factory=lambda: dict.fromkeys(Collection, 1.0),
         description="weight of each collection in fusion",
@@ -185,7 +190,7 @@ class QuerySettings(_Section):
     cache: int = Field(10_000, ge=0, description="query vectors kept")
     max_image_bytes: int = Field(20 * MIB, ge=1, description="largest picture in a request")
     search_threads: int = Field(16, ge=1, description="searches of the store under way at once, in one replica")
-    search_backlog: int = Field(64, ge=0, description="searches that may wait for a thread; beyond, HTTP 429")
+    search_backlog: int = Field(256, ge=0, description="searches that may wait for a thread; beyond, HTTP 429")
     replica_cpus: float = Field(
         0.0, ge=0, description="CPUs that Ray sets aside for a replica; 0: it is placed on any node, also a full one"
     )

@@ -101,6 +101,13 @@ def test_topics_and_claim_checks_have_batches_of_their_own() -> None:
     assert sorted(batches) == [[0], [1], [2]]
 
 
+def test_a_batch_of_claim_checks_is_small_since_what_they_point_to_may_be_large() -> None:
+    made = batcher(linger_s=0.0, events=32)
+    for offset in range(10):
+        made.add(item(offset, f"k{offset}", claim="https://example.org/x"))
+    assert len(offsets(made.take())) == 8
+
+
 def test_only_so_many_batches_of_a_topic_are_under_way() -> None:
     made = batcher(linger_s=0.0, events=1, in_flight=2)
     for offset in range(3):

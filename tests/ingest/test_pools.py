@@ -14,7 +14,8 @@ import pytest
 import ray
 
 from penstock.errors import BadInputError, Reason, WorkerLostError
-from penstock.ingest.pools import LocalPool, Pool, RayPool, spawn
+from penstock.ingest.pools import LocalPool, Pool
+from penstock.ingest.ray_pool import RayPool, spawn
 from penstock.records import UInt8
 
 

@@ -59,6 +59,7 @@ class BatchLimits:
     size_bytes: int
     linger_s: float
     in_flight: int
+    claims: int = 8  # events of a batch of claim checks: what they point to is not counted in bytes, and may be large
 
 
 class _Key(NamedTuple):
@@ -133,7 +134,7 @@ class Batcher:
     def take(self) -> Batch | None:
         """The next batch that is due; None if none is. Call until None, again after `finished` and as time passes."""
         for key, queue in self._queues.items():
-            if queue.in_flight < self._limits.in_flight and self._due(queue):
+            if queue.in_flight < self._limits.in_flight and self._due(key, queue):
                 return self._form(key, queue)
         return None
 
@@ -166,17 +167,21 @@ class Batcher:
         self.waiting_bytes -= sum(entry.item.record.size_bytes for entry in dropped)
         return [entry.item for entry in dropped]
 
-    def _due(self, queue: _Queue) -> bool:
+    def _most(self, key: _Key) -> int:
+        return min(self._limits.claims, self._limits.events) if key.claims else self._limits.events
+
+    def _due(self, key: _Key, queue: _Queue) -> bool:
         if not queue.waiting:
             return False
-        full = len(queue.waiting) >= self._limits.events or queue.size_bytes >= self._limits.size_bytes
+        full = len(queue.waiting) >= self._most(key) or queue.size_bytes >= self._limits.size_bytes
         return full or self._clock() - queue.waiting[0].since_s >= self._limits.linger_s
 
     def _form(self, key: _Key, queue: _Queue) -> Batch:
         """Takes items from the front of a queue until the batch is full; what is left of their assets is held."""
         chosen: list[_Waiting] = []
         size_bytes = 0
-        while queue.waiting and len(chosen) < self._limits.events:
+        most = self._most(key)
+        while queue.waiting and len(chosen) < most:
             if chosen and size_bytes + queue.waiting[0].item.record.size_bytes > self._limits.size_bytes:
                 break
             entry = queue.popleft()

@@ -33,9 +33,10 @@ from penstock.errors import PenstockError, UnavailableError
 from penstock.ingest.batching import Batcher, BatchLimits
 from penstock.ingest.lane import Lane, LaneLimits, LaneStatus
 from penstock.ingest.pipeline import Pipeline, Pools
-from penstock.ingest.pools import RayPool, spawn
+from penstock.ingest.ray_pool import RayPool, spawn
 from penstock.ingest.retries import Backoff, Breaker
 from penstock.ingest.status import PlaneStatus, summed, write_status
+from penstock.ingest.sweeping import sweep_until
 from penstock.ingest.workers import MakeEncodeWorker, MakeMediaWorker, MakeWriter, known_good, open_store
 from penstock.records import COLLECTIONS_OF, Assignment, Modality
 from penstock.store.assets import AssetStore
@@ -86,6 +87,9 @@ class IngestPlane:
         self._state = "starting"
         self._stopping = threading.Event()
         self._monitor = threading.Thread(target=self._watch, name="ingest-monitor", daemon=True)
+        self._sweeper = threading.Thread(
+            target=sweep_until, args=(self._stopping, settings), name="asset-sweeper", daemon=True
+        )
 
     def start(self) -> None:
         """Returns once events are taken in.
@@ -107,6 +111,7 @@ class IngestPlane:
         _get([lane.assignments.remote() for lane in self._lanes], "a lane to start", _START_TIMEOUT_S)
         self._state = "running"
         self._monitor.start()
+        self._sweeper.start()
 
     def stop(self) -> None:
         """Lets the lanes drain within `drain_s` and commit, then ends all actors. Idempotent."""

@@ -6,6 +6,7 @@ A worker's methods take and return the frozen types of `records`, so that the sa
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -126,6 +127,7 @@ class MakeEncodeWorker:
             precision=settings.precision,
             device=settings.device,
             cache_size=settings.ingest.encoder_cache,
+            threads=settings.ingest.encoder_threads or os.cpu_count(),
         )
         return EncodeWorker(encoder)
 

@@ -1,0 +1,138 @@
+"""Sub-batches that fit: halved when memory runs out, bisected when an item is at fault. No torch, no clock, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from penstock.errors import OverloadedError, TransientError, UnavailableError, UsageError
+from penstock.records import Float32
+
+# After so many full sub-batches in a row without trouble, a quarter more is tried. Too large a try costs one wasted
+# sub-batch, so at worst 1 in 33 while memory stays short.
+_PATIENCE = 32
+_RETRY_AFTER_S = 5.0
+
+
+class Fault(Enum):
+    """Whose fault an exception is."""
+
+    MEMORY = auto()  # the sub-batch was too large for what is free now
+    DEVICE = auto()  # the device is gone: nothing will work in this process again
+    ITEM = auto()  # anything else: taken to be an item's, until a known-good item fails as well
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the rows: vectors by groups of rows, and (row, what happened) of those that fail alone."""
+
+    done: list[tuple[Sequence[int], Float32]] = field(default_factory=list)
+    failed: list[tuple[int, str]] = field(default_factory=list)
+
+
+class SubBatcher:
+    """Calls an encoder on parts of a batch. Remembers, from batch to batch, what size of part fitted.
+
+    Args:
+        largest: items in a part at most.
+        blame: says whose fault an exception is.
+        release: called after memory ran out, to give back what is cached.
+    """
+
+    def __init__(self, largest: int, *, blame: Callable[[Exception], Fault], release: Callable[[], None]) -> None:
+        self._largest = largest
+        self._blame = blame
+        self._release = release
+        self._size = largest
+        self._quiet = 0  # full parts since the last trouble
+
+    @property
+    def size(self) -> int:
+        """Items in a part, as of now."""
+        return self._size
+
+    def run(
+        self, rows: Sequence[int], encode: Callable[[Sequence[int]], Float32], probe: Callable[[], object]
+    ) -> Outcome:
+        """Encodes every row once, in the given order as long as nothing fails.
+
+        Args:
+            rows: what to encode.
+            encode: makes float32[len(rows), dim] of some of the rows, or raises.
+            probe: encodes a known-good item. Called when an item fails alone: if it raises as well, the encoder is at
+                fault and not the item.
+
+        `encode` may raise `TransientError` or `UsageError` to end the run; they pass through.
+
+        Raises:
+            OverloadedError: memory is short even for one item.
+            UnavailableError: the device is gone, or the encoder fails on the known-good item too.
+        """
+        outcome = Outcome()
+        waiting = [rows] if rows else []
+        while waiting:
+            part = waiting.pop()
+            if len(part) > self._size:
+                waiting.append(part[self._size :])
+                part = part[: self._size]
+            try:
+                vectors = encode(part)
+            except (TransientError, UsageError):  # says itself that no item is at fault
+                raise
+            except Exception as exc:
+                waiting.extend(reversed(self._smaller(part, exc, outcome, probe)))
+            else:
+                outcome.done.append((part, vectors))
+                self._grow(len(part))
+        return outcome
+
+    def _smaller(
+        self, part: Sequence[int], exc: Exception, outcome: Outcome, probe: Callable[[], object]
+    ) -> list[Sequence[int]]:
+        """What to try instead of the part that failed; of a single item that failed, notes it and returns nothing."""
+        self._quiet = 0
+        fault = self._blame(exc)
+        if fault is Fault.DEVICE:
+            raise UnavailableError(f"the encoder's device failed ({first_line(exc)}); restart its worker") from exc
+        if fault is Fault.MEMORY:
+            self._release()
+            if len(part) == 1:
+                raise OverloadedError(
+                    f"the encoder's device has no memory left for a single item ({first_line(exc)}); "
+                    "put fewer workers on it",
+                    retry_after_s=_RETRY_AFTER_S,
+                ) from exc
+            self._size = len(part) // 2
+            return [part]
+        if len(part) > 1:
+            middle = len(part) // 2
+            return [part[:middle], part[middle:]]
+        self._confirm(exc, outcome, probe)
+        outcome.failed.append((part[0], first_line(exc)))
+        return []
+
+    def _confirm(self, exc: Exception, outcome: Outcome, probe: Callable[[], object]) -> None:
+        """Makes sure, once a batch, that the encoder still works: else all its items would end as dead letters."""
+        if outcome.failed:
+            return
+        try:
+            probe()
+        except Exception as broken:
+            raise UnavailableError(
+                f"the encoder fails on every item, a known-good one too ({first_line(broken)}); restart its worker"
+            ) from exc
+
+    def _grow(self, encoded: int) -> None:
+        if encoded < self._size or self._size == self._largest:
+            return
+        self._quiet += 1
+        if self._quiet >= _PATIENCE:
+            self._quiet = 0
+            self._size = min(self._largest, self._size + max(1, self._size // 4))
+
+
+def first_line(exc: Exception) -> str:
+    """The exception's type and the first line of what it says: for messages of one line."""
+    text = str(exc).strip()
+    return f"{type(exc).__name__}: {text.splitlines()[0]}" if text else type(exc).__name__

@@ -1,0 +1,113 @@
+"""The Hugging Face hub: its cache first, then the network, with one clear line when it is not there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from penstock.encoders.batching import first_line
+from penstock.errors import ConfigError, UnavailableError
+
+_T = TypeVar("_T")
+
+# The hub's client waits 5 s for each of the host's addresses, of which there may be eight: a person should not have to
+# wait longer than this to hear that there is no network.
+_ANSWER_S = 10.0
+_REQUEST_S = 5.0
+
+
+def cached_folder(repo: str, name: str) -> Path | None:
+    """The folder of the cached snapshot that has this file at its top; None if there is none. Asks no network.
+
+    By file, because the client takes a snapshot that was fetched in part, as ours are, for an incomplete one.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, name)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def fetch(repo: str, weights: Sequence[str], patterns: Sequence[str], model: str, otherwise: str) -> Path:
+    """Downloads a repository's files into the hub's cache, with a progress bar.
+
+    Args:
+        repo: `organisation/name`.
+        weights: names that the file of weights may have; the first that the repository has is fetched, and no other.
+        patterns: further files, as fnmatch patterns.
+        model: for messages: what the files are for.
+        otherwise: for messages: what else a person can do.
+
+    Returns:
+        the folder of the snapshot.
+
+    Raises:
+        ConfigError: the repository does not exist or is closed to this user, or the hub is switched off.
+        UnavailableError: the hub does not answer.
+    """
+    from huggingface_hub import snapshot_download
+
+    names = _asked(lambda: _names_in(repo), repo, model, otherwise)
+    chosen = [name for name in weights if name in names][:1]
+    return Path(
+        _translated(
+            lambda: snapshot_download(repo, allow_patterns=[*chosen, *patterns], etag_timeout=_REQUEST_S),
+            repo,
+            model,
+            otherwise,
+        )
+    )
+
+
+def _names_in(repo: str) -> frozenset[str]:
+    from huggingface_hub import HfApi
+
+    siblings = HfApi().model_info(repo, timeout=_REQUEST_S).siblings or ()
+    return frozenset(sibling.rfilename for sibling in siblings)
+
+
+def _asked(call: Callable[[], _T], repo: str, model: str, otherwise: str) -> _T:
+    """Runs the call with one deadline over name resolution and all addresses, which the client does not offer."""
+    answers: list[_T | Exception] = []
+
+    def ask() -> None:
+        try:
+            answers.append(_translated(call, repo, model, otherwise))
+        except Exception as exc:  # handed to the caller's thread
+            answers.append(exc)
+
+    thread = threading.Thread(target=ask, name="hub", daemon=True)
+    thread.start()
+    thread.join(_ANSWER_S)
+    if not answers:
+        raise UnavailableError(_message(repo, model, otherwise, f"gave no answer within {_ANSWER_S:.0f} s"))
+    if isinstance(answers[0], Exception):
+        raise answers[0]
+    return answers[0]
+
+
+def _translated(call: Callable[[], _T], repo: str, model: str, otherwise: str) -> _T:
+    from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
+
+    try:
+        return call()
+    except RepositoryNotFoundError as exc:  # also what a gated or private one answers
+        raise ConfigError(
+            f"{model}: the hub has no repository {repo} that is open to you; log in with `hf auth login` {otherwise}"
+        ) from exc
+    except OfflineModeIsEnabled as exc:
+        raise ConfigError(_message(repo, model, otherwise, "is switched off (HF_HUB_OFFLINE)")) from exc
+    except Exception as exc:  # the client's own network errors: their library changed with each of its majors
+        what = f"does not answer ({first_line(exc)})"
+        raise UnavailableError(_message(repo, model, otherwise, what)) from exc
+
+
+def _message(repo: str, model: str, otherwise: str, what: str) -> str:
+    from huggingface_hub import constants
+
+    return (
+        f"{model}: its weights ({repo}) are not in the cache {constants.HF_HUB_CACHE}, and the hub "
+        f"{constants.ENDPOINT} {what}. Connect, or run `hf download {repo}` where there is a network and point "
+        f"HF_HOME to that cache, {otherwise}."
+    )

@@ -1,0 +1,71 @@
+"""Encoders that hash: the double of the real ones, for tests and for benchmarks of the transport. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from penstock.encoders.base import Fingerprint, Space
+from penstock.encoders.batching import Fault, SubBatcher
+from penstock.encoders.cache import VectorCache
+from penstock.encoders.profiles import JOINT_IMAGE, NullModel
+from penstock.encoders.runner import Runner, checked_pixels, checked_texts
+from penstock.records import Encoded, EncoderInput, Float32
+
+_LARGEST = 1024
+
+
+class NullEncoder:
+    """A unit vector from the hash of an item: the same item, the same vector; others are about at right angles.
+
+    Args:
+        role: `passage.text`, `joint.text` or `joint.image`.
+        model: its space and picture size.
+        fingerprint: what collections record of it.
+        cache_size: vectors kept.
+    """
+
+    def __init__(self, role: str, model: NullModel, fingerprint: Fingerprint, *, cache_size: int) -> None:
+        self.name = role
+        self.space: Space = model.space
+        self.fingerprint = fingerprint
+        self._size_px = model.image.size_px
+        self._runner = Runner(
+            model.space.dim,
+            cache=VectorCache(cache_size),
+            batcher=SubBatcher(_LARGEST, blame=lambda _: Fault.ITEM, release=lambda: None),
+            forward=self._forward,
+            probe=lambda: self._vector(b""),
+        )
+
+    @property
+    def cache(self) -> VectorCache:
+        return self._runner.cache
+
+    def encode(self, batch: EncoderInput) -> Encoded:
+        """See `Encoder.encode`.
+
+        Raises:
+            ConfigError: pixels of another size than the profile's, or texts for pixels.
+        """
+        if self.name == JOINT_IMAGE:
+            checked_pixels(batch, self._size_px)
+        else:
+            checked_texts(batch)
+        return self._runner.encode(batch)
+
+    def _forward(self, batch: EncoderInput, rows: Sequence[int]) -> Float32:
+        if self.name == JOINT_IMAGE:
+            pixels = checked_pixels(batch, self._size_px)
+            items = [pixels[row].tobytes() for row in rows]
+        else:
+            items = [batch.texts[row].encode() for row in rows]
+        return np.stack([self._vector(item) for item in items])
+
+    def _vector(self, item: bytes) -> Float32:
+        """float32[dim] from SHAKE-256, uniform in -1…1: the same on every machine and every release of NumPy."""
+        state = hashlib.shake_256(self.space.id.encode() + b"\0" + item)
+        words = np.frombuffer(state.digest(4 * self.space.dim), dtype="<u4")
+        return (words.astype(np.float64) / 2**31 - 1).astype(np.float32)

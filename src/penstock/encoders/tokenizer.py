@@ -1,0 +1,56 @@
+"""Counts tokens as the sentence encoder does, without torch or transformers: decode workers start in a moment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from penstock.encoders.base import Tokenizer
+from penstock.encoders.profiles import NullModel, Profile
+from penstock.encoders.sources import Random, locate
+from penstock.errors import ConfigError
+
+
+class FileTokenizer:
+    """A `tokenizer.json` as the Hugging Face libraries write it. Thread-safe.
+
+    Raises:
+        ConfigError: the file is missing or not one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from tokenizers import Tokenizer as Rust
+
+        try:
+            self._rust = Rust.from_file(str(path))
+        except Exception as exc:  # the Rust side raises nothing more precise
+            raise ConfigError(f"{path} cannot be read as a tokenizer ({exc}); fetch the model again") from exc
+        self._rust.no_truncation()
+        self._rust.no_padding()
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, without the special ones."""
+        encodings = self._rust.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [len(encoding) for encoding in encodings]
+
+
+class WordTokenizer:
+    """Words and punctuation marks, each a token: for the null profile, which has no model."""
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [len(re.findall(r"\w+|[^\w\s]", text)) for text in texts]
+
+
+def load_tokenizer(profile: Profile) -> Tokenizer:
+    """The tokenizer of a profile's sentence encoder.
+
+    Raises:
+        ConfigError, UnavailableError: its file cannot be had (see `sources.locate`).
+    """
+    model = profile.passage
+    if isinstance(model, NullModel):
+        return WordTokenizer()
+    if isinstance(model.source, Random):
+        raise ConfigError(f"{model.name} has random weights and no tokenizer")
+    return FileTokenizer(locate(model.source, model.name).folder / "tokenizer.json")

@@ -1,0 +1,53 @@
+"""Removes media from the asset store that nothing refers to any more, so that a tombstone really deletes."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+
+from penstock.broker.base import DeadLetter
+from penstock.broker.deadletters import scan_dead_letters
+from penstock.config import Settings
+from penstock.errors import PenstockError
+from penstock.ingest.workers import open_store
+from penstock.store.assets import AssetStore, SweepReport, sha256_of
+from penstock.store.base import Store
+
+logger = logging.getLogger(__name__)
+
+
+def referred_media(store: Store, dead_letters: Iterable[DeadLetter]) -> Iterator[str]:
+    """SHA-256 of all media that an asset row or a dead letter refers to, in any order, some more than once."""
+    rows = itertools.chain.from_iterable(store.scan_assets())
+    uris = itertools.chain((row.uri for row in rows), (letter.stashed_uri or "" for letter in dead_letters))
+    return (sha256 for uri in uris if (sha256 := sha256_of(uri)) is not None)
+
+
+def sweep_assets(settings: Settings, *, now_s: float) -> SweepReport:
+    """One sweep.
+
+    Args:
+        settings: with the addresses of broker and store.
+        now_s: seconds since the epoch.
+
+    Raises:
+        UnavailableError: broker, store or asset store does not answer; nothing was removed that is referred to.
+    """
+    store = open_store(settings)
+    try:
+        referred = referred_media(store, scan_dead_letters(settings.kafka))
+        return AssetStore(settings.asset_store_url).sweep(referred, grace_s=settings.assets.grace_s, now_s=now_s)
+    finally:
+        store.close()
+
+
+def sweep_until(stop: threading.Event, settings: Settings) -> None:
+    """Sweeps once an interval until `stop` is set; what is away is tried again at the next one."""
+    while not stop.wait(settings.assets.sweep_interval_s):
+        try:
+            sweep_assets(settings, now_s=time.time())
+        except PenstockError as exc:
+            logger.warning("the asset store was not swept, which is tried again later: %s", exc)

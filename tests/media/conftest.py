@@ -1,0 +1,66 @@
+"""Events, fetched media and a tokenizer for the tests of this folder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from penstock.media.sniff import sniff
+from penstock.records import AssetRef, ClaimCheck, Event, Fetched, Inline, Modality, Position
+
+TOPICS = {modality: f"media.{modality}" for modality in Modality}
+
+
+class WordTokenizer:
+    """A word or a mark of punctuation is a token; an ideograph is one, too."""
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [
+            len(re.findall(r"[\u3040-\u30ff\u4e00-\u9fff]|[^\W\u3040-\u30ff\u4e00-\u9fff]+|[^\w\s]", t)) for t in texts
+        ]
+
+
+@pytest.fixture
+def tokenizer() -> WordTokenizer:
+    return WordTokenizer()
+
+
+@pytest.fixture
+def event_of() -> Callable[..., Event]:
+    """Makes events with offsets that count up."""
+    count = iter(range(1_000_000))
+
+    def make(
+        payload: bytes | str | None,
+        *,
+        modality: Modality = Modality.IMAGE,
+        declared: str | None = None,
+        title: str = "",
+    ) -> Event:
+        offset = next(count)
+        at = Position(TOPICS[modality], 0, offset)
+        holder = ClaimCheck(payload) if isinstance(payload, str) else None if payload is None else Inline(payload)
+        asset = AssetRef("default", at.topic, f"key-{offset}")
+        return Event(asset, at, at, 1_700_000_000_000, modality, holder, content_type=declared, title=title)
+
+    return make
+
+
+@pytest.fixture
+def fetched_of(event_of: Callable[..., Event]) -> Callable[..., Fetched]:
+    """Makes fetched media as `Fetcher` does, type found in the bytes included."""
+
+    def make(
+        data: bytes | str, *, declared: str | None = None, modality: Modality | None = None, title: str = ""
+    ) -> Fetched:
+        data = data.encode() if isinstance(data, str) else data
+        found = sniff(data, declared=declared)
+        sha256 = hashlib.sha256(data).hexdigest()
+        uri = f"asset:{sha256}"
+        topic = modality or found.modality or Modality.TEXT
+        return Fetched(event_of(uri, modality=topic, declared=declared, title=title), data, found.mime, sha256, uri)
+
+    return make

@@ -1,0 +1,162 @@
+"""A store whose channels can be told to fail or to hang, and an encoder that knows a few words."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from penstock.records import (
+    AssetRef,
+    Channel,
+    Collection,
+    Entry,
+    Field,
+    Float32,
+    Found,
+    Position,
+    entry_id,
+)
+from penstock.store.filters import Filter
+
+DIM = 8
+TEXT_AND_IMAGE = frozenset(
+    Channel(*names)
+    for names in (
+        (Collection.TEXT, Field.PASSAGE),
+        (Collection.TEXT, Field.JOINT),
+        (Collection.TEXT, Field.LEXICAL),
+        (Collection.IMAGE, Field.JOINT),
+    )
+)
+
+
+def word_vector(word: str) -> Float32:
+    """float32[DIM], L2-normalised: the same for the same word."""
+    vector = np.random.default_rng(list(word.encode())).normal(size=DIM).astype(np.float32)
+    return vector / np.float32(np.linalg.norm(vector))
+
+
+class TroubledStore:
+    """Entries in a list; any channel can be told to raise, or to hang until released.
+
+    Attributes:
+        failing: what a channel raises instead of answering.
+        hanging: channels that answer only after `release` is set.
+        entered: set as soon as a call hangs.
+        calls: (channel, tenant, limit, timeout_s) of every search.
+    """
+
+    def __init__(self, channels: frozenset[Channel] = TEXT_AND_IMAGE) -> None:
+        self._channels = channels
+        self.entries: list[Entry] = []
+        self.failing: dict[Channel, Exception] = {}
+        self.hanging: set[Channel] = set()
+        self.release = threading.Event()
+        self.entered = threading.Event()
+        self.calls: list[tuple[Channel, str, int, float]] = []
+
+    def channels(self) -> frozenset[Channel]:
+        return self._channels
+
+    def add(self, collection: Collection, key: str, *, tenant: str = "default") -> Entry:
+        """An entry whose vectors and text are all of one word, its key."""
+        asset = AssetRef(tenant, f"media.{collection}", key)
+        entry = Entry(
+            id=entry_id(asset, collection, 0),
+            collection=collection,
+            asset=asset,
+            part=0,
+            title=key,
+            text=key,
+            uri="",
+            mime="text/plain",
+            attributes_json="{}",
+            start_ms=0,
+            end_ms=0,
+            start_char=0,
+            end_char=0,
+            event_time_ms=0,
+            indexed_at_ms=0,
+            origin=Position(asset.topic, 0, len(self.entries)),
+        )
+        self.entries.append(entry)
+        return entry
+
+    def search(
+        self,
+        channel: Channel,
+        query: Float32 | str,
+        *,
+        tenant: str,
+        where: Filter | None,
+        limit: int,
+        timeout_s: float,
+    ) -> Sequence[Found]:
+        self.calls.append((channel, tenant, limit, timeout_s))
+        if channel in self.hanging:
+            self.entered.set()
+            self.release.wait(30)
+        if channel in self.failing:
+            raise self.failing[channel]
+        found = [
+            Found(entry, self._score(entry, query))
+            for entry in self.entries
+            if entry.collection is channel.collection and entry.asset.tenant == tenant
+        ]
+        found = [each for each in found if each.score > 0 or not isinstance(query, str)]
+        return sorted(found, key=lambda each: -each.score)[:limit]
+
+    def _score(self, entry: Entry, query: Float32 | str) -> float:
+        if isinstance(query, str):
+            return float(entry.text in query.split())
+        return float(word_vector(entry.text) @ query)
+
+
+class WordEncoder:
+    """A `QueryEncoder`: text by `word_vector`, a picture by the word that its bytes spell."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.failing: dict[str, Exception] = {}
+
+    async def encode_text(self, role: str, text: str) -> Float32:
+        return self._vector(role, text)
+
+    async def encode_image(self, data: bytes) -> Float32:
+        return self._vector("joint.image", data.decode())
+
+    def _vector(self, role: str, word: str) -> Float32:
+        self.calls.append((role, word))
+        if role in self.failing:
+            raise self.failing[role]
+        return word_vector(word)
+
+
+@pytest.fixture
+def store() -> Iterator[TroubledStore]:
+    made = TroubledStore()
+    yield made
+    made.release.set()
+
+
+@pytest.fixture
+def make_store() -> Iterator[Any]:
+    """`make_store(channels)`; every store made is released at the end."""
+    made: list[TroubledStore] = []
+
+    def make(channels: frozenset[Channel]) -> TroubledStore:
+        made.append(TroubledStore(channels))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.release.set()
+
+
+@pytest.fixture
+def encoder() -> WordEncoder:
+    return WordEncoder()

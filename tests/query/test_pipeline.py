@@ -1,0 +1,229 @@
+"""A whole question: what is asked of whom, and what becomes of the answer when somebody fails or is late."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from penstock.config import QuerySettings
+from penstock.encoders.profiles import Profile, load_profile
+from penstock.errors import OverloadedError, PermanentError, QueryError, UnavailableError
+from penstock.query.pipeline import QueryPipeline
+from penstock.query.route import NOT_OFFERED
+from penstock.query.understand import SearchRequest
+from penstock.records import Channel, Collection, Field, SearchResult
+
+SMALL = load_profile("small")  # text and pictures share a space of their own
+REFERENCE = load_profile("reference")  # one space for everything
+TEXT_PASSAGE = Channel(Collection.TEXT, Field.PASSAGE)
+TEXT_LEXICAL = Channel(Collection.TEXT, Field.LEXICAL)
+IMAGE_JOINT = Channel(Collection.IMAGE, Field.JOINT)
+
+
+def ask(store: Any, encoder: Any, request: SearchRequest, profile: Profile = SMALL, **settings: Any) -> SearchResult:
+    async def run() -> SearchResult:
+        pipeline = QueryPipeline(store, encoder, profile, QuerySettings(**settings))
+        try:
+            return await pipeline.search(request)
+        finally:
+            pipeline.close()
+
+    return asyncio.run(run())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Lets other tasks run until the condition holds."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  (what is awaited is a count, which no event tells)
+            await asyncio.sleep(0)
+
+
+def test_a_word_finds_its_picture_and_its_text_first(store: Any, encoder: Any) -> None:
+    for key in ("cat", "dog", "boat"):
+        store.add(Collection.TEXT, key)
+        store.add(Collection.IMAGE, key)
+    result = ask(store, encoder, SearchRequest(text="cat"))
+    assert {(hit.entry.collection, hit.entry.title) for hit in result.hits[:2]} == {("text", "cat"), ("image", "cat")}
+    assert not result.partial
+    assert result.missing == {}
+
+
+def test_every_hit_names_its_channels_with_rank_and_raw_score(store: Any, encoder: Any) -> None:
+    store.add(Collection.TEXT, "cat")
+    store.add(Collection.TEXT, "dog")
+    (cat, dog) = ask(store, encoder, SearchRequest(text="cat")).hits
+    assert [(str(found.channel), found.rank) for found in cat.found_by] == [
+        ("text.passage", 1),
+        ("text.joint", 1),
+        ("text.lexical", 1),
+    ]
+    assert cat.found_by[0].score == pytest.approx(1.0, abs=1e-5)
+    assert [str(found.channel) for found in dog.found_by] == ["text.passage", "text.joint"]
+
+
+def test_a_picture_finds_pictures_and_texts(store: Any, encoder: Any) -> None:
+    for key in ("cat", "dog"):
+        store.add(Collection.TEXT, key)
+        store.add(Collection.IMAGE, key)
+    result = ask(store, encoder, SearchRequest(image=b"dog", limit=2), REFERENCE)
+    assert {(hit.entry.collection, hit.entry.title) for hit in result.hits} == {("text", "dog"), ("image", "dog")}
+
+
+def test_one_vector_serves_every_channel_of_its_encoder(store: Any, encoder: Any) -> None:
+    ask(store, encoder, SearchRequest(text="cat"), REFERENCE)
+    assert encoder.calls == [("passage.text", "cat")]
+
+
+def test_tenant_and_candidates_reach_every_channel(store: Any, encoder: Any) -> None:
+    store.add(Collection.TEXT, "cat", tenant="acme")
+    assert ask(store, encoder, SearchRequest(text="cat")).hits == []
+    found = ask(store, encoder, SearchRequest(text="cat", tenant="acme", limit=70), candidates=50)
+    assert [hit.entry.asset.tenant for hit in found.hits] == ["acme"]
+    assert {(tenant, limit) for _, tenant, limit, _ in store.calls[-4:]} == {("acme", 70)}
+
+
+def test_a_channel_that_fails_is_left_out_and_named(store: Any, encoder: Any) -> None:
+    store.add(Collection.TEXT, "cat")
+    store.add(Collection.IMAGE, "cat")
+    store.failing[TEXT_LEXICAL] = UnavailableError("the store hung up")
+    result = ask(store, encoder, SearchRequest(text="cat"))
+    assert result.partial
+    assert result.missing == {TEXT_LEXICAL: "the store hung up"}
+    assert len(result.hits) == 2
+
+
+def test_a_fault_nobody_foresaw_costs_one_channel_and_is_logged(
+    store: Any, encoder: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.add(Collection.TEXT, "cat")
+    store.failing[TEXT_LEXICAL] = ZeroDivisionError("secret")
+    result = ask(store, encoder, SearchRequest(text="cat"))
+    assert result.hits
+    assert "secret" not in result.missing[TEXT_LEXICAL]
+    assert "secret" in caplog.text
+
+
+def test_a_channel_that_hangs_costs_no_more_than_the_deadline(store: Any, encoder: Any) -> None:
+    store.add(Collection.TEXT, "cat")
+    store.hanging.add(IMAGE_JOINT)
+    started = time.monotonic()
+    result = ask(store, encoder, SearchRequest(text="cat", deadline_ms=200))
+    assert time.monotonic() - started < 2
+    assert result.missing == {IMAGE_JOINT: "did not answer within the deadline"}
+    assert result.partial
+    assert result.hits[0].entry.title == "cat"
+
+
+def test_channels_are_searched_at_the_same_time(store: Any, encoder: Any) -> None:
+    """All four hang until the last has come: one after the other they would never end."""
+    everyone_came = threading.Barrier(4, timeout=10)
+    search = store.search
+
+    def together(*args: Any, **options: Any) -> Any:
+        everyone_came.wait()
+        return search(*args, **options)
+
+    store.search = together
+    assert not ask(store, encoder, SearchRequest(text="cat", deadline_ms=20_000)).partial
+
+
+def test_the_store_is_told_how_much_time_is_left(store: Any, encoder: Any) -> None:
+    ask(store, encoder, SearchRequest(text="cat", deadline_ms=500))
+    assert all(0 < timeout_s <= 0.5 for *_, timeout_s in store.calls)
+
+
+def test_a_dead_encoder_costs_only_the_channels_that_need_it(store: Any, encoder: Any) -> None:
+    store.add(Collection.TEXT, "cat")
+    encoder.failing["joint.text"] = UnavailableError("the GPU is gone")
+    result = ask(store, encoder, SearchRequest(text="cat"))
+    assert {str(channel): why for channel, why in result.missing.items()} == {
+        "text.joint": "the GPU is gone",
+        "image.joint": "the GPU is gone",
+    }
+    assert [str(found.channel) for found in result.hits[0].found_by] == ["text.passage", "text.lexical"]
+
+
+def test_nothing_answering_is_an_error_that_says_why(store: Any, encoder: Any) -> None:
+    for channel in store.channels():
+        store.failing[channel] = UnavailableError("connection refused")
+    with pytest.raises(UnavailableError, match="connection refused"):
+        ask(store, encoder, SearchRequest(text="cat"))
+
+
+def test_a_question_that_the_store_refuses_is_the_askers_fault(store: Any, encoder: Any) -> None:
+    store.failing[TEXT_LEXICAL] = QueryError("no such attribute", field="/filter")
+    with pytest.raises(QueryError, match="no such attribute"):
+        ask(store, encoder, SearchRequest(text="cat"))
+
+
+def test_what_is_no_picture_is_the_askers_fault(store: Any, encoder: Any) -> None:
+    encoder.failing["joint.image"] = QueryError("no picture", status=422, field="/image")
+    with pytest.raises(QueryError, match="no picture"):
+        ask(store, encoder, SearchRequest(image=b"cat"))
+
+
+def test_a_text_that_no_encoder_takes_is_still_looked_up_by_its_words(store: Any, encoder: Any) -> None:
+    store.add(Collection.TEXT, "cat")
+    for role in ("joint.text", "passage.text"):
+        encoder.failing[role] = PermanentError("too strange")
+    result = ask(store, encoder, SearchRequest(text="cat"))
+    assert [str(found.channel) for found in result.hits[0].found_by] == ["text.lexical"]
+
+
+def test_what_the_store_never_offered_is_missing_but_not_partial(make_store: Any, encoder: Any) -> None:
+    store = make_store(frozenset({TEXT_PASSAGE, IMAGE_JOINT}))
+    result = ask(store, encoder, SearchRequest(text="cat"))
+    assert set(result.missing.values()) == {NOT_OFFERED}
+    assert not result.partial
+
+
+def test_an_empty_index_answers_with_nothing(make_store: Any, encoder: Any) -> None:
+    result = ask(make_store(frozenset()), encoder, SearchRequest(text="cat"))
+    assert (result.hits, result.partial) == ([], False)
+
+
+def test_a_hung_store_fills_a_bounded_line_and_then_refuses_at_once(store: Any, encoder: Any) -> None:
+    store.hanging.update(store.channels())
+
+    async def run() -> None:
+        pipeline = QueryPipeline(store, encoder, SMALL, QuerySettings(search_threads=4, search_backlog=4))
+        late = [asyncio.create_task(pipeline.search(SearchRequest(text="cat", deadline_ms=150))) for _ in range(2)]
+        outcomes = await asyncio.gather(*late, return_exceptions=True)
+        assert all(isinstance(outcome, UnavailableError) for outcome in outcomes)
+        assert pipeline.threads.held == 4  # those that waited were dropped; those that hang still hold their threads
+        waiting = asyncio.create_task(pipeline.search(SearchRequest(text="cat", deadline_ms=5_000)))
+        await until(lambda: pipeline.threads.held == 8)
+        with pytest.raises(OverloadedError):
+            await pipeline.search(SearchRequest(text="cat", deadline_ms=5_000))
+        store.release.set()
+        assert not (await waiting).partial
+        pipeline.close()
+
+    asyncio.run(run())
+
+
+def test_took_ms_adds_up_to_the_total(store: Any, encoder: Any) -> None:
+    took = ask(store, encoder, SearchRequest(text="cat")).took_ms
+    assert list(took) == ["encode", "search", "fuse", "total"]
+    assert took["total"] == pytest.approx(took["encode"] + took["search"] + took["fuse"], abs=0.01)
+
+
+def test_new_channels_are_noticed_without_a_restart(store: Any, encoder: Any) -> None:
+    now = [0.0]
+
+    async def run() -> None:
+        pipeline = QueryPipeline(store, encoder, SMALL, QuerySettings(), clock=lambda: now[0])
+        store._channels = frozenset({TEXT_PASSAGE})
+        await pipeline.search(SearchRequest(text="cat"))
+        store._channels = frozenset({TEXT_PASSAGE, TEXT_LEXICAL})
+        now[0] = 60.0
+        while TEXT_LEXICAL not in {call[0] for call in store.calls}:
+            await pipeline.search(SearchRequest(text="cat"))
+        pipeline.close()
+
+    asyncio.run(asyncio.wait_for(run(), 10))
