@@ -57,6 +57,11 @@ class Child:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; minus the signal's number if one ended it."""
+        return self._process.poll()
+
     def wait_until(self, ready: Callable[[], bool], *, timeout_s: float) -> None:
         """Returns when `ready` does. `ready` is asked often and should answer within a second.
 
@@ -118,7 +123,7 @@ def _become(parent_pid: int, argv: Sequence[str]) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent_pid:  # the parent died before the line above
             sys.exit(1)
-    os.execvp(argv[0], list(argv))  # noqa: S606
+    os.execvp(argv[0], list(argv))
 
 
 if __name__ == "__main__":

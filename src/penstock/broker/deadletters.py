@@ -1,0 +1,225 @@
+"""Dead letters: what can never be indexed, kept with where and why it failed.
+
+A dead letter has the original's key, value, headers and timestamp, and the headers of `broker.headers` on top. A value
+too large even for the dead-letter topic goes to the asset store, and the dead letter holds its address.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import kafka
+from kafka import TopicPartition
+
+from penstock.broker import headers as names
+from penstock.broker.base import DeadLetter, Message, MessageTooLargeError, Producer
+from penstock.broker.client import connection, open_client, to_record, translated
+from penstock.config import KafkaSettings
+from penstock.errors import BadInputError, ConfigError, Reason
+from penstock.records import Position, Record, Rejected
+
+_log = logging.getLogger(__name__)
+
+_MAX_DETAIL_CHARS = 2_000
+_POLL_MS = 500
+_NULL_VALUE_BYTES = -1  # as Kafka's own protocol writes the length of a null
+
+
+class DeadLetters:
+    """Writes dead letters (`broker.base.DeadLetterSink`). Safe to call from several threads.
+
+    Args:
+        producer: its limit should be that of the dead-letter topic (`topics.dead_letter_bytes`).
+        topic: the dead-letter topic.
+        stash: puts a value that does not fit into the asset store and returns its address; called on a thread of ours.
+        now: seconds since the epoch.
+    """
+
+    def __init__(
+        self, producer: Producer, topic: str, *, stash: Callable[[bytes], str], now: Callable[[], float] = time.time
+    ) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._stash = stash
+        self._now = now
+        # Stashing may take a network; it must hold up neither the lane nor the producer's thread.
+        self._stashing = ThreadPoolExecutor(1, thread_name_prefix="dead-letter-stash")
+
+    def send(self, record: Record, rejected: Rejected) -> Future[Position]:
+        """See `broker.base.DeadLetterSink.send`."""
+        message = to_message(record, rejected, topic=self._topic, failed_at_ms=round(self._now() * 1000))
+        outcome: Future[Position] = Future()
+        self._producer.send(message).add_done_callback(lambda sent: self._sent(sent, message, outcome))
+        return outcome
+
+    def close(self) -> None:
+        """Waits for what is being stashed. The producer is its owner's to close."""
+        self._stashing.shutdown()
+
+    def _sent(self, sent: Future[Position], message: Message, outcome: Future[Position]) -> None:
+        error = sent.exception()
+        if error is None:
+            outcome.set_result(sent.result())
+        elif isinstance(error, MessageTooLargeError) and message.value:
+            self._stashing.submit(self._send_stashed, message, outcome)
+        else:
+            outcome.set_exception(error)
+
+    def _send_stashed(self, message: Message, outcome: Future[Position]) -> None:
+        """Whatever fails here fails the future: the partition halts, and the lane tries again."""
+        try:
+            outcome.set_result(self._producer.send(_stashed(message, self._stash)).result())
+        except Exception as exc:
+            outcome.set_exception(exc)
+
+
+def to_message(record: Record, rejected: Rejected, *, topic: str, failed_at_ms: int) -> Message:
+    """The dead letter of a record. A replay that failed again keeps the origin it came with."""
+    origin, origin_ms = _origin(record)
+    added: tuple[tuple[str, bytes], ...] = (
+        (names.REASON, rejected.reason.value.encode()),
+        (names.STEP, rejected.step.encode()),
+        (names.DETAIL, rejected.detail[:_MAX_DETAIL_CHARS].encode(errors="replace")),
+        (names.ORIGIN, names.format_origin(origin)),
+        (names.ORIGIN_TIMESTAMP, str(origin_ms).encode()),
+        (names.FAILED_AT, str(failed_at_ms).encode()),
+    )
+    value = record.value
+    if value is None and record.key is None:  # no client can write that; say that it was a null and write nothing
+        added, value = (*added, (names.STASHED_BYTES, str(_NULL_VALUE_BYTES).encode())), b""
+    timestamp_ms = origin_ms if origin_ms >= 0 else None
+    return Message(topic, record.key, value, (*original_headers(record.headers), *added), timestamp_ms)
+
+
+def original_headers(headers: tuple[tuple[str, bytes], ...]) -> tuple[tuple[str, bytes], ...]:
+    """Without those that Penstock adds."""
+    return tuple((name, value) for name, value in headers if not name.startswith(names.PREFIX))
+
+
+def _origin(record: Record) -> tuple[Position, int]:
+    try:
+        return names.origin_of(record)
+    except BadInputError:  # it is a dead letter just because of that header
+        return record.position, record.timestamp_ms
+
+
+def _stashed(message: Message, stash: Callable[[bytes], str]) -> Message:
+    value = message.value or b""
+    added = ((names.STASHED, stash(value).encode()), (names.STASHED_BYTES, str(len(value)).encode()))
+    empty = b"" if message.key is None else None
+    return Message(message.topic, message.key, empty, message.headers + added, message.timestamp_ms)
+
+
+# ---- reading ----
+
+
+def scan_dead_letters(
+    kafka_settings: KafkaSettings,
+    *,
+    reason: Reason | None = None,
+    topic: str | None = None,
+    key: bytes | None = None,
+    since_ms: int | None = None,
+    limit: int | None = None,
+) -> Iterator[DeadLetter]:
+    """The dead letters there are now, partition by partition, oldest first, in bounded memory.
+
+    Args:
+        kafka_settings: names broker and dead-letter topic.
+        reason: only of this reason.
+        topic: only those that came from this topic.
+        key: only those with this key.
+        since_ms: only those that failed at this time or later, milliseconds since the epoch.
+        limit: at most so many.
+
+    Raises:
+        UnavailableError: no broker answers.
+        ConfigError: there is no dead-letter topic.
+    """
+    found = 0
+    for letter in _scan(kafka_settings):
+        if limit is not None and found >= limit:
+            return
+        if (
+            (reason is None or letter.reason is reason)
+            and (topic is None or letter.origin.topic == topic)
+            and (key is None or letter.key == key)
+            and (since_ms is None or letter.failed_at_ms >= since_ms)
+        ):
+            found += 1
+            yield letter
+
+
+def _scan(settings: KafkaSettings) -> Iterator[DeadLetter]:
+    doing = f"read the dead letters of {settings.dead_letter_topic}"
+    with translated(doing, settings):
+        client = open_client(kafka.KafkaConsumer, _arguments(settings))
+        try:
+            for record in _until_end(client, settings.dead_letter_topic):
+                letter = read_dead_letter(record)
+                if letter is None:
+                    _log.warning("%s is not a dead letter of ours: skipped", record.position)
+                else:
+                    yield letter
+        finally:
+            client.close(autocommit=False)
+
+
+def _until_end(client: Any, topic: str) -> Iterator[Record]:
+    """Every record from the start to where the topic ended when this was called."""
+    partitions = sorted(client.partitions_for_topic(topic))
+    if not partitions:
+        raise ConfigError(f"there is no dead-letter topic {topic}; it is created when the ingest plane starts.")
+    for partition in partitions:
+        tp = TopicPartition(topic, partition)
+        client.assign([tp])
+        client.seek_to_beginning(tp)
+        end = client.end_offsets([tp])[tp]
+        while client.position(tp) < end:
+            for raw in client.poll(timeout_ms=_POLL_MS).get(tp, ()):
+                if raw.offset < end:
+                    yield to_record(raw)
+
+
+def read_dead_letter(record: Record) -> DeadLetter | None:
+    """A record of the dead-letter topic as what it stands for; None if somebody else wrote it."""
+    ours = {name: value for name, value in record.headers if name.startswith(names.PREFIX)}
+    try:
+        reason = Reason(ours[names.REASON].decode())
+        origin = names.parse_origin(ours[names.ORIGIN])
+        timestamp_ms = int(ours.get(names.ORIGIN_TIMESTAMP, record.timestamp_ms))
+        failed_at_ms = int(ours[names.FAILED_AT])
+        stashed_bytes = int(ours[names.STASHED_BYTES]) if names.STASHED_BYTES in ours else None
+    except (KeyError, ValueError, BadInputError):
+        return None
+    value = None if stashed_bytes is not None else record.value
+    return DeadLetter(
+        position=record.position,
+        origin=origin,
+        reason=reason,
+        step=ours.get(names.STEP, b"").decode(errors="replace"),
+        detail=ours.get(names.DETAIL, b"").decode(errors="replace"),
+        failed_at_ms=failed_at_ms,
+        timestamp_ms=timestamp_ms,
+        key=record.key,
+        headers=original_headers(record.headers),
+        value=value,
+        value_bytes=len(value or b"") if stashed_bytes is None else max(0, stashed_bytes),
+        stashed_uri=ours[names.STASHED].decode(errors="replace") if names.STASHED in ours else None,
+    )
+
+
+def _arguments(settings: KafkaSettings) -> dict[str, Any]:
+    return connection(settings) | {
+        "group_id": None,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "isolation_level": "read_committed",
+        "fetch_max_wait_ms": 100,
+        "max_partition_fetch_bytes": settings.max_message_bytes,
+        "metrics_enabled": False,
+    }

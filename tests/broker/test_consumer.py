@@ -1,0 +1,172 @@
+"""What only the real consumer can show; what it shares with the double is in test_contract.py."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.admin import NewTopic
+
+from penstock.broker.base import Partition
+from penstock.broker.consumer import LaneConsumer
+from penstock.broker.embedded import EmbeddedKafka
+from penstock.config import KafkaSettings
+from penstock.errors import ConfigError, FencedError, UnavailableError
+from penstock.processes import free_port
+from tests.broker.test_contract import DEADLINE_S, Lane, until
+from tests.services import kafka_broker
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def broker() -> Iterator[EmbeddedKafka]:
+    with kafka_broker() as broker:
+        yield broker
+
+
+def settings_of(broker: EmbeddedKafka) -> KafkaSettings:
+    """Of a broker with one text topic of two partitions."""
+    settings = KafkaSettings(
+        bootstrap_servers=broker.bootstrap_servers, session_timeout_ms=3_000, max_poll_interval_ms=30_000
+    )
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
+    admin.create_topics([NewTopic(settings.text_topic, 2, 1)], wait_for_metadata=True)
+    admin.close()
+    return settings
+
+
+def write(broker: EmbeddedKafka, topic: str, values: list[bytes]) -> None:
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+    for value in values:
+        producer.send(topic, value, partition=0).get(DEADLINE_S)
+    producer.close()
+
+
+def test_a_broker_that_goes_and_comes_back_costs_nothing_but_time(broker: EmbeddedKafka) -> None:
+    settings = settings_of(broker)
+    partition = Partition(settings.text_topic, 0)
+    write(broker, settings.text_topic, [b"a", b"b"])
+    lane = Lane(LaneConsumer(settings, [settings.text_topic], drain_s=5))
+    until(lambda: len(lane.records) == 2, lane)
+    lane.consumer.commit({partition: 1}, 5)
+
+    broker.kill()
+    until(lambda: not lane.consumer.poll(0.1, 10).broker_available)
+    with pytest.raises(UnavailableError, match="commit"):
+        lane.consumer.commit({partition: 2}, 1)
+
+    broker.start()
+    write(broker, settings.text_topic, [b"c"])
+    until(lambda: bool(lane.records) and lane.values()[-1] == b"c", lane)
+    until(lambda: len(lane.owned) == 2, lane)
+    lane.consumer.commit({partition: 3}, 10)
+    lane.consumer.close(5)
+
+    again = Lane(LaneConsumer(settings, [settings.text_topic], drain_s=5))
+    until(lambda: len(again.owned) == 2, again)
+    assert {one.start for one in again.assigned if one.partition == partition} == {3}
+    again.consumer.close(5)
+
+
+def test_a_consumer_may_start_before_its_broker() -> None:
+    port = free_port()
+    settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}", session_timeout_ms=3_000)
+    consumer = LaneConsumer(settings, [settings.text_topic], drain_s=5)
+    threads = threading.active_count()
+    started = time.monotonic()
+    for _ in range(3):
+        polled = consumer.poll(0.5, 10)
+        assert not polled.broker_available
+        assert not polled.records
+    assert time.monotonic() - started < 10
+    assert consumer.generation() == -1
+    assert threading.active_count() == threads  # nothing is left behind by attempts that failed
+    consumer.close(1)
+
+
+def test_a_lane_that_slept_through_its_session_cannot_commit(kafka_settings: KafkaSettings, text_topic: str) -> None:
+    """As after SIGSTOP and SIGCONT: it still believes that it owns its partitions."""
+    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_s=5))
+    until(lambda: len(lane.owned) == 4, lane)
+    stopped, go_on = threading.Event(), threading.Event()
+
+    def sleep() -> None:
+        stopped.set()
+        go_on.wait()
+
+    lane.consumer._client._net.call_soon_threadsafe(sleep)  # the network thread does nothing, so no heartbeats
+    stopped.wait()
+    other = Lane(LaneConsumer(kafka_settings, [text_topic], drain_s=5))
+    until(lambda: len(other.owned) == 4, other)
+    go_on.set()
+    with pytest.raises(FencedError):
+        lane.consumer.commit({Partition(text_topic, 0): 1}, 10)
+    until(lambda: len(lane.lost) == 4, lane, other)
+    lane.consumer.close(5)
+    other.consumer.close(5)
+
+
+def test_members_that_poll_in_short_steps_come_to_rest(kafka_settings: KafkaSettings, text_topic: str) -> None:
+    """kafka-python alone throws a join away that was answered between two polls, and begins anew, without end."""
+    lanes = [Lane(LaneConsumer(kafka_settings, [text_topic], drain_s=5)) for _ in range(3)]
+    until(lambda: len(lanes[0].owned) == 4, lanes[0])
+
+    def settled() -> bool:
+        for lane in lanes:
+            lane.consumer.release(lane.revoking)
+        return [len(lane.owned) for lane in lanes] == [2, 1, 1]
+
+    until(settled, *lanes)
+    generation = max(lane.consumer.generation() for lane in lanes)
+    assert generation < 12  # three joins and their follow-ups; a storm has dozens
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        for lane in lanes:
+            lane.turn()
+    assert {lane.consumer.generation() for lane in lanes} == {generation}
+    for lane in lanes:
+        lane.consumer.close(5)
+
+
+def test_a_slow_lane_keeps_its_partitions_as_long_as_it_polls(kafka_settings: KafkaSettings, text_topic: str) -> None:
+    settings = kafka_settings.model_copy(update={"max_poll_interval_ms": 4_000})
+    lane = Lane(LaneConsumer(settings, [text_topic], drain_s=1))
+    until(lambda: len(lane.owned) == 4, lane)
+    lane.consumer.pause(list(lane.owned))
+    deadline = time.monotonic() + 6
+    while time.monotonic() < deadline:
+        lane.turn()
+    assert lane.lost == lane.revoking == []
+    lane.consumer.commit({Partition(text_topic, 0): 0}, 5)
+    lane.consumer.close(5)
+
+
+def test_large_messages_come_through(kafka_settings: KafkaSettings) -> None:
+    settings = kafka_settings.model_copy(update={"max_message_bytes": 8 * 1024 * 1024})
+    admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    configs = {"max.message.bytes": str(12 * 1024 * 1024)}
+    admin.create_topics([NewTopic(settings.text_topic, 1, 1, topic_configs=configs)], wait_for_metadata=True)
+    admin.close()
+    producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers, max_request_size=16 * 1024 * 1024)
+    sizes = [10 * 1024 * 1024, 1, 7 * 1024 * 1024]  # the first is above what the settings expect
+    for size in sizes:
+        producer.send(settings.text_topic, b"x" * size).get(DEADLINE_S)
+    producer.close()
+    lane = Lane(LaneConsumer(settings, [settings.text_topic], drain_s=5))
+    until(lambda: len(lane.records) == 3, lane)
+    assert [len(value or b"") for value in lane.values()] == sizes
+    lane.consumer.close(5)
+
+
+def test_a_drain_as_long_as_the_group_waits_is_refused() -> None:
+    with pytest.raises(ConfigError, match="drain_s"):
+        LaneConsumer(KafkaSettings(bootstrap_servers="localhost:1", max_poll_interval_ms=5_000), ["t"], drain_s=5)
+
+
+def test_no_bootstrap_servers_are_one_clear_line() -> None:
+    with pytest.raises(ConfigError, match=r"kafka\.bootstrap_servers"):
+        LaneConsumer(KafkaSettings(), ["t"], drain_s=5)
