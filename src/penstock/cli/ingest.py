@@ -1,0 +1,21 @@
+"""`penstock ingest`: the ingest plane alone."""
+
+from __future__ import annotations
+
+import typer
+
+from penstock.cli.common import connected_settings, join_embedded_ray, require_kafka, require_store, run_until_signal
+
+
+def ingest(context: typer.Context) -> None:
+    """Run the ingest plane against the configured Kafka, Milvus and Ray; SIGTERM drains, commits and stops.
+
+    Addresses that are not configured are those of the `penstock up` on the same data folder.
+    """
+    settings = connected_settings(context)
+    require_kafka(settings)
+    require_store(settings)
+    join_embedded_ray(settings)
+    from penstock.ingest.plane import run_ingest
+
+    run_until_signal(lambda stop: run_ingest(settings, stop))

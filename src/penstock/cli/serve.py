@@ -1,0 +1,30 @@
+"""`penstock serve`: the query plane alone."""
+
+from __future__ import annotations
+
+import threading
+
+import typer
+
+from penstock.cli.common import connected_settings, join_embedded_ray, require_store, run_until_signal, say
+
+
+def serve(context: typer.Context) -> None:
+    """Run the query plane against the configured Milvus and Ray; SIGTERM stops it.
+
+    Addresses that are not configured are those of the `penstock up` on the same data folder.
+    """
+    settings = connected_settings(context)
+    require_store(settings)
+    join_embedded_ray(settings)
+    from penstock.serve.deployment import deploy, shutdown
+
+    def plane(stop: threading.Event) -> None:
+        try:
+            url = deploy(settings)
+            say(f"search: {url}  documentation: {url}/docs")
+            stop.wait()
+        finally:
+            shutdown()
+
+    run_until_signal(plane)

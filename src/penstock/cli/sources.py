@@ -1,0 +1,320 @@
+"""What `penstock produce` reads: files, folders and JSONL, one after the other, as messages or refusals.
+
+Memory holds one file at a time. The same folder again gives the same keys, so that unchanged files change nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TextIO, TypeAlias
+
+from penstock.broker.base import Message
+from penstock.broker.wire import encode_event
+from penstock.config import Settings
+from penstock.errors import BadInputError, UsageError
+from penstock.media.sniff import Sniffed, sniff
+from penstock.records import ClaimCheck, Inline, Modality
+
+SOURCE = "penstock/produce"
+STDIN = "-"
+_JSONL = frozenset({".jsonl", ".ndjson"})
+_JSONL_FIELDS = frozenset(
+    {"key", "topic", "modality", "text", "path", "uri", "title", "attributes", "tenant", "time", "id"}
+)
+# Headers, key and Kafka's own framing count towards a message's limit too; titles and attributes may take 64 KiB.
+_MESSAGE_OVERHEAD_BYTES = 80 * 1024
+_HEAD_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message to be sent, and what it is called in messages for people: a path, or file and line."""
+
+    label: str
+    message: Message
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.message.key or b"") + len(self.message.value or b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What cannot be sent, and why."""
+
+    label: str
+    why: str
+
+
+Item: TypeAlias = Outgoing | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the command line asked for, for all that is sent.
+
+    Attributes:
+        tenant: None for the settings' own.
+        key: of a single file, instead of its path.
+        topic: where everything goes, whatever it is; None: the topic of what is found in the bytes.
+        attributes: on top of those found.
+        claim_check: send file: addresses rather than bytes.
+    """
+
+    tenant: str | None = None
+    key: str | None = None
+    topic: str | None = None
+    attributes: Mapping[str, Any] | None = None
+    claim_check: bool = False
+
+
+def read_all(paths: Iterable[str], settings: Settings, wishes: Wishes, stdin: TextIO | None = None) -> Iterator[Item]:
+    """Everything that the paths name, in order; folders sorted, hidden files and folders left out.
+
+    A file's key is its path below the given folder, that folder's name first (`photos/2026/a.jpg`); for a file named
+    itself, its folder's name and its own.
+
+    Raises:
+        UsageError: a path does not exist, or two folders have one name (their keys would mix). Nothing was read then.
+    """
+    wanted = list(paths)
+    _check_paths([Path(path) for path in wanted if path != STDIN])
+    reader = _Reader(settings, wishes)
+    for path in wanted:
+        if path == STDIN:
+            yield from reader.jsonl(stdin or sys.stdin, "stdin", Path.cwd())
+        elif is_jsonl(path):
+            yield from reader.jsonl_file(Path(path))
+        elif Path(path).is_dir():
+            yield from reader.folder(Path(path))
+        else:
+            file = Path(path).absolute()
+            yield reader.file(file, wishes.key or f"{file.parent.name}/{file.name}".lstrip("/"))
+
+
+def is_jsonl(path: str) -> bool:
+    """Whether a path of the command line is read line by line: `-` or a file named .jsonl or .ndjson."""
+    return path == STDIN or (Path(path).suffix.lower() in _JSONL and not Path(path).is_dir())
+
+
+def tombstone(key: str, topic: str, tenant: str | None) -> Outgoing:
+    """The message that deletes an asset of a topic."""
+    message = encode_event(topic=topic, key=key, payload=None, source=SOURCE, tenant=tenant)
+    return Outgoing(f"deletion of {key}", message)
+
+
+def _check_paths(paths: list[Path]) -> None:
+    roots: dict[str, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"there is no file or folder {path}")
+        if path.is_dir():
+            name = path.resolve().name
+            other = roots.setdefault(name, path.resolve())
+            if other != path.resolve():
+                raise UsageError(
+                    f"{other} and {path.resolve()} are both named {name!r}, so that their keys would mix; give the "
+                    "folder above them instead"
+                )
+
+
+class _Reader:
+    def __init__(self, settings: Settings, wishes: Wishes) -> None:
+        self._settings = settings
+        self._wishes = wishes
+        self._inline_limit = min(settings.kafka.max_message_bytes - _MESSAGE_OVERHEAD_BYTES, settings.fetch.max_bytes)
+        self._roots = tuple(root.resolve() for root in settings.fetch.roots)
+
+    # --- folders and files -------------------------------------------------------------------------------------------
+
+    def folder(self, root: Path) -> Iterator[Item]:
+        unreadable: list[Refused] = []
+
+        def on_error(error: OSError) -> None:
+            unreadable.append(Refused(str(error.filename), f"cannot be read: {error.strerror}"))
+
+        base = root.absolute()
+        prefix = root.resolve().name
+        for folder, folders, names in os.walk(base, onerror=on_error):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                if not name.startswith("."):
+                    file = Path(folder) / name
+                    yield self.file(file, f"{prefix}/{file.relative_to(base).as_posix()}".lstrip("/"))
+            yield from unreadable
+            unreadable.clear()
+        yield from unreadable
+
+    def file(self, file: Path, key: str) -> Item:
+        label = str(file)
+        try:
+            return Outgoing(label, self._file_message(file, key))
+        except OSError as error:
+            return Refused(label, f"cannot be read: {error.strerror or error}")
+        except (BadInputError, UsageError) as error:
+            return Refused(label, str(error))
+
+    def _file_message(
+        self, file: Path, key: str, *, described: Mapping[str, Any] | None = None, topic: str | None = None
+    ) -> Message:
+        """The message of a file; `described` (title, tenant, attributes…) wins over what the file says of itself."""
+        if not file.is_file():  # a pipe would block, a device never ends
+            raise UsageError("is not a regular file")
+        about = file.stat()
+        by_address = self._wishes.claim_check or about.st_size > self._inline_limit
+        if by_address:
+            self._check_claim(file, about.st_size)
+        with file.open("rb") as source:
+            data = source.read(_HEAD_BYTES if by_address else self._inline_limit + 1)
+        if not data:
+            raise UsageError("is empty")
+        sniffed = sniff(data, declared=None)
+        fields = {"title": file.name, "time_ms": round(about.st_mtime * 1000), **(described or {})}
+        fields["attributes"] = {"path": str(file), **self._attributes(described)}
+        return self._message(
+            topic=topic or self._topic(sniffed),
+            key=key,
+            payload=ClaimCheck(file.resolve().as_uri()) if by_address else Inline(data),
+            content_type=sniffed.mime,
+            **fields,
+        )
+
+    def _check_claim(self, file: Path, size: int) -> None:
+        if size > self._settings.fetch.max_bytes:
+            raise UsageError(
+                f"has {size:,} bytes, more than fetch.max_bytes allows ({self._settings.fetch.max_bytes:,})"
+            )
+        if not any(file.resolve().is_relative_to(root) for root in self._roots):
+            why = "" if self._wishes.claim_check else f"has {size:,} bytes, too many for a message, and "
+            raise UsageError(
+                f"{why}lies outside the folders whose files may be fetched by address (fetch.roots); add "
+                f"{file.resolve().parent} to them, for the ingest plane too"
+            )
+
+    def _topic(self, sniffed: Sniffed) -> str:
+        if self._wishes.topic is not None:
+            return self._wishes.topic
+        if sniffed.modality is None:
+            raise UsageError(f"is {sniffed.mime}, which nothing here decodes")
+        return self._topic_of(sniffed.modality)
+
+    def _topic_of(self, modality: Modality) -> str:
+        if modality not in self._settings.ingest.modalities:
+            known = ", ".join(self._settings.ingest.modalities)
+            raise UsageError(f"is {modality}, which is not ingested (ingest.modalities: {known})")
+        return self._settings.kafka.topic_of(modality)
+
+    # --- JSONL -------------------------------------------------------------------------------------------------------
+
+    def jsonl_file(self, file: Path) -> Iterator[Item]:
+        try:
+            with file.open(encoding="utf-8") as lines:
+                yield from self.jsonl(lines, str(file), file.absolute().parent)
+        except OSError as error:
+            yield Refused(str(file), f"cannot be read: {error.strerror}")
+        except UnicodeDecodeError as error:
+            yield Refused(str(file), f"is not UTF-8: {error}")
+
+    def jsonl(self, lines: Iterable[str], name: str, folder: Path) -> Iterator[Item]:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield self._line(line, f"{name}:{number}", folder)
+
+    def _line(self, line: str, label: str, folder: Path) -> Item:
+        try:
+            fields = json.loads(line)
+            if not isinstance(fields, dict):
+                raise UsageError("is no JSON object")
+            return Outgoing(label, self._line_message(fields, folder))
+        except json.JSONDecodeError as error:
+            return Refused(label, f"is not JSON: {error}")
+        except OSError as error:
+            return Refused(label, f"names a file that cannot be read: {error.strerror or error}")
+        except (BadInputError, UsageError) as error:
+            return Refused(label, str(error))
+
+    def _line_message(self, fields: Mapping[str, Any], folder: Path) -> Message:
+        _check_line(fields)
+        described: dict[str, Any] = {
+            name: value
+            for name, value in {
+                "title": fields.get("title"),
+                "tenant": fields.get("tenant"),
+                "time_ms": _time_ms(fields.get("time")),
+                "event_id": fields.get("id"),
+                "attributes": fields.get("attributes"),
+            }.items()
+            if value is not None
+        }
+        topic = self._topic_of_line(fields)
+        if "path" in fields:
+            key = fields.get("key") or fields["path"]
+            return self._file_message(folder / fields["path"], key, described=described, topic=topic)
+        described["attributes"] = self._attributes(described)
+        if "uri" in fields:
+            if topic is None:
+                raise UsageError("has a uri, so it must have a modality or topic too: nothing is fetched to find out")
+            key = fields.get("key") or fields["uri"]
+            return self._message(topic=topic, key=key, payload=ClaimCheck(fields["uri"]), **described)
+        data = fields["text"].encode()
+        key = fields.get("key") or fields.get("id") or hashlib.sha256(data).hexdigest()
+        topic = topic or self._topic_of(Modality.TEXT)
+        return self._message(topic=topic, key=key, payload=Inline(data), content_type="text/plain", **described)
+
+    def _topic_of_line(self, fields: Mapping[str, Any]) -> str | None:
+        if "modality" in fields:
+            return self._topic_of(Modality(fields["modality"]))
+        topic: str | None = fields.get("topic", self._wishes.topic)
+        if topic is not None:
+            check_topic(topic, self._settings)
+        return topic
+
+    # --- both --------------------------------------------------------------------------------------------------------
+
+    def _attributes(self, described: Mapping[str, Any] | None) -> dict[str, Any]:
+        own = (described or {}).get("attributes") or {}
+        return {**own, **(self._wishes.attributes or {})}
+
+    def _message(self, **fields: Any) -> Message:
+        fields.setdefault("tenant", self._wishes.tenant or self._settings.tenant)
+        return encode_event(source=SOURCE, **fields)
+
+
+def check_topic(topic: str, settings: Settings) -> None:
+    """Raises `UsageError` for a topic that no modality has."""
+    if topic not in settings.kafka.topics():
+        raise UsageError(f"there is no media topic {topic!r}; take one of {', '.join(settings.kafka.topics())}")
+
+
+def _check_line(fields: Mapping[str, Any]) -> None:
+    if unknown := sorted(fields.keys() - _JSONL_FIELDS):
+        raise UsageError(f"has unknown fields {', '.join(unknown)}; known are {', '.join(sorted(_JSONL_FIELDS))}")
+    if len(fields.keys() & {"text", "path", "uri"}) != 1:
+        raise UsageError("needs exactly one of text, path and uri")
+    for name in _JSONL_FIELDS - {"attributes", "time"}:
+        if not isinstance(fields.get(name, ""), str):
+            raise UsageError(f"has a {name} that is no string")
+    if not isinstance(fields.get("attributes", {}), dict):
+        raise UsageError("has attributes that are no JSON object")
+    if fields.get("modality", Modality.TEXT) not in set(Modality):
+        raise UsageError(f"has an unknown modality {fields['modality']!r}; known are {', '.join(Modality)}")
+
+
+def _time_ms(value: object) -> int | None:
+    """RFC 3339, or milliseconds since the epoch."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError as error:
+        raise UsageError(f"has a time that is neither RFC 3339 nor milliseconds: {value!r}") from error
+    if moment.tzinfo is None:
+        raise UsageError(f"has a time without UTC offset: {value!r}")
+    return round(moment.timestamp() * 1000)

@@ -1,0 +1,221 @@
+"""Filters of a search, as a structure: parsed from JSON once, checked here, turned into an expression by each store.
+
+    {"mime": "image/png"}                                        equal
+    {"attributes.camera": {"in": ["x100", "gr3"]}}               one of
+    {"event_time": {"gte": "2026-01-01T00:00:00Z", "lt": …}}     range; times as RFC 3339 or milliseconds
+    {"and": […]} {"or": […]} {"not": …}                          combined
+
+Several names in one object are joined by "and". What can be filtered is in `FILTERABLE`, and below `attributes` any
+path of names joined by dots. A missing (or null) attribute matches nothing, not even `ne` or a `not`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, Literal, TypeAlias, get_args
+
+from penstock.errors import QueryError
+
+Scalar: TypeAlias = str | int | float | bool
+Operator: TypeAlias = Literal["eq", "ne", "in", "gt", "gte", "lt", "lte"]
+OPERATORS: tuple[str, ...] = get_args(Operator)
+
+ATTRIBUTES = "attributes."
+MAX_DEPTH = 8
+MAX_COMPARISONS = 100
+MAX_VALUES = 1_000
+MAX_STRING_BYTES = 4_096
+_INT64 = range(-(2**63), 2**63)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# No quote, backslash or control character: then a path needs no escaping anywhere. All digits would reach into arrays
+# on some versions of Milvus and not on others.
+_SEGMENT = re.compile(r"(?!\d+$)[^\"'\\\x00-\x1f\x7f]{1,128}")
+
+
+class Kind(Enum):
+    """What values a filterable field takes, in words for messages."""
+
+    TEXT = "a string"
+    INTEGER = "a whole number"
+    TIME = "an RFC 3339 time with its offset, or milliseconds since the epoch"
+    ATTRIBUTE = "a string, a number, true or false"
+
+
+FILTERABLE: Mapping[str, Kind] = {
+    "title": Kind.TEXT,
+    "uri": Kind.TEXT,
+    "mime": Kind.TEXT,
+    "key": Kind.TEXT,
+    "topic": Kind.TEXT,
+    "start_ms": Kind.INTEGER,
+    "end_ms": Kind.INTEGER,
+    "part": Kind.INTEGER,
+    "partition": Kind.INTEGER,
+    "offset": Kind.INTEGER,
+    "event_time": Kind.TIME,
+    "indexed_at": Kind.TIME,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """One comparison. `name` is a filterable field, or a path below `attributes` (`attributes.camera`)."""
+
+    name: str
+    operator: Operator
+    value: Scalar | tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Combine:
+    """Several conditions joined by `and` or `or`; `not` has one."""
+
+    operator: Literal["and", "or", "not"]
+    conditions: tuple[Filter, ...]
+
+
+Filter: TypeAlias = Compare | Combine
+
+
+def parse_filter(raw: Mapping[str, Any], *, at: str = "/filter") -> Filter | None:
+    """Checks and parses; an empty object is None.
+
+    Args:
+        raw: the JSON object.
+        at: JSON pointer to it within the request; errors carry the pointer of the part at fault.
+
+    Raises:
+        QueryError: an unknown field or operator, a value of the wrong type, or too much of it; the message lists what
+            is allowed.
+    """
+    if isinstance(raw, Mapping) and not raw:
+        return None
+    parsed = _parse_object(raw, at, depth=1)
+    comparisons = list(_comparisons(parsed))
+    values = sum(len(each.value) if isinstance(each.value, tuple) else 1 for each in comparisons)
+    if len(comparisons) > MAX_COMPARISONS or values > MAX_VALUES:
+        raise QueryError(
+            f"the filter has {len(comparisons)} comparisons with {values} values; "
+            f"{MAX_COMPARISONS} and {MAX_VALUES} are allowed",
+            field=at,
+        )
+    return parsed
+
+
+def _parse_object(raw: Any, at: str, depth: int) -> Filter:
+    if not isinstance(raw, Mapping) or not raw:
+        raise QueryError('a condition is an object with at least one name, such as {"mime": "image/png"}', field=at)
+    if depth > MAX_DEPTH:
+        raise QueryError(f"the filter is nested deeper than {MAX_DEPTH} levels", field=at)
+    return _joined([_parse_member(str(name), value, _below(at, name), depth) for name, value in raw.items()])
+
+
+def _parse_member(name: str, value: Any, at: str, depth: int) -> Filter:
+    if name == "not":
+        return Combine("not", (_parse_object(value, at, depth + 1),))
+    if name not in ("and", "or"):
+        return _parse_comparison(name, value, at)
+    if not isinstance(value, list | tuple) or not value:
+        raise QueryError(f'"{name}" takes a list of conditions, not empty', field=at)
+    conditions = tuple(_parse_object(each, _below(at, index), depth + 1) for index, each in enumerate(value))
+    return Combine("and" if name == "and" else "or", conditions)
+
+
+def _parse_comparison(name: str, raw: Any, at: str) -> Filter:
+    kind = _kind(name, at)
+    if not isinstance(raw, Mapping):
+        return Compare(name, "eq", _value(name, kind, raw, at))
+    if not raw:
+        raise QueryError(f"{name} has no operator; there are {', '.join(OPERATORS)}", field=at)
+    return _joined([_parse_operator(name, kind, str(op), value, _below(at, op)) for op, value in raw.items()])
+
+
+def _parse_operator(name: str, kind: Kind, operator: str, raw: Any, at: str) -> Filter:
+    if operator not in OPERATORS:
+        raise QueryError(f"unknown operator {operator!r} of {name}; there are {', '.join(OPERATORS)}", field=at)
+    if operator == "in":
+        if not isinstance(raw, list | tuple) or not raw:
+            raise QueryError(f'"in" of {name} takes a list of values, not empty', field=at)
+        return Compare(name, "in", tuple(_value(name, kind, each, _below(at, i)) for i, each in enumerate(raw)))
+    value = _value(name, kind, raw, at)
+    if isinstance(value, bool) and operator not in ("eq", "ne"):
+        raise QueryError(f"true and false have no order: {operator!r} of {name} takes a string or a number", field=at)
+    return Compare(name, operator, value)  # type: ignore[arg-type]  # one of OPERATORS, as checked
+
+
+def _kind(name: str, at: str) -> Kind:
+    if name.startswith(ATTRIBUTES):
+        if all(_SEGMENT.fullmatch(segment) for segment in attribute_path(name)):
+            return Kind.ATTRIBUTE
+        raise QueryError(
+            f"{name!r} is no path of attributes: names joined by dots, without quotes, backslashes or array positions",
+            field=at,
+        )
+    if name not in FILTERABLE:
+        allowed = ", ".join([*FILTERABLE, "attributes.<path>"])
+        raise QueryError(f"unknown field {name!r}; what can be filtered is {allowed}, and, or, not", field=at)
+    return FILTERABLE[name]
+
+
+def _value(name: str, kind: Kind, raw: Any, at: str) -> Scalar:
+    value = _converted(kind, raw)
+    if value is None:
+        raise QueryError(f"{name} is compared with {kind.value}, not with {str(raw)[:80]!r}", field=at)
+    if isinstance(value, str) and len(value.encode()) > MAX_STRING_BYTES:
+        raise QueryError(f"a value of {name} is longer than {MAX_STRING_BYTES} bytes", field=at)
+    return value
+
+
+def _converted(kind: Kind, raw: Any) -> Scalar | None:
+    """The value as this kind of field is compared with; None if it is of no use there."""
+    if isinstance(raw, bool):
+        return raw if kind is Kind.ATTRIBUTE else None
+    if isinstance(raw, str):
+        if kind is Kind.TIME:
+            return _milliseconds(raw)
+        return raw if kind in (Kind.TEXT, Kind.ATTRIBUTE) and _is_unicode(raw) else None
+    if isinstance(raw, float) and math.isfinite(raw):
+        if kind is Kind.ATTRIBUTE:
+            return raw
+        raw = int(raw) if raw.is_integer() else None
+    return raw if isinstance(raw, int) and raw in _INT64 and kind is not Kind.TEXT else None
+
+
+def _milliseconds(text: str) -> int | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if moment.tzinfo is None else (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _is_unicode(text: str) -> bool:
+    """False for half a surrogate pair, which JSON can spell and UTF-8 cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _joined(conditions: list[Filter]) -> Filter:
+    return conditions[0] if len(conditions) == 1 else Combine("and", tuple(conditions))
+
+
+def _below(pointer: str, name: object) -> str:
+    """JSON pointer to a member (RFC 6901)."""
+    return f"{pointer}/{str(name).replace('~', '~0').replace('/', '~1')}"
+
+
+def _comparisons(condition: Filter) -> Iterator[Compare]:
+    if isinstance(condition, Compare):
+        yield condition
+    else:
+        for each in condition.conditions:
+            yield from _comparisons(each)
+
+
+def attribute_path(name: str) -> list[str]:
+    """`attributes.camera.model` → ["camera", "model"]."""
+    return name.removeprefix(ATTRIBUTES).split(".")

@@ -1,0 +1,223 @@
+"""The store in memory: for tests and small use. It holds the same rows as Milvus and answers the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from penstock.errors import ConfigError, PermanentError
+from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found
+from penstock.store import makers, rows
+from penstock.store.base import Capabilities, IndexSpec
+from penstock.store.conditions import matches
+from penstock.store.filters import Filter
+from penstock.store.names import ASSET, Physical, assets_name, check_served, entries_name
+
+_WORD = re.compile(r"\w+")
+_K1, _B = 1.2, 0.75  # BM25's usual values (Robertson and Zaragoza, 2009), Milvus's defaults
+
+
+@dataclass
+class _Table:
+    """One physical collection. `fields` are its vector fields, `dims` those of the dense ones."""
+
+    fields: tuple[Field, ...] = ()
+    made_by: str = "{}"
+    entries: dict[str, Entry] = dataclasses.field(default_factory=dict)
+    assets: dict[str, AssetRow] = dataclasses.field(default_factory=dict)
+
+    @property
+    def dims(self) -> Mapping[Field, int]:
+        return {Field(name): int(made["dim"]) for name, made in json.loads(self.made_by).items()}
+
+
+class MemoryStore:
+    """`store.base.Store` in this process. Safe to call from several threads."""
+
+    def __init__(self, capabilities: Capabilities | None = None) -> None:
+        self._capabilities = capabilities or Capabilities(
+            product="memory", lexical=True, vector_fields=4, shards=False, sharded_writes=True
+        )
+        self._tables: dict[str, _Table] = {}
+        self._aliases: dict[str, Physical] = {}
+        self._spec: IndexSpec | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    def ensure(self, spec: IndexSpec) -> None:
+        with self._lock:
+            targets = {each: entries_name(each, spec.model_slug[each], spec.version) for each in spec.vectors}
+            self._refuse_other_models(targets, spec)
+            for collection, target in targets.items():
+                vectors = spec.vectors[collection]
+                fields = makers.fields_held(collection, vectors, self._capabilities)
+                self._tables.setdefault(str(target), _Table(fields, makers.made_by(fields, vectors)))
+                self._aliases.setdefault(target.alias, target)
+            assets = assets_name(spec.version)
+            self._tables.setdefault(str(assets), _Table())
+            self._aliases.setdefault(ASSET, assets)
+            self._spec = spec
+
+    def channels(self) -> frozenset[Channel]:
+        with self._lock:
+            served = [collection for collection in Collection if collection.value in self._aliases]
+            return frozenset(Channel(each, field) for each in served for field in self._searchable(each))
+
+    # ---- writing ----
+
+    def upsert(self, collection: Collection, entries: Sequence[Entry]) -> None:
+        with self._lock:
+            table = self._table(collection)
+            kept = [_kept(entry, table.dims) for entry in rows.distinct(entries)]
+            table.entries.update((entry.id, entry) for entry in kept)
+
+    def delete(self, collection: Collection, ids: Sequence[str]) -> None:
+        with self._lock:
+            for each in ids:
+                self._table(collection).entries.pop(each, None)
+
+    def entry_ids(self, collection: Collection, asset_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        with self._lock:
+            wanted = set(asset_ids)
+            found: dict[str, set[str]] = {}
+            for entry in self._table(collection).entries.values():
+                if entry.asset.id in wanted:
+                    found.setdefault(entry.asset.id, set()).add(entry.id)
+            return {asset: frozenset(ids) for asset, ids in found.items()}
+
+    def asset_rows(self, asset_ids: Sequence[str]) -> Mapping[str, AssetRow]:
+        with self._lock:
+            assets = self._assets()
+            return {each: assets[each] for each in asset_ids if each in assets}
+
+    def put_asset_rows(self, asset_rows: Sequence[AssetRow]) -> None:
+        with self._lock:
+            kept = {row.asset.id: rows.asset_of(rows.asset_row(row)) for row in asset_rows}
+            self._assets().update(kept)
+
+    # ---- reading ----
+
+    def search(
+        self,
+        channel: Channel,
+        query: Float32 | str,
+        *,
+        tenant: str,
+        where: Filter | None,
+        limit: int,
+        timeout_s: float,
+    ) -> Sequence[Found]:
+        with self._lock:
+            table = self._served(channel.collection)
+            if channel.field not in table.fields:
+                raise PermanentError(f"the store has no channel {channel}")
+            entries = list(table.entries.values())
+        scores = _bm25(entries, query) if isinstance(query, str) else _cosines(entries, channel.field, query)
+        found = [
+            Found(_without_vectors(entry), score)
+            for entry, score in zip(entries, scores, strict=True)
+            if entry.asset.tenant == tenant and (score > 0 or not isinstance(query, str))
+            if where is None or matches(where, entry)
+        ]
+        return sorted(found, key=lambda each: -each.score)[:limit]
+
+    def get(self, collection: Collection, ids: Sequence[str]) -> Sequence[Entry]:
+        with self._lock:
+            entries = self._table(collection).entries
+            return [entries[each] for each in dict.fromkeys(ids) if each in entries]
+
+    def count(self, collection: Collection) -> int:
+        with self._lock:
+            return len(self._table(collection).entries)
+
+    def count_assets(self) -> int:
+        with self._lock:
+            return len(self._assets())
+
+    def scan_assets(self, *, batch: int = 1000) -> Iterator[Sequence[AssetRow]]:
+        with self._lock:
+            found = [row for _, row in sorted(self._assets().items())]
+        yield from rows.chunks(found, batch)
+
+    def scan_entries(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Entry]]:
+        with self._lock:
+            found = [_without_vectors(entry) for _, entry in sorted(self._table(collection).entries.items())]
+        yield from rows.chunks(found, batch)
+
+    def ping(self) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+    # ---- where things are ----
+
+    def _refuse_other_models(self, targets: Mapping[Collection, Physical], spec: IndexSpec) -> None:
+        for collection, target in targets.items():
+            served = self._aliases.get(target.alias, target)
+            for name in {target, served if served.version == target.version else target}:
+                if table := self._tables.get(str(name)):
+                    makers.check_made_by(str(name), {makers.MADE_BY: table.made_by}, spec.vectors[collection])
+        for target in targets.values():
+            check_served(target, self._aliases.get(target.alias))
+
+    def _table(self, collection: Collection) -> _Table:
+        if self._spec is None:
+            raise ConfigError(f"the store has no collection {collection}: call ensure first")
+        return self._tables[str(entries_name(collection, self._spec.model_slug[collection], self._spec.version))]
+
+    def _served(self, collection: Collection) -> _Table:
+        if collection.value not in self._aliases:
+            raise ConfigError(f"the store has no collection {collection}: call ensure first")
+        return self._tables[str(self._aliases[collection.value])]
+
+    def _searchable(self, collection: Collection) -> Iterator[Field]:
+        table = self._served(collection)
+        asked = self._spec.vectors.get(collection, {}) if self._spec else {}
+        made = json.loads(table.made_by)
+        return (each for each in table.fields if makers.is_maker(asked.get(each), made.get(each)))
+
+    def _assets(self) -> dict[str, AssetRow]:
+        if self._spec is None:
+            raise ConfigError("the store has no asset rows: call ensure first")
+        return self._tables[str(assets_name(self._spec.version))].assets
+
+
+def _kept(entry: Entry, dims: Mapping[Field, int]) -> Entry:
+    """The entry as Milvus would give it back."""
+    vectors = rows.dense_columns(entry, dims)
+    return rows.entry_of(entry.collection, {**rows.entry_row(entry), **vectors}, tuple(dims))
+
+
+def _without_vectors(entry: Entry) -> Entry:
+    return rows.entry_of(entry.collection, rows.entry_row(entry))
+
+
+def _cosines(entries: Sequence[Entry], name: Field, query: Float32) -> list[float]:
+    """0 for an entry without a vector of this field."""
+    return [float(np.dot(entry.vectors[name], query)) if name in entry.vectors else 0.0 for entry in entries]
+
+
+def _bm25(entries: Sequence[Entry], query: str) -> list[float]:
+    """Okapi BM25 of each entry's text; 0 where no word of the query is in it."""
+    texts = [Counter(_WORD.findall(entry.text.lower())) for entry in entries]
+    average = sum(text.total() for text in texts) / max(len(texts), 1) or 1.0
+    scores = [0.0] * len(texts)
+    for word in set(_WORD.findall(query.lower())):
+        having = sum(word in text for text in texts)
+        rarity = math.log(1 + (len(texts) - having + 0.5) / (having + 0.5))
+        for index, text in enumerate(texts):
+            often = text[word]
+            scores[index] += rarity * often * (_K1 + 1) / (often + _K1 * (1 - _B + _B * text.total() / average))
+    return scores

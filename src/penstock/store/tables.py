@@ -1,0 +1,131 @@
+"""Rows of one collection: written, deleted, read by key or condition, paged through. What `MilvusStore` is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from penstock.records import Float32
+from penstock.store.conditions import literal
+from penstock.store.connection import Connection
+from penstock.store.rows import Row, by_bytes, chunks
+
+WRITE_BYTES = 8 * 1024 * 1024
+"""About the size of one upsert. gRPC servers take 64 MB by default, and protobuf adds to what we count."""
+READ_IDS = 1_000
+"""Primary keys in one read of whole rows: 64 MB is enough for 1,000 rows of the longest text."""
+PROBE_IDS = 16_000
+"""Primary keys in one read of keys alone; Milvus returns at most 16,384 rows to a limited query."""
+MOST_ROWS = 16_384
+
+
+class Tables:
+    """Reads are at Strong consistency, but for `search`. Names may be aliases. Errors are those of `Connection`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._timeout_s = connection.timeout_s
+
+    def write(self, name: str, rows: Sequence[Row]) -> None:
+        """Upserts in order, in requests of about `WRITE_BYTES`. The rows that a failed call left are overwritten by the
+        next try.
+        """
+        for chunk in by_bytes(rows, WRITE_BYTES):
+            self._write(name, chunk)
+
+    def delete(self, name: str, ids: Sequence[str]) -> None:
+        for chunk in chunks(ids, self._connection.backend.ids_per_delete):
+            self._delete(name, list(chunk))
+
+    def query(self, name: str, condition: str, columns: Sequence[str], **options: Any) -> list[Row]:
+        """The rows that satisfy an expression."""
+        return list(
+            self._connection.call(
+                f"reading {name}",
+                lambda client: client.query(
+                    name,
+                    filter=condition,
+                    output_fields=list(columns),
+                    consistency_level="Strong",
+                    **self._once(),
+                    **options,
+                ),
+                collection=name,
+            )
+        )
+
+    def by_ids(self, name: str, ids: Sequence[str], columns: Sequence[str], *, at_once: int = READ_IDS) -> list[Row]:
+        """The rows with these primary keys that exist, in no order."""
+        return [
+            row for chunk in chunks(ids, at_once) for row in self.query(name, f"id in {literal(tuple(chunk))}", columns)
+        ]
+
+    def present(self, name: str, ids: Sequence[str]) -> set[str]:
+        """Those of the primary keys that exist."""
+        return {row["id"] for row in self.by_ids(name, ids, ("id",), at_once=PROBE_IDS)}
+
+    def pages(self, name: str, columns: Sequence[str], batch: int) -> Iterator[list[Row]]:
+        """All rows, a page at a time, by ascending primary key: a row that is there throughout is seen once."""
+        limit, last = min(batch, MOST_ROWS), ""
+        while True:
+            # As pymilvus's own iterator asks. Each shard gives its first `limit` rows, so the first of them all are the
+            # first of all; what is beyond may have gaps and is asked for again.
+            options = {"limit": limit, "iterator": "True", "reduce_stop_for_best": "True"}
+            found = self.query(name, f"id > {literal(last)}", columns, **options)
+            page = sorted(found, key=lambda row: str(row["id"]))[:limit]
+            if not page:
+                return
+            yield page
+            last = page[-1]["id"]
+
+    def count(self, name: str) -> int:
+        return int(self.query(name, "", ("count(*)",))[0]["count(*)"])
+
+    def search(
+        self,
+        name: str,
+        field: str,
+        query: Float32 | str,
+        condition: str,
+        columns: Sequence[str],
+        *,
+        limit: int,
+        params: dict[str, Any],
+        consistency: str,
+        timeout_s: float,
+    ) -> list[tuple[Row, float]]:
+        """The best rows with their scores, best first."""
+        hits = self._connection.call(
+            f"searching {name}.{field}",
+            lambda client: client.search(
+                name,
+                data=[query],
+                anns_field=field,
+                filter=condition,
+                limit=min(limit, MOST_ROWS),
+                output_fields=list(columns),
+                search_params=params,
+                consistency_level=consistency,
+                timeout=timeout_s,
+                retry_on_rate_limit=False,
+            ),
+            collection=name,
+        )
+        return [(hit["entity"], float(hit["distance"])) for hit in hits[0]]
+
+    def _write(self, name: str, rows: list[Row]) -> None:
+        self._connection.call(
+            f"writing {len(rows)} rows to {name}",
+            lambda client: client.upsert(name, rows, **self._once()),
+            collection=name,
+        )
+
+    def _delete(self, name: str, ids: list[str]) -> None:
+        self._connection.call(
+            f"deleting {len(ids)} rows of {name}",
+            lambda client: client.delete(name, ids=ids, **self._once()),
+            collection=name,
+        )
+
+    def _once(self) -> dict[str, Any]:
+        return {"timeout": self._timeout_s, "retry_on_rate_limit": False}

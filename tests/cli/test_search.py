@@ -1,0 +1,176 @@
+"""`penstock search` against an HTTP server that answers as the query plane does."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.cli import main as cli
+
+HIT = {
+    "id": "0" * 32,
+    "collection": "image",
+    "score": 0.0164,
+    "tenant": "default",
+    "topic": "media.image",
+    "key": "photos/heron.jpg",
+    "part": 0,
+    "title": "heron.jpg",
+    "text": "",
+    "uri": "asset:" + "a" * 64,
+    "mime": "image/jpeg",
+    "attributes": {},
+    "start_ms": 0,
+    "end_ms": 0,
+    "start_char": 0,
+    "end_char": 0,
+    "event_time": "2026-03-01T12:00:00.000Z",
+    "indexed_at": "2026-03-01T12:00:01.000Z",
+    "origin": {"topic": "media.image", "partition": 0, "offset": 7},
+    "media_url": "/v1/media/" + "a" * 64,
+    "found_by": [{"channel": "image.joint", "rank": 1, "score": 0.31}],
+}
+ANSWER: dict[str, Any] = {
+    "hits": [HIT],
+    "partial": False,
+    "missing": {},
+    "took_ms": {"total": 12.6},
+    "profile": "reference",
+    "notice": "These are tiny models.",
+}
+
+
+class QueryPlane(ThreadingHTTPServer):
+    """Keeps the requests it got, and answers what it is told to."""
+
+    status = 200
+    answer: Any = ANSWER
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.bodies: list[dict[str, Any]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: QueryPlane
+
+    def do_POST(self) -> None:
+        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        body = json.dumps(self.server.answer).encode()
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def plane() -> Iterator[QueryPlane]:
+    with QueryPlane() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def search(plane: QueryPlane, *arguments: str) -> int:
+    return cli.main(["search", "--url", plane.url, *arguments])
+
+
+def test_a_hit_is_shown_with_its_place_and_its_channels(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
+    assert search(plane, "a heron") == 0
+    output = capsys.readouterr()
+    for shown in ("heron.jpg", "0.0164", "image.joint #1 (0.31)", plane.url + "/v1/media/" + "a" * 64):
+        assert shown in output.out
+    assert "tiny models" in output.err
+
+
+def test_the_file_a_hit_came_from_is_shown_where_it_is_known(
+    plane: QueryPlane, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plane.answer = {**ANSWER, "hits": [{**HIT, "attributes": {"path": "/photos/heron.jpg"}}]}
+    assert search(plane, "a heron") == 0
+    assert "/photos/heron.jpg" in capsys.readouterr().out
+
+
+def test_everything_asked_for_is_in_the_request(plane: QueryPlane) -> None:
+    arguments = ["--modality", "image", "--modality", "text", "--filter", '{"mime": "image/png"}', "--tenant", "acme"]
+    arguments += ["--where", "attributes.camera=x100", "--where", "part=0", "--limit", "3", "--deadline-ms", "500"]
+    assert search(plane, "a heron", *arguments) == 0
+    assert plane.bodies == [
+        {
+            "text": "a heron",
+            "modalities": ["image", "text"],
+            "filter": {"and": [{"mime": "image/png"}, {"attributes.camera": "x100"}, {"part": 0}]},
+            "tenant": "acme",
+            "limit": 3,
+            "deadline_ms": 500,
+        }
+    ]
+
+
+def test_a_picture_is_sent_as_base64(plane: QueryPlane, tmp_path: Path) -> None:
+    (tmp_path / "q.jpg").write_bytes(b"\xff\xd8\xff picture")
+    assert search(plane, "--image", str(tmp_path / "q.jpg")) == 0
+    assert base64.b64decode(plane.bodies[0]["image"]) == b"\xff\xd8\xff picture"
+
+
+def test_a_picture_too_large_is_refused_here(
+    plane: QueryPlane, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (tmp_path / "q.jpg").open("wb") as sink:
+        sink.truncate(2 * 1024**3)
+    assert search(plane, "--image", str(tmp_path / "q.jpg")) == 2
+    assert "2,147,483,648 bytes" in capsys.readouterr().err
+    assert plane.bodies == []
+
+
+def test_words_and_a_picture_at_once_are_refused(plane: QueryPlane, tmp_path: Path) -> None:
+    (tmp_path / "q.jpg").write_bytes(b"\xff\xd8\xff")
+    assert search(plane, "a heron", "--image", str(tmp_path / "q.jpg")) == 2
+
+
+def test_a_partial_answer_says_what_is_missing(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
+    plane.answer = {**ANSWER, "partial": True, "missing": {"text.lexical": "did not answer within the deadline"}}
+    assert search(plane, "a heron") == 0
+    said = capsys.readouterr().err
+    assert "partial" in said
+    assert "text.lexical: did not answer within the deadline" in said
+
+
+def test_json_is_the_answer_itself(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
+    assert search(plane, "a heron", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == ANSWER
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, 2), (413, 2), (422, 2), (429, 3), (503, 3), (500, 1)])
+def test_a_problem_document_becomes_one_line_and_an_exit_code(
+    status: int, code: int, plane: QueryPlane, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plane.status = status
+    plane.answer = {"title": "t", "status": status, "detail": "unknown field 'colour'", "field": "/filter/colour"}
+    assert search(plane, "a heron") == code
+    said = capsys.readouterr().err
+    assert "unknown field 'colour'" in said
+    assert said.count("\n") == 1
+
+
+def test_another_server_on_the_port_is_no_traceback(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
+    plane.status = 404
+    plane.answer = ["not", "a", "problem"]
+    assert search(plane, "a heron") == 2
+    assert "404" in capsys.readouterr().err

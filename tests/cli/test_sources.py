@@ -1,0 +1,269 @@
+"""What `penstock produce` makes of files, folders and JSONL."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.broker.base import Message
+from penstock.broker.wire import parse_record
+from penstock.cli.sources import Item, Outgoing, Refused, Wishes, read_all, tombstone
+from penstock.config import MIB, Settings, load_settings
+from penstock.errors import UsageError
+from penstock.records import ClaimCheck, Event, Inline, Modality, Position, Record
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(data_dir=tmp_path / "data", kafka={"max_message_bytes": MIB})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    (root / "2026").mkdir(parents=True)
+    (root / ".cache").mkdir()
+    (root / "b.png").write_bytes(PNG)
+    (root / "2026" / "note.txt").write_text("The heron came back in March.")
+    (root / ".hidden.txt").write_text("not this")
+    (root / ".cache" / "x.txt").write_text("nor this")
+    return root
+
+
+def read(paths: Sequence[Path | str], settings: Settings, **wishes: Any) -> list[Item]:
+    return list(read_all([str(path) for path in paths], settings, Wishes(**wishes)))
+
+
+def lines(settings: Settings, *objects: Any, folder: Path | None = None) -> list[Item]:
+    text = "\n".join(one if isinstance(one, str) else json.dumps(one) for one in objects)
+    if folder is None:
+        return list(read_all(["-"], settings, Wishes(), io.StringIO(text)))
+    (folder / "events.jsonl").write_text(text)
+    return read([folder / "events.jsonl"], settings)
+
+
+def sent(items: Sequence[Item]) -> list[Message]:
+    refused = [item for item in items if isinstance(item, Refused)]
+    assert refused == []
+    return [item.message for item in items if isinstance(item, Outgoing)]
+
+
+def why(items: Sequence[Item]) -> str:
+    (item,) = items
+    assert isinstance(item, Refused)
+    return item.why
+
+
+def event(message: Message, settings: Settings) -> Event:
+    """The event as the ingest plane understands it."""
+    record = Record(Position(message.topic, 0, 0), message.key, message.value, message.headers, 0)
+    modality = settings.kafka.topics()[message.topic]
+    parsed = parse_record(record, modality=modality, default_tenant="nobody", max_inline_bytes=64 * MIB)
+    assert isinstance(parsed, Event)
+    return parsed
+
+
+# --- files and folders -----------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_read_sorted_without_what_is_hidden(folder: Path, settings: Settings) -> None:
+    messages = sent(read([folder], settings))
+    assert [message.key for message in messages] == [b"photos/b.png", b"photos/2026/note.txt"]
+    assert [message.topic for message in messages] == ["media.image", "media.text"]
+
+
+def test_the_same_folder_again_has_the_same_keys_however_it_is_named(
+    folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absolute = [message.key for message in sent(read([folder], settings))]
+    monkeypatch.chdir(folder)
+    assert [message.key for message in sent(read(["."], settings))] == absolute
+    assert sent(read(["b.png"], settings))[0].key == b"photos/b.png"
+
+
+def test_an_event_says_what_and_where_the_file_is(folder: Path, settings: Settings) -> None:
+    os.utime(folder / "b.png", (1_700_000_000, 1_700_000_000))
+    (message,) = sent(read([folder / "b.png"], settings, tenant="acme", attributes={"camera": "x100"}))
+    found = event(message, settings)
+    assert found.asset.tenant == "acme"
+    assert found.title == "b.png"
+    assert found.content_type == "image/png"
+    assert found.event_time_ms == 1_700_000_000_000
+    assert json.loads(found.attributes_json) == {"path": str(folder / "b.png"), "camera": "x100"}
+    assert found.payload == Inline(PNG)
+
+
+def test_the_settings_tenant_is_said_where_none_is_given(folder: Path, tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path, tenant="acme")
+    (message,) = sent(read([folder / "b.png"], settings))
+    assert event(message, settings).asset.tenant == "acme"
+
+
+def test_a_key_can_be_given_for_one_file(folder: Path, settings: Settings) -> None:
+    assert sent(read([folder / "b.png"], settings, key="heron"))[0].key == b"heron"
+
+
+def test_a_topic_can_be_forced(folder: Path, settings: Settings) -> None:
+    assert sent(read([folder / "b.png"], settings, topic="media.text"))[0].topic == "media.text"
+
+
+def test_a_missing_path_is_told_before_anything_is_sent(folder: Path, settings: Settings) -> None:
+    with pytest.raises(UsageError, match="missing"):
+        next(read_all([str(folder), "missing"], settings, Wishes()))
+
+
+def test_two_folders_of_one_name_are_refused(folder: Path, tmp_path: Path, settings: Settings) -> None:
+    other = tmp_path / "other" / "photos"
+    other.mkdir(parents=True)
+    with pytest.raises(UsageError, match="both named 'photos'"):
+        next(read_all([str(folder), str(other)], settings, Wishes()))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "empty"),
+        (bytes(range(256)), "nothing here decodes"),
+        (b"ID3\x03" + bytes(60), "audio, which is not ingested"),
+    ],
+)
+def test_what_cannot_be_indexed_is_refused_here(data: bytes, words: str, tmp_path: Path, settings: Settings) -> None:
+    (tmp_path / "file").write_bytes(data)
+    assert words in why(read([tmp_path / "file"], settings))
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path, settings: Settings) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "regular file" in why(read([tmp_path / "pipe"], settings))
+
+
+def test_a_link_to_nowhere_does_not_stop_the_rest(folder: Path, settings: Settings) -> None:
+    (folder / "a.png").symlink_to("gone.png")
+    refused, *rest = read([folder], settings)
+    assert isinstance(refused, Refused)
+    assert len(sent(rest)) == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_files_and_folders_are_listed(folder: Path, settings: Settings) -> None:
+    (folder / "b.png").chmod(0)
+    (folder / "2026").chmod(0)
+    try:
+        refused = read([folder], settings)
+    finally:
+        (folder / "2026").chmod(0o700)
+    assert [isinstance(item, Refused) and "Permission denied" in item.why for item in refused] == [True, True]
+
+
+# --- large files and claim checks ------------------------------------------------------------------------------------
+
+
+def test_a_file_of_2_gb_is_refused_without_being_read(tmp_path: Path, settings: Settings) -> None:
+    with (tmp_path / "huge.txt").open("wb") as sink:
+        sink.truncate(2 * 1024 * MIB)
+    assert "fetch.max_bytes" in why(read([tmp_path / "huge.txt"], settings))
+
+
+def test_a_file_too_large_for_a_message_goes_by_address_if_that_is_allowed(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path / "data", kafka={"max_message_bytes": MIB}, fetch={"roots": [tmp_path]})
+    (tmp_path / "large.png").write_bytes(PNG + bytes(2 * MIB))
+    (message,) = sent(read([tmp_path / "large.png"], settings))
+    found = event(message, settings)
+    assert found.modality is Modality.IMAGE
+    assert found.payload == ClaimCheck((tmp_path / "large.png").as_uri())
+    assert len(message.value or b"") == 0
+
+
+def test_a_file_too_large_for_a_message_is_refused_where_its_folder_is_not_allowed(
+    tmp_path: Path, settings: Settings
+) -> None:
+    (tmp_path / "large.png").write_bytes(PNG + bytes(2 * MIB))
+    reason = why(read([tmp_path / "large.png"], settings))
+    assert "fetch.roots" in reason
+    assert str(tmp_path) in reason
+
+
+def test_claim_checks_can_be_asked_for(folder: Path, tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path / "data", fetch={"roots": [folder]})
+    (message,) = sent(read([folder / "b.png"], settings, claim_check=True))
+    assert event(message, settings).payload == ClaimCheck((folder / "b.png").as_uri())
+
+
+# --- JSONL -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_line_with_all_its_fields(settings: Settings) -> None:
+    line = {
+        "key": "k", "modality": "text", "text": "A heron stood in the rain.", "title": "Heron", "tenant": "acme",
+        "attributes": {"river": "Isar"}, "time": "2026-03-01T12:00:00Z", "id": "e-1",
+    }  # fmt: skip
+    (message,) = sent(lines(settings, line))
+    found = event(message, settings)
+    assert (found.asset.key, found.asset.tenant, found.title) == ("k", "acme", "Heron")
+    assert json.loads(found.attributes_json) == {"river": "Isar"}
+    assert found.event_time_ms == 1_772_366_400_000
+    assert found.payload == Inline(b"A heron stood in the rain.")
+    assert ("ce_id", b"e-1") in message.headers
+
+
+def test_the_same_text_without_a_key_has_the_same_key(settings: Settings) -> None:
+    first, second, other = sent(lines(settings, {"text": "a"}, {"text": "a"}, {"text": "b"}))
+    assert first.key == second.key != other.key
+
+
+def test_a_path_is_meant_from_the_folder_of_the_file(folder: Path, settings: Settings) -> None:
+    (message,) = sent(lines(settings, {"path": "b.png", "title": "A heron"}, folder=folder))
+    found = event(message, settings)
+    assert (found.asset.key, found.title, found.modality) == ("b.png", "A heron", Modality.IMAGE)
+
+
+def test_a_uri_is_a_claim_check(settings: Settings) -> None:
+    (message,) = sent(lines(settings, {"uri": "https://example.org/a.jpg", "modality": "image"}))
+    assert event(message, settings).payload == ClaimCheck("https://example.org/a.jpg")
+    assert message.topic == "media.image"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", "not JSON"),
+        ("[1]", "no JSON object"),
+        ({"key": "k"}, "exactly one of"),
+        ({"text": "a", "uri": "b"}, "exactly one of"),
+        ({"text": "a", "colour": "red"}, "unknown fields colour"),
+        ({"text": 1}, "no string"),
+        ({"text": "a", "attributes": []}, "no JSON object"),
+        ({"text": "a", "attributes": {"deep": {"er": 1}}}, "neither a scalar"),
+        ({"text": "a", "modality": "smell"}, "unknown modality 'smell'"),
+        ({"text": "a", "modality": "audio"}, "not ingested"),
+        ({"text": "a", "topic": "other"}, "no media topic 'other'"),
+        ({"uri": "https://example.org/a.jpg"}, "modality or topic"),
+        ({"text": "a", "time": "yesterday"}, "RFC 3339"),
+        ({"text": "a", "time": "2026-03-01T12:00:00"}, "UTC offset"),
+        ({"text": "a", "tenant": "no spaces please"}, "tenant"),
+        ({"path": "missing.png"}, "regular file"),
+    ],
+)
+def test_a_bad_line_is_refused_by_number_and_the_next_is_sent(line: Any, words: str, settings: Settings) -> None:
+    refused, good = lines(settings, line, {"text": "fine"})
+    assert isinstance(refused, Refused)
+    assert refused.label == "stdin:1"
+    assert words in refused.why
+    assert isinstance(good, Outgoing)
+
+
+# --- deletions -------------------------------------------------------------------------------------------------------
+
+
+def test_a_tombstone_deletes_the_asset_of_its_key_and_tenant(settings: Settings) -> None:
+    found = event(tombstone("photos/b.png", "media.image", "acme").message, settings)
+    assert found.is_tombstone
+    assert (found.asset.tenant, found.asset.topic, found.asset.key) == ("acme", "media.image", "photos/b.png")

@@ -1,0 +1,151 @@
+"""Rate, memory and bookkeeping of a stream of messages."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+import pytest
+
+from penstock.broker.base import Message
+from penstock.cli import streaming
+from penstock.cli.sources import Outgoing, Refused
+from penstock.cli.streaming import Stream
+from penstock.errors import PermanentError, UnavailableError
+from penstock.records import Position
+
+
+class HeldProducer:
+    """A broker whose acknowledgements the test gives."""
+
+    def __init__(self) -> None:
+        self.open: list[Future[Position]] = []
+        self.sent = 0
+
+    def send(self, message: Message) -> Future[Position]:
+        future: Future[Position] = Future()
+        self.open.append(future)
+        self.sent += 1
+        return future
+
+    def acknowledge_all(self) -> None:
+        for offset, future in enumerate(self.open):
+            if not future.done():
+                future.set_result(Position("media.text", 0, offset))
+
+    def flush(self, timeout_s: float) -> None:
+        raise NotImplementedError
+
+    def close(self, timeout_s: float) -> None:
+        raise NotImplementedError
+
+
+class PromptProducer(HeldProducer):
+    """A broker that acknowledges, or fails, at once."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self._error = error
+
+    def send(self, message: Message) -> Future[Position]:
+        future = super().send(message)
+        if self._error is None:
+            future.set_result(Position(message.topic, 0, self.sent))
+        else:
+            future.set_exception(self._error)
+        return future
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def outgoing(number: int, size: int = 1) -> Outgoing:
+    return Outgoing(f"file {number}", Message("media.text", b"", bytes(size)))
+
+
+def test_what_was_acknowledged_is_counted_by_topic() -> None:
+    stream = Stream(PromptProducer())
+    for number in range(3):
+        stream.send(outgoing(number, size=10))
+    stream.finish()
+    assert stream.tally.acknowledged == 3
+    assert stream.tally.acknowledged_bytes == 30
+    assert stream.tally.by_topic == {"media.text": 3}
+    assert stream.tally.complete
+
+
+def test_nothing_counts_before_it_is_acknowledged() -> None:
+    producer = HeldProducer()
+    stream = Stream(producer)
+    stream.send(outgoing(1))
+    assert stream.tally.acknowledged == 0
+    producer.acknowledge_all()
+    stream.finish()
+    assert stream.tally.acknowledged == 1
+
+
+def test_bytes_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "_WINDOW_BYTES", 100)
+    held = HeldProducer()
+    stream = Stream(held)
+    stream.send(outgoing(1, size=60))
+    held.acknowledge_all()  # else the next send would wait for ever
+    stream.send(outgoing(2, size=60))
+    assert stream.tally.acknowledged == 1  # the first had to be settled to make room
+
+
+def test_messages_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "_WINDOW_MESSAGES", 2)
+    held = HeldProducer()
+    stream = Stream(held)
+    stream.send(outgoing(1))
+    stream.send(outgoing(2))
+    held.open[0].set_result(Position("media.text", 0, 0))
+    stream.send(outgoing(3))
+    assert stream.tally.acknowledged == 1
+
+
+def test_a_rate_is_kept_from_the_first_message_on() -> None:
+    clock = Clock()
+    stream = Stream(PromptProducer(), rate_per_s=10, clock=clock, sleep=clock.sleep)
+    for number in range(21):
+        stream.send(outgoing(number))
+    assert clock.now_s == pytest.approx(2.0)
+
+
+def test_a_pause_is_not_made_up_for_by_a_burst() -> None:
+    clock = Clock()
+    stream = Stream(PromptProducer(), rate_per_s=10, clock=clock, sleep=clock.sleep)
+    stream.send(outgoing(0))
+    clock.now_s = 60.0
+    for number in range(40):
+        stream.send(outgoing(number))
+    assert clock.now_s >= 60.0 + 2.0  # at most the messages of one second are sent at once
+
+
+def test_a_refusal_and_a_message_too_large_do_not_stop_the_rest() -> None:
+    stream = Stream(PromptProducer(PermanentError("too large")))
+    stream.send(Refused("file 0", "is empty"))
+    stream.send(outgoing(1))
+    stream.finish()
+    assert [item.label for item in stream.tally.refused] == ["file 0"]
+    assert [(item.label, item.why) for item in stream.tally.failed] == [("file 1", "too large")]
+    assert not stream.tally.complete
+
+
+def test_an_absent_broker_ends_it_and_says_how_far_it_came() -> None:
+    held = HeldProducer()
+    stream = Stream(held)
+    stream.send(outgoing(1))
+    stream.send(outgoing(2))
+    held.open[0].set_result(Position("media.text", 0, 0))
+    held.open[1].set_exception(UnavailableError("no broker."))
+    with pytest.raises(UnavailableError, match="1 events were acknowledged"):
+        stream.finish()

@@ -1,0 +1,86 @@
+"""Stores to test: the double, Milvus Lite's server, and a real Milvus 2.3.5. One server of each for all tests."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from pymilvus import MilvusClient
+
+from penstock.config import StoreSettings
+from penstock.store.base import Store
+from penstock.store.memory import MemoryStore
+from penstock.store.milvus import MilvusStore
+from tests.store.builders import spec
+from tests.store.servers import LiteServer, Standalone, milvus_lite_server, milvus_standalone
+
+SERVERS = [
+    pytest.param("lite", marks=pytest.mark.services),
+    pytest.param("standalone", marks=pytest.mark.services),
+]
+
+
+@pytest.fixture(scope="session")
+def lite() -> Iterator[LiteServer]:
+    with milvus_lite_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def standalone() -> Iterator[Standalone]:
+    with milvus_standalone() as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def server(request: pytest.FixtureRequest) -> LiteServer | Standalone:
+    """A running server."""
+    found: LiteServer | Standalone = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def connect(server: LiteServer | Standalone) -> Iterator[Callable[[], MilvusStore]]:
+    """Makes stores on an empty database of the server; all see the same."""
+    database = f"t{uuid.uuid4().hex[:12]}"
+    admin = MilvusClient(server.uri, dedicated=True)
+    admin.create_database(database)
+    stores: list[MilvusStore] = []
+
+    def make() -> MilvusStore:
+        stores.append(
+            MilvusStore(StoreSettings(uri=server.uri, database=database, consistency="Strong", timeout_s=20.0))
+        )
+        return stores[-1]
+
+    yield make
+    for each in stores:
+        each.close()
+    inside = MilvusClient(server.uri, dedicated=True, db_name=database)
+    for alias in ("text", "image", "asset"):
+        if inside.has_collection(alias):
+            inside.drop_alias(alias)
+    for name in inside.list_collections():
+        inside.drop_collection(name)
+    inside.close()
+    admin.drop_database(database)
+    admin.close()
+
+
+@pytest.fixture(scope="session", params=["memory", *SERVERS])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """An ensured store, shared by tests: each takes a tenant of its own."""
+    if request.param == "memory":
+        made: Store = MemoryStore()
+    else:
+        server = request.getfixturevalue(request.param)
+        made = MilvusStore(StoreSettings(uri=server.uri, consistency="Strong", timeout_s=20.0))
+    made.ensure(spec())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def tenant() -> str:
+    return uuid.uuid4().hex

@@ -1,0 +1,306 @@
+"""What every store does, said once, for the double, Milvus Lite's server and a real Milvus with two shards."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from penstock.errors import PermanentError
+from penstock.records import AssetRow, Channel, Collection, Entry, Field, Found, Outcome
+from penstock.store.base import Store
+from penstock.store.filters import parse_filter
+from tests.store.builders import asset, asset_row, entry, spec, vector
+
+JOINT = Channel(Collection.IMAGE, Field.JOINT)
+PASSAGE = Channel(Collection.TEXT, Field.PASSAGE)
+LEXICAL = Channel(Collection.TEXT, Field.LEXICAL)
+
+
+def search(store: Store, tenant: str, *, where: dict[str, object] | None = None, limit: int = 10) -> list[Found]:
+    condition = parse_filter(where) if where else None
+    return list(store.search(JOINT, vector(1), tenant=tenant, where=condition, limit=limit, timeout_s=20))
+
+
+def scalars(each: Entry) -> Entry:
+    return replace(each, vectors={})
+
+
+def test_an_entry_comes_back_as_it_was_written(store: Store, tenant: str) -> None:
+    written = entry(
+        asset(tenant, key='a "quoted"\\key\n'),
+        part=0,
+        title="A title — ünïcödé 🐢",
+        text="words",
+        attributes='{"camera": "x100", "nested": {"deep": [1, 2]}, "ratio": 1.5, "ok": true}',
+        joint=vector(1, 2, 3),
+    )
+    store.upsert(Collection.IMAGE, [written])
+    (found,) = store.get(Collection.IMAGE, [written.id])
+    assert scalars(found) == replace(scalars(written), attributes_json=found.attributes_json)
+    assert json.loads(found.attributes_json) == json.loads(written.attributes_json)
+    np.testing.assert_allclose(found.vectors[Field.JOINT], written.vectors[Field.JOINT], atol=1e-6)
+
+
+def test_get_leaves_out_what_is_absent(store: Store, tenant: str) -> None:
+    written = entry(asset(tenant))
+    store.upsert(Collection.IMAGE, [written])
+    assert [each.id for each in store.get(Collection.IMAGE, ["0" * 32, written.id])] == [written.id]
+
+
+def test_the_same_entry_twice_is_one_row(store: Store, tenant: str) -> None:
+    before = store.count(Collection.IMAGE)
+    for _ in range(2):
+        store.upsert(Collection.IMAGE, [entry(asset(tenant))])
+    assert store.count(Collection.IMAGE) == before + 1
+    assert len(search(store, tenant)) == 1
+
+
+def test_upsert_replaces_scalars_and_vectors(store: Store, tenant: str) -> None:
+    store.upsert(Collection.IMAGE, [entry(asset(tenant), title="old", joint=vector(1))])
+    store.upsert(Collection.IMAGE, [entry(asset(tenant), title="new", joint=vector(0, 1))])
+    (found,) = search(store, tenant)
+    assert found.entry.title == "new"
+    assert found.score == pytest.approx(0.0, abs=1e-5)
+
+
+def test_two_entries_of_one_id_in_one_call_are_refused(store: Store, tenant: str) -> None:
+    with pytest.raises(PermanentError, match="same id"):
+        store.upsert(Collection.IMAGE, [entry(asset(tenant)), entry(asset(tenant), title="other")])
+
+
+def test_a_vector_of_another_length_is_refused(store: Store, tenant: str) -> None:
+    with pytest.raises(PermanentError, match="shape"):
+        store.upsert(Collection.IMAGE, [entry(asset(tenant), joint=np.ones(3, dtype=np.float32))])
+
+
+def test_writing_nothing_does_nothing(store: Store) -> None:
+    store.upsert(Collection.IMAGE, [])
+    store.delete(Collection.IMAGE, [])
+    store.put_asset_rows([])
+    assert store.entry_ids(Collection.IMAGE, []) == {}
+    assert store.asset_rows([]) == {}
+    assert list(store.get(Collection.IMAGE, [])) == []
+
+
+def test_delete_removes_by_id_and_absent_ids_are_no_error(store: Store, tenant: str) -> None:
+    kept, gone = (entry(asset(tenant, key)) for key in "ab")
+    store.upsert(Collection.IMAGE, [kept, gone])
+    store.delete(Collection.IMAGE, [gone.id, "f" * 32])
+    assert [each.id for each in store.get(Collection.IMAGE, [kept.id, gone.id])] == [kept.id]
+    assert [found.entry.id for found in search(store, tenant)] == [kept.id]
+
+
+def test_a_deleted_entry_can_be_written_again(store: Store, tenant: str) -> None:
+    written = entry(asset(tenant))
+    store.upsert(Collection.IMAGE, [written])
+    store.delete(Collection.IMAGE, [written.id])
+    store.upsert(Collection.IMAGE, [written])
+    assert len(store.get(Collection.IMAGE, [written.id])) == 1
+
+
+def test_entry_ids_sees_every_part_right_after_the_write(store: Store, tenant: str) -> None:
+    one, many, none = (asset(tenant, key) for key in ("one", "many", "none"))
+    parts = [entry(many, part) for part in range(45)]
+    store.upsert(Collection.IMAGE, [entry(one), *parts])
+    assert store.entry_ids(Collection.IMAGE, [one.id, many.id, none.id]) == {
+        one.id: frozenset({entry(one).id}),
+        many.id: frozenset(each.id for each in parts),
+    }
+    store.delete(Collection.IMAGE, [each.id for each in parts[20:]])
+    assert store.entry_ids(Collection.IMAGE, [many.id])[many.id] == {each.id for each in parts[:20]}
+
+
+def test_entries_of_one_asset_in_two_collections_are_told_apart(store: Store, tenant: str) -> None:
+    one = asset(tenant)
+    store.upsert(Collection.IMAGE, [entry(one)])
+    assert store.entry_ids(Collection.TEXT, [one.id]) == {}
+
+
+def test_asset_rows_come_back_as_written_and_are_replaced(store: Store, tenant: str) -> None:
+    one, other = asset(tenant, "one"), asset(tenant, "other")
+    before = store.count_assets()
+    store.put_asset_rows([asset_row(one), asset_row(other, entries=3)])
+    deleted = asset_row(one, offset=9, outcome=Outcome.DELETED, entries=0)
+    store.put_asset_rows([deleted])
+    assert store.asset_rows([one.id, other.id, "0" * 32]) == {one.id: deleted, other.id: asset_row(other, entries=3)}
+    assert store.count_assets() == before + 2
+
+
+def test_search_returns_the_best_first_with_their_cosine(store: Store, tenant: str) -> None:
+    wanted = [entry(asset(tenant, str(n)), joint=vector(1, n / 10)) for n in range(8)]
+    store.upsert(Collection.IMAGE, wanted)
+    found = search(store, tenant, limit=5)
+    assert [each.entry.id for each in found] == [each.id for each in wanted[:5]]
+    assert [each.score for each in found] == pytest.approx(
+        [float(each.vectors[Field.JOINT][0]) for each in wanted[:5]], abs=1e-5
+    )
+    assert found[0].entry == replace(scalars(wanted[0]), attributes_json=found[0].entry.attributes_json)
+
+
+def test_search_finds_the_own_tenant_only(store: Store, tenant: str) -> None:
+    names = [tenant, f"{tenant}-other", f'{tenant}" or "1" == "1', f"{tenant}\\"]
+    store.upsert(Collection.IMAGE, [entry(asset(name)) for name in names])
+    for name in names:
+        assert [found.entry.asset.tenant for found in search(store, name)] == [name]
+
+
+def test_an_entry_without_a_vector_is_kept_and_found_last(store: Store, tenant: str) -> None:
+    bare = replace(entry(asset(tenant, "bare")), vectors={})
+    store.upsert(Collection.IMAGE, [bare, entry(asset(tenant, "near"))])
+    assert store.get(Collection.IMAGE, [bare.id])[0].vectors == {}
+    found = search(store, tenant)
+    assert found[0].entry.asset.key == "near"
+    assert all(np.isfinite(each.score) for each in found)
+
+
+FILTERS: list[tuple[dict[str, object], set[str]]] = [
+    ({"mime": "image/png"}, {"a", "b"}),
+    ({"mime": {"ne": "image/png"}}, {"c"}),
+    ({"title": {"in": ["first", "third"]}}, {"a", "c"}),
+    ({"title": {"gt": "first", "lte": "third"}}, {"b", "c"}),
+    ({"start_ms": {"gte": 10, "lt": 20}}, {"b"}),
+    ({"offset": {"in": [1, 3]}}, {"a", "c"}),
+    ({"key": "b", "topic": "media.image"}, {"b"}),
+    ({"event_time": {"gte": "2026-01-02T01:00:00+01:00"}}, {"b", "c"}),
+    ({"event_time": {"lt": 1_767_312_000_000}}, {"a"}),
+    ({"attributes.camera": "x100"}, {"a"}),
+    ({"attributes.camera": {"ne": "x100"}}, {"b"}),
+    ({"attributes.camera": {"in": ["x100", "gr3"]}}, {"a", "b"}),
+    ({"not": {"attributes.camera": {"in": ["x100", 5]}}}, {"b"}),
+    ({"not": {"attributes.camera": "x100"}}, {"b"}),
+    ({"attributes.iso": {"gt": 150.5}}, {"b"}),
+    ({"attributes.iso": {"lte": 200}}, {"a", "b"}),
+    ({"attributes.iso": {"ne": "100"}}, {"a", "b"}),
+    ({"attributes.iso": "100"}, set()),
+    ({"attributes.lens.wide": True}, {"a"}),
+    ({"attributes.lens.wide": {"ne": True}}, {"b"}),
+    ({"attributes.gone": {"ne": 1}}, set()),
+    ({"not": {"attributes.gone": 1}}, set()),
+    ({"or": [{"attributes.gone": 1}, {"title": "third"}]}, {"c"}),
+    ({"and": [{"not": {"title": "first"}}, {"or": [{"key": "a"}, {"key": "b"}]}]}, {"b"}),
+    ({"not": {"or": [{"key": "a"}, {"start_ms": {"gte": 20}}]}}, {"b"}),
+    ({"attributes.quoted": 'it\'s "so"\\\n\tthere'}, {"c"}),
+]
+
+
+@pytest.fixture(scope="module")
+def filtered(store: Store) -> str:
+    """The tenant of three entries, a, b and c."""
+    tenant = "filtered"
+    first = '{"camera": "x100", "iso": 100, "lens": {"wide": true}, "gone": null}'
+    third = json.dumps({"quoted": 'it\'s "so"\\\n\tthere'})
+    day = 86_400_000
+    rows = [
+        ("a", "first", "image/png", first),
+        ("b", "second", "image/png", '{"camera": "gr3", "iso": 200, "lens": {"wide": false}}'),
+        ("c", "third", "image/jpeg", third),
+    ]
+    entries = [
+        entry(
+            asset(tenant, key),
+            title=title,
+            mime=mime,
+            attributes=attributes,
+            start_ms=index * 10,
+            offset=index + 1,
+            event_time_ms=1_767_225_600_000 + index * day,  # 2026-01-01T00:00:00Z and the days after
+        )
+        for index, (key, title, mime, attributes) in enumerate(rows)
+    ]
+    store.upsert(Collection.IMAGE, entries)
+    return tenant
+
+
+@pytest.mark.parametrize(("where", "keys"), FILTERS, ids=[json.dumps(where) for where, _ in FILTERS])
+def test_filters_select(store: Store, filtered: str, where: dict[str, object], keys: set[str]) -> None:
+    assert {found.entry.asset.key for found in search(store, filtered, where=where)} == keys
+
+
+def test_text_is_found_by_passage(store: Store, tenant: str) -> None:
+    texts = [entry(asset(tenant, str(n)), collection=Collection.TEXT, passage=vector(1, n)) for n in range(3)]
+    store.upsert(Collection.TEXT, texts)
+    found = store.search(PASSAGE, vector(1, 2), tenant=tenant, where=None, limit=1, timeout_s=20)
+    assert [each.entry.id for each in found] == [texts[2].id]
+
+
+def test_words_are_found_where_the_store_has_bm25(store: Store, tenant: str) -> None:
+    assert (LEXICAL in store.channels()) == store.capabilities.lexical
+    if not store.capabilities.lexical:
+        return
+    said = {"t": "A turtle crosses the old bridge", "b": "A bridge over the bridge of bridges", "n": "Nothing of it"}
+    texts = [entry(asset(tenant, key), collection=Collection.TEXT, text=text) for key, text in said.items()]
+    store.upsert(Collection.TEXT, texts)
+    found = store.search(LEXICAL, "turtle BRIDGE", tenant=tenant, where=None, limit=5, timeout_s=20)
+    assert [each.entry.asset.key for each in found] == ["t", "b"]
+    assert found[0].score > found[1].score > 0
+
+
+def test_channels_are_what_the_store_can_hold(store: Store) -> None:
+    expected = {JOINT, PASSAGE}
+    if store.capabilities.vector_fields > 1:
+        expected |= {Channel(Collection.TEXT, Field.JOINT)}
+    if store.capabilities.lexical:
+        expected |= {LEXICAL}
+    assert store.channels() == expected
+
+
+def test_scans_see_every_row_once_in_batches(store: Store, tenant: str) -> None:
+    assets = [asset(tenant, str(n)) for n in range(1_100)]
+    store.upsert(Collection.IMAGE, [entry(each) for each in assets])
+    store.put_asset_rows([asset_row(each) for each in assets])
+    seen: list[Entry] = []
+    for entries in store.scan_entries(Collection.IMAGE, batch=300):
+        assert len(entries) <= 300
+        seen += [each for each in entries if each.asset.tenant == tenant]
+    assert len(seen) == 1_100
+    assert {each.asset for each in seen} == set(assets)
+    assert all(not each.vectors for each in seen)
+    rows: list[AssetRow] = []
+    for page in store.scan_assets(batch=1_000):
+        assert len(page) <= 1_000
+        rows += [each for each in page if each.asset.tenant == tenant]
+    assert sorted(rows, key=lambda row: row.asset) == sorted(map(asset_row, assets), key=lambda row: row.asset)
+
+
+def test_threads_share_a_store(store: Store, tenant: str) -> None:
+    failures: list[BaseException] = []
+
+    def write(thread: int) -> None:
+        try:
+            for n in range(5):
+                store.upsert(Collection.IMAGE, [entry(asset(tenant, f"{thread}-{n}"))])
+                search(store, tenant)
+        except BaseException as exc:
+            failures.append(exc)
+
+    threads = [threading.Thread(target=write, args=(each,)) for each in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(search(store, tenant, limit=100)) == 20
+
+
+def test_what_is_too_long_is_cut_or_refused(store: Store, tenant: str) -> None:
+    long = entry(asset(tenant), title="é" * 5_000, text="語" * 30_000)
+    store.upsert(Collection.IMAGE, [long])
+    (found,) = store.get(Collection.IMAGE, [long.id])
+    assert found.title == "é" * 2_048
+    assert found.text == "語" * 21_845
+    with pytest.raises(PermanentError, match=r"key .* 70000 bytes"):
+        store.upsert(Collection.IMAGE, [entry(asset(tenant, "k" * 70_000))])
+
+
+def test_ping_answers(store: Store) -> None:
+    store.ping()
+
+
+def test_ensure_again_changes_nothing(store: Store, tenant: str) -> None:
+    store.upsert(Collection.IMAGE, [entry(asset(tenant))])
+    store.ensure(spec())
+    assert len(search(store, tenant)) == 1

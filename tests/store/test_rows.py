@@ -1,0 +1,52 @@
+"""Rows: what fits, what is cut, how they are split."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from penstock.errors import PermanentError
+from penstock.records import AssetRef, Field
+from penstock.store.rows import BYTES, by_bytes, dense_columns, distinct, entry_of, entry_row, too_long
+from tests.store.builders import DIM, asset, entry, vector
+
+
+def test_rows_are_split_by_bytes_in_order() -> None:
+    rows = [{"id": str(n), "v": np.zeros(250, dtype=np.float32)} for n in range(10)]  # 1,001 bytes each
+    split = list(by_bytes(rows, 3_100))
+    assert [len(each) for each in split] == [3, 3, 3, 1]
+    assert [row for each in split for row in each] == rows
+
+
+def test_a_row_larger_than_the_limit_goes_alone() -> None:
+    rows = [{"id": "a"}, {"text": "x" * 500}, {"id": "b"}]
+    assert [len(each) for each in by_bytes(rows, 100)] == [1, 1, 1]
+
+
+def test_too_long_names_what_does_not_fit_in_bytes() -> None:
+    fits = AssetRef("t", "media.text", "é" * (BYTES["key"] // 2))
+    assert too_long(fits) is None
+    assert (
+        too_long(AssetRef("t", "media.text", "é" * BYTES["key"])) == "the key has 131070 bytes, the store holds 65535"
+    )
+    assert "attributes" in str(too_long(fits, attributes_json="x" * 70_000))
+
+
+def test_nulls_in_attributes_are_left_out() -> None:
+    row = entry_row(entry(asset(), attributes='{"a": null, "b": {"c": null, "d": [null]}}'))
+    assert row["attributes"] == {"b": {"d": [None]}}
+
+
+def test_a_missing_vector_is_zeros_in_the_row_and_missing_again_in_the_entry() -> None:
+    written = entry(asset(), joint=vector(1, 1))
+    columns = dense_columns(written, {Field.JOINT: DIM, Field.PASSAGE: DIM})
+    assert not columns["passage"].any()
+    found = entry_of(written.collection, {**entry_row(written), **columns}, (Field.JOINT, Field.PASSAGE))
+    assert set(found.vectors) == {Field.JOINT}
+
+
+def test_parts_are_written_in_order_and_once() -> None:
+    of = asset()
+    assert [each.part for each in distinct([entry(of, 2), entry(of, 0), entry(of, 1)])] == [0, 1, 2]
+    with pytest.raises(PermanentError, match="same id"):
+        distinct([entry(of), entry(of)])
