@@ -1,7 +1,7 @@
 """The ingest plane: starts pools, writers and lanes as Ray actors, and keeps them whole.
 
     fetch ─► decode ─► encoders ─► writers        pools of actors, restarted by Ray when they die
-    lanes                                         one consumer each, restarted likewise
+    lanes                                         one consumer each, restarted by the plane
 
 A restarted writer knows no assignments; the plane collects them from all lanes before it accepts anything.
 """
@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.deadletters import DeadLetters
@@ -185,7 +185,7 @@ class IngestPlane:
         return writers
 
     def _spawn_lane(self, number: int) -> Any:
-        options = {"num_cpus": 0.1, "max_restarts": -1, "max_concurrency": 4}
+        options = {"num_cpus": 0.1, "max_restarts": 0, "max_concurrency": 4}  # `_mend_lanes` restarts it
         return ray.remote(LaneHost).options(**options).remote(self._settings, self._handles, number)
 
     # --- keeping it whole -------------------------------------------------------------------------------------------
@@ -212,11 +212,16 @@ class IngestPlane:
             _begin(writer, known)
 
     def _mend_lanes(self) -> None:
-        """A lane whose loop ended though nobody stopped it is started anew: its partitions are another's by then."""
-        for lane, running in zip(self._lanes, self._ask_lanes("running"), strict=True):
-            if running is False:
-                logger.error("a lane ended by itself and is restarted; its log says why")
-                ray.kill(lane, no_restart=False)
+        """A lane that died, or whose loop ended though nobody stopped it, is started anew.
+
+        Not left to Ray's restarts, which need the constructor's arguments from an object store that may have lost them.
+        """
+        for number, lane in enumerate(self._lanes):
+            if self._stopping.is_set() or self._state != "running" or _lives(lane):
+                continue
+            logger.error("lane-%d ended and is started anew; Ray's log of it says why", number)
+            ray.kill(lane)
+            self._lanes[number] = self._spawn_lane(number)
 
     def _ask_lanes(self, method: str) -> list[Any]:
         """What every lane answers; None for one that does not."""
@@ -356,6 +361,16 @@ def _await_ready(workers: Sequence[Any], encoders: Mapping[str, Sequence[Any]]) 
     fingerprints = {role: [actor.ask.remote("fingerprint") for actor in actors] for role, actors in encoders.items()}
     _get([actor.ready.remote() for actor in workers], "a worker to start", _START_TIMEOUT_S)
     return {role: _get(refs, f"the {role} encoder to load", _START_TIMEOUT_S)[0] for role, refs in fingerprints.items()}
+
+
+def _lives(lane: Any) -> bool:
+    """Whether a lane runs; one that gives no answer may be busy or suspended, and counts as living."""
+    try:
+        return bool(ray.get(lane.running.remote(), timeout=_ASK_TIMEOUT_S))
+    except GetTimeoutError:
+        return True
+    except RayActorError:
+        return False
 
 
 def _begin(writer: Any, assignments: Sequence[Assignment]) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from penstock.config import Settings
 from penstock.encoders.base import Encoder, Fingerprint
 from penstock.encoders.profiles import load_profile
@@ -78,7 +80,9 @@ class EncodeWorker:
         self._encoder = encoder
 
     def encode(self, batch: EncoderInput) -> Encoded:
-        """Vectors for the batch; see `Encoder.encode`."""
+        """Vectors for the batch, which may be empty: all of it may have been rejected. See `Encoder.encode`."""
+        if not len(batch):
+            return Encoded(batch.encoder, np.zeros((0, self._encoder.space.dim), np.float32))
         return self._encoder.encode(batch)
 
     def fingerprint(self) -> Fingerprint:

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.house import House
+
+
+@pytest.fixture(scope="session")
+def claims_root() -> Iterator[Path]:
+    """A folder whose files may be claimed."""
+    with tempfile.TemporaryDirectory(prefix="penstock-claims-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def house(claims_root: Path) -> Iterator[House]:
+    """One running Penstock for all tests that leave it as it was, but for their own assets."""
+    environment = {
+        "PENSTOCK_FETCH__ROOTS": f'["{claims_root}"]',
+        "PENSTOCK_FETCH__ALLOW_PRIVATE_ADDRESSES": "true",
+        "PENSTOCK_FETCH__DEADLINE_S": "3",
+        "PENSTOCK_QUERY__PORT": "0",
+    }
+    with tempfile.TemporaryDirectory(prefix="penstock-e2e-") as folder:
+        made = House(Path(folder) / "data", environment)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.close()

@@ -1,0 +1,165 @@
+"""`penstock up` as a person runs it: a process in a folder of its own, and the other commands beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from penstock.broker.base import DeadLetter, Message
+from penstock.broker.deadletters import scan_dead_letters
+from penstock.broker.producer import Producer
+from penstock.broker.topics import group_lag
+from penstock.config import Endpoints, Settings, load_settings, read_endpoints, with_endpoints
+from penstock.ingest.status import read_status
+from penstock.records import Collection, Position
+from penstock.store.milvus import MilvusStore
+
+_START_TIMEOUT_S = 240.0
+_SETTLE_TIMEOUT_S = 120.0
+
+
+def eventually(holds: Callable[[], bool], what: str, timeout_s: float) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline_s, f"did not come about within {timeout_s:.0f} s: {what}"
+        time.sleep(0.1)
+
+
+class House:
+    """One data folder and, while it runs, the `penstock up` on it."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.folder = folder
+        self._environment = {**os.environ, **environment, "PENSTOCK_DATA_DIR": str(folder)}
+        self._log = folder.with_name("up.log")
+        self._up: subprocess.Popen[bytes] | None = None
+
+    # ---- life ----
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._up = subprocess.Popen(self._command("up"), env=self._environment, stdout=log, stderr=log)
+        eventually(self._ready, f"penstock up is ready; {self._log} says why not", _START_TIMEOUT_S)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self._up is not None
+        self._up.terminate()
+        return self._up.wait(90)
+
+    def kill_tree(self) -> None:
+        """SIGKILL to all processes at once, as when the power fails."""
+        assert self._up is not None
+        tree = [psutil.Process(self._up.pid), *psutil.Process(self._up.pid).children(recursive=True)]
+        for process in tree:
+            process.suspend()  # so that none restarts another meanwhile
+        for process in tree:
+            process.kill()
+        self._up.wait(30)
+        psutil.wait_procs(tree, timeout=30)
+
+    def processes(self, wanted: str) -> list[psutil.Process]:
+        """Processes below `up` whose command line has this in it."""
+        assert self._up is not None
+        children = psutil.Process(self._up.pid).children(recursive=True)
+        return [child for child in children if wanted in " ".join(child.cmdline())]
+
+    def close(self) -> None:
+        """For the end of a test, however it went."""
+        if self._up is not None and self._up.poll() is None:
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self.kill_tree()
+
+    def _ready(self) -> bool:
+        assert self._up is not None
+        assert self._up.poll() is None, f"penstock up ended with {self._up.returncode}: {self._log.read_text()[-2000:]}"
+        return read_endpoints(self.folder) is not None
+
+    # ---- what a person does ----
+
+    def run(self, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            self._command(*arguments), env=self._environment, input=stdin, capture_output=True, timeout=120, check=False
+        )
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        done = self.run(*arguments, "--json")
+        assert done.returncode == code, done.stderr.decode()
+        return json.loads(done.stdout)
+
+    def search(self, text: str | None = None, **body: Any) -> list[dict[str, Any]]:
+        """Hits of POST /v1/search."""
+        wanted = body if text is None else {"text": text, **body}
+        response = httpx.post(f"{self.endpoints.query_url}/v1/search", json=wanted, timeout=30)
+        assert response.status_code == 200, response.text
+        hits: list[dict[str, Any]] = response.json()["hits"]
+        return hits
+
+    def post(self, body: Mapping[str, Any]) -> httpx.Response:
+        return httpx.post(f"{self.endpoints.query_url}/v1/search", json=dict(body), timeout=30)
+
+    # ---- what a test looks at ----
+
+    @property
+    def endpoints(self) -> Endpoints:
+        found = read_endpoints(self.folder)
+        assert found is not None
+        return found
+
+    @property
+    def settings(self) -> Settings:
+        return with_endpoints(load_settings(data_dir=self.folder))
+
+    def produce(self, messages: Sequence[Message]) -> list[Position]:
+        """Straight through a producer; returns once all are acknowledged."""
+        producer = Producer(self.settings.kafka)
+        try:
+            futures = [producer.send(message) for message in messages]
+            return [future.result(60) for future in futures]
+        finally:
+            producer.close(10)
+
+    def settle(self) -> None:
+        """Waits until everything produced is settled and committed."""
+        kafka = self.settings.kafka
+        topics = [kafka.text_topic, kafka.image_topic]
+        deadline_s = time.monotonic() + _SETTLE_TIMEOUT_S
+        while behind := [one for one in group_lag(kafka, topics) if one.lag]:
+            log = (self.folder / "logs" / "ingest.log").read_text()[-3000:]
+            assert time.monotonic() < deadline_s, f"not settled: {behind}; {read_status(self.folder)}; {log}"
+            time.sleep(0.1)
+
+    def counts(self) -> dict[str, int]:
+        """Entries by collection, and asset rows."""
+        store = MilvusStore(self.settings.store)
+        try:
+            found = {collection.value: store.count(collection) for collection in (Collection.TEXT, Collection.IMAGE)}
+            return {**found, "asset": store.count_assets()}
+        finally:
+            store.close()
+
+    def entries_of(self, key: str, topic: str = "media.text") -> list[dict[str, Any]]:
+        """What a search restricted to one asset finds."""
+        return self.search("anything", filter={"and": [{"key": key}, {"topic": topic}]}, limit=50)
+
+    def dead_letters(self, key: str) -> list[DeadLetter]:
+        return list(scan_dead_letters(self.settings.kafka, key=key.encode()))
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "penstock.cli.main", *arguments]
+
+
+def kill(process: psutil.Process) -> None:
+    os.kill(process.pid, signal.SIGKILL)

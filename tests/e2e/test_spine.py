@@ -1,0 +1,272 @@
+"""The way of an event with the real parts: Kafka, Ray, Milvus Lite, the reference models and the command line."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import io
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+from cloudevents.core.bindings import kafka as ce_kafka
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from PIL import Image
+
+from penstock.broker.base import Message
+from penstock.errors import Reason
+from penstock.reference.pictures import compose, load_concepts
+from tests.e2e.house import House
+from tests.services import console_producer
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
+
+CONCEPTS = {concept.name: concept for concept in load_concepts()}
+LONG_TEXT = " ".join(
+    f"Sentence number {number} tells of a lighthouse keeper who writes letters to the sea." for number in range(60)
+)
+
+
+def jpeg(name: str, seed: int = 1) -> bytes:
+    sink = io.BytesIO()
+    compose(CONCEPTS[name], seed, 224).save(sink, "JPEG", quality=92)
+    return sink.getvalue()
+
+
+def png(name: str, seed: int = 2) -> bytes:
+    sink = io.BytesIO()
+    compose(CONCEPTS[name], seed, 224).save(sink, "PNG")
+    return sink.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Somebody's own pictures and texts."""
+    root = tmp_path / "mine"
+    (root / "notes").mkdir(parents=True)
+    (root / "banana.jpg").write_bytes(jpeg("banana"))
+    (root / "hammer.png").write_bytes(png("hammer"))
+    (root / "notes" / "lighthouse.txt").write_text(LONG_TEXT)
+    (root / "notes" / "bread.md").write_text("# Bread\n\nKnead flour, water, salt and yeast, and bake the loaf.")
+    return root
+
+
+def test_a_folder_is_found_by_words_and_by_pictures_and_again_changes_nothing(
+    house: House, folder: Path, tmp_path: Path
+) -> None:
+    house.json("produce", str(folder))
+    house.settle()
+    assert house.search("banana", modalities=["image"])[0]["key"] == "mine/banana.jpg"
+    assert house.search("how to bake a loaf", modalities=["text"])[0]["key"] == "mine/notes/bread.md"
+    by_picture = base64.b64encode(jpeg("hammer", seed=77)).decode()
+    assert house.search(image=by_picture, modalities=["image"])[0]["key"] == "mine/hammer.png"
+    before = house.counts()
+    house.json("produce", str(folder))
+    house.settle()
+    assert house.counts() == before
+    query = tmp_path / "query.jpg"
+    query.write_bytes(jpeg("hammer", seed=78))
+    answer = house.json("search", "--image", str(query), "--modality", "image", "--filter", '{"mime": "image/png"}')
+    assert {hit["mime"] for hit in answer["hits"]} == {"image/png"}
+    assert answer["hits"][0]["key"] == "mine/hammer.png"
+
+
+def test_a_shorter_version_leaves_no_surplus_and_a_tombstone_removes_everything(house: House, folder: Path) -> None:
+    note = folder / "notes" / "lighthouse.txt"
+    house.json("produce", str(folder), "--tenant", "surplus")
+    house.settle()
+    key = "mine/notes/lighthouse.txt"
+    wanted = {"tenant": "surplus", "filter": {"key": key}, "limit": 50}
+    assert len(house.search("lighthouse keeper", **wanted)) > 2
+    note.write_text("The lighthouse was sold.")
+    house.json("produce", str(folder), "--tenant", "surplus")
+    house.settle()
+    assert [hit["text"] for hit in house.search("lighthouse keeper", **wanted)] == ["The lighthouse was sold."]
+    house.json("produce", "--delete", key, "--topic", "media.text", "--tenant", "surplus")
+    house.settle()
+    assert house.search("lighthouse keeper", **wanted) == []
+
+
+def test_a_bare_value_of_kafkas_console_producer_is_indexed(house: House) -> None:
+    line = b"console-1:The violinist practised scales all afternoon.\n"
+    console_producer(house.endpoints.bootstrap_servers, "media.text", line)
+    house.settle()
+    assert [hit["text"] for hit in house.entries_of("console-1")] == ["The violinist practised scales all afternoon."]
+
+
+def test_a_structured_cloud_event_of_the_sdk_is_indexed(house: House) -> None:
+    event = CloudEvent(
+        {"type": "note", "source": "/tests", "subject": "structured-1", "datacontenttype": "text/plain"},
+        "The astronomer counted the moons of Jupiter.",
+    )
+    made = ce_kafka.to_structured(event, JSONFormat())
+    house.produce([Message("media.text", None, made.value, tuple(made.headers.items()))])
+    house.settle()
+    assert [hit["text"] for hit in house.entries_of("structured-1")] == ["The astronomer counted the moons of Jupiter."]
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """An HTTP server of a folder, on loopback."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+
+
+def claim(key: str, uri: str, topic: str = "media.text") -> Message:
+    attributes = {"id": key, "source": "/tests", "type": "note", "specversion": "1.0", "dataref": uri}
+    return Message(
+        topic, key.encode(), b"", tuple((f"ce_{name}", value.encode()) for name, value in attributes.items())
+    )
+
+
+def test_claim_checks_to_a_file_and_to_a_server_are_fetched(house: House, claims_root: Path, tmp_path: Path) -> None:
+    (claims_root / "claimed.txt").write_text("The cellist tuned her instrument before the concert.")
+    (tmp_path / "served.txt").write_text("The glacier calved into the fjord with a roar.")
+    with served(tmp_path) as url:
+        house.produce(
+            [
+                claim("claim-file", (claims_root / "claimed.txt").as_uri()),
+                claim("claim-http", f"{url}/served.txt"),
+                claim("claim-outside", "file:///etc/hostname"),
+                claim("claim-gone", f"{url}/nothing.txt"),
+            ]
+        )
+        house.settle()
+    assert "cellist" in house.entries_of("claim-file")[0]["text"]
+    assert "glacier" in house.entries_of("claim-http")[0]["text"]
+    assert [letter.reason for letter in house.dead_letters("claim-outside")] == [Reason.FORBIDDEN]
+    assert [letter.reason for letter in house.dead_letters("claim-gone")] == [Reason.UNREACHABLE]
+
+
+def test_bad_input_becomes_a_dead_letter_that_says_why_and_nothing_else_is_lost(house: House) -> None:
+    huge = io.BytesIO()
+    Image.new("1", (50_000, 50_000)).save(huge, "PNG")
+    cases = {
+        "bad-truncated": ("media.image", jpeg("banana")[:900], Reason.CORRUPT),
+        "bad-bomb": ("media.image", huge.getvalue(), Reason.TOO_LARGE),
+        "bad-charset": ("media.text", b"caf\xe9 \x81\x8d\xff\xfe\xfd", Reason.CORRUPT),
+        "bad-type": ("media.image", b"\x7fELF" + bytes(200), Reason.UNSUPPORTED),
+        "bad-topic": ("media.text", png("hammer"), Reason.WRONG_TOPIC),
+    }
+    good = [Message("media.text", f"good-{number}".encode(), f"A good text {number}.".encode()) for number in range(20)]
+    house.produce([Message(topic, key.encode(), value) for key, (topic, value, _) in cases.items()] + good)
+    house.settle()
+    found = {key: [letter.reason for letter in house.dead_letters(key)] for key in cases}
+    assert found == {key: [reason] for key, (_, _, reason) in cases.items()}
+    assert "media.image" in house.dead_letters("bad-topic")[0].detail
+    assert len(house.search("A good text", filter={"key": {"in": [f"good-{n}" for n in range(20)]}}, limit=50)) == 20
+
+
+def test_of_two_versions_the_newer_corrupt_the_older_is_indexed(house: House) -> None:
+    whole = jpeg("hammer")
+    house.produce(
+        [Message("media.image", b"two-versions", whole), Message("media.image", b"two-versions", whole[:700])]
+    )
+    house.settle()
+    assert len(house.entries_of("two-versions", "media.image")) == 1
+    assert [letter.reason for letter in house.dead_letters("two-versions")] == [Reason.CORRUPT]
+
+
+def test_the_same_key_on_two_topics_and_for_two_tenants_is_separate_assets(house: House, tmp_path: Path) -> None:
+    note = tmp_path / "note.txt"
+    note.write_text("A note of the first tenant.")
+    house.json("produce", str(note), "--key", "shared", "--tenant", "first")
+    note.write_text("A note of the second tenant.")
+    house.json("produce", str(note), "--key", "shared", "--tenant", "second")
+    house.produce([Message("media.image", b"shared", jpeg("banana"))])
+    house.settle()
+    texts = {
+        tenant: [hit["text"] for hit in house.search("note", tenant=tenant, filter={"key": "shared"})]
+        for tenant in ("first", "second", "default")
+    }
+    assert texts == {
+        "first": ["A note of the first tenant."],
+        "second": ["A note of the second tenant."],
+        "default": [""],
+    }
+
+
+def test_a_killed_ingest_driver_comes_back_and_every_event_is_found_once(house: House) -> None:
+    before = house.counts()
+    messages = [
+        Message("media.text", f"driver-{number}".encode(), f"Event {number} of five hundred.".encode())
+        for number in range(500)
+    ]
+    house.produce(messages[:250])
+    (driver,) = (process for process in house.processes("penstock.cli.main ingest") if "python" in process.name())
+    driver.kill()
+    house.produce(messages[250:])
+    house.settle()
+    after = house.counts()
+    assert after["text"] - before["text"] == after["asset"] - before["asset"] == 500
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "named"),
+    [
+        ({"text": "  "}, 400, "empty"),
+        ({"text": "x", "filter": {"colour": "red"}}, 400, "colour"),
+        ({"text": "x", "modalities": ["smell"]}, 400, "smell"),
+        ({"text": "x", "limit": 100_000}, 400, "limit"),
+        ({"image": base64.b64encode(b"no picture").decode()}, 400, "image"),
+        ({}, 400, "text"),
+    ],
+)
+def test_a_bad_search_is_answered_with_problem_details(
+    house: House, body: dict[str, object], status: int, named: str
+) -> None:
+    response = house.post(body)
+    assert response.headers["content-type"].startswith("application/problem+json")
+    problem = response.json()
+    assert problem["status"] == response.status_code
+    assert 400 <= response.status_code < 500, status
+    assert named in str(problem)
+
+
+def test_status_and_dead_letters_are_told_on_the_command_line(house: House) -> None:
+    house.produce([Message("media.image", b"told", b"no picture at all, but text")])
+    house.settle()
+    listed = house.json("deadletters", "list", "--reason", "wrong_topic")
+    assert any(letter["key"] == "told" for letter in listed)
+    assert house.json("status")["entries"]["text"] > 0
+
+
+def test_a_second_up_on_the_same_folder_says_so(house: House) -> None:
+    done = house.run("up")
+    assert done.returncode == 2
+    assert str(house.endpoints.pid) in done.stderr.decode()
+
+
+def test_what_was_acknowledged_survives_the_death_of_every_process(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    house = House(folder, {"PENSTOCK_QUERY__PORT": "0"})
+    try:
+        house.start()
+        texts = [
+            Message("media.text", f"k{number}".encode(), f"Text {number} about a harbour.".encode())
+            for number in range(100)
+        ]
+        house.produce([*texts, Message("media.image", b"banana", jpeg("banana"))])
+        house.settle()
+        house.produce(
+            [Message("media.text", f"late{number}".encode(), f"Late text {number}.".encode()) for number in range(50)]
+        )
+        house.kill_tree()
+        house.start()
+        house.settle()
+        assert house.counts() == {"text": 150, "image": 1, "asset": 151}
+        assert house.search("banana", modalities=["image"])[0]["key"] == "banana"
+        assert house.stop() == 0
+    finally:
+        house.close()
+        shutil.rmtree(folder, ignore_errors=True)
