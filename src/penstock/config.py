@@ -56,7 +56,11 @@ class KafkaSettings(_Section):
     partitions: int = Field(4, ge=1, description="partitions of a topic that Penstock creates; existing ones are kept")
     replication: int = Field(1, ge=1, description="replication factor of a topic that Penstock creates")
     max_message_bytes: int = Field(16 * MIB, ge=1024, description="largest message of a media topic, in bytes")
-    session_timeout_ms: int = Field(45_000, ge=1_000)
+    # Kafka's own default is 45 s. A lane that was killed says no goodbye, and for so long nobody takes its partitions;
+    # heartbeats come from a thread of their own, so that a busy lane does not miss them.
+    session_timeout_ms: int = Field(
+        15_000, ge=1_000, description="a lane that is silent for so long loses its partitions"
+    )
     max_poll_interval_ms: int = Field(300_000, ge=1_000)
 
     def topics(self) -> Mapping[str, Modality]:

@@ -68,11 +68,12 @@ class House:
         self._up.wait(30)
         psutil.wait_procs(tree, timeout=30)
 
-    def processes(self, wanted: str) -> list[psutil.Process]:
-        """Processes below `up` whose command line has this in it."""
+    def plane(self, command: str) -> psutil.Process:
+        """The driver of a plane: `ingest` or `serve`."""
         assert self._up is not None
         children = psutil.Process(self._up.pid).children(recursive=True)
-        return [child for child in children if wanted in " ".join(child.cmdline())]
+        (found,) = (child for child in children if child.cmdline()[-1:] == [command])
+        return found
 
     def close(self) -> None:
         """For the end of a test, however it went."""

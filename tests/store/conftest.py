@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import pytest
 from pymilvus import MilvusClient
@@ -41,17 +42,16 @@ def server(request: pytest.FixtureRequest) -> LiteServer | Standalone:
 
 
 @pytest.fixture
-def connect(server: LiteServer | Standalone) -> Iterator[Callable[[], MilvusStore]]:
+def connect(server: LiteServer | Standalone) -> Iterator[Callable[..., MilvusStore]]:
     """Makes stores on an empty database of the server; all see the same."""
     database = f"t{uuid.uuid4().hex[:12]}"
     admin = MilvusClient(server.uri, dedicated=True)
     admin.create_database(database)
     stores: list[MilvusStore] = []
 
-    def make() -> MilvusStore:
-        stores.append(
-            MilvusStore(StoreSettings(uri=server.uri, database=database, consistency="Strong", timeout_s=20.0))
-        )
+    def make(consistency: Literal["Strong", "Bounded"] = "Strong") -> MilvusStore:
+        settings = StoreSettings(uri=server.uri, database=database, consistency=consistency, timeout_s=20.0)
+        stores.append(MilvusStore(settings))
         return stores[-1]
 
     yield make

@@ -22,7 +22,7 @@ from tests.store.builders import asset, asset_row, entry, spec, vector
 from tests.store.servers import LiteServer, Standalone
 
 JOINT = Channel(Collection.IMAGE, Field.JOINT)
-Connect = Callable[[], MilvusStore]
+Connect = Callable[..., MilvusStore]
 
 
 def refusals(make: Callable[[], Store]) -> None:
@@ -104,6 +104,22 @@ def test_capabilities_are_the_servers(connect: Connect, server: LiteServer | Sta
     assert ("2.3.5" if real else "milvus_lite-") in able.product
     assert (able.lexical, able.shards, able.sharded_writes) == (not real, real, real)
     assert able.vector_fields == (1 if real else 4)
+
+
+@pytest.mark.services
+def test_what_a_decision_rests_on_is_read_at_strong_consistency(connect: Connect) -> None:
+    store = connect("Bounded")
+    store.ensure(spec())
+    for each in range(1, 4):
+        entries = [entry(asset(key=f"{each}-{n}")) for n in range(400)]
+        store.upsert(Collection.IMAGE, entries)
+        store.put_asset_rows([asset_row(one.asset) for one in entries])
+        assert sum(map(len, store.scan_entries(Collection.IMAGE, batch=300))) == 400 * each
+        assert sum(map(len, store.scan_assets(batch=300))) == 400 * each
+        store.upsert(Collection.IMAGE, [entry(asset(key=f"{each}-0"), part=1)])
+        assert len(store.entry_ids(Collection.IMAGE, [asset(key=f"{each}-0").id])[asset(key=f"{each}-0").id]) == 2
+        store.delete(Collection.IMAGE, [entry(asset(key=f"{each}-0"), part=1).id])
+        assert store.count(Collection.IMAGE) == 400 * each
 
 
 @pytest.mark.services

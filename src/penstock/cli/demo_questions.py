@@ -36,9 +36,9 @@ class Question:
 def sample_questions(pictures: int, texts: int) -> Iterator[Question]:
     """The questions that the streamed media can answer: in each of the four ways."""
     streamed = {picture.concept.id for picture in sample_pictures(pictures)}
-    for concept_id, text in _TEXT_TO_PICTURE.items():
-        if concept_id in streamed:
-            yield Question("text → image", text, None, Modality.IMAGE, 5, _shows(concept_id))
+    for text, concept_ids in _TEXT_TO_PICTURE.items():
+        if streamed.intersection(concept_ids):
+            yield Question("text → image", text, None, Modality.IMAGE, 5, _shows(*concept_ids))
     keys = {text.key for text in sample_texts()[:texts]}
     for key, text in _TEXT_TO_TEXT.items():
         if key in keys:
@@ -57,26 +57,27 @@ def _unseen(concept_id: str) -> tuple[str, bytes]:
     return f"a new picture of: {concept.name}", Picture(concept, _UNSEEN_SEED).jpeg()
 
 
-def _shows(concept_id: str) -> Callable[[str], bool]:
-    return lambda key: key.rpartition("-")[0] == concept_id
+def _shows(*concept_ids: str) -> Callable[[str], bool]:
+    return lambda key: key.rpartition("-")[0] in concept_ids
 
 
 def _is(wanted: str) -> Callable[[str], bool]:
     return lambda key: key == wanted
 
 
-# By the concept or text that is a right answer. Ordinary words, not the concepts' own names where others come to mind.
+# Chosen so that the reference models can answer them: they show that everything works together, and measure nothing.
+# How good the models are, their card says.
 _TEXT_TO_PICTURE = {
-    "banana": "a ripe banana",
-    "bicycle": "a bike to ride to work",
-    "umbrella": "something to keep the rain off",
-    "guitar": "a guitar",
-    "elephant": "the animal with a trunk",
+    "a ripe banana": ("banana",),
+    "something on two wheels to ride to work": ("bicycle", "motorcycle", "motor-scooter", "kick-scooter"),
+    "something to keep the rain off": ("umbrella", "umbrella-with-rain-drops", "closed-umbrella"),
+    "a guitar": ("guitar",),
+    "an elephant": ("elephant",),
 }
 _TEXT_TO_TEXT = {
     "lightning-distance": "how far away is the thunderstorm",
     "bread-crust": "how do I get a crispy crust on bread",
-    "satellite-orbit": "why do satellites not fall down",
+    "honeybee-dance": "how bees tell each other where flowers are",
 }
 _PICTURES_ASKED_WITH = ("bicycle", "banana", "octopus")
 _PICTURE_TO_TEXT = {"elephant": "elephant-trunk", "violin": "violin-wood", "giraffe": "giraffe-neck"}

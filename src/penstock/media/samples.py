@@ -1,4 +1,4 @@
-"""For each modality the smallest media that every healthy worker takes: they tell a poisonous item from broken workers."""
+"""For each modality the smallest media that every healthy worker takes; they tell poison from broken workers."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ No pymilvus here, so that the differences between the backends can be read, and 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from penstock.store.base import Capabilities
@@ -32,6 +33,8 @@ class Backend:
             reads every row for `asset in […]` (80 ms at 20,000 rows), and 4 ms for `id in […]`.
         ids_per_delete: most primary keys in one request. Lite logs one delete as one record, so that a crash leaves
             an asset whole or gone.
+        paging: options of a query that make its limit keep the first rows by primary key. Lite does so for iterators
+            only; on real servers pymilvus takes that option for leave to read at the collection's default consistency.
         refusals: the numbers of errors for which the request itself is at fault. Everything else may pass.
     """
 
@@ -41,6 +44,7 @@ class Backend:
     dense_index: str
     probe_parts: bool
     ids_per_delete: int
+    paging: Mapping[str, str]
     refusals: frozenset[int]
 
 
@@ -61,6 +65,7 @@ def _lite(version: str) -> Backend:
         dense_index="FLAT",
         probe_parts=True,
         ids_per_delete=100_000,
+        paging={"iterator": "True"},
         refusals=frozenset({6}),  # "illegal argument"; to a real server 6 is an error of routing
     )
 
@@ -79,5 +84,6 @@ def _server(version: str, release: tuple[int, int]) -> Backend:
         dense_index="HNSW",
         probe_parts=False,
         ids_per_delete=4_096,
+        paging={"reduce_stop_for_best": "True"},
         refusals=frozenset([*range(1100, 1200), *range(1700, 1800)]),  # parameters, and fields of a schema
     )

@@ -89,7 +89,10 @@ class Store(Protocol):
         """Removes entries by primary key; absent ones are no error. Acknowledged on return."""
 
     def entry_ids(self, collection: Collection, asset_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        """The ids of all entries of these assets (by `AssetRef.id`), at Strong consistency. Absent assets are left out."""
+        """The ids of all entries of these assets (by `AssetRef.id`), at Strong consistency; absent assets are left out.
+
+        Parts of an asset have no gaps and are written in ascending order, which lets a backend look for them by key.
+        """
 
     def asset_rows(self, asset_ids: Sequence[str]) -> Mapping[str, AssetRow]:
         """The rows of these assets by id, at Strong consistency. Absent ones are left out."""

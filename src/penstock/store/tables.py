@@ -68,10 +68,9 @@ class Tables:
         """All rows, a page at a time, by ascending primary key: a row that is there throughout is seen once."""
         limit, last = min(batch, MOST_ROWS), ""
         while True:
-            # As pymilvus's own iterator asks. Each shard gives its first `limit` rows, so the first of them all are the
-            # first of all; what is beyond may have gaps and is asked for again.
-            options = {"limit": limit, "iterator": "True", "reduce_stop_for_best": "True"}
-            found = self.query(name, f"id > {literal(last)}", columns, **options)
+            # Each shard gives its first `limit` rows, so the first of them all are the first of all; what is beyond may
+            # have gaps and is asked for again.
+            found = self.query(name, f"id > {literal(last)}", columns, limit=limit, **self._connection.backend.paging)
             page = sorted(found, key=lambda row: str(row["id"]))[:limit]
             if not page:
                 return
