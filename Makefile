@@ -24,7 +24,7 @@ demo: $(READY) ## Stream sample media in and search them (ARGS=--once leaves aft
 	$(BIN)/penstock demo $(ARGS)
 
 test: lint ## Check everything: lint, format, types, layers, tests.
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 lint: $(READY) ## Check lint, format, types and layers.
 	$(BIN)/ruff check
@@ -52,6 +52,7 @@ $(UV):
 
 $(READY): requirements.lock pyproject.toml $(UV)
 	@python=$$($(FIND_PYTHON)) && $(UV) venv --quiet --allow-existing --python "$$python" $(VENV)
-	$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
+	@echo "Setting up $(VENV): the packages, this once"
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@

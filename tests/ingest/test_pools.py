@@ -68,11 +68,12 @@ def make_pool(request: pytest.FixtureRequest) -> MakePool:
     if request.param == "local":
         return lambda size: LocalPool(Worker, size)
     request.getfixturevalue("cluster")
-    return ray_pool
+    notes: Path = request.getfixturevalue("tmp_path")
+    return lambda size: ray_pool(size, notes)
 
 
-def ray_pool(size: int) -> RayPool:
-    return RayPool("test", spawn(Worker, size, name="test", num_cpus=0.1), call_timeout_s=60)
+def ray_pool(size: int, notes: Path) -> RayPool:
+    return RayPool("test", spawn(Worker, size, name="test", notes=notes, num_cpus=0.1), call_timeout_s=60)
 
 
 def test_results_travel_from_one_call_into_the_next_by_reference(make_pool: MakePool) -> None:
@@ -105,8 +106,8 @@ def test_calls_go_to_the_worker_with_the_fewest_under_way(make_pool: MakePool, t
 
 
 @pytest.mark.services
-def test_a_worker_that_dies_is_lost_blamed_on_its_call_and_restarted(cluster: None) -> None:
-    pool = ray_pool(1)
+def test_a_worker_that_dies_is_lost_blamed_on_its_call_and_restarted(cluster: None, tmp_path: Path) -> None:
+    pool = ray_pool(1, tmp_path)
     first = pool.fetch(pool.run("pid").results[0])
     with pytest.raises(WorkerLostError) as caught:
         pool.run("die")
@@ -118,7 +119,7 @@ def test_a_worker_that_dies_is_lost_blamed_on_its_call_and_restarted(cluster: No
 def test_a_call_that_waited_behind_the_one_that_killed_the_worker_is_lost_but_not_blamed(
     cluster: None, tmp_path: Path
 ) -> None:
-    pool = ray_pool(1)
+    pool = ray_pool(1, tmp_path)
     started, release = tmp_path / "started", tmp_path / "release"
     with ThreadPoolExecutor(2) as threads:
         held = threads.submit(pool.run, "hold", str(started), str(release))

@@ -82,6 +82,7 @@ class IngestPlane:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._profile = load_profile(settings.profile)
+        self._notes = settings.data_dir / "calls"
         self._handles: Handles | None = None
         self._lanes: list[Any] = []
         self._state = "starting"
@@ -100,6 +101,7 @@ class IngestPlane:
         """
         settings = self._settings
         write_status(settings.data_dir, self.status())
+        shutil.rmtree(self._notes, ignore_errors=True)  # of actors that are no more
         self._check_topics()
         _connect(settings)
         gpus = settings.ingest.encoder_gpus if ray.cluster_resources().get("GPU", 0) else 0.0  # type: ignore[no-untyped-call]
@@ -151,13 +153,14 @@ class IngestPlane:
     def _spawn_workers(self, gpus: float) -> tuple[list[Any], list[Any], dict[str, list[Any]]]:
         settings = self._settings
         make = MakeMediaWorker(settings)
-        fetch = spawn(make, 1, name="fetch", num_cpus=0.1, threads=_FETCH_THREADS)
-        decode = spawn(make, settings.ingest.decoders, name="decode", num_cpus=1)
+        fetch = spawn(make, 1, name="fetch", notes=self._notes, num_cpus=0.1, threads=_FETCH_THREADS)
+        decode = spawn(make, settings.ingest.decoders, name="decode", notes=self._notes, num_cpus=1)
         encoders = {
             role: spawn(
                 MakeEncodeWorker(settings, role),
                 settings.ingest.encoders,
                 name=role,
+                notes=self._notes,
                 num_cpus=0 if gpus else 1,
                 num_gpus=gpus,
             )
@@ -176,9 +179,8 @@ class IngestPlane:
             store.close()
         if shards < settings.ingest.writers:
             logger.warning("ingest.writers is %d, but this store takes one writer only", settings.ingest.writers)
-        writers = spawn(
-            MakeWriter(settings, spec, shards), shards, name="writer", num_cpus=0.1, threads=_WRITER_THREADS
-        )
+        make = MakeWriter(settings, spec, shards)
+        writers = spawn(make, shards, name="writer", notes=self._notes, num_cpus=0.1, threads=_WRITER_THREADS)
         _get([writer.ready.remote() for writer in writers], "a writer to start", _START_TIMEOUT_S)
         for writer in writers:
             _begin(writer, ())

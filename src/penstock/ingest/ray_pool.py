@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -104,6 +103,7 @@ def spawn(
     size: int,
     *,
     name: str,
+    notes: Path,
     num_cpus: float,
     num_gpus: float = 0.0,
     threads: int = 1,
@@ -113,7 +113,8 @@ def spawn(
     Args:
         make: makes the worker of a number, in its own process; imports what it needs there.
         size: number of actors.
-        name: shown in `ray list actors`: `decode-0`.
+        name: shown in Ray's logs: `decode-0`.
+        notes: a folder, of each node its own, where an actor notes what it works on; see `_Host`.
         num_cpus, num_gpus: what each reserves of its node.
         threads: calls that one actor serves at once.
     """
@@ -125,7 +126,7 @@ def spawn(
         "max_concurrency": threads,
     }
     host = ray.remote(_Host)
-    return [host.options(**options).remote(make, number, name) for number in range(size)]
+    return [host.options(**options).remote(make, number, name, notes) for number in range(size)]
 
 
 class _Host:
@@ -136,9 +137,10 @@ class _Host:
     loss of the node, nobody is.
     """
 
-    def __init__(self, make: Callable[[int], object], number: int, name: str) -> None:
+    def __init__(self, make: Callable[[int], object], number: int, name: str, notes: Path) -> None:
         self._name = f"{name}-{number}"
-        note = Path(tempfile.gettempdir()) / f"penstock-call-{ray.get_runtime_context().get_actor_id()}"
+        notes.mkdir(parents=True, exist_ok=True)
+        note = notes / str(ray.get_runtime_context().get_actor_id())
         self._died_during = note.read_text() if note.exists() else ""
         self._note = os.open(note, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
         self._worker = make(number)
