@@ -24,7 +24,7 @@ demo: $(READY) ## Stream sample media in and search them (ARGS=--once leaves aft
 	$(BIN)/penstock demo $(ARGS)
 
 test: lint ## Check everything: lint, format, types, layers, tests.
-	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses 3 --dist loadgroup $(ARGS)
 
 lint: $(READY) ## Check lint, format, types and layers.
 	$(BIN)/ruff check

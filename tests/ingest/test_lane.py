@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from penstock.broker.base import Message, Partition
+from penstock.broker.base import Message, Partition, Polled
 from penstock.broker.memory import MemoryBroker
 from penstock.broker.wire import parse_record
 from penstock.errors import PermanentError
@@ -266,6 +267,21 @@ def test_offsets_that_retention_removed_are_counted_as_lost(house: House) -> Non
     with running(second):
         eventually(lambda: house.broker.committed(GROUP)[PARTITIONS[0]] == 20, "all committed")
         eventually(lambda: second.status().lost_offsets == 5, "the loss is told")
+
+
+def test_a_log_that_was_made_anew_is_read_from_where_it_goes_on(house: House) -> None:
+    house.produce(10, partition=0)
+    lane = house.lane()
+    with running(lane):
+        eventually(lambda: house.committed() == 10, "all committed")
+        poll = lane._consumer.poll
+        rewound = iter([((PARTITIONS[0], 4),)])
+
+        def roll_back(timeout_s: float, max_records: int) -> Polled:
+            return replace(poll(timeout_s, max_records), rewound=next(rewound, ()))
+
+        lane._consumer.poll = roll_back  # type: ignore[method-assign]
+        eventually(lambda: lane.status().outcomes.get((Modality.TEXT, Outcome.INDEXED)) == 16, "six settled again")
 
 
 def test_an_absent_broker_is_waited_for(house: House) -> None:

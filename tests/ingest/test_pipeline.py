@@ -9,7 +9,7 @@ import pytest
 from penstock.errors import PermanentError, Reason, UnavailableError, WorkerLostError
 from penstock.ingest.batching import Batch, Item
 from penstock.ingest.pipeline import BatchReport, StoppedError
-from penstock.records import Collection, Entry, Event, Outcome, Position, Record, Rejected, entry_id
+from penstock.records import AssetRow, Collection, Entry, Event, Outcome, Position, Record, Rejected, entry_id
 from tests.ingest.builders import TOPIC, event, item
 from tests.ingest.doubles import ListSink, ObedientMedia, memory_store, pipeline_on, text_of
 
@@ -124,6 +124,38 @@ def test_an_older_event_does_not_bring_a_deleted_asset_back() -> None:
     pipeline.run(batch(item(7, "a", data=None)))
     assert outcomes(pipeline.run(batch(item(3, "a")))) == {3: Outcome.SUPERSEDED}
     assert store.count(Collection.TEXT) == 0
+
+
+def test_a_fenced_newer_version_does_not_hold_back_an_older_one_of_another_partition() -> None:
+    store, sink = memory_store(), ListSink()
+    pipeline = pipeline_on(store, sink)
+    pipeline.run(batch(item(0, "other", partition=1, generation=5)))
+    older, newer = item(4, "a", partition=0, data=b"old"), item(9, "a", partition=1, generation=4, data=b"new")
+    report = pipeline.run(batch(older, newer))
+    assert outcomes(report) == {4: Outcome.INDEXED, 9: None}
+
+
+def test_what_is_encoded_is_kept_while_the_store_is_away() -> None:
+    class Counting(ObedientMedia):
+        calls = 0
+
+        def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> Any:
+            self.calls += 1
+            return super().fetch_and_decode(events, roles)
+
+    store, media = memory_store(), Counting()
+    failures = iter([True] * 3)
+    put = store.put_asset_rows
+
+    def flaky(rows: Sequence[AssetRow]) -> None:
+        if next(failures, False):
+            raise UnavailableError("the store is away")
+        put(rows)
+
+    store.put_asset_rows = flaky  # type: ignore[method-assign]
+    report = pipeline_on(store, ListSink(), media=media).run(batch(item(0, "a")))
+    assert outcomes(report) == {0: Outcome.INDEXED}
+    assert media.calls == 1
 
 
 def test_a_lane_that_lost_its_partition_cannot_write() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import ray
 
-from penstock.errors import BadInputError, Reason, WorkerLostError
+from penstock.errors import BadInputError, Reason, UnavailableError, WorkerLostError
 from penstock.ingest.pools import LocalPool, Pool
 from penstock.ingest.ray_pool import RayPool, spawn
 from penstock.records import UInt8
@@ -51,6 +53,18 @@ class Worker:
 
     def pid(self) -> int:
         return os.getpid()
+
+    def hang(self) -> None:
+        threading.Event().wait()
+
+
+class LateStarter(Worker):
+    """Cannot be made again while a file is there, as if the store were away."""
+
+    def __init__(self, number: int, away: Path) -> None:
+        if away.exists():
+            raise UnavailableError("the store is away")
+        super().__init__(number)
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +148,29 @@ def test_a_call_that_waited_behind_the_one_that_killed_the_worker_is_lost_but_no
             waiting.result()
     assert blamed.value.blamed
     assert not waited.value.blamed
+
+
+@pytest.mark.services
+def test_a_worker_that_hangs_on_a_call_is_killed_blamed_and_restarted(cluster: None, tmp_path: Path) -> None:
+    pool = RayPool("test", spawn(Worker, 1, name="test", notes=tmp_path, num_cpus=0.1), call_timeout_s=2)
+    with pytest.raises(WorkerLostError) as caught:
+        pool.run("hang")
+    assert caught.value.blamed
+    assert pool.fetch(pool.run("total", np.ones(3, np.uint8)).results[0]) == 3
+
+
+@pytest.mark.services
+def test_a_worker_that_cannot_be_made_again_at_once_comes_back_later(cluster: None, tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    handles = spawn(partial(LateStarter, away=away), 1, name="test", notes=tmp_path / "notes", num_cpus=0.1)
+    pool = RayPool("test", handles, call_timeout_s=60)
+    first = pool.fetch(pool.run("pid").results[0])
+    away.touch()
+    with ThreadPoolExecutor(1) as threads:
+        dying = threads.submit(pool.run, "die")
+        with pytest.raises(TimeoutError):
+            dying.result(3)  # it is made in vain meanwhile
+        away.unlink()
+        with pytest.raises(WorkerLostError):
+            dying.result(60)
+    assert pool.fetch(pool.run("pid").results[0]) != first

@@ -75,6 +75,8 @@ class Polled:
         assigned: partitions this member got.
         revoking: partitions the group wants back. Still owned: drain, commit, then `release`.
         lost: partitions that are another's already; nothing of them can be committed.
+        rewound: partitions whose log was rolled back or made anew, with the offset from which they go on; offsets told
+            before stand for other records now.
         lost_ranges: offsets that retention removed while this member was reading them (not those in `assigned`).
         broker_available: False while no broker answers; then nothing is delivered, and that is no error.
     """
@@ -84,6 +86,7 @@ class Polled:
     revoking: Sequence[Partition] = ()
     lost: Sequence[Partition] = ()
     lost_ranges: Sequence[LostRange] = ()
+    rewound: Sequence[tuple[Partition, int]] = ()
     broker_available: bool = True
 
 

@@ -87,6 +87,7 @@ class LaneConsumer:
         self._unresolved: dict[Partition, int] = {}  # new partitions whose start is not known yet, with the generation
         self._held: dict[Partition, _Hold] = {}  # partitions being revoked
         self._paused: set[Partition] = set()
+        self._rewound: list[tuple[Partition, int]] = []
         self._outage = _Outage(kafka_settings)
         self._closed = False
 
@@ -108,6 +109,7 @@ class LaneConsumer:
         raw, lost_ranges = self._fetch(timeout_s, max_records)
         revoking, more_lost = self._apply_rebalances()
         assigned = self._resolve_starts()
+        rewound, self._rewound = self._rewound, []
         available = not self._client._coordinator.coordinator_unknown()
         self._outage.note(available, self._clock())
         return Polled(
@@ -116,6 +118,7 @@ class LaneConsumer:
             revoking=revoking,
             lost=[*lost, *more_lost],
             lost_ranges=lost_ranges,
+            rewound=rewound,
             broker_available=available,
         )
 
@@ -172,7 +175,8 @@ class LaneConsumer:
             if start > position:
                 lost_ranges.append(LostRange(_partition(tp), position, start))
             else:
-                _log.warning("%s ends before offset %d: the log was cut, reading it again from %d", tp, position, start)
+                _log.error("%s ends before offset %d: the log was cut, reading it again from %d", tp, position, start)
+                self._rewound.append((_partition(tp), start))
             self._client.seek(tp, start)
         return lost_ranges
 
@@ -182,7 +186,8 @@ class LaneConsumer:
         starts = self._client.beginning_offsets(unknown, timeout_ms=_LOOKUP_TIMEOUT_MS) if unknown else {}
         for tp, found in divergent.items():
             offset = starts[tp] if found is None else found.offset
-            _log.warning("the log of %s was rolled back by its brokers, reading it again from %d", tp, offset)
+            _log.error("the log of %s was rolled back by its brokers, reading it again from %d", tp, offset)
+            self._rewound.append((_partition(tp), offset))
             self._client.seek(tp, offset)
 
     # ---- owning ----
@@ -481,7 +486,9 @@ def _is_rebalancing(exc: Exception) -> bool:
 
 
 def _tells_something(polled: Polled) -> bool:
-    return bool(polled.records or polled.assigned or polled.revoking or polled.lost or polled.lost_ranges)
+    return bool(
+        polled.records or polled.assigned or polled.revoking or polled.lost or polled.lost_ranges or polled.rewound
+    )
 
 
 def _partition(tp: Any) -> Partition:

@@ -7,6 +7,7 @@ Topics, records and committed offsets live in the data folder and survive restar
 from __future__ import annotations
 
 import base64
+import fcntl
 import logging
 import os
 import socket
@@ -17,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from penstock.broker.lock import Progress, default_cache, fetch_jars
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, UnavailableError
 from penstock.processes import Child, free_port, listens
 
 _log = logging.getLogger(__name__)
@@ -133,6 +134,7 @@ class EmbeddedKafka:
         jars = fetch_jars(self._cache_dir, on_progress=self._on_progress)
         port = self._choose_port(port)
         self._data_dir.mkdir(parents=True, exist_ok=True)
+        self._check_alone()
         properties = self._write_settings(port)
         self._format()
         started = time.monotonic()
@@ -182,6 +184,19 @@ class EmbeddedKafka:
             return port
         last = int(self._port_file.read_text()) if self._port_file.exists() else None
         return last if last is not None and _is_free(last) else free_port()
+
+    def _check_alone(self) -> None:
+        """A second broker would listen for a moment before it finds the folder locked, and so pass for started."""
+        lock = self._data_dir / "records" / ".lock"  # Kafka's own
+        if not lock.exists():
+            return
+        with lock.open("r+b") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as exc:
+                raise UnavailableError(
+                    f"another Kafka broker runs on {self._data_dir} (log {self.log}). Stop it, or use another folder."
+                ) from exc
 
     def _write_settings(self, port: int) -> Path:
         (self._data_dir / "log4j2.yaml").write_text(_LOG4J)

@@ -41,8 +41,8 @@ def parse_origin(value: bytes) -> Position:
         position = Position(topic, int(partition), int(offset))
     except ValueError as exc:
         raise BadInputError(Reason.MALFORMED, f"{ORIGIN} is not topic/partition/offset: {value!r}") from exc
-    if position.partition < 0 or position.offset < 0:
-        raise BadInputError(Reason.MALFORMED, f"{ORIGIN} has a negative number: {value!r}")
+    if not (0 <= position.partition < 2**31 and 0 <= position.offset < 2**63):
+        raise BadInputError(Reason.MALFORMED, f"{ORIGIN} has a number that Kafka has not: {value!r}")
     return position
 
 
@@ -67,6 +67,8 @@ def origin_of(record: Record) -> tuple[Position, int]:
             f"{ORIGIN} says the event was first in {origin}, but a replay goes to the topic it came from, not to "
             f"{record.position.topic}.",
         )
+    if origin.partition == record.position.partition and origin.offset >= record.position.offset:
+        raise BadInputError(Reason.MALFORMED, f"{ORIGIN} says the event was first in {origin}, which is yet to come.")
     return origin, timestamp_ms
 
 
@@ -77,6 +79,9 @@ def parse_ms(name: str, value: bytes) -> int:
         BadInputError: `MALFORMED`, it is no number.
     """
     try:
-        return int(value)
+        milliseconds = int(value)
     except ValueError as exc:
         raise BadInputError(Reason.MALFORMED, f"{name} is not a number of milliseconds: {value!r}") from exc
+    if abs(milliseconds) >= 2**62:  # Kafka has 64 bits for it
+        raise BadInputError(Reason.MALFORMED, f"{name} is no time that Kafka can hold: {value!r}")
+    return milliseconds

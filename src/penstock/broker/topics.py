@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from penstock.config import MIB, KafkaSettings
 from penstock.records import Modality
 
 _REQUEST_TIMEOUT_MS = 10_000
+_COORDINATOR_POLL_S = 0.2
 _FOREVER = "-1"
 _ANY_TIME = str(2**63 - 1)  # milliseconds; Kafka's default refuses a timestamp over an hour in the future
 
@@ -188,10 +190,17 @@ def _check_keeps_everything(topic: str, actual: Mapping[str, str]) -> list[Findi
 def _committed(admin: Any, group: str, tps: Sequence[Any]) -> dict[Any, int]:
     if not tps:
         return {}
-    try:
-        found = admin.list_group_offsets({group: list(tps)})[group]
-    except errors.GroupIdNotFoundError:
-        return {}
+    deadline_s = time.monotonic() + _REQUEST_TIMEOUT_MS / 1000
+    while True:
+        try:
+            found = admin.list_group_offsets({group: list(tps)})[group]
+            break
+        except errors.GroupIdNotFoundError:
+            return {}
+        except errors.CoordinatorNotAvailableError:  # so answers a young broker that still makes its offsets topic
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(_COORDINATOR_POLL_S)
     return {tp: offset.offset for tp, offset in found.items() if offset.offset >= 0}
 
 

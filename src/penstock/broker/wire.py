@@ -248,7 +248,10 @@ def _attributes_json(text: str) -> str:
                 _malformed(
                     f"attribute {name!r} is neither a scalar nor a list of scalars; filters cannot reach inside it"
                 )
-    written = json.dumps(found, ensure_ascii=False, separators=(",", ":"))
+    try:
+        written = json.dumps(found, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        _malformed("an attribute is a number too large for JSON")
     if len(_utf8("attributes", written)) > MAX_ATTRIBUTES_BYTES:
         _malformed(f"attributes are longer than {MAX_ATTRIBUTES_BYTES:,} bytes")
     return written

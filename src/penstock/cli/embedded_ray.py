@@ -113,6 +113,9 @@ def ray_environment(data_dir: Path) -> Mapping[str, str]:
         # Ray turns 127.0.0.1 into the machine's outer address, and then listens on all of them, unless it is told that
         # this is a machine without clusters. The name is historical; it is read on every platform.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # Serve kills and remakes a proxy that is not ready after 5 s; two cores that load models are slower.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
     }
 
 

@@ -83,8 +83,11 @@ class LaneStatus:
 
 @dataclass(frozen=True, slots=True)
 class _Halt:
+    """Why a partition does not go on, when it is begun again, and where: None for what is next to be committed."""
+
     why: str
     retry_at_s: float
+    start: int | None = None
 
 
 class Lane:
@@ -207,7 +210,7 @@ class Lane:
 
     def _poll_s(self) -> float:
         wait_s = _BUSY_POLL_S if self._flying_batches else _IDLE_POLL_S
-        due_s = self._batcher.next_due_s()
+        due_s = None if self._gate_reason else self._batcher.next_due_s()
         return wait_s if due_s is None else max(0.0, min(wait_s, due_s - self._clock()))
 
     # --- membership -------------------------------------------------------------------------------------------------
@@ -224,6 +227,9 @@ class Lane:
                 self._note_lost(assigned.lost)
         for lost in polled.lost_ranges:
             self._note_lost(lost)
+        for partition, offset in polled.rewound:
+            self._batcher.drop([partition])  # and begun anew once nothing of the log that was is under way
+            self._halted[partition] = _Halt("its log was rolled back or made anew", self._clock(), offset)
         for partition in polled.revoking:
             self._batcher.drop([partition])
             self._revoking.add(partition)
@@ -312,7 +318,7 @@ class Lane:
         for step, seconds in report.step_s.items():
             self._status.step_s[step] = self._status.step_s.get(step, 0.0) + seconds
         for one in report.settlements:
-            if one.halted:
+            if one.halted and self._ledger.assignment(one.item.partition) == one.item.assignment:
                 self._halt(one.item.partition, one.halted)
             elif one.outcome is not None and self._ledger.done(one.item.assignment, one.item.record.position.offset):
                 self._count(one, now_ms)
@@ -366,7 +372,7 @@ class Lane:
             assignment = self._ledger.assignment(partition)
             if now_s < halt.retry_at_s or self._flying[partition] or assignment is None:
                 continue
-            start = self._ledger.next_to_commit(partition)
+            start = self._ledger.next_to_commit(partition) if halt.start is None else halt.start
             try:
                 self._consumer.seek_to(partition, start)
             except FencedError:

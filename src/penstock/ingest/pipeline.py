@@ -14,11 +14,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from functools import cmp_to_key
 
 from penstock.broker.base import DeadLetterSink
-from penstock.errors import PermanentError, Reason, TransientError, UnavailableError, WorkerLostError
+from penstock.errors import (
+    NotReadyError,
+    PenstockError,
+    PermanentError,
+    Reason,
+    TransientError,
+    UnavailableError,
+    UsageError,
+    WorkerLostError,
+)
 from penstock.ingest.batching import Batch, Item
 from penstock.ingest.pools import Pool, Ref
 from penstock.ingest.retries import Backoff, Breaker
@@ -29,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _LOSSES_BEFORE_BISECTION = 2
 _LOSSES_OF_ONE_ITEM = 3
+_ACK_TIMEOUT_S = 180.0  # above the producer's own delivery timeout: only a producer that is stuck takes so long
 
 
 class StoppedError(Exception):
@@ -144,7 +155,8 @@ class Pipeline:
                 why = halted.get(one.position, "")
                 outcome = None if why else one.outcome
                 report.settlements.append(Settlement(items[-1], outcome, one.rejected, why))
-                if one.outcome is Outcome.DEAD_LETTERED and len(items) > 1:
+                # A fenced one (None) was delivered from a partition that is lost; the earlier ones perhaps were not.
+                if one.outcome in (None, Outcome.DEAD_LETTERED) and len(items) > 1:
                     earlier.append(items[:-1])
                 else:
                     rest = Outcome.SUPERSEDED if outcome is not None else None
@@ -171,7 +183,7 @@ class Pipeline:
                     return self._bisect(items, report)
                 if losses >= _LOSSES_OF_ONE_ITEM:
                     return [_rejected(items[0], "encode", Reason.CRASHES_WORKER, f"{losses} workers died of it: {exc}")]
-            except TransientError as exc:
+            except (TransientError, UsageError) as exc:  # settings that no longer fit are for people to mend
                 logger.warning("a batch of %s waits and is tried again: %s", report.batch.topic, exc)
             except PermanentError as exc:
                 if len(items) > 1:
@@ -186,12 +198,11 @@ class Pipeline:
         return first + self._process(items[middle:], report, suspect=True)
 
     def _attempt(self, items: Sequence[Item], report: BatchReport) -> list[Settled]:
-        """Fetch to write, once. Nothing of it is fetched into this process but the writers' small report."""
-        self._await_store()
+        """Fetch to write. Nothing of it is fetched into this process but the writers' small report."""
         decoded, inputs = self._decode([_event(item) for item in items], report)
         roles = self._roles[_event(items[0]).modality]
         encoded = [self._encode(role, batch, report) for role, batch in zip(roles, inputs, strict=True)]
-        settled = self._write(items, decoded, encoded, report)
+        settled = self._write_at_last(items, decoded, encoded, report)
         missing = {item.record.position for item in items} - {one.position for one in settled}
         if missing:
             raise UnavailableError(f"the writers said nothing of {sorted(missing)[0]} and {len(missing) - 1} more")
@@ -215,6 +226,22 @@ class Pipeline:
         report.took("encode", call.busy_s)
         return call.results[0]
 
+    def _write_at_last(
+        self, items: Sequence[Item], decoded: Ref, encoded: Sequence[Ref], report: BatchReport
+    ) -> list[Settled]:
+        """Step 5, until the store answers. What is decoded and encoded is kept: a claim check may be gone by then."""
+        attempt = 0
+        while True:
+            self._await_store()
+            try:
+                return self._write(items, decoded, encoded, report)
+            except WorkerLostError as exc:  # or what it was to write; never the items' fault, they passed the encoders
+                raise UnavailableError(str(exc)) from exc
+            except (UnavailableError, NotReadyError) as exc:
+                logger.warning("a batch of %s waits for the store: %s", report.batch.topic, exc)
+                attempt += 1
+                self._pause(self._backoff.wait_s(attempt))
+
     def _write(self, items: Sequence[Item], decoded: Ref, encoded: Sequence[Ref], report: BatchReport) -> list[Settled]:
         """Step 5, on every writer: each takes the assets of its shard."""
         request = WriteRequest(self._lane, tuple({item.assignment for item in items}))
@@ -222,11 +249,8 @@ class Pipeline:
         writers = self._pools.writers
         with self._breaker.attempt():
             for shard in range(writers.size):
-                try:
-                    call = writers.on(shard, "write", request, decoded, *encoded)
-                    settled += writers.fetch(call.results[0])
-                except WorkerLostError as exc:  # never the items' fault: they passed decoder and encoder
-                    raise UnavailableError(str(exc)) from exc
+                call = writers.on(shard, "write", request, decoded, *encoded)
+                settled += writers.fetch(call.results[0])
                 report.took("write", call.busy_s)
         return settled
 
@@ -268,24 +292,24 @@ class Pipeline:
             sent = [(one, self._send(items[one.position], one)) for one in waiting]
             for one, acknowledged in sent:
                 try:
-                    acknowledged()
-                except PermanentError as exc:
+                    acknowledged(_ACK_TIMEOUT_S)
+                except (TransientError, FutureTimeoutError) as exc:
+                    logger.warning("the dead letter of %s waits and is tried again: %r", one.position, exc)
+                    again.append(one)
+                except PenstockError as exc:
                     logger.error("the dead-letter topic can't take %s, its partition halts: %s", one.position, exc)
                     halted[one.position] = str(exc)
-                except TransientError as exc:
-                    logger.warning("the dead letter of %s waits and is tried again: %s", one.position, exc)
-                    again.append(one)
             waiting = again
             if waiting:
                 attempt += 1
                 self._pause(self._backoff.wait_s(attempt))
         return halted
 
-    def _send(self, item: Item, rejected: Rejected) -> Callable[[], object]:
+    def _send(self, item: Item, rejected: Rejected) -> Callable[[float], object]:
         """Sends one dead letter; calling what is returned waits for the acknowledgement, or raises why none came."""
         try:
             return self._dead_letters.send(item.record, rejected).result
-        except (PermanentError, TransientError) as exc:
+        except PenstockError as exc:
             return _raiser(exc)
 
     # --- waiting ----------------------------------------------------------------------------------------------------
@@ -324,8 +348,8 @@ def _rejected(item: Item, step: str, reason: Reason, detail: str) -> Settled:
     return Settled(position, Outcome.DEAD_LETTERED, Rejected(position, step, reason, detail))
 
 
-def _raiser(exc: Exception) -> Callable[[], object]:
-    def raise_it() -> object:
+def _raiser(exc: Exception) -> Callable[[float], object]:
+    def raise_it(_timeout_s: float) -> object:
         raise exc
 
     return raise_it

@@ -38,8 +38,9 @@ from penstock.ingest.retries import Backoff, Breaker
 from penstock.ingest.status import PlaneStatus, summed, write_status
 from penstock.ingest.sweeping import sweep_until
 from penstock.ingest.workers import MakeEncodeWorker, MakeMediaWorker, MakeWriter, known_good, open_store
+from penstock.processes import free_bytes
 from penstock.records import COLLECTIONS_OF, Assignment, Modality
-from penstock.store.assets import AssetStore
+from penstock.store.assets import AssetStore, asset_uri
 from penstock.store.spec import index_spec
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,6 @@ _CALL_TIMEOUT_S = 300.0  # a worker that answers nothing for so long is given up
 _START_TIMEOUT_S = 600.0  # models may have to be downloaded
 _MONITOR_S = 1.0
 _ASK_TIMEOUT_S = 5.0  # for a lane that may be stopped or dead; its partitions will be another's
-_WRITER_THREADS = 4  # one writes, under the writer's lock; the others answer the plane while the store is slow
 _FETCH_THREADS = 8  # claim-check batches under way in one fetch worker; it waits for hosts, not for the CPU
 
 
@@ -180,7 +180,7 @@ class IngestPlane:
         if shards < settings.ingest.writers:
             logger.warning("ingest.writers is %d, but this store takes one writer only", settings.ingest.writers)
         make = MakeWriter(settings, spec, shards)
-        writers = spawn(make, shards, name="writer", notes=self._notes, num_cpus=0.1, threads=_WRITER_THREADS)
+        writers = spawn(make, shards, name="writer", notes=self._notes, num_cpus=0.1)
         _get([writer.ready.remote() for writer in writers], "a writer to start", _START_TIMEOUT_S)
         for writer in writers:
             _begin(writer, ())
@@ -194,14 +194,16 @@ class IngestPlane:
 
     def _watch(self) -> None:
         while not self._stopping.wait(_MONITOR_S):
-            try:
-                self._mend_writers()
-                self._mend_lanes()
-                write_status(self._settings.data_dir, self.status())
-            except (PenstockError, RayError) as exc:
-                logger.warning("the ingest plane's monitor goes on after: %s", exc)
-            except Exception:  # whatever it is, the plane must not stay unwatched
-                logger.exception("the ingest plane's monitor goes on after a surprise")
+            for duty in (self._mend_writers, self._mend_lanes, self._tell):
+                try:
+                    duty()
+                except (PenstockError, RayError) as exc:
+                    logger.warning("the ingest plane's monitor goes on after: %s", exc)
+                except Exception:  # whatever it is, the plane must not stay unwatched
+                    logger.exception("the ingest plane's monitor goes on after a surprise")
+
+    def _tell(self) -> None:
+        write_status(self._settings.data_dir, self.status())
 
     def _mend_writers(self) -> None:
         """Tells a restarted writer what every lane that answers owns; until then it accepts nothing."""
@@ -282,8 +284,9 @@ def make_lane(settings: Settings, pools: Pools, name: str) -> Lane:
     abandon = threading.Event()
     profile = load_profile(settings.profile)
     topics = {topic: modality for topic, modality in settings.kafka.topics().items() if modality in ingest.modalities}
+    assets = AssetStore(settings.asset_store_url)
     dead_letters = DeadLetters(
-        Producer(settings.kafka), settings.kafka.dead_letter_topic, stash=AssetStore(settings.asset_store_url).put
+        Producer(settings.kafka), settings.kafka.dead_letter_topic, stash=lambda data: asset_uri(assets.put(data))
     )
     pipeline = Pipeline(
         lane=name,
@@ -322,7 +325,7 @@ def needed_roles(profile: Profile, modalities: Sequence[Modality]) -> tuple[str,
 
 def disk_full(settings: Settings) -> str:
     """Why nothing may be taken in because of the disk; empty if there is room."""
-    free = shutil.disk_usage(settings.data_dir).free
+    free = free_bytes(settings.data_dir)
     if free >= settings.ingest.min_free_disk_bytes:
         return ""
     return (

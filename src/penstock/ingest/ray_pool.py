@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -23,7 +24,12 @@ from ray.exceptions import (
 from penstock.errors import UnavailableError, WorkerLostError
 from penstock.ingest.pools import Call, Load, Ref, timed
 
+logger = logging.getLogger(__name__)
+
 _RESTART_POLL_S = 0.1
+_ASK_TIMEOUT_S = 10.0
+_RESTART_PAUSE_S = 1.0  # before a restarted worker that could not be made tries again
+_CONTROL = "control"  # the concurrency group of questions, which must not wait behind the steps
 _LOST = (RayActorError, WorkerCrashedError, ObjectLostError, OutOfMemoryError, GetTimeoutError)
 
 
@@ -65,10 +71,27 @@ class RayPool:
         handle, token = self._handles[worker], uuid.uuid4().hex
         refs = handle.call.options(num_returns=1 + returns).remote(token, method, returns, *args)
         try:
+            self._await(handle, token, refs[0])
             busy_s = self._get(refs[0], method)
         except WorkerLostError as exc:
             raise WorkerLostError(str(exc), blamed=self._last_words(handle) == token) from exc
         return Call(tuple(refs[1:]), busy_s)
+
+    def _await(self, handle: Any, token: str, ref: Ref) -> None:
+        """Returns once the call has ended, well or not. A worker that hangs on it is killed, and Ray restarts it.
+
+        Only the time that the worker spends on this very call counts, not what it waits in the queue.
+        """
+        while not ray.wait([ref], timeout=self._call_timeout_s, fetch_local=False)[0]:
+            try:
+                current, since_s = ray.get(handle.working_on.remote(), timeout=_ASK_TIMEOUT_S)
+            except GetTimeoutError:  # not even that: it is suspended, or holds the interpreter
+                current, since_s = token, self._call_timeout_s
+            except RayActorError:
+                return
+            if current == token and since_s >= self._call_timeout_s:
+                logger.error("a %s worker hangs on one call for %.0f s and is killed", self._name, since_s)
+                ray.kill(handle, no_restart=False)
 
     def _last_words(self, handle: Any) -> str:
         """Waits until Ray has restarted the actor; the token of the call during which it died, if it can be told.
@@ -125,43 +148,85 @@ def spawn(
         "max_task_retries": 0,  # the lane decides what is tried again, and restarts a batch from its records
         "max_concurrency": threads,
     }
-    host = ray.remote(_Host)
-    return [host.options(**options).remote(make, number, name, notes) for number in range(size)]
+    host = ray.remote(concurrency_groups={_CONTROL: 2})(_Host)  # type: ignore[call-overload]
+    noted = notes if threads == 1 else None
+    return [host.options(**options).remote(make, number, name, noted) for number in range(size)]
 
 
 class _Host:
     """The Ray actor around a worker.
 
     It notes which call it works on in a file that a crash leaves behind, so that the actor that takes its place can say
-    which call killed it: calls that merely waited in its queue are not to be blamed. With several threads, or after the
-    loss of the node, nobody is.
+    which call killed it: calls that merely waited in its queue are not to be blamed. With several threads (`notes` is
+    None), or after the loss of the node, nobody is.
     """
 
-    def __init__(self, make: Callable[[int], object], number: int, name: str, notes: Path) -> None:
+    def __init__(self, make: Callable[[int], object], number: int, name: str, notes: Path | None) -> None:
         self._name = f"{name}-{number}"
-        notes.mkdir(parents=True, exist_ok=True)
-        note = notes / str(ray.get_runtime_context().get_actor_id())
-        self._died_during = note.read_text() if note.exists() else ""
-        self._note = os.open(note, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-        self._worker = make(number)
+        self._note = _Note(notes) if notes is not None else None
+        self._current, self._since_s = "", 0.0
+        self._worker = _made(make, number)
 
     def __repr__(self) -> str:  # Ray's logs show it
         return self._name
 
+    @ray.method(concurrency_group=_CONTROL)
     def ready(self) -> str:
         """Answers once the worker is made, its models loaded: the call during which its predecessor died, or ""."""
-        return self._died_during
+        return self._note.died_during if self._note else ""
 
+    @ray.method(concurrency_group=_CONTROL)
+    def working_on(self) -> tuple[str, float]:
+        """The call under way, and the seconds it has taken; "" with several threads, where there is no one call."""
+        return self._current, time.monotonic() - self._since_s
+
+    @ray.method(concurrency_group=_CONTROL)
     def ask(self, method: str, *args: Any) -> Any:
         """Calls a method beside the steps: a small question, a small answer."""
         return getattr(self._worker, method)(*args)
 
     def call(self, token: str, method: str, returns: int, *args: Any) -> tuple[Any, ...]:
-        os.pwrite(self._note, token.encode(), 0)
+        if self._note is None:
+            return timed(self._worker, method, returns, args)
+        self._note.begin(token)
+        self._current, self._since_s = token, time.monotonic()
         try:
             return timed(self._worker, method, returns, args)
         finally:
-            os.ftruncate(self._note, 0)
+            self._current = ""
+            self._note.end()
+
+
+class _Note:
+    """The file that outlives a crash and says which call was under way."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / str(ray.get_runtime_context().get_actor_id())
+        self.died_during = path.read_text() if path.exists() else ""
+        self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+
+    def begin(self, token: str) -> None:
+        os.pwrite(self._file, token.encode(), 0)
+
+    def end(self) -> None:
+        os.ftruncate(self._file, 0)
+
+
+def _made(make: Callable[[int], object], number: int) -> object:
+    """The worker. At the first start what goes wrong is raised; a restart is tried for as long as it takes.
+
+    Ray never restarts an actor whose constructor raises, but one whose process ends it does. So a worker that comes
+    back while the store is away is not lost for good.
+    """
+    try:
+        return make(number)
+    except Exception:
+        if not ray.get_runtime_context().was_current_actor_reconstructed:
+            raise
+        logger.exception("a restarted worker could not be made and is restarted again")
+        time.sleep(_RESTART_PAUSE_S)
+        os._exit(1)
 
 
 def _first_line(exc: BaseException) -> str:

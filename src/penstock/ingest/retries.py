@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from penstock.errors import TransientError
+from penstock.errors import PenstockError, TransientError
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +80,16 @@ class Breaker:
                 self._shut_until_s = self._clock() + self._backoff.wait_s(self._failures)
                 self.last_error = str(exc)
             raise
+        except PenstockError:
+            self._answered()
+            raise
         else:
-            with self._lock:
-                self._failures = 0
+            self._answered()
         finally:
             if probe:
                 with self._lock:
                     self._probing = False
+
+    def _answered(self) -> None:
+        with self._lock:
+            self._failures = 0

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from penstock.broker.base import DeadLetter
 from penstock.broker.deadletters import scan_dead_letters
 from penstock.config import Settings
-from penstock.errors import PenstockError
-from penstock.ingest.workers import open_store
+from penstock.errors import PenstockError, UnavailableError
 from penstock.store.assets import AssetStore, SweepReport, sha256_of
 from penstock.store.base import Store
+from penstock.store.milvus import MilvusStore
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +34,13 @@ def sweep_assets(settings: Settings, *, now_s: float) -> SweepReport:
         now_s: seconds since the epoch.
 
     Raises:
-        UnavailableError: broker, store or asset store does not answer; nothing was removed that is referred to.
+        UnavailableError: broker, store or asset store does not answer, or two versions of the index exist: only the
+            rows of the one that is served are read. Nothing was removed that is referred to.
     """
-    store = open_store(settings)
+    store = MilvusStore(settings.store)
     try:
+        if len(versions := store.versions.all("asset")) > 1:
+            raise UnavailableError(f"{len(versions)} versions of the index exist, and each may refer to media")
         referred = referred_media(store, scan_dead_letters(settings.kafka))
         return AssetStore(settings.asset_store_url).sweep(referred, grace_s=settings.assets.grace_s, now_s=now_s)
     finally:

@@ -30,6 +30,7 @@ from penstock.records import (
     Rejected,
     Settled,
     entry_id,
+    part_id,
 )
 from penstock.store.base import Store
 
@@ -229,9 +230,14 @@ class Writer:
         for collection, asset_ids in wanted.items():
             written = {entry.id for entry in entries.get(collection, ())}
             found = self._store.entry_ids(collection, asset_ids)
-            stale = [id_ for ids in found.values() for id_ in ids if id_ not in written]
+            stale = [
+                id_
+                for asset_id, ids in found.items()
+                for id_ in _last_part_first(asset_id, collection, ids)
+                if id_ not in written
+            ]
             if stale:
-                surplus[collection] = sorted(stale)
+                surplus[collection] = stale
         return surplus
 
     # --- 6 asset rows -----------------------------------------------------------------------------------------------
@@ -254,6 +260,12 @@ class Writer:
             )
             for event in events
         ]
+
+
+def _last_part_first(asset_id: str, collection: Collection, ids: frozenset[str]) -> list[str]:
+    """Ids in the order in which they are deleted: a delete that breaks off then leaves parts without gaps."""
+    parts = {part_id(asset_id, collection, part): part for part in range(len(ids))}
+    return sorted(ids, key=lambda id_: parts.get(id_, len(ids)), reverse=True)
 
 
 def _encode_failures(decoded: Decoded, encoded: Sequence[Encoded]) -> dict[str, str]:
