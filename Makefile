@@ -24,7 +24,7 @@ demo: $(READY) ## Stream sample media in and search them (ARGS=--once leaves aft
 	$(BIN)/penstock demo $(ARGS)
 
 test: lint ## Check everything: lint, format, types, layers, tests.
-	$(BIN)/pytest --numprocesses 3 --dist loadgroup $(ARGS)
+	$(BIN)/pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(READY) ## Check lint, format, types and layers.
 	$(BIN)/ruff check

@@ -10,6 +10,7 @@ import pytest
 _HEAVY = ("e2e/", "cli/test_supervisor.py", "serve/test_deployment.py", "ingest/test_pools.py")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     root = Path(__file__).parent
     groups = {item: _group(item.path.relative_to(root).as_posix()) for item in items}
