@@ -13,7 +13,7 @@ export PENSTOCK_DATA_DIR ?= $(CURDIR)/.penstock
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test test-heavy test-light lint lock clean
 
 help: ## Show what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +23,17 @@ setup: $(READY) ## Set up .venv with everything, once.
 demo: $(READY) ## Stream sample media in and search them (ARGS=--once leaves after the questions).
 	$(BIN)/penstock demo $(ARGS)
 
+# Each of these starts a Ray, some a whole Penstock: one after the other is what two cores carry.
+HEAVY := tests/e2e tests/cli/test_supervisor.py tests/serve/test_deployment.py tests/ingest/test_pools.py
+
 test: lint ## Check everything: lint, format, types, layers, tests.
-	$(BIN)/pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-heavy test-light
+
+test-heavy: $(READY)
+	$(BIN)/pytest $(ARGS) $(HEAVY)
+
+test-light: $(READY)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(HEAVY:%=--ignore=%) $(ARGS)
 
 lint: $(READY) ## Check lint, format, types and layers.
 	$(BIN)/ruff check
