@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 
+import psutil
 import pytest
 from pymilvus import MilvusClient
 
@@ -157,6 +158,8 @@ def test_a_store_that_does_not_answer_is_given_up_after_the_timeout(server: Lite
     store.ensure(spec())
     assert server.pid is not None
     os.kill(server.pid, signal.SIGSTOP)
+    while psutil.Process(server.pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
     try:
         begun = time.monotonic()
         with pytest.raises(UnavailableError, match="deadline exceeded"):

@@ -39,6 +39,7 @@ _SLICE_S = 0.1  # how often a poll that waits looks whether something other than
 _LOOKUP_TIMEOUT_MS = 5_000  # for the committed offset and the log's ends of a new partition
 _RECONNECT_S = (0.2, 5.0)  # between attempts to reach a broker at all: first and longest
 _PATIENCE_S = 3.0  # joining a group takes a second or two; only a longer silence is worth a warning
+_RENEW_AFTER_S = (8.0, 16.0, 32.0)  # a first assignment takes 1 to 3 s
 _FETCH_MIN_BYTES = 32 * MIB  # of one fetch of all partitions; a larger message still comes, alone
 _FENCED: tuple[type[BaseException], ...] = (
     errors.CommitFailedError,
@@ -87,6 +88,9 @@ class LaneConsumer:
         self._unresolved: dict[Partition, int] = {}  # new partitions whose start is not known yet, with the generation
         self._held: dict[Partition, _Hold] = {}  # partitions being revoked
         self._paused: set[Partition] = set()
+        self._joined_s = 0.0
+        self._ever_owned = False
+        self._renew_after_s = list(_RENEW_AFTER_S)
         self._rewound: list[tuple[Partition, int]] = []
         self._outage = _Outage(kafka_settings)
         self._closed = False
@@ -124,6 +128,7 @@ class LaneConsumer:
 
     def _connect(self, timeout_s: float) -> bool:
         """Makes the client once a broker answers; kafka-python's constructor needs one."""
+        self._leave_if_forgotten()
         if self._client is not None:
             return True
         wait_s = self._outage.wait_s(self._clock())
@@ -141,7 +146,25 @@ class LaneConsumer:
         self._client = client
         self._rebalances.attach(client, holds=lambda generation: _holds(self._held.values(), generation))
         client.subscribe(self._topics, listener=self._rebalances)
+        self._joined_s = self._clock()
         return True
+
+    def _leave_if_forgotten(self) -> None:
+        """Begins again, a few times, with a member that never got a partition: kafka-python can lose a subscription
+        that is made while its first metadata request is under way. A member too many is left in peace after that.
+        """
+        if self._client is None or self._ever_owned or not self._renew_after_s:
+            return
+        if self._clock() - self._joined_s < self._renew_after_s[0]:
+            return
+        _log.warning("no partition after %.0f s: this member joins the group anew", self._renew_after_s.pop(0))
+        client, self._client = self._client, None
+        self._rebalances = _Rebalances()
+        self._unresolved.clear()
+        try:
+            client.close(autocommit=False, timeout_ms=_LOOKUP_TIMEOUT_MS)
+        except errors.KafkaError as exc:
+            _log.warning("left the consumer group %s without goodbye: %s", self._settings.group, exc)
 
     def _fetch(self, timeout_s: float, max_records: int) -> tuple[Mapping[Any, Sequence[Any]], list[LostRange]]:
         """Records by partition, and what retention removed under the reader."""
@@ -276,6 +299,7 @@ class LaneConsumer:
             start = committed
         assignment = Assignment(partition.topic, partition.partition, self._unresolved.pop(partition))
         self._owned[partition] = assignment
+        self._ever_owned = True
         self._client.seek(tp, start)
         return Assigned(assignment, start, lost)
 
