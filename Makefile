@@ -27,7 +27,8 @@ demo: $(READY) ## Stream sample media in and search them (ARGS=--once leaves aft
 HEAVY := tests/e2e tests/cli/test_supervisor.py tests/serve/test_deployment.py tests/ingest/test_pools.py
 
 test: lint ## Check everything: lint, format, types, layers, tests.
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-heavy test-light
+	@$(MAKE) --no-print-directory test-light
+	@$(MAKE) --no-print-directory test-heavy
 
 test-heavy: $(READY)
 	$(BIN)/pytest $(ARGS) $(HEAVY)

@@ -27,6 +27,7 @@ from penstock.ingest.pools import Call, Load, Ref, timed
 logger = logging.getLogger(__name__)
 
 _RESTART_POLL_S = 0.1
+_RESTART_TIMEOUT_S = 300.0  # models are loaded again, perhaps on a node that the autoscaler adds first
 _ASK_TIMEOUT_S = 10.0
 _RESTART_PAUSE_S = 1.0  # before a restarted worker that could not be made tries again
 _CONTROL = "control"  # the concurrency group of questions, which must not wait behind the steps
@@ -99,10 +100,10 @@ class RayPool:
         Raises:
             UnavailableError: it was not restarted in time.
         """
-        deadline_s = time.monotonic() + self._call_timeout_s
+        deadline_s = time.monotonic() + _RESTART_TIMEOUT_S
         while True:
             try:
-                return str(ray.get(handle.ready.remote(), timeout=self._call_timeout_s))
+                return str(ray.get(handle.ready.remote(), timeout=_RESTART_TIMEOUT_S))
             except (RayActorError, GetTimeoutError) as exc:
                 if time.monotonic() > deadline_s:
                     raise UnavailableError(f"no {self._name} worker came back: {_first_line(exc)}") from exc
