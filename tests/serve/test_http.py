@@ -372,7 +372,7 @@ def test_not_ready_says_what_is_missing(
     service: QueryService, call: Callable[..., httpx.Response], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service.store, "ping", failing(UnavailableError("Milvus does not answer")))
-    monkeypatch.setattr(service_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": -1}))
+    monkeypatch.setattr(service_module, "free_bytes", lambda _: -1)
     ready = call("GET", "/readyz")
     assert ready.status_code == 503
     assert ready.json()["ready"] is False

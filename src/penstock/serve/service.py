@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from penstock.config import Settings
 from penstock.encoders.profiles import Profile
 from penstock.errors import PenstockError, QueryError, UnavailableError
+from penstock.processes import free_bytes
 from penstock.query.encode import BatchingQueryEncoder
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.understand import SearchRequest
@@ -179,8 +178,8 @@ class QueryService:
 
     def _check_disk(self) -> str:
         """Free space of the data folder: below the limit ingest pauses, so what is found grows old."""
-        folder = _existing(self.settings.data_dir)
-        free, least = shutil.disk_usage(folder).free, self.settings.ingest.min_free_disk_bytes
+        folder, least = self.settings.data_dir, self.settings.ingest.min_free_disk_bytes
+        free = free_bytes(folder)
         if free >= least:
             return OK
         return f"{free:,} bytes are free in {folder}, fewer than {least:,} (setting ingest.min_free_disk_bytes)"
@@ -194,8 +193,3 @@ class QueryService:
     def _counts(self, channels: frozenset[Channel]) -> dict[Collection, int]:
         collections = {channel.collection for channel in channels}
         return {collection: self.store.count(collection) for collection in sorted(collections)}
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that exists: the disk it will be on."""
-    return folder if folder.exists() else _existing(folder.parent)
