@@ -6,7 +6,7 @@ pass tests/broker/test_contract.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -266,3 +266,41 @@ class PartitionLag:
         if self.committed is None or self.committed >= self.log_start:
             return None
         return LostRange(self.partition, self.committed, self.log_start)
+
+
+@dataclass(frozen=True, slots=True)
+class LogRange:
+    """What a partition holds: from `start` to `end`, exclusive. Not every number between need be a record."""
+
+    start: int
+    end: int
+
+
+class TopicReader(Protocol):
+    """Reads topics from outside of any group, and tells how far the group of the ingest plane is. For one thread.
+
+    Errors: `UnavailableError` when no broker answers, `ConfigError` when it does not let this client in.
+    """
+
+    def lag(self, topics: Collection[str]) -> Sequence[PartitionLag]:
+        """How far the group is in every partition, in order. Its committed offsets are asked for before the ends, so
+        that what is committed lies below them. Topics that do not exist are left out.
+        """
+
+    def bounds(self, topics: Collection[str]) -> Mapping[Partition, LogRange]:
+        """What every partition holds now. The end is the last stable offset: what a lane may have been given, nothing
+        of an open transaction. Topics that do not exist are left out.
+        """
+
+    def read(self, partition: Partition, first: int, end: int) -> Iterator[Record]:
+        """The records from offset `first` to `end`, exclusive, in order, in bounded memory; aborted transactions left
+        out. Begins at the log's start if retention has removed `first`. One partition is read at a time.
+
+        Args:
+            partition: which.
+            first: where to begin.
+            end: no more than `bounds` told.
+        """
+
+    def compacted(self, topics: Collection[str]) -> frozenset[str]:
+        """Those of the topics from which compaction removes records. Topics that do not exist are left out."""

@@ -10,14 +10,10 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
-
-import kafka
-from kafka import TopicPartition
 
 from penstock.broker import headers as names
 from penstock.broker.base import DeadLetter, Message, MessageTooLargeError, Producer
-from penstock.broker.client import connection, open_client, to_record, translated
+from penstock.broker.reader import KafkaReader
 from penstock.config import KafkaSettings
 from penstock.errors import BadInputError, ConfigError, Reason
 from penstock.records import Position, Record, Rejected
@@ -25,7 +21,6 @@ from penstock.records import Position, Record, Rejected
 _log = logging.getLogger(__name__)
 
 _MAX_DETAIL_CHARS = 2_000
-_POLL_MS = 500
 _NULL_VALUE_BYTES = -1  # as Kafka's own protocol writes the length of a null
 
 
@@ -79,7 +74,7 @@ class DeadLetters:
 
 def to_message(record: Record, rejected: Rejected, *, topic: str, failed_at_ms: int) -> Message:
     """The dead letter of a record. A replay that failed again keeps the origin it came with."""
-    origin, origin_ms = _origin(record)
+    origin, origin_ms = names.first_seen(record)
     added: tuple[tuple[str, bytes], ...] = (
         (names.REASON, rejected.reason.value.encode()),
         (names.STEP, rejected.step.encode()),
@@ -98,13 +93,6 @@ def to_message(record: Record, rejected: Rejected, *, topic: str, failed_at_ms: 
 def original_headers(headers: tuple[tuple[str, bytes], ...]) -> tuple[tuple[str, bytes], ...]:
     """Without those that Penstock adds."""
     return tuple((name, value) for name, value in headers if not name.startswith(names.PREFIX))
-
-
-def _origin(record: Record) -> tuple[Position, int]:
-    try:
-        return names.origin_of(record)
-    except BadInputError:  # it is a dead letter just because of that header
-        return record.position, record.timestamp_ms
 
 
 def _stashed(message: Message, stash: Callable[[bytes], str]) -> Message:
@@ -155,34 +143,22 @@ def scan_dead_letters(
 
 
 def _scan(settings: KafkaSettings) -> Iterator[DeadLetter]:
-    doing = f"read the dead letters of {settings.dead_letter_topic}"
-    with translated(doing, settings):
-        client = open_client(kafka.KafkaConsumer, _arguments(settings))
-        try:
-            for record in _until_end(client, settings.dead_letter_topic):
-                letter = read_dead_letter(record)
-                if letter is None:
-                    _log.warning("%s is not a dead letter of ours: skipped", record.position)
-                else:
-                    yield letter
-        finally:
-            client.close(autocommit=False)
+    with KafkaReader(settings) as reader:
+        for record in _until_end(reader, settings.dead_letter_topic):
+            letter = read_dead_letter(record)
+            if letter is None:
+                _log.warning("%s is not a dead letter of ours: skipped", record.position)
+            else:
+                yield letter
 
 
-def _until_end(client: Any, topic: str) -> Iterator[Record]:
+def _until_end(reader: KafkaReader, topic: str) -> Iterator[Record]:
     """Every record from the start to where the topic ended when this was called."""
-    partitions = sorted(client.partitions_for_topic(topic))
-    if not partitions:
+    held = reader.bounds([topic])
+    if not held:
         raise ConfigError(f"there is no dead-letter topic {topic}; it is created when the ingest plane starts.")
-    for partition in partitions:
-        tp = TopicPartition(topic, partition)
-        client.assign([tp])
-        client.seek_to_beginning(tp)
-        end = client.end_offsets([tp])[tp]
-        while client.position(tp) < end:
-            for raw in client.poll(timeout_ms=_POLL_MS).get(tp, ()):
-                if raw.offset < end:
-                    yield to_record(raw)
+    for partition, found in held.items():
+        yield from reader.read(partition, found.start, found.end)
 
 
 def read_dead_letter(record: Record) -> DeadLetter | None:
@@ -211,15 +187,3 @@ def read_dead_letter(record: Record) -> DeadLetter | None:
         value_bytes=len(value or b"") if stashed_bytes is None else max(0, stashed_bytes),
         stashed_uri=ours[names.STASHED].decode(errors="replace") if names.STASHED in ours else None,
     )
-
-
-def _arguments(settings: KafkaSettings) -> dict[str, Any]:
-    return connection(settings) | {
-        "group_id": None,
-        "enable_auto_commit": False,
-        "auto_offset_reset": "earliest",
-        "isolation_level": "read_committed",
-        "fetch_max_wait_ms": 100,
-        "max_partition_fetch_bytes": settings.max_message_bytes,
-        "metrics_enabled": False,
-    }

@@ -72,6 +72,16 @@ def origin_of(record: Record) -> tuple[Position, int]:
     return origin, timestamp_ms
 
 
+def first_seen(record: Record) -> tuple[Position, int]:
+    """The same for a record that may be malformed: one whose headers are not what a replay writes is named by where it
+    stands, as its dead letter is.
+    """
+    try:
+        return origin_of(record)
+    except BadInputError:
+        return record.position, record.timestamp_ms
+
+
 def parse_ms(name: str, value: bytes) -> int:
     """A header of milliseconds since the epoch.
 

@@ -104,6 +104,12 @@ class MemoryBroker:
         with self.changed:
             self._logs[partition].end += offsets
 
+    def remove(self, position: Position) -> None:
+        """What compaction does: a hole is left where the record was."""
+        with self.changed:
+            log = self._logs[Partition(position.topic, position.partition)]
+            log.records = [record for record in log.records if record.position != position]
+
     def records(self, topic: str) -> Sequence[Record]:
         """All that is there, by partition and offset."""
         with self.changed:

@@ -111,6 +111,28 @@ def group_lag(kafka_settings: KafkaSettings, topics: Collection[str] | None = No
     ]
 
 
+def compacted_topics(kafka_settings: KafkaSettings, topics: Collection[str]) -> frozenset[str]:
+    """Those of the topics from which compaction removes records. Topics that do not exist are left out.
+
+    Raises:
+        UnavailableError: no broker answers.
+        ConfigError: it does not let this client in.
+    """
+    with _admin(kafka_settings, f"look up the cleanup policy of {', '.join(sorted(topics))}") as admin:
+        there = sorted(set(admin.list_topics()).intersection(topics))
+        described = _describe(admin, there)
+    return frozenset(topic for topic in there if "compact" in described[topic]["cleanup.policy"])
+
+
+def _describe(admin: Any, topics: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+    """Every setting of these topics."""
+    if not topics:
+        return {}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
+    described = admin.describe_configs(resources, config_filter="all")["topic"]
+    return {topic: {name: found["value"] for name, found in described[topic].items()} for topic in topics}
+
+
 def _media_settings(settings: KafkaSettings) -> dict[str, str]:
     return {"max.message.bytes": str(settings.max_message_bytes)}
 
@@ -143,13 +165,10 @@ def _create(admin: Any, missing: Mapping[str, Mapping[str, str]], settings: Kafk
 
 
 def _check(admin: Any, topics: Mapping[str, Mapping[str, str]], settings: KafkaSettings) -> list[Finding]:
-    if not topics:
-        return []
-    resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
-    described = admin.describe_configs(resources, config_filter="all")["topic"]
+    described = _describe(admin, list(topics))
     findings = []
     for topic, wanted in topics.items():
-        actual = {name: found["value"] for name, found in described[topic].items()}
+        actual = described[topic]
         findings += _check_size(topic, actual, int(wanted["max.message.bytes"]))
         if topic == settings.dead_letter_topic:
             findings += _check_keeps_everything(topic, actual)

@@ -1,0 +1,111 @@
+"""Reads topics from outside of any group: all that a partition holds, up to a stated end, in bounded memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import kafka
+from kafka import TopicPartition
+
+from penstock.broker.base import LogRange, Partition, PartitionLag
+from penstock.broker.client import connection, open_client, to_record, translated
+from penstock.broker.topics import compacted_topics, group_lag
+from penstock.config import KafkaSettings
+from penstock.errors import UnavailableError
+from penstock.records import Record
+
+_POLL_MS = 500
+_REQUEST_TIMEOUT_MS = 10_000
+_RECORDS_A_POLL = 2_000
+_STALLED_S = 30.0
+"""A client of kafka-python waits for an absent broker without a word; after so long without a record we say it."""
+
+
+class KafkaReader:
+    """`broker.base.TopicReader` on the real broker, with one client for all. For one thread; close it.
+
+    Args:
+        settings: names broker and group.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._client: Any = None
+
+    def lag(self, topics: Collection[str]) -> Sequence[PartitionLag]:
+        """See `broker.base.TopicReader.lag`."""
+        return group_lag(self._settings, topics)
+
+    def compacted(self, topics: Collection[str]) -> frozenset[str]:
+        """See `broker.base.TopicReader.compacted`."""
+        return compacted_topics(self._settings, topics)
+
+    def bounds(self, topics: Collection[str]) -> Mapping[Partition, LogRange]:
+        """See `broker.base.TopicReader.bounds`."""
+        with translated(f"ask where {', '.join(sorted(topics))} begin and end", self._settings):
+            client = self._connected()
+            tps = [
+                TopicPartition(topic, number)
+                for topic in sorted(topics)
+                for number in sorted(client.partitions_for_topic(topic) or ())
+            ]
+            starts = client.beginning_offsets(tps, timeout_ms=_REQUEST_TIMEOUT_MS) if tps else {}
+            ends = client.end_offsets(tps, timeout_ms=_REQUEST_TIMEOUT_MS) if tps else {}
+        return {Partition(tp.topic, tp.partition): LogRange(starts[tp], ends[tp]) for tp in tps}
+
+    def read(self, partition: Partition, first: int, end: int) -> Iterator[Record]:
+        """See `broker.base.TopicReader.read`."""
+        tp = TopicPartition(partition.topic, partition.partition)
+        with translated(f"read {partition}", self._settings):
+            client = self._connected()
+            client.assign([tp])
+            client.seek(tp, first)
+            heard_s = time.monotonic()
+            while (before := client.position(tp)) < end:
+                found = client.poll(timeout_ms=_POLL_MS).get(tp, ())
+                for raw in found:
+                    if raw.offset < end:
+                        yield to_record(raw)
+                if found or client.position(tp) != before:
+                    heard_s = time.monotonic()
+                elif time.monotonic() - heard_s > _STALLED_S:
+                    raise UnavailableError(
+                        f"could not read {partition} beyond offset {before}: Kafka at "
+                        f"{self._settings.bootstrap_servers} has sent nothing for {_STALLED_S:.0f} s, and {end} is its "
+                        "end. Check that it runs."
+                    )
+
+    def close(self) -> None:
+        """Ends the connection. Idempotent."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close(autocommit=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            self._client = open_client(kafka.KafkaConsumer, _arguments(self._settings))
+        return self._client
+
+
+def _arguments(settings: KafkaSettings) -> dict[str, Any]:
+    return connection(settings) | {
+        "group_id": None,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "isolation_level": "read_committed",
+        "fetch_max_wait_ms": 100,
+        "max_partition_fetch_bytes": settings.max_message_bytes,
+        "max_poll_records": _RECORDS_A_POLL,
+        "metrics_enabled": False,
+    }
