@@ -11,7 +11,7 @@ import pytest
 
 from penstock.errors import PermanentError
 from penstock.records import AssetRow, Channel, Collection, Entry, Field, Found, Outcome
-from penstock.store.base import Store
+from penstock.store.base import Part, Store
 from penstock.store.filters import parse_filter
 from tests.store.builders import asset, asset_row, entry, spec, vector
 
@@ -259,6 +259,13 @@ def test_scans_see_every_row_once_in_batches(store: Store, tenant: str) -> None:
     assert len(seen) == 1_100
     assert {each.asset for each in seen} == set(assets)
     assert all(not each.vectors for each in seen)
+    parts: list[Part] = []
+    for some in store.scan_parts(Collection.IMAGE, batch=300):
+        assert len(some) <= 300
+        parts += some
+    assert [each.id for each in parts] == sorted(each.id for each in parts)
+    mine = {each.id: Part(each.id, each.asset.id, each.part, each.origin) for each in seen}
+    assert {each.id: each for each in parts if each.id in mine} == mine
     rows: list[AssetRow] = []
     for page in store.scan_assets(batch=1_000):
         assert len(page) <= 1_000

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from penstock.encoders.base import Fingerprint, Space
-from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found
+from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found, Position
 from penstock.store.filters import Filter
 
 
@@ -55,6 +55,23 @@ class IndexSpec:
     model_slug: Mapping[Collection, str]
     version: int
     num_shards: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An entry as far as it says whose it is: for looking over millions of them.
+
+    Attributes:
+        id: the primary key.
+        asset_id: `AssetRef.id` of its asset.
+        part: its number within asset and collection.
+        origin: of the event that it comes from.
+    """
+
+    id: str
+    asset_id: str
+    part: int
+    origin: Position
 
 
 class Store(Protocol):
@@ -140,6 +157,11 @@ class Store(Protocol):
 
     def scan_entries(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Entry]]:
         """All entries of a collection without vectors, in batches, in bounded memory, at Strong consistency."""
+
+    def scan_parts(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Part]]:
+        """All entries of a collection without what they hold, by ascending id, in batches, in bounded memory, at Strong
+        consistency. An entry that is there throughout is seen once.
+        """
 
     def ping(self) -> None:
         """Returns if the server answers. Raises `UnavailableError` otherwise."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from penstock.config import StoreSettings
 from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found
 from penstock.store import makers, rows, schema
-from penstock.store.base import Capabilities, IndexSpec
+from penstock.store.base import Capabilities, IndexSpec, Part
 from penstock.store.conditions import literal, to_expression
 from penstock.store.connection import Connection
 from penstock.store.filters import Filter
@@ -42,6 +42,7 @@ class MilvusStore:
         self.versions = Versions(self._connection)
         self._provisioner = Provisioner(self._connection, self.versions, settings)
         self._spec: IndexSpec | None = None
+        self._looked_at: Mapping[str, str] = {}
         self._dense_of: dict[str, Mapping[Field, int]] = {}
 
     @property
@@ -51,6 +52,16 @@ class MilvusStore:
     def ensure(self, spec: IndexSpec) -> None:
         self._provisioner.ensure(spec)
         self._spec = spec
+
+    def look_at(self, version: int, collections: Iterable[Collection]) -> None:
+        """From now on these collections and the asset rows are those of this version, whatever the aliases serve. For
+        who looks on without knowing the encoders; not beside `ensure`.
+
+        Raises:
+            ConfigError: one of them does not exist.
+        """
+        aliases = [ASSET, *(collection.value for collection in collections)]
+        self._looked_at = {alias: str(self.versions.of(alias, version)) for alias in aliases}
 
     def channels(self) -> frozenset[Channel]:
         """Those of the aliases' collections, less what other encoders filled than those of `ensure`."""
@@ -140,6 +151,10 @@ class MilvusStore:
         for page in self._tables.pages(self._target(collection), rows.ENTRY_COLUMNS, batch):
             yield [rows.entry_of(collection, row) for row in page]
 
+    def scan_parts(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Part]]:
+        for page in self._tables.pages(self._target(collection), rows.PART_COLUMNS, batch):
+            yield [rows.part_of(row) for row in page]
+
     def ping(self) -> None:
         self._connection.ping()
 
@@ -150,12 +165,12 @@ class MilvusStore:
 
     @property
     def _assets(self) -> str:
-        return ASSET if self._spec is None else str(assets_name(self._spec.version))
+        return self._looked_at.get(ASSET, ASSET) if self._spec is None else str(assets_name(self._spec.version))
 
     def _target(self, collection: Collection) -> str:
-        """The physical collection that was ensured, else the alias."""
+        """The physical collection that was ensured or is looked at, else the alias."""
         if self._spec is None or collection not in self._spec.model_slug:
-            return collection.value
+            return self._looked_at.get(collection.value, collection.value)
         return str(entries_name(collection, self._spec.model_slug[collection], self._spec.version))
 
     def _dense(self, name: str) -> Mapping[Field, int]:

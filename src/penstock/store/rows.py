@@ -10,6 +10,7 @@ import numpy as np
 
 from penstock.errors import PermanentError
 from penstock.records import AssetRef, AssetRow, Collection, Entry, Field, Outcome, Position, Version
+from penstock.store.base import Part
 
 Row: TypeAlias = dict[str, Any]
 T = TypeVar("T")
@@ -33,6 +34,9 @@ INTEGERS = ("part", "start_ms", "end_ms", "start_char", "end_char", "event_time"
 STRINGS = ("id", "tenant", "asset", "topic", "key", "title", "text", "uri", "mime")
 ENTRY_COLUMNS = (*STRINGS, *INTEGERS, "attributes")
 """Every column of an entry but its vectors."""
+
+PART_COLUMNS = ("id", "asset", "topic", "part", "partition", "offset")
+"""Those that say whose an entry is."""
 
 ASSET_STRINGS = ("id", "tenant", "topic", "key", "outcome", "uri")
 ASSET_INTEGERS = ("timestamp_ms", "partition", "offset", "indexed_at")
@@ -89,6 +93,12 @@ def entry_of(collection: Collection, row: Mapping[str, Any], fields: Sequence[Fi
         origin=Position(asset.topic, int(row["partition"]), int(row["offset"])),
         vectors={field: vector for field, vector in vectors.items() if vector.any()},
     )
+
+
+def part_of(row: Mapping[str, Any]) -> Part:
+    """Whose entry a row is; of `PART_COLUMNS`."""
+    origin = Position(row["topic"], int(row["partition"]), int(row["offset"]))
+    return Part(row["id"], row["asset"], int(row["part"]), origin)
 
 
 def dense_columns(entry: Entry, dims: Mapping[Field, int]) -> Row:

@@ -45,6 +45,21 @@ class Versions:
             )
         return physical
 
+    def of(self, alias: str, version: int) -> Physical:
+        """The physical collection of this alias and version. Of two, which another model makes, the one that is served.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        found = [each for each in self.all(alias) if each.version == version]
+        if not found:
+            raise ConfigError(
+                f"the store has no collection {alias} of version {version}: `penstock ingest` makes it; check "
+                "store.uri, store.database and store.version"
+            )
+        served = self.served(alias)
+        return served if served in found else found[-1]
+
     def switch(self, alias: str, to: Physical) -> Physical | None:
         """Serves `to` from now on, in one step: a query sees the old one or the new one.
 
