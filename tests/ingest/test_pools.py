@@ -16,7 +16,7 @@ import pytest
 import ray
 
 from penstock.errors import BadInputError, Reason, UnavailableError, WorkerLostError
-from penstock.ingest.pools import LocalPool, Pool
+from penstock.ingest.pools import Load, LocalPool, Pool, Usage
 from penstock.ingest.ray_pool import RayPool, spawn
 from penstock.records import UInt8
 
@@ -117,6 +117,81 @@ def test_calls_go_to_the_worker_with_the_fewest_under_way(make_pool: MakePool, t
             time.sleep(0.01)
         release.touch()
         assert len({call.result().results[0] for call in held}) == 2
+
+
+def test_a_worker_that_is_away_is_picked_only_where_there_is_no_other() -> None:
+    load = Load(["a", "b"])
+    with load.away("a"):
+        with load.least() as first, load.least() as second:
+            assert (first, second) == ("b", "b")
+        load.replace(["a"])
+        with load.least() as only:
+            assert only == "a"
+
+
+def test_how_long_calls_were_under_way_is_added_up() -> None:
+    now_s = 0.0
+    load = Load(["a", "b"], clock=lambda: now_s)
+    with load.add("a"):
+        now_s = 1.0
+        with load.add("a"):
+            now_s = 3.0
+            assert load.usage()["a"] == Usage(calls=2, busy_s=3.0, call_s=5.0)
+    now_s = 9.0
+    assert load.usage() == {"a": Usage(calls=0, busy_s=3.0, call_s=5.0), "b": Usage()}
+
+
+def test_a_replaced_worker_is_remembered_until_its_last_call_has_ended() -> None:
+    load = Load(["a"])
+    with load.least() as worker:
+        load.replace(["b"])
+        with load.least() as other:
+            assert (worker, other) == ("a", "b")
+        assert load.usage()["a"].calls == 1
+    assert list(load.usage()) == ["b"]
+
+
+@pytest.mark.services
+def test_workers_are_replaced_while_calls_are_under_way_and_no_call_is_lost(cluster: None, tmp_path: Path) -> None:
+    """Grows and shrinks under a crowd of callers; an actor goes once no call is under way on it."""
+    pool = ray_pool(1, tmp_path / "0")
+    handles = list(pool.usage())
+    enough = threading.Event()
+
+    def keep_calling() -> int:
+        done = 0
+        while not enough.is_set():
+            (pixels,) = pool.run("pixels", 200_000).results
+            assert pool.fetch(pool.run("total", pixels).results[0]) == 1_400_000
+            done += 1
+        return done
+
+    with ThreadPoolExecutor(6) as threads:
+        callers = [threads.submit(keep_calling) for _ in range(6)]
+        for round_ in range(1, 3):
+            added = spawn(Worker, 2, name="test", notes=tmp_path, num_cpus=0.1, first=2 * round_)
+            ray.get([handle.ready.remote() for handle in added])
+            gone, handles = handles, added
+            pool.replace(handles)
+            while any(handle in pool.usage() for handle in gone):
+                assert not any(caller.done() for caller in callers)
+                time.sleep(0.01)
+            for handle in gone:
+                ray.kill(handle)
+        enough.set()
+        assert all(caller.result() > 0 for caller in callers)
+
+
+@pytest.mark.services
+def test_what_an_actor_returned_outlives_it(cluster: None, tmp_path: Path) -> None:
+    pool = ray_pool(2, tmp_path)
+    results = [pool.run("pixels", 1_000_000).results[0] for _ in range(4)]
+    first, second = pool.usage()
+    pool.replace([second])
+    ray.kill(first)
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(first.ready.remote())
+    assert [pool.fetch(pool.run("total", pixels).results[0]) for pixels in results] == [7_000_000] * 4
 
 
 @pytest.mark.services

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 Ref: TypeAlias = Any
 """A result: a future of a `LocalPool`, an object reference of a `RayPool`."""
@@ -72,7 +74,7 @@ class LocalPool:
     def __init__(self, make: Callable[[int], object], size: int = 1) -> None:
         self._workers = [make(number) for number in range(size)]
         self._threads = [ThreadPoolExecutor(1, thread_name_prefix="worker") for _ in range(size)]
-        self._load = Load(size)
+        self._load = Load(range(size))
 
     @property
     def size(self) -> int:
@@ -114,29 +116,117 @@ def timed(worker: object, method: str, returns: int, args: Sequence[Any]) -> tup
     return (busy_s, result) if returns == 1 else (busy_s, *result)
 
 
-class Load:
-    """Calls under way at each worker, to pick the least busy one."""
+WorkerT = TypeVar("WorkerT", bound=Hashable)
 
-    def __init__(self, size: int) -> None:
-        self._calls = [0] * size
+
+@dataclass(slots=True)
+class Usage:
+    """What one process has asked of one worker.
+
+    Attributes:
+        calls: under way now.
+        busy_s: seconds, so far, in which at least one was.
+        call_s: seconds that all calls took together, so far; its rise per second is the mean number of calls.
+    """
+
+    calls: int = 0
+    busy_s: float = 0.0
+    call_s: float = 0.0
+
+
+class Load(Generic[WorkerT]):
+    """Calls under way at each worker, to pick the least busy one, and how long there were any.
+
+    Workers may be replaced at any time; one that is gone is remembered until its last call has ended.
+
+    Args:
+        workers: what stands for each.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, workers: Iterable[WorkerT], clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._workers = list(workers)
+        self._usage: dict[WorkerT, Usage] = {worker: Usage() for worker in self._workers}
+        self._away: Counter[WorkerT] = Counter()
+        self._noted_s = clock()
         self._turn = 0
         self._lock = threading.Lock()
 
-    @contextmanager
-    def least(self) -> Iterator[int]:
+    def replace(self, workers: Iterable[WorkerT]) -> None:
+        """From now on calls go to these; those under way go on."""
         with self._lock:
-            self._turn += 1  # so that idle workers take turns
-            order = range(len(self._calls))
-            worker = min(order, key=lambda index: (self._calls[index], (index - self._turn) % len(self._calls)))
-        with self.add(worker):
-            yield worker
+            self._note()
+            self._workers = list(workers)
+            for worker in self._workers:
+                self._usage.setdefault(worker, Usage())
+            for worker in list(self._usage):
+                self._drop_if_gone(worker)
+
+    def usage(self) -> Mapping[WorkerT, Usage]:
+        """Of each worker, those included that were replaced and still have calls under way."""
+        with self._lock:
+            self._note()
+            return {worker: copy(usage) for worker, usage in self._usage.items()}
 
     @contextmanager
-    def add(self, worker: int) -> Iterator[int]:
+    def least(self) -> Iterator[WorkerT]:
+        """A call to the worker with the fewest; picked and counted in one step, lest it is replaced in between."""
         with self._lock:
-            self._calls[worker] += 1
+            self._turn += 1  # so that idle workers take turns
+            order = [(index - self._turn) % len(self._workers) for index in range(len(self._workers))]
+            _, worker = min(zip(order, self._workers, strict=True), key=self._burden)
+            self._begin(worker)
         try:
             yield worker
         finally:
+            self._end(worker)
+
+    @contextmanager
+    def add(self, worker: WorkerT) -> Iterator[WorkerT]:
+        """A call to this very worker."""
+        with self._lock:
+            self._begin(worker)
+        try:
+            yield worker
+        finally:
+            self._end(worker)
+
+    @contextmanager
+    def away(self, worker: WorkerT) -> Iterator[None]:
+        """While it is not there, the others are picked first: it has the fewest calls, as it takes none."""
+        with self._lock:
+            self._away[worker] += 1
+        try:
+            yield
+        finally:
             with self._lock:
-                self._calls[worker] -= 1
+                self._away[worker] -= 1
+                self._drop_if_gone(worker)
+
+    def _burden(self, turn_and_worker: tuple[int, WorkerT]) -> tuple[bool, int, int]:
+        turn, worker = turn_and_worker
+        return self._away[worker] > 0, self._usage[worker].calls, turn
+
+    def _begin(self, worker: WorkerT) -> None:
+        self._note()
+        self._usage.setdefault(worker, Usage()).calls += 1
+
+    def _end(self, worker: WorkerT) -> None:
+        with self._lock:
+            self._note()
+            self._usage[worker].calls -= 1
+            self._drop_if_gone(worker)
+
+    def _note(self) -> None:
+        """Adds up what was under way since the last change."""
+        now_s = self._clock()
+        passed_s, self._noted_s = now_s - self._noted_s, now_s
+        for usage in self._usage.values():
+            usage.busy_s += passed_s if usage.calls else 0.0
+            usage.call_s += passed_s * usage.calls
+
+    def _drop_if_gone(self, worker: WorkerT) -> None:
+        if worker not in self._workers and worker in self._usage and not self._usage[worker].calls:
+            del self._usage[worker]
+            del self._away[worker]

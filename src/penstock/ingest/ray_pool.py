@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ray.exceptions import (
 )
 
 from penstock.errors import UnavailableError, WorkerLostError
-from penstock.ingest.pools import Call, Load, Ref, timed
+from penstock.ingest.pools import Call, Load, Ref, Usage, timed
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +45,8 @@ class RayPool:
 
     def __init__(self, name: str, handles: Sequence[Any], *, call_timeout_s: float) -> None:
         self._name = name
-        self._handles = list(handles)
-        self._load = Load(len(self._handles))
+        self._handles = tuple(handles)
+        self._load: Load[Any] = Load(self._handles)
         self._call_timeout_s = call_timeout_s
 
     @property
@@ -57,25 +57,39 @@ class RayPool:
         return ray.put(value)
 
     def run(self, method: str, *args: Any, returns: int = 1) -> Call:
-        with self._load.least() as worker:
-            return self._call(worker, method, args, returns)
+        with self._load.least() as handle:
+            return self._call(handle, method, args, returns)
 
     def on(self, worker: int, method: str, *args: Any, returns: int = 1) -> Call:
-        with self._load.add(worker):
-            return self._call(worker, method, args, returns)
+        with self._load.add(self._handles[worker]) as handle:
+            return self._call(handle, method, args, returns)
 
     def fetch(self, ref: Ref) -> Any:
         return self._get(ref, "its result")
 
-    def _call(self, worker: int, method: str, args: Sequence[Any], returns: int) -> Call:
+    def replace(self, handles: Sequence[Any]) -> None:
+        """From now on calls go to these actors; those under way go on where they are.
+
+        The results of an actor that goes are not lost with it: they belong to the process that called it (Ray's
+        ownership), and their values lie in that process or in the object store of the node.
+        """
+        self._handles = tuple(handles)
+        self._load.replace(self._handles)
+
+    def usage(self) -> Mapping[Any, Usage]:
+        """This process's calls by actor, those included that were replaced and still have calls under way."""
+        return self._load.usage()
+
+    def _call(self, handle: Any, method: str, args: Sequence[Any], returns: int) -> Call:
         """The first value that the actor returns is small, so that waiting for it fetches no media and no pixels."""
-        handle, token = self._handles[worker], uuid.uuid4().hex
+        token = uuid.uuid4().hex
         refs = handle.call.options(num_returns=1 + returns).remote(token, method, returns, *args)
         try:
             self._await(handle, token, refs[0])
             busy_s = self._get(refs[0], method)
         except WorkerLostError as exc:
-            raise WorkerLostError(str(exc), blamed=self._last_words(handle) == token) from exc
+            with self._load.away(handle):
+                raise WorkerLostError(str(exc), blamed=self._last_words(handle) == token) from exc
         return Call(tuple(refs[1:]), busy_s)
 
     def _await(self, handle: Any, token: str, ref: Ref) -> None:
@@ -131,8 +145,9 @@ def spawn(
     num_cpus: float,
     num_gpus: float = 0.0,
     threads: int = 1,
+    first: int = 0,
 ) -> list[Any]:
-    """Starts `size` actors that host the workers; Ray restarts those that die, as often as it takes.
+    """Starts `size` actors that host the workers, spread over the nodes; Ray restarts those that die, for ever.
 
     Args:
         make: makes the worker of a number, in its own process; imports what it needs there.
@@ -141,8 +156,10 @@ def spawn(
         notes: a folder, of each node its own, where an actor notes what it works on; see `_Host`.
         num_cpus, num_gpus: what each reserves of its node.
         threads: calls that one actor serves at once.
+        first: number of the first.
     """
     options = {
+        "scheduling_strategy": "SPREAD",  # so that the loss of a node leaves some of every pool
         "num_cpus": num_cpus,
         "num_gpus": num_gpus,
         "max_restarts": -1,
@@ -151,7 +168,7 @@ def spawn(
     }
     host = ray.remote(concurrency_groups={_CONTROL: 2})(_Host)  # type: ignore[call-overload]
     noted = notes if threads == 1 else None
-    return [host.options(**options).remote(make, number, name, noted) for number in range(size)]
+    return [host.options(**options).remote(make, number, name, noted) for number in range(first, first + size)]
 
 
 class _Host:
