@@ -24,7 +24,8 @@ demo: $(READY) ## Stream sample media in and search them (ARGS=--once leaves aft
 	$(BIN)/penstock demo $(ARGS)
 
 # Each of these starts a Ray, some a whole Penstock: one after the other is what two cores carry.
-HEAVY := tests/e2e tests/cli/test_supervisor.py tests/serve/test_deployment.py tests/ingest/test_pools.py
+HEAVY := tests/e2e tests/cli/test_supervisor.py tests/serve/test_deployment.py tests/ingest/test_pools.py \
+	tests/ingest/test_elastic.py
 
 test: lint ## Check everything: lint, format, types, layers, tests.
 	@$(MAKE) --no-print-directory test-light

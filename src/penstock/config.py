@@ -151,8 +151,26 @@ class IngestSettings(_Section):
 
     modalities: tuple[Modality, ...] = Field((Modality.TEXT, Modality.IMAGE), description="topics that are consumed")
     lanes: int = Field(1, ge=1, description="consumers; more than there are partitions idle")
-    decoders: int = Field(1, ge=1, description="decode workers, a CPU each")
-    encoders: int = Field(1, ge=1, description="workers of each encoder")
+    decoders: int = Field(1, ge=1, description="decode workers, a CPU each; the fewest, if decoders_max is set")
+    decoders_max: int | None = Field(
+        None, ge=1, description="decode workers at most: their number follows the load; unset: it stays at decoders"
+    )
+    encoders: int = Field(1, ge=1, description="workers of each encoder; the fewest, if encoders_max is set")
+    encoders_max: int | None = Field(
+        None, ge=1, description="workers of each encoder at most, as the load asks for; unset: it stays at encoders"
+    )
+    # A batch waits for seconds meanwhile. Shrinking has time: the autoscalers of Kubernetes wait five minutes too, and
+    # what is let go has to load its models again.
+    scale_up_after_s: float = Field(15.0, gt=0, description="a pool grows once it has been overloaded for so long")
+    scale_down_after_s: float = Field(300.0, gt=0, description="a pool shrinks once fewer workers did for so long")
+    worker_start_s: float = Field(
+        180.0,
+        gt=0,
+        description="a further worker is given up if it is not ready by then; more for an autoscaler's node",
+    )
+    call_timeout_s: float = Field(
+        300.0, gt=0, description="a worker that is busy with one batch for so long is taken to hang, and killed"
+    )
     encoder_threads: int = Field(0, ge=0, description="CPU threads of an encoder worker without a GPU; 0: every core")
     encoder_gpus: float = Field(
         1.0, gt=0, description="GPUs of an encoder worker, where there are any; 0.25: four share one"
@@ -171,6 +189,23 @@ class IngestSettings(_Section):
     min_free_disk_bytes: int = Field(1024 * MIB, ge=0, description="below so much free disk in data_dir, ingest pauses")
     backoff_initial_s: float = Field(0.2, gt=0)
     backoff_max_s: float = Field(10.0, gt=0)
+
+    @property
+    def most_decoders(self) -> int:
+        return self.decoders_max or self.decoders
+
+    @property
+    def most_encoders(self) -> int:
+        """Of each role."""
+        return self.encoders_max or self.encoders
+
+    @model_validator(mode="after")
+    def _pools_have_a_range(self) -> Self:
+        for name in ("decoders", "encoders"):
+            fewest, most = getattr(self, name), getattr(self, f"{name}_max")
+            if most is not None and most < fewest:
+                raise ValueError(f"{name}_max is {most}, less than {name}, which is {fewest}")
+        return self
 
 
 class QuerySettings(_Section):

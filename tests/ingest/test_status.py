@@ -19,7 +19,8 @@ def lane(name: str, indexed: int, freshness_s: tuple[float, ...]) -> LaneStatus:
 
 def test_lanes_are_summed_and_read_back_as_plain_values(tmp_path: Path) -> None:
     lanes = [lane("a", 3, (0.1, 0.2)), lane("b", 4, (0.3,))]
-    write_status(tmp_path, summed(lanes, state="running", updated_ms=7, profile="null", workers={"decode": 1}))
+    plane = summed(lanes, state="running", updated_ms=7, profile="null", workers={"decode": 1}, busy={"decode": 0.5})
+    write_status(tmp_path, plane)
     status = read_status(tmp_path)
     assert status is not None
     assert status["outcomes"] == {"image": {"indexed": 7}}

@@ -153,10 +153,10 @@ class Supervisor:
     def _ray(self) -> Server:
         """Ray's CPUs are a count of what it may place at once, not a limit: the planes have to fit on two cores too."""
         ingest, query = self._settings.ingest, self._settings.query
-        encoders = ingest.encoders * _MOST_ENCODER_ROLES
+        encoders = ingest.most_encoders * _MOST_ENCODER_ROLES
         ray = EmbeddedRay(
             self._settings.data_dir,
-            least_cpus=ingest.decoders + encoders + math.ceil(query.replicas * query.replica_cpus) + 1,
+            least_cpus=ingest.most_decoders + encoders + math.ceil(query.replicas * query.replica_cpus) + 1,
         )
         return Server(ray.start, ray.stop, lambda: ray.pid is not None)
 

@@ -14,7 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,17 +24,20 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.deadletters import DeadLetters
 from penstock.broker.producer import Producer
-from penstock.broker.topics import ensure_topics
+from penstock.broker.topics import ensure_topics, group_lag
 from penstock.broker.wire import parse_record
 from penstock.config import Settings
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.profiles import Profile, load_profile
 from penstock.errors import PenstockError, UnavailableError
 from penstock.ingest.batching import Batcher, BatchLimits
+from penstock.ingest.elastic import Elastic, ElasticPool, Kind, LaneUsage, Measured, Meter
+from penstock.ingest.lag import LagWatch
 from penstock.ingest.lane import Lane, LaneLimits, LaneStatus
 from penstock.ingest.pipeline import Pipeline, Pools
 from penstock.ingest.ray_pool import RayPool, spawn
 from penstock.ingest.retries import Backoff, Breaker
+from penstock.ingest.scaling import Rules, Scaler
 from penstock.ingest.status import PlaneStatus, summed, write_status
 from penstock.ingest.sweeping import sweep_until
 from penstock.ingest.workers import MakeEncodeWorker, MakeMediaWorker, MakeWriter, known_good, open_store
@@ -45,7 +48,6 @@ from penstock.store.spec import index_spec
 
 logger = logging.getLogger(__name__)
 
-_CALL_TIMEOUT_S = 300.0  # a worker that answers nothing for so long is given up; an hour of ViT-B-32 on a CPU is less
 _START_TIMEOUT_S = 600.0  # models may have to be downloaded
 _MONITOR_S = 1.0
 _ASK_TIMEOUT_S = 5.0  # for a lane that may be stopped or dead; its partitions will be another's
@@ -54,22 +56,26 @@ _FETCH_THREADS = 8  # claim-check batches under way in one fetch worker; it wait
 
 @dataclass(frozen=True)
 class Handles:
-    """The actors of the pools, as a lane needs them."""
+    """The actors of the pools, as a lane needs them.
+
+    Attributes:
+        version: rises with every change of the elastic pools, decode and encoders.
+    """
 
     fetch: Sequence[Any]
     decode: Sequence[Any]
     encoders: Mapping[str, Sequence[Any]]
     writers: Sequence[Any]
+    version: int = 0
 
-    def pools(self) -> Pools:
-        """Pools of these actors, with this process's view of how busy they are."""
-        pool = partial(RayPool, call_timeout_s=_CALL_TIMEOUT_S)
-        return Pools(
-            fetch=pool("fetch", self.fetch),
-            decode=pool("decode", self.decode),
-            encoders={role: pool(f"{role} encode", handles) for role, handles in self.encoders.items()},
-            writers=pool("write", self.writers),
-        )
+    def by_pool(self) -> Mapping[str, Sequence[Any]]:
+        """By the pool's name, as `penstock status` shows it; an encoder's is its role."""
+        return {"fetch": self.fetch, "decode": self.decode, **self.encoders, "write": self.writers}
+
+    def resized(self, elastic: Elastic) -> Handles:
+        by_pool = elastic.handles()
+        encoders = {role: by_pool[role] for role in self.encoders}
+        return replace(self, decode=by_pool["decode"], encoders=encoders, version=elastic.version)
 
 
 class IngestPlane:
@@ -84,9 +90,14 @@ class IngestPlane:
         self._profile = load_profile(settings.profile)
         self._notes = settings.data_dir / "calls"
         self._handles: Handles | None = None
+        self._elastic = Elastic({}, lambda _: None)
+        self._meter = Meter()
+        self._measured: Mapping[str, Measured] = {}
         self._lanes: list[Any] = []
         self._state = "starting"
+        self._held = False
         self._stopping = threading.Event()
+        self._lag = LagWatch(partial(group_lag, settings.kafka), self._stopping)
         self._monitor = threading.Thread(target=self._watch, name="ingest-monitor", daemon=True)
         self._sweeper = threading.Thread(
             target=sweep_until, args=(self._stopping, settings), name="asset-sweeper", daemon=True
@@ -105,13 +116,18 @@ class IngestPlane:
         self._check_topics()
         _connect(settings)
         gpus = settings.ingest.encoder_gpus if ray.cluster_resources().get("GPU", 0) else 0.0  # type: ignore[no-untyped-call]
-        fetch, decode, encoders = self._spawn_workers(gpus)
+        spawners = self._spawners(gpus)
+        fetch = spawners["fetch"](1)
+        decode = spawners["decode"](settings.ingest.decoders)
+        encoders = {role: spawners[role](settings.ingest.encoders) for role in self._roles()}
         fingerprints = _await_ready([*fetch, *decode], encoders)
         writers = self._spawn_writers(fingerprints)
         self._handles = Handles(fetch, decode, encoders, writers)
+        self._elastic = self._make_elastic(spawners, fingerprints, gpus)
         self._lanes = [self._spawn_lane(number) for number in range(settings.ingest.lanes)]
         _get([lane.assignments.remote() for lane in self._lanes], "a lane to start", _START_TIMEOUT_S)
         self._state = "running"
+        self._lag.start()
         self._monitor.start()
         self._sweeper.start()
 
@@ -135,12 +151,14 @@ class IngestPlane:
     def status(self) -> PlaneStatus:
         """Summed over the lanes that answer now."""
         lanes: list[LaneStatus] = [one for one in self._ask_lanes("status") if one is not None]
+        self._held = any(lane.store_error or lane.paused or not lane.broker_available for lane in lanes)
         return summed(
             lanes,
             state=self._state,
             updated_ms=time.time_ns() // 1_000_000,
             profile=self._profile.name,
-            workers=self._worker_counts(),
+            workers={pool: len(group) for pool, group in self._handles.by_pool().items()} if self._handles else {},
+            busy={pool: measured.busy for pool, measured in self._measured.items()},
         )
 
     # --- starting ---------------------------------------------------------------------------------------------------
@@ -150,23 +168,45 @@ class IngestPlane:
         for finding in report.findings:
             logger.warning("%s", finding)
 
-    def _spawn_workers(self, gpus: float) -> tuple[list[Any], list[Any], dict[str, list[Any]]]:
-        settings = self._settings
-        make = MakeMediaWorker(settings)
-        fetch = spawn(make, 1, name="fetch", notes=self._notes, num_cpus=0.1, threads=_FETCH_THREADS)
-        decode = spawn(make, settings.ingest.decoders, name="decode", notes=self._notes, num_cpus=1)
-        encoders = {
-            role: spawn(
-                MakeEncodeWorker(settings, role),
-                settings.ingest.encoders,
-                name=role,
-                notes=self._notes,
-                num_cpus=0 if gpus else 1,
-                num_gpus=gpus,
-            )
-            for role in needed_roles(self._profile, settings.ingest.modalities)
+    def _roles(self) -> Sequence[str]:
+        return needed_roles(self._profile, self._settings.ingest.modalities)
+
+    def _spawners(self, gpus: float) -> Mapping[str, Callable[..., list[Any]]]:
+        """By pool, what starts so many of its actors."""
+        media = partial(spawn, MakeMediaWorker(self._settings), notes=self._notes)
+        encode = partial(spawn, notes=self._notes, num_cpus=0 if gpus else 1, num_gpus=gpus)
+        return {
+            "fetch": partial(media, name="fetch", num_cpus=0.1, threads=_FETCH_THREADS),
+            "decode": partial(media, name="decode", num_cpus=1),
+            **{role: partial(encode, MakeEncodeWorker(self._settings, role), name=role) for role in self._roles()},
         }
-        return fetch, decode, encoders
+
+    def _make_elastic(
+        self, spawners: Mapping[str, Callable[..., list[Any]]], fingerprints: Mapping[str, Fingerprint], gpus: float
+    ) -> Elastic:
+        assert self._handles is not None
+        ingest = self._settings.ingest
+        pools: dict[str, ElasticPool] = {}
+        for name in ("decode", *self._roles()):
+            fewest, most = (
+                (ingest.decoders, ingest.most_decoders) if name == "decode" else (ingest.encoders, ingest.most_encoders)
+            )
+            kind = Kind(
+                partial(_start_one, spawners[name]),
+                f"{gpus:g} GPU" if gpus and name != "decode" else "1 CPU",
+                fingerprints.get(name),
+            )
+            rules = Rules(fewest, most, ingest.scale_up_after_s, ingest.scale_down_after_s)
+            handles = tuple(self._handles.by_pool()[name])
+            scaler = Scaler(rules, time.monotonic)
+            pools[name] = ElasticPool(name, handles, kind, scaler, ingest.worker_start_s, time.monotonic)
+        return Elastic(pools, self._lag_of)
+
+    def _lag_of(self, pool: str) -> int | None:
+        """Records of the topics that this pool works for, not settled yet."""
+        modalities = self._settings.ingest.modalities
+        served = [one for one in modalities if pool == "decode" or pool in needed_roles(self._profile, [one])]
+        return self._lag.of([self._settings.kafka.topic_of(modality) for modality in served])
 
     def _spawn_writers(self, fingerprints: Mapping[str, Fingerprint]) -> list[Any]:
         settings = self._settings
@@ -187,14 +227,15 @@ class IngestPlane:
         return writers
 
     def _spawn_lane(self, number: int) -> Any:
-        options = {"num_cpus": 0.1, "max_restarts": 0, "max_concurrency": 4}  # `_mend_lanes` restarts it
+        options: dict[str, Any] = {"num_cpus": 0.1, "max_concurrency": 4, "scheduling_strategy": "SPREAD"}
+        options["max_restarts"] = 0  # `_mend_lanes` restarts it
         return ray.remote(LaneHost).options(**options).remote(self._settings, self._handles, number)
 
     # --- keeping it whole -------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
         while not self._stopping.wait(_MONITOR_S):
-            for duty in (self._mend_writers, self._mend_lanes, self._tell):
+            for duty in (self._mend_writers, self._mend_lanes, self._resize_pools, self._tell):
                 try:
                     duty()
                 except (PenstockError, RayError) as exc:
@@ -227,6 +268,21 @@ class IngestPlane:
             ray.kill(lane)
             self._lanes[number] = self._spawn_lane(number)
 
+    def _resize_pools(self) -> None:
+        """Measures the load, moves every pool one step towards its size, and tells the lanes whom to call."""
+        if self._state != "running":
+            return
+        assert self._handles is not None
+        reports: Sequence[LaneUsage | None] = self._ask_lanes("usage")
+        answered = {lane: one for lane, one in zip(self._lanes, reports, strict=True) if one is not None}
+        sizes = {pool: len(group) for pool, group in self._handles.by_pool().items()}
+        self._measured = self._meter.measure(answered, sizes)
+        self._elastic.turn(reports, self._measured, held=self._held)
+        self._handles = self._handles.resized(self._elastic)
+        for lane, report in answered.items():
+            if report.version < self._handles.version:
+                lane.resize.remote(self._handles)
+
     def _ask_lanes(self, method: str) -> list[Any]:
         """What every lane answers; None for one that does not."""
         refs = [getattr(lane, method).remote() for lane in self._lanes]
@@ -240,27 +296,41 @@ class IngestPlane:
         return answers
 
     def _actors(self) -> list[Any]:
-        handles = self._handles
-        if handles is None:
-            return list(self._lanes)
-        encoders = [actor for group in handles.encoders.values() for actor in group]
-        return [*self._lanes, *handles.fetch, *handles.decode, *encoders, *handles.writers]
-
-    def _worker_counts(self) -> dict[str, int]:
-        handles = self._handles
-        if handles is None:
-            return {}
-        encoders = {role: len(group) for role, group in handles.encoders.items()}
-        return {"fetch": len(handles.fetch), "decode": len(handles.decode), **encoders, "write": len(handles.writers)}
+        pools = self._handles.by_pool().values() if self._handles else ()
+        return [*self._lanes, *(actor for group in pools for actor in group), *self._elastic.extra()]
 
 
 class LaneHost:
     """The Ray actor around a lane: the loop in a thread of its own, questions answered beside it."""
 
     def __init__(self, settings: Settings, handles: Handles, number: int) -> None:
-        self._lane = make_lane(settings, handles.pools(), f"lane-{number}")
+        pool = partial(RayPool, call_timeout_s=settings.ingest.call_timeout_s)
+        self._pools = {name: pool(name, group) for name, group in handles.by_pool().items()}
+        self._version = handles.version
+        self._resizing = threading.Lock()
+        pools = Pools(
+            fetch=self._pools["fetch"],
+            decode=self._pools["decode"],
+            encoders={role: self._pools[role] for role in handles.encoders},
+            writers=self._pools["write"],
+        )
+        self._lane = make_lane(settings, pools, f"lane-{number}")
         self._thread = threading.Thread(target=self._lane.run, name="lane", daemon=True)
         self._thread.start()
+
+    def resize(self, handles: Handles) -> None:
+        """From now on calls go to these actors; those under way go on. An older set than the one in use is ignored."""
+        with self._resizing:
+            if handles.version > self._version:
+                by_pool = handles.by_pool()
+                for name in ("decode", *handles.encoders):
+                    self._pools[name].replace(by_pool[name])
+                self._version = handles.version
+
+    def usage(self) -> LaneUsage:
+        """What this lane asks of each actor. The version is read first, so that it never promises too much."""
+        version = self._version
+        return LaneUsage(version, time.monotonic(), {name: pool.usage() for name, pool in self._pools.items()})
 
     def assignments(self) -> tuple[Assignment, ...]:
         return self._lane.assignments()
@@ -366,6 +436,10 @@ def _await_ready(workers: Sequence[Any], encoders: Mapping[str, Sequence[Any]]) 
     fingerprints = {role: [actor.ask.remote("fingerprint") for actor in actors] for role, actors in encoders.items()}
     _get([actor.ready.remote() for actor in workers], "a worker to start", _START_TIMEOUT_S)
     return {role: _get(refs, f"the {role} encoder to load", _START_TIMEOUT_S)[0] for role, refs in fingerprints.items()}
+
+
+def _start_one(spawner: Callable[..., list[Any]], number: int) -> Any:
+    return spawner(1, first=number)[0]
 
 
 def _lives(lane: Any) -> bool:

@@ -35,6 +35,7 @@ class PlaneStatus:
         profile: whose models it uses.
         lanes: how many there are.
         workers: how many of each pool.
+        busy: share of the time, of late, in which the workers of each pool had a call under way.
         outcomes: events since the plane started, by modality and outcome.
         dead_letters: by reason.
         freshness: by modality.
@@ -50,6 +51,7 @@ class PlaneStatus:
     profile: str
     lanes: int
     workers: Mapping[str, int]
+    busy: Mapping[str, float] = field(default_factory=dict)
     outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     freshness: Mapping[str, Freshness] = field(default_factory=dict)
@@ -66,7 +68,13 @@ class PlaneStatus:
 
 
 def summed(
-    lanes: Sequence[LaneStatus], *, state: str, updated_ms: int, profile: str, workers: Mapping[str, int]
+    lanes: Sequence[LaneStatus],
+    *,
+    state: str,
+    updated_ms: int,
+    profile: str,
+    workers: Mapping[str, int],
+    busy: Mapping[str, float],
 ) -> PlaneStatus:
     """One status of several lanes."""
     outcomes: dict[str, Counter[str]] = {}
@@ -89,6 +97,7 @@ def summed(
         profile=profile,
         lanes=len(lanes),
         workers=workers,
+        busy=busy,
         outcomes={modality: dict(counts) for modality, counts in outcomes.items()},
         dead_letters=dict(dead_letters),
         freshness={modality.value: _freshness(seconds) for modality, seconds in samples.items() if seconds},
