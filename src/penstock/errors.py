@@ -9,6 +9,7 @@
     └── TransientError           trying again may help: pause, back off with jitter, go on
         ├── UnavailableError     a broker, store, worker or host does not answer
         ├── WorkerLostError      the process that ran a step died; the batch restarts from its records
+        ├── WorkerBrokenError    this process can never do its step again: its device is lost; it has to be restarted
         ├── NotReadyError        a writer that was restarted does not know yet which lane owns what
         ├── FencedError          this lane no longer owns the partition; what it holds of it is dropped
         └── OverloadedError      too much at once; carries how long to wait
@@ -107,11 +108,17 @@ class WorkerLostError(TransientError):
     Args:
         message: which worker, during what.
         blamed: whether it is known to have died while it worked on this very call, not on another one.
+        hung: whether it was killed because it worked on this call for too long.
     """
 
-    def __init__(self, message: str, *, blamed: bool = False) -> None:
+    def __init__(self, message: str, *, blamed: bool = False, hung: bool = False) -> None:
         super().__init__(message)
         self.blamed = blamed
+        self.hung = hung
+
+
+class WorkerBrokenError(TransientError):
+    """Nothing will work in this process again, such as after CUDA lost its context. Its host ends the process."""
 
 
 class NotReadyError(TransientError):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.encoders.batching import Fault, Outcome, SubBatcher
-from penstock.errors import ConfigError, OverloadedError, PenstockError, UnavailableError, WorkerLostError
+from penstock.errors import ConfigError, OverloadedError, PenstockError, WorkerBrokenError, WorkerLostError
 from penstock.records import Float32
 
 
@@ -125,7 +125,7 @@ def test_memory_short_for_a_single_item_is_overload_and_no_poison() -> None:
 def test_an_encoder_that_fails_on_a_good_item_too_condemns_nothing() -> None:
     model = FakeModel(poison=frozenset(range(100)))
     model.healthy = False
-    with pytest.raises(UnavailableError, match="known-good"):
+    with pytest.raises(WorkerBrokenError, match="known-good"):
         batcher(model).run(range(4), model.encode, model.probe)
 
 
@@ -142,7 +142,7 @@ def test_a_lost_device_is_reported_at_once() -> None:
         calls.append(rows)
         raise SystemError("CUDA error")
 
-    with pytest.raises(UnavailableError, match="restart"):
+    with pytest.raises(WorkerBrokenError, match="restart"):
         batcher(FakeModel()).run(range(8), encode, lambda: None)
     assert len(calls) == 1
 

@@ -8,7 +8,7 @@ import pytest
 from penstock.encoders.batching import Fault, SubBatcher
 from penstock.encoders.cache import VectorCache
 from penstock.encoders.runner import Runner
-from penstock.errors import UnavailableError
+from penstock.errors import WorkerBrokenError
 from penstock.records import EncoderInput, Float32
 from tests.encoders.conftest import texts_input
 
@@ -92,7 +92,7 @@ def test_a_vector_that_is_not_finite_fails_alone() -> None:
 def test_a_broken_model_fails_no_item() -> None:
     model = Lengths()
     model.broken = True
-    with pytest.raises(UnavailableError):
+    with pytest.raises(WorkerBrokenError):
         model.runner().encode(texts_input("a", "b"))
 
 

@@ -130,7 +130,7 @@ def pipeline_on(
     sink: ListSink,
     *,
     media: ObedientMedia | None = None,
-    encoder: ObedientEncoder | None = None,
+    make_encoder: Callable[[], ObedientEncoder] = ObedientEncoder,
     stop: threading.Event | None = None,
 ) -> Pipeline:
     """A pipeline over local pools. It never waits: `sleep` returns at once, True if `stop` is set."""
@@ -139,7 +139,7 @@ def pipeline_on(
     pools = Pools(
         fetch=LocalPool(lambda _: media or ObedientMedia()),
         decode=LocalPool(lambda _: media or ObedientMedia()),
-        encoders={ROLE: LocalPool(lambda _: encoder or ObedientEncoder())},
+        encoders={ROLE: LocalPool(lambda _: make_encoder())},
         writers=LocalPool(lambda _: begun_writer(store)),
     )
     return Pipeline(

@@ -2,16 +2,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from penstock.errors import PermanentError, Reason, UnavailableError, WorkerLostError
+from penstock.errors import PermanentError, Reason, UnavailableError, WorkerBrokenError, WorkerLostError
 from penstock.ingest.batching import Batch, Item
 from penstock.ingest.pipeline import BatchReport, StoppedError
-from penstock.records import AssetRow, Collection, Entry, Event, Outcome, Position, Record, Rejected, entry_id
+from penstock.records import (
+    AssetRow,
+    Collection,
+    Encoded,
+    EncoderInput,
+    Entry,
+    Event,
+    Outcome,
+    Position,
+    Record,
+    Rejected,
+    entry_id,
+)
 from tests.ingest.builders import TOPIC, event, item
-from tests.ingest.doubles import ListSink, ObedientMedia, memory_store, pipeline_on, text_of
+from tests.ingest.doubles import ListSink, ObedientEncoder, ObedientMedia, memory_store, pipeline_on, text_of
 
 
 def batch(*items: Item) -> Batch:
@@ -175,6 +187,42 @@ def test_an_item_that_kills_three_workers_is_found_by_bisection_and_dead_lettere
         offset: Outcome.DEAD_LETTERED if offset == 5 else Outcome.INDEXED for offset in range(8)
     }
     assert [letter.reason for letter in sink.letters] == [Reason.CRASHES_WORKER]
+
+
+def test_an_item_that_breaks_the_encoders_device_is_found_and_the_others_pass_on_new_workers() -> None:
+    class Fragile(ObedientEncoder):
+        """After "breaks" its device takes nothing any more, as CUDA's after a device-side assert."""
+
+        lost = False
+
+        def encode(self, batch: EncoderInput) -> Encoded:
+            self.lost = self.lost or "breaks" in batch.texts
+            if self.lost:
+                raise WorkerBrokenError("CUDA error: device-side assert triggered")
+            return super().encode(batch)
+
+    store, sink = memory_store(), ListSink()
+    items = [item(offset, f"k{offset}", data=b"breaks" if offset == 5 else b"v") for offset in range(8)]
+    report = pipeline_on(store, sink, make_encoder=Fragile).run(batch(*items))
+    assert outcomes(report) == {
+        offset: Outcome.DEAD_LETTERED if offset == 5 else Outcome.INDEXED for offset in range(8)
+    }
+    assert [letter.reason for letter in sink.letters] == [Reason.CRASHES_WORKER]
+
+
+def test_a_batch_that_takes_its_worker_too_long_is_halved_at_once_until_it_does_not() -> None:
+    class Slow(ObedientMedia):
+        tried: ClassVar[list[int]] = []
+
+        def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> Any:
+            self.tried.append(len(events))
+            if len(events) > 2:
+                raise WorkerLostError("took too long", blamed=True, hung=True)
+            return super().fetch_and_decode(events, roles)
+
+    report = pipeline_on(memory_store(), ListSink(), media=Slow()).run(batch(*(item(n, f"k{n}") for n in range(8))))
+    assert outcomes(report) == dict.fromkeys(range(8), Outcome.INDEXED)
+    assert Slow.tried == [8, 4, 2, 2, 4, 2, 2]
 
 
 class BrokenWorkers(ObedientMedia):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import ray
 
-from penstock.errors import BadInputError, Reason, UnavailableError, WorkerLostError
+from penstock.errors import BadInputError, Reason, UnavailableError, WorkerBrokenError, WorkerLostError
 from penstock.ingest.pools import Load, LocalPool, Pool, Usage
 from penstock.ingest.ray_pool import RayPool, spawn
 from penstock.records import UInt8
@@ -25,7 +25,7 @@ class Worker:
     """Does arithmetic, and dies on demand."""
 
     def __init__(self, number: int) -> None:
-        self._number = number
+        self._lost_device = False
 
     def pixels(self, count: int) -> UInt8:
         return np.full(count, 7, np.uint8)
@@ -53,6 +53,13 @@ class Worker:
 
     def pid(self) -> int:
         return os.getpid()
+
+    def lost_device(self) -> bool:
+        return self._lost_device
+
+    def lose_device(self) -> None:
+        self._lost_device = True
+        raise WorkerBrokenError("CUDA error: device-side assert triggered")
 
     def hang(self) -> None:
         threading.Event().wait()
@@ -105,6 +112,15 @@ def test_an_error_of_ours_arrives_as_it_was_raised(make_pool: MakePool) -> None:
     with pytest.raises(BadInputError, match="not a picture") as caught:
         make_pool(1).run("refuse")
     assert caught.value.reason is Reason.CORRUPT
+
+
+def test_a_worker_that_is_broken_for_good_is_made_anew_and_its_call_is_blamed(make_pool: MakePool) -> None:
+    pool = make_pool(1)
+    with pytest.raises(WorkerLostError) as caught:
+        pool.run("lose_device")
+    assert caught.value.blamed
+    assert not caught.value.hung
+    assert pool.fetch(pool.run("lost_device").results[0]) is False
 
 
 def test_calls_go_to_the_worker_with_the_fewest_under_way(make_pool: MakePool, tmp_path: Path) -> None:
@@ -231,6 +247,7 @@ def test_a_worker_that_hangs_on_a_call_is_killed_blamed_and_restarted(cluster: N
     with pytest.raises(WorkerLostError) as caught:
         pool.run("hang")
     assert caught.value.blamed
+    assert caught.value.hung
     assert pool.fetch(pool.run("total", np.ones(3, np.uint8)).results[0]) == 3
 
 

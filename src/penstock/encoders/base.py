@@ -77,7 +77,8 @@ class Encoder(Protocol):
         comes back in `failed`. Items whose key was encoded before come from the cache.
 
         Raises:
-            TransientError: the device is gone or full even for one item; the batch is worth trying again elsewhere.
+            OverloadedError: the device is full even for one item; the batch is worth trying again.
+            WorkerBrokenError: the device is gone, or a known-good item fails too: only a new process can help.
         """
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from penstock.errors import OverloadedError, TransientError, UnavailableError, UsageError
+from penstock.errors import OverloadedError, TransientError, UsageError, WorkerBrokenError
 from penstock.records import Float32
 
 # After so many full sub-batches in a row without trouble, a quarter more is tried. Too large a try costs one wasted
@@ -67,7 +67,7 @@ class SubBatcher:
 
         Raises:
             OverloadedError: memory is short even for one item.
-            UnavailableError: the device is gone, or the encoder fails on the known-good item too.
+            WorkerBrokenError: the device is gone, or the encoder fails on the known-good item too.
         """
         outcome = Outcome()
         waiting = [rows] if rows else []
@@ -94,7 +94,7 @@ class SubBatcher:
         self._quiet = 0
         fault = self._blame(exc)
         if fault is Fault.DEVICE:
-            raise UnavailableError(f"the encoder's device failed ({first_line(exc)}); restart its worker") from exc
+            raise WorkerBrokenError(f"the encoder's device failed ({first_line(exc)}); restart its worker") from exc
         if fault is Fault.MEMORY:
             self._release()
             if len(part) == 1:
@@ -119,7 +119,7 @@ class SubBatcher:
         try:
             probe()
         except Exception as broken:
-            raise UnavailableError(
+            raise WorkerBrokenError(
                 f"the encoder fails on every item, a known-good one too ({first_line(broken)}); restart its worker"
             ) from exc
 

@@ -169,8 +169,8 @@ class Pipeline:
     def _process(self, items: Sequence[Item], report: BatchReport, *, suspect: bool = False) -> list[Settled]:
         """Fetch to write of one event an asset, until each has an outcome.
 
-        A batch that kills its worker twice (once, if it is part of one that did) or that the store refuses is halved
-        until the item at fault is alone.
+        A batch that kills its worker twice (once, if it is part of one that did, or if the worker took too long over
+        it) or that the store refuses is halved until the item at fault is alone.
         """
         losses = attempt = 0
         while True:
@@ -179,7 +179,7 @@ class Pipeline:
             except WorkerLostError as exc:
                 logger.warning("a batch of %s begins again from its records: %s", report.batch.topic, exc)
                 losses += exc.blamed and (len(items) > 1 or self._known_good_passes(items[0], report))
-                if len(items) > 1 and losses >= (1 if suspect else _LOSSES_BEFORE_BISECTION):
+                if len(items) > 1 and losses >= (1 if suspect or exc.hung else _LOSSES_BEFORE_BISECTION):
                     return self._bisect(items, report)
                 if losses >= _LOSSES_OF_ONE_ITEM:
                     return [_rejected(items[0], "encode", Reason.CRASHES_WORKER, f"{losses} workers died of it: {exc}")]

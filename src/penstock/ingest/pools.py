@@ -16,6 +16,8 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
+from penstock.errors import WorkerBrokenError, WorkerLostError
+
 Ref: TypeAlias = Any
 """A result: a future of a `LocalPool`, an object reference of a `RayPool`."""
 
@@ -52,7 +54,8 @@ class Pool(Protocol):
             returns: how many values the method returns; a tuple, if more than one.
 
         Raises:
-            WorkerLostError: the worker died, gave no answer in time, or an argument was lost with its node.
+            WorkerLostError: the worker died, was broken for good and is made anew, gave no answer in time, or an
+                argument was lost with its node.
             PenstockError: whatever the method raised.
         """
 
@@ -67,11 +70,12 @@ class LocalPool:
     """Workers in this process, one thread each.
 
     Args:
-        make: makes the worker of a number; called `size` times, in this thread.
+        make: makes the worker of a number; called `size` times, in this thread, and again for one that is broken.
         size: number of workers.
     """
 
     def __init__(self, make: Callable[[int], object], size: int = 1) -> None:
+        self._make = make
         self._workers = [make(number) for number in range(size)]
         self._threads = [ThreadPoolExecutor(1, thread_name_prefix="worker") for _ in range(size)]
         self._load = Load(range(size))
@@ -104,7 +108,11 @@ class LocalPool:
     def _call(self, worker: int, method: str, args: Sequence[Any], returns: int) -> Call:
         values = [arg.result() if isinstance(arg, Future) else arg for arg in args]
         done = self._threads[worker].submit(timed, self._workers[worker], method, returns, values)
-        busy_s, *results = done.result()
+        try:
+            busy_s, *results = done.result()
+        except WorkerBrokenError as exc:
+            self._workers[worker] = self._make(worker)
+            raise WorkerLostError(str(exc), blamed=True) from exc
         return Call(tuple(self.put(value) for value in results), busy_s)
 
 

@@ -21,7 +21,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from penstock.errors import UnavailableError, WorkerLostError
+from penstock.errors import UnavailableError, WorkerBrokenError, WorkerLostError
 from penstock.ingest.pools import Call, Load, Ref, Usage, timed
 
 logger = logging.getLogger(__name__)
@@ -84,29 +84,35 @@ class RayPool:
         """The first value that the actor returns is small, so that waiting for it fetches no media and no pixels."""
         token = uuid.uuid4().hex
         refs = handle.call.options(num_returns=1 + returns).remote(token, method, returns, *args)
+        hung = self._await(handle, token, refs[0])
         try:
-            self._await(handle, token, refs[0])
             busy_s = self._get(refs[0], method)
         except WorkerLostError as exc:
             with self._load.away(handle):
-                raise WorkerLostError(str(exc), blamed=self._last_words(handle) == token) from exc
+                raise WorkerLostError(str(exc), blamed=self._last_words(handle) == token, hung=hung) from exc
         return Call(tuple(refs[1:]), busy_s)
 
-    def _await(self, handle: Any, token: str, ref: Ref) -> None:
+    def _await(self, handle: Any, token: str, ref: Ref) -> bool:
         """Returns once the call has ended, well or not. A worker that hangs on it is killed, and Ray restarts it.
 
         Only the time that the worker spends on this very call counts, not what it waits in the queue.
+
+        Returns:
+            whether it was killed.
         """
+        hung = False
         while not ray.wait([ref], timeout=self._call_timeout_s, fetch_local=False)[0]:
             try:
                 current, since_s = ray.get(handle.working_on.remote(), timeout=_ASK_TIMEOUT_S)
             except GetTimeoutError:  # not even that: it is suspended, or holds the interpreter
                 current, since_s = token, self._call_timeout_s
             except RayActorError:
-                return
+                break
             if current == token and since_s >= self._call_timeout_s:
                 logger.error("a %s worker hangs on one call for %.0f s and is killed", self._name, since_s)
                 ray.kill(handle, no_restart=False)
+                hung = True
+        return hung
 
     def _last_words(self, handle: Any) -> str:
         """Waits until Ray has restarted the actor; the token of the call during which it died, if it can be told.
@@ -205,14 +211,27 @@ class _Host:
 
     def call(self, token: str, method: str, returns: int, *args: Any) -> tuple[Any, ...]:
         if self._note is None:
-            return timed(self._worker, method, returns, args)
+            return self._timed(method, returns, args)
         self._note.begin(token)
         self._current, self._since_s = token, time.monotonic()
         try:
-            return timed(self._worker, method, returns, args)
+            return self._timed(method, returns, args)
         finally:
             self._current = ""
             self._note.end()
+
+    def _timed(self, method: str, returns: int, args: Sequence[Any]) -> tuple[Any, ...]:
+        """A worker that is broken for good ends here, so that Ray makes another.
+
+        What it worked on is to blame like that of a crash: an item can break a device (an index out of its range), and
+        is then found by bisection; if it is harmless, it passes on the new worker.
+        """
+        try:
+            return timed(self._worker, method, returns, args)
+        except WorkerBrokenError:
+            logger.exception("%s is broken and ends, so that Ray restarts it", self._name)
+            logging.shutdown()
+            os._exit(1)  # at once, before the note is taken back
 
 
 class _Note:
