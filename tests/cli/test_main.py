@@ -51,6 +51,7 @@ def test_help_takes_little_time() -> None:
         (["ingest"], 3, ["kafka.bootstrap_servers", "penstock up"]),
         (["serve"], 3, ["store.uri", "penstock up"]),
         (["deadletters", "list"], 3, ["penstock up"]),
+        (["audit"], 3, ["penstock up"]),
         (["deadletters", "list", "--reason", "bad_mood"], 2, ["bad_mood", "corrupt"]),
         (["deadletters", "list", "--since", "soon"], 2, ["soon", "15m"]),
         (["deadletters", "show", "seventeen"], 2, ["seventeen", "0@17"]),

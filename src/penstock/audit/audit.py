@@ -68,7 +68,7 @@ def run_audit(
     Args:
         settings: with the addresses of Kafka and Milvus.
         sample: share of the assets, above 0 and up to 1; None: all, and all entries there are.
-        work_dir: where the scratch file goes, about 300 bytes an event; None: the system's folder for such files.
+        work_dir: where the scratch file goes, about 150 bytes an event; None: the system's folder for such files.
         on_progress: told now and then, on the caller's thread.
 
     Raises:

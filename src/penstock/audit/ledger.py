@@ -187,10 +187,11 @@ class Ledger:
             row = next(rows, None)
 
     def rows_without_event(self) -> Iterator[tuple[str, Position]]:
-        """Asset rows, by asset id and origin, of which no record that was read tells."""
+        """Asset rows, by asset id and origin, of whose version no record that was read tells."""
         for asset, *origin in self._sql.execute(
             "SELECT asset, topic, partition, at FROM rows r WHERE NOT EXISTS (SELECT 1 FROM events e"
-            " WHERE e.topic = r.topic AND e.partition = r.partition AND e.at = r.at AND e.asset = r.asset)"
+            " WHERE e.topic = r.topic AND e.partition = r.partition AND e.at = r.at AND e.asset = r.asset"
+            " AND e.stamp = r.stamp)"
         ):
             yield asset.hex(), self._position(*origin)
 

@@ -145,6 +145,12 @@ class SecondLook:
             if not self._may_be_gone(row.origin):
                 line = f"{name}: its asset row is of {row.origin}, where no event of it ever was"
                 yield Problem(ProblemKind.UNKNOWN_ORIGIN, line, row.origin, asset_id)
+        elif event.version != row.version:
+            line = (
+                f"{name}: its asset row says that {row.origin} was of {row.timestamp_ms} ms, and it is of "
+                f"{event.version.timestamp_ms} ms"
+            )
+            yield Problem(ProblemKind.UNKNOWN_ORIGIN, line, row.origin, asset_id)
         elif event.tombstone != row.deleted:
             is_, says = ("a deletion", "indexed") if event.tombstone else ("no deletion", "deleted")
             line = f"{name}: {row.origin} is {is_}, but its asset row says {says}"

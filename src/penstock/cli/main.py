@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli import config, deadletters, demo, ingest, models, produce, search, serve, status, up
+from penstock.cli import audit, config, deadletters, demo, ingest, models, produce, search, serve, status, up
 from penstock.cli.common import Globals, configure_logging, quiet_environment, say
 from penstock.errors import ConfigError, PenstockError
 
@@ -30,6 +30,7 @@ app.command("produce")(produce.produce)
 app.command("search")(search.search)
 app.command("status")(status.status)
 app.add_typer(deadletters.app, name="deadletters")
+app.command("audit")(audit.audit)
 app.command("ingest")(ingest.ingest)
 app.command("serve")(serve.serve)
 app.command("models")(models.models)

@@ -1,0 +1,82 @@
+"""What `penstock audit` says, to people and to programs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import penstock.audit
+from penstock.audit import AuditReport
+from penstock.broker.base import Partition
+from penstock.cli import main as cli
+from penstock.records import Collection, Position
+from tests.audit.world import TEXT, World
+
+ADDRESSES = {"PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1", "PENSTOCK_STORE__URI": "http://127.0.0.1:1"}
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """What the command audits instead of servers."""
+    made = World()
+
+    def run_audit(_settings: object, *, sample: float | None, on_progress: object) -> AuditReport:
+        return made.audit(sample=sample)
+
+    monkeypatch.setattr(penstock.audit, "run_audit", run_audit)
+    for name, value in ADDRESSES.items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+def test_a_balance_is_shown_and_exits_with_0(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.produce("a", b"1")
+    world.produce("a", b"2")
+    world.produce("b", b"bad")
+    world.ingest()
+    world.produce("c", b"1")
+    assert cli.main(["audit"]) == 0
+    said = capsys.readouterr().out
+    (row,) = (line.split() for line in said.splitlines() if line.startswith(TEXT))
+    assert row == [TEXT, "3", "=", "1", "0", "1", "1", "1"]
+    assert "1 assets and 2 entries looked at" in said
+    assert said.splitlines()[-1] == "balanced"
+
+
+def test_an_imbalance_names_the_ids_and_exits_with_1(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    skipped = [world.produce(str(number), b"1") for number in range(25)]
+    world.commit(Partition(TEXT, 0), 25)
+    assert cli.main(["audit"]) == 1
+    said = capsys.readouterr().out
+    assert "≠" in said
+    assert sum(line.startswith("missing: ") for line in said.splitlines()) == 20
+    assert "25 missing" in said
+    assert said.splitlines()[-1] == "NOT balanced"
+    assert cli.main(["audit", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["balanced"], told["problem_counts"]) == (False, {"missing": 25})
+    assert {problem["event"] for problem in told["problems"]} == {str(position) for position in skipped}
+
+
+def test_json_has_every_count(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.produce("a", b"2")
+    world.ingest()
+    lost = world.entries()[1]
+    world.store.delete(Collection.TEXT, [lost.id])
+    assert cli.main(["audit", "--json", "--sample", "1"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["produced"], told["indexed"], told["assets"], told["entries"], told["sample"]) == (1, 1, 1, 1, 1.0)
+    (problem,) = told["problems"]
+    assert (problem["kind"], problem["entry"], problem["event"]) == ("incomplete", lost.id, str(Position(TEXT, 0, 0)))
+    (partition,) = (one for one in told["partitions"] if one["topic"] == TEXT and one["partition"] == 0)
+    assert (partition["committed"], partition["produced"], partition["indexed"]) == (1, 1, 1)
+    assert told["unseen"]
+
+
+@pytest.mark.parametrize("share", ["0", "1.5", "-1"])
+def test_a_sample_is_a_share(share: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in ADDRESSES.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(["audit", "--sample", share]) == 2
+    assert "share above 0 and up to 1" in capsys.readouterr().err
