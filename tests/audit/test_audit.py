@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
 
 import pytest
 
-from penstock.audit import ProblemKind, Progress
+from penstock.audit import Problem, ProblemKind, Progress
+from penstock.audit.report import fairly
 from penstock.broker.base import LostRange, Message, Partition
 from penstock.broker.memory_reader import MemoryReader
 from penstock.errors import Reason, UnavailableError
@@ -429,19 +431,28 @@ def test_all_problems_are_counted_and_the_first_are_told(world: World) -> None:
 # ---- a sample, and the rest ----
 
 
+def test_a_few_problems_of_one_kind_are_told_beside_many_of_another(world: World) -> None:
+    found = [Problem(ProblemKind.MISSING, str(number)) for number in range(50)]
+    few = [Problem(ProblemKind.ORPHAN, "orphan"), Problem(ProblemKind.TORN, "torn")]
+    chosen = fairly([*found, *few], 20)
+    assert len(chosen) == 20
+    assert chosen[-2:] == (few[1], few[0])
+    assert fairly(few, 20) == (few[1], few[0])
+
+
 def test_a_sample_takes_all_events_of_some_assets(world: World) -> None:
-    for number in range(400):
+    for number in range(700):
         world.produce(f"k{number}", b"1")
         world.produce(f"k{number}", b"bad" if number % 2 else b"2")
     world.ingest()
     report = world.audit(sample=0.25)
     assert report.balanced
-    assert 60 < report.indexed < 140
+    assert 120 < report.indexed < 230
     assert report.produced == 2 * report.indexed
     assert report.produced == report.indexed + report.superseded + report.dead_lettered
     assert report.assets == report.indexed
     assert report.unseen
-    assert world.audit(sample=1.0).produced == world.audit().produced == 800
+    assert world.audit(sample=1.0).produced == world.audit().produced == 1_400
 
 
 def test_a_sample_finds_what_is_wrong_with_its_assets(world: World) -> None:
@@ -459,8 +470,9 @@ def test_progress_is_told_by_stage(world: World) -> None:
     world.ingest()
     told: list[Progress] = []
     report = world.audit(told=told)
-    stages = list(dict.fromkeys(progress.stage for progress in told))
-    assert stages[:3] == ["events", "asset rows", "entries in text"]
+    last = {progress.stage: (progress.done, progress.total) for progress in told}
+    assert list(last)[:4] == ["events", "dead letters", "asset rows", "entries in text"]
+    assert (last["events"], last["asset rows"], last["entries in text"]) == ((1, 1), (1, 1), (1, 1))
     assert set(report.seconds) == {"events", "dead letters", "store", "judging", "looking again"}
 
 
@@ -468,6 +480,15 @@ def test_an_absent_broker_ends_the_audit(world: World) -> None:
     world.broker.available = False
     with pytest.raises(UnavailableError):
         world.audit()
+
+
+def test_a_full_disk_is_no_imbalance(world: World) -> None:
+    class FullDisk(MemoryReader):
+        def compacted(self, topics: object) -> frozenset[str]:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(UnavailableError, match=r"disk is full.*TMPDIR"):
+        world.audit(reader=FullDisk(world.broker, GROUP))
 
 
 def test_a_hot_key_with_many_events_balances(world: World) -> None:

@@ -80,7 +80,7 @@ class World:
                 if up_to is not None and partition == Partition(up_to.topic, up_to.partition):
                     end = up_to.offset
                 committed = self.broker.committed(GROUP).get(partition, 0)
-                for record in list(self.broker.read(partition, committed, 1_000)):
+                for record in list(self.broker.read(partition, committed, end)):
                     if record.position.offset < end:
                         self.settle(record)
                 if commit:

@@ -19,6 +19,7 @@ Why the order of the steps is right while everything runs on:
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 import time
 from collections import Counter
@@ -43,7 +44,7 @@ from penstock.broker.base import LogRange, Partition, PartitionLag, TopicReader
 from penstock.broker.reader import KafkaReader
 from penstock.broker.wire import parse_record
 from penstock.config import Settings
-from penstock.errors import UsageError
+from penstock.errors import UnavailableError, UsageError
 from penstock.records import Event, Modality, Outcome, Position, Record, Rejected
 from penstock.store.base import Store
 from penstock.store.milvus import MilvusStore
@@ -110,11 +111,19 @@ def audit(
     on_progress: Callable[[Progress], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AuditReport:
-    """The same on any reader and store. The scratch file is removed in any case."""
+    """The same on any reader and store. The scratch file is removed in any case.
+
+    Raises:
+        UnavailableError: the scratch file cannot be written, as when the disk is full.
+    """
     with tempfile.TemporaryDirectory(prefix="penstock-audit-", dir=work_dir) as folder:
         ledger = Ledger(Path(folder) / "ledger.sqlite", sorted(scope.topics))
         try:
             return Audit(reader, store, scope, ledger, on_progress=on_progress or (lambda _: None), clock=clock).run()
+        except sqlite3.Error as exc:
+            raise UnavailableError(
+                f"the audit's scratch file in {folder} failed: {exc}. Free space there, or set TMPDIR elsewhere."
+            ) from exc
         finally:
             ledger.close()
 
@@ -179,7 +188,8 @@ class Audit:
         """Reads the topics on from where they were read to. All of that is in flight."""
         now = self._reader.bounds(list(self._scope.topics))
         new = {partition: LogRange(self._read_to(partition, found), found.end) for partition, found in now.items()}
-        self._gatherer.events({partition: found for partition, found in new.items() if found.end > found.start}, {})
+        later = {partition: found for partition, found in new.items() if found.end > found.start}
+        self._gatherer.events(later, {}, stage="new events")
         self._followed = now
 
     def _read_to(self, partition: Partition, now: LogRange) -> int:

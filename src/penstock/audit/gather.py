@@ -102,10 +102,11 @@ class Gatherer:
 
     # ---- Kafka ----
 
-    def events(self, held: Mapping[Partition, LogRange], committed: Mapping[Partition, int]) -> None:
+    def events(
+        self, held: Mapping[Partition, LogRange], committed: Mapping[Partition, int], *, stage: str = "events"
+    ) -> None:
         """Reads these ranges of the topics. What lies below the committed offset is settled."""
-        total = sum(found.end - found.start for found in held.values())
-        told = self._telling("events", total)
+        told = self._telling(stage, sum(found.end - found.start for found in held.values()))
         for partition, found in held.items():
             records = told(self._reader.read(partition, found.start, found.end))
             self._ledger.add_events(self._seen(records, committed.get(partition, 0)))
@@ -197,6 +198,7 @@ class Gatherer:
                     self._on_progress(Progress(stage, done, total))
                 done += 1
                 yield item
+            self._on_progress(Progress(stage, done, total))
 
         return through
 

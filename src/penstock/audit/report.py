@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -10,7 +11,7 @@ from penstock.broker.base import LostRange, Partition
 from penstock.records import Outcome, Position
 
 MAX_PROBLEMS = 1_000
-"""So many problems are told one by one; beyond, they are counted."""
+"""So many problems are told one by one; all are counted."""
 
 
 class ProblemKind(StrEnum):
@@ -114,7 +115,7 @@ class AuditReport:
 
     Attributes:
         partitions: of every topic, in order.
-        problems: the first `MAX_PROBLEMS`, by kind.
+        problems: the first of each kind, `MAX_PROBLEMS` together, by kind.
         problem_counts: all of them by kind; kinds without any are left out.
         assets, entries: how many were looked at.
         asides: what was met beside.
@@ -172,17 +173,27 @@ class AuditReport:
 
 
 class Findings:
-    """Problems as they are found: the first of them in full, all of them counted."""
+    """Problems as they are found: the first of each kind in full, all of them counted."""
 
     def __init__(self) -> None:
-        self.counts: dict[ProblemKind, int] = {}
-        self._kept: list[Problem] = []
+        self.counts: Counter[ProblemKind] = Counter()
+        self._kept: dict[ProblemKind, list[Problem]] = {}
 
     def add(self, problem: Problem) -> None:
-        self.counts[problem.kind] = self.counts.get(problem.kind, 0) + 1
-        if len(self._kept) < MAX_PROBLEMS:
-            self._kept.append(problem)
+        self.counts[problem.kind] += 1
+        if self.counts[problem.kind] <= MAX_PROBLEMS:
+            self._kept.setdefault(problem.kind, []).append(problem)
 
     def kept(self) -> tuple[Problem, ...]:
-        order = list(ProblemKind)
-        return tuple(sorted(self._kept, key=lambda problem: order.index(problem.kind)))
+        return fairly([problem for found in self._kept.values() for problem in found], MAX_PROBLEMS)
+
+
+def fairly(problems: Sequence[Problem], limit: int) -> tuple[Problem, ...]:
+    """At most `limit` of them, by kind, so that many of one kind do not hide the few of another."""
+    by_kind = {kind: [problem for problem in problems if problem.kind is kind] for kind in ProblemKind}
+    chosen: dict[ProblemKind, list[Problem]] = {}
+    left = limit
+    for number, kind in enumerate(sorted(by_kind, key=lambda each: len(by_kind[each]))):
+        chosen[kind] = by_kind[kind][: left // (len(by_kind) - number)]
+        left -= len(chosen[kind])
+    return tuple(problem for kind in ProblemKind for problem in chosen[kind])

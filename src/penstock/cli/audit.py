@@ -155,6 +155,8 @@ def _topic_rows(report: AuditReport) -> list[dict[str, Any]]:
 
 
 def _lines(report: AuditReport) -> Iterator[str]:
+    from penstock.audit.report import fairly
+
     share = "" if report.sample is None else f", a sample of {report.sample:.3%} of the assets"
     yield f"{report.assets:,} assets and {report.entries:,} entries looked at{share}"
     for name, words in _ASIDES.items():
@@ -164,12 +166,12 @@ def _lines(report: AuditReport) -> Iterator[str]:
         yield f"a sample cannot see: {line}"
     for lost in report.lost:
         yield f"LOST to retention before it was committed: {lost}"
-    for problem in report.problems[:_SHOWN]:
+    for problem in fairly(report.problems, _SHOWN):
         yield f"{problem.kind}: {problem.line}"
     total = sum(report.problem_counts.values())
     if total > _SHOWN:
         by_kind = ", ".join(f"{count:,} {kind}" for kind, count in report.problem_counts.items())
-        yield f"… of {total:,} problems ({by_kind}); --json tells the first {len(report.problems):,}"
+        yield f"… of {total:,} problems ({by_kind}); --json tells {len(report.problems):,} of them"
     yield "balanced" if report.balanced else "NOT balanced"
 
 
