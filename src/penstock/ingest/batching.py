@@ -37,6 +37,11 @@ class Item:
         """None for a record that could not be understood: it belongs to no asset and waits for none."""
         return self.parsed.asset.id if isinstance(self.parsed, Event) else None
 
+    @property
+    def is_replay(self) -> bool:
+        """Whether it is a dead letter sent again: its event first was somewhere else."""
+        return isinstance(self.parsed, Event) and self.parsed.origin != self.parsed.position
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

@@ -52,7 +52,7 @@ class LaneStatus:
         assignments: partitions it owns.
         outcomes: events settled since it started, by (modality, outcome).
         dead_letters: those of them that were dead-lettered, by reason.
-        freshness_s: produced → acknowledged by the store, of the latest events indexed, by modality.
+        freshness_s: produced → acknowledged by the store, of the latest events indexed, by modality; without replays.
         step_s: seconds spent in each step by all batches.
         batches: batches settled.
         in_flight_batches, in_flight_bytes: under way, and those waiting counted in for the bytes.
@@ -331,7 +331,7 @@ class Lane:
         if one.rejected is not None:
             reason = str(one.rejected.reason)
             self._status.dead_letters[reason] = self._status.dead_letters.get(reason, 0) + 1
-        if one.outcome is Outcome.INDEXED:
+        if one.outcome is Outcome.INDEXED and not one.item.is_replay:
             self._freshness[modality].append((now_ms - one.item.record.timestamp_ms) / 1000)
 
     # --- 7 commit ---------------------------------------------------------------------------------------------------
