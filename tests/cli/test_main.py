@@ -55,6 +55,8 @@ def test_help_takes_little_time() -> None:
         (["deadletters", "list", "--reason", "bad_mood"], 2, ["bad_mood", "corrupt"]),
         (["deadletters", "list", "--since", "soon"], 2, ["soon", "15m"]),
         (["deadletters", "show", "seventeen"], 2, ["seventeen", "0@17"]),
+        (["deadletters", "replay"], 3, ["penstock up"]),
+        (["deadletters", "replay", "0-17"], 2, ["0-17", "0@17"]),
     ],
 )
 def test_what_goes_wrong_is_one_clear_line(

@@ -6,10 +6,13 @@ too large even for the dead-letter topic goes to the asset store, and the dead l
 
 from __future__ import annotations
 
+import itertools
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 from penstock.broker import headers as names
 from penstock.broker.base import DeadLetter, Message, MessageTooLargeError, Producer
@@ -105,6 +108,31 @@ def _stashed(message: Message, stash: Callable[[bytes], str]) -> Message:
 # ---- reading ----
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which dead letters are asked for; what is None does not matter.
+
+    Attributes:
+        reason: only of this reason.
+        topic: only those that came from this topic.
+        key: only those with this key.
+        since_ms: only those that failed at this time or later, milliseconds since the epoch.
+    """
+
+    reason: Reason | None = None
+    topic: str | None = None
+    key: bytes | None = None
+    since_ms: int | None = None
+
+    def takes(self, letter: DeadLetter) -> bool:
+        return (
+            (self.reason is None or letter.reason is self.reason)
+            and (self.topic is None or letter.origin.topic == self.topic)
+            and (self.key is None or letter.key == self.key)
+            and (self.since_ms is None or letter.failed_at_ms >= self.since_ms)
+        )
+
+
 def scan_dead_letters(
     kafka_settings: KafkaSettings,
     *,
@@ -118,33 +146,26 @@ def scan_dead_letters(
 
     Args:
         kafka_settings: names broker and dead-letter topic.
-        reason: only of this reason.
-        topic: only those that came from this topic.
-        key: only those with this key.
-        since_ms: only those that failed at this time or later, milliseconds since the epoch.
+        reason, topic, key, since_ms: see `Wanted`.
         limit: at most so many.
 
     Raises:
         UnavailableError: no broker answers.
         ConfigError: there is no dead-letter topic.
     """
-    found = 0
-    for letter in _scan(kafka_settings):
-        if limit is not None and found >= limit:
-            return
-        if (
-            (reason is None or letter.reason is reason)
-            and (topic is None or letter.origin.topic == topic)
-            and (key is None or letter.key == key)
-            and (since_ms is None or letter.failed_at_ms >= since_ms)
-        ):
-            found += 1
-            yield letter
+    wanted = Wanted(reason, topic, key, since_ms)
+    return itertools.islice((letter for letter in read_dead_letters(kafka_settings) if wanted.takes(letter)), limit)
 
 
-def _scan(settings: KafkaSettings) -> Iterator[DeadLetter]:
-    with KafkaReader(settings) as reader:
-        for record in _until_end(reader, settings.dead_letter_topic):
+def read_dead_letters(
+    kafka_settings: KafkaSettings, within: Callable[[int], range] = lambda _: range(sys.maxsize)
+) -> Iterator[DeadLetter]:
+    """The dead letters there are now within a range of offsets of each partition; an empty one passes it over.
+
+    Partition by partition, oldest first, in bounded memory. Raises as `scan_dead_letters` does.
+    """
+    with KafkaReader(kafka_settings) as reader:
+        for record in _until_end(reader, kafka_settings.dead_letter_topic, within):
             letter = read_dead_letter(record)
             if letter is None:
                 _log.warning("%s is not a dead letter of ours: skipped", record.position)
@@ -152,13 +173,16 @@ def _scan(settings: KafkaSettings) -> Iterator[DeadLetter]:
                 yield letter
 
 
-def _until_end(reader: KafkaReader, topic: str) -> Iterator[Record]:
-    """Every record from the start to where the topic ended when this was called."""
+def _until_end(reader: KafkaReader, topic: str, within: Callable[[int], range]) -> Iterator[Record]:
+    """Every record of the ranges, up to where the topic ended when this was called."""
     held = reader.bounds([topic])
     if not held:
         raise ConfigError(f"there is no dead-letter topic {topic}; it is created when the ingest plane starts.")
     for partition, found in held.items():
-        yield from reader.read(partition, found.start, found.end)
+        wanted = within(partition.partition)
+        start, end = max(wanted.start, found.start), min(wanted.stop, found.end)
+        if start < end:
+            yield from reader.read(partition, start, end)
 
 
 def read_dead_letter(record: Record) -> DeadLetter | None:

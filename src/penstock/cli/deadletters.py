@@ -1,54 +1,95 @@
-"""`penstock deadletters`: what could not be indexed, and why."""
+"""`penstock deadletters`: what could not be indexed, and why; and to send it again."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.common import JsonFlag, connected_settings, print_json, print_table, require_kafka, say
+from penstock.cli.common import JsonFlag, connected_settings, print_json, print_table, require_kafka, require_store, say
+from penstock.cli.letters import (
+    KeyOption,
+    ReasonOption,
+    SinceOption,
+    TopicOption,
+    judge_of,
+    position_of,
+    stashed_value,
+    text_of,
+    time_of,
+    wanted_of,
+)
+from penstock.cli.replay import replay
 
 if TYPE_CHECKING:
     from penstock.broker.base import DeadLetter
+    from penstock.broker.deadletters import Wanted
     from penstock.config import Settings
+    from penstock.ingest.standing import Judge, Standing
 
 app = typer.Typer(
-    help="Show events that can never be indexed, with where and why they failed.",
+    help="Show events that could not be indexed, with where and why they failed, and send them again.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+
+app.command("replay")(replay)
 
 
 @app.command("list")
 def list_(
     context: typer.Context,
     *,
-    reason: Annotated[str | None, typer.Option(help="Only of this reason, such as corrupt or too_large.")] = None,
-    topic: Annotated[str | None, typer.Option(help="Only those that came from this topic.")] = None,
-    key: Annotated[str | None, typer.Option(help="Only those with this key.")] = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Only failed since; RFC 3339 or such as 15m, 2h.")
-    ] = None,
+    reason: ReasonOption = None,
+    topic: TopicOption = None,
+    key: KeyOption = None,
+    since: SinceOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Most to show.")] = 100,
+    only_open: Annotated[
+        bool, typer.Option("--open", help="Only what is not resolved since; each event once, by its newest.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List dead letters, oldest first."""
-    from penstock.broker.deadletters import scan_dead_letters
+    """List dead letters, oldest first, and what became of each since.
 
-    reason_ = _reason(reason)
-    since_ms = _since_ms(since)
+    `now` is open, or indexed, deleted, superseded where the asset's row tells so. Without a store it is left out.
+    """
+    wanted = wanted_of(reason, topic, key, since)
     settings = connected_settings(context)
     require_kafka(settings)
-    key_ = None if key is None else key.encode()
-    found = scan_dead_letters(settings.kafka, reason=reason_, topic=topic, key=key_, since_ms=since_ms, limit=limit)
+    if only_open:
+        require_store(settings)
+    with judge_of(settings) as judge:
+        found = list(itertools.islice(_listed(settings, judge, wanted, only_open=only_open), limit))
     if as_json:
-        print_json([_as_json(letter) for letter in found])
+        print_json([_as_json(letter, standing) for letter, standing in found])
         return
-    rows = [_row(letter) for letter in found]
-    print_table(rows)
-    say(f"{len(rows)} dead letters" + (f", the first {limit}; --limit shows more" if len(rows) == limit else ""))
+    print_table([_row(letter, standing) for letter, standing in found])
+    more = f", the first {limit}; --limit shows more" if len(found) == limit else ""
+    say(f"{len(found)} dead letters{more}")
+
+
+def _listed(
+    settings: Settings, judge: Judge | None, wanted: Wanted, *, only_open: bool
+) -> Iterator[tuple[DeadLetter, Standing | None]]:
+    """Those to show, without their values, each with how it stands; None if no store tells."""
+    from penstock.broker.deadletters import read_dead_letters
+    from penstock.ingest.standing import Fate, choose, reread
+
+    read = partial(read_dead_letters, settings.kafka)
+    if judge is None:
+        yield from ((replace(letter, value=None), None) for letter in read() if wanted.takes(letter))
+        return
+    letters = reread(read, choose(read, wanted)) if only_open else (one for one in read() if wanted.takes(one))
+    for letter, standing in judge.standings(letters):
+        if standing.fate is Fate.OPEN or not only_open:
+            yield replace(letter, value=None), standing
 
 
 @app.command("show")
@@ -61,7 +102,7 @@ def show(
 ) -> None:
     """Show one dead letter with its headers; --save writes its value to a file."""
     settings = connected_settings(context)
-    partition, offset = _position(position)
+    partition, offset = position_of(position)
     require_kafka(settings)
     letter = _find(settings, partition, offset)
     if as_json:
@@ -78,41 +119,42 @@ def show(
 
 
 def _find(settings: Settings, partition: int, offset: int) -> DeadLetter:
-    from penstock.broker.deadletters import scan_dead_letters
+    from penstock.broker.deadletters import read_dead_letters
     from penstock.errors import UsageError
 
-    for letter in scan_dead_letters(settings.kafka):
-        if (letter.position.partition, letter.position.offset) == (partition, offset):
-            return letter
+    here = range(offset, offset + 1)
+    for letter in read_dead_letters(settings.kafka, lambda number: here if number == partition else range(0)):
+        return letter
     raise UsageError(f"there is no dead letter {partition}@{offset}; `penstock deadletters list` shows those there are")
 
 
 def _value(settings: Settings, letter: DeadLetter) -> bytes:
     """The original value, from the asset store if it did not fit the topic."""
     from penstock.errors import UsageError
-    from penstock.store.assets import AssetStore
 
     if letter.stashed_uri is not None:
-        return AssetStore(settings.asset_store_url).read(letter.stashed_uri.rpartition(":")[2])
+        return stashed_value(settings, letter.stashed_uri)
     if letter.value is None:
         raise UsageError("the value is null: there is nothing to save")
     return letter.value
 
 
-def _row(letter: DeadLetter) -> dict[str, Any]:
+def _row(letter: DeadLetter, standing: Standing | None) -> dict[str, Any]:
+    now = {} if standing is None else {"now": standing.fate.value}
     return {
         "at": f"{letter.position.partition}@{letter.position.offset}",
-        "failed": _time(letter.failed_at_ms),
+        "failed": time_of(letter.failed_at_ms),
+        **now,
         "reason": str(letter.reason),
         "step": letter.step,
         "origin": str(letter.origin),
-        "key": _text(letter.key),
+        "key": text_of(letter.key),
         "bytes": f"{letter.value_bytes:,}",
         "detail": letter.detail,
     }
 
 
-def _as_json(letter: DeadLetter) -> dict[str, Any]:
+def _as_json(letter: DeadLetter, standing: Standing | None = None) -> dict[str, Any]:
     return {
         "position": f"{letter.position.partition}@{letter.position.offset}",
         "origin": {
@@ -123,54 +165,12 @@ def _as_json(letter: DeadLetter) -> dict[str, Any]:
         "reason": str(letter.reason),
         "step": letter.step,
         "detail": letter.detail,
-        "failed_at": _time(letter.failed_at_ms),
-        "produced_at": _time(letter.timestamp_ms),
-        "key": _text(letter.key),
+        "failed_at": time_of(letter.failed_at_ms),
+        "produced_at": time_of(letter.timestamp_ms),
+        "key": text_of(letter.key),
         "value_bytes": letter.value_bytes,
         "stashed_uri": letter.stashed_uri,
         "headers": {name: value.decode(errors="backslashreplace") for name, value in letter.headers},
+        "now": None if standing is None else standing.fate.value,
+        "now_detail": None if standing is None else standing.detail,
     }
-
-
-def _text(key: bytes | None) -> str | None:
-    return None if key is None else key.decode(errors="backslashreplace")
-
-
-def _time(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _reason(text: str | None) -> Any:
-    from penstock.errors import Reason, UsageError
-
-    if text is None:
-        return None
-    try:
-        return Reason(text)
-    except ValueError as error:
-        raise UsageError(f"there is no reason {text!r}; take one of {', '.join(Reason)}") from error
-
-
-def _since_ms(text: str | None) -> int | None:
-    """RFC 3339, or a number with s, m, h or d: so long ago."""
-    from penstock.errors import UsageError
-
-    if text is None:
-        return None
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-    if text[:-1].isdigit() and text[-1:] in units:
-        return round((datetime.now(UTC).timestamp() - int(text[:-1]) * units[text[-1]]) * 1000)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"--since {text!r} is neither RFC 3339 nor such as 15m or 2h") from error
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def _position(text: str) -> tuple[int, int]:
-    from penstock.errors import UsageError
-
-    partition, at, offset = text.rpartition("[")[2].replace("]", "").partition("@")
-    if not (at and partition.isdigit() and offset.isdigit()):
-        raise UsageError(f"{text!r} is not PARTITION@OFFSET, such as 0@17; the list gives it under `at`")
-    return int(partition), int(offset)
