@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -73,7 +74,7 @@ class House:
             parse=parse,
             topics={TOPIC: Modality.TEXT},
             limits=LaneLimits(budget_bytes, 0.01, drain_s),
-            threads=8,
+            executor=ThreadPoolExecutor(8),
             gate=lambda: self.gate_reason,
             abandon=stop,
             clock=time.monotonic,

@@ -13,7 +13,7 @@ import queue
 import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 
 from penstock.broker.base import Consumer, LostRange, Partition, Polled
@@ -101,7 +101,7 @@ class Lane:
         parse: step 1, a record to an event; never raises.
         topics: the modality of each topic.
         limits: see `LaneLimits`.
-        threads: batches that can be under way at once.
+        executor: runs the batches, each in a thread of its own until it is settled; ended by the lane.
         gate: why nothing may be taken in now (the disk is full), or an empty text; asked once a commit interval.
         abandon: set by the lane when a drain ran out of time; what the pipeline's `sleep` listens to.
         clock: monotonic seconds.
@@ -118,7 +118,7 @@ class Lane:
         parse: Callable[[Record, Modality], Event | Rejected],
         topics: Mapping[str, Modality],
         limits: LaneLimits,
-        threads: int,
+        executor: Executor,
         gate: Callable[[], str],
         abandon: threading.Event,
         clock: Callable[[], float],
@@ -137,7 +137,7 @@ class Lane:
         self._wall_ms = wall_ms
         self._ledger = OffsetLedger()
         self._reports: queue.SimpleQueue[tuple[Batch, BatchReport | None]] = queue.SimpleQueue()
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"{name}-batch")
+        self._executor = executor
         self._stop = threading.Event()
         self._flying: Counter[Partition] = Counter()
         self._flying_bytes = 0

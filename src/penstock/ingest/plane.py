@@ -14,6 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -369,6 +370,7 @@ def make_lane(settings: Settings, pools: Pools, name: str) -> Lane:
         known_good=known_good(settings),
     )
     limits = BatchLimits(ingest.batch_events, ingest.batch_bytes, ingest.linger_ms / 1000, ingest.batches_in_flight)
+    threads = 2 * len(topics) * ingest.batches_in_flight  # inline media and claim checks are queues of their own
     return Lane(
         name=name,
         consumer=LaneConsumer(settings.kafka, list(topics), drain_s=ingest.drain_s),
@@ -379,7 +381,7 @@ def make_lane(settings: Settings, pools: Pools, name: str) -> Lane:
         ),
         topics=topics,
         limits=LaneLimits(ingest.budget_bytes, ingest.commit_interval_ms / 1000, ingest.drain_s),
-        threads=2 * len(topics) * ingest.batches_in_flight,  # inline media and claim checks are queues of their own
+        executor=ThreadPoolExecutor(threads, thread_name_prefix=f"{name}-batch"),
         gate=partial(disk_full, settings),
         abandon=abandon,
         clock=time.monotonic,
