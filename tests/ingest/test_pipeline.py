@@ -84,15 +84,21 @@ def test_of_two_versions_in_one_batch_the_newer_corrupt_the_older_is_indexed() -
 
 
 def test_older_versions_are_settled_only_after_the_newer_one_is() -> None:
+    """While the newer one is under way nothing is known of the older ones: it may still turn out to be bad."""
+
     class Down(ObedientMedia):
         def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> Any:
             raise UnavailableError("down")
 
-    stop = threading.Event()
+    store, sink, stop = memory_store(), ListSink(), threading.Event()
+    versions = batch(item(0, "a", data=b"old"), item(1, "a", data=b"older than bad"), item(2, "a", data=b"bad"))
     stop.set()
-    pipeline = pipeline_on(memory_store(), ListSink(), media=Down(), stop=stop)
     with pytest.raises(StoppedError):
-        pipeline.run(batch(item(0, "a"), item(1, "a")))
+        pipeline_on(store, sink, media=Down(), stop=stop).run(versions)
+    assert (store.count_assets(), sink.letters) == (0, [])
+    report = pipeline_on(store, sink).run(versions)
+    assert [one.item.record.position.offset for one in report.settlements] == [2, 1, 0]
+    assert outcomes(report) == {2: Outcome.DEAD_LETTERED, 1: Outcome.INDEXED, 0: Outcome.SUPERSEDED}
 
 
 def test_a_shorter_version_leaves_no_surplus_entries() -> None:

@@ -1,0 +1,156 @@
+"""The order of a write, and who may write at all, over a store in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from penstock.errors import NotReadyError, UnavailableError
+from penstock.records import AssetRow, Assignment, Collection, Entry, Event, Outcome, Settled, entry_id
+from penstock.store.memory import MemoryStore
+from penstock.store.writer import Writer, WriteRequest
+from tests.ingest.builders import TOPIC, event
+from tests.ingest.doubles import ROLE, SPEC, ObedientEncoder, ObedientMedia
+
+OWNED = Assignment(TOPIC, 0, 5)
+
+
+class NotedStore(MemoryStore):
+    """Notes the writes it is asked for; `failing` names one that fails, before or after it is applied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ensure(SPEC)
+        self.asked: list[str] = []
+        self.failing: tuple[str, str] | None = None
+
+    def upsert(self, collection: Collection, entries: Sequence[Entry]) -> None:
+        with self._noted("upsert"):
+            super().upsert(collection, entries)
+
+    def delete(self, collection: Collection, ids: Sequence[str]) -> None:
+        with self._noted("delete"):
+            super().delete(collection, ids)
+
+    def put_asset_rows(self, asset_rows: Sequence[AssetRow]) -> None:
+        with self._noted("rows"):
+            super().put_asset_rows(asset_rows)
+
+    @contextmanager
+    def _noted(self, name: str) -> Iterator[None]:
+        self.asked.append(name)
+        self._fail(name, "before")
+        yield
+        self._fail(name, "after")
+
+    def _fail(self, name: str, when: str) -> None:
+        if self.failing == (name, when):
+            raise UnavailableError(f"the answer to {name} was lost")
+
+
+@pytest.fixture
+def store() -> NotedStore:
+    return NotedStore()
+
+
+def write(writer: Writer, *events: Event, assignment: Assignment = OWNED) -> Sequence[Settled]:
+    decoded, batch = ObedientMedia().fetch_and_decode(events, [ROLE])
+    return writer.write(WriteRequest("lane", (assignment,)), decoded, ObedientEncoder().encode(batch))
+
+
+def begun(store: Any, assignments: Sequence[Assignment] = ()) -> Writer:
+    writer = Writer(store, wall_ms=lambda: 5_000)
+    writer.begin(assignments)
+    return writer
+
+
+def outcomes(settled: Sequence[Settled]) -> dict[int, Outcome | None]:
+    return {one.position.offset: one.outcome for one in settled}
+
+
+def ids(offset: int, parts: int) -> set[str]:
+    return {entry_id(event(offset).asset, Collection.TEXT, part) for part in range(parts)}
+
+
+def stored(store: MemoryStore) -> set[str]:
+    return {entry.id for page in store.scan_entries(Collection.TEXT) for entry in page}
+
+
+def row_offset(store: MemoryStore) -> int | None:
+    rows = store.asset_rows([event(0).asset.id])
+    return rows[event(0).asset.id].version.offset if rows else None
+
+
+def test_entries_come_first_then_surplus_and_the_asset_row_last(store: NotedStore) -> None:
+    writer = begun(store)
+    write(writer, event(1, data=b"parts:3"))
+    store.asked.clear()
+    write(writer, event(2, data=b"parts:1"))
+    assert store.asked == ["upsert", "delete", "rows"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("request_", ["upsert", "delete", "rows"])
+def test_a_write_that_breaks_off_is_not_in_the_row_and_is_whole_when_repeated(
+    store: NotedStore, request_: str, when: str
+) -> None:
+    writer = begun(store)
+    write(writer, event(1, data=b"parts:3"))
+    store.failing = (request_, when)
+    with pytest.raises(UnavailableError):
+        write(writer, event(2, data=b"parts:1"))
+    assert row_offset(store) == (2 if (request_, when) == ("rows", "after") else 1)
+    store.failing = None
+    assert outcomes(write(begun(store), event(2, data=b"parts:1"))) == {2: Outcome.INDEXED}
+    assert (stored(store), row_offset(store)) == (ids(2, 1), 2)
+
+
+def test_leftovers_that_no_row_tells_of_are_removed(store: NotedStore) -> None:
+    store.failing = ("rows", "before")
+    with pytest.raises(UnavailableError):
+        write(begun(store), event(1, data=b"parts:3"))
+    store.failing = None
+    write(begun(store), event(2, data=b"v"))
+    assert stored(store) == ids(2, 1)
+
+
+def test_a_restarted_writer_accepts_nothing_until_it_is_told_who_owns_what(store: NotedStore) -> None:
+    writer = Writer(store, wall_ms=lambda: 5_000)
+    with pytest.raises(NotReadyError):
+        write(writer, event(1))
+    assert store.asked == []
+    writer.begin([OWNED])
+    assert outcomes(write(writer, event(1))) == {1: Outcome.INDEXED}
+
+
+@pytest.mark.parametrize(
+    "learn",
+    [
+        lambda writer: writer.begin([Assignment(TOPIC, 0, 6)]),
+        lambda writer: write(writer, event(9, "other"), assignment=Assignment(TOPIC, 0, 6)),
+        lambda writer: writer.begin([Assignment(TOPIC, 0, 6), OWNED]),
+    ],
+    ids=["told", "seen in a write", "told by a lane that does not know yet"],
+)
+def test_an_older_assignment_than_the_newest_known_is_fenced(
+    store: NotedStore, learn: Callable[[Writer], object]
+) -> None:
+    writer = begun(store)
+    learn(writer)
+    assert outcomes(write(writer, event(1))) == {1: None}
+    assert row_offset(store) is None
+
+
+def test_each_writer_takes_the_assets_of_its_shard_and_tells_of_no_other(store: NotedStore) -> None:
+    events = [event(number, f"k{number}") for number in range(20)]
+    told = []
+    for shard in range(2):
+        writer = Writer(store, wall_ms=lambda: 5_000, shard=shard, shards=2)
+        writer.begin([])
+        told.append(outcomes(write(writer, *events, event(99, "bad", data=b"bad"))))
+    assert told[0].keys() & told[1].keys() == set()
+    assert len(told[0]) + len(told[1]) == 21
+    assert (told[0][99], store.count_assets()) == (Outcome.DEAD_LETTERED, 20)
