@@ -137,12 +137,27 @@ def test_calls_go_to_the_worker_with_the_fewest_under_way(make_pool: MakePool, t
 
 def test_a_worker_that_is_away_is_picked_only_where_there_is_no_other() -> None:
     load = Load(["a", "b"])
-    with load.away("a"):
+    with load.away("a", 60):
         with load.least() as first, load.least() as second:
             assert (first, second) == ("b", "b")
         load.replace(["a"])
         with load.least() as only:
             assert only == "a"
+
+
+def test_a_worker_that_did_not_come_back_is_tried_again_later() -> None:
+    now_s = 0.0
+    load = Load(["a", "b"], clock=lambda: now_s)
+
+    def picked() -> set[str]:
+        with load.least() as first, load.least() as second:
+            return {first, second}
+
+    with pytest.raises(UnavailableError), load.away("a", 60):
+        raise UnavailableError("no room for it")
+    assert picked() == {"b"}
+    now_s = 61.0
+    assert picked() == {"a", "b"}
 
 
 def test_how_long_calls_were_under_way_is_added_up() -> None:
@@ -263,6 +278,7 @@ def test_a_worker_that_cannot_be_made_again_at_once_comes_back_later(cluster: No
         with pytest.raises(TimeoutError):
             dying.result(3)  # it is made in vain meanwhile
         away.unlink()
-        with pytest.raises(WorkerLostError):
+        with pytest.raises(WorkerLostError) as caught:
             dying.result(60)
+    assert caught.value.blamed
     assert pool.fetch(pool.run("pid").results[0]) != first

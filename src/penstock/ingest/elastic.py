@@ -210,6 +210,11 @@ class Elastic:
         self._lag = lag
         self.version = 0
 
+    @property
+    def can_grow(self) -> bool:
+        """Whether any pool may; the lag is of interest only then."""
+        return any(pool.scaler.rules.largest > pool.scaler.rules.smallest for pool in self._pools.values())
+
     def handles(self) -> Mapping[str, Sequence[Any]]:
         """What lanes are to call, by pool."""
         return {name: pool.handles for name, pool in self._pools.items()}

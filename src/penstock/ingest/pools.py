@@ -6,9 +6,9 @@ step go into the next one's call, so that media and pixels never pass through th
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -156,7 +156,7 @@ class Load(Generic[WorkerT]):
         self._clock = clock
         self._workers = list(workers)
         self._usage: dict[WorkerT, Usage] = {worker: Usage() for worker in self._workers}
-        self._away: Counter[WorkerT] = Counter()
+        self._away: dict[WorkerT, float] = {}  # until when others are picked first
         self._noted_s = clock()
         self._turn = 0
         self._lock = threading.Lock()
@@ -181,6 +181,7 @@ class Load(Generic[WorkerT]):
     def least(self) -> Iterator[WorkerT]:
         """A call to the worker with the fewest; picked and counted in one step, lest it is replaced in between."""
         with self._lock:
+            self._note()
             self._turn += 1  # so that idle workers take turns
             order = [(index - self._turn) % len(self._workers) for index in range(len(self._workers))]
             _, worker = min(zip(order, self._workers, strict=True), key=self._burden)
@@ -201,20 +202,26 @@ class Load(Generic[WorkerT]):
             self._end(worker)
 
     @contextmanager
-    def away(self, worker: WorkerT) -> Iterator[None]:
-        """While it is not there, the others are picked first: it has the fewest calls, as it takes none."""
+    def away(self, worker: WorkerT, again_after_s: float) -> Iterator[None]:
+        """Around waiting for a worker that is not there: it has the fewest calls, as it takes none, and is picked last.
+
+        If it does not come back (an error passes through), it is picked last for `again_after_s` seconds more.
+        """
         with self._lock:
-            self._away[worker] += 1
+            self._away[worker] = math.inf
         try:
             yield
-        finally:
+        except BaseException:
             with self._lock:
-                self._away[worker] -= 1
-                self._drop_if_gone(worker)
+                self._away[worker] = self._clock() + again_after_s
+            raise
+        else:
+            with self._lock:
+                self._away.pop(worker, None)
 
     def _burden(self, turn_and_worker: tuple[int, WorkerT]) -> tuple[bool, int, int]:
         turn, worker = turn_and_worker
-        return self._away[worker] > 0, self._usage[worker].calls, turn
+        return self._away.get(worker, 0.0) > self._noted_s, self._usage[worker].calls, turn
 
     def _begin(self, worker: WorkerT) -> None:
         self._note()
@@ -237,4 +244,4 @@ class Load(Generic[WorkerT]):
     def _drop_if_gone(self, worker: WorkerT) -> None:
         if worker not in self._workers and worker in self._usage and not self._usage[worker].calls:
             del self._usage[worker]
-            del self._away[worker]
+            self._away.pop(worker, None)

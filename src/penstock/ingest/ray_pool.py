@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ray.exceptions import (
     RayTaskError,
     WorkerCrashedError,
 )
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from penstock.errors import UnavailableError, WorkerBrokenError, WorkerLostError
 from penstock.ingest.pools import Call, Load, Ref, Usage, timed
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 _RESTART_POLL_S = 0.1
 _RESTART_TIMEOUT_S = 300.0  # models are loaded again, perhaps on a node that the autoscaler adds first
 _ASK_TIMEOUT_S = 10.0
+_READ_TIMEOUT_S = 30.0  # Ray may have to start a process there first
 _RESTART_PAUSE_S = 1.0  # before a restarted worker that could not be made tries again
 _CONTROL = "control"  # the concurrency group of questions, which must not wait behind the steps
 _LOST = (RayActorError, WorkerCrashedError, ObjectLostError, OutOfMemoryError, GetTimeoutError)
@@ -47,6 +50,7 @@ class RayPool:
         self._name = name
         self._handles = tuple(handles)
         self._load: Load[Any] = Load(self._handles)
+        self._nodes: dict[Any, str] = {}  # where each actor was when it was last heard of
         self._call_timeout_s = call_timeout_s
 
     @property
@@ -75,6 +79,8 @@ class RayPool:
         """
         self._handles = tuple(handles)
         self._load.replace(self._handles)
+        for gone in self._nodes.keys() - set(handles):
+            self._nodes.pop(gone, None)
 
     def usage(self) -> Mapping[Any, Usage]:
         """This process's calls by actor, those included that were replaced and still have calls under way."""
@@ -82,14 +88,15 @@ class RayPool:
 
     def _call(self, handle: Any, method: str, args: Sequence[Any], returns: int) -> Call:
         """The first value that the actor returns is small, so that waiting for it fetches no media and no pixels."""
-        token = uuid.uuid4().hex
+        token, node = uuid.uuid4().hex, self._node_of(handle)
         refs = handle.call.options(num_returns=1 + returns).remote(token, method, returns, *args)
         hung = self._await(handle, token, refs[0])
         try:
             busy_s = self._get(refs[0], method)
         except WorkerLostError as exc:
-            with self._load.away(handle):
-                raise WorkerLostError(str(exc), blamed=self._last_words(handle) == token, hung=hung) from exc
+            with self._load.away(handle, _RESTART_TIMEOUT_S):
+                blamed = self._last_words(handle, node) == token
+            raise WorkerLostError(str(exc), blamed=blamed, hung=hung) from exc
         return Call(tuple(refs[1:]), busy_s)
 
     def _await(self, handle: Any, token: str, ref: Ref) -> bool:
@@ -114,8 +121,15 @@ class RayPool:
                 hung = True
         return hung
 
-    def _last_words(self, handle: Any) -> str:
-        """Waits until Ray has restarted the actor; the token of the call during which it died, if it can be told.
+    def _node_of(self, handle: Any) -> str:
+        """Where the actor lives; asked once, and after each loss."""
+        if handle not in self._nodes:
+            with self._load.away(handle, _RESTART_TIMEOUT_S):
+                self._last_words(handle, "")
+        return self._nodes.get(handle, "")
+
+    def _last_words(self, handle: Any, node: str) -> str:
+        """Waits until Ray has restarted the actor; the token of the call during which it died on that node, or "".
 
         Raises:
             UnavailableError: it was not restarted in time.
@@ -123,11 +137,14 @@ class RayPool:
         deadline_s = time.monotonic() + _RESTART_TIMEOUT_S
         while True:
             try:
-                return str(ray.get(handle.ready.remote(), timeout=_RESTART_TIMEOUT_S))
+                words: LastWords = ray.get(handle.ready.remote(), timeout=_RESTART_TIMEOUT_S)
+                break
             except (RayActorError, GetTimeoutError) as exc:
                 if time.monotonic() > deadline_s:
                     raise UnavailableError(f"no {self._name} worker came back: {_first_line(exc)}") from exc
                 time.sleep(_RESTART_POLL_S)
+        self._nodes[handle] = words.node
+        return words.died_during if node in ("", words.node) else _read_there(node, words)
 
     def _get(self, ref: Ref, what: str) -> Any:
         try:
@@ -177,27 +194,52 @@ def spawn(
     return [host.options(**options).remote(make, number, name, noted) for number in range(first, first + size)]
 
 
+@dataclass(frozen=True, slots=True)
+class LastWords:
+    """What an actor that took another's place knows of the end of that one.
+
+    Attributes:
+        node: the id of the node on which it lives.
+        notes: the folder of notes; None if it keeps none.
+        actor: its id, the name of its note.
+        died_during: the token of the call, if its predecessor died on this node; or "".
+    """
+
+    node: str
+    notes: Path | None
+    actor: str
+    died_during: str
+
+    @classmethod
+    def here(cls, notes: Path | None) -> LastWords:
+        """In the process of an actor."""
+        context = ray.get_runtime_context()
+        actor, node = str(context.get_actor_id()), context.get_node_id()
+        return cls(node, notes, actor, _read(notes / node / actor) if notes else "")
+
+
 class _Host:
     """The Ray actor around a worker.
 
     It notes which call it works on in a file that a crash leaves behind, so that the actor that takes its place can say
     which call killed it: calls that merely waited in its queue are not to be blamed. With several threads (`notes` is
-    None), or after the loss of the node, nobody is.
+    None), or after the loss of the node, nobody is. Where Ray restarts it on another node, the caller reads the file.
     """
 
     def __init__(self, make: Callable[[int], object], number: int, name: str, notes: Path | None) -> None:
         self._name = f"{name}-{number}"
-        self._note = _Note(notes) if notes is not None else None
+        self._last_words = LastWords.here(notes)
         self._current, self._since_s = "", 0.0
         self._worker = _made(make, number)
+        self._note = _Note(notes / self._last_words.node / self._last_words.actor) if notes is not None else None
 
     def __repr__(self) -> str:  # Ray's logs show it
         return self._name
 
     @ray.method(concurrency_group=_CONTROL)
-    def ready(self) -> str:
-        """Answers once the worker is made, its models loaded: the call during which its predecessor died, or ""."""
-        return self._note.died_during if self._note else ""
+    def ready(self) -> LastWords:
+        """Answers once the worker is made, its models loaded."""
+        return self._last_words
 
     @ray.method(concurrency_group=_CONTROL)
     def working_on(self) -> tuple[str, float]:
@@ -235,12 +277,10 @@ class _Host:
 
 
 class _Note:
-    """The file that outlives a crash and says which call was under way."""
+    """The file that outlives a crash and says which call was under way. Begun anew only once the worker is made."""
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / str(ray.get_runtime_context().get_actor_id())
-        self.died_during = path.read_text() if path.exists() else ""
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
 
     def begin(self, token: str) -> None:
@@ -248,6 +288,23 @@ class _Note:
 
     def end(self) -> None:
         os.ftruncate(self._file, 0)
+
+
+def _read(note: Path) -> str:
+    return note.read_text() if note.exists() else ""
+
+
+def _read_there(node: str, words: LastWords) -> str:
+    """Reads on another node the note that the actor left there; "" if that node is gone, and to blame itself."""
+    if words.notes is None:
+        return ""
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    read: Any = ray.remote(_read).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+    try:
+        return str(ray.get(read.remote(words.notes / node / words.actor), timeout=_READ_TIMEOUT_S))
+    except RayError as exc:
+        logger.warning("what a lost worker was doing on node %s cannot be told: %s", node, _first_line(exc))
+        return ""
 
 
 def _made(make: Callable[[int], object], number: int) -> object:

@@ -78,7 +78,7 @@ class Scaler:
     """
 
     def __init__(self, rules: Rules, clock: Callable[[], float]) -> None:
-        self._rules = rules
+        self.rules = rules
         self._clock = clock
         self._window: deque[tuple[float, Sample]] = deque()  # of one size, the latest `up_after_s` of them
         self._low_since_s: float | None = None
@@ -89,7 +89,7 @@ class Scaler:
 
         Whoever is told another size than that of the sample changes it before the next call, or calls `hold`.
         """
-        rules, now_s = self._rules, self._clock()
+        rules, now_s = self.rules, self._clock()
         if self._window and self._window[-1][1].size != sample.size:
             self.forget()
         self._window.append((now_s, sample))
@@ -113,15 +113,15 @@ class Scaler:
     def _decide(self, size: int, now_s: float) -> Decision:
         busy = fmean(sample.busy for _, sample in self._window)
         waiting = fmean(sample.waiting for _, sample in self._window)
-        if size < self._rules.largest and now_s >= self._held_until_s and self._overloaded(busy, waiting):
+        if size < self.rules.largest and now_s >= self._held_until_s and self._overloaded(busy, waiting):
             # As many as calls wait for, at most twice as many as there are: HPA's default policy upwards.
-            more = min(self._rules.largest - size, size, max(1, int(waiting)))
+            more = min(self.rules.largest - size, size, max(1, int(waiting)))
             return Decision(size + more, f"they are {busy:.0%} busy, {waiting:.1f} calls wait, lag is {self._lag}")
-        if size == self._rules.smallest or not self._fewer_would_do(size, busy):
+        if size == self.rules.smallest or not self._fewer_would_do(size, busy):
             self._low_since_s = None
             return Decision(size)
         self._low_since_s = now_s if self._low_since_s is None else self._low_since_s
-        if now_s - self._low_since_s < self._rules.down_after_s:
+        if now_s - self._low_since_s < self.rules.down_after_s:
             return Decision(size)
         return Decision(size - 1, f"they are {busy:.0%} busy, so that {size - 1} will do")
 
