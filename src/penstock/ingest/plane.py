@@ -95,6 +95,8 @@ class IngestPlane:
         self._meter = Meter()
         self._measured: Mapping[str, Measured] = {}
         self._lanes: list[Any] = []
+        self._leaving: dict[Any, Any] = {}  # lanes that drain, with what is there once they have left the group
+        self._wanted_lanes = settings.ingest.lanes
         self._state = "starting"
         self._held = False
         self._stopping = threading.Event()
@@ -139,7 +141,7 @@ class IngestPlane:
             return
         self._state = "draining"
         timeout_s = self._settings.ingest.drain_s + 30.0
-        stopped = [lane.stop.remote() for lane in self._lanes]
+        stopped = [*(lane.stop.remote() for lane in self._lanes), *self._leaving.values()]
         ray.wait(stopped, num_returns=len(stopped), timeout=timeout_s) if stopped else None
         self._stopping.set()
         if self._monitor.is_alive():
@@ -148,7 +150,11 @@ class IngestPlane:
         write_status(self._settings.data_dir, self.status())
         for actor in self._actors():
             ray.kill(actor)
-        self._lanes, self._handles = [], None
+        self._lanes, self._leaving, self._handles = [], {}, None
+
+    def resize_lanes(self, count: int) -> None:
+        """Has lanes join, or drain and leave, until there are `count`. Returns at once; partitions move meanwhile."""
+        self._wanted_lanes = count
 
     def status(self) -> PlaneStatus:
         """Summed over the lanes that answer now."""
@@ -162,6 +168,11 @@ class IngestPlane:
             workers={pool: len(group) for pool, group in self._handles.by_pool().items()} if self._handles else {},
             busy={pool: measured.busy for pool, measured in self._measured.items()},
         )
+
+    def actors(self) -> Mapping[str, Any]:
+        """Every actor by name: `lane-0`, `decode-0`, `joint.image-0`, `write-0`."""
+        pools = {"lane": self._lanes, **(self._handles.by_pool() if self._handles else {})}
+        return {f"{pool}-{number}": actor for pool, actors in pools.items() for number, actor in enumerate(actors)}
 
     # --- starting ---------------------------------------------------------------------------------------------------
 
@@ -237,7 +248,7 @@ class IngestPlane:
 
     def _watch(self) -> None:
         while not self._stopping.wait(_MONITOR_S):
-            for duty in (self._mend_writers, self._mend_lanes, self._resize_pools, self._tell):
+            for duty in (self._mend_writers, self._mend_lanes, self._move_lanes, self._resize_pools, self._tell):
                 try:
                     duty()
                 except (PenstockError, RayError) as exc:
@@ -270,13 +281,26 @@ class IngestPlane:
             ray.kill(lane)
             self._lanes[number] = self._spawn_lane(number)
 
+    def _move_lanes(self) -> None:
+        """Brings the lanes to the number that is wanted. One that leaves is asked like the others until it has left."""
+        if self._state != "running":
+            return
+        while len(self._lanes) < self._wanted_lanes:
+            self._lanes.append(self._spawn_lane(len(self._lanes)))
+        self._leaving |= {lane: lane.stop.remote() for lane in self._lanes[self._wanted_lanes :]}
+        del self._lanes[self._wanted_lanes :]
+        for lane, left in list(self._leaving.items()):
+            if ray.wait([left], timeout=0)[0]:
+                ray.kill(lane)
+                del self._leaving[lane]
+
     def _resize_pools(self) -> None:
         """Measures the load, moves every pool one step towards its size, and tells the lanes whom to call."""
         if self._state != "running":
             return
         assert self._handles is not None
         reports: Sequence[LaneUsage | None] = self._ask_lanes("usage")
-        answered = {lane: one for lane, one in zip(self._lanes, reports, strict=True) if one is not None}
+        answered = {lane: one for lane, one in zip(self._all_lanes, reports, strict=True) if one is not None}
         sizes = {pool: len(group) for pool, group in self._handles.by_pool().items()}
         self._measured = self._meter.measure(answered, sizes)
         self._elastic.turn(reports, self._measured, held=self._held)
@@ -287,7 +311,7 @@ class IngestPlane:
 
     def _ask_lanes(self, method: str) -> list[Any]:
         """What every lane answers; None for one that does not."""
-        refs = [getattr(lane, method).remote() for lane in self._lanes]
+        refs = [getattr(lane, method).remote() for lane in self._all_lanes]
         deadline_s = time.monotonic() + _ASK_TIMEOUT_S
         answers: list[Any] = []
         for ref in refs:
@@ -297,9 +321,13 @@ class IngestPlane:
                 answers.append(None)
         return answers
 
+    @property
+    def _all_lanes(self) -> list[Any]:
+        return [*self._lanes, *self._leaving]
+
     def _actors(self) -> list[Any]:
         pools = self._handles.by_pool().values() if self._handles else ()
-        return [*self._lanes, *(actor for group in pools for actor in group), *self._elastic.extra()]
+        return [*self._all_lanes, *(actor for group in pools for actor in group), *self._elastic.extra()]
 
 
 class LaneHost:

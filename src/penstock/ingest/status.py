@@ -34,6 +34,7 @@ class PlaneStatus:
         updated_ms: when this was written, milliseconds since the epoch; a reader sees by it whether the plane lives.
         profile: whose models it uses.
         lanes: how many there are.
+        assignments: the partitions that each lane owns, by its name.
         workers: how many of each pool.
         busy: share of the time, of late, in which the workers of each pool had a call under way.
         outcomes: events since the plane started, by modality and outcome.
@@ -51,6 +52,7 @@ class PlaneStatus:
     profile: str
     lanes: int
     workers: Mapping[str, int]
+    assignments: Mapping[str, Sequence[str]] = field(default_factory=dict)
     busy: Mapping[str, float] = field(default_factory=dict)
     outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     dead_letters: Mapping[str, int] = field(default_factory=dict)
@@ -96,6 +98,7 @@ def summed(
         updated_ms=updated_ms,
         profile=profile,
         lanes=len(lanes),
+        assignments={lane.lane: lane.assignments for lane in lanes},
         workers=workers,
         busy=busy,
         outcomes={modality: dict(counts) for modality, counts in outcomes.items()},
