@@ -236,6 +236,14 @@ class QuerySettings(_Section):
     replica_gpus: float = Field(0.0, ge=0, description="GPUs of a replica, for its query encoders; 0: they run on CPU")
 
 
+class MetricsSettings(_Section):
+    """Metrics for Prometheus: one endpoint a node, for all processes of both planes there."""
+
+    enabled: bool = True
+    host: str = Field("127.0.0.1", description="address that each node's endpoint listens on; 0.0.0.0 in a cluster")
+    port: int = Field(8601, ge=0, le=65535, description="port of the endpoint, http://host:port/metrics; 0: a free one")
+
+
 class Settings(BaseSettings):
     """All settings. Frozen; checked when made; unknown names are refused."""
 
@@ -261,6 +269,7 @@ class Settings(BaseSettings):
     image: ImageSettings = ImageSettings()
     ingest: IngestSettings = IngestSettings()
     query: QuerySettings = QuerySettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -277,6 +286,11 @@ class Settings(BaseSettings):
     def asset_store_url(self) -> str:
         return self.assets.url or (self.data_dir / "assets").as_uri()
 
+    @property
+    def metrics_dir(self) -> Path:
+        """Where the processes of a node count, each into files of its own."""
+        return self.data_dir / "metrics"
+
 
 class Endpoints(_Section):
     """Where the services of a running `penstock up` listen; kept in `data_dir/endpoints.json` while it runs."""
@@ -286,6 +300,7 @@ class Endpoints(_Section):
     store_uri: str
     ray_address: str
     query_url: str
+    metrics_url: str | None = None
 
 
 def load_settings(**overrides: Any) -> Settings:

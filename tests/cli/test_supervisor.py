@@ -38,7 +38,12 @@ class Up:
                 [*tied_to_this_process, sys.executable, "-m", "penstock.cli.main", *settings, "up"],
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "TEST_MARKER": self.marker, "PENSTOCK_QUERY__PORT": "0"},
+                env={
+                    **os.environ,
+                    "TEST_MARKER": self.marker,
+                    "PENSTOCK_QUERY__PORT": "0",
+                    "PENSTOCK_METRICS__PORT": "0",
+                },
                 start_new_session=True,
             )
 

@@ -40,7 +40,8 @@ class House:
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
-        self._environment = {**os.environ, **environment, "PENSTOCK_DATA_DIR": str(folder)}
+        own = {"PENSTOCK_METRICS__PORT": "0"}
+        self._environment = {**os.environ, **own, **environment, "PENSTOCK_DATA_DIR": str(folder)}
         self._log = folder.with_name("up.log")
         self._up: subprocess.Popen[bytes] | None = None
 

@@ -17,11 +17,14 @@ def serve(context: typer.Context) -> None:
     settings = connected_settings(context)
     require_store(settings)
     join_embedded_ray(settings)
+    from penstock.ingest.node_endpoints import keep_endpoints
     from penstock.serve.deployment import deploy, shutdown
 
     def plane(stop: threading.Event) -> None:
         try:
             url = deploy(settings)
+            if settings.metrics.enabled:
+                threading.Thread(target=keep_endpoints, args=(stop, settings), name="endpoints", daemon=True).start()
             say(f"search: {url}  documentation: {url}/docs")
             stop.wait()
         finally:

@@ -25,9 +25,19 @@ import httpx
 from penstock.broker.embedded import EmbeddedKafka
 from penstock.cli.embedded_ray import EmbeddedRay, ray_environment
 from penstock.cli.hosting import Host, Plane, Progress, Report, Server
-from penstock.config import Endpoints, Settings, endpoints_file, read_endpoints, to_environment, write_endpoints
+from penstock.config import (
+    Endpoints,
+    MetricsSettings,
+    QuerySettings,
+    Settings,
+    endpoints_file,
+    read_endpoints,
+    to_environment,
+    write_endpoints,
+)
 from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError
+from penstock.exposition import remove_stale
 from penstock.ingest.status import read_status
 from penstock.processes import free_port, listens
 from penstock.store.embedded import EmbeddedMilvus
@@ -73,7 +83,10 @@ class Supervisor:
         data_dir = self._settings.data_dir
         self._cleanup.enter_context(_locked(self._settings))
         load_profile(self._settings.profile)
-        query_url = self._query_url()
+        remove_stale(self._settings.metrics_dir)
+        query_url = _address(self._settings.query, "query")
+        metrics = self._settings.metrics
+        metrics_url = f"{_address(metrics, 'metrics')}/metrics" if metrics.enabled else None
         broker = self._host("Kafka", self._settings.kafka.bootstrap_servers, self._kafka)
         store = self._host("Milvus", self._settings.store.uri, self._milvus)
         ray = self._host("Ray", self._settings.ray_address, self._ray, restart=False)
@@ -83,6 +96,7 @@ class Supervisor:
             store_uri=store(),
             ray_address=ray(),
             query_url=query_url,
+            metrics_url=metrics_url,
         )
         self._start_planes(endpoints)
         write_endpoints(data_dir, endpoints)
@@ -160,22 +174,6 @@ class Supervisor:
         )
         return Server(ray.start, ray.stop, lambda: ray.pid is not None)
 
-    def _query_url(self) -> str:
-        """The configured address; a free port if the default one is taken and nobody asked for it."""
-        query = self._settings.query
-        port = query.port
-        host = "127.0.0.1" if query.host in ("0.0.0.0", "::") else query.host
-        if port == 0:
-            port = free_port()
-        elif listens(host, port):
-            if "port" in query.model_fields_set:
-                raise ConfigError(
-                    f"port {port} of {host} (query.port) is in use. Stop what listens there, or set "
-                    "PENSTOCK_QUERY__PORT to another port, 0 for any free one"
-                )
-            port = free_port()
-        return f"http://{host}:{port}"
-
     def _start_planes(self, endpoints: Endpoints) -> None:
         settings = _handed_over(self._settings, endpoints)
         environment = self._environment_of_planes(settings)
@@ -221,6 +219,22 @@ def _command(name: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "penstock.cli.main", "-v", name)
 
 
+def _address(section: QuerySettings | MetricsSettings, name: str) -> str:
+    """The configured address; a free port if the default one is taken and nobody asked for it."""
+    port = section.port
+    host = "127.0.0.1" if section.host in ("0.0.0.0", "::") else section.host
+    if port == 0:
+        port = free_port()
+    elif listens(host, port):
+        if "port" in section.model_fields_set:
+            raise ConfigError(
+                f"port {port} of {host} ({name}.port) is in use. Stop what listens there, or set "
+                f"PENSTOCK_{name.upper()}__PORT to another port, 0 for any free one"
+            )
+        port = free_port()
+    return f"http://{host}:{port}"
+
+
 def answers(query_url: str) -> bool:
     """Whether the query plane can be asked: it is ready, or says itself that it lacks no more than disk space."""
     try:
@@ -241,13 +255,18 @@ def ingests(data_dir: Path, since_ms: int) -> bool:
 
 def _handed_over(settings: Settings, endpoints: Endpoints) -> Settings:
     """The settings of the planes: the same with all addresses filled in."""
-    port = int(endpoints.query_url.rsplit(":", 1)[1])
+    query_port = int(endpoints.query_url.rsplit(":", 1)[1])
+    metrics = settings.metrics
+    if endpoints.metrics_url is not None:
+        metrics_port = int(endpoints.metrics_url.removesuffix("/metrics").rsplit(":", 1)[1])
+        metrics = metrics.model_copy(update={"port": metrics_port})
     return settings.model_copy(
         update={
             "kafka": settings.kafka.model_copy(update={"bootstrap_servers": endpoints.bootstrap_servers}),
             "store": settings.store.model_copy(update={"uri": endpoints.store_uri}),
             "ray_address": endpoints.ray_address,
-            "query": settings.query.model_copy(update={"port": port}),
+            "query": settings.query.model_copy(update={"port": query_port}),
+            "metrics": metrics,
         }
     )
 

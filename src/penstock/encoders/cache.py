@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from penstock import metrics
 from penstock.records import Float32
 
 
@@ -37,6 +38,9 @@ class VectorCache:
         misses = len(distinct) - len(found)
         self.misses += misses
         self.hits += len(keys) - misses
+        if self._capacity:  # the query plane's encoders keep none, its own cache stands before them
+            metrics.CACHE_REQUESTS.labels("encoder", "miss").inc(misses)
+            metrics.CACHE_REQUESTS.labels("encoder", "hit").inc(len(keys) - misses)
         return found
 
     def store(self, key: str, vector: Float32) -> None:

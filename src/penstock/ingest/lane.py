@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 
+from penstock import metrics
 from penstock.broker.base import Consumer, LostRange, Partition, Polled
 from penstock.errors import FencedError, UnavailableError
 from penstock.ingest.batching import Batch, Batcher, Item
@@ -207,6 +208,7 @@ class Lane:
             halted={str(partition): halt.why for partition, halt in self._halted.items()},
             store_error=self._pipeline.store_error,
         )
+        metrics.IN_FLIGHT.labels(self._name).set(self._in_flight_bytes)
 
     def _poll_s(self) -> float:
         wait_s = _BUSY_POLL_S if self._flying_batches else _IDLE_POLL_S
@@ -244,6 +246,7 @@ class Lane:
 
     def _note_lost(self, lost: LostRange) -> None:
         self._status.lost_offsets += lost.end - lost.first
+        metrics.LOST_OFFSETS.labels(lost.partition.topic).inc(lost.end - lost.first)
         logger.error(
             "%s: retention removed them before they were committed. They are lost to the index; raise the topic's "
             "retention or add lanes so that lag stays below it.",
@@ -283,6 +286,8 @@ class Lane:
             self._flying.update(item.partition for item in batch.items)
             self._flying_bytes += batch.size_bytes
             self._flying_batches += 1
+            metrics.BATCH_EVENTS.labels(self._topics[batch.topic]).observe(len(batch.items))
+            metrics.BATCH_BYTES.labels(self._topics[batch.topic]).observe(batch.size_bytes)
             self._executor.submit(self._drive, batch)
 
     def _drive(self, batch: Batch) -> None:
@@ -317,6 +322,7 @@ class Lane:
         self._status.batches += 1
         for step, seconds in report.step_s.items():
             self._status.step_s[step] = self._status.step_s.get(step, 0.0) + seconds
+            metrics.STEP.labels(step, self._topics[report.batch.topic]).observe(seconds)
         for one in report.settlements:
             if one.halted and self._ledger.assignment(one.item.partition) == one.item.assignment:
                 self._halt(one.item.partition, one.halted)
@@ -328,11 +334,15 @@ class Lane:
         modality = self._topics[one.item.record.position.topic]
         key = (modality, one.outcome)
         self._status.outcomes[key] = self._status.outcomes.get(key, 0) + 1
+        metrics.EVENTS.labels(*key).inc()
         if one.rejected is not None:
             reason = str(one.rejected.reason)
             self._status.dead_letters[reason] = self._status.dead_letters.get(reason, 0) + 1
+            metrics.DEAD_LETTERS.labels(reason).inc()
         if one.outcome is Outcome.INDEXED and not one.item.is_replay:
-            self._freshness[modality].append((now_ms - one.item.record.timestamp_ms) / 1000)
+            fresh_s = (now_ms - one.item.record.timestamp_ms) / 1000
+            self._freshness[modality].append(fresh_s)
+            metrics.FRESHNESS.labels(modality).observe(fresh_s)
 
     # --- 7 commit ---------------------------------------------------------------------------------------------------
 
@@ -351,12 +361,15 @@ class Lane:
         try:
             self._consumer.commit(offsets, _COMMIT_TIMEOUT_S)
         except FencedError as exc:
+            metrics.COMMITS.labels("fenced").inc()
             logger.warning("%s: a commit was refused, the group has moved on: %s", self._name, exc)
         except UnavailableError as exc:
+            metrics.COMMITS.labels("unanswered").inc()
             logger.warning("%s: a commit was not acknowledged and is tried again: %s", self._name, exc)
         else:
             self._ledger.committed(offsets)
             self._status.commits += 1
+            metrics.COMMITS.labels("acknowledged").inc()
 
     # --- halting, pausing, draining ---------------------------------------------------------------------------------
 

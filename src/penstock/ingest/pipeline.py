@@ -13,11 +13,13 @@ it is settled, fenced or halted: it outlasts an absent store and lost workers.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from functools import cmp_to_key
 
+from penstock import metrics
 from penstock.broker.base import DeadLetterSink
 from penstock.errors import (
     NotReadyError,
@@ -148,7 +150,7 @@ class Pipeline:
             newest = [items[-1] for items in versions]
             settled = {one.position: one for one in self._process(newest, report)}
             dead = [one.rejected for one in settled.values() if one.rejected is not None]
-            halted = self._settle_rejected(dead, {item.record.position: item for item in newest})
+            halted = self._settle_rejected(dead, {item.record.position: item for item in newest}, report)
             earlier: list[list[Item]] = []
             for items in versions:
                 one = settled[items[-1].record.position]
@@ -177,6 +179,7 @@ class Pipeline:
             try:
                 return self._attempt(items, report)
             except WorkerLostError as exc:
+                metrics.RETRIES.labels("worker_lost").inc()
                 logger.warning("a batch of %s begins again from its records: %s", report.batch.topic, exc)
                 losses += exc.blamed and (len(items) > 1 or self._known_good_passes(items[0], report))
                 if len(items) > 1 and losses >= (1 if suspect or exc.hung else _LOSSES_BEFORE_BISECTION):
@@ -184,6 +187,7 @@ class Pipeline:
                 if losses >= _LOSSES_OF_ONE_ITEM:
                     return [_rejected(items[0], "encode", Reason.CRASHES_WORKER, f"{losses} workers died of it: {exc}")]
             except (TransientError, UsageError) as exc:  # settings that no longer fit are for people to mend
+                metrics.RETRIES.labels("unavailable").inc()
                 logger.warning("a batch of %s waits and is tried again: %s", report.batch.topic, exc)
             except PermanentError as exc:
                 if len(items) > 1:
@@ -238,6 +242,7 @@ class Pipeline:
             except WorkerLostError as exc:  # or what it was to write; never the items' fault, they passed the encoders
                 raise UnavailableError(str(exc)) from exc
             except (UnavailableError, NotReadyError) as exc:
+                metrics.RETRIES.labels("store").inc()
                 logger.warning("a batch of %s waits for the store: %s", report.batch.topic, exc)
                 attempt += 1
                 self._pause(self._backoff.wait_s(attempt))
@@ -272,13 +277,15 @@ class Pipeline:
         """Dead letters for records that could not be understood when they were received."""
         unparsed = [(item, item.parsed) for item in report.batch.items if isinstance(item.parsed, Rejected)]
         by_position = {item.record.position: item for item, _ in unparsed}
-        halted = self._settle_rejected([rejected for _, rejected in unparsed], by_position)
+        halted = self._settle_rejected([rejected for _, rejected in unparsed], by_position, report)
         for item, rejected in unparsed:
             why = halted.get(item.record.position, "")
             outcome = None if why else Outcome.DEAD_LETTERED
             report.settlements.append(Settlement(item, outcome, rejected, why))
 
-    def _settle_rejected(self, rejected: Iterable[Rejected], items: Mapping[Position, Item]) -> Mapping[Position, str]:
+    def _settle_rejected(
+        self, rejected: Sequence[Rejected], items: Mapping[Position, Item], report: BatchReport
+    ) -> Mapping[Position, str]:
         """Writes dead letters and waits until each is acknowledged, for as long as the topic does not answer.
 
         Returns:
@@ -286,7 +293,7 @@ class Pipeline:
         """
         halted: dict[Position, str] = {}
         waiting = list(rejected)
-        attempt = 0
+        attempt, started_s = 0, time.perf_counter()
         while waiting:
             again: list[Rejected] = []
             sent = [(one, self._send(items[one.position], one)) for one in waiting]
@@ -294,6 +301,7 @@ class Pipeline:
                 try:
                     acknowledged(_ACK_TIMEOUT_S)
                 except (TransientError, FutureTimeoutError) as exc:
+                    metrics.RETRIES.labels("dead_letter").inc()
                     logger.warning("the dead letter of %s waits and is tried again: %r", one.position, exc)
                     again.append(one)
                 except PenstockError as exc:
@@ -303,6 +311,8 @@ class Pipeline:
             if waiting:
                 attempt += 1
                 self._pause(self._backoff.wait_s(attempt))
+        if rejected:
+            report.took("settle", time.perf_counter() - started_s)
         return halted
 
     def _send(self, item: Item, rejected: Rejected) -> Callable[[float], object]:

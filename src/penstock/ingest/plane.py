@@ -22,6 +22,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
+from penstock import metrics
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.deadletters import DeadLetters
 from penstock.broker.producer import Producer
@@ -31,10 +32,12 @@ from penstock.config import Settings
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.profiles import Profile, load_profile
 from penstock.errors import PenstockError, UnavailableError
+from penstock.exposition import connect
 from penstock.ingest.batching import Batcher, BatchLimits
 from penstock.ingest.elastic import Elastic, ElasticPool, Kind, LaneUsage, Measured, Meter
 from penstock.ingest.lag import LagWatch
 from penstock.ingest.lane import Lane, LaneLimits, LaneStatus
+from penstock.ingest.observing import observe
 from penstock.ingest.pipeline import Pipeline, Pools
 from penstock.ingest.ray_pool import RayPool, spawn
 from penstock.ingest.retries import Backoff, Breaker
@@ -117,7 +120,8 @@ class IngestPlane:
         write_status(settings.data_dir, self.status())
         shutil.rmtree(self._notes, ignore_errors=True)  # of actors that are no more
         self._check_topics()
-        _connect(settings)
+        _join_ray(settings)
+        connect(settings, "ingest")
         gpus = settings.ingest.encoder_gpus if ray.cluster_resources().get("GPU", 0) else 0.0  # type: ignore[no-untyped-call]
         spawners = self._spawners(gpus)
         fetch = spawners["fetch"](1)
@@ -134,6 +138,7 @@ class IngestPlane:
             self._lag.start()
         self._monitor.start()
         self._sweeper.start()
+        observe(self._stopping, settings)
 
     def stop(self) -> None:
         """Lets the lanes drain within `drain_s` and commit, then ends all actors. Idempotent."""
@@ -186,8 +191,9 @@ class IngestPlane:
 
     def _spawners(self, gpus: float) -> Mapping[str, Callable[..., list[Any]]]:
         """By pool, what starts so many of its actors."""
-        media = partial(spawn, MakeMediaWorker(self._settings), notes=self._notes)
-        encode = partial(spawn, notes=self._notes, num_cpus=0 if gpus else 1, num_gpus=gpus)
+        start = partial(spawn, notes=self._notes, on_start=partial(connect, self._settings))
+        media = partial(start, MakeMediaWorker(self._settings))
+        encode = partial(start, num_cpus=0 if gpus else 1, num_gpus=gpus)
         return {
             "fetch": partial(media, name="fetch", num_cpus=0.1, threads=_FETCH_THREADS),
             "decode": partial(media, name="decode", num_cpus=1),
@@ -233,7 +239,8 @@ class IngestPlane:
         if shards < settings.ingest.writers:
             logger.warning("ingest.writers is %d, but this store takes one writer only", settings.ingest.writers)
         make = MakeWriter(settings, spec, shards)
-        writers = spawn(make, shards, name="writer", notes=self._notes, num_cpus=0.1)
+        on_start = partial(connect, settings)
+        writers = spawn(make, shards, name="write", notes=self._notes, on_start=on_start, num_cpus=0.1)
         _get([writer.ready.remote() for writer in writers], "a writer to start", _START_TIMEOUT_S)
         for writer in writers:
             _begin(writer, ())
@@ -257,7 +264,10 @@ class IngestPlane:
                     logger.exception("the ingest plane's monitor goes on after a surprise")
 
     def _tell(self) -> None:
-        write_status(self._settings.data_dir, self.status())
+        status = self.status()
+        write_status(self._settings.data_dir, status)
+        for pool, size in status.workers.items():
+            metrics.WORKERS.labels(pool).set(size)
 
     def _mend_writers(self) -> None:
         """Tells a restarted writer what every lane that answers owns; until then it accepts nothing."""
@@ -334,6 +344,7 @@ class LaneHost:
     """The Ray actor around a lane: the loop in a thread of its own, questions answered beside it."""
 
     def __init__(self, settings: Settings, handles: Handles, number: int) -> None:
+        connect(settings, "lane")
         pool = partial(RayPool, call_timeout_s=settings.ingest.call_timeout_s)
         self._pools = {name: pool(name, group) for name, group in handles.by_pool().items()}
         self._version = handles.version
@@ -449,7 +460,7 @@ def run_ingest(
         plane.stop()
 
 
-def _connect(settings: Settings) -> None:
+def _join_ray(settings: Settings) -> None:
     if ray.is_initialized():
         return
     try:

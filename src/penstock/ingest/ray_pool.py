@@ -23,6 +23,7 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from penstock import metrics
 from penstock.errors import UnavailableError, WorkerBrokenError, WorkerLostError
 from penstock.ingest.pools import Call, Load, Ref, Usage, timed
 
@@ -88,7 +89,7 @@ class RayPool:
 
     def _call(self, handle: Any, method: str, args: Sequence[Any], returns: int) -> Call:
         """The first value that the actor returns is small, so that waiting for it fetches no media and no pixels."""
-        token, node = uuid.uuid4().hex, self._node_of(handle)
+        token, node, started_s = uuid.uuid4().hex, self._node_of(handle), time.perf_counter()
         refs = handle.call.options(num_returns=1 + returns).remote(token, method, returns, *args)
         hung = self._await(handle, token, refs[0])
         try:
@@ -97,6 +98,8 @@ class RayPool:
             with self._load.away(handle, _RESTART_TIMEOUT_S):
                 blamed = self._last_words(handle, node) == token
             raise WorkerLostError(str(exc), blamed=blamed, hung=hung) from exc
+        metrics.BUSY.labels(self._name).inc(busy_s)
+        metrics.QUEUE_WAIT.labels(self._name).observe(time.perf_counter() - started_s - busy_s)
         return Call(tuple(refs[1:]), busy_s)
 
     def _await(self, handle: Any, token: str, ref: Ref) -> bool:
@@ -159,6 +162,10 @@ class RayPool:
             raise UnavailableError(f"Ray failed while {self._name} did {what}: {_first_line(exc)}") from exc
 
 
+def _nothing(_name: str) -> None:
+    pass
+
+
 def spawn(
     make: Callable[[int], object],
     size: int,
@@ -169,6 +176,7 @@ def spawn(
     num_gpus: float = 0.0,
     threads: int = 1,
     first: int = 0,
+    on_start: Callable[[str], None] = _nothing,
 ) -> list[Any]:
     """Starts `size` actors that host the workers, spread over the nodes; Ray restarts those that die, for ever.
 
@@ -180,6 +188,7 @@ def spawn(
         num_cpus, num_gpus: what each reserves of its node.
         threads: calls that one actor serves at once.
         first: number of the first.
+        on_start: called first thing in an actor's process, with its name.
     """
     options = {
         "scheduling_strategy": "SPREAD",  # so that the loss of a node leaves some of every pool
@@ -191,7 +200,8 @@ def spawn(
     }
     host = ray.remote(concurrency_groups={_CONTROL: 2})(_Host)  # type: ignore[call-overload]
     noted = notes if threads == 1 else None
-    return [host.options(**options).remote(make, number, name, noted) for number in range(first, first + size)]
+    numbers = range(first, first + size)
+    return [host.options(**options).remote(make, number, f"{name}-{number}", noted, on_start) for number in numbers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +236,11 @@ class _Host:
     None), or after the loss of the node, nobody is. Where Ray restarts it on another node, the caller reads the file.
     """
 
-    def __init__(self, make: Callable[[int], object], number: int, name: str, notes: Path | None) -> None:
-        self._name = f"{name}-{number}"
+    def __init__(
+        self, make: Callable[[int], object], number: int, name: str, notes: Path | None, on_start: Callable[[str], None]
+    ) -> None:
+        on_start(name)
+        self._name = name
         self._last_words = LastWords.here(notes)
         self._current, self._since_s = "", 0.0
         self._worker = _made(make, number)

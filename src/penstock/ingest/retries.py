@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from penstock import metrics
 from penstock.errors import PenstockError, TransientError
 
 
@@ -79,6 +80,7 @@ class Breaker:
                 self._failures += 1
                 self._shut_until_s = self._clock() + self._backoff.wait_s(self._failures)
                 self.last_error = str(exc)
+            metrics.BREAKER_OPEN.labels(self.what).set(1)
             raise
         except PenstockError:
             self._answered()
@@ -93,3 +95,4 @@ class Breaker:
     def _answered(self) -> None:
         with self._lock:
             self._failures = 0
+        metrics.BREAKER_OPEN.labels(self.what).set(0)

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
+from penstock import metrics
 from penstock.encoders.base import Encoder
 from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, role_of
 from penstock.errors import OverloadedError, PermanentError
@@ -181,6 +182,7 @@ class VectorCache:
 
     def get(self, encoder: str, key: str) -> Float32 | None:
         vector = self._vectors.get((encoder, key))
+        metrics.CACHE_REQUESTS.labels("query", "miss" if vector is None else "hit").inc()
         if vector is None:
             self.misses += 1
             return None

@@ -18,6 +18,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 
+from penstock import metrics
 from penstock.config import QuerySettings
 from penstock.encoders.profiles import Profile
 from penstock.errors import PenstockError, UnavailableError
@@ -85,11 +86,14 @@ class QueryPipeline:
         watch.lap("search")
         hits = self._fuse(chosen, searched, question)
         watch.lap("fuse")
+        took_ms = watch.took_ms()
+        for step, step_ms in took_ms.items():
+            metrics.QUERY_STEP.labels(step).observe(step_ms / 1000)
         return SearchResult(
             hits=hits,
             partial=bool(searched.missing),
             missing={**chosen.missing, **searched.missing},
-            took_ms=watch.took_ms(),
+            took_ms=took_ms,
         )
 
     def _start_encoding(

@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from penstock import metrics
 from penstock.errors import OverloadedError, PenstockError, QueryError, UnavailableError
 from penstock.query.route import Probe
 from penstock.records import Channel, Float32, Found
@@ -153,22 +155,34 @@ async def _search_one(
         async with asyncio.timeout(terms.deadline_s - threads.clock()):
             # Shielded: the vector may be one that other channels wait for too.
             content = query if isinstance(query, str) else await asyncio.shield(query)
-        return await threads.call(
-            lambda timeout_s: store.search(
-                probe.channel,
-                content,
-                tenant=terms.tenant,
-                where=terms.where,
-                limit=terms.limit,
-                timeout_s=timeout_s,
-            ),
-            deadline_s=terms.deadline_s,
-        )
+        with _measured(probe.channel, threads.clock):
+            return await threads.call(
+                lambda timeout_s: store.search(
+                    probe.channel,
+                    content,
+                    tenant=terms.tenant,
+                    where=terms.where,
+                    limit=terms.limit,
+                    timeout_s=timeout_s,
+                ),
+                deadline_s=terms.deadline_s,
+            )
     except (PenstockError, TimeoutError) as exc:
         return exc
     except Exception as exc:
         _log.exception("searching %s failed in a way that nobody foresaw", probe.channel)
         return exc
+
+
+@contextmanager
+def _measured(channel: Channel, clock: Callable[[], float]) -> Iterator[None]:
+    """Notes how long the channel took, and whether it answered."""
+    started_s, result = clock(), "missing"
+    try:
+        yield
+        result = "answered"
+    finally:
+        metrics.QUERY_CHANNEL.labels(channel, result).observe(clock() - started_s)
 
 
 def _reason(outcome: Exception) -> str:

@@ -24,6 +24,7 @@ from penstock.config import Settings
 from penstock.encoders.load import profile_fingerprints
 from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError, UnavailableError
+from penstock.exposition import connect
 from penstock.processes import free_port
 from penstock.serve.app import build_app, open_store
 from penstock.store.spec import index_spec
@@ -134,6 +135,7 @@ def _check_port(host: str, port: int) -> None:
 
 def _application(settings: Settings) -> serve.Application:
     def build() -> FastAPI:  # runs in the replica: models and connections do not travel
+        connect(settings, "query")
         return build_app(settings)
 
     query = settings.query

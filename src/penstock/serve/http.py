@@ -15,6 +15,7 @@ from penstock import __version__
 from penstock.errors import QueryError
 from penstock.query.understand import SearchRequest
 from penstock.serve import problems
+from penstock.serve.counting import CountSearches
 from penstock.serve.limits import LimitBody, body_limit
 from penstock.serve.media import media_response
 from penstock.serve.schemas import (
@@ -28,6 +29,8 @@ from penstock.serve.schemas import (
 )
 from penstock.serve.service import OK, QueryService
 from penstock.store.filters import parse_filter
+
+SEARCH = "/v1/search"
 
 
 def create_app(service: QueryService) -> FastAPI:
@@ -46,6 +49,7 @@ def create_app(service: QueryService) -> FastAPI:
         redoc_url=None,
     )
     app.add_middleware(LimitBody, max_bytes=body_limit(service.settings.query.max_image_bytes))
+    app.add_middleware(CountSearches, path=SEARCH, clock=service.clock)
     problems.install(app)
     _add_search(app, service)
     _add_state(app, service)
@@ -54,7 +58,7 @@ def create_app(service: QueryService) -> FastAPI:
 
 
 def _add_search(app: FastAPI, service: QueryService) -> None:
-    @app.post("/v1/search", response_model=SearchOut, responses=problems.RESPONSES, tags=["search"])
+    @app.post(SEARCH, response_model=SearchOut, responses=problems.RESPONSES, tags=["search"])
     async def search(body: SearchBody) -> Response:
         """Finds entries by words or by a picture, across modalities."""
         result = await service.search(_request(body, default_tenant=service.settings.tenant))
