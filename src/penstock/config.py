@@ -244,6 +244,16 @@ class MetricsSettings(_Section):
     port: int = Field(8601, ge=0, le=65535, description="port of the endpoint, http://host:port/metrics; 0: a free one")
 
 
+class CanarySettings(_Section):
+    """Marked events that the ingest plane sends through everything, to measure produced → found by a real query."""
+
+    interval_s: float = Field(10.0, ge=0, description="seconds between two; 0: none are sent")
+    timeout_s: float = Field(30.0, gt=0, description="one that is not found within so long counts as late, seconds")
+    query_url: str | None = Field(
+        None, description="query plane that is asked; unset: the one of `penstock up`, without which none are sent"
+    )
+
+
 class Settings(BaseSettings):
     """All settings. Frozen; checked when made; unknown names are refused."""
 
@@ -270,6 +280,7 @@ class Settings(BaseSettings):
     ingest: IngestSettings = IngestSettings()
     query: QuerySettings = QuerySettings()
     metrics: MetricsSettings = MetricsSettings()
+    canary: CanarySettings = CanarySettings()
 
     @classmethod
     def settings_customise_sources(

@@ -113,4 +113,10 @@ QUERY_CHANNEL = _histogram(
 )
 CACHE_REQUESTS = _counter("cache_requests", "Vectors asked of a cache: hit or miss", "cache", "result")
 
+# --- the whole way ---------------------------------------------------------------------------------------------------
+
+CANARY = _histogram(
+    "canary_seconds", "From producing a marked event to finding it with a query", "modality", buckets=_FRESH_S
+)
+CANARIES = _counter("canaries", "Marked events sent: found, late, unsent or unanswered", "modality", "result")
 PROCESSES = _gauge("processes", "Living processes that count", "process", over_processes="livesum")

@@ -40,7 +40,7 @@ class House:
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
-        own = {"PENSTOCK_METRICS__PORT": "0"}
+        own = {"PENSTOCK_METRICS__PORT": "0", "PENSTOCK_CANARY__INTERVAL_S": "0"}  # canaries would stand in the counts
         self._environment = {**os.environ, **own, **environment, "PENSTOCK_DATA_DIR": str(folder)}
         self._log = folder.with_name("up.log")
         self._up: subprocess.Popen[bytes] | None = None

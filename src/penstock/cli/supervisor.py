@@ -256,10 +256,12 @@ def ingests(data_dir: Path, since_ms: int) -> bool:
 def _handed_over(settings: Settings, endpoints: Endpoints) -> Settings:
     """The settings of the planes: the same with all addresses filled in."""
     query_port = int(endpoints.query_url.rsplit(":", 1)[1])
-    metrics = settings.metrics
+    metrics, canary = settings.metrics, settings.canary
     if endpoints.metrics_url is not None:
         metrics_port = int(endpoints.metrics_url.removesuffix("/metrics").rsplit(":", 1)[1])
         metrics = metrics.model_copy(update={"port": metrics_port})
+    if canary.query_url is None:
+        canary = canary.model_copy(update={"query_url": endpoints.query_url})
     return settings.model_copy(
         update={
             "kafka": settings.kafka.model_copy(update={"bootstrap_servers": endpoints.bootstrap_servers}),
@@ -267,6 +269,7 @@ def _handed_over(settings: Settings, endpoints: Endpoints) -> Settings:
             "ray_address": endpoints.ray_address,
             "query": settings.query.model_copy(update={"port": query_port}),
             "metrics": metrics,
+            "canary": canary,
         }
     )
 

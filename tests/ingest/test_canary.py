@@ -1,0 +1,153 @@
+"""The canary against a bus and a query plane of lists: what it sends, how it looks, what it makes of what it sees."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from prometheus_client import Counter, Histogram
+
+from penstock import metrics
+from penstock.broker.base import Message
+from penstock.broker.wire import parse_record
+from penstock.errors import UnavailableError
+from penstock.ingest.canary import KEY, TENANT, Canary, Result
+from penstock.media.sniff import sniff
+from penstock.records import Event, Inline, Modality, Position, Record
+
+TOPICS = {Modality.TEXT: "media.text", Modality.IMAGE: "media.image"}
+
+
+class World:
+    """Everything that a canary meets; time passes only while it sleeps."""
+
+    def __init__(self, searchable_after_s: float = 0.0) -> None:
+        self.now_s = 100.0
+        self.sent: list[Message] = []
+        self.asked: list[Mapping[str, Any]] = []
+        self.waits_s: list[float] = []
+        self.kafka_error: Exception | None = None
+        self.query_error: Callable[[], Exception | None] = lambda: None
+        self.stopping = False
+        self._searchable_after_s = searchable_after_s
+
+    def canary(self, timeout_s: float = 30.0) -> Canary:
+        return Canary(
+            topics=TOPICS,
+            send=self._send,
+            search=self._search,
+            timeout_s=timeout_s,
+            clock=lambda: self.now_s,
+            sleep=self._sleep,
+            rng=random.Random(0),
+        )
+
+    def _send(self, message: Message) -> None:
+        if self.kafka_error is not None:
+            raise self.kafka_error
+        self.sent.append(message)
+
+    def _search(self, body: Mapping[str, Any]) -> int:
+        self.asked.append(body)
+        if error := self.query_error():
+            raise error
+        nonce = json.loads(dict(self.sent[-1].headers)["ce_attributes"])["canary"]
+        there = body["filter"] == {"attributes.canary": nonce} and self.now_s >= 100.0 + self._searchable_after_s
+        return int(there)
+
+    def _sleep(self, seconds: float) -> bool:
+        self.waits_s.append(seconds)
+        self.now_s += seconds
+        return self.stopping
+
+
+@pytest.fixture(autouse=True)
+def _at_zero() -> None:
+    metrics.CANARIES.clear()
+    metrics.CANARY.clear()
+
+
+def counted(metric: Counter | Histogram, suffix: str, **labels: str) -> float:
+    found = [
+        one.value
+        for one in metric.collect()[0].samples
+        if one.name.endswith(suffix) and labels.items() <= one.labels.items()
+    ]
+    return sum(found)
+
+
+def parsed(message: Message, modality: Modality) -> Event:
+    record = Record(Position(message.topic, 0, 0), message.key, message.value, message.headers, timestamp_ms=0)
+    event = parse_record(record, modality=modality, default_tenant="default", max_inline_bytes=1_000_000)
+    assert isinstance(event, Event)
+    return event
+
+
+@pytest.mark.parametrize(("modality", "mime"), [(Modality.TEXT, "text/plain"), (Modality.IMAGE, "image/png")])
+def test_it_sends_media_that_are_never_twice_the_same_under_one_key_and_its_own_tenant(
+    modality: Modality, mime: str
+) -> None:
+    world = World()
+    canary = world.canary()
+    for _ in range(2):
+        assert canary.release(modality) is Result.FOUND
+    events = [parsed(message, modality) for message in world.sent]
+    assert {(event.asset.tenant, event.asset.topic, event.asset.key) for event in events} == {
+        (TENANT, TOPICS[modality], KEY)
+    }
+    data = [event.payload.data for event in events if isinstance(event.payload, Inline)]
+    assert len(set(data)) == 2
+    assert sniff(data[0], declared=None).mime == mime
+    assert {body["tenant"] for body in world.asked} == {TENANT}
+
+
+def test_what_is_measured_is_from_before_it_is_sent_until_it_is_found() -> None:
+    world = World(searchable_after_s=1.0)
+    world.canary().release(Modality.TEXT)
+    assert counted(metrics.CANARY, "_count", modality="text") == 1
+    assert counted(metrics.CANARY, "_sum", modality="text") == pytest.approx(sum(world.waits_s))
+    assert 1.0 <= sum(world.waits_s) <= 1.25
+
+
+def test_it_asks_ever_less_often() -> None:
+    world = World(searchable_after_s=29.0)
+    world.canary().release(Modality.TEXT)
+    assert world.waits_s == sorted(world.waits_s)
+    assert len(world.asked) < 30
+
+
+def test_one_that_is_not_found_in_time_is_late_and_not_measured() -> None:
+    world = World(searchable_after_s=31.0)
+    assert world.canary(timeout_s=30.0).release(Modality.TEXT) is Result.LATE
+    assert counted(metrics.CANARIES, "_total", modality="text", result="late") == 1
+    assert counted(metrics.CANARY, "_count") == 0
+
+
+def test_a_query_plane_that_is_away_for_a_while_does_not_end_it() -> None:
+    world = World()
+    world.query_error = lambda: UnavailableError("away") if world.now_s < 105.0 else None
+    assert world.canary().release(Modality.TEXT) is Result.FOUND
+
+
+def test_a_query_plane_that_stays_away_is_told_from_an_event_that_does_not_come() -> None:
+    world = World()
+    world.query_error = lambda: UnavailableError("away")
+    assert world.canary().release(Modality.TEXT) is Result.UNANSWERED
+
+
+def test_one_that_kafka_does_not_take_is_counted_and_not_looked_for() -> None:
+    world = World()
+    world.kafka_error = UnavailableError("no broker")
+    assert world.canary().release(Modality.IMAGE) is Result.UNSENT
+    assert counted(metrics.CANARIES, "_total", modality="image", result="unsent") == 1
+    assert not world.asked
+
+
+def test_a_stop_ends_it_uncounted() -> None:
+    world = World()
+    world.stopping = True
+    assert world.canary().release(Modality.TEXT) is None
+    assert counted(metrics.CANARIES, "_total") == 0
