@@ -39,6 +39,11 @@ def every_metric() -> Sequence[Metric]:
     return tuple(_all.values())
 
 
+def name_of(metric: Metric) -> str:
+    """As Prometheus has it, without a sample's suffix."""
+    return next(iter(metric.describe())).name
+
+
 def _counter(name: str, tells: str, *labels: str) -> Counter:
     made = _all[name] = Counter(PREFIX + name, tells, labels, registry=None)
     return made

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,9 +23,11 @@ from penstock.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from penstock.cli.scrape import Scrape
     from penstock.config import Settings
 
 _WATCH_S = 2.0
+_RATES_OVER_S = 1.0
 _STALE_AFTER_MS = 10_000  # the ingest plane writes each second
 _DEAD_LETTERS_READ = 5_000  # beyond, the reasons of the first so many are told
 
@@ -35,9 +38,9 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until Ctrl-C.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show lag, counts, freshness, dead letters, disk and addresses.
+    """Show lag, counts, freshness, latencies by step and channel, the canary, dead letters, disk and addresses.
 
-    Exits with 3 if Kafka, Milvus, the ingest plane or the query plane does not answer.
+    Exits with 3 if Kafka, Milvus, the ingest plane, the query plane or the metrics' endpoint does not answer.
     """
     settings = connected_settings(context)
     require_kafka(settings)
@@ -58,8 +61,10 @@ def status(
 def gather(settings: Settings) -> dict[str, Any]:
     """All of it. What does not answer is left out, and named under `problems`."""
     from penstock.cli.client import query_url
+    from penstock.cli.scrape import metrics_url
 
     problems: dict[str, str] = {}
+    began = _or_problem("metrics", _scraped, settings, problems)
     parts: Mapping[str, Callable[[Settings], Any]] = {
         "topics": _topics,
         "dead_letters": _dead_letters,
@@ -72,10 +77,12 @@ def gather(settings: Settings) -> dict[str, Any]:
         "milvus": settings.store.uri,
         "ray": settings.ray_address,
         "search": query_url(settings),
+        "metrics": metrics_url(settings) if settings.metrics.enabled else None,
         "data_dir": str(settings.data_dir),
     }
     found = {name: _or_problem(name, part, settings, problems) for name, part in parts.items()}
     found["index"] = _told_by(found["search"]) or _or_problem("index", _index, settings, problems)
+    found["metrics"] = began and _or_problem("metrics", partial(_metrics, began), settings, problems)
     return {"profile": settings.profile, "addresses": addresses, **found, "problems": problems}
 
 
@@ -164,6 +171,21 @@ def _disk(settings: Settings) -> dict[str, Any]:
     return {"free_bytes": usage.free, "total_bytes": usage.total, "needed_bytes": settings.ingest.min_free_disk_bytes}
 
 
+def _scraped(settings: Settings) -> Scrape | None:
+    from penstock.cli.scrape import metrics_url, scrape
+
+    return scrape(metrics_url(settings)) if settings.metrics.enabled else None
+
+
+def _metrics(began: Scrape, settings: Settings) -> dict[str, Any]:
+    """What was measured: rates over the time that the rest took to gather, a second at least."""
+    from penstock.cli.measured import measured
+    from penstock.cli.scrape import metrics_url, scrape
+
+    time.sleep(max(0.0, began.at_s + _RATES_OVER_S - time.monotonic()))
+    return measured(began, scrape(metrics_url(settings)))
+
+
 # --- for people ------------------------------------------------------------------------------------------------------
 
 
@@ -211,6 +233,10 @@ def _lines(gathered: Mapping[str, Any]) -> Iterator[str]:
         for held_up in (ingest["paused"], ingest["store_error"], *ingest["halted"].values()):
             if held_up:
                 yield f"  held up: {held_up}"
+    if gathered["metrics"]:
+        from penstock.cli.measured import lines
+
+        yield from lines(gathered["metrics"])
     if disk:
         yield f"disk: {disk['free_bytes'] / 1e9:.1f} GB free; ingest pauses below {disk['needed_bytes'] / 1e9:.1f} GB"
     for topic, figures in (gathered["topics"] or {}).items():

@@ -1,0 +1,97 @@
+"""The metrics endpoint of a node, read by its own client: totals, shares and quantiles of one moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.parser import text_string_to_metric_families
+
+from penstock.config import read_endpoints
+from penstock.errors import UnavailableError
+from penstock.exposition import read_url
+from penstock.metrics import name_of
+
+if TYPE_CHECKING:
+    from penstock.config import Settings
+
+_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """What an endpoint said.
+
+    Attributes:
+        at_s: when, on the monotonic clock.
+        samples: labels and value, by the sample's name.
+    """
+
+    at_s: float
+    samples: Mapping[str, Sequence[tuple[Mapping[str, str], float]]]
+
+    def by(self, metric: Counter | Gauge, label: str) -> dict[str, float]:
+        """The metric's values by one label, summed over the others."""
+        return self._summed(name_of(metric) + ("_total" if isinstance(metric, Counter) else ""), label)
+
+    def counts(self, metric: Histogram, label: str) -> dict[str, int]:
+        """How many were observed, by one label."""
+        return {value: int(count) for value, count in self._summed(f"{name_of(metric)}_count", label).items()}
+
+    def quantile_s(self, metric: Histogram, q: float, **labels: str) -> float | None:
+        """The q-quantile of what was observed since the start, by these labels: linear within its bucket, as
+        Prometheus's `histogram_quantile`. None if nothing was; what is beyond the last bucket counts as its bound.
+        """
+        cumulated: dict[float, float] = {}
+        for found, value in self.samples.get(f"{name_of(metric)}_bucket", ()):
+            if labels.items() <= found.items():
+                bound = float(found["le"])
+                cumulated[bound] = cumulated.get(bound, 0.0) + value
+        buckets = sorted(cumulated.items())
+        if not buckets or not buckets[-1][1]:
+            return None
+        rank = q * buckets[-1][1]
+        lower = below = 0.0
+        for bound, count in buckets:
+            if count >= rank and count > below:
+                return lower if bound == float("inf") else lower + (bound - lower) * (rank - below) / (count - below)
+            lower, below = bound, count
+        return lower
+
+    def _summed(self, name: str, label: str) -> dict[str, float]:
+        sums: dict[str, float] = {}
+        for labels, value in self.samples.get(name, ()):
+            sums[labels[label]] = sums.get(labels[label], 0.0) + value
+        return sums
+
+
+def scrape(url: str) -> Scrape:
+    """Reads an endpoint. Raises UnavailableError if it does not answer."""
+    try:
+        response = httpx.get(url, timeout=_TIMEOUT_S)
+        response.raise_for_status()
+        return parse(response.text, at_s=time.monotonic())
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:
+        raise UnavailableError(f"no metrics at {url} ({exc}); the ingest or the query plane serves them") from exc
+
+
+def parse(text: str, *, at_s: float) -> Scrape:
+    """Reads Prometheus's text format. Raises ValueError if it is something else."""
+    samples: dict[str, list[tuple[Mapping[str, str], float]]] = {}
+    for family in text_string_to_metric_families(text):
+        for one in family.samples:
+            samples.setdefault(one.name, []).append((one.labels, one.value))
+    return Scrape(at_s, samples)
+
+
+def metrics_url(settings: Settings) -> str:
+    """The running `penstock up`'s endpoint, else the one that a plane on this data folder served last, else the
+    configured one.
+    """
+    running = read_endpoints(settings.data_dir)
+    configured = f"http://{settings.metrics.host}:{settings.metrics.port}/metrics"
+    return (running and running.metrics_url) or read_url(settings.metrics_dir) or configured
