@@ -76,6 +76,13 @@ class House:
         (found,) = (child for child in children if child.cmdline()[-1:] == [command])
         return found
 
+    def process(self, word: str) -> psutil.Process:
+        """The one process whose command has this word."""
+        assert self._up is not None
+        children = psutil.Process(self._up.pid).children(recursive=True)
+        (found,) = (child for child in children if word in child.cmdline())
+        return found
+
     def close(self) -> None:
         """For the end of a test, however it went."""
         if self._up is not None and self._up.poll() is None:

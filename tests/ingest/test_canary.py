@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from prometheus_client import Counter, Histogram
 
 from penstock import metrics
 from penstock.broker.base import Message
@@ -17,6 +16,7 @@ from penstock.errors import UnavailableError
 from penstock.ingest.canary import KEY, TENANT, Canary, Result
 from penstock.media.sniff import sniff
 from penstock.records import Event, Inline, Modality, Position, Record
+from tests.counted import counted
 
 TOPICS = {Modality.TEXT: "media.text", Modality.IMAGE: "media.image"}
 
@@ -70,15 +70,6 @@ def _at_zero() -> None:
     metrics.CANARY.clear()
 
 
-def counted(metric: Counter | Histogram, suffix: str, **labels: str) -> float:
-    found = [
-        one.value
-        for one in metric.collect()[0].samples
-        if one.name.endswith(suffix) and labels.items() <= one.labels.items()
-    ]
-    return sum(found)
-
-
 def parsed(message: Message, modality: Modality) -> Event:
     record = Record(Position(message.topic, 0, 0), message.key, message.value, message.headers, timestamp_ms=0)
     event = parse_record(record, modality=modality, default_tenant="default", max_inline_bytes=1_000_000)
@@ -122,7 +113,7 @@ def test_it_asks_ever_less_often() -> None:
 def test_one_that_is_not_found_in_time_is_late_and_not_measured() -> None:
     world = World(searchable_after_s=31.0)
     assert world.canary(timeout_s=30.0).release(Modality.TEXT) is Result.LATE
-    assert counted(metrics.CANARIES, "_total", modality="text", result="late") == 1
+    assert counted(metrics.CANARIES, modality="text", result="late") == 1
     assert counted(metrics.CANARY, "_count") == 0
 
 
@@ -142,7 +133,7 @@ def test_one_that_kafka_does_not_take_is_counted_and_not_looked_for() -> None:
     world = World()
     world.kafka_error = UnavailableError("no broker")
     assert world.canary().release(Modality.IMAGE) is Result.UNSENT
-    assert counted(metrics.CANARIES, "_total", modality="image", result="unsent") == 1
+    assert counted(metrics.CANARIES, modality="image", result="unsent") == 1
     assert not world.asked
 
 
@@ -150,4 +141,4 @@ def test_a_stop_ends_it_uncounted() -> None:
     world = World()
     world.stopping = True
     assert world.canary().release(Modality.TEXT) is None
-    assert counted(metrics.CANARIES, "_total") == 0
+    assert counted(metrics.CANARIES) == 0

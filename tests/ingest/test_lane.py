@@ -12,14 +12,17 @@ from typing import Any
 
 import pytest
 
+from penstock import metrics
 from penstock.broker.base import Message, Partition, Polled
+from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP, format_origin
 from penstock.broker.memory import MemoryBroker
 from penstock.broker.wire import parse_record
 from penstock.errors import PermanentError
 from penstock.ingest.batching import Batcher, BatchLimits
 from penstock.ingest.lane import Lane, LaneLimits
-from penstock.records import Collection, Event, Modality, Outcome, Record
+from penstock.records import Collection, Event, Modality, Outcome, Position, Record
 from penstock.store.memory import MemoryStore
+from tests.counted import counted
 from tests.ingest.builders import TOPIC
 from tests.ingest.doubles import ListSink, ObedientMedia, memory_store, pipeline_on
 
@@ -265,9 +268,11 @@ def test_offsets_that_retention_removed_are_counted_as_lost(house: House) -> Non
     house.produce(10, partition=0)
     house.broker.truncate(PARTITIONS[0], 15)
     second = house.lane("second")
+    before = counted(metrics.LOST_OFFSETS, topic=TOPIC)
     with running(second):
         eventually(lambda: house.broker.committed(GROUP)[PARTITIONS[0]] == 20, "all committed")
         eventually(lambda: second.status().lost_offsets == 5, "the loss is told")
+    assert counted(metrics.LOST_OFFSETS, topic=TOPIC) == before + 5
 
 
 def test_a_log_that_was_made_anew_is_read_from_where_it_goes_on(house: House) -> None:
@@ -295,6 +300,19 @@ def test_an_absent_broker_is_waited_for(house: House) -> None:
         house.broker.available = True
         house.produce(10)
         eventually(lambda: house.committed() == 20, "all committed")
+
+
+def test_a_replay_says_nothing_of_freshness(house: House) -> None:
+    house.produce(1, partition=0, key="k")
+    origin = ((ORIGIN, format_origin(Position(TOPIC, 0, 0))), (ORIGIN_TIMESTAMP, b"0"))
+    house.broker.append(Message(TOPIC, b"another", b"v", origin, partition=0))
+    indexed, fresh = counted(metrics.EVENTS, outcome="indexed"), counted(metrics.FRESHNESS, "_count")
+    lane = house.lane()
+    with running(lane):
+        eventually(lambda: house.committed() == 2, "all committed")
+        eventually(lambda: len(lane.status().freshness_s.get(Modality.TEXT, ())) == 1, "told")
+    assert counted(metrics.EVENTS, outcome="indexed") == indexed + 2
+    assert counted(metrics.FRESHNESS, "_count") == fresh + 1
 
 
 def test_freshness_is_told_by_modality(house: House) -> None:

@@ -1,0 +1,184 @@
+"""Every metric of a whole Penstock moves when it should: a Prometheus server scrapes its one endpoint, and is asked.
+
+One Penstock for all of them, in this order: the last one looks whether a metric was forgotten.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from penstock import metrics
+from penstock.broker.base import Message
+from penstock.ingest.canary import TENANT
+from tests.e2e.house import House, eventually
+from tests.e2e.prometheus import Asked, Prometheus, scraping
+
+pytestmark = pytest.mark.services
+
+_TIMEOUT_S = 60.0
+_TEXTS = 40
+# Moves only where retention removes what was not read yet: tests/ingest/test_lane.py has it.
+_ELSEWHERE = {"penstock_lost_offsets"}
+
+
+class Watcher:
+    """Asks, and keeps a list of what was asked for."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self.seen: set[str] = set()
+
+    def value(self, sample: str, **labels: str) -> float:
+        self.seen.add(sample)
+        return self._asked.value(sample, **labels) or 0.0
+
+    def reaches(self, least: float, sample: str, **labels: str) -> None:
+        eventually(lambda: self.value(sample, **labels) >= least, f"{sample}{labels} >= {least}", _TIMEOUT_S)
+
+    def becomes(self, expected: float, sample: str, **labels: str) -> None:
+        eventually(lambda: self.value(sample, **labels) == expected, f"{sample}{labels} == {expected}", _TIMEOUT_S)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    environment = {
+        "PENSTOCK_PROFILE": "null:8",
+        "PENSTOCK_QUERY__PORT": "0",
+        "PENSTOCK_CANARY__INTERVAL_S": "1",
+        "PENSTOCK_STORE__TIMEOUT_S": "2",
+    }
+    made = House(tmp_path_factory.mktemp("metrics") / "data", environment)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def watcher(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watcher]:
+    assert house.endpoints.metrics_url is not None
+    with scraping(house.endpoints.metrics_url, tmp_path_factory.mktemp("prometheus")) as asked:
+        if not isinstance(asked, Prometheus):
+            warnings.warn("there is no Prometheus on this machine: the endpoint itself was asked", stacklevel=1)
+        yield Watcher(asked)
+
+
+@contextmanager
+def frozen(process: psutil.Process) -> Iterator[None]:
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
+
+
+def texts(prefix: str, count: int, content: str = "Text {} of a harbour.") -> list[Message]:
+    return [Message("media.text", f"{prefix}{n}".encode(), content.format(n).encode()) for n in range(count)]
+
+
+def test_every_process_of_both_planes_counts(watcher: Watcher) -> None:
+    for process in ("ingest", "lane-0", "fetch-0", "decode-0", "passage.text-0", "joint.image-0", "write-0", "query"):
+        watcher.becomes(1, "penstock_processes", process=process)
+
+
+def test_events_are_counted_as_they_end_and_what_they_cost_on_the_way(house: House, watcher: Watcher) -> None:
+    indexed_before = watcher.value("penstock_events_total", modality="text", outcome="indexed")
+    house.produce([*texts("one", _TEXTS), *texts("same", 2, "The same content.")])
+    house.produce([Message("media.text", b"one0", b"A second version."), Message("media.image", b"bad", b"no picture")])
+    house.settle()
+    house.produce([Message("media.text", b"one1", None)])
+    house.settle()
+
+    wanted = indexed_before + _TEXTS + 2
+    watcher.reaches(wanted, "penstock_events_total", modality="text", outcome="indexed")
+    watcher.reaches(wanted, "penstock_freshness_seconds_count", modality="text")
+    watcher.becomes(1, "penstock_events_total", modality="text", outcome="deleted")
+    watcher.becomes(1, "penstock_events_total", modality="image", outcome="dead_lettered")
+    watcher.becomes(1, "penstock_dead_letters_total", reason="corrupt")
+    for step in ("decode", "encode", "write"):
+        watcher.reaches(2, "penstock_step_seconds_count", step=step, modality="text")
+    watcher.reaches(1, "penstock_step_seconds_count", step="settle", modality="image")
+    watcher.reaches(wanted, "penstock_batch_events_sum", modality="text")
+    watcher.reaches(_TEXTS * len("Text 1 of a harbour."), "penstock_batch_bytes_sum", modality="text")
+    watcher.reaches(2, "penstock_commits_total", result="acknowledged")
+    watcher.reaches(1, "penstock_cache_requests_total", cache="encoder", result="hit")
+    watcher.reaches(1, "penstock_cache_requests_total", cache="encoder", result="miss")
+    for pool in ("decode", "passage.text", "write"):
+        watcher.becomes(1, "penstock_workers", pool=pool)
+        watcher.reaches(2, "penstock_queue_wait_seconds_count", pool=pool)
+        assert watcher.value("penstock_worker_busy_seconds_total", pool=pool) > 0
+
+
+def test_queries_are_measured_as_a_whole_by_step_and_by_channel(house: House, watcher: Watcher) -> None:
+    for _ in range(2):
+        house.search("a harbour")
+    assert house.post({"text": ""}).status_code == 400
+    watcher.reaches(2, "penstock_query_seconds_count", status="200")
+    watcher.reaches(1, "penstock_query_seconds_count", status="400")
+    for channel in ("text.passage", "image.joint"):
+        watcher.reaches(2, "penstock_query_channel_seconds_count", channel=channel, result="answered")
+    for step in ("encode", "search", "fuse", "total"):
+        watcher.reaches(2, "penstock_query_step_seconds_count", step=step)
+    watcher.reaches(1, "penstock_cache_requests_total", cache="query", result="hit")
+
+
+def test_a_store_that_hangs_shows_as_an_open_breaker_retries_lag_and_bytes_in_flight(
+    house: House, watcher: Watcher
+) -> None:
+    with frozen(house.process("milvus_lite")):
+        house.produce(texts("late", _TEXTS))
+        watcher.becomes(1, "penstock_breaker_open", what="store")
+        watcher.reaches(1, "penstock_retries_total", cause="store")
+        watcher.reaches(_TEXTS, "penstock_lag_records", topic="media.text")
+        watcher.reaches(1, "penstock_in_flight_bytes", lane="lane-0")
+        assert house.post({"text": "a harbour", "deadline_ms": 500}).status_code == 503
+        watcher.reaches(1, "penstock_query_seconds_count", status="503")
+        watcher.reaches(1, "penstock_query_channel_seconds_count", result="missing")
+    house.settle()
+    watcher.becomes(0, "penstock_breaker_open", what="store")
+
+
+def test_the_canary_is_found_by_queries_and_by_nobody_else(house: House, watcher: Watcher) -> None:
+    for modality in ("text", "image"):
+        found = watcher.value("penstock_canaries_total", modality=modality, result="found")
+        watcher.reaches(found + 1, "penstock_canaries_total", modality=modality, result="found")
+        watcher.reaches(found + 1, "penstock_canary_seconds_count", modality=modality)
+    everything = house.search("The canary sings in the penstock.", limit=200)
+    assert everything
+    assert TENANT not in {hit["tenant"] for hit in everything}
+
+
+def test_status_shows_what_was_measured(house: House) -> None:
+    shown = house.json("status")
+    figures = shown["metrics"]
+    assert shown["addresses"]["metrics"] == house.endpoints.metrics_url
+    assert figures["steps"]["encode"]["p95_s"] > 0
+    assert figures["queries"]["200"]["p50_s"] > 0
+    assert figures["channels"].keys() >= {"text.passage", "image.joint"}
+    assert figures["pools"]["write"]["workers"] == 1
+    assert figures["retries"]["store"] >= 1
+    assert figures["canary"]["text"]["p95_s"] > 0
+    said = house.run("status").stdout.decode()
+    assert "text canary, produced to found" in said
+
+
+def test_the_other_plane_takes_the_endpoint_over_and_no_total_falls(house: House, watcher: Watcher) -> None:
+    before = watcher.value("penstock_events_total", modality="text", outcome="indexed")
+    driver = house.plane("ingest")
+    driver.kill()
+    watcher.becomes(0, "penstock_processes", process="lane-0")
+    assert watcher.value("penstock_events_total", modality="text", outcome="indexed") >= before
+    watcher.becomes(1, "penstock_processes", process="lane-0")
+    watcher.reaches(before + 1, "penstock_events_total", modality="text", outcome="indexed")
+
+
+def test_no_metric_was_forgotten(watcher: Watcher) -> None:
+    names = {metrics.name_of(metric) for metric in metrics.every_metric()}
+    asked = {name for name in names for sample in watcher.seen if sample.startswith(name)}
+    assert names - asked == _ELSEWHERE
