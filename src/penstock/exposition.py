@@ -2,7 +2,7 @@
 
     process ─► <data_dir>/metrics/counter_<slot>.db, histogram_…, gauge_…  ─► merged at each scrape ─► /metrics
 
-A **slot** is what a process writes as: its name (`lane-0`), with a number if that is taken. The process holds a lock on
+A **slot** is what a process writes as: its name (`decode`), with a number if that is taken. The process holds a lock on
 it for as long as it lives; the kernel gives it back however the process ends. By that lock everything is told:
 
 - A process that takes a dead one's slot goes on with its counters, so that totals never jump back, and the number of
@@ -36,8 +36,8 @@ from penstock.config import Settings
 logger = logging.getLogger(__name__)
 
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-# Written out beforehand: a file with holes, mapped into memory, ends its process by SIGBUS when the disk is full. The
-# largest seen is a lane's histograms with two modalities, 80 KB.
+# Written out beforehand: a file with holes, mapped into memory, ends its process by SIGBUS when the disk is full. With
+# four modalities a lane's histograms take 124 KB; the lag of 256 partitions takes 45 KB. Beyond its size a file grows.
 _FILES = {"counter": 64 * 1024, "histogram": 256 * 1024, "gauge_livesum": 64 * 1024, "gauge_livemax": 64 * 1024}
 _lock = threading.Lock()
 _slot: IO[str] | None = None  # open, and so locked, for as long as this process lives
@@ -50,7 +50,7 @@ def connect(settings: Settings, process: str) -> None:
 
     Args:
         settings: `metrics.enabled`, and the folder.
-        process: what this process is: `lane-0`.
+        process: what this process is, without a number: `decode`.
     """
     global _slot  # noqa: PLW0603 - as prometheus_client's own choice of where values are kept, it is the process's
     with _lock:
@@ -59,7 +59,10 @@ def connect(settings: Settings, process: str) -> None:
         try:
             slot = _take_slot(settings.metrics_dir, process)
         except OSError as exc:
-            logger.warning("the metrics of %s are not shown, %s cannot be written: %s", process, exc.filename, exc)
+            where = settings.metrics_dir
+            logger.warning(
+                "the metrics of %s are not shown, its files in %s cannot be written: %s", process, where, exc
+            )
             return
         _slot = slot
     _keep_values_in(settings.metrics_dir, Path(slot.name).stem)

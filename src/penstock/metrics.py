@@ -124,4 +124,4 @@ CANARY = _histogram(
     "canary_seconds", "From producing a marked event to finding it with a query", "modality", buckets=_FRESH_S
 )
 CANARIES = _counter("canaries", "Marked events sent: found, late, unsent or unanswered", "modality", "result")
-PROCESSES = _gauge("processes", "Living processes that count", "process", over_processes="livesum")
+PROCESSES = _gauge("processes", "Living processes that count, by what they are", "process", over_processes="livesum")

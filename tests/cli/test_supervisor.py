@@ -170,17 +170,18 @@ def test_a_data_folder_that_cannot_be_made_is_one_clear_line(
     assert "--data-dir" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("section", ["query", "metrics"])
 def test_a_port_that_was_asked_for_and_is_taken_is_refused_before_anything_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setenv("PENSTOCK_QUERY__PORT", str(port))
+        monkeypatch.setenv(f"PENSTOCK_{section.upper()}__PORT", str(port))
         assert cli.main(["--data-dir", str(tmp_path), "--profile", "null", "up"]) == 2
     said = capsys.readouterr().err
-    assert f"port {port}" in said
+    assert f"port {port} of 127.0.0.1 ({section}.port)" in said
     assert "starting" not in said
 
 

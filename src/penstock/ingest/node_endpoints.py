@@ -27,7 +27,7 @@ _NAMESPACE = "penstock"
 def keep_endpoints(stop: threading.Event, settings: Settings) -> None:
     """Until `stop`: sees to it that each node's metrics are served. Ray must be joined."""
     own = Endpoint(settings.metrics_dir, settings.metrics.host, settings.metrics.port)
-    others = _OtherNodes(settings)
+    others = OtherNodes(settings)
     while True:
         try:
             own.ensure()
@@ -39,7 +39,7 @@ def keep_endpoints(stop: threading.Event, settings: Settings) -> None:
             return
 
 
-class _OtherNodes:
+class OtherNodes:
     """An actor on each node but this process's own."""
 
     def __init__(self, settings: Settings) -> None:

@@ -188,7 +188,7 @@ def spawn(
         num_cpus, num_gpus: what each reserves of its node.
         threads: calls that one actor serves at once.
         first: number of the first.
-        on_start: called first thing in an actor's process, with its name.
+        on_start: called first thing in an actor's process, with `name`.
     """
     options = {
         "scheduling_strategy": "SPREAD",  # so that the loss of a node leaves some of every pool
@@ -201,7 +201,7 @@ def spawn(
     host = ray.remote(concurrency_groups={_CONTROL: 2})(_Host)  # type: ignore[call-overload]
     noted = notes if threads == 1 else None
     numbers = range(first, first + size)
-    return [host.options(**options).remote(make, number, f"{name}-{number}", noted, on_start) for number in numbers]
+    return [host.options(**options).remote(make, number, name, noted, on_start) for number in numbers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,7 @@ class _Host:
         self, make: Callable[[int], object], number: int, name: str, notes: Path | None, on_start: Callable[[str], None]
     ) -> None:
         on_start(name)
-        self._name = name
+        self._name = f"{name}-{number}"
         self._last_words = LastWords.here(notes)
         self._current, self._since_s = "", 0.0
         self._worker = _made(make, number)
