@@ -51,7 +51,7 @@ class Canary:
     """Sends canaries and looks for them.
 
     Args:
-        topics: by modality; of those that `MEDIA` has something for canaries can be sent.
+        topics: by modality, of those that `MEDIA` has something for.
         send: returns once Kafka has acknowledged the message.
         search: number of hits of a body for `/v1/search`; raises UnavailableError if there is no answer.
         timeout_s: how long one is looked for.
@@ -78,6 +78,11 @@ class Canary:
         self._clock = clock
         self._sleep = sleep
         self._rng = rng
+
+    def release_all(self) -> None:
+        """One of each modality, in turn."""
+        for modality in self._topics:
+            self.release(modality)
 
     def release(self, modality: Modality) -> Result | None:
         """Sends one, and counts how it ended. None, and nothing counted, if the plane stops meanwhile."""

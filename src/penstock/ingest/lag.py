@@ -1,4 +1,8 @@
-"""How many records of each topic are not settled yet, looked up again and again in a thread of its own."""
+"""How many records of each topic are not settled yet, looked up again and again in a thread of its own.
+
+Asked of the broker, not of the lanes: their consumers know the ends only of what they fetch, and lag matters most where
+a partition is paused, halted or nobody's.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from penstock import metrics
 from penstock.broker.base import PartitionLag
 from penstock.errors import PenstockError
 
@@ -47,6 +52,7 @@ class LagWatch:
                 records: Counter[str] = Counter()
                 for one in self._look():
                     records[one.partition.topic] += one.lag
+                    metrics.LAG.labels(one.partition.topic, one.partition.partition).set(one.lag)
                 self._records = records
             except PenstockError as exc:
                 self._records = None

@@ -1,4 +1,4 @@
-"""What the ingest plane's driver looks after beside its actors: the nodes' metrics endpoints, the lag, the canary."""
+"""What the ingest plane's driver looks after beside its actors: the nodes' metrics endpoints, and the canary."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 
 import httpx
 
-from penstock import metrics
+from penstock.broker.base import Message
 from penstock.broker.producer import Producer
-from penstock.broker.topics import group_lag
 from penstock.config import Settings
-from penstock.errors import PenstockError
 from penstock.ingest.canary import MEDIA, Canary, ask
 from penstock.ingest.node_endpoints import keep_endpoints
+from penstock.records import Position
 
 logger = logging.getLogger(__name__)
 
-_LAG_INTERVAL_S = 5.0
 _SENT_WITHIN_S = 5.0
 
 
@@ -29,7 +28,7 @@ def observe(stop: threading.Event, settings: Settings) -> Sequence[threading.Thr
     """Starts the threads, which end when `stop` is set. Without metrics there are none."""
     if not settings.metrics.enabled:
         return ()
-    duties = [keep_endpoints, watch_lag]
+    duties = [keep_endpoints]
     if settings.canary.interval_s and settings.canary.query_url:
         duties.append(send_canaries)
     threads = [
@@ -41,39 +40,36 @@ def observe(stop: threading.Event, settings: Settings) -> Sequence[threading.Thr
     return threads
 
 
-def watch_lag(stop: threading.Event, settings: Settings) -> None:
-    """Asks the broker. Not the lanes, whose consumers know the ends only of what they fetch: lag matters most where a
-    partition is paused, or nobody's.
-    """
-    topics = [settings.kafka.topic_of(modality) for modality in settings.ingest.modalities]
-    while not stop.wait(_LAG_INTERVAL_S):
-        try:
-            for one in group_lag(settings.kafka, topics):
-                metrics.LAG.labels(one.partition.topic, one.partition.partition).set(one.lag)
-        except PenstockError as exc:
-            logger.warning("the lag is not known: %s", exc)
-
-
 def send_canaries(stop: threading.Event, settings: Settings) -> None:
     """One of each modality in turn, an interval apart."""
     url = settings.canary.query_url
     assert url is not None
-    producer = Producer(settings.kafka)
-    topics = {
-        modality: settings.kafka.topic_of(modality) for modality in settings.ingest.modalities if modality in MEDIA
-    }
-    canary = Canary(
-        topics=topics,
-        send=lambda message: producer.send(message).result(_SENT_WITHIN_S),
-        search=partial(ask, httpx.Client(base_url=url)),
-        timeout_s=settings.canary.timeout_s,
-        clock=time.monotonic,
-        sleep=stop.wait,
-        rng=random.Random(),
-    )
-    try:
+    kafka = settings.kafka
+    with ExitStack() as opened:
+        canary = Canary(
+            topics={one: kafka.topic_of(one) for one in settings.ingest.modalities if one in MEDIA},
+            send=_sender(settings, opened),
+            search=partial(ask, opened.enter_context(httpx.Client(base_url=url))),
+            timeout_s=settings.canary.timeout_s,
+            clock=time.monotonic,
+            sleep=stop.wait,
+            rng=random.Random(),
+        )
         while not stop.wait(settings.canary.interval_s):
-            for modality in topics:
-                canary.release(modality)
-    finally:
-        producer.close(_SENT_WITHIN_S)
+            try:
+                canary.release_all()
+            except Exception:  # a canary that fell silent would look like one that is well
+                logger.exception("canaries are sent on after a surprise")
+
+
+def _sender(settings: Settings, opened: ExitStack) -> Callable[[Message], Position]:
+    """What sends a message and waits for its acknowledgement; connects at the first, and again where that failed."""
+    producers: list[Producer] = []
+
+    def send(message: Message) -> Position:
+        if not producers:
+            producers.append(Producer(settings.kafka))
+            opened.callback(producers[0].close, _SENT_WITHIN_S)
+        return producers[0].send(message).result(_SENT_WITHIN_S)
+
+    return send
