@@ -17,12 +17,13 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from penstock.broker.base import Partition
-from tests.ingest.world import AFTER, BEFORE, FAULTS, HALF, LOST, LOST_AFTER, PARTITIONS, REFUSED, World
+from tests.ingest.world import AFTER, BEFORE, FAULTS, HALF, LOST, LOST_AFTER, PARTITIONS, REFUSED, SPOILED, World
 
 KINDS = ("good", "good", "good", "claim", "bad", "tombstone", "malformed", "poison", "refused", "crash")
 PLANS = (
     *((at, fault) for at in ("rows", "ids") for fault in (BEFORE, LOST)),
     *((at, fault) for at in ("upsert", "delete", "put rows") for fault in (BEFORE, AFTER, HALF, LOST, LOST_AFTER)),
+    ("upsert", SPOILED),
     *(("dead letter", fault) for fault in (BEFORE, AFTER, REFUSED)),
     *(("commit", fault) for fault in (BEFORE, AFTER)),
     *((at, LOST) for at in ("fetch", "decode", "encode")),
@@ -72,6 +73,12 @@ class LaneMachine(RuleBasedStateMachine):
     def replay(self, number: int, mend: bool) -> None:
         known = list(self.world.known.values())
         self.world.replay(known[number % len(known)], mend=mend)
+
+    @precondition(lambda self: self.world.known)
+    @rule(number=st.integers(0, 30))
+    def spoil(self, number: int) -> None:
+        known = list(self.world.known.values())
+        self.world.spoil(known[number % len(known)])
 
     @rule(number=_numbers, times=st.integers(1, 4), fault=st.sampled_from(("", "", "", BEFORE, AFTER)))
     def go_on_with_a_lane(self, number: int, times: int, fault: str) -> None:

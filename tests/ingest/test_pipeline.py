@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -16,14 +17,16 @@ from penstock.records import (
     EncoderInput,
     Entry,
     Event,
+    Inline,
     Outcome,
     Position,
     Record,
     Rejected,
     entry_id,
 )
+from penstock.store.memory import MemoryStore
 from tests.ingest.builders import TOPIC, event, item
-from tests.ingest.doubles import ListSink, ObedientEncoder, ObedientMedia, memory_store, pipeline_on, text_of
+from tests.ingest.doubles import SPEC, ListSink, ObedientEncoder, ObedientMedia, memory_store, pipeline_on, text_of
 
 
 def batch(*items: Item) -> Batch:
@@ -312,3 +315,42 @@ def test_the_same_key_of_two_tenants_is_two_assets() -> None:
     one, other = event(0, "a", tenant="one"), event(1, "a", tenant="other")
     assert one.asset.id != other.asset.id
     assert text_of(one) == "v"
+
+
+def test_a_write_that_broke_off_leaves_nothing_of_an_event_that_is_then_rejected() -> None:
+    """The writer dies before the asset row, and what it was writing is gone when the batch begins again."""
+
+    class Gone(ObedientMedia):
+        seen = 0
+
+        def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> Any:
+            self.seen += 1
+            return super().fetch_and_decode(
+                [replace(one, payload=Inline(b"bad")) for one in events] if self.seen > 1 else events, roles
+            )
+
+    class Dying(MemoryStore):
+        def put_asset_rows(self, asset_rows: Sequence[AssetRow]) -> None:
+            raise WorkerLostError("the writer died")
+
+    store, sink = Dying(), ListSink()
+    store.ensure(SPEC)
+    report = pipeline_on(store, sink, media=Gone()).run(batch(item(0, "a", data=b"parts:3")))
+    assert outcomes(report) == {0: Outcome.DEAD_LETTERED}
+    assert store.count(Collection.TEXT) == 0
+
+
+def test_dead_letters_wait_for_a_store_that_is_away() -> None:
+    class Away(MemoryStore):
+        answers = iter([False, False])
+
+        def asset_rows(self, asset_ids: Sequence[str]) -> Any:
+            if next(self.answers, True):
+                return super().asset_rows(asset_ids)
+            raise UnavailableError("the store is away")
+
+    store, sink = Away(), ListSink()
+    store.ensure(SPEC)
+    report = pipeline_on(store, sink).run(batch(item(0, "a", data=b"bad")))
+    assert outcomes(report) == {0: Outcome.DEAD_LETTERED}
+    assert len(sink.letters) == 1

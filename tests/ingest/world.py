@@ -60,7 +60,9 @@ _PATIENCE = 4_000  # rounds within which everything has to be settled once nothi
 _HALT_S = 31.0  # past the time after which a lane tries a halted partition again
 
 # What a step can do to what it lets go on.
-BEFORE, AFTER, HALF, REFUSED, LOST, LOST_AFTER = "before", "after", "half", "refused", "lost", "lost after"
+BEFORE, AFTER, HALF, REFUSED, LOST, LOST_AFTER, SPOILED = (
+    "before", "after", "half", "refused", "lost", "lost after", "spoiled"
+)  # fmt: skip
 FAULTS = ("", "", "", BEFORE, AFTER, HALF, REFUSED, LOST, LOST_AFTER)
 _ABANDON = "abandon"
 _here = threading.local()
@@ -138,6 +140,7 @@ class Media:
 
     def __init__(self) -> None:
         self.mended: set[str] = set()
+        self.spoiled: set[str] = set()
 
     def fetch(self, events: Sequence[Event]) -> tuple[Event, ...]:
         if pause("fetch") == LOST:
@@ -158,7 +161,7 @@ class Media:
         indexable, drafts, rejected = [], [], []
         for one in events:
             text = text_of(one)
-            if text.startswith("bad") and text not in self.mended:
+            if (text.startswith("bad") and text not in self.mended) or text in self.spoiled:
                 rejected.append(Rejected(one.position, "decode", Reason.CORRUPT, "it is bad"))
             elif not one.is_tombstone:
                 indexable.append(replace(one, payload=ClaimCheck("asset:x")))
@@ -189,8 +192,9 @@ class ShakyEncoder(ObedientEncoder):
 class ShakyStore:
     """A `MemoryStore` before which every request pauses, and may fail: before it is applied, after it, or half done."""
 
-    def __init__(self, inner: MemoryStore) -> None:
+    def __init__(self, inner: MemoryStore, media: Media) -> None:
         self._inner = inner
+        self._media = media
 
     def asset_rows(self, ids: Sequence[str]) -> Mapping[str, AssetRow]:
         return self._read("rows", lambda: self._inner.asset_rows(ids))
@@ -201,7 +205,11 @@ class ShakyStore:
     def upsert(self, collection: Table, entries: Sequence[Entry]) -> None:
         if any(entry.text.startswith("refused") for entry in entries):
             raise PermanentError("the store refuses such a text")
-        self._write("upsert", entries, lambda some: self._inner.upsert(collection, some))
+        try:
+            self._write("upsert", entries, lambda some: self._inner.upsert(collection, some))
+        except SpoiledError:
+            self._media.spoiled.update(entry.text for entry in entries)
+            raise
 
     def delete(self, collection: Table, ids: Sequence[str]) -> None:
         self._write("delete", ids, lambda some: self._inner.delete(collection, some))
@@ -219,12 +227,18 @@ class ShakyStore:
         fault = pause(at)
         _fail(fault == BEFORE, at)
         if fault != LOST:
-            request(items[: len(items) // 2] if fault == HALF else items)
+            request(items[: (len(items) + 1) // 2] if fault in (HALF, SPOILED) else items)
         _lose(fault)
         _fail(fault in (AFTER, HALF), at)
 
 
+class SpoiledError(WorkerLostError):
+    """The writer died, and by the time it is back the media that it was writing are gone."""
+
+
 def _lose(fault: str) -> None:
+    if fault == SPOILED:
+        raise SpoiledError("the writer died")
     if fault in (LOST, LOST_AFTER):
         raise WorkerLostError("the writer died")
 
@@ -431,6 +445,11 @@ class World:
         origin = ((ORIGIN, format_origin(one.position)), (ORIGIN_TIMESTAMP, b"%d" % one.timestamp_ms))
         self.broker.append(replace(again, headers=again.headers + origin))
 
+    def spoil(self, one: Known) -> None:
+        """What the event is about cannot be read any more from now on, as a claim check that is gone."""
+        if one.text is not None:
+            self.media.spoiled.add(one.text)
+
     def plan(self, at: str, fault: str) -> None:
         """Something fails at the next pause of that name."""
         _planned[at] = fault
@@ -592,17 +611,23 @@ class World:
             self.newest[row.asset.id] = row.version
 
     def check_books(self) -> None:
-        """Once all is settled: each event has its outcome, and the store holds the newest version of each asset."""
+        """Once all is settled: each event has its outcome, and the store holds the newest version of each asset.
+
+        An event that was spoiled may have been indexed before, or be a dead letter: what its asset's row says counts.
+        """
         newest = self._newest()
         dead = self.dead_letters()
         for one in self.known.values():
             if not self.is_bad(one):
-                assert self._overtaken(one), f"{one} was lost"
+                spoiled = one.text in self.media.spoiled and one.position in dead
+                assert self._overtaken(one) or spoiled, f"{one} was lost"
             elif one.position not in dead:
                 assert one.key is not None, f"{one} is in no dead letter"
+                assert one.asset_id in newest, f"{one} is in no dead letter"
                 assert newest[one.asset_id].version.newer_than(one.version), f"{one} is in no dead letter"
         for position in dead:
-            assert self.is_bad(self.known[position]) or self.known[position].text in self.media.mended
+            one = self.known[position]
+            assert self.is_bad(one) or one.text in self.media.mended | self.media.spoiled
         self._check_store(newest)
 
     def _check_store(self, newest: Mapping[str, Known]) -> None:
@@ -610,21 +635,35 @@ class World:
         assert {asset: row.version for asset, row in rows.items()} == {
             asset: one.version for asset, one in newest.items()
         }
-        found = {entry.id: entry.text for (entry,) in self.store.scan_entries(Table.TEXT, batch=1)}
-        assert found == {
+        torn = self._torn(newest)
+        entries = [entry for (entry,) in self.store.scan_entries(Table.TEXT, batch=1)]
+        assert {entry.id: entry.text for entry in entries if entry.asset.id not in torn} == {
             entry_id(rows[asset].asset, Table.TEXT, part): one.text
             for asset, one in newest.items()
             for part in range(parts_of(one.text) if one.text else 0)
+            if asset not in torn
         }
         for asset, row in rows.items():
             text = newest[asset].text
             assert row.counts == ({Table.TEXT: parts_of(text)} if text else {})
 
+    def _torn(self, newest: Mapping[str, Known]) -> set[str]:
+        """Assets whose newest version may be partly overwritten by one that was spoiled while it was written: that is
+        not promised to be mended before the asset's next event.
+        """
+        torn = set()
+        for one in self.known.values():
+            older = newest.get(one.asset_id) if one.key is not None and one.text in self.media.spoiled else None
+            if older is not None and older.text is not None and one.version.newer_than(older.version):
+                torn.add(one.asset_id)
+        return torn
+
     def _newest(self) -> dict[str, Known]:
         """The newest version of each asset that can be indexed or deleted."""
         newest: dict[str, Known] = {}
         for one in self.known.values():
-            if not self.is_bad(one):
+            spoiled = one.text in self.media.spoiled and not self._settled_as(one)
+            if not self.is_bad(one) and not spoiled:
                 known = newest.setdefault(one.asset_id, one)
                 newest[one.asset_id] = one if one.version.newer_than(known.version) else known
         return newest
@@ -634,13 +673,18 @@ class World:
         row = None if one.key is None else self.row(one)
         return row is not None and (row.version == one.version or row.version.newer_than(one.version))
 
+    def _settled_as(self, one: Known) -> bool:
+        """Whether the asset's row stands for just this event."""
+        row = None if one.key is None else self.row(one)
+        return row is not None and row.version == one.version
+
     def _all_committed(self) -> bool:
         committed = self.broker.committed(GROUP)
         positions = [record.position for topic in TOPICS for record in self.broker.records(topic)]
         return all(committed.get(Partition(one.topic, one.partition), 0) > one.offset for one in positions)
 
     def _writer(self, shard: int) -> Writer:
-        return Writer(ShakyStore(self.store), wall_ms=self.now_ms, shard=shard, shards=self.shards)  # type: ignore[arg-type]
+        return Writer(ShakyStore(self.store, self.media), wall_ms=self.now_ms, shard=shard, shards=self.shards)  # type: ignore[arg-type]
 
     def _pipeline(self, name: str, abandon: threading.Event) -> Pipeline:
         backoff = Backoff(0.01, 0.1, random.Random(0))

@@ -154,3 +154,36 @@ def test_each_writer_takes_the_assets_of_its_shard_and_tells_of_no_other(store: 
     assert told[0].keys() & told[1].keys() == set()
     assert len(told[0]) + len(told[1]) == 21
     assert (told[0][99], store.count_assets()) == (Outcome.DEAD_LETTERED, 20)
+
+
+def torn(store: NotedStore, offset: int, *, assignment: Assignment = OWNED) -> Writer:
+    """A write that broke off before its asset row."""
+    writer = begun(store)
+    store.failing = ("rows", "before")
+    with pytest.raises(UnavailableError):
+        write(writer, event(offset, data=b"parts:2"), assignment=assignment)
+    store.failing = None
+    return writer
+
+
+def test_what_a_broken_write_left_of_a_rejected_event_is_removed(store: NotedStore) -> None:
+    torn(store, 1).retract(WriteRequest("lane", (OWNED,)), [event(1)])
+    assert (stored(store), row_offset(store)) == (set(), None)
+
+
+def test_a_rejected_event_leaves_nothing_of_itself_in_a_deleted_asset(store: NotedStore) -> None:
+    write(begun(store), event(1, data=None))
+    torn(store, 2).retract(WriteRequest("lane", (OWNED,)), [event(2)])
+    assert (stored(store), row_offset(store)) == (set(), 1)
+
+
+def test_an_older_version_is_not_removed_with_the_rejected_one(store: NotedStore) -> None:
+    write(begun(store), event(1, data=b"v"))
+    torn(store, 2).retract(WriteRequest("lane", (OWNED,)), [event(2)])
+    assert (ids(1, 1) <= stored(store), row_offset(store)) == (True, 1)
+
+
+def test_a_lane_that_lost_its_partition_removes_nothing(store: NotedStore) -> None:
+    writer = torn(store, 1, assignment=Assignment(TOPIC, 0, 6))
+    writer.retract(WriteRequest("late", (OWNED,)), [event(1)])
+    assert stored(store) == ids(1, 2)

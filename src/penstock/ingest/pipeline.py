@@ -150,6 +150,7 @@ class Pipeline:
             newest = [items[-1] for items in versions]
             settled = {one.position: one for one in self._process(newest, report)}
             dead = [one.rejected for one in settled.values() if one.rejected is not None]
+            self._retract([item for item in newest if settled[item.record.position].rejected is not None])
             halted = self._settle_rejected(dead, {item.record.position: item for item in newest}, report)
             earlier: list[list[Item]] = []
             for items in versions:
@@ -270,6 +271,28 @@ class Pipeline:
             logger.warning("even a harmless %s does not pass: %s", event.modality, exc)
             return False
         return True
+
+    def _retract(self, items: Sequence[Item]) -> None:
+        """Removes what a write that broke off, in this life of the lane or a former one, left of items that are now
+        rejected; for as long as the store does not answer.
+        """
+        request = WriteRequest(self._lane, tuple({item.assignment for item in items}))
+        events = tuple(_event(item) for item in items)
+        attempt = 0
+        while items:
+            self._await_store()
+            try:
+                with self._breaker.attempt():
+                    for shard in range(self._pools.writers.size):
+                        self._pools.writers.on(shard, "retract", request, events)
+                return
+            except TransientError as exc:
+                logger.warning("rejected items of %s wait for the store: %s", events[0].asset.topic, exc)
+            except PenstockError as exc:
+                logger.error("what was perhaps written of rejected items stays in the store: %s", exc)
+                return
+            attempt += 1
+            self._pause(self._backoff.wait_s(attempt))
 
     # --- 6 settle ---------------------------------------------------------------------------------------------------
 

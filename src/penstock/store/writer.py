@@ -122,6 +122,33 @@ class Writer:
                     live.append(event)
             return (*settled, *self._write_live(live, decoded.drafts, encoded))
 
+    def retract(self, request: WriteRequest, events: Sequence[Event]) -> None:
+        """Removes what a write that broke off has left of events that turned out to be rejected.
+
+        Their writer or lane died after some entries and before the asset row, and then the media were gone, say. Only
+        of assets that should have no entries at all: without a row, or deleted. Where an older version has a row, its
+        entries are partly overwritten, and removing the rest would lose still more of it.
+
+        Args:
+            request: who asks, by which right; fenced as `write` is.
+            events: those that are rejected; of other shards they are passed over.
+
+        Raises:
+            NotReadyError, UnavailableError: as `write` does.
+        """
+        with self._lock:
+            fenced = self._fence(request)
+            mine = [
+                event
+                for event in events
+                if shard_of(event.asset.id, self._shards) == self._shard
+                and (event.position.topic, event.position.partition) not in fenced
+            ]
+            rows = self._store.asset_rows([event.asset.id for event in mine]) if mine else {}
+            bare = [event for event in mine if _has_no_entries(rows.get(event.asset.id))]
+            for collection, ids in self._surplus(bare, {}).items():
+                self._store.delete(collection, ids)
+
     def _write_live(
         self, events: Sequence[Event], drafts: Sequence[Draft], encoded: Sequence[Encoded]
     ) -> list[Settled]:
@@ -260,6 +287,10 @@ class Writer:
             )
             for event in events
         ]
+
+
+def _has_no_entries(row: AssetRow | None) -> bool:
+    return row is None or row.outcome is Outcome.DELETED
 
 
 def _last_part_first(asset_id: str, collection: Collection, ids: frozenset[str]) -> list[str]:
