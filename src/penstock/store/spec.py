@@ -15,12 +15,14 @@ def index_spec(profile: Profile, fingerprints: Mapping[str, Fingerprint], settin
 
     Args:
         profile: says which encoder fills which field.
-        fingerprints: of the loaded encoders, by role.
+        fingerprints: of the loaded encoders, by role. A collection that needs another one is left out: a plane that
+            takes in pictures alone has no sentence encoder.
         settings: shards and version of the collections.
     """
     vectors = {
         collection: {field: VectorSpec(profile.space(role), fingerprints[role]) for field, role in fields.items()}
         for collection, fields in profile.vectors.items()
+        if fingerprints.keys() >= set(fields.values())
     }
     slugs = {collection: profile.slug(collection) for collection in vectors}
     return IndexSpec(vectors, slugs, settings.version, settings.num_shards)
