@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli import audit, config, deadletters, demo, ingest, models, produce, search, serve, status, up
+from penstock.cli import audit, bench, config, deadletters, demo, ingest, models, produce, search, serve, status, up
 from penstock.cli.common import Globals, configure_logging, quiet_environment, say
 from penstock.errors import ConfigError, PenstockError
 
@@ -34,6 +34,7 @@ app.command("audit")(audit.audit)
 app.command("ingest")(ingest.ingest)
 app.command("serve")(serve.serve)
 app.command("models")(models.models)
+app.add_typer(bench.app, name="bench")
 app.command("config")(config.config)
 
 

@@ -1,0 +1,349 @@
+"""`penstock bench ingest`: the whole pipeline beside the loops it replaces, over the same pictures in one run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from penstock.bench.house import House, house_settings, running, temporary_folder
+from penstock.bench.loops import BATCH, Model, bare, naive
+from penstock.bench.machine import machine_facts
+from penstock.bench.memory import MemoryWatch, Part
+from penstock.bench.pictures import Pictures, small_picture
+from penstock.bench.statistics import growth, median, quantile
+from penstock.bench.stream import Stream
+from penstock.broker.base import Message
+from penstock.broker.consumer import LaneConsumer
+from penstock.broker.producer import Producer
+from penstock.broker.topics import ensure_topics
+from penstock.config import KafkaSettings, Settings
+from penstock.encoders.load import load_encoder, profile_fingerprints
+from penstock.encoders.profiles import JOINT_IMAGE, load_profile, profile_names
+from penstock.records import Modality
+from penstock.store.milvus import MilvusStore
+from penstock.store.spec import index_spec
+
+Say: TypeAlias = Callable[[str], None]
+
+TRANSPORT_PROFILE = "null:512"
+TRANSPORT_BYTES = 1024
+MEMORY_BYTES = 100_000
+_MEMORY_FROM, _MEMORY_TO = 2_000, 20_000
+_MEMORY_PER_CALL = 500  # 50 MB of payloads are made, sent and let go at a time
+_IDLE_S = 5.0
+_WARM_UP_S = 2.0  # of events at the expected rate, at least one batch
+_LOOPS_TOPIC, _LOOPS_GROUP, _LOOPS_VERSION = "bench.loops", "bench-loops", 2
+
+
+class Measure(StrEnum):
+    """What `bench ingest` can measure."""
+
+    ROUNDS = "rounds"
+    FRESHNESS = "freshness"
+    TRANSPORT = "transport"
+    MEMORY = "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class IngestPlan:
+    """What to measure, and how much of it.
+
+    Attributes:
+        model: `reference`, `null`, any profile, or an architecture of open_clip, which then has random weights.
+        measures: which figures.
+        images: pictures of a round; (b), which is slow, gets a third of them.
+        rounds: of (a) to (d), interleaved; medians are told.
+        freshness_s: how long events are sent at half of (d)'s rate.
+        transport_events: events of a round of the transport.
+        store_uri: a Milvus to use instead of the embedded Lite; its collections are written to.
+        precision: of all encoders.
+        encoder_threads: CPU threads of the encoders, in the loops as in the pipeline; 0: every core.
+    """
+
+    model: str
+    measures: frozenset[Measure]
+    images: int = 192
+    rounds: int = 5
+    freshness_s: float = 30.0
+    transport_events: int = 10_000
+    store_uri: str | None = None
+    precision: str = "auto"
+    encoder_threads: int = 0
+
+    @property
+    def profile(self) -> str:
+        if self.model in profile_names() or ":" in self.model:
+            return self.model
+        return TRANSPORT_PROFILE if self.model == "null" else f"random:{self.model}"
+
+
+def bench_ingest(plan: IngestPlan, say: Say) -> dict[str, Any]:
+    """Measures what the plan asks for, in as many houses as it has profiles.
+
+    Returns:
+        plain JSON values; a figure that was not asked for is None.
+
+    Raises:
+        PenstockError: something did not start, or events did not become searchable.
+    """
+    figures: dict[str, Any] = dict.fromkeys(_FIGURES)
+    facts = machine_facts(precision=plan.precision)
+    of_model = plan.measures & {Measure.ROUNDS, Measure.FRESHNESS}
+    of_null = plan.measures & {Measure.TRANSPORT, Measure.MEMORY}
+    if plan.profile == TRANSPORT_PROFILE:
+        of_model, of_null = plan.measures, frozenset()
+    for profile, measures in ((plan.profile, of_model), (TRANSPORT_PROFILE, of_null)):
+        if measures:
+            with _bench(plan, profile, say) as bench:
+                for measure in (each for each in Measure if each in measures):
+                    figures |= bench.measure(measure)
+    return {"model": plan.model, "profile": plan.profile, "machine": facts, **figures}
+
+
+_FIGURES = (
+    "bare_per_s",
+    "naive_per_s",
+    "naive_batched_per_s",
+    "pipeline_per_s",
+    "efficiency",
+    "transport_per_s",
+    "freshness_p50_s",
+    "freshness_p95_s",
+    "freshness_p99_s",
+    "peak_rss_mb",
+)
+
+
+@contextmanager
+def _bench(plan: IngestPlan, profile: str, say: Say) -> Iterator[_Bench]:
+    """A house of the profile, warm, and everything that measures it; gone afterwards."""
+    with temporary_folder() as folder:
+        settings = house_settings(
+            folder,
+            profile=profile,
+            store_uri=plan.store_uri,
+            ingest={"modalities": (Modality.IMAGE,), "encoder_threads": plan.encoder_threads},
+        ).model_copy(update={"precision": plan.precision})
+        say(f"starting a whole Penstock with profile {profile} in {folder}")
+        with running(settings) as house:
+            producer, store = Producer(house.settings.kafka), MilvusStore(house.settings.store)
+            try:
+                stream = Stream(producer, store, settings.kafka.image_topic, settings.tenant)
+                yield _Bench(plan, house, stream, say)
+            finally:
+                producer.close(10.0)
+                store.close()
+
+
+@dataclass(slots=True)
+class _Bench:
+    """One house and what was measured of it so far."""
+
+    plan: IngestPlan
+    house: House
+    stream: Stream
+    say: Say
+    _next: int = 0
+    _per_s: float = 0.0
+    _peak_mb: float = 0.0
+    _pictures: Pictures = field(default_factory=Pictures)
+
+    def measure(self, what: Measure) -> Mapping[str, Any]:
+        by_name: Mapping[Measure, Callable[[], Mapping[str, Any]]] = {
+            Measure.ROUNDS: self._rounds,
+            Measure.FRESHNESS: self._freshness,
+            Measure.TRANSPORT: self._transport,
+            Measure.MEMORY: self._memory,
+        }
+        return by_name[what]()
+
+    # --- (a) to (d) -------------------------------------------------------------------------------------------------
+
+    def _rounds(self) -> Mapping[str, Any]:
+        self._warm_up()
+        idle = self.house.idle_share(_IDLE_S)
+        took: dict[str, list[float]] = {name: [] for name in ("bare", "naive", "naive_batched", "pipeline")}
+        with _loops(self.plan, self.house.settings) as loops:
+            for number in range(1, self.plan.rounds + 1):
+                for name, per_s in loops.round(self._take(self.plan.images)).items():
+                    took[name].append(per_s)
+                took["pipeline"].append(self._pipeline())
+                latest = ", ".join(f"{name} {values[-1]:.1f}" for name, values in took.items())
+                self.say(f"round {number} of {self.plan.rounds}, images/s: {latest}")
+        found = {f"{name}_per_s": median(values) for name, values in took.items()}
+        self._per_s = found["pipeline_per_s"]
+        return {
+            **found,
+            "efficiency": found["pipeline_per_s"] / found["bare_per_s"],
+            "rounds": took,
+            "idle_cores": idle,
+            "peak_rss_mb": self._peak_mb,
+            "memory_mb": self._memory_now(),
+        }
+
+    def _pipeline(self) -> float:
+        """(d), images per second: from the first message produced to the last asset searchable."""
+        pictures = self._take(self.plan.images)
+        return len(pictures) / self.stream.through(pictures, first=self._used(len(pictures)))
+
+    def _warm_up(self) -> None:
+        """Until a second batch is not slower than the first: models, code and connections are warm then."""
+        before = 0.0
+        for _ in range(5):
+            per_s = BATCH / self.stream.through(self._take(BATCH), first=self._used(BATCH))
+            if per_s < before * 1.1:
+                break
+            before = per_s
+
+    # --- freshness --------------------------------------------------------------------------------------------------
+
+    def _freshness(self) -> Mapping[str, Any]:
+        if not self._per_s:
+            self._warm_up()
+            self._per_s = self._pipeline()
+        per_s = self._per_s / 2
+        count = max(10, round(self.plan.freshness_s * per_s))
+        self.say(f"freshness: {count} events at {per_s:.1f}/s")
+        first = self._used(count)
+        with MemoryWatch(self.house, interval_s=2.0) as watch:
+            seconds = self.stream.paced(self._pictures.one, first=first, count=count, per_s=per_s)
+        self._peak_mb = max(self._peak_mb, watch.peak_mb(Part.INGEST))
+        shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+        return {
+            **{f"freshness_{name}_s": quantile(seconds, share) for name, share in shares.items()},
+            "freshness_events": count,
+            "freshness_rate_per_s": per_s,
+            "peak_rss_mb": self._peak_mb,
+            "memory_mb": self._memory_now(),
+        }
+
+    # --- the transport alone ----------------------------------------------------------------------------------------
+
+    def _transport(self) -> Mapping[str, Any]:
+        rates: list[float] = []
+        steps: list[Mapping[str, float]] = []
+        for number in range(self.plan.rounds + 1):
+            events = self.plan.transport_events if number else min(1_000, self.plan.transport_events)
+            first = self._used(events)
+            payloads = [small_picture(first + one, TRANSPORT_BYTES) for one in range(events)]
+            began_cpu_s = self.house.cpu_s()
+            took_s = self.stream.through(payloads, first=first)
+            if number == 0:
+                continue  # warm-up
+            rates.append(events / took_s)
+            steps.append({"seconds": took_s, "cpu_s": self.house.cpu_s() - began_cpu_s})
+            self.say(f"transport round {number} of {self.plan.rounds}: {rates[-1]:.0f} events/s")
+        return {
+            "transport_per_s": median(rates),
+            "transport_rounds": rates,
+            "transport_cpu": steps,
+            "transport_store": self.stream.store.capabilities.product,
+        }
+
+    # --- memory -----------------------------------------------------------------------------------------------------
+
+    def _memory(self) -> Mapping[str, Any]:
+        """Whether memory grows with the number of events, at payloads of 100 kB."""
+        sent = 0
+        with MemoryWatch(self.house, progress=lambda: sent) as watch:
+            while sent < _MEMORY_TO:
+                first = self._used(_MEMORY_PER_CALL)
+                payloads = [small_picture(first + one, MEMORY_BYTES) for one in range(_MEMORY_PER_CALL)]
+                self.stream.through(payloads, first=first)
+                sent += _MEMORY_PER_CALL
+                if sent % 2_000 == 0:
+                    self.say(f"memory: {sent} events, ingest plane {watch.samples[-1][1][Part.INGEST]:.0f} MB")
+        series = [(events, by_part[Part.INGEST]) for events, by_part in watch.samples]
+        self._peak_mb = max(self._peak_mb, watch.peak_mb(Part.INGEST))
+        return {
+            "memory_growth": growth(series, _MEMORY_FROM, _MEMORY_TO),
+            "memory_series_mb": series,
+            "memory_peak_mb": {str(part): watch.peak_mb(part) for part in Part},
+            "memory_budget_mb": self.house.settings.ingest.budget_bytes / 1e6,
+        }
+
+    def _memory_now(self) -> dict[str, float]:
+        with MemoryWatch(self.house) as watch:
+            pass
+        self._peak_mb = max(self._peak_mb, watch.peak_mb(Part.INGEST))
+        return {str(part): watch.peak_mb(part) for part in Part}
+
+    # --- numbers ----------------------------------------------------------------------------------------------------
+
+    def _take(self, count: int) -> list[bytes]:
+        return list(self._pictures.many(self._next, count))
+
+    def _used(self, count: int) -> int:
+        first, self._next = self._next, self._next + count
+        return first
+
+
+@dataclass(slots=True)
+class _Loops:
+    """(a) to (c), in this process, while the house idles."""
+
+    model: Model
+    consumer: LaneConsumer
+    producer: Producer
+    store: MilvusStore
+    _next: int = 0
+
+    def round(self, pictures: list[bytes]) -> dict[str, float]:
+        """Images per second of each loop."""
+        some = pictures[: max(1, len(pictures) // 3)]
+        return {
+            "bare": len(pictures) / bare(self.model, pictures),
+            "naive": len(some) / self._naive(some, 1),
+            "naive_batched": len(pictures) / self._naive(pictures, BATCH),
+        }
+
+    def _naive(self, pictures: list[bytes], batch: int) -> float:
+        """The records are in the topic before the loop begins, and none but these."""
+        for picture in pictures:
+            self._next += 1
+            self.producer.send(Message(_LOOPS_TOPIC, key=f"loop-{self._next:09d}".encode(), value=picture))
+        self.producer.flush(30.0)
+        return naive(self.model, self.consumer, self.store, events=len(pictures), batch=batch)
+
+
+@contextmanager
+def _loops(plan: IngestPlan, settings: Settings) -> Iterator[_Loops]:
+    """The model loaded and warm, a topic, a group and collections of its own."""
+    profile = load_profile(settings.profile)
+    kafka = settings.kafka.model_copy(update={"image_topic": _LOOPS_TOPIC, "group": _LOOPS_GROUP})
+    ensure_topics(kafka, [Modality.IMAGE])
+    own = settings.store.model_copy(update={"version": _LOOPS_VERSION})
+    store, producer = MilvusStore(own), Producer(kafka)
+    consumer = _joined(kafka)
+    try:
+        store.ensure(index_spec(profile, profile_fingerprints(profile), own))
+        encoder = load_encoder(
+            JOINT_IMAGE,
+            profile,
+            precision=settings.precision,
+            device=settings.device,
+            threads=plan.encoder_threads or os.cpu_count(),
+        )
+        loops = _Loops(Model(encoder, profile.image, settings.image), consumer, producer, store)
+        warm_up = list(Pictures(BATCH).many(10**9, BATCH))
+        bare(loops.model, warm_up)
+        loops._naive(warm_up, BATCH)
+        yield loops
+    finally:
+        consumer.close(5.0)
+        producer.close(5.0)
+        store.close()
+
+
+def _joined(kafka: KafkaSettings) -> LaneConsumer:
+    """A member of the loops' group that has its partitions."""
+    consumer = LaneConsumer(kafka, [_LOOPS_TOPIC], drain_s=1.0)
+    deadline_s = time.monotonic() + 60.0
+    while not consumer.assignments() and time.monotonic() < deadline_s:
+        consumer.poll(1.0, 1)
+    return consumer

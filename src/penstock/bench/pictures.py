@@ -1,0 +1,97 @@
+"""The pictures that benchmarks are fed with: JPEGs of the project's own renderings, the same on every machine.
+
+Each carries a JPEG comment of its own, so that no two are the same bytes: nothing is spared by a cache of vectors or of
+media, and the pixels are those of a few hundred pictures that cost little to make.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from penstock.reference.pictures import compose, load_concepts
+
+WIDTH, HEIGHT = 640, 480
+_QUALITY = 85
+_SEED = 20_24
+_SIGMA = 6.0  # of the sensor's noise, in grey values: 640 × 480 come to some 60 kB, as from a camera
+_START, _COMMENT = b"\xff\xd8", b"\xff\xfe"
+
+
+class Pictures:
+    """JPEGs of 640 × 480 pixels, 60 kB or so.
+
+    Args:
+        count: how many different pictures there are; after them they repeat, with other comments.
+    """
+
+    def __init__(self, count: int = 64) -> None:
+        self._bases = [_camera_jpeg(number) for number in range(count)]
+
+    def one(self, number: int) -> bytes:
+        """The picture of a number; no two numbers give the same bytes."""
+        return commented(self._bases[number % len(self._bases)], f"penstock bench {number}".encode())
+
+    def many(self, start: int, count: int) -> Sequence[bytes]:
+        return [self.one(number) for number in range(start, start + count)]
+
+
+def small_picture(number: int, size_bytes: int) -> bytes:
+    """A JPEG of 16 × 16 pixels, filled up to exactly `size_bytes` by its comment; no two numbers give the same bytes.
+
+    Raises:
+        ValueError: no such JPEG is so small, or a comment cannot be so long.
+    """
+    base = _tiny_jpeg()
+    room = size_bytes - len(base) - 4
+    mark = f"{number:016d}".encode()
+    if room < len(mark):
+        raise ValueError(f"a picture has at least {len(base) + 4 + len(mark)} bytes, not {size_bytes}")
+    comments = b"".join(_segment(part) for part in _parts(mark, size_bytes - len(base)))
+    return _START + comments + base[len(_START) :]
+
+
+def commented(jpeg: bytes, text: bytes) -> bytes:
+    """The same JPEG with a comment: other bytes, the same pixels."""
+    return _START + _segment(text) + jpeg[len(_START) :]
+
+
+def _segment(text: bytes) -> bytes:
+    return _COMMENT + (len(text) + 2).to_bytes(2, "big") + text
+
+
+def _parts(mark: bytes, total: int) -> list[bytes]:
+    """Comments that, with four bytes of header each, take `total` bytes; the first begins with the mark."""
+    longest = 0xFFFF - 2
+    parts: list[bytes] = []
+    while total > 0:
+        size = min(longest, total - 4)
+        if 0 < total - 4 - size < 4:  # what would be left is no segment
+            size -= 4
+        text = mark if not parts else b""
+        parts.append(text + b"." * (size - len(text)))
+        total -= size + 4
+    return parts
+
+
+@cache
+def _tiny_jpeg() -> bytes:
+    return _jpeg(compose(load_concepts()[0], seed=_SEED, size_px=64).resize((16, 16)), quality=50)
+
+
+def _camera_jpeg(number: int) -> bytes:
+    concepts = load_concepts()
+    picture = compose(concepts[number % len(concepts)], seed=_SEED + number, size_px=HEIGHT)
+    wide = np.asarray(picture.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC), np.float32)
+    noise = np.random.default_rng([_SEED, number]).normal(0.0, _SIGMA, wide.shape).astype(np.float32)
+    return _jpeg(Image.fromarray(np.clip(wide + noise, 0, 255).astype(np.uint8)), quality=_QUALITY)
+
+
+def _jpeg(picture: Image.Image, *, quality: int) -> bytes:
+    target = io.BytesIO()
+    picture.save(target, "JPEG", quality=quality)
+    return target.getvalue()

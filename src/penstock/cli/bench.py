@@ -1,0 +1,96 @@
+"""`penstock bench`: how fast it is on this machine, beside the loops and the parts that it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from penstock.cli.common import JsonFlag, print_json, print_table, say
+
+app = typer.Typer(no_args_is_help=True, help="Measure speed on this machine; starts what it needs, and stops it.")
+
+_INGEST_ROWS = (
+    ("bare_per_s", "(a) the bare loop: batches of 32, decode beside encode", "images/s"),
+    ("naive_per_s", "(b) poll one, decode, encode, upsert, commit", "images/s"),
+    ("naive_batched_per_s", "(c) the same in batches of 32", "images/s"),
+    ("pipeline_per_s", "(d) Penstock, from Kafka to searchable", "images/s"),
+    ("efficiency", "(d) / (a)", ""),
+    ("transport_per_s", "transport alone: 1 kB events, 512-d, no model", "events/s"),
+    ("freshness_p50_s", "produced → searchable at half of (d)'s rate, p50", "s"),
+    ("freshness_p95_s", "the same, p95", "s"),
+    ("freshness_p99_s", "the same, p99", "s"),
+    ("peak_rss_mb", "ingest plane's memory (sum of PSS), peak", "MB"),
+    ("memory_growth", "growth of it from event 2,000 to 20,000 of 100 kB", ""),
+)
+
+
+@app.command("ingest")
+def ingest(
+    *,
+    model: Annotated[
+        str, typer.Option(help="An architecture of open_clip (random weights), reference, null, or a profile.")
+    ] = "ViT-B-32",
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="rounds, freshness, transport or memory; repeatable. Default: all but memory."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Pictures of a round.")] = 192,
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; medians are told.")] = 5,
+    events: Annotated[int, typer.Option(min=1, help="Events of a round of the transport.")] = 10_000,
+    freshness_s: Annotated[float, typer.Option(min=1, help="Seconds of events at half the rate.")] = 30.0,
+    store_uri: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI", help="An empty Milvus to measure with, which is written to; default: embedded Lite."
+        ),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    encoder_threads: Annotated[int, typer.Option(min=0, help="CPU threads of the encoders; 0: every core.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure pictures per second from Kafka to searchable, beside the loops that people write.
+
+    Starts a whole Penstock on a temporary folder and stops it. Leave the machine alone meanwhile.
+    """
+    from penstock.bench.ingest import IngestPlan, Measure, bench_ingest
+    from penstock.errors import ConfigError
+
+    try:
+        measures = frozenset(map(Measure, measure or ("rounds", "freshness", "transport")))
+    except ValueError as exc:
+        raise ConfigError(f"--measure: {exc}; take {', '.join(Measure)}") from exc
+    plan = IngestPlan(
+        model=model,
+        measures=measures,
+        images=images,
+        rounds=rounds,
+        freshness_s=freshness_s,
+        transport_events=events,
+        store_uri=store_uri,
+        precision=precision,
+        encoder_threads=encoder_threads,
+    )
+    found = bench_ingest(plan, say)
+    if as_json:
+        print_json(found)
+        return
+    _say_machine(found["machine"])
+    rows = [{"what": what, "figure": _figure(found.get(name)), "unit": unit} for name, what, unit in _INGEST_ROWS]
+    print_table([row for row in rows if row["figure"]])
+
+
+def _figure(value: float | None) -> str:
+    """Three digits that say something."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _say_machine(machine: Mapping[str, Any]) -> None:
+    load = machine["load_before"][0]
+    typer.echo(
+        f"{machine['cores']} cores of {machine['cpu']} ({', '.join(machine['flags'])}), {machine['memory_gb']} GB, "
+        f"{machine['precision']} on {machine['device']}, load before {load}"
+    )

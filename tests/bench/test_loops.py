@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from penstock.bench.loops import Model, bare, naive
+from penstock.bench.pictures import small_picture
+from penstock.broker.base import Message
+from penstock.broker.memory import MemoryBroker
+from penstock.config import ImageSettings, StoreSettings
+from penstock.encoders.load import load_encoder, profile_fingerprints
+from penstock.encoders.profiles import JOINT_IMAGE, load_profile
+from penstock.records import Collection
+from penstock.store.memory import MemoryStore
+from penstock.store.spec import index_spec
+
+TOPIC = "bench.loops"
+
+
+@pytest.fixture
+def model() -> Model:
+    profile = load_profile("null:16")
+    return Model(load_encoder(JOINT_IMAGE, profile), profile.image, ImageSettings())
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_the_naive_loop_indexes_and_commits_every_event(model: Model, batch: int) -> None:
+    broker, store = MemoryBroker(), MemoryStore()
+    profile = load_profile("null:16")
+    store.ensure(index_spec(profile, profile_fingerprints(profile), StoreSettings()))
+    broker.create_topic(TOPIC, partitions=3)
+    producer = broker.producer()
+    for number in range(21):
+        producer.send(Message(TOPIC, key=f"{number}".encode(), value=small_picture(number, 1024)))
+    consumer = broker.consumer("loops", [TOPIC], drain_s=1.0)
+
+    took_s = naive(model, consumer, store, events=21, batch=batch)
+
+    assert took_s > 0
+    assert store.count(Collection.IMAGE) == 21
+    assert sum(broker.committed("loops").values()) == 21
+
+
+def test_the_bare_loop_encodes_every_picture_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda batch: (encoded.append(len(batch)), encode(batch))[1])
+    assert bare(model, [small_picture(number, 1024) for number in range(70)]) > 0
+    assert encoded == [32, 32, 6]
