@@ -81,6 +81,93 @@ def ingest(
     print_table([row for row in rows if row["figure"]])
 
 
+@app.command("query")
+def query(
+    context: typer.Context,
+    *,
+    entries: Annotated[int, typer.Option(min=2, help="Entries of the index, half texts and half pictures.")] = 20_000,
+    clients: Annotated[list[int] | None, typer.Option(min=1, help="Repeatable. Default: 1, 8 and 32.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of all; medians are told.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement in each round.")] = 6.0,
+    store_uri: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI", help="An empty Milvus to measure with, which is written to; default: embedded Lite."
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure POST /v1/search beside the store's own search of the same channels and the encoder alone.
+
+    Starts a whole Penstock on a temporary folder and stops it. Leave the machine alone meanwhile.
+    """
+    from penstock.bench.query import QueryPlan, bench_query
+
+    plan = QueryPlan(
+        profile=context.obj.overrides.get("profile", "reference"),
+        entries=entries,
+        clients=clients or (1, 8, 32),
+        rounds=rounds,
+        seconds=seconds,
+        store_uri=store_uri,
+    )
+    found = bench_query(plan, say)
+    if as_json:
+        print_json(found)
+        return
+    _say_machine(found["machine"])
+    typer.echo(f"{found['entries']:,} entries in {found['store']}, channels {', '.join(found['channels'])}")
+    print_table([{name: _figure(row[name]) for name in _QUERY_COLUMNS} for row in found["rows"]])
+
+
+_QUERY_COLUMNS = ("clients", "api_p50_ms", "api_p95_ms", "api_per_s", "store_p50_ms", "store_per_s",
+                  "encoder_p50_ms", "encoder_per_s", "above_parts_ms", "parts_per_s", "share_of_parts")  # fmt: skip
+
+
+@app.command("encode")
+def encode(
+    context: typer.Context,
+    *,
+    model: Annotated[
+        str | None, typer.Option(help="An architecture of open_clip with random weights, instead of --profile.")
+    ] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Repeatable. Default: 1, 8, 32, 128.")] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="auto, fp32, bf16 or fp16; repeatable. Default: auto.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: every core.")] = 0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement; three calls at least.")] = 2.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure every encoder of the profile alone: items per second, and its share of what the device can do.
+
+    Needs no Kafka, Milvus or Ray.
+    """
+    from penstock.bench.encode import EncodePlan, bench_encode
+
+    plan = EncodePlan(
+        profile=f"random:{model}" if model else context.obj.overrides.get("profile", "reference"),
+        batches=batch or (1, 8, 32, 128),
+        precisions=precision or ("auto",),
+        device=device,
+        threads=threads,
+        seconds=seconds,
+    )
+    found = bench_encode(plan, say)
+    if as_json:
+        print_json(found)
+        return
+    _say_machine(found["machine"])
+    for name, peak in found["peak_gflop_per_s"].items():
+        typer.echo(f"peak in {name}: {peak:,.0f} GFLOP/s, by a large matrix product")
+    print_table([{name: _shown(value) for name, value in row.items()} for row in found["rows"]])
+
+
+def _shown(value: float | str | None) -> str:
+    return value if isinstance(value, str) else _figure(value)
+
+
 def _figure(value: float | None) -> str:
     """Three digits that say something."""
     if value is None:

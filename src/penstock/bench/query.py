@@ -1,0 +1,364 @@
+"""`penstock bench query`: POST /v1/search beside the parts it is made of.
+
+The parts are the store's own search of the same channels, all at once, from one process as in a replica, and the
+encoder alone. What the parts allow together is their times added, as they share the machine.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from penstock.bench.house import house_settings, running, temporary_folder
+from penstock.bench.machine import machine_facts
+from penstock.bench.statistics import median, quantile
+from penstock.config import Settings
+from penstock.encoders.load import load_encoder, profile_fingerprints
+from penstock.encoders.profiles import Profile, load_profile, role_of
+from penstock.errors import UnavailableError
+from penstock.query.route import Probe, route
+from penstock.query.understand import SearchRequest, understand
+from penstock.records import (
+    FIELDS_OF,
+    AssetRef,
+    Collection,
+    EncoderInput,
+    Entry,
+    Field,
+    Float32,
+    Modality,
+    Position,
+    entry_id,
+)
+from penstock.reference.pictures import load_concepts
+from penstock.store.base import Store
+from penstock.store.milvus import MilvusStore
+from penstock.store.spec import index_spec
+
+Say: TypeAlias = Callable[[str], None]
+
+_SEED = 20_24
+_WRITE = 500
+_WORDS_OF_PASSAGE, _WORDS_OF_QUESTION = 60, 5
+_TIMEOUT_S = 30.0
+_DEADLINE_MS = 30_000  # no answer of a loaded machine may leave a channel out: it would be faster and worth less
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPlan:
+    """What to measure.
+
+    Attributes:
+        profile: its query encoders.
+        entries: in the index, half of them texts and half pictures.
+        clients: levels of concurrency.
+        seconds: how long each level is measured, in each round.
+        rounds: of all levels, the API and the parts in turn; medians are told.
+        store_uri: a Milvus to use instead of the embedded Lite; its collections are written to.
+    """
+
+    profile: str = "reference"
+    entries: int = 20_000
+    clients: Sequence[int] = (1, 8, 32)
+    seconds: float = 6.0
+    rounds: int = 3
+    store_uri: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one level of one round came to: latencies in milliseconds, and answers a second."""
+
+    p50_ms: float
+    p95_ms: float
+    per_s: float
+
+
+def bench_query(plan: QueryPlan, say: Say) -> dict[str, Any]:
+    """Fills an index, then asks it at each level, through the API and through the parts.
+
+    Returns:
+        plain JSON values; one row a level of concurrency.
+
+    Raises:
+        PenstockError: something did not start; an answer was an error or partial.
+    """
+    facts = machine_facts()
+    with temporary_folder() as folder:
+        settings = house_settings(
+            folder, profile=plan.profile, store_uri=plan.store_uri, query={"port": 0, "deadline_ms": _DEADLINE_MS}
+        )
+        say(f"starting a whole Penstock with profile {plan.profile} in {folder}")
+        with running(settings) as house, _opened(house.settings) as store:
+            profile = load_profile(plan.profile)
+            say(f"writing {plan.entries} entries")
+            fill(store, profile, plan.entries, settings.tenant)
+            parts = _Parts(store, house.settings, profile)
+            rows = _levels(plan, house.query_url, parts, say)
+    return {
+        "profile": plan.profile,
+        "entries": plan.entries,
+        "store": parts.product,
+        "channels": [str(probe.channel) for probe in parts.probes],
+        "machine": facts,
+        "rows": rows,
+    }
+
+
+def _levels(plan: QueryPlan, url: str, parts: _Parts, say: Say) -> list[dict[str, Any]]:
+    measured: dict[int, dict[str, list[Load]]] = {clients: {} for clients in plan.clients}
+    questions = _Questions()
+    with _Api(url) as api:
+        for number, clients in itertools.product(range(plan.rounds), plan.clients):
+            ways: Mapping[str, Callable[[], object]] = {
+                "api": lambda: api.search(questions.one()),
+                "store": parts.search,
+                "encoder": lambda: parts.encode(questions.one()),
+            }
+            for name, ask in ways.items():
+                load = hammer(ask, clients=clients, seconds=plan.seconds)
+                measured[clients].setdefault(name, []).append(load)
+            latest = measured[clients]["api"][-1]
+            say(f"round {number + 1}, {clients} clients: p50 {latest.p50_ms:.0f} ms, {latest.per_s:.1f}/s")
+    return [_row(clients, loads) for clients, loads in measured.items()]
+
+
+def _row(clients: int, loads: Mapping[str, Sequence[Load]]) -> dict[str, Any]:
+    """Medians over the rounds, and what the parts allow."""
+    row: dict[str, Any] = {"clients": clients}
+    for name, rounds in loads.items():
+        for figure in ("p50_ms", "p95_ms", "per_s"):
+            row[f"{name}_{figure}"] = median([getattr(load, figure) for load in rounds])
+    row["parts_per_s"] = 1 / (1 / row["store_per_s"] + 1 / row["encoder_per_s"])
+    row["share_of_parts"] = row["api_per_s"] / row["parts_per_s"]
+    row["above_parts_ms"] = row["api_p50_ms"] - row["store_p50_ms"] - row["encoder_p50_ms"]
+    return row
+
+
+def hammer(ask: Callable[[], object], *, clients: int, seconds: float) -> Load:
+    """Asks from so many threads at once, each again as soon as it was answered. The first error ends it."""
+    took_ms: list[float] = []
+    errors: list[BaseException] = []
+    ends_s = time.perf_counter() + seconds
+
+    def client() -> None:
+        try:
+            while not errors and time.perf_counter() < ends_s:
+                began_s = time.perf_counter()
+                ask()
+                took_ms.append((time.perf_counter() - began_s) * 1000)
+        except Exception as exc:
+            errors.append(exc)
+
+    threads = [threading.Thread(target=client, daemon=True) for _ in range(clients)]
+    began_s = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return Load(quantile(took_ms, 0.5), quantile(took_ms, 0.95), len(took_ms) / (time.perf_counter() - began_s))
+
+
+# --- the API ---------------------------------------------------------------------------------------------------------
+
+
+class _Api:
+    """POST /v1/search over connections that are kept, one a thread. http.client, which costs a tenth of httpx: what the
+    clients burn, the server lacks.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._address = urlsplit(url)
+        self._local = threading.local()
+        self._open: list[http.client.HTTPConnection] = []
+
+    def __enter__(self) -> _Api:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in self._open:
+            connection.close()
+
+    def search(self, text: str) -> None:
+        body = json.dumps({"text": text})
+        connection = self._connection()
+        connection.request("POST", "/v1/search", body, {"content-type": "application/json"})
+        response = connection.getresponse()
+        answer = response.read()
+        if response.status != 200:
+            raise UnavailableError(f"/v1/search answered {response.status}: {answer[:300].decode(errors='replace')}")
+        found = json.loads(answer)
+        if found["partial"] or not found["hits"]:
+            raise UnavailableError(f"/v1/search left channels out: {found['missing']}")
+
+    def _connection(self) -> http.client.HTTPConnection:
+        found: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if found is None:
+            found = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=_TIMEOUT_S)
+            self._local.connection = found
+            self._open.append(found)
+        return found
+
+
+# --- the parts -------------------------------------------------------------------------------------------------------
+
+
+class _Parts:
+    """The store's search and the encoder, as a replica uses them, without what stands around them.
+
+    Args:
+        store: the index.
+        settings: how many entries a channel is asked for, and how many threads there are.
+        profile: of the encoders.
+    """
+
+    def __init__(self, store: Store, settings: Settings, profile: Profile) -> None:
+        self._store, self._settings = store, settings
+        question = understand(SearchRequest(text="anything"), settings.query)
+        self.probes: Sequence[Probe] = route(question, offered=store.channels(), profile=profile).probes
+        self.product = store.capabilities.product
+        self._threads = ThreadPoolExecutor(settings.query.search_threads)
+        self._vectors = {probe: _unit(np.random.default_rng(_SEED), _dim(probe, profile)) for probe in self.probes}
+        role = role_of(next(probe.encoder for probe in self.probes if probe.encoder))
+        # One thread, as a replica that reserves no CPUs has it.
+        self._encoder = load_encoder(
+            role, profile, precision=settings.precision, device=settings.device, cache_size=0, threads=1
+        )
+        self._role, self._lock = role, threading.Lock()
+        self._line: list[_Waiting] = []
+
+    def search(self) -> None:
+        """Every channel at once; returns with the last."""
+        for searched in [self._threads.submit(self._search_one, probe) for probe in self.probes]:
+            searched.result()
+
+    def encode(self, text: str) -> None:
+        """One text, together with those that came while the encoder was busy."""
+        mine = _Waiting(text, threading.Event())
+        self._line.append(mine)
+        with self._lock:
+            if mine.done.is_set():
+                return
+            batch, self._line = self._line[:32], self._line[32:]
+            texts = tuple(waiting.text for waiting in batch)
+            self._encoder.encode(EncoderInput(self._role, texts, texts=texts))
+            for waiting in batch:
+                waiting.done.set()
+
+    def _search_one(self, probe: Probe) -> None:
+        query = self._vectors[probe] if probe.encoder else "river heron"
+        self._store.search(
+            probe.channel,
+            query,
+            tenant=self._settings.tenant,
+            where=None,
+            limit=self._settings.query.candidates,
+            timeout_s=_TIMEOUT_S,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    text: str
+    done: threading.Event
+
+
+def _dim(probe: Probe, profile: Profile) -> int:
+    return profile.space(role_of(probe.encoder)).dim if probe.encoder else 1
+
+
+# --- the index and the questions -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[MilvusStore]:
+    store = MilvusStore(settings.store)
+    profile = load_profile(settings.profile)
+    try:
+        store.ensure(index_spec(profile, profile_fingerprints(profile), settings.store))
+        yield store
+    finally:
+        store.close()
+
+
+def fill(store: Store, profile: Profile, entries: int, tenant: str) -> None:
+    """Writes entries with random unit vectors; every second one is a picture, the others are passages of words."""
+    make = _Entries(tenant, profile)
+    for start in range(0, entries, _WRITE):
+        numbers = range(start, min(entries, start + _WRITE))
+        store.upsert(Collection.TEXT, [make.one(Collection.TEXT, number) for number in numbers if number % 2 == 0])
+        store.upsert(Collection.IMAGE, [make.one(Collection.IMAGE, number) for number in numbers if number % 2])
+
+
+class _Entries:
+    """Entries as ingest makes them, but for what their vectors and words mean."""
+
+    def __init__(self, tenant: str, profile: Profile) -> None:
+        self._tenant = tenant
+        self._profile = profile
+        self._random = np.random.default_rng(_SEED)
+        self._words = _words()
+
+    def one(self, collection: Collection, number: int) -> Entry:
+        modality = Modality.TEXT if collection is Collection.TEXT else Modality.IMAGE
+        asset = AssetRef(self._tenant, f"media.{modality}", f"{number:09d}")
+        has_text = Field.LEXICAL in FIELDS_OF[collection]
+        spaces = {field: self._profile.space(role) for field, role in self._profile.vectors[collection].items()}
+        return Entry(
+            id=entry_id(asset, collection, 0),
+            collection=collection,
+            asset=asset,
+            part=0,
+            title=f"entry {number}",
+            text=" ".join(self._random.choice(self._words, _WORDS_OF_PASSAGE)) if has_text else "",
+            uri="",
+            mime="text/plain" if has_text else "image/jpeg",
+            attributes_json="{}",
+            start_ms=0,
+            end_ms=0,
+            start_char=0,
+            end_char=0,
+            event_time_ms=number,
+            indexed_at_ms=number,
+            origin=Position(asset.topic, 0, number),
+            vectors={field: _unit(self._random, space.dim) for field, space in spaces.items()},
+        )
+
+
+class _Questions:
+    """Questions that were never asked before, so that no cache of vectors answers. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._random = np.random.default_rng(_SEED + 1)
+        self._words = _words()
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+
+    def one(self) -> str:
+        with self._lock:
+            chosen = self._random.choice(self._words, _WORDS_OF_QUESTION)
+            return f"{' '.join(chosen)} {next(self._numbers)}"
+
+
+def _words() -> list[str]:
+    return sorted({word for concept in load_concepts() for word in concept.description.replace(",", " ").split()})
+
+
+def _unit(random: np.random.Generator, dim: int) -> Float32:
+    """float32[dim], L2-normalised."""
+    vector = random.standard_normal(dim).astype(np.float32)
+    unit: Float32 = vector / np.linalg.norm(vector)
+    return unit
