@@ -9,7 +9,9 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc
 from pymilvus import MilvusClient, MilvusException
+from pymilvus.client.call_context import CallContext
 from pymilvus.exceptions import DataNotMatchException, ParamError
+from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
 
 from penstock.config import StoreSettings
 from penstock.errors import ConfigError, PenstockError, PermanentError, UnavailableError
@@ -99,6 +101,14 @@ class Connection:
             if isinstance(exc.__cause__, MilvusException) and exc.__cause__.code in (_NOT_FOUND, _NO_ALIAS):
                 return None
             raise
+
+    def upsert(self, client: MilvusClient, request: UpsertRequest, **options: Any) -> None:
+        """Sends a request that is packed already, as `client.upsert` would send its own; to be used within `call`."""
+        context = CallContext(db_name=self._database)
+        # The handler asks the server for a schema to pack by unless it is given one.
+        client._handler.upsert(
+            request.collection_name, [], upsert_param=request, schema={"fields": ()}, context=context, **options
+        )
 
     def ping(self) -> None:
         """Returns if the server answers within five seconds."""

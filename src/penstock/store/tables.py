@@ -8,6 +8,7 @@ from typing import Any
 from penstock.records import Float32
 from penstock.store.conditions import literal
 from penstock.store.connection import Connection
+from penstock.store.packing import upsert_request
 from penstock.store.rows import Row, by_bytes, chunks
 
 WRITE_BYTES = 8 * 1024 * 1024
@@ -115,7 +116,7 @@ class Tables:
     def _write(self, name: str, rows: list[Row]) -> None:
         self._connection.call(
             f"writing {len(rows)} rows to {name}",
-            lambda client: client.upsert(name, rows, **self._once()),
+            lambda client: self._connection.upsert(client, upsert_request(name, rows), **self._once()),
             collection=name,
         )
 

@@ -1,0 +1,79 @@
+"""Rows as an upsert request, column by column.
+
+pymilvus packs row by row and cell by cell: 83 µs for an entry with 512 numbers and 19 columns, more than all else that
+ingest does for it in this process. Column by column it is 12 µs, most of it for the short columns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pymilvus import DataType
+from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
+from pymilvus.grpc_gen.schema_pb2 import FieldData, FloatArray
+
+from penstock.errors import PermanentError
+from penstock.store.rows import Row
+
+_PACKED = b"\x0a"  # FloatArray's field 1, length-delimited (protobuf's encoding of a packed repeated field)
+
+
+def upsert_request(collection: str, rows: Sequence[Row]) -> UpsertRequest:
+    """The request that writes these rows, which have the same columns; at least one.
+
+    A column's type follows from its values: str, int, float vectors (NumPy or lists), and JSON (dict).
+
+    Raises:
+        PermanentError: a value that its column's type cannot hold.
+    """
+    request = UpsertRequest(collection_name=collection, num_rows=len(rows))
+    for name in rows[0]:
+        try:
+            request.fields_data.append(_column(name, [row[name] for row in rows]))
+        except (TypeError, ValueError) as exc:
+            raise PermanentError(f"column {name} of {collection} cannot hold what is to be written: {exc}") from exc
+    return request
+
+
+def _column(name: str, values: list[Any]) -> FieldData:
+    column = FieldData(field_name=name)
+    match values[0]:
+        case str():
+            column.type = DataType.VARCHAR
+            column.scalars.string_data.data.extend(values)
+        case int():
+            column.type = DataType.INT64
+            column.scalars.long_data.data.extend(values)
+        case dict():
+            column.type = DataType.JSON
+            column.scalars.json_data.data.extend(_json(value) for value in values)
+        case _:
+            vectors = np.asarray(values, dtype="<f4")  # float32[rows, dim]
+            column.type = DataType.FLOAT_VECTOR
+            column.vectors.dim = vectors.shape[1]
+            column.vectors.float_vector.CopyFrom(_floats(vectors))
+    return column
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _floats(vectors: np.ndarray[Any, np.dtype[np.float32]]) -> FloatArray:
+    """The numbers as they stand in memory: parsing them costs a copy, adding them one by one 0.1 µs each."""
+    data = vectors.tobytes()
+    found: FloatArray = FloatArray.FromString(_PACKED + _varint(len(data)) + data)
+    return found
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first, the eighth bit set on all but the last."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
