@@ -48,6 +48,11 @@ COLLECTIONS_OF: Mapping[Modality, tuple[Collection, ...]] = {
 """The collections that an asset of a modality can have entries in; surplus is looked for in all of them."""
 
 
+ONE_PART: frozenset[Collection] = frozenset({Collection.IMAGE})
+"""Collections in which an asset has one entry, part 0, or none: no surplus of it is ever left there by a version that
+writes one, so that nobody has to look for any."""
+
+
 class Field(StrEnum):
     """A vector field of a collection."""
 

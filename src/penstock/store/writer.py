@@ -14,9 +14,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from penstock.errors import NotReadyError, Reason
+from penstock.errors import NotReadyError, PermanentError, Reason
 from penstock.records import (
     COLLECTIONS_OF,
+    ONE_PART,
     AssetRow,
     Assignment,
     ClaimCheck,
@@ -218,6 +219,8 @@ class Writer:
         entries: dict[Collection, list[Entry]] = {}
         for draft in drafts:
             event = draft.event
+            if draft.part and draft.collection in ONE_PART:
+                raise PermanentError(f"{event.asset} has more than one entry in {draft.collection}, which holds one")
             entry = Entry(
                 id=entry_id(event.asset, draft.collection, draft.part),
                 collection=draft.collection,
@@ -247,7 +250,8 @@ class Writer:
     ) -> dict[Collection, list[str]]:
         """Entries of these assets that their new versions do not write, in every collection their topics can fill.
 
-        Asked of the store, not reckoned from the asset row: a crash may have left entries that no row tells of.
+        Asked of the store, not reckoned from the asset row: a crash may have left entries that no row tells of. Where
+        an asset has one entry at most, there is nothing to ask: it is written now, or it is deleted.
         """
         wanted: dict[Collection, list[str]] = {}
         for event in events:
@@ -256,7 +260,7 @@ class Writer:
         surplus: dict[Collection, list[str]] = {}
         for collection, asset_ids in wanted.items():
             written = {entry.id for entry in entries.get(collection, ())}
-            found = self._store.entry_ids(collection, asset_ids)
+            found = self._possible(collection, asset_ids)
             stale = [
                 id_
                 for asset_id, ids in found.items()
@@ -266,6 +270,12 @@ class Writer:
             if stale:
                 surplus[collection] = stale
         return surplus
+
+    def _possible(self, collection: Collection, asset_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        """The entries that these assets have, or in a collection of one part: that they can have."""
+        if collection in ONE_PART:
+            return {asset_id: frozenset({part_id(asset_id, collection, 0)}) for asset_id in asset_ids}
+        return self._store.entry_ids(collection, asset_ids)
 
     # --- 6 asset rows -----------------------------------------------------------------------------------------------
 
