@@ -176,8 +176,12 @@ class IngestSettings(_Section):
         1.0, gt=0, description="GPUs of an encoder worker, where there are any; 0.25: four share one"
     )
     writers: int = Field(1, ge=1, description="writers, sharded by the asset's hash; the embedded store allows one")
-    batch_events: int = Field(32, ge=1, description="a batch is full at so many events")
-    batch_bytes: int = Field(16 * MIB, ge=1, description="or at so many bytes")
+    batch_events: int = Field(32, ge=1, description="a batch goes at so many events")
+    batch_most_events: int = Field(256, ge=1, description="where more wait, a batch takes up to so many")
+    batch_step_ms: int = Field(
+        250, ge=1, description="as long as its slowest step takes no longer than this, milliseconds"
+    )
+    batch_bytes: int = Field(16 * MIB, ge=1, description="a batch goes, and is full, at so many bytes")
     linger_ms: int = Field(50, ge=0, description="or when its first event has waited so long")
     batches_in_flight: int = Field(4, ge=1, description="batches of one topic under way at once, in one lane")
     budget_bytes: int = Field(

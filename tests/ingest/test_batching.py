@@ -178,3 +178,66 @@ def test_two_events_of_one_asset_are_never_in_flight_together_and_none_is_forgot
                 last_done[str(one.asset_id)] = offset
                 taken.append(offset)
     assert sorted(taken) == list(range(len(keys)))
+
+
+# --- batches that grow -----------------------------------------------------------------------------------------------
+
+
+def growing(clock: Clock | None = None, *, in_flight: int = 1) -> Batcher:
+    """Due at 4 events, up to 32 where the slowest step stays within a second."""
+    limits = BatchLimits(4, 100_000, 1.0, in_flight, most_events=32, step_s=1.0)
+    return Batcher(limits, clock or Clock())
+
+
+def settled(made: Batcher, slowest_s: float | None) -> int:
+    """Takes a batch and settles it; how many events it had."""
+    batch = made.take()
+    assert batch is not None
+    made.finished(batch, slowest_s)
+    return len(batch.items)
+
+
+def filled(made: Batcher, events: int) -> Batcher:
+    for offset in range(events):
+        made.add(item(offset, f"k{offset}"))
+    return made
+
+
+def test_batches_double_while_more_events_wait_and_the_steps_are_quick() -> None:
+    made = filled(growing(), 200)
+    assert [settled(made, 0.001) for _ in range(6)] == [4, 8, 16, 32, 32, 32]
+
+
+def test_a_batch_takes_no_more_than_the_slowest_step_can_do_in_its_time() -> None:
+    made = filled(growing(), 200)
+    assert [settled(made, events * 0.1) for events in (4, 8, 10, 10)] == [4, 8, 10, 10]
+
+
+def test_batches_shrink_again_when_a_step_becomes_slow_but_never_below_what_makes_them_due() -> None:
+    made = filled(growing(), 200)
+    assert [settled(made, slowest_s) for slowest_s in (0.1, 0.1, 0.1, 32.0, 9.0)] == [4, 8, 16, 32, 4]
+    assert settled(made, 9.0) == 4
+
+
+def test_events_that_are_enough_go_at_once_though_a_batch_could_be_larger() -> None:
+    made = filled(growing(), 4 + 8 + 5)
+    assert [settled(made, 0.001) for _ in range(3)] == [4, 8, 5]
+
+
+def test_a_batch_that_was_given_up_says_nothing_of_the_next() -> None:
+    made = filled(growing(), 50)
+    assert [settled(made, slowest_s) for slowest_s in (0.1, None, None)] == [4, 8, 8]
+
+
+def test_batches_do_not_grow_unless_they_may() -> None:
+    made = filled(batcher(), 20)
+    assert [settled(made, 0.0) for _ in range(3)] == [4, 4, 4]
+
+
+def test_a_grown_batch_keeps_to_its_bytes() -> None:
+    limits = BatchLimits(2, 100, 1.0, 1, most_events=32, step_s=1.0)
+    made = Batcher(limits, Clock())
+    for offset in range(8):
+        made.add(item(offset, f"k{offset}", data=b"x" * 30))
+    sizes = [settled(made, 0.001) for _ in range(3)]
+    assert sizes == [2, 3, 3]

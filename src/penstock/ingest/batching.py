@@ -1,7 +1,9 @@
 """Forms batches at the source, so that no two events of one asset are ever in flight together.
 
-A batch is full at a number of events or bytes, or when its first event has lingered long enough, whichever comes first.
+A batch is due at a number of events or bytes, or when its first event has lingered long enough, whichever comes first.
 It holds events of one topic, and either inline media or claim checks: a slow host then delays its own batches only.
+Where more events wait than make it due, it takes more of them, as many as the slowest step can do within a given time:
+what a batch costs whatever its size is then shared by more, and nothing waits that could have gone before.
 A pure state machine; the clock is handed in.
 """
 
@@ -58,13 +60,25 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """When a batch is full, and how many of one queue may be under way at once."""
+    """When a batch is due and when it is full, and how many of one queue may be under way at once.
+
+    Attributes:
+        events: a batch of so many is due.
+        size_bytes: or of so many bytes; it never holds more, but for a single larger event.
+        linger_s: or when its first event has waited so long.
+        in_flight: batches of one queue under way at once.
+        claims: events of a batch of claim checks: what they point to is not counted in bytes, and may be large.
+        most_events: up to so many a batch takes where they wait; None: no more than make it due.
+        step_s: how long the slowest step of a batch of more than `events` may take.
+    """
 
     events: int
     size_bytes: int
     linger_s: float
     in_flight: int
-    claims: int = 8  # events of a batch of claim checks: what they point to is not counted in bytes, and may be large
+    claims: int = 8
+    most_events: int | None = None
+    step_s: float = 0.25
 
 
 class _Key(NamedTuple):
@@ -83,8 +97,9 @@ class _Waiting(NamedTuple):
 
 @dataclass(slots=True)
 class _Queue:
-    """Items of one key, ready to go, in order."""
+    """Items of one key, ready to go, in order. `full` is how many a batch of them takes at most, at present."""
 
+    full: int
     waiting: deque[_Waiting] = field(default_factory=deque)
     size_bytes: int = 0
     in_flight: int = 0
@@ -152,9 +167,18 @@ class Batcher:
         ]
         return min(heads, default=None)
 
-    def finished(self, batch: Batch) -> None:
-        """A batch is settled or given up: its assets are free, and what was held behind them goes next."""
-        self._queues[_key_of(batch.items[0])].in_flight -= 1
+    def finished(self, batch: Batch, slowest_s: float | None = None) -> None:
+        """A batch is settled or given up: its assets are free, and what was held behind them goes next.
+
+        Args:
+            batch: as it was taken.
+            slowest_s: seconds that its slowest step took, where it was settled.
+        """
+        key = _key_of(batch.items[0])
+        queue = self._queues[key]
+        queue.in_flight -= 1
+        if slowest_s is not None and not key.claims:
+            queue.full = self._fitting(len(batch.items), slowest_s)
         for asset_id in {item.asset_id for item in batch.items if item.asset_id is not None}:
             self._in_flight.discard(asset_id)
             for entry in reversed(self._held.pop(asset_id, [])):
@@ -172,20 +196,29 @@ class Batcher:
         self.waiting_bytes -= sum(entry.item.record.size_bytes for entry in dropped)
         return [entry.item for entry in dropped]
 
-    def _most(self, key: _Key) -> int:
+    def _least(self, key: _Key) -> int:
+        """So many events make a batch due."""
         return min(self._limits.claims, self._limits.events) if key.claims else self._limits.events
+
+    def _fitting(self, events: int, slowest_s: float) -> int:
+        """How many events a batch may take after one whose slowest step took so long: at most twice as many as it had,
+        as what a batch costs whatever its size is not known.
+        """
+        within = self._limits.step_s * events / slowest_s if slowest_s > 0 else 2 * events
+        most = self._limits.most_events or self._limits.events
+        return max(self._limits.events, min(most, 2 * events, int(within)))
 
     def _due(self, key: _Key, queue: _Queue) -> bool:
         if not queue.waiting:
             return False
-        full = len(queue.waiting) >= self._most(key) or queue.size_bytes >= self._limits.size_bytes
-        return full or self._clock() - queue.waiting[0].since_s >= self._limits.linger_s
+        enough = len(queue.waiting) >= self._least(key) or queue.size_bytes >= self._limits.size_bytes
+        return enough or self._clock() - queue.waiting[0].since_s >= self._limits.linger_s
 
     def _form(self, key: _Key, queue: _Queue) -> Batch:
         """Takes items from the front of a queue until the batch is full; what is left of their assets is held."""
         chosen: list[_Waiting] = []
         size_bytes = 0
-        most = self._most(key)
+        most = self._least(key) if key.claims else queue.full
         while queue.waiting and len(chosen) < most:
             if chosen and size_bytes + queue.waiting[0].item.record.size_bytes > self._limits.size_bytes:
                 break
@@ -208,7 +241,7 @@ class Batcher:
             self._held.setdefault(str(entry.asset_id), []).append(entry)
 
     def _enqueue(self, entry: _Waiting, *, first: bool = False) -> None:
-        self._queues.setdefault(entry.key, _Queue()).add(entry, first=first)
+        self._queues.setdefault(entry.key, _Queue(self._limits.events)).add(entry, first=first)
         self._queued[entry.asset_id] += 1
 
     def _sweep(self, wanted: Callable[[_Waiting], bool]) -> list[_Waiting]:

@@ -313,7 +313,7 @@ class Lane:
             self._flying.subtract(item.partition for item in batch.items)
             self._flying_bytes -= batch.size_bytes
             self._flying_batches -= 1
-            self._batcher.finished(batch)
+            self._batcher.finished(batch, report.slowest_s if report is not None else None)
             if report is not None:
                 self._note(report)
 

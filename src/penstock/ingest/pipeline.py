@@ -92,6 +92,11 @@ class BatchReport:
     def took(self, step: str, seconds: float) -> None:
         self.step_s[step] = self.step_s.get(step, 0.0) + seconds
 
+    @property
+    def slowest_s(self) -> float:
+        """Seconds of the step that took longest."""
+        return max(self.step_s.values(), default=0.0)
+
 
 class Pipeline:
     """Drives batches through the pools. Safe to call from several threads, one batch each.

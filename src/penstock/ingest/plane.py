@@ -409,7 +409,14 @@ def make_lane(settings: Settings, pools: Pools, name: str) -> Lane:
         sleep=abandon.wait,
         known_good=known_good(settings),
     )
-    limits = BatchLimits(ingest.batch_events, ingest.batch_bytes, ingest.linger_ms / 1000, ingest.batches_in_flight)
+    limits = BatchLimits(
+        events=ingest.batch_events,
+        size_bytes=ingest.batch_bytes,
+        linger_s=ingest.linger_ms / 1000,
+        in_flight=ingest.batches_in_flight,
+        most_events=max(ingest.batch_events, ingest.batch_most_events),
+        step_s=ingest.batch_step_ms / 1000,
+    )
     threads = 2 * len(topics) * ingest.batches_in_flight  # inline media and claim checks are queues of their own
     return Lane(
         name=name,
