@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from penstock.bench.parts import Part, part_of
 from penstock.config import Settings, load_settings, read_endpoints, to_environment, with_endpoints
 from penstock.errors import UnavailableError
 from penstock.processes import Child
@@ -49,22 +50,23 @@ class House:
         root = psutil.Process(self._child.pid)
         return [root, *root.children(recursive=True)]
 
-    def cpu_s(self) -> float:
-        """CPU seconds of all processes that live, since each began."""
-        total = 0.0
+    def cpu_s(self) -> dict[Part, float]:
+        """CPU seconds by part, of all processes that live, since each began."""
+        total = dict.fromkeys(Part, 0.0)
         for process in self.processes():
             try:
                 times = process.cpu_times()
+                total[part_of(process.cmdline())] += times.user + times.system
             except psutil.NoSuchProcess:
                 continue
-            total += times.user + times.system
         return total
 
-    def idle_share(self, seconds: float) -> float:
-        """Cores that it takes while nobody asks anything of it: what measurements beside it are short of."""
-        before_s, began = self.cpu_s(), time.monotonic()
+    def idle_cores(self, seconds: float) -> dict[str, float]:
+        """Cores that each part takes while nobody asks anything of it: what measurements beside it are short of."""
+        before, began_s = self.cpu_s(), time.monotonic()
         time.sleep(seconds)
-        return (self.cpu_s() - before_s) / (time.monotonic() - began)
+        took_s = time.monotonic() - began_s
+        return {str(part): (cpu_s - before[part]) / took_s for part, cpu_s in self.cpu_s().items()}
 
 
 def house_settings(folder: Path, *, profile: str, store_uri: str | None, **more: Any) -> Settings:

@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 from penstock.bench.house import House, house_settings, running, temporary_folder
 from penstock.bench.loops import BATCH, Model, bare, naive
 from penstock.bench.machine import machine_facts
-from penstock.bench.memory import MemoryWatch, Part
+from penstock.bench.memory import MemoryWatch
+from penstock.bench.parts import Part
 from penstock.bench.pictures import Pictures, small_picture
 from penstock.bench.statistics import growth, median, quantile
 from penstock.bench.stream import Stream
@@ -166,7 +167,7 @@ class _Bench:
 
     def _rounds(self) -> Mapping[str, Any]:
         self._warm_up()
-        idle = self.house.idle_share(_IDLE_S)
+        idle = self.house.idle_cores(_IDLE_S)
         took: dict[str, list[float]] = {name: [] for name in ("bare", "naive", "naive_batched", "pipeline")}
         with _loops(self.plan, self.house.settings) as loops:
             for number in range(1, self.plan.rounds + 1):
@@ -226,22 +227,23 @@ class _Bench:
 
     def _transport(self) -> Mapping[str, Any]:
         rates: list[float] = []
-        steps: list[Mapping[str, float]] = []
+        cpu_ms: list[Mapping[str, float]] = []
         for number in range(self.plan.rounds + 1):
             events = self.plan.transport_events if number else min(1_000, self.plan.transport_events)
             first = self._used(events)
             payloads = [small_picture(first + one, TRANSPORT_BYTES) for one in range(events)]
-            began_cpu_s = self.house.cpu_s()
+            before, own_s = self.house.cpu_s(), time.process_time()
             took_s = self.stream.through(payloads, first=first)
             if number == 0:
                 continue  # warm-up
             rates.append(events / took_s)
-            steps.append({"seconds": took_s, "cpu_s": self.house.cpu_s() - began_cpu_s})
+            spent = {str(part): (cpu_s - before[part]) / events * 1000 for part, cpu_s in self.house.cpu_s().items()}
+            cpu_ms.append(spent | {"producer": (time.process_time() - own_s) / events * 1000})
             self.say(f"transport round {number} of {self.plan.rounds}: {rates[-1]:.0f} events/s")
         return {
             "transport_per_s": median(rates),
             "transport_rounds": rates,
-            "transport_cpu": steps,
+            "transport_cpu_ms_per_event": {part: median([one[part] for one in cpu_ms]) for part in cpu_ms[0]},
             "transport_store": self.stream.store.capabilities.product,
         }
 

@@ -8,46 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
 import psutil
 
 from penstock.bench.house import House
-
-
-class Part(StrEnum):
-    """Whose a process of `penstock up` is."""
-
-    INGEST = "ingest"
-    QUERY = "query"
-    BROKER = "broker"
-    STORE = "store"
-    RAY = "ray"
-    SUPERVISOR = "supervisor"
-
-
-_RAY_ACTOR = "ray::"  # how Ray names a worker process that runs an actor
-_OF_QUERY = ("ray::Serve", "ray::Proxy", "ray::Replica")
-
-
-def part_of(command: Sequence[str]) -> Part:
-    """Whose a process is, by its command line."""
-    line = " ".join(command)
-    if line.startswith(_RAY_ACTOR):
-        if line.startswith("ray::IDLE"):
-            return Part.RAY
-        return Part.QUERY if line.startswith(_OF_QUERY) else Part.INGEST
-    if "kafka.Kafka" in line:
-        return Part.BROKER
-    if "milvus_lite" in line:
-        return Part.STORE
-    if command and command[-1] in ("ingest", "serve") and "penstock.cli.main" in command:
-        return Part.INGEST if command[-1] == "ingest" else Part.QUERY
-    return Part.SUPERVISOR if "penstock.cli.main" in command else Part.RAY
+from penstock.bench.parts import Part, part_of
 
 
 def pss_mb(processes: Iterable[psutil.Process]) -> dict[Part, float]:
