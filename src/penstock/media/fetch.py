@@ -82,12 +82,19 @@ class Fetcher:
         """
         fetched: list[Fetched] = []
         rejected: list[Rejected] = []
-        for outcome in self._threads.map(self._settled, events):
+        at_once = self._threads.map if self._waits(events) else map
+        for outcome in at_once(self._settled, events):
             if isinstance(outcome, Fetched):
                 fetched.append(outcome)
             else:
                 rejected.append(outcome)
         return fetched, rejected
+
+    def _waits(self, events: Sequence[Event]) -> bool:
+        """Whether there are others to wait for. Inline media into a local folder only take CPU time, and more of it
+        with threads: 183 µs instead of 136 for 1 kB.
+        """
+        return not self._assets.local or any(isinstance(event.payload, ClaimCheck) for event in events)
 
     def fetch(self, event: Event) -> Fetched:
         """Fetches one event: 1 its bytes, 2 their type, 3 inline ones into the asset store; it keeps a claim check.
