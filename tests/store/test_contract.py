@@ -11,7 +11,7 @@ import pytest
 
 from penstock.errors import PermanentError
 from penstock.records import AssetRow, Channel, Collection, Entry, Field, Found, Outcome
-from penstock.store.base import Part, Store
+from penstock.store.base import Part, Standing, Store
 from penstock.store.filters import parse_filter
 from tests.store.builders import asset, asset_row, entry, spec, vector
 
@@ -266,6 +266,15 @@ def test_scans_see_every_row_once_in_batches(store: Store, tenant: str) -> None:
     assert [each.id for each in parts] == sorted(each.id for each in parts)
     mine = {each.id: Part(each.id, each.asset.id, each.part, each.origin) for each in seen}
     assert {each.id: each for each in parts if each.id in mine} == mine
+    standings: list[Standing] = []
+    for some_rows in store.scan_standings(batch=300):
+        assert len(some_rows) <= 300
+        standings += some_rows
+    assert [each.asset_id for each in standings] == sorted(each.asset_id for each in standings)
+    ours = {row.asset.id: row for row in map(asset_row, assets)}
+    assert {each.asset_id: each for each in standings if each.asset_id in ours} == {
+        id_: Standing(id_, row.origin, row.version.timestamp_ms, False, row.counts) for id_, row in ours.items()
+    }
     rows: list[AssetRow] = []
     for page in store.scan_assets(batch=1_000):
         assert len(page) <= 1_000

@@ -55,6 +55,14 @@ def test_a_new_version_is_filled_beside_the_one_that_is_served(connect: Connect)
     new.upsert(Collection.IMAGE, [entry(asset(key="new"))])
     new.put_asset_rows([asset_row(asset(key="new"))])
     assert old.count_assets() == 0
+    onlooker = connect()
+    onlooker.look_at(2, [Collection.IMAGE])
+    assert {part.asset_id for page in onlooker.scan_parts(Collection.IMAGE) for part in page} == {asset(key="new").id}
+    assert [row.asset.key for page in onlooker.scan_assets() for row in page] == ["new"]
+    onlooker.look_at(1, [Collection.IMAGE])
+    assert {part.asset_id for page in onlooker.scan_parts(Collection.IMAGE) for part in page} == {asset(key="old").id}
+    with pytest.raises(ConfigError, match="no collection asset of version 3"):
+        onlooker.look_at(3, [Collection.IMAGE])
     assert JOINT not in new.channels()  # the alias serves the vectors of another model
     assert JOINT in old.channels()
 

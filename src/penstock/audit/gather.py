@@ -9,7 +9,6 @@ from hashlib import blake2b
 from itertools import islice
 from typing import TypeVar
 
-from penstock.audit.judge import Standing
 from penstock.audit.ledger import Ledger, Seen, partition_of
 from penstock.audit.report import Asides, Progress
 from penstock.broker.base import LogRange, Partition, TopicReader
@@ -27,14 +26,12 @@ from penstock.records import (
     Record,
     Rejected,
 )
-from penstock.store.base import Part, Store
+from penstock.store.base import Part, Standing, Store
 
 T = TypeVar("T")
 
-ROWS_A_PAGE = 4_000
-"""Asset rows hold keys and addresses of up to 9 KB: so many fit into one answer of 64 MB."""
-PARTS_A_PAGE = 16_000
-"""Parts take about 150 bytes each."""
+ROWS_A_PAGE = 50_000
+"""Standings and parts take about 150 bytes each on the wire, and 700 here until they are in the ledger."""
 LOOKED_UP = 500
 """Assets in one round of direct look-ups."""
 _TELL_EVERY = 1_000
@@ -156,23 +153,23 @@ class Gatherer:
             self._look_up_sample()
             return
         told = self._telling("asset rows", self._store.count_assets())
-        for page in self._store.scan_assets(batch=ROWS_A_PAGE):
+        for page in self._store.scan_standings(batch=ROWS_A_PAGE):
             self._add_rows(told(page))
         for collection in self._scope.collections:
             told = self._telling(f"entries in {collection}", self._store.count(collection))
-            for parts in self._store.scan_parts(collection, batch=PARTS_A_PAGE):
+            for parts in self._store.scan_parts(collection, batch=ROWS_A_PAGE):
                 self._add_parts(collection, told(parts))
 
     def _look_up_sample(self) -> None:
         told = self._telling("assets of the sample", None)
         for asset_ids in _chunks(told(self._ledger.asset_ids()), LOOKED_UP):
-            self._add_rows(self._store.asset_rows(asset_ids).values())
+            self._add_rows(map(standing, self._store.asset_rows(asset_ids).values()))
             for collection in self._scope.collections:
                 self._add_parts(collection, map(part_of, entries_of(self._store, collection, asset_ids)))
 
-    def _add_rows(self, rows: Iterable[AssetRow]) -> None:
-        ours = list(self._ours(rows, lambda row: row.asset.topic))
-        self._ledger.add_rows((row.asset.id, standing(row)) for row in ours)
+    def _add_rows(self, rows: Iterable[Standing]) -> None:
+        ours = list(self._ours(rows, lambda row: row.origin.topic))
+        self._ledger.add_rows(ours)
         self.rows += len(ours)
 
     def _add_parts(self, collection: Collection, parts: Iterable[Part]) -> None:
@@ -218,7 +215,7 @@ def part_of(entry: Entry) -> Part:
 
 
 def standing(row: AssetRow) -> Standing:
-    return Standing(row.origin, row.version.timestamp_ms, row.outcome is Outcome.DELETED, row.counts)
+    return Standing(row.asset.id, row.origin, row.version.timestamp_ms, row.outcome is Outcome.DELETED, row.counts)
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from penstock.audit.report import Problem, ProblemKind
 from penstock.records import Collection, Outcome, Position, Version, part_id
-from penstock.store.base import Part
+from penstock.store.base import Part, Standing
 
 Held: TypeAlias = tuple[Collection, Part]
 """An entry with the collection that holds it."""
 
 _MOST_NAMED = 5  # absent parts in one line
-
-
-class Standing(NamedTuple):
-    """An asset row, as far as an audit needs it.
-
-    Attributes:
-        origin: of the event that it stands for.
-        timestamp_ms: Kafka's timestamp of that event.
-        deleted: its outcome is `DELETED`, else `INDEXED`.
-        counts: entries it tells of, by collection.
-    """
-
-    origin: Position
-    timestamp_ms: int
-    deleted: bool
-    counts: Mapping[Collection, int]
-
-    @property
-    def version(self) -> Version:
-        return Version(self.timestamp_ms, self.origin.partition, self.origin.offset)
 
 
 class Events(Protocol):

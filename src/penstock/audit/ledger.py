@@ -19,10 +19,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from penstock.audit.judge import Held, Standing, outcome_of
+from penstock.audit.judge import Held, outcome_of
 from penstock.broker.base import Partition
 from penstock.records import Collection, Outcome, Position, Version
-from penstock.store.base import Part
+from penstock.store.base import Part, Standing
 
 COLLECTIONS = tuple(Collection)
 NO_ASSET = b""
@@ -120,14 +120,14 @@ class Ledger:
             ((*self._at(origin), str(stands)) for origin, stands in letters),
         )
 
-    def add_rows(self, rows: Iterable[tuple[str, Standing]]) -> None:
+    def add_rows(self, rows: Iterable[Standing]) -> None:
         marks = ",".join("?" * (6 + len(COLLECTIONS)))
         self._fill(
             f"INSERT OR REPLACE INTO rows VALUES({marks})",
             (
-                (bytes.fromhex(asset_id), *self._at(row.origin), row.timestamp_ms, row.deleted,
+                (bytes.fromhex(row.asset_id), *self._at(row.origin), row.timestamp_ms, row.deleted,
                  *(row.counts.get(collection, 0) for collection in COLLECTIONS))
-                for asset_id, row in rows
+                for row in rows
             ),
         )  # fmt: skip
 
@@ -272,9 +272,9 @@ class Ledger:
         return Ended(self._position(topic, partition, at), asset.hex(), version, outcome, bool(tombstone))
 
     def _standing(self, row: Sequence[Any]) -> Standing:
-        _, topic, partition, at, stamp, deleted, *counts = row
+        asset, topic, partition, at, stamp, deleted, *counts = row
         told = {collection: count for collection, count in zip(COLLECTIONS, counts, strict=True) if count}
-        return Standing(self._position(topic, partition, at), stamp, bool(deleted), told)
+        return Standing(asset.hex(), self._position(topic, partition, at), stamp, bool(deleted), told)
 
     def _held(self, part: Sequence[Any]) -> Held:
         asset, collection, number, id_, topic, partition, at = part

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from penstock.audit.gather import LOOKED_UP, entries_of, part_of, standing
-from penstock.audit.judge import Held, Standing, fits, outcome_of, problems_of
+from penstock.audit.judge import Held, fits, outcome_of, problems_of
 from penstock.audit.ledger import COLLECTIONS, Ledger, partition_of
 from penstock.audit.report import Problem, ProblemKind
 from penstock.broker.base import Partition
 from penstock.records import AssetRow, Collection, Outcome, Position, Version
-from penstock.store.base import Store
+from penstock.store.base import Standing, Store
 
 _ROUNDS = 3
 """An asset whose row changes between two looks, so many times in a row, is being written all the while."""
@@ -128,9 +128,8 @@ class SecondLook:
 
     def _missing(self, asset_id: str, name: str, row: Standing | None) -> Iterator[Problem]:
         for origin, version in self._ledger.missed(asset_id):
-            outcome = outcome_of(
-                version, row and row.version, deleted=row is not None and row.deleted, dead_letter=False
-            )
+            newest, deleted = (row.version, row.deleted) if row else (None, False)
+            outcome = outcome_of(version, newest, deleted=deleted, dead_letter=False)
             if outcome is not None:
                 self.found[partition_of(origin), outcome] += 1
                 continue

@@ -14,6 +14,9 @@ from penstock.store.base import Capabilities
 _LITE = "milvus_lite-"
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
+MOST_ROWS = 16_384
+"""Milvus returns at most so many to a limited query or search."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backend:
@@ -33,6 +36,8 @@ class Backend:
             reads every row for `asset in […]` (80 ms at 20,000 rows), and 4 ms for `id in […]`.
         ids_per_delete: most primary keys in one request. Lite logs one delete as one record, so that a crash leaves
             an asset whole or gone.
+        rows_per_page: most rows in one page of a scan. Milvus returns at most 16,384 to a limited query. Lite has no
+            limit, but goes over all rows for every page.
         paging: options of a query that make its limit keep the first rows by primary key. Lite does so for iterators
             only; on real servers pymilvus takes that option for leave to read at the collection's default consistency.
         refusals: the numbers of errors for which the request itself is at fault. Everything else may pass.
@@ -44,6 +49,7 @@ class Backend:
     dense_index: str
     probe_parts: bool
     ids_per_delete: int
+    rows_per_page: int
     paging: Mapping[str, str]
     refusals: frozenset[int]
 
@@ -65,6 +71,7 @@ def _lite(version: str) -> Backend:
         dense_index="FLAT",
         probe_parts=True,
         ids_per_delete=100_000,
+        rows_per_page=50_000,
         paging={"iterator": "True"},
         refusals=frozenset({6}),  # "illegal argument"; to a real server 6 is an error of routing
     )
@@ -84,6 +91,7 @@ def _server(version: str, release: tuple[int, int]) -> Backend:
         dense_index="HNSW",
         probe_parts=False,
         ids_per_delete=4_096,
+        rows_per_page=MOST_ROWS,
         paging={"reduce_stop_for_best": "True"},
         refusals=frozenset([*range(1100, 1200), *range(1700, 1800)]),  # parameters, and fields of a schema
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from penstock.encoders.base import Fingerprint, Space
-from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found, Position
+from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found, Position, Version
 from penstock.store.filters import Filter
 
 
@@ -72,6 +72,29 @@ class Part:
     asset_id: str
     part: int
     origin: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An asset row as far as it says what became of its asset: for looking over millions of them.
+
+    Attributes:
+        asset_id: `AssetRef.id`.
+        origin: of the event that the row stands for.
+        timestamp_ms: Kafka's timestamp of that event.
+        deleted: the outcome is `DELETED`, else `INDEXED`.
+        counts: entries by collection.
+    """
+
+    asset_id: str
+    origin: Position
+    timestamp_ms: int
+    deleted: bool
+    counts: Mapping[Collection, int]
+
+    @property
+    def version(self) -> Version:
+        return Version(self.timestamp_ms, self.origin.partition, self.origin.offset)
 
 
 class Store(Protocol):
@@ -157,6 +180,11 @@ class Store(Protocol):
 
     def scan_entries(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Entry]]:
         """All entries of a collection without vectors, in batches, in bounded memory, at Strong consistency."""
+
+    def scan_standings(self, *, batch: int = 1000) -> Iterator[Sequence[Standing]]:
+        """All asset rows without names and addresses, by ascending asset id, in batches, in bounded memory, at Strong
+        consistency. A row that is there throughout is seen once.
+        """
 
     def scan_parts(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Part]]:
         """All entries of a collection without what they hold, by ascending id, in batches, in bounded memory, at Strong

@@ -16,7 +16,7 @@ import numpy as np
 from penstock.errors import ConfigError, PermanentError
 from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found
 from penstock.store import makers, rows
-from penstock.store.base import Capabilities, IndexSpec, Part
+from penstock.store.base import Capabilities, IndexSpec, Part, Standing
 from penstock.store.conditions import matches
 from penstock.store.filters import Filter
 from penstock.store.names import ASSET, Physical, assets_name, check_served, entries_name
@@ -153,6 +153,11 @@ class MemoryStore:
     def scan_entries(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Entry]]:
         with self._lock:
             found = [_without_vectors(entry) for _, entry in sorted(self._table(collection).entries.items())]
+        yield from rows.chunks(found, batch)
+
+    def scan_standings(self, *, batch: int = 1000) -> Iterator[Sequence[Standing]]:
+        with self._lock:
+            found = [rows.standing_of(rows.asset_row(row)) for _, row in sorted(self._assets().items())]
         yield from rows.chunks(found, batch)
 
     def scan_parts(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Part]]:

@@ -8,7 +8,7 @@ from typing import Any
 from penstock.config import StoreSettings
 from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found
 from penstock.store import makers, rows, schema
-from penstock.store.base import Capabilities, IndexSpec, Part
+from penstock.store.base import Capabilities, IndexSpec, Part, Standing
 from penstock.store.conditions import literal, to_expression
 from penstock.store.connection import Connection
 from penstock.store.filters import Filter
@@ -150,6 +150,10 @@ class MilvusStore:
     def scan_entries(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Entry]]:
         for page in self._tables.pages(self._target(collection), rows.ENTRY_COLUMNS, batch):
             yield [rows.entry_of(collection, row) for row in page]
+
+    def scan_standings(self, *, batch: int = 1000) -> Iterator[Sequence[Standing]]:
+        for page in self._tables.pages(self._assets, rows.STANDING_COLUMNS, batch):
+            yield [rows.standing_of(row) for row in page]
 
     def scan_parts(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Part]]:
         for page in self._tables.pages(self._target(collection), rows.PART_COLUMNS, batch):

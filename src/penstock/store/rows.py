@@ -10,7 +10,7 @@ import numpy as np
 
 from penstock.errors import PermanentError
 from penstock.records import AssetRef, AssetRow, Collection, Entry, Field, Outcome, Position, Version
-from penstock.store.base import Part
+from penstock.store.base import Part, Standing
 
 Row: TypeAlias = dict[str, Any]
 T = TypeVar("T")
@@ -41,6 +41,9 @@ PART_COLUMNS = ("id", "asset", "topic", "part", "partition", "offset")
 ASSET_STRINGS = ("id", "tenant", "topic", "key", "outcome", "uri")
 ASSET_INTEGERS = ("timestamp_ms", "partition", "offset", "indexed_at")
 ASSET_COLUMNS = (*ASSET_STRINGS, *ASSET_INTEGERS, "counts")
+
+STANDING_COLUMNS = ("id", "topic", "outcome", "timestamp_ms", "partition", "offset", "counts")
+"""Those that say what became of an asset."""
 
 
 def entry_row(entry: Entry) -> Row:
@@ -144,6 +147,17 @@ def asset_of(row: Mapping[str, Any]) -> AssetRow:
         counts={Collection(name): int(count) for name, count in row["counts"].items()},
         uri=row["uri"],
         indexed_at_ms=int(row["indexed_at"]),
+    )
+
+
+def standing_of(row: Mapping[str, Any]) -> Standing:
+    """What became of an asset; of `STANDING_COLUMNS`."""
+    return Standing(
+        asset_id=row["id"],
+        origin=Position(row["topic"], int(row["partition"]), int(row["offset"])),
+        timestamp_ms=int(row["timestamp_ms"]),
+        deleted=row["outcome"] == Outcome.DELETED,
+        counts={Collection(name): int(count) for name, count in row["counts"].items()},
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from penstock.records import Float32
+from penstock.store.backend import MOST_ROWS
 from penstock.store.conditions import literal
 from penstock.store.connection import Connection
 from penstock.store.packing import upsert_request
@@ -17,7 +18,6 @@ READ_IDS = 1_000
 """Primary keys in one read of whole rows: 64 MB is enough for 1,000 rows of the longest text."""
 PROBE_IDS = 16_000
 """Primary keys in one read of keys alone; Milvus returns at most 16,384 rows to a limited query."""
-MOST_ROWS = 16_384
 
 
 class Tables:
@@ -67,11 +67,12 @@ class Tables:
 
     def pages(self, name: str, columns: Sequence[str], batch: int) -> Iterator[list[Row]]:
         """All rows, a page at a time, by ascending primary key: a row that is there throughout is seen once."""
-        limit, last = min(batch, MOST_ROWS), ""
+        backend = self._connection.backend
+        limit, last = min(batch, backend.rows_per_page), ""
         while True:
             # Each shard gives its first `limit` rows, so the first of them all are the first of all; what is beyond may
             # have gaps and is asked for again.
-            found = self.query(name, f"id > {literal(last)}", columns, limit=limit, **self._connection.backend.paging)
+            found = self.query(name, f"id > {literal(last)}", columns, limit=limit, **backend.paging)
             page = sorted(found, key=lambda row: str(row["id"]))[:limit]
             if not page:
                 return
