@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,8 @@ from penstock.audit.report import fairly
 from penstock.broker.base import LostRange, Message, Partition
 from penstock.broker.memory_reader import MemoryReader
 from penstock.errors import Reason, UnavailableError
-from penstock.records import AssetRow, Collection, Outcome, Position, Record, Rejected, Version
+from penstock.records import AssetRow, Collection, Entry, Outcome, Position, Record, Rejected, Version
+from penstock.store.base import Part
 from tests.audit.world import DEAD, GROUP, IMAGE, TEXT, World, asset, balance, kinds
 
 
@@ -108,6 +110,17 @@ def test_a_replay_is_no_event_of_its_own(world: World) -> None:
     world.ingest()
     report = world.audit()
     assert balance(report) == (3, 2, 0, 1, 0, 0)
+    assert report.balanced
+
+
+def test_an_event_that_only_its_replay_can_be_read_as_is_one_event(world: World) -> None:
+    large = world.produce("k", b"x" * 1_001)
+    world.ingest()
+    assert balance(world.audit()) == (1, 0, 0, 0, 1, 0)
+    world.replay(large, b"1")
+    world.ingest()
+    report = world.audit()
+    assert balance(report) == (1, 1, 0, 0, 0, 0)
     assert report.balanced
 
 
@@ -227,17 +240,16 @@ def test_a_replay_half_written_is_no_problem(world: World) -> None:
 
 
 class WhileReading(MemoryReader):
-    """Lets something happen after the events were read, before the store is."""
+    """Lets something happen after the events were read, before dead letters and store are."""
 
     def __init__(self, world: World, happens: list[object]) -> None:
         super().__init__(world.broker, GROUP)
         self.happens = happens
 
     def bounds(self, topics: object) -> object:  # type: ignore[override]
-        found = super().bounds(topics)  # type: ignore[arg-type]
         if topics == [DEAD] and self.happens:
             self.happens.pop()()  # type: ignore[operator]
-        return found
+        return super().bounds(topics)  # type: ignore[arg-type]
 
 
 def test_what_arrives_during_the_audit_is_no_problem(world: World) -> None:
@@ -249,6 +261,7 @@ def test_what_arrives_during_the_audit_is_no_problem(world: World) -> None:
         half = world.produce("a", b"1")
         world.produce("b", b"1")
         world.produce("c", b"1")
+        world.produce("d", b"bad", partition=1)
         world.ingest(up_to=half, commit=True)
         world.remove_entries(world.event(half).asset, beyond=0)
         for number in (1, 2):
@@ -276,6 +289,55 @@ def test_what_was_written_between_the_scan_and_the_second_look_is_judged_by_the_
     report = world.audit()
     assert kinds(report) == {}
     assert balance(report) == (2, 2, 0, 0, 0, 0)
+
+
+def hide_from_the_scan(world: World, key: str) -> None:
+    """The scan misses this asset's entries, so that it is looked at once more."""
+    scan = world.store.scan_parts
+
+    def hiding(collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Part]]:
+        for page in scan(collection, batch=batch):
+            yield [part for part in page if part.asset_id != asset(key).id]
+
+    world.store.scan_parts = hiding  # type: ignore[method-assign]
+
+
+def test_what_is_being_written_at_the_second_look_is_no_problem(world: World) -> None:
+    world.produce("a", b"3")
+    world.ingest()
+    hide_from_the_scan(world, "a")
+    look_up = world.store.entry_ids
+
+    def write_half(collection: Collection, asset_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        world.store.entry_ids = look_up  # type: ignore[method-assign]
+        newer = world.event(world.produce("a", b"1"))
+        world.write_entries(newer, 1)
+        world.remove_entries(newer.asset, beyond=1)
+        return look_up(collection, asset_ids)
+
+    world.store.entry_ids = write_half  # type: ignore[method-assign]
+    report = world.audit()
+    assert kinds(report) == {}
+    assert report.asides.being_written == 1
+
+
+def test_an_asset_whose_row_changes_during_the_second_look_is_looked_at_again(world: World) -> None:
+    world.produce("a", b"3")
+    world.ingest()
+    hide_from_the_scan(world, "a")
+    get = world.store.get
+
+    def get_then_write(collection: Collection, ids: Sequence[str]) -> Sequence[Entry]:
+        found = get(collection, ids)
+        world.store.get = get  # type: ignore[method-assign]
+        world.produce("a", b"1")
+        world.ingest()
+        return found
+
+    world.store.get = get_then_write  # type: ignore[method-assign]
+    report = world.audit()
+    assert kinds(report) == {}
+    assert report.asides.being_written == 0
 
 
 # ---- what is wrong ----
@@ -368,6 +430,17 @@ def test_a_settled_write_without_its_row_is_torn(world: World) -> None:
     world.write_entries(world.event(newer), 1)
     world.ingest()
     assert kinds(world.audit()) == {"torn": 1}
+
+
+def test_a_replay_in_flight_accounts_for_nothing_that_it_could_not_write(world: World) -> None:
+    """Its event is older than the asset's row, by which it will be superseded."""
+    bad = world.produce("k", b"bad")
+    world.produce("k", b"1")
+    world.ingest()
+    world.replay(bad, b"1")
+    assert world.audit().balanced
+    world.write_entries(world.event(bad), 1)
+    assert kinds(world.audit()) == {"leftover": 1}
 
 
 def test_an_entry_without_asset_row_is_an_orphan(world: World) -> None:
