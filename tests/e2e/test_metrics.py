@@ -173,8 +173,9 @@ def test_the_other_plane_takes_the_endpoint_over_and_no_total_falls(house: House
     assert url is not None
     indexed = Direct(url).value("penstock_events_total", modality="text", outcome="indexed")
     assert indexed is not None
-    house.plane("ingest").kill()
-    eventually(lambda: _serves(house.plane("serve"), url), "the query plane's driver serves", _TIMEOUT_S)
+    ingest, serve = house.plane("ingest"), house.plane("serve")
+    ingest.kill()
+    eventually(lambda: _serves(serve, url), "the query plane's driver serves", _TIMEOUT_S)
     assert (Direct(url).value("penstock_events_total", modality="text", outcome="indexed") or 0) >= indexed
     # By the lane that was started anew, the canary at least.
     watcher.reaches(indexed + 1, "penstock_events_total", modality="text", outcome="indexed")

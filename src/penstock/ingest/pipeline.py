@@ -292,6 +292,7 @@ class Pipeline:
                         self._pools.writers.on(shard, "retract", request, events)
                 return
             except TransientError as exc:
+                metrics.RETRIES.labels("store").inc()
                 logger.warning("rejected items of %s wait for the store: %s", events[0].asset.topic, exc)
             except PenstockError as exc:
                 logger.error("what was perhaps written of rejected items stays in the store: %s", exc)

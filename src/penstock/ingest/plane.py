@@ -134,7 +134,7 @@ class IngestPlane:
         self._lanes = [self._spawn_lane(number) for number in range(settings.ingest.lanes)]
         _get([lane.assignments.remote() for lane in self._lanes], "a lane to start", _START_TIMEOUT_S)
         self._state = "running"
-        if self._elastic.can_grow:
+        if self._elastic.can_grow or settings.metrics.enabled:
             self._lag.start()
         self._monitor.start()
         self._sweeper.start()
