@@ -25,7 +25,7 @@ demo: $(READY) ## Stream sample media in and search them (ARGS=--once leaves aft
 
 # Each of these starts a Ray, some a whole Penstock: one after the other is what two cores carry.
 HEAVY := tests/e2e tests/cli/test_supervisor.py tests/serve/test_deployment.py tests/ingest/test_pools.py \
-	tests/ingest/test_elastic.py
+	tests/ingest/test_elastic.py tests/ingest/test_nodes.py
 
 test: lint ## Check everything: lint, format, types, layers, tests.
 	@$(MAKE) --no-print-directory test-light
