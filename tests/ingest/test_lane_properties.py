@@ -98,49 +98,41 @@ class LaneMachine(RuleBasedStateMachine):
     def retain(self, partition: Partition) -> None:
         self.world.retain(partition)
 
-    @rule(rounds=st.integers(1, 10))
-    def go_on_with_everything(self, rounds: int) -> None:
-        for _ in range(rounds):
-            for lane in range(len(self.world.lanes)):
-                self.world.step_lane(lane)
-            for batch in range(len(self.world.actors())):
-                self.world.step_batch(batch)
-            self.world.now_s += 0.05
+    @rule(
+        rounds=st.integers(1, 25),
+        plans=st.lists(st.sampled_from(PLANS), max_size=4),
+        mend=st.sampled_from((True, True, True, False)),
+    )
+    def go_on_with_everything(self, rounds: int, plans: list[tuple[str, str]], mend: bool) -> None:
+        if mend:
+            self.world.broker.available = True
+            self.world.tell_writers()
+        for plan in plans:
+            self.world.plan(*plan)
+        self.world.go_on(rounds)
 
     @rule(seconds=st.sampled_from((0.05, 0.2, 3.0, 31.0)))
     def wait(self, seconds: float) -> None:
         self.world.now_s += seconds
 
-    @precondition(lambda self: len(self.world.lanes) < 3)
-    @rule()
-    def join(self) -> None:
-        self.world.join()
+    @rule(what=st.sampled_from(("join", "join", "stop", "crash", "evict")), number=_numbers)
+    def members_change(self, what: str, number: int) -> None:
+        lanes = self.world.lanes
+        if what == "evict":
+            self.world.evict(number)
+        elif what == "join" and len(lanes) < 3:
+            self.world.join()
+        elif what == "stop" and lanes:
+            lanes[number % len(lanes)].lane.stop()
+        elif what == "crash" and lanes:
+            self.world.crash(lanes[number % len(lanes)])
 
-    @precondition(lambda self: self.world.lanes)
-    @rule(number=_numbers)
-    def stop(self, number: int) -> None:
-        self.world.lanes[number % len(self.world.lanes)].lane.stop()
-
-    @precondition(lambda self: self.world.lanes)
-    @rule(number=_numbers)
-    def crash(self, number: int) -> None:
-        self.world.crash(self.world.lanes[number % len(self.world.lanes)])
-
-    @rule(number=_numbers)
-    def evict(self, number: int) -> None:
-        self.world.evict(number)
-
-    @rule(number=_numbers, fault=st.sampled_from((LOST, LOST_AFTER)))
-    def kill_a_writer(self, number: int, fault: str) -> None:
-        self.world.kill_writer(number % self.world.shards, fault)
-
-    @rule()
-    def tell_the_writers(self) -> None:
-        self.world.tell_writers()
-
-    @rule(available=st.booleans())
-    def lose_or_find_the_broker(self, available: bool) -> None:
-        self.world.broker.available = available
+    @rule(what=st.sampled_from((LOST, LOST_AFTER, "broker")), number=_numbers)
+    def servers_fail(self, what: str, number: int) -> None:
+        if what == "broker":
+            self.world.broker.available = False
+        else:
+            self.world.kill_writer(number % self.world.shards, what)
 
     @invariant()
     def no_commit_runs_ahead(self) -> None:
@@ -161,7 +153,7 @@ class LaneMachine(RuleBasedStateMachine):
             self.world.close()
 
 
-settings.register_profile("quick", max_examples=150, stateful_step_count=40, derandomize=True)
+settings.register_profile("quick", max_examples=300, stateful_step_count=40, derandomize=True)
 settings.register_profile(
     "thorough",
     max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "5000")),

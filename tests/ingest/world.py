@@ -542,6 +542,15 @@ class World:
                 actor.end()
         return False
 
+    def go_on(self, rounds: int) -> None:
+        """Everybody takes a step, so many times."""
+        for _ in range(rounds):
+            for lane in range(len(self.lanes)):
+                self.step_lane(lane)
+            for batch in range(len(self.actors())):
+                self.step_batch(batch)
+            self.now_s += 0.05
+
     def settle(self) -> None:
         """Nothing fails any more: everything has to be settled and committed."""
         _planned.clear()
@@ -553,11 +562,8 @@ class World:
             if not self.lanes:
                 self.join()
             self.tell_writers()
-            for lane in range(len(self.lanes)):
-                self.step_lane(lane)
-            for batch in range(len(self.actors())):
-                self.step_batch(batch)
-            self.now_s += _HALT_S if number % 200 == 199 else 0.02
+            self.go_on(1)
+            self.now_s += _HALT_S if number % 200 == 199 else 0.0
             if self._all_committed() and not self.actors():
                 return
         states = [actor.at for actor in self.actors()]
