@@ -1,8 +1,13 @@
-"""A second chance for tests with real servers, and for those only."""
+"""A second chance for tests with real servers, and for those only; and no deadlines for property tests."""
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
+
+# Hypothesis fails an example that takes over 200 ms, which on a busy machine says nothing about the code.
+hypothesis.settings.register_profile("without deadline", deadline=None)
+hypothesis.settings.load_profile("without deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
