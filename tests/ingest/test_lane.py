@@ -198,6 +198,7 @@ def test_stop_drains_what_is_in_flight_and_commits_it(house: House) -> None:
         lane.stop()
         media.open.set()
     assert house.committed() == 8
+    assert sum(lane.status().outcomes.values()) == 8, "the last status counts what was drained"
 
 
 def test_stop_gives_up_after_its_deadline_and_commits_nothing_unsettled(house: House) -> None:

@@ -426,3 +426,4 @@ class Lane:
                 "%s: %d batches were not settled in time; they will be redelivered", self._name, self._flying_batches
             )
         self._commit()
+        self._publish()
