@@ -2,6 +2,9 @@
 # no Java, no Maven. A second run sets up nothing.
 
 ARGS ?=
+TIMES ?= 1
+MINUTES ?= 10
+SEED ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -13,7 +16,7 @@ export PENSTOCK_DATA_DIR ?= $(CURDIR)/.penstock
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-heavy test-light lint lock clean
+.PHONY: help setup demo test test-heavy test-light faults soak lint lock clean
 
 help: ## Show what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,17 +28,24 @@ demo: $(READY) ## Stream sample media in and search them (ARGS=--once leaves aft
 
 # Each of these starts a Ray, some a whole Penstock: one after the other is what two cores carry.
 HEAVY := tests/e2e tests/cli/test_supervisor.py tests/serve/test_deployment.py tests/ingest/test_pools.py \
-	tests/ingest/test_elastic.py tests/ingest/test_nodes.py
+	tests/ingest/test_elastic.py tests/ingest/test_nodes.py tests/ingest/test_node_endpoints.py tests/bench/test_ingest.py \
+	tests/faults
 
 test: lint ## Check everything: lint, format, types, layers, tests.
 	@$(MAKE) --no-print-directory test-light
 	@$(MAKE) --no-print-directory test-heavy
 
 test-heavy: $(READY)
-	$(BIN)/pytest $(ARGS) $(HEAVY)
+	$(BIN)/pytest -m 'not exhaustive' $(ARGS) $(HEAVY)
 
 test-light: $(READY)
 	$(BIN)/pytest --numprocesses 2 --dist loadfile $(HEAVY:%=--ignore=%) $(ARGS)
+
+faults: $(READY) ## Run every fault (TIMES=10 for ten times over), and write docs/faults-report.md.
+	$(BIN)/python -m tests.faults.report --times $(TIMES)
+
+soak: $(READY) ## Mix faults for MINUTES=10, in the order that SEED=1 gives, and write docs/soak-report.md.
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
 
 lint: $(READY) ## Check lint, format, types and layers.
 	$(BIN)/ruff check

@@ -1,0 +1,75 @@
+"""The ingest plane with workers that can be made to fail: `python -m tests.faults.driver FOLDER`.
+
+It is the real plane with the real pools; the makers of the workers are replaced by those of `tests.faults.workers`. It
+tells the process ids of its actors, so that a test kills what it means to kill.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import ray
+from ray._private.state import actors
+
+from penstock.cli.common import run_until_signal
+from penstock.config import load_settings
+from penstock.ingest import plane as planes
+from tests.faults.switches import Switches
+from tests.faults.workers import MakeFaultyEncodeWorker, MakeFaultyMediaWorker, MakeFaultyWriter
+
+_TELL_S = 0.2
+
+
+def pids_of(plane: planes.IngestPlane) -> dict[str, int]:
+    """Process ids of the actors that live, by what they are: `lane-0`, `decode-0`, `joint.image-0`, `write-0`."""
+    known = actors()
+    found: dict[str, int] = {}
+    for name, handle in plane.actors().items():
+        told = known.get(handle._actor_id.hex())
+        if told is not None and told["State"] == "ALIVE":
+            found[name] = told["Pid"]
+    return found
+
+
+def resize_lanes(plane: planes.IngestPlane, wanted: Path) -> None:
+    """To the number that the test has written there."""
+    if wanted.exists():
+        plane.resize_lanes(int(wanted.read_text()))
+
+
+def tell_pids(plane: planes.IngestPlane, target: Path, stop: threading.Event) -> None:
+    while not stop.wait(_TELL_S):
+        if ray.is_initialized():
+            temporary = target.with_suffix(".tmp")
+            temporary.write_text(json.dumps(pids_of(plane)))
+            temporary.replace(target)
+
+
+def main(folder: Path) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s %(message)s")
+    switches = Switches(folder)
+    planes.MakeEncodeWorker = partial(MakeFaultyEncodeWorker, switches)  # type: ignore[assignment,misc]
+    planes.MakeMediaWorker = partial(MakeFaultyMediaWorker, switches)  # type: ignore[assignment,misc]
+    planes.MakeWriter = partial(MakeFaultyWriter, switches)  # type: ignore[assignment,misc]
+    run_until_signal(partial(run, folder))
+
+
+def run(folder: Path, stop: threading.Event) -> None:
+    plane = planes.IngestPlane(load_settings())
+    threading.Thread(target=tell_pids, args=(plane, folder / "pids.json", stop), daemon=True).start()
+    try:
+        plane.start()
+        (folder / "running").touch()
+        while not stop.wait(_TELL_S):
+            resize_lanes(plane, folder / "lanes")
+    finally:
+        plane.stop()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

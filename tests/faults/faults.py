@@ -1,0 +1,178 @@
+"""The faults that leave a plane running. Each strikes while events flow and is over when its function returns.
+
+None waits for everything to be settled: what was in flight when it struck may still be.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+from tests.faults.ground import Ground
+from tests.faults.process import PlaneProcess, eventually
+from tests.faults.stream import Stream, check
+
+_HALF_A_MINUTE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a fault strikes."""
+
+    ground: Ground
+    plane: PlaneProcess
+    stream: Stream
+
+
+Fault: TypeAlias = Callable[[Case], None]
+
+
+# ---- deaths ---------------------------------------------------------------------------------------------------------
+
+
+def lane_killed(case: Case) -> None:
+    case.stream.send(150)
+    case.plane.kill("lane-0")
+    case.stream.send(400)
+
+
+def worker_killed(moment: str, worker: str, case: Case) -> None:
+    """While it is in the middle of a batch."""
+    switches = case.plane.switches
+    switches.hold(moment)
+    case.stream.send(150)
+    eventually(lambda: switches.waits(moment), f"a worker has come to {moment}")
+    case.plane.kill(worker)
+    switches.release(moment)
+    case.stream.send(400)
+
+
+def driver_killed(case: Case) -> None:
+    """Its actors end with it; another one begins."""
+    case.stream.send(150)
+    case.plane.kill_driver()
+    case.stream.send(200)
+    case.plane.start()
+    case.stream.send(200)
+
+
+# ---- servers --------------------------------------------------------------------------------------------------------
+
+
+def broker_killed(case: Case) -> None:
+    case.stream.send(300)
+    case.ground.kafka.kill()
+    _broker_returns(case)
+
+
+def broker_stopped(case: Case) -> None:
+    case.stream.send(300)
+    case.ground.kafka.stop()
+    _broker_returns(case)
+
+
+def _broker_returns(case: Case) -> None:
+    eventually(lambda: not case.plane.status()["broker_available"], "the lanes see that no broker answers")
+    case.ground.kafka.start()
+    case.stream.send(250)
+
+
+def store_killed(case: Case) -> None:
+    """While writes are under way."""
+    before = case.plane.settled()
+    case.stream.send(400)
+    eventually(lambda: case.plane.settled() > before, "writes are under way")
+    case.ground.store.kill()
+    eventually(lambda: case.plane.status()["store_error"], "the plane sees that the store is gone")
+    case.stream.send(150)
+    case.ground.store.restart()
+
+
+def store_away(case: Case) -> None:
+    """For half a minute: the plane waits, and makes no dead letter of it."""
+    case.stream.send(300)
+    case.ground.store.stop()
+    gone_s = time.monotonic()
+    case.stream.send(250)
+    eventually(lambda: case.plane.status()["store_error"], "the plane says that the store is gone")
+    eventually(lambda: time.monotonic() - gone_s > _HALF_A_MINUTE_S, "half a minute passes")
+    case.ground.store.restart()
+
+
+def answers_lost(operation: str, case: Case) -> None:
+    """Writes that succeed, and of which nobody hears that they did."""
+    case.plane.switches.on(f"lose-{operation}", times=5)
+    case.stream.send(550)
+    eventually(lambda: not case.plane.switches.armed(f"lose-{operation}"), "five answers are lost")
+
+
+# ---- membership -----------------------------------------------------------------------------------------------------
+
+
+def lane_asleep(case: Case) -> None:
+    """Past its session: the other lane takes its partitions; what it still writes and commits is refused."""
+    case.stream.send(300)
+    case.plane.signal("lane-0", signal.SIGSTOP)
+    try:
+        case.stream.send(250)
+        case.plane.settle()  # by the other lane alone
+        check(case.stream)
+    finally:
+        case.plane.signal("lane-0", signal.SIGCONT)
+    case.stream.send(100)
+
+
+def late_write(case: Case) -> None:
+    """The writer dies while it holds the write of a lane that sleeps; its successor must refuse that write later."""
+    switches = case.plane.switches
+    switches.hold("upsert")
+    case.stream.send(300)
+    eventually(lambda: switches.waits("upsert"), "a write is under way")
+    case.plane.signal("lane-0", signal.SIGSTOP)
+    try:
+        case.plane.kill("write-0")
+        switches.release("upsert")
+        case.stream.send(250)
+        case.plane.settle()
+    finally:
+        case.plane.signal("lane-0", signal.SIGCONT)
+    case.stream.send(100)
+
+
+def lanes_come_and_go(case: Case) -> None:
+    """A third lane joins and leaves, twice."""
+    for _ in range(2):
+        case.stream.send(150)
+        case.plane.resize_lanes(3)
+        case.stream.send(150)
+        case.plane.resize_lanes(2)
+
+
+QUICK: Mapping[str, Fault] = {
+    "lane_killed": lane_killed,
+    "encoder_killed": partial(worker_killed, "encode", "passage.text-0"),
+    "writer_killed": partial(worker_killed, "put_asset_rows", "write-0"),
+    "driver_killed": driver_killed,
+    "broker_killed": broker_killed,
+    "store_killed": store_killed,
+}
+"""Those that every test run takes."""
+
+FAULTS: Mapping[str, Fault] = {
+    **QUICK,
+    "image_encoder_killed": partial(worker_killed, "encode", "joint.image-0"),
+    "decoder_killed": partial(worker_killed, "decode", "decode-0"),
+    "writer_killed_before_entries": partial(worker_killed, "upsert", "write-0"),
+    "broker_stopped": broker_stopped,
+    "store_away": store_away,
+    "upsert_unanswered": partial(answers_lost, "upsert"),
+    "delete_unanswered": partial(answers_lost, "delete"),
+    "asset_rows_unanswered": partial(answers_lost, "put_asset_rows"),
+    "lane_asleep": lane_asleep,
+    "late_write": late_write,
+    "lanes_come_and_go": lanes_come_and_go,
+}

@@ -1,0 +1,151 @@
+"""An ingest plane in a process of its own, as a test sees it: alive or dead, its actors by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import psutil
+
+from penstock.broker.topics import group_lag
+from penstock.cli.embedded_ray import ray_environment
+from penstock.config import Settings, to_environment
+from penstock.ingest.status import read_status
+from penstock.processes import Child
+from tests.faults.ground import Ground
+from tests.faults.switches import Switches
+
+START_S = 120.0
+SETTLE_S = 120.0
+_STOP_S = 45.0
+
+
+def eventually(holds: Callable[[], Any], what: str, timeout_s: float = 60.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline_s, f"did not come about within {timeout_s:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+class PlaneProcess:
+    """A driver with its actors. Faults are armed through `switches`."""
+
+    def __init__(self, ground: Ground, settings: Settings) -> None:
+        self.ground = ground
+        self.settings = settings
+        self.folder = settings.data_dir / "faults"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.switches = Switches(self.folder)
+        self.log = settings.data_dir / "driver.log"
+        self._child: Child | None = None
+
+    # ---- life ----
+
+    def start(self) -> None:
+        """Returns when it takes events in."""
+        (self.folder / "running").unlink(missing_ok=True)
+        (self.folder / "pids.json").unlink(missing_ok=True)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+        environment = {**kept, **to_environment(self.settings), **ray_environment(self.ground.folder)}
+        command = [sys.executable, "-m", "tests.faults.driver", str(self.folder)]
+        self._child = Child("the ingest plane", command, log=self.log, env=environment)
+        self._child.wait_until((self.folder / "running").exists, timeout_s=START_S)
+
+    def terminate(self) -> int:
+        """SIGTERM to the driver; its exit code once it has drained."""
+        assert self._child is not None
+        os.kill(self._child.pid, signal.SIGTERM)
+        eventually(lambda: not self._alive, f"the driver ends; {self.log} says why not", _STOP_S)
+        code = self._child.exit_code
+        assert code is not None
+        return code
+
+    def kill_driver(self) -> None:
+        """SIGKILL. Ray ends its actors."""
+        assert self._child is not None
+        self._child.kill()
+
+    def close(self) -> None:
+        """For the end, however it went."""
+        if self._child is not None and self._alive:
+            self._child.stop(timeout_s=_STOP_S)
+
+    @property
+    def _alive(self) -> bool:
+        return self._child is not None and self._child.alive
+
+    # ---- its actors ----
+
+    def pids(self) -> Mapping[str, int]:
+        try:
+            found: dict[str, int] = json.loads((self.folder / "pids.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def pid(self, name: str) -> int:
+        """Of an actor that lives now."""
+        eventually(lambda: name in self.pids() and psutil.pid_exists(self.pids()[name]), f"{name} lives")
+        return self.pids()[name]
+
+    def signal(self, name: str, number: signal.Signals) -> int:
+        """Sends a signal to an actor's process; its pid."""
+        pid = self.pid(name)
+        os.kill(pid, number)
+        return pid
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to an actor's process; returns when it is gone."""
+        pid = self.signal(name, signal.SIGKILL)
+        eventually(lambda: not _runs(pid), f"{name} is gone")
+
+    def resize_lanes(self, count: int) -> None:
+        """Has lanes join or leave; returns when those that are wanted own all partitions."""
+        (self.folder / "lanes").write_text(str(count))
+        self.await_balance(count)
+
+    def await_balance(self, lanes: int) -> None:
+        """Returns when so many lanes own partitions, and nobody else."""
+        wanted = {f"lane-{number}" for number in range(lanes)}
+
+        def shared() -> bool:
+            owned: dict[str, list[str]] = self.status()["assignments"]
+            return owned.keys() == wanted and all(owned.values())
+
+        eventually(shared, f"{lanes} lanes share the partitions")
+
+    # ---- how far it is ----
+
+    def status(self) -> dict[str, Any]:
+        found = read_status(self.settings.data_dir)
+        assert found is not None
+        return found
+
+    def settled(self) -> int:
+        """Events settled since the driver started."""
+        return sum(count for by_outcome in self.status()["outcomes"].values() for count in by_outcome.values())
+
+    def lag(self) -> int:
+        kafka = self.settings.kafka
+        return sum(one.lag for one in group_lag(kafka, [kafka.text_topic, kafka.image_topic]))
+
+    def settle(self) -> None:
+        """Waits until everything produced is settled and committed."""
+        eventually(lambda: self.lag() == 0, f"all is settled; {self.log} says why not", SETTLE_S)
+
+    def log_of(self, name: str) -> str:
+        """What the process of an actor that lives now has logged."""
+        logs = self.ground.ray.temp_dir.glob(f"session_latest/logs/worker-*-{self.pid(name)}.err")
+        return "".join(path.read_text(errors="replace") for path in logs)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

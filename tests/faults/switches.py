@@ -1,0 +1,60 @@
+"""Faults that are switched on from outside a process: files in a folder, read where the fault is to happen."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+_POLL_S = 0.01
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Named switches. Picklable: the workers that misbehave get a copy, the folder is what they share."""
+
+    folder: Path
+
+    # ---- the test's side ----
+
+    def on(self, name: str, times: int = 1) -> None:
+        """Arms a switch; `take` finds it so many times."""
+        for number in range(times):
+            (self.folder / f"{name}.{number}").touch()
+
+    def hold(self, name: str) -> None:
+        """Whoever comes to `wait_while_held` stops there until `release`."""
+        (self.folder / f"{name}.held").touch()
+
+    def release(self, name: str) -> None:
+        (self.folder / f"{name}.held").unlink(missing_ok=True)
+        (self.folder / f"{name}.waits").unlink(missing_ok=True)
+
+    def waits(self, name: str) -> bool:
+        """Whether a worker has come to the hold."""
+        return (self.folder / f"{name}.waits").exists()
+
+    def armed(self, name: str) -> bool:
+        """Whether `take` has not used the switch up."""
+        return any(self.folder.glob(f"{name}.[0-9]*"))
+
+    # ---- the worker's side ----
+
+    def take(self, name: str) -> bool:
+        """Uses up one of the times that a switch was armed for; False if none is left."""
+        for path in self.folder.glob(f"{name}.[0-9]*"):
+            try:
+                path.unlink()
+            except FileNotFoundError:  # another worker took it
+                continue
+            return True
+        return False
+
+    def wait_while_held(self, name: str) -> None:
+        held = self.folder / f"{name}.held"
+        if not held.exists():
+            return
+        (self.folder / f"{name}.waits").write_text(str(os.getpid()))
+        while held.exists():
+            time.sleep(_POLL_S)

@@ -1,0 +1,105 @@
+"""An ending in order, and a disk that is full."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.faults.faults import Case
+from tests.faults.process import eventually
+from tests.faults.stream import Stream, check
+
+pytestmark = [pytest.mark.services, pytest.mark.exhaustive]
+
+Own = Callable[..., Case]
+
+_END_S = 15.0  # for the processes to end once all is drained
+
+
+def _count(case: Case) -> None:
+    """Waits until the status, which is told once a second, counts all events."""
+    eventually(lambda: case.plane.settled() == case.stream.produced, "all events are settled and counted")
+
+
+@contextmanager
+def _flowing(stream: Stream) -> Iterator[None]:
+    """Sends events meanwhile; at the end all that were sent are acknowledged."""
+    stop = threading.Event()
+
+    def send() -> None:
+        while not stop.is_set():
+            stream.send(50)
+
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send)
+        try:
+            yield
+        finally:
+            stop.set()
+            sending.result()
+
+
+def test_sigterm_under_load_drains_within_its_deadline_and_nothing_is_done_again(own: Own) -> None:
+    case = own()
+    plane, stream = case.plane, case.stream
+    plane.start()
+    with _flowing(stream):
+        eventually(lambda: plane.settled() > 300, "it is in the middle of the stream")
+        began_s = time.monotonic()
+        assert plane.terminate() == 0
+        assert time.monotonic() - began_s < plane.settings.ingest.drain_s + _END_S
+    first = plane.settled()
+    assert plane.lag() == stream.produced - first > 0
+    plane.start()
+    plane.settle()
+    eventually(lambda: first + plane.settled() == stream.produced, "each event is settled once, by either driver")
+    check(stream)
+
+
+def test_a_full_disk_pauses_ingest_until_there_is_room(own: Own, tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    case = own(ingest={"min_free_disk_bytes": free * 7 // 8})  # others write too, but not as much
+    plane, stream = case.plane, case.stream
+    plane.start()
+    stream.send(100)
+    _count(case)
+    hoard = plane.settings.data_dir / "hoard"
+    with hoard.open("wb") as sink:
+        os.posix_fallocate(sink.fileno(), 0, free // 4)
+    try:
+        eventually(lambda: "min_free_disk_bytes" in plane.status()["paused"], "ingest pauses and says why")
+        settled = plane.settled()
+        stream.send(450)
+        assert plane.settled() == settled
+    finally:
+        hoard.unlink()
+    plane.settle()
+    check(stream)
+
+
+def test_an_asset_store_that_cannot_be_written_makes_the_plane_wait(own: Own) -> None:
+    case = own()
+    plane, stream = case.plane, case.stream
+    assets = plane.settings.data_dir / "assets"
+    plane.start()
+    stream.send(100)
+    _count(case)
+    aside = assets.rename(assets.with_name("aside"))
+    assets.write_text("a file where the folder should be")
+    settled = plane.settled()
+    stream.send(450)
+    lanes = ("lane-0", "lane-1")
+    eventually(lambda: any("asset store" in plane.log_of(lane) for lane in lanes), "a lane says that it fails")
+    assert plane.settled() - settled <= len(stream.bad)  # what needs no asset store may be settled: dead letters
+    assets.unlink()
+    aside.rename(assets)
+    plane.settle()
+    check(stream)

@@ -1,0 +1,87 @@
+"""Bad items in batches of good ones, and a dead-letter topic that cannot take them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from penstock.broker.deadletters import scan_dead_letters
+from penstock.config import Settings
+from tests.faults.faults import Case
+from tests.faults.process import eventually
+from tests.faults.stream import check
+from tests.faults.workers import CRASHES
+
+pytestmark = [pytest.mark.services, pytest.mark.exhaustive]
+
+Own = Callable[..., Case]
+
+
+def _reasons(settings: Settings) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for letter in scan_dead_letters(settings.kafka):
+        found[letter.reason.value] = found.get(letter.reason.value, 0) + 1
+    return found
+
+
+def test_corrupt_and_oversized_items_take_no_good_one_along(own: Own) -> None:
+    case = own(fetch={"max_bytes": 60_000}, image={"max_pixels": 5_000})
+    plane, stream = case.plane, case.stream
+    plane.start()
+    stream.send(250)
+    long = replace(stream.text("long", also="word " * 20_000), bad=True)
+    stream.send_these(
+        [stream.text("before"), long, stream.large("large"), stream.corrupt("half"), stream.text("after")]
+    )
+    stream.send(250)
+    plane.settle()
+    check(stream)
+    assert {"corrupt", "too_large"} <= _reasons(plane.settings).keys()
+
+
+def test_an_item_that_kills_its_encoder_is_found_and_the_others_are_indexed(own: Own) -> None:
+    case = own()
+    plane, stream = case.plane, case.stream
+    plane.start()
+    stream.send(250)
+    killer = replace(stream.text("killer", also=CRASHES), bad=True)
+    stream.send_these([*(stream.text(f"before-{number}") for number in range(8)), killer, stream.text("after")])
+    stream.send(250)
+    plane.settle()
+    check(stream)
+    assert _reasons(plane.settings)["crashes_worker"] == 1
+
+
+@contextmanager
+def _dead_letter_limit(settings: Settings, size_bytes: int) -> Iterator[None]:
+    """The dead-letter topic takes no larger message meanwhile."""
+    topic = settings.kafka.dead_letter_topic
+    admin = KafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
+    try:
+        _alter(admin, topic, "max.message.bytes", str(size_bytes))
+        yield
+    finally:
+        _alter(admin, topic, "max.message.bytes", str(settings.kafka.max_message_bytes * 2))
+        admin.close()
+
+
+def _alter(admin: KafkaAdminClient, topic: str, name: str, value: str) -> None:
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {name: value})])
+
+
+def test_a_dead_letter_topic_that_refuses_halts_the_partition_and_skips_nothing(own: Own) -> None:
+    case = own()
+    plane, stream = case.plane, case.stream
+    plane.start()
+    with _dead_letter_limit(plane.settings, 10):
+        stream.send(550)
+        eventually(lambda: plane.status()["halted"], "a partition halts")
+        assert plane.lag() > 0
+        assert not _reasons(plane.settings)
+    plane.settle()
+    check(stream)

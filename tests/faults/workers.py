@@ -1,0 +1,118 @@
+"""The real workers, each with a place where a switch makes it fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.config import Settings
+from penstock.errors import UnavailableError
+from penstock.ingest.workers import EncodeWorker, MakeEncodeWorker, MakeMediaWorker, MediaWorker, open_store
+from penstock.records import AssetRow, Collection, Encoded, EncoderInput, Entry, Event
+from penstock.store.base import IndexSpec, Store
+from penstock.store.writer import Writer
+from tests.faults.switches import Switches
+
+CRASHES = "this text kills the process that encodes it"
+
+
+class FaultyEncodeWorker(EncodeWorker):
+    """`encode` can be held; a certain text kills it."""
+
+    def __init__(self, worker: EncodeWorker, switches: Switches) -> None:
+        self._worker = worker
+        self._switches = switches
+
+    def encode(self, batch: EncoderInput) -> Encoded:
+        if any(CRASHES in text for text in batch.texts):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if len(batch):
+            self._switches.wait_while_held("encode")
+        return self._worker.encode(batch)
+
+    def fingerprint(self) -> Any:
+        return self._worker.fingerprint()
+
+
+class FaultyMediaWorker(MediaWorker):
+    """`fetch_and_decode` can be held."""
+
+    def __init__(self, worker: MediaWorker, switches: Switches) -> None:
+        self._worker = worker
+        self._switches = switches
+
+    def fetch(self, events: Sequence[Event]) -> Any:
+        return self._worker.fetch(events)
+
+    def decode(self, *args: Any) -> tuple[Any, ...]:
+        return self._worker.decode(*args)
+
+    def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> tuple[Any, ...]:
+        self._switches.wait_while_held("decode")
+        return self._worker.fetch_and_decode(events, roles)
+
+
+class FaultyStore:
+    """A store whose writes can be held before they happen, and whose answers can be lost after they did."""
+
+    def __init__(self, store: Store, switches: Switches) -> None:
+        self._store = store
+        self._switches = switches
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def upsert(self, collection: Collection, entries: Sequence[Entry]) -> None:
+        self._switches.wait_while_held("upsert")
+        self._store.upsert(collection, entries)
+        self._lose("upsert")
+
+    def delete(self, collection: Collection, ids: Sequence[str]) -> None:
+        self._store.delete(collection, ids)
+        self._lose("delete")
+
+    def put_asset_rows(self, rows: Sequence[AssetRow]) -> None:
+        self._switches.wait_while_held("put_asset_rows")
+        self._store.put_asset_rows(rows)
+        self._lose("put_asset_rows")
+
+    def _lose(self, what: str) -> None:
+        if self._switches.take(f"lose-{what}"):
+            raise UnavailableError(f"the answer to {what} was lost on its way")
+
+
+@dataclass(frozen=True)
+class MakeFaultyEncodeWorker:
+    switches: Switches
+    settings: Settings
+    role: str
+
+    def __call__(self, number: int) -> FaultyEncodeWorker:
+        return FaultyEncodeWorker(MakeEncodeWorker(self.settings, self.role)(number), self.switches)
+
+
+@dataclass(frozen=True)
+class MakeFaultyMediaWorker:
+    switches: Switches
+    settings: Settings
+
+    def __call__(self, number: int) -> FaultyMediaWorker:
+        return FaultyMediaWorker(MakeMediaWorker(self.settings)(number), self.switches)
+
+
+@dataclass(frozen=True)
+class MakeFaultyWriter:
+    switches: Switches
+    settings: Settings
+    spec: IndexSpec
+    shards: int
+
+    def __call__(self, number: int) -> Writer:
+        store = open_store(self.settings)
+        store.ensure(self.spec)
+        faulty: Any = FaultyStore(store, self.switches)
+        return Writer(faulty, wall_ms=lambda: time.time_ns() // 1_000_000, shard=number, shards=self.shards)
