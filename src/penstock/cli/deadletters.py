@@ -100,22 +100,28 @@ def show(
     save: Annotated[Path | None, typer.Option("--save", metavar="FILE", help="Write the original value there.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show one dead letter with its headers; --save writes its value to a file."""
+    """Show one dead letter with its headers, and what became of it; --save writes its value to a file."""
     settings = connected_settings(context)
     partition, offset = position_of(position)
     require_kafka(settings)
     letter = _find(settings, partition, offset)
+    with judge_of(settings) as judge:
+        standing = None if judge is None else next(standing for _, standing in judge.standings([letter]))
     if as_json:
-        print_json(_as_json(letter))
+        print_json(_as_json(letter, standing))
     else:
-        for name, value in _as_json(letter).items():
-            if name != "headers":
-                typer.echo(f"{name}: {value}")
-        for name, value in letter.headers:
-            typer.echo(f"  {name}: {value.decode(errors='backslashreplace')}")
+        for line in _lines(letter, standing):
+            typer.echo(line)
     if save is not None:
         save.write_bytes(_value(settings, letter))
         say(f"{letter.value_bytes:,} bytes written to {save}")
+
+
+def _lines(letter: DeadLetter, standing: Standing | None) -> Iterator[str]:
+    """A dead letter for people: what there is to say of it, then its headers."""
+    told = _as_json(letter, standing) | {"origin": str(letter.origin)}
+    yield from (f"{name}: {value}" for name, value in told.items() if name != "headers" and value not in (None, ""))
+    yield from (f"  {name}: {value.decode(errors='backslashreplace')}" for name, value in letter.headers)
 
 
 def _find(settings: Settings, partition: int, offset: int) -> DeadLetter:
