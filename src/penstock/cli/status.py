@@ -227,9 +227,8 @@ def _lines(gathered: Mapping[str, Any]) -> Iterator[str]:
     if ingest:
         in_flight = f"{ingest['in_flight_batches']} batches and {ingest['in_flight_bytes'] / 1e6:.1f} MB in flight"
         yield f"ingest: {ingest['state']}, profile {ingest['profile']}, {ingest['lanes']} lanes, {in_flight}"
-        busy = ingest["busy"]
-        pools = [f"{count} {pool} ({busy[pool]:.0%} busy)" for pool, count in ingest["workers"].items() if pool in busy]
-        yield f"workers: {', '.join(pools) or 'not measured yet'}"
+        if not gathered["metrics"]:  # which tell more of them
+            yield f"workers: {', '.join(f'{count} {pool}' for pool, count in ingest['workers'].items())}"
         for held_up in (ingest["paused"], ingest["store_error"], *ingest["halted"].values()):
             if held_up:
                 yield f"  held up: {held_up}"
