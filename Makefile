@@ -16,10 +16,10 @@ export PENSTOCK_DATA_DIR ?= $(CURDIR)/.penstock
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-heavy test-light faults soak lint lock clean
+.PHONY: help setup demo test test-heavy test-light faults soak mutations lint lock clean
 
 help: ## Show what there is to make.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Set up .venv with everything, once.
 
@@ -46,6 +46,9 @@ faults: $(READY) ## Run every fault (TIMES=10 for ten times over), and write doc
 
 soak: $(READY) ## Mix faults for MINUTES=10, in the order that SEED=1 gives, and write docs/soak-report.md.
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
+
+mutations: $(READY) ## Break each guarantee on purpose, and see that a test notices.
+	$(BIN)/python -m tests.mutations --write docs/mutations.md
 
 lint: $(READY) ## Check lint, format, types and layers.
 	$(BIN)/ruff check
