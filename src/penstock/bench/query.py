@@ -11,37 +11,29 @@ import itertools
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from penstock.bench.house import house_settings, running, temporary_folder
+from penstock.bench.house import House, house_settings, running, temporary_folder
+from penstock.bench.index import Questions, fill, unit_vector
 from penstock.bench.machine import machine_facts
+from penstock.bench.parts import Part
 from penstock.bench.statistics import median, quantile
 from penstock.config import Settings
 from penstock.encoders.load import load_encoder, profile_fingerprints
 from penstock.encoders.profiles import Profile, load_profile, role_of
 from penstock.errors import UnavailableError
+from penstock.query.encode import MAX_BATCH
 from penstock.query.route import Probe, route
 from penstock.query.understand import SearchRequest, understand
-from penstock.records import (
-    FIELDS_OF,
-    AssetRef,
-    Collection,
-    EncoderInput,
-    Entry,
-    Field,
-    Float32,
-    Modality,
-    Position,
-    entry_id,
-)
-from penstock.reference.pictures import load_concepts
+from penstock.records import EncoderInput
 from penstock.store.base import Store
 from penstock.store.milvus import MilvusStore
 from penstock.store.spec import index_spec
@@ -49,8 +41,6 @@ from penstock.store.spec import index_spec
 Say: TypeAlias = Callable[[str], None]
 
 _SEED = 20_24
-_WRITE = 500
-_WORDS_OF_PASSAGE, _WORDS_OF_QUESTION = 60, 5
 _TIMEOUT_S = 30.0
 _DEADLINE_MS = 30_000  # no answer of a loaded machine may leave a channel out: it would be faster and worth less
 
@@ -78,11 +68,13 @@ class QueryPlan:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one level of one round came to: latencies in milliseconds, and answers a second."""
+    """What one level of one round came to: latencies in milliseconds, answers, CPU seconds by part."""
 
     p50_ms: float
     p95_ms: float
     per_s: float
+    answers: int
+    cpu_s: Mapping[Part, float] = field(default_factory=dict)
 
 
 def bench_query(plan: QueryPlan, say: Say) -> dict[str, Any]:
@@ -105,7 +97,7 @@ def bench_query(plan: QueryPlan, say: Say) -> dict[str, Any]:
             say(f"writing {plan.entries} entries")
             fill(store, profile, plan.entries, settings.tenant)
             parts = _Parts(store, house.settings, profile)
-            rows = _levels(plan, house.query_url, parts, say)
+            rows = _levels(plan, house, parts, say)
     return {
         "profile": plan.profile,
         "entries": plan.entries,
@@ -116,10 +108,10 @@ def bench_query(plan: QueryPlan, say: Say) -> dict[str, Any]:
     }
 
 
-def _levels(plan: QueryPlan, url: str, parts: _Parts, say: Say) -> list[dict[str, Any]]:
+def _levels(plan: QueryPlan, house: House, parts: _Parts, say: Say) -> list[dict[str, Any]]:
     measured: dict[int, dict[str, list[Load]]] = {clients: {} for clients in plan.clients}
-    questions = _Questions()
-    with _Api(url) as api:
+    questions = Questions()
+    with _Api(house.query_url) as api:
         for number, clients in itertools.product(range(plan.rounds), plan.clients):
             ways: Mapping[str, Callable[[], object]] = {
                 "api": lambda: api.search(questions.one()),
@@ -127,8 +119,10 @@ def _levels(plan: QueryPlan, url: str, parts: _Parts, say: Say) -> list[dict[str
                 "encoder": lambda: parts.encode(questions.one()),
             }
             for name, ask in ways.items():
+                before = house.cpu_s()
                 load = hammer(ask, clients=clients, seconds=plan.seconds)
-                measured[clients].setdefault(name, []).append(load)
+                spent = {part: cpu_s - before[part] for part, cpu_s in house.cpu_s().items()}
+                measured[clients].setdefault(name, []).append(replace(load, cpu_s=spent))
             latest = measured[clients]["api"][-1]
             say(f"round {number + 1}, {clients} clients: p50 {latest.p50_ms:.0f} ms, {latest.per_s:.1f}/s")
     return [_row(clients, loads) for clients, loads in measured.items()]
@@ -140,6 +134,9 @@ def _row(clients: int, loads: Mapping[str, Sequence[Load]]) -> dict[str, Any]:
     for name, rounds in loads.items():
         for figure in ("p50_ms", "p95_ms", "per_s"):
             row[f"{name}_{figure}"] = median([getattr(load, figure) for load in rounds])
+    for part in (Part.QUERY, Part.STORE, Part.RAY):
+        spent_ms = [load.cpu_s[part] / load.answers * 1000 for load in loads["api"]]
+        row[f"api_{part}_cpu_ms"] = median(spent_ms)
     row["parts_per_s"] = 1 / (1 / row["store_per_s"] + 1 / row["encoder_per_s"])
     row["share_of_parts"] = row["api_per_s"] / row["parts_per_s"]
     row["above_parts_ms"] = row["api_p50_ms"] - row["store_p50_ms"] - row["encoder_p50_ms"]
@@ -169,7 +166,8 @@ def hammer(ask: Callable[[], object], *, clients: int, seconds: float) -> Load:
         thread.join()
     if errors:
         raise errors[0]
-    return Load(quantile(took_ms, 0.5), quantile(took_ms, 0.95), len(took_ms) / (time.perf_counter() - began_s))
+    took_s = time.perf_counter() - began_s
+    return Load(quantile(took_ms, 0.5), quantile(took_ms, 0.95), len(took_ms) / took_s, len(took_ms))
 
 
 # --- the API ---------------------------------------------------------------------------------------------------------
@@ -231,14 +229,16 @@ class _Parts:
         self.probes: Sequence[Probe] = route(question, offered=store.channels(), profile=profile).probes
         self.product = store.capabilities.product
         self._threads = ThreadPoolExecutor(settings.query.search_threads)
-        self._vectors = {probe: _unit(np.random.default_rng(_SEED), _dim(probe, profile)) for probe in self.probes}
+        self._vectors = {
+            probe: unit_vector(np.random.default_rng(_SEED), _dim(probe, profile)) for probe in self.probes
+        }
         role = role_of(next(probe.encoder for probe in self.probes if probe.encoder))
         # One thread, as a replica that reserves no CPUs has it.
         self._encoder = load_encoder(
             role, profile, precision=settings.precision, device=settings.device, cache_size=0, threads=1
         )
         self._role, self._lock = role, threading.Lock()
-        self._line: list[_Waiting] = []
+        self._line: deque[_Waiting] = deque()
 
     def search(self) -> None:
         """Every channel at once; returns with the last."""
@@ -249,14 +249,14 @@ class _Parts:
         """One text, together with those that came while the encoder was busy."""
         mine = _Waiting(text, threading.Event())
         self._line.append(mine)
-        with self._lock:
-            if mine.done.is_set():
-                return
-            batch, self._line = self._line[:32], self._line[32:]
-            texts = tuple(waiting.text for waiting in batch)
-            self._encoder.encode(EncoderInput(self._role, texts, texts=texts))
-            for waiting in batch:
-                waiting.done.set()
+        while not mine.done.is_set():
+            with self._lock:
+                batch = [self._line.popleft() for _ in range(min(MAX_BATCH, len(self._line)))]
+                if batch:
+                    texts = tuple(waiting.text for waiting in batch)
+                    self._encoder.encode(EncoderInput(self._role, texts, texts=texts))
+                for waiting in batch:
+                    waiting.done.set()
 
     def _search_one(self, probe: Probe) -> None:
         query = self._vectors[probe] if probe.encoder else "river heron"
@@ -280,9 +280,6 @@ def _dim(probe: Probe, profile: Profile) -> int:
     return profile.space(role_of(probe.encoder)).dim if probe.encoder else 1
 
 
-# --- the index and the questions -------------------------------------------------------------------------------------
-
-
 @contextmanager
 def _opened(settings: Settings) -> Iterator[MilvusStore]:
     store = MilvusStore(settings.store)
@@ -292,73 +289,3 @@ def _opened(settings: Settings) -> Iterator[MilvusStore]:
         yield store
     finally:
         store.close()
-
-
-def fill(store: Store, profile: Profile, entries: int, tenant: str) -> None:
-    """Writes entries with random unit vectors; every second one is a picture, the others are passages of words."""
-    make = _Entries(tenant, profile)
-    for start in range(0, entries, _WRITE):
-        numbers = range(start, min(entries, start + _WRITE))
-        store.upsert(Collection.TEXT, [make.one(Collection.TEXT, number) for number in numbers if number % 2 == 0])
-        store.upsert(Collection.IMAGE, [make.one(Collection.IMAGE, number) for number in numbers if number % 2])
-
-
-class _Entries:
-    """Entries as ingest makes them, but for what their vectors and words mean."""
-
-    def __init__(self, tenant: str, profile: Profile) -> None:
-        self._tenant = tenant
-        self._profile = profile
-        self._random = np.random.default_rng(_SEED)
-        self._words = _words()
-
-    def one(self, collection: Collection, number: int) -> Entry:
-        modality = Modality.TEXT if collection is Collection.TEXT else Modality.IMAGE
-        asset = AssetRef(self._tenant, f"media.{modality}", f"{number:09d}")
-        has_text = Field.LEXICAL in FIELDS_OF[collection]
-        spaces = {field: self._profile.space(role) for field, role in self._profile.vectors[collection].items()}
-        return Entry(
-            id=entry_id(asset, collection, 0),
-            collection=collection,
-            asset=asset,
-            part=0,
-            title=f"entry {number}",
-            text=" ".join(self._random.choice(self._words, _WORDS_OF_PASSAGE)) if has_text else "",
-            uri="",
-            mime="text/plain" if has_text else "image/jpeg",
-            attributes_json="{}",
-            start_ms=0,
-            end_ms=0,
-            start_char=0,
-            end_char=0,
-            event_time_ms=number,
-            indexed_at_ms=number,
-            origin=Position(asset.topic, 0, number),
-            vectors={field: _unit(self._random, space.dim) for field, space in spaces.items()},
-        )
-
-
-class _Questions:
-    """Questions that were never asked before, so that no cache of vectors answers. Safe to use from several threads."""
-
-    def __init__(self) -> None:
-        self._random = np.random.default_rng(_SEED + 1)
-        self._words = _words()
-        self._numbers = itertools.count()
-        self._lock = threading.Lock()
-
-    def one(self) -> str:
-        with self._lock:
-            chosen = self._random.choice(self._words, _WORDS_OF_QUESTION)
-            return f"{' '.join(chosen)} {next(self._numbers)}"
-
-
-def _words() -> list[str]:
-    return sorted({word for concept in load_concepts() for word in concept.description.replace(",", " ").split()})
-
-
-def _unit(random: np.random.Generator, dim: int) -> Float32:
-    """float32[dim], L2-normalised."""
-    vector = random.standard_normal(dim).astype(np.float32)
-    unit: Float32 = vector / np.linalg.norm(vector)
-    return unit
