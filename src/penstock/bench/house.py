@@ -87,6 +87,8 @@ def house_settings(folder: Path, *, profile: str, store_uri: str | None, **more:
         "kafka": {"bootstrap_servers": None},
         "store": {"uri": store_uri},
         "query": {"port": 0},
+        "metrics": {"port": 0},
+        "canary": {"interval_s": 0.0},  # its events would be counted among those that are measured
     }
     sections = {
         name: getattr(around, name).model_dump() | dict(fixed.get(name, {})) | dict(more.get(name, {}))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -72,7 +75,8 @@ def ingest(
         precision=precision,
         encoder_threads=encoder_threads,
     )
-    found = bench_ingest(plan, say)
+    with _stopped_in_order():
+        found = bench_ingest(plan, say)
     if as_json:
         print_json(found)
         return
@@ -111,7 +115,8 @@ def query(
         seconds=seconds,
         store_uri=store_uri,
     )
-    found = bench_query(plan, say)
+    with _stopped_in_order():
+        found = bench_query(plan, say)
     if as_json:
         print_json(found)
         return
@@ -166,6 +171,20 @@ def encode(
 
 def _shown(value: float | str | None) -> str:
     return value if isinstance(value, str) else _figure(value)
+
+
+@contextmanager
+def _stopped_in_order() -> Iterator[None]:
+    """SIGTERM ends a measurement as Ctrl-C does: all that was started is stopped, and its folder deleted."""
+
+    def leave(number: int, _frame: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _figure(value: float | None) -> str:
