@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 TENANT = "penstock-canary"
 KEY = "penstock-canary"
 ATTRIBUTE = "canary"
-# The first look comes soon, the others ever later: what is measured is too long by a fifth at most, and some ten
-# searches are made for a canary of a second, which is what an embedded store with one core should be asked for.
+# The first look comes soon, the others ever later: what is measured is too long by a fifth at most, or by a tenth of a
+# second, and six searches are made for a canary of a second: an embedded store with one core has others to answer.
 _FIRST_LOOK_S = 0.1
 _LOOKS_GROW = 1.25
 _LONGEST_WAIT_S = 2.0
@@ -109,18 +109,18 @@ class Canary:
             "filter": {f"attributes.{ATTRIBUTE}": nonce},
             "limit": 1,
         }
-        wait_s, result = _FIRST_LOOK_S, Result.LATE
+        wait_s, result, why = _FIRST_LOOK_S, Result.UNANSWERED, "there was no time to look"
         while self._clock() - started_s < self._timeout_s:
             if self._sleep(wait_s):
                 return None
             try:
                 if self._search(body):
                     return Result.FOUND
-                result = Result.LATE
+                result, why = Result.LATE, "the query plane answers, but without it"
             except UnavailableError as exc:
-                logger.warning("the %s canary cannot be looked for: %s", modality, exc)
-                result = Result.UNANSWERED
+                result, why = Result.UNANSWERED, str(exc)
             wait_s = min(wait_s * _LOOKS_GROW, _LONGEST_WAIT_S)
+        logger.warning("the %s canary was not found within %g s: %s", modality, self._timeout_s, why)
         return result
 
     def _message(self, modality: Modality, nonce: str) -> Message:
