@@ -16,7 +16,7 @@ export PENSTOCK_DATA_DIR ?= $(CURDIR)/.penstock
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-heavy test-light faults soak mutations lint lock clean
+.PHONY: help setup demo test test-heavy test-light test-exhaustive faults soak mutations lint lock clean
 
 help: ## Show what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,20 +26,23 @@ setup: $(READY) ## Set up .venv with everything, once.
 demo: $(READY) ## Stream sample media in and search them (ARGS=--once leaves after the questions).
 	$(BIN)/penstock demo $(ARGS)
 
-# Each of these starts a Ray, some a whole Penstock: one after the other is what two cores carry.
-HEAVY := tests/e2e tests/cli/test_supervisor.py tests/serve/test_deployment.py tests/ingest/test_pools.py \
-	tests/ingest/test_elastic.py tests/ingest/test_nodes.py tests/ingest/test_node_endpoints.py tests/bench/test_ingest.py \
-	tests/faults
+# Each of these starts a Ray, some a whole Penstock: two at a time, the longest first, is what two cores carry.
+HEAVY := tests/faults tests/e2e tests/cli/test_supervisor.py tests/ingest/test_pools.py tests/serve/test_deployment.py \
+	tests/ingest/test_elastic.py
+BESIDE := --numprocesses 2 --dist loadfile
 
-test: lint ## Check everything: lint, format, types, layers, tests.
+test: lint ## Check everything but what takes longest: lint, format, types, layers, tests.
 	@$(MAKE) --no-print-directory test-light
 	@$(MAKE) --no-print-directory test-heavy
 
 test-heavy: $(READY)
-	$(BIN)/pytest -m 'not exhaustive' $(ARGS) $(HEAVY)
+	$(BIN)/pytest -m 'not exhaustive' $(BESIDE) $(HEAVY) $(ARGS)
 
 test-light: $(READY)
-	$(BIN)/pytest --numprocesses 2 --dist loadfile $(HEAVY:%=--ignore=%) $(ARGS)
+	$(BIN)/pytest -m 'not exhaustive' $(BESIDE) $(HEAVY:%=--ignore=%) $(ARGS)
+
+test-exhaustive: $(READY) ## The rest: every fault, the loss of a node, a real Prometheus, a whole bench.
+	$(BIN)/pytest -m exhaustive $(ARGS)
 
 faults: $(READY) ## Run every fault (TIMES=10 for ten times over), and write docs/faults-report.md.
 	$(BIN)/python -m tests.faults.report --times $(TIMES)

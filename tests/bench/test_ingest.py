@@ -45,6 +45,7 @@ def test_an_unknown_measure_is_refused_before_anything_starts(capsys: pytest.Cap
 
 
 @pytest.mark.services
+@pytest.mark.exhaustive
 @pytest.mark.timeout(240)
 def test_a_whole_penstock_is_measured_and_stopped() -> None:
     command = [sys.executable, "-m", "penstock.cli.main", "bench", "ingest", "--model", "null", "--rounds", "1"]

@@ -18,7 +18,7 @@ from penstock.ingest.canary import TENANT
 from tests.e2e.house import House, eventually
 from tests.e2e.prometheus import Asked, Direct, Prometheus, scraping
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.exhaustive]
 
 _TIMEOUT_S = 60.0
 _TEXTS = 40

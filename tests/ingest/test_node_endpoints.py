@@ -18,7 +18,7 @@ from penstock.exposition import Endpoint, read_url
 from penstock.ingest.node_endpoints import OtherNodes, keep_endpoints
 from tests.e2e.house import eventually
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.exhaustive]
 
 _STORE = 100 * 1024**2
 

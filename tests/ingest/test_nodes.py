@@ -35,7 +35,7 @@ from tests.ingest.test_pools import Worker
 from tests.services import kafka_server
 from tests.store.servers import milvus_lite_server
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.services, pytest.mark.exhaustive, pytest.mark.timeout(280)]
 
 TEXTS, IMAGES = "media.text", "media.image"
 _NODE: dict[str, Any] = {"num_cpus": 6, "object_store_memory": 128 * 1024**2, "include_dashboard": False}
