@@ -92,3 +92,21 @@ def test_what_is_committable_never_passes_a_record_that_is_not_done(
     expected = open_offsets[0] if open_offsets else offsets[-1] + 1
     assert made.committable().get(PARTITION, offsets[0]) == expected
     assert made.open_records() == len(open_offsets)
+
+
+def test_what_was_done_before_a_rewind_is_not_processed_again() -> None:
+    made = ledger(10, 10, 11, 12, 13)
+    for offset in (11, 13):
+        made.done(FIRST, offset)
+    made.rewind(PARTITION, 10)
+    assert [offset for offset in range(10, 14) if made.deliver(Position("t", 0, offset))] == [10, 12]
+    made.done(FIRST, 10)
+    assert made.committable() == {PARTITION: 12}
+    made.done(FIRST, 12)
+    assert made.committable() == {PARTITION: 14}
+
+
+def test_what_retention_took_is_committed_away() -> None:
+    made = OffsetLedger()
+    made.assign(FIRST, 50, committed=10)
+    assert made.committable() == {PARTITION: 50}

@@ -224,11 +224,12 @@ class Lane:
             self._forget(partition)
         for assigned in polled.assigned:
             self._forget(assigned.partition)
-            self._ledger.assign(assigned.assignment, assigned.start)
-            if assigned.lost is not None:
-                self._note_lost(assigned.lost)
-        for lost in polled.lost_ranges:
-            self._note_lost(lost)
+            lost = assigned.lost
+            self._ledger.assign(assigned.assignment, assigned.start, None if lost is None else lost.first)
+            if lost is not None:
+                self._note_lost(lost)
+        for found in polled.lost_ranges:
+            self._note_lost(found)
         for partition, offset in polled.rewound:
             self._batcher.drop([partition])  # and begun anew once nothing of the log that was is under way
             self._halted[partition] = _Halt("its log was rolled back or made anew", self._clock(), offset)
@@ -390,7 +391,10 @@ class Lane:
                 self._consumer.seek_to(partition, start)
             except FencedError:
                 continue  # the next poll tells that it is lost
-            self._ledger.assign(assignment, start)
+            if halt.start is None:
+                self._ledger.rewind(partition, start)
+            else:  # the offsets stand for other records now
+                self._ledger.assign(assignment, start)
             del self._halted[partition]
 
     @property

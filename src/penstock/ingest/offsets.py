@@ -23,6 +23,7 @@ class _Tracked:
     committed: int
     open: deque[int] = field(default_factory=deque)
     done: set[int] = field(default_factory=set)
+    settled: set[int] = field(default_factory=set)  # done before a rewind, and to be delivered once more
 
     @property
     def committable(self) -> int:
@@ -35,10 +36,28 @@ class OffsetLedger:
     def __init__(self) -> None:
         self._partitions: dict[Partition, _Tracked] = {}
 
-    def assign(self, assignment: Assignment, start: int) -> None:
-        """A partition begins (anew) at `start`; whatever was known of it before is forgotten."""
+    def assign(self, assignment: Assignment, start: int, committed: int | None = None) -> None:
+        """A partition begins (anew) at `start`; whatever was known of it before is forgotten.
+
+        Args:
+            assignment: under which it is owned from now on.
+            start: the offset that is delivered first.
+            committed: what the group has committed, where that is not `start`; it is then committed anew.
+        """
         partition = Partition(assignment.topic, assignment.partition)
-        self._partitions[partition] = _Tracked(assignment, position=start, committed=start)
+        known = start if committed is None else committed
+        self._partitions[partition] = _Tracked(assignment, position=start, committed=known)
+
+    def rewind(self, partition: Partition, start: int) -> None:
+        """An owned partition is delivered again from `start` on. What was done under this assignment stays done.
+
+        Only while nothing of it is under way.
+        """
+        tracked = self._partitions[partition]
+        tracked.settled |= tracked.done
+        tracked.open.clear()
+        tracked.done.clear()
+        tracked.position = start
 
     def forget(self, partition: Partition) -> None:
         """The partition is no longer this lane's. Done marks that come later are dropped."""
@@ -57,13 +76,19 @@ class OffsetLedger:
 
         Returns:
             False if it must not be processed: the partition is not owned, or the record was delivered before under the
-            same assignment (a fetch answered twice).
+            same assignment (a fetch answered twice, or a rewind over what is done).
         """
         tracked = self._partitions.get(Partition(position.topic, position.partition))
         if tracked is None or position.offset < tracked.position:
             return False
-        tracked.open.append(position.offset)
         tracked.position = position.offset + 1
+        if position.offset in tracked.settled:
+            tracked.settled.remove(position.offset)
+            if tracked.open:  # else nothing before it holds back the commit
+                tracked.open.append(position.offset)
+                tracked.done.add(position.offset)
+            return False
+        tracked.open.append(position.offset)
         return True
 
     def done(self, assignment: Assignment, offset: int) -> bool:
