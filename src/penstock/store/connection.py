@@ -42,7 +42,10 @@ _NO_ALIAS = 1600
 _DENIED = range(1400, 1500)
 _UNPARSED = "cannot parse expression"  # 2.3 has no number for it
 _BAD_CREDENTIALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
-_REFUSED = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
+_REFUSED = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARGUMENT)
+# gRPC's status for a message above its limit, and gateways' for too many requests: the first is for good.
+_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+_TOO_LARGE = "larger than max"
 
 
 class Connection:
@@ -154,6 +157,7 @@ class Connection:
         if code in (_NOT_FOUND, _NO_ALIAS):
             return ConfigError(f"{said}. `penstock ingest` makes the collections; check store.uri and store.database")
         refused = code in _REFUSED or code in self._backend.refusals or _UNPARSED in detail
+        refused = refused or (code == _EXHAUSTED and _TOO_LARGE in detail)
         if refused or isinstance(exc, DataNotMatchException | ParamError):
             return PermanentError(said)
         return UnavailableError(f"{said}. It is tried again when the store answers")
