@@ -96,7 +96,7 @@ class RayPool:
             busy_s = self._get(refs[0], method)
         except WorkerLostError as exc:
             with self._load.away(handle, _RESTART_TIMEOUT_S):
-                blamed = self._last_words(handle, node) == token
+                blamed = self._last_words(handle, node) == token and not _for_memory(exc)
             raise WorkerLostError(str(exc), blamed=blamed, hung=hung) from exc
         metrics.BUSY.labels(self._name).inc(busy_s)
         metrics.QUEUE_WAIT.labels(self._name).observe(time.perf_counter() - started_s - busy_s)
@@ -113,12 +113,12 @@ class RayPool:
         hung = False
         while not ray.wait([ref], timeout=self._call_timeout_s, fetch_local=False)[0]:
             try:
-                current, since_s = ray.get(handle.working_on.remote(), timeout=_ASK_TIMEOUT_S)
+                since_s = ray.get(handle.working_since.remote(token), timeout=_ASK_TIMEOUT_S)
             except GetTimeoutError:  # not even that: it is suspended, or holds the interpreter
-                current, since_s = token, self._call_timeout_s
+                since_s = self._call_timeout_s
             except RayActorError:
                 break
-            if current == token and since_s >= self._call_timeout_s:
+            if since_s >= self._call_timeout_s:
                 logger.error("a %s worker hangs on one call for %.0f s and is killed", self._name, since_s)
                 ray.kill(handle, no_restart=False)
                 hung = True
@@ -242,7 +242,7 @@ class _Host:
         on_start(name)
         self._name = f"{name}-{number}"
         self._last_words = LastWords.here(notes)
-        self._current, self._since_s = "", 0.0
+        self._under_way: dict[str, float] = {}  # when each call began, by its token
         self._worker = _made(make, number)
         self._note = _Note(notes / self._last_words.node / self._last_words.actor) if notes is not None else None
 
@@ -255,9 +255,10 @@ class _Host:
         return self._last_words
 
     @ray.method(concurrency_group=_CONTROL)
-    def working_on(self) -> tuple[str, float]:
-        """The call under way, and the seconds it has taken; "" with several threads, where there is no one call."""
-        return self._current, time.monotonic() - self._since_s
+    def working_since(self, token: str) -> float:
+        """The seconds that this call has taken; 0 while it waits in the queue, or if it has ended."""
+        began_s = self._under_way.get(token)
+        return 0.0 if began_s is None else time.monotonic() - began_s
 
     @ray.method(concurrency_group=_CONTROL)
     def ask(self, method: str, *args: Any) -> Any:
@@ -265,15 +266,15 @@ class _Host:
         return getattr(self._worker, method)(*args)
 
     def call(self, token: str, method: str, returns: int, *args: Any) -> tuple[Any, ...]:
-        if self._note is None:
-            return self._timed(method, returns, args)
-        self._note.begin(token)
-        self._current, self._since_s = token, time.monotonic()
+        if self._note is not None:
+            self._note.begin(token)
+        self._under_way[token] = time.monotonic()
         try:
             return self._timed(method, returns, args)
         finally:
-            self._current = ""
-            self._note.end()
+            del self._under_way[token]
+            if self._note is not None:
+                self._note.end()
 
     def _timed(self, method: str, returns: int, args: Sequence[Any]) -> tuple[Any, ...]:
         """A worker that is broken for good ends here, so that Ray makes another.
@@ -301,6 +302,11 @@ class _Note:
 
     def end(self) -> None:
         os.ftruncate(self._file, 0)
+
+
+def _for_memory(lost: WorkerLostError) -> bool:
+    """Whether Ray killed the worker because the node was full: it takes the newest, whoever filled it."""
+    return isinstance(lost.__cause__, OutOfMemoryError) or "OOM" in str(lost.__cause__)
 
 
 def _read(note: Path) -> str:
