@@ -57,4 +57,7 @@ class LagWatch:
             except PenstockError as exc:
                 self._records = None
                 logger.warning("the lag is not known for now: %s", exc)
+            except Exception:  # whatever it is, the next look may go well
+                self._records = None
+                logger.exception("the lag is not known for now")
             self._stopping.wait(self._interval_s)

@@ -291,7 +291,7 @@ class Pipeline:
                     for shard in range(self._pools.writers.size):
                         self._pools.writers.on(shard, "retract", request, events)
                 return
-            except TransientError as exc:
+            except (TransientError, UsageError) as exc:
                 metrics.RETRIES.labels("store").inc()
                 logger.warning("rejected items of %s wait for the store: %s", events[0].asset.topic, exc)
             except PenstockError as exc:

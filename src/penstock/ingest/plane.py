@@ -250,7 +250,7 @@ class IngestPlane:
         Not left to Ray's restarts, which need the constructor's arguments from an object store that may have lost them.
         """
         for number, lane in enumerate(self._lanes):
-            if self._stopping.is_set() or self._state != "running" or _lives(lane):
+            if _lives(lane) or self._state != "running":  # asked last: a lane that is stopped ends too
                 continue
             logger.error("lane-%d ended and is started anew; Ray's log of it says why", number)
             ray.kill(lane)

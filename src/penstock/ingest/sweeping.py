@@ -54,3 +54,5 @@ def sweep_until(stop: threading.Event, settings: Settings) -> None:
             sweep_assets(settings, now_s=time.time())
         except PenstockError as exc:
             logger.warning("the asset store was not swept, which is tried again later: %s", exc)
+        except Exception:  # whatever it is, what is deleted must not stay for ever
+            logger.exception("the asset store was not swept, which is tried again later")
