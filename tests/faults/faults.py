@@ -45,7 +45,7 @@ def worker_killed(moment: str, worker: str, case: Case) -> None:
     switches = case.plane.switches
     switches.hold(moment)
     case.stream.send(150)
-    eventually(lambda: switches.waits(moment), f"a worker has come to {moment}")
+    eventually(lambda: case.plane.pid(worker) in switches.waiting(moment), f"{worker} has come to {moment}")
     case.plane.kill(worker)
     switches.release(moment)
     case.stream.send(400)
@@ -129,17 +129,18 @@ def lane_asleep(case: Case) -> None:
 def late_write(case: Case) -> None:
     """The writer dies while it holds the write of a lane that sleeps; its successor must refuse that write later."""
     switches = case.plane.switches
-    switches.hold("upsert")
+    switches.hold("write-of-lane-0")
     case.stream.send(300)
-    eventually(lambda: switches.waits("upsert"), "a write is under way")
+    eventually(lambda: switches.waiting("write-of-lane-0"), "a write of this lane is under way")
     case.plane.signal("lane-0", signal.SIGSTOP)
     try:
         case.plane.kill("write-0")
-        switches.release("upsert")
+        switches.release("write-of-lane-0")
         case.stream.send(250)
         case.plane.settle()
     finally:
         case.plane.signal("lane-0", signal.SIGCONT)
+    eventually(lambda: "refused a write of lane lane-0" in case.plane.log_of("write-0"), "its write is refused")
     case.stream.send(100)
 
 

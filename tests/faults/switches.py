@@ -29,11 +29,12 @@ class Switches:
 
     def release(self, name: str) -> None:
         (self.folder / f"{name}.held").unlink(missing_ok=True)
-        (self.folder / f"{name}.waits").unlink(missing_ok=True)
+        for path in self.folder.glob(f"{name}.waits.*"):
+            path.unlink()
 
-    def waits(self, name: str) -> bool:
-        """Whether a worker has come to the hold."""
-        return (self.folder / f"{name}.waits").exists()
+    def waiting(self, name: str) -> set[int]:
+        """The processes that have come to the hold."""
+        return {int(path.suffix[1:]) for path in self.folder.glob(f"{name}.waits.*")}
 
     def armed(self, name: str) -> bool:
         """Whether `take` has not used the switch up."""
@@ -55,6 +56,6 @@ class Switches:
         held = self.folder / f"{name}.held"
         if not held.exists():
             return
-        (self.folder / f"{name}.waits").write_text(str(os.getpid()))
+        (self.folder / f"{name}.waits.{os.getpid()}").touch()
         while held.exists():
             time.sleep(_POLL_S)

@@ -21,7 +21,7 @@ def test_an_encoder_slower_than_the_poll_interval_costs_no_rebalance(own: Callab
     plane.await_balance(2)
     plane.switches.hold("encode")
     case.stream.send(500)
-    eventually(lambda: plane.switches.waits("encode"), "an encoder is at work")
+    eventually(lambda: plane.switches.waiting("encode"), "an encoder is at work")
     began_s = time.monotonic()
     eventually(lambda: time.monotonic() - began_s > 3 * _INTERVAL_MS / 1000, "three poll intervals pass")
     plane.switches.release("encode")

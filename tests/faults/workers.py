@@ -12,9 +12,9 @@ from typing import Any
 from penstock.config import Settings
 from penstock.errors import UnavailableError
 from penstock.ingest.workers import EncodeWorker, MakeEncodeWorker, MakeMediaWorker, MediaWorker, open_store
-from penstock.records import AssetRow, Collection, Encoded, EncoderInput, Entry, Event
+from penstock.records import AssetRow, Collection, Decoded, Encoded, EncoderInput, Entry, Event, Settled
 from penstock.store.base import IndexSpec, Store
-from penstock.store.writer import Writer
+from penstock.store.writer import Writer, WriteRequest
 from tests.faults.switches import Switches
 
 CRASHES = "this text kills the process that encodes it"
@@ -85,6 +85,18 @@ class FaultyStore:
             raise UnavailableError(f"the answer to {what} was lost on its way")
 
 
+class FaultyWriter(Writer):
+    """The writes of one lane can be held before they begin."""
+
+    def __init__(self, store: Any, switches: Switches, **options: Any) -> None:
+        super().__init__(store, **options)
+        self._switches = switches
+
+    def write(self, request: WriteRequest, decoded: Decoded, *encoded: Encoded) -> tuple[Settled, ...]:
+        self._switches.wait_while_held(f"write-of-{request.lane}")
+        return super().write(request, decoded, *encoded)
+
+
 @dataclass(frozen=True)
 class MakeFaultyEncodeWorker:
     switches: Switches
@@ -114,5 +126,10 @@ class MakeFaultyWriter:
     def __call__(self, number: int) -> Writer:
         store = open_store(self.settings)
         store.ensure(self.spec)
-        faulty: Any = FaultyStore(store, self.switches)
-        return Writer(faulty, wall_ms=lambda: time.time_ns() // 1_000_000, shard=number, shards=self.shards)
+        return FaultyWriter(
+            FaultyStore(store, self.switches),
+            self.switches,
+            wall_ms=lambda: time.time_ns() // 1_000_000,
+            shard=number,
+            shards=self.shards,
+        )
