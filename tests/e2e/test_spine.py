@@ -248,7 +248,7 @@ def test_a_second_up_on_the_same_folder_says_so(house: House) -> None:
 
 def test_what_was_acknowledged_survives_the_death_of_every_process(tmp_path: Path) -> None:
     folder = tmp_path / "d"
-    house = House(folder, {"PENSTOCK_QUERY__PORT": "0"})
+    house = House(folder, {"PENSTOCK_QUERY__PORT": "0", "PENSTOCK_PROFILE": "null:8"})
     try:
         house.start()
         texts = [
