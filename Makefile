@@ -29,7 +29,7 @@ demo: $(READY) ## Stream sample media in and search them (ARGS=--once leaves aft
 # Each of these starts a Ray, some a whole Penstock: two at a time, the longest first, is what two cores carry.
 HEAVY := tests/faults tests/e2e tests/cli/test_supervisor.py tests/ingest/test_pools.py tests/serve/test_deployment.py \
 	tests/ingest/test_elastic.py
-BESIDE := --numprocesses 2 --dist loadgroup
+BESIDE := --numprocesses 2 --dist loadfile
 
 test: lint ## Check everything but what takes longest: lint, format, types, layers, tests.
 	@$(MAKE) --no-print-directory test-light
