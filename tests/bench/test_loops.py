@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from penstock.bench.loops import Model, bare, naive
+from penstock.bench.loops import Model, bare, load_model, naive
 from penstock.bench.pictures import small_picture
 from penstock.broker.base import Message
 from penstock.broker.memory import MemoryBroker
-from penstock.config import ImageSettings, StoreSettings
-from penstock.encoders.load import load_encoder, profile_fingerprints
-from penstock.encoders.profiles import JOINT_IMAGE, load_profile
-from penstock.records import Collection
+from penstock.config import StoreSettings, load_settings
+from penstock.encoders.load import profile_fingerprints
+from penstock.encoders.null import NullEncoder
+from penstock.encoders.profiles import load_profile
+from penstock.records import Collection, EncoderInput, Float32
 from penstock.store.memory import MemoryStore
 from penstock.store.spec import index_spec
 
@@ -18,8 +21,7 @@ TOPIC = "bench.loops"
 
 @pytest.fixture
 def model() -> Model:
-    profile = load_profile("null:16")
-    return Model(load_encoder(JOINT_IMAGE, profile), profile.image, ImageSettings())
+    return load_model(load_settings(profile="null:16"), threads=None)
 
 
 @pytest.mark.parametrize("batch", [1, 8])
@@ -46,3 +48,19 @@ def test_the_bare_loop_encodes_every_picture_once(model: Model, monkeypatch: pyt
     monkeypatch.setattr(model, "encode", lambda batch: (encoded.append(len(batch)), encode(batch))[1])
     assert bare(model, [small_picture(number, 1024) for number in range(70)]) > 0
     assert encoded == [32, 32, 6]
+
+
+def test_the_same_picture_is_encoded_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loops are given the same pictures in turn: with a cache the later ones would not be measured."""
+    forwarded: list[int] = []
+    forward = NullEncoder._forward
+
+    def counted(encoder: NullEncoder, batch: EncoderInput, rows: Sequence[int]) -> Float32:
+        forwarded.append(len(rows))
+        return forward(encoder, batch, rows)
+
+    monkeypatch.setattr(NullEncoder, "_forward", counted)
+    model = load_model(load_settings(profile="null:16"), threads=None)
+    for _ in range(3):
+        model.encode(model.decode([small_picture(7, 1024)]))
+    assert forwarded == [1, 1, 1]

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 from penstock.bench.house import House, house_settings, running, temporary_folder
-from penstock.bench.loops import BATCH, Model, bare, naive
+from penstock.bench.loops import BATCH, Model, bare, load_model, naive
 from penstock.bench.machine import machine_facts
 from penstock.bench.memory import MemoryWatch
 from penstock.bench.parts import Part
@@ -23,8 +23,8 @@ from penstock.broker.consumer import LaneConsumer
 from penstock.broker.producer import Producer
 from penstock.broker.topics import ensure_topics
 from penstock.config import KafkaSettings, Settings
-from penstock.encoders.load import load_encoder, profile_fingerprints
-from penstock.encoders.profiles import JOINT_IMAGE, load_profile, profile_names
+from penstock.encoders.load import profile_fingerprints
+from penstock.encoders.profiles import load_profile, profile_names
 from penstock.records import Modality
 from penstock.store.milvus import MilvusStore
 from penstock.store.spec import index_spec
@@ -324,14 +324,8 @@ def _loops(plan: IngestPlan, settings: Settings) -> Iterator[_Loops]:
     consumer = _joined(kafka)
     try:
         store.ensure(index_spec(profile, profile_fingerprints(profile), own))
-        encoder = load_encoder(
-            JOINT_IMAGE,
-            profile,
-            precision=settings.precision,
-            device=settings.device,
-            threads=plan.encoder_threads or os.cpu_count(),
-        )
-        loops = _Loops(Model(encoder, profile.image, settings.image), consumer, producer, store)
+        model = load_model(settings, threads=plan.encoder_threads or os.cpu_count())
+        loops = _Loops(model, consumer, producer, store)
         warm_up = list(Pictures(BATCH).many(10**9, BATCH))
         bare(loops.model, warm_up)
         loops._naive(warm_up, BATCH)

@@ -18,9 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from penstock.broker.base import Consumer, Partition
-from penstock.config import ImageSettings
+from penstock.config import ImageSettings, Settings
 from penstock.encoders.base import Encoder, ImageSpec
-from penstock.encoders.profiles import JOINT_IMAGE
+from penstock.encoders.load import load_encoder
+from penstock.encoders.profiles import JOINT_IMAGE, load_profile
 from penstock.errors import UnavailableError
 from penstock.media.image import decode_image
 from penstock.records import (
@@ -68,6 +69,22 @@ class Model:
     def encode(self, batch: EncoderInput) -> Float32:
         """float32[n, dim]."""
         return self._encoder.encode(batch).vectors
+
+
+def load_model(settings: Settings, *, threads: int | None) -> Model:
+    """The model of the settings' profile, without a cache: the loops take the same pictures in turn, and Penstock none
+    that it has seen.
+    """
+    profile = load_profile(settings.profile)
+    encoder = load_encoder(
+        JOINT_IMAGE,
+        profile,
+        precision=settings.precision,
+        device=settings.device,
+        cache_size=0,
+        threads=threads,
+    )
+    return Model(encoder, profile.image, settings.image)
 
 
 def bare(model: Model, pictures: Sequence[bytes]) -> float:
