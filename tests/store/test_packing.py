@@ -12,7 +12,7 @@ from penstock.errors import PermanentError
 from penstock.records import AssetRef, AssetRow, Collection, Field, Outcome, Version
 from penstock.store import rows, schema
 from penstock.store.backend import backend_of
-from penstock.store.packing import upsert_request
+from penstock.store.packing import upsert_request, upsert_requests
 from penstock.store.spec import index_spec
 from tests.store.builders import asset, entry
 
@@ -74,3 +74,17 @@ def test_vectors_of_different_lengths_are_refused_for_good() -> None:
     found[1][Field.JOINT.value] = np.zeros(DIM + 1, np.float32)
     with pytest.raises(PermanentError, match="joint"):
         upsert_request("image", found)
+
+
+def test_rows_are_split_by_bytes_in_order() -> None:
+    found = [{"id": str(n), "v": np.zeros(250, dtype=np.float32)} for n in range(10)]  # 1,001 bytes each, and headers
+    requests = list(upsert_requests("image", found, 3_200))
+    assert all(request.ByteSize() <= 3_200 for request in requests)
+    ids = [id_ for request in requests for id_ in request.fields_data[0].scalars.string_data.data]
+    assert ids == [row["id"] for row in found]
+    assert len(requests) == 4
+
+
+def test_a_row_larger_than_the_limit_goes_alone() -> None:
+    found = [{"id": "a", "text": ""}, {"id": "b", "text": "x" * 500}, {"id": "c", "text": ""}]
+    assert [request.num_rows for request in upsert_requests("text", found, 150)] == [1, 1, 1]

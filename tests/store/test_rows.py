@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from penstock.errors import PermanentError
 from penstock.records import AssetRef, Field
-from penstock.store.rows import BYTES, by_bytes, dense_columns, distinct, entry_of, entry_row, too_long
+from penstock.store.rows import BYTES, dense_columns, distinct, entry_of, entry_row, too_long
 from tests.store.builders import DIM, asset, entry, vector
-
-
-def test_rows_are_split_by_bytes_in_order() -> None:
-    rows = [{"id": str(n), "v": np.zeros(250, dtype=np.float32)} for n in range(10)]  # 1,001 bytes each
-    split = list(by_bytes(rows, 3_100))
-    assert [len(each) for each in split] == [3, 3, 3, 1]
-    assert [row for each in split for row in each] == rows
-
-
-def test_a_row_larger_than_the_limit_goes_alone() -> None:
-    rows = [{"id": "a"}, {"text": "x" * 500}, {"id": "b"}]
-    assert [len(each) for each in by_bytes(rows, 100)] == [1, 1, 1]
 
 
 def test_too_long_names_what_does_not_fit_in_bytes() -> None:

@@ -186,27 +186,6 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def by_bytes(rows: Sequence[Row], limit: int) -> Iterator[list[Row]]:
-    """Cuts rows into lists of about `limit` bytes, in order."""
-    chunk: list[Row] = []
-    total = 0
-    for row in rows:
-        size = sum(_size(value) for value in row.values())
-        if chunk and total + size > limit:
-            yield chunk
-            chunk, total = [], 0
-        chunk.append(row)
-        total += size
-    if chunk:
-        yield chunk
-
-
-def _size(value: object) -> int:
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    return len(str(value).encode()) if isinstance(value, str | dict) else 8
-
-
 def _asset_names(asset: AssetRef) -> Row:
     return {name: _fits(name, getattr(asset, name)) for name in ("tenant", "topic", "key")}
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
+
 from penstock.records import Float32
 from penstock.store.backend import MOST_ROWS
 from penstock.store.conditions import literal
 from penstock.store.connection import Connection
-from penstock.store.packing import upsert_request
-from penstock.store.rows import Row, by_bytes, chunks
+from penstock.store.packing import upsert_requests
+from penstock.store.rows import Row, chunks
 
 WRITE_BYTES = 8 * 1024 * 1024
-"""About the size of one upsert. gRPC servers take 64 MB by default, and protobuf adds to what we count."""
+"""The largest upsert, but for a single larger row; gRPC servers take 64 MB by default."""
 READ_IDS = 1_000
 """Primary keys in one read of whole rows: 64 MB is enough for 1,000 rows of the longest text."""
 PROBE_IDS = 16_000
@@ -28,11 +30,11 @@ class Tables:
         self._timeout_s = connection.timeout_s
 
     def write(self, name: str, rows: Sequence[Row]) -> None:
-        """Upserts in order, in requests of about `WRITE_BYTES`. The rows that a failed call left are overwritten by the
-        next try.
+        """Upserts in order, in requests of at most `WRITE_BYTES`. The rows that a failed call left are overwritten by
+        the next try.
         """
-        for chunk in by_bytes(rows, WRITE_BYTES):
-            self._write(name, chunk)
+        for request in upsert_requests(name, rows, WRITE_BYTES) if rows else ():
+            self._write(name, request)
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
         for chunk in chunks(ids, self._connection.backend.ids_per_delete):
@@ -114,10 +116,10 @@ class Tables:
         )
         return [(hit["entity"], float(hit["distance"])) for hit in hits[0]]
 
-    def _write(self, name: str, rows: list[Row]) -> None:
+    def _write(self, name: str, request: UpsertRequest) -> None:
         self._connection.call(
-            f"writing {len(rows)} rows to {name}",
-            lambda client: self._connection.upsert(client, upsert_request(name, rows), **self._once()),
+            f"writing {request.num_rows} rows to {name}",
+            lambda client: self._connection.upsert(client, request, **self._once()),
             collection=name,
         )
 
