@@ -17,6 +17,7 @@ ASKED = (
     "pipeline_per_s",
     "efficiency",
     "transport_per_s",
+    "store_alone_per_s",
     "freshness_p50_s",
     "freshness_p95_s",
     "freshness_p99_s",

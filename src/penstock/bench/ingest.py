@@ -17,6 +17,7 @@ from penstock.bench.memory import MemoryWatch
 from penstock.bench.parts import Part
 from penstock.bench.pictures import Pictures, small_picture
 from penstock.bench.statistics import growth, median, quantile
+from penstock.bench.store_alone import StoreAlone
 from penstock.bench.stream import Stream
 from penstock.broker.base import Message
 from penstock.broker.consumer import LaneConsumer
@@ -24,7 +25,7 @@ from penstock.broker.producer import Producer
 from penstock.broker.topics import ensure_topics
 from penstock.config import KafkaSettings, Settings
 from penstock.encoders.load import profile_fingerprints
-from penstock.encoders.profiles import load_profile, profile_names
+from penstock.encoders.profiles import JOINT_IMAGE, load_profile, profile_names
 from penstock.records import Modality
 from penstock.store.milvus import MilvusStore
 from penstock.store.spec import index_spec
@@ -38,7 +39,8 @@ _MEMORY_FROM, _MEMORY_TO = 2_000, 20_000
 _MEMORY_PER_CALL = 500  # 50 MB of payloads are made, sent and let go at a time
 _IDLE_S = 5.0
 _WARM_UP_S = 2.0  # of events at the expected rate, at least one batch
-_LOOPS_TOPIC, _LOOPS_GROUP, _LOOPS_VERSION = "bench.loops", "bench-loops", 2
+_LOOPS_TOPIC, _LOOPS_GROUP = "bench.loops", "bench-loops"
+_OWN_VERSION = 2  # of the collections that the loops and the lone writer fill
 
 
 class Measure(StrEnum):
@@ -113,6 +115,7 @@ _FIGURES = (
     "pipeline_per_s",
     "efficiency",
     "transport_per_s",
+    "store_alone_per_s",
     "freshness_p50_s",
     "freshness_p95_s",
     "freshness_p99_s",
@@ -227,22 +230,33 @@ class _Bench:
 
     def _transport(self) -> Mapping[str, Any]:
         rates: list[float] = []
+        alone: list[float] = []
         cpu_ms: list[Mapping[str, float]] = []
-        for number in range(self.plan.rounds + 1):
-            events = self.plan.transport_events if number else min(1_000, self.plan.transport_events)
-            first = self._used(events)
-            payloads = [small_picture(first + one, TRANSPORT_BYTES) for one in range(events)]
-            before, own_s = self.house.cpu_s(), time.process_time()
-            took_s = self.stream.through(payloads, first=first)
-            if number == 0:
-                continue  # warm-up
-            rates.append(events / took_s)
-            spent = {str(part): (cpu_s - before[part]) / events * 1000 for part, cpu_s in self.house.cpu_s().items()}
-            cpu_ms.append(spent | {"producer": (time.process_time() - own_s) / events * 1000})
-            self.say(f"transport round {number} of {self.plan.rounds}: {rates[-1]:.0f} events/s")
+        with _own_collections(self.house.settings) as store:
+            one_writer = StoreAlone(store, load_profile(self.house.settings.profile).space(JOINT_IMAGE).dim)
+            for number in range(self.plan.rounds + 1):
+                events = self.plan.transport_events if number else min(1_000, self.plan.transport_events)
+                first = self._used(events)
+                payloads = [small_picture(first + one, TRANSPORT_BYTES) for one in range(events)]
+                before, own_s = self.house.cpu_s(), time.process_time()
+                took_s = self.stream.through(payloads, first=first)
+                after, own_s = self.house.cpu_s(), time.process_time() - own_s
+                alone_per_s = one_writer.per_s(events)
+                if number == 0:
+                    continue  # warm-up
+                rates.append(events / took_s)
+                alone.append(alone_per_s)
+                spent = {str(part): (cpu_s - before[part]) / events * 1000 for part, cpu_s in after.items()}
+                cpu_ms.append(spent | {"producer": own_s / events * 1000})
+                self.say(
+                    f"transport round {number} of {self.plan.rounds}: {rates[-1]:.0f} events/s, "
+                    f"one writer and the store alone {alone_per_s:.0f}"
+                )
         return {
             "transport_per_s": median(rates),
             "transport_rounds": rates,
+            "store_alone_per_s": median(alone),
+            "store_alone_rounds": alone,
             "transport_cpu_ms_per_event": {part: median([one[part] for one in cpu_ms]) for part in cpu_ms[0]},
             "transport_store": self.stream.store.capabilities.product,
         }
@@ -316,23 +330,32 @@ class _Loops:
 @contextmanager
 def _loops(plan: IngestPlan, settings: Settings) -> Iterator[_Loops]:
     """The model loaded and warm, a topic, a group and collections of its own."""
-    profile = load_profile(settings.profile)
     kafka = settings.kafka.model_copy(update={"image_topic": _LOOPS_TOPIC, "group": _LOOPS_GROUP})
     ensure_topics(kafka, [Modality.IMAGE])
-    own = settings.store.model_copy(update={"version": _LOOPS_VERSION})
-    store, producer = MilvusStore(own), Producer(kafka)
-    consumer = _joined(kafka)
+    producer, consumer = Producer(kafka), _joined(kafka)
     try:
-        store.ensure(index_spec(profile, profile_fingerprints(profile), own))
-        model = load_model(settings, threads=plan.encoder_threads or os.cpu_count())
-        loops = _Loops(model, consumer, producer, store)
-        warm_up = list(Pictures(BATCH).many(10**9, BATCH))
-        bare(loops.model, warm_up)
-        loops._naive(warm_up, BATCH)
-        yield loops
+        with _own_collections(settings) as store:
+            model = load_model(settings, threads=plan.encoder_threads or os.cpu_count())
+            loops = _Loops(model, consumer, producer, store)
+            warm_up = list(Pictures(BATCH).many(10**9, BATCH))
+            bare(loops.model, warm_up)
+            loops._naive(warm_up, BATCH)
+            yield loops
     finally:
         consumer.close(5.0)
         producer.close(5.0)
+
+
+@contextmanager
+def _own_collections(settings: Settings) -> Iterator[MilvusStore]:
+    """Collections beside those of the house, in the same store, for what is compared with it."""
+    profile = load_profile(settings.profile)
+    own = settings.store.model_copy(update={"version": _OWN_VERSION})
+    store = MilvusStore(own)
+    try:
+        store.ensure(index_spec(profile, profile_fingerprints(profile), own))
+        yield store
+    finally:
         store.close()
 
 

@@ -115,7 +115,7 @@ def _levels(plan: QueryPlan, house: House, parts: _Parts, say: Say) -> list[dict
         for number, clients in itertools.product(range(plan.rounds), plan.clients):
             ways: Mapping[str, Callable[[], object]] = {
                 "api": lambda: api.search(questions.one()),
-                "store": parts.search,
+                "store": lambda: parts.search(questions.one()),
                 "encoder": lambda: parts.encode(questions.one()),
             }
             for name, ask in ways.items():
@@ -240,9 +240,9 @@ class _Parts:
         self._role, self._lock = role, threading.Lock()
         self._line: deque[_Waiting] = deque()
 
-    def search(self) -> None:
-        """Every channel at once; returns with the last."""
-        for searched in [self._threads.submit(self._search_one, probe) for probe in self.probes]:
+    def search(self, text: str) -> None:
+        """Every channel at once; returns with the last. BM25 is asked for the text: how long it takes depends on it."""
+        for searched in [self._threads.submit(self._search_one, probe, text) for probe in self.probes]:
             searched.result()
 
     def encode(self, text: str) -> None:
@@ -258,11 +258,10 @@ class _Parts:
                 for waiting in batch:
                     waiting.done.set()
 
-    def _search_one(self, probe: Probe) -> None:
-        query = self._vectors[probe] if probe.encoder else "river heron"
+    def _search_one(self, probe: Probe, text: str) -> None:
         self._store.search(
             probe.channel,
-            query,
+            self._vectors[probe] if probe.encoder else text,
             tenant=self._settings.tenant,
             where=None,
             limit=self._settings.query.candidates,

@@ -14,7 +14,7 @@ from penstock.store.base import Store
 
 _ACK_TIMEOUT_S = 60.0
 _SETTLE_TIMEOUT_S = 240.0
-_LEAST_WAIT_S, _MOST_WAIT_S = 0.01, 0.5
+_LEAST_WAIT_S, _MOST_WAIT_S = 0.01, 2.0  # counting each half second was 6 % of what Lite did
 _WAIT_SHARE = 0.2  # of the time that what is left should take: few questions while much is left, exact at the end
 _READ_ROWS = 1_000
 

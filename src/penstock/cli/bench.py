@@ -21,6 +21,7 @@ _INGEST_ROWS = (
     ("pipeline_per_s", "(d) Penstock, from Kafka to searchable", "images/s"),
     ("efficiency", "(d) / (a)", ""),
     ("transport_per_s", "transport alone: 1 kB events, 512-d, no model", "events/s"),
+    ("store_alone_per_s", "one writer and the store with nothing before them", "events/s"),
     ("freshness_p50_s", "produced → searchable at half of (d)'s rate, p50", "s"),
     ("freshness_p95_s", "the same, p95", "s"),
     ("freshness_p99_s", "the same, p99", "s"),
