@@ -482,7 +482,7 @@ class SearchResult:
     took_ms: Mapping[str, float]
 
 
-@lru_cache(maxsize=20_000)  # an id is asked for a dozen times on an event's way, and takes 3 µs
+@lru_cache(maxsize=2_048)  # an id is asked for a dozen times while a batch is worked on, and takes 3 µs
 def _digest(*names: str) -> str:
     """BLAKE2b-128 over length-prefixed UTF-8, so that ("a", "bc") and ("ab", "c") differ."""
     state = hashlib.blake2b(digest_size=16)

@@ -70,7 +70,7 @@ class IngestPlan:
 
     model: str
     measures: frozenset[Measure]
-    images: int = 192
+    images: int = 256
     rounds: int = 5
     freshness_s: float = 30.0
     transport_events: int = 10_000

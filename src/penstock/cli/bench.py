@@ -40,7 +40,7 @@ def ingest(
         list[str] | None,
         typer.Option(help="rounds, freshness, transport or memory; repeatable. Default: all but memory."),
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Pictures of a round.")] = 192,
+    images: Annotated[int, typer.Option(min=1, help="Pictures of a round.")] = 256,
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; medians are told.")] = 5,
     events: Annotated[int, typer.Option(min=1, help="Events of a round of the transport.")] = 10_000,
     freshness_s: Annotated[float, typer.Option(min=1, help="Seconds of events at half the rate.")] = 30.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
@@ -73,6 +74,7 @@ def load_encoder(
     mark = fingerprint(role, profile)
     if isinstance(model, NullModel):
         return NullEncoder(role, model, mark, cache_size=cache_size)
+    _let_others_run()
     if threads is not None:
         import torch
 
@@ -83,6 +85,15 @@ def load_encoder(
     largest = on_cpu if where == "cpu" else _ITEMS_ON_GPU
     kind = _kind(role, model)
     return kind(model, mark, device=where, precision=how, cache_size=cache_size, largest=largest)
+
+
+def _let_others_run() -> None:
+    """Torch's threads sleep while they wait for each other, instead of spinning on a core that the decoders need.
+
+    With all cores given to ViT-B-32 and decoders beside it, Penstock went from 0.85 to 0.95 of the bare loop's rate,
+    which itself stayed as it was. Only what is set before torch is loaded counts; who has set it otherwise keeps that.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def load_all(
