@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from penstock.processes import give_back_buffers
+
+BUFFERS = 300
+# Small pieces that stay lie between the buffers that go, as headers and keys lie between payloads.
+PROGRAM = f"""
+import psutil
+from penstock.processes import give_back_buffers
+give_back = {{give_back}}
+if give_back:
+    give_back_buffers(65_536)
+made = [bytes(200_000) and None for _ in range(3)]  # the first one freed makes glibc raise its limit
+kept = [(bytearray(100_000), bytearray(1_000)) for _ in range({BUFFERS})]
+small = [pair[1] for pair in kept]
+del kept
+print(psutil.Process().memory_info().rss)
+"""
+
+
+def rss_mb(*, give_back: bool) -> float:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(give_back=give_back)], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout) / 1e6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_freed_buffers_go_back_to_the_system_though_smaller_pieces_stay_between_them() -> None:
+    kept_mb = rss_mb(give_back=False) - rss_mb(give_back=True)
+    assert kept_mb > 0.8 * BUFFERS * 0.1
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+    give_back_buffers(65_536)
