@@ -189,7 +189,7 @@ class IngestSettings(_Section):
     )
     commit_interval_ms: int = Field(500, ge=1)
     drain_s: float = Field(20.0, ge=0, description="how long a stop or a revoked partition waits for what is in flight")
-    encoder_cache: int = Field(10_000, ge=0, description="vectors kept in each encoder worker, by content hash")
+    encoder_cache: int = Field(4_096, ge=0, description="vectors kept in each encoder worker, by content hash")
     min_free_disk_bytes: int = Field(1024 * MIB, ge=0, description="below so much free disk in data_dir, ingest pauses")
     backoff_initial_s: float = Field(0.2, gt=0)
     backoff_max_s: float = Field(10.0, gt=0)

@@ -13,7 +13,7 @@ from penstock.encoders.precision import choose_device, choose_precision
 from penstock.encoders.profiles import JOINT_IMAGE, ClipModel, Model, NullModel, Profile, SentenceModel
 from penstock.encoders.sources import Hub, Installed, Random, Shipped, digest, locate_here, weights_digest
 
-CACHE_SIZE = 10_000
+CACHE_SIZE = 4_096
 
 # Items in one forward pass. On a CPU, ms of CPU time an item: ViT-B-32 104 in parts of 8, 100 in parts of 32; MiniLM on
 # texts of 20 to 140 tokens 27, 30 and 36 in parts of 8, 16 and 32, as longer parts are padded more. A GPU wants to be

@@ -29,8 +29,6 @@ from penstock.processes import free_bytes, give_back_buffers
 from penstock.records import COLLECTIONS_OF, Assignment, Modality
 from penstock.store.assets import AssetStore, asset_uri
 
-_BUFFER_BYTES = 65_536  # records of this size and more are given back; smaller ones are few in the budget of bytes
-
 
 @dataclass(frozen=True)
 class Handles:
@@ -61,7 +59,7 @@ class LaneHost:
 
     def __init__(self, settings: Settings, handles: Handles, number: int) -> None:
         connect(settings, "lane")
-        give_back_buffers(_BUFFER_BYTES)
+        give_back_buffers()
         pool = partial(RayPool, call_timeout_s=settings.ingest.call_timeout_s)
         self._pools = {name: pool(name, group) for name, group in handles.by_pool().items()}
         self._version = handles.version

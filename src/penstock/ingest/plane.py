@@ -35,7 +35,7 @@ from penstock.ingest.ray_pool import spawn
 from penstock.ingest.scaling import Rules, Scaler
 from penstock.ingest.status import PlaneStatus, summed, write_status
 from penstock.ingest.sweeping import sweep_until
-from penstock.ingest.workers import MakeEncodeWorker, MakeMediaWorker, MakeWriter, open_store
+from penstock.ingest.workers import MakeEncodeWorker, MakeMediaWorker, MakeWriter, begin_with_media, open_store
 from penstock.records import Assignment
 from penstock.store.spec import index_spec
 
@@ -157,7 +157,7 @@ class IngestPlane:
     def _spawners(self, gpus: float) -> Mapping[str, Callable[..., list[Any]]]:
         """By pool, what starts so many of its actors."""
         start = partial(spawn, notes=self._notes, on_start=partial(connect, self._settings))
-        media = partial(start, MakeMediaWorker(self._settings))
+        media = partial(start, MakeMediaWorker(self._settings), on_start=partial(begin_with_media, self._settings))
         encode = partial(start, num_cpus=0 if gpus else 1, num_gpus=gpus)
         return {
             "fetch": partial(media, name="fetch", num_cpus=0.1, threads=_FETCH_THREADS),

@@ -17,6 +17,8 @@ import numpy as np
 from penstock.config import Settings
 from penstock.encoders.base import Encoder, Fingerprint
 from penstock.encoders.profiles import load_profile
+from penstock.exposition import connect
+from penstock.processes import give_back_buffers
 from penstock.records import (
     AssetRef,
     Encoded,
@@ -112,6 +114,12 @@ class MakeMediaWorker:
             joint_text_encoder=profile.joint_text_encoder,
         )
         return MediaWorker(fetcher, decoder)
+
+
+def begin_with_media(settings: Settings, process: str) -> None:
+    """First thing in the process of a media worker. Here, and not with the plane, whose imports are 50 MB."""
+    connect(settings, process)
+    give_back_buffers()
 
 
 @dataclass(frozen=True)
