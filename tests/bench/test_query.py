@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from penstock.bench.query import hammer
+from penstock.bench.parts import Part
+from penstock.bench.query import Load, hammer, joined
 from penstock.errors import UnavailableError
 
 
@@ -30,3 +31,8 @@ def test_an_answer_that_fails_ends_the_measurement() -> None:
     with pytest.raises(UnavailableError, match="does not answer"):
         hammer(ask, clients=2, seconds=600.0)
     assert time.monotonic() - began_s < 60
+
+
+def test_whiles_are_joined_to_one() -> None:
+    whole = joined([Load([1.0, 9.0], 1.0, {Part.STORE: 0.5}), Load([2.0], 2.0, {Part.STORE: 1.0})])
+    assert (whole.p50_ms, whole.per_s, whole.cpu_s) == (2.0, 1.0, {Part.STORE: 1.5})

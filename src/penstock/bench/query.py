@@ -42,6 +42,7 @@ Say: TypeAlias = Callable[[str], None]
 
 _SEED = 20_24
 _TIMEOUT_S = 30.0
+_TURNS_OF_ONE = 15
 _DEADLINE_MS = 30_000  # no answer of a loaded machine may leave a channel out: it would be faster and worth less
 
 
@@ -68,13 +69,39 @@ class QueryPlan:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one level of one round came to: latencies in milliseconds, answers, CPU seconds by part."""
+    """What came of asking for a while.
 
-    p50_ms: float
-    p95_ms: float
-    per_s: float
-    answers: int
+    Attributes:
+        took_ms: of each answer, milliseconds.
+        took_s: the while, seconds.
+        cpu_s: CPU seconds meanwhile, by part.
+    """
+
+    took_ms: Sequence[float]
+    took_s: float
     cpu_s: Mapping[Part, float] = field(default_factory=dict)
+
+    @property
+    def p50_ms(self) -> float:
+        return quantile(self.took_ms, 0.5)
+
+    @property
+    def p95_ms(self) -> float:
+        return quantile(self.took_ms, 0.95)
+
+    @property
+    def per_s(self) -> float:
+        return len(self.took_ms) / self.took_s
+
+
+def joined(loads: Sequence[Load]) -> Load:
+    """Several whiles as one."""
+    parts = {part for load in loads for part in load.cpu_s}
+    return Load(
+        [took_ms for load in loads for took_ms in load.took_ms],
+        sum(load.took_s for load in loads),
+        {part: sum(load.cpu_s[part] for load in loads) for part in parts},
+    )
 
 
 def bench_query(plan: QueryPlan, say: Say) -> dict[str, Any]:
@@ -118,14 +145,27 @@ def _levels(plan: QueryPlan, house: House, parts: _Parts, say: Say) -> list[dict
                 "store": lambda: parts.search(questions.one()),
                 "encoder": lambda: parts.encode(questions.one()),
             }
-            for name, ask in ways.items():
-                before = house.cpu_s()
-                load = hammer(ask, clients=clients, seconds=plan.seconds)
-                spent = {part: cpu_s - before[part] for part, cpu_s in house.cpu_s().items()}
-                measured[clients].setdefault(name, []).append(replace(load, cpu_s=spent))
+            for name, load in _in_turn(ways, house, clients=clients, seconds=plan.seconds).items():
+                measured[clients].setdefault(name, []).append(load)
             latest = measured[clients]["api"][-1]
             say(f"round {number + 1}, {clients} clients: p50 {latest.p50_ms:.0f} ms, {latest.per_s:.1f}/s")
     return [_row(clients, loads) for clients, loads in measured.items()]
+
+
+def _in_turn(
+    ways: Mapping[str, Callable[[], object]], house: House, *, clients: int, seconds: float
+) -> Mapping[str, Load]:
+    """Each way for so many seconds. A single client changes between them every few answers, so that what else the
+    machine does falls on all alike; many clients need a while until each of them has been answered.
+    """
+    turns = _TURNS_OF_ONE if clients == 1 else 1
+    loads: dict[str, list[Load]] = {name: [] for name in ways}
+    for _, (name, ask) in itertools.product(range(turns), ways.items()):
+        before = house.cpu_s()
+        load = hammer(ask, clients=clients, seconds=seconds / turns)
+        spent = {part: cpu_s - before[part] for part, cpu_s in house.cpu_s().items()}
+        loads[name].append(replace(load, cpu_s=spent))
+    return {name: joined(each) for name, each in loads.items()}
 
 
 def _row(clients: int, loads: Mapping[str, Sequence[Load]]) -> dict[str, Any]:
@@ -135,7 +175,7 @@ def _row(clients: int, loads: Mapping[str, Sequence[Load]]) -> dict[str, Any]:
         for figure in ("p50_ms", "p95_ms", "per_s"):
             row[f"{name}_{figure}"] = median([getattr(load, figure) for load in rounds])
     for part in (Part.QUERY, Part.STORE, Part.RAY):
-        spent_ms = [load.cpu_s[part] / load.answers * 1000 for load in loads["api"]]
+        spent_ms = [load.cpu_s[part] / len(load.took_ms) * 1000 for load in loads["api"]]
         row[f"api_{part}_cpu_ms"] = median(spent_ms)
     row["parts_per_s"] = 1 / (1 / row["store_per_s"] + 1 / row["encoder_per_s"])
     row["share_of_parts"] = row["api_per_s"] / row["parts_per_s"]
@@ -167,7 +207,7 @@ def hammer(ask: Callable[[], object], *, clients: int, seconds: float) -> Load:
     if errors:
         raise errors[0]
     took_s = time.perf_counter() - began_s
-    return Load(quantile(took_ms, 0.5), quantile(took_ms, 0.95), len(took_ms) / took_s, len(took_ms))
+    return Load(took_ms, took_s)
 
 
 # --- the API ---------------------------------------------------------------------------------------------------------
