@@ -1,0 +1,188 @@
+"""Sound: what any container holds, as 16 kHz mono in small blocks, on the player's clock and in bounded memory.
+
+The player's clock begins with the earliest track of the container, so that film and sound agree; edit lists and the
+delay of encoders are FFmpeg's to apply. Where the timestamps leave a gap there is a gap here too, and no silence is
+made up for it: a header that lies about hours costs nothing. Packets that do not decode are left out, and so is what
+comes after a file was cut off; only a file of which nothing decodes is corrupt.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import av
+import numpy as np
+
+from penstock.errors import BadInputError, Reason
+from penstock.records import Float32
+
+logger = logging.getLogger(__name__)
+
+RATE_HZ = 16_000
+_BLOCK_SAMPLES = RATE_HZ // 2
+_GAP_S = 0.1  # timestamps of lossy codecs wander by less than a frame (64 ms at most); a lost packet leaves more
+_MICROSECONDS = 1_000_000  # the unit of a container's own times
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Samples that follow each other.
+
+    Attributes:
+        start: number of the first one, counted at `RATE_HZ` from the start of the player's clock.
+        samples: float32[n], mono, within -1…1.
+    """
+
+    start: int
+    samples: Float32
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.samples)
+
+
+class Sound:
+    """The sound track of a file, read once, from its start. Use it in a `with` statement.
+
+    Args:
+        media: a path, or bytes to seek in.
+
+    Attributes:
+        codec: of the track; None if there is none.
+        duration_s: as the header has it, which may lie; None if it says nothing.
+
+    Raises:
+        BadInputError: CORRUPT, if no container can be made out; UNSUPPORTED, if its codec has no decoder here.
+    """
+
+    def __init__(self, media: Path | BinaryIO) -> None:
+        self._container = open_container(media)
+        self._stream = next(iter(self._container.streams.audio), None)
+        self.codec = None if self._stream is None else _codec_of(self._stream)
+        duration = self._container.duration
+        self.duration_s = None if duration is None or duration < 0 else duration / _MICROSECONDS
+        self._begins_s = Fraction(self._container.start_time or 0, _MICROSECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._container.close()
+
+    def blocks(self) -> Iterator[Block]:
+        """All of it, half a second at a time, in order; shorter blocks before a gap and at the end.
+
+        Raises:
+            BadInputError: CORRUPT, if there is a track and nothing of it decodes.
+        """
+        if self._stream is None:
+            return
+        joiner, found = _Joiner(), False
+        for start_s, frame in self._frames(self._stream):
+            found = True
+            yield from joiner.add(start_s, frame)
+        yield from joiner.end()
+        if not found:
+            raise BadInputError(Reason.CORRUPT, f"its sound track ({self.codec}) does not decode")
+
+    def _frames(self, stream: Any) -> Iterator[tuple[float | None, Any]]:
+        """Decoded frames, each with its time on the player's clock; None where the file has none for it."""
+        for frame in decoded(self._container, stream):
+            known = frame.pts is not None and frame.time_base is not None
+            yield float(frame.pts * frame.time_base - self._begins_s) if known else None, frame
+
+
+class _Joiner:
+    """Frames of any rate and layout in, blocks out. Where they do not follow each other a new stretch begins."""
+
+    def __init__(self) -> None:
+        self._resampler: av.AudioResampler | None = None
+        self._form: tuple[str, str, int] | None = None
+        self._waiting: list[Float32] = []
+        self._waiting_samples = 0
+        self._next = 0  # number of the sample after those waiting
+        self._due_s = 0.0  # when the frame after the latest one should begin
+
+    def add(self, start_s: float | None, frame: Any) -> Iterator[Block]:
+        form = (frame.format.name, frame.layout.name, frame.rate)
+        jumped = start_s is not None and start_s - self._due_s > _GAP_S
+        if jumped or form != self._form:
+            yield from self.end()
+            if start_s is not None and (jumped or self._form is None):
+                self._next = max(self._next, round(start_s * RATE_HZ))  # what lies before the start is left as it is
+                self._due_s = max(self._due_s, start_s)
+            # To floats FFmpeg would add the channels of a stereo track up, beyond 1; to integers it keeps them below.
+            self._resampler, self._form = av.AudioResampler(format="s16", layout="mono", rate=RATE_HZ), form
+        self._due_s += frame.samples / frame.rate
+        frame.pts = None  # the resampler must not make up for gaps on its own
+        yield from self._resampled(frame)
+
+    def end(self) -> Iterator[Block]:
+        """What is left of this stretch."""
+        if self._resampler is not None:
+            yield from self._resampled(None)
+            self._resampler = None
+        yield from self._blocks(1)
+
+    def _resampled(self, frame: Any) -> Iterator[Block]:
+        assert self._resampler is not None
+        for made in self._resampler.resample(frame):
+            samples: Float32 = made.to_ndarray()[0].astype(np.float32) / 32_768
+            self._waiting.append(samples)
+            self._waiting_samples += len(samples)
+        yield from self._blocks(_BLOCK_SAMPLES)
+
+    def _blocks(self, least: int) -> Iterator[Block]:
+        if self._waiting_samples < least:
+            return
+        samples = np.concatenate(self._waiting)
+        self._waiting, self._waiting_samples = [], 0
+        yield Block(self._next, samples)
+        self._next += len(samples)
+
+
+# --- containers ------------------------------------------------------------------------------------------------------
+
+
+def open_container(media: Path | BinaryIO) -> Any:
+    """A container of PyAV, opened to read.
+
+    Raises:
+        BadInputError: CORRUPT.
+    """
+    try:
+        return av.open(str(media) if isinstance(media, Path) else media, metadata_errors="replace")
+    except (av.FFmpegError, ValueError) as exc:
+        raise BadInputError(Reason.CORRUPT, f"sound or film that does not open: {exc}") from exc
+
+
+def decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """Frames of one track, in order; packets that do not decode are left out and counted in the log."""
+    broken = 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError as exc:
+            logger.warning("a %s track ends early: %s", stream.type, exc)
+            break
+        if packet is None:
+            break
+        try:
+            yield from packet.decode()
+        except av.FFmpegError:
+            broken += 1
+    if broken:
+        logger.warning("%d packets of a %s track did not decode and are left out", broken, stream.type)
+
+
+def _codec_of(stream: Any) -> str:
+    if stream.codec_context is None:
+        raise BadInputError(Reason.UNSUPPORTED, f"no decoder here for its {stream.type} track; take H.264 and AAC, say")
+    return str(stream.codec_context.name)

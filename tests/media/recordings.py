@@ -1,0 +1,93 @@
+"""Files of sound and film with known contents, made by PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from penstock.media.sound import RATE_HZ
+from penstock.records import Float32
+
+SOUND_FORMATS = {
+    "wav": "pcm_s16le",
+    "mp3": "libmp3lame",
+    "flac": "flac",
+    "ogg": "libopus",
+    "m4a": "aac",
+    "mp4": "aac",
+    "webm": "libopus",
+    "mkv": "aac",
+}
+_FRAME = 1_024
+
+
+def beeps(seconds: float, rate_hz: int = RATE_HZ) -> Float32:
+    """A tone of 440 Hz in each first half of a second, silence in each second half."""
+    times_s = np.arange(round(seconds * rate_hz)) / rate_hz
+    tone = 0.5 * np.sin(2 * np.pi * 440 * times_s) * (times_s % 1 < 0.5)
+    return tone.astype(np.float32)
+
+
+def edges_s(samples: Float32) -> list[float]:
+    """When the tone begins and ends, seconds."""
+    loud = np.convolve(np.abs(samples), np.ones(160) / 160, "same") > 0.1
+    return [float(edge) / RATE_HZ for edge in np.flatnonzero(np.diff(loud.astype(int)))]
+
+
+def write_sound(
+    path: Path,
+    samples: Float32,
+    *,
+    rate_hz: int = RATE_HZ,
+    layout: str = "mono",
+    starts_s: Sequence[tuple[float, float]] = ((0.0, 0.0),),
+    picture_s: float = 0.0,
+) -> Path:
+    """A file in the container and with the codec that its name asks for.
+
+    Args:
+        path: its suffix is one of `SOUND_FORMATS`.
+        samples: float32[n] at `rate_hz`, for every channel.
+        rate_hz, layout: of the track; Opus takes 48,000 Hz among others, not 44,100.
+        starts_s: (seconds of the samples, seconds on the player's clock) from which on the clock is set anew.
+        picture_s: seconds of black film beside it, from 0 on.
+    """
+    with av.open(str(path), "w") as container:
+        track: Any = container.add_stream(SOUND_FORMATS[path.suffix[1:]], rate=rate_hz, layout=layout)
+        picture = _black(container) if picture_s else None
+        if picture is not None:
+            _write_black(container, picture, picture_s)
+        for number, frame in enumerate(_frames(samples, rate_hz, layout)):
+            at_s = number * _FRAME / rate_hz
+            begin_s, clock_s = max(start for start in starts_s if start[0] <= at_s + 1e-9)
+            frame.pts = round((clock_s + at_s - begin_s) * rate_hz)
+            container.mux(track.encode(frame))
+        container.mux(track.encode(None))
+    return path
+
+
+def _frames(samples: Float32, rate_hz: int, layout: str) -> Iterator[Any]:
+    channels = len(av.AudioLayout(layout).channels)
+    for start in range(0, len(samples), _FRAME):
+        frame = av.AudioFrame.from_ndarray(
+            np.tile(samples[start : start + _FRAME], (channels, 1)), format="fltp", layout=layout
+        )
+        frame.sample_rate = rate_hz
+        yield frame
+
+
+def _black(container: Any) -> Any:
+    track = container.add_stream("h264", rate=10)
+    track.width = track.height = 64
+    track.pix_fmt = "yuv420p"
+    return track
+
+
+def _write_black(container: Any, track: Any, seconds: float) -> None:
+    for _ in range(round(10 * seconds)):
+        container.mux(track.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")))
+    container.mux(track.encode(None))
