@@ -1,0 +1,162 @@
+"""Speech made by espeak-ng, with the time of every word: the reference speech model learns from it, tests listen to it.
+
+The library and its voices come with PyPI's `espeakng-loader`; they are called through espeak-ng's C interface
+(github.com/espeak-ng/espeak-ng, src/include/espeak-ng/speak_lib.h), which tells when each word begins.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from penstock.errors import ConfigError
+from penstock.records import Float32
+
+RATE_HZ = 16_000
+_SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS
+_UTF8 = 1  # espeakCHARS_UTF8
+_RATE, _PITCH = 1, 3  # espeak_PARAMETER
+_WORD, _END = 1, 0  # espeak_EVENT_TYPE
+_HALF_WIDTH = 24  # input samples on each side of the resampling filter
+_one_at_a_time = threading.Lock()  # the library has one state for the whole process
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word as it stands in the text, and where it lies in the sound, seconds."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What was said.
+
+    Attributes:
+        samples: float32[n] at 16 kHz, mono, within -1…1.
+        words: in order.
+    """
+
+    samples: Float32
+    words: Sequence[Word]
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / RATE_HZ
+
+
+class _Id(ctypes.Union):
+    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8))
+
+
+class _Event(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),  # characters, from 1
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),  # milliseconds
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _Id),
+    )
+
+
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+
+
+class Speaker:
+    """One voice.
+
+    Args:
+        voice: espeak-ng's name of it: `en-us`, `en`, `en-us+f3`.
+        words_per_minute: espeak-ng's own is 175.
+        pitch: 0 to 99.
+
+    Raises:
+        ConfigError: espeakng-loader is not installed, or there is no such voice.
+    """
+
+    def __init__(self, voice: str = "en-us", *, words_per_minute: int = 160, pitch: int = 50) -> None:
+        self._library, self._rate_hz = _loaded()
+        self._voice, self._words_per_minute, self._pitch = voice, words_per_minute, pitch
+        self._choose()
+
+    def say(self, text: str) -> Spoken:
+        """Speaks a text. espeak-ng draws numbers as it speaks: what sounds the same in each run is the same texts, in
+        the same order, from the start of the process.
+        """
+        heard: list[Float32] = []
+        begins: list[tuple[int, int, float]] = []  # of each word: its first character, its length, seconds
+
+        def take(samples: Any, count: int, events: Any) -> int:
+            if count > 0:
+                heard.append(np.ctypeslib.as_array(samples, (count,)).astype(np.float32) / np.float32(32_768))
+            number = 0
+            while events[number].type != _END:
+                event = events[number]
+                if event.type == _WORD:
+                    begins.append((event.text_position - 1, event.length, event.audio_position / 1000))
+                number += 1
+            return 0
+
+        callback = _CALLBACK(take)
+        data = text.encode()
+        with _one_at_a_time:
+            self._choose()
+            self._library.espeak_SetSynthCallback(callback)
+            self._library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8, None, None)
+            self._library.espeak_Synchronize()
+        samples = _resampled(np.concatenate(heard), self._rate_hz)
+        ends_s = [*(start_s for _, _, start_s in begins[1:]), len(samples) / RATE_HZ]
+        words = [
+            Word(text[first : first + length], start_s, end_s)
+            for (first, length, start_s), end_s in zip(begins, ends_s, strict=True)
+        ]
+        return Spoken(samples, words)
+
+    def _choose(self) -> None:
+        if self._library.espeak_SetVoiceByName(self._voice.encode()) != 0:
+            raise ConfigError(f"espeak-ng has no voice {self._voice!r}")
+        self._library.espeak_SetParameter(_RATE, self._words_per_minute, 0)
+        self._library.espeak_SetParameter(_PITCH, self._pitch, 0)
+
+
+@cache
+def _loaded() -> tuple[Any, int]:
+    """The library, initialised once, and the rate of its sound in Hz."""
+    try:
+        loader: Any = importlib.import_module("espeakng_loader")
+    except ImportError as exc:
+        raise ConfigError("speech needs espeakng-loader: uv pip install espeakng-loader") from exc
+    library = ctypes.CDLL(loader.get_library_path())
+    with _one_at_a_time:
+        rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 0, str(loader.get_data_path()).encode(), 0)
+    if rate_hz <= 0:
+        raise ConfigError(f"espeak-ng did not start with the voices in {loader.get_data_path()}")
+    return library, int(rate_hz)
+
+
+def _resampled(samples: Float32, rate_hz: int) -> Float32:
+    """To 16 kHz, by a windowed sinc (Smith, Digital Audio Resampling, 2002) that cuts off at the lower Nyquist rate."""
+    count = len(samples) * RATE_HZ // rate_hz
+    at = np.arange(count) * (rate_hz / RATE_HZ)
+    centre = np.floor(at).astype(np.int64)
+    cutoff = min(1.0, RATE_HZ / rate_hz)
+    padded = np.pad(samples, _HALF_WIDTH)
+    made = np.zeros(count)
+    for offset in range(1 - _HALF_WIDTH, _HALF_WIDTH + 1):
+        away = centre + offset - at
+        weight = cutoff * np.sinc(cutoff * away) * np.cos(np.pi * away / (2 * _HALF_WIDTH)) ** 2
+        made += padded[centre + offset + _HALF_WIDTH] * weight
+    found: Float32 = np.clip(made, -1.0, 1.0).astype(np.float32)
+    return found

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from penstock.errors import ConfigError
+from penstock.reference.speaker import RATE_HZ, Speaker
+
+
+def test_every_word_is_named_and_has_its_time() -> None:
+    spoken = Speaker().say("The red bicycle stands, beside the old bridge.")
+    assert [word.text for word in spoken.words] == ["The", "red", "bicycle", "stands", "beside", "the", "old", "bridge"]
+    assert all(one.end_s == other.start_s for one, other in itertools.pairwise(spoken.words))
+    assert spoken.words[-1].end_s == spoken.duration_s
+    assert 2 < spoken.duration_s < 5
+
+
+def test_the_sound_is_sixteen_kilohertz_mono_and_not_clipped() -> None:
+    samples = Speaker().say("A heron waits in the river.").samples
+    assert samples.dtype == np.float32
+    assert 0.1 < np.abs(samples).max() <= 1
+    spectrum = np.abs(np.fft.rfft(samples)) ** 2
+    hertz = np.fft.rfftfreq(len(samples), 1 / RATE_HZ)
+    assert spectrum[hertz > 7_800].sum() < 0.01 * spectrum.sum()
+
+
+def test_a_slower_voice_takes_longer() -> None:
+    text = "A heron waits in the river."
+    slow, quick = (Speaker(words_per_minute=rate).say(text).duration_s for rate in (110, 200))
+    assert slow > 1.3 * quick
+
+
+def test_an_unknown_voice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no voice 'nobody'"):
+        Speaker("nobody")
