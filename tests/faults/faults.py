@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -31,12 +32,21 @@ class Case:
 Fault: TypeAlias = Callable[[Case], None]
 
 
+@contextmanager
+def _in_the_middle(case: Case) -> Iterator[None]:
+    """While a stream flows that has begun to be settled."""
+    before = case.plane.settled()
+    with case.stream.flowing():
+        eventually(lambda: case.plane.settled() > before, "the stream is being settled")
+        yield
+
+
 # ---- deaths ---------------------------------------------------------------------------------------------------------
 
 
 def lane_killed(case: Case) -> None:
-    case.stream.send(150)
-    case.plane.kill("lane-0")
+    with _in_the_middle(case):
+        case.plane.kill("lane-0")
     case.stream.send(400)
 
 
@@ -53,8 +63,8 @@ def worker_killed(moment: str, worker: str, case: Case) -> None:
 
 def driver_killed(case: Case) -> None:
     """Its actors end with it; another one begins."""
-    case.stream.send(150)
-    case.plane.kill_driver()
+    with _in_the_middle(case):
+        case.plane.kill_driver()
     case.stream.send(200)
     case.plane.start()
     case.stream.send(200)
@@ -83,12 +93,10 @@ def _broker_returns(case: Case) -> None:
 
 def store_killed(case: Case) -> None:
     """While writes are under way."""
-    before = case.plane.settled()
+    with _in_the_middle(case):
+        case.ground.store.kill()
+        eventually(lambda: case.plane.status()["store_error"], "the plane sees that the store is gone")
     case.stream.send(400)
-    eventually(lambda: case.plane.settled() > before, "writes are under way")
-    case.ground.store.kill()
-    eventually(lambda: case.plane.status()["store_error"], "the plane sees that the store is gone")
-    case.stream.send(150)
     case.ground.store.restart()
 
 

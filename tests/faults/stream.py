@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import random
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,6 +70,23 @@ class Stream:
     def send(self, count: int) -> None:
         """Returns once all are acknowledged."""
         self.send_these([self._next() for _ in range(count)])
+
+    @contextmanager
+    def flowing(self) -> Iterator[None]:
+        """Sends events meanwhile, without a pause; at the end all that were sent are acknowledged."""
+        stop = threading.Event()
+
+        def send() -> None:
+            while not stop.is_set():
+                self.send(50)
+
+        with ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(send)
+            try:
+                yield
+            finally:
+                stop.set()
+                sending.result()
 
     def send_these(self, drafts: Sequence[Draft]) -> list[Position]:
         producer = Producer(self.settings.kafka)

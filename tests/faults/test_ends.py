@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.faults.faults import Case
 from tests.faults.process import eventually
-from tests.faults.stream import Stream, check
+from tests.faults.stream import check
 
 pytestmark = [pytest.mark.services, pytest.mark.exhaustive]
 
@@ -29,29 +26,11 @@ def _count(case: Case) -> None:
     eventually(lambda: case.plane.settled() == case.stream.produced, "all events are settled and counted")
 
 
-@contextmanager
-def _flowing(stream: Stream) -> Iterator[None]:
-    """Sends events meanwhile; at the end all that were sent are acknowledged."""
-    stop = threading.Event()
-
-    def send() -> None:
-        while not stop.is_set():
-            stream.send(50)
-
-    with ThreadPoolExecutor(1) as pool:
-        sending = pool.submit(send)
-        try:
-            yield
-        finally:
-            stop.set()
-            sending.result()
-
-
 def test_sigterm_under_load_drains_within_its_deadline_and_nothing_is_done_again(own: Own) -> None:
     case = own()
     plane, stream = case.plane, case.stream
     plane.start()
-    with _flowing(stream):
+    with stream.flowing():
         eventually(lambda: plane.settled() > 300, "it is in the middle of the stream")
         began_s = time.monotonic()
         assert plane.terminate() == 0

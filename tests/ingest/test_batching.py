@@ -145,6 +145,24 @@ def test_dropping_a_partition_forgets_what_waits_and_what_is_held_of_it() -> Non
     assert made.waiting_bytes == 0
 
 
+def test_dropping_what_lies_beyond_an_offset_keeps_what_lies_below() -> None:
+    made = batcher(linger_s=0.0)
+    made.add(item(0, "a"))
+    flying = made.take()
+    assert flying is not None
+    made.add(item(1, "a"))
+    made.add(item(3, "a"))
+    made.add(item(2, "b"))
+    made.add(item(4, "c"))
+    partition = flying.items[0].partition
+    assert sorted(one.record.position.offset for one in made.drop([partition], beyond={partition: 2})) == [3, 4]
+    assert made.waits(partition)
+    assert offsets(made.take()) == [2]
+    made.finished(flying)
+    assert offsets(made.take()) == [1]
+    assert not made.waits(partition)
+
+
 @given(st.data())
 def test_two_events_of_one_asset_are_never_in_flight_together_and_none_is_forgotten(data: st.DataObject) -> None:
     made = batcher(linger_s=0.0, events=data.draw(st.integers(1, 4)), in_flight=data.draw(st.integers(1, 3)))

@@ -201,6 +201,42 @@ def test_stop_drains_what_is_in_flight_and_commits_it(house: House) -> None:
     assert sum(lane.status().outcomes.values()) == 8, "the last status counts what was drained"
 
 
+def _held_below_what_went(house: House, lane: Lane) -> None:
+    """In both partitions offset 1 waits for offset 0, of the same asset, while offset 2 is under way."""
+    for partition in (0, 1):
+        house.produce(1, partition=partition, key=f"same-{partition}")
+    eventually(lambda: lane._flying.total() == 2, "the first ones are under way")
+    for partition in (0, 1):
+        house.produce(1, partition=partition, key=f"same-{partition}")
+        house.produce(1, partition=partition)
+    eventually(lambda: lane._flying.total() == 4, "the third ones have passed the second")
+
+
+def test_stop_drains_what_lies_below_what_is_settled_so_that_nothing_is_done_again(house: House) -> None:
+    media = Gated()
+    lane = house.lane(media=media)
+    with running(lane):
+        _held_below_what_went(house, lane)
+        lane.stop()
+        eventually(lambda: lane._paused == set(PARTITIONS), "it takes nothing new in")
+        media.open.set()
+    assert house.committed() == 6
+    assert sum(lane.status().outcomes.values()) == 6
+
+
+def test_a_revoked_partition_is_drained_of_what_lies_below_what_is_settled(house: House) -> None:
+    media = Gated()
+    first, second = house.lane("first", media=media), house.lane("second")
+    with running(first):
+        _held_below_what_went(house, first)
+        with running(second):
+            eventually(lambda: first._revoking != set(), "a partition is wanted back")
+            media.open.set()
+            eventually(lambda: len(second.assignments()) == 1, "handed over")
+            eventually(lambda: house.committed() == 6, "all committed")
+    assert sum(sum(lane.status().outcomes.values()) for lane in (first, second)) == 6
+
+
 def test_stop_gives_up_after_its_deadline_and_commits_nothing_unsettled(house: House) -> None:
     media = Gated()
     house.produce(8, partition=0)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -184,17 +184,34 @@ class Batcher:
             for entry in reversed(self._held.pop(asset_id, [])):
                 self._enqueue(entry, first=True)
 
-    def drop(self, partitions: Collection[Partition]) -> Sequence[Item]:
-        """Forgets what has not gone yet of these partitions, and returns it."""
-        gone = set(partitions)
-        dropped = self._sweep(lambda entry: entry.item.partition in gone)
+    def drop(
+        self, partitions: Collection[Partition], *, beyond: Mapping[Partition, int] | None = None
+    ) -> Sequence[Item]:
+        """Forgets what has not gone yet of these partitions, and returns it.
+
+        Args:
+            partitions: whose items go.
+            beyond: of a partition that is named here, only those above this offset go.
+        """
+        gone = {partition: -1 if beyond is None else beyond.get(partition, -1) for partition in partitions}
+
+        def wanted(entry: _Waiting) -> bool:
+            partition = entry.item.partition
+            return partition in gone and entry.item.record.position.offset > gone[partition]
+
+        dropped = self._sweep(wanted)
         for asset_id, held in list(self._held.items()):
-            dropped += [entry for entry in held if entry.item.partition in gone]
-            self._held[asset_id] = [entry for entry in held if entry.item.partition not in gone]
+            dropped += [entry for entry in held if wanted(entry)]
+            self._held[asset_id] = [entry for entry in held if not wanted(entry)]
             if not self._held[asset_id]:
                 del self._held[asset_id]
         self.waiting_bytes -= sum(entry.item.record.size_bytes for entry in dropped)
         return [entry.item for entry in dropped]
+
+    def waits(self, partition: Partition) -> bool:
+        """Whether anything of this partition has not gone yet."""
+        waiting = itertools.chain(*(queue.waiting for queue in self._queues.values()), *self._held.values())
+        return any(entry.item.partition == partition for entry in waiting)
 
     def _least(self, key: _Key) -> int:
         """So many events make a batch due."""

@@ -12,7 +12,7 @@ import logging
 import queue
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 
@@ -141,6 +141,7 @@ class Lane:
         self._executor = executor
         self._stop = threading.Event()
         self._flying: Counter[Partition] = Counter()
+        self._reached: dict[Partition, int] = {}  # the highest offset that ever went, of each partition owned
         self._flying_bytes = 0
         self._flying_batches = 0
         self._revoking: set[Partition] = set()
@@ -233,9 +234,8 @@ class Lane:
         for partition, offset in polled.rewound:
             self._batcher.drop([partition])  # and begun anew once nothing of the log that was is under way
             self._halted[partition] = _Halt("its log was rolled back or made anew", self._clock(), offset)
-        for partition in polled.revoking:
-            self._batcher.drop([partition])
-            self._revoking.add(partition)
+        self._wind_up(polled.revoking)
+        self._revoking.update(polled.revoking)
         self._assignments = self._ledger.assignments()
 
     def _forget(self, partition: Partition) -> None:
@@ -244,6 +244,13 @@ class Lane:
         self._revoking.discard(partition)
         self._halted.pop(partition, None)
         self._paused.discard(partition)
+        self._reached.pop(partition, None)
+
+    def _wind_up(self, partitions: Collection[Partition]) -> None:
+        """Of these partitions nothing new goes, but what lies below an event that has gone already: as long as that is
+        not settled nothing above it can be committed, and all of it would be done again. Nothing, if nothing may go.
+        """
+        self._batcher.drop(partitions, beyond={} if self._gate_reason else self._reached)
 
     def _note_lost(self, lost: LostRange) -> None:
         self._status.lost_offsets += lost.end - lost.first
@@ -255,14 +262,17 @@ class Lane:
         )
 
     def _release_drained(self) -> None:
-        """Gives up revoked partitions once nothing of them is under way and what is done is committed."""
-        drained = {partition for partition in self._revoking if not self._flying[partition]}
+        """Gives up revoked partitions once nothing of them is to be done and what is done is committed."""
+        drained = {partition for partition in self._revoking if not self._busy_with(partition)}
         if not drained:
             return
         self._commit()
         self._consumer.release(drained)
         for partition in drained:
             self._forget(partition)
+
+    def _busy_with(self, partition: Partition) -> bool:
+        return bool(self._flying[partition]) or self._batcher.waits(partition)
 
     # --- 1 receive --------------------------------------------------------------------------------------------------
 
@@ -286,6 +296,9 @@ class Lane:
         while (batch := self._batcher.take()) is not None:
             self._flying.update(item.partition for item in batch.items)
             self._flying_bytes += batch.size_bytes
+            for item in batch.items:
+                offset = item.record.position.offset
+                self._reached[item.partition] = max(offset, self._reached.get(item.partition, offset))
             self._flying_batches += 1
             metrics.BATCH_EVENTS.labels(self._topics[batch.topic]).observe(len(batch.items))
             metrics.BATCH_BYTES.labels(self._topics[batch.topic]).observe(batch.size_bytes)
@@ -420,12 +433,15 @@ class Lane:
         """Lets what is in flight be settled, within `drain_s`, and commits it; takes nothing new in."""
         deadline_s = self._clock() + self._limits.drain_s
         self._pause_or_resume()
-        while self._flying_batches and self._clock() < deadline_s:
+        owned = [Partition(one.topic, one.partition) for one in self._assignments]
+        self._wind_up(owned)
+        while (busy := any(map(self._busy_with, owned))) and self._clock() < deadline_s:
             self._follow_group(self._consumer.poll(_BUSY_POLL_S, _MAX_RECORDS))
             self._collect()
+            self._dispatch()
             self._commit_when_due()
             self._release_drained()
-        if self._flying_batches:
+        if busy:
             logger.warning(
                 "%s: %d batches were not settled in time; they will be redelivered", self._name, self._flying_batches
             )
