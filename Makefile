@@ -3,6 +3,7 @@
 
 ARGS ?=
 TIMES ?= 1
+AT_ONCE ?= 1
 MINUTES ?= 10
 SEED ?= 1
 VENV := .venv
@@ -47,8 +48,8 @@ test-light: $(READY)
 test-exhaustive: $(READY) ## The rest: every fault, the loss of a node, a real Prometheus, a whole bench.
 	$(BIN)/pytest -m exhaustive $(ARGS)
 
-faults: $(READY) ## Run every fault (TIMES=10 for ten times over), and write docs/faults-report.md.
-	$(BIN)/python -m tests.faults.report --times $(TIMES)
+faults: $(READY) ## Run every fault (TIMES=10 for ten times over, AT_ONCE=2 two at a time); write docs/faults-report.md.
+	$(BIN)/python -m tests.faults.report --times $(TIMES) --at-once $(AT_ONCE)
 
 soak: $(READY) ## Mix faults for MINUTES=10, in the order that SEED=1 gives, and write docs/soak-report.md.
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,16 +28,14 @@ class Tally:
     failed: list[str] = field(default_factory=list)
 
 
-def run_once(tallies: dict[str, Tally]) -> None:
+def run_once(number: int) -> list[tuple[str, float, str]]:
+    """All cases once, in a pytest of their own; its output comes when it is over."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "junit.xml"
-        command = [sys.executable, "-m", "pytest", str(_FOLDER), "-q", f"--junitxml={target}"]
-        subprocess.run(command, check=False)
-        for name, seconds, failure in _cases(target):
-            tally = tallies.setdefault(name, Tally())
-            tally.seconds.append(seconds)
-            if failure:
-                tally.failed.append(failure)
+        command = [sys.executable, "-m", "pytest", str(_FOLDER), "-q", "--disable-warnings", f"--junitxml={target}"]
+        done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        print(f"--- run {number}\n{done.stdout}", flush=True)  # noqa: T201
+        return list(_cases(target))
 
 
 def _cases(junit: Path) -> Iterator[tuple[str, float, str]]:
@@ -47,7 +46,7 @@ def _cases(junit: Path) -> Iterator[tuple[str, float, str]]:
         yield case.get("name", ""), float(case.get("time", 0)), why
 
 
-def as_markdown(tallies: Mapping[str, Tally], times: int) -> str:
+def as_markdown(tallies: Mapping[str, Tally], times: int, at_once: int) -> str:
     rows = [
         f"| `{name}` | {len(tally.seconds) - len(tally.failed)} of {len(tally.seconds)} "
         f"| {statistics.median(tally.seconds):.1f} | {max(tally.seconds):.1f} |"
@@ -58,7 +57,7 @@ def as_markdown(tallies: Mapping[str, Tally], times: int) -> str:
         [
             "# Faults, run after run",
             "",
-            f"Written by `make faults TIMES={times}` on {datetime.now(UTC):%Y-%m-%d}, {machine()}.",
+            f"Written by `make faults TIMES={times} AT_ONCE={at_once}` on {datetime.now(UTC):%Y-%m-%d}, {machine()}.",
             "Each case sends at least 500 events, strikes while they flow, waits until all are settled and audits.",
             "No case is tried a second time. [faults.md](faults.md) says what each one does.",
             "",
@@ -75,11 +74,17 @@ def as_markdown(tallies: Mapping[str, Tally], times: int) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--times", type=int, default=1)
-    times = parser.parse_args().times
+    parser.add_argument("--at-once", type=int, default=1, help="runs at a time; they wait most of their time")
+    wanted = parser.parse_args()
     tallies: dict[str, Tally] = {}
-    for _ in range(times):
-        run_once(tallies)
-        _TARGET.write_text(as_markdown(tallies, times))
+    with ThreadPoolExecutor(wanted.at_once) as pool:
+        for done in as_completed([pool.submit(run_once, number) for number in range(1, wanted.times + 1)]):
+            for name, seconds, failure in done.result():
+                tally = tallies.setdefault(name, Tally())
+                tally.seconds.append(seconds)
+                if failure:
+                    tally.failed.append(failure)
+            _TARGET.write_text(as_markdown(tallies, wanted.times, wanted.at_once))
     print(f"written to {_TARGET}")  # noqa: T201
     return 1 if any(tally.failed for tally in tallies.values()) or not tallies else 0
 
