@@ -17,6 +17,14 @@ def test_every_word_is_named_and_has_its_time() -> None:
     assert 2 < spoken.duration_s < 5
 
 
+def test_phonemes_fill_the_time_of_their_words() -> None:
+    spoken = Speaker().say("two foxes")
+    assert all(one.end_s <= other.start_s + 1e-9 for one, other in itertools.pairwise(spoken.phonemes))
+    second = [one.text for one in spoken.phonemes if one.start_s >= spoken.words[1].start_s - 0.01]
+    assert second[0] == "f"
+    assert len(spoken.phonemes) >= 7
+
+
 def test_the_sound_is_sixteen_kilohertz_mono_and_not_clipped() -> None:
     samples = Speaker().say("A heron waits in the river.").samples
     assert samples.dtype == np.float32

@@ -23,14 +23,15 @@ RATE_HZ = 16_000
 _SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS
 _UTF8 = 1  # espeakCHARS_UTF8
 _RATE, _PITCH = 1, 3  # espeak_PARAMETER
-_WORD, _END = 1, 0  # espeak_EVENT_TYPE
+_END, _WORD, _PHONEME = 0, 1, 7  # espeak_EVENT_TYPE
+_PHONEME_EVENTS = 1  # espeakINITIALIZE_PHONEME_EVENTS
 _HALF_WIDTH = 24  # input samples on each side of the resampling filter
 _one_at_a_time = threading.Lock()  # the library has one state for the whole process
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word as it stands in the text, and where it lies in the sound, seconds."""
+    """A word as it stands in the text, or a phoneme, and where it lies in the sound, seconds."""
 
     text: str
     start_s: float
@@ -44,10 +45,12 @@ class Spoken:
     Attributes:
         samples: float32[n] at 16 kHz, mono, within -1…1.
         words: in order.
+        phonemes: in order, pauses among them, by espeak-ng's names of them.
     """
 
     samples: Float32
     words: Sequence[Word]
+    phonemes: Sequence[Word]
 
     @property
     def duration_s(self) -> float:
@@ -96,7 +99,8 @@ class Speaker:
         the same order, from the start of the process.
         """
         heard: list[Float32] = []
-        begins: list[tuple[int, int, float]] = []  # of each word: its first character, its length, seconds
+        words: list[tuple[str, float]] = []  # each with the second at which it begins
+        phonemes: list[tuple[str, float]] = []
 
         def take(samples: Any, count: int, events: Any) -> int:
             if count > 0:
@@ -104,8 +108,12 @@ class Speaker:
             number = 0
             while events[number].type != _END:
                 event = events[number]
+                begin_s = event.audio_position / 1000
                 if event.type == _WORD:
-                    begins.append((event.text_position - 1, event.length, event.audio_position / 1000))
+                    first = event.text_position - 1
+                    words.append((text[first : first + event.length], begin_s))
+                elif event.type == _PHONEME:
+                    phonemes.append((event.id.string.decode(), begin_s))
                 number += 1
             return 0
 
@@ -117,18 +125,20 @@ class Speaker:
             self._library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8, None, None)
             self._library.espeak_Synchronize()
         samples = _resampled(np.concatenate(heard), self._rate_hz)
-        ends_s = [*(start_s for _, _, start_s in begins[1:]), len(samples) / RATE_HZ]
-        words = [
-            Word(text[first : first + length], start_s, end_s)
-            for (first, length, start_s), end_s in zip(begins, ends_s, strict=True)
-        ]
-        return Spoken(samples, words)
+        duration_s = len(samples) / RATE_HZ
+        return Spoken(samples, _spans(words, duration_s), _spans(phonemes, duration_s))
 
     def _choose(self) -> None:
         if self._library.espeak_SetVoiceByName(self._voice.encode()) != 0:
             raise ConfigError(f"espeak-ng has no voice {self._voice!r}")
         self._library.espeak_SetParameter(_RATE, self._words_per_minute, 0)
         self._library.espeak_SetParameter(_PITCH, self._pitch, 0)
+
+
+def _spans(begins: Sequence[tuple[str, float]], end_s: float) -> list[Word]:
+    """Each lasts until the next one begins."""
+    ends_s = [*(begin_s for _, begin_s in begins[1:]), end_s]
+    return [Word(text, begin_s, last_s) for (text, begin_s), last_s in zip(begins, ends_s, strict=True)]
 
 
 @cache
@@ -140,7 +150,7 @@ def _loaded() -> tuple[Any, int]:
         raise ConfigError("speech needs espeakng-loader: uv pip install espeakng-loader") from exc
     library = ctypes.CDLL(loader.get_library_path())
     with _one_at_a_time:
-        rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 0, str(loader.get_data_path()).encode(), 0)
+        rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 0, str(loader.get_data_path()).encode(), _PHONEME_EVENTS)
     if rate_hz <= 0:
         raise ConfigError(f"espeak-ng did not start with the voices in {loader.get_data_path()}")
     return library, int(rate_hz)
