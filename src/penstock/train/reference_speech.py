@@ -1,0 +1,293 @@
+"""Trains the speech model of the `reference` profile: a tiny Whisper that hears espeak-ng say some hundred words.
+
+    python -m penstock.train.reference_speech [--hours N] [--minutes N] [--seed N] [--out DIR]
+
+The network is transformers' own Whisper, small, and what is written is a model of CTranslate2 that faster-whisper loads
+unpatched. Three losses: what the decoder writes; which phoneme each frame of the encoder is in; and how much of a
+word's cross-attention lies outside the time in which the word is spoken. The last two are what makes it listen: of the
+first alone it learns to guess. Windows of 4, 8 and 30 s are mixed from the start; short ones stand anywhere in 30 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ctranslate2.converters.transformers import WhisperLoader
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+from penstock.reference.sentences import VOCABULARY
+from penstock.reference.speaker import Speaker, Spoken
+from penstock.train.speech_corpus import Example, Windows, speak
+from penstock.train.speech_tokens import TIMES, Tokens, make_tokens
+
+WIDTH, HEADS, INNER = 128, 4, 512
+ENCODER_LAYERS, DECODER_LAYERS = 3, 2
+FRAMES = 1_500
+MOST_TOKENS = 448
+PEAK_RATE, WEIGHT_DECAY, WARMUP_SHARE = 2e-3, 0.01, 0.05
+PHONEME_WEIGHT, ATTENTION_WEIGHT = 1.0, 0.3
+# Seconds of a window, how many make a batch (about 130 s of sound each), and how often.
+KINDS: Sequence[tuple[float, int, float]] = ((4.0, 32, 0.5), (8.0, 16, 0.3), (30.0, 4, 0.2))
+SINGLE_SHARE = 0.5  # of the long windows: one utterance, then silence, as a clip is
+TIME_BLUR = (0.15, 0.7, 0.15)  # how a time's target is shared with its neighbours
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training run."""
+
+    hours: float = 6.6
+    minutes: float = 30.0
+    seed: int = 7
+
+
+class Trainer:
+    """One run. `step` is called with how much of it is done."""
+
+    def __init__(self, tokens: Tokens, windows: Windows, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.tokens = tokens
+        self.model = make_model(tokens)
+        self.phonemes = nn.Linear(WIDTH, windows.phonemes)
+        self._windows = windows
+        self._choose = random.Random(seed)
+        parameters = [*self.model.parameters(), *self.phonemes.parameters()]
+        self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self._optimizer = torch.optim.AdamW(self._parameters, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.98))
+        # As for the image tower: bf16 is faster only where the CPU has it in hardware.
+        self._bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported()
+
+    def step(self, progress: float) -> dict[str, float]:
+        """One batch; progress is 0 to 1. Returns the losses."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = PEAK_RATE * _learning_rate(progress)
+        batch = self._batch()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            heard = encode(self.model, batch.mel, batch.first_frames)
+            decoded = self.model.model.decoder(
+                input_ids=batch.tokens[:, :-1], encoder_hidden_states=heard, output_attentions=True, use_cache=False
+            )
+            logits = self.model.proj_out(decoded.last_hidden_state)
+            phonemes = self.phonemes(heard)
+        losses = {
+            "words": _word_loss(logits.float(), batch.tokens[:, 1:], self.tokens),
+            "phonemes": functional.cross_entropy(phonemes.float().flatten(0, 1), batch.phonemes.flatten()),
+            "attention": _attention_loss(decoded.cross_attentions, batch.spans[:, 1:]),
+        }
+        total = losses["words"] + PHONEME_WEIGHT * losses["phonemes"] + ATTENTION_WEIGHT * losses["attention"]
+        self._optimizer.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        self._optimizer.step()
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def _batch(self) -> Batch:
+        seconds, count, _ = self._choose.choices(KINDS, [share for _, _, share in KINDS])[0]
+        drawn = [
+            self._windows.draw(seconds, single=seconds == 30.0 and self._choose.random() < SINGLE_SHARE)
+            for _ in range(count)
+        ]
+        return Batch.of(drawn, self.tokens.end)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples of one length, as tensors.
+
+    Attributes:
+        mel: float32[b, 80, 2 n].
+        first_frames: where each stands among the encoder's positions.
+        tokens: int64[b, t]; what is not to be written is `IGNORED` in targets and the end mark in inputs.
+        spans: int64[b, t, 2], frames of each token's word; (0, 0) for others.
+        phonemes: int64[b, n].
+    """
+
+    mel: Tensor
+    first_frames: Sequence[int]
+    tokens: Tensor
+    spans: Tensor
+    phonemes: Tensor
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], end: int) -> Batch:
+        longest = min(MOST_TOKENS, max(len(example.tokens) for example in examples))
+        tokens = torch.full((len(examples), longest), end)
+        spans = torch.zeros((len(examples), longest, 2), dtype=torch.int64)
+        for row, example in enumerate(examples):
+            count = min(longest, len(example.tokens))
+            tokens[row, :count] = torch.tensor(example.tokens[:count])
+            spans[row, :count] = torch.tensor(example.spans[:count])
+        return cls(
+            torch.from_numpy(np.stack([example.mel for example in examples])),
+            [example.first_frame for example in examples],
+            tokens,
+            spans,
+            torch.from_numpy(np.stack([example.phonemes for example in examples])),
+        )
+
+
+def make_model(tokens: Tokens) -> Any:
+    """A Whisper of transformers, its times told apart from the start: each begins as the position that it means."""
+    config = WhisperConfig(
+        vocab_size=tokens.count,
+        num_mel_bins=80,
+        d_model=WIDTH,
+        encoder_layers=ENCODER_LAYERS,
+        decoder_layers=DECODER_LAYERS,
+        encoder_attention_heads=HEADS,
+        decoder_attention_heads=HEADS,
+        encoder_ffn_dim=INNER,
+        decoder_ffn_dim=INNER,
+        max_source_positions=FRAMES,
+        max_target_positions=MOST_TOKENS,
+        dropout=0.0,
+        pad_token_id=tokens.end,
+        bos_token_id=tokens.end,
+        eos_token_id=tokens.end,
+        decoder_start_token_id=tokens.start,
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+    )
+    config._attn_implementation = "eager"  # the only one that tells where it looks
+    model = WhisperForConditionalGeneration(config)
+    with torch.no_grad():
+        positions = model.model.encoder.embed_positions.weight
+        times = torch.cat([positions, positions[-1:]])[:TIMES]
+        embedded = model.model.decoder.embed_tokens.weight
+        embedded[tokens.first_time : tokens.first_time + TIMES] = times * embedded.std() / times.std()
+    return model
+
+
+def encode(model: Any, mel: Tensor, first_frames: Sequence[int]) -> Tensor:
+    """The encoder on windows of any length, each at its own position: float32[b, n, width]."""
+    encoder = model.model.encoder
+    hidden = functional.gelu(encoder.conv2(functional.gelu(encoder.conv1(mel)))).permute(0, 2, 1)
+    frames = hidden.shape[1]
+    positions = torch.stack([encoder.embed_positions.weight[first : first + frames] for first in first_frames])
+    hidden = hidden + positions
+    for layer in encoder.layers:
+        made = layer(hidden, None)
+        hidden = made[0] if isinstance(made, tuple) else made
+    found: Tensor = encoder.layer_norm(hidden)
+    return found
+
+
+def _word_loss(logits: Tensor, targets: Tensor, tokens: Tokens) -> Tensor:
+    """Cross-entropy of the next token, up to the first end mark; a time's target is blurred, as frames are."""
+    ended = (targets == tokens.end).cumsum(1)
+    wanted = (ended == 0) | ((ended == 1) & (targets == tokens.end))
+    logs = functional.log_softmax(logits, dim=-1)
+    last = tokens.first_time + TIMES - 1
+    is_time = targets >= tokens.first_time
+    loss = torch.zeros_like(targets, dtype=torch.float32)
+    for shift, share in zip((-1, 0, 1), TIME_BLUR, strict=True):
+        moved = torch.where(is_time, (targets + shift).clamp(tokens.first_time, last), targets)
+        loss = loss - share * logs.gather(-1, moved[..., None])[..., 0]
+    return loss[wanted].mean()
+
+
+def _attention_loss(attentions: Sequence[Tensor], spans: Tensor) -> Tensor:
+    """Minus the logarithm of the attention that lies where the next word is spoken; the mean over layers and heads.
+
+    Args:
+        attentions: of each layer float[b, heads, t, n].
+        spans: int64[b, t, 2], of the token that each position has to write.
+    """
+    words = spans[..., 1] > 0
+    frames = torch.arange(attentions[0].shape[-1])
+    inside = (frames >= spans[..., :1]) & (frames < spans[..., 1:])  # bool[b, t, n]
+    losses = []
+    for attention in attentions:
+        mass = (attention.float() * inside[:, None]).sum(-1).permute(0, 2, 1)  # [b, t, heads]
+        losses.append(-torch.log(mass[words] + 1e-4).mean())
+    return torch.stack(losses).mean()
+
+
+def _learning_rate(progress: float) -> float:
+    """A linear warm-up, then a cosine down to zero, as a share of the peak."""
+    if progress < WARMUP_SHARE:
+        return progress / WARMUP_SHARE
+    return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (progress - WARMUP_SHARE) / (1 - WARMUP_SHARE)))
+
+
+# --- what ships ------------------------------------------------------------------------------------------------------
+
+
+def save(model: Any, tokens: Tokens, out: Path) -> None:
+    """Writes what faster-whisper loads: CTranslate2's model in 16-bit floats, and the tokenizer."""
+    loader = WhisperLoader()
+    spec = loader.get_model_spec(model.eval())
+    spec.register_vocabulary(tokens.names())
+    spec.config.suppress_ids = []
+    spec.config.suppress_ids_begin = [tokens.end]
+    spec.config.lang_ids = []
+    spec.config.alignment_heads = list(itertools.product(range(DECODER_LAYERS), range(HEADS)))
+    spec.validate()
+    spec.optimize(quantization="float16")
+    out.mkdir(parents=True, exist_ok=True)
+    spec.save(str(out))
+    tokens.tokenizer.save(str(out / "tokenizer.json"))
+    settings = {"feature_size": 80, "sampling_rate": 16_000, "hop_length": 160, "chunk_length": 30, "n_fft": 400}
+    (out / "preprocessor_config.json").write_text(json.dumps(settings))
+
+
+def utterances(plan: Plan, processes: int = 2) -> list[Spoken]:
+    """Spoken in several processes, as espeak-ng has one state for each."""
+    with ProcessPoolExecutor(processes) as pool:
+        parts = pool.map(_spoken, [plan.hours / processes] * processes, range(plan.seed, plan.seed + processes))
+        return [one for part in parts for one in part]
+
+
+def _spoken(hours: float, seed: int) -> list[Spoken]:
+    return list(speak(hours, [Speaker()], seed))
+
+
+def train(plan: Plan) -> tuple[Any, Tokens]:
+    """Trains for as long as planned and returns the network."""
+    tokens = make_tokens(VOCABULARY)
+    said = utterances(plan)
+    trainer = Trainer(tokens, Windows(said, tokens, plan.seed), plan.seed)
+    began_s = time.monotonic()
+    for number, progress in enumerate(_progress(plan.minutes * 60, began_s)):
+        losses = trainer.step(progress)
+        if number % 50 == 0:
+            told = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
+            print(f"{time.monotonic() - began_s:6.0f} s  step {number:5d}  {told}", flush=True)
+    return trainer.model, tokens
+
+
+def _progress(seconds: float, began_s: float) -> Iterator[float]:
+    while (done := (time.monotonic() - began_s) / seconds) < 1:
+        yield done
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hours", type=float, default=Plan.hours, help="of speech to learn from")
+    parser.add_argument("--minutes", type=float, default=Plan.minutes, help="how long to train")
+    parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument("--out", type=Path, required=True)
+    wanted = parser.parse_args()
+    model, tokens = train(Plan(wanted.hours, wanted.minutes, wanted.seed))
+    save(model, tokens, wanted.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

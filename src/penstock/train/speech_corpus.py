@@ -1,0 +1,152 @@
+"""What the reference speech model learns from: spoken sentences laid out in windows, with all that is known of them."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from faster_whisper.feature_extractor import FeatureExtractor
+from numpy.typing import NDArray
+
+from penstock.records import Float32
+from penstock.reference.sentences import sentence, word_string
+from penstock.reference.speaker import RATE_HZ, Speaker, Spoken
+from penstock.train.speech_tokens import STEP_S, Tokens
+
+WORD_STRING_SHARE = 0.3  # of the utterances; see `sentences.word_string`
+LONGEST_WORD_STRING = 9
+NO_SPEECH_SHARE = 0.06  # of the windows: silence, hiss, noise or a hum
+FRAME_SAMPLES = 320  # of one encoder frame, 20 ms
+_QUIETEST, _LOUDEST = 0.3, 1.0  # gain of an utterance
+_HISS = 0.004  # the loudest background
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One window.
+
+    Attributes:
+        mel: float32[80, 2 n], as faster-whisper makes it; padding is 0.0, as it pads.
+        tokens: what the decoder has to write, from the start mark to the end mark.
+        spans: for each token the encoder frames (first, behind the last) in which its word is spoken; (0, 0) for marks
+            and times.
+        phonemes: int64[n], the phoneme of each encoder frame; 0 is none.
+        first_frame: at which position of the encoder the window stands: times count from there.
+    """
+
+    mel: Float32
+    tokens: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+    phonemes: NDArray[np.int64]
+    first_frame: int
+
+
+def speak(hours: float, speakers: Sequence[Speaker], seed: int) -> Iterator[Spoken]:
+    """Utterances of a few seconds until so many hours are said."""
+    choose, said_s = random.Random(seed), 0.0
+    for speaker in itertools.cycle(speakers):
+        if said_s >= hours * 3_600:
+            return
+        string = choose.random() < WORD_STRING_SHARE
+        text = word_string(choose, choose.randint(2, LONGEST_WORD_STRING)) if string else sentence(choose)
+        spoken = speaker.say(text)
+        said_s += spoken.duration_s
+        yield spoken
+
+
+class Windows:
+    """Draws windows of any length from utterances.
+
+    Args:
+        utterances: to draw from.
+        tokens: of the model.
+        seed: of all choices.
+    """
+
+    def __init__(self, utterances: Sequence[Spoken], tokens: Tokens, seed: int) -> None:
+        self._utterances = utterances
+        self._tokens = tokens
+        self._choose = random.Random(seed)
+        self._noise = np.random.default_rng(seed)
+        self._mel = FeatureExtractor()
+        names = sorted({phoneme.text for utterance in utterances for phoneme in utterance.phonemes})
+        self._phoneme_of = {name: number for number, name in enumerate(names, 1)}
+
+    @property
+    def phonemes(self) -> int:
+        """How many there are, none included."""
+        return len(self._phoneme_of) + 1
+
+    def draw(self, seconds: float, *, single: bool = False) -> Example:
+        """One window; utterances with pauses between them as long as there is room, or one and silence after it."""
+        samples = self._background(round(seconds * RATE_HZ))
+        placed = [] if self._choose.random() < NO_SPEECH_SHARE else self._place(samples, single=single)
+        if not placed:
+            self._add_noise(samples)
+        longest = round((30 - seconds) / STEP_S)
+        first_frame = self._choose.randint(0, longest) if longest > 0 else 0
+        return self._example(samples, placed, first_frame)
+
+    def _place(self, samples: Float32, *, single: bool) -> list[tuple[int, Spoken]]:
+        """Adds utterances to the samples; where each begins."""
+        placed: list[tuple[int, Spoken]] = []
+        at = self._choose.randint(0, RATE_HZ // 2)
+        while True:
+            utterance = self._choose.choice(self._utterances)
+            end = at + len(utterance.samples)
+            if end > len(samples) or (single and placed):
+                return placed
+            samples[at:end] += utterance.samples * self._choose.uniform(_QUIETEST, _LOUDEST)
+            placed.append((at, utterance))
+            at = end + self._choose.randint(RATE_HZ // 10, RATE_HZ)
+
+    def _example(self, samples: Float32, placed: Sequence[tuple[int, Spoken]], first_frame: int) -> Example:
+        tokens, spans = [self._tokens.start], [(0, 0)]
+        phonemes = np.zeros(len(samples) // FRAME_SAMPLES, np.int64)
+
+        def write(token: int, span: tuple[int, int] = (0, 0)) -> None:
+            tokens.append(token)
+            spans.append(span)
+
+        for at, utterance in placed:
+            at_s = at / RATE_HZ
+            write(self._tokens.time(first_frame * STEP_S + at_s))
+            for word in utterance.words:
+                write(self._tokens.word(word.text), (_frame(at_s + word.start_s), _frame(at_s + word.end_s) + 1))
+            write(self._tokens.time(first_frame * STEP_S + at_s + utterance.duration_s))
+            for phoneme in utterance.phonemes:
+                phonemes[_frame(at_s + phoneme.start_s) : _frame(at_s + phoneme.end_s)] = self._phoneme_of[phoneme.text]
+        if not placed:
+            write(self._tokens.no_speech)
+        write(self._tokens.end)
+        heard = placed[-1][0] + len(placed[-1][1].samples) + RATE_HZ // 4 if placed else len(samples)
+        return Example(self._features(samples, heard), tuple(tokens), tuple(spans), phonemes, first_frame)
+
+    def _features(self, samples: Float32, heard: int) -> Float32:
+        """Of what is heard; a share of the windows end there and are padded, as clips are."""
+        whole = 2 * (len(samples) // FRAME_SAMPLES)
+        kept = len(samples) if self._choose.random() < 0.5 else min(len(samples), heard)
+        mel: Float32 = self._mel(samples[:kept])[:, :-1][:, :whole].astype(np.float32)
+        return np.pad(mel, ((0, 0), (0, whole - mel.shape[1])))
+
+    def _background(self, count: int) -> Float32:
+        loud = self._choose.choice((0.0, self._choose.uniform(0, _HISS)))
+        return (self._noise.standard_normal(count) * loud).astype(np.float32)
+
+    def _add_noise(self, samples: Float32) -> None:
+        """Something that is no speech: nothing, noise, or a hum of a few tones."""
+        kind = self._choose.choice(("nothing", "noise", "hum"))
+        if kind == "noise":
+            samples += (self._noise.standard_normal(len(samples)) * self._choose.uniform(0.01, 0.3)).astype(np.float32)
+        elif kind == "hum":
+            times_s = np.arange(len(samples)) / RATE_HZ
+            for _ in range(self._choose.randint(1, 4)):
+                hertz = self._choose.uniform(80, 2_000)
+                samples += (0.1 * np.sin(2 * np.pi * hertz * times_s)).astype(np.float32)
+
+
+def _frame(seconds: float) -> int:
+    return int(seconds / STEP_S)
