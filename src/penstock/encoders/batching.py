@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Generic, TypeVar
 
 from penstock.errors import OverloadedError, TransientError, UsageError, WorkerBrokenError
-from penstock.records import Float32
+
+T = TypeVar("T")
 
 # After so many full sub-batches in a row without trouble, a quarter more is tried. Too large a try costs one wasted
 # sub-batch, so at worst 1 in 33 while memory stays short.
@@ -24,10 +26,10 @@ class Fault(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of the rows: vectors by groups of rows, and (row, what happened) of those that fail alone."""
+class Outcome(Generic[T]):
+    """What became of the rows: results by groups of rows, and (row, what happened) of those that fail alone."""
 
-    done: list[tuple[Sequence[int], Float32]] = field(default_factory=list)
+    done: list[tuple[Sequence[int], T]] = field(default_factory=list)
     failed: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -52,14 +54,12 @@ class SubBatcher:
         """Items in a part, as of now."""
         return self._size
 
-    def run(
-        self, rows: Sequence[int], encode: Callable[[Sequence[int]], Float32], probe: Callable[[], object]
-    ) -> Outcome:
+    def run(self, rows: Sequence[int], encode: Callable[[Sequence[int]], T], probe: Callable[[], object]) -> Outcome[T]:
         """Encodes every row once, in the given order as long as nothing fails.
 
         Args:
             rows: what to encode.
-            encode: makes float32[len(rows), dim] of some of the rows, or raises.
+            encode: makes one result of some of the rows (float32[len(rows), dim], say), or raises.
             probe: encodes a known-good item. Called when an item fails alone: if it raises as well, the encoder is at
                 fault and not the item.
 
@@ -69,7 +69,7 @@ class SubBatcher:
             OverloadedError: memory is short even for one item.
             WorkerBrokenError: the device is gone, or the encoder fails on the known-good item too.
         """
-        outcome = Outcome()
+        outcome: Outcome[T] = Outcome()
         waiting = [rows] if rows else []
         while waiting:
             part = waiting.pop()
@@ -77,18 +77,18 @@ class SubBatcher:
                 waiting.append(part[self._size :])
                 part = part[: self._size]
             try:
-                vectors = encode(part)
+                result = encode(part)
             except (TransientError, UsageError):  # says itself that no item is at fault
                 raise
             except Exception as exc:
                 waiting.extend(reversed(self._smaller(part, exc, outcome, probe)))
             else:
-                outcome.done.append((part, vectors))
+                outcome.done.append((part, result))
                 self._grow(len(part))
         return outcome
 
     def _smaller(
-        self, part: Sequence[int], exc: Exception, outcome: Outcome, probe: Callable[[], object]
+        self, part: Sequence[int], exc: Exception, outcome: Outcome[T], probe: Callable[[], object]
     ) -> list[Sequence[int]]:
         """What to try instead of the part that failed; of a single item that failed, notes it and returns nothing."""
         self._quiet = 0
@@ -112,7 +112,7 @@ class SubBatcher:
         outcome.failed.append((part[0], first_line(exc)))
         return []
 
-    def _confirm(self, exc: Exception, outcome: Outcome, probe: Callable[[], object]) -> None:
+    def _confirm(self, exc: Exception, outcome: Outcome[T], probe: Callable[[], object]) -> None:
         """Makes sure, once a batch, that the encoder still works: else all its items would end as dead letters."""
         if outcome.failed:
             return
