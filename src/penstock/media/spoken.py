@@ -1,0 +1,66 @@
+"""From words that were heard to passages that can be found: segments of one asset, joined to 5 to 30 s.
+
+A transcriber's segments are as long as a breath. A passage ends where a sentence does, once it is long enough, or at a
+pause; it never spans a change of language.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+_SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？", "।", "؟")
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A segment on the player's clock, milliseconds."""
+
+    start_ms: int
+    end_ms: int
+    text: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class PassageRules:
+    """How long a passage is, milliseconds.
+
+    Attributes:
+        least_ms: a shorter one goes on, if it can,
+        most_ms: and never beyond this.
+        pause_ms: a longer pause ends a passage, however short it is.
+    """
+
+    least_ms: int = 5_000
+    most_ms: int = 30_000
+    pause_ms: int = 3_000
+
+
+def passages(heard: Sequence[Heard], rules: PassageRules) -> Iterator[Heard]:
+    """Joins segments that follow each other. A single longer one stays whole.
+
+    Args:
+        heard: of one asset, in order of their times.
+        rules: see `PassageRules`.
+    """
+    joined: Heard | None = None
+    for one in heard:
+        if joined is None:
+            joined = one
+        elif _goes_on(joined, one, rules):
+            joined = Heard(joined.start_ms, one.end_ms, f"{joined.text} {one.text}", joined.language)
+        else:
+            yield joined
+            joined = one
+    if joined is not None:
+        yield joined
+
+
+def _goes_on(joined: Heard, after: Heard, rules: PassageRules) -> bool:
+    """Whether the segment belongs to the passage before it."""
+    apart = after.start_ms - joined.end_ms > rules.pause_ms or after.language != joined.language
+    if apart or after.end_ms - joined.start_ms > rules.most_ms:
+        return False
+    long_enough = joined.end_ms - joined.start_ms >= rules.least_ms
+    return not (long_enough and joined.text.endswith(_SENTENCE_ENDS))
