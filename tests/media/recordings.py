@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from PIL import Image
 
 from penstock.media.sound import RATE_HZ
 from penstock.records import Float32
@@ -66,6 +68,60 @@ def write_sound(
             begin_s, clock_s = max(start for start in starts_s if start[0] <= at_s + 1e-9)
             frame.pts = round((clock_s + at_s - begin_s) * rate_hz)
             container.mux(track.encode(frame))
+        container.mux(track.encode(None))
+    return path
+
+
+FILM_FORMATS = {"mp4": "h264", "mkv": "h264", "webm": "vp9"}
+
+
+def picture(seed: int, size: tuple[int, int] = (160, 90)) -> Image.Image:
+    """Blotches of colour that no other seed has."""
+    small = np.random.default_rng(seed).integers(0, 256, (6, 10, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+def write_film(
+    path: Path,
+    scenes: Sequence[tuple[float, Image.Image]],
+    *,
+    per_s: int = 10,
+    key_frames: int | None = None,
+    starts_s: float = 0.0,
+    frames_left_out: Callable[[int], bool] = lambda number: False,
+    pixel_ratio: Fraction | None = None,
+) -> Path:
+    """A silent film in the container and with the codec that its name asks for.
+
+    Args:
+        path: its suffix is one of `FILM_FORMATS`.
+        scenes: each for so many seconds, with a little noise.
+        per_s: frames a second.
+        key_frames: one every so many frames and nowhere else; None: the encoder decides.
+        starts_s: the first timestamp.
+        frames_left_out: by their number: a variable frame rate.
+        pixel_ratio: width of a pixel over its height.
+    """
+    noise, number = np.random.default_rng(0), 0
+    with av.open(str(path), "w") as container:
+        track: Any = container.add_stream(FILM_FORMATS[path.suffix[1:]], rate=per_s)
+        track.width, track.height = scenes[0][1].size
+        track.pix_fmt = "yuv420p"
+        track.time_base = track.codec_context.time_base = Fraction(1, 1000)
+        if pixel_ratio is not None:
+            track.codec_context.sample_aspect_ratio = pixel_ratio
+        if key_frames is not None:
+            track.codec_context.gop_size = key_frames
+            track.options = {"sc_threshold": "0", "x264-params": "scenecut=0"} if track.name == "libx264" else {}
+        for seconds, shown in scenes:
+            pixels = np.asarray(shown.convert("RGB"), np.int16)
+            for _ in range(round(seconds * per_s)):
+                grainy = np.clip(pixels + noise.integers(-6, 7, pixels.shape), 0, 255).astype(np.uint8)
+                frame = av.VideoFrame.from_ndarray(grainy, format="rgb24")
+                frame.pts, frame.time_base = round(1000 * (starts_s + number / per_s)), Fraction(1, 1000)
+                if not frames_left_out(number):
+                    container.mux(track.encode(frame))
+                number += 1
         container.mux(track.encode(None))
     return path
 

@@ -64,7 +64,7 @@ class Sound:
     def __init__(self, media: Path | BinaryIO) -> None:
         self._container = open_container(media)
         self._stream = next(iter(self._container.streams.audio), None)
-        self.codec = None if self._stream is None else _codec_of(self._stream)
+        self.codec = None if self._stream is None else codec_of(self._stream)
         duration = self._container.duration
         self.duration_s = None if duration is None or duration < 0 else duration / _MICROSECONDS
         self._begins_s = Fraction(self._container.start_time or 0, _MICROSECONDS)
@@ -182,7 +182,8 @@ def decoded(container: Any, stream: Any) -> Iterator[Any]:
         logger.warning("%d packets of a %s track did not decode and are left out", broken, stream.type)
 
 
-def _codec_of(stream: Any) -> str:
+def codec_of(stream: Any) -> str:
+    """Raises BadInputError, UNSUPPORTED, if there is no decoder for the track here."""
     if stream.codec_context is None:
         raise BadInputError(Reason.UNSUPPORTED, f"no decoder here for its {stream.type} track; take H.264 and AAC, say")
     return str(stream.codec_context.name)

@@ -1,0 +1,236 @@
+"""Film: what is to be seen in it, as shots: one picture each, and from when to when it holds.
+
+Key frames are decoded first, which costs a fraction of all frames, and encoders put one at most cuts. Only where two
+that follow each other differ, or lie too far apart, are the frames between them decoded as well, so that a cut is found
+to the frame. Neighbours that look the same are one shot, however long; a picture that changes slowly is a new shot once
+it no longer looks like the first one. Memory holds one picture a shot, and one shot at a time.
+
+Times are the player's, as in `media.sound`; frames are turned as the player turns them.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from av.stream import Disposition
+from PIL import Image
+
+from penstock.errors import BadInputError, Reason
+from penstock.media.sound import codec_of, decoded, open_container
+from penstock.records import Float32
+
+_MICROSECONDS = 1_000_000
+_SIGNATURE = (32, 18)  # pixels that two frames are compared by
+_SAME = 0.05  # of full brightness: noise and small movements
+_LONGEST_SIDE = 640  # pixels of a shot's picture: more than any encoder takes, and a thumbnail's worth
+
+
+@dataclass(frozen=True, slots=True)
+class ShotRules:
+    """What a shot is.
+
+    Attributes:
+        change: how much of full brightness pixels differ by, in the mean, for a new shot.
+        look_ms: no longer than this goes by without looking.
+        least_ms: a shot that is over sooner belongs to the one before: flashes, and films of ten thousand cuts.
+    """
+
+    change: float = 0.08
+    look_ms: int = 5_000
+    least_ms: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A stretch of film that looks the same.
+
+    Attributes:
+        start_ms, end_ms: on the player's clock; a shot ends where the next begins.
+        picture: RGB, upright, its longer side at most 640 px; the sharpest that was looked at.
+    """
+
+    start_ms: int
+    end_ms: int
+    picture: Image.Image
+
+
+@dataclass(slots=True)
+class _Look:
+    """A frame that was looked at."""
+
+    at_s: float
+    signature: Float32  # float32[18, 32, 3], 0…1
+    frame: Any
+    pixel_ratio: float  # width of a pixel over its height
+
+    def differs(self, other: _Look) -> float:
+        return float(np.abs(self.signature - other.signature).mean())
+
+    @property
+    def sharpness(self) -> float:
+        """How much neighbouring pixels differ: little in the midst of a fade or a blurred pan."""
+        return float(np.abs(np.diff(self.signature, axis=0)).mean() + np.abs(np.diff(self.signature, axis=1)).mean())
+
+
+class Film:
+    """The picture track of a file. Use it in a `with` statement.
+
+    Args:
+        media: a path, or the bytes themselves.
+        rules: see `ShotRules`.
+
+    Attributes:
+        codec: of the track; None if there is none but a cover.
+        duration_s: as the header has it, which may lie; None if it says nothing.
+
+    Raises:
+        BadInputError: CORRUPT or UNSUPPORTED, as `Sound`.
+    """
+
+    def __init__(self, media: Path | bytes, rules: ShotRules) -> None:
+        self._media = media
+        self._rules = rules
+        self._keys = _Track(media)
+        self._between: _Track | None = None  # the same again, opened once frames between key frames are wanted
+        self.codec, self.duration_s = self._keys.codec, self._keys.duration_s
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._keys.close()
+        if self._between is not None:
+            self._between.close()
+
+    def shots(self) -> Iterator[Shot]:
+        """All of them, in order; the first begins with the first frame, the last ends with the last one. Once only.
+
+        Raises:
+            BadInputError: CORRUPT, if there is a track and nothing of it decodes.
+        """
+        if self.codec is None:
+            return
+        shot: _Growing | None = None
+        for look in self._looks():
+            if shot is None:
+                shot = _Growing(look)
+            elif shot.holds(look, self._rules):
+                shot.add(look)
+            else:
+                yield shot.ended(look.at_s)
+                shot = _Growing(look)
+        if shot is None:
+            raise BadInputError(Reason.CORRUPT, f"its picture track ({self.codec}) does not decode")
+        yield shot.ended(max(self._ends_s, shot.first.at_s))
+
+    @property
+    def _ends_s(self) -> float:
+        return max(self._keys.ends_s, 0.0 if self._between is None else self._between.ends_s)
+
+    # --- where to look ----------------------------------------------------------------------------------------------
+
+    def _looks(self) -> Iterator[_Look]:
+        """Key frames, and the frames between two of them that differ or are far apart; all after the last one."""
+        before: _Look | None = None
+        for key in self._keys.looks(keys_only=True):
+            if before is not None and self._is_more_between(before, key):
+                yield from itertools.takewhile(lambda look: look.at_s < key.at_s, self._after(before.at_s))  # noqa: B023
+            yield key
+            before = key
+        yield from self._after(-1.0 if before is None else before.at_s)
+
+    def _is_more_between(self, before: _Look, after: _Look) -> bool:
+        return after.differs(before) >= self._rules.change or after.at_s - before.at_s > self._rules.look_ms / 1000
+
+    def _after(self, at_s: float) -> Iterator[_Look]:
+        """Every frame after that time."""
+        if self._between is None:
+            self._between = _Track(self._media)
+        self._between.rewind(at_s)
+        return (look for look in self._between.looks(keys_only=False) if look.at_s > at_s)
+
+
+class _Track:
+    """The picture track, read from where it stands."""
+
+    def __init__(self, media: Path | bytes) -> None:
+        self._container = open_container(io.BytesIO(media) if isinstance(media, bytes) else media)
+        self._stream = next((one for one in self._container.streams.video if not _is_cover(one)), None)
+        self.codec = None if self._stream is None else codec_of(self._stream)
+        if self._stream is not None:
+            self._stream.thread_type = "AUTO"
+        duration = self._container.duration
+        self.duration_s = None if duration is None or duration < 0 else duration / _MICROSECONDS
+        self.ends_s = 0.0  # of all frames so far
+        self._begins_s = Fraction(self._container.start_time or 0, _MICROSECONDS)
+
+    def close(self) -> None:
+        self._container.close()
+
+    def rewind(self, at_s: float) -> None:
+        """To the last key frame before that time."""
+        assert self._stream is not None
+        at = round((Fraction(at_s) + self._begins_s) / self._stream.time_base)
+        self._container.seek(max(at, self._stream.start_time or 0), stream=self._stream)
+
+    def looks(self, *, keys_only: bool) -> Iterator[_Look]:
+        """Frames on the player's clock; those without a time are left out."""
+        assert self._stream is not None
+        self._stream.codec_context.skip_frame = "NONKEY" if keys_only else "DEFAULT"
+        for frame in decoded(self._container, self._stream):
+            if frame.pts is None:
+                continue
+            at_s = float(frame.pts * frame.time_base - self._begins_s)
+            self.ends_s = max(self.ends_s, at_s + float((frame.duration or 0) * frame.time_base))
+            yield _Look(at_s, _signature(frame), frame, float(self._stream.sample_aspect_ratio or 1))
+
+
+class _Growing:
+    """A shot that has not ended yet, and its best picture so far."""
+
+    def __init__(self, first: _Look) -> None:
+        self.first = self._best = first
+
+    def holds(self, look: _Look, rules: ShotRules) -> bool:
+        """Whether it goes on with this frame."""
+        soon = look.at_s - self.first.at_s < rules.least_ms / 1000
+        return soon or look.differs(self.first) < rules.change
+
+    def add(self, look: _Look) -> None:
+        # A tenth more, or noise would choose.
+        if look.sharpness > 1.1 * self._best.sharpness and look.differs(self.first) < _SAME:
+            self._best = look
+
+    def ended(self, at_s: float) -> Shot:
+        return Shot(round(self.first.at_s * 1000), round(at_s * 1000), _picture(self._best))
+
+
+def _is_cover(stream: Any) -> bool:
+    """A picture that is attached to sound, not film."""
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _signature(frame: Any) -> Float32:
+    """float32[18, 32, 3], 0…1."""
+    width, height = _SIGNATURE
+    small = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
+    found: Float32 = small.astype(np.float32) / 255
+    return found
+
+
+def _picture(look: _Look) -> Image.Image:
+    """As the player shows it: pixels square, turned upright."""
+    frame = look.frame
+    width, height = frame.width * look.pixel_ratio, float(frame.height)
+    scale = min(1.0, _LONGEST_SIDE / max(width, height))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    picture: Image.Image = frame.reformat(width=size[0], height=size[1], format="rgb24").to_image()
+    return picture.rotate(frame.rotation, expand=True) if frame.rotation else picture
