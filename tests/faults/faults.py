@@ -132,6 +132,7 @@ def lane_asleep(case: Case) -> None:
     finally:
         case.plane.signal("lane-0", signal.SIGCONT)
     case.stream.send(100)
+    case.plane.await_balance(2)
 
 
 def late_write(case: Case) -> None:
@@ -150,6 +151,7 @@ def late_write(case: Case) -> None:
         case.plane.signal("lane-0", signal.SIGCONT)
     eventually(lambda: "refused a write of lane lane-0" in case.plane.log_of("write-0"), "its write is refused")
     case.stream.send(100)
+    case.plane.await_balance(2)
 
 
 def lanes_come_and_go(case: Case) -> None:

@@ -111,12 +111,15 @@ class PlaneProcess:
         self.await_balance(count)
 
     def await_balance(self, lanes: int) -> None:
-        """Returns when so many lanes own partitions, and nobody else."""
+        """Returns when so many lanes own partitions, each its own, and nobody else. Until then what is committed of a
+        partition may go back for a moment: its new owner begins where the one before it had last committed.
+        """
         wanted = {f"lane-{number}" for number in range(lanes)}
 
         def shared() -> bool:
             owned: dict[str, list[str]] = self.status()["assignments"]
-            return owned.keys() == wanted and all(owned.values())
+            named = [partition for partitions in owned.values() for partition in partitions]
+            return owned.keys() == wanted and all(owned.values()) and len(named) == len(set(named))
 
         eventually(shared, f"{lanes} lanes share the partitions")
 
