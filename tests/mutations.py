@@ -179,9 +179,16 @@ MUTATIONS = (
         "tests/ingest/test_offsets.py",
     ),
     Mutation(
+        "stop below what is settled",
+        "ingest/lane.py",
+        "beyond={} if self._gate_reason else self._reached)",
+        "beyond={})",
+        "tests/ingest/test_lane.py",
+    ),
+    Mutation(
         "give a partition up before its batches are settled",
         "ingest/lane.py",
-        "drained = {partition for partition in self._revoking if not self._flying[partition]}",
+        "drained = {partition for partition in self._revoking if not self._busy_with(partition)}",
         "drained = set(self._revoking)",
         "tests/ingest/test_lane.py",
     ),

@@ -443,7 +443,9 @@ class Lane:
             self._release_drained()
         if busy:
             logger.warning(
-                "%s: %d batches were not settled in time; they will be redelivered", self._name, self._flying_batches
+                "%s: not all could be settled in time, %d batches are under way; what is not will be redelivered",
+                self._name,
+                self._flying_batches,
             )
         self._commit()
         self._publish()

@@ -24,10 +24,9 @@ from av.stream import Disposition
 from PIL import Image
 
 from penstock.errors import BadInputError, Reason
-from penstock.media.sound import codec_of, decoded, open_container
+from penstock.media.sound import clock_of, codec_of, decoded, open_container
 from penstock.records import Float32
 
-_MICROSECONDS = 1_000_000
 _SIGNATURE = (32, 18)  # pixels that two frames are compared by
 _SAME = 0.05  # of full brightness: noise and small movements
 _LONGEST_SIDE = 640  # pixels of a shot's picture: more than any encoder takes, and a thumbnail's worth
@@ -167,10 +166,8 @@ class _Track:
         self.codec = None if self._stream is None else codec_of(self._stream)
         if self._stream is not None:
             self._stream.thread_type = "AUTO"
-        duration = self._container.duration
-        self.duration_s = None if duration is None or duration < 0 else duration / _MICROSECONDS
+        self._begins_s, self.duration_s = clock_of(self._container)
         self.ends_s = 0.0  # of all frames so far
-        self._begins_s = Fraction(self._container.start_time or 0, _MICROSECONDS)
 
     def close(self) -> None:
         self._container.close()

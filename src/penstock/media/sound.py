@@ -65,9 +65,7 @@ class Sound:
         self._container = open_container(media)
         self._stream = next(iter(self._container.streams.audio), None)
         self.codec = None if self._stream is None else codec_of(self._stream)
-        duration = self._container.duration
-        self.duration_s = None if duration is None or duration < 0 else duration / _MICROSECONDS
-        self._begins_s = Fraction(self._container.start_time or 0, _MICROSECONDS)
+        self._begins_s, self.duration_s = clock_of(self._container)
 
     def __enter__(self) -> Self:
         return self
@@ -160,6 +158,13 @@ def open_container(media: Path | BinaryIO) -> Any:
         return av.open(str(media) if isinstance(media, Path) else media, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as exc:
         raise BadInputError(Reason.CORRUPT, f"sound or film that does not open: {exc}") from exc
+
+
+def clock_of(container: Any) -> tuple[Fraction, float | None]:
+    """Where the player's clock begins among the timestamps, and the length by the header, which may lie; seconds."""
+    length = container.duration
+    begins_s = Fraction(container.start_time or 0, _MICROSECONDS)
+    return begins_s, None if length is None or length < 0 else length / _MICROSECONDS
 
 
 def decoded(container: Any, stream: Any) -> Iterator[Any]:
