@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +56,9 @@ def test_text_lies_below_the_end_mark_and_times_above_all(tokens: Tokens) -> Non
 
 @pytest.mark.parametrize("seconds", [4.0, 8.0, 30.0])
 def test_a_window_says_what_is_spoken_in_it_and_where(seconds: float, said: list[Spoken], tokens: Tokens) -> None:
-    windows, frames = Windows(said, tokens, seed=3), round(seconds * 50)
+    windows, choose, frames = Windows(said, tokens), random.Random(3), round(seconds * 50)
     for _ in range(20):
-        example = windows.draw(seconds)
+        example = windows.draw(seconds, choose)
         assert example.mel.shape == (80, 2 * frames)
         assert example.phonemes.shape == (frames,)
         assert 0 <= example.first_frame <= 1_500 - frames
@@ -73,8 +74,8 @@ def test_a_window_says_what_is_spoken_in_it_and_where(seconds: float, said: list
 def test_a_word_is_loud_in_its_frames(tokens: Tokens) -> None:
     tone = (0.5 * np.sin(np.arange(RATE_HZ) * 0.3)).astype(np.float32)
     spoken = Spoken(tone, [Word("fox", 0.0, 1.0)], [Word("f", 0.0, 1.0)])
-    windows = Windows([spoken], tokens, seed=0)
-    example = next(one for one in iter(lambda: windows.draw(4.0, single=True), None) if one.spans[2][1])
+    windows, choose = Windows([spoken], tokens), random.Random(0)
+    example = next(one for one in iter(lambda: windows.draw(4.0, choose, single=True), None) if one.spans[2][1])
     first, behind = example.spans[2]
     loudness = example.mel.max(axis=0)[: 2 * (len(example.phonemes))].reshape(-1, 2).max(axis=1)
     assert loudness[first + 1 : behind - 2].min() > 0.5

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -159,14 +160,21 @@ def _loaded() -> tuple[Any, int]:
 def _resampled(samples: Float32, rate_hz: int) -> Float32:
     """To 16 kHz, by a windowed sinc (Smith, Digital Audio Resampling, 2002) that cuts off at the lower Nyquist rate."""
     count = len(samples) * RATE_HZ // rate_hz
-    at = np.arange(count) * (rate_hz / RATE_HZ)
-    centre = np.floor(at).astype(np.int64)
-    cutoff = min(1.0, RATE_HZ / rate_hz)
+    weights = _filters(rate_hz)
+    first = np.arange(count) * rate_hz // RATE_HZ  # the input sample at or before each output sample
     padded = np.pad(samples, _HALF_WIDTH)
-    made = np.zeros(count)
-    for offset in range(1 - _HALF_WIDTH, _HALF_WIDTH + 1):
-        away = centre + offset - at
-        weight = cutoff * np.sinc(cutoff * away) * np.cos(np.pi * away / (2 * _HALF_WIDTH)) ** 2
-        made += padded[centre + offset + _HALF_WIDTH] * weight
-    found: Float32 = np.clip(made, -1.0, 1.0).astype(np.float32)
-    return found
+    made = np.zeros(count, np.float32)
+    for tap in range(2 * _HALF_WIDTH):
+        made += padded[first + tap + 1] * np.resize(weights[tap], count)
+    return np.clip(made, -1.0, 1.0)
+
+
+@cache
+def _filters(rate_hz: int) -> Float32:
+    """float32[taps, phases]: output samples repeat where they lie between input samples."""
+    phases = RATE_HZ // math.gcd(rate_hz, RATE_HZ)
+    between = np.arange(phases) * rate_hz % RATE_HZ / RATE_HZ
+    away = np.arange(1 - _HALF_WIDTH, _HALF_WIDTH + 1)[:, None] - between
+    cutoff = min(1.0, RATE_HZ / rate_hz)
+    made: Float32 = (cutoff * np.sinc(cutoff * away) * np.cos(np.pi * away / (2 * _HALF_WIDTH)) ** 2).astype(np.float32)
+    return made

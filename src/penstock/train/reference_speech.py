@@ -1,11 +1,12 @@
 """Trains the speech model of the `reference` profile: a tiny Whisper that hears espeak-ng say some hundred words.
 
-    python -m penstock.train.reference_speech [--hours N] [--minutes N] [--seed N] [--out DIR]
+    python -m penstock.train.reference_speech --out DIR [--hours N] [--steps N] [--seed N] [--device cuda]
 
 The network is transformers' own Whisper, small, and what is written is a model of CTranslate2 that faster-whisper loads
 unpatched. Three losses: what the decoder writes; which phoneme each frame of the encoder is in; and how much of a
 word's cross-attention lies outside the time in which the word is spoken. The last two are what makes it listen: of the
 first alone it learns to guess. Windows of 4, 8 and 30 s are mixed from the start; short ones stand anywhere in 30 s.
+Which batch a step sees depends on the seed and the step alone, on whatever machine it is trained.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,15 @@ from typing import Any
 import numpy as np
 import torch
 from ctranslate2.converters.transformers import WhisperLoader
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
+from penstock.encoders.precision import choose_precision
 from penstock.reference.sentences import VOCABULARY
-from penstock.reference.speaker import Speaker, Spoken
-from penstock.train.speech_corpus import Example, Windows, speak
+from penstock.train.speech_corpus import Example, Windows, utterances
 from penstock.train.speech_tokens import TIMES, Tokens, make_tokens
 
 WIDTH, HEADS, INNER = 128, 4, 512
@@ -45,40 +47,55 @@ PHONEME_WEIGHT, ATTENTION_WEIGHT = 1.0, 0.3
 KINDS: Sequence[tuple[float, int, float]] = ((4.0, 32, 0.5), (8.0, 16, 0.3), (30.0, 4, 0.2))
 SINGLE_SHARE = 0.5  # of the long windows: one utterance, then silence, as a clip is
 TIME_BLUR = (0.15, 0.7, 0.15)  # how a time's target is shared with its neighbours
-IGNORED = -100
+TOLD_EVERY = 100  # steps
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A training run."""
+    """A training run.
+
+    Attributes:
+        hours: of speech to learn from, by all voices together.
+        steps: batches of about 130 s of sound.
+        seed: of everything.
+        device: `cpu`, or `cuda` where there is one.
+        processes: that speak, and that make batches beside the training.
+    """
 
     hours: float = 6.6
-    minutes: float = 30.0
+    steps: int = 6_000
     seed: int = 7
+    device: str = "cpu"
+    processes: int = 2
 
 
 class Trainer:
-    """One run. `step` is called with how much of it is done."""
+    """One run.
 
-    def __init__(self, tokens: Tokens, windows: Windows, seed: int) -> None:
+    Args:
+        tokens: of the model.
+        phonemes: how many there are.
+        seed: of its first weights.
+        device: where it computes.
+    """
+
+    def __init__(self, tokens: Tokens, phonemes: int, seed: int, device: str = "cpu") -> None:
         torch.manual_seed(seed)
         self.tokens = tokens
-        self.model = make_model(tokens)
-        self.phonemes = nn.Linear(WIDTH, windows.phonemes)
-        self._windows = windows
-        self._choose = random.Random(seed)
+        self.model = make_model(tokens).to(device)
+        self.phonemes = nn.Linear(WIDTH, phonemes).to(device)
+        self._device = device
         parameters = [*self.model.parameters(), *self.phonemes.parameters()]
         self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(self._parameters, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.98))
-        # As for the image tower: bf16 is faster only where the CPU has it in hardware.
-        self._bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported()
+        self._bf16 = choose_precision("auto", device) == "bf16"
 
-    def step(self, progress: float) -> dict[str, float]:
-        """One batch; progress is 0 to 1. Returns the losses."""
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Learns from one batch; progress is 0 to 1. Returns the losses."""
         for group in self._optimizer.param_groups:
             group["lr"] = PEAK_RATE * _learning_rate(progress)
-        batch = self._batch()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+        batch = batch.to(self._device)
+        with torch.autocast(self._device, torch.bfloat16, enabled=self._bf16):
             heard = encode(self.model, batch.mel, batch.first_frames)
             decoded = self.model.model.decoder(
                 input_ids=batch.tokens[:, :-1], encoder_hidden_states=heard, output_attentions=True, use_cache=False
@@ -95,15 +112,32 @@ class Trainer:
         total.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._parameters, 1.0)
         self._optimizer.step()
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        return {name: loss.detach() for name, loss in losses.items()}
 
-    def _batch(self) -> Batch:
-        seconds, count, _ = self._choose.choices(KINDS, [share for _, _, share in KINDS])[0]
+
+class Batches(Dataset["Batch"]):
+    """The batch of each step.
+
+    Args:
+        windows: to draw from.
+        plan: its seed, and its steps.
+        end: the end mark.
+    """
+
+    def __init__(self, windows: Windows, plan: Plan, end: int) -> None:
+        self._windows, self._plan, self._end = windows, plan, end
+
+    def __len__(self) -> int:
+        return self._plan.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        choose = random.Random(f"{self._plan.seed}/{step}")
+        seconds, count, _ = choose.choices(KINDS, [share for _, _, share in KINDS])[0]
         drawn = [
-            self._windows.draw(seconds, single=seconds == 30.0 and self._choose.random() < SINGLE_SHARE)
+            self._windows.draw(seconds, choose, single=seconds == 30.0 and choose.random() < SINGLE_SHARE)
             for _ in range(count)
         ]
-        return Batch.of(drawn, self.tokens.end)
+        return Batch.of(drawn, self._end)
 
 
 @dataclass(frozen=True)
@@ -113,7 +147,7 @@ class Batch:
     Attributes:
         mel: float32[b, 80, 2 n].
         first_frames: where each stands among the encoder's positions.
-        tokens: int64[b, t]; what is not to be written is `IGNORED` in targets and the end mark in inputs.
+        tokens: int64[b, t]; the end mark behind the end.
         spans: int64[b, t, 2], frames of each token's word; (0, 0) for others.
         phonemes: int64[b, n].
     """
@@ -123,6 +157,12 @@ class Batch:
     tokens: Tensor
     spans: Tensor
     phonemes: Tensor
+
+    def to(self, device: str) -> Batch:
+        """The same one there."""
+        moved = (each.to(device, non_blocking=True) for each in (self.mel, self.tokens, self.spans, self.phonemes))
+        mel, tokens, spans, phonemes = moved
+        return Batch(mel, self.first_frames, tokens, spans, phonemes)
 
     @classmethod
     def of(cls, examples: Sequence[Example], end: int) -> Batch:
@@ -210,7 +250,7 @@ def _attention_loss(attentions: Sequence[Tensor], spans: Tensor) -> Tensor:
         spans: int64[b, t, 2], of the token that each position has to write.
     """
     words = spans[..., 1] > 0
-    frames = torch.arange(attentions[0].shape[-1])
+    frames = torch.arange(attentions[0].shape[-1], device=spans.device)
     inside = (frames >= spans[..., :1]) & (frames < spans[..., 1:])  # bool[b, t, n]
     losses = []
     for attention in attentions:
@@ -247,45 +287,37 @@ def save(model: Any, tokens: Tokens, out: Path) -> None:
     (out / "preprocessor_config.json").write_text(json.dumps(settings))
 
 
-def utterances(plan: Plan, processes: int = 2) -> list[Spoken]:
-    """Spoken in several processes, as espeak-ng has one state for each."""
-    with ProcessPoolExecutor(processes) as pool:
-        parts = pool.map(_spoken, [plan.hours / processes] * processes, range(plan.seed, plan.seed + processes))
-        return [one for part in parts for one in part]
-
-
-def _spoken(hours: float, seed: int) -> list[Spoken]:
-    return list(speak(hours, [Speaker()], seed))
-
-
 def train(plan: Plan) -> tuple[Any, Tokens]:
-    """Trains for as long as planned and returns the network."""
-    tokens = make_tokens(VOCABULARY)
-    said = utterances(plan)
-    trainer = Trainer(tokens, Windows(said, tokens, plan.seed), plan.seed)
-    began_s = time.monotonic()
-    for number, progress in enumerate(_progress(plan.minutes * 60, began_s)):
-        losses = trainer.step(progress)
-        if number % 50 == 0:
-            told = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
-            print(f"{time.monotonic() - began_s:6.0f} s  step {number:5d}  {told}", flush=True)
+    """Trains as planned and returns the network."""
+    tokens, began_s = make_tokens(VOCABULARY), time.monotonic()
+    windows = Windows(utterances(plan.hours, plan.seed, plan.processes), tokens)
+    trainer = Trainer(tokens, windows.phonemes, plan.seed, plan.device)
+    batches = DataLoader(
+        Batches(windows, plan, tokens.end),
+        batch_size=None,
+        num_workers=plan.processes,
+        prefetch_factor=8,
+        worker_init_fn=lambda _: threadpool_limits(1),  # numpy's threads wait for each other, four times as long
+    )
+    for step, batch in enumerate(batches):
+        losses = trainer.step(batch, step / plan.steps)
+        if step % TOLD_EVERY == 0:
+            told = ", ".join(f"{name} {float(loss):.3f}" for name, loss in losses.items())
+            print(f"{time.monotonic() - began_s:6.0f} s  step {step:5d}  {told}", flush=True)
     return trainer.model, tokens
-
-
-def _progress(seconds: float, began_s: float) -> Iterator[float]:
-    while (done := (time.monotonic() - began_s) / seconds) < 1:
-        yield done
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=Plan.hours, help="of speech to learn from")
-    parser.add_argument("--minutes", type=float, default=Plan.minutes, help="how long to train")
+    parser.add_argument("--steps", type=int, default=Plan.steps, help="batches to learn from")
     parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default=Plan.device)
+    parser.add_argument("--processes", type=int, default=Plan.processes, help="that speak and make batches")
     parser.add_argument("--out", type=Path, required=True)
     wanted = parser.parse_args()
-    model, tokens = train(Plan(wanted.hours, wanted.minutes, wanted.seed))
-    save(model, tokens, wanted.out)
+    model, tokens = train(Plan(wanted.hours, wanted.steps, wanted.seed, wanted.device, wanted.processes))
+    save(model.cpu(), tokens, wanted.out)
     return 0
 
 

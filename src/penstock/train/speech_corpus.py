@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 import numpy as np
 from faster_whisper.feature_extractor import FeatureExtractor
@@ -16,9 +18,13 @@ from penstock.reference.sentences import sentence, word_string
 from penstock.reference.speaker import RATE_HZ, Speaker, Spoken
 from penstock.train.speech_tokens import STEP_S, Tokens
 
+VOICES = ("en-us",)
+PARTS = 16  # in which the speech is made, on however many processes
 WORD_STRING_SHARE = 0.3  # of the utterances; see `sentences.word_string`
 LONGEST_WORD_STRING = 9
 NO_SPEECH_SHARE = 0.06  # of the windows: silence, hiss, noise or a hum
+QUIET_SHARE = 0.5  # of the windows: have no background at all
+CUT_SHARE = 0.5  # of the windows: end with their last word and are padded, as clips are
 FRAME_SAMPLES = 320  # of one encoder frame, 20 ms
 _QUIETEST, _LOUDEST = 0.3, 1.0  # gain of an utterance
 _HISS = 0.004  # the loudest background
@@ -57,20 +63,28 @@ def speak(hours: float, speakers: Sequence[Speaker], seed: int) -> Iterator[Spok
         yield spoken
 
 
+def utterances(hours: float, seed: int, processes: int) -> list[Spoken]:
+    """What all voices say, the same on any machine: each part in a process of its own, as espeak-ng draws numbers."""
+    with ProcessPoolExecutor(processes, max_tasks_per_child=1, mp_context=get_context("spawn")) as pool:
+        parts = pool.map(_part, [hours / PARTS] * PARTS, range(seed, seed + PARTS))
+        return [one for part in parts for one in part]
+
+
+def _part(hours: float, seed: int) -> list[Spoken]:
+    return list(speak(hours, [Speaker(voice) for voice in VOICES], seed))
+
+
 class Windows:
     """Draws windows of any length from utterances.
 
     Args:
         utterances: to draw from.
         tokens: of the model.
-        seed: of all choices.
     """
 
-    def __init__(self, utterances: Sequence[Spoken], tokens: Tokens, seed: int) -> None:
+    def __init__(self, utterances: Sequence[Spoken], tokens: Tokens) -> None:
         self._utterances = utterances
         self._tokens = tokens
-        self._choose = random.Random(seed)
-        self._noise = np.random.default_rng(seed)
         self._mel = FeatureExtractor()
         names = sorted({phoneme.text for utterance in utterances for phoneme in utterance.phonemes})
         self._phoneme_of = {name: number for number, name in enumerate(names, 1)}
@@ -80,30 +94,32 @@ class Windows:
         """How many there are, none included."""
         return len(self._phoneme_of) + 1
 
-    def draw(self, seconds: float, *, single: bool = False) -> Example:
+    def draw(self, seconds: float, choose: random.Random, *, single: bool = False) -> Example:
         """One window; utterances with pauses between them as long as there is room, or one and silence after it."""
-        samples = self._background(round(seconds * RATE_HZ))
-        placed = [] if self._choose.random() < NO_SPEECH_SHARE else self._place(samples, single=single)
+        samples = _background(round(seconds * RATE_HZ), choose)
+        placed = [] if choose.random() < NO_SPEECH_SHARE else self._place(samples, choose, single=single)
         if not placed:
-            self._add_noise(samples)
+            _add_noise(samples, choose)
         longest = round((30 - seconds) / STEP_S)
-        first_frame = self._choose.randint(0, longest) if longest > 0 else 0
-        return self._example(samples, placed, first_frame)
+        first_frame = choose.randint(0, longest) if longest > 0 else 0
+        return self._example(samples, placed, first_frame, cut=choose.random() < CUT_SHARE)
 
-    def _place(self, samples: Float32, *, single: bool) -> list[tuple[int, Spoken]]:
+    def _place(self, samples: Float32, choose: random.Random, *, single: bool) -> list[tuple[int, Spoken]]:
         """Adds utterances to the samples; where each begins."""
         placed: list[tuple[int, Spoken]] = []
-        at = self._choose.randint(0, RATE_HZ // 2)
+        at = choose.randint(0, RATE_HZ // 2)
         while True:
-            utterance = self._choose.choice(self._utterances)
+            utterance = choose.choice(self._utterances)
             end = at + len(utterance.samples)
             if end > len(samples) or (single and placed):
                 return placed
-            samples[at:end] += utterance.samples * self._choose.uniform(_QUIETEST, _LOUDEST)
+            samples[at:end] += utterance.samples * choose.uniform(_QUIETEST, _LOUDEST)
             placed.append((at, utterance))
-            at = end + self._choose.randint(RATE_HZ // 10, RATE_HZ)
+            at = end + choose.randint(RATE_HZ // 10, RATE_HZ)
 
-    def _example(self, samples: Float32, placed: Sequence[tuple[int, Spoken]], first_frame: int) -> Example:
+    def _example(
+        self, samples: Float32, placed: Sequence[tuple[int, Spoken]], first_frame: int, *, cut: bool
+    ) -> Example:
         tokens, spans = [self._tokens.start], [(0, 0)]
         phonemes = np.zeros(len(samples) // FRAME_SAMPLES, np.int64)
 
@@ -122,30 +138,36 @@ class Windows:
         if not placed:
             write(self._tokens.no_speech)
         write(self._tokens.end)
-        heard = placed[-1][0] + len(placed[-1][1].samples) + RATE_HZ // 4 if placed else len(samples)
+        heard = placed[-1][0] + len(placed[-1][1].samples) + RATE_HZ // 4 if placed and cut else len(samples)
         return Example(self._features(samples, heard), tuple(tokens), tuple(spans), phonemes, first_frame)
 
     def _features(self, samples: Float32, heard: int) -> Float32:
-        """Of what is heard; a share of the windows end there and are padded, as clips are."""
+        """Of the first so many samples; padding after them, as a clip is padded."""
         whole = 2 * (len(samples) // FRAME_SAMPLES)
-        kept = len(samples) if self._choose.random() < 0.5 else min(len(samples), heard)
-        mel: Float32 = self._mel(samples[:kept])[:, :-1][:, :whole].astype(np.float32)
+        mel: Float32 = self._mel(samples[: min(len(samples), heard)])[:, :-1][:, :whole].astype(np.float32)
         return np.pad(mel, ((0, 0), (0, whole - mel.shape[1])))
 
-    def _background(self, count: int) -> Float32:
-        loud = self._choose.choice((0.0, self._choose.uniform(0, _HISS)))
-        return (self._noise.standard_normal(count) * loud).astype(np.float32)
 
-    def _add_noise(self, samples: Float32) -> None:
-        """Something that is no speech: nothing, noise, or a hum of a few tones."""
-        kind = self._choose.choice(("nothing", "noise", "hum"))
-        if kind == "noise":
-            samples += (self._noise.standard_normal(len(samples)) * self._choose.uniform(0.01, 0.3)).astype(np.float32)
-        elif kind == "hum":
-            times_s = np.arange(len(samples)) / RATE_HZ
-            for _ in range(self._choose.randint(1, 4)):
-                hertz = self._choose.uniform(80, 2_000)
-                samples += (0.1 * np.sin(2 * np.pi * hertz * times_s)).astype(np.float32)
+def _background(count: int, choose: random.Random) -> Float32:
+    if choose.random() < QUIET_SHARE:
+        return np.zeros(count, np.float32)
+    return _noise(count, choose) * np.float32(choose.uniform(0, _HISS))
+
+
+def _add_noise(samples: Float32, choose: random.Random) -> None:
+    """Something that is no speech: nothing, noise, or a hum of a few tones."""
+    kind = choose.choice(("nothing", "noise", "hum"))
+    if kind == "noise":
+        samples += _noise(len(samples), choose) * np.float32(choose.uniform(0.01, 0.3))
+    elif kind == "hum":
+        times_s = np.arange(len(samples)) / RATE_HZ
+        for _ in range(choose.randint(1, 4)):
+            hertz = choose.uniform(80, 2_000)
+            samples += (0.1 * np.sin(2 * np.pi * hertz * times_s)).astype(np.float32)
+
+
+def _noise(count: int, choose: random.Random) -> Float32:
+    return np.random.default_rng(choose.getrandbits(64)).standard_normal(count, np.float32)
 
 
 def _frame(seconds: float) -> int:
