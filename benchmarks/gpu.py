@@ -1,0 +1,200 @@
+"""What the encoders make of a GPU: rates by model, precision and batch, beside what the device could do at best.
+
+    python -m benchmarks.gpu --out docs/gpu.json
+
+Needs no Kafka, Milvus or Ray, and no weights: pictures go through the package's own encoders with random weights of the
+real architectures; passages through the package's own sentence encoder, around random weights of MiniLM's and BGE-M3's
+shape. For each picture model it also tells what the model alone does with pictures that are on the device already: the
+difference is what handing them over costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from penstock.bench.encode import some_input
+from penstock.bench.machine import machine_facts
+from penstock.bench.statistics import median
+from penstock.encoders.base import Encoder, Fingerprint, Space
+from penstock.encoders.load import load_encoder
+from penstock.encoders.measure import device_facts, device_peak, flops
+from penstock.encoders.precision import Precision
+from penstock.encoders.profiles import JOINT_IMAGE, JOINT_TEXT, PASSAGE_TEXT, SentenceModel, load_profile
+from penstock.encoders.sentence import SentenceEncoder
+from penstock.encoders.sources import Shipped
+from penstock.records import EncoderInput
+
+PICTURES = ("ViT-B-32", "ViT-L-14")
+# Name, layers, width, heads, inner width: MiniLM-L6 and XLM-RoBERTa large, which BGE-M3 is.
+SENTENCES = (("MiniLM-L6", 6, 384, 12, 1536), ("BGE-M3", 24, 1024, 16, 4096))
+PRECISIONS: Sequence[Precision] = ("fp32", "bf16", "fp16")
+BATCHES = (1, 8, 32, 128, 256)
+SECONDS = 1.5  # each is measured, three calls at least
+WORDS = 5_000
+
+
+@dataclass(frozen=True)
+class Meter:
+    """How each is measured: in which precision, beside which peak, and for how long."""
+
+    device: str
+    precision: Precision
+    peak: float  # FLOP/s
+    seconds: float
+
+    def rows(
+        self, model: str, role: str, work: int, call_of: Callable[[int], Callable[[int], object]]
+    ) -> Iterator[dict[str, Any]]:
+        """A row for each size of batch; `call_of` makes the call for one size, which is told its own number."""
+        for batch in BATCHES:
+            took_s = _call_s(call_of(batch), self.seconds)
+            yield {
+                "model": model,
+                "role": role,
+                "precision": self.precision,
+                "batch": batch,
+                "items_per_s": round(batch / took_s, 1),
+                "batch_ms": round(took_s * 1000, 3),
+                "gflop_per_item": round(work / 1e9, 2),
+                "share_of_peak": round(batch * work / took_s / self.peak, 4),
+            }
+
+    def encoder(
+        self, model: str, encoder: Encoder, make: Callable[[int, int], EncoderInput]
+    ) -> Iterator[dict[str, Any]]:
+        """Rows of an encoder, on inputs that `make` makes of a number of items and a seed."""
+
+        def call_of(batch: int) -> Callable[[int], object]:
+            inputs = [make(batch, seed) for seed in range(3)]
+            return lambda number: encoder.encode(inputs[number % 3])
+
+        return self.rows(model, encoder.name, flops(encoder, make(1, 0)), call_of)
+
+    def tower(self, model: str, encoder: Any, size_px: int, work: int) -> Iterator[dict[str, Any]]:
+        """Rows of the tower of an image encoder, with its input on the device."""
+
+        def call_of(batch: int) -> Callable[[int], object]:
+            pictures = torch.randn(batch, 3, size_px, size_px, device=self.device)
+            pictures = pictures.to(encoder._dtype, memory_format=torch.channels_last)
+
+            def call(_: int) -> None:
+                with torch.inference_mode():
+                    encoder._tower(pictures)
+                if pictures.is_cuda:
+                    torch.cuda.synchronize()
+
+            return call
+
+        return self.rows(model, "the tower alone", work, call_of)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="how long each is measured")
+    parser.add_argument("--out", type=Path, help="where the figures go, as JSON")
+    wanted = parser.parse_args()
+    device = str(wanted.device)
+    peaks, rows = {}, []
+    for precision in PRECISIONS if device != "cpu" else PRECISIONS[:2]:
+        peaks[precision] = device_peak(device, precision)
+        for row in _rows(Meter(device, precision, peaks[precision], wanted.seconds)):
+            told = f"{row['model']} {row['role']} {row['precision']} batch {row['batch']}"
+            print(f"{told}: {row['items_per_s']:.0f}/s, {row['share_of_peak']:.1%} of peak", flush=True)
+            rows.append(row)
+    found = {
+        "machine": machine_facts(device=device) | device_facts(device),
+        "peak_tflop_per_s": {precision: round(peak / 1e12, 2) for precision, peak in peaks.items()},
+        "rows": rows,
+    }
+    if wanted.out:
+        wanted.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _rows(meter: Meter) -> Iterator[dict[str, Any]]:
+    for architecture in PICTURES:
+        profile = load_profile(f"random:{architecture}")
+        for role in (JOINT_IMAGE, JOINT_TEXT):
+            encoder = load_encoder(role, profile, precision=meter.precision, device=meter.device, cache_size=0)
+            make = partial(some_input, role, profile)
+            yield from meter.encoder(architecture, encoder, make)
+            if role == JOINT_IMAGE:
+                yield from meter.tower(architecture, encoder, profile.image.size_px, flops(encoder, make(1, 0)))
+    for name, *shape in SENTENCES:
+        with tempfile.TemporaryDirectory() as folder:
+            yield from meter.encoder(name, _sentence_encoder(name, shape, Path(folder), meter), _passages)
+
+
+def _call_s(call: Callable[[int], object], seconds: float) -> float:
+    """Seconds of the median call, once warm."""
+    for number in range(3):
+        call(number)
+    took: list[float] = []
+    began_s = time.perf_counter()
+    while len(took) < 3 or time.perf_counter() - began_s < seconds:
+        once_s = time.perf_counter()
+        call(len(took))
+        took.append(time.perf_counter() - once_s)
+    return median(took)
+
+
+# --- sentence encoders with random weights ----------------------------------------------------------------------------
+
+
+def _sentence_encoder(name: str, shape: Sequence[int], folder: Path, meter: Meter) -> Encoder:
+    """The package's own, around a model of that shape which is written to the folder first."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Normalize, Pooling, Transformer
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    layers, width, heads, inner = shape
+    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    vocabulary = {word: number for number, word in enumerate([*marks, *(f"river{number}" for number in range(WORDS))])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=inner,
+    )
+    torch.manual_seed(0)
+    BertModel(config).save_pretrained(folder / "plain")
+    fast.save_pretrained(folder / "plain")
+    plain = Transformer(str(folder / "plain"))
+    SentenceTransformer(modules=[plain, Pooling(width), Normalize()], device="cpu").save(str(folder / "whole"))
+    source = Shipped(folder / "whole", "model.safetensors")
+    model = SentenceModel(f"random/{name}", source, Space(name, width), 256)
+    mark = Fingerprint(model.name, "random", "random")
+    return SentenceEncoder(model, mark, device=meter.device, precision=meter.precision, cache_size=0, largest=256)
+
+
+def _passages(count: int, seed: int) -> EncoderInput:
+    """Passages of 120 words that no cache knows, each word a token: as long as the package makes them."""
+    generator = torch.Generator().manual_seed(seed)
+    numbers = torch.randint(0, WORDS, (count, 120), generator=generator).tolist()
+    texts = tuple(" ".join(f"river{number}" for number in row) for row in numbers)
+    return EncoderInput(PASSAGE_TEXT, tuple(f"{seed}-{row}" for row in range(count)), texts=texts)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
