@@ -311,19 +311,21 @@ class Draft(Plain):
 
 @dataclass(frozen=True, slots=True)
 class EncoderInput(Plain):
-    """What one encoder has to encode for a batch: either texts or pictures.
+    """What one encoder has to encode for a batch: texts, pictures or sound.
 
     Attributes:
-        encoder: the encoder's name in the profile: `passage.text`, `joint.text` or `joint.image`.
+        encoder: the encoder's name in the profile: `passage.text`, `joint.text`, `joint.image` or `speech`.
         keys: one content hash an item; the same key means the same vector, so that it need not be computed twice.
         texts: the items, for an encoder of texts.
         pixels: uint8[n, height, width, 3], RGB, already of the encoder's size, for an encoder of pictures.
+        sounds: float32[n] each, mono at 16 kHz, at most 30 s, for the transcriber.
     """
 
     encoder: str
     keys: tuple[str, ...]
     texts: tuple[str, ...] = ()
     pixels: UInt8 | None = None
+    sounds: tuple[Float32, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -342,6 +344,32 @@ class Encoded(Plain):
     encoder: str
     vectors: Float32
     failed: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Segment(Plain):
+    """Words that were heard: seconds from the start of the window, and the text."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript(Plain):
+    """What was heard in a window of sound.
+
+    Attributes:
+        language: ISO 639-1, as the model takes it to be; English for models that know nothing else.
+        probability: of the language.
+        segments: in order; none where nobody speaks or nothing could be made out.
+        failed: what happened, if the model fails on this window alone, every time.
+    """
+
+    language: str
+    probability: float
+    segments: tuple[Segment, ...]
+    failed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

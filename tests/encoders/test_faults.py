@@ -5,6 +5,7 @@ import torch
 
 from penstock.encoders.batching import Fault
 from penstock.encoders.faults import blame, load_error
+from penstock.encoders.transcriber import blame as blame_hearing
 from penstock.errors import ConfigError, UnavailableError
 
 
@@ -22,6 +23,19 @@ from penstock.errors import ConfigError, UnavailableError
 )
 def test_an_exception_is_blamed_on_the_right_one(exc: Exception, fault: Fault) -> None:
     assert blame(exc) is fault
+
+
+@pytest.mark.parametrize(
+    ("exc", "fault"),
+    [
+        (RuntimeError("CUDA failed with error out of memory"), Fault.MEMORY),
+        (RuntimeError("CUDA failed with error unspecified launch failure"), Fault.DEVICE),
+        (RuntimeError("cuBLAS failed with status CUBLAS_STATUS_EXECUTION_FAILED"), Fault.DEVICE),
+        (ValueError("Invalid input features shape"), Fault.ITEM),
+    ],
+)
+def test_an_exception_of_ctranslate2_too(exc: Exception, fault: Fault) -> None:
+    assert blame_hearing(exc) is fault
 
 
 def test_a_model_for_which_there_is_no_memory_may_be_loaded_later() -> None:

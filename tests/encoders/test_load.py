@@ -2,15 +2,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from penstock.encoders.load import describe, fingerprint, load_all, load_encoder, profile_fingerprints
-from penstock.encoders.profiles import ClipModel, Profile, SentenceModel, load_profile
+from penstock.encoders.load import (
+    describe,
+    fingerprint,
+    load_all,
+    load_encoder,
+    load_transcriber,
+    profile_fingerprints,
+    speech_fingerprint,
+)
+from penstock.encoders.profiles import ClipModel, Profile, SentenceModel, SpeechModel, load_profile
+from penstock.encoders.sources import Shipped
 from penstock.errors import ConfigError
-from penstock.records import Float32
+from penstock.records import EncoderInput, Float32
 from penstock.reference import Concept, compose, load_concepts
 from tests.encoders.conftest import pixels_input, random_pixels, texts_input
 
@@ -75,9 +85,55 @@ def test_a_fingerprint_tells_weights_and_preprocessing_apart(profile: Profile) -
 
 def test_the_models_are_described_without_being_loaded_or_fetched() -> None:
     rows = {row.role: row for row in describe(load_profile("small"), precision="fp32", device="cpu")}
-    assert set(rows) == {"passage.text", "joint.image", "joint.text"}
+    assert set(rows) == {"passage.text", "joint.image", "joint.text", "speech"}
     assert rows["passage.text"].present
     assert rows["passage.text"].size_bytes == 90_868_376
+    assert rows["joint.image"].space is not None
     assert rows["joint.image"].space.dim == 512
     assert rows["joint.image"].precision == "fp32 on cpu"
     assert "laion/CLIP-ViT-B-32" in rows["joint.image"].source
+    assert "Systran/faster-whisper-base" in rows["speech"].source
+    assert rows["speech"].precision == "float32 on cpu"
+
+
+# --- the speech model -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hearing(tmp_path_factory: pytest.TempPathFactory) -> Profile:
+    """`reference` with an untrained speech model."""
+    from penstock.reference.sentences import VOCABULARY
+    from penstock.train.reference_speech import make_model, save
+    from penstock.train.speech_tokens import make_tokens
+
+    folder = tmp_path_factory.mktemp("speech")
+    tokens = make_tokens(VOCABULARY)
+    save(make_model(tokens), tokens, folder)
+    return replace(load_profile("reference"), speech=SpeechModel("untrained", Shipped(folder, "model.bin"), "float32"))
+
+
+def test_the_speech_model_of_a_profile_is_loaded_and_hears(hearing: Profile) -> None:
+    loaded = load_transcriber(hearing, device="cpu", threads=1)
+    found = loaded.encode(EncoderInput("speech", ("a", "b"), sounds=(np.zeros(16_000, np.float32),) * 2))
+    assert [one.language for one in found] == ["en", "en"]
+    assert loaded.fingerprint == speech_fingerprint(hearing)
+
+
+def test_a_speech_model_that_is_damaged_is_named(hearing: Profile, tmp_path: Path) -> None:
+    assert isinstance(hearing.speech, SpeechModel)
+    (tmp_path / "model.bin").write_bytes(b"no model")
+    damaged = replace(hearing, speech=replace(hearing.speech, source=Shipped(tmp_path, "model.bin")))
+    with pytest.raises(ConfigError, match="untrained: it could not be loaded"):
+        load_transcriber(damaged, device="cpu")
+
+
+def test_a_profile_without_a_speech_model_says_which_have_one() -> None:
+    with pytest.raises(ConfigError, match="reference, small and gpu have one"):
+        load_transcriber(load_profile("random:ViT-B-32"))
+
+
+def test_the_null_transcriber_hears_the_same_in_the_same_sound_and_something_else_in_others() -> None:
+    loaded = load_transcriber(load_profile("null"))
+    first, second, third = loaded.transcribe([np.full(16_000, level, np.float32) for level in (0.1, 0.1, 0.2)])
+    assert first == second != third
+    assert (first.segments[0].start_s, first.segments[0].end_s) == (0.0, 1.0)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from faster_whisper import WhisperModel
 
-from penstock.encoders.batching import Fault
-from penstock.encoders.transcriber import HearingRules, Segment, Transcriber
-from penstock.records import Float32
+from penstock.encoders.base import Fingerprint
+from penstock.encoders.transcriber import HearingRules, Transcriber
+from penstock.records import Float32, Segment
 from penstock.reference.sentences import VOCABULARY
 from penstock.reference.speaker import Speaker
 from penstock.train.reference_speech import make_model, save
@@ -100,12 +100,7 @@ def window(number: int, seconds: float = 2.0) -> Float32:
 
 
 def transcriber(model: Scripted, *, largest: int = 16, language: str | None = None) -> Transcriber:
-    def blame(exc: Exception) -> Fault:
-        return Fault.MEMORY if isinstance(exc, MemoryError) else Fault.ITEM
-
-    return Transcriber(
-        model.loaded, HearingRules(), largest=largest, blame=blame, release=lambda: None, language=language
-    )
+    return Transcriber(model.loaded, HearingRules(), Fingerprint("a", "b", "c"), largest=largest, language=language)
 
 
 def texts(model: Scripted, *numbers: int) -> list[str]:
@@ -224,7 +219,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Transcri
 
     def make() -> Transcriber:
         model = WhisperModel(str(folder), device="cpu", compute_type="float32", cpu_threads=1)
-        return Transcriber(model, rules, largest=8, blame=lambda _: Fault.ITEM, release=lambda: None)
+        return Transcriber(model, rules, Fingerprint("a", "b", "c"), largest=8)
 
     return make
 

@@ -36,8 +36,8 @@ def _row(model: ModelRow) -> dict[str, Any]:
     return {
         "role": model.role,
         "model": model.model,
-        "space": model.space.id,
-        "dims": model.space.dim,
+        "space": model.space.id if model.space else "",
+        "dims": model.space.dim if model.space else "",
         "precision": model.precision,
         "weights": model.source,
         "here": f"yes{size}" if model.present else "no, fetched when first used",

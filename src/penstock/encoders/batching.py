@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -16,6 +17,12 @@ T = TypeVar("T")
 _PATIENCE = 32
 _RETRY_AFTER_S = 5.0
 
+_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|STATUS_ALLOC_FAILED", re.IGNORECASE)
+# After one of these every later call in the process fails too.
+_DEVICE = re.compile(
+    r"CUDA error|CUDA failed|CUBLAS_STATUS|CUDNN_STATUS_(?:EXECUTION_FAILED|INTERNAL_ERROR)|device-side assert"
+)
+
 
 class Fault(Enum):
     """Whose fault an exception is."""
@@ -23,6 +30,13 @@ class Fault(Enum):
     MEMORY = auto()  # the sub-batch was too large for what is free now
     DEVICE = auto()  # the device is gone: nothing will work in this process again
     ITEM = auto()  # anything else: taken to be an item's, until a known-good item fails as well
+
+
+def blame_message(text: str) -> Fault:
+    """Whose fault a plain RuntimeError of a CPU or CUDA library is, by what it says."""
+    if _MEMORY.search(text):
+        return Fault.MEMORY
+    return Fault.DEVICE if _DEVICE.search(text) else Fault.ITEM
 
 
 @dataclass(frozen=True, slots=True)

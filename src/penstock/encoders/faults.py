@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 import torch
 
-from penstock.encoders.batching import Fault, first_line
+from penstock.encoders.batching import Fault, blame_message, first_line
 from penstock.errors import ConfigError, PenstockError, UnavailableError
-
-# What CPU and CUDA libraries say in a plain RuntimeError when an allocation fails.
-_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|STATUS_ALLOC_FAILED", re.IGNORECASE)
-# After one of these every later call in the process fails too.
-_DEVICE = re.compile(r"CUDA error|CUBLAS_STATUS|CUDNN_STATUS_(?:EXECUTION_FAILED|INTERNAL_ERROR)|device-side assert")
 
 
 def blame(exc: Exception) -> Fault:
@@ -20,10 +13,8 @@ def blame(exc: Exception) -> Fault:
     if isinstance(exc, (torch.OutOfMemoryError, MemoryError)):
         return Fault.MEMORY
     if isinstance(exc, RuntimeError):
-        if _MEMORY.search(str(exc)):
-            return Fault.MEMORY
-        if isinstance(exc, torch.AcceleratorError) or _DEVICE.search(str(exc)):
-            return Fault.DEVICE
+        found = blame_message(str(exc))
+        return Fault.DEVICE if found is Fault.ITEM and isinstance(exc, torch.AcceleratorError) else found
     return Fault.ITEM
 
 

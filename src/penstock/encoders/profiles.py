@@ -21,12 +21,14 @@ from penstock.encoders.base import ImageSpec, Space
 from penstock.encoders.sources import Hub, Installed, Random, Shipped, Source
 from penstock.errors import ConfigError
 from penstock.records import FIELDS_OF, Collection, Field
+from penstock.reference.ear import SPEECH_DIR, SPEECH_MODEL
 from penstock.reference.tower import CHECKPOINT_NAME, TOWER_DIR
 
 PASSAGE_TEXT = "passage.text"
 PASSAGE_QUERY = "passage.query"
 JOINT_TEXT = "joint.text"
 JOINT_IMAGE = "joint.image"
+SPEECH = "speech"
 
 REFERENCE_NOTICE = (
     "These are Penstock's reference models, tiny ones for first runs and tests. "
@@ -97,6 +99,28 @@ class NullModel:
     image: ImageSpec
 
 
+@dataclass(frozen=True, slots=True)
+class SpeechModel:
+    """A Whisper as CTranslate2 keeps it, which faster-whisper runs.
+
+    Attributes:
+        name: faster-whisper's name of it.
+        source: where its weights come from.
+        cpu_type: CTranslate2's number format on a CPU: 8-bit integers are twice as fast for models of real size.
+    """
+
+    name: str
+    source: Source
+    cpu_type: Literal["float32", "int8"] = "int8"
+
+
+@dataclass(frozen=True, slots=True)
+class NullSpeech:
+    """A hash instead of an ear: words that stand for the sound, for tests and benchmarks of the transport."""
+
+    name: str = "null-speech"
+
+
 Model: TypeAlias = ClipModel | SentenceModel | NullModel
 
 
@@ -112,7 +136,8 @@ class Profile:
         joint_text_encoder: the encoder that brings texts into the pictures' space. In `reference` it is the sentence
             encoder, whose space the pictures share.
         joint_slug, passage_slug: short names of the two models, for physical collections.
-        speech, rerank: names of the models for transcription and reranking; None: the profile has none.
+        speech: the model that hears speech; None: the profile has none.
+        rerank: name of the model for reranking; None: the profile has none.
     """
 
     name: str
@@ -122,7 +147,7 @@ class Profile:
     joint_text_encoder: Literal["joint.text", "passage.text"]
     joint_slug: str
     passage_slug: str
-    speech: str | None
+    speech: SpeechModel | NullSpeech | None
     rerank: str | None
 
     @property
@@ -217,6 +242,12 @@ def _minilm() -> SentenceModel:
     return SentenceModel(name, Installed("model.safetensors", repository), Space("all-MiniLM-L6-v2", 384), 256)
 
 
+def _whisper(name: str, repository: str) -> SpeechModel:
+    """As converted by the authors of faster-whisper (faster_whisper.utils)."""
+    files = ("config.json", "tokenizer.json"), ("*.json", "vocabulary.*")
+    return SpeechModel(name, Hub(repository, ("model.bin",), *files))
+
+
 def _reference() -> Profile:
     passage = _minilm()
     half, quarter = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -235,7 +266,7 @@ def _reference() -> Profile:
         joint_text_encoder="passage.text",
         joint_slug="reference_tower",
         passage_slug="minilm_l6",
-        speech="reference-whisper",
+        speech=SpeechModel("reference-whisper", Shipped(SPEECH_DIR, SPEECH_MODEL), "float32"),
         rerank=None,
     )
 
@@ -256,7 +287,7 @@ def _small() -> Profile:
         joint_text_encoder="joint.text",
         joint_slug="vit_b_32_laion2b",
         passage_slug="minilm_l6",
-        speech="base",
+        speech=_whisper("base", "Systran/faster-whisper-base"),
         rerank="cross-encoder/ms-marco-MiniLM-L6-v2",
     )
 
@@ -287,7 +318,7 @@ def _gpu() -> Profile:
         joint_text_encoder="joint.text",
         joint_slug="vit_l_14_datacomp",
         passage_slug="bge_m3",
-        speech="large-v3-turbo",
+        speech=_whisper("large-v3-turbo", "mobiuslabsgmbh/faster-whisper-large-v3-turbo"),
         rerank="BAAI/bge-reranker-v2-m3",
     )
 
@@ -304,7 +335,7 @@ def _null(name: str, dim: int) -> Profile:
         joint_text_encoder="joint.text",
         joint_slug=f"null_{dim}",
         passage_slug=f"null_{dim}",
-        speech=None,
+        speech=NullSpeech(),
         rerank=None,
     )
 

@@ -9,14 +9,15 @@ doubts is tried again at a higher temperature, and left out where that does not 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from penstock.encoders.batching import Fault, SubBatcher
-from penstock.records import Float32, Plain
+from penstock.encoders.base import Fingerprint
+from penstock.encoders.batching import Fault, SubBatcher, blame_message
+from penstock.records import EncoderInput, Float32, Segment, Transcript
 
 _STEP_S = 0.02  # between two of Whisper's times
 _FRAMES = 3_000  # of features: 30 s
@@ -44,32 +45,6 @@ class HearingRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment(Plain):
-    """Words that were heard: seconds from the start of the window, and the text."""
-
-    start_s: float
-    end_s: float
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Transcript(Plain):
-    """What was heard in a window.
-
-    Attributes:
-        language: ISO 639-1, as the model takes it to be; English for models that know nothing else.
-        probability: of the language.
-        segments: in order; none where nobody speaks or nothing could be made out.
-        failed: what happened, if the model fails on this window alone, every time.
-    """
-
-    language: str
-    probability: float
-    segments: tuple[Segment, ...]
-    failed: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class _Heard:
     """One window after one try."""
 
@@ -84,27 +59,25 @@ class Transcriber:
     Args:
         model: `faster_whisper.WhisperModel`.
         rules: see `HearingRules`.
+        fingerprint: of the model.
         largest: windows in one batch of the model.
-        blame: whose fault an exception is.
-        release: gives memory back after it ran out.
         language: of all windows; None: each is asked for its own.
     """
 
     def __init__(
-        self,
-        model: Any,
-        rules: HearingRules,
-        *,
-        largest: int,
-        blame: Callable[[Exception], Fault],
-        release: Callable[[], None],
-        language: str | None = None,
+        self, model: Any, rules: HearingRules, fingerprint: Fingerprint, *, largest: int, language: str | None = None
     ) -> None:
+        self.fingerprint = fingerprint
         self._model = model
         self._rules = rules
         self._language = language
-        self._batcher = SubBatcher(largest, blame=blame, release=release)
+        # CTranslate2 keeps no more memory than it needs: there is nothing to give back.
+        self._batcher = SubBatcher(largest, blame=blame, release=lambda: None)
         self._tokenizers: dict[str, Any] = {}  # by language
+
+    def encode(self, batch: EncoderInput) -> tuple[Transcript, ...]:
+        """`transcribe`, for the sounds of an input: so a worker hosts it as any other encoder."""
+        return self.transcribe(batch.sounds)
 
     def transcribe(self, windows: Sequence[Float32]) -> tuple[Transcript, ...]:
         """What is said in each window, in order.
@@ -238,3 +211,10 @@ class Transcriber:
         from faster_whisper.transcribe import get_suppressed_tokens
 
         return list(get_suppressed_tokens(self._tokenizer(language), [-1]))
+
+
+def blame(exc: Exception) -> Fault:
+    """Whose fault an exception of CTranslate2 is; it knows no types of its own."""
+    if isinstance(exc, MemoryError):
+        return Fault.MEMORY
+    return blame_message(str(exc)) if isinstance(exc, RuntimeError) else Fault.ITEM
