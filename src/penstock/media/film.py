@@ -24,10 +24,11 @@ from av.stream import Disposition
 from PIL import Image
 
 from penstock.errors import BadInputError, Reason
-from penstock.media.sound import clock_of, codec_of, decoded, open_container
+from penstock.media.sound import clock_of, codec_of, decoded, open_container, title_of
 from penstock.records import Float32
 
 _SIGNATURE = (32, 18)  # pixels that two frames are compared by
+_HALF_MS_S = 0.0005  # by which rounding to milliseconds moves a time at most
 _SAME = 0.05  # of full brightness: noise and small movements
 _LONGEST_SIDE = 640  # pixels of a shot's picture: more than any encoder takes, and a thumbnail's worth
 
@@ -40,11 +41,13 @@ class ShotRules:
         change: how much of full brightness pixels differ by, in the mean, for a new shot.
         look_ms: no longer than this goes by without looking.
         least_ms: a shot that is over sooner belongs to the one before: flashes, and films of ten thousand cuts.
+        most_ms: a longer one is cut there, so that a film which never changes can be left and taken up again.
     """
 
     change: float = 0.08
     look_ms: int = 5_000
     least_ms: int = 500
+    most_ms: int = 120_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +88,29 @@ class Film:
     Args:
         media: a path, or the bytes themselves.
         rules: see `ShotRules`.
+        begin_ms: where to begin: the start of a shot, as `settled_ms` told it.
 
     Attributes:
         codec: of the track; None if there is none but a cover.
         duration_s: as the header has it, which may lie; None if it says nothing.
+        title: as the file's own tags have it; empty if they have none.
+        ended: whether all shots are out.
 
     Raises:
         BadInputError: CORRUPT or UNSUPPORTED, as `Sound`.
     """
 
-    def __init__(self, media: Path | bytes, rules: ShotRules) -> None:
+    def __init__(self, media: Path | bytes, rules: ShotRules, *, begin_ms: int = 0) -> None:
         self._media = media
         self._rules = rules
+        self._begin_ms = begin_ms
         self._keys = _Track(media)
         self._between: _Track | None = None  # the same again, opened once frames between key frames are wanted
-        self.codec, self.duration_s = self._keys.codec, self._keys.duration_s
+        self._looking = self._looks()
+        self._shot: _Growing | None = None
+        self._looked_ms = begin_ms
+        self.codec, self.duration_s, self.title = self._keys.codec, self._keys.duration_s, self._keys.title
+        self.ended = self.codec is None
 
     def __enter__(self) -> Self:
         return self
@@ -109,26 +120,39 @@ class Film:
         if self._between is not None:
             self._between.close()
 
-    def shots(self) -> Iterator[Shot]:
-        """All of them, in order; the first begins with the first frame, the last ends with the last one. Once only.
+    def shots(self, until_ms: int | None = None) -> Iterator[Shot]:
+        """Those that are over once the film has been looked at up to that time, or all; the next call goes on.
+
+        In order; the first begins with the first frame, the last ends with the last one.
 
         Raises:
             BadInputError: CORRUPT, if there is a track and nothing of it decodes.
         """
-        if self.codec is None:
-            return
-        shot: _Growing | None = None
-        for look in self._looks():
-            if shot is None:
-                shot = _Growing(look)
-            elif shot.holds(look, self._rules):
-                shot.add(look)
+        while not self.ended and (until_ms is None or self._looked_ms < until_ms):
+            look = next(self._looking, None)
+            if look is None:
+                yield from self._last()
+                return
+            self._looked_ms = round(look.at_s * 1000)
+            if self._shot is None:
+                self._shot = _Growing(look)
+            elif self._shot.holds(look, self._rules):
+                self._shot.add(look)
             else:
-                yield shot.ended(look.at_s)
-                shot = _Growing(look)
-        if shot is None:
+                over, self._shot = self._shot, _Growing(look)
+                yield over.ended(look.at_s)
+
+    @property
+    def settled_ms(self) -> int:
+        """Before it nothing is to come any more: a film may be begun there anew."""
+        return self._looked_ms if self._shot is None else self._shot.start_ms
+
+    def _last(self) -> Iterator[Shot]:
+        self.ended = True
+        if self._shot is not None:
+            yield self._shot.ended(max(self._ends_s, self._shot.first.at_s))
+        elif not self._begin_ms:
             raise BadInputError(Reason.CORRUPT, f"its picture track ({self.codec}) does not decode")
-        yield shot.ended(max(self._ends_s, shot.first.at_s))
 
     @property
     def _ends_s(self) -> float:
@@ -138,13 +162,27 @@ class Film:
 
     def _looks(self) -> Iterator[_Look]:
         """Key frames, and the frames between two of them that differ or are far apart; all after the last one."""
-        before: _Look | None = None
+        if self.codec is None:
+            return
+        before = self._first()
+        if before is not None:
+            yield before
         for key in self._keys.looks(keys_only=True):
+            if before is not None and key.at_s <= before.at_s:
+                continue
             if before is not None and self._is_more_between(before, key):
                 yield from itertools.takewhile(lambda look: look.at_s < key.at_s, self._after(before.at_s))  # noqa: B023
             yield key
             before = key
         yield from self._after(-1.0 if before is None else before.at_s)
+
+    def _first(self) -> _Look | None:
+        """Where the film is begun in its midst: the frame there, to the frame; key frames are wanted from there on."""
+        if not self._begin_ms:
+            return None
+        begin_s = self._begin_ms / 1000
+        self._keys.rewind(begin_s)
+        return next(self._after(begin_s - _HALF_MS_S), None)
 
     def _is_more_between(self, before: _Look, after: _Look) -> bool:
         return after.differs(before) >= self._rules.change or after.at_s - before.at_s > self._rules.look_ms / 1000
@@ -167,6 +205,7 @@ class _Track:
         if self._stream is not None:
             self._stream.thread_type = "AUTO"
         self._begins_s, self.duration_s = clock_of(self._container)
+        self.title = title_of(self._container)
         self.ends_s = 0.0  # of all frames so far
 
     def close(self) -> None:
@@ -196,10 +235,14 @@ class _Growing:
     def __init__(self, first: _Look) -> None:
         self.first = self._best = first
 
+    @property
+    def start_ms(self) -> int:
+        return round(self.first.at_s * 1000)
+
     def holds(self, look: _Look, rules: ShotRules) -> bool:
         """Whether it goes on with this frame."""
-        soon = look.at_s - self.first.at_s < rules.least_ms / 1000
-        return soon or look.differs(self.first) < rules.change
+        lasts_ms = (look.at_s - self.first.at_s) * 1000
+        return lasts_ms < rules.least_ms or (lasts_ms < rules.most_ms and look.differs(self.first) < rules.change)
 
     def add(self, look: _Look) -> None:
         # A tenth more, or noise would choose.
@@ -207,7 +250,7 @@ class _Growing:
             self._best = look
 
     def ended(self, at_s: float) -> Shot:
-        return Shot(round(self.first.at_s * 1000), round(at_s * 1000), _picture(self._best))
+        return Shot(self.start_ms, round(at_s * 1000), _picture(self._best))
 
 
 def _is_cover(stream: Any) -> bool:

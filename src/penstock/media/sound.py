@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 RATE_HZ = 16_000
 _BLOCK_SAMPLES = RATE_HZ // 2
 _GAP_S = 0.1  # timestamps of lossy codecs wander by less than a frame (64 ms at most); a lost packet leaves more
+_RUN_UP_S = 2  # decoders need some packets before what they decode is right; Opus asks for 80 ms
 _MICROSECONDS = 1_000_000  # the unit of a container's own times
 
 
@@ -48,21 +49,26 @@ class Block:
 
 
 class Sound:
-    """The sound track of a file, read once, from its start. Use it in a `with` statement.
+    """The sound track of a file, read once. Use it in a `with` statement.
 
     Args:
         media: a path, or bytes to seek in.
+        begin: number of the first sample that is wanted. What lies before it is not decoded, but passed over packet by
+            packet: seeking goes by estimates in formats without an index, and times have to be right.
 
     Attributes:
         codec: of the track; None if there is none.
         duration_s: as the header has it, which may lie; None if it says nothing.
+        title: as the file's own tags have it; empty if they have none.
 
     Raises:
         BadInputError: CORRUPT, if no container can be made out; UNSUPPORTED, if its codec has no decoder here.
     """
 
-    def __init__(self, media: Path | BinaryIO) -> None:
+    def __init__(self, media: Path | BinaryIO, *, begin: int = 0) -> None:
+        self._begin = begin
         self._container = open_container(media)
+        self.title = title_of(self._container)
         self._stream = next(iter(self._container.streams.audio), None)
         self.codec = None if self._stream is None else codec_of(self._stream)
         self._begins_s, self.duration_s = clock_of(self._container)
@@ -74,7 +80,7 @@ class Sound:
         self._container.close()
 
     def blocks(self) -> Iterator[Block]:
-        """All of it, half a second at a time, in order; shorter blocks before a gap and at the end.
+        """All that is wanted, half a second at a time, in order; shorter blocks before a gap and at the end.
 
         Raises:
             BadInputError: CORRUPT, if there is a track and nothing of it decodes.
@@ -84,14 +90,22 @@ class Sound:
         joiner, found = _Joiner(), False
         for start_s, frame in self._frames(self._stream):
             found = True
-            yield from joiner.add(start_s, frame)
-        yield from joiner.end()
-        if not found:
+            yield from self._wanted(joiner.add(start_s, frame))
+        yield from self._wanted(joiner.end())
+        if not found and not self._begin:
             raise BadInputError(Reason.CORRUPT, f"its sound track ({self.codec}) does not decode")
+
+    def _wanted(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        for block in blocks:
+            if block.start >= self._begin:
+                yield block
+            elif block.end > self._begin:
+                yield Block(self._begin, block.samples[self._begin - block.start :])
 
     def _frames(self, stream: Any) -> Iterator[tuple[float | None, Any]]:
         """Decoded frames, each with its time on the player's clock; None where the file has none for it."""
-        for frame in decoded(self._container, stream):
+        begins = self._begins_s + Fraction(self._begin, RATE_HZ) - _RUN_UP_S
+        for frame in decoded(self._container, stream, after=begins if self._begin else None):
             known = frame.pts is not None and frame.time_base is not None
             yield float(frame.pts * frame.time_base - self._begins_s) if known else None, frame
 
@@ -167,8 +181,18 @@ def clock_of(container: Any) -> tuple[Fraction, float | None]:
     return begins_s, None if length is None or length < 0 else length / _MICROSECONDS
 
 
-def decoded(container: Any, stream: Any) -> Iterator[Any]:
-    """Frames of one track, in order; packets that do not decode are left out and counted in the log."""
+def title_of(container: Any) -> str:
+    """What the file's own tags say; FFmpeg reads them all under one name."""
+    return str(container.metadata.get("title", "")).strip()
+
+
+def decoded(container: Any, stream: Any, *, after: Fraction | None = None) -> Iterator[Any]:
+    """Frames of one track, in order; packets that do not decode are left out and counted in the log.
+
+    Args:
+        container, stream: what to read.
+        after: packets with a timestamp before it, in seconds, are passed over.
+    """
     broken = 0
     packets = container.demux(stream)
     while True:
@@ -179,6 +203,8 @@ def decoded(container: Any, stream: Any) -> Iterator[Any]:
             break
         if packet is None:
             break
+        if after is not None and packet.pts is not None and packet.pts * packet.time_base < after:
+            continue
         try:
             yield from packet.decode()
         except av.FFmpegError:

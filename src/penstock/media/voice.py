@@ -115,6 +115,11 @@ class SpeechFinder:
         detector.reset()
 
     @property
+    def settled(self) -> int:
+        """Number of the sample before which nothing is to come any more: reading may begin there anew."""
+        return self._heard if self._speech is None else self._begin(self._speech)
+
+    @property
     def held_samples(self) -> int:
         """Samples that are kept at present: a window's worth at most, and a block's."""
         return len(self._samples)

@@ -1,0 +1,123 @@
+"""Recordings and films, read a stretch at a time: what is said in it and what is to be seen in it.
+
+However long the medium, a stretch takes bounded memory; and what follows it can be read by another process, which needs
+nothing but the medium and the `Place` up to which it has been read.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from penstock.errors import BadInputError, Reason
+from penstock.media.film import Film, Shot, ShotRules
+from penstock.media.sound import RATE_HZ, Block, Sound
+from penstock.media.voice import SpeechFinder, VoiceDetector, VoiceRules, Window
+
+_SAMPLES_PER_MS = RATE_HZ // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a medium has been read, milliseconds.
+
+    Attributes:
+        heard_ms: of its sound nothing that lies before is to come any more.
+        seen_ms: of its pictures likewise.
+        read_ms: up to where it has been looked at; speech or a shot that is under way there is not out yet.
+    """
+
+    heard_ms: int = 0
+    seen_ms: int = 0
+    read_ms: int = 0
+
+
+@dataclass(slots=True)
+class Stretch:
+    """What was found between two places."""
+
+    windows: list[Window] = field(default_factory=list)
+    shots: list[Shot] = field(default_factory=list)
+
+
+class Reel:
+    """A medium that is open. Use it in a `with` statement, or close it.
+
+    Args:
+        media: a path, or the bytes themselves.
+        voice: what counts as speech.
+        shots: what a shot is; None: pictures are not wanted.
+        place: where to begin.
+
+    Attributes:
+        title: as the file's own tags have it; empty if they have none.
+
+    Raises:
+        BadInputError: CORRUPT, if no container can be made out; UNSUPPORTED, if a codec has no decoder here, or if it
+            has none of the tracks that are wanted.
+    """
+
+    def __init__(
+        self, media: Path | bytes, voice: VoiceRules, shots: ShotRules | None, *, place: Place | None = None
+    ) -> None:
+        place = place or Place()
+        self._sound = Sound(
+            io.BytesIO(media) if isinstance(media, bytes) else media, begin=place.heard_ms * _SAMPLES_PER_MS
+        )
+        self._film = None if shots is None else Film(media, shots, begin_ms=place.seen_ms)
+        self.title = self._sound.title
+        if self._sound.codec is None and (self._film is None or self._film.codec is None):
+            self.close()
+            wanted = "no sound track" if shots is None else "neither a sound track nor pictures"
+            raise BadInputError(Reason.UNSUPPORTED, f"there is {wanted} in it")
+        self._finder = SpeechFinder(VoiceDetector(), voice)
+        self._blocks: Iterator[Block] = self._sound.blocks()
+        self._heard = place.heard_ms * _SAMPLES_PER_MS  # the sample after the latest block
+        self._silent = False  # there is no more sound
+        self._read_ms = place.read_ms
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for track in (self._sound, self._film):
+            if track is not None:
+                track.__exit__(None, None, None)
+
+    @property
+    def place(self) -> Place:
+        """How far it has been read, for another reel to go on from there."""
+        heard = self._heard if self._silent else self._finder.settled
+        return Place(heard // _SAMPLES_PER_MS, 0 if self._film is None else self._film.settled_ms, self._read_ms)
+
+    @property
+    def ended(self) -> bool:
+        return self._silent and (self._film is None or self._film.ended)
+
+    def read(self, most_ms: int | None = None) -> Stretch:
+        """What is known for sure once so much more of it has been read, or all that is left.
+
+        Raises:
+            BadInputError: CORRUPT, if a track has no packet that decodes.
+        """
+        found = Stretch()
+        until_ms = None if most_ms is None else self._read_ms + most_ms
+        while not self._silent and (until_ms is None or self._heard < until_ms * _SAMPLES_PER_MS):
+            block = next(self._blocks, None)
+            if block is None:
+                found.windows.extend(self._finder.end())
+                self._silent = True
+            else:
+                found.windows.extend(self._finder.add(block))
+                self._heard = block.end
+        if self._film is not None:
+            found.shots.extend(self._film.shots(until_ms))
+        self._read_ms = max(self._read_ms, until_ms or 0)
+        return found

@@ -1,0 +1,124 @@
+"""Media read a stretch at a time: by one process, or by one after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from penstock.errors import BadInputError, Reason
+from penstock.media.film import ShotRules
+from penstock.media.reel import Place, Reel, Stretch
+from penstock.media.sound import RATE_HZ
+from penstock.media.voice import VoiceRules
+from penstock.records import Float32
+from penstock.reference.speaker import Speaker
+from tests.media.recordings import picture, write_film, write_sound
+
+VOICE, SHOTS = VoiceRules(silence_ms=700), ShotRules()
+
+
+@pytest.fixture(scope="module")
+def talk() -> tuple[Float32, list[tuple[float, float]]]:
+    """A minute in which a sentence is spoken every 8 s, and when each is."""
+    samples, spoken_s = np.zeros(60 * RATE_HZ, np.float32), []
+    sentence = Speaker().say("the red fox waits near the river").samples
+    for start in range(2 * RATE_HZ, 55 * RATE_HZ, 8 * RATE_HZ):
+        samples[start : start + len(sentence)] = sentence
+        spoken_s.append((start / RATE_HZ, (start + len(sentence)) / RATE_HZ))
+    return samples, spoken_s
+
+
+def test_a_recording_read_at_once_and_in_stretches_holds_the_same_speech(
+    talk: tuple[Float32, list[tuple[float, float]]], tmp_path: Path
+) -> None:
+    samples, spoken_s = talk
+    write_sound(tmp_path / "talk.mp3", samples)
+    with Reel(tmp_path / "talk.mp3", VOICE, None) as reel:
+        whole = reel.read()
+    with Reel(tmp_path / "talk.mp3", VOICE, None) as reel:
+        stretches = [reel.read(10_000) for _ in range(7)]
+        assert reel.ended
+    assert times(whole) == [time for stretch in stretches for time in times(stretch)]
+    assert len(whole.windows) == len(spoken_s)
+    for (start_s, end_s), (spoken_start_s, spoken_end_s) in zip(times(whole), spoken_s, strict=True):
+        assert start_s <= spoken_start_s + 0.1
+        assert end_s >= spoken_end_s - 0.3
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "flac", "ogg", "m4a", "wav", "webm"])
+def test_a_recording_is_taken_up_where_another_process_left_it(
+    suffix: str, talk: tuple[Float32, list[tuple[float, float]]], tmp_path: Path
+) -> None:
+    samples, _ = talk
+    path = tmp_path / f"talk.{suffix}"
+    write_sound(path, samples)
+    with Reel(path, VOICE, None) as reel:
+        whole = reel.read()
+    found, place, readers = list[tuple[float, float]](), Place(), 0
+    while True:
+        with Reel(path, VOICE, None, place=place) as reel:
+            found += times(reel.read(15_000))
+            readers += 1
+            place = reel.place
+            if reel.ended:
+                break
+    assert readers >= 4
+    assert np.allclose(found, times(whole), atol=0.15)
+
+
+def test_speech_under_way_at_the_end_of_a_stretch_is_whole_in_the_next(tmp_path: Path) -> None:
+    sentence = Speaker().say("the captain carries a golden violin and my sister paints the castle").samples
+    samples = np.concatenate([np.zeros(RATE_HZ, np.float32), sentence, np.zeros(2 * RATE_HZ, np.float32)])
+    write_sound(tmp_path / "talk.wav", samples)
+    with Reel(tmp_path / "talk.wav", VOICE, None) as reel:
+        assert not reel.read(2_500).windows
+        place = reel.place
+    assert place.heard_ms <= 1_000
+    with Reel(tmp_path / "talk.wav", VOICE, None, place=place) as reel:
+        [window] = reel.read().windows
+    assert len(window.samples) >= len(sentence)
+
+
+SCENES = [(3.0, picture(1)), (4.5, picture(2)), (2.5, picture(3)), (6.0, picture(4)), (4.0, picture(5))]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "webm", "mkv"])
+def test_a_film_is_taken_up_where_another_process_left_it(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"film.{suffix}"
+    write_film(path, SCENES)
+    with Reel(path, VOICE, SHOTS) as reel:
+        whole = [(shot.start_ms, shot.end_ms) for shot in reel.read().shots]
+    found, place = list[tuple[int, int]](), Place()
+    while True:
+        with Reel(path, VOICE, SHOTS, place=place) as reel:
+            found += [(shot.start_ms, shot.end_ms) for shot in reel.read(4_000).shots]
+            place = reel.place
+            if reel.ended:
+                break
+    assert len(whole) == len(SCENES)
+    assert [start for start, _ in found] == [start for start, _ in whole]
+
+
+def test_a_film_that_never_changes_is_cut_where_it_can_be_left(tmp_path: Path) -> None:
+    write_film(tmp_path / "still.mp4", [(20.0, picture(1))])
+    with Reel(tmp_path / "still.mp4", VOICE, ShotRules(most_ms=6_000)) as reel:
+        shots = reel.read().shots
+    assert [round(shot.end_ms / 1000) - round(shot.start_ms / 1000) for shot in shots[:-1]] == [6] * (len(shots) - 1)
+    assert shots[-1].end_ms == pytest.approx(20_000, abs=100)
+
+
+def test_what_has_no_track_that_is_wanted_says_so(tmp_path: Path) -> None:
+    write_film(tmp_path / "silent.mp4", [(2.0, picture(1))])
+    with pytest.raises(BadInputError, match="no sound track") as error:
+        Reel(tmp_path / "silent.mp4", VOICE, None)
+    assert error.value.reason is Reason.UNSUPPORTED
+    write_sound(tmp_path / "sound.m4a", np.zeros(RATE_HZ, np.float32))
+    with Reel(tmp_path / "sound.m4a", VOICE, SHOTS) as reel:
+        assert not reel.read().shots
+        assert reel.ended
+
+
+def times(stretch: Stretch) -> list[tuple[float, float]]:
+    return [(window.start / RATE_HZ, (window.start + len(window.samples)) / RATE_HZ) for window in stretch.windows]
