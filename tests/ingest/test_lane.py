@@ -17,7 +17,7 @@ from penstock.broker.base import Message, Partition, Polled
 from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP, format_origin
 from penstock.broker.memory import MemoryBroker
 from penstock.broker.wire import parse_record
-from penstock.errors import PermanentError
+from penstock.errors import PermanentError, UnavailableError
 from penstock.ingest.batching import Batcher, BatchLimits
 from penstock.ingest.lane import Lane, LaneLimits
 from penstock.records import Collection, Event, Modality, Outcome, Position, Record
@@ -199,6 +199,59 @@ def test_stop_drains_what_is_in_flight_and_commits_it(house: House) -> None:
         media.open.set()
     assert house.committed() == 8
     assert sum(lane.status().outcomes.values()) == 8, "the last status counts what was drained"
+
+
+def _rebalancing(lane: Lane) -> Callable[[], None]:
+    """From now on the group of a lane takes no commit; calling what is returned ends that at the lane's next poll."""
+    consumer, over = lane._consumer, threading.Event()
+    commit, poll = consumer.commit, consumer.poll
+    refuses = True
+
+    def refused(offsets: Any, timeout_s: float) -> None:
+        if refuses:
+            raise UnavailableError("the group is rebalancing. Poll, then commit again.")
+        commit(offsets, timeout_s)
+
+    def polled(timeout_s: float, most: int) -> Any:
+        nonlocal refuses
+        refuses = refuses and not over.is_set()
+        return poll(timeout_s, most)
+
+    consumer.commit, consumer.poll = refused, polled  # type: ignore[method-assign]
+    return over.set
+
+
+def test_a_stop_while_the_group_rebalances_commits_once_it_takes_commits_again(house: House) -> None:
+    media = Gated()
+    house.produce(8, partition=0)
+    lane = house.lane(media=media)
+    with running(lane):
+        eventually(lambda: media.seen == 8, "a batch under way")
+        end = _rebalancing(lane)
+        lane.stop()
+        media.open.set()
+        eventually(lambda: not lane._flying_batches and not lane._abandon.is_set(), "all is settled")
+        end()
+    assert house.committed() == 8
+
+
+def test_a_revoked_partition_is_given_up_once_the_group_takes_commits_again(house: House) -> None:
+    media = Gated()
+    first, second = house.lane("first", media=media), house.lane("second")
+    house.produce(8, partition=0)
+    house.produce(8, partition=1)
+    with running(first):
+        eventually(lambda: first._flying.total() == 16, "both partitions under way")
+        end = _rebalancing(first)
+        with running(second):
+            eventually(lambda: first._revoking != set(), "a partition is wanted back")
+            media.open.set()
+            eventually(lambda: not first._flying_batches, "all is settled")
+            assert second.assignments() == ()
+            end()
+            eventually(lambda: len(second.assignments()) == 1, "handed over")
+            eventually(lambda: house.committed() == 16, "all committed")
+    assert sum(sum(lane.status().outcomes.values()) for lane in (first, second)) == 16, "nothing is done again"
 
 
 def _held_below_what_went(house: House, lane: Lane) -> None:

@@ -262,11 +262,12 @@ class Lane:
         )
 
     def _release_drained(self) -> None:
-        """Gives up revoked partitions once nothing of them is to be done and what is done is committed."""
+        """Gives up revoked partitions once nothing of them is to be done and what is done is committed; if that is not
+        acknowledged, the consumer takes them away after `drain_s`.
+        """
         drained = {partition for partition in self._revoking if not self._busy_with(partition)}
-        if not drained:
+        if not drained or not self._commit():
             return
-        self._commit()
         self._consumer.release(drained)
         for partition in drained:
             self._forget(partition)
@@ -368,10 +369,11 @@ class Lane:
         self._commit()
         self._publish()
 
-    def _commit(self) -> None:
+    def _commit(self) -> bool:
+        """Whether nothing is left to be committed: False, if it has to be tried again."""
         offsets = self._ledger.committable()
         if not offsets:
-            return
+            return True
         try:
             self._consumer.commit(offsets, _COMMIT_TIMEOUT_S)
         except FencedError as exc:
@@ -380,10 +382,12 @@ class Lane:
         except UnavailableError as exc:
             metrics.COMMITS.labels("unanswered").inc()
             logger.warning("%s: a commit was not acknowledged and is tried again: %s", self._name, exc)
+            return False
         else:
             self._ledger.committed(offsets)
             self._status.commits += 1
             metrics.COMMITS.labels("acknowledged").inc()
+        return True
 
     # --- halting, pausing, draining ---------------------------------------------------------------------------------
 
@@ -447,5 +451,7 @@ class Lane:
                 self._name,
                 self._flying_batches,
             )
-        self._commit()
+        # A group that another lane has just left is rebalancing and takes no commit until this one has polled.
+        while not self._commit() and self._clock() < deadline_s:
+            self._follow_group(self._consumer.poll(_BUSY_POLL_S, _MAX_RECORDS))
         self._publish()
