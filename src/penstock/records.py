@@ -73,6 +73,14 @@ COLLECTIONS_OF: Mapping[Modality, tuple[Collection, ...]] = {
 """The collections that an asset of a modality can have entries in; surplus is looked for in all of them."""
 
 
+LONG: frozenset[Modality] = frozenset({Modality.AUDIO, Modality.VIDEO})
+"""Modalities of media that may be too long to be indexed at once."""
+
+
+SLICED: frozenset[Collection] = frozenset({Collection.SPEECH, Collection.FRAME})
+"""Collections of media that may be too long to be written at once."""
+
+
 ONE_PART: frozenset[Collection] = frozenset({Collection.IMAGE})
 """Collections in which an asset has one entry, part 0, or none: no surplus of it is ever left there by a version that
 writes one, so that nobody has to look for any."""
@@ -282,6 +290,21 @@ class Fetched(Plain):
 
 
 @dataclass(frozen=True, slots=True)
+class Place(Plain):
+    """How far a recording or film has been read, milliseconds.
+
+    Attributes:
+        heard_ms: of its sound nothing that lies before is to come any more.
+        seen_ms: of its pictures likewise.
+        read_ms: up to where it has been looked at; speech or a shot that is under way there is not out yet.
+    """
+
+    heard_ms: int = 0
+    seen_ms: int = 0
+    read_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Draft(Plain):
     """An entry that waits for its vectors.
 
@@ -293,6 +316,7 @@ class Draft(Plain):
         text: passage, transcript or caption; what BM25 reads.
         start_ms, end_ms: where it lies in sound or film, milliseconds; 0 and 0 where that means nothing.
         start_char, end_char: where it lies in the decoded text, characters; 0 and 0 likewise.
+        thumbnail: address of a small picture of it; empty if there is none.
         vectors: for each vector field the name of the encoder input (`EncoderInput.encoder`) and the row in it.
     """
 
@@ -306,6 +330,7 @@ class Draft(Plain):
     end_ms: int = 0
     start_char: int = 0
     end_char: int = 0
+    thumbnail: str = ""
     vectors: tuple[tuple[Field, str, int], ...] = ()
 
 
@@ -373,6 +398,30 @@ class Transcript(Plain):
 
 
 @dataclass(frozen=True, slots=True)
+class Progress(Plain):
+    """How far an event with long media has been indexed: all that the next owner of its partition needs to go on.
+
+    Attributes:
+        asset, version: of the event.
+        place: how far its media have been read.
+        counts: entries so far, by collection.
+        settings: hash of what decides on the entries; what was made under other settings is made anew.
+        uri: of the media, so that they are kept.
+        space: see `part_id`. The writer decides; until then -1.
+        finished: the media have been read to their end.
+    """
+
+    asset: AssetRef
+    version: Version
+    place: Place
+    counts: Mapping[Collection, int]
+    settings: str
+    uri: str
+    space: int = -1
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded(Plain):
     """A batch after decoding, less its arrays, which travel beside it as `EncoderInput`s.
 
@@ -382,12 +431,15 @@ class Decoded(Plain):
         tombstones: events that delete their asset.
         drafts: the entries to be, of all indexable events.
         rejected: what can never be indexed.
+        progress: of the indexable events whose media do not fit into one slice, and how far they are with this one.
+            Their drafts are those of the slice alone.
     """
 
     indexable: tuple[Event, ...]
     tombstones: tuple[Event, ...]
     drafts: tuple[Draft, ...]
     rejected: tuple[Rejected, ...]
+    progress: tuple[Progress, ...] = ()
 
 
 # --- the store -------------------------------------------------------------------------------------------------------
@@ -413,17 +465,25 @@ class Entry(Plain):
     event_time_ms: int
     indexed_at_ms: int
     origin: Position
+    thumbnail: str = ""
     vectors: Mapping[Field, Float32] = field(default_factory=dict, repr=False)
 
 
-def entry_id(asset: AssetRef, collection: Collection, part: int) -> str:
+SPACES = 2
+
+
+def entry_id(asset: AssetRef, collection: Collection, part: int, space: int = 0) -> str:
     """The primary key of an entry: 32 hexadecimal digits, the same for the same part of the same asset for ever."""
-    return part_id(asset.id, collection, part)
+    return part_id(asset.id, collection, part, space)
 
 
-def part_id(asset_id: str, collection: Collection, part: int) -> str:
-    """`entry_id`, from the id of the asset: so a store can ask for an asset's parts by primary key."""
-    return _digest(asset_id, collection, str(part))
+def part_id(asset_id: str, collection: Collection, part: int, space: int = 0) -> str:
+    """`entry_id`, from the id of the asset: so a store can ask for an asset's parts by primary key.
+
+    A part has an id in each of two spaces: a version that is written in slices takes the one in which the older version
+    is not, so that this one stays whole until the last slice is there. All others are in space 0.
+    """
+    return _digest(asset_id, collection, str(part), *(["other"] if space else []))
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,6 +498,7 @@ class AssetRow(Plain):
         counts: entries per collection; empty for a deleted asset.
         uri: of the media, so that the asset store's sweep knows what is still referred to; empty if deleted.
         indexed_at_ms: when the row was written, milliseconds since the epoch.
+        space: of its entries' ids; see `part_id`.
     """
 
     asset: AssetRef
@@ -446,6 +507,7 @@ class AssetRow(Plain):
     counts: Mapping[Collection, int]
     uri: str
     indexed_at_ms: int
+    space: int = 0
 
     @property
     def origin(self) -> Position:
@@ -456,12 +518,14 @@ class AssetRow(Plain):
 class Settled(Plain):
     """What became of one event of a batch, as reported to the lane. Small: it holds no media.
 
-    `outcome` is None where the event was fenced: another lane owns its partition now and will process it.
+    `outcome` is None where the event was fenced: another lane owns its partition now and will process it; or where it
+    is `unfinished`: a slice of its media is written, and others are to follow.
     """
 
     position: Position
     outcome: Outcome | None
     rejected: Rejected | None = None
+    unfinished: bool = False
 
 
 # --- queries ---------------------------------------------------------------------------------------------------------

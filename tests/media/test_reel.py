@@ -9,10 +9,10 @@ import pytest
 
 from penstock.errors import BadInputError, Reason
 from penstock.media.film import ShotRules
-from penstock.media.reel import Place, Reel, Stretch
+from penstock.media.reel import Reel, Stretch
 from penstock.media.sound import RATE_HZ
 from penstock.media.voice import VoiceRules
-from penstock.records import Float32
+from penstock.records import Float32, Place
 from penstock.reference.speaker import Speaker
 from tests.media.recordings import picture, write_film, write_sound
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from penstock.errors import PermanentError
-from penstock.records import AssetRow, Channel, Collection, Entry, Field, Found, Outcome
+from penstock.records import AssetRow, Channel, Collection, Entry, Field, Found, Outcome, Place, Progress, Version
 from penstock.store.base import Part, Standing, Store
 from penstock.store.filters import parse_filter
 from tests.store.builders import asset, asset_row, entry, spec, vector
@@ -128,6 +128,31 @@ def test_asset_rows_come_back_as_written_and_are_replaced(store: Store, tenant: 
     store.put_asset_rows([deleted])
     assert store.asset_rows([one.id, other.id, "0" * 32]) == {one.id: deleted, other.id: asset_row(other, entries=3)}
     assert store.count_assets() == before + 2
+
+
+def test_progress_lies_beside_asset_rows_and_is_none_of_them(store: Store, tenant: str) -> None:
+    film, other = asset(tenant, "film"), asset(tenant, "other")
+    begun = Progress(
+        film, Version(1_000, 2, 7), Place(5_000, 4_000, 6_000), {Collection.IMAGE: 3}, "made so", "asset:ff", space=1
+    )
+    store.put_asset_rows([asset_row(film), asset_row(other)])
+    store.put_progress([replace(begun, counts={}), begun])
+    assert store.progress([film.id, other.id]) == {film.id: begun}
+    assert set(store.asset_rows([film.id, other.id])) == {film.id, other.id}
+    assert [row.asset for page in store.scan_assets() for row in page if row.asset == film] == [film]
+    assert [one.asset_id for page in store.scan_standings() for one in page if one.asset_id == film.id] == [film.id]
+    assert "asset:ff" in {uri for page in store.scan_media() for uri in page}
+    store.drop_progress([film.id, other.id])
+    assert not store.progress([film.id])
+    assert set(store.asset_rows([film.id])) == {film.id}
+
+
+def test_the_space_of_an_assets_entries_is_kept_in_its_row(store: Store, tenant: str) -> None:
+    row = replace(asset_row(asset(tenant)), space=1)
+    store.put_asset_rows([row])
+    assert store.asset_rows([row.asset.id]) == {row.asset.id: row}
+    [told] = [one for page in store.scan_standings() for one in page if one.asset_id == row.asset.id]
+    assert (told.space, told.counts) == (1, row.counts)
 
 
 def test_search_returns_the_best_first_with_their_cosine(store: Store, tenant: str) -> None:

@@ -33,3 +33,9 @@ def test_small_and_absent_assets_take_one_request() -> None:
 
     probe(IMAGE, ["one", "none", "one"], present)
     assert [len(ids) for ids in requests] == [2 * FIRST]
+
+
+def test_entries_written_in_slices_are_looked_for_in_both_spaces() -> None:
+    there = {part_id("one", Collection.SPEECH, part, space) for part, space in ((0, 0), (1, 0), (0, 1), (12, 1))}
+    there |= {part_id("one", Collection.SPEECH, part, 1) for part in range(12)}
+    assert probe(Collection.SPEECH, ["one", "none"], there.intersection) == {"one": frozenset(there)}

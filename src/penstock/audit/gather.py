@@ -215,7 +215,9 @@ def part_of(entry: Entry) -> Part:
 
 
 def standing(row: AssetRow) -> Standing:
-    return Standing(row.asset.id, row.origin, row.version.timestamp_ms, row.outcome is Outcome.DELETED, row.counts)
+    return Standing(
+        row.asset.id, row.origin, row.version.timestamp_ms, row.outcome is Outcome.DELETED, row.counts, row.space
+    )
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -59,7 +59,8 @@ def fits(asset_id: str, row: Standing | None, entries: Sequence[Held]) -> bool:
     found: Counter[Collection] = Counter()
     for collection, entry in entries:
         number = found[collection]
-        if entry.part != number or entry.origin != row.origin or entry.id != part_id(asset_id, collection, number):
+        wanted = part_id(asset_id, collection, number, row.space)
+        if entry.part != number or entry.origin != row.origin or entry.id != wanted:
             return False
         found[collection] += 1
     return found == row.counts
@@ -79,12 +80,13 @@ def problems_of(
         events: of the asset.
     """
     for (collection, number), group in groupby(entries, key=lambda held: (held[0], held[1].part)):
-        same = [entry for _, entry in group]
+        # A newer version that is written in slices lies beside the older one, under ids of its own.
+        same = [entry for _, entry in group if not _is_being_written(row, entry, events)]
         if len(same) > 1:
             line = f"{name}: {len(same)} entries are part {number} in {collection}: {_list([each.id for each in same])}"
             yield Problem(ProblemKind.DOUBLED, line, asset_id=asset_id, entry_id=same[-1].id)
         for entry in same:
-            if entry.id != part_id(asset_id, collection, number) and len(same) == 1:
+            if entry.id != part_id(asset_id, collection, number, row.space if row else 0) and len(same) == 1:
                 line = f"{name}: entry {entry.id} is part {number} in {collection}, which has another id"
                 yield Problem(ProblemKind.MISNAMED, line, entry.origin, asset_id, entry.id)
             found = _misplaced(row, collection, entry, events)
@@ -99,21 +101,24 @@ def problems_of(
 def _misplaced(
     row: Standing | None, collection: Collection, entry: Part, events: Events
 ) -> tuple[ProblemKind, str] | None:
-    """Why this entry should not be there; None if it should, or if it is being written."""
-    pending = events.pending(entry.origin)
+    """Why this entry, which is not being written, should not be there; None if it should."""
     if row is None:
-        return None if pending else (ProblemKind.ORPHAN, "has no asset row")
+        return ProblemKind.ORPHAN, "has no asset row"
     if entry.origin == row.origin:
         if row.deleted:
             return ProblemKind.LEFTOVER, "is left though the asset is deleted"
         count = row.counts.get(collection, 0)
         return None if entry.part < count else (ProblemKind.LEFTOVER, f"is beyond the {count} that its row tells of")
-    if pending is not None and pending.newer_than(row.version):
-        return None
     settled = events.settled(entry.origin)
     if settled is not None and settled.newer_than(row.version):
         return ProblemKind.TORN, f"is newer than its asset row, which is of {row.origin}"
     return ProblemKind.LEFTOVER, f"is not of {row.origin}, which its asset row is of"
+
+
+def _is_being_written(row: Standing | None, entry: Part, events: Events) -> bool:
+    """Whether an event in flight accounts for the entry, one that is newer than the asset's row."""
+    pending = events.pending(entry.origin)
+    return pending is not None and (row is None or pending.newer_than(row.version))
 
 
 def _absent(asset_id: str, name: str, row: Standing, entries: Sequence[Held]) -> Iterator[Problem]:
@@ -122,7 +127,9 @@ def _absent(asset_id: str, name: str, row: Standing, entries: Sequence[Held]) ->
         absent = [number for number in range(count) if (collection, number) not in found]
         if absent:
             line = f"{name}: of {count} entries in {collection} part {_list(absent)} is not there"
-            yield Problem(ProblemKind.INCOMPLETE, line, row.origin, asset_id, part_id(asset_id, collection, absent[0]))
+            yield Problem(
+                ProblemKind.INCOMPLETE, line, row.origin, asset_id, part_id(asset_id, collection, absent[0], row.space)
+            )
 
 
 def _list(items: Sequence[object]) -> str:

@@ -125,7 +125,7 @@ class Ledger:
         self._fill(
             f"INSERT OR REPLACE INTO rows VALUES({marks})",
             (
-                (bytes.fromhex(row.asset_id), *self._at(row.origin), row.timestamp_ms, row.deleted,
+                (bytes.fromhex(row.asset_id), *self._at(row.origin), row.timestamp_ms, row.deleted + 2 * row.space,
                  *(row.counts.get(collection, 0) for collection in COLLECTIONS))
                 for row in rows
             ),
@@ -268,13 +268,13 @@ class Ledger:
         topic, partition, at, asset, stamp, tombstone, row_stamp, row_partition, row_at, deleted, letter = found
         version = Version(stamp, partition, at)
         row = None if row_at is None else Version(row_stamp, row_partition, row_at)
-        outcome = outcome_of(version, row, deleted=bool(deleted), dead_letter=bool(letter))
+        outcome = outcome_of(version, row, deleted=bool((deleted or 0) & 1), dead_letter=bool(letter))
         return Ended(self._position(topic, partition, at), asset.hex(), version, outcome, bool(tombstone))
 
     def _standing(self, row: Sequence[Any]) -> Standing:
         asset, topic, partition, at, stamp, deleted, *counts = row
         told = {collection: count for collection, count in zip(COLLECTIONS, counts, strict=True) if count}
-        return Standing(asset.hex(), self._position(topic, partition, at), stamp, bool(deleted), told)
+        return Standing(asset.hex(), self._position(topic, partition, at), stamp, bool(deleted & 1), told, deleted >> 1)
 
     def _held(self, part: Sequence[Any]) -> Held:
         asset, collection, number, id_, topic, partition, at = part

@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 
 def referred_media(store: Store, dead_letters: Iterable[DeadLetter]) -> Iterator[str]:
-    """SHA-256 of all media that an asset row or a dead letter refers to, in any order, some more than once."""
-    rows = itertools.chain.from_iterable(store.scan_assets())
-    uris = itertools.chain((row.uri for row in rows), (letter.stashed_uri or "" for letter in dead_letters))
+    """SHA-256 of all media that the store or a dead letter refers to, in any order, some more than once."""
+    kept = itertools.chain.from_iterable(store.scan_media())
+    uris = itertools.chain(kept, (letter.stashed_uri or "" for letter in dead_letters))
     return (sha256 for uri in uris if (sha256 := sha256_of(uri)) is not None)
 
 

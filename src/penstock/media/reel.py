@@ -17,23 +17,9 @@ from penstock.errors import BadInputError, Reason
 from penstock.media.film import Film, Shot, ShotRules
 from penstock.media.sound import RATE_HZ, Block, Sound
 from penstock.media.voice import SpeechFinder, VoiceDetector, VoiceRules, Window
+from penstock.records import Place
 
 _SAMPLES_PER_MS = RATE_HZ // 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """How far a medium has been read, milliseconds.
-
-    Attributes:
-        heard_ms: of its sound nothing that lies before is to come any more.
-        seen_ms: of its pictures likewise.
-        read_ms: up to where it has been looked at; speech or a shot that is under way there is not out yet.
-    """
-
-    heard_ms: int = 0
-    seen_ms: int = 0
-    read_ms: int = 0
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from penstock.encoders.base import Fingerprint, Space
-from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found, Position, Version
+from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found, Position, Progress, Version
 from penstock.store.filters import Filter
 
 
@@ -84,6 +84,7 @@ class Standing:
         timestamp_ms: Kafka's timestamp of that event.
         deleted: the outcome is `DELETED`, else `INDEXED`.
         counts: entries by collection.
+        space: of the entries' ids; see `records.part_id`.
     """
 
     asset_id: str
@@ -91,6 +92,7 @@ class Standing:
     timestamp_ms: int
     deleted: bool
     counts: Mapping[Collection, int]
+    space: int = 0
 
     @property
     def version(self) -> Version:
@@ -131,7 +133,8 @@ class Store(Protocol):
     def entry_ids(self, collection: Collection, asset_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
         """The ids of all entries of these assets (by `AssetRef.id`), at Strong consistency; absent assets are left out.
 
-        Parts of an asset have no gaps and are written in ascending order, which lets a backend look for them by key.
+        Parts of an asset have no gaps and are written in ascending order, which lets a backend look for them by key;
+        in both spaces (`records.part_id`), where entries of a collection can be written in slices.
         """
 
     def asset_rows(self, asset_ids: Sequence[str]) -> Mapping[str, AssetRow]:
@@ -139,6 +142,18 @@ class Store(Protocol):
 
     def put_asset_rows(self, rows: Sequence[AssetRow]) -> None:
         """Writes rows by asset id, replacing. Acknowledged on return."""
+
+    def progress(self, asset_ids: Sequence[str]) -> Mapping[str, Progress]:
+        """How far those of these assets are that are being written in slices, by `AssetRef.id`, at Strong consistency.
+
+        What a crash has left of one that is finished may be among it: its version is then the asset row's, or older.
+        """
+
+    def put_progress(self, progress: Sequence[Progress]) -> None:
+        """Writes it by asset, replacing. Acknowledged on return."""
+
+    def drop_progress(self, asset_ids: Sequence[str]) -> None:
+        """Removes it; absent ones are no error. Acknowledged on return."""
 
     # ---- reading ----
 
@@ -173,10 +188,15 @@ class Store(Protocol):
         """Rows of the collection, at Strong consistency."""
 
     def count_assets(self) -> int:
-        """Rows of the `asset` collection, at Strong consistency."""
+        """Rows of the `asset` collection, progress among them, at Strong consistency."""
 
     def scan_assets(self, *, batch: int = 1000) -> Iterator[Sequence[AssetRow]]:
         """All asset rows, in batches, in bounded memory, at Strong consistency."""
+
+    def scan_media(self, *, batch: int = 1000) -> Iterator[Sequence[str]]:
+        """The addresses of all media that asset rows, progress and entries refer to, some more than once, in batches,
+        in bounded memory, at Strong consistency.
+        """
 
     def scan_entries(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Entry]]:
         """All entries of a collection without vectors, in batches, in bounded memory, at Strong consistency."""

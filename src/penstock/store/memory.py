@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from penstock.errors import ConfigError, PermanentError
-from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found
+from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found, Progress
 from penstock.store import makers, rows
 from penstock.store.base import Capabilities, IndexSpec, Part, Standing
 from penstock.store.conditions import matches
@@ -33,6 +33,7 @@ class _Table:
     made_by: str = "{}"
     entries: dict[str, Entry] = dataclasses.field(default_factory=dict)
     assets: dict[str, AssetRow] = dataclasses.field(default_factory=dict)
+    progress: dict[str, Progress] = dataclasses.field(default_factory=dict)
 
     @property
     def dims(self) -> Mapping[Field, int]:
@@ -106,6 +107,21 @@ class MemoryStore:
             kept = {row.asset.id: rows.asset_of(rows.asset_row(row)) for row in asset_rows}
             self._assets().update(kept)
 
+    def progress(self, asset_ids: Sequence[str]) -> Mapping[str, Progress]:
+        with self._lock:
+            known = self._asset_table().progress
+            return {each: known[each] for each in asset_ids if each in known}
+
+    def put_progress(self, progress: Sequence[Progress]) -> None:
+        with self._lock:
+            kept = {one.asset.id: rows.progress_of(rows.progress_row(one)) for one in progress}
+            self._asset_table().progress.update(kept)
+
+    def drop_progress(self, asset_ids: Sequence[str]) -> None:
+        with self._lock:
+            for each in asset_ids:
+                self._asset_table().progress.pop(each, None)
+
     # ---- reading ----
 
     def search(
@@ -143,11 +159,20 @@ class MemoryStore:
 
     def count_assets(self) -> int:
         with self._lock:
-            return len(self._assets())
+            return len(self._assets()) + len(self._asset_table().progress)
 
     def scan_assets(self, *, batch: int = 1000) -> Iterator[Sequence[AssetRow]]:
         with self._lock:
             found = [row for _, row in sorted(self._assets().items())]
+        yield from rows.chunks(found, batch)
+
+    def scan_media(self, *, batch: int = 1000) -> Iterator[Sequence[str]]:
+        with self._lock:
+            table = self._asset_table()
+            found = [row.uri for row in table.assets.values()] + [one.uri for one in table.progress.values()]
+            frames = self._aliases.get(Collection.FRAME.value)
+            if frames is not None:
+                found += [entry.thumbnail for entry in self._tables[str(frames)].entries.values()]
         yield from rows.chunks(found, batch)
 
     def scan_entries(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Entry]]:
@@ -199,9 +224,12 @@ class MemoryStore:
         return (each for each in table.fields if makers.is_maker(asked.get(each), made.get(each)))
 
     def _assets(self) -> dict[str, AssetRow]:
+        return self._asset_table().assets
+
+    def _asset_table(self) -> _Table:
         if self._spec is None:
             raise ConfigError("the store has no asset rows: call ensure first")
-        return self._tables[str(assets_name(self._spec.version))].assets
+        return self._tables[str(assets_name(self._spec.version))]
 
 
 def _kept(entry: Entry, dims: Mapping[Field, int]) -> Entry:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from penstock.config import StoreSettings
-from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found
+from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found, Progress
 from penstock.store import makers, rows, schema
 from penstock.store.base import Capabilities, IndexSpec, Part, Standing
 from penstock.store.conditions import literal, to_expression
@@ -100,6 +100,18 @@ class MilvusStore:
         newest = {row.asset.id: {**rows.asset_row(row), **placeholder} for row in asset_rows}
         self._tables.write(self._assets, list(newest.values()))
 
+    def progress(self, asset_ids: Sequence[str]) -> Mapping[str, Progress]:
+        ids = [rows.progress_id(asset_id) for asset_id in asset_ids]
+        found = map(rows.progress_of, self._tables.by_ids(self._assets, ids, rows.ASSET_COLUMNS))
+        return {one.asset.id: one for one in found}
+
+    def put_progress(self, progress: Sequence[Progress]) -> None:
+        placeholder = {schema.PLACEHOLDER: schema.PLACEHOLDER_VALUE}
+        self._tables.write(self._assets, [{**rows.progress_row(one), **placeholder} for one in progress])
+
+    def drop_progress(self, asset_ids: Sequence[str]) -> None:
+        self._tables.delete(self._assets, [rows.progress_id(asset_id) for asset_id in asset_ids])
+
     # ---- reading ----
 
     def search(
@@ -145,7 +157,14 @@ class MilvusStore:
 
     def scan_assets(self, *, batch: int = 1000) -> Iterator[Sequence[AssetRow]]:
         for page in self._tables.pages(self._assets, rows.ASSET_COLUMNS, batch):
-            yield [rows.asset_of(row) for row in page]
+            yield [rows.asset_of(row) for row in page if not rows.is_progress(row)]
+
+    def scan_media(self, *, batch: int = 1000) -> Iterator[Sequence[str]]:
+        for page in self._tables.pages(self._assets, ("id", "uri"), batch):
+            yield [row["uri"] for row in page]
+        if any(channel.collection is Collection.FRAME for channel in self.channels()):
+            for page in self._tables.pages(self._target(Collection.FRAME), ("id", "thumbnail"), batch):
+                yield [row["thumbnail"] for row in page]
 
     def scan_entries(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Entry]]:
         for page in self._tables.pages(self._target(collection), rows.ENTRY_COLUMNS, batch):
@@ -153,7 +172,7 @@ class MilvusStore:
 
     def scan_standings(self, *, batch: int = 1000) -> Iterator[Sequence[Standing]]:
         for page in self._tables.pages(self._assets, rows.STANDING_COLUMNS, batch):
-            yield [rows.standing_of(row) for row in page]
+            yield [rows.standing_of(row) for row in page if not rows.is_progress(row)]
 
     def scan_parts(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Part]]:
         for page in self._tables.pages(self._target(collection), rows.PART_COLUMNS, batch):

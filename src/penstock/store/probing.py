@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from penstock import records
-from penstock.records import part_id
+from penstock.records import SLICED, SPACES, part_id
 
 FIRST = 8
 """Parts asked for at once in the first round. Most assets have fewer; one request of 32 × 8 keys took 4 ms in Lite."""
@@ -25,12 +25,14 @@ def probe(
         present: tells which of some entry ids exist.
     """
     found: dict[str, set[str]] = {}
-    asked, start, width = list(dict.fromkeys(asset_ids)), 0, FIRST
-    while asked:
-        ids = {asset: [part_id(asset, collection, part) for part in range(start, start + width)] for asset in asked}
-        there = set(present([each for parts in ids.values() for each in parts]))
-        for asset in asked:
-            found.setdefault(asset, set()).update(there.intersection(ids[asset]))
-        asked = [asset for asset in asked if not there.isdisjoint(ids[asset][-MARGIN:])]
-        start, width = start + width, width * 2
+    for space in range(SPACES if collection in SLICED else 1):
+        asked, start, width = list(dict.fromkeys(asset_ids)), 0, FIRST
+        while asked:
+            parts = range(start, start + width)
+            ids = {asset: [part_id(asset, collection, part, space) for part in parts] for asset in asked}
+            there = set(present([each for wanted in ids.values() for each in wanted]))
+            for asset in asked:
+                found.setdefault(asset, set()).update(there.intersection(ids[asset]))
+            asked = [asset for asset in asked if not there.isdisjoint(ids[asset][-MARGIN:])]
+            start, width = start + width, width * 2
     return {asset: frozenset(ids) for asset, ids in found.items() if ids}

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from penstock.errors import PermanentError
-from penstock.records import AssetRef, AssetRow, Collection, Entry, Field, Outcome, Position, Version
+from penstock.records import (
+    AssetRef,
+    AssetRow,
+    Collection,
+    Entry,
+    Field,
+    Outcome,
+    Place,
+    Position,
+    Progress,
+    Version,
+)
 from penstock.store.base import Part, Standing
 
 Row: TypeAlias = dict[str, Any]
@@ -29,9 +41,10 @@ BYTES: Mapping[str, int] = {
     "text": 65_535,
     "attributes": 65_536,  # of JSON, Milvus's own limit
     "outcome": 32,
+    "thumbnail": 128,
 }
 INTEGERS = ("part", "start_ms", "end_ms", "start_char", "end_char", "event_time", "indexed_at", "partition", "offset")
-STRINGS = ("id", "tenant", "asset", "topic", "key", "title", "text", "uri", "mime")
+STRINGS = ("id", "tenant", "asset", "topic", "key", "title", "text", "uri", "mime", "thumbnail")
 ENTRY_COLUMNS = (*STRINGS, *INTEGERS, "attributes")
 """Every column of an entry but its vectors."""
 
@@ -41,6 +54,10 @@ PART_COLUMNS = ("id", "asset", "topic", "part", "partition", "offset")
 ASSET_STRINGS = ("id", "tenant", "topic", "key", "outcome", "uri")
 ASSET_INTEGERS = ("timestamp_ms", "partition", "offset", "indexed_at")
 ASSET_COLUMNS = (*ASSET_STRINGS, *ASSET_INTEGERS, "counts")
+
+_SPACE = "space"  # beside the counts; an asset row of space 0 leaves it out
+_UNFINISHED = "unfinished"
+_COLLECTIONS = frozenset(collection.value for collection in Collection)
 
 STANDING_COLUMNS = ("id", "topic", "outcome", "timestamp_ms", "partition", "offset", "counts")
 """Those that say what became of an asset."""
@@ -60,6 +77,7 @@ def entry_row(entry: Entry) -> Row:
         "text": _cut(entry.text, BYTES["text"]),
         "uri": _fits("uri", entry.uri),
         "mime": _fits("mime", entry.mime),
+        "thumbnail": _fits("thumbnail", entry.thumbnail),
         "part": entry.part,
         "start_ms": entry.start_ms,
         "end_ms": entry.end_ms,
@@ -94,6 +112,7 @@ def entry_of(collection: Collection, row: Mapping[str, Any], fields: Sequence[Fi
         event_time_ms=int(row["event_time"]),
         indexed_at_ms=int(row["indexed_at"]),
         origin=Position(asset.topic, int(row["partition"]), int(row["offset"])),
+        thumbnail=row["thumbnail"],
         vectors={field: vector for field, vector in vectors.items() if vector.any()},
     )
 
@@ -135,7 +154,7 @@ def asset_row(row: AssetRow) -> Row:
         "partition": row.version.partition,
         "offset": row.version.offset,
         "indexed_at": row.indexed_at_ms,
-        "counts": {collection.value: count for collection, count in row.counts.items()},
+        "counts": {**_counts(row.counts), **({_SPACE: row.space} if row.space else {})},
     }
 
 
@@ -144,9 +163,54 @@ def asset_of(row: Mapping[str, Any]) -> AssetRow:
         asset=AssetRef(row["tenant"], row["topic"], row["key"]),
         version=Version(int(row["timestamp_ms"]), int(row["partition"]), int(row["offset"])),
         outcome=Outcome(row["outcome"]),
-        counts={Collection(name): int(count) for name, count in row["counts"].items()},
+        counts=_counts_of(row),
         uri=row["uri"],
         indexed_at_ms=int(row["indexed_at"]),
+        space=int(row["counts"].get(_SPACE, 0)),
+    )
+
+
+def is_progress(row: Mapping[str, Any]) -> bool:
+    """Whether a row of the asset collection tells how far an asset is, and not what became of it."""
+    return bool(row["outcome"] == _UNFINISHED)
+
+
+def progress_id(asset_id: str) -> str:
+    """The primary key of an asset's progress, beside its row."""
+    return blake2b(asset_id.encode(), digest_size=16, person=b"progress").hexdigest()
+
+
+def progress_row(progress: Progress, indexed_at_ms: int = 0) -> Row:
+    """The columns of a progress: a row of the asset collection, of another outcome than any asset has."""
+    place = progress.place
+    return {
+        "id": progress_id(progress.asset.id),
+        **_asset_names(progress.asset),
+        "outcome": _UNFINISHED,
+        "uri": _fits("uri", progress.uri),
+        "timestamp_ms": progress.version.timestamp_ms,
+        "partition": progress.version.partition,
+        "offset": progress.version.offset,
+        "indexed_at": indexed_at_ms,
+        "counts": {
+            **_counts(progress.counts),
+            _SPACE: progress.space,
+            "place": [place.heard_ms, place.seen_ms, place.read_ms],
+            "settings": progress.settings,
+        },
+    }
+
+
+def progress_of(row: Mapping[str, Any]) -> Progress:
+    counts = row["counts"]
+    return Progress(
+        asset=AssetRef(row["tenant"], row["topic"], row["key"]),
+        version=Version(int(row["timestamp_ms"]), int(row["partition"]), int(row["offset"])),
+        place=Place(*map(int, counts["place"])),
+        counts=_counts_of(row),
+        settings=counts["settings"],
+        uri=row["uri"],
+        space=int(counts[_SPACE]),
     )
 
 
@@ -157,7 +221,8 @@ def standing_of(row: Mapping[str, Any]) -> Standing:
         origin=Position(row["topic"], int(row["partition"]), int(row["offset"])),
         timestamp_ms=int(row["timestamp_ms"]),
         deleted=row["outcome"] == Outcome.DELETED,
-        counts={Collection(name): int(count) for name, count in row["counts"].items()},
+        counts=_counts_of(row),
+        space=int(row["counts"].get(_SPACE, 0)),
     )
 
 
@@ -184,6 +249,14 @@ def distinct(entries: Sequence[Entry]) -> list[Entry]:
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Cuts a sequence into pieces of at most `size`."""
     return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _counts(counts: Mapping[Collection, int]) -> Row:
+    return {collection.value: count for collection, count in counts.items()}
+
+
+def _counts_of(row: Mapping[str, Any]) -> Mapping[Collection, int]:
+    return {Collection(name): int(count) for name, count in row["counts"].items() if name in _COLLECTIONS}
 
 
 def _asset_names(asset: AssetRef) -> Row:

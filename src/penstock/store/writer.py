@@ -12,12 +12,14 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from penstock.errors import NotReadyError, PermanentError, Reason
 from penstock.records import (
     COLLECTIONS_OF,
+    LONG,
     ONE_PART,
+    SPACES,
     AssetRow,
     Assignment,
     ClaimCheck,
@@ -28,6 +30,7 @@ from penstock.records import (
     Entry,
     Event,
     Outcome,
+    Progress,
     Rejected,
     Settled,
     entry_id,
@@ -91,6 +94,9 @@ class Writer:
         5. surplus    entries that this version of the asset did not write are deleted, acknowledged
         6. asset rows upserted last, acknowledged: from here on the event counts as settled
 
+        Of an event with long media (`Decoded.progress`) one slice is written: its entries, and then how far it is. They
+        have ids in the space in which the older version is not; 5 and 6 are for the last slice.
+
         Args:
             request: who writes, by which right.
             decoded: one event per asset; those of other shards are passed over.
@@ -121,7 +127,27 @@ class Writer:
                     settled.append(Settled(event.position, Outcome.DEAD_LETTERED, rejected))
                 else:
                     live.append(event)
-            return (*settled, *self._write_live(live, decoded.drafts, encoded))
+            return (*settled, *self._write_live(live, decoded, encoded))
+
+    def standing(
+        self, request: WriteRequest, events: Sequence[Event]
+    ) -> tuple[tuple[Settled, ...], tuple[Progress, ...]]:
+        """What is known of events of this shard before anything is done for them: those that are settled already, or
+        fenced, and how far those are that were left in the midst.
+
+        Raises:
+            NotReadyError, UnavailableError: as `write` does.
+        """
+        with self._lock:
+            fenced = self._fence(request)
+            mine = [event for event in events if shard_of(event.asset.id, self._shards) == self._shard]
+            lost = [event for event in mine if (event.position.topic, event.position.partition) in fenced]
+            settled, current, _ = self._order([event for event in mine if event not in lost])
+            begun = self._begun(current)
+            ours = [begun[event.asset.id] for event in current if event.asset.id in begun]
+            versions = {event.version for event in current}
+            known = tuple(one for one in ours if one.version in versions)
+            return (*(Settled(event.position, None) for event in lost), *settled), known
 
     def retract(self, request: WriteRequest, events: Sequence[Event]) -> None:
         """Removes what a write that broke off has left of events that turned out to be rejected.
@@ -147,25 +173,41 @@ class Writer:
             ]
             rows = self._store.asset_rows([event.asset.id for event in mine]) if mine else {}
             bare = [event for event in mine if _has_no_entries(rows.get(event.asset.id))]
-            for collection, ids in self._surplus(bare, {}).items():
+            for collection, ids in self._surplus(bare, {}, {}).items():
                 self._store.delete(collection, ids)
+            if begun := [
+                id_ for id_, one in self._begun(mine).items() if one.version in {each.version for each in mine}
+            ]:
+                self._store.drop_progress(begun)
 
-    def _write_live(
-        self, events: Sequence[Event], drafts: Sequence[Draft], encoded: Sequence[Encoded]
-    ) -> list[Settled]:
-        settled, current = self._order(events)
+    def _write_live(self, events: Sequence[Event], decoded: Decoded, encoded: Sequence[Encoded]) -> list[Settled]:
+        settled, current, rows = self._order(events)
         if not current:
             return settled
+        begun = self._begun(current)
+        progress = _in_spaces(current, decoded.progress, rows, begun)
         asset_ids = {event.asset.id for event in current}
-        entries = self._entries([draft for draft in drafts if draft.event.asset.id in asset_ids], encoded)
-        surplus = self._surplus(current, entries)
+        drafts = [draft for draft in decoded.drafts if draft.event.asset.id in asset_ids]
+        entries = self._entries(drafts, encoded, progress)
+        unfinished = [
+            event for event in current if event.asset.id in progress and not progress[event.asset.id].finished
+        ]
+        whole = [event for event in current if event not in unfinished]
+        surplus = self._surplus(whole, entries, progress)
         for collection, written in entries.items():
             self._store.upsert(collection, written)
+        if unfinished:
+            self._store.put_progress([progress[event.asset.id] for event in unfinished])
         for collection, ids in surplus.items():
             self._store.delete(collection, ids)
-        rows = self._rows(current, entries)
-        self._store.put_asset_rows(rows)
-        return settled + [Settled(event.position, row.outcome) for event, row in zip(current, rows, strict=True)]
+        new_rows = self._rows(whole, entries, progress)
+        if new_rows:
+            self._store.put_asset_rows(new_rows)
+        over = [event.asset.id for event in whole if event.asset.id in begun]
+        if over:
+            self._store.drop_progress(over)
+        settled += [Settled(event.position, None, unfinished=True) for event in unfinished]
+        return settled + [Settled(event.position, row.outcome) for event, row in zip(whole, new_rows, strict=True)]
 
     # --- 1 fence ----------------------------------------------------------------------------------------------------
 
@@ -196,8 +238,8 @@ class Writer:
 
     # --- 3 order ----------------------------------------------------------------------------------------------------
 
-    def _order(self, events: Sequence[Event]) -> tuple[list[Settled], list[Event]]:
-        """Splits off the events that their asset rows have overtaken, or already stand for."""
+    def _order(self, events: Sequence[Event]) -> tuple[list[Settled], list[Event], Mapping[str, AssetRow]]:
+        """Splits off the events that their asset rows have overtaken, or already stand for; and those rows."""
         rows = self._store.asset_rows([event.asset.id for event in events]) if events else {}
         settled: list[Settled] = []
         current: list[Event] = []
@@ -209,11 +251,20 @@ class Writer:
                 settled.append(Settled(event.position, Outcome.SUPERSEDED))
             else:
                 current.append(event)
-        return settled, current
+        return settled, current, rows
+
+    # --- slices -----------------------------------------------------------------------------------------------------
+
+    def _begun(self, events: Sequence[Event]) -> Mapping[str, Progress]:
+        """What the store knows of assets that were left in the midst, by asset; perhaps of another version."""
+        ids = [event.asset.id for event in events if event.modality in LONG]
+        return self._store.progress(ids) if ids else {}
 
     # --- 4 entries --------------------------------------------------------------------------------------------------
 
-    def _entries(self, drafts: Sequence[Draft], encoded: Sequence[Encoded]) -> dict[Collection, list[Entry]]:
+    def _entries(
+        self, drafts: Sequence[Draft], encoded: Sequence[Encoded], progress: Mapping[str, Progress]
+    ) -> dict[Collection, list[Entry]]:
         vectors = {batch.encoder: batch.vectors for batch in encoded}
         indexed_at_ms = self._wall_ms()
         entries: dict[Collection, list[Entry]] = {}
@@ -221,8 +272,9 @@ class Writer:
             event = draft.event
             if draft.part and draft.collection in ONE_PART:
                 raise PermanentError(f"{event.asset} has more than one entry in {draft.collection}, which holds one")
+            sliced = progress.get(event.asset.id)
             entry = Entry(
-                id=entry_id(event.asset, draft.collection, draft.part),
+                id=entry_id(event.asset, draft.collection, draft.part, sliced.space if sliced else 0),
                 collection=draft.collection,
                 asset=event.asset,
                 part=draft.part,
@@ -238,6 +290,7 @@ class Writer:
                 event_time_ms=event.event_time_ms,
                 indexed_at_ms=indexed_at_ms,
                 origin=event.origin,
+                thumbnail=draft.thumbnail,
                 vectors={field: vectors[encoder][row] for field, encoder, row in draft.vectors},
             )
             entries.setdefault(draft.collection, []).append(entry)
@@ -246,7 +299,10 @@ class Writer:
     # --- 5 surplus --------------------------------------------------------------------------------------------------
 
     def _surplus(
-        self, events: Sequence[Event], entries: Mapping[Collection, Sequence[Entry]]
+        self,
+        events: Sequence[Event],
+        entries: Mapping[Collection, Sequence[Entry]],
+        progress: Mapping[str, Progress],
     ) -> dict[Collection, list[str]]:
         """Entries of these assets that their new versions do not write, in every collection their topics can fill.
 
@@ -260,6 +316,10 @@ class Writer:
         surplus: dict[Collection, list[str]] = {}
         for collection, asset_ids in wanted.items():
             written = {entry.id for entry in entries.get(collection, ())}
+            for asset_id in asset_ids:
+                if sliced := progress.get(asset_id):  # its earlier slices too
+                    count = sliced.counts.get(collection, 0)
+                    written.update(part_id(asset_id, collection, part, sliced.space) for part in range(count))
             found = self._possible(collection, asset_ids)
             stale = [
                 id_
@@ -279,24 +339,57 @@ class Writer:
 
     # --- 6 asset rows -----------------------------------------------------------------------------------------------
 
-    def _rows(self, events: Sequence[Event], entries: Mapping[Collection, Sequence[Entry]]) -> list[AssetRow]:
-        counts = Counter((entry.asset.id, entry.collection) for written in entries.values() for entry in written)
+    def _rows(
+        self,
+        events: Sequence[Event],
+        entries: Mapping[Collection, Sequence[Entry]],
+        progress: Mapping[str, Progress],
+    ) -> list[AssetRow]:
+        written = Counter((entry.asset.id, entry.collection) for each in entries.values() for entry in each)
         now_ms = self._wall_ms()
-        return [
-            AssetRow(
-                asset=event.asset,
-                version=event.version,
-                outcome=Outcome.DELETED if event.is_tombstone else Outcome.INDEXED,
-                counts={
-                    collection: counts[event.asset.id, collection]
-                    for collection in COLLECTIONS_OF[event.modality]
-                    if counts[event.asset.id, collection]
-                },
-                uri=event.payload.uri if isinstance(event.payload, ClaimCheck) else "",
-                indexed_at_ms=now_ms,
+        rows = []
+        for event in events:
+            sliced = progress.get(event.asset.id)
+            counts = {
+                collection: sliced.counts.get(collection, 0) if sliced else written[event.asset.id, collection]
+                for collection in COLLECTIONS_OF[event.modality]
+            }
+            rows.append(
+                AssetRow(
+                    asset=event.asset,
+                    version=event.version,
+                    outcome=Outcome.DELETED if event.is_tombstone else Outcome.INDEXED,
+                    counts={collection: count for collection, count in counts.items() if count},
+                    uri=event.payload.uri if isinstance(event.payload, ClaimCheck) else "",
+                    indexed_at_ms=now_ms,
+                    space=sliced.space if sliced else 0,
+                )
             )
-            for event in events
-        ]
+        return rows
+
+
+def _in_spaces(
+    events: Sequence[Event],
+    told: Sequence[Progress],
+    rows: Mapping[str, AssetRow],
+    begun: Mapping[str, Progress],
+) -> dict[str, Progress]:
+    """The progress of these events, by asset, with the space that their entries go to: the one in which their earlier
+    slices are, else the one in which the older version is not.
+    """
+    versions = {event.asset.id: event.version for event in events}
+    found: dict[str, Progress] = {}
+    for one in told:
+        asset_id = one.asset.id
+        if asset_id not in versions:
+            continue
+        row, before = rows.get(asset_id), begun.get(asset_id)
+        if before is not None and before.version == versions[asset_id]:
+            space = before.space
+        else:
+            space = 1 - row.space if row is not None and row.counts else 0
+        found[asset_id] = replace(one, space=space)
+    return found
 
 
 def _has_no_entries(row: AssetRow | None) -> bool:
@@ -305,7 +398,7 @@ def _has_no_entries(row: AssetRow | None) -> bool:
 
 def _last_part_first(asset_id: str, collection: Collection, ids: frozenset[str]) -> list[str]:
     """Ids in the order in which they are deleted: a delete that breaks off then leaves parts without gaps."""
-    parts = {part_id(asset_id, collection, part): part for part in range(len(ids))}
+    parts = {part_id(asset_id, collection, part, space): part for part in range(len(ids)) for space in range(SPACES)}
     return sorted(ids, key=lambda id_: parts.get(id_, len(ids)), reverse=True)
 
 

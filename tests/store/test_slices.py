@@ -1,0 +1,217 @@
+"""Media too long to be written at once: slice after slice, beside an older version that stays whole until the last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from penstock.encoders.base import Fingerprint, Space
+from penstock.errors import UnavailableError
+from penstock.records import (
+    Assignment,
+    ClaimCheck,
+    Collection,
+    Decoded,
+    Draft,
+    Encoded,
+    Event,
+    Field,
+    Modality,
+    Outcome,
+    Place,
+    Progress,
+    Settled,
+    part_id,
+)
+from penstock.store.base import IndexSpec, VectorSpec
+from penstock.store.memory import MemoryStore
+from penstock.store.writer import Writer, WriteRequest
+from tests.ingest.builders import event
+
+TOPIC, ROLE, SPEECH = "media.audio", "passage.text", Collection.SPEECH
+SPEC = IndexSpec(
+    {SPEECH: {Field.PASSAGE: VectorSpec(Space("test", 2), Fingerprint("test", "0" * 16, "0" * 16))}},
+    {SPEECH: "test"},
+    version=1,
+    num_shards=1,
+)
+REQUEST = WriteRequest("lane", (Assignment(TOPIC, 0, 5),))
+
+
+class House:
+    """A store and a writer, restarted at will."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.store.ensure(SPEC)
+        self.restart()
+
+    def restart(self) -> None:
+        self.writer = Writer(self.store, wall_ms=lambda: 5_000)
+        self.writer.begin(())
+
+    def write(self, one: Event, texts: Sequence[str], *, before: int = 0, last: bool = True) -> Settled:
+        """A slice: so many entries come before it."""
+        plain = replace(one, payload=ClaimCheck(f"asset:{one.position.offset}"))
+        drafts = tuple(
+            Draft(
+                plain, SPEECH, before + number, "audio/mpeg", "asset:x", text, vectors=((Field.PASSAGE, ROLE, number),)
+            )
+            for number, text in enumerate(texts)
+        )
+        progress = (
+            Progress(
+                one.asset,
+                one.version,
+                Place(10 * before, 0, 20 * before),
+                {SPEECH: before + len(texts)},
+                "settings",
+                f"asset:{one.position.offset}",
+                finished=last,
+            ),
+        )
+        decoded = Decoded((plain,), (), drafts, (), progress if before or not last else ())
+        vectors = np.tile(np.array([[1.0, 0.0]], np.float32), (len(texts), 1))
+        [settled] = self.writer.write(REQUEST, decoded, Encoded(ROLE, vectors))
+        return settled
+
+    def found(self) -> list[tuple[int, int, str]]:
+        """(offset of the event, part, text) of all entries."""
+        return sorted(
+            (one.origin.offset, one.part, one.text) for page in self.store.scan_entries(SPEECH) for one in page
+        )
+
+
+def film(offset: int) -> Event:
+    return replace(event(offset, "film", topic=TOPIC), modality=Modality.AUDIO)
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def test_slices_make_one_asset_whose_row_comes_with_the_last(house: House) -> None:
+    one = film(3)
+    assert house.write(one, ["a", "b"], last=False) == Settled(one.position, None, unfinished=True)
+    assert not house.store.asset_rows([one.asset.id])
+    assert house.write(one, ["c"], before=2, last=False).unfinished
+    assert house.write(one, ["d"], before=3).outcome is Outcome.INDEXED
+    row = house.store.asset_rows([one.asset.id])[one.asset.id]
+    assert (row.version, row.counts, row.space) == (one.version, {SPEECH: 4}, 0)
+    assert house.found() == [(3, 0, "a"), (3, 1, "b"), (3, 2, "c"), (3, 3, "d")]
+    assert not house.store.progress([one.asset.id])
+
+
+def test_an_older_version_stays_whole_until_the_last_slice(house: House) -> None:
+    old, new = film(3), film(8)
+    house.write(old, ["old a", "old b", "old c"])
+    house.write(new, ["a"], last=False)
+    house.write(new, ["b"], before=1, last=False)
+    assert [text for offset, _, text in house.found() if offset == 3] == ["old a", "old b", "old c"]
+    house.write(new, [], before=2)
+    assert house.found() == [(8, 0, "a"), (8, 1, "b")]
+    row = house.store.asset_rows([new.asset.id])[new.asset.id]
+    assert (row.version, row.space) == (new.version, 1)
+    ids = house.store.entry_ids(SPEECH, [new.asset.id])[new.asset.id]
+    assert ids == {part_id(new.asset.id, SPEECH, part, 1) for part in range(2)}
+
+
+def test_a_third_version_takes_the_first_space_again_and_a_short_one_always(house: House) -> None:
+    for offset in (3, 8, 9):
+        house.write(film(offset), ["a"], last=False)
+        house.write(film(offset), ["b"], before=1)
+    assert house.store.asset_rows([film(9).asset.id])[film(9).asset.id].space == 0
+    house.write(film(11), ["a"], last=False)
+    house.write(film(11), ["b"], before=1)
+    house.write(film(12), ["short"])
+    assert house.store.asset_rows([film(12).asset.id])[film(12).asset.id].space == 0
+    assert house.found() == [(12, 0, "short")]
+
+
+def test_a_restarted_writer_goes_on_in_the_same_space(house: House) -> None:
+    house.write(film(3), ["old"])
+    house.write(film(8), ["a"], last=False)
+    house.restart()
+    settled, known = house.writer.standing(REQUEST, [film(8)])
+    assert settled == ()
+    assert [(one.version, one.counts, one.space, one.settings) for one in known] == [
+        (film(8).version, {SPEECH: 1}, 1, "settings")
+    ]
+    house.write(film(8), ["b"], before=1)
+    assert house.found() == [(8, 0, "a"), (8, 1, "b")]
+
+
+def test_a_slice_that_was_written_but_not_noted_is_written_again_with_the_same_ids(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(progress: object) -> None:
+        raise UnavailableError("the answer was lost")
+
+    house.write(film(8), ["a"], last=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(house.store, "put_progress", fails)
+        with pytest.raises(UnavailableError):
+            house.write(film(8), ["b", "c", "d"], before=1, last=False)
+    house.write(film(8), ["b", "c"], before=1, last=False)
+    house.write(film(8), ["e"], before=3)
+    assert [text for _, _, text in house.found()] == ["a", "b", "c", "e"]
+
+
+def test_entries_of_an_attempt_that_cut_otherwise_are_gone_in_the_end(house: House) -> None:
+    house.write(film(8), ["a", "b", "c", "d"], last=False)
+    house.write(film(8), ["A"], last=False)  # begun anew, under other settings
+    house.write(film(8), ["B"], before=1)
+    assert house.found() == [(8, 0, "A"), (8, 1, "B")]
+
+
+@pytest.mark.parametrize("newer", ["tombstone", "short version"])
+def test_a_newer_event_takes_the_place_of_one_left_in_the_midst(newer: str, house: House) -> None:
+    house.write(film(3), ["old"])
+    house.write(film(8), ["a", "b"], last=False)
+    house.restart()
+    if newer == "tombstone":
+        gone = replace(film(9), payload=None)
+        [settled] = house.writer.write(REQUEST, Decoded((), (gone,), (), ()))
+        assert settled.outcome is Outcome.DELETED
+        assert house.found() == []
+    else:
+        house.write(film(9), ["new"])
+        assert house.found() == [(9, 0, "new")]
+    assert not house.store.progress([film(9).asset.id])
+
+
+def test_what_is_settled_already_is_known_before_anything_is_done(house: House) -> None:
+    house.write(film(8), ["a"])
+    other = replace(event(2, "other", topic=TOPIC), modality=Modality.AUDIO)
+    settled, known = house.writer.standing(REQUEST, [film(8), other])
+    assert settled == (Settled(film(8).position, Outcome.INDEXED),)
+    assert not known
+    settled, _ = house.writer.standing(REQUEST, [film(3)])
+    assert settled == (Settled(film(3).position, Outcome.SUPERSEDED),)
+
+
+def test_progress_of_another_version_is_not_gone_on_from(house: House) -> None:
+    house.write(film(8), ["a"], last=False)
+    assert house.writer.standing(REQUEST, [film(9)]) == ((), ())
+
+
+def test_who_lost_the_partition_is_told_nothing_else(house: House) -> None:
+    house.writer.begin([Assignment(TOPIC, 0, 6)])
+    assert house.writer.standing(REQUEST, [film(8)]) == ((Settled(film(8).position, None),), ())
+
+
+def test_a_rejected_film_leaves_nothing_behind(house: House) -> None:
+    house.write(film(8), ["a"], last=False)
+    house.writer.retract(REQUEST, [film(8)])
+    assert house.found() == []
+    assert not house.store.progress([film(8).asset.id])
+
+
+def test_media_of_a_film_under_way_are_referred_to(house: House) -> None:
+    house.write(film(3), ["old"])
+    house.write(film(8), ["a"], last=False)
+    assert {uri for page in house.store.scan_media() for uri in page} == {"asset:3", "asset:8"}
