@@ -146,6 +146,38 @@ class ImageSettings(_Section):
     max_pixels: int = Field(178_956_970, ge=1, description="width × height above which a picture is refused as a bomb")
 
 
+class SpeechSettings(_Section):
+    """How speech is found in sound, and cut into passages."""
+
+    begins_at: float = Field(0.5, gt=0, lt=1, description="probability of speech at which a window of speech begins")
+    silence_ms: int = Field(2_000, ge=100, description="silence that ends a window of speech, milliseconds")
+    passage_least_s: float = Field(5.0, ge=0, description="a shorter passage goes on, if the speech does, seconds")
+    passage_most_s: float = Field(30.0, gt=0, description="and never beyond this, seconds")
+    language: str | None = Field(None, description="ISO 639-1 code of all speech; unset: the model tells, by window")
+
+
+class FilmSettings(_Section):
+    """What counts as a shot, and how its picture is kept."""
+
+    change: float = Field(
+        0.08, gt=0, lt=1, description="how much of full brightness pixels differ by, in the mean, for a new shot"
+    )
+    look_ms: int = Field(5_000, ge=100, description="no longer than this goes by without looking, milliseconds")
+    least_ms: int = Field(500, ge=0, description="a shot that is over sooner belongs to the one before, milliseconds")
+    thumbnail_px: int = Field(320, ge=16, le=640, description="longer side of a shot's thumbnail; it is kept as JPEG")
+
+
+class SliceSettings(_Section):
+    """Long media are indexed a slice at a time. What is lost with a worker, a lane or a partition is done again: of
+    each medium a slice, and the shot or the speech that was under way at its start, at most two minutes more.
+    """
+
+    first_s: float = Field(60.0, gt=0, description="media up to so long are indexed at once, seconds")
+    later_s: float = Field(120.0, gt=0, description="length of each further slice, seconds")
+    at_once: int = Field(2, ge=1, description="long media of one topic under way at once, in one lane; the rest wait")
+    kept_open: int = Field(4, ge=1, description="long media that a decode worker keeps open between two slices")
+
+
 class IngestSettings(_Section):
     """The ingest plane: lanes, pools, batches and budgets."""
 
@@ -281,6 +313,9 @@ class Settings(BaseSettings):
     fetch: FetchSettings = FetchSettings()
     text: TextSettings = TextSettings()
     image: ImageSettings = ImageSettings()
+    speech: SpeechSettings = SpeechSettings()
+    film: FilmSettings = FilmSettings()
+    slices: SliceSettings = SliceSettings()
     ingest: IngestSettings = IngestSettings()
     query: QuerySettings = QuerySettings()
     metrics: MetricsSettings = MetricsSettings()

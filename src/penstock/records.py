@@ -519,13 +519,13 @@ class Settled(Plain):
     """What became of one event of a batch, as reported to the lane. Small: it holds no media.
 
     `outcome` is None where the event was fenced: another lane owns its partition now and will process it; or where it
-    is `unfinished`: a slice of its media is written, and others are to follow.
+    is `unfinished`: a slice of its media is written, up to there, and others are to follow.
     """
 
     position: Position
     outcome: Outcome | None
     rejected: Rejected | None = None
-    unfinished: bool = False
+    unfinished: Place | None = None
 
 
 # --- queries ---------------------------------------------------------------------------------------------------------

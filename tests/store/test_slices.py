@@ -96,7 +96,7 @@ def house() -> House:
 
 def test_slices_make_one_asset_whose_row_comes_with_the_last(house: House) -> None:
     one = film(3)
-    assert house.write(one, ["a", "b"], last=False) == Settled(one.position, None, unfinished=True)
+    assert house.write(one, ["a", "b"], last=False) == Settled(one.position, None, unfinished=Place())
     assert not house.store.asset_rows([one.asset.id])
     assert house.write(one, ["c"], before=2, last=False).unfinished
     assert house.write(one, ["d"], before=3).outcome is Outcome.INDEXED

@@ -129,7 +129,12 @@ def _let_others_run() -> None:
 
 
 def load_transcriber(
-    profile: Profile, *, precision: str = "auto", device: str = "auto", threads: int | None = None
+    profile: Profile,
+    *,
+    precision: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    language: str | None = None,
 ) -> Transcriber | NullTranscriber:
     """Loads the speech model of a profile into this process.
 
@@ -138,6 +143,7 @@ def load_transcriber(
         precision: as for `load_encoder`; `auto` is 16-bit floats on a GPU, and on a CPU what the profile says.
         device: likewise.
         threads: CPU threads; None: as CTranslate2 or OMP_NUM_THREADS has it.
+        language: of all speech; None: the model tells, by window.
 
     Raises:
         ConfigError: the profile has no speech model, its weights are not to be had, the device is not there.
@@ -153,7 +159,8 @@ def load_transcriber(
 
     where = choose_device(device)
     largest = _WINDOWS_ON_CPU if where == "cpu" else _WINDOWS_ON_GPU
-    return Transcriber(_whisper(model, precision, where, threads), HearingRules(), mark, largest=largest)
+    loaded = _whisper(model, precision, where, threads)
+    return Transcriber(loaded, HearingRules(), mark, largest=largest, language=language)
 
 
 def _whisper(model: SpeechModel, precision: str, where: str, threads: int | None) -> Any:

@@ -4,6 +4,7 @@ A batch is due at a number of events or bytes, or when its first event has linge
 It holds events of one topic, and either inline media or claim checks: a slow host then delays its own batches only.
 Where more events wait than make it due, it takes more of them, as many as the slowest step can do within a given time:
 what a batch costs whatever its size is then shared by more, and nothing waits that could have gone before.
+Long media, once known as such, queue apart, one a batch, tenant by tenant in turn: clips never wait for them.
 A pure state machine; the clock is handed in.
 """
 
@@ -47,11 +48,15 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Items of one topic that go down the steps together, in the order in which they were delivered."""
+    """Items of one topic that go down the steps together, in the order in which they were delivered.
+
+    `long`: of media that were not finished in a batch before; the next slice of one of them.
+    """
 
     number: int
     topic: str
     items: tuple[Item, ...]
+    long: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -70,6 +75,7 @@ class BatchLimits:
         claims: events of a batch of claim checks: what they point to is not counted in bytes, and may be large.
         most_events: up to so many a batch takes where they wait; None: no more than make it due.
         step_s: how long the slowest step of a batch of more than `events` may take.
+        long: long media of one topic under way at once.
     """
 
     events: int
@@ -79,6 +85,7 @@ class BatchLimits:
     claims: int = 8
     most_events: int | None = None
     step_s: float = 0.25
+    long: int = 2
 
 
 class _Key(NamedTuple):
@@ -86,6 +93,7 @@ class _Key(NamedTuple):
 
     topic: str
     claims: bool
+    long: bool = False
 
 
 class _Waiting(NamedTuple):
@@ -140,6 +148,8 @@ class Batcher:
         self._queued: Counter[str | None] = Counter()  # items in the queues, by asset
         self._in_flight: set[str] = set()  # assets
         self._held: dict[str, list[_Waiting]] = {}  # behind an asset in flight, oldest first
+        self._long: set[str] = set()  # assets of long media, under way or between two slices
+        self._served: dict[str, int] = {}  # the number of the latest batch of long media, by tenant
         self.waiting_bytes = 0
 
     def add(self, item: Item) -> None:
@@ -154,35 +164,40 @@ class Batcher:
     def take(self) -> Batch | None:
         """The next batch that is due; None if none is. Call until None, again after `finished` and as time passes."""
         for key, queue in self._queues.items():
-            if queue.in_flight < self._limits.in_flight and self._due(key, queue):
-                return self._form(key, queue)
+            if queue.in_flight < self._most_in_flight(key) and self._due(key, queue):
+                return self._next_slice(key, queue) if key.long else self._form(key, queue)
         return None
 
     def next_due_s(self) -> float | None:
         """When, by the clock, lingering makes the next batch due; None if nothing waits that may go."""
         heads = [
-            queue.waiting[0].since_s + self._limits.linger_s
-            for queue in self._queues.values()
-            if queue.waiting and queue.in_flight < self._limits.in_flight
+            queue.waiting[0].since_s + (0.0 if key.long else self._limits.linger_s)
+            for key, queue in self._queues.items()
+            if queue.waiting and queue.in_flight < self._most_in_flight(key)
         ]
         return min(heads, default=None)
 
-    def finished(self, batch: Batch, slowest_s: float | None = None) -> None:
+    def finished(
+        self, batch: Batch, slowest_s: float | None = None, unfinished: Sequence[tuple[Item, Sequence[Item]]] = ()
+    ) -> None:
         """A batch is settled or given up: its assets are free, and what was held behind them goes next.
 
         Args:
             batch: as it was taken.
             slowest_s: seconds that its slowest step took, where it was settled.
+            unfinished: items of long media that go on, each with the older ones of its asset, which wait for it. Their
+                assets stay in flight.
         """
-        key = _key_of(batch.items[0])
+        key = _batch_key(batch)
         queue = self._queues[key]
         queue.in_flight -= 1
-        if slowest_s is not None and not key.claims:
+        if slowest_s is not None and not key.claims and not key.long:
             queue.full = self._fitting(len(batch.items), slowest_s)
-        for asset_id in {item.asset_id for item in batch.items if item.asset_id is not None}:
-            self._in_flight.discard(asset_id)
-            for entry in reversed(self._held.pop(asset_id, [])):
-                self._enqueue(entry, first=True)
+        going_on = {item.asset_id for item, _ in unfinished}
+        for asset_id in {item.asset_id for item in batch.items if item.asset_id is not None} - going_on:
+            self._free(asset_id)
+        for item, older in unfinished:
+            self._go_on(item, older)
 
     def drop(
         self, partitions: Collection[Partition], *, beyond: Mapping[Partition, int] | None = None
@@ -191,20 +206,26 @@ class Batcher:
 
         Args:
             partitions: whose items go.
-            beyond: of a partition that is named here, only those above this offset go.
+            beyond: of a partition that is named here, only those above this offset go, and long media with all that
+                waits for them: nobody waits until those are finished.
         """
         gone = {partition: -1 if beyond is None else beyond.get(partition, -1) for partition in partitions}
 
         def wanted(entry: _Waiting) -> bool:
             partition = entry.item.partition
-            return partition in gone and entry.item.record.position.offset > gone[partition]
+            if partition not in gone:
+                return False
+            return entry.item.record.position.offset > gone[partition] or entry.asset_id in self._long
 
         dropped = self._sweep(wanted)
+        between_slices = [entry.asset_id for entry in dropped if entry.key.long and entry.asset_id is not None]
         for asset_id, held in list(self._held.items()):
             dropped += [entry for entry in held if wanted(entry)]
             self._held[asset_id] = [entry for entry in held if not wanted(entry)]
             if not self._held[asset_id]:
                 del self._held[asset_id]
+        for asset_id in between_slices:
+            self._free(asset_id)
         self.waiting_bytes -= sum(entry.item.record.size_bytes for entry in dropped)
         return [entry.item for entry in dropped]
 
@@ -212,6 +233,39 @@ class Batcher:
         """Whether anything of this partition has not gone yet."""
         waiting = itertools.chain(*(queue.waiting for queue in self._queues.values()), *self._held.values())
         return any(entry.item.partition == partition for entry in waiting)
+
+    def _free(self, asset_id: str) -> None:
+        """Nothing of this asset is under way any more: what was held behind it goes next."""
+        self._in_flight.discard(asset_id)
+        self._long.discard(asset_id)
+        for entry in reversed(self._held.pop(asset_id, [])):
+            self._enqueue(entry, first=True)
+
+    def _go_on(self, item: Item, older: Sequence[Item]) -> None:
+        """Long media queue up for their next slice; their asset stays in flight."""
+        asset_id = item.asset_id
+        assert asset_id is not None
+        now_s = self._clock()
+        self._long.add(asset_id)
+        self._enqueue(_Waiting(item, asset_id, _Key(item.record.position.topic, claims=False, long=True), now_s))
+        waiting = [_Waiting(one, asset_id, _key_of(one), now_s) for one in older]
+        if waiting:
+            self._held[asset_id] = waiting + self._held.get(asset_id, [])
+        self.waiting_bytes += sum(one.record.size_bytes for one in (item, *older))
+
+    def _next_slice(self, key: _Key, queue: _Queue) -> Batch:
+        """One item of the tenant that has waited longest for its turn; of one tenant the first in the queue."""
+        chosen = min(queue.waiting, key=lambda entry: self._served.get(_tenant(entry), 0))
+        queue.remove(lambda entry: entry is chosen)
+        self._dequeued(chosen)
+        self.waiting_bytes -= chosen.item.record.size_bytes
+        queue.in_flight += 1
+        number = next(self._numbers)
+        self._served[_tenant(chosen)] = number
+        return Batch(number, key.topic, (chosen.item,), long=True)
+
+    def _most_in_flight(self, key: _Key) -> int:
+        return self._limits.long if key.long else self._limits.in_flight
 
     def _least(self, key: _Key) -> int:
         """So many events make a batch due."""
@@ -226,8 +280,8 @@ class Batcher:
         return max(self._limits.events, min(most, 2 * events, int(within)))
 
     def _due(self, key: _Key, queue: _Queue) -> bool:
-        if not queue.waiting:
-            return False
+        if not queue.waiting or key.long:
+            return bool(queue.waiting)
         enough = len(queue.waiting) >= self._least(key) or queue.size_bytes >= self._limits.size_bytes
         return enough or self._clock() - queue.waiting[0].since_s >= self._limits.linger_s
 
@@ -275,6 +329,15 @@ class Batcher:
         self._queued[entry.asset_id] -= 1
         if not self._queued[entry.asset_id]:
             del self._queued[entry.asset_id]  # or it would grow with every asset there ever was
+
+
+def _batch_key(batch: Batch) -> _Key:
+    return _Key(batch.topic, claims=False, long=True) if batch.long else _key_of(batch.items[0])
+
+
+def _tenant(entry: _Waiting) -> str:
+    assert isinstance(entry.item.parsed, Event)
+    return entry.item.parsed.asset.tenant
 
 
 def _key_of(item: Item) -> _Key:

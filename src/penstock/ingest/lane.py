@@ -21,8 +21,8 @@ from penstock.broker.base import Consumer, LostRange, Partition, Polled
 from penstock.errors import FencedError, UnavailableError
 from penstock.ingest.batching import Batch, Batcher, Item
 from penstock.ingest.offsets import OffsetLedger
-from penstock.ingest.pipeline import BatchReport, Pipeline, Settlement, StoppedError
-from penstock.records import Assignment, Event, Modality, Outcome, Record, Rejected
+from penstock.ingest.pipeline import BatchReport, Pipeline, Settlement, StoppedError, Unfinished
+from penstock.records import Assignment, Event, Modality, Outcome, Position, Record, Rejected
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,14 @@ class LaneLimits:
     drain_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """Long media between two slices: the asset, and how many seconds of it are indexed."""
+
+    asset: str
+    indexed_s: float
+
+
 @dataclass(slots=True)
 class LaneStatus:
     """A lane as it is now; plain values, made to be sent.
@@ -63,6 +71,7 @@ class LaneStatus:
         halted: partitions that cannot go on, with the reason.
         broker_available: whether a broker answers.
         store_error: why the store does not answer; empty if it does.
+        long_media: those that are not finished, with how far they are.
     """
 
     lane: str
@@ -80,6 +89,7 @@ class LaneStatus:
     halted: dict[str, str] = field(default_factory=dict)
     broker_available: bool = True
     store_error: str = ""
+    long_media: Sequence[Slices] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +151,8 @@ class Lane:
         self._executor = executor
         self._stop = threading.Event()
         self._flying: Counter[Partition] = Counter()
+        self._flying_long: Counter[Partition] = Counter()  # of them those of long media
+        self._slices: dict[Position, Slices] = {}
         self._reached: dict[Partition, int] = {}  # the highest offset that ever went, of each partition owned
         self._flying_bytes = 0
         self._flying_batches = 0
@@ -208,6 +220,7 @@ class Lane:
             paused=self._why_paused(),
             halted={str(partition): halt.why for partition, halt in self._halted.items()},
             store_error=self._pipeline.store_error,
+            long_media=tuple(self._slices.values()),
         )
         metrics.IN_FLIGHT.labels(self._name).set(self._in_flight_bytes)
 
@@ -273,7 +286,8 @@ class Lane:
             self._forget(partition)
 
     def _busy_with(self, partition: Partition) -> bool:
-        return bool(self._flying[partition]) or self._batcher.waits(partition)
+        """Long media are waited for by nobody: their next slices are another's, and what is under way is fenced."""
+        return self._flying[partition] > self._flying_long[partition] or self._batcher.waits(partition)
 
     # --- 1 receive --------------------------------------------------------------------------------------------------
 
@@ -296,6 +310,8 @@ class Lane:
             return
         while (batch := self._batcher.take()) is not None:
             self._flying.update(item.partition for item in batch.items)
+            if batch.long:
+                self._flying_long.update(item.partition for item in batch.items)
             self._flying_bytes += batch.size_bytes
             for item in batch.items:
                 offset = item.record.position.offset
@@ -328,9 +344,29 @@ class Lane:
             self._flying.subtract(item.partition for item in batch.items)
             self._flying_bytes -= batch.size_bytes
             self._flying_batches -= 1
-            self._batcher.finished(batch, report.slowest_s if report is not None else None)
-            if report is not None:
-                self._note(report)
+            if batch.long:
+                self._flying_long.subtract(item.partition for item in batch.items)
+            if report is None:
+                self._batcher.finished(batch)
+                continue
+            going_on = [one for one in report.unfinished if self._goes_on(one.item)]
+            self._batcher.finished(batch, report.slowest_s, [(one.item, one.older) for one in going_on])
+            self._note_slices(batch, going_on)
+            self._note(report)
+
+    def _goes_on(self, item: Item) -> bool:
+        """Whether the next slice of long media is this lane's: else whoever owns the partition next goes on."""
+        partition = item.partition
+        owned = self._ledger.assignment(partition) == item.assignment
+        return owned and not (self._stop.is_set() or partition in self._revoking or partition in self._halted)
+
+    def _note_slices(self, batch: Batch, going_on: Sequence[Unfinished]) -> None:
+        """Keeps how far long media are, for people."""
+        for item in batch.items:
+            self._slices.pop(item.record.position, None)
+        for one in going_on:
+            assert isinstance(one.item.parsed, Event)
+            self._slices[one.item.record.position] = Slices(str(one.item.parsed.asset), one.place.read_ms / 1000)
 
     def _note(self, report: BatchReport) -> None:
         now_ms = self._wall_ms()

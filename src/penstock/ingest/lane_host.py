@@ -16,7 +16,7 @@ from penstock.broker.deadletters import DeadLetters
 from penstock.broker.producer import Producer
 from penstock.broker.wire import parse_record
 from penstock.config import Settings
-from penstock.encoders.profiles import Profile, load_profile
+from penstock.encoders.profiles import SPEECH, Profile, load_profile
 from penstock.exposition import connect
 from penstock.ingest.batching import Batcher, BatchLimits
 from penstock.ingest.elastic import Elastic, LaneUsage
@@ -26,7 +26,7 @@ from penstock.ingest.ray_pool import RayPool
 from penstock.ingest.retries import Backoff, Breaker
 from penstock.ingest.workers import known_good
 from penstock.processes import free_bytes, give_back_buffers
-from penstock.records import COLLECTIONS_OF, Assignment, Modality
+from penstock.records import COLLECTIONS_OF, LONG, Assignment, Modality
 from penstock.store.assets import AssetStore, asset_uri
 
 
@@ -131,8 +131,10 @@ def make_lane(settings: Settings, pools: Pools, name: str) -> Lane:
         in_flight=ingest.batches_in_flight,
         most_events=max(ingest.batch_events, ingest.batch_most_events),
         step_s=ingest.batch_step_ms / 1000,
+        long=settings.slices.at_once,
     )
-    threads = 2 * len(topics) * ingest.batches_in_flight  # inline media and claim checks are queues of their own
+    # Inline media, claim checks and long media are queues of their own.
+    threads = len(topics) * (2 * ingest.batches_in_flight + settings.slices.at_once)
     return Lane(
         name=name,
         consumer=LaneConsumer(settings.kafka, list(topics), drain_s=ingest.drain_s),
@@ -152,9 +154,10 @@ def make_lane(settings: Settings, pools: Pools, name: str) -> Lane:
 
 
 def needed_roles(profile: Profile, modalities: Sequence[Modality]) -> tuple[str, ...]:
-    """The encoders that entries of these modalities need, each once."""
+    """The encoders that entries of these modalities need, each once, the transcriber among them."""
     fields = [profile.vectors[collection] for modality in modalities for collection in COLLECTIONS_OF[modality]]
-    return tuple(dict.fromkeys(role for by_field in fields for role in by_field.values()))
+    roles = [role for by_field in fields for role in by_field.values()]
+    return tuple(dict.fromkeys([*([SPEECH] if LONG.intersection(modalities) else []), *roles]))
 
 
 def disk_full(settings: Settings) -> str:

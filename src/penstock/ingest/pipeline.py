@@ -6,6 +6,9 @@
     5 write     vectors → store                writers
     6 settle    rejected → dead letters        acknowledged, before the batch's report says that anything is done
 
+Of sound and film a batch takes one slice of each event: step 3 gives shots and windows of speech, the transcriber's
+words become passages, and step 5 notes how far the event is, unless that was all of it.
+
 Step 1 (receive) and step 7 (commit) are the lane's. A batch is driven from one thread and goes on until every event of
 it is settled, fenced or halted: it outlasts an absent store and lost workers.
 """
@@ -18,9 +21,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from functools import cmp_to_key
+from typing import TypeVar
 
 from penstock import metrics
 from penstock.broker.base import DeadLetterSink
+from penstock.encoders.profiles import PASSAGE_TEXT, SPEECH
 from penstock.errors import (
     NotReadyError,
     PenstockError,
@@ -34,8 +39,10 @@ from penstock.errors import (
 from penstock.ingest.batching import Batch, Item
 from penstock.ingest.pools import Pool, Ref
 from penstock.ingest.retries import Backoff, Breaker
-from penstock.records import ClaimCheck, Event, Modality, Outcome, Position, Rejected, Settled
+from penstock.records import LONG, ClaimCheck, Event, Modality, Outcome, Place, Position, Progress, Rejected, Settled
 from penstock.store.writer import WriteRequest
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -81,12 +88,33 @@ class Settlement:
     halted: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """An item of long media with more slices to come.
+
+    Attributes:
+        item: the item.
+        place: how far its media have been indexed.
+        older: items of the same asset that wait for it, oldest first.
+    """
+
+    item: Item
+    place: Place
+    older: tuple[Item, ...] = ()
+
+
 @dataclass(slots=True)
 class BatchReport:
-    """What became of a batch: one settlement an item, and the seconds that each step took over all tries."""
+    """What became of a batch: one settlement an item, and the seconds that each step took over all tries.
+
+    Attributes:
+        unfinished: items of long media that have to go on, each with how far it is, and behind the older items of its
+            asset, which wait for it.
+    """
 
     batch: Batch
     settlements: list[Settlement] = field(default_factory=list)
+    unfinished: list[Unfinished] = field(default_factory=list)
     step_s: dict[str, float] = field(default_factory=dict)
 
     def took(self, step: str, seconds: float) -> None:
@@ -160,6 +188,9 @@ class Pipeline:
             earlier: list[list[Item]] = []
             for items in versions:
                 one = settled[items[-1].record.position]
+                if one.unfinished is not None:
+                    report.unfinished.append(Unfinished(items[-1], one.unfinished, tuple(items[:-1])))
+                    continue
                 why = halted.get(one.position, "")
                 outcome = None if why else one.outcome
                 report.settlements.append(Settlement(items[-1], outcome, one.rejected, why))
@@ -209,14 +240,54 @@ class Pipeline:
 
     def _attempt(self, items: Sequence[Item], report: BatchReport) -> list[Settled]:
         """Fetch to write. Nothing of it is fetched into this process but the writers' small report."""
-        decoded, inputs = self._decode([_event(item) for item in items], report)
-        roles = self._roles[_event(items[0]).modality]
-        encoded = [self._encode(role, batch, report) for role, batch in zip(roles, inputs, strict=True)]
-        settled = self._write_at_last(items, decoded, encoded, report)
+        settled: list[Settled] = []
+        if _event(items[0]).modality in LONG:
+            settled, known = self._standing(items, report)
+            over = {one.position for one in settled}
+            items_left = [item for item in items if item.record.position not in over]
+        else:
+            items_left, known = list(items), []
+        if items_left:
+            decoded, encoded = self._prepare([_event(item) for item in items_left], known, report)
+            settled += self._write_at_last(items_left, decoded, encoded, report)
         missing = {item.record.position for item in items} - {one.position for one in settled}
         if missing:
             raise UnavailableError(f"the writers said nothing of {sorted(missing)[0]} and {len(missing) - 1} more")
         return settled
+
+    def _prepare(
+        self, events: Sequence[Event], known: Sequence[Progress], report: BatchReport
+    ) -> tuple[Ref, Sequence[Ref]]:
+        """Steps 2 to 4: a reference to `Decoded`, and one to each encoder's vectors."""
+        roles = self._roles[events[0].modality]
+        if events[0].modality in LONG:
+            return self._prepare_slices(events, known, roles, report)
+        decoded, inputs = self._decode(events, report)
+        return decoded, [self._encode(role, batch, report) for role, batch in zip(roles, inputs, strict=True)]
+
+    def _prepare_slices(
+        self, events: Sequence[Event], known: Sequence[Progress], roles: Sequence[str], report: BatchReport
+    ) -> tuple[Ref, Sequence[Ref]]:
+        """The same for the next slice of each event. A medium goes to the same worker slice after slice, which has it
+        open still.
+        """
+        first = [role for role in roles if role != PASSAGE_TEXT]
+        decode = self._pools.decode
+        arguments = (tuple(events), tuple(known), tuple(first))
+        if known:
+            worker = int(events[0].asset.id[:8], 16) % decode.size
+            call = decode.on(worker, "slice", *arguments, returns=1 + len(first))
+        else:
+            call = decode.run("slice", *arguments, returns=1 + len(first))
+        report.took("decode", call.busy_s)
+        sliced, inputs = call.results[0], dict(zip(first, call.results[1:], strict=True))
+        transcripts = self._encode(SPEECH, inputs.pop(SPEECH), report)
+        composed = decode.run("compose", sliced, transcripts, returns=2)
+        report.took("decode", composed.busy_s)
+        decoded, passages = composed.results
+        return decoded, [
+            self._encode(role, batch, report) for role, batch in {**inputs, PASSAGE_TEXT: passages}.items()
+        ]
 
     def _decode(self, events: Sequence[Event], report: BatchReport) -> tuple[Ref, Sequence[Ref]]:
         """Steps 2 and 3: a reference to `Decoded`, and one to each encoder's input."""
@@ -240,11 +311,34 @@ class Pipeline:
         self, items: Sequence[Item], decoded: Ref, encoded: Sequence[Ref], report: BatchReport
     ) -> list[Settled]:
         """Step 5, until the store answers. What is decoded and encoded is kept: a claim check may be gone by then."""
+        return self._until_the_store_answers(report, lambda: self._write(items, decoded, encoded, report))
+
+    def _standing(self, items: Sequence[Item], report: BatchReport) -> tuple[list[Settled], list[Progress]]:
+        """Of long media, before anything is done: what is settled already, and how far the rest is. After a partition
+        has moved, clips that were settled behind a film are known by this and not encoded again.
+        """
+        return self._until_the_store_answers(report, lambda: self._ask_standing(items))
+
+    def _ask_standing(self, items: Sequence[Item]) -> tuple[list[Settled], list[Progress]]:
+        request = WriteRequest(self._lane, tuple({item.assignment for item in items}))
+        events = tuple(_event(item) for item in items)
+        settled: list[Settled] = []
+        known: list[Progress] = []
+        writers = self._pools.writers
+        with self._breaker.attempt():
+            for shard in range(writers.size):
+                call = writers.on(shard, "standing", request, events)
+                over, begun = writers.fetch(call.results[0])
+                settled += over
+                known += begun
+        return settled, known
+
+    def _until_the_store_answers(self, report: BatchReport, ask: Callable[[], T]) -> T:
         attempt = 0
         while True:
             self._await_store()
             try:
-                return self._write(items, decoded, encoded, report)
+                return ask()
             except WorkerLostError as exc:  # or what it was to write; never the items' fault, they passed the encoders
                 raise UnavailableError(str(exc)) from exc
             except (UnavailableError, NotReadyError) as exc:
@@ -269,9 +363,7 @@ class Pipeline:
         """Whether the workers still take a harmless event: then it is the item that kills them."""
         event = self._known_good[_event(item).modality]
         try:
-            _, inputs = self._decode([event], report)
-            for role, batch in zip(self._roles[event.modality], inputs, strict=True):
-                self._encode(role, batch, report)
+            self._prepare([event], (), report)
         except TransientError as exc:
             logger.warning("even a harmless %s does not pass: %s", event.modality, exc)
             return False

@@ -6,6 +6,7 @@ A worker's methods take and return the frozen types of `records`, so that the sa
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -16,10 +17,11 @@ import numpy as np
 
 from penstock.config import Settings
 from penstock.encoders.base import Encoder, Fingerprint
-from penstock.encoders.profiles import load_profile
+from penstock.encoders.profiles import SPEECH, load_profile
 from penstock.exposition import connect
 from penstock.processes import give_back_buffers
 from penstock.records import (
+    LONG,
     AssetRef,
     Encoded,
     EncoderInput,
@@ -28,7 +30,9 @@ from penstock.records import (
     Inline,
     Modality,
     Position,
+    Progress,
     Rejected,
+    Transcript,
 )
 from penstock.store.base import IndexSpec, Store
 from penstock.store.writer import Writer
@@ -49,11 +53,13 @@ class MediaWorker:
     Args:
         fetcher: `media.fetch.Fetcher`.
         decoder: `media.decode.Decoder`.
+        slicer: `media.slicing.Slicer`, where sound or film are taken in.
     """
 
-    def __init__(self, fetcher: Any, decoder: Any) -> None:
+    def __init__(self, fetcher: Any, decoder: Any, slicer: Any = None) -> None:
         self._fetcher = fetcher
         self._decoder = decoder
+        self._slicer = slicer
 
     def fetch(self, events: Sequence[Event]) -> Fetching:
         """Step 2: every event with its bytes; what cannot be had or is not allowed is rejected."""
@@ -74,6 +80,26 @@ class MediaWorker:
         """Steps 2 and 3 in one call, for inline media: their bytes are here already."""
         return self.decode(self.fetch(events), roles)
 
+    def slice(self, events: Sequence[Event], known: Sequence[Progress], roles: Sequence[str]) -> tuple[Any, ...]:
+        """Steps 2 and 3 of sound and film: the next slice of each event. Media are fetched one after the other, so that
+        no more than one at a time is held in memory; those that are open still are not fetched again.
+
+        Returns:
+            `Sliced`, then one `EncoderInput` for each of `roles`, empty where the slice has nothing for it.
+        """
+        sliced, inputs = self._slicer.slice(events, known, self._fetch_one)
+        return (sliced, *(inputs.get(role, EncoderInput(role, ())) for role in roles))
+
+    def compose(self, sliced: Any, transcripts: Sequence[Transcript]) -> tuple[Any, EncoderInput]:
+        """The slices with what is said in them: `Decoded`, and the sentence encoder's input."""
+        decoded, passages = self._slicer.compose(sliced, transcripts)
+        return decoded, passages
+
+    def _fetch_one(self, event: Event) -> Fetched | Rejected:
+        fetched, rejected = self._fetcher.fetch_all([event])
+        outcome: Fetched | Rejected = (*fetched, *rejected)[0]
+        return outcome
+
 
 class EncodeWorker:
     """Step 4: one encoder, loaded once."""
@@ -89,6 +115,22 @@ class EncodeWorker:
 
     def fingerprint(self) -> Fingerprint:
         return self._encoder.fingerprint
+
+
+class TranscribeWorker:
+    """Step 4 for speech: one transcriber, loaded once."""
+
+    def __init__(self, transcriber: Any) -> None:
+        self._transcriber = transcriber
+
+    def encode(self, batch: EncoderInput) -> tuple[Transcript, ...]:
+        """What is said in each window of the batch, which may be empty. See `Transcriber.transcribe`."""
+        found: tuple[Transcript, ...] = self._transcriber.encode(batch) if len(batch) else ()
+        return found
+
+    def fingerprint(self) -> Fingerprint:
+        found: Fingerprint = self._transcriber.fingerprint
+        return found
 
 
 @dataclass(frozen=True)
@@ -113,7 +155,25 @@ class MakeMediaWorker:
             tokenizer=load_tokenizer(profile),
             joint_text_encoder=profile.joint_text_encoder,
         )
-        return MediaWorker(fetcher, decoder)
+        return MediaWorker(fetcher, decoder, self._slicer() if LONG.intersection(settings.ingest.modalities) else None)
+
+    def _slicer(self) -> Any:
+        from penstock.encoders.load import speech_fingerprint
+        from penstock.media.slicing import Slicer
+        from penstock.store.assets import AssetStore, asset_uri
+
+        settings, profile = self.settings, load_profile(self.settings.profile)
+        assets = AssetStore(settings.asset_store_url)
+        decides = (settings.speech, settings.film, profile.image, speech_fingerprint(profile))
+        return Slicer(
+            speech=settings.speech,
+            film=settings.film,
+            slices=settings.slices,
+            image_spec=profile.image,
+            put=lambda data: asset_uri(assets.put(data)),
+            settings=hashlib.sha256(repr(decides).encode()).hexdigest()[:16],
+            folder=settings.data_dir / "open",
+        )
 
 
 def begin_with_media(settings: Settings, process: str) -> None:
@@ -129,10 +189,20 @@ class MakeEncodeWorker:
     settings: Settings
     role: str
 
-    def __call__(self, number: int) -> EncodeWorker:
-        from penstock.encoders.load import load_encoder
+    def __call__(self, number: int) -> EncodeWorker | TranscribeWorker:
+        from penstock.encoders.load import load_encoder, load_transcriber
 
         settings = self.settings
+        if self.role == SPEECH:
+            return TranscribeWorker(
+                load_transcriber(
+                    load_profile(settings.profile),
+                    precision=settings.precision,
+                    device=settings.device,
+                    threads=settings.ingest.encoder_threads or os.cpu_count(),
+                    language=settings.speech.language,
+                )
+            )
         encoder = load_encoder(
             self.role,
             load_profile(settings.profile),

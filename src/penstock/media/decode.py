@@ -27,6 +27,7 @@ from penstock.records import (
     Fetched,
     Field,
     Modality,
+    Position,
     Rejected,
     UInt8,
 )
@@ -123,7 +124,7 @@ class Decoder:
         Raises:
             TransientError: what a decoder needs is away; the batch is worth trying again.
         """
-        inputs = _Inputs()
+        inputs = Inputs()
         indexable: list[Event] = []
         drafts: list[Draft] = []
         refused = list(rejected)
@@ -144,17 +145,23 @@ class Decoder:
             if decoder is None:
                 raise BadInputError(Reason.UNSUPPORTED, f"this version decodes no {modality}")
             return decoder(fetched, self._tools)
-        except BadInputError as exc:
-            return Rejected(position, "decode", exc.reason, str(exc))
-        except MemoryError:
-            detail = f"{len(fetched.data):,} bytes of {fetched.mime}: decoding it takes more memory than there is"
-            return Rejected(position, "decode", Reason.TOO_LARGE, detail)
         except TransientError:
             raise
         except Exception as exc:
-            logger.exception("decoding %s (%s) failed in a way that is not foreseen", position, fetched.mime)
-            detail = f"{fetched.mime} on which its decoder fails: {type(exc).__name__}: {exc}"
-            return Rejected(position, "decode", Reason.CORRUPT, detail)
+            return refused(position, fetched.mime, exc)
+
+
+def refused(position: Position, mime: str, exc: Exception) -> Rejected:
+    """What a decoder's exception means for the event; a surprise stands in the log with its traceback."""
+    if isinstance(exc, BadInputError):
+        return Rejected(position, "decode", exc.reason, str(exc))
+    if isinstance(exc, MemoryError):
+        detail = f"{mime}: decoding it takes more memory than there is"
+        return Rejected(position, "decode", Reason.TOO_LARGE, detail)
+    logger.error("decoding %s (%s) failed in a way that is not foreseen", position, mime, exc_info=exc)
+    return Rejected(
+        position, "decode", Reason.CORRUPT, f"{mime} on which its decoder fails: {type(exc).__name__}: {exc}"
+    )
 
 
 # --- one decoder a modality ------------------------------------------------------------------------------------------
@@ -194,7 +201,7 @@ DECODERS: Mapping[Modality, Callable[[Fetched, Tools], Asset]] = {
 # --- gathering -------------------------------------------------------------------------------------------------------
 
 
-class _Inputs:
+class Inputs:
     """The encoders' inputs of a batch, in order of arrival; an item that comes twice has one row."""
 
     def __init__(self) -> None:
@@ -224,7 +231,7 @@ def _encoder_input(encoder: str, keys: tuple[str, ...], contents: Sequence[str |
     )
 
 
-def _drafts(event: Event, fetched: Fetched, asset: Asset, inputs: _Inputs) -> list[Draft]:
+def _drafts(event: Event, fetched: Fetched, asset: Asset, inputs: Inputs) -> list[Draft]:
     """Parts are numbered within their collection, from 0 without gaps."""
     counts: dict[Collection, int] = {}
     drafts = []

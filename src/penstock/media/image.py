@@ -93,12 +93,17 @@ def decode_image(fetched: Fetched, *, spec: ImageSpec, settings: ImageSettings) 
             _draft(image, spec)
             image.load()
             upright = _upright(image)
-            return np.array(_fit(_as_rgb(upright), spec), dtype=np.uint8)
+            return fit_image(_as_rgb(upright), spec)
     except Image.DecompressionBombError as exc:
         raise BadInputError(Reason.TOO_LARGE, f"a decompression bomb: {exc}") from exc
     except _DECODER_ERRORS as exc:
         detail = f"{fetched.mime} that does not decode: {type(exc).__name__}: {exc}"
         raise BadInputError(Reason.CORRUPT, detail) from exc
+
+
+def fit_image(image: Image.Image, spec: ImageSpec) -> UInt8:
+    """Brings a picture that is decoded, upright and RGB to the encoder's size: uint8[size_px, size_px, 3]."""
+    return np.array(_fit(image, spec), dtype=np.uint8)
 
 
 def allow_pixels(max_pixels: int) -> None:

@@ -206,7 +206,7 @@ class Writer:
         over = [event.asset.id for event in whole if event.asset.id in begun]
         if over:
             self._store.drop_progress(over)
-        settled += [Settled(event.position, None, unfinished=True) for event in unfinished]
+        settled += [Settled(event.position, None, unfinished=progress[event.asset.id].place) for event in unfinished]
         return settled + [Settled(event.position, row.outcome) for event, row in zip(whole, new_rows, strict=True)]
 
     # --- 1 fence ----------------------------------------------------------------------------------------------------
