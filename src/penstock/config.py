@@ -262,6 +262,13 @@ class QuerySettings(_Section):
         default_factory=lambda: dict.fromkeys(Collection, 1.0),
         description="weight of each collection in fusion",
     )
+    # A passage of speech lasts 5 to 30 s and a shot mostly less: room for one, its neighbours and the shots beside it.
+    moment_gap_ms: int = Field(
+        5_000, ge=0, description="what was found of one recording no further apart than so is one moment, milliseconds"
+    )
+    moment_max_ms: int = Field(
+        120_000, ge=1, description="longest moment, milliseconds; a shot that lasts longer stands alone"
+    )
     cache: int = Field(10_000, ge=0, description="query vectors kept")
     max_image_bytes: int = Field(20 * MIB, ge=1, description="largest picture in a request")
     search_threads: int = Field(16, ge=1, description="searches of the store under way at once, in one replica")

@@ -549,12 +549,50 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """An entry of a moment, and which channels found it."""
+
+    entry: Entry
+    found_by: tuple[ChannelHit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What was found of one recording close together in time.
+
+    Attributes:
+        start_ms, end_ms: on the player's clock; all members lie within.
+        members: entries of `speech` and `frame`, in order of time.
+        frame: the one of its frames that was found best; None if only words were found.
+    """
+
+    start_ms: int
+    end_ms: int
+    members: tuple[Member, ...]
+    frame: Entry | None
+
+    @property
+    def words(self) -> str:
+        """What is said in it, as far as it was found."""
+        spoken = (member.entry for member in self.members if member.entry.collection is Collection.SPEECH)
+        return " ".join(entry.text for entry in spoken)
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """A result: the entry, its fused score, and which channels found it."""
+    """A result.
+
+    Attributes:
+        entry: what was found; of a moment the best of its entries.
+        score: of the fusion.
+        found_by: the channels that found it; of a moment the best rank that each of them gave one of its entries.
+        moment: where it lies in its recording; None where that means nothing.
+    """
 
     entry: Entry
     score: float
     found_by: tuple[ChannelHit, ...]
+    moment: Moment | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,15 @@ HIT = {
     "origin": {"topic": "media.image", "partition": 0, "offset": 7},
     "media_url": "/v1/media/" + "a" * 64,
     "found_by": [{"channel": "image.joint", "rank": 1, "score": 0.31}],
+    "moment": None,
+}
+MEMBER: dict[str, Any] = {"id": "1" * 32, "part": 0, "text": "", "start_ms": 0, "end_ms": 0, "found_by": []}
+MOMENT: dict[str, Any] = {
+    "start_ms": 65_900,
+    "end_ms": 3_675_000,
+    "words": "The heron came back.",
+    "frame": {"id": "1" * 32, "start_ms": 65_900, "end_ms": 70_000},
+    "members": [{**MEMBER, "collection": "frame"}, {**MEMBER, "collection": "speech", "text": "The heron came back."}],
 }
 ANSWER: dict[str, Any] = {
     "hits": [HIT],
@@ -97,6 +106,22 @@ def test_a_hit_is_shown_with_its_place_and_its_channels(plane: QueryPlane, capsy
     for shown in ("heron.jpg", "0.0164", "image.joint #1 (0.31)", plane.url + "/v1/media/" + "a" * 64):
         assert shown in output.out
     assert "tiny models" in output.err
+
+
+def test_a_moment_is_shown_with_its_times_and_its_words(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
+    film = {**HIT, "collection": "frame", "title": "Isar", "moment": MOMENT}
+    plane.answer = {**ANSWER, "hits": [film, HIT]}
+    assert search(plane, "a heron") == 0
+    header, shown, beside = capsys.readouterr().out.splitlines()
+    assert "when" in header.split()
+    for part in ("frame + speech", "1:05–1:01:15", "Isar The heron came back."):
+        assert part in shown
+    assert "–" not in beside
+
+
+def test_times_take_no_column_where_nothing_has_any(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
+    assert search(plane, "a heron") == 0
+    assert "when" not in capsys.readouterr().out.splitlines()[0].split()
 
 
 def test_the_file_a_hit_came_from_is_shown_where_it_is_known(

@@ -62,26 +62,36 @@ class TroubledStore:
     def channels(self) -> frozenset[Channel]:
         return self._channels
 
-    def add(self, collection: Collection, key: str, *, tenant: str = "default") -> Entry:
-        """An entry whose vectors and text are all of one word, its key."""
-        asset = AssetRef(tenant, f"media.{collection}", key)
+    def add(
+        self,
+        collection: Collection,
+        key: str,
+        *,
+        tenant: str = "default",
+        asset: str | None = None,
+        part: int = 0,
+        times_ms: tuple[int, int] = (0, 0),
+    ) -> Entry:
+        """An entry whose vectors and text are all of one word, its key; of a recording if an asset is named."""
+        topic = f"media.{collection}" if asset is None else "media.video"
+        ref = AssetRef(tenant, topic, asset or key)
         entry = Entry(
-            id=entry_id(asset, collection, 0),
+            id=entry_id(ref, collection, part),
             collection=collection,
-            asset=asset,
-            part=0,
+            asset=ref,
+            part=part,
             title=key,
             text=key,
             uri="",
             mime="text/plain",
             attributes_json="{}",
-            start_ms=0,
-            end_ms=0,
+            start_ms=times_ms[0],
+            end_ms=times_ms[1],
             start_char=0,
             end_char=0,
             event_time_ms=0,
             indexed_at_ms=0,
-            origin=Position(asset.topic, 0, len(self.entries)),
+            origin=Position(topic, 0, 0 if asset else len(self.entries)),
         )
         self.entries.append(entry)
         return entry

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.query.fuse import fuse, shares
+from penstock.query.moments import MomentRules
 from penstock.records import AssetRef, Channel, Collection, Entry, Field, Found, Hit, Position
 
 K = 10
@@ -67,7 +68,8 @@ def run(
         spaces=spaces,
         weights=weights or {},
         k=K,
-        depth=DEPTH,
+        depths=dict.fromkeys(Collection, DEPTH),
+        moments=MomentRules(gap_ms=5_000, longest_ms=60_000),
         limit=limit,
     )
 

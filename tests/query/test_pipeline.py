@@ -227,3 +227,81 @@ def test_new_channels_are_noticed_without_a_restart(store: Any, encoder: Any) ->
         pipeline.close()
 
     asyncio.run(asyncio.wait_for(run(), 10))
+
+
+FRAME_JOINT = Channel(Collection.FRAME, Field.JOINT)
+SPEECH_LEXICAL = Channel(Collection.SPEECH, Field.LEXICAL)
+
+
+def add_films(store: Any, films: int, shots: int) -> None:
+    """Films that show a cat, each for so many shots."""
+    for film in range(films):
+        for shot in range(shots):
+            store.add(Collection.FRAME, "cat", asset=f"film-{film}", part=shot, times_ms=(400 * shot, 400 * shot + 399))
+
+
+def test_what_is_seen_and_said_at_once_is_one_hit(make_store: Any, encoder: Any) -> None:
+    store = make_store(frozenset({FRAME_JOINT, SPEECH_LEXICAL}))
+    store.add(Collection.SPEECH, "cat", asset="film", times_ms=(4_000, 9_000))
+    store.add(Collection.FRAME, "cat", asset="film", times_ms=(5_000, 6_000))
+    store.add(Collection.FRAME, "cat", asset="film", part=1, times_ms=(60_000, 61_000))
+    both, seen = ask(store, encoder, SearchRequest(text="cat"), moment_gap_ms=1_000).hits
+    assert [str(found.channel) for found in both.found_by] == ["frame.joint", "speech.lexical"]
+    assert [str(found.channel) for found in seen.found_by] == ["frame.joint"]
+    assert [(hit.moment.start_ms, hit.moment.end_ms) for hit in (both, seen)] == [(4_000, 9_000), (60_000, 61_000)]
+
+
+def test_recordings_are_searched_for_more_until_moments_fill_the_limit(make_store: Any, encoder: Any) -> None:
+    store = make_store(frozenset({FRAME_JOINT, SPEECH_LEXICAL, IMAGE_JOINT}))
+    add_films(store, films=12, shots=5)
+    store.add(Collection.IMAGE, "cat")
+    result = ask(store, encoder, SearchRequest(text="cat", limit=10), candidates=10)
+    assert len(result.hits) == 10
+    assert {(str(channel), limit) for channel, _, limit, _ in store.calls} == {
+        ("image.joint", 10),
+        *((channel, limit) for channel in ("frame.joint", "speech.lexical") for limit in (10, 40, 160)),
+    }
+
+
+def test_recordings_are_searched_once_where_there_is_no_more_to_find(make_store: Any, encoder: Any) -> None:
+    store = make_store(frozenset({FRAME_JOINT, SPEECH_LEXICAL}))
+    add_films(store, films=1, shots=9)
+    assert len(ask(store, encoder, SearchRequest(text="cat", limit=10), candidates=10).hits) == 1
+    assert len(store.calls) == 2
+
+
+def test_a_search_for_more_ends_though_one_film_has_no_end(make_store: Any, encoder: Any) -> None:
+    store = make_store(frozenset({FRAME_JOINT}))
+    add_films(store, films=1, shots=1_000)
+    assert (
+        len(
+            ask(
+                store,
+                encoder,
+                SearchRequest(text="cat", limit=5),
+                candidates=5,
+                moment_max_ms=10**9,
+                moment_gap_ms=10**9,
+            ).hits
+        )
+        == 1
+    )
+    assert [limit for _, _, limit, _ in store.calls] == [5, 20, 80, 320]
+
+
+def test_a_second_search_that_fails_keeps_what_the_first_found_and_is_named(make_store: Any, encoder: Any) -> None:
+    store = make_store(frozenset({FRAME_JOINT, SPEECH_LEXICAL}))
+    add_films(store, films=1, shots=30)
+    first = store.search
+
+    def once(channel: Channel, *args: Any, limit: int, **options: Any) -> Any:
+        if limit > 10:
+            raise UnavailableError("the store hung up")
+        return first(channel, *args, limit=limit, **options)
+
+    store.search = once
+    result = ask(store, encoder, SearchRequest(text="cat", limit=10), candidates=10)
+    assert len(result.hits) == 1
+    assert result.partial
+    assert "the store hung up" in result.missing[FRAME_JOINT]
+    assert "second time" in result.missing[FRAME_JOINT]

@@ -61,7 +61,7 @@ def vector(role: str, item: str | bytes, settings: Settings) -> Float32:
 
 
 def entry(collection: Collection, key: str, *, tenant: str = "default", **fields: Any) -> Entry:
-    asset = AssetRef(tenant, f"media.{collection}", key)
+    asset = fields.pop("asset", AssetRef(tenant, f"media.{collection}", key))
     defaults: dict[str, Any] = {
         "part": 0,
         "title": key,
@@ -179,6 +179,7 @@ def test_a_text_is_found_with_everything_that_is_known_of_it(search: Callable[..
         "indexed_at": "2026-01-01T00:00:01.250Z",
         "origin": {"topic": "media.text", "partition": 3, "offset": 17},
         "media_url": None,
+        "moment": None,
     }
     assert (body["partial"], body["missing"]) == (False, {})
     assert set(body["took_ms"]) == {"encode", "search", "fuse", "total"}
@@ -198,6 +199,44 @@ def test_a_picture_finds_itself_and_its_media_can_be_fetched(
     assert "default-src 'none'" in media.headers["content-security-policy"]
     again = call("GET", hit["media_url"], headers={"If-None-Match": media.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+def test_what_is_seen_and_said_at_once_is_a_moment_with_its_frame_and_its_words(
+    service: QueryService, search: Callable[..., httpx.Response]
+) -> None:
+    text = "the bread is done"
+    asset = AssetRef("default", "media.video", "film")
+    of_film: dict[str, Any] = {"asset": asset, "title": "film", "mime": "video/mp4"}
+    said = entry(
+        Collection.SPEECH,
+        "said",
+        **of_film,
+        text=text,
+        start_ms=61_000,
+        end_ms=64_500,
+        vectors={Field.PASSAGE: vector("passage.text", text, service.settings)},
+    )
+    shown = entry(
+        Collection.FRAME,
+        "shown",
+        **of_film,
+        part=4,
+        start_ms=58_000,
+        end_ms=63_000,
+        vectors={Field.JOINT: vector("joint.text", text, service.settings)},
+    )
+    service.store.upsert(Collection.SPEECH, [said])
+    service.store.upsert(Collection.FRAME, [shown])
+    (hit,) = search(text=text, modalities=["video"]).json()["hits"]
+    assert [found["channel"] for found in hit["found_by"]] == ["frame.joint", "speech.passage", "speech.lexical"]
+    moment = hit["moment"]
+    assert (moment["start_ms"], moment["end_ms"], moment["words"]) == (58_000, 64_500, text)
+    assert moment["frame"] == {"id": shown.id, "start_ms": 58_000, "end_ms": 63_000}
+    assert [(one["id"], one["part"], one["text"]) for one in moment["members"]] == [
+        (shown.id, 4, ""),
+        (said.id, 0, text),
+    ]
+    assert [[found["rank"] for found in one["found_by"]] for one in moment["members"]] == [[1], [1, 1]]
 
 
 @pytest.mark.parametrize(

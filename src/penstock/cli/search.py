@@ -25,7 +25,8 @@ def search(
         Path | None, typer.Option("--image", metavar="FILE", help="A picture to search by, instead of words.")
     ] = None,
     modality: Annotated[
-        list[str] | None, typer.Option("--modality", help="What may be found: text, image; may be repeated.")
+        list[str] | None,
+        typer.Option("--modality", help="What may be found: text, image, audio, video; may be repeated."),
     ] = None,
     filter_json: Annotated[
         str | None,
@@ -71,6 +72,8 @@ def search(
 def show_answer(answer: dict[str, Any], url: str) -> None:
     """An answer for people: a table, and below it what should be known before believing it."""
     rows = [hit_row(rank, hit, url) for rank, hit in enumerate(answer["hits"], start=1)]
+    if not any(row["when"] for row in rows):
+        rows = [{name: value for name, value in row.items() if name != "when"} for row in rows]
     print_table(rows)
     if not rows:
         say("Nothing was found.")
@@ -88,7 +91,8 @@ def hit_row(rank: int, hit: dict[str, Any], url: str) -> dict[str, Any]:
     return {
         "#": rank,
         "score": f"{hit['score']:.4f}",
-        "kind": hit["collection"],
+        "kind": _kind(hit),
+        "when": when_is(hit),
         "what": _snippet(hit),
         "where": where_is(hit, url),
         "found by": found_by,
@@ -104,8 +108,28 @@ def where_is(hit: dict[str, Any], url: str) -> str:
     return url.rstrip("/") + media_url if media_url else str(hit["uri"])
 
 
+def when_is(hit: dict[str, Any]) -> str:
+    """From when to when a moment lasts; empty for what has no times."""
+    moment = hit.get("moment")
+    return f"{_clock(moment['start_ms'])}–{_clock(moment['end_ms'])}" if moment else ""
+
+
+def _clock(milliseconds: int) -> str:
+    """75,000 → 1:15, as players show it; with hours where there are any."""
+    minutes, seconds = divmod(milliseconds // 1000, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _kind(hit: dict[str, Any]) -> str:
+    """The collection; of a moment that was both seen and heard, both."""
+    moment = hit.get("moment") or {"members": []}
+    return " + ".join(sorted({member["collection"] for member in moment["members"]})) or str(hit["collection"])
+
+
 def _snippet(hit: dict[str, Any]) -> str:
-    text = " ".join(f"{hit['title']}  {hit['text']}".split()) or hit["key"]
+    words = hit["moment"]["words"] if hit.get("moment") else hit["text"]
+    text = " ".join(f"{hit['title']}  {words}".split()) or hit["key"]
     return text if len(text) <= _SNIPPET_CHARS else text[: _SNIPPET_CHARS - 1] + "…"
 
 

@@ -1,20 +1,25 @@
 """Step 5, fuse: the rankings of several channels become one.
 
-Reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009) in two stages, because an entry lives in one
+Reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009) in three stages, because an entry lives in one
 collection and can only be found by the channels of that one:
 
     1 within a collection   evidence of an entry = Σ over the channels of share / (k + rank in the channel)
-    2 across collections    score of an entry    = weight of its collection / (k + place by evidence)
+    2 among moments         evidence of a moment = Σ over speech and frame of weight / (k + place in the collection)
+    3 across kinds          score of a hit       = weight of its collection / (k + place among texts, images or moments)
 
 The paper fuses rankings of everything; a channel here returns its best `depth` entries. One that it does not return is
 no worse than next: it counts as rank depth + 1, not as nothing. Otherwise the first of one channel would stand behind
-whatever two channels find by chance at their ends, which in a small collection is most of it.
+whatever two channels find by chance at their ends, which in a small collection is most of it. A moment that one of two
+collections did not find is treated alike.
 
 In stage 1 the spaces of a collection share alike, and channels of one space split the share of that space. So the
 collection weighs the same however many channels it has, and a channel that is missing leaves its share to its siblings.
-In stage 2 the best of each collection meet as equals. In a single stage they would not: an entry that two of three
-channels find would score below the fiftieth entry of a collection whose one channel holds the whole weight, though
-nothing says that it is worse.
+In stage 2 what was found of a recording close together in time is one moment (`query.moments`). Its place in a
+collection is by the best of its entries in each channel: so what is seen and said at once stands before what is only
+seen or only said, and a long film does not win by the number of its poor hits.
+In stage 3 the best of each kind meet as equals. In a single stage they would not: an entry that two of three channels
+find would score below the fiftieth entry of a collection whose one channel holds the whole weight, and any moment that
+is seen and said would score above the best text, though nothing says that they are worse.
 
 Pure functions of ranks: cosines and BM25 are not comparable, and are passed on only to explain a hit.
 """
@@ -24,9 +29,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from penstock.records import FIELDS_OF, Channel, ChannelHit, Collection, Entry, Found, Hit
+from penstock.query.moments import RECORDED, MomentRules, group, has_times, span_ms
+from penstock.records import FIELDS_OF, Channel, ChannelHit, Collection, Entry, Found, Hit, Member, Moment
 
 
 def fuse(
@@ -35,31 +41,41 @@ def fuse(
     spaces: Mapping[Channel, str],
     weights: Mapping[Collection, float],
     k: int,
-    depth: int,
+    depths: Mapping[Collection, int],
+    moments: MomentRules,
     limit: int,
 ) -> list[Hit]:
-    """The best entries of all rankings, best first. The order of `rankings` does not matter.
+    """The best texts, images and moments of all rankings, best first. The order of `rankings` does not matter.
 
     Args:
         rankings: what each channel that answered found, best first, every entry at most once.
         spaces: the space that each of these channels compares in.
-        weights: of collections; one that is not named weighs 1.
+        weights: of collections; one that is not named weighs 1. A moment weighs as much as the heavier of its two.
         k: the constant of reciprocal rank fusion: the larger, the less the first ranks stand out.
-        depth: how many entries each channel was asked for.
-        limit: how many hits at most.
+        depths: how many entries each channel of a collection was asked for.
+        moments: what is one moment.
+        limit: how many hits at most; a moment is one.
     """
     by_collection: dict[Collection, dict[Channel, Sequence[Found]]] = defaultdict(dict)
     for channel in sorted(rankings, key=_importance):
         by_collection[channel.collection][channel] = rankings[channel]
-    fused = []
-    for collection, ranked in by_collection.items():
-        weight = weights.get(collection, 1.0)
-        for place, candidate in enumerate(_fuse_collection(ranked, spaces, k, depth)[:limit], start=1):
-            fused.append((weight / (k + place), candidate))
-    # Two collections of one weight tie at every place. The one whose channels agree more goes first; the rest of the
-    # key only makes the order the same every time.
-    fused.sort(key=lambda pair: (-pair[0], -pair[1].evidence, pair[1].entry.collection, pair[1].entry.id))
-    return [Hit(candidate.entry, score, candidate.found_by) for score, candidate in fused[:limit]]
+    terms = {
+        collection: _Terms(weights.get(collection, 1.0), shares(ranked, spaces), k, depths[collection])
+        for collection, ranked in by_collection.items()
+    }
+    entries = {collection: _fuse_collection(ranked, terms[collection]) for collection, ranked in by_collection.items()}
+    recorded = {collection: found for collection, found in entries.items() if collection in RECORDED}
+    kinds = [found for collection, found in entries.items() if collection not in RECORDED]
+    kinds.append(_fuse_moments(recorded, terms, moments))
+    fused = [
+        (max(terms[collection].weight for collection in candidate.collections) / (k + place), candidate)
+        for kind in kinds
+        for place, candidate in enumerate(kind, start=1)
+    ]
+    # Two kinds of one weight tie at every place. The one whose channels agree more goes first; the rest of the key only
+    # makes the order the same every time.
+    fused.sort(key=lambda pair: (-pair[0], -pair[1].evidence, pair[1].best.collection, pair[1].best.id))
+    return [_hit(candidate, score) for score, candidate in fused[:limit]]
 
 
 def shares(channels: Iterable[Channel], spaces: Mapping[Channel, str]) -> dict[Channel, float]:
@@ -73,19 +89,50 @@ def shares(channels: Iterable[Channel], spaces: Mapping[Channel, str]) -> dict[C
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
-    """An entry while its collection is fused."""
+class _Terms:
+    """What holds for one collection."""
 
-    entry: Entry
+    weight: float
+    share_of: Mapping[Channel, float]
+    k: int
+    depth: int
+
+    def evidence(self, hits: Iterable[ChannelHit]) -> float:
+        """Stage 1. Summed without rounding in between, so that equal ranks in another order are equal evidence."""
+        ranks = {hit.channel: hit.rank for hit in hits}
+        return math.fsum(
+            share / (self.k + ranks.get(channel, self.depth + 1)) for channel, share in self.share_of.items()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """An entry, or the entries of a moment, while they are fused.
+
+    Attributes:
+        members: the best first.
+        found_by: the best hit of each channel, in the order of importance.
+        evidence: of stage 1, summed over the collections that found it.
+    """
+
+    members: tuple[Member, ...]
     found_by: tuple[ChannelHit, ...]
     evidence: float
 
+    @property
+    def best(self) -> Entry:
+        return self.members[0].entry
 
-def _fuse_collection(
-    rankings: Mapping[Channel, Sequence[Found]], spaces: Mapping[Channel, str], k: int, depth: int
-) -> list[_Candidate]:
+    @property
+    def collections(self) -> set[Collection]:
+        return {member.entry.collection for member in self.members}
+
+    def found_in(self, collection: Collection) -> list[ChannelHit]:
+        return [hit for hit in self.found_by if hit.channel.collection is collection]
+
+
+def _fuse_collection(rankings: Mapping[Channel, Sequence[Found]], terms: _Terms) -> list[_Candidate]:
     """Stage 1: the entries of one collection by evidence. `rankings` are in the order of importance."""
-    share_of = shares(rankings, spaces)
     entries: dict[str, Entry] = {}
     hits_of: dict[str, list[ChannelHit]] = defaultdict(list)
     for channel, ranking in rankings.items():
@@ -93,24 +140,92 @@ def _fuse_collection(
             entries[found.entry.id] = found.entry
             hits_of[found.entry.id].append(ChannelHit(channel, rank, found.score))
     candidates = [
-        _Candidate(entries[entry_id], tuple(hits), _evidence(hits, share_of, k, depth))
+        _Candidate((Member(entries[entry_id], tuple(hits)),), tuple(hits), terms.evidence(hits))
         for entry_id, hits in hits_of.items()
     ]
-    return sorted(candidates, key=_by_evidence)
+    return sorted(candidates, key=lambda candidate: _by_evidence(candidate.evidence, candidate.found_by, candidate))
 
 
-def _evidence(hits: Sequence[ChannelHit], share_of: Mapping[Channel, float], k: int, depth: int) -> float:
-    """Summed without rounding in between, so that equal ranks in another order are equal evidence."""
-    ranks = {hit.channel: hit.rank for hit in hits}
-    return math.fsum(share / (k + ranks.get(channel, depth + 1)) for channel, share in share_of.items())
+def _fuse_moments(
+    found: Mapping[Collection, Sequence[_Candidate]], terms: Mapping[Collection, _Terms], rules: MomentRules
+) -> list[_Candidate]:
+    """Stage 2: the moments of all recordings by evidence, and entries that are part of none."""
+    moments = _grouped(found, terms, rules)
+    parts: list[list[float]] = [[] for _ in moments]  # of the evidence of each
+    for collection in found:
+        of_collection = terms[collection]
+        places = _places(moments, collection, of_collection)
+        unfound = max(of_collection.depth, len(places)) + 1
+        for number, of_moment in enumerate(parts):
+            of_moment.append(of_collection.weight / (of_collection.k + places.get(number, unfound)))
+    keyed = [
+        (-math.fsum(of_moment), -moment.evidence, moment.best.collection, moment.best.id, moment)
+        for of_moment, moment in zip(parts, moments, strict=True)
+    ]
+    return [moment for *_, moment in sorted(keyed, key=lambda key: key[:-1])]
 
 
-def _by_evidence(candidate: _Candidate) -> tuple[float, list[tuple[int, int]], str]:
+def _grouped(
+    found: Mapping[Collection, Sequence[_Candidate]], terms: Mapping[Collection, _Terms], rules: MomentRules
+) -> list[_Candidate]:
+    """Moments grow around the entries with the best places, of whichever collection."""
+    placed = [
+        (-terms[collection].weight / (terms[collection].k + place), -candidate.evidence, collection, candidate)
+        for collection, candidates in found.items()
+        for place, candidate in enumerate(candidates, start=1)
+    ]
+    placed.sort(key=lambda key: (*key[:-1], key[-1].best.id))
+    candidate_of = {candidate.best.id: candidate for *_, candidate in placed}
+    return [
+        _joined([candidate_of[entry.id] for entry in entries], terms)
+        for entries in group([candidate.best for *_, candidate in placed], rules)
+    ]
+
+
+def _joined(entries: Sequence[_Candidate], terms: Mapping[Collection, _Terms]) -> _Candidate:
+    """Entries, the best first, as one moment."""
+    if len(entries) == 1:
+        return entries[0]
+    best: dict[Channel, ChannelHit] = {}
+    for hit in (hit for entry in entries for hit in entry.found_by):
+        if hit.channel not in best or hit.rank < best[hit.channel].rank:
+            best[hit.channel] = hit
+    found_by = tuple(best[channel] for channel in sorted(best, key=_importance))
+    joined = _Candidate(tuple(member for entry in entries for member in entry.members), found_by, 0.0)
+    evidence = math.fsum(terms[collection].evidence(joined.found_in(collection)) for collection in joined.collections)
+    return replace(joined, evidence=evidence)
+
+
+def _places(moments: Sequence[_Candidate], collection: Collection, terms: _Terms) -> dict[int, int]:
+    """The places, from 1, of the moments that a collection found, by their numbers."""
+    ranked = []
+    for number, moment in enumerate(moments):
+        hits = moment.found_in(collection)
+        if hits:
+            ranked.append((_by_evidence(terms.evidence(hits), hits, moment), number))
+    return {number: place for place, (_, number) in enumerate(sorted(ranked), start=1)}
+
+
+def _by_evidence(
+    evidence: float, hits: Sequence[ChannelHit], candidate: _Candidate
+) -> tuple[float, list[tuple[int, int]], str]:
     """Most evidence first; then the better rank in the most important channel; then the id, to be the same always."""
-    ranks = [(_importance(hit.channel)[1], hit.rank) for hit in candidate.found_by]
-    return -candidate.evidence, ranks, candidate.entry.id
+    ranks = [(_importance(hit.channel)[1], hit.rank) for hit in hits]
+    return -evidence, ranks, candidate.best.id
 
 
 def _importance(channel: Channel) -> tuple[str, int]:
     """Channels of a collection in the order of `FIELDS_OF`."""
     return channel.collection, FIELDS_OF[channel.collection].index(channel.field)
+
+
+def _hit(candidate: _Candidate, score: float) -> Hit:
+    moment = _moment(candidate.members) if has_times(candidate.best) else None
+    return Hit(candidate.best, score, candidate.found_by, moment)
+
+
+def _moment(members: Sequence[Member]) -> Moment:
+    start_ms, end_ms = span_ms(member.entry for member in members)
+    frames = [member.entry for member in members if member.entry.collection is Collection.FRAME]
+    in_time = sorted(members, key=lambda member: (member.entry.start_ms, member.entry.end_ms, member.entry.id))
+    return Moment(start_ms, end_ms, tuple(in_time), frames[0] if frames else None)

@@ -4,7 +4,7 @@
     2 route        → the channels to put it to
     3 encode       → its vectors, one an encoder
     4 search       → a ranking from each channel, all at once
-    5 fuse         → one ranking
+    5 fuse         → one ranking; what was found of a recording close together in time is one hit (`moments.py`)
     6 rerank, 7 generate: they take the `SearchResult` of step 5 further
 
 Encoding and searching overlap: a channel starts as soon as its own query is there, so BM25 waits for no encoder and a
@@ -16,18 +16,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from penstock import metrics
 from penstock.config import QuerySettings
 from penstock.encoders.profiles import Profile
-from penstock.errors import PenstockError, UnavailableError
+from penstock.errors import PenstockError, TransientError, UnavailableError
 from penstock.query.encode import QueryEncoder
 from penstock.query.fuse import fuse
+from penstock.query.moments import RECORDED, MomentRules
 from penstock.query.route import Probe, Route, route
 from penstock.query.search import Searched, StoreThreads, Terms, search_channels
 from penstock.query.understand import Question, SearchRequest, understand
-from penstock.records import Channel, Float32, Hit, SearchResult
+from penstock.records import Channel, Collection, Float32, Found, Hit, SearchResult
 from penstock.store.base import Store
 
 _log = logging.getLogger(__name__)
@@ -35,6 +37,10 @@ _log = logging.getLogger(__name__)
 # An index gains a channel when a collection is made or an alias is switched; a few seconds late is soon enough, and
 # asking for each query would cost a round trip.
 CHANNELS_TTL_S = 5.0
+# Fifty entries that are all of one film are a moment or a few. Then recordings are searched for so many times more,
+DEEPER = 4
+# up to so many entries of each channel: to fuse 800 of three takes 50 ms, in which the event loop does nothing else.
+DEEPEST = 1_000
 
 
 class QueryPipeline:
@@ -80,19 +86,16 @@ class QueryPipeline:
         chosen = route(question, offered=offered, profile=self._profile)
         vectors = self._start_encoding(chosen, question.content, on_done=lambda: watch.lap("encode"))
         try:
-            searched = await self._search(question, chosen, vectors, deadline_s)
+            hits, failed = await self._find(question, chosen, vectors, deadline_s, watch)
         finally:
             _leave(vectors.values())
-        watch.lap("search")
-        hits = self._fuse(chosen, searched, question)
-        watch.lap("fuse")
         took_ms = watch.took_ms()
         for step, step_ms in took_ms.items():
             metrics.QUERY_STEP.labels(step).observe(step_ms / 1000)
         return SearchResult(
             hits=hits,
-            partial=bool(searched.missing),
-            missing={**chosen.missing, **searched.missing},
+            partial=bool(failed),
+            missing={**chosen.missing, **failed},
             took_ms=took_ms,
         )
 
@@ -112,37 +115,72 @@ class QueryPipeline:
             return await self._encode.encode_image(content)
         return await self._encode.encode_text(encoder, content)
 
-    async def _search(
-        self, question: Question, chosen: Route, vectors: Mapping[str, asyncio.Task[Float32]], deadline_s: float
-    ) -> Searched:
+    async def _find(
+        self,
+        question: Question,
+        chosen: Route,
+        vectors: Mapping[str, asyncio.Task[Float32]],
+        deadline_s: float,
+        watch: _Stopwatch,
+    ) -> tuple[list[Hit], Mapping[Channel, str]]:
+        """Steps 4 and 5: hits, and the channels that failed or were late.
+
+        Where many entries become few moments, so that hits are wanting, recordings are searched again for more of them.
+        """
         queries: dict[Probe, str | asyncio.Future[Float32]] = {
             probe: vectors[probe.encoder] if probe.encoder else str(question.content) for probe in chosen.probes
         }
-        terms = Terms(
-            tenant=question.tenant,
-            where=question.where,
-            limit=self._depth(question),
-            deadline_s=deadline_s,
-        )
-        return await search_channels(self._store, self.threads, queries, terms)
+        depth = max(question.limit, self._settings.candidates)
+        terms = Terms(tenant=question.tenant, where=question.where, limit=depth, deadline_s=deadline_s)
+        searched = await search_channels(self._store, self.threads, queries, terms)
+        watch.lap("search")
+        hits = self._fuse(chosen, searched, terms, depth, question.limit)
+        while len(hits) < question.limit and terms.limit * DEEPER <= DEEPEST and _has_more(searched, terms):
+            terms = replace(terms, limit=terms.limit * DEEPER)
+            searched = await self._search_deeper(searched, queries, terms)
+            watch.lap("search")
+            hits = self._fuse(chosen, searched, terms, depth, question.limit)
+        watch.lap("fuse")
+        return hits, searched.missing
 
-    def _depth(self, question: Question) -> int:
-        """Entries asked of each channel."""
-        return max(question.limit, self._settings.candidates)
+    async def _search_deeper(
+        self, searched: Searched, queries: Mapping[Probe, str | asyncio.Future[Float32]], terms: Terms
+    ) -> Searched:
+        """Recordings again, for more entries. What fails now keeps what it found, and is named."""
+        again = {probe: query for probe, query in queries.items() if probe.channel in _recorded(searched)}
+        try:
+            deeper = await search_channels(self._store, self.threads, again, terms)
+        except TransientError as exc:
+            deeper = Searched({}, {probe.channel: str(exc) for probe in again})
+        missing = {
+            channel: f"was not searched a second time, for more: {why}" for channel, why in deeper.missing.items()
+        }
+        return Searched({**searched.found, **deeper.found}, {**searched.missing, **missing})
 
-    def _fuse(self, chosen: Route, searched: Searched, question: Question) -> list[Hit]:
+    def _fuse(self, chosen: Route, searched: Searched, terms: Terms, depth: int, limit: int) -> list[Hit]:
         return fuse(
             searched.found,
             spaces={probe.channel: probe.space for probe in chosen.probes},
             weights=self._settings.weights,
             k=self._settings.rrf_k,
-            depth=self._depth(question),
-            limit=question.limit,
+            depths={collection: terms.limit if collection in RECORDED else depth for collection in Collection},
+            moments=MomentRules(self._settings.moment_gap_ms, self._settings.moment_max_ms),
+            limit=limit,
         )
 
     def close(self) -> None:
         """Takes no more questions. The store and the encoder are their owner's to close."""
         self.threads.close()
+
+
+def _recorded(searched: Searched) -> dict[Channel, Sequence[Found]]:
+    """What was found of recordings, by the channels that answered."""
+    return {channel: found for channel, found in searched.found.items() if channel.collection in RECORDED}
+
+
+def _has_more(searched: Searched, terms: Terms) -> bool:
+    """Whether a recording's channel returned as much as it was asked for. One that failed when asked did not."""
+    return any(len(found) >= terms.limit for found in _recorded(searched).values())
 
 
 class _OfferedChannels:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
-from penstock.records import Entry, Hit, Modality, SearchResult
+from penstock.records import ChannelHit, Entry, Hit, Member, Modality, Moment, SearchResult
 from penstock.store.assets import sha256_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -69,8 +70,38 @@ class FoundByOut(BaseModel):
     score: float = Field(examples=[0.31], description="the channel's own: cosine, or BM25; comparable only within it")
 
 
+class MemberOut(BaseModel):
+    """An entry of a moment."""
+
+    id: str
+    collection: str = Field(examples=["speech"])
+    part: int
+    text: str = Field(description="what is said; empty for a frame")
+    start_ms: int
+    end_ms: int
+    found_by: list[FoundByOut]
+
+
+class FrameOut(BaseModel):
+    """The frame that shows a moment best, for a thumbnail."""
+
+    id: str
+    start_ms: int = Field(description="from when on the film looks like this")
+    end_ms: int
+
+
+class MomentOut(BaseModel):
+    """What was found of a recording close together in time, by its sound or by its pictures."""
+
+    start_ms: int = Field(description="milliseconds from the start of the recording; where to begin playing")
+    end_ms: int
+    words: str = Field(description="what is said in it, as far as it was found, in order of time")
+    frame: FrameOut | None = Field(description="null where only words were found")
+    members: list[MemberOut] = Field(description="the entries that make it up, in order of time")
+
+
 class HitOut(BaseModel):
-    """One entry that was found."""
+    """One entry that was found, or one moment: then the best of its entries, and all of them in `moment`."""
 
     id: str = Field(description="32 hexadecimal digits; the same for the same part of the same asset for ever")
     collection: str = Field(examples=["image"])
@@ -80,7 +111,7 @@ class HitOut(BaseModel):
     key: str
     part: int = Field(description="number of the passage within its asset, from 0")
     title: str
-    text: str = Field(description="the passage; empty for a picture")
+    text: str = Field(description="the passage, or what is said; empty for a picture")
     uri: str
     mime: str
     attributes: dict[str, Any]
@@ -92,7 +123,10 @@ class HitOut(BaseModel):
     indexed_at: str = Field(description="RFC 3339: when it was written to the index")
     origin: OriginOut
     media_url: str | None = Field(description="path of the media, where Penstock keeps them")
-    found_by: list[FoundByOut]
+    found_by: list[FoundByOut] = Field(
+        description="of a moment: the best rank that each channel gave one of its entries"
+    )
+    moment: MomentOut | None = Field(description="of sound and film; null for texts and images")
 
 
 class SearchOut(BaseModel):
@@ -184,8 +218,37 @@ def _hit_out(hit: Hit) -> HitOut:
         indexed_at=_rfc3339(entry.indexed_at_ms),
         origin=OriginOut(topic=entry.origin.topic, partition=entry.origin.partition, offset=entry.origin.offset),
         media_url=_media_url(entry),
-        found_by=[FoundByOut(channel=str(found.channel), rank=found.rank, score=found.score) for found in hit.found_by],
+        found_by=_found_by_out(hit.found_by),
+        moment=None if hit.moment is None else _moment_out(hit.moment),
     )
+
+
+def _moment_out(moment: Moment) -> MomentOut:
+    frame = moment.frame
+    return MomentOut(
+        start_ms=moment.start_ms,
+        end_ms=moment.end_ms,
+        words=moment.words,
+        frame=None if frame is None else FrameOut(id=frame.id, start_ms=frame.start_ms, end_ms=frame.end_ms),
+        members=[_member_out(member) for member in moment.members],
+    )
+
+
+def _member_out(member: Member) -> MemberOut:
+    entry = member.entry
+    return MemberOut(
+        id=entry.id,
+        collection=entry.collection,
+        part=entry.part,
+        text=entry.text,
+        start_ms=entry.start_ms,
+        end_ms=entry.end_ms,
+        found_by=_found_by_out(member.found_by),
+    )
+
+
+def _found_by_out(hits: Sequence[ChannelHit]) -> list[FoundByOut]:
+    return [FoundByOut(channel=str(hit.channel), rank=hit.rank, score=hit.score) for hit in hits]
 
 
 def _media_url(entry: Entry) -> str | None:
