@@ -271,6 +271,15 @@ class QuerySettings(_Section):
     )
     cache: int = Field(10_000, ge=0, description="query vectors kept")
     max_image_bytes: int = Field(20 * MIB, ge=1, description="largest picture in a request")
+    max_audio_bytes: int = Field(20 * MIB, ge=1, description="largest sound in a request: a question by voice")
+    max_audio_s: float = Field(60.0, gt=0, description="longest question by voice, seconds")
+    # Whisper base takes some 2 s for a question on two cores: a full line is worked off within the time of the last.
+    hearing_timeout_s: float = Field(
+        30.0, gt=0, description="for the words of a question by voice, before its search begins, seconds"
+    )
+    hearing_backlog: int = Field(
+        8, ge=0, description="questions by voice that may wait for the one that is listened to; beyond, HTTP 429"
+    )
     search_threads: int = Field(16, ge=1, description="searches of the store under way at once, in one replica")
     search_backlog: int = Field(256, ge=0, description="searches that may wait for a thread; beyond, HTTP 429")
     replica_cpus: float = Field(

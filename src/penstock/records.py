@@ -603,13 +603,15 @@ class SearchResult:
         hits: best first.
         partial: whether a channel failed or was late. One that the store cannot offer at all is in `missing` only.
         missing: the channels left out, with the reason in words.
-        took_ms: milliseconds by step: encode, search, fuse, total.
+        took_ms: milliseconds by step: hear (of a question by voice), encode, search, fuse, total.
+        transcript: what was understood of a question by voice; None if it was asked otherwise.
     """
 
     hits: Sequence[Hit]
     partial: bool
     missing: Mapping[Channel, str]
     took_ms: Mapping[str, float]
+    transcript: str | None = None
 
 
 @lru_cache(maxsize=2_048)  # an id is asked for a dozen times while a batch is worked on, and takes 3 µs

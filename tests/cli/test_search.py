@@ -48,6 +48,7 @@ MOMENT: dict[str, Any] = {
 }
 ANSWER: dict[str, Any] = {
     "hits": [HIT],
+    "transcript": None,
     "partial": False,
     "missing": {},
     "took_ms": {"total": 12.6},
@@ -152,6 +153,26 @@ def test_a_picture_is_sent_as_base64(plane: QueryPlane, tmp_path: Path) -> None:
     (tmp_path / "q.jpg").write_bytes(b"\xff\xd8\xff picture")
     assert search(plane, "--image", str(tmp_path / "q.jpg")) == 0
     assert base64.b64decode(plane.bodies[0]["image"]) == b"\xff\xd8\xff picture"
+
+
+def test_a_sound_is_sent_as_base64_and_what_was_understood_is_shown(
+    plane: QueryPlane, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "q.ogg").write_bytes(b"OggS sound")
+    plane.answer = {**ANSWER, "transcript": "a heron in the rain"}
+    assert search(plane, "--audio", str(tmp_path / "q.ogg")) == 0
+    assert base64.b64decode(plane.bodies[0]["audio"]) == b"OggS sound"
+    assert "text" not in plane.bodies[0]
+    assert "Understood: a heron in the rain" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_or_is_asked_twice_is_refused_here(plane: QueryPlane, tmp_path: Path) -> None:
+    (tmp_path / "q.ogg").write_bytes(b"OggS sound")
+    assert search(plane, "--audio", str(tmp_path / "none.ogg")) == 2
+    assert search(plane, "a heron", "--audio", str(tmp_path / "q.ogg")) == 2
+    assert search(plane, "--image", str(tmp_path / "q.ogg"), "--audio", str(tmp_path / "q.ogg")) == 2
+    assert search(plane) == 2
+    assert plane.bodies == []
 
 
 def test_a_picture_too_large_is_refused_here(

@@ -8,10 +8,10 @@ import pytest
 
 from penstock.config import QuerySettings
 from penstock.errors import QueryError
-from penstock.query.understand import MAX_DEADLINE_MS, MAX_TEXT_CHARS, SearchRequest, understand
+from penstock.query.understand import MAX_DEADLINE_MS, MAX_TEXT_CHARS, SearchRequest, understand, with_words
 from penstock.records import Collection
 
-SETTINGS = QuerySettings(max_image_bytes=100)
+SETTINGS = QuerySettings(max_image_bytes=100, max_audio_bytes=50)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,10 @@ SETTINGS = QuerySettings(max_image_bytes=100)
         (SearchRequest(text="\ud800"), 400, "/text"),
         (SearchRequest(text="a" * (MAX_TEXT_CHARS + 1)), 413, "/text"),
         (SearchRequest(text="a", image=b"b"), 400, "/image"),
+        (SearchRequest(text="a", audio=b"b"), 400, "/audio"),
+        (SearchRequest(image=b"a", audio=b"b"), 400, "/audio"),
+        (SearchRequest(audio=b""), 400, "/audio"),
+        (SearchRequest(audio=b"x" * 51), 413, "/audio"),
         (SearchRequest(image=b""), 400, "/image"),
         (SearchRequest(image=b"x" * 101), 413, "/image"),
         (SearchRequest(text="a", modalities=["image", "smell"]), 400, "/modalities/1"),
@@ -70,3 +74,10 @@ def test_spellings_of_one_question_become_one(spelling: str) -> None:
 )
 def test_a_modality_stands_for_its_collections(modalities: Any, collections: tuple[Collection, ...]) -> None:
     assert understand(SearchRequest(text="a", modalities=modalities), SETTINGS).collections == collections
+
+
+def test_a_spoken_question_becomes_the_same_as_the_written_one_once_its_words_are_known() -> None:
+    spoken = understand(SearchRequest(audio=b"sound", limit=3, modalities=["text"]), SETTINGS)
+    assert spoken.spoken == b"sound"
+    written = understand(SearchRequest(text="red café", limit=3, modalities=["text"]), SETTINGS)
+    assert with_words(spoken, " red  cafe\u0301 ") == written

@@ -29,13 +29,18 @@ from penstock.records import (
     Field,
     Float32,
     Position,
+    Segment,
+    Transcript,
     entry_id,
 )
+from penstock.reference.speaker import Speaker
+from penstock.serve import app as app_module
 from penstock.serve import service as service_module
 from penstock.serve.app import build_service
 from penstock.serve.http import create_app
 from penstock.serve.service import QueryService
 from penstock.store.memory import MemoryStore
+from tests.media.recordings import write_sound
 
 PROFILE = load_profile("null:32")
 TEXTS = ("a cat on a mat", "a dog in the fog", "bread and butter for breakfast")
@@ -117,7 +122,7 @@ def service(tmp_path: Path) -> Iterator[QueryService]:
     settings = Settings(
         profile=PROFILE.name,
         data_dir=tmp_path,
-        query={"max_image_bytes": 4096, "max_limit": 50},  # type: ignore[arg-type]
+        query={"max_image_bytes": 4096, "max_audio_bytes": 100_000, "max_limit": 50},  # type: ignore[arg-type]
         ingest={"min_free_disk_bytes": 0},  # type: ignore[arg-type]
     )
     made = build_service(settings, store=MemoryStore())
@@ -181,7 +186,7 @@ def test_a_text_is_found_with_everything_that_is_known_of_it(search: Callable[..
         "media_url": None,
         "moment": None,
     }
-    assert (body["partial"], body["missing"]) == (False, {})
+    assert (body["partial"], body["missing"], body["transcript"]) == (False, {}, None)
     assert set(body["took_ms"]) == {"encode", "search", "fuse", "total"}
     assert (body["profile"], body["notice"]) == (PROFILE.name, PROFILE.notice)
 
@@ -266,6 +271,29 @@ def test_a_filter_holds_for_every_hit(search: Callable[..., httpx.Response]) -> 
     assert {hit["key"] for hit in hits} == set(PICTURES)
 
 
+def test_a_question_by_voice_is_answered_and_says_what_was_understood(
+    service: QueryService, search: Callable[..., httpx.Response], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    heard: list[list[Float32]] = []
+
+    class Ear:
+        def transcribe(self, windows: list[Float32]) -> tuple[Transcript, ...]:
+            heard.append(windows)
+            return (Transcript("en", 1.0, (Segment(0.0, 1.0, "a cat on a mat"),)),)
+
+    monkeypatch.setattr(app_module, "load_transcriber", lambda *_, **__: Ear())
+    spoken = Speaker().say("A cat on a mat.").samples
+    question = write_sound(tmp_path / "question.mp3", spoken).read_bytes()
+    answer = search(audio=base64.b64encode(question).decode(), modalities=["text"])
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["transcript"] == "a cat on a mat"
+    assert body["hits"] == search(text="a cat on a mat", modalities=["text"]).json()["hits"]
+    assert "hear" in body["took_ms"]
+    ((window,),) = heard
+    assert len(window) == pytest.approx(len(spoken), rel=0.5)
+
+
 def test_the_limit_is_kept(search: Callable[..., httpx.Response]) -> None:
     assert len(search(text="cat", limit=1).json()["hits"]) == 1
 
@@ -290,6 +318,11 @@ def test_the_limit_is_kept(search: Callable[..., httpx.Response]) -> None:
         ({"image": base64.b64encode(PICTURES["noon"][:60]).decode()}, 422, "/image", "does not decode"),
         ({"image": base64.b64encode(b"x" * 5000).decode()}, 413, "/image", "4,096"),
         ({"image": "AAAA", "modalities": ["audio"]}, 400, "/modalities", "picture"),
+        ({"text": "a", "audio": "AAAA"}, 400, "/audio", "one of them"),
+        ({"audio": "no base64!"}, 400, "/audio", "base64"),
+        ({"audio": 7}, 422, "/audio", "string"),
+        ({"audio": base64.b64encode(b"no sound").decode()}, 422, "/audio", "sound"),
+        ({"audio": base64.b64encode(b"x" * 100_001).decode()}, 413, "/audio", "max_audio_bytes"),
     ],
 )
 def test_a_wrong_request_is_a_problem_that_points_at_its_field(

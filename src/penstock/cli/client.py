@@ -33,8 +33,10 @@ def post_search(url: str, body: Mapping[str, Any], settings: Settings) -> dict[s
         QueryError: the request is wrong in itself, in the server's words.
         UnavailableError: nothing answers there, or what it needs does not.
     """
-    deadline_ms = body.get("deadline_ms") or settings.query.deadline_ms
-    return _answer(url, settings, "POST", "/v1/search", timeout_s=deadline_ms / 1000 + _MARGIN_S, body=body)
+    timeout_s = (body.get("deadline_ms") or settings.query.deadline_ms) / 1000 + _MARGIN_S
+    if "audio" in body:
+        timeout_s += settings.query.hearing_timeout_s
+    return _answer(url, settings, "POST", "/v1/search", timeout_s=timeout_s, body=body)
 
 
 def get_status(url: str, settings: Settings) -> dict[str, Any]:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from penstock.cli.common import JsonFlag, print_json, print_table, read_settings, say
-
-if TYPE_CHECKING:
-    from penstock.config import Settings
 
 _SNIPPET_CHARS = 70
 
@@ -23,6 +20,9 @@ def search(
     *,
     image: Annotated[
         Path | None, typer.Option("--image", metavar="FILE", help="A picture to search by, instead of words.")
+    ] = None,
+    audio: Annotated[
+        Path | None, typer.Option("--audio", metavar="FILE", help="A question that is spoken, instead of written.")
     ] = None,
     modality: Annotated[
         list[str] | None,
@@ -42,7 +42,7 @@ def search(
     url: Annotated[str | None, typer.Option(help="Of the query plane; default: the one that runs here.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Search by words or by a picture; shows what was found, where it is, and which channels found it.
+    """Search by words, by a picture or by voice; shows what was found, where it is, and which channels found it.
 
     Fields to filter by: key, topic, title, mime, uri, event_time, indexed_at, part, and any attribute as
     attributes.NAME. --filter takes comparisons, lists and and/or/not; --where is the short form for equality.
@@ -52,7 +52,8 @@ def search(
     settings = read_settings(context)
     wanted = {
         "text": text,
-        "image": None if image is None else _read_image(image, settings),
+        "image": None if image is None else _read(image, "picture", settings.query.max_image_bytes),
+        "audio": None if audio is None else _read(audio, "sound", settings.query.max_audio_bytes),
         "modalities": modality or None,
         "filter": _filter(filter_json, where or []),
         "tenant": tenant or settings.tenant,
@@ -70,7 +71,9 @@ def search(
 
 
 def show_answer(answer: dict[str, Any], url: str) -> None:
-    """An answer for people: a table, and below it what should be known before believing it."""
+    """An answer for people: what was understood, a table, and below it what should be known before believing it."""
+    if answer.get("transcript"):
+        say(f"Understood: {answer['transcript']}")
     rows = [hit_row(rank, hit, url) for rank, hit in enumerate(answer["hits"], start=1)]
     if not any(row["when"] for row in rows):
         rows = [{name: value for name, value in row.items() if name != "when"} for row in rows]
@@ -136,21 +139,23 @@ def _snippet(hit: dict[str, Any]) -> str:
 def _check(body: dict[str, Any]) -> None:
     from penstock.errors import UsageError
 
-    if ("text" in body) == ("image" in body):
-        raise UsageError('say what to look for: either words (`penstock search "a red bicycle"`) or --image FILE')
+    if len(body.keys() & {"text", "image", "audio"}) != 1:
+        raise UsageError(
+            'say what to look for: either words (`penstock search "a red bicycle"`), --image FILE or --audio FILE'
+        )
 
 
-def _read_image(file: Path, settings: Settings) -> str:
+def _read(file: Path, thing: str, most_bytes: int) -> str:
+    """The file in base64."""
     from penstock.errors import UsageError
 
     try:
         size = file.stat().st_size
-        if size > settings.query.max_image_bytes:
-            limit = settings.query.max_image_bytes
-            raise UsageError(f"{file} has {size:,} bytes; a picture to search by may have {limit:,}")
+        if size > most_bytes:
+            raise UsageError(f"{file} has {size:,} bytes; a {thing} to search by may have {most_bytes:,}")
         return base64.b64encode(file.read_bytes()).decode()
     except OSError as error:
-        raise UsageError(f"the picture {file} cannot be read: {error.strerror}") from error
+        raise UsageError(f"the {thing} {file} cannot be read: {error.strerror}") from error
 
 
 def _filter(filter_json: str | None, where: list[str]) -> dict[str, Any] | None:

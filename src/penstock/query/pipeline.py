@@ -1,6 +1,6 @@
 """A question, step by step: the seven steps of the query plane, one file each.
 
-    1 understand   a request → a question that can be answered
+    1 understand   a request → a question that can be answered; one that is spoken → its words (`voice.py`)
     2 route        → the channels to put it to
     3 encode       → its vectors, one an encoder
     4 search       → a ranking from each channel, all at once
@@ -22,18 +22,22 @@ from dataclasses import replace
 from penstock import metrics
 from penstock.config import QuerySettings
 from penstock.encoders.profiles import Profile
-from penstock.errors import PenstockError, TransientError, UnavailableError
+from penstock.errors import PenstockError, QueryError, TransientError, UnavailableError
 from penstock.query.encode import QueryEncoder
 from penstock.query.fuse import fuse
 from penstock.query.moments import RECORDED, MomentRules
 from penstock.query.route import Probe, Route, route
-from penstock.query.search import Searched, StoreThreads, Terms, search_channels
-from penstock.query.understand import Question, SearchRequest, understand
+from penstock.query.search import Searched, Terms, search_channels
+from penstock.query.threads import BoundedThreads
+from penstock.query.understand import Question, SearchRequest, understand, with_words
+from penstock.query.voice import VoiceListener
 from penstock.records import Channel, Collection, Float32, Found, Hit, SearchResult
 from penstock.store.base import Store
 
 _log = logging.getLogger(__name__)
 
+# Long enough for a backlog of searches of some 20 ms each to clear.
+RETRY_AFTER_S = 1.0
 # An index gains a channel when a collection is made or an alias is switched; a few seconds late is soon enough, and
 # asking for each query would cost a round trip.
 CHANNELS_TTL_S = 5.0
@@ -51,6 +55,7 @@ class QueryPipeline:
         encode: makes query vectors.
         profile: of the encoders, the same that filled the index.
         settings: limits, weights and defaults.
+        listener: makes text of questions that are spoken; None: the profile has no speech model.
         clock: seconds, monotonic.
     """
 
@@ -61,6 +66,7 @@ class QueryPipeline:
         profile: Profile,
         settings: QuerySettings,
         *,
+        listener: VoiceListener | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -68,7 +74,14 @@ class QueryPipeline:
         self._profile = profile
         self._settings = settings
         self._clock = clock
-        self.threads = StoreThreads(threads=settings.search_threads, backlog=settings.search_backlog, clock=clock)
+        self._listener = listener
+        self.threads = BoundedThreads(
+            threads=settings.search_threads,
+            backlog=settings.search_backlog,
+            clock=clock,
+            calls="searches of the store",
+            retry_after_s=RETRY_AFTER_S,
+        )
         self._channels = _OfferedChannels(store, self.threads)
 
     async def search(self, request: SearchRequest) -> SearchResult:
@@ -81,7 +94,12 @@ class QueryPipeline:
         """
         watch = _Stopwatch(self._clock)
         question = understand(request, self._settings)
-        deadline_s = watch.started_s + question.deadline_ms / 1000
+        transcript: str | None = None
+        if question.spoken is not None:
+            transcript = await self._hear(question.spoken)
+            question = with_words(question, transcript)
+            watch.lap("hear")
+        deadline_s = self._clock() + question.deadline_ms / 1000
         offered = await self._channels.get(deadline_s=deadline_s)
         chosen = route(question, offered=offered, profile=self._profile)
         vectors = self._start_encoding(chosen, question.content, on_done=lambda: watch.lap("encode"))
@@ -97,7 +115,17 @@ class QueryPipeline:
             partial=bool(failed),
             missing={**chosen.missing, **failed},
             took_ms=took_ms,
+            transcript=transcript,
         )
+
+    async def _hear(self, sound: bytes) -> str:
+        """What is said, in words. It takes seconds and not milliseconds, so the deadline begins after it."""
+        if self._listener is None:
+            raise QueryError(
+                f"profile {self._profile.name} has no speech model, so it takes no questions by voice: ask in words",
+                field="/audio",
+            )
+        return await self._listener.transcript(sound)
 
     def _start_encoding(
         self, chosen: Route, content: str | bytes, *, on_done: Callable[[], None]
@@ -186,7 +214,7 @@ def _has_more(searched: Searched, terms: Terms) -> bool:
 class _OfferedChannels:
     """What the store can search, known for a few seconds, then asked again behind the back of the queries."""
 
-    def __init__(self, store: Store, threads: StoreThreads) -> None:
+    def __init__(self, store: Store, threads: BoundedThreads) -> None:
         self._store = store
         self._threads = threads
         self._known: frozenset[Channel] | None = None
@@ -227,10 +255,10 @@ class _Stopwatch:
         self._ends_s[step] = self._clock()
 
     def took_ms(self) -> dict[str, float]:
-        """In order: encode, search, fuse, and the total. A step that did not happen took nothing."""
+        """In order: hear (of a question by voice), encode, search, fuse, and the total. What did not happen took 0."""
         took: dict[str, float] = {}
         before_s = self.started_s
-        for step in ("encode", "search", "fuse"):
+        for step in (*(("hear",) if "hear" in self._ends_s else ()), "encode", "search", "fuse"):
             end_s = max(before_s, self._ends_s.get(step, before_s))
             took[step] = round((end_s - before_s) * 1000, 3)
             before_s = end_s

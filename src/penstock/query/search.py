@@ -1,34 +1,26 @@
 """Step 4, search: every channel at once, each with what is left of the deadline.
 
-The store answers in threads, of which there is a bounded number, with a bounded line of waiting calls. A call is told
-how long it may take, so that a store that hangs gives its threads back; a call whose time is over before a thread is
-free never starts; and when the line is full a request is refused at once, with `OverloadedError`, rather than made to
-wait for an answer that would come too late.
+The store answers in threads (`query.threads`). A call is told how long it may take, so that a store that hangs gives
+its threads back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 from penstock import metrics
 from penstock.errors import OverloadedError, PenstockError, QueryError, UnavailableError
 from penstock.query.route import Probe
+from penstock.query.threads import BoundedThreads
 from penstock.records import Channel, Float32, Found
 from penstock.store.base import Store
 from penstock.store.filters import Filter
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
-
-# Long enough for a backlog of searches of some 20 ms each to clear.
-RETRY_AFTER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,68 +48,8 @@ class Terms:
     deadline_s: float
 
 
-class StoreThreads:
-    """Calls of the store in a bounded number of threads, with a bounded line in front of them.
-
-    Args:
-        threads: calls under way at once.
-        backlog: calls that may wait beyond these.
-        clock: seconds, monotonic.
-    """
-
-    def __init__(self, *, threads: int, backlog: int, clock: Callable[[], float]) -> None:
-        self.clock = clock
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="store")
-        self._capacity = threads + backlog
-        self._held = 0
-        self._lock = threading.Lock()
-
-    @property
-    def held(self) -> int:
-        """Calls that wait or are under way, also those whose caller has given up."""
-        return self._held
-
-    def admit(self, calls: int) -> None:
-        """Raises OverloadedError unless so many more calls fit."""
-        if self._held + calls > self._capacity:
-            raise OverloadedError(
-                f"{self._held} searches of the store are under way or waiting, which is all that this replica takes on",
-                retry_after_s=RETRY_AFTER_S,
-            )
-
-    async def call(self, work: Callable[[float], _T], *, deadline_s: float) -> _T:
-        """Runs `work(timeout_s)` in a thread, with the time that is left when it gets one.
-
-        Raises:
-            TimeoutError: the deadline passed. The thread, if it had one, comes free when `work` returns.
-            OverloadedError: the line is full.
-        """
-        self.admit(1)
-
-        def within_deadline() -> _T:
-            timeout_s = deadline_s - self.clock()
-            if timeout_s <= 0:
-                raise TimeoutError
-            return work(timeout_s)
-
-        with self._lock:
-            self._held += 1
-        submitted = self._executor.submit(within_deadline)
-        submitted.add_done_callback(self._release)
-        async with asyncio.timeout(deadline_s - self.clock()):
-            return await asyncio.wrap_future(submitted)
-
-    def _release(self, _: Future[_T]) -> None:
-        with self._lock:
-            self._held -= 1
-
-    def close(self) -> None:
-        """Takes no more calls and drops those that wait; those under way end at their deadlines."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
-
 async def search_channels(
-    store: Store, threads: StoreThreads, queries: Mapping[Probe, str | asyncio.Future[Float32]], terms: Terms
+    store: Store, threads: BoundedThreads, queries: Mapping[Probe, str | asyncio.Future[Float32]], terms: Terms
 ) -> Searched:
     """Puts each query to its channel, all at once. A channel whose vector is not there yet waits for that alone.
 
@@ -148,7 +80,7 @@ async def search_channels(
 
 
 async def _search_one(
-    store: Store, threads: StoreThreads, probe: Probe, query: str | asyncio.Future[Float32], terms: Terms
+    store: Store, threads: BoundedThreads, probe: Probe, query: str | asyncio.Future[Float32], terms: Terms
 ) -> Sequence[Found] | Exception:
     """What one channel found, or what kept it from that: one channel's failure must not take the others down."""
     try:

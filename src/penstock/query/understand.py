@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from penstock.config import QuerySettings
 from penstock.errors import QueryError
@@ -22,8 +22,9 @@ class SearchRequest:
     """What to look for, as it was asked.
 
     Attributes:
-        text: the question in words. Exactly one of `text` and `image` is given.
+        text: the question in words. Exactly one of `text`, `image` and `audio` is given.
         image: an encoded picture (JPEG, PNG, WebP and whatever else Pillow reads).
+        audio: the question as it was spoken: an encoded sound, or a film of which only that counts.
         modalities: what may be found, by name; None: everything.
         where: a further condition.
         tenant: whose entries are searched.
@@ -33,6 +34,7 @@ class SearchRequest:
 
     text: str | None = None
     image: bytes | None = field(default=None, repr=False)
+    audio: bytes | None = field(default=None, repr=False)
     modalities: Sequence[str] | None = None
     where: Filter | None = None
     tenant: str = "default"
@@ -45,7 +47,8 @@ class Question:
     """A request that was checked, with its defaults filled in.
 
     Attributes:
-        content: normalised text, or the bytes of a picture.
+        content: normalised text, or the bytes of a picture. Empty as long as it is `spoken`.
+        spoken: a sound whose words are yet to be made out (`with_words`); None otherwise.
         collections: where answers may come from, in the order of `Collection`.
         named: whether the request named them, rather than taking all there are.
         where, tenant, limit: as in the request.
@@ -53,6 +56,7 @@ class Question:
     """
 
     content: str | bytes = field(repr=False)
+    spoken: bytes | None = field(repr=False)
     collections: tuple[Collection, ...]
     named: bool
     where: Filter | None
@@ -69,6 +73,7 @@ def understand(request: SearchRequest, settings: QuerySettings) -> Question:
     """
     return Question(
         content=_content(request, settings),
+        spoken=request.audio,
         collections=_collections(request.modalities),
         named=request.modalities is not None,
         where=request.where,
@@ -78,23 +83,37 @@ def understand(request: SearchRequest, settings: QuerySettings) -> Question:
     )
 
 
+def with_words(question: Question, words: str) -> Question:
+    """A spoken question once its words are known: the same as if it had been written."""
+    return replace(question, content=_normalised(words), spoken=None)
+
+
 def _content(request: SearchRequest, settings: QuerySettings) -> str | bytes:
-    if request.image is None:
-        if request.text is None:
-            raise QueryError("nothing to search for: give text or image", field="/text")
-        return _normalised(request.text)
-    if request.text is not None:
-        raise QueryError("text and image cannot be searched for together yet: give one of them", field="/image")
-    if not request.image:
-        raise QueryError("the picture to search for has no bytes", field="/image")
-    if len(request.image) > settings.max_image_bytes:
+    given = [name for name in ("text", "image", "audio") if getattr(request, name) is not None]
+    if not given:
+        raise QueryError("nothing to search for: give text, image or audio", field="/text")
+    if len(given) > 1:
+        together = " and ".join(given)
+        raise QueryError(f"{together} cannot be searched for together yet: give one of them", field=f"/{given[-1]}")
+    if request.image is not None:
+        return _checked(request.image, "image", "picture", most_bytes=settings.max_image_bytes)
+    if request.audio is not None:
+        _checked(request.audio, "audio", "sound", most_bytes=settings.max_audio_bytes)
+        return ""
+    return _normalised(request.text or "")
+
+
+def _checked(data: bytes, name: str, thing: str, *, most_bytes: int) -> bytes:
+    if not data:
+        raise QueryError(f"the {thing} to search for has no bytes", field=f"/{name}")
+    if len(data) > most_bytes:
         raise QueryError(
-            f"the picture has {len(request.image):,} bytes; at most {settings.max_image_bytes:,} are searched for "
-            "(setting query.max_image_bytes)",
+            f"the {thing} has {len(data):,} bytes; at most {most_bytes:,} are searched for "
+            f"(setting query.max_{name}_bytes)",
             status=413,
-            field="/image",
+            field=f"/{name}",
         )
-    return request.image
+    return data
 
 
 def _normalised(text: str) -> str:

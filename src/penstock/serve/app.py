@@ -9,11 +9,12 @@ from fastapi import FastAPI
 
 from penstock.config import Settings
 from penstock.encoders.base import Encoder
-from penstock.encoders.load import load_all
+from penstock.encoders.load import load_all, load_transcriber
 from penstock.encoders.profiles import JOINT_IMAGE, Profile, load_profile
 from penstock.errors import ConfigError
 from penstock.query.encode import BatchingQueryEncoder
 from penstock.query.picture import picture_decoder
+from penstock.query.voice import VoiceListener
 from penstock.records import EncoderInput
 from penstock.serve.http import create_app
 from penstock.serve.service import QueryService
@@ -54,6 +55,16 @@ def build_service(settings: Settings, store: Store | None = None) -> QueryServic
             cache=settings.query.cache,
         ),
         media=AssetStore(settings.asset_store_url),
+        listener=_listener(profile, settings),
+    )
+
+
+def _listener(profile: Profile, settings: Settings) -> VoiceListener | None:
+    """None where the profile has no speech model. The model is loaded when somebody first asks by voice."""
+    if profile.speech is None:
+        return None
+    return VoiceListener(
+        lambda: load_transcriber(profile, precision=settings.precision, device=settings.device), settings.query
     )
 
 

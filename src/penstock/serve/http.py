@@ -48,7 +48,7 @@ def create_app(service: QueryService) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
     )
-    app.add_middleware(LimitBody, max_bytes=body_limit(service.settings.query.max_image_bytes))
+    app.add_middleware(LimitBody, max_bytes=body_limit(service.settings.query))
     app.add_middleware(CountSearches, path=SEARCH, clock=service.clock)
     problems.install(app)
     _add_search(app, service)
@@ -60,7 +60,7 @@ def create_app(service: QueryService) -> FastAPI:
 def _add_search(app: FastAPI, service: QueryService) -> None:
     @app.post(SEARCH, response_model=SearchOut, responses=problems.RESPONSES, tags=["search"])
     async def search(body: SearchBody) -> Response:
-        """Finds entries by words or by a picture, across modalities."""
+        """Finds entries by words, written or spoken, or by a picture, across modalities."""
         result = await service.search(_request(body, default_tenant=service.settings.tenant))
         answer = search_out(result, profile=service.settings.profile, notice=service.profile.notice)
         # Made of checked records: a second check by the framework would cost more than the fusion.
@@ -114,7 +114,8 @@ def _request(body: SearchBody, *, default_tenant: str) -> SearchRequest:
     """Raises QueryError for base64 that is none, and for a filter that cannot be answered."""
     return SearchRequest(
         text=body.text,
-        image=None if body.image is None else _decode_base64(body.image),
+        image=None if body.image is None else _decode_base64(body.image, "image"),
+        audio=None if body.audio is None else _decode_base64(body.audio, "audio"),
         modalities=body.modalities,
         where=None if body.filter is None else parse_filter(body.filter),
         tenant=default_tenant if body.tenant is None else body.tenant,
@@ -123,8 +124,8 @@ def _request(body: SearchBody, *, default_tenant: str) -> SearchRequest:
     )
 
 
-def _decode_base64(encoded: str) -> bytes:
+def _decode_base64(encoded: str, name: str) -> bytes:
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as exc:
-        raise QueryError(f"image is not base64: {exc}", field="/image") from exc
+        raise QueryError(f"{name} is not base64: {exc}", field=f"/{name}") from exc

@@ -5,15 +5,16 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from penstock.config import QuerySettings
 from penstock.serve.problems import problem
 
-# Everything of a request but the picture: the text, a filter, names.
-_BESIDE_PICTURE_BYTES = 256 * 1024
+# Everything of a request but the picture or the sound: the text, a filter, names.
+_BESIDE_MEDIA_BYTES = 256 * 1024
 
 
-def body_limit(max_image_bytes: int) -> int:
-    """Bytes of the largest request: a picture in base64 (4 for 3) and what stands beside it."""
-    return -(-max_image_bytes // 3) * 4 + _BESIDE_PICTURE_BYTES
+def body_limit(settings: QuerySettings) -> int:
+    """Bytes of the largest request: a picture or a sound in base64 (4 for 3) and what stands beside it."""
+    return -(-max(settings.max_image_bytes, settings.max_audio_bytes) // 3) * 4 + _BESIDE_MEDIA_BYTES
 
 
 class LimitBody:
@@ -50,4 +51,5 @@ class LimitBody:
         return int(length) if length.isdigit() else 0
 
     def _detail(self) -> str:
-        return f"the body may have at most {self._max_bytes:,} bytes (setting query.max_image_bytes)"
+        settings = "settings query.max_image_bytes and query.max_audio_bytes"
+        return f"the body may have at most {self._max_bytes:,} bytes ({settings})"

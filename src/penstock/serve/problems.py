@@ -39,7 +39,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     for code, what in (
         (400, "The request is wrong in itself; `field` points at the fault"),
         (413, "The body is larger than the limits allow"),
-        (422, "A field has the wrong type, or the picture is none"),
+        (422, "A field has the wrong type, the picture is none, or nothing is said in the sound"),
         (429, "Too much at once; `Retry-After` says when to come back"),
         (503, "The store or the encoders do not answer; `Retry-After` says when to come back"),
     )

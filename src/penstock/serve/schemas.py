@@ -17,7 +17,7 @@ _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 
 
 class SearchBody(BaseModel):
-    """What to look for: `text` or `image`, and conditions."""
+    """What to look for: `text`, `image` or `audio`, and conditions."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -37,8 +37,12 @@ class SearchBody(BaseModel):
         },
     )
 
-    text: StrictStr | None = Field(None, description="the question in words; exactly one of text and image")
+    text: StrictStr | None = Field(None, description="the question in words; exactly one of text, image and audio")
     image: StrictStr | None = Field(None, description="a picture to search by: JPEG, PNG, WebP…, base64")
+    audio: StrictStr | None = Field(
+        None,
+        description="the question as it was spoken: WAV, MP3, Ogg, MP4…, at most 60 s unless set otherwise, base64",
+    )
     modalities: list[Annotated[StrictStr, Field(json_schema_extra={"enum": list(Modality)})]] | None = Field(
         None, description="what may be found; all when left out"
     )
@@ -133,6 +137,7 @@ class SearchOut(BaseModel):
     """The answer: hits, best first, and how it came about."""
 
     hits: list[HitOut]
+    transcript: str | None = Field(description="what was understood of a question by voice; null for any other")
     partial: bool = Field(description="a channel failed or was late: there may be better hits than these")
     missing: dict[str, str] = Field(
         description="channels that were left out, and why; those that this store cannot offer too",
@@ -187,6 +192,7 @@ def search_out(result: SearchResult, *, profile: str, notice: str | None) -> Sea
     """A result as JSON is made of it."""
     return SearchOut(
         hits=[_hit_out(hit) for hit in result.hits],
+        transcript=result.transcript,
         partial=result.partial,
         missing={str(channel): why for channel, why in result.missing.items()},
         took_ms=dict(result.took_ms),

@@ -19,6 +19,7 @@ from penstock.processes import free_bytes
 from penstock.query.encode import BatchingQueryEncoder
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.understand import SearchRequest
+from penstock.query.voice import VoiceListener
 from penstock.records import Channel, Collection, SearchResult
 from penstock.store.assets import MissingAssetError
 from penstock.store.base import Store
@@ -71,7 +72,7 @@ class QueryService:
     Attributes:
         settings: all of them.
         profile: of the encoders.
-        store, encoder, media: owned from now on, and closed by `close`.
+        store, encoder, media, listener: owned from now on, and closed by `close`.
         clock: seconds, monotonic.
     """
 
@@ -80,13 +81,16 @@ class QueryService:
     store: Store
     encoder: BatchingQueryEncoder
     media: Media
+    listener: VoiceListener | None = None
     clock: Callable[[], float] = time.monotonic
     counters: Counters = field(default_factory=Counters)
     pipeline: QueryPipeline = field(init=False)
     _started_s: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pipeline = QueryPipeline(self.store, self.encoder, self.profile, self.settings.query, clock=self.clock)
+        self.pipeline = QueryPipeline(
+            self.store, self.encoder, self.profile, self.settings.query, listener=self.listener, clock=self.clock
+        )
         self._started_s = self.clock()
 
     async def search(self, request: SearchRequest) -> SearchResult:
@@ -156,6 +160,8 @@ class QueryService:
     def close(self) -> None:
         """Ends threads and connections. Searches under way fail."""
         self.pipeline.close()
+        if self.listener is not None:
+            self.listener.close()
         self.encoder.close()
         self.store.close()
 
