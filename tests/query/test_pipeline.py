@@ -16,13 +16,16 @@ from penstock.errors import OverloadedError, PermanentError, QueryError, Unavail
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.route import NOT_OFFERED
 from penstock.query.understand import SearchRequest
-from penstock.records import Channel, Collection, Field, SearchResult
+from penstock.records import Channel, Collection, Field, Found, SearchResult
 
 SMALL = load_profile("small")  # text and pictures share a space of their own
 REFERENCE = load_profile("reference")  # one space for everything
 TEXT_PASSAGE = Channel(Collection.TEXT, Field.PASSAGE)
 TEXT_LEXICAL = Channel(Collection.TEXT, Field.LEXICAL)
 IMAGE_JOINT = Channel(Collection.IMAGE, Field.JOINT)
+FRAME_JOINT = Channel(Collection.FRAME, Field.JOINT)
+SPEECH_LEXICAL = Channel(Collection.SPEECH, Field.LEXICAL)
+SPEECH_PASSAGE = Channel(Collection.SPEECH, Field.PASSAGE)
 
 
 def ask(store: Any, encoder: Any, request: SearchRequest, profile: Profile = SMALL, **settings: Any) -> SearchResult:
@@ -229,10 +232,6 @@ def test_new_channels_are_noticed_without_a_restart(store: Any, encoder: Any) ->
     asyncio.run(asyncio.wait_for(run(), 10))
 
 
-FRAME_JOINT = Channel(Collection.FRAME, Field.JOINT)
-SPEECH_LEXICAL = Channel(Collection.SPEECH, Field.LEXICAL)
-
-
 def add_films(store: Any, films: int, shots: int) -> None:
     """Films that show a cat, each for so many shots."""
     for film in range(films):
@@ -305,3 +304,18 @@ def test_a_second_search_that_fails_keeps_what_the_first_found_and_is_named(make
     assert result.partial
     assert "the store hung up" in result.missing[FRAME_JOINT]
     assert "second time" in result.missing[FRAME_JOINT]
+
+
+def test_after_a_second_search_what_one_channel_did_not_find_is_behind_all_that_it_was_asked_for(
+    make_store: Any, encoder: Any
+) -> None:
+    """Found at rank 10 is better than not found among 64, though worse than not found among 4."""
+    store = make_store(frozenset({SPEECH_PASSAGE, SPEECH_LEXICAL}))
+    by_meaning, by_both = (
+        store.add(Collection.SPEECH, "cat", asset=asset, times_ms=(0, 999)) for asset in ("meaning", "both")
+    )
+    film = [store.add(Collection.SPEECH, "cat", asset="film", part=part, times_ms=(0, 999)) for part in range(14)]
+    rankings = {SPEECH_PASSAGE: [by_meaning, by_both, *film], SPEECH_LEXICAL: [*film[:9], by_both, *film[9:]]}
+    store.search = lambda channel, *_, limit, **__: [Found(entry, 1.0) for entry in rankings[channel][:limit]]
+    hits = ask(store, encoder, SearchRequest(text="cat", limit=4), candidates=4).hits
+    assert [hit.entry.asset.key for hit in hits] == ["film", "both", "meaning"]
