@@ -561,7 +561,8 @@ class Moment:
     """What was found of one recording close together in time.
 
     Attributes:
-        start_ms, end_ms: on the player's clock; all members lie within.
+        start_ms, end_ms: on the player's clock: of the best member, and of those that the same channel found nearly as
+            well. Others may reach beyond.
         members: entries of `speech` and `frame`, in order of time.
         frame: the one of its frames that was found best; None if only words were found.
     """

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -178,7 +179,7 @@ def test_hits_are_the_same_in_whatever_order_channels_come_and_as_many_as_asked_
 
 
 @given(any_entries, any_rules)
-def test_a_moment_covers_its_members_and_explains_each_of_them(entries: list[Entry], rules: MomentRules) -> None:
+def test_a_moment_covers_its_best_entry_and_explains_all_its_members(entries: list[Entry], rules: MomentRules) -> None:
     said = [one for one in entries if one.collection is Collection.SPEECH]
     shown = [one for one in entries if one.collection is Collection.FRAME]
     told = []
@@ -188,9 +189,12 @@ def test_a_moment_covers_its_members_and_explains_each_of_them(entries: list[Ent
             continue
         assert hit.moment.start_ms <= hit.moment.end_ms
         for member in hit.moment.members:
-            assert hit.moment.start_ms <= member.entry.start_ms <= member.entry.end_ms <= hit.moment.end_ms
+            if member.entry == hit.entry:
+                assert hit.moment.start_ms <= member.entry.start_ms <= member.entry.end_ms <= hit.moment.end_ms
             told += [(member.entry.id, found.channel, found.rank) for found in member.found_by]
         starts = [member.entry.start_ms for member in hit.moment.members]
+        assert hit.moment.start_ms in starts
+        assert hit.moment.end_ms in [member.entry.end_ms for member in hit.moment.members]
         assert starts == sorted(starts)
         assert hit.entry in [member.entry for member in hit.moment.members]
         every = [found for member in hit.moment.members for found in member.found_by]
@@ -280,7 +284,31 @@ def test_a_moment_has_its_words_in_order_of_time_and_the_frame_that_was_found_be
     assert hit.moment is not None
     assert hit.moment.words == "The heron came back in March."
     assert hit.moment.frame == shown[0]
-    assert (hit.moment.start_ms, hit.moment.end_ms) == (5_000, 25_000)
+    assert (hit.moment.start_ms, hit.moment.end_ms) == (6_000, 24_000), (
+        "as its best frame and the one found nearly as well"
+    )
+
+
+@pytest.mark.parametrize(("scores", "times"), [((0.7, 0.6, 0.1), (4_000, 12_000)), ((0.7, 0.5, 0.1), (4_000, 9_000))])
+def test_a_moment_lasts_as_long_as_what_was_found_nearly_as_well_as_its_best(
+    scores: tuple[float, ...], times: tuple[int, int]
+) -> None:
+    shots = [frame(4, 9), frame(9, 12), frame(0, 4)]
+    (hit,) = fuse(
+        {
+            FRAME_JOINT: [Found(shot, score) for shot, score in zip(shots, scores, strict=True)],
+            SPEECH_PASSAGE: [Found(speech(2, 11), 0.9)],
+        },
+        spaces=SPACES,
+        weights={Collection.SPEECH: 0.5},
+        k=K,
+        depths=dict.fromkeys(Collection, 50),
+        moments=RULES,
+        limit=10,
+    )
+    assert hit.moment is not None
+    assert len(hit.moment.members) == 4
+    assert (hit.moment.start_ms, hit.moment.end_ms) == times
 
 
 def test_a_moment_that_is_only_heard_has_no_frame() -> None:

@@ -247,7 +247,7 @@ def test_what_is_seen_and_said_at_once_is_one_hit(make_store: Any, encoder: Any)
     both, seen = ask(store, encoder, SearchRequest(text="cat"), moment_gap_ms=1_000).hits
     assert [str(found.channel) for found in both.found_by] == ["frame.joint", "speech.lexical"]
     assert [str(found.channel) for found in seen.found_by] == ["frame.joint"]
-    assert [(hit.moment.start_ms, hit.moment.end_ms) for hit in (both, seen)] == [(4_000, 9_000), (60_000, 61_000)]
+    assert [(hit.moment.start_ms, hit.moment.end_ms) for hit in (both, seen)] == [(5_000, 6_000), (60_000, 61_000)]
 
 
 def test_recordings_are_searched_for_more_until_moments_fill_the_limit(make_store: Any, encoder: Any) -> None:

@@ -34,6 +34,8 @@ from dataclasses import dataclass, replace
 from penstock.query.moments import RECORDED, MomentRules, group, has_times, span_ms
 from penstock.records import FIELDS_OF, Channel, ChannelHit, Collection, Entry, Found, Hit, Member, Moment
 
+_NEARLY = 0.8  # of the best entry's score, in the same channel
+
 
 def fuse(
     rankings: Mapping[Channel, Sequence[Found]],
@@ -224,8 +226,20 @@ def _hit(candidate: _Candidate, score: float) -> Hit:
     return Hit(candidate.best, score, candidate.found_by, moment)
 
 
+def _leading(members: Sequence[Member]) -> list[Member]:
+    """The best, and those that one of its channels found nearly as well: where a player should start and stop. Of the
+    shots around the one that is asked for, all are found in a small index, with no resemblance at all.
+    """
+    best, *others = members
+    enough = {hit.channel: _NEARLY * hit.score for hit in best.found_by if hit.score > 0}
+    alike = [
+        member for member in others if any(hit.score >= enough.get(hit.channel, math.inf) for hit in member.found_by)
+    ]
+    return [best, *alike]
+
+
 def _moment(members: Sequence[Member]) -> Moment:
-    start_ms, end_ms = span_ms(member.entry for member in members)
+    start_ms, end_ms = span_ms(member.entry for member in _leading(members))
     frames = [member.entry for member in members if member.entry.collection is Collection.FRAME]
     in_time = sorted(members, key=lambda member: (member.entry.start_ms, member.entry.end_ms, member.entry.id))
     return Moment(start_ms, end_ms, tuple(in_time), frames[0] if frames else None)
