@@ -5,7 +5,7 @@ from pathlib import Path
 from penstock.config import load_settings
 from penstock.errors import Reason
 from penstock.ingest.workers import MakeEncodeWorker, MakeMediaWorker, known_good
-from penstock.records import EncoderInput, Modality
+from penstock.records import LONG, Collection, EncoderInput, Modality
 from tests.ingest.builders import event
 
 
@@ -13,10 +13,31 @@ def test_the_known_good_event_of_every_modality_is_taken_by_healthy_workers(tmp_
     settings = load_settings(profile="null", data_dir=tmp_path)
     worker = MakeMediaWorker(settings)(0)
     for modality, sample in known_good(settings).items():
+        if modality in LONG:
+            continue
         role = "passage.text" if modality is Modality.TEXT else "joint.image"
         decoded, batch = worker.fetch_and_decode([sample], [role])
         assert (decoded.rejected, len(decoded.drafts)) == ((), 1)
         assert MakeEncodeWorker(settings, role)(0).encode(batch).failed == ()
+
+
+def test_the_known_good_sound_and_film_ask_all_workers_that_such_media_ask(tmp_path: Path) -> None:
+    settings = load_settings(profile="null", data_dir=tmp_path, ingest={"modalities": ["audio", "video"]})
+    worker = MakeMediaWorker(settings)(0)
+    samples = known_good(settings)
+    sliced, pictures, speech = worker.slice(list(samples.values()), (), ["joint.image", "speech"])
+    assert (len(pictures), len(speech)) == (2, 2)
+    transcripts = MakeEncodeWorker(settings, "speech")(0).encode(speech)
+    decoded, passages = worker.compose(sliced, transcripts)
+    assert decoded.rejected == ()
+    assert decoded.progress == ()
+    assert len(passages) == 2
+    assert {draft.collection for draft in decoded.drafts} == {Collection.FRAME, Collection.SPEECH}
+
+
+def test_a_transcriber_takes_a_batch_without_speech(tmp_path: Path) -> None:
+    settings = load_settings(profile="null", data_dir=tmp_path)
+    assert MakeEncodeWorker(settings, "speech")(0).encode(EncoderInput("speech", ())) == ()
 
 
 def test_a_batch_that_was_rejected_as_a_whole_still_passes_the_encoder(tmp_path: Path) -> None:

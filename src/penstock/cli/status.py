@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _WATCH_S = 2.0
 _RATES_OVER_S = 1.0
 _STALE_AFTER_MS = 10_000  # the ingest plane writes each second
+_LONG_MEDIA_SHOWN = 5
 _DEAD_LETTERS_READ = 5_000  # beyond, the reasons of the first so many are told
 
 
@@ -216,6 +217,15 @@ def _topic_rows(gathered: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
+def _long_media(indexed_s: Mapping[str, float]) -> Iterator[str]:
+    """Media that are being indexed slice by slice, those that are furthest first; not a line for each of a thousand."""
+    furthest = sorted(indexed_s.items(), key=lambda one: -one[1])
+    for asset, seconds in furthest[:_LONG_MEDIA_SHOWN]:
+        yield f"  under way: {asset}, {int(seconds) // 60}:{int(seconds) % 60:02} of it indexed"
+    if len(furthest) > _LONG_MEDIA_SHOWN:
+        yield f"  under way: {len(furthest) - _LONG_MEDIA_SHOWN} more"
+
+
 def _lines(gathered: Mapping[str, Any]) -> Iterator[str]:
     index, letters, ingest, disk = (gathered[name] for name in ("index", "dead_letters", "ingest", "disk"))
     if index:
@@ -229,6 +239,7 @@ def _lines(gathered: Mapping[str, Any]) -> Iterator[str]:
         yield f"ingest: {ingest['state']}, profile {ingest['profile']}, {ingest['lanes']} lanes, {in_flight}"
         if not gathered["metrics"]:  # which tell more of them
             yield f"workers: {', '.join(f'{count} {pool}' for pool, count in ingest['workers'].items())}"
+        yield from _long_media(ingest.get("long_media", {}))
         for held_up in (ingest["paused"], ingest["store_error"], *ingest["halted"].values()):
             if held_up:
                 yield f"  held up: {held_up}"

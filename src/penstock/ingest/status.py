@@ -44,6 +44,7 @@ class PlaneStatus:
         batches, commits, in_flight_batches, in_flight_bytes, lost_offsets: sums over the lanes.
         paused, halted, store_error: what holds the plane up, in words; empty if nothing does.
         broker_available: whether every lane sees a broker.
+        long_media: seconds that are indexed of each medium that is not finished, by its asset.
     """
 
     state: str
@@ -67,6 +68,7 @@ class PlaneStatus:
     halted: Mapping[str, str] = field(default_factory=dict)
     store_error: str = ""
     broker_available: bool = True
+    long_media: Mapping[str, float] = field(default_factory=dict)
 
 
 def summed(
@@ -114,6 +116,7 @@ def summed(
         halted=halted,
         store_error=_first(lane.store_error for lane in lanes),
         broker_available=all(lane.broker_available for lane in lanes),
+        long_media={one.asset: one.indexed_s for lane in lanes for one in lane.long_media},
     )
 
 

@@ -237,9 +237,9 @@ def open_store(settings: Settings) -> Store:
 
 def known_good(settings: Settings) -> Mapping[Modality, Event]:
     """For each consumed modality a tiny event that every healthy worker takes. They are never written."""
-    from penstock.media.samples import SAMPLES
+    from penstock.media.samples import sample
 
-    return {modality: _sample_event(settings, modality, SAMPLES[modality]) for modality in settings.ingest.modalities}
+    return {modality: _sample_event(settings, modality, sample(modality)) for modality in settings.ingest.modalities}
 
 
 def _sample_event(settings: Settings, modality: Modality, data: bytes) -> Event:
