@@ -211,6 +211,17 @@ def test_a_rejected_film_leaves_nothing_behind(house: House) -> None:
     assert not house.store.progress([film(8).asset.id])
 
 
+def test_a_rejected_film_leaves_its_older_version_as_it_was(house: House) -> None:
+    house.write(film(3), ["old a", "old b"])
+    house.write(film(8), ["a"], last=False)
+    house.write(film(8), ["b", "c"], before=1, last=False)
+    house.writer.retract(REQUEST, [film(8)])
+    assert house.found() == [(3, 0, "old a"), (3, 1, "old b")]
+    assert not house.store.progress([film(8).asset.id])
+    house.write(film(9), ["new"], last=False)
+    assert house.found() == [(3, 0, "old a"), (3, 1, "old b"), (9, 0, "new")]
+
+
 def test_media_of_a_film_under_way_are_referred_to(house: House) -> None:
     house.write(film(3), ["old"])
     house.write(film(8), ["a"], last=False)

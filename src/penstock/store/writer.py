@@ -19,6 +19,7 @@ from penstock.records import (
     COLLECTIONS_OF,
     LONG,
     ONE_PART,
+    SLICED,
     SPACES,
     AssetRow,
     Assignment,
@@ -154,7 +155,8 @@ class Writer:
 
         Their writer or lane died after some entries and before the asset row, and then the media were gone, say. Only
         of assets that should have no entries at all: without a row, or deleted. Where an older version has a row, its
-        entries are partly overwritten, and removing the rest would lose still more of it.
+        entries are partly overwritten, and removing the rest would lose still more of it; but not by slices, which lie
+        beside it and are removed.
 
         Args:
             request: who asks, by which right; fenced as `write` is.
@@ -175,10 +177,25 @@ class Writer:
             bare = [event for event in mine if _has_no_entries(rows.get(event.asset.id))]
             for collection, ids in self._surplus(bare, {}, {}).items():
                 self._store.delete(collection, ids)
-            if begun := [
-                id_ for id_, one in self._begun(mine).items() if one.version in {each.version for each in mine}
-            ]:
-                self._store.drop_progress(begun)
+            versions = {event.asset.id: event.version for event in mine}
+            begun = {id_: one for id_, one in self._begun(mine).items() if one.version == versions[id_]}
+            if begun:
+                self._remove_slices([one for id_, one in begun.items() if not _has_no_entries(rows.get(id_))])
+                self._store.drop_progress(list(begun))
+
+    def _remove_slices(self, begun: Sequence[Progress]) -> None:
+        """What is written of versions that will not be finished. The older ones lie in the other space."""
+        for collection in SLICED:
+            asset_ids = [one.asset.id for one in begun if one.counts.get(collection)]
+            found = self._store.entry_ids(collection, asset_ids) if asset_ids else {}
+            stale = [
+                id_
+                for one in begun
+                for part in reversed(range(len(found.get(one.asset.id, ()))))
+                if (id_ := part_id(one.asset.id, collection, part, one.space)) in found[one.asset.id]
+            ]
+            if stale:
+                self._store.delete(collection, stale)
 
     def _write_live(self, events: Sequence[Event], decoded: Decoded, encoded: Sequence[Encoded]) -> list[Settled]:
         settled, current, rows = self._order(events)
