@@ -24,6 +24,11 @@ def test_breaths_are_joined_until_a_sentence_ends_beyond_the_least() -> None:
     assert joined(segments) == [(0, 7, "The fox waits by the river. It is late."), (7, 9, "A bear comes.")]
 
 
+def test_without_full_stops_a_breath_ends_what_is_long_enough() -> None:
+    segments = said((0, 3, "the fox waits"), (4, 6, "by the river"), (6.2, 8, "today"), (9, 11, "a bear comes"))
+    assert joined(segments) == [(0, 8, "the fox waits by the river today"), (9, 11, "a bear comes")]
+
+
 def test_a_long_pause_ends_a_passage_however_short_it_is() -> None:
     assert joined(said((0, 1, "one"), (5, 6, "two"))) == [(0, 1, "one"), (5, 6, "two")]
 

@@ -1,7 +1,7 @@
 """From words that were heard to passages that can be found: segments of one asset, joined to 5 to 30 s.
 
-A transcriber's segments are as long as a breath. A passage ends where a sentence does, once it is long enough, or at a
-pause; it never spans a change of language.
+A transcriber's segments are as long as a breath. A passage ends where a sentence does or a breath is taken, once it is
+long enough, or at a pause; it never spans a change of language.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ class PassageRules:
         least_ms: a shorter one goes on, if it can,
         most_ms: and never beyond this.
         pause_ms: a longer pause ends a passage, however short it is.
+        breath_ms: a pause of so long ends one that is long enough, as a full stop does: not all models write any.
     """
 
     least_ms: int = 5_000
     most_ms: int = 30_000
     pause_ms: int = 3_000
+    breath_ms: int = 700
 
 
 def passages(heard: Sequence[Heard], rules: PassageRules) -> Iterator[Heard]:
@@ -59,8 +61,9 @@ def passages(heard: Sequence[Heard], rules: PassageRules) -> Iterator[Heard]:
 
 def _goes_on(joined: Heard, after: Heard, rules: PassageRules) -> bool:
     """Whether the segment belongs to the passage before it."""
-    apart = after.start_ms - joined.end_ms > rules.pause_ms or after.language != joined.language
+    pause_ms = after.start_ms - joined.end_ms
+    apart = pause_ms > rules.pause_ms or after.language != joined.language
     if apart or after.end_ms - joined.start_ms > rules.most_ms:
         return False
     long_enough = joined.end_ms - joined.start_ms >= rules.least_ms
-    return not (long_enough and joined.text.endswith(_SENTENCE_ENDS))
+    return not (long_enough and (joined.text.endswith(_SENTENCE_ENDS) or pause_ms >= rules.breath_ms))
