@@ -21,7 +21,7 @@ from penstock.broker.producer import Producer
 from penstock.broker.topics import group_lag
 from penstock.config import Endpoints, Settings, load_settings, read_endpoints, with_endpoints
 from penstock.ingest.status import read_status
-from penstock.records import Collection, Position
+from penstock.records import Collection, Entry, Modality, Position
 from penstock.store.milvus import MilvusStore
 
 _START_TIMEOUT_S = 240.0
@@ -143,7 +143,8 @@ class House:
     def settle(self) -> None:
         """Waits until everything produced is settled and committed."""
         kafka = self.settings.kafka
-        topics = [kafka.text_topic, kafka.image_topic]
+        named = json.loads(self._environment.get("PENSTOCK_INGEST__MODALITIES", '["text", "image"]'))
+        topics = [kafka.topic_of(Modality(name)) for name in named]
         deadline_s = time.monotonic() + _SETTLE_TIMEOUT_S
         while behind := [one for one in group_lag(kafka, topics) if one.lag]:
             log = (self.folder / "logs" / "ingest.log").read_text()[-3000:]
@@ -158,6 +159,17 @@ class House:
             return {**found, "asset": store.count_assets()}
         finally:
             store.close()
+
+    def stored(self, key: str) -> list[Entry]:
+        """All entries of the assets of that key, by collection and part."""
+        store = MilvusStore(self.settings.store)
+        try:
+            collections = {channel.collection for channel in store.channels()}
+            pages = [page for collection in collections for page in store.scan_entries(collection)]
+        finally:
+            store.close()
+        found = [entry for page in pages for entry in page if entry.asset.key == key]
+        return sorted(found, key=lambda entry: (entry.collection, entry.part))
 
     def entries_of(self, key: str, topic: str = "media.text") -> list[dict[str, Any]]:
         """What a search restricted to one asset finds."""

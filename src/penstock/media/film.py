@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import av
 import numpy as np
 from av.stream import Disposition
 from PIL import Image
@@ -26,6 +28,8 @@ from PIL import Image
 from penstock.errors import BadInputError, Reason
 from penstock.media.sound import clock_of, codec_of, decoded, open_container, title_of
 from penstock.records import Float32
+
+logger = logging.getLogger(__name__)
 
 _SIGNATURE = (32, 18)  # pixels that two frames are compared by
 _HALF_MS_S = 0.0005  # by which rounding to milliseconds moves a time at most
@@ -199,11 +203,8 @@ class _Track:
     """The picture track, read from where it stands."""
 
     def __init__(self, media: Path | bytes) -> None:
-        self._container = open_container(io.BytesIO(media) if isinstance(media, bytes) else media)
-        self._stream = next((one for one in self._container.streams.video if not _is_cover(one)), None)
-        self.codec = None if self._stream is None else codec_of(self._stream)
-        if self._stream is not None:
-            self._stream.thread_type = "AUTO"
+        self._media = media
+        self._open()
         self._begins_s, self.duration_s = clock_of(self._container)
         self.title = title_of(self._container)
         self.ends_s = 0.0  # of all frames so far
@@ -212,10 +213,23 @@ class _Track:
         self._container.close()
 
     def rewind(self, at_s: float) -> None:
-        """To the last key frame before that time."""
+        """To the last key frame before that time; in a damaged file that cannot be sought in, to its start."""
         assert self._stream is not None
         at = round((Fraction(at_s) + self._begins_s) / self._stream.time_base)
-        self._container.seek(max(at, self._stream.start_time or 0), stream=self._stream)
+        try:
+            self._container.seek(max(at, self._stream.start_time or 0), stream=self._stream)
+        except av.FFmpegError as exc:
+            logger.warning("a film is read again from its start, as it cannot be sought in: %s", exc)
+            self.close()
+            self._open()
+
+    def _open(self) -> None:
+        media = self._media
+        self._container = open_container(io.BytesIO(media) if isinstance(media, bytes) else media)
+        self._stream: Any = next((one for one in self._container.streams.video if not _is_cover(one)), None)
+        self.codec = None if self._stream is None else codec_of(self._stream)
+        if self._stream is not None:
+            self._stream.thread_type = "AUTO"
 
     def looks(self, *, keys_only: bool) -> Iterator[_Look]:
         """Frames on the player's clock; those without a time are left out."""

@@ -1,0 +1,104 @@
+"""Sound and film that are not as they should be, amid good ones: a clear outcome for each, and the audit balances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from penstock.broker.base import Message
+from penstock.errors import Reason
+from penstock.media.sound import RATE_HZ
+from penstock.records import Float32
+from penstock.reference.recordings import sample_recordings
+from penstock.reference.speaker import Speaker
+from tests.e2e.house import House
+from tests.media.recordings import picture, write_film, write_sound
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
+
+AUDIO, VIDEO = "media.audio", "media.video"
+RECORDINGS = {one.key: one for one in sample_recordings()}
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    environment = {
+        "PENSTOCK_PROFILE": "null:8",
+        "PENSTOCK_QUERY__PORT": "0",
+        "PENSTOCK_INGEST__MODALITIES": '["audio", "video"]',
+        "PENSTOCK_SLICES__FIRST_S": "10",
+        "PENSTOCK_SLICES__LATER_S": "15",
+    }
+    made = House(tmp_path / "data", environment)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+
+
+def talk(minutes: float) -> Float32:
+    """A sentence every twelve seconds."""
+    samples = np.zeros(round(minutes * 60 * RATE_HZ), np.float32)
+    sentence = Speaker().say("the captain carries a silver anchor").samples
+    for start in range(RATE_HZ, len(samples) - len(sentence), 12 * RATE_HZ):
+        samples[start : start + len(sentence)] = sentence
+    return samples
+
+
+def bad_ones(folder: Path) -> Mapping[tuple[str, str], tuple[bytes, Reason]]:
+    """By topic and key the bytes, and why they are refused."""
+    film = RECORDINGS["animals"].file.read_bytes()
+    clip = write_sound(folder / "clip.webm", talk(0.2)).read_bytes()
+    return {
+        (VIDEO, "cut off before its table of contents"): (film[: len(film) // 2], Reason.CORRUPT),
+        (VIDEO, "a picture under a film's name"): (b"\x89PNG\r\n\x1a\n" + bytes(64), Reason.WRONG_TOPIC),
+        (AUDIO, "a film among sounds"): (film, Reason.WRONG_TOPIC),
+        (AUDIO, "of a codec that nobody has"): (clip.replace(b"A_OPUS", b"A_OPAL"), Reason.UNSUPPORTED),
+        (AUDIO, "noise with the head of an MP3"): (b"ID3\x04" + np.random.default_rng(0).bytes(5_000), Reason.CORRUPT),
+        (VIDEO, "empty"): (b"", Reason.CORRUPT),
+    }
+
+
+def good_ones(folder: Path) -> Mapping[tuple[str, str], bytes]:
+    """Odd, and yet to be indexed."""
+    lying = bytearray(write_sound(folder / "lying.wav", talk(0.5)).read_bytes())
+    at = lying.index(b"data") + 4
+    lying[at : at + 4] = (0x7FFFFFF0).to_bytes(4, "little")  # more than eighteen hours
+    cut = write_film(folder / "cut.mkv", [(6.0, picture(1)), (6.0, picture(2))]).read_bytes()
+    flicker = [(0.1, picture(number, (64, 36))) for number in range(600)]
+    return {
+        (AUDIO, "its header lies about its length"): bytes(lying),
+        (AUDIO, "long"): write_sound(folder / "long.mp3", talk(2)).read_bytes(),
+        (AUDIO, "long and silent"): write_sound(
+            folder / "silent.flac", np.zeros(90 * RATE_HZ, np.float32)
+        ).read_bytes(),
+        (VIDEO, "cut off in its midst"): cut[: len(cut) * 2 // 3],
+        (VIDEO, "ten cuts a second"): write_film(folder / "flicker.mp4", flicker).read_bytes(),
+        (VIDEO, "animals"): RECORDINGS["animals"].file.read_bytes(),
+    }
+
+
+def test_each_ends_as_it_should_and_the_audit_balances(house: House, tmp_path: Path) -> None:
+    bad, good = bad_ones(tmp_path), good_ones(tmp_path)
+    messages = [Message(topic, key.encode(), data) for (topic, key), data in good.items()]
+    messages[3:3] = [Message(topic, key.encode(), data) for (topic, key), (data, _) in bad.items()]
+    house.produce(messages)
+    house.settle()
+    for (topic, key), (_, reason) in bad.items():
+        [letter] = house.dead_letters(key)
+        assert (letter.origin.topic, letter.reason) == (topic, reason), letter.detail
+    parts = {key: house.stored(key) for _, key in good}
+    assert len(parts["its header lies about its length"]) == 3
+    assert len(parts["long"]) == 10
+    assert [entry.text for entry in parts["long and silent"]] == [""]
+    assert len(parts["cut off in its midst"]) >= 1
+    assert 60 <= len(parts["ten cuts a second"]) <= 121
+    house.json("audit")  # which exits with 1 if it does not balance
+    house.produce([messages[1]])
+    house.settle()
+    assert len(house.stored("long")) == 10
+    house.json("audit")
