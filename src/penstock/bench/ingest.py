@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+from penstock.bench.hearing import CLIPS, bench_hearing
 from penstock.bench.house import House, house_settings, running, temporary_folder
 from penstock.bench.loops import BATCH, Model, bare, load_model, naive
 from penstock.bench.machine import machine_facts
@@ -25,7 +26,7 @@ from penstock.broker.producer import Producer
 from penstock.broker.topics import ensure_topics
 from penstock.config import KafkaSettings, Settings
 from penstock.encoders.load import profile_fingerprints
-from penstock.encoders.profiles import JOINT_IMAGE, load_profile, profile_names
+from penstock.encoders.profiles import JOINT_IMAGE, SpeechModel, load_profile, profile_names
 from penstock.records import Modality
 from penstock.store.milvus import MilvusStore
 from penstock.store.spec import index_spec
@@ -50,6 +51,7 @@ class Measure(StrEnum):
     FRESHNESS = "freshness"
     TRANSPORT = "transport"
     MEMORY = "memory"
+    HEARING = "hearing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class IngestPlan:
         rounds: of (a) to (d), interleaved; medians are told.
         freshness_s: how long events are sent at half of (d)'s rate.
         transport_events: events of a round of the transport.
+        clips: sound clips of a round of hearing.
         store_uri: a Milvus to use instead of the embedded Lite; its collections are written to.
         precision: of all encoders.
         encoder_threads: CPU threads of the encoders, in the loops as in the pipeline; 0: every core.
@@ -74,6 +77,7 @@ class IngestPlan:
     rounds: int = 5
     freshness_s: float = 30.0
     transport_events: int = 10_000
+    clips: int = CLIPS
     store_uri: str | None = None
     precision: str = "auto"
     encoder_threads: int = 0
@@ -96,10 +100,13 @@ def bench_ingest(plan: IngestPlan, say: Say) -> dict[str, Any]:
     """
     figures: dict[str, Any] = dict.fromkeys(_FIGURES)
     facts = machine_facts(precision=plan.precision)
+    if Measure.HEARING in plan.measures:
+        hearing = plan.profile if isinstance(load_profile(plan.profile).speech, SpeechModel) else "reference"
+        figures |= bench_hearing(hearing, clips=plan.clips, rounds=plan.rounds, threads=plan.encoder_threads, say=say)
     of_model = plan.measures & {Measure.ROUNDS, Measure.FRESHNESS}
     of_null = plan.measures & {Measure.TRANSPORT, Measure.MEMORY}
     if plan.profile == TRANSPORT_PROFILE:
-        of_model, of_null = plan.measures, frozenset()
+        of_model, of_null = plan.measures - {Measure.HEARING}, frozenset()
     for profile, measures in ((plan.profile, of_model), (TRANSPORT_PROFILE, of_null)):
         if measures:
             with _bench(plan, profile, say) as bench:
@@ -116,6 +123,9 @@ _FIGURES = (
     "efficiency",
     "transport_per_s",
     "store_alone_per_s",
+    "hearing_across_per_s",
+    "hearing_by_file_per_s",
+    "hearing_ratio",
     "freshness_p50_s",
     "freshness_p95_s",
     "freshness_p99_s",

@@ -25,6 +25,9 @@ _INGEST_ROWS = (
     ("freshness_p50_s", "produced → searchable at half of (d)'s rate, p50", "s"),
     ("freshness_p95_s", "the same, p95", "s"),
     ("freshness_p99_s", "the same, p99", "s"),
+    ("hearing_across_per_s", "speech of short clips, windows of all in one batch", "clips/s"),
+    ("hearing_by_file_per_s", "the same by faster-whisper's batched pipeline, file by file", "clips/s"),
+    ("hearing_ratio", "the one over the other, median of the rounds", ""),
     ("peak_rss_mb", "ingest plane's memory (sum of PSS), peak", "MB"),
     ("memory_growth", "growth of it from event 2,000 to 20,000 of 100 kB", ""),
 )
@@ -38,7 +41,7 @@ def ingest(
     ] = "ViT-B-32",
     measure: Annotated[
         list[str] | None,
-        typer.Option(help="rounds, freshness, transport or memory; repeatable. Default: all but memory."),
+        typer.Option(help="rounds, freshness, transport, memory or hearing; repeatable. Default: the first three."),
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Pictures of a round.")] = 256,
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; medians are told.")] = 5,

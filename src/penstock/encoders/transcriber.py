@@ -75,6 +75,11 @@ class Transcriber:
         self._batcher = SubBatcher(largest, blame=blame, release=lambda: None)
         self._tokenizers: dict[str, Any] = {}  # by language
 
+    @property
+    def model(self) -> Any:
+        """What faster-whisper has loaded."""
+        return self._model
+
     def encode(self, batch: EncoderInput) -> tuple[Transcript, ...]:
         """`transcribe`, for the sounds of an input: so a worker hosts it as any other encoder."""
         return self.transcribe(batch.sounds)
