@@ -289,6 +289,9 @@ class Fetched(Plain):
     uri: str
 
 
+OVER = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Place(Plain):
     """How far a recording or film has been read, milliseconds.
@@ -297,6 +300,8 @@ class Place(Plain):
         heard_ms: of its sound nothing that lies before is to come any more.
         seen_ms: of its pictures likewise.
         read_ms: up to where it has been looked at; speech or a shot that is under way there is not out yet.
+
+    `OVER` stands for a track that has been read to its end, or that there is none of.
     """
 
     heard_ms: int = 0
@@ -407,7 +412,10 @@ class Progress(Plain):
         counts: entries so far, by collection.
         settings: hash of what decides on the entries; what was made under other settings is made anew.
         uri: of the media, so that they are kept.
+        media: SHA-256 of them, hexadecimal: if a claim check brings others later, it is begun anew.
+        begins: where the slice begins that ends at `place`. Not kept: the writer compares it with the place that is.
         space: see `part_id`. The writer decides; until then -1.
+        updated_ms: when it was noted, by the writer, milliseconds since the epoch.
         finished: the media have been read to their end.
     """
 
@@ -417,7 +425,10 @@ class Progress(Plain):
     counts: Mapping[Collection, int]
     settings: str
     uri: str
+    media: str = ""
+    begins: Place = Place()
     space: int = -1
+    updated_ms: int = 0
     finished: bool = False
 
 
@@ -588,12 +599,14 @@ class Hit:
         score: of the fusion.
         found_by: the channels that found it; of a moment the best rank that each of them gave one of its entries.
         moment: where it lies in its recording; None where that means nothing.
+        incomplete: its recording is long, and the rest of it is being indexed still.
     """
 
     entry: Entry
     score: float
     found_by: tuple[ChannelHit, ...]
     moment: Moment | None = None
+    incomplete: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,10 @@ class SlicedMedia:
             if number or not last:
                 place = Place(0, 0, (number + 1) * SLICE_MS)
                 counts = {SPEECH: number + 1}
-                progress.append(Progress(one.asset, one.version, place, counts, "s", "asset:x", finished=last))
+                begins = begun[one.asset.id].place if one.asset.id in begun else Place()
+                progress.append(
+                    Progress(one.asset, one.version, place, counts, "s", "asset:x", begins=begins, finished=last)
+                )
         tombstones = tuple(one for one in events if one.is_tombstone)
         decoded = Decoded(tuple(indexable), tombstones, tuple(drafts), (), tuple(progress))
         return (decoded, *(EncoderInput(role, ()) for role in roles))
@@ -296,7 +299,7 @@ def test_a_store_that_is_away_between_two_slices_costs_none(house: House, monkey
 
 
 def test_tenants_take_turns_and_so_do_the_films_of_one(house: House) -> None:
-    from penstock.ingest.batching import Item
+    from penstock.ingest.batching import GoingOn, Item
     from penstock.records import Assignment
 
     def film(offset: int, tenant: str) -> Item:
@@ -310,7 +313,7 @@ def test_tenants_take_turns_and_so_do_the_films_of_one(house: House) -> None:
         batcher.add(one)
     batch = batcher.take()
     assert batch is not None
-    batcher.finished(batch, unfinished=[(one, ()) for one in films])
+    batcher.finished(batch, unfinished=[GoingOn(one) for one in films])
     order = []
     for _ in range(8):
         batch = batcher.take()
@@ -318,7 +321,7 @@ def test_tenants_take_turns_and_so_do_the_films_of_one(house: House) -> None:
         assert batch.long
         assert batcher.take() is None, "one at a time"
         order.append(batch.items[0].record.position.offset)
-        batcher.finished(batch, unfinished=[(batch.items[0], ())])
+        batcher.finished(batch, unfinished=[GoingOn(batch.items[0])])
     assert order == [0, 3, 1, 3, 2, 3, 0, 3]
     assert batcher.waiting_bytes == 4
     batcher.drop([PARTITIONS[0]], beyond={PARTITIONS[0]: 100})

@@ -122,3 +122,29 @@ def test_what_has_no_track_that_is_wanted_says_so(tmp_path: Path) -> None:
 
 def times(stretch: Stretch) -> list[tuple[float, float]]:
     return [(window.start / RATE_HZ, (window.start + len(window.samples)) / RATE_HZ) for window in stretch.windows]
+
+
+def test_a_jump_of_the_timestamps_takes_no_more_slices_than_the_sound_that_there_is(tmp_path: Path) -> None:
+    samples = np.zeros(8 * RATE_HZ, np.float32)
+    write_sound(tmp_path / "jump.mkv", samples, starts_s=((0.0, 0.0), (4.0, 40_000.0)))
+    place, slices = Place(), 0
+    while True:
+        with Reel(tmp_path / "jump.mkv", VOICE, None, place=place) as reel:
+            reel.read(3_000)
+            place, slices = reel.place, slices + 1
+            if reel.ended:
+                break
+        assert slices < 10
+
+
+def test_pictures_that_are_over_before_the_sound_come_once(tmp_path: Path) -> None:
+    sound = np.zeros(12 * RATE_HZ, np.float32)
+    write_sound(tmp_path / "still.mp4", sound, picture_s=1.0)
+    found, place = [], Place()
+    while True:
+        with Reel(tmp_path / "still.mp4", VOICE, SHOTS, place=place) as reel:
+            found += reel.read(3_000).shots
+            place = reel.place
+            if reel.ended:
+                break
+    assert len(found) == 1

@@ -23,6 +23,7 @@ from penstock.records import (
     Field,
     Float32,
     Modality,
+    Place,
     Progress,
     Rejected,
     Segment,
@@ -161,6 +162,43 @@ def test_progress_under_other_settings_is_begun_anew(
     assert again.progress[0].settings == "others"
 
 
+def test_other_media_at_the_same_address_are_begun_anew(
+    house: House, fetched_of: FetchedOf, spoken: Float32, tmp_path: Path
+) -> None:
+    event = house.add(clip(tmp_path, fetched_of, talk(spoken, 60)))
+    decoded, _ = house.slice(event)
+    house.restarted()
+    other = clip(tmp_path, fetched_of, talk(spoken, 70, every_s=9))
+    house.media[event.asset.id] = replace(other, event=event)
+    again, _ = house.slice(event, known=decoded.progress)
+    assert again.drafts[0].part == 0
+    assert again.progress[0].begins == Place()
+    assert again.progress[0].media == other.sha256
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(house: House, tmp_path: Path) -> None:
+    left = tmp_path / "open" / "999999999-abc"
+    left.mkdir()
+    (left / "x.media").write_bytes(b"1")
+    house.restarted()
+    assert not left.exists()
+
+
+def test_a_thumbnail_that_cannot_be_kept_leaves_nothing_open(
+    house: House, fetched_of: FetchedOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: bytes) -> str:
+        raise UnavailableError("away")
+
+    event = house.add(fetched_of(write_film(tmp_path / "film.mp4", SCENES).read_bytes()))
+    with monkeypatch.context() as patched:
+        patched.setattr(house.slicer, "_put", away)
+        with pytest.raises(UnavailableError):
+            house.slice(event)
+    assert not house.slicer._open
+    assert house.whole(event)[1][-1].counts == {Collection.FRAME: 4}
+
+
 def test_no_more_media_stay_open_than_are_allowed(fetched_of: FetchedOf, spoken: Float32, tmp_path: Path) -> None:
     house = House(tmp_path, first_s=10, later_s=10, kept_open=2)
     events = [house.add(clip(tmp_path, fetched_of, talk(spoken, 25), "wav")) for _ in range(4)]
@@ -194,7 +232,8 @@ def test_a_recording_without_speech_is_one_entry_found_by_its_title(
 
 def test_long_silence_is_one_entry_too(house: House, fetched_of: FetchedOf, tmp_path: Path) -> None:
     made, known = house.whole(house.add(clip(tmp_path, fetched_of, np.zeros(50 * RATE_HZ, np.float32))))
-    assert [len(decoded.drafts) for decoded in made] == [0, 0, 0, 1]
+    assert [len(decoded.drafts) for decoded in made] == [0] * (len(made) - 1) + [1]
+    assert len(made) > 2
     assert known[-1].counts == {Collection.SPEECH: 1}
 
 

@@ -18,6 +18,7 @@ from penstock.records import (
     Float32,
     Found,
     Position,
+    Progress,
     entry_id,
 )
 from penstock.store.filters import Filter
@@ -48,6 +49,7 @@ class TroubledStore:
         hanging: channels that answer only after `release` is set.
         entered: set as soon as a call hangs.
         calls: (channel, tenant, limit, timeout_s) of every search.
+        under_way: how far recordings are that are being indexed still; an exception: the store does not tell.
     """
 
     def __init__(self, channels: frozenset[Channel] = TEXT_AND_IMAGE) -> None:
@@ -58,6 +60,12 @@ class TroubledStore:
         self.release = threading.Event()
         self.entered = threading.Event()
         self.calls: list[tuple[Channel, str, int, float]] = []
+        self.under_way: dict[str, Progress] | Exception = {}
+
+    def progress(self, asset_ids: Sequence[str]) -> dict[str, Progress]:
+        if isinstance(self.under_way, Exception):
+            raise self.under_way
+        return {each: self.under_way[each] for each in asset_ids if each in self.under_way}
 
     def channels(self) -> frozenset[Channel]:
         return self._channels

@@ -16,7 +16,7 @@ from penstock.errors import OverloadedError, PermanentError, QueryError, Unavail
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.route import NOT_OFFERED
 from penstock.query.understand import SearchRequest
-from penstock.records import Channel, Collection, Field, Found, SearchResult
+from penstock.records import Channel, Collection, Field, Found, Place, Progress, SearchResult, Version
 
 SMALL = load_profile("small")  # text and pictures share a space of their own
 REFERENCE = load_profile("reference")  # one space for everything
@@ -248,6 +248,25 @@ def test_what_is_seen_and_said_at_once_is_one_hit(make_store: Any, encoder: Any)
     assert [str(found.channel) for found in both.found_by] == ["frame.joint", "speech.lexical"]
     assert [str(found.channel) for found in seen.found_by] == ["frame.joint"]
     assert [(hit.moment.start_ms, hit.moment.end_ms) for hit in (both, seen)] == [(5_000, 6_000), (60_000, 61_000)]
+
+
+def test_a_recording_that_is_being_indexed_still_says_so_by_its_version(make_store: Any, encoder: Any) -> None:
+    store = make_store(frozenset({FRAME_JOINT, IMAGE_JOINT}))
+    film, other = (store.add(Collection.FRAME, "cat", asset=name, times_ms=(0, 5_000)) for name in ("film", "other"))
+    store.add(Collection.IMAGE, "cat")
+    under_way = Progress(film.asset, Version(0, 0, 0), Place(9, 9, 9), {}, "", "")
+    newer = Progress(other.asset, Version(0, 0, 7), Place(9, 9, 9), {}, "", "")
+    store.under_way = {film.asset.id: under_way, other.asset.id: newer}
+    hits = ask(store, encoder, SearchRequest(text="cat")).hits
+    assert {hit.entry.asset.key: hit.incomplete for hit in hits} == {"film": True, "other": False, "cat": False}
+
+
+def test_a_store_that_does_not_tell_of_progress_costs_no_hit(make_store: Any, encoder: Any) -> None:
+    store = make_store(frozenset({FRAME_JOINT}))
+    store.add(Collection.FRAME, "cat", asset="film", times_ms=(0, 5_000))
+    store.under_way = UnavailableError("away")
+    [hit] = ask(store, encoder, SearchRequest(text="cat")).hits
+    assert not hit.incomplete
 
 
 def test_recordings_are_searched_for_more_until_moments_fill_the_limit(make_store: Any, encoder: Any) -> None:

@@ -185,6 +185,7 @@ def test_a_text_is_found_with_everything_that_is_known_of_it(search: Callable[..
         "origin": {"topic": "media.text", "partition": 3, "offset": 17},
         "media_url": None,
         "moment": None,
+        "incomplete": False,
     }
     assert (body["partial"], body["missing"], body["transcript"]) == (False, {}, None)
     assert set(body["took_ms"]) == {"encode", "search", "fuse", "total"}
@@ -226,6 +227,7 @@ def test_what_is_seen_and_said_at_once_is_a_moment_with_its_frame_and_its_words(
         "shown",
         **of_film,
         part=4,
+        thumbnail=f"asset:{'ab' * 32}",
         start_ms=58_000,
         end_ms=63_000,
         vectors={Field.JOINT: vector("joint.text", text, service.settings)},
@@ -236,7 +238,10 @@ def test_what_is_seen_and_said_at_once_is_a_moment_with_its_frame_and_its_words(
     assert [found["channel"] for found in hit["found_by"]] == ["frame.joint", "speech.passage", "speech.lexical"]
     moment = hit["moment"]
     assert (moment["start_ms"], moment["end_ms"], moment["words"]) == (58_000, 63_000, text)
-    assert moment["frame"] == {"id": shown.id, "start_ms": 58_000, "end_ms": 63_000}
+    assert moment["frame"] == {
+        "id": shown.id, "start_ms": 58_000, "end_ms": 63_000, "thumbnail_url": f"/v1/media/{'ab' * 32}"
+    }  # fmt: skip
+    assert not hit["incomplete"]
     assert [(one["id"], one["part"], one["text"]) for one in moment["members"]] == [
         (shown.id, 4, ""),
         (said.id, 0, text),

@@ -28,6 +28,7 @@ from penstock.records import (
 )
 from penstock.store.base import IndexSpec, VectorSpec
 from penstock.store.memory import MemoryStore
+from penstock.store.slices import ABANDONED_MS
 from penstock.store.writer import Writer, WriteRequest
 from tests.ingest.builders import event
 
@@ -47,36 +48,42 @@ class House:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.store.ensure(SPEC)
+        self.now_ms = 5_000
         self.restart()
 
     def restart(self) -> None:
-        self.writer = Writer(self.store, wall_ms=lambda: 5_000)
+        self.writer = Writer(self.store, wall_ms=lambda: self.now_ms)
         self.writer.begin(())
 
     def write(self, one: Event, texts: Sequence[str], *, before: int = 0, last: bool = True) -> Settled:
-        """A slice: so many entries come before it."""
-        plain = replace(one, payload=ClaimCheck(f"asset:{one.position.offset}"))
+        """A slice: so many entries come before it. Of the whole of a short medium no progress is told."""
+        begins = self._place(one) if before else Place()
+        decoded, vectors = self.slice_of(one, texts, before=before, begins=begins, last=last)
+        if not before and last:
+            decoded = replace(decoded, progress=())
+        [settled] = self.writer.write(BOTH, decoded, vectors)
+        return settled
+
+    def slice_of(
+        self, one: Event, texts: Sequence[str], *, begins: Place, before: int = 0, last: bool = False
+    ) -> tuple[Decoded, Encoded]:
+        uri = f"asset:{one.position.offset}"
+        plain = replace(one, payload=ClaimCheck(uri))
         drafts = tuple(
-            Draft(
-                plain, SPEECH, before + number, "audio/mpeg", "asset:x", text, vectors=((Field.PASSAGE, ROLE, number),)
-            )
+            Draft(plain, SPEECH, before + number, "audio/mpeg", uri, text, vectors=((Field.PASSAGE, ROLE, number),))
             for number, text in enumerate(texts)
         )
-        progress = (
-            Progress(
-                one.asset,
-                one.version,
-                Place(10 * before, 0, 20 * before),
-                {SPEECH: before + len(texts)},
-                "settings",
-                f"asset:{one.position.offset}",
-                finished=last,
-            ),
-        )
-        decoded = Decoded((plain,), (), drafts, (), progress if before or not last else ())
+        count = before + len(texts)
+        place = Place(10 * count, 0, 20 * count + 1)
+        counts = {SPEECH: count}
+        told = Progress(one.asset, one.version, place, counts, "settings", uri, begins=begins, finished=last)
         vectors = np.tile(np.array([[1.0, 0.0]], np.float32), (len(texts), 1))
-        [settled] = self.writer.write(REQUEST, decoded, Encoded(ROLE, vectors))
-        return settled
+        return Decoded((plain,), (), drafts, (), (told,)), Encoded(ROLE, vectors)
+
+    def _place(self, one: Event) -> Place:
+        """Where the slices of an event are, as its owner was told."""
+        [known] = self.writer.standing(BOTH, [one])[1]
+        return known.place
 
     def found(self) -> list[tuple[int, int, str]]:
         """(offset of the event, part, text) of all entries."""
@@ -96,7 +103,7 @@ def house() -> House:
 
 def test_slices_make_one_asset_whose_row_comes_with_the_last(house: House) -> None:
     one = film(3)
-    assert house.write(one, ["a", "b"], last=False) == Settled(one.position, None, unfinished=Place())
+    assert house.write(one, ["a", "b"], last=False) == Settled(one.position, None, unfinished=Place(20, 0, 41))
     assert not house.store.asset_rows([one.asset.id])
     assert house.write(one, ["c"], before=2, last=False).unfinished
     assert house.write(one, ["d"], before=3).outcome is Outcome.INDEXED
@@ -226,3 +233,108 @@ def test_media_of_a_film_under_way_are_referred_to(house: House) -> None:
     house.write(film(3), ["old"])
     house.write(film(8), ["a"], last=False)
     assert {uri for page in house.store.scan_media() for uri in page} == {"asset:3", "asset:8"}
+
+
+# --- two versions at once ---------------------------------------------------------------------------------------------
+# Of one partition the older one is delivered first, and is settled when the newer is begun, but for a redelivery where
+# it is rejected; of two partitions either may be first. The timestamps of `film` rise with the offset.
+
+
+def elsewhere(offset: int) -> Event:
+    """A version of the same asset from another partition, older or newer by its timestamp."""
+    one = film(offset)
+    position = replace(one.position, partition=1)
+    return replace(one, position=position, origin=position)
+
+
+BOTH = WriteRequest("lane", (Assignment(TOPIC, 0, 5), Assignment(TOPIC, 1, 5)))
+
+
+def test_an_older_event_that_is_rejected_takes_nothing_of_a_film_under_way(house: House) -> None:
+    house.write(film(8), ["a"], last=False)
+    house.write(film(8), ["b"], before=1, last=False)
+    house.writer.retract(BOTH, [film(3)])
+    house.writer.retract(BOTH, [elsewhere(4)])
+    house.write(film(8), ["c"], before=2)
+    assert house.found() == [(8, 0, "a"), (8, 1, "b"), (8, 2, "c")]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_an_older_event_is_written_beside_a_film_under_way(gone: bool, house: House) -> None:
+    house.write(film(8), ["a"], last=False)
+    house.write(film(8), ["b"], before=1, last=False)
+    if gone:
+        tombstone = replace(elsewhere(4), payload=None)
+        [settled] = house.writer.write(BOTH, Decoded((), (tombstone,), (), ()))
+        assert settled.outcome is Outcome.DELETED
+    else:
+        assert house.write(elsewhere(4), ["older"]).outcome is Outcome.INDEXED
+        assert (4, 0, "older") in house.found()
+    house.write(film(8), ["c"], before=2)
+    assert house.found() == [(8, 0, "a"), (8, 1, "b"), (8, 2, "c")]
+    row = house.store.asset_rows([film(8).asset.id])[film(8).asset.id]
+    assert (row.version, row.counts) == (film(8).version, {SPEECH: 3})
+
+
+def test_an_older_film_waits_for_the_newer_and_is_superseded(house: House) -> None:
+    house.write(elsewhere(4), ["old a"], last=False)
+    house.write(film(8), ["a"], last=False)
+    assert house.writer.standing(BOTH, [elsewhere(4)]) == (
+        (Settled(elsewhere(4).position, None, unfinished=Place()),),
+        (),
+    )
+    house.write(film(8), ["b"], before=1)
+    settled, _ = house.writer.standing(BOTH, [elsewhere(4)])
+    assert settled == (Settled(elsewhere(4).position, Outcome.SUPERSEDED),)
+    assert house.found() == [(8, 0, "a"), (8, 1, "b")]
+
+
+def test_a_slice_made_before_a_newer_version_came_is_not_written(house: House) -> None:
+    house.write(elsewhere(4), ["old a"], last=False)
+    place = house.store.progress([film(8).asset.id])[film(8).asset.id].place
+    house.write(film(8), ["a"], last=False)
+    late = house.slice_of(elsewhere(4), ["old b"], begins=place)
+    [settled] = house.writer.write(BOTH, *late)
+    assert settled == Settled(elsewhere(4).position, None, unfinished=Place())
+    house.write(film(8), ["b"], before=1)
+    assert house.found() == [(8, 0, "a"), (8, 1, "b")]
+
+
+def test_an_older_film_is_begun_anew_once_the_newer_is_rejected(house: House) -> None:
+    house.write(elsewhere(4), ["old a"], last=False)
+    house.write(film(8), ["a", "b"], last=False)
+    house.writer.retract(BOTH, [film(8)])
+    assert house.writer.standing(BOTH, [elsewhere(4)]) == ((), ())
+    house.write(elsewhere(4), ["old a"], last=False)
+    house.write(elsewhere(4), ["old b"], before=1)
+    assert house.found() == [(4, 0, "old a"), (4, 1, "old b")]
+
+
+def test_a_newer_version_that_is_abandoned_keeps_nobody_waiting(house: House) -> None:
+    house.write(film(8), ["a"], last=False)
+    house.now_ms += ABANDONED_MS
+    assert house.writer.standing(BOTH, [elsewhere(4)]) == ((), ())
+    house.write(elsewhere(4), ["old a"], last=False)
+    house.write(elsewhere(4), ["old b"], before=1)
+    assert house.found() == [(4, 0, "old a"), (4, 1, "old b")]
+
+
+def test_a_slice_goes_on_from_what_is_there_or_not_at_all(house: House) -> None:
+    house.write(film(8), ["a"], last=False)
+    stands = house.store.progress([film(8).asset.id])[film(8).asset.id].place
+    [settled] = house.writer.write(BOTH, *house.slice_of(film(8), ["x", "y"], begins=Place(7, 7, 7)))
+    assert settled == Settled(film(8).position, None, unfinished=stands)
+    assert house.found() == [(8, 0, "a")]
+
+
+def test_slices_that_were_not_noted_go_with_their_rejected_film(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(progress: object) -> None:
+        raise UnavailableError("the writer died")
+
+    house.write(film(3), ["old"])
+    with monkeypatch.context() as patched:
+        patched.setattr(house.store, "put_progress", fails)
+        with pytest.raises(UnavailableError):
+            house.write(film(8), ["a", "b"], last=False)
+    house.writer.retract(REQUEST, [film(8)])
+    assert house.found() == [(3, 0, "old")]

@@ -125,9 +125,10 @@ def _clock(milliseconds: int) -> str:
 
 
 def _kind(hit: dict[str, Any]) -> str:
-    """The collection; of a moment that was both seen and heard, both."""
+    """The collection; of a moment that was both seen and heard, both; and whether more of it is to come."""
     moment = hit.get("moment") or {"members": []}
-    return " + ".join(sorted({member["collection"] for member in moment["members"]})) or str(hit["collection"])
+    kind = " + ".join(sorted({member["collection"] for member in moment["members"]})) or str(hit["collection"])
+    return f"{kind}, not all of it yet" if hit.get("incomplete") else kind
 
 
 def _snippet(hit: dict[str, Any]) -> str:

@@ -64,6 +64,21 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class GoingOn:
+    """An item of long media with more slices to come.
+
+    Attributes:
+        item: the item.
+        older: items of the same asset that wait for it, oldest first.
+        after_s: it goes no sooner than so many seconds from now.
+    """
+
+    item: Item
+    older: Sequence[Item] = ()
+    after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class BatchLimits:
     """When a batch is due and when it is full, and how many of one queue may be under way at once.
 
@@ -73,6 +88,7 @@ class BatchLimits:
         linger_s: or when its first event has waited so long.
         in_flight: batches of one queue under way at once.
         claims: events of a batch of claim checks: what they point to is not counted in bytes, and may be large.
+        slow: topics whose batches are as small: a minute of sound or film takes its encoders seconds.
         most_events: up to so many a batch takes where they wait; None: no more than make it due.
         step_s: how long the slowest step of a batch of more than `events` may take.
         long: long media of one topic under way at once.
@@ -86,6 +102,7 @@ class BatchLimits:
     most_events: int | None = None
     step_s: float = 0.25
     long: int = 2
+    slow: frozenset[str] = frozenset()
 
 
 class _Key(NamedTuple):
@@ -171,33 +188,32 @@ class Batcher:
     def next_due_s(self) -> float | None:
         """When, by the clock, lingering makes the next batch due; None if nothing waits that may go."""
         heads = [
-            queue.waiting[0].since_s + (0.0 if key.long else self._limits.linger_s)
+            min(entry.since_s for entry in queue.waiting)
+            if key.long
+            else queue.waiting[0].since_s + self._limits.linger_s
             for key, queue in self._queues.items()
             if queue.waiting and queue.in_flight < self._most_in_flight(key)
         ]
         return min(heads, default=None)
 
-    def finished(
-        self, batch: Batch, slowest_s: float | None = None, unfinished: Sequence[tuple[Item, Sequence[Item]]] = ()
-    ) -> None:
+    def finished(self, batch: Batch, slowest_s: float | None = None, unfinished: Sequence[GoingOn] = ()) -> None:
         """A batch is settled or given up: its assets are free, and what was held behind them goes next.
 
         Args:
             batch: as it was taken.
             slowest_s: seconds that its slowest step took, where it was settled.
-            unfinished: items of long media that go on, each with the older ones of its asset, which wait for it. Their
-                assets stay in flight.
+            unfinished: items of long media that go on. Their assets stay in flight.
         """
         key = _batch_key(batch)
         queue = self._queues[key]
         queue.in_flight -= 1
         if slowest_s is not None and not key.claims and not key.long:
             queue.full = self._fitting(len(batch.items), slowest_s)
-        going_on = {item.asset_id for item, _ in unfinished}
+        going_on = {one.item.asset_id for one in unfinished}
         for asset_id in {item.asset_id for item in batch.items if item.asset_id is not None} - going_on:
             self._free(asset_id)
-        for item, older in unfinished:
-            self._go_on(item, older)
+        for one in unfinished:
+            self._go_on(one)
 
     def drop(
         self, partitions: Collection[Partition], *, beyond: Mapping[Partition, int] | None = None
@@ -241,21 +257,24 @@ class Batcher:
         for entry in reversed(self._held.pop(asset_id, [])):
             self._enqueue(entry, first=True)
 
-    def _go_on(self, item: Item, older: Sequence[Item]) -> None:
+    def _go_on(self, one: GoingOn) -> None:
         """Long media queue up for their next slice; their asset stays in flight."""
-        asset_id = item.asset_id
+        asset_id = one.item.asset_id
         assert asset_id is not None
         now_s = self._clock()
         self._long.add(asset_id)
-        self._enqueue(_Waiting(item, asset_id, _Key(item.record.position.topic, claims=False, long=True), now_s))
-        waiting = [_Waiting(one, asset_id, _key_of(one), now_s) for one in older]
+        key = _Key(one.item.record.position.topic, claims=False, long=True)
+        self._enqueue(_Waiting(one.item, asset_id, key, now_s + one.after_s))
+        waiting = [_Waiting(older, asset_id, _key_of(older), now_s) for older in one.older]
         if waiting:
             self._held[asset_id] = waiting + self._held.get(asset_id, [])
-        self.waiting_bytes += sum(one.record.size_bytes for one in (item, *older))
+        self.waiting_bytes += sum(item.record.size_bytes for item in (one.item, *one.older))
 
     def _next_slice(self, key: _Key, queue: _Queue) -> Batch:
         """One item of the tenant that has waited longest for its turn; of one tenant the first in the queue."""
-        chosen = min(queue.waiting, key=lambda entry: self._served.get(_tenant(entry), 0))
+        now_s = self._clock()
+        due = [entry for entry in queue.waiting if entry.since_s <= now_s]
+        chosen = min(due, key=lambda entry: self._served.get(_tenant(entry), 0))
         queue.remove(lambda entry: entry is chosen)
         self._dequeued(chosen)
         self.waiting_bytes -= chosen.item.record.size_bytes
@@ -269,7 +288,8 @@ class Batcher:
 
     def _least(self, key: _Key) -> int:
         """So many events make a batch due."""
-        return min(self._limits.claims, self._limits.events) if key.claims else self._limits.events
+        few = key.claims or key.topic in self._limits.slow
+        return min(self._limits.claims, self._limits.events) if few else self._limits.events
 
     def _fitting(self, events: int, slowest_s: float) -> int:
         """How many events a batch may take after one whose slowest step took so long: at most twice as many as it had,
@@ -281,7 +301,8 @@ class Batcher:
 
     def _due(self, key: _Key, queue: _Queue) -> bool:
         if not queue.waiting or key.long:
-            return bool(queue.waiting)
+            now_s = self._clock()
+            return any(entry.since_s <= now_s for entry in queue.waiting)
         enough = len(queue.waiting) >= self._least(key) or queue.size_bytes >= self._limits.size_bytes
         return enough or self._clock() - queue.waiting[0].since_s >= self._limits.linger_s
 
@@ -289,7 +310,7 @@ class Batcher:
         """Takes items from the front of a queue until the batch is full; what is left of their assets is held."""
         chosen: list[_Waiting] = []
         size_bytes = 0
-        most = self._least(key) if key.claims else queue.full
+        most = min(queue.full, self._least(key)) if key.claims or key.topic in self._limits.slow else queue.full
         while queue.waiting and len(chosen) < most:
             if chosen and size_bytes + queue.waiting[0].item.record.size_bytes > self._limits.size_bytes:
                 break

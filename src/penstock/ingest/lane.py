@@ -19,10 +19,10 @@ from dataclasses import dataclass, field, replace
 from penstock import metrics
 from penstock.broker.base import Consumer, LostRange, Partition, Polled
 from penstock.errors import FencedError, UnavailableError
-from penstock.ingest.batching import Batch, Batcher, Item
+from penstock.ingest.batching import Batch, Batcher, GoingOn, Item
 from penstock.ingest.offsets import OffsetLedger
 from penstock.ingest.pipeline import BatchReport, Pipeline, Settlement, StoppedError, Unfinished
-from penstock.records import Assignment, Event, Modality, Outcome, Position, Record, Rejected
+from penstock.records import Assignment, Event, Modality, Outcome, Place, Position, Record, Rejected
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ _MAX_RECORDS = 200  # of one poll; what a poll returns may exceed the budget of 
 _RESUME_SHARE = 0.8  # of the budget, below which partitions that it paused are resumed
 _COMMIT_TIMEOUT_S = 5.0
 _HALT_RETRY_S = 30.0  # a halted partition is tried again from its committed offset after so long
+_WAIT_FOR_NEWER_S = 1.0  # a long medium looks so often whether the newer version of it is finished
 _FRESHNESS_SAMPLES = 2_000  # kept for each modality, newest last
 
 
@@ -258,6 +259,7 @@ class Lane:
         self._halted.pop(partition, None)
         self._paused.discard(partition)
         self._reached.pop(partition, None)
+        self._slices = {at: one for at, one in self._slices.items() if Partition(at.topic, at.partition) != partition}
 
     def _wind_up(self, partitions: Collection[Partition]) -> None:
         """Of these partitions nothing new goes, but what lies below an event that has gone already: as long as that is
@@ -350,9 +352,14 @@ class Lane:
                 self._batcher.finished(batch)
                 continue
             going_on = [one for one in report.unfinished if self._goes_on(one.item)]
-            self._batcher.finished(batch, report.slowest_s, [(one.item, one.older) for one in going_on])
+            self._batcher.finished(batch, report.slowest_s, [self._turn_of(one) for one in going_on])
             self._note_slices(batch, going_on)
             self._note(report)
+
+    def _turn_of(self, one: Unfinished) -> GoingOn:
+        """Its next turn: later, if nothing of it could be written. Older items of partitions that go are not kept."""
+        older = [item for item in one.older if self._goes_on(item)]
+        return GoingOn(one.item, older, _WAIT_FOR_NEWER_S if one.place == Place() else 0.0)
 
     def _goes_on(self, item: Item) -> bool:
         """Whether the next slice of long media is this lane's: else whoever owns the partition next goes on."""

@@ -132,6 +132,7 @@ def make_lane(settings: Settings, pools: Pools, name: str) -> Lane:
         most_events=max(ingest.batch_events, ingest.batch_most_events),
         step_s=ingest.batch_step_ms / 1000,
         long=settings.slices.at_once,
+        slow=frozenset(topic for topic, modality in topics.items() if modality in LONG),
     )
     # Inline media, claim checks and long media are queues of their own.
     threads = len(topics) * (2 * ingest.batches_in_flight + settings.slices.at_once)

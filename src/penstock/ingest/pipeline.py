@@ -37,7 +37,7 @@ from penstock.errors import (
     WorkerLostError,
 )
 from penstock.ingest.batching import Batch, Item
-from penstock.ingest.pools import Pool, Ref
+from penstock.ingest.pools import Call, Pool, Ref
 from penstock.ingest.retries import Backoff, Breaker
 from penstock.records import LONG, ClaimCheck, Event, Modality, Outcome, Place, Position, Progress, Rejected, Settled
 from penstock.store.writer import WriteRequest
@@ -268,17 +268,12 @@ class Pipeline:
     def _prepare_slices(
         self, events: Sequence[Event], known: Sequence[Progress], roles: Sequence[str], report: BatchReport
     ) -> tuple[Ref, Sequence[Ref]]:
-        """The same for the next slice of each event. A medium goes to the same worker slice after slice, which has it
-        open still.
+        """The same for the next slice of each event. From its second slice on a medium goes to the same worker, which
+        has it open still.
         """
         first = [role for role in roles if role != PASSAGE_TEXT]
         decode = self._pools.decode
-        arguments = (tuple(events), tuple(known), tuple(first))
-        if known:
-            worker = int(events[0].asset.id[:8], 16) % decode.size
-            call = decode.on(worker, "slice", *arguments, returns=1 + len(first))
-        else:
-            call = decode.run("slice", *arguments, returns=1 + len(first))
+        call = self._slice(events, tuple(known), tuple(first))
         report.took("decode", call.busy_s)
         sliced, inputs = call.results[0], dict(zip(first, call.results[1:], strict=True))
         transcripts = self._encode(SPEECH, inputs.pop(SPEECH), report)
@@ -288,6 +283,17 @@ class Pipeline:
         return decoded, [
             self._encode(role, batch, report) for role, batch in {**inputs, PASSAGE_TEXT: passages}.items()
         ]
+
+    def _slice(self, events: Sequence[Event], known: tuple[Progress, ...], roles: tuple[str, ...]) -> Call:
+        """A first slice goes to the least busy worker, so that no clip waits behind a film."""
+        decode, returns = self._pools.decode, 1 + len(roles)
+        if known:
+            try:
+                worker = int(events[0].asset.id[:8], 16) % decode.size
+                return decode.on(worker, "slice", tuple(events), known, roles, returns=returns)
+            except IndexError:
+                logger.info("the decode pool has become smaller just now; any of its workers takes the slice")
+        return decode.run("slice", tuple(events), known, roles, returns=returns)
 
     def _decode(self, events: Sequence[Event], report: BatchReport) -> tuple[Ref, Sequence[Ref]]:
         """Steps 2 and 3: a reference to `Decoded`, and one to each encoder's input."""

@@ -98,6 +98,7 @@ class Film:
         codec: of the track; None if there is none but a cover.
         duration_s: as the header has it, which may lie; None if it says nothing.
         title: as the file's own tags have it; empty if they have none.
+        looked_ms: up to where it has been looked at.
         ended: whether all shots are out.
 
     Raises:
@@ -112,7 +113,7 @@ class Film:
         self._between: _Track | None = None  # the same again, opened once frames between key frames are wanted
         self._looking = self._looks()
         self._shot: _Growing | None = None
-        self._looked_ms = begin_ms
+        self.looked_ms = begin_ms
         self.codec, self.duration_s, self.title = self._keys.codec, self._keys.duration_s, self._keys.title
         self.ended = self.codec is None
 
@@ -132,12 +133,12 @@ class Film:
         Raises:
             BadInputError: CORRUPT, if there is a track and nothing of it decodes.
         """
-        while not self.ended and (until_ms is None or self._looked_ms < until_ms):
+        while not self.ended and (until_ms is None or self.looked_ms < until_ms):
             look = next(self._looking, None)
             if look is None:
                 yield from self._last()
                 return
-            self._looked_ms = round(look.at_s * 1000)
+            self.looked_ms = round(look.at_s * 1000)
             if self._shot is None:
                 self._shot = _Growing(look)
             elif self._shot.holds(look, self._rules):
@@ -149,7 +150,7 @@ class Film:
     @property
     def settled_ms(self) -> int:
         """Before it nothing is to come any more: a film may be begun there anew."""
-        return self._looked_ms if self._shot is None else self._shot.start_ms
+        return self.looked_ms if self._shot is None else self._shot.start_ms
 
     def _last(self) -> Iterator[Shot]:
         self.ended = True

@@ -17,7 +17,7 @@ from penstock.errors import BadInputError, Reason
 from penstock.media.film import Film, Shot, ShotRules
 from penstock.media.sound import RATE_HZ, Block, Sound
 from penstock.media.voice import SpeechFinder, VoiceDetector, VoiceRules, Window
-from penstock.records import Place
+from penstock.records import OVER, Place
 
 _SAMPLES_PER_MS = RATE_HZ // 1000
 
@@ -51,19 +51,17 @@ class Reel:
         self, media: Path | bytes, voice: VoiceRules, shots: ShotRules | None, *, place: Place | None = None
     ) -> None:
         place = place or Place()
-        self._sound = Sound(
-            io.BytesIO(media) if isinstance(media, bytes) else media, begin=place.heard_ms * _SAMPLES_PER_MS
-        )
-        self._film = None if shots is None else Film(media, shots, begin_ms=place.seen_ms)
+        self._silent = place.heard_ms == OVER  # there is no more sound
+        self._heard = max(0, place.heard_ms) * _SAMPLES_PER_MS  # the sample after the latest block
+        self._sound = Sound(io.BytesIO(media) if isinstance(media, bytes) else media, begin=self._heard)
+        self._film = None if shots is None or place.seen_ms == OVER else Film(media, shots, begin_ms=place.seen_ms)
         self.title = self._sound.title
-        if self._sound.codec is None and (self._film is None or self._film.codec is None):
+        if place == Place() and self._sound.codec is None and (self._film is None or self._film.codec is None):
             self.close()
             wanted = "no sound track" if shots is None else "neither a sound track nor pictures"
             raise BadInputError(Reason.UNSUPPORTED, f"there is {wanted} in it")
         self._finder = SpeechFinder(VoiceDetector(), voice)
         self._blocks: Iterator[Block] = self._sound.blocks()
-        self._heard = place.heard_ms * _SAMPLES_PER_MS  # the sample after the latest block
-        self._silent = False  # there is no more sound
         self._read_ms = place.read_ms
 
     def __enter__(self) -> Self:
@@ -80,8 +78,9 @@ class Reel:
     @property
     def place(self) -> Place:
         """How far it has been read, for another reel to go on from there."""
-        heard = self._heard if self._silent else self._finder.settled
-        return Place(heard // _SAMPLES_PER_MS, 0 if self._film is None else self._film.settled_ms, self._read_ms)
+        heard_ms = OVER if self._silent else self._finder.settled // _SAMPLES_PER_MS
+        seen_ms = OVER if self._film is None or self._film.ended else self._film.settled_ms
+        return Place(heard_ms, seen_ms, self._read_ms)
 
     @property
     def ended(self) -> bool:
@@ -94,7 +93,7 @@ class Reel:
             BadInputError: CORRUPT, if a track has no packet that decodes.
         """
         found = Stretch()
-        until_ms = None if most_ms is None else self._read_ms + most_ms
+        until_ms = None if most_ms is None else self._reached_ms + most_ms
         while not self._silent and (until_ms is None or self._heard < until_ms * _SAMPLES_PER_MS):
             block = next(self._blocks, None)
             if block is None:
@@ -107,3 +106,11 @@ class Reel:
             found.shots.extend(self._film.shots(until_ms))
         self._read_ms = max(self._read_ms, until_ms or 0)
         return found
+
+    @property
+    def _reached_ms(self) -> int:
+        """Up to where it has been looked at. Where timestamps jump ahead, tracks are beyond what was asked for."""
+        reached = [] if self._silent else [self._heard // _SAMPLES_PER_MS]
+        if self._film is not None and not self._film.ended:
+            reached.append(self._film.looked_ms)
+        return max(self._read_ms, min(reached, default=0))

@@ -12,18 +12,21 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
 from PIL import Image
 
 from penstock.config import FilmSettings, SliceSettings, SpeechSettings
 from penstock.encoders.base import ImageSpec
 from penstock.errors import Reason, TransientError
 from penstock.media.decode import JOINT_IMAGE, PASSAGE_TEXT, Inputs, Item, refused
-from penstock.media.film import Shot, ShotRules
+from penstock.media.film import ShotRules
 from penstock.media.image import fit_image
 from penstock.media.reel import Reel, Stretch
 from penstock.media.sound import RATE_HZ
@@ -91,11 +94,57 @@ class _Open:
     file: Path | None
     mime: str
     uri: str
+    sha256: str
+
+    def plain(self, event: Event) -> Event:
+        """The event as it is indexed: without its bytes, and with a title if its file has one."""
+        return replace(event, payload=ClaimCheck(self.uri), title=event.title or self.reel.title)
 
     def close(self) -> None:
         self.reel.close()
         if self.file is not None:
             self.file.unlink(missing_ok=True)
+
+
+class _Made:
+    """What the slices of a batch come to."""
+
+    def __init__(self) -> None:
+        self.inputs, self.sounds = Inputs(), _Sounds()
+        self.tombstones: list[Event] = []
+        self.rejected: list[Rejected] = []
+        self.progress: list[Progress] = []
+        self._indexable: list[Event] = []
+        self._drafts: list[Draft] = []
+        self._listened: list[Listened] = []
+
+    def add(
+        self, event: Event, media: _Open, before: Progress | None, drafts: Sequence[Draft], stretch: Stretch
+    ) -> None:
+        plain = media.plain(event)
+        self._indexable.append(plain)
+        self._drafts += drafts
+        self._listened.append(
+            Listened(
+                plain,
+                media.mime,
+                media.uri,
+                self.sounds.add(stretch.windows),
+                before.counts if before else {},
+                len(stretch.shots),
+                media.reel.ended,
+            )
+        )
+
+    def sliced(self) -> Sliced:
+        decoded = Decoded(
+            tuple(self._indexable),
+            tuple(self.tombstones),
+            tuple(self._drafts),
+            tuple(self.rejected),
+            tuple(self.progress),
+        )
+        return Sliced(decoded, tuple(self._listened))
 
 
 class Slicer:
@@ -106,7 +155,7 @@ class Slicer:
         image_spec: what the encoder of pictures wants.
         put: keeps a thumbnail and returns its address. Raises `TransientError`.
         settings: hash of everything that decides on the entries.
-        folder: for media that are open; removed with the process.
+        folder: for media that are open; removed with the process, or by the next one if it was killed.
     """
 
     def __init__(
@@ -130,7 +179,8 @@ class Slicer:
         self._passages = PassageRules(round(speech.passage_least_s * 1000), round(speech.passage_most_s * 1000))
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-        self._folder = tempfile.TemporaryDirectory(prefix="media-", dir=folder, ignore_cleanup_errors=True)
+            _remove_leftovers(folder)
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=folder, ignore_cleanup_errors=True)
         self._open: dict[str, _Open] = {}  # by asset and version, the one used last at the end
 
     def close(self) -> None:
@@ -158,94 +208,101 @@ class Slicer:
             TransientError: something that is needed is away; the batch is worth trying again.
         """
         begun = {one.asset.id: one for one in known if one.settings == self._settings}
-        inputs, sounds = Inputs(), _Sounds()
-        indexable: list[Event] = []
-        drafts: list[Draft] = []
-        rejected: list[Rejected] = []
-        progress: list[Progress] = []
-        listened: list[Listened] = []
-        tombstones = tuple(event for event in events if event.is_tombstone)
+        made = _Made()
         for event in events:
             if event.is_tombstone:
+                made.tombstones.append(event)
                 continue
-            before = begun.get(event.asset.id)
-            made = self._slice_one(event, before, fetch)
-            if isinstance(made, Rejected):
-                rejected.append(made)
-                continue
-            media, stretch = made
-            place, finished = media.reel.place, media.reel.ended
-            plain = replace(event, payload=ClaimCheck(media.uri), title=event.title or media.reel.title)
-            counts = dict(before.counts) if before else {}
-            drafts += self._frames(plain, media, stretch.shots, counts.get(Collection.FRAME, 0), inputs)
-            indexable.append(plain)
-            listened.append(
-                Listened(
-                    plain, media.mime, media.uri, sounds.add(stretch.windows), counts, len(stretch.shots), finished
-                )
-            )
-            if before or not finished:
-                counts[Collection.FRAME] = counts.get(Collection.FRAME, 0) + len(stretch.shots)
-                progress.append(
-                    Progress(event.asset, event.version, place, counts, self._settings, media.uri, finished=finished)
-                )
-            self._keep(event, media, finished=finished)
-        decoded = Decoded(tuple(indexable), tombstones, tuple(drafts), tuple(rejected), tuple(progress))
-        return Sliced(decoded, tuple(listened)), inputs.by_encoder() | {SPEECH: sounds.input()}
+            refusal = self._slice_one(event, begun.get(event.asset.id), fetch, made)
+            if refusal is not None:
+                made.rejected.append(refusal)
+        return made.sliced(), made.inputs.by_encoder() | {SPEECH: made.sounds.input()}
 
     def _slice_one(
-        self, event: Event, before: Progress | None, fetch: Callable[[Event], Fetched | Rejected]
-    ) -> tuple[_Open, Stretch] | Rejected:
-        """Opens the media, if they are not open at that very place, and reads on."""
-        place = before.place if before else Place()
+        self,
+        event: Event,
+        before: Progress | None,
+        fetch: Callable[[Event], Fetched | Rejected],
+        made: _Made,
+    ) -> Rejected | None:
+        """Reads one medium on, and leaves it open if there is more of it."""
         media = self._open.pop(_name(event), None)
         try:
-            if media is not None and media.reel.place != place:
+            if media is not None and media.reel.place != (before.place if before else Place()):
                 media.close()
                 media = None
             if media is None:
                 fetched = fetch(event)
                 if isinstance(fetched, Rejected):
                     return fetched
-                media = self._opened(fetched, place)
-            slice_s = self._slices.later_s if before else self._slices.first_s
-            return media, media.reel.read(round(slice_s * 1000))
-        except TransientError:
-            raise
-        except Exception as exc:
+                if before is not None and before.media != fetched.sha256:
+                    logger.warning("the media of %s are others than before: it is begun anew", event.asset)
+                    before = None
+                media = self._opened(fetched, before.place if before else Place())
+            begins = media.reel.place if before else Place()
+            stretch = media.reel.read(round(1000 * (self._slices.later_s if before else self._slices.first_s)))
+            made.add(event, media, before, self._drafts(event, media, before, stretch, made.inputs), stretch)
+            if before or not media.reel.ended:
+                made.progress.append(self._progress(event, media, before, begins, len(stretch.shots)))
+        except BaseException as exc:
             if media is not None:
                 media.close()
+            if isinstance(exc, TransientError) or not isinstance(exc, Exception):
+                raise
             return refused(event.position, media.mime if media else str(event.modality), exc)
+        self._keep(event, media)
+        return None
+
+    def _progress(self, event: Event, media: _Open, before: Progress | None, begins: Place, frames: int) -> Progress:
+        """As far as it is without what is said, which `compose` adds."""
+        counts = dict(before.counts) if before else {}
+        counts[Collection.FRAME] = counts.get(Collection.FRAME, 0) + frames
+        return Progress(
+            asset=event.asset,
+            version=event.version,
+            place=media.reel.place,
+            counts=counts,
+            settings=self._settings,
+            uri=media.uri,
+            media=media.sha256,
+            begins=begins,
+            finished=media.reel.ended,
+        )
 
     def _opened(self, fetched: Fetched, place: Place) -> _Open:
         shots = self._shots if fetched.event.modality is Modality.VIDEO else None
+        named = (fetched.mime, fetched.uri, fetched.sha256)
         if len(fetched.data) <= _IN_MEMORY_BYTES:
-            return _Open(Reel(fetched.data, self._voice, shots, place=place), None, fetched.mime, fetched.uri)
+            return _Open(Reel(fetched.data, self._voice, shots, place=place), None, *named)
         file = Path(self._folder.name) / f"{_name(fetched.event)}.media"
         file.write_bytes(fetched.data)
         try:
-            return _Open(Reel(file, self._voice, shots, place=place), file, fetched.mime, fetched.uri)
+            return _Open(Reel(file, self._voice, shots, place=place), file, *named)
         except BaseException:
             file.unlink()
             raise
 
-    def _keep(self, event: Event, media: _Open, *, finished: bool) -> None:
+    def _keep(self, event: Event, media: _Open) -> None:
         """Leaves unfinished media open for their next slice, as long as there are not too many."""
-        if finished:
+        if media.reel.ended:
             media.close()
             return
         self._open[_name(event)] = media
         while len(self._open) > self._slices.kept_open:
             self._open.pop(next(iter(self._open))).close()
 
-    def _frames(self, event: Event, media: _Open, shots: Sequence[Shot], first: int, inputs: Inputs) -> list[Draft]:
+    def _drafts(
+        self, event: Event, media: _Open, before: Progress | None, stretch: Stretch, inputs: Inputs
+    ) -> list[Draft]:
+        """The entries of a slice's shots."""
+        first = before.counts.get(Collection.FRAME, 0) if before else 0
         drafts = []
-        for part, shot in enumerate(shots, first):
+        for part, shot in enumerate(stretch.shots, first):
             pixels = fit_image(shot.picture, self._image_spec)
             row = inputs.row(JOINT_IMAGE, Item(hashlib.sha256(pixels.tobytes()).hexdigest(), pixels))
             drafts.append(
                 Draft(
-                    event,
+                    media.plain(event),
                     Collection.FRAME,
                     part,
                     media.mime,
@@ -365,3 +422,11 @@ def _thumbnail(picture: Image.Image, longest_px: int) -> bytes:
 def _name(event: Event) -> str:
     """Of an event's media among those that are open, and of their file."""
     return f"{event.asset.id}-{event.version.partition}-{event.version.offset}"
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """What processes of this machine left that were killed."""
+    for left in folder.iterdir():
+        owner = left.name.partition("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)

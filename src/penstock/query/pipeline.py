@@ -31,7 +31,7 @@ from penstock.query.search import Searched, Terms, search_channels
 from penstock.query.threads import BoundedThreads
 from penstock.query.understand import Question, SearchRequest, understand, with_words
 from penstock.query.voice import VoiceListener
-from penstock.records import Channel, Collection, Float32, Found, Hit, SearchResult
+from penstock.records import Channel, Collection, Entry, Float32, Found, Hit, SearchResult
 from penstock.store.base import Store
 
 _log = logging.getLogger(__name__)
@@ -104,7 +104,8 @@ class QueryPipeline:
         chosen = route(question, offered=offered, profile=self._profile)
         vectors = self._start_encoding(chosen, question.content, on_done=lambda: watch.lap("encode"))
         try:
-            hits, failed = await self._find(question, chosen, vectors, deadline_s, watch)
+            found, failed = await self._find(question, chosen, vectors, deadline_s, watch)
+            hits = await self._with_progress(found, deadline_s)
         finally:
             _leave(vectors.values())
         took_ms = watch.took_ms()
@@ -196,9 +197,26 @@ class QueryPipeline:
             limit=limit,
         )
 
+    async def _with_progress(self, hits: list[Hit], deadline_s: float) -> list[Hit]:
+        """Says of recordings whether they are being indexed still. Where the store does not tell in time, nothing."""
+        recorded = {hit.entry.asset.id for hit in hits if hit.entry.collection in RECORDED}
+        if not recorded:
+            return hits
+        try:
+            known = await self.threads.call(lambda _: self._store.progress(sorted(recorded)), deadline_s=deadline_s)
+        except (PenstockError, TimeoutError) as exc:
+            _log.warning("the store does not say which recordings are being indexed still: %s", exc)
+            return hits
+        under_way = {(asset_id, one.version.partition, one.version.offset) for asset_id, one in known.items()}
+        return [replace(hit, incomplete=_event_of(hit.entry) in under_way) for hit in hits]
+
     def close(self) -> None:
         """Takes no more questions. The store and the encoder are their owner's to close."""
         self.threads.close()
+
+
+def _event_of(entry: Entry) -> tuple[str, int, int]:
+    return entry.asset.id, entry.origin.partition, entry.origin.offset
 
 
 def _recorded(searched: Searched) -> dict[Channel, Sequence[Found]]:

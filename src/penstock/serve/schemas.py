@@ -92,6 +92,7 @@ class FrameOut(BaseModel):
     id: str
     start_ms: int = Field(description="from when on the film looks like this")
     end_ms: int
+    thumbnail_url: str | None = Field(description="path of a small JPEG of it")
 
 
 class MomentOut(BaseModel):
@@ -131,6 +132,7 @@ class HitOut(BaseModel):
         description="of a moment: the best rank that each channel gave one of its entries"
     )
     moment: MomentOut | None = Field(description="of sound and film; null for texts and images")
+    incomplete: bool = Field(description="of sound and film: it is long, and the rest of it is being indexed still")
 
 
 class SearchOut(BaseModel):
@@ -226,6 +228,7 @@ def _hit_out(hit: Hit) -> HitOut:
         media_url=_media_url(entry),
         found_by=_found_by_out(hit.found_by),
         moment=None if hit.moment is None else _moment_out(hit.moment),
+        incomplete=hit.incomplete,
     )
 
 
@@ -235,9 +238,13 @@ def _moment_out(moment: Moment) -> MomentOut:
         start_ms=moment.start_ms,
         end_ms=moment.end_ms,
         words=moment.words,
-        frame=None if frame is None else FrameOut(id=frame.id, start_ms=frame.start_ms, end_ms=frame.end_ms),
+        frame=None if frame is None else _frame_out(frame),
         members=[_member_out(member) for member in moment.members],
     )
+
+
+def _frame_out(frame: Entry) -> FrameOut:
+    return FrameOut(id=frame.id, start_ms=frame.start_ms, end_ms=frame.end_ms, thumbnail_url=_kept_url(frame.thumbnail))
 
 
 def _member_out(member: Member) -> MemberOut:
@@ -259,7 +266,11 @@ def _found_by_out(hits: Sequence[ChannelHit]) -> list[FoundByOut]:
 
 def _media_url(entry: Entry) -> str | None:
     """Where this server serves the media; None for a claim check, whose own address is in `uri`."""
-    sha256 = sha256_of(entry.uri)
+    return _kept_url(entry.uri)
+
+
+def _kept_url(uri: str) -> str | None:
+    sha256 = sha256_of(uri)
     return None if sha256 is None else f"/v1/media/{sha256}"
 
 

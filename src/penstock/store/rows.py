@@ -180,7 +180,7 @@ def progress_id(asset_id: str) -> str:
     return blake2b(asset_id.encode(), digest_size=16, person=b"progress").hexdigest()
 
 
-def progress_row(progress: Progress, indexed_at_ms: int = 0) -> Row:
+def progress_row(progress: Progress) -> Row:
     """The columns of a progress: a row of the asset collection, of another outcome than any asset has."""
     place = progress.place
     return {
@@ -191,12 +191,13 @@ def progress_row(progress: Progress, indexed_at_ms: int = 0) -> Row:
         "timestamp_ms": progress.version.timestamp_ms,
         "partition": progress.version.partition,
         "offset": progress.version.offset,
-        "indexed_at": indexed_at_ms,
+        "indexed_at": progress.updated_ms,
         "counts": {
             **_counts(progress.counts),
             _SPACE: progress.space,
             "place": [place.heard_ms, place.seen_ms, place.read_ms],
             "settings": progress.settings,
+            "media": progress.media,
         },
     }
 
@@ -210,6 +211,8 @@ def progress_of(row: Mapping[str, Any]) -> Progress:
         counts=_counts_of(row),
         settings=counts["settings"],
         uri=row["uri"],
+        media=counts["media"],
+        updated_ms=int(row["indexed_at"]),
         space=int(counts[_SPACE]),
     )
 

@@ -12,7 +12,8 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection as AnyOf
+from dataclasses import dataclass
 
 from penstock.errors import NotReadyError, PermanentError, Reason
 from penstock.records import (
@@ -31,6 +32,7 @@ from penstock.records import (
     Entry,
     Event,
     Outcome,
+    Place,
     Progress,
     Rejected,
     Settled,
@@ -38,8 +40,11 @@ from penstock.records import (
     part_id,
 )
 from penstock.store.base import Store
+from penstock.store.slices import GoesOn, Plan, in_space, known_of, leftovers, plan, waits_for
 
 logger = logging.getLogger(__name__)
+
+_MOST_PARTS = 100_000  # of an asset: beyond, ids are deleted in any order
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +138,8 @@ class Writer:
     def standing(
         self, request: WriteRequest, events: Sequence[Event]
     ) -> tuple[tuple[Settled, ...], tuple[Progress, ...]]:
-        """What is known of events of this shard before anything is done for them: those that are settled already, or
-        fenced, and how far those are that were left in the midst.
+        """What is known of events of this shard before anything is done for them: those that are settled already, are
+        fenced, or have to wait for a newer version under way; and how far those are that were left in the midst.
 
         Raises:
             NotReadyError, UnavailableError: as `write` does.
@@ -144,19 +149,16 @@ class Writer:
             mine = [event for event in events if shard_of(event.asset.id, self._shards) == self._shard]
             lost = [event for event in mine if (event.position.topic, event.position.partition) in fenced]
             settled, current, _ = self._order([event for event in mine if event not in lost])
-            begun = self._begun(current)
-            ours = [begun[event.asset.id] for event in current if event.asset.id in begun]
-            versions = {event.version for event in current}
-            known = tuple(one for one in ours if one.version in versions)
-            return (*(Settled(event.position, None) for event in lost), *settled), known
+            begun, now_ms = self._begun(current), self._wall_ms()
+            waiting = [event for event in current if waits_for(event, begun.get(event.asset.id), now_ms)]
+            settled += [Settled(event.position, None) for event in lost]
+            settled += [Settled(event.position, None, unfinished=Place()) for event in waiting]
+            return tuple(settled), known_of([event for event in current if event not in waiting], begun)
 
     def retract(self, request: WriteRequest, events: Sequence[Event]) -> None:
-        """Removes what a write that broke off has left of events that turned out to be rejected.
+        """Removes what a write that broke off has left of events that turned out to be rejected; see `leftovers`.
 
-        Their writer or lane died after some entries and before the asset row, and then the media were gone, say. Only
-        of assets that should have no entries at all: without a row, or deleted. Where an older version has a row, its
-        entries are partly overwritten, and removing the rest would lose still more of it; but not by slices, which lie
-        beside it and are removed.
+        Their writer or lane died after some entries and before the asset row, and then the media were gone, say.
 
         Args:
             request: who asks, by which right; fenced as `write` is.
@@ -174,57 +176,67 @@ class Writer:
                 and (event.position.topic, event.position.partition) not in fenced
             ]
             rows = self._store.asset_rows([event.asset.id for event in mine]) if mine else {}
-            bare = [event for event in mine if _has_no_entries(rows.get(event.asset.id))]
-            for collection, ids in self._surplus(bare, {}, {}).items():
-                self._store.delete(collection, ids)
-            versions = {event.asset.id: event.version for event in mine}
-            begun = {id_: one for id_, one in self._begun(mine).items() if one.version == versions[id_]}
-            if begun:
-                self._remove_slices([one for id_, one in begun.items() if not _has_no_entries(rows.get(id_))])
-                self._store.drop_progress(list(begun))
-
-    def _remove_slices(self, begun: Sequence[Progress]) -> None:
-        """What is written of versions that will not be finished. The older ones lie in the other space."""
-        for collection in SLICED:
-            asset_ids = [one.asset.id for one in begun if one.counts.get(collection)]
-            found = self._store.entry_ids(collection, asset_ids) if asset_ids else {}
-            stale = [
-                id_
-                for one in begun
-                for part in reversed(range(len(found.get(one.asset.id, ()))))
-                if (id_ := part_id(one.asset.id, collection, part, one.space)) in found[one.asset.id]
+            begun = self._begun(mine)
+            for collection, found in self._entries_of(mine).items():
+                stale = [
+                    id_
+                    for event in mine
+                    if (ids := found.get(event.asset.id))
+                    for id_ in _last_part_first(
+                        event.asset.id,
+                        collection,
+                        leftovers(event, rows.get(event.asset.id), begun.get(event.asset.id), collection, ids),
+                    )
+                ]
+                if stale:
+                    self._store.delete(collection, stale)
+            over = [
+                event.asset.id
+                for event in mine
+                if event.asset.id in begun and not begun[event.asset.id].version.newer_than(event.version)
             ]
-            if stale:
-                self._store.delete(collection, stale)
+            if over:
+                self._store.drop_progress(over)
 
     def _write_live(self, events: Sequence[Event], decoded: Decoded, encoded: Sequence[Encoded]) -> list[Settled]:
         settled, current, rows = self._order(events)
-        if not current:
-            return settled
-        begun = self._begun(current)
-        progress = _in_spaces(current, decoded.progress, rows, begun)
-        asset_ids = {event.asset.id for event in current}
-        drafts = [draft for draft in decoded.drafts if draft.event.asset.id in asset_ids]
-        entries = self._entries(drafts, encoded, progress)
-        unfinished = [
-            event for event in current if event.asset.id in progress and not progress[event.asset.id].finished
-        ]
-        whole = [event for event in current if event not in unfinished]
-        surplus = self._surplus(whole, entries, progress)
+        begun, now_ms = self._begun(current), self._wall_ms()
+        told = {one.asset.id: one for one in decoded.progress}
+        plans: dict[str, Plan] = {}
+        for event in current:
+            asset_id = event.asset.id
+            made = plan(event, told.get(asset_id), row=rows.get(asset_id), begun=begun.get(asset_id), now_ms=now_ms)
+            if isinstance(made, GoesOn):
+                settled.append(Settled(event.position, None, unfinished=made.place))
+            else:
+                plans[asset_id] = made
+        return settled + (self._write_planned(plans, decoded.drafts, encoded) if plans else [])
+
+    def _write_planned(
+        self, plans: Mapping[str, Plan], drafts: Sequence[Draft], encoded: Sequence[Encoded]
+    ) -> list[Settled]:
+        entries = self._entries([draft for draft in drafts if draft.event.asset.id in plans], encoded, plans)
+        whole = [one for one in plans.values() if one.is_whole]
+        unfinished = [one.progress for one in plans.values() if one.progress is not None and not one.is_whole]
+        surplus = self._surplus(whole, entries)
         for collection, written in entries.items():
             self._store.upsert(collection, written)
         if unfinished:
-            self._store.put_progress([progress[event.asset.id] for event in unfinished])
+            self._store.put_progress(unfinished)
         for collection, ids in surplus.items():
             self._store.delete(collection, ids)
-        new_rows = self._rows(whole, entries, progress)
-        if new_rows:
-            self._store.put_asset_rows(new_rows)
-        over = [event.asset.id for event in whole if event.asset.id in begun]
-        if over:
+        rows = self._rows(whole, entries)
+        if rows:
+            self._store.put_asset_rows(rows)
+        if over := [one.event.asset.id for one in whole if one.drops]:
             self._store.drop_progress(over)
-        settled += [Settled(event.position, None, unfinished=progress[event.asset.id].place) for event in unfinished]
-        return settled + [Settled(event.position, row.outcome) for event, row in zip(whole, new_rows, strict=True)]
+        ended = {one.event.asset.id: row.outcome for one, row in zip(whole, rows, strict=True)}
+        return [
+            Settled(one.event.position, ended[asset_id])
+            if one.is_whole
+            else Settled(one.event.position, None, unfinished=one.progress.place if one.progress else None)
+            for asset_id, one in plans.items()
+        ]
 
     # --- 1 fence ----------------------------------------------------------------------------------------------------
 
@@ -270,17 +282,15 @@ class Writer:
                 current.append(event)
         return settled, current, rows
 
-    # --- slices -----------------------------------------------------------------------------------------------------
-
     def _begun(self, events: Sequence[Event]) -> Mapping[str, Progress]:
-        """What the store knows of assets that were left in the midst, by asset; perhaps of another version."""
+        """How far assets are that are written in slices, by asset; perhaps of another version than the event's."""
         ids = [event.asset.id for event in events if event.modality in LONG]
         return self._store.progress(ids) if ids else {}
 
     # --- 4 entries --------------------------------------------------------------------------------------------------
 
     def _entries(
-        self, drafts: Sequence[Draft], encoded: Sequence[Encoded], progress: Mapping[str, Progress]
+        self, drafts: Sequence[Draft], encoded: Sequence[Encoded], plans: Mapping[str, Plan]
     ) -> dict[Collection, list[Entry]]:
         vectors = {batch.encoder: batch.vectors for batch in encoded}
         indexed_at_ms = self._wall_ms()
@@ -289,9 +299,8 @@ class Writer:
             event = draft.event
             if draft.part and draft.collection in ONE_PART:
                 raise PermanentError(f"{event.asset} has more than one entry in {draft.collection}, which holds one")
-            sliced = progress.get(event.asset.id)
             entry = Entry(
-                id=entry_id(event.asset, draft.collection, draft.part, sliced.space if sliced else 0),
+                id=entry_id(event.asset, draft.collection, draft.part, plans[event.asset.id].space),
                 collection=draft.collection,
                 asset=event.asset,
                 part=draft.part,
@@ -316,59 +325,55 @@ class Writer:
     # --- 5 surplus --------------------------------------------------------------------------------------------------
 
     def _surplus(
-        self,
-        events: Sequence[Event],
-        entries: Mapping[Collection, Sequence[Entry]],
-        progress: Mapping[str, Progress],
+        self, plans: Sequence[Plan], entries: Mapping[Collection, Sequence[Entry]]
     ) -> dict[Collection, list[str]]:
-        """Entries of these assets that their new versions do not write, in every collection their topics can fill.
+        """Entries of these assets that their new versions do not have, in every collection their topics can fill.
 
         Asked of the store, not reckoned from the asset row: a crash may have left entries that no row tells of. Where
         an asset has one entry at most, there is nothing to ask: it is written now, or it is deleted.
+        """
+        surplus: dict[Collection, list[str]] = {}
+        plan_of = {one.event.asset.id: one for one in plans}
+        for collection, found in self._entries_of([one.event for one in plans]).items():
+            written = {entry.id for entry in entries.get(collection, ())}
+            stale: list[str] = []
+            for asset_id, ids in found.items():
+                one = plan_of[asset_id]
+                kept = written | one.earlier(collection)
+                if one.spared is not None:
+                    kept |= in_space(asset_id, collection, ids, one.spared)
+                stale += _last_part_first(asset_id, collection, ids - kept)
+            if stale:
+                surplus[collection] = stale
+        return surplus
+
+    def _entries_of(self, events: Sequence[Event]) -> dict[Collection, Mapping[str, frozenset[str]]]:
+        """Ids of the entries that the assets of these events have, by collection and asset; in a collection of one
+        part those that they can have.
         """
         wanted: dict[Collection, list[str]] = {}
         for event in events:
             for collection in COLLECTIONS_OF[event.modality]:
                 wanted.setdefault(collection, []).append(event.asset.id)
-        surplus: dict[Collection, list[str]] = {}
-        for collection, asset_ids in wanted.items():
-            written = {entry.id for entry in entries.get(collection, ())}
-            for asset_id in asset_ids:
-                if sliced := progress.get(asset_id):  # its earlier slices too
-                    count = sliced.counts.get(collection, 0)
-                    written.update(part_id(asset_id, collection, part, sliced.space) for part in range(count))
-            found = self._possible(collection, asset_ids)
-            stale = [
-                id_
-                for asset_id, ids in found.items()
-                for id_ in _last_part_first(asset_id, collection, ids)
-                if id_ not in written
-            ]
-            if stale:
-                surplus[collection] = stale
-        return surplus
-
-    def _possible(self, collection: Collection, asset_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        """The entries that these assets have, or in a collection of one part: that they can have."""
-        if collection in ONE_PART:
-            return {asset_id: frozenset({part_id(asset_id, collection, 0)}) for asset_id in asset_ids}
-        return self._store.entry_ids(collection, asset_ids)
+        return {
+            collection: {asset_id: frozenset({part_id(asset_id, collection, 0)}) for asset_id in asset_ids}
+            if collection in ONE_PART
+            else self._store.entry_ids(collection, asset_ids)
+            for collection, asset_ids in wanted.items()
+        }
 
     # --- 6 asset rows -----------------------------------------------------------------------------------------------
 
-    def _rows(
-        self,
-        events: Sequence[Event],
-        entries: Mapping[Collection, Sequence[Entry]],
-        progress: Mapping[str, Progress],
-    ) -> list[AssetRow]:
+    def _rows(self, plans: Sequence[Plan], entries: Mapping[Collection, Sequence[Entry]]) -> list[AssetRow]:
         written = Counter((entry.asset.id, entry.collection) for each in entries.values() for entry in each)
         now_ms = self._wall_ms()
         rows = []
-        for event in events:
-            sliced = progress.get(event.asset.id)
+        for one in plans:
+            event = one.event
             counts = {
-                collection: sliced.counts.get(collection, 0) if sliced else written[event.asset.id, collection]
+                collection: one.progress.counts.get(collection, 0)
+                if one.progress is not None
+                else written[event.asset.id, collection]
                 for collection in COLLECTIONS_OF[event.modality]
             }
             rows.append(
@@ -379,44 +384,21 @@ class Writer:
                     counts={collection: count for collection, count in counts.items() if count},
                     uri=event.payload.uri if isinstance(event.payload, ClaimCheck) else "",
                     indexed_at_ms=now_ms,
-                    space=sliced.space if sliced else 0,
+                    space=one.space,
                 )
             )
         return rows
 
 
-def _in_spaces(
-    events: Sequence[Event],
-    told: Sequence[Progress],
-    rows: Mapping[str, AssetRow],
-    begun: Mapping[str, Progress],
-) -> dict[str, Progress]:
-    """The progress of these events, by asset, with the space that their entries go to: the one in which their earlier
-    slices are, else the one in which the older version is not.
-    """
-    versions = {event.asset.id: event.version for event in events}
-    found: dict[str, Progress] = {}
-    for one in told:
-        asset_id = one.asset.id
-        if asset_id not in versions:
-            continue
-        row, before = rows.get(asset_id), begun.get(asset_id)
-        if before is not None and before.version == versions[asset_id]:
-            space = before.space
-        else:
-            space = 1 - row.space if row is not None and row.counts else 0
-        found[asset_id] = replace(one, space=space)
-    return found
-
-
-def _has_no_entries(row: AssetRow | None) -> bool:
-    return row is None or row.outcome is Outcome.DELETED
-
-
-def _last_part_first(asset_id: str, collection: Collection, ids: frozenset[str]) -> list[str]:
+def _last_part_first(asset_id: str, collection: Collection, ids: AnyOf[str]) -> list[str]:
     """Ids in the order in which they are deleted: a delete that breaks off then leaves parts without gaps."""
-    parts = {part_id(asset_id, collection, part, space): part for part in range(len(ids)) for space in range(SPACES)}
-    return sorted(ids, key=lambda id_: parts.get(id_, len(ids)), reverse=True)
+    spaces = range(SPACES if collection in SLICED else 1)
+    parts: dict[str, int] = {}
+    part = 0
+    while len(parts) < len(ids) and part <= _MOST_PARTS:
+        parts.update((id_, part) for space in spaces if (id_ := part_id(asset_id, collection, part, space)) in ids)
+        part += 1
+    return sorted(ids, key=lambda id_: parts.get(id_, part), reverse=True)
 
 
 def _encode_failures(decoded: Decoded, encoded: Sequence[Encoded]) -> dict[str, str]:
