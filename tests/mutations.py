@@ -71,7 +71,7 @@ MUTATIONS = (
     Mutation(
         "a random id instead of the hash",
         "store/writer.py",
-        "id=entry_id(event.asset, draft.collection, draft.part),",
+        "id=entry_id(event.asset, draft.collection, draft.part, plans[event.asset.id].space),",
         'id=__import__("uuid").uuid4().hex,',
         "tests/ingest/test_pipeline.py",
     ),
@@ -108,15 +108,21 @@ MUTATIONS = (
         "store/writer.py",
         """        for collection, written in entries.items():
             self._store.upsert(collection, written)
+        if unfinished:
+            self._store.put_progress(unfinished)
         for collection, ids in surplus.items():
             self._store.delete(collection, ids)
-        rows = self._rows(current, entries)
-        self._store.put_asset_rows(rows)
+        rows = self._rows(whole, entries)
+        if rows:
+            self._store.put_asset_rows(rows)
 """,
-        """        rows = self._rows(current, entries)
-        self._store.put_asset_rows(rows)
+        """        rows = self._rows(whole, entries)
+        if rows:
+            self._store.put_asset_rows(rows)
         for collection, written in entries.items():
             self._store.upsert(collection, written)
+        if unfinished:
+            self._store.put_progress(unfinished)
         for collection, ids in surplus.items():
             self._store.delete(collection, ids)
 """,
@@ -132,8 +138,8 @@ MUTATIONS = (
     Mutation(
         "leave surplus entries",
         "store/writer.py",
-        "            if stale:\n",
-        "            if stale and not self:\n",
+        "            if stale:\n                surplus[collection] = stale\n",
+        "",
         "tests/ingest/test_pipeline.py",
     ),
     Mutation(
@@ -191,6 +197,56 @@ MUTATIONS = (
         "drained = {partition for partition in self._revoking if not self._busy_with(partition)}",
         "drained = set(self._revoking)",
         "tests/ingest/test_lane.py",
+    ),
+    Mutation(
+        "give a partition up though its commit was not taken",
+        "ingest/lane.py",
+        "        if not drained or not self._commit():\n",
+        "        self._commit()\n        if not drained:\n",
+        "tests/ingest/test_lane.py",
+    ),
+    Mutation(
+        "let a rebalance wait for a film",
+        "ingest/lane.py",
+        "        return self._flying[partition] > self._flying_long[partition] or ",
+        "        return bool(self._flying[partition]) or ",
+        "tests/ingest/test_slices.py",
+    ),
+    Mutation(
+        "write a slice wherever it begins",
+        "store/slices.py",
+        "        if told.begins not in (Place(), begun.place) and told.place != begun.place:\n",
+        "        if told is None:\n",
+        "tests/store/test_slices.py",
+    ),
+    Mutation(
+        "note how far a film is before its entries are written",
+        "store/writer.py",
+        """        for collection, written in entries.items():
+            self._store.upsert(collection, written)
+        if unfinished:
+            self._store.put_progress(unfinished)
+""",
+        """        if unfinished:
+            self._store.put_progress(unfinished)
+        for collection, written in entries.items():
+            self._store.upsert(collection, written)
+""",
+        "tests/store/test_slices.py",
+    ),
+    Mutation(
+        "take a newer film's slices for surplus",
+        "store/writer.py",
+        "                if one.spared is not None:\n",
+        "                if one.spared is not None and not self:\n",
+        "tests/store/test_slices.py",
+    ),
+    Mutation(
+        "do again what was settled behind a film",
+        "ingest/pipeline.py",
+        "            items_left = [item for item in items if item.record.position not in over]\n",
+        "            items_left, settled = list(items), []\n",
+        "tests/ingest/test_slices.py",
     ),
     Mutation(
         "go on with a halted partition",

@@ -168,6 +168,20 @@ def test_a_slice_that_was_written_but_not_noted_is_written_again_with_the_same_i
     assert [text for _, _, text in house.found()] == ["a", "b", "c", "e"]
 
 
+def test_a_slice_whose_entries_were_not_written_is_not_noted(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(collection: object, entries: object) -> None:
+        raise UnavailableError("away")
+
+    house.write(film(8), ["a"], last=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(house.store, "upsert", fails)
+        with pytest.raises(UnavailableError):
+            house.write(film(8), ["b"], before=1, last=False)
+    house.restart()
+    [known] = house.writer.standing(REQUEST, [film(8)])[1]
+    assert known.counts == {SPEECH: 1}
+
+
 def test_entries_of_an_attempt_that_cut_otherwise_are_gone_in_the_end(house: House) -> None:
     house.write(film(8), ["a", "b", "c", "d"], last=False)
     house.write(film(8), ["A"], last=False)  # begun anew, under other settings
