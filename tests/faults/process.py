@@ -107,7 +107,9 @@ class PlaneProcess:
 
     def resize_lanes(self, count: int) -> None:
         """Has lanes join or leave; returns when those that are wanted own all partitions."""
-        (self.folder / "lanes").write_text(str(count))
+        wanted = self.folder / "lanes.new"
+        wanted.write_text(str(count))
+        wanted.replace(self.folder / "lanes")  # in one step: the driver must not read half of it, which is nothing
         self.await_balance(count)
 
     def await_balance(self, lanes: int) -> None:
