@@ -13,7 +13,7 @@ from penstock.audit.report import fairly
 from penstock.broker.base import LostRange, Message, Partition
 from penstock.broker.memory_reader import MemoryReader
 from penstock.errors import Reason, UnavailableError
-from penstock.records import AssetRow, Collection, Entry, Outcome, Position, Record, Rejected, Version
+from penstock.records import AssetRow, Collection, Entry, Outcome, Position, Record, Rejected, Version, entry_id
 from penstock.store.base import Part
 from tests.audit.world import DEAD, GROUP, IMAGE, TEXT, World, asset, balance, kinds
 
@@ -221,6 +221,37 @@ def test_a_newer_version_half_written_is_no_problem(world: World, before: int, a
             event.asset, beyond=after
         )
     assert world.audit().asides.being_written == 1
+
+
+def test_a_newer_version_in_slices_lies_beside_the_older_and_is_no_problem(world: World) -> None:
+    world.produce("a", b"3")
+    world.ingest()
+    newer = world.event(world.produce("a", b"5"))
+    for step in range(4):
+        world.write_entries(newer, step + 1, step, space=1)
+        report = world.audit()
+        assert kinds(report) == {}, f"after {step + 1} parts"
+        assert report.asides.being_written == 1
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_entries_in_the_other_space_are_those_that_a_row_of_that_space_tells_of(world: World, left: bool) -> None:
+    world.produce("a", b"2")
+    world.ingest()
+    older = world.entries()
+    world.produce("a", b"2")
+    world.ingest()
+    row = world.row(asset("a"))
+    assert row is not None
+    newer = world.entries()
+    world.store.delete(Collection.TEXT, [one.id for one in newer])
+    world.store.upsert(
+        Collection.TEXT, [replace(one, id=entry_id(one.asset, one.collection, one.part, 1)) for one in newer]
+    )
+    world.put(replace(row, space=1))
+    if left:
+        world.store.upsert(Collection.TEXT, older[:1])
+    assert world.audit().balanced is not left
 
 
 def test_a_first_version_half_written_is_no_problem(world: World) -> None:

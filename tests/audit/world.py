@@ -118,10 +118,13 @@ class World:
         assert isinstance(found, Event)
         return found
 
-    def write_entries(self, event: Event, count: int, first: int = 0) -> None:
+    def write_entries(self, event: Event, count: int, first: int = 0, *, space: int = 0) -> None:
         collection = COLLECTION_OF[event.asset.topic]
         made = [entry(event.asset, part, collection=collection) for part in range(first, count)]
-        self.store.upsert(collection, [replace(one, origin=event.origin) for one in made])
+        ids = [entry_id(event.asset, collection, part, space) for part in range(first, count)]
+        self.store.upsert(
+            collection, [replace(one, id=id_, origin=event.origin) for one, id_ in zip(made, ids, strict=True)]
+        )
 
     def remove_entries(self, asset: AssetRef, *, beyond: int) -> None:
         collection = COLLECTION_OF[asset.topic]
