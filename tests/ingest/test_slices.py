@@ -201,8 +201,8 @@ def test_clips_go_past_a_film_and_are_committed_with_it(house: House) -> None:
         eventually(lambda: all(house.outcome(f"clip-{number}") for number in range(20)), "the clips are indexed")
         assert house.outcome("film") is None
         assert house.committed() == 0
-        eventually(lambda: [(one.asset, one.indexed_s) for one in lane.status().long_media] ==
-                   [("default/media.audio/film", 1.0)], "its progress is told")  # fmt: skip
+        eventually(lambda: [(one.asset, one.place.read_ms) for one in lane.status().long_media] ==
+                   [("default/media.audio/film", SLICE_MS)], "its progress is told")  # fmt: skip
         gate.set()
         eventually(lambda: house.committed() == 21, "committed")
         eventually(lambda: not lane.status().long_media, "it is told no more")

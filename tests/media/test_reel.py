@@ -59,6 +59,7 @@ def test_a_recording_is_taken_up_where_another_process_left_it(
     found, place, readers = list[tuple[float, float]](), Place(), 0
     while True:
         with Reel(path, VOICE, None, place=place) as reel:
+            assert not readers or reel.place == place, "it stands where it was opened"
             found += times(reel.read(15_000))
             readers += 1
             place = reel.place
@@ -93,6 +94,7 @@ def test_a_film_is_taken_up_where_another_process_left_it(suffix: str, tmp_path:
     found, place = list[tuple[int, int]](), Place()
     while True:
         with Reel(path, VOICE, SHOTS, place=place) as reel:
+            assert place == Place() or reel.place == place, "it stands where it was opened"
             found += [(shot.start_ms, shot.end_ms) for shot in reel.read(4_000).shots]
             place = reel.place
             if reel.ended:

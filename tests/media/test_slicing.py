@@ -146,6 +146,7 @@ def test_a_long_one_is_the_same_in_slices_of_one_worker_or_of_many(
     for number, one in enumerate(known[:-1]):
         house.restarted()
         decoded, _ = house.slice(event, known=[one])
+        assert decoded.progress[0].begins == one.place
         again = [(draft.part, draft.start_ms, draft.end_ms) for draft in decoded.drafts]
         before = [(draft.part, draft.start_ms, draft.end_ms) for draft in made[number + 1].drafts]
         assert np.allclose(again, before, atol=150)

@@ -32,7 +32,7 @@ _MAX_RECORDS = 200  # of one poll; what a poll returns may exceed the budget of 
 _RESUME_SHARE = 0.8  # of the budget, below which partitions that it paused are resumed
 _COMMIT_TIMEOUT_S = 5.0
 _HALT_RETRY_S = 30.0  # a halted partition is tried again from its committed offset after so long
-_WAIT_FOR_NEWER_S = 1.0  # a long medium looks so often whether the newer version of it is finished
+_LOOK_AGAIN_S = 1.0  # a long medium that waits for a newer version of it looks so often whether that is finished
 _FRESHNESS_SAMPLES = 2_000  # kept for each modality, newest last
 
 
@@ -47,10 +47,10 @@ class LaneLimits:
 
 @dataclass(frozen=True, slots=True)
 class Slices:
-    """Long media between two slices: the asset, and how many seconds of it are indexed."""
+    """Long media between two slices: the asset, and how far it is indexed."""
 
     asset: str
-    indexed_s: float
+    place: Place
 
 
 @dataclass(slots=True)
@@ -357,9 +357,11 @@ class Lane:
             self._note(report)
 
     def _turn_of(self, one: Unfinished) -> GoingOn:
-        """Its next turn: later, if nothing of it could be written. Older items of partitions that go are not kept."""
+        """Its next turn: later, if nothing of it was written. Older items of partitions that go are not kept."""
+        before = self._slices.get(one.item.record.position)
+        stands = one.place == (before.place if before is not None else Place())
         older = [item for item in one.older if self._goes_on(item)]
-        return GoingOn(one.item, older, _WAIT_FOR_NEWER_S if one.place == Place() else 0.0)
+        return GoingOn(one.item, older, _LOOK_AGAIN_S if stands else 0.0)
 
     def _goes_on(self, item: Item) -> bool:
         """Whether the next slice of long media is this lane's: else whoever owns the partition next goes on."""
@@ -373,7 +375,7 @@ class Lane:
             self._slices.pop(item.record.position, None)
         for one in going_on:
             assert isinstance(one.item.parsed, Event)
-            self._slices[one.item.record.position] = Slices(str(one.item.parsed.asset), one.place.read_ms / 1000)
+            self._slices[one.item.record.position] = Slices(str(one.item.parsed.asset), one.place)
 
     def _note(self, report: BatchReport) -> None:
         now_ms = self._wall_ms()

@@ -60,7 +60,7 @@ class Reel:
             self.close()
             wanted = "no sound track" if shots is None else "neither a sound track nor pictures"
             raise BadInputError(Reason.UNSUPPORTED, f"there is {wanted} in it")
-        self._finder = SpeechFinder(VoiceDetector(), voice)
+        self._finder = SpeechFinder(VoiceDetector(), voice, start=self._heard)
         self._blocks: Iterator[Block] = self._sound.blocks()
         self._read_ms = place.read_ms
 

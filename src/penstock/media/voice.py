@@ -97,18 +97,19 @@ class SpeechFinder:
     Args:
         detector: its state is reset.
         rules: see `VoiceRules`.
+        start: number of the first sample that is to come.
     """
 
-    def __init__(self, detector: VoiceDetector, rules: VoiceRules) -> None:
+    def __init__(self, detector: VoiceDetector, rules: VoiceRules, *, start: int = 0) -> None:
         self._detector = detector
         self._begins_at, self._ends_at = rules.begins_at, rules.ends_at
         self._silence, self._least, self._pad = (
             ms * RATE_HZ // 1000 for ms in (rules.silence_ms, rules.least_ms, rules.pad_ms)
         )
         self._samples: Float32 = np.zeros(0, np.float32)  # those that are kept
-        self._first = 0  # number of the first one kept
-        self._heard = 0  # all before it have a probability
-        self._free = 0  # all before it belong to windows that are out
+        self._first = start  # number of the first one kept
+        self._heard = start  # all before it have a probability
+        self._free = start  # all before it belong to windows that are out
         self._speech: int | None = None  # where the speech under way began, its padding left out
         self._quiet: int | None = None  # where the pause under way began
         self._best = (_NONE, 0)  # the least probability in the window's second half, and its frame

@@ -107,7 +107,8 @@ class MilvusStore:
 
     def put_progress(self, progress: Sequence[Progress]) -> None:
         placeholder = {schema.PLACEHOLDER: schema.PLACEHOLDER_VALUE}
-        self._tables.write(self._assets, [{**rows.progress_row(one), **placeholder} for one in progress])
+        latest = {one.asset.id: {**rows.progress_row(one), **placeholder} for one in progress}
+        self._tables.write(self._assets, list(latest.values()))
 
     def drop_progress(self, asset_ids: Sequence[str]) -> None:
         self._tables.delete(self._assets, [rows.progress_id(asset_id) for asset_id in asset_ids])
