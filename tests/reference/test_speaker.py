@@ -43,3 +43,11 @@ def test_a_slower_voice_takes_longer() -> None:
 def test_an_unknown_voice_is_refused() -> None:
     with pytest.raises(ConfigError, match="no voice 'nobody'"):
         Speaker("nobody")
+
+
+def test_words_that_are_spoken_as_one_are_told_one_by_one() -> None:
+    text = "in the desert the penguin dances with the rabbit"
+    spoken = Speaker().say(text)
+    assert " ".join(word.text for word in spoken.words) == text
+    assert all(one.start_s < one.end_s == other.start_s for one, other in itertools.pairwise(spoken.words))
+    assert spoken.words[-1].end_s == spoken.duration_s

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import itertools
 import math
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,7 +102,7 @@ class Speaker:
         the same order, from the start of the process.
         """
         heard: list[Float32] = []
-        words: list[tuple[str, float]] = []  # each with the second at which it begins
+        words: list[tuple[int, float]] = []  # of each the first letter's place in the text, and when it begins, seconds
         phonemes: list[tuple[str, float]] = []
 
         def take(samples: Any, count: int, events: Any) -> int:
@@ -111,8 +113,7 @@ class Speaker:
                 event = events[number]
                 begin_s = event.audio_position / 1000
                 if event.type == _WORD:
-                    first = event.text_position - 1
-                    words.append((text[first : first + event.length], begin_s))
+                    words.append((event.text_position - 1, begin_s))
                 elif event.type == _PHONEME:
                     phonemes.append((event.id.string.decode(), begin_s))
                 number += 1
@@ -127,13 +128,28 @@ class Speaker:
             self._library.espeak_Synchronize()
         samples = _resampled(np.concatenate(heard), self._rate_hz)
         duration_s = len(samples) / RATE_HZ
-        return Spoken(samples, _spans(words, duration_s), _spans(phonemes, duration_s))
+        return Spoken(samples, _words(text, words, duration_s), _spans(phonemes, duration_s))
 
     def _choose(self) -> None:
         if self._library.espeak_SetVoiceByName(self._voice.encode()) != 0:
             raise ConfigError(f"espeak-ng has no voice {self._voice!r}")
         self._library.espeak_SetParameter(_RATE, self._words_per_minute, 0)
         self._library.espeak_SetParameter(_PITCH, self._pitch, 0)
+
+
+def _words(text: str, begins: Sequence[tuple[int, float]], end_s: float) -> list[Word]:
+    """Every word of the text. espeak-ng speaks some pairs as one ("in the", "of the") and tells of their first alone:
+    they share its time, by their letters.
+    """
+    told: list[Word] = []
+    letters = [(found.start(), found[0]) for found in re.finditer(r"[\w'-]+", text)]
+    edges = [*begins, (len(text), end_s)]
+    for (first, start_s), (behind, last_s) in itertools.pairwise(edges):
+        group = [word for at, word in letters if first <= at < behind]
+        spelled = list(itertools.accumulate(map(len, group), initial=0))
+        bounds_s = [start_s + (last_s - start_s) * count / spelled[-1] for count in spelled[:-1]] + [last_s]
+        told += map(Word, group, bounds_s, bounds_s[1:])
+    return told
 
 
 def _spans(begins: Sequence[tuple[str, float]], end_s: float) -> list[Word]:
