@@ -128,7 +128,7 @@ def test_a_speech_model_that_is_damaged_is_named(hearing: Profile, tmp_path: Pat
 
 
 def test_a_profile_without_a_speech_model_says_which_have_one() -> None:
-    with pytest.raises(ConfigError, match="reference, small and gpu have one"):
+    with pytest.raises(ConfigError, match="small and gpu have one"):
         load_transcriber(load_profile("random:ViT-B-32"))
 
 

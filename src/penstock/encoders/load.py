@@ -52,7 +52,7 @@ _ITEMS_ON_GPU = 256
 _WINDOWS_ON_CPU = 8
 _WINDOWS_ON_GPU = 64
 
-SPEECH_PROFILES = "reference, small and gpu"
+SPEECH_PROFILES = "small and gpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +149,9 @@ def load_transcriber(
         ConfigError: the profile has no speech model, its weights are not to be had, the device is not there.
         UnavailableError: the hub does not answer, or there is no memory to load it.
     """
-    model = profile.speech
-    if model is None:
-        raise ConfigError(f"profile {profile.name} has no speech model; {SPEECH_PROFILES} have one")
     mark = speech_fingerprint(profile)
+    model = profile.speech
+    assert model is not None
     if isinstance(model, NullSpeech):
         return NullTranscriber(mark)
     from penstock.encoders.transcriber import HearingRules, Transcriber
@@ -199,7 +198,8 @@ def _compute_type(model: SpeechModel, precision: str, where: str) -> str:
 def speech_fingerprint(profile: Profile) -> Fingerprint:
     """What names the speech model of a profile. Arguments and errors as `load_transcriber`."""
     model = profile.speech
-    assert model is not None
+    if model is None:
+        raise ConfigError(f"profile {profile.name} has no speech model; {SPEECH_PROFILES} have one")
     if isinstance(model, NullSpeech):
         return Fingerprint(model.name, digest("null", model.name), digest("null"))
     return Fingerprint(model.name, weights_digest(model.source, model.name), digest("whisper"))

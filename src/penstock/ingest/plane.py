@@ -24,7 +24,7 @@ from penstock.broker.topics import ensure_topics, group_lag
 from penstock.config import Settings
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.profiles import load_profile
-from penstock.errors import PenstockError, UnavailableError
+from penstock.errors import ConfigError, PenstockError, UnavailableError
 from penstock.exposition import connect
 from penstock.ingest.elastic import Elastic, ElasticPool, Kind, LaneUsage, Measured, Meter
 from penstock.ingest.lag import LagWatch
@@ -36,7 +36,7 @@ from penstock.ingest.scaling import Rules, Scaler
 from penstock.ingest.status import PlaneStatus, summed, write_status
 from penstock.ingest.sweeping import sweep_until
 from penstock.ingest.workers import MakeEncodeWorker, MakeMediaWorker, MakeWriter, begin_with_media, open_store
-from penstock.records import Assignment
+from penstock.records import LONG, Assignment
 from penstock.store.spec import index_spec
 
 logger = logging.getLogger(__name__)
@@ -147,6 +147,11 @@ class IngestPlane:
     # --- starting ---------------------------------------------------------------------------------------------------
 
     def _check_topics(self) -> None:
+        if LONG.intersection(self._settings.ingest.modalities) and self._profile.speech is None:
+            raise ConfigError(
+                f"profile {self._profile.name} has no speech model, so it takes in neither audio nor video: use "
+                "--profile small or gpu, or leave them out of ingest.modalities"
+            )
         report = ensure_topics(self._settings.kafka, self._settings.ingest.modalities)
         for finding in report.findings:
             logger.warning("%s", finding)

@@ -9,7 +9,6 @@ pictures, so that a film asks all workers that films ask.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -17,18 +16,17 @@ import av
 import numpy as np
 
 from penstock.media.samples import SOUND, VIDEO
-from penstock.records import Float32
 from penstock.reference.speaker import RATE_HZ, Speaker
+from penstock.train.sample_recordings import write_speech
 
 _WORD = "everything is well"
 _SIZE = (64, 36)
-_FRAME = 1_024  # samples
 
 
 def main() -> int:
     samples = Speaker().say(_WORD).samples
     with av.open(str(SOUND), "w", options={"fflags": "+bitexact"}) as container:
-        _speak(container, container.add_stream("libopus", rate=RATE_HZ, layout="mono"), samples)
+        write_speech(container, container.add_stream("libopus", rate=RATE_HZ, layout="mono"), samples)
     with av.open(str(VIDEO), "w", options={"fflags": "+bitexact"}) as container:
         pictures: Any = container.add_stream("h264", rate=2)
         pictures.width, pictures.height = _SIZE
@@ -39,22 +37,9 @@ def main() -> int:
             frame.pts, frame.time_base = number, Fraction(1, 2)
             container.mux(pictures.encode(frame))
         container.mux(pictures.encode(None))
-        _speak(container, sound, samples)
+        write_speech(container, sound, samples)
     print(f"{SOUND.name}: {SOUND.stat().st_size} bytes, {VIDEO.name}: {VIDEO.stat().st_size} bytes")
     return 0
-
-
-def _speak(container: Any, track: Any, samples: Float32) -> None:
-    for frame in _frames(samples):
-        container.mux(track.encode(frame))
-    container.mux(track.encode(None))
-
-
-def _frames(samples: Float32) -> Iterator[av.AudioFrame]:
-    for start in range(0, len(samples), _FRAME):
-        frame = av.AudioFrame.from_ndarray(samples[None, start : start + _FRAME], format="flt", layout="mono")
-        frame.rate, frame.pts = RATE_HZ, start
-        yield frame
 
 
 if __name__ == "__main__":

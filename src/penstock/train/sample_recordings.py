@@ -110,7 +110,7 @@ def _film(key: str, title: str, scenes: Sequence[tuple[str, str]]) -> dict[str, 
                 container.mux(pictures.encode(frame))
                 number += 1
         container.mux(pictures.encode(None))
-        _speak(container, sound, np.concatenate(parts))
+        write_speech(container, sound, np.concatenate(parts))
     return _told(file, title, "video", shown, said)
 
 
@@ -120,7 +120,7 @@ def _clip(key: str, title: str, sentence: str) -> dict[str, Any]:
     with av.open(str(file), "w", options={"fflags": "+bitexact"}) as container:
         sound: Any = container.add_stream("libopus", rate=RATE_HZ, layout="mono")
         sound.bit_rate = 24_000
-        _speak(container, sound, samples)
+        write_speech(container, sound, samples)
     return _told(file, title, "audio", [], [(sentence, _rounded(start_s), _rounded(end_s))])
 
 
@@ -151,7 +151,8 @@ def _spoken(sentence: str, pause_s: float) -> tuple[Float32, float, float]:
     return samples, start / RATE_HZ, (start + len(said)) / RATE_HZ
 
 
-def _speak(container: Any, track: Any, samples: Float32) -> None:
+def write_speech(container: Any, track: Any, samples: Float32) -> None:
+    """All of the samples, at 16 kHz, into one track of an open container."""
     for frame in _frames(samples):
         container.mux(track.encode(frame))
     container.mux(track.encode(None))
