@@ -16,8 +16,8 @@ import av
 import numpy as np
 
 from penstock.media.samples import SOUND, VIDEO
+from penstock.reference.recorder import write_speech
 from penstock.reference.speaker import RATE_HZ, Speaker
-from penstock.train.sample_recordings import write_speech
 
 _WORD = "everything is well"
 _SIZE = (64, 36)
@@ -26,7 +26,7 @@ _SIZE = (64, 36)
 def main() -> int:
     samples = Speaker().say(_WORD).samples
     with av.open(str(SOUND), "w", options={"fflags": "+bitexact"}) as container:
-        write_speech(container, container.add_stream("libopus", rate=RATE_HZ, layout="mono"), samples)
+        write_speech(container, container.add_stream("libopus", rate=RATE_HZ, layout="mono"), [samples])
     with av.open(str(VIDEO), "w", options={"fflags": "+bitexact"}) as container:
         pictures: Any = container.add_stream("h264", rate=2)
         pictures.width, pictures.height = _SIZE
@@ -37,7 +37,7 @@ def main() -> int:
             frame.pts, frame.time_base = number, Fraction(1, 2)
             container.mux(pictures.encode(frame))
         container.mux(pictures.encode(None))
-        write_speech(container, sound, samples)
+        write_speech(container, sound, [samples])
     print(f"{SOUND.name}: {SOUND.stat().st_size} bytes, {VIDEO.name}: {VIDEO.stat().st_size} bytes")
     return 0
 

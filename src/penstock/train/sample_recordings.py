@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 
 from penstock.records import Float32
 from penstock.reference.pictures import compose, load_concepts
+from penstock.reference.recorder import write_speech
 from penstock.reference.recordings import MANIFEST, RECORDINGS_DIR
 from penstock.reference.speaker import RATE_HZ, Speaker
 
@@ -65,7 +66,6 @@ CLIPS: Mapping[str, tuple[str, str]] = {
 _SIZE_PX, _PER_S = 256, 10
 _CLIP_PAUSE_S = 1.6
 _SCENE_PAUSE_S = 3.6  # so long that each sentence is a passage of its own
-_FRAME = 1_024  # samples
 _SEED = 41  # of the pictures' backgrounds
 
 
@@ -110,7 +110,7 @@ def _film(key: str, title: str, scenes: Sequence[tuple[str, str]]) -> dict[str, 
                 container.mux(pictures.encode(frame))
                 number += 1
         container.mux(pictures.encode(None))
-        write_speech(container, sound, np.concatenate(parts))
+        write_speech(container, sound, parts)
     return _told(file, title, "video", shown, said)
 
 
@@ -120,7 +120,7 @@ def _clip(key: str, title: str, sentence: str) -> dict[str, Any]:
     with av.open(str(file), "w", options={"fflags": "+bitexact"}) as container:
         sound: Any = container.add_stream("libopus", rate=RATE_HZ, layout="mono")
         sound.bit_rate = 24_000
-        write_speech(container, sound, samples)
+        write_speech(container, sound, [samples])
     return _told(file, title, "audio", [], [(sentence, _rounded(start_s), _rounded(end_s))])
 
 
@@ -149,20 +149,6 @@ def _spoken(sentence: str, pause_s: float) -> tuple[Float32, float, float]:
     start = round(pause_s / 2 * RATE_HZ)
     samples[start : start + len(said)] = said
     return samples, start / RATE_HZ, (start + len(said)) / RATE_HZ
-
-
-def write_speech(container: Any, track: Any, samples: Float32) -> None:
-    """All of the samples, at 16 kHz, into one track of an open container."""
-    for frame in _frames(samples):
-        container.mux(track.encode(frame))
-    container.mux(track.encode(None))
-
-
-def _frames(samples: Float32) -> Iterator[av.AudioFrame]:
-    for start in range(0, len(samples), _FRAME):
-        frame = av.AudioFrame.from_ndarray(samples[None, start : start + _FRAME], format="flt", layout="mono")
-        frame.rate, frame.pts = RATE_HZ, start
-        yield frame
 
 
 def _rounded(seconds: float) -> float:
