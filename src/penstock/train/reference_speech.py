@@ -5,7 +5,7 @@
 The network is transformers' own Whisper, small, and what is written is a model of CTranslate2 that faster-whisper loads
 unpatched. Three losses: what the decoder writes; which phoneme each frame of the encoder is in; and how much of a
 word's cross-attention lies outside the time in which the word is spoken. The last two are what makes it listen: of the
-first alone it learns to guess. Windows of 4, 8 and 30 s are mixed from the start; short ones stand anywhere in 30 s.
+first alone it learns to guess. Windows of 4 to 30 s are mixed from the start; short ones stand anywhere in 30 s.
 Which batch a step sees depends on the seed and the step alone, on whatever machine it is trained.
 """
 
@@ -44,8 +44,8 @@ MOST_TOKENS = 448
 PEAK_RATE, WEIGHT_DECAY, WARMUP_SHARE = 2e-3, 0.01, 0.05
 PHONEME_WEIGHT, ATTENTION_WEIGHT = 1.0, 0.3
 # Seconds of a window, how many make a batch (about 130 s of sound each), and how often.
-KINDS: Sequence[tuple[float, int, float]] = ((4.0, 32, 0.5), (8.0, 16, 0.3), (30.0, 4, 0.2))
-SINGLE_SHARE = 0.5  # of the long windows: one utterance, then silence, as a clip is
+KINDS: Sequence[tuple[float, int, float]] = ((4.0, 32, 0.4), (8.0, 16, 0.25), (16.0, 8, 0.1), (30.0, 4, 0.25))
+SINGLE_SHARE = 0.4  # of the long windows: one utterance, then silence, as a clip is
 TIME_BLUR = (0.15, 0.7, 0.15)  # how a time's target is shared with its neighbours
 TOLD_EVERY = 100  # steps
 

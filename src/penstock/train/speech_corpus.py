@@ -22,12 +22,13 @@ VOICES = ("en-us",)
 PARTS = 16  # in which the speech is made, on however many processes
 WORD_STRING_SHARE = 0.3  # of the utterances; see `sentences.word_string`
 LONGEST_WORD_STRING = 9
-NO_SPEECH_SHARE = 0.06  # of the windows: silence, hiss, noise or a hum
+NO_SPEECH_SHARE = 0.1  # of the windows: silence, hiss, noise, a hum or notes
 QUIET_SHARE = 0.5  # of the windows: have no background at all
 CUT_SHARE = 0.5  # of the windows: end with their last word and are padded, as clips are
 FRAME_SAMPLES = 320  # of one encoder frame, 20 ms
 _QUIETEST, _LOUDEST = 0.3, 1.0  # gain of an utterance
 _HISS = 0.004  # the loudest background
+_SHORTEST_PAUSE, _LONGEST_PAUSE = RATE_HZ // 10, 3 * RATE_HZ // 2  # samples between two utterances
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,11 @@ class Windows:
             _add_noise(samples, choose)
         longest = round((30 - seconds) / STEP_S)
         first_frame = choose.randint(0, longest) if longest > 0 else 0
-        return self._example(samples, placed, first_frame, cut=choose.random() < CUT_SHARE)
+        heard = len(samples)
+        if choose.random() < CUT_SHARE:
+            end = placed[-1][0] + len(placed[-1][1].samples) if placed else choose.randint(0, len(samples))
+            heard = min(heard, end + RATE_HZ // 4)
+        return self._example(samples, placed, first_frame, heard)
 
     def _place(self, samples: Float32, choose: random.Random, *, single: bool) -> list[tuple[int, Spoken]]:
         """Adds utterances to the samples; where each begins."""
@@ -115,11 +120,9 @@ class Windows:
                 return placed
             samples[at:end] += utterance.samples * choose.uniform(_QUIETEST, _LOUDEST)
             placed.append((at, utterance))
-            at = end + choose.randint(RATE_HZ // 10, RATE_HZ)
+            at = end + choose.randint(_SHORTEST_PAUSE, _LONGEST_PAUSE)
 
-    def _example(
-        self, samples: Float32, placed: Sequence[tuple[int, Spoken]], first_frame: int, *, cut: bool
-    ) -> Example:
+    def _example(self, samples: Float32, placed: Sequence[tuple[int, Spoken]], first_frame: int, heard: int) -> Example:
         tokens, spans = [self._tokens.start], [(0, 0)]
         phonemes = np.zeros(len(samples) // FRAME_SAMPLES, np.int64)
 
@@ -138,13 +141,12 @@ class Windows:
         if not placed:
             write(self._tokens.no_speech)
         write(self._tokens.end)
-        heard = placed[-1][0] + len(placed[-1][1].samples) + RATE_HZ // 4 if placed and cut else len(samples)
         return Example(self._features(samples, heard), tuple(tokens), tuple(spans), phonemes, first_frame)
 
     def _features(self, samples: Float32, heard: int) -> Float32:
         """Of the first so many samples; padding after them, as a clip is padded."""
         whole = 2 * (len(samples) // FRAME_SAMPLES)
-        mel: Float32 = self._mel(samples[: min(len(samples), heard)])[:, :-1][:, :whole].astype(np.float32)
+        mel: Float32 = self._mel(samples[:heard])[:, :-1][:, :whole].astype(np.float32)
         return np.pad(mel, ((0, 0), (0, whole - mel.shape[1])))
 
 
@@ -155,15 +157,28 @@ def _background(count: int, choose: random.Random) -> Float32:
 
 
 def _add_noise(samples: Float32, choose: random.Random) -> None:
-    """Something that is no speech: nothing, noise, or a hum of a few tones."""
-    kind = choose.choice(("nothing", "noise", "hum"))
+    """Something that is no speech: nothing, noise, a hum of a few tones, or notes one after the other."""
+    kind, count = choose.choice(("nothing", "noise", "hum", "notes")), len(samples)
     if kind == "noise":
-        samples += _noise(len(samples), choose) * np.float32(choose.uniform(0.01, 0.3))
+        samples += _noise(count, choose) * np.float32(choose.uniform(0.01, 0.3))
     elif kind == "hum":
-        times_s = np.arange(len(samples)) / RATE_HZ
-        for _ in range(choose.randint(1, 4)):
-            hertz = choose.uniform(80, 2_000)
-            samples += (0.1 * np.sin(2 * np.pi * hertz * times_s)).astype(np.float32)
+        samples += _tones(count, choose)
+    elif kind == "notes":
+        at = 0
+        while at < count:
+            length = min(count - at, choose.randint(RATE_HZ // 8, RATE_HZ))
+            samples[at : at + length] += _tones(length, choose)
+            at += length
+
+
+def _tones(count: int, choose: random.Random) -> Float32:
+    """A few at once: of any pitch, or the multiples of one, as a voice's vowels have."""
+    times_s, lowest = np.arange(count) / RATE_HZ, choose.uniform(60, 500)
+    harmonic, tones = choose.random() < 0.5, np.zeros(count)
+    for number in range(1, choose.randint(1, 5) + 1):
+        hertz = lowest * number if harmonic else choose.uniform(60, 2_500)
+        tones += choose.uniform(0.02, 0.15) * np.sin(2 * np.pi * hertz * times_s)
+    return tones.astype(np.float32)
 
 
 def _noise(count: int, choose: random.Random) -> Float32:
