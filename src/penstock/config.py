@@ -174,6 +174,9 @@ class SliceSettings(_Section):
 
     first_s: float = Field(60.0, gt=0, description="media up to so long are indexed at once, seconds")
     later_s: float = Field(120.0, gt=0, description="length of each further slice, seconds")
+    busy_s: float = Field(
+        20.0, gt=0, description="a slice ends sooner once a worker has read for so long, seconds of the clock"
+    )
     at_once: int = Field(2, ge=1, description="long media of one topic under way at once, in one lane; the rest wait")
     kept_open: int = Field(4, ge=1, description="long media that a decode worker keeps open between two slices")
 
@@ -186,6 +189,9 @@ class IngestSettings(_Section):
     decoders: int = Field(1, ge=1, description="decode workers, a CPU each; the fewest, if decoders_max is set")
     decoders_max: int | None = Field(
         None, ge=1, description="decode workers at most: their number follows the load; unset: it stays at decoders"
+    )
+    slicers: int = Field(
+        1, ge=1, description="decode workers more, for long sound and film alone; only where those are taken in"
     )
     encoders: int = Field(1, ge=1, description="workers of each encoder; the fewest, if encoders_max is set")
     encoders_max: int | None = Field(

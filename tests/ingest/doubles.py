@@ -139,6 +139,7 @@ def pipeline_on(
     pools = Pools(
         fetch=LocalPool(lambda _: media or ObedientMedia()),
         decode=LocalPool(lambda _: media or ObedientMedia()),
+        slices=LocalPool(lambda _: media or ObedientMedia()),
         encoders={ROLE: LocalPool(lambda _: make_encoder())},
         writers=LocalPool(lambda _: begun_writer(store)),
     )

@@ -237,14 +237,15 @@ def test_a_batch_that_takes_its_worker_too_long_is_halved_at_once_until_it_does_
 class BrokenWorkers(ObedientMedia):
     """Every worker dies of everything, so often; then they are well."""
 
-    def __init__(self, deaths: int, *, blamed: bool = True) -> None:
+    def __init__(self, deaths: int, *, blamed: bool = True, starved: bool = False) -> None:
         self.deaths = deaths
         self._blamed = blamed
+        self._starved = starved
 
     def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> Any:
         if self.deaths:
             self.deaths -= 1
-            raise WorkerLostError("died", blamed=self._blamed)
+            raise WorkerLostError("died", blamed=self._blamed, starved=self._starved)
         return super().fetch_and_decode(events, roles)
 
 
@@ -259,6 +260,33 @@ def test_a_call_that_merely_waited_at_a_dying_worker_is_not_blamed() -> None:
     store, sink = memory_store(), ListSink()
     report = pipeline_on(store, sink, media=BrokenWorkers(deaths=9, blamed=False)).run(batch(item(0, "a")))
     assert outcomes(report) == {0: Outcome.INDEXED}
+
+
+def test_a_batch_whose_workers_run_out_of_memory_a_few_times_is_not_to_blame() -> None:
+    store, sink = memory_store(), ListSink()
+    media = BrokenWorkers(deaths=3, blamed=False, starved=True)
+    report = pipeline_on(store, sink, media=media).run(batch(*(item(n, f"k{n}") for n in range(4))))
+    assert outcomes(report) == dict.fromkeys(range(4), Outcome.INDEXED)
+
+
+def test_an_item_that_eats_all_memory_is_found_and_the_others_are_indexed() -> None:
+    class Hungry(ObedientMedia):
+        calls = 0
+
+        def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> Any:
+            self.calls += 1
+            if any(text_of(one) == "bomb" for one in events):
+                raise WorkerLostError("out of memory", starved=True)
+            return super().fetch_and_decode(events, roles)
+
+    sink, media = ListSink(), Hungry()
+    items = [item(n, f"k{n}", data=b"bomb" if n == 5 else b"good") for n in range(8)]
+    report = pipeline_on(memory_store(), sink, media=media).run(batch(*items))
+    assert outcomes(report) == {
+        **dict.fromkeys(range(8), Outcome.INDEXED), 5: Outcome.DEAD_LETTERED
+    }  # fmt: skip
+    assert [letter.reason for letter in sink.letters] == [Reason.CRASHES_WORKER]
+    assert media.calls < 40
 
 
 def test_a_batch_outlasts_an_absent_store() -> None:

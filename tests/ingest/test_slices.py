@@ -18,13 +18,14 @@ from penstock.broker.memory import MemoryBroker
 from penstock.broker.wire import parse_record
 from penstock.encoders.base import Fingerprint, Space
 from penstock.errors import UnavailableError
-from penstock.ingest.batching import Batcher, BatchLimits
+from penstock.ingest.batching import Batch, Batcher, BatchLimits, Item
 from penstock.ingest.lane import Lane, LaneLimits
-from penstock.ingest.pipeline import Pipeline, Pools
+from penstock.ingest.pipeline import BatchReport, Pipeline, Pools, Unfinished
 from penstock.ingest.pools import LocalPool
 from penstock.ingest.retries import Backoff, Breaker
 from penstock.records import (
     AssetRef,
+    Assignment,
     ClaimCheck,
     Collection,
     Decoded,
@@ -61,16 +62,20 @@ class SlicedMedia:
 
     Attributes:
         made: (key, slice) of all that were made, in order.
+        apart: of each, whether it was made where clips do not wait.
+        waiting: keys of slices that are held now.
     """
 
     def __init__(self) -> None:
         self.made: list[tuple[str, int]] = []
+        self.apart: list[bool] = []
+        self.waiting: set[str] = set()
         self._held: dict[str, threading.Event] = {}
 
     def hold(self, key: str) -> threading.Event:
         return self._held.setdefault(key, threading.Event())
 
-    def slice(self, events: Sequence[Event], known: Sequence[Progress], roles: Sequence[str]) -> Any:
+    def slice(self, events: Sequence[Event], known: Sequence[Progress], roles: Sequence[str], keep: bool) -> Any:
         begun = {one.asset.id: one for one in known}
         indexable: list[Event] = []
         drafts: list[Draft] = []
@@ -80,8 +85,11 @@ class SlicedMedia:
                 continue
             number = begun[one.asset.id].place.read_ms // SLICE_MS if one.asset.id in begun else 0
             if number and one.asset.key in self._held:
+                self.waiting.add(one.asset.key)
                 self._held[one.asset.key].wait(30)
+                self.waiting.discard(one.asset.key)
             self.made.append((one.asset.key, number))
+            self.apart.append(keep)
             assert isinstance(one.payload, Inline)
             last = number + 1 == int(one.payload.data)
             plain = replace(one, payload=ClaimCheck("asset:x"))
@@ -99,14 +107,14 @@ class SlicedMedia:
         decoded = Decoded(tuple(indexable), tombstones, tuple(drafts), (), tuple(progress))
         return (decoded, *(EncoderInput(role, ()) for role in roles))
 
-    def compose(self, decoded: Decoded, transcripts: object) -> Any:
+    def compose(self, decoded: Decoded, *heard: object) -> Any:
         texts = tuple(draft.text for draft in decoded.drafts)
         return decoded, EncoderInput("passage.text", texts, texts)
 
 
 class Deaf:
-    def encode(self, batch: EncoderInput) -> tuple[()]:
-        return ()
+    def hear(self, batch: EncoderInput, start: int) -> tuple[tuple[()], None]:
+        return (), None
 
 
 class House:
@@ -133,6 +141,7 @@ class House:
             pools=Pools(
                 fetch=LocalPool(lambda _: self.media),
                 decode=LocalPool(lambda _: self.media, 3),
+                slices=LocalPool(lambda _: self.media, 2),
                 encoders={
                     "speech": LocalPool(lambda _: Deaf()),
                     "passage.text": LocalPool(lambda _: ObedientEncoder()),
@@ -226,6 +235,49 @@ def test_whoever_comes_next_goes_on_with_the_film_and_does_no_clip_again(house: 
     assert again[("film", 0)] == 0, "the slice that is written is not made again"
 
 
+def test_films_begun_before_wait_for_their_turn_and_keep_no_clip_waiting(house: House) -> None:
+    films = [f"film-{number}" for number in range(6)]
+    gates = [house.media.hold(film) for film in films]
+    for film in films:
+        house.produce(film, 3)
+    with running(house.lane("first", drain_s=0.2)):
+        eventually(lambda: {film for film, _ in house.media.made} == set(films), "all are begun")
+    for gate in gates:
+        gate.set()
+    gates[0].clear()
+    gates[1].clear()
+    house.media.made.clear()
+    house.media.apart.clear()
+    with running(house.lane("second")):
+        eventually(lambda: house.media.waiting == set(films[:2]), "two are under way, the others wait")
+        house.produce("clip", 1)
+        eventually(lambda: house.outcome("clip") is not None, "the clip is indexed")
+        assert not {film for film, _ in house.media.made} & set(films[2:])
+        gates[0].set()
+        gates[1].set()
+        eventually(lambda: house.committed() == 7, "committed")
+    assert all(apart for (_, number), apart in zip(house.media.made, house.media.apart, strict=True) if number)
+
+
+def test_older_versions_of_another_partition_are_taken_back_from_a_film_that_goes(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = house.lane()
+    newer, older = (
+        Item(Record(one.position, b"film", b"3", (), 0), Assignment(TOPIC, one.position.partition, 1), one)
+        for one in (event(0, "film", topic=TOPIC, partition=number) for number in range(2))
+    )
+    monkeypatch.setattr(lane, "_goes_on", lambda item: item is older)
+    lane._batcher.add(newer)
+    lane._batcher.add(older)
+    batch = Batch(1, TOPIC, (newer, older))
+    eventually(lambda: lane._batcher.take() is not None, "the batch goes")
+    lane._reports.put((batch, BatchReport(batch, unfinished=[Unfinished(newer, Place(0, 0, 1_000), (older,))])))
+    lane._collect()
+    assert lane._batcher.waits(PARTITIONS[1])
+    assert not lane._batcher.waits(PARTITIONS[0])
+
+
 def test_a_partition_moves_though_a_film_is_under_way(house: House) -> None:
     gate = house.media.hold("film")
     house.produce("film", 3, partition=0)
@@ -299,8 +351,7 @@ def test_a_store_that_is_away_between_two_slices_costs_none(house: House, monkey
 
 
 def test_tenants_take_turns_and_so_do_the_films_of_one(house: House) -> None:
-    from penstock.ingest.batching import GoingOn, Item
-    from penstock.records import Assignment
+    from penstock.ingest.batching import GoingOn
 
     def film(offset: int, tenant: str) -> Item:
         one = event(offset, f"{tenant}-{offset}", topic=TOPIC, tenant=tenant)

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from penstock.config import load_settings
+import numpy as np
+
+from penstock.config import Settings, load_settings
 from penstock.errors import Reason
-from penstock.ingest.workers import MakeEncodeWorker, MakeMediaWorker, known_good
-from penstock.records import LONG, Collection, EncoderInput, Modality
+from penstock.ingest.workers import MakeEncodeWorker, MakeMediaWorker, TranscribeWorker, known_good
+from penstock.records import LONG, Collection, EncoderInput, Modality, Transcript
 from tests.ingest.builders import event
 
 
@@ -25,9 +27,10 @@ def test_the_known_good_sound_and_film_ask_all_workers_that_such_media_ask(tmp_p
     settings = load_settings(profile="null", data_dir=tmp_path, ingest={"modalities": ["audio", "video"]})
     worker = MakeMediaWorker(settings)(0)
     samples = known_good(settings)
-    sliced, pictures, speech = worker.slice(list(samples.values()), (), ["joint.image", "speech"])
+    sliced, pictures, speech = worker.slice(list(samples.values()), (), ["joint.image", "speech"], False)
     assert (len(pictures), len(speech)) == (2, 2)
-    transcripts = MakeEncodeWorker(settings, "speech")(0).encode(speech)
+    transcripts, left = transcriber(settings).hear(speech, 0)
+    assert left is None
     decoded, passages = worker.compose(sliced, transcripts)
     assert decoded.rejected == ()
     assert decoded.progress == ()
@@ -37,7 +40,28 @@ def test_the_known_good_sound_and_film_ask_all_workers_that_such_media_ask(tmp_p
 
 def test_a_transcriber_takes_a_batch_without_speech(tmp_path: Path) -> None:
     settings = load_settings(profile="null", data_dir=tmp_path)
-    assert MakeEncodeWorker(settings, "speech")(0).encode(EncoderInput("speech", ())) == ()
+    assert transcriber(settings).hear(EncoderInput("speech", ()), 0) == ((), None)
+
+
+def test_a_transcriber_hears_some_windows_at_a_time(tmp_path: Path) -> None:
+    worker = transcriber(load_settings(profile="null", data_dir=tmp_path))
+    sounds = tuple(np.full(100, number, np.float32) for number in range(19))
+    batch = EncoderInput("speech", tuple(map(str, range(19))), sounds=sounds)
+    heard, calls = list[Transcript](), 0
+    start: int | None = 0
+    while start is not None:
+        some, start = worker.hear(batch, start)
+        heard += some
+        calls += 1
+    assert calls == 3
+    assert heard == list(worker.hear(batch, 0)[0] + worker.hear(batch, 8)[0] + worker.hear(batch, 16)[0])
+    assert len({one.segments[0].text for one in heard}) == 19
+
+
+def transcriber(settings: Settings) -> TranscribeWorker:
+    worker = MakeEncodeWorker(settings, "speech")(0)
+    assert isinstance(worker, TranscribeWorker)
+    return worker
 
 
 def test_a_batch_that_was_rejected_as_a_whole_still_passes_the_encoder(tmp_path: Path) -> None:

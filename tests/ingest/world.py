@@ -702,7 +702,7 @@ class World:
 
         return Pipeline(
             lane=name,
-            pools=Pools(fetch=media, decode=media, encoders={ROLE: encoder}, writers=self.writers),
+            pools=Pools(fetch=media, decode=media, slices=media, encoders={ROLE: encoder}, writers=self.writers),
             roles={Modality.TEXT: (ROLE,)},
             dead_letters=ShakySink(self.sink),
             backoff=backoff,

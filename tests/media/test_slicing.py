@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,8 +41,9 @@ FetchedOf = Callable[..., Fetched]
 class House:
     """A slicer with the media that it may fetch."""
 
-    def __init__(self, folder: Path, **slices: float) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] = lambda: 0.0, **slices: float) -> None:
         self.folder = folder
+        self.clock = clock
         self.fetches = 0
         self.kept: list[bytes] = []
         self.media: dict[str, Fetched] = {}
@@ -56,6 +59,7 @@ class House:
             put=self._put,
             settings=settings,
             folder=self.folder / "open",
+            clock=self.clock,
         )
         return self.slicer
 
@@ -209,6 +213,49 @@ def test_no_more_media_stay_open_than_are_allowed(fetched_of: FetchedOf, spoken:
     assert house.fetches == 4
     house.slice(events[0], known=decoded.progress)
     assert house.fetches == 5
+
+
+def test_media_that_are_not_to_be_kept_are_fetched_for_each_slice(
+    house: House, fetched_of: FetchedOf, spoken: Float32, tmp_path: Path
+) -> None:
+    event = house.add(clip(tmp_path, fetched_of, talk(spoken, 60), "wav"))
+    house.slicer.slice([event], (), house.fetch, keep=False)
+    assert not house.slicer._open
+    assert not list((tmp_path / "open").rglob("*.media"))
+
+
+def test_a_slice_that_takes_long_ends_sooner_and_the_next_ones_make_up_for_it(
+    fetched_of: FetchedOf, spoken: Float32, tmp_path: Path
+) -> None:
+    media = clip(tmp_path, fetched_of, talk(spoken, 90), "wav")
+    ticks = itertools.count(step=15.0)
+    hurried = House(tmp_path / "hurried", lambda: next(ticks), first_s=40, later_s=40, busy_s=20)
+    steady = House(tmp_path / "steady", first_s=40, later_s=40, busy_s=20)
+    found = {}
+    for house in (hurried, steady):
+        made, progress = house.whole(house.add(media))
+        spans = [(draft.part, draft.start_ms, draft.end_ms) for one in made for draft in one.drafts]
+        found[house] = len(progress), sorted(spans)
+    assert found[hurried][0] > found[steady][0] == 3
+    assert found[hurried][1] == found[steady][1]
+
+
+def test_a_disk_without_room_for_media_is_no_fault_of_theirs(
+    house: House, fetched_of: FetchedOf, spoken: Float32, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = house.add(clip(tmp_path, fetched_of, talk(spoken, 60), "wav"))
+    write = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        write(path, data[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(UnavailableError, match="No space left"):
+            house.slice(event)
+    assert not list((tmp_path / "open").rglob("*.media"))
+    assert house.slice(event)[0].progress
 
 
 def test_large_media_lie_in_a_file_while_they_are_open(

@@ -152,6 +152,31 @@ def test_a_restarted_writer_goes_on_in_the_same_space(house: House) -> None:
     assert house.found() == [(8, 0, "a"), (8, 1, "b")]
 
 
+def test_what_a_writer_that_died_at_the_very_end_left_is_dropped_when_the_film_comes_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(asset_ids: object) -> None:
+        raise UnavailableError("the writer died")
+
+    house.write(film(8), ["a"], last=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(house.store, "drop_progress", dies)
+        with pytest.raises(UnavailableError):
+            house.write(film(8), ["b"], before=1)
+    assert house.store.progress([film(8).asset.id])
+    [settled] = house.writer.standing(REQUEST, [film(8)])[0]
+    assert settled.outcome is Outcome.INDEXED
+    assert not house.store.progress([film(8).asset.id])
+
+
+def test_a_newer_film_under_way_is_not_forgotten_when_an_older_one_comes_again(house: House) -> None:
+    house.write(film(3), ["old"])
+    house.write(film(8), ["a"], last=False)
+    [settled] = house.writer.standing(REQUEST, [film(3)])[0]
+    assert settled.outcome is Outcome.INDEXED
+    assert house.store.progress([film(8).asset.id])
+
+
 def test_a_slice_that_was_written_but_not_noted_is_written_again_with_the_same_ids(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

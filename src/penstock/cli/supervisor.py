@@ -170,7 +170,11 @@ class Supervisor:
         encoders = ingest.most_encoders * _MOST_ENCODER_ROLES
         ray = EmbeddedRay(
             self._settings.data_dir,
-            least_cpus=ingest.most_decoders + encoders + math.ceil(query.replicas * query.replica_cpus) + 1,
+            least_cpus=ingest.most_decoders
+            + ingest.slicers
+            + encoders
+            + math.ceil(query.replicas * query.replica_cpus)
+            + 1,
         )
         return Server(ray.start, ray.stop, lambda: ray.pid is not None)
 

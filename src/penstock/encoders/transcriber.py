@@ -17,7 +17,7 @@ import numpy as np
 
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.batching import Fault, SubBatcher, blame_message
-from penstock.records import EncoderInput, Float32, Segment, Transcript
+from penstock.records import Float32, Segment, Transcript
 
 _STEP_S = 0.02  # between two of Whisper's times
 _FRAMES = 3_000  # of features: 30 s
@@ -72,6 +72,7 @@ class Transcriber:
         self._rules = rules
         self._language = language
         # CTranslate2 keeps no more memory than it needs: there is nothing to give back.
+        self.largest = largest
         self._batcher = SubBatcher(largest, blame=blame, release=lambda: None)
         self._tokenizers: dict[str, Any] = {}  # by language
 
@@ -79,10 +80,6 @@ class Transcriber:
     def model(self) -> Any:
         """What faster-whisper has loaded."""
         return self._model
-
-    def encode(self, batch: EncoderInput) -> tuple[Transcript, ...]:
-        """`transcribe`, for the sounds of an input: so a worker hosts it as any other encoder."""
-        return self.transcribe(batch.sounds)
 
     def transcribe(self, windows: Sequence[Float32]) -> tuple[Transcript, ...]:
         """What is said in each window, in order.

@@ -88,7 +88,8 @@ class BatchLimits:
         linger_s: or when its first event has waited so long.
         in_flight: batches of one queue under way at once.
         claims: events of a batch of claim checks: what they point to is not counted in bytes, and may be large.
-        slow: topics whose batches are as small: a minute of sound or film takes its encoders seconds.
+        slow: topics whose batches are as small: a minute of sound or film takes its encoders seconds. Of claim checks
+            there they have one event, as it may take minutes.
         most_events: up to so many a batch takes where they wait; None: no more than make it due.
         step_s: how long the slowest step of a batch of more than `events` may take.
         long: long media of one topic under way at once.
@@ -288,8 +289,10 @@ class Batcher:
 
     def _least(self, key: _Key) -> int:
         """So many events make a batch due."""
-        few = key.claims or key.topic in self._limits.slow
-        return min(self._limits.claims, self._limits.events) if few else self._limits.events
+        slow = key.topic in self._limits.slow
+        if key.claims and slow:
+            return 1
+        return min(self._limits.claims, self._limits.events) if key.claims or slow else self._limits.events
 
     def _fitting(self, events: int, slowest_s: float) -> int:
         """How many events a batch may take after one whose slowest step took so long: at most twice as many as it had,

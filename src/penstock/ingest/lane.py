@@ -353,6 +353,7 @@ class Lane:
                 continue
             going_on = [one for one in report.unfinished if self._goes_on(one.item)]
             self._batcher.finished(batch, report.slowest_s, [self._turn_of(one) for one in going_on])
+            self._take_back([one for one in report.unfinished if one not in going_on])
             self._note_slices(batch, going_on)
             self._note(report)
 
@@ -362,6 +363,13 @@ class Lane:
         stands = one.place == (before.place if before is not None else Place())
         older = [item for item in one.older if self._goes_on(item)]
         return GoingOn(one.item, older, _LOOK_AGAIN_S if stands else 0.0)
+
+    def _take_back(self, given_up: Sequence[Unfinished]) -> None:
+        """Of media that are another lane's now, the older items that are still this one's wait no longer for them."""
+        for one in given_up:
+            for item in one.older:
+                if self._goes_on(item):
+                    self._batcher.add(item)
 
     def _goes_on(self, item: Item) -> bool:
         """Whether the next slice of long media is this lane's: else whoever owns the partition next goes on."""

@@ -40,13 +40,15 @@ class Handles:
 
     fetch: Sequence[Any]
     decode: Sequence[Any]
+    slices: Sequence[Any]
     encoders: Mapping[str, Sequence[Any]]
     writers: Sequence[Any]
     version: int = 0
 
     def by_pool(self) -> Mapping[str, Sequence[Any]]:
         """By the pool's name, as `penstock status` shows it; an encoder's is its role."""
-        return {"fetch": self.fetch, "decode": self.decode, **self.encoders, "write": self.writers}
+        media = {"fetch": self.fetch, "decode": self.decode, "slice": self.slices}
+        return {**media, **self.encoders, "write": self.writers}
 
     def resized(self, elastic: Elastic) -> Handles:
         by_pool = elastic.handles()
@@ -67,6 +69,7 @@ class LaneHost:
         pools = Pools(
             fetch=self._pools["fetch"],
             decode=self._pools["decode"],
+            slices=self._pools["slice"],
             encoders={role: self._pools[role] for role in handles.encoders},
             writers=self._pools["write"],
         )

@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 _LOSSES_BEFORE_BISECTION = 2
 _LOSSES_OF_ONE_ITEM = 3
+_STARVED_BY_OTHERS = 3  # workers that a batch may lose for want of memory before it is taken to be the cause
 _ACK_TIMEOUT_S = 180.0  # above the producer's own delivery timeout: only a producer that is stuck takes so long
 
 
@@ -61,12 +62,15 @@ class Pools:
 
     Attributes:
         fetch, decode: hosts of `workers.MediaWorker`.
+        slices: likewise, for what would keep text, pictures and clips waiting: claim checks of sound and film, and all
+            slices but the first. Empty where neither is taken in.
         encoders: by role (`passage.text`), hosts of `workers.EncodeWorker`.
         writers: hosts of `store.writer.Writer`; the number of a worker is its shard.
     """
 
     fetch: Pool
     decode: Pool
+    slices: Pool
     encoders: Mapping[str, Pool]
     writers: Pool
 
@@ -209,16 +213,19 @@ class Pipeline:
         """Fetch to write of one event an asset, until each has an outcome.
 
         A batch that kills its worker twice (once, if it is part of one that did, or if the worker took too long over
-        it) or that the store refuses is halved until the item at fault is alone.
+        it) or that the store refuses is halved until the item at fault is alone. So is one whose workers run out of
+        memory again and again.
         """
-        losses = attempt = 0
+        losses = starved = attempt = 0
         while True:
             try:
                 return self._attempt(items, report)
             except WorkerLostError as exc:
                 metrics.RETRIES.labels("worker_lost").inc()
                 logger.warning("a batch of %s begins again from its records: %s", report.batch.topic, exc)
-                losses += exc.blamed and (len(items) > 1 or self._known_good_passes(items[0], report))
+                starved += exc.starved
+                if exc.blamed or starved > _STARVED_BY_OTHERS:
+                    losses += len(items) > 1 or self._known_good_passes(items[0], report)
                 if len(items) > 1 and losses >= (1 if suspect or exc.hung else _LOSSES_BEFORE_BISECTION):
                     return self._bisect(items, report)
                 if losses >= _LOSSES_OF_ONE_ITEM:
@@ -243,6 +250,8 @@ class Pipeline:
         settled: list[Settled] = []
         if _event(items[0]).modality in LONG:
             settled, known = self._standing(items, report)
+            if not report.batch.long:
+                settled, known = [*settled, *_for_their_turn(items, known)], []
             over = {one.position for one in settled}
             items_left = [item for item in items if item.record.position not in over]
         else:
@@ -268,32 +277,43 @@ class Pipeline:
     def _prepare_slices(
         self, events: Sequence[Event], known: Sequence[Progress], roles: Sequence[str], report: BatchReport
     ) -> tuple[Ref, Sequence[Ref]]:
-        """The same for the next slice of each event. From its second slice on a medium goes to the same worker, which
-        has it open still.
+        """The same for the next slice of each event.
+
+        What may take long has workers of its own, each medium always the same one, which has it open still. Clips share
+        theirs with text and pictures, so that none of these waits behind a film, or behind a host that is slow.
         """
-        first = [role for role in roles if role != PASSAGE_TEXT]
-        decode = self._pools.decode
-        call = self._slice(events, tuple(known), tuple(first))
+        first = tuple(role for role in roles if role != PASSAGE_TEXT)
+        apart = bool(known) or isinstance(events[0].payload, ClaimCheck)
+        pool = self._pools.slices if apart else self._pools.decode
+        worker = int(events[0].asset.id[:8], 16) % pool.size if apart else None
+        call = self._on(pool, worker, "slice", tuple(events), tuple(known), first, apart, returns=1 + len(first))
         report.took("decode", call.busy_s)
         sliced, inputs = call.results[0], dict(zip(first, call.results[1:], strict=True))
-        transcripts = self._encode(SPEECH, inputs.pop(SPEECH), report)
-        composed = decode.run("compose", sliced, transcripts, returns=2)
+        heard = self._hear(inputs.pop(SPEECH), report)
+        composed = self._on(pool, worker, "compose", sliced, *heard, returns=2)
         report.took("decode", composed.busy_s)
         decoded, passages = composed.results
         return decoded, [
             self._encode(role, batch, report) for role, batch in {**inputs, PASSAGE_TEXT: passages}.items()
         ]
 
-    def _slice(self, events: Sequence[Event], known: tuple[Progress, ...], roles: tuple[str, ...]) -> Call:
-        """A first slice goes to the least busy worker, so that no clip waits behind a film."""
-        decode, returns = self._pools.decode, 1 + len(roles)
-        if known:
-            try:
-                worker = int(events[0].asset.id[:8], 16) % decode.size
-                return decode.on(worker, "slice", tuple(events), known, roles, returns=returns)
-            except IndexError:
-                logger.info("the decode pool has become smaller just now; any of its workers takes the slice")
-        return decode.run("slice", tuple(events), known, roles, returns=returns)
+    def _hear(self, sounds: Ref, report: BatchReport) -> list[Ref]:
+        """Step 4 of speech, some windows at a time: in between the transcriber hears those of others."""
+        transcriber, heard = self._pools.encoders[SPEECH], list[Ref]()
+        start: int | None = 0
+        while start is not None:
+            call = transcriber.run("hear", sounds, start, returns=2)
+            report.took("encode", call.busy_s)
+            heard.append(call.results[0])
+            start = transcriber.fetch(call.results[1])
+        return heard
+
+    @staticmethod
+    def _on(pool: Pool, worker: int | None, method: str, *args: object, returns: int) -> Call:
+        """On that worker; None: on the least busy one."""
+        if worker is None:
+            return pool.run(method, *args, returns=returns)
+        return pool.on(worker, method, *args, returns=returns)
 
     def _decode(self, events: Sequence[Event], report: BatchReport) -> tuple[Ref, Sequence[Ref]]:
         """Steps 2 and 3: a reference to `Decoded`, and one to each encoder's input."""
@@ -463,6 +483,14 @@ class Pipeline:
 def _event(item: Item) -> Event:
     assert isinstance(item.parsed, Event)
     return item.parsed
+
+
+def _for_their_turn(items: Sequence[Item], known: Sequence[Progress]) -> list[Settled]:
+    """Of media that were begun before, by this lane or another: their next slices go in turn with those of other long
+    media, not with the clips among which they were delivered.
+    """
+    positions = {item.asset_id: item.record.position for item in items}
+    return [Settled(positions[one.asset.id], None, unfinished=one.place) for one in known]
 
 
 def _by_asset(items: Iterable[Item]) -> list[list[Item]]:

@@ -92,9 +92,10 @@ class IngestPlane:
         fetch = spawners["fetch"](1)
         decode = spawners["decode"](settings.ingest.decoders)
         encoders = {role: spawners[role](settings.ingest.encoders) for role in self._roles()}
-        fingerprints = _await_ready([*fetch, *decode], encoders)
+        slices = spawners["slice"](settings.ingest.slicers) if LONG.intersection(settings.ingest.modalities) else []
+        fingerprints = _await_ready([*fetch, *decode, *slices], encoders)
         writers = self._spawn_writers(fingerprints)
-        self._handles = Handles(fetch, decode, encoders, writers)
+        self._handles = Handles(fetch, decode, slices, encoders, writers)
         self._elastic = self._make_elastic(spawners, fingerprints, gpus)
         self._lanes = [self._spawn_lane(number) for number in range(settings.ingest.lanes)]
         _get([lane.assignments.remote() for lane in self._lanes], "a lane to start", _START_TIMEOUT_S)
@@ -150,7 +151,7 @@ class IngestPlane:
         if LONG.intersection(self._settings.ingest.modalities) and self._profile.speech is None:
             raise ConfigError(
                 f"profile {self._profile.name} has no speech model, so it takes in neither audio nor video: use "
-                "--profile small or gpu, or leave them out of ingest.modalities"
+                "--profile reference, small or gpu, or leave them out of ingest.modalities"
             )
         report = ensure_topics(self._settings.kafka, self._settings.ingest.modalities)
         for finding in report.findings:
@@ -167,6 +168,7 @@ class IngestPlane:
         return {
             "fetch": partial(media, name="fetch", num_cpus=0.1, threads=_FETCH_THREADS),
             "decode": partial(media, name="decode", num_cpus=1),
+            "slice": partial(media, name="slice", num_cpus=1),
             **{role: partial(encode, MakeEncodeWorker(self._settings, role), name=role) for role in self._roles()},
         }
 

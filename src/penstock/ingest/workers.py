@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -80,19 +81,29 @@ class MediaWorker:
         """Steps 2 and 3 in one call, for inline media: their bytes are here already."""
         return self.decode(self.fetch(events), roles)
 
-    def slice(self, events: Sequence[Event], known: Sequence[Progress], roles: Sequence[str]) -> tuple[Any, ...]:
+    def slice(
+        self, events: Sequence[Event], known: Sequence[Progress], roles: Sequence[str], keep: bool
+    ) -> tuple[Any, ...]:
         """Steps 2 and 3 of sound and film: the next slice of each event. Media are fetched one after the other, so that
         no more than one at a time is held in memory; those that are open still are not fetched again.
+
+        Args:
+            events: of one modality.
+            known: how far those of them are that were begun.
+            roles: the encoders of slices.
+            keep: leave media open that are not finished: this worker is asked for their next slices.
 
         Returns:
             `Sliced`, then one `EncoderInput` for each of `roles`, empty where the slice has nothing for it.
         """
-        sliced, inputs = self._slicer.slice(events, known, self._fetch_one)
+        sliced, inputs = self._slicer.slice(events, known, self._fetch_one, keep=keep)
         return (sliced, *(inputs.get(role, EncoderInput(role, ())) for role in roles))
 
-    def compose(self, sliced: Any, transcripts: Sequence[Transcript]) -> tuple[Any, EncoderInput]:
-        """The slices with what is said in them: `Decoded`, and the sentence encoder's input."""
-        decoded, passages = self._slicer.compose(sliced, transcripts)
+    def compose(self, sliced: Any, *heard: Sequence[Transcript]) -> tuple[Any, EncoderInput]:
+        """The slices with what is said in them, as the transcriber gave it, some windows after the others: `Decoded`,
+        and the sentence encoder's input.
+        """
+        decoded, passages = self._slicer.compose(sliced, tuple(chain.from_iterable(heard)))
         return decoded, passages
 
     def _fetch_one(self, event: Event) -> Fetched | Rejected:
@@ -123,10 +134,19 @@ class TranscribeWorker:
     def __init__(self, transcriber: Any) -> None:
         self._transcriber = transcriber
 
-    def encode(self, batch: EncoderInput) -> tuple[Transcript, ...]:
-        """What is said in each window of the batch, which may be empty. See `Transcriber.transcribe`."""
-        found: tuple[Transcript, ...] = self._transcriber.encode(batch) if len(batch) else ()
-        return found
+    def hear(self, batch: EncoderInput, start: int) -> tuple[tuple[Transcript, ...], int | None]:
+        """What is said in some windows of the batch, which may be empty. See `Transcriber.transcribe`.
+
+        Args:
+            batch: windows.
+            start: the first of them to be heard now.
+
+        Returns:
+            a transcript for each window, of as many as the model takes at once, and where to go on; None at the end.
+        """
+        end = min(start + self._transcriber.largest, len(batch))
+        found: tuple[Transcript, ...] = self._transcriber.transcribe(batch.sounds[start:end]) if len(batch) else ()
+        return found, (end if end < len(batch) else None)
 
     def fingerprint(self) -> Fingerprint:
         found: Fingerprint = self._transcriber.fingerprint

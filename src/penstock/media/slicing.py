@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from PIL import Image
 
 from penstock.config import FilmSettings, SliceSettings, SpeechSettings
 from penstock.encoders.base import ImageSpec
-from penstock.errors import Reason, TransientError
+from penstock.errors import Reason, TransientError, UnavailableError
 from penstock.media.decode import JOINT_IMAGE, PASSAGE_TEXT, Inputs, Item, refused
 from penstock.media.film import ShotRules
 from penstock.media.image import fit_image
@@ -53,6 +54,7 @@ logger = logging.getLogger(__name__)
 
 SPEECH = "speech"
 _IN_MEMORY_BYTES = 1024 * 1024  # larger media lie in a file while they are open
+_STEP_MS = 10_000  # of media, between two looks at the clock
 _JPEG_QUALITY = 80
 
 
@@ -156,6 +158,7 @@ class Slicer:
         put: keeps a thumbnail and returns its address. Raises `TransientError`.
         settings: hash of everything that decides on the entries.
         folder: for media that are open; removed with the process, or by the next one if it was killed.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -168,8 +171,10 @@ class Slicer:
         put: Callable[[bytes], str],
         settings: str,
         folder: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slices = slices
+        self._clock = clock
         self._image_spec = image_spec
         self._put = put
         self._settings = settings
@@ -192,7 +197,12 @@ class Slicer:
     # --- slice ------------------------------------------------------------------------------------------------------
 
     def slice(
-        self, events: Sequence[Event], known: Sequence[Progress], fetch: Callable[[Event], Fetched | Rejected]
+        self,
+        events: Sequence[Event],
+        known: Sequence[Progress],
+        fetch: Callable[[Event], Fetched | Rejected],
+        *,
+        keep: bool = True,
     ) -> tuple[Sliced, dict[str, EncoderInput]]:
         """The next slice of each event; those that cannot be read are rejected, and take no other along.
 
@@ -200,6 +210,7 @@ class Slicer:
             events: of sound or film; tombstones are handed on.
             known: how far those are that were begun; what was made under other settings is made anew.
             fetch: brings the media of one event, or refuses it.
+            keep: leave media open that are not finished.
 
         Returns:
             the slices, and what `joint.image` and `speech` have to encode.
@@ -216,6 +227,7 @@ class Slicer:
             refusal = self._slice_one(event, begun.get(event.asset.id), fetch, made)
             if refusal is not None:
                 made.rejected.append(refusal)
+        self._close_all_but(self._slices.kept_open if keep else 0)
         return made.sliced(), made.inputs.by_encoder() | {SPEECH: made.sounds.input()}
 
     def _slice_one(
@@ -240,7 +252,7 @@ class Slicer:
                     before = None
                 media = self._opened(fetched, before.place if before else Place())
             begins = media.reel.place if before else Place()
-            stretch = media.reel.read(round(1000 * (self._slices.later_s if before else self._slices.first_s)))
+            stretch = self._read(media.reel, self._slices.later_s if before else self._slices.first_s)
             made.add(event, media, before, self._drafts(event, media, before, stretch, made.inputs), stretch)
             if before or not media.reel.ended:
                 made.progress.append(self._progress(event, media, before, begins, len(stretch.shots)))
@@ -250,8 +262,23 @@ class Slicer:
             if isinstance(exc, TransientError) or not isinstance(exc, Exception):
                 raise
             return refused(event.position, media.mime if media else str(event.modality), exc)
-        self._keep(event, media)
+        if media.reel.ended:
+            media.close()
+        else:
+            self._open[_name(event)] = media
         return None
+
+    def _read(self, reel: Reel, most_s: float) -> Stretch:
+        """So many seconds of it, or fewer if they take long: the rest is the next slice's."""
+        found, began_s = Stretch(), self._clock()
+        until_ms = reel.place.read_ms + round(1000 * most_s)
+        while not reel.ended and (left_ms := until_ms - reel.place.read_ms) > 0:
+            part = reel.read(min(left_ms, _STEP_MS))
+            found.windows += part.windows
+            found.shots += part.shots
+            if self._clock() - began_s > self._slices.busy_s:
+                break
+        return found
 
     def _progress(self, event: Event, media: _Open, before: Progress | None, begins: Place, frames: int) -> Progress:
         """As far as it is without what is said, which `compose` adds."""
@@ -275,20 +302,16 @@ class Slicer:
         if len(fetched.data) <= _IN_MEMORY_BYTES:
             return _Open(Reel(fetched.data, self._voice, shots, place=place), None, *named)
         file = Path(self._folder.name) / f"{_name(fetched.event)}.media"
-        file.write_bytes(fetched.data)
         try:
+            _write(file, fetched.data)
             return _Open(Reel(file, self._voice, shots, place=place), file, *named)
         except BaseException:
-            file.unlink()
+            file.unlink(missing_ok=True)
             raise
 
-    def _keep(self, event: Event, media: _Open) -> None:
-        """Leaves unfinished media open for their next slice, as long as there are not too many."""
-        if media.reel.ended:
-            media.close()
-            return
-        self._open[_name(event)] = media
-        while len(self._open) > self._slices.kept_open:
+    def _close_all_but(self, most: int) -> None:
+        """Of the media that are open, those that have waited longest."""
+        while len(self._open) > most:
             self._open.pop(next(iter(self._open))).close()
 
     def _drafts(
@@ -370,6 +393,13 @@ class Slicer:
         if one.finished and nothing:
             said = [Heard(0, 0, "", "")]
         return [_said(one, part, passage, inputs) for part, passage in enumerate(said, first)]
+
+
+def _write(file: Path, data: bytes) -> None:
+    try:
+        file.write_bytes(data)
+    except OSError as exc:
+        raise UnavailableError(f"{len(data):,} bytes of a recording cannot be written to {file}: {exc}") from exc
 
 
 def _said(one: Listened, part: int, passage: Heard, inputs: Inputs) -> Draft:

@@ -149,11 +149,19 @@ class Writer:
             mine = [event for event in events if shard_of(event.asset.id, self._shards) == self._shard]
             lost = [event for event in mine if (event.position.topic, event.position.partition) in fenced]
             settled, current, _ = self._order([event for event in mine if event not in lost])
+            self._forget_finished([event for event in mine if event not in lost and event not in current])
             begun, now_ms = self._begun(current), self._wall_ms()
             waiting = [event for event in current if waits_for(event, begun.get(event.asset.id), now_ms)]
             settled += [Settled(event.position, None) for event in lost]
             settled += [Settled(event.position, None, unfinished=Place()) for event in waiting]
             return tuple(settled), known_of([event for event in current if event not in waiting], begun)
+
+    def _forget_finished(self, settled: Sequence[Event]) -> None:
+        """Drops what is known of how far they are: a writer that died after an asset's row has left it."""
+        left = self._begun(settled)
+        over = {event.asset.id for event in settled if _is_over(event, left.get(event.asset.id))}
+        if over:
+            self._store.drop_progress(sorted(over))
 
     def retract(self, request: WriteRequest, events: Sequence[Event]) -> None:
         """Removes what a write that broke off has left of events that turned out to be rejected; see `leftovers`.
@@ -190,11 +198,7 @@ class Writer:
                 ]
                 if stale:
                     self._store.delete(collection, stale)
-            over = [
-                event.asset.id
-                for event in mine
-                if event.asset.id in begun and not begun[event.asset.id].version.newer_than(event.version)
-            ]
+            over = [event.asset.id for event in mine if _is_over(event, begun.get(event.asset.id))]
             if over:
                 self._store.drop_progress(over)
 
@@ -388,6 +392,11 @@ class Writer:
                 )
             )
         return rows
+
+
+def _is_over(event: Event, begun: Progress | None) -> bool:
+    """Whether what is known of how far an asset is, is of an event that is settled: this one, or an older one."""
+    return begun is not None and not begun.version.newer_than(event.version)
 
 
 def _last_part_first(asset_id: str, collection: Collection, ids: AnyOf[str]) -> list[str]:
