@@ -20,7 +20,7 @@ from penstock.encoders.load import (
 from penstock.encoders.profiles import ClipModel, Profile, SentenceModel, SpeechModel, load_profile
 from penstock.encoders.sources import Shipped
 from penstock.errors import ConfigError
-from penstock.records import EncoderInput, Float32
+from penstock.records import Float32
 from penstock.reference import Concept, compose, load_concepts
 from tests.encoders.conftest import pixels_input, random_pixels, texts_input
 
@@ -114,7 +114,7 @@ def hearing(tmp_path_factory: pytest.TempPathFactory) -> Profile:
 
 def test_the_speech_model_of_a_profile_is_loaded_and_hears(hearing: Profile) -> None:
     loaded = load_transcriber(hearing, device="cpu", threads=1)
-    found = loaded.encode(EncoderInput("speech", ("a", "b"), sounds=(np.zeros(16_000, np.float32),) * 2))
+    found = loaded.transcribe([np.zeros(16_000, np.float32)] * 2)
     assert [one.language for one in found] == ["en", "en"]
     assert loaded.fingerprint == speech_fingerprint(hearing)
 
@@ -128,7 +128,7 @@ def test_a_speech_model_that_is_damaged_is_named(hearing: Profile, tmp_path: Pat
 
 
 def test_a_profile_without_a_speech_model_says_which_have_one() -> None:
-    with pytest.raises(ConfigError, match="small and gpu have one"):
+    with pytest.raises(ConfigError, match="reference, small and gpu have one"):
         load_transcriber(load_profile("random:ViT-B-32"))
 
 

@@ -52,7 +52,7 @@ _ITEMS_ON_GPU = 256
 _WINDOWS_ON_CPU = 8
 _WINDOWS_ON_GPU = 64
 
-SPEECH_PROFILES = "small and gpu"
+SPEECH_PROFILES = "reference, small and gpu"
 
 
 @dataclass(frozen=True, slots=True)

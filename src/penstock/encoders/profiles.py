@@ -21,6 +21,7 @@ from penstock.encoders.base import ImageSpec, Space
 from penstock.encoders.sources import Hub, Installed, Random, Shipped, Source
 from penstock.errors import ConfigError
 from penstock.records import FIELDS_OF, Collection, Field
+from penstock.reference.ear import SPEECH_DIR, SPEECH_MODEL
 from penstock.reference.tower import CHECKPOINT_NAME, TOWER_DIR
 
 PASSAGE_TEXT = "passage.text"
@@ -265,7 +266,7 @@ def _reference() -> Profile:
         joint_text_encoder="passage.text",
         joint_slug="reference_tower",
         passage_slug="minilm_l6",
-        speech=None,  # until the one that train/reference_speech.py makes is good enough to ship
+        speech=SpeechModel("reference-whisper", Shipped(SPEECH_DIR, SPEECH_MODEL), "float32"),
         rerank=None,
     )
 

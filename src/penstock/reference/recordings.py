@@ -48,6 +48,10 @@ class Recording:
     sentences: Sequence[Happening]
 
 
+SPOKEN_QUESTION = RECORDINGS_DIR / "question.ogg"
+"""A question by voice; what is said in it stands in none of the recordings word by word."""
+
+
 @cache
 def sample_recordings() -> tuple[Recording, ...]:
     """All of them, films first."""

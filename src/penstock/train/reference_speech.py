@@ -63,7 +63,7 @@ class Plan:
     """
 
     hours: float = 6.6
-    steps: int = 6_000
+    steps: int = 5_000
     seed: int = 7
     device: str = "cpu"
     processes: int = 2

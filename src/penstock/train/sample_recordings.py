@@ -21,7 +21,7 @@ import numpy as np
 from penstock.records import Float32
 from penstock.reference.pictures import compose, load_concepts
 from penstock.reference.recorder import write_speech
-from penstock.reference.recordings import MANIFEST, RECORDINGS_DIR
+from penstock.reference.recordings import MANIFEST, RECORDINGS_DIR, SPOKEN_QUESTION
 from penstock.reference.speaker import RATE_HZ, Speaker
 
 # Of each film its title, and of its scenes what is shown and what is said.
@@ -63,6 +63,7 @@ CLIPS: Mapping[str, tuple[str, str]] = {
     "note-castle": ("A note on the way", "the castle is behind the volcano"),
     "note-candle": ("A note by candle light", "seven of the small white candle near the mirror"),
 }
+QUESTION = "a young captain finds the silver anchor"
 _SIZE_PX, _PER_S = 256, 10
 _CLIP_PAUSE_S = 1.6
 _SCENE_PAUSE_S = 3.6  # so long that each sentence is a passage of its own
@@ -74,6 +75,7 @@ def main() -> int:
     for old in RECORDINGS_DIR.iterdir():
         old.unlink()
     told = [_film(key, *film) for key, film in FILMS.items()] + [_clip(key, *clip) for key, clip in CLIPS.items()]
+    _write_sound(SPOKEN_QUESTION, _spoken(QUESTION, _CLIP_PAUSE_S)[0])
     lines = ",\n".join(json.dumps(one) for one in told)
     MANIFEST.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     for file in sorted(RECORDINGS_DIR.iterdir()):
@@ -117,11 +119,15 @@ def _film(key: str, title: str, scenes: Sequence[tuple[str, str]]) -> dict[str, 
 def _clip(key: str, title: str, sentence: str) -> dict[str, Any]:
     samples, start_s, end_s = _spoken(sentence, _CLIP_PAUSE_S)
     file = RECORDINGS_DIR / f"{key}.ogg"
+    _write_sound(file, samples)
+    return _told(file, title, "audio", [], [(sentence, _rounded(start_s), _rounded(end_s))])
+
+
+def _write_sound(file: Path, samples: Float32) -> None:
     with av.open(str(file), "w", options={"fflags": "+bitexact"}) as container:
         sound: Any = container.add_stream("libopus", rate=RATE_HZ, layout="mono")
         sound.bit_rate = 24_000
         write_speech(container, sound, [samples])
-    return _told(file, title, "audio", [], [(sentence, _rounded(start_s), _rounded(end_s))])
 
 
 def _told(
