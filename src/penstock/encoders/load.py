@@ -159,7 +159,7 @@ def load_transcriber(
     where = choose_device(device)
     largest = _WINDOWS_ON_CPU if where == "cpu" else _WINDOWS_ON_GPU
     loaded = _whisper(model, precision, where, threads)
-    return Transcriber(loaded, HearingRules(), mark, largest=largest, language=language)
+    return Transcriber(loaded, HearingRules(), mark, largest=largest, language=language, any_length=model.any_length)
 
 
 def _whisper(model: SpeechModel, precision: str, where: str, threads: int | None) -> Any:

@@ -107,11 +107,14 @@ class SpeechModel:
         name: faster-whisper's name of it.
         source: where its weights come from.
         cpu_type: CTranslate2's number format on a CPU: 8-bit integers are twice as fast for models of real size.
+        any_length: it has learned windows of any length, so that a clip costs what it lasts. OpenAI's models have not:
+            each of their windows is padded to 30 s.
     """
 
     name: str
     source: Source
     cpu_type: Literal["float32", "int8"] = "int8"
+    any_length: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +269,7 @@ def _reference() -> Profile:
         joint_text_encoder="passage.text",
         joint_slug="reference_tower",
         passage_slug="minilm_l6",
-        speech=SpeechModel("reference-whisper", Shipped(SPEECH_DIR, SPEECH_MODEL), "float32"),
+        speech=SpeechModel("reference-whisper", Shipped(SPEECH_DIR, SPEECH_MODEL), "float32", any_length=True),
         rerank=None,
     )
 

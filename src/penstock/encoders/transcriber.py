@@ -21,6 +21,7 @@ from penstock.records import Float32, Segment, Transcript
 
 _STEP_S = 0.02  # between two of Whisper's times
 _FRAMES = 3_000  # of features: 30 s
+_SILENT_FRAMES = 50  # of padding behind the longest window, where 30 s need not be full; an even number
 _MOST_TOKENS = 448
 _ENGLISH = "en"
 
@@ -62,15 +63,24 @@ class Transcriber:
         fingerprint: of the model.
         largest: windows in one batch of the model.
         language: of all windows; None: each is asked for its own.
+        any_length: see `SpeechModel`.
     """
 
     def __init__(
-        self, model: Any, rules: HearingRules, fingerprint: Fingerprint, *, largest: int, language: str | None = None
+        self,
+        model: Any,
+        rules: HearingRules,
+        fingerprint: Fingerprint,
+        *,
+        largest: int,
+        language: str | None = None,
+        any_length: bool = False,
     ) -> None:
         self.fingerprint = fingerprint
         self._model = model
         self._rules = rules
         self._language = language
+        self._any_length = any_length
         # CTranslate2 keeps no more memory than it needs: there is nothing to give back.
         self.largest = largest
         self._batcher = SubBatcher(largest, blame=blame, release=lambda: None)
@@ -128,9 +138,11 @@ class Transcriber:
         return self._model.encode(self._features([windows[row] for row in rows]))
 
     def _features(self, windows: Sequence[Float32]) -> Float32:
-        """float32[n, mels, 3000], padded with 0.0."""
+        """float32[n, mels, 3000], or less, an even number; padded with 0.0."""
         made = [self._model.feature_extractor(window)[..., :-1][..., :_FRAMES] for window in windows]
-        return np.stack([np.pad(one, ((0, 0), (0, _FRAMES - one.shape[1]))) for one in made]).astype(np.float32)
+        longest = max(one.shape[1] for one in made)
+        frames = min(_FRAMES, longest + longest % 2 + _SILENT_FRAMES) if self._any_length else _FRAMES
+        return np.stack([np.pad(one, ((0, 0), (0, frames - one.shape[1]))) for one in made]).astype(np.float32)
 
     def _languages(self, encoded: Any, count: int) -> list[tuple[str, float]]:
         """Of each window, with its probability."""
