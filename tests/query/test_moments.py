@@ -311,6 +311,21 @@ def test_a_moment_lasts_as_long_as_what_was_found_nearly_as_well_as_its_best(
     assert (hit.moment.start_ms, hit.moment.end_ms) == times
 
 
+def test_to_a_model_to_which_all_pictures_are_near_a_neighbour_is_not_nearly_as_good() -> None:
+    shots = [frame(4, 9), frame(9, 12), frame(40, 44, key="another")]
+    hits = fuse(
+        {FRAME_JOINT: [Found(shot, score) for shot, score in zip(shots, (0.9, 0.75, 0.7), strict=True)]},
+        spaces=SPACES,
+        weights={},
+        k=K,
+        depths=dict.fromkeys(Collection, 50),
+        moments=RULES,
+        limit=10,
+    )
+    assert hits[0].moment is not None
+    assert (hits[0].moment.start_ms, hits[0].moment.end_ms) == (4_000, 9_000)
+
+
 def test_a_moment_that_is_only_heard_has_no_frame() -> None:
     (hit,) = run(speech=[speech(5, 12)], frames=[])
     assert hit.moment is not None
@@ -322,17 +337,35 @@ def test_a_moment_that_is_only_heard_has_no_frame() -> None:
 
 def test_seen_and_said_at_second_rank_stands_before_the_first_of_each_alone() -> None:
     hits = run(
-        speech=[speech(0, 9, key="said"), speech(0, 9, key="both")],
-        frames=[frame(0, 9, key="seen"), frame(0, 9, key="both")],
+        speech=[speech(0, 9, key=key) for key in ("said", "both", "b", "c", "d")],
+        frames=[frame(0, 9, key=key) for key in ("seen", "both", "e", "f", "g")],
     )
     assert keys(hits)[0] == "both"
 
 
-def test_the_first_of_one_stands_before_what_is_found_by_both_but_not_well() -> None:
-    """Counted as nothing where it is not found, what is said best would come after what is ninth in both."""
+def test_a_sound_recording_is_not_behind_all_films_because_it_has_no_pictures() -> None:
+    films = [f"film-{number}" for number in range(6)]
     hits = run(
-        speech=[speech(0, 9, key=f"said-{number}") for number in range(8)] + [speech(0, 9, key="both")],
-        frames=[frame(0, 9, key=f"seen-{number}") for number in range(8)] + [frame(0, 9, key="both")],
+        speech=[speech(0, 9, key=key) for key in ("sound", *films)],
+        lexical=[speech(0, 9, key=key) for key in ("sound", *films)],
+        frames=[frame(0, 9, key=key) for key in reversed(films)],
+    )
+    assert "sound" in keys(hits)[:2]
+
+
+def test_a_moment_grows_around_what_more_channels_agree_on() -> None:
+    said = speech(2, 5)
+    (hit, *_) = run(speech=[said], lexical=[said], frames=[frame(7, 12), frame(0, 7)])
+    assert hit.moment is not None
+    assert (hit.moment.start_ms, hit.moment.end_ms) == (2_000, 5_000)
+
+
+def test_the_first_of_one_stands_before_what_is_found_by_both_but_not_well() -> None:
+    """Counted as nothing where it is not found, what is said best would come after what is eighth in both."""
+    said, seen = ([f"{how}-{number}" for number in range(28)] for how in ("said", "seen"))
+    hits = run(
+        speech=[speech(0, 9, key=key) for key in (*said[:7], "both", *said[7:])],
+        frames=[frame(0, 9, key=key) for key in (*seen[:7], "both", *seen[7:])],
     )
     assert {*keys(hits)[:2]} == {"said-0", "seen-0"}
     assert keys(hits)[2] == "both"

@@ -10,7 +10,8 @@ collection and can only be found by the channels of that one:
 The paper fuses rankings of everything; a channel here returns its best `depth` entries. One that it does not return is
 no worse than next: it counts as rank depth + 1, not as nothing. Otherwise the first of one channel would stand behind
 whatever two channels find by chance at their ends, which in a small collection is most of it. A moment that one of two
-collections did not find is treated alike.
+collections did not find is no worse than next to the last that it did: a sound recording has no pictures, and in a
+small index every film is found by some of its own.
 
 In stage 1 the spaces of a collection share alike, and channels of one space split the share of that space. So the
 collection weighs the same however many channels it has, and a channel that is missing leaves its share to its siblings.
@@ -34,7 +35,8 @@ from dataclasses import dataclass, replace
 from penstock.query.moments import RECORDED, MomentRules, group, has_times, span_ms
 from penstock.records import FIELDS_OF, Channel, ChannelHit, Collection, Entry, Found, Hit, Member, Moment
 
-_NEARLY = 0.8  # of the best entry's score, in the same channel
+_NEARLY = 0.8  # of the way from the last score of a channel to the best entry's
+_AS_GOOD = 0.95  # of the best entry's score
 
 
 def fuse(
@@ -77,7 +79,8 @@ def fuse(
     # Two kinds of one weight tie at every place. The one whose channels agree more goes first; the rest of the key only
     # makes the order the same every time.
     fused.sort(key=lambda pair: (-pair[0], -pair[1].evidence, pair[1].best.collection, pair[1].best.id))
-    return [_hit(candidate, score) for score, candidate in fused[:limit]]
+    last = {channel: ranking[-1].score for channel, ranking in rankings.items() if ranking}
+    return [_hit(candidate, score, last) for score, candidate in fused[:limit]]
 
 
 def shares(channels: Iterable[Channel], spaces: Mapping[Channel, str]) -> dict[Channel, float]:
@@ -129,6 +132,11 @@ class _Candidate:
     def collections(self) -> set[Collection]:
         return {member.entry.collection for member in self.members}
 
+    @property
+    def agreement(self) -> float:
+        """Grows with each channel that found it, and with its rank there."""
+        return math.fsum(1 / (1 + hit.rank) for hit in self.found_by)
+
     def found_in(self, collection: Collection) -> list[ChannelHit]:
         return [hit for hit in self.found_by if hit.channel.collection is collection]
 
@@ -157,7 +165,7 @@ def _fuse_moments(
     for collection in found:
         of_collection = terms[collection]
         places = _places(moments, collection, of_collection)
-        unfound = max(of_collection.depth, len(places)) + 1
+        unfound = len(places) + 1
         for number, of_moment in enumerate(parts):
             of_moment.append(of_collection.weight / (of_collection.k + places.get(number, unfound)))
     keyed = [
@@ -170,9 +178,11 @@ def _fuse_moments(
 def _grouped(
     found: Mapping[Collection, Sequence[_Candidate]], terms: Mapping[Collection, _Terms], rules: MomentRules
 ) -> list[_Candidate]:
-    """Moments grow around the entries with the best places, of whichever collection."""
+    """Moments grow around the entries with the best places, of whichever collection; of two first ones around the one
+    that more channels agree on.
+    """
     placed = [
-        (-terms[collection].weight / (terms[collection].k + place), -candidate.evidence, collection, candidate)
+        (-terms[collection].weight / (terms[collection].k + place), -candidate.agreement, collection, candidate)
         for collection, candidates in found.items()
         for place, candidate in enumerate(candidates, start=1)
     ]
@@ -221,25 +231,31 @@ def _importance(channel: Channel) -> tuple[str, int]:
     return channel.collection, FIELDS_OF[channel.collection].index(channel.field)
 
 
-def _hit(candidate: _Candidate, score: float) -> Hit:
-    moment = _moment(candidate.members) if has_times(candidate.best) else None
+def _hit(candidate: _Candidate, score: float, last: Mapping[Channel, float]) -> Hit:
+    moment = _moment(candidate.members, last) if has_times(candidate.best) else None
     return Hit(candidate.best, score, candidate.found_by, moment)
 
 
-def _leading(members: Sequence[Member]) -> list[Member]:
+def _leading(members: Sequence[Member], last: Mapping[Channel, float]) -> list[Member]:
     """The best, and those that one of its channels found nearly as well: where a player should start and stop. Of the
-    shots around the one that is asked for, all are found in a small index, with no resemblance at all.
+    shots around the one that is asked for, all are found in a small index, with no resemblance at all; and to some
+    models any two pictures are as near as 0.7. So what counts is how far above the channel's last an entry is.
     """
     best, *others = members
-    enough = {hit.channel: _NEARLY * hit.score for hit in best.found_by if hit.score > 0}
+    enough = {
+        hit.channel: min(_AS_GOOD * hit.score, floor + _NEARLY * (hit.score - floor))
+        for hit in best.found_by
+        if hit.score > 0
+        for floor in (max(0.0, last[hit.channel]),)
+    }
     alike = [
         member for member in others if any(hit.score >= enough.get(hit.channel, math.inf) for hit in member.found_by)
     ]
     return [best, *alike]
 
 
-def _moment(members: Sequence[Member]) -> Moment:
-    start_ms, end_ms = span_ms(member.entry for member in _leading(members))
+def _moment(members: Sequence[Member], last: Mapping[Channel, float]) -> Moment:
+    start_ms, end_ms = span_ms(member.entry for member in _leading(members, last))
     frames = [member.entry for member in members if member.entry.collection is Collection.FRAME]
     in_time = sorted(members, key=lambda member: (member.entry.start_ms, member.entry.end_ms, member.entry.id))
     return Moment(start_ms, end_ms, tuple(in_time), frames[0] if frames else None)
