@@ -15,10 +15,12 @@ from typing import Any
 import httpx
 import psutil
 
+from penstock.bench.memory import pss_mb
+from penstock.bench.parts import Part
 from penstock.broker.base import DeadLetter, Message
 from penstock.broker.deadletters import scan_dead_letters
 from penstock.broker.producer import Producer
-from penstock.broker.topics import group_lag
+from penstock.broker.topics import PartitionLag, group_lag
 from penstock.config import Endpoints, Settings, load_settings, read_endpoints, with_endpoints
 from penstock.ingest.status import read_status
 from penstock.records import Collection, Entry, Modality, Position
@@ -140,16 +142,22 @@ class House:
         finally:
             producer.close(10)
 
+    def settled(self) -> bool:
+        """Whether everything produced is settled and committed."""
+        return not any(one.lag for one in self._lag())
+
     def settle(self) -> None:
-        """Waits until everything produced is settled and committed."""
-        kafka = self.settings.kafka
-        named = json.loads(self._environment.get("PENSTOCK_INGEST__MODALITIES", '["text", "image"]'))
-        topics = [kafka.topic_of(Modality(name)) for name in named]
+        """Waits for it."""
         deadline_s = time.monotonic() + _SETTLE_TIMEOUT_S
-        while behind := [one for one in group_lag(kafka, topics) if one.lag]:
+        while behind := [one for one in self._lag() if one.lag]:
             log = (self.folder / "logs" / "ingest.log").read_text()[-3000:]
             assert time.monotonic() < deadline_s, f"not settled: {behind}; {read_status(self.folder)}; {log}"
             time.sleep(0.1)
+
+    def ingest_mb(self) -> float:
+        """The ingest plane's memory now, PSS."""
+        assert self._up is not None
+        return pss_mb(psutil.Process(self._up.pid).children(recursive=True))[Part.INGEST]
 
     def counts(self) -> dict[str, int]:
         """Entries by collection, and asset rows."""
@@ -177,6 +185,11 @@ class House:
 
     def dead_letters(self, key: str) -> list[DeadLetter]:
         return list(scan_dead_letters(self.settings.kafka, key=key.encode()))
+
+    def _lag(self) -> Sequence[PartitionLag]:
+        kafka = self.settings.kafka
+        named = json.loads(self._environment.get("PENSTOCK_INGEST__MODALITIES", '["text", "image"]'))
+        return group_lag(kafka, [kafka.topic_of(Modality(name)) for name in named])
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "penstock.cli.main", *arguments]

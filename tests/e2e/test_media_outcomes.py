@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -12,14 +13,16 @@ from penstock.broker.base import Message
 from penstock.errors import Reason
 from penstock.media.sound import RATE_HZ
 from penstock.records import Float32
+from penstock.reference.recorder import write_speech
 from penstock.reference.recordings import sample_recordings
 from penstock.reference.speaker import Speaker
 from tests.e2e.house import House
 from tests.media.recordings import picture, write_film, write_sound
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(1_800)]
 
 AUDIO, VIDEO = "media.audio", "media.video"
+_MOST_GROWTH_MB = 300  # with a film and a recording under way, each of any length
 RECORDINGS = {one.key: one for one in sample_recordings()}
 
 
@@ -101,4 +104,24 @@ def test_each_ends_as_it_should_and_the_audit_balances(house: House, tmp_path: P
     house.produce([messages[1]])
     house.settle()
     assert len(house.stored("long")) == 10
+    house.json("audit")
+
+
+@pytest.mark.exhaustive
+def test_ten_hours_of_silence_and_ten_thousand_cuts_end_as_they_should(house: House, tmp_path: Path) -> None:
+    cuts = 10_000
+    flicker = write_film(tmp_path / "cuts.mp4", [(0.1, picture(number, (64, 36))) for number in range(cuts)])
+    silence = tmp_path / "silence.flac"
+    with av.open(str(silence), "w") as container:
+        minutes = (np.zeros(60 * RATE_HZ, np.float32) for _ in range(600))
+        write_speech(container, container.add_stream("flac", rate=RATE_HZ, layout="mono"), minutes)
+    before_mb, peak_mb = house.ingest_mb(), 0.0
+    house.produce([Message(AUDIO, b"silence", silence.read_bytes()), Message(VIDEO, b"cuts", flicker.read_bytes())])
+    while not house.settled():
+        peak_mb = max(peak_mb, house.ingest_mb())
+    assert peak_mb < before_mb + _MOST_GROWTH_MB
+    assert [entry.text for entry in house.stored("silence")] == [""]
+    shots = house.stored("cuts")
+    assert cuts * 0.1 <= len(shots) <= cuts * 0.2  # no shot is shorter than film.least_ms
+    assert shots[-1].end_ms == pytest.approx(cuts * 100, abs=1_000)
     house.json("audit")

@@ -90,8 +90,9 @@ def write_film(
     starts_s: float = 0.0,
     frames_left_out: Callable[[int], bool] = lambda number: False,
     pixel_ratio: Fraction | None = None,
+    sound: Float32 | None = None,
 ) -> Path:
-    """A silent film in the container and with the codec that its name asks for.
+    """A film in the container and with the codecs that its name asks for.
 
     Args:
         path: its suffix is one of `FILM_FORMATS`.
@@ -101,10 +102,14 @@ def write_film(
         starts_s: the first timestamp.
         frames_left_out: by their number: a variable frame rate.
         pixel_ratio: width of a pixel over its height.
+        sound: float32[n] at `RATE_HZ`, from 0 on; None: a silent film.
     """
     noise, number = np.random.default_rng(0), 0
     with av.open(str(path), "w") as container:
         track: Any = container.add_stream(FILM_FORMATS[path.suffix[1:]], rate=per_s)
+        voice: Any = None
+        if sound is not None:
+            voice = container.add_stream(SOUND_FORMATS[path.suffix[1:]], rate=RATE_HZ, layout="mono")
         track.width, track.height = scenes[0][1].size
         track.pix_fmt = "yuv420p"
         track.time_base = track.codec_context.time_base = Fraction(1, 1000)
@@ -123,7 +128,16 @@ def write_film(
                     container.mux(track.encode(frame))
                 number += 1
         container.mux(track.encode(None))
+        if sound is not None:
+            _write_voice(container, voice, sound)
     return path
+
+
+def _write_voice(container: Any, track: Any, samples: Float32) -> None:
+    for number, frame in enumerate(_frames(samples, RATE_HZ, "mono")):
+        frame.pts = number * _FRAME
+        container.mux(track.encode(frame))
+    container.mux(track.encode(None))
 
 
 def _frames(samples: Float32, rate_hz: int, layout: str) -> Iterator[Any]:
