@@ -8,8 +8,9 @@ from pathlib import Path
 from penstock.cli.demo_questions import sample_questions
 from penstock.cli.demo_samples import Picture, sample_events, sample_pictures
 from penstock.config import Settings, load_settings
-from penstock.records import Modality
+from penstock.records import LONG, Modality
 from penstock.reference.pictures import load_concepts
+from penstock.reference.recordings import sample_recordings
 from penstock.reference.texts import sample_texts
 
 
@@ -24,8 +25,11 @@ def test_every_concept_comes_before_any_comes_twice() -> None:
     assert len({picture.concept.id for picture in pictures[:concepts]}) == concepts
 
 
-def test_pictures_and_texts_come_mixed_and_each_once(tmp_path: Path) -> None:
+def test_recordings_come_first_then_pictures_and_texts_mixed_and_each_once(tmp_path: Path) -> None:
     events = list(sample_events(settings_in(tmp_path), 20, 6))
+    recordings = len(sample_recordings())
+    assert {event.message.topic for event in events[:recordings]} == {"media.audio", "media.video"}
+    events = events[recordings:]
     topics = [event.message.topic for event in events]
     assert topics[:6] == ["media.image"] * 5 + ["media.text"]
     assert topics.count("media.image") == 20
@@ -41,14 +45,14 @@ def test_a_second_run_sends_the_same_media_under_the_same_keys(tmp_path: Path) -
 
 
 def test_the_pictures_lie_where_their_events_say(tmp_path: Path) -> None:
-    event = next(iter(sample_events(settings_in(tmp_path), 1, 0)))
+    *_, event = sample_events(settings_in(tmp_path), 1, 0)
     headers = dict(event.message.headers)
     file = Path(json.loads(headers["ce_attributes"])["path"])
     assert file.read_bytes() == event.message.value
 
 
 def test_what_is_searched_of_a_picture_does_not_name_what_it_shows(tmp_path: Path) -> None:
-    event = next(iter(sample_events(settings_in(tmp_path), 1, 0)))
+    *_, event = sample_events(settings_in(tmp_path), 1, 0)
     name = sample_pictures(1)[0].concept.name.split()[-1]
     assert name not in dict(event.message.headers)["ce_title"].decode().lower()
 
@@ -59,11 +63,20 @@ def test_every_question_has_its_right_answer_among_what_is_streamed() -> None:
     questions = list(sample_questions(1000, 200))
     assert {question.way for question in questions} == {
         "text → image", "text → text", "image → image", "image → text",
+        "text → speech", "image → scene", "voice → speech",
     }  # fmt: skip
+    moments = [
+        {"key": one.key, "moment": {"start_ms": part.start_s * 1000, "end_ms": part.end_s * 1000}}
+        for one in sample_recordings()
+        for part in (*one.scenes, *one.sentences)
+    ]
     for question in questions:
+        if question.modality in LONG:
+            assert [question.is_right(hit) for hit in moments].count(True) == 1, question.text
+            continue
         keys = picture_keys if question.modality is Modality.IMAGE else text_keys
-        assert any(question.is_right(key) for key in keys), question.text
-        assert not all(question.is_right(key) for key in keys)
+        assert any(question.is_right({"key": key}) for key in keys), question.text
+        assert not all(question.is_right({"key": key}) for key in keys)
 
 
 def test_pictures_asked_with_are_not_among_those_streamed() -> None:
@@ -75,7 +88,8 @@ def test_pictures_asked_with_are_not_among_those_streamed() -> None:
 
 
 def test_questions_whose_answers_are_not_streamed_are_not_asked() -> None:
-    assert list(sample_questions(1, 0)) == []
+    """Recordings always are."""
+    assert {question.modality for question in sample_questions(1, 0)} == LONG
 
 
 def test_a_picture_is_the_same_each_time() -> None:

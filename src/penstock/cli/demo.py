@@ -26,7 +26,7 @@ def demo(
         list[str] | None, typer.Option(help="A question of your own, besides; may be repeated.")
     ] = None,
 ) -> None:
-    """Stream sample pictures and texts through everything, and search them.
+    """Stream sample pictures, texts, films and sound clips through everything, and search them.
 
     The demo's data is apart from yours, in the folder `demo` of the data folder: `penstock --data-dir …/demo …` reaches
     it while it runs. Again on the same data it changes no counts. Fails (1) if a sample question finds nothing right.
@@ -50,6 +50,7 @@ def _settings(context: typer.Context) -> Settings:
     A Kafka that is configured is used, with topics and a group of the demo's own.
     """
     from penstock.config import load_settings
+    from penstock.records import Modality
 
     settings = read_settings(context)
     folder = demo_folder(settings)
@@ -68,6 +69,7 @@ def _settings(context: typer.Context) -> Settings:
             "kafka": kafka,
             "store": {"uri": None},
             "assets": {"url": None},
+            "ingest": {**context.obj.overrides.get("ingest", {}), "modalities": list(Modality)},
             "canary": {"interval_s": 0},  # its entries would stand in the counts that the demo shows
         }
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from penstock.cli.demo_samples import Picture, concepts_by_id, sample_pictures
 from penstock.records import Modality
+from penstock.reference.recordings import SPOKEN_QUESTION, Happening, sample_recordings
 from penstock.reference.texts import sample_texts
 
+_MOMENT_S = 1.0  # by which a moment may begin or end too early or too late
 _UNSEEN_SEED = 999  # backgrounds that no streamed picture has
 
 
@@ -22,7 +25,8 @@ class Question:
         picture: JPEG to search by, instead of the text.
         modality: what may be found.
         within: among how many hits a right one must be.
-        is_right: whether an asset's key is a right answer.
+        is_right: whether a hit, as the API gives it, is a right answer.
+        sound: a question by voice, instead of the text.
     """
 
     way: str
@@ -30,11 +34,12 @@ class Question:
     picture: bytes | None
     modality: Modality
     within: int
-    is_right: Callable[[str], bool]
+    is_right: Callable[[Mapping[str, Any]], bool]
+    sound: bytes | None = None
 
 
 def sample_questions(pictures: int, texts: int) -> Iterator[Question]:
-    """The questions that the streamed media can answer: in each of the four ways."""
+    """The questions that the streamed media can answer, from each kind to each kind."""
     streamed = {picture.concept.id for picture in sample_pictures(pictures)}
     for text, concept_ids in _TEXT_TO_PICTURE.items():
         if streamed.intersection(concept_ids):
@@ -49,6 +54,28 @@ def sample_questions(pictures: int, texts: int) -> Iterator[Question]:
     for concept_id, key in _PICTURE_TO_TEXT.items():
         if key in keys:
             yield Question("image → text", *_unseen(concept_id), Modality.TEXT, 5, _is(key))
+    yield from _about_recordings()
+
+
+def _about_recordings() -> Iterator[Question]:
+    """Scenes and sentences, each with the times at which they are in their recording."""
+    by_key = {recording.key: recording for recording in sample_recordings()}
+    for text, (key, sentence) in _TEXT_TO_SPEECH.items():
+        said = by_key[key].sentences[sentence]
+        yield Question("text → speech", text, None, by_key[key].modality, 3, _at(key, said))
+    for concept_id, (key, number) in _PICTURE_TO_SCENE.items():
+        scene = by_key[key].scenes[number]
+        yield Question("image → scene", *_unseen(concept_id), Modality.VIDEO, 3, _at(key, scene))
+    said = by_key["note-anchor"].sentences[0]
+    yield Question(
+        "voice → speech",
+        "(a spoken question)",
+        None,
+        Modality.AUDIO,
+        3,
+        _at("note-anchor", said),
+        sound=SPOKEN_QUESTION.read_bytes(),
+    )
 
 
 def _unseen(concept_id: str) -> tuple[str, bytes]:
@@ -57,12 +84,27 @@ def _unseen(concept_id: str) -> tuple[str, bytes]:
     return f"a new picture of: {concept.name}", Picture(concept, _UNSEEN_SEED).jpeg()
 
 
-def _shows(*concept_ids: str) -> Callable[[str], bool]:
-    return lambda key: key.rpartition("-")[0] in concept_ids
+def _shows(*concept_ids: str) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda hit: hit["key"].rpartition("-")[0] in concept_ids
 
 
-def _is(wanted: str) -> Callable[[str], bool]:
-    return lambda key: key == wanted
+def _is(wanted: str) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda hit: bool(hit["key"] == wanted)
+
+
+def _at(wanted: str, happening: Happening) -> Callable[[Mapping[str, Any]], bool]:
+    """The moment of a recording, to within a second at both ends."""
+
+    def is_right(hit: Mapping[str, Any]) -> bool:
+        moment = hit.get("moment")
+        return (
+            hit["key"] == wanted
+            and moment is not None
+            and abs(moment["start_ms"] / 1000 - happening.start_s) <= _MOMENT_S
+            and abs(moment["end_ms"] / 1000 - happening.end_s) <= _MOMENT_S
+        )
+
+    return is_right
 
 
 # Chosen so that the reference models can answer them: they show that everything works together, and measure nothing.
@@ -80,4 +122,11 @@ _TEXT_TO_TEXT = {
     "honeybee-dance": "how bees tell each other where flowers are",
 }
 _PICTURES_ASKED_WITH = ("bicycle", "banana", "octopus")
+# Question, and which sentence of which recording answers it.
+_TEXT_TO_SPEECH = {
+    "who repairs the hammer": ("workshop", 0),
+    "a violin at the school": ("workshop", 3),
+    "a telescope on the mountain": ("note-telescope", 0),
+}
+_PICTURE_TO_SCENE = {"octopus": ("animals", 2), "trumpet": ("market", 2)}
 _PICTURE_TO_TEXT = {"elephant": "elephant-trunk", "violin": "violin-wood", "giraffe": "giraffe-neck"}

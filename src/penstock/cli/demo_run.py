@@ -26,6 +26,7 @@ from penstock.config import Endpoints, Settings
 from penstock.errors import UnavailableError
 from penstock.ingest.status import read_status
 from penstock.records import Modality
+from penstock.reference.recordings import sample_recordings
 
 # Slow enough to watch the stream arrive, fast enough not to be waited for; what two cores compose and encode at once.
 _RATE_PER_S = 80.0
@@ -104,7 +105,7 @@ class DemoRun:
 
     def _await_searchable(self) -> None:
         """Committed means settled: every event is in the index, or a dead letter."""
-        topics = [self._settings.kafka.topic_of(modality) for modality in (Modality.TEXT, Modality.IMAGE)]
+        topics = [self._settings.kafka.topic_of(modality) for modality in Modality]
         deadline = time.monotonic() + _SEARCHABLE_TIMEOUT_S
         while (lag := sum(one.lag for one in group_lag(self._settings.kafka, topics))) > 0:
             self._go_on()
@@ -115,13 +116,23 @@ class DemoRun:
 
     def _check_counts(self) -> None:
         entries = get_status(self._url, self._settings)["entries"]
-        for modality, wanted in (("image", self._pictures), ("text", self._texts)):
-            if entries.get(modality, 0) < wanted:
+        recordings = sample_recordings()
+        wanted = {
+            "image": self._pictures,
+            "text": self._texts,
+            "frame": sum(len(one.scenes) for one in recordings),
+            "speech": sum(len(one.sentences) for one in recordings),
+        }
+        for collection, count in wanted.items():
+            if entries.get(collection, 0) < count:
                 raise UnavailableError(
-                    f"{wanted} {modality} events were streamed, but the index has {entries.get(modality, 0)} entries. "
-                    "`penstock deadletters list` shows what was refused"
+                    f"{count} entries of {collection} were to come of what was streamed, but the index has "
+                    f"{entries.get(collection, 0)}. `penstock deadletters list` shows what was refused"
                 )
-        say(f"All is searchable: {entries.get('image', 0)} pictures, {entries.get('text', 0)} passages of text.")
+        say(
+            f"All is searchable: {entries.get('image', 0)} pictures, {entries.get('text', 0)} passages of text, "
+            f"{entries.get('frame', 0)} scenes and {entries.get('speech', 0)} spoken passages."
+        )
 
     def _go_on(self) -> None:
         if self._stop.is_set():
@@ -133,13 +144,15 @@ class DemoRun:
         body: dict[str, Any] = {"limit": question.within, "modalities": [question.modality.value]}
         if question.picture is not None:
             body["image"] = base64.b64encode(question.picture).decode()
+        elif question.sound is not None:
+            body["audio"] = base64.b64encode(question.sound).decode()
         else:
             body["text"] = question.text
         answer = post_search(self._url, body, self._settings)
-        keys = [hit["key"] for hit in answer["hits"]]
-        rank = next((rank for rank, key in enumerate(keys, start=1) if question.is_right(key)), None)
+        rank = next((rank for rank, hit in enumerate(answer["hits"], start=1) if question.is_right(hit)), None)
         verdict = "nothing right was found" if rank is None else f"right at #{rank}"
-        self._show(f"{question.way}: {question.text}  ({verdict})", answer)
+        asked = answer.get("transcript") or question.text
+        self._show(f"{question.way}: {asked}  ({verdict})", answer)
         return rank is not None
 
     def _show(self, heading: str, answer: dict[str, Any]) -> None:
@@ -164,9 +177,9 @@ class DemoRun:
 
     def _table(self) -> Table:
         status = read_status(self._settings.data_dir) or {}
-        title = f"streamed {self._tally.acknowledged} of {self._pictures + self._texts}"
+        title = f"streamed {self._tally.acknowledged} of {self._pictures + self._texts + len(sample_recordings())}"
         table = Table("", "produced", "searchable", "fresh p50", "fresh p95", "dead letters", title=title, box=None)
-        for modality in (Modality.IMAGE, Modality.TEXT):
+        for modality in (Modality.IMAGE, Modality.TEXT, Modality.AUDIO, Modality.VIDEO):
             outcomes = status.get("outcomes", {}).get(modality.value, {})
             fresh = status.get("freshness", {}).get(modality.value)
             table.add_row(

@@ -1,4 +1,4 @@
-"""The demo's media: pictures composed on this machine, and the texts that ship with the package."""
+"""The demo's media: pictures composed on this machine; texts, films and sound clips that ship with the package."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from penstock.cli.sources import Outgoing
 from penstock.config import Settings
 from penstock.records import Inline, Modality
 from penstock.reference.pictures import Concept, compose, load_concepts
+from penstock.reference.recordings import sample_recordings
 from penstock.reference.texts import sample_texts
 
 SOURCE = "penstock/demo"
@@ -51,10 +52,13 @@ def concepts_by_id() -> Mapping[str, Concept]:
 
 
 def sample_events(settings: Settings, pictures: int, texts: int) -> Iterator[Outgoing]:
-    """Pictures with a text between them now and then. Pictures are kept in data_dir/pictures, to be looked at.
+    """Films and clips first, as they take longest; then pictures with a text between them now and then.
+
+    Pictures are kept in data_dir/pictures, to be looked at.
 
     The same media have the same keys, so that a second run replaces each by itself.
     """
+    yield from _recordings(settings)
     waiting = iter(_texts(settings, texts))
     for number, picture in enumerate(sample_pictures(pictures), start=1):
         yield _picture(settings, picture, number)
@@ -67,6 +71,21 @@ def _next(waiting: Iterator[Outgoing]) -> Iterator[Outgoing]:
     for item in waiting:
         yield item
         return
+
+
+def _recordings(settings: Settings) -> Iterator[Outgoing]:
+    for recording in sample_recordings():
+        message = encode_event(
+            topic=settings.kafka.topic_of(recording.modality),
+            key=recording.key,
+            payload=Inline(recording.file.read_bytes()),
+            source=SOURCE,
+            content_type="video/mp4" if recording.modality is Modality.VIDEO else "audio/ogg",
+            tenant=settings.tenant,
+            title=recording.title,
+            attributes={"path": str(recording.file)},
+        )
+        yield Outgoing(recording.key, message)
 
 
 def _texts(settings: Settings, count: int) -> Iterator[Outgoing]:
