@@ -24,6 +24,15 @@ SOUND_FORMATS = {
     "webm": "libopus",
     "mkv": "aac",
 }
+RARE_SOUND_FORMATS = {
+    "aac": "aac",
+    "aiff": "pcm_s16be",
+    "au": "pcm_s16be",
+    "caf": "pcm_s16le",
+    "mp2": "mp2",
+    "oga": "flac",
+    "wv": "wavpack",
+}
 _FRAME = 1_024
 
 
@@ -52,14 +61,16 @@ def write_sound(
     """A file in the container and with the codec that its name asks for.
 
     Args:
-        path: its suffix is one of `SOUND_FORMATS`.
+        path: its suffix is one of `SOUND_FORMATS` or `RARE_SOUND_FORMATS`.
         samples: float32[n] at `rate_hz`, for every channel.
         rate_hz, layout: of the track; Opus takes 48,000 Hz among others, not 44,100.
         starts_s: (seconds of the samples, seconds on the player's clock) from which on the clock is set anew.
         picture_s: seconds of black film beside it, from 0 on.
     """
     with av.open(str(path), "w") as container:
-        track: Any = container.add_stream(SOUND_FORMATS[path.suffix[1:]], rate=rate_hz, layout=layout)
+        track: Any = container.add_stream(
+            (SOUND_FORMATS | RARE_SOUND_FORMATS)[path.suffix[1:]], rate=rate_hz, layout=layout
+        )
         picture = _black(container) if picture_s else None
         if picture is not None:
             _write_black(container, picture, picture_s)
@@ -73,6 +84,16 @@ def write_sound(
 
 
 FILM_FORMATS = {"mp4": "h264", "mkv": "h264", "webm": "vp9"}
+RARE_FILM_FORMATS = {
+    "avi": "mpeg4",
+    "flv": "h264",
+    "m1v": "mpeg1video",
+    "m2v": "mpeg2video",
+    "mov": "h264",
+    "mpg": "mpeg2video",
+    "ts": "h264",
+    "wmv": "wmv2",
+}
 
 
 def picture(seed: int, size: tuple[int, int] = (160, 90)) -> Image.Image:
@@ -95,9 +116,9 @@ def write_film(
     """A film in the container and with the codecs that its name asks for.
 
     Args:
-        path: its suffix is one of `FILM_FORMATS`.
+        path: its suffix is one of `FILM_FORMATS` or `RARE_FILM_FORMATS`.
         scenes: each for so many seconds, with a little noise.
-        per_s: frames a second.
+        per_s: frames a second; MPEG-1 and MPEG-2 take 25 among others, not 10.
         key_frames: one every so many frames and nowhere else; None: the encoder decides.
         starts_s: the first timestamp.
         frames_left_out: by their number: a variable frame rate.
@@ -106,13 +127,14 @@ def write_film(
     """
     noise, number = np.random.default_rng(0), 0
     with av.open(str(path), "w") as container:
-        track: Any = container.add_stream(FILM_FORMATS[path.suffix[1:]], rate=per_s)
+        track: Any = container.add_stream((FILM_FORMATS | RARE_FILM_FORMATS)[path.suffix[1:]], rate=per_s)
         voice: Any = None
         if sound is not None:
             voice = container.add_stream(SOUND_FORMATS[path.suffix[1:]], rate=RATE_HZ, layout="mono")
         track.width, track.height = scenes[0][1].size
         track.pix_fmt = "yuv420p"
-        track.time_base = track.codec_context.time_base = Fraction(1, 1000)
+        if track.name not in ("mpeg1video", "mpeg2video"):
+            track.time_base = track.codec_context.time_base = Fraction(1, 1000)
         if pixel_ratio is not None:
             track.codec_context.sample_aspect_ratio = pixel_ratio
         if key_frames is not None:

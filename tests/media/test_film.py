@@ -11,7 +11,7 @@ from PIL import Image
 
 from penstock.errors import BadInputError, Reason
 from penstock.media.film import Film, Shot, ShotRules
-from tests.media.recordings import FILM_FORMATS, beeps, picture, write_film, write_sound
+from tests.media.recordings import FILM_FORMATS, RARE_FILM_FORMATS, beeps, picture, write_film, write_sound
 
 RULES = ShotRules()
 
@@ -37,6 +37,14 @@ def test_every_scene_is_a_shot_with_its_times_and_its_picture(suffix: str, tmp_p
     shots = shots_of(write_film(tmp_path / f"a.{suffix}", scenes))
     assert times_s(shots) == [pytest.approx(span, abs=0.11) for span in ((0, 2), (2, 5), (5, 6))]
     assert [shows(shot, scene) for shot, (_, scene) in zip(shots, scenes, strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize("suffix", RARE_FILM_FORMATS)
+def test_rarer_containers_are_seen_too(suffix: str, tmp_path: Path) -> None:
+    path = write_film(tmp_path / f"a.{suffix}", [(2.0, picture(1)), (2.0, picture(2))], per_s=25)
+    for media in (path, path.read_bytes()):
+        shots = shots_of(media)
+        assert [shows(shot, picture(seed)) for seed, shot in enumerate(shots, 1)] == [True, True]
 
 
 @pytest.mark.parametrize("key_frames", [5, 37, 1_000])

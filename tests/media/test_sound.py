@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import io
 import itertools
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from penstock.errors import BadInputError, Reason
+from penstock.media.sniff import sniff
 from penstock.media.sound import RATE_HZ, Block, Sound
-from penstock.records import Float32
-from tests.media.recordings import SOUND_FORMATS, beeps, edges_s, write_sound
+from penstock.records import Float32, Modality
+from tests.media.recordings import RARE_SOUND_FORMATS, SOUND_FORMATS, beeps, edges_s, write_sound
 
 BEEPS_S = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5]
 """The edges of four seconds of beeps, but for the first, which no loudness comes before."""
@@ -43,6 +45,19 @@ def test_every_container_gives_the_same_sound_at_the_same_time(
     assert edges_s(samples) == pytest.approx(BEEPS_S, abs=0.02)
     assert len(samples) / RATE_HZ == pytest.approx(4, abs=0.1)
     assert np.abs(samples).max() == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("suffix", RARE_SOUND_FORMATS)
+def test_rarer_containers_are_heard_too(suffix: str, tmp_path: Path) -> None:
+    rate_hz = 48_000
+    path = write_sound(tmp_path / f"a.{suffix}", beeps(2, rate_hz), rate_hz=rate_hz)
+    for media in (path, io.BytesIO(path.read_bytes())):
+        assert edges_s(whole(blocks_of(media)))[-3:] == pytest.approx([0.5, 1.0, 1.5], abs=0.07)
+
+
+def test_amr_is_heard_too() -> None:
+    frames = 50 * (b"\x3c" + bytes(31))  # of 20 ms each
+    assert blocks_of(io.BytesIO(b"#!AMR\n" + frames))[-1].end == RATE_HZ
 
 
 def test_blocks_stay_small_however_long_the_file(tmp_path: Path) -> None:
@@ -114,6 +129,32 @@ def test_what_is_no_media_is_corrupt(data: bytes, tmp_path: Path) -> None:
     with pytest.raises(BadInputError) as caught:
         blocks_of(path)
     assert caught.value.reason is Reason.CORRUPT
+
+
+ELSEWHERE = b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 49170 RTP/AVP 0\n"
+"""A session description: sound that comes over the network (RFC 8866)."""
+
+
+@pytest.mark.parametrize("looks_like", [b"caff\n", b"ID3\n", b"wvpk\n", b"FLV\1\n", b"\xff\xf1P\x80\n", b"OggS\n"])
+def test_what_names_an_address_is_corrupt_and_nobody_listens_there(looks_like: bytes) -> None:
+    data = looks_like + ELSEWHERE
+    assert sniff(data, declared=None).modality in (Modality.AUDIO, Modality.VIDEO)
+    begins_s = time.monotonic()
+    with pytest.raises(BadInputError) as caught:
+        blocks_of(io.BytesIO(data))
+    assert caught.value.reason is Reason.CORRUPT
+    assert time.monotonic() - begins_s < 2  # whoever listens does so for 10 s
+
+
+@pytest.mark.parametrize(
+    "data", [b"ffconcat version 1.0\nfile a.wav\n", b"#EXTM3U\n#EXTINF:10,\na.wav\n#EXT-X-ENDLIST\n"], ids=len
+)
+def test_what_names_other_files_is_corrupt_and_they_are_not_read(data: bytes, tmp_path: Path) -> None:
+    write_sound(tmp_path / "a.wav", beeps(1))
+    path = tmp_path / "list.wav"
+    path.write_bytes(data)
+    with pytest.raises(BadInputError, match="does not open"):
+        blocks_of(path)
 
 
 def test_an_mp4_without_its_table_of_contents_is_corrupt(tmp_path: Path) -> None:

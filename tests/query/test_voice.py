@@ -149,6 +149,7 @@ def refusal(ear: ScriptedEar, data: bytes, **settings: Any) -> tuple[int, str]:
         b"where is the cat",
         b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n",
         b"ffconcat version 1.0\nfile /etc/hostname\n",
+        b"caff\nv=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 49170 RTP/AVP 0\n",
         b"\x89PNG\r\n\x1a\n" + bytes(100),
         bytes(1_000),
         b"RIFF\x24\0\0\0WAVEfmt ",

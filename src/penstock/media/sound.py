@@ -30,6 +30,14 @@ _GAP_S = 0.1  # timestamps of lossy codecs wander by less than a frame (64 ms at
 _RUN_UP_S = 2  # decoders need some packets before what they decode is right; Opus asks for 80 ms
 _MICROSECONDS = 1_000_000  # the unit of a container's own times
 
+# FFmpeg's readers of what `media.sniff` tells by its bytes. No others run: it would also take such bytes for a playlist
+# or a session description, and open the files and addresses that are named there.
+_FORMATS = (
+    "aac", "aiff", "amr", "asf", "au", "avi", "caf", "flac", "flv", "matroska", "mov", "mp3", "mpeg", "mpegts",
+    "mpegvideo", "ogg", "wav", "wv",
+)  # fmt: skip
+_SAFELY = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"}
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -163,13 +171,13 @@ class _Joiner:
 
 
 def open_container(media: Path | BinaryIO) -> Any:
-    """A container of PyAV, opened to read.
+    """A container of PyAV, opened to read. Everything that is read with FFmpeg is opened here.
 
     Raises:
-        BadInputError: CORRUPT.
+        BadInputError: CORRUPT, also if it is of a format that the bytes alone do not hold, such as a playlist.
     """
     try:
-        return av.open(str(media) if isinstance(media, Path) else media, metadata_errors="replace")
+        return av.open(str(media) if isinstance(media, Path) else media, options=_SAFELY, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as exc:
         raise BadInputError(Reason.CORRUPT, f"sound or film that does not open: {exc}") from exc
 

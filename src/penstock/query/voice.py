@@ -115,7 +115,6 @@ def speech_in(data: bytes, detector: VoiceDetector, *, max_s: float) -> Iterator
         QueryError: 422, it is no sound; 413, it is longer than `max_s`.
     """
     found = sniff(data, declared=None)
-    # Known types only: FFmpeg also opens playlists, which name files and addresses of whoever wrote them.
     if found.modality not in (Modality.AUDIO, Modality.VIDEO):
         raise QueryError(f"the sound is none that can be heard, but {found.mime}", status=422, field=_FIELD)
     finder, heard = SpeechFinder(detector, VoiceRules()), 0
