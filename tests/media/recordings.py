@@ -27,6 +27,7 @@ SOUND_FORMATS = {
 RARE_SOUND_FORMATS = {
     "aac": "aac",
     "aiff": "pcm_s16be",
+    "avi": "pcm_s16le",
     "au": "pcm_s16be",
     "caf": "pcm_s16le",
     "mp2": "mp2",
@@ -55,6 +56,7 @@ def write_sound(
     *,
     rate_hz: int = RATE_HZ,
     layout: str = "mono",
+    frame: int = _FRAME,
     starts_s: Sequence[tuple[float, float]] = ((0.0, 0.0),),
     picture_s: float = 0.0,
 ) -> Path:
@@ -64,6 +66,7 @@ def write_sound(
         path: its suffix is one of `SOUND_FORMATS` or `RARE_SOUND_FORMATS`.
         samples: float32[n] at `rate_hz`, for every channel.
         rate_hz, layout: of the track; Opus takes 48,000 Hz among others, not 44,100.
+        frame: samples that are encoded at once; PCM and WavPack keep them together.
         starts_s: (seconds of the samples, seconds on the player's clock) from which on the clock is set anew.
         picture_s: seconds of black film beside it, from 0 on.
     """
@@ -74,11 +77,11 @@ def write_sound(
         picture = _black(container) if picture_s else None
         if picture is not None:
             _write_black(container, picture, picture_s)
-        for number, frame in enumerate(_frames(samples, rate_hz, layout)):
-            at_s = number * _FRAME / rate_hz
+        for number, part in enumerate(_frames(samples, rate_hz, layout, frame)):
+            at_s = number * frame / rate_hz
             begin_s, clock_s = max(start for start in starts_s if start[0] <= at_s + 1e-9)
-            frame.pts = round((clock_s + at_s - begin_s) * rate_hz)
-            container.mux(track.encode(frame))
+            part.pts = round((clock_s + at_s - begin_s) * rate_hz)
+            container.mux(track.encode(part))
         container.mux(track.encode(None))
     return path
 
@@ -156,17 +159,17 @@ def write_film(
 
 
 def _write_voice(container: Any, track: Any, samples: Float32) -> None:
-    for number, frame in enumerate(_frames(samples, RATE_HZ, "mono")):
+    for number, frame in enumerate(_frames(samples, RATE_HZ, "mono", _FRAME)):
         frame.pts = number * _FRAME
         container.mux(track.encode(frame))
     container.mux(track.encode(None))
 
 
-def _frames(samples: Float32, rate_hz: int, layout: str) -> Iterator[Any]:
+def _frames(samples: Float32, rate_hz: int, layout: str, size: int) -> Iterator[Any]:
     channels = len(av.AudioLayout(layout).channels)
-    for start in range(0, len(samples), _FRAME):
+    for start in range(0, len(samples), size):
         frame = av.AudioFrame.from_ndarray(
-            np.tile(samples[start : start + _FRAME], (channels, 1)), format="fltp", layout=layout
+            np.tile(samples[start : start + size], (channels, 1)), format="fltp", layout=layout
         )
         frame.sample_rate = rate_hz
         yield frame

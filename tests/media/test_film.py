@@ -129,6 +129,27 @@ def test_large_frames_are_made_smaller(tmp_path: Path) -> None:
     assert shots_of(path)[0].picture.size == (640, 360)
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "mpg", "flv"])
+def test_frames_of_too_many_pixels_are_refused_before_they_are_decoded(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_film(tmp_path / f"a.{suffix}", [(0.4, picture(1, (320, 180)))], per_s=25)
+    monkeypatch.setattr("penstock.media.film.MAX_PIXELS", 320 * 180 - 1)
+    with pytest.raises(BadInputError, match="320 × 180 pixels") as caught:
+        Film(path, RULES)
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+def test_frames_that_are_larger_than_the_header_says_do_not_decode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = write_film(tmp_path / "small.ts", [(1.0, picture(1, (160, 90)))], per_s=25)
+    large = write_film(tmp_path / "large.ts", [(1.0, picture(2, (1600, 900)))], per_s=25)
+    monkeypatch.setattr("penstock.media.film.MAX_PIXELS", 1_000_000)
+    shots = shots_of(small.read_bytes() + large.read_bytes())
+    assert [shows(shot, picture(1)) for shot in shots] == [True]
+
+
 def test_sound_alone_has_no_shots(tmp_path: Path) -> None:
     assert shots_of(write_sound(tmp_path / "a.m4a", beeps(1))) == []
 

@@ -66,6 +66,25 @@ def test_blocks_stay_small_however_long_the_file(tmp_path: Path) -> None:
     assert blocks[-1].end == 60 * RATE_HZ
 
 
+@pytest.mark.parametrize("suffix", ["wv", "wav", "caf", "avi"])
+@pytest.mark.parametrize("layout", ["mono", "stereo"])
+def test_blocks_stay_small_however_long_the_frames(suffix: str, layout: str, tmp_path: Path) -> None:
+    path = write_sound(tmp_path / f"a.{suffix}", beeps(40, 1_000), rate_hz=1_000, layout=layout, frame=20_000)
+    blocks = blocks_of(path)
+    assert max(len(block.samples) for block in blocks) < RATE_HZ
+    assert all(one.end == other.start for one, other in itertools.pairwise(blocks))
+    assert edges_s(whole(blocks))[:79] == pytest.approx(np.arange(0.5, 40, 0.5), abs=0.02)
+
+
+@pytest.mark.parametrize("rate_hz", [8, 999, 1_000_001, 2**31 - 1])
+@pytest.mark.parametrize("suffix", ["wv", "wav"])
+def test_sound_at_a_rate_that_nothing_is_recorded_at_is_corrupt(suffix: str, rate_hz: int, tmp_path: Path) -> None:
+    path = write_sound(tmp_path / f"a.{suffix}", np.zeros(8_000, np.float32), rate_hz=rate_hz)
+    with pytest.raises(BadInputError, match="rate") as caught:
+        blocks_of(path)
+    assert caught.value.reason is Reason.CORRUPT
+
+
 def test_bytes_are_read_as_files_are(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "a.mp3", beeps(2))
     assert np.array_equal(whole(blocks_of(io.BytesIO(path.read_bytes()))), whole(blocks_of(path)))

@@ -26,7 +26,7 @@ from av.stream import Disposition
 from PIL import Image
 
 from penstock.errors import BadInputError, Reason
-from penstock.media.sound import clock_of, codec_of, decoded, open_container, title_of
+from penstock.media.sound import MAX_PIXELS, clock_of, codec_of, decoded, open_container, title_of
 from penstock.records import Float32
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Film:
         ended: whether all shots are out.
 
     Raises:
-        BadInputError: CORRUPT or UNSUPPORTED, as `Sound`.
+        BadInputError: CORRUPT or UNSUPPORTED, as `Sound`; TOO_LARGE, if its frames have more than `MAX_PIXELS`.
     """
 
     def __init__(self, media: Path | bytes, rules: ShotRules, *, begin_ms: int = 0) -> None:
@@ -157,7 +157,10 @@ class Film:
         if self._shot is not None:
             yield self._shot.ended(max(self._ends_s, self._shot.first.at_s))
         elif not self._begin_ms:
-            raise BadInputError(Reason.CORRUPT, f"its picture track ({self.codec}) does not decode")
+            message = (
+                f"its picture track ({self.codec}) does not decode, or has more than {MAX_PIXELS:,} pixels a frame"
+            )
+            raise BadInputError(Reason.CORRUPT, message)
 
     @property
     def _ends_s(self) -> float:
@@ -231,6 +234,7 @@ class _Track:
         self.codec = None if self._stream is None else codec_of(self._stream)
         if self._stream is not None:
             self._stream.thread_type = "AUTO"
+            _limit(self._stream.codec_context)
 
     def looks(self, *, keys_only: bool) -> Iterator[_Look]:
         """Frames on the player's clock; those without a time are left out."""
@@ -266,6 +270,15 @@ class _Growing:
 
     def ended(self, at_s: float) -> Shot:
         return Shot(self.start_ms, round(at_s * 1000), _picture(self._best))
+
+
+def _limit(codec_context: Any) -> None:
+    """Refuses frames that are too large by their header; later ones that are larger do not decode."""
+    width, height = codec_context.width, codec_context.height
+    if width * height > MAX_PIXELS:
+        detail = f"frames of {width:,} × {height:,} pixels; {MAX_PIXELS:,} in all are the most"
+        raise BadInputError(Reason.TOO_LARGE, detail)
+    codec_context.options = {"max_pixels": str(MAX_PIXELS)}
 
 
 def _is_cover(stream: Any) -> bool:

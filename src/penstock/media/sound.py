@@ -26,6 +26,11 @@ logger = logging.getLogger(__name__)
 
 RATE_HZ = 16_000
 _BLOCK_SAMPLES = RATE_HZ // 2
+_PIECES_PER_S = 4  # what is waiting and one piece more are less than a second
+# Speech has none below, and nothing records above. A frame grows by 16,000 over the rate, and a hundred octets that say
+# 8 Hz would become a gigabyte; towards the highest rate that can be written, the resampler's own tables do.
+_RATES_HZ = range(1_000, 1_000_001)
+MAX_PIXELS = 36_000_000  # of a frame: 8K has 33 million, and a decoder holds up to 17 frames of 1.5 octets a pixel
 _GAP_S = 0.1  # timestamps of lossy codecs wander by less than a frame (64 ms at most); a lost packet leaves more
 _RUN_UP_S = 2  # decoders need some packets before what they decode is right; Opus asks for 80 ms
 _MICROSECONDS = 1_000_000  # the unit of a container's own times
@@ -36,7 +41,11 @@ _FORMATS = (
     "aac", "aiff", "amr", "asf", "au", "avi", "caf", "flac", "flv", "matroska", "mov", "mp3", "mpeg", "mpegts",
     "mpegvideo", "ogg", "wav", "wv",
 )  # fmt: skip
-_SAFELY = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"}
+_SAFELY = {
+    "format_whitelist": ",".join(_FORMATS),
+    "protocol_whitelist": "file",
+    "max_pixels": str(MAX_PIXELS),  # frames are decoded while a container is opened already
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,8 @@ class Sound:
     def blocks(self) -> Iterator[Block]:
         """All that is wanted, half a second at a time, in order; shorter blocks before a gap and at the end.
 
+        A block is shorter than a second, whatever the file says.
+
         Raises:
             BadInputError: CORRUPT, if there is a track and nothing of it decodes.
         """
@@ -101,7 +112,8 @@ class Sound:
             yield from self._wanted(joiner.add(start_s, frame))
         yield from self._wanted(joiner.end())
         if not found and not self._begin:
-            raise BadInputError(Reason.CORRUPT, f"its sound track ({self.codec}) does not decode")
+            message = f"its sound track ({self.codec}) does not decode, or not to a rate of 1 kHz to 1 MHz"
+            raise BadInputError(Reason.CORRUPT, message)
 
     def _wanted(self, blocks: Iterator[Block]) -> Iterator[Block]:
         for block in blocks:
@@ -114,6 +126,8 @@ class Sound:
         """Decoded frames, each with its time on the player's clock; None where the file has none for it."""
         begins = self._begins_s + Fraction(self._begin, RATE_HZ) - _RUN_UP_S
         for frame in decoded(self._container, stream, after=begins if self._begin else None):
+            if frame.rate not in _RATES_HZ:
+                continue
             known = frame.pts is not None and frame.time_base is not None
             yield float(frame.pts * frame.time_base - self._begins_s) if known else None, frame
 
@@ -140,8 +154,9 @@ class _Joiner:
             # To floats FFmpeg would add the channels of a stereo track up, beyond 1; to integers it keeps them below.
             self._resampler, self._form = av.AudioResampler(format="s16", layout="mono", rate=RATE_HZ), form
         self._due_s += frame.samples / frame.rate
-        frame.pts = None  # the resampler must not make up for gaps on its own
-        yield from self._resampled(frame)
+        for piece in _pieces(frame):
+            piece.pts = None  # the resampler must not make up for gaps on its own
+            yield from self._resampled(piece)
 
     def end(self) -> Iterator[Block]:
         """What is left of this stretch."""
@@ -165,6 +180,21 @@ class _Joiner:
         self._waiting, self._waiting_samples = [], 0
         yield Block(self._next, samples)
         self._next += len(samples)
+
+
+def _pieces(frame: Any) -> Iterator[Any]:
+    """The frame, in frames of at most a quarter of a second: a crafted one holds minutes."""
+    most = frame.rate // _PIECES_PER_S
+    if frame.samples <= most:
+        yield frame
+        return
+    samples = frame.to_ndarray()  # [channels, samples]; [1, samples * channels] where the format interleaves them
+    step = most * samples.shape[1] // frame.samples
+    for start in range(0, samples.shape[1], step):
+        part = np.ascontiguousarray(samples[:, start : start + step])
+        piece = av.AudioFrame.from_ndarray(part, format=frame.format.name, layout=frame.layout.name)
+        piece.sample_rate = frame.rate
+        yield piece
 
 
 # --- containers ------------------------------------------------------------------------------------------------------
