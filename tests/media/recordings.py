@@ -88,7 +88,7 @@ def write_sound(
 
 FILM_FORMATS = {"mp4": "h264", "mkv": "h264", "webm": "vp9"}
 RARE_FILM_FORMATS = {
-    "avi": "mpeg4",
+    "avi": "h264",
     "flv": "h264",
     "m1v": "mpeg1video",
     "m2v": "mpeg2video",
@@ -97,6 +97,13 @@ RARE_FILM_FORMATS = {
     "ts": "h264",
     "wmv": "wmv2",
 }
+
+
+_NO_OTHER_KEY_FRAMES = {
+    "libx264": {"sc_threshold": "0", "x264-params": "scenecut=0"},
+    "mpeg2video": {"sc_threshold": "1000000000", "bf": "2"},
+}
+"""Options of encoders; with them they reorder frames, as libx264 does anyway."""
 
 
 def picture(seed: int, size: tuple[int, int] = (160, 90)) -> Image.Image:
@@ -142,7 +149,7 @@ def write_film(
             track.codec_context.sample_aspect_ratio = pixel_ratio
         if key_frames is not None:
             track.codec_context.gop_size = key_frames
-            track.options = {"sc_threshold": "0", "x264-params": "scenecut=0"} if track.name == "libx264" else {}
+            track.options = _NO_OTHER_KEY_FRAMES.get(track.name, {})
         for seconds, shown in scenes:
             pixels = np.asarray(shown.convert("RGB"), np.int16)
             for _ in range(round(seconds * per_s)):

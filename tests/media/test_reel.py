@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from penstock.errors import BadInputError, Reason
-from penstock.media.film import ShotRules
+from penstock.media.film import Film, ShotRules
 from penstock.media.reel import Reel, Stretch
 from penstock.media.sound import RATE_HZ
 from penstock.media.voice import VoiceRules
@@ -101,6 +101,50 @@ def test_a_film_is_taken_up_where_another_process_left_it(suffix: str, tmp_path:
                 break
     assert len(whole) == len(SCENES)
     assert [start for start, _ in found] == [start for start, _ in whole]
+
+
+FAR_APART = [(20.8, picture(1)), (3.2, picture(2)), (4.0, picture(3)), (2.0, picture(4))]
+
+
+def late_ms(suffix: str) -> int:
+    """AVI knows nothing of reordered frames: in it times are as many frames late. Others are right to the frame."""
+    return 170 if suffix == "avi" else 41
+
+
+@pytest.mark.parametrize("slice_ms", [None, 6_000])
+@pytest.mark.parametrize("suffix", ["mp4", "ts", "mpg", "flv", "avi"])
+def test_a_film_whose_key_frames_are_far_apart_is_seen_to_the_frame_in_any_container(
+    suffix: str, slice_ms: int | None, tmp_path: Path
+) -> None:
+    path = write_film(tmp_path / f"film.{suffix}", FAR_APART, per_s=25, key_frames=250)
+    found = shots_in_slices(path, slice_ms)
+    assert [start for start, _ in found] == pytest.approx([0, 20_800, 24_000, 28_000], abs=late_ms(suffix))
+    assert [end for _, end in found] == pytest.approx([20_800, 24_000, 28_000, 30_000], abs=late_ms(suffix))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "ts", "mpg", "flv", "avi"])
+def test_a_film_is_begun_in_its_midst_to_the_frame(suffix: str, tmp_path: Path) -> None:
+    path = write_film(tmp_path / f"film.{suffix}", FAR_APART, per_s=25, key_frames=250)
+    starts = starts_ms(path, 0)
+    assert starts_ms(path, 8_400) == [pytest.approx(8_400, abs=late_ms(suffix)), *starts[1:]]
+    for number, begin_ms in enumerate(starts[1:], 1):
+        assert starts_ms(path, begin_ms) == starts[number:]
+
+
+def starts_ms(path: Path, begin_ms: int) -> list[int]:
+    with Film(path, SHOTS, begin_ms=begin_ms) as film:
+        return [shot.start_ms for shot in film.shots()]
+
+
+def shots_in_slices(path: Path, slice_ms: int | None) -> list[tuple[int, int]]:
+    """Times of all shots, each slice read by another reel."""
+    found, place = list[tuple[int, int]](), Place()
+    while True:
+        with Reel(path, VOICE, SHOTS, place=place) as reel:
+            found += [(shot.start_ms, shot.end_ms) for shot in reel.read(slice_ms).shots]
+            place = reel.place
+            if reel.ended:
+                return found
 
 
 def test_a_film_that_never_changes_is_cut_where_it_can_be_left(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import io
 import itertools
-import logging
+import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,16 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import av
 import numpy as np
 from av.stream import Disposition
 from PIL import Image
 
 from penstock.errors import BadInputError, Reason
-from penstock.media.sound import MAX_PIXELS, clock_of, codec_of, decoded, open_container, title_of
+from penstock.media.sound import MAX_PIXELS, clock_of, codec_of, decoded, open_container, packets_of, title_of
 from penstock.records import Float32
-
-logger = logging.getLogger(__name__)
 
 _SIGNATURE = (32, 18)  # pixels that two frames are compared by
 _HALF_MS_S = 0.0005  # by which rounding to milliseconds moves a time at most
@@ -109,7 +107,7 @@ class Film:
         self._media = media
         self._rules = rules
         self._begin_ms = begin_ms
-        self._keys = _Track(media)
+        self._keys = _Track(media, keys_only=True, begin_s=begin_ms / 1000 - _HALF_MS_S if begin_ms else -math.inf)
         self._between: _Track | None = None  # the same again, opened once frames between key frames are wanted
         self._looking = self._looks()
         self._shot: _Growing | None = None
@@ -172,10 +170,12 @@ class Film:
         """Key frames, and the frames between two of them that differ or are far apart; all after the last one."""
         if self.codec is None:
             return
+        keys = self._keys.looks()
+        first = list(itertools.islice(keys, 1))  # on the way there, the key frames before the beginning were passed
         before = self._first()
         if before is not None:
             yield before
-        for key in self._keys.looks(keys_only=True):
+        for key in itertools.chain(first, keys):
             if before is not None and key.at_s <= before.at_s:
                 continue
             if before is not None and self._is_more_between(before, key):
@@ -188,64 +188,96 @@ class Film:
         """Where the film is begun in its midst: the frame there, to the frame; key frames are wanted from there on."""
         if not self._begin_ms:
             return None
-        begin_s = self._begin_ms / 1000
-        self._keys.rewind(begin_s)
-        return next(self._after(begin_s - _HALF_MS_S), None)
+        return next(self._after(self._begin_ms / 1000 - _HALF_MS_S), None)
 
     def _is_more_between(self, before: _Look, after: _Look) -> bool:
         return after.differs(before) >= self._rules.change or after.at_s - before.at_s > self._rules.look_ms / 1000
 
     def _after(self, at_s: float) -> Iterator[_Look]:
-        """Every frame after that time."""
+        """Every frame after that time, which only ever grows."""
         if self._between is None:
             self._between = _Track(self._media)
-        self._between.rewind(at_s)
-        return (look for look in self._between.looks(keys_only=False) if look.at_s > at_s)
+        self._between.pass_to(self._keys.key_frame_s(at_s))
+        return self._between.looks(after_s=at_s)
 
 
 class _Track:
-    """The picture track, read from where it stands."""
+    """The picture track, read from its start to its end.
 
-    def __init__(self, media: Path | bytes) -> None:
-        self._media = media
-        self._open()
-        self._begins_s, self.duration_s = clock_of(self._container)
-        self.title = title_of(self._container)
-        self.ends_s = 0.0  # of all frames so far
+    There is no seeking: without an index FFmpeg seeks by estimates, and lands behind the key frame that is wanted.
+    Packets that nobody wants are passed over instead, which takes little beside decoding the others.
 
-    def close(self) -> None:
-        self._container.close()
+    Args:
+        media: a path, or the bytes themselves.
+        keys_only: whether only key frames are decoded.
+        begin_s: all packets before the first key frame from there on are passed over.
+    """
 
-    def rewind(self, at_s: float) -> None:
-        """To the last key frame before that time; in a damaged file that cannot be sought in, to its start."""
-        assert self._stream is not None
-        at = round((Fraction(at_s) + self._begins_s) / self._stream.time_base)
-        try:
-            self._container.seek(max(at, self._stream.start_time or 0), stream=self._stream)
-        except av.FFmpegError as exc:
-            logger.warning("a film is read again from its start, as it cannot be sought in: %s", exc)
-            self.close()
-            self._open()
-
-    def _open(self) -> None:
-        media = self._media
+    def __init__(self, media: Path | bytes, *, keys_only: bool = False, begin_s: float = -math.inf) -> None:
         self._container = open_container(io.BytesIO(media) if isinstance(media, bytes) else media)
         self._stream: Any = next((one for one in self._container.streams.video if not _is_cover(one)), None)
         self.codec = None if self._stream is None else codec_of(self._stream)
         if self._stream is not None:
             self._stream.thread_type = "AUTO"
+            self._stream.codec_context.skip_frame = "NONKEY" if keys_only else "DEFAULT"
             _limit(self._stream.codec_context)
+        self._begins_s, self.duration_s = clock_of(self._container)
+        self.title = title_of(self._container)
+        self.ends_s = 0.0  # of all frames so far
+        self._wanted_s = begin_s  # packets before the first key frame from there on are passed over
+        self._key_frames_s = deque([-math.inf])  # those whose packets were read, but for the ones nobody will ask for
+        self._frames = self._decoded()
 
-    def looks(self, *, keys_only: bool) -> Iterator[_Look]:
-        """Frames on the player's clock; those without a time are left out."""
-        assert self._stream is not None
-        self._stream.codec_context.skip_frame = "NONKEY" if keys_only else "DEFAULT"
-        for frame in decoded(self._container, self._stream):
-            if frame.pts is None:
+    def close(self) -> None:
+        self._container.close()
+
+    def key_frame_s(self, at_s: float) -> float:
+        """The last key frame up to that time, of those whose packets were read. Asked for times that grow."""
+        while len(self._key_frames_s) > 1 and self._key_frames_s[1] <= at_s:
+            self._key_frames_s.popleft()
+        return self._key_frames_s[0]
+
+    def pass_to(self, key_frame_s: float) -> None:
+        """Passes over all that is before this key frame, unless that has been read already."""
+        if key_frame_s > self._key_frames_s[-1]:
+            self._wanted_s = key_frame_s
+            self._key_frames_s = deque([-math.inf])
+            self._stream.codec_context.flush_buffers()
+
+    def looks(self, *, after_s: float = -math.inf) -> Iterator[_Look]:
+        """The frames that have not been given out, but for those up to that time."""
+        for at_s, frame in self._frames:
+            if at_s > after_s:
+                yield _Look(at_s, _signature(frame), frame, float(self._stream.sample_aspect_ratio or 1))
+
+    def _decoded(self) -> Iterator[tuple[float, Any]]:
+        """Frames with their times on the player's clock, as they are shown; those without a time are left out.
+
+        So are those that are shown after one that is later, as reordered frames are in AVI: their times are not theirs.
+        """
+        latest_s = -math.inf
+        for frame in decoded(self._packets(), self._stream):
+            if frame.pts is None or (at_s := self._clock_s(frame.pts, frame.time_base)) <= latest_s:
                 continue
-            at_s = float(frame.pts * frame.time_base - self._begins_s)
+            latest_s = at_s
             self.ends_s = max(self.ends_s, at_s + float((frame.duration or 0) * frame.time_base))
-            yield _Look(at_s, _signature(frame), frame, float(self._stream.sample_aspect_ratio or 1))
+            yield at_s, frame
+
+    def _packets(self) -> Iterator[Any]:
+        """Those that are wanted; key frames among them and before them are noted."""
+        for packet in packets_of(self._container, self._stream):
+            at = packet.dts if packet.pts is None else packet.pts
+            if at is not None:
+                at_s = self._clock_s(at, packet.time_base)
+                if packet.is_keyframe:
+                    self._key_frames_s.append(at_s)
+                if at_s < self._wanted_s or not (packet.is_keyframe or self._wanted_s == -math.inf):
+                    continue
+                self._wanted_s = -math.inf
+            yield packet
+
+    def _clock_s(self, time: int, unit_s: Fraction) -> float:
+        return float(time * unit_s - self._begins_s)
 
 
 class _Growing:

@@ -124,12 +124,18 @@ class Sound:
 
     def _frames(self, stream: Any) -> Iterator[tuple[float | None, Any]]:
         """Decoded frames, each with its time on the player's clock; None where the file has none for it."""
-        begins = self._begins_s + Fraction(self._begin, RATE_HZ) - _RUN_UP_S
-        for frame in decoded(self._container, stream, after=begins if self._begin else None):
+        for frame in decoded(self._packets(stream), stream):
             if frame.rate not in _RATES_HZ:
                 continue
             known = frame.pts is not None and frame.time_base is not None
             yield float(frame.pts * frame.time_base - self._begins_s) if known else None, frame
+
+    def _packets(self, stream: Any) -> Iterator[Any]:
+        """Those from shortly before the first sample that is wanted."""
+        begins = self._begins_s + Fraction(self._begin, RATE_HZ) - _RUN_UP_S
+        for packet in packets_of(self._container, stream):
+            if not self._begin or packet.pts is None or packet.pts * packet.time_base >= begins:
+                yield packet
 
 
 class _Joiner:
@@ -224,25 +230,24 @@ def title_of(container: Any) -> str:
     return str(container.metadata.get("title", "")).strip()
 
 
-def decoded(container: Any, stream: Any, *, after: Fraction | None = None) -> Iterator[Any]:
-    """Frames of one track, in order; packets that do not decode are left out and counted in the log.
-
-    Args:
-        container, stream: what to read.
-        after: packets with a timestamp before it, in seconds, are passed over.
-    """
-    broken = 0
+def packets_of(container: Any, stream: Any) -> Iterator[Any]:
+    """Packets of one track in the order of the file, up to where it was cut off."""
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
         except av.FFmpegError as exc:
             logger.warning("a %s track ends early: %s", stream.type, exc)
-            break
+            return
         if packet is None:
-            break
-        if after is not None and packet.pts is not None and packet.pts * packet.time_base < after:
-            continue
+            return
+        yield packet
+
+
+def decoded(packets: Iterator[Any], stream: Any) -> Iterator[Any]:
+    """Frames of one track, in order; packets that do not decode are left out and counted in the log."""
+    broken = 0
+    for packet in packets:
         try:
             yield from packet.decode()
         except av.FFmpegError:
