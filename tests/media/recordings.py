@@ -172,6 +172,19 @@ def _write_voice(container: Any, track: Any, samples: Float32) -> None:
     container.mux(track.encode(None))
 
 
+def trimmed(path: Path, source: Path, *, begin_s: float) -> Path:
+    """The film of `source` from there on, its packets as they are: an edit list hides what lies before (`-c copy`)."""
+    with av.open(str(source)) as read, av.open(str(path), "w") as written:
+        track: Any = written.add_stream_from_template(read.streams.video[0])
+        for packet in read.demux(read.streams.video[0]):
+            if packet.pts is None or packet.dts is None or packet.time_base is None:
+                continue
+            before = round(begin_s / packet.time_base)
+            packet.pts, packet.dts, packet.stream = packet.pts - before, packet.dts - before, track
+            written.mux(packet)
+    return path
+
+
 def _frames(samples: Float32, rate_hz: int, layout: str, size: int) -> Iterator[Any]:
     channels = len(av.AudioLayout(layout).channels)
     for start in range(0, len(samples), size):

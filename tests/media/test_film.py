@@ -11,7 +11,7 @@ from PIL import Image
 
 from penstock.errors import BadInputError, Reason
 from penstock.media.film import Film, Shot, ShotRules
-from tests.media.recordings import FILM_FORMATS, RARE_FILM_FORMATS, beeps, picture, write_film, write_sound
+from tests.media.recordings import FILM_FORMATS, RARE_FILM_FORMATS, beeps, picture, trimmed, write_film, write_sound
 
 RULES = ShotRules()
 
@@ -101,6 +101,13 @@ def test_frames_are_where_the_player_shows_them_at_any_rate_and_start(tmp_path: 
     shots = shots_of(path)
     assert times_s(shots)[0] == pytest.approx((0, 2), abs=0.11)
     assert shots[1].end_ms == pytest.approx(4_000, abs=210)
+
+
+def test_a_film_that_was_trimmed_between_two_key_frames_is_seen_from_its_first_frame_on(tmp_path: Path) -> None:
+    whole = write_film(tmp_path / "whole.mp4", [(2.4, picture(1)), (3.6, picture(2))], per_s=25, key_frames=100)
+    shots = shots_of(trimmed(tmp_path / "trimmed.mp4", whole, begin_s=1.5))
+    assert times_s(shots) == [pytest.approx(span, abs=0.041) for span in ((0, 0.9), (0.9, 4.5))]
+    assert shows(shots[0], picture(1))
 
 
 def test_bytes_are_read_as_files_are(tmp_path: Path) -> None:

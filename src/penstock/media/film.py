@@ -107,7 +107,8 @@ class Film:
         self._media = media
         self._rules = rules
         self._begin_ms = begin_ms
-        self._keys = _Track(media, keys_only=True, begin_s=begin_ms / 1000 - _HALF_MS_S if begin_ms else -math.inf)
+        self._begins_s = begin_ms / 1000 - _HALF_MS_S if begin_ms else -math.inf  # frames are wanted from there on
+        self._keys = _Track(media, keys_only=True, begin_s=self._begins_s)
         self._between: _Track | None = None  # the same again, opened once frames between key frames are wanted
         self._looking = self._looks()
         self._shot: _Growing | None = None
@@ -167,28 +168,26 @@ class Film:
     # --- where to look ----------------------------------------------------------------------------------------------
 
     def _looks(self) -> Iterator[_Look]:
-        """Key frames, and the frames between two of them that differ or are far apart; all after the last one."""
+        """Key frames, and the frames between two of them that differ or are far apart; all after the last one.
+
+        Before them the frame with which the film begins: neither where it was left nor where an edit list lets it begin
+        there has to be a key frame.
+        """
         if self.codec is None:
             return
         keys = self._keys.looks()
-        first = list(itertools.islice(keys, 1))  # on the way there, the key frames before the beginning were passed
-        before = self._first()
+        ahead = list(itertools.islice(keys, 1))  # on the way there, the key frames before the beginning were passed
+        before = next(self._after(self._begins_s), None)
         if before is not None:
             yield before
-        for key in itertools.chain(first, keys):
+        for key in itertools.chain(ahead, keys):
             if before is not None and key.at_s <= before.at_s:
                 continue
             if before is not None and self._is_more_between(before, key):
                 yield from itertools.takewhile(lambda look: look.at_s < key.at_s, self._after(before.at_s))  # noqa: B023
             yield key
             before = key
-        yield from self._after(-1.0 if before is None else before.at_s)
-
-    def _first(self) -> _Look | None:
-        """Where the film is begun in its midst: the frame there, to the frame; key frames are wanted from there on."""
-        if not self._begin_ms:
-            return None
-        return next(self._after(self._begin_ms / 1000 - _HALF_MS_S), None)
+        yield from self._after(self._begins_s if before is None else before.at_s)
 
     def _is_more_between(self, before: _Look, after: _Look) -> bool:
         return after.differs(before) >= self._rules.change or after.at_s - before.at_s > self._rules.look_ms / 1000
