@@ -32,6 +32,7 @@ RARE_SOUND_FORMATS = {
     "caf": "pcm_s16le",
     "mp2": "mp2",
     "oga": "flac",
+    "ts": "aac",
     "wv": "wavpack",
 }
 _FRAME = 1_024
@@ -59,6 +60,7 @@ def write_sound(
     frame: int = _FRAME,
     starts_s: Sequence[tuple[float, float]] = ((0.0, 0.0),),
     picture_s: float = 0.0,
+    broken: str = "",
 ) -> Path:
     """A file in the container and with the codec that its name asks for.
 
@@ -69,6 +71,7 @@ def write_sound(
         frame: samples that are encoded at once; PCM and WavPack keep them together.
         starts_s: (seconds of the samples, seconds on the player's clock) from which on the clock is set anew.
         picture_s: seconds of black film beside it, from 0 on.
+        broken: tracks whose packets hold nothing that decodes: "audio", "video" or "both".
     """
     with av.open(str(path), "w") as container:
         track: Any = container.add_stream(
@@ -76,13 +79,13 @@ def write_sound(
         )
         picture = _black(container) if picture_s else None
         if picture is not None:
-            _write_black(container, picture, picture_s)
+            _write_black(container, picture, picture_s, broken=broken in ("video", "both"))
         for number, part in enumerate(_frames(samples, rate_hz, layout, frame)):
             at_s = number * frame / rate_hz
             begin_s, clock_s = max(start for start in starts_s if start[0] <= at_s + 1e-9)
             part.pts = round((clock_s + at_s - begin_s) * rate_hz)
-            container.mux(track.encode(part))
-        container.mux(track.encode(None))
+            container.mux(_packets(track, part, broken=broken in ("audio", "both")))
+        container.mux(_packets(track, None, broken=broken in ("audio", "both")))
     return path
 
 
@@ -202,7 +205,17 @@ def _black(container: Any) -> Any:
     return track
 
 
-def _write_black(container: Any, track: Any, seconds: float) -> None:
+def _write_black(container: Any, track: Any, seconds: float, *, broken: bool) -> None:
     for _ in range(round(10 * seconds)):
-        container.mux(track.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")))
-    container.mux(track.encode(None))
+        frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+        container.mux(_packets(track, frame, broken=broken))
+    container.mux(_packets(track, None, broken=broken))
+
+
+def _packets(track: Any, frame: Any, *, broken: bool) -> list[Any]:
+    """What the encoder makes of a frame; broken packets have its times and its size."""
+    packets = track.encode(frame)
+    if broken:
+        for packet in packets:
+            packet.update(b"\x5a" * packet.size)
+    return list(packets)

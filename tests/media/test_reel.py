@@ -14,7 +14,7 @@ from penstock.media.sound import RATE_HZ
 from penstock.media.voice import VoiceRules
 from penstock.records import Float32, Place
 from penstock.reference.speaker import Speaker
-from tests.media.recordings import picture, write_film, write_sound
+from tests.media.recordings import beeps, picture, write_film, write_sound
 
 VOICE, SHOTS = VoiceRules(silence_ms=700), ShotRules()
 
@@ -181,6 +181,33 @@ def test_a_jump_of_the_timestamps_takes_no_more_slices_than_the_sound_that_there
             if reel.ended:
                 break
         assert slices < 10
+
+
+@pytest.mark.parametrize("broken", ["", "audio"])
+@pytest.mark.parametrize("suffix", ["mkv", "ts"])
+def test_a_film_whose_sound_is_empty_or_does_not_decode_is_seen(suffix: str, broken: str, tmp_path: Path) -> None:
+    path = write_sound(tmp_path / f"a.{suffix}", beeps(2 if broken else 0), picture_s=4.0, broken=broken)
+    assert len(shots_in_slices(path, 1_000)) == 1
+    with Reel(path, VOICE, SHOTS) as reel:
+        assert len(reel.read(1_000).shots + reel.read().shots) == 1
+        assert reel.ended
+
+
+def test_a_film_whose_pictures_do_not_decode_is_heard(tmp_path: Path) -> None:
+    spoken = Speaker().say("the red fox waits near the river").samples
+    path = write_sound(tmp_path / "a.mkv", spoken, picture_s=1.0, broken="video")
+    with Reel(path, VOICE, SHOTS) as reel:
+        assert len(reel.read().windows) == 1
+        assert reel.ended
+
+
+@pytest.mark.parametrize("samples", [np.zeros(0, np.float32), beeps(2)], ids=len)
+def test_what_has_no_track_that_decodes_is_corrupt(samples: Float32, tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "a.mkv", samples, picture_s=1.0, broken="both")
+    for shots in (SHOTS, None):
+        with Reel(path, VOICE, shots) as reel, pytest.raises(BadInputError, match="does not decode") as caught:
+            reel.read(1_000)
+        assert caught.value.reason is Reason.CORRUPT
 
 
 def test_pictures_that_are_over_before_the_sound_come_once(tmp_path: Path) -> None:

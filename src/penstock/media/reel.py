@@ -7,6 +7,7 @@ nothing but the medium and the `Place` up to which it has been read.
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from penstock.media.film import Film, Shot, ShotRules
 from penstock.media.sound import RATE_HZ, Block, Sound
 from penstock.media.voice import SpeechFinder, VoiceDetector, VoiceRules, Window
 from penstock.records import OVER, Place
+
+logger = logging.getLogger(__name__)
 
 _SAMPLES_PER_MS = RATE_HZ // 1000
 
@@ -62,6 +65,8 @@ class Reel:
             raise BadInputError(Reason.UNSUPPORTED, f"there is {wanted} in it")
         self._finder = SpeechFinder(VoiceDetector(), voice, start=self._heard)
         self._blocks: Iterator[Block] = self._sound.blocks()
+        self._tracks = (self._sound.codec is not None) + (self._film is not None and self._film.codec is not None)
+        self._failed: list[BadInputError] = []  # why tracks are over
         self._read_ms = place.read_ms
 
     def __enter__(self) -> Self:
@@ -89,23 +94,45 @@ class Reel:
     def read(self, most_ms: int | None = None) -> Stretch:
         """What is known for sure once so much more of it has been read, or all that is left.
 
+        A track that cannot be read counts as over, if there is another one that can.
+
         Raises:
-            BadInputError: CORRUPT, if a track has no packet that decodes.
+            BadInputError: CORRUPT or UNSUPPORTED, if there is none.
         """
         found = Stretch()
         until_ms = None if most_ms is None else self._reached_ms + most_ms
         while not self._silent and (until_ms is None or self._heard < until_ms * _SAMPLES_PER_MS):
-            block = next(self._blocks, None)
+            block = self._next_block()
             if block is None:
                 found.windows.extend(self._finder.end())
                 self._silent = True
             else:
                 found.windows.extend(self._finder.add(block))
                 self._heard = block.end
-        if self._film is not None:
-            found.shots.extend(self._film.shots(until_ms))
+        found.shots.extend(self._shots(until_ms))
+        if self._failed and len(self._failed) == self._tracks:
+            raise self._failed[0]
         self._read_ms = max(self._read_ms, until_ms or 0)
         return found
+
+    def _next_block(self) -> Block | None:
+        try:
+            return next(self._blocks, None)
+        except BadInputError as exc:
+            self._fails(exc)
+            return None
+
+    def _shots(self, until_ms: int | None) -> Iterator[Shot]:
+        if self._film is None:
+            return
+        try:
+            yield from self._film.shots(until_ms)
+        except BadInputError as exc:
+            self._fails(exc)
+
+    def _fails(self, exc: BadInputError) -> None:
+        self._failed.append(exc)
+        logger.warning("one of %d tracks cannot be read: %s", self._tracks, exc)
 
     @property
     def _reached_ms(self) -> int:
