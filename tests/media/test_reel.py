@@ -147,6 +147,18 @@ def shots_in_slices(path: Path, slice_ms: int | None) -> list[tuple[int, int]]:
                 return found
 
 
+@pytest.mark.parametrize("slice_ms", [None, 3_000])
+@pytest.mark.parametrize("suffix", ["ts", "mpg"])
+def test_both_of_two_films_that_were_joined_are_seen(suffix: str, slice_ms: int | None, tmp_path: Path) -> None:
+    one = write_film(tmp_path / f"one.{suffix}", [(4.0, picture(1)), (3.0, picture(2))], per_s=25)
+    other = write_film(tmp_path / f"other.{suffix}", [(2.0, picture(3)), (6.0, picture(4))], per_s=25)
+    joined = tmp_path / f"joined.{suffix}"
+    joined.write_bytes(one.read_bytes() + other.read_bytes())
+    found = shots_in_slices(joined, slice_ms)
+    assert [start for start, _ in found] == pytest.approx([0, 4_000, 7_000, 9_000], abs=130)
+    assert found[-1][1] == pytest.approx(15_000, abs=200)
+
+
 def test_a_film_that_never_changes_is_cut_where_it_can_be_left(tmp_path: Path) -> None:
     write_film(tmp_path / "still.mp4", [(20.0, picture(1))])
     with Reel(tmp_path / "still.mp4", VOICE, ShotRules(most_ms=6_000)) as reel:

@@ -102,6 +102,17 @@ def test_timestamps_that_go_back_do_not_undo_what_was_heard(tmp_path: Path) -> N
     assert all(one.end <= other.start for one, other in itertools.pairwise(blocks))
 
 
+@pytest.mark.parametrize("begin_s", [0.0, 4.2, 8.2])
+def test_where_recordings_were_joined_times_go_on_for_all_tracks_alike(begin_s: float, tmp_path: Path) -> None:
+    one = write_sound(tmp_path / "a.ts", beeps(2), picture_s=4.0).read_bytes()
+    early_s = 0.064  # AAC begins so much before the picture
+    with Sound(io.BytesIO(3 * one), begin=round(begin_s * RATE_HZ)) as sound:
+        edges = edges_s(whole(list(sound.blocks())))
+    starts_s = [early_s + number * (4 + early_s) for number in range(3)]
+    expected = [at_s + edge_s for at_s in starts_s for edge_s in (0.5, 1.0, 1.5) if at_s + edge_s > begin_s]
+    assert [edge for edge in edges if 0.3 < edge % 4 < 2] == pytest.approx(expected, abs=0.05)
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_a_track_that_begins_after_the_film_is_heard_when_the_player_plays_it(suffix: str, tmp_path: Path) -> None:
     path = write_sound(tmp_path / f"a.{suffix}", beeps(2), starts_s=((0.0, 2.0),), picture_s=4.0)

@@ -22,11 +22,19 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from av.stream import Disposition
 from PIL import Image
 
 from penstock.errors import BadInputError, Reason
-from penstock.media.sound import MAX_PIXELS, clock_of, codec_of, decoded, open_container, packets_of, title_of
+from penstock.media.sound import (
+    MAX_PIXELS,
+    clock_of,
+    codec_of,
+    decoded,
+    open_container,
+    packets_of,
+    pictures_of,
+    title_of,
+)
 from penstock.records import Float32
 
 _SIGNATURE = (32, 18)  # pixels that two frames are compared by
@@ -203,8 +211,9 @@ class Film:
 class _Track:
     """The picture track, read from its start to its end.
 
-    There is no seeking: without an index FFmpeg seeks by estimates, and lands behind the key frame that is wanted.
-    Packets that nobody wants are passed over instead, which takes little beside decoding the others.
+    There is no seeking: without an index FFmpeg seeks by estimates, and lands behind the key frame that is wanted, and
+    where files were joined a time stands for two places. Packets that nobody wants are passed over instead, which takes
+    little beside decoding the others.
 
     Args:
         media: a path, or the bytes themselves.
@@ -214,7 +223,7 @@ class _Track:
 
     def __init__(self, media: Path | bytes, *, keys_only: bool = False, begin_s: float = -math.inf) -> None:
         self._container = open_container(io.BytesIO(media) if isinstance(media, bytes) else media)
-        self._stream: Any = next((one for one in self._container.streams.video if not _is_cover(one)), None)
+        self._stream = pictures_of(self._container)
         self.codec = None if self._stream is None else codec_of(self._stream)
         if self._stream is not None:
             self._stream.thread_type = "AUTO"
@@ -310,11 +319,6 @@ def _limit(codec_context: Any) -> None:
         detail = f"frames of {width:,} × {height:,} pixels; {MAX_PIXELS:,} in all are the most"
         raise BadInputError(Reason.TOO_LARGE, detail)
     codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-
-
-def _is_cover(stream: Any) -> bool:
-    """A picture that is attached to sound, not film."""
-    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def _signature(frame: Any) -> Float32:

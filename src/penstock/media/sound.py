@@ -2,8 +2,9 @@
 
 The player's clock begins with the earliest track of the container, so that film and sound agree; edit lists and the
 delay of encoders are FFmpeg's to apply. Where the timestamps leave a gap there is a gap here too, and no silence is
-made up for it: a header that lies about hours costs nothing. Packets that do not decode are left out, and so is what
-comes after a file was cut off; only a file of which nothing decodes is corrupt.
+made up for it: a header that lies about hours costs nothing. Where they jump back, as in files that were joined, times
+go on. Packets that do not decode are left out, and so is what comes after a file was cut off; only a file of which
+nothing decodes is corrupt.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, BinaryIO, Self
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 from penstock.errors import BadInputError, Reason
 from penstock.records import Float32
@@ -32,6 +34,7 @@ _PIECES_PER_S = 4  # what is waiting and one piece more are less than a second
 _RATES_HZ = range(1_000, 1_000_001)
 MAX_PIXELS = 36_000_000  # of a frame: 8K has 33 million, and a decoder holds up to 17 frames of 1.5 octets a pixel
 _GAP_S = 0.1  # timestamps of lossy codecs wander by less than a frame (64 ms at most); a lost packet leaves more
+_JUMP_BACK_S = 1.0  # packets that were written out of order are less apart, and no player waits for more
 _RUN_UP_S = 2  # decoders need some packets before what they decode is right; Opus asks for 80 ms
 _MICROSECONDS = 1_000_000  # the unit of a container's own times
 
@@ -86,7 +89,7 @@ class Sound:
         self._begin = begin
         self._container = open_container(media)
         self.title = title_of(self._container)
-        self._stream = next(iter(self._container.streams.audio), None)
+        self._stream = sound_of(self._container)
         self.codec = None if self._stream is None else codec_of(self._stream)
         self._begins_s, self.duration_s = clock_of(self._container)
 
@@ -230,9 +233,24 @@ def title_of(container: Any) -> str:
     return str(container.metadata.get("title", "")).strip()
 
 
+def sound_of(container: Any) -> Any:
+    """The sound track that is heard; None if there is none."""
+    return next(iter(container.streams.audio), None)
+
+
+def pictures_of(container: Any) -> Any:
+    """The picture track that is seen; None if there is none but a cover, which is attached to sound."""
+    covers = Disposition.attached_pic
+    return next((stream for stream in container.streams.video if not stream.disposition & covers), None)
+
+
 def packets_of(container: Any, stream: Any) -> Iterator[Any]:
-    """Packets of one track in the order of the file, up to where it was cut off."""
-    packets = container.demux(stream)
+    """Packets of one track in the order of the file, up to where it was cut off, with times that go on.
+
+    The other track's packets are looked at too, so that whoever reads either finds the same times.
+    """
+    packets = container.demux([track for track in (sound_of(container), pictures_of(container)) if track is not None])
+    going_on = _GoingOn()
     while True:
         try:
             packet = next(packets, None)
@@ -241,7 +259,9 @@ def packets_of(container: Any, stream: Any) -> Iterator[Any]:
             return
         if packet is None:
             return
-        yield packet
+        going_on.adjust(packet)
+        if packet.stream_index == stream.index:
+            yield packet
 
 
 def decoded(packets: Iterator[Any], stream: Any) -> Iterator[Any]:
@@ -254,6 +274,43 @@ def decoded(packets: Iterator[Any], stream: Any) -> Iterator[Any]:
             broken += 1
     if broken:
         logger.warning("%d packets of a %s track did not decode and are left out", broken, stream.type)
+
+
+class _GoingOn:
+    """Lets times go on where they jump back, as players do: where recordings were joined, each begins anew.
+
+    Between two jumps lies a part of the file. Tracks come to it one after the other, a packet or more apart; the one
+    that is first decides by how much all are put off.
+    """
+
+    def __init__(self) -> None:
+        self._later_s = [0.0]  # by how much, in each part
+        self._part: dict[int, int] = {}  # in which each track is
+        self._latest_s: dict[int, float] = {}  # of each track, as the file has it
+        self._ends_s = 0.0  # of all tracks, as it is given out
+
+    def adjust(self, packet: Any) -> None:
+        """Puts its times off. Decoding order tells a jump, as presentation times go back with reordered frames."""
+        track, unit_s = packet.stream_index, float(packet.time_base)
+        part = self._part.setdefault(track, 0)
+        if packet.dts is not None:
+            at_s = packet.dts * unit_s
+            shown_s = at_s if packet.pts is None else packet.pts * unit_s
+            if self._latest_s.get(track, at_s) - at_s > _JUMP_BACK_S:
+                part = self._part[track] = self._part_after(part, shown_s, self._latest_s[track] + self._later_s[part])
+            self._latest_s[track] = at_s
+            self._ends_s = max(self._ends_s, shown_s + self._later_s[part] + (packet.duration or 0) * unit_s)
+        if part:
+            later = round(self._later_s[part] / unit_s)
+            packet.pts, packet.dts = (None if time is None else time + later for time in (packet.pts, packet.dts))
+
+    def _part_after(self, part: int, shown_s: float, before_s: float) -> int:
+        """The next part in which that time comes after the one before; a new one, if there is none."""
+        for known in range(part + 1, len(self._later_s)):
+            if before_s - shown_s - self._later_s[known] <= _JUMP_BACK_S:
+                return known
+        self._later_s.append(self._ends_s - shown_s)
+        return len(self._later_s) - 1
 
 
 def codec_of(stream: Any) -> str:
