@@ -88,6 +88,26 @@ def test_who_speaks_to_the_end_is_heard_to_the_end() -> None:
     assert found[-1].start + len(found[-1].samples) == len(samples)
 
 
+@pytest.mark.parametrize("quiet_s", [0.992, 1.024, 1.216])
+def test_a_word_that_has_just_begun_where_reading_was_left_is_whole_with_its_padding(quiet_s: float) -> None:
+    samples = scripted((quiet_s, 0), (1, 0.9), (3, 0))
+    first = SpeechFinder(Scripted(), VoiceRules())
+    assert not list(first.add(Block(0, samples[:RATE_HZ])))
+    left = first.settled
+    then = SpeechFinder(Scripted(), VoiceRules(), start=left)
+    assert then.settled == left
+    [window] = [*then.add(Block(left, samples[left:])), *then.end()]
+    [whole] = windows(samples)
+    assert window.start == pytest.approx(whole.start, abs=FRAME)
+    assert len(window.samples) == pytest.approx(len(whole.samples), abs=FRAME)
+
+
+def test_what_was_heard_is_settled_but_for_the_padding_of_what_may_follow() -> None:
+    finder = SpeechFinder(Scripted(), VoiceRules(silence_ms=100, pad_ms=200))
+    found = list(finder.add(Block(0, scripted((1, 0.9), (0.128, 0)))))
+    assert finder.settled == found[0].start + len(found[0].samples), "what is out does not come again"
+
+
 def test_a_gap_ends_a_window_and_the_detector_begins_anew() -> None:
     detector, samples = Scripted(), scripted((1, 0.9))
     finder = SpeechFinder(detector, VoiceRules())

@@ -117,8 +117,11 @@ class SpeechFinder:
 
     @property
     def settled(self) -> int:
-        """Number of the sample before which nothing is to come any more: reading may begin there anew."""
-        return self._heard if self._speech is None else self._begin(self._speech)
+        """Number of the sample before which nothing is to come any more: reading may begin there anew.
+
+        Speech that is yet to be heard is padded with what was heard last, as far as that is in no window.
+        """
+        return self._begin(self._heard if self._speech is None else self._speech)
 
     @property
     def held_samples(self) -> int:
