@@ -8,7 +8,7 @@ from penstock.bench.encode import EncodePlan, bench_encode, some_input
 from penstock.cli.main import main
 from penstock.encoders.load import load_encoder
 from penstock.encoders.measure import flops
-from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, load_profile
+from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, SPEECH, load_profile
 
 
 def silent(_line: str) -> None:
@@ -32,8 +32,10 @@ def test_an_encoder_that_computes_nothing_has_no_share_of_a_peak() -> None:
 
 def test_a_real_encoder_has_one() -> None:
     found = bench_encode(EncodePlan("reference", batches=(2,), precisions=("fp32",), seconds=0.01), silent)
-    assert [row["role"] for row in found["rows"]] == [PASSAGE_TEXT, JOINT_IMAGE]
-    assert all(0 < row["share_of_peak"] < 1.5 for row in found["rows"])
+    assert [row["role"] for row in found["rows"]] == [PASSAGE_TEXT, JOINT_IMAGE, SPEECH]
+    *encoders, speech = found["rows"]
+    assert all(0 < row["share_of_peak"] < 1.5 for row in encoders)
+    assert speech["media_hours_per_hour"] == pytest.approx(30 * speech["items_per_s"])
     assert found["peak_gflop_per_s"].keys() == {"fp32"}
 
 

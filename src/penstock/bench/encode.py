@@ -9,23 +9,26 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias, cast
+from functools import partial
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
 from penstock.bench.machine import machine_facts
 from penstock.bench.statistics import median
 from penstock.encoders.base import Encoder
-from penstock.encoders.load import load_encoder
+from penstock.encoders.load import load_encoder, load_transcriber
 from penstock.encoders.measure import device_facts, device_peak, flops
 from penstock.encoders.precision import Precision, choose_device, choose_precision
-from penstock.encoders.profiles import JOINT_IMAGE, NullModel, Profile, load_profile
-from penstock.records import EncoderInput
+from penstock.encoders.profiles import JOINT_IMAGE, SPEECH, NullModel, Profile, SpeechModel, load_profile
+from penstock.records import EncoderInput, Float32
 
 Say: TypeAlias = Callable[[str], None]
+T = TypeVar("T")
 
 _LEAST_CALLS = 3
 _SEED = 20_24
+_WINDOW_S = 30
 _WORDS = 60  # of two tokens: a passage of 120, where TextSettings cuts at 200
 
 
@@ -59,6 +62,7 @@ class EncodeRow:
         batch_ms: the median call.
         gflop_per_item: as counted; 0 for a null encoder.
         share_of_peak: of what a large matrix product reaches on this device in this precision; None for a null encoder.
+        media_hours_per_hour: of the transcriber, whose items are windows of 30 s; None for the others.
     """
 
     role: str
@@ -69,6 +73,7 @@ class EncodeRow:
     batch_ms: float
     gflop_per_item: float
     share_of_peak: float | None
+    media_hours_per_hour: float | None = None
 
 
 def bench_encode(plan: EncodePlan, say: Say) -> dict[str, Any]:
@@ -101,6 +106,11 @@ def bench_encode(plan: EncodePlan, say: Say) -> dict[str, Any]:
             for row in _rows(encoder, profile, precision, peaks.get(precision), plan):
                 say(f"{row.role} {row.precision} batch {row.batch}: {row.items_per_s:.1f} items/s")
                 rows.append(row)
+        if isinstance(profile.speech, SpeechModel):
+            for row in _speech_rows(profile, profile.speech.name, precision, device, plan):
+                hours = f"{row.media_hours_per_hour:.0f} hours of sound an hour"
+                say(f"{row.role} {row.precision} batch {row.batch}: {hours}")
+                rows.append(row)
     return {
         "profile": plan.profile,
         "machine": facts | device_facts(device),
@@ -128,15 +138,53 @@ def _rows(
         )
 
 
+def _speech_rows(
+    profile: Profile, model: str, precision: Precision, device: str, plan: EncodePlan
+) -> Iterator[EncodeRow]:
+    """Of the transcriber, on windows of 30 s in which somebody speaks all the time."""
+    transcriber = load_transcriber(profile, precision=precision, device=device, threads=plan.threads or os.cpu_count())
+    for batch in plan.batches:
+        took_s = _median_s(partial(spoken_windows, batch), transcriber.transcribe, plan.seconds)
+        yield EncodeRow(
+            role=SPEECH,
+            model=model,
+            precision=precision,
+            batch=batch,
+            items_per_s=batch / took_s,
+            batch_ms=took_s * 1000,
+            gflop_per_item=0.0,
+            share_of_peak=None,
+            media_hours_per_hour=batch * _WINDOW_S / took_s,
+        )
+
+
+def spoken_windows(count: int, seed: int) -> list[Float32]:
+    """Windows of 30 s, of the sentences that ship with the package in another order each: float32[480000] at 16 kHz."""
+    from penstock.bench.hearing import sample_speech  # PyAV may be missing where no speech is measured
+    from penstock.media.sound import RATE_HZ
+
+    spoken = sample_speech()
+    random = np.random.default_rng([_SEED, seed])
+    return [
+        np.concatenate([spoken[number] for number in random.integers(0, len(spoken), 30)])[: _WINDOW_S * RATE_HZ]
+        for _ in range(count)
+    ]
+
+
 def _call_s(encoder: Encoder, profile: Profile, batch: int, seconds: float) -> float:
     """Seconds of the median call, once warm."""
-    encoder.encode(some_input(encoder.name, profile, batch, 0))
+    return _median_s(partial(some_input, encoder.name, profile, batch), encoder.encode, seconds)
+
+
+def _median_s(make: Callable[[int], T], call: Callable[[T], object], seconds: float) -> float:
+    """Seconds of the median call, once warm. What it works on is made before, from another number each time."""
+    call(make(0))
     took: list[float] = []
     began_s = time.perf_counter()
     while len(took) < _LEAST_CALLS or time.perf_counter() - began_s < seconds:
-        items = some_input(encoder.name, profile, batch, len(took) + 1)
+        made = make(len(took) + 1)
         once_s = time.perf_counter()
-        encoder.encode(items)
+        call(made)
         took.append(time.perf_counter() - once_s)
     return median(took)
 

@@ -65,10 +65,14 @@ def bench_hearing(profile: str, *, clips: int, rounds: int, threads: int, say: S
 
 def _clips(count: int) -> list[Float32]:
     """The shipped clips, each again and again a little more quietly: float32[n] at 16 kHz."""
-    files = [recording.file for recording in sample_recordings() if recording.modality is Modality.AUDIO]
-    samples = [_samples(file) for file in files]
+    samples = sample_speech()
     gains = np.linspace(1.0, _QUIETEST, count, dtype=np.float32)
     return [samples[number % len(samples)] * gain for number, gain in enumerate(gains)]
+
+
+def sample_speech() -> list[Float32]:
+    """The clips that ship with the package: float32[n] at 16 kHz."""
+    return [_samples(recording.file) for recording in sample_recordings() if recording.modality is Modality.AUDIO]
 
 
 def _samples(file: Any) -> Float32:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from penstock.bench.hearing import CLIPS, bench_hearing
 from penstock.bench.house import House, house_settings, running, temporary_folder
+from penstock.bench.long import MINUTES, LongPlan, bench_long
 from penstock.bench.loops import BATCH, Model, bare, load_model, naive
 from penstock.bench.machine import machine_facts
 from penstock.bench.memory import MemoryWatch
@@ -52,6 +53,10 @@ class Measure(StrEnum):
     TRANSPORT = "transport"
     MEMORY = "memory"
     HEARING = "hearing"
+    LONG = "long"
+
+
+_NO_PICTURES = frozenset({Measure.HEARING, Measure.LONG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ class IngestPlan:
         freshness_s: how long events are sent at half of (d)'s rate.
         transport_events: events of a round of the transport.
         clips: sound clips of a round of hearing.
+        long_minutes: that the recording lasts beside which clips stream.
         store_uri: a Milvus to use instead of the embedded Lite; its collections are written to.
         precision: of all encoders.
         encoder_threads: CPU threads of the encoders, in the loops as in the pipeline; 0: every core.
@@ -78,6 +84,7 @@ class IngestPlan:
     freshness_s: float = 30.0
     transport_events: int = 10_000
     clips: int = CLIPS
+    long_minutes: float = MINUTES
     store_uri: str | None = None
     precision: str = "auto"
     encoder_threads: int = 0
@@ -100,13 +107,15 @@ def bench_ingest(plan: IngestPlan, say: Say) -> dict[str, Any]:
     """
     figures: dict[str, Any] = dict.fromkeys(_FIGURES)
     facts = machine_facts(precision=plan.precision)
+    hearing = plan.profile if isinstance(load_profile(plan.profile).speech, SpeechModel) else "reference"
     if Measure.HEARING in plan.measures:
-        hearing = plan.profile if isinstance(load_profile(plan.profile).speech, SpeechModel) else "reference"
         figures |= bench_hearing(hearing, clips=plan.clips, rounds=plan.rounds, threads=plan.encoder_threads, say=say)
+    if Measure.LONG in plan.measures:
+        figures |= bench_long(LongPlan(hearing, plan.long_minutes, threads=plan.encoder_threads), say)
     of_model = plan.measures & {Measure.ROUNDS, Measure.FRESHNESS}
     of_null = plan.measures & {Measure.TRANSPORT, Measure.MEMORY}
     if plan.profile == TRANSPORT_PROFILE:
-        of_model, of_null = plan.measures - {Measure.HEARING}, frozenset()
+        of_model, of_null = plan.measures - _NO_PICTURES, frozenset()
     for profile, measures in ((plan.profile, of_model), (TRANSPORT_PROFILE, of_null)):
         if measures:
             with _bench(plan, profile, say) as bench:
@@ -126,6 +135,11 @@ _FIGURES = (
     "hearing_across_per_s",
     "hearing_by_file_per_s",
     "hearing_ratio",
+    "clips_alone_p95_s",
+    "clips_beside_p95_s",
+    "clips_ratio",
+    "long_took_s",
+    "long_peak_mb",
     "freshness_p50_s",
     "freshness_p95_s",
     "freshness_p99_s",
