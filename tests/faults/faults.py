@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
+from tests.faults.check import check
 from tests.faults.ground import Ground
 from tests.faults.process import PlaneProcess, eventually
-from tests.faults.stream import Stream, check
+from tests.faults.stream import Stream
 
 _HALF_A_MINUTE_S = 30.0
 
@@ -68,6 +70,39 @@ def driver_killed(case: Case) -> None:
     case.stream.send(200)
     case.plane.start()
     case.stream.send(200)
+
+
+def film_struck(strike: Callable[[Case], None], case: Case) -> None:
+    """While a film has its first slice behind it and is in the second: the first is not done again."""
+    switches = case.plane.switches
+    switches.hold("later-slice")
+    case.stream.send_these([case.stream.film("under way")])
+    case.stream.send(150)
+    eventually(lambda: switches.waiting("later-slice"), "a film has come to its second slice")
+    under_way = set(switches.noted("later-slice"))
+    before = Counter(switches.noted("first-slice"))
+    strike(case)
+    switches.release("later-slice")
+    case.stream.send(400)
+    case.plane.settle()
+    again = Counter(switches.noted("first-slice")) - before
+    assert not under_way & again.keys()
+
+
+def _lanes(case: Case) -> None:
+    case.plane.kill("lane-0")
+    case.plane.kill("lane-1")
+
+
+def _driver(case: Case) -> None:
+    case.plane.kill_driver()
+    case.plane.start()
+
+
+def _rebalance(case: Case) -> None:
+    """Which never waits for a film: that stands still meanwhile."""
+    case.plane.resize_lanes(3)
+    case.plane.resize_lanes(2)
 
 
 # ---- servers --------------------------------------------------------------------------------------------------------
@@ -178,6 +213,13 @@ FAULTS: Mapping[str, Fault] = {
     "image_encoder_killed": partial(worker_killed, "encode", "joint.image-0"),
     "decoder_killed": partial(worker_killed, "decode", "decode-0"),
     "writer_killed_before_entries": partial(worker_killed, "upsert", "write-0"),
+    "transcriber_killed": partial(worker_killed, "hear", "speech-0"),
+    "clip_decoder_killed": partial(worker_killed, "slice", "decode-0"),
+    "film_and_its_slicer": partial(film_struck, lambda case: case.plane.kill("slice-0")),
+    "film_and_its_writer": partial(film_struck, lambda case: case.plane.kill("write-0")),
+    "film_and_its_lanes": partial(film_struck, _lanes),
+    "film_and_its_driver": partial(film_struck, _driver),
+    "film_and_a_rebalance": partial(film_struck, _rebalance),
     "broker_stopped": broker_stopped,
     "store_away": store_away,
     "upsert_unanswered": partial(answers_lost, "upsert"),

@@ -18,10 +18,11 @@ from tests.services import kafka_broker
 from tests.store.servers import LiteServer, milvus_lite_server
 
 _REPOSITORY = Path(__file__).parents[2]
-_RAY_CPUS = 12  # a count, not a limit: planes of several cases may stand side by side
+_RAY_CPUS = 16  # a count, not a limit: planes of several cases may stand side by side
 
 # Short, so that a case takes seconds: what a fault costs is mostly the time until it is noticed.
 _INGEST = {
+    "modalities": ["text", "image", "audio", "video"],
     "lanes": 2,
     "batch_events": 16,
     "batches_in_flight": 3,
@@ -34,6 +35,7 @@ _INGEST = {
 _KAFKA = {"session_timeout_ms": 6_000, "partitions": 4}  # 6 s is the least that a broker allows by default
 _STORE = {"timeout_s": 5.0, "consistency": "Strong"}
 _TEXT = {"passage_tokens": 16, "overlap_tokens": 0}  # so that a few sentences are several passages
+_SLICES = {"first_s": 8.0, "later_s": 6.0}  # so that films of half a minute are several slices
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Ground:
 
         names = {f"{kind}_topic": f"{name}.{kind}" for kind in ("text", "image", "audio", "video")}
         kafka = {**names, "dead_letter_topic": f"{name}.dlq", "group": name, **_KAFKA}
+        apart = ("kafka", "store", "ingest", "text", "slices")
         settings = load_settings(
             profile="null:8",
             data_dir=self.folder / name,
@@ -68,8 +71,9 @@ class Ground:
             store=section("store", {**_STORE, "uri": self.store.uri}),
             ingest=section("ingest", _INGEST),
             text=section("text", _TEXT),
+            slices=section("slices", _SLICES),
             metrics={"port": 0},
-            **{which: found for which, found in sections.items() if which not in ("kafka", "store", "ingest", "text")},
+            **{which: found for which, found in sections.items() if which not in apart},
         )
         ensure_topics(settings.kafka, settings.ingest.modalities)
         return settings

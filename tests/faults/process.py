@@ -138,7 +138,8 @@ class PlaneProcess:
 
     def lag(self) -> int:
         kafka = self.settings.kafka
-        return sum(one.lag for one in group_lag(kafka, [kafka.text_topic, kafka.image_topic]))
+        topics = [kafka.topic_of(modality) for modality in self.settings.ingest.modalities]
+        return sum(one.lag for one in group_lag(kafka, topics))
 
     def settle(self) -> None:
         """Waits until everything produced is settled and committed."""

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.faults.check import check
 from tests.faults.faults import FAULTS, Case
 from tests.faults.ground import standing
 from tests.faults.machine import machine
 from tests.faults.process import PlaneProcess
-from tests.faults.stream import Stream, check
+from tests.faults.stream import Stream
 
 _TARGET = Path(__file__).parents[2] / "docs" / "soak-report.md"
 

@@ -1,27 +1,26 @@
-"""Events with a truth: what a stream sent, what must have become of each, and whether that is what the store holds."""
+"""Events with a truth: what a stream sent, and what must have become of each. `check` compares it with the store."""
 
 from __future__ import annotations
 
 import io
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from PIL import Image
 
-from penstock.audit import run_audit
 from penstock.broker.base import Message
-from penstock.broker.deadletters import scan_dead_letters
 from penstock.broker.producer import Producer
 from penstock.config import Settings
-from penstock.records import AssetRef, Collection, Entry, Outcome, Position
-from penstock.store.milvus import MilvusStore
+from penstock.records import AssetRef, Modality, Position
+from penstock.reference.recordings import Recording, sample_recordings
 
-_ASSETS = 150  # fewer than events, so that most assets see several versions
+# Of each modality how often it comes, and how many assets it has: fewer than events, so that most see several versions.
+_OFTEN = {Modality.TEXT: 0.47, Modality.IMAGE: 0.47, Modality.AUDIO: 0.05, Modality.VIDEO: 0.01}
+_ASSETS = {Modality.TEXT: 150, Modality.IMAGE: 150, Modality.AUDIO: 15, Modality.VIDEO: 3}
 _TOMBSTONES, _BAD = 0.06, 0.05  # shares of events
 _ACK_S = 60.0
 
@@ -32,7 +31,8 @@ class Sent:
 
     asset: AssetRef
     position: Position
-    text: str  # what the entries say together; empty for a picture or a tombstone
+    text: str  # what its passages say together
+    recording: Recording | None = None  # of sound or film
     deletes: bool = False
 
 
@@ -42,12 +42,13 @@ class Draft:
 
     message: Message
     text: str = ""
+    recording: Recording | None = None
     bad: bool = False
 
 
 @dataclass
 class Stream:
-    """Sends events of a few assets over both topics: new versions, longer and shorter ones, tombstones, bad ones.
+    """Sends events of a few assets over all topics: new versions, longer and shorter ones, tombstones, bad ones.
 
     Attributes:
         settings: names the topics.
@@ -105,20 +106,28 @@ class Stream:
         if draft.bad:
             self.bad[position] = asset
             return
-        self.sent.append(Sent(asset, position, draft.text, deletes=draft.message.value is None))
+        self.sent.append(Sent(asset, position, draft.text, draft.recording, deletes=draft.message.value is None))
 
     # ---- what is sent ----
 
     def _next(self) -> Draft:
         self._number += 1
-        dice = self._rng.random()
-        key = f"asset-{self._rng.randrange(_ASSETS)}"
+        dice, makers = (
+            self._rng.random(),
+            {
+                Modality.TEXT: self.text,
+                Modality.IMAGE: self.picture,
+                Modality.AUDIO: self.clip,
+                Modality.VIDEO: self.film,
+            },
+        )
+        modality = self._rng.choices(list(_OFTEN), list(_OFTEN.values()))[0]
+        key = f"asset-{self._rng.randrange(_ASSETS[modality])}"
         if dice < _BAD:
-            return self._rng.choice([self.corrupt, self.wrong_topic, self.malformed])(key)
-        topic = self._rng.choice([self.settings.kafka.text_topic, self.settings.kafka.image_topic])
+            return self._rng.choice([self.corrupt, self.wrong_topic, self.malformed, self.cut_off])(key)
         if dice < _BAD + _TOMBSTONES:
-            return Draft(Message(topic, key.encode(), None))
-        return self.text(key) if topic == self.settings.kafka.text_topic else self.picture(key)
+            return Draft(Message(self.settings.kafka.topic_of(modality), key.encode(), None))
+        return makers[modality](key)
 
     def text(self, key: str, *, also: str = "") -> Draft:
         """One to five passages."""
@@ -133,6 +142,25 @@ class Stream:
     def picture(self, key: str) -> Draft:
         self._number += 1
         return Draft(Message(self.settings.kafka.image_topic, key.encode(), png(self._number)))
+
+    def clip(self, key: str) -> Draft:
+        """A spoken sentence."""
+        return self._recording(key, Modality.AUDIO)
+
+    def film(self, key: str) -> Draft:
+        """Half a minute, which is several slices."""
+        return self._recording(key, Modality.VIDEO)
+
+    def _recording(self, key: str, modality: Modality) -> Draft:
+        chosen = self._rng.choice([one for one in sample_recordings() if one.modality is modality])
+        topic = self.settings.kafka.topic_of(modality)
+        return Draft(Message(topic, key.encode(), chosen.file.read_bytes()), recording=chosen)
+
+    def cut_off(self, key: str) -> Draft:
+        """The first half of a film, which lacks its table of contents."""
+        whole = self.film(key).message
+        assert whole.value is not None
+        return Draft(Message(whole.topic, whole.key, whole.value[: len(whole.value) // 2]), bad=True)
 
     def corrupt(self, key: str) -> Draft:
         """Half a picture."""
@@ -169,53 +197,3 @@ def png(number: int, size: int = 8) -> bytes:
     sink = io.BytesIO()
     Image.frombytes("RGB", (size, size), pixels).save(sink, "PNG")
     return sink.getvalue()
-
-
-def check(stream: Stream) -> None:
-    """That nothing is missing and nothing twice: by the audit, and by the truth that the stream knows.
-
-    1. the audit balances, over as many events as were acknowledged, none in flight
-    2. exactly the bad ones are dead letters; one that a newer good event of its asset overtook may be
-    3. every asset's row stands for its newest good event, and its entries say what that said
-    """
-    settings = stream.settings
-    report = run_audit(settings)
-    assert report.balanced, report
-    assert (report.produced, report.in_flight) == (stream.produced, 0), report
-    newest = stream.newest()
-    overtaken = {
-        position
-        for position, asset in stream.bad.items()
-        if asset.id in newest and newest[asset.id].position.offset > position.offset
-    }
-    dead = {letter.origin: letter.detail for letter in scan_dead_letters(settings.kafka)}
-    assert not dead.keys() - stream.bad.keys(), {one: dead[one] for one in dead.keys() - stream.bad.keys()}
-    assert not stream.bad.keys() - overtaken - dead.keys()
-    store = MilvusStore(settings.store)
-    try:
-        rows = dict(_batched(store.asset_rows, list(newest)))
-        assert {id_: row.origin for id_, row in rows.items()} == {id_: one.position for id_, one in newest.items()}
-        said = _said(store, set(newest))
-    finally:
-        store.close()
-    for asset_id, one in newest.items():
-        assert rows[asset_id].outcome is (Outcome.DELETED if one.deletes else Outcome.INDEXED), one
-        assert said.get(asset_id, "") == one.text, one
-
-
-def _said(store: MilvusStore, asset_ids: set[str]) -> dict[str, str]:
-    """The passages of each asset, in order, as one text; pictures say nothing."""
-    parts: dict[str, list[Entry]] = {}
-    for page in store.scan_entries(Collection.TEXT):
-        for entry in page:
-            if entry.asset.id in asset_ids:
-                parts.setdefault(entry.asset.id, []).append(entry)
-    return {
-        asset_id: " ".join(entry.text for entry in sorted(found, key=lambda entry: entry.part))
-        for asset_id, found in parts.items()
-    }
-
-
-def _batched(read: Callable[[Sequence[str]], Any], ids: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    for start in range(0, len(ids), 1_000):
-        yield from read(ids[start : start + 1_000]).items()

@@ -40,7 +40,16 @@ class Switches:
         """Whether `take` has not used the switch up."""
         return any(self.folder.glob(f"{name}.[0-9]*"))
 
+    def noted(self, name: str) -> list[str]:
+        """What workers have noted under that name, oldest first."""
+        path = self.folder / f"{name}.notes"
+        return path.read_text().splitlines() if path.exists() else []
+
     # ---- the worker's side ----
+
+    def note(self, name: str, line: str) -> None:
+        with (self.folder / f"{name}.notes").open("a") as sink:  # a short line is appended in one piece
+            sink.write(f"{line}\n")
 
     def take(self, name: str) -> bool:
         """Uses up one of the times that a switch was armed for; False if none is left."""

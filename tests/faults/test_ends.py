@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.check import check
 from tests.faults.faults import Case
 from tests.faults.process import eventually
-from tests.faults.stream import check
 
 pytestmark = [pytest.mark.services, pytest.mark.exhaustive]
 

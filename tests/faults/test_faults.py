@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.faults.check import check
 from tests.faults.faults import FAULTS, QUICK, Case
-from tests.faults.stream import check
 
 pytestmark = pytest.mark.services
 

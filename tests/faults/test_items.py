@@ -12,9 +12,9 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from penstock.broker.deadletters import scan_dead_letters
 from penstock.config import Settings
+from tests.faults.check import check
 from tests.faults.faults import Case
 from tests.faults.process import eventually
-from tests.faults.stream import check
 from tests.faults.workers import CRASHES
 
 pytestmark = [pytest.mark.services, pytest.mark.exhaustive]

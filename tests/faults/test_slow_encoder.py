@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.faults.check import check
 from tests.faults.faults import Case
 from tests.faults.process import eventually
-from tests.faults.stream import check
 
 pytestmark = [pytest.mark.services, pytest.mark.exhaustive]
 

@@ -11,8 +11,26 @@ from typing import Any
 
 from penstock.config import Settings
 from penstock.errors import UnavailableError
-from penstock.ingest.workers import EncodeWorker, MakeEncodeWorker, MakeMediaWorker, MediaWorker, open_store
-from penstock.records import AssetRow, Collection, Decoded, Encoded, EncoderInput, Entry, Event, Settled
+from penstock.ingest.workers import (
+    EncodeWorker,
+    MakeEncodeWorker,
+    MakeMediaWorker,
+    MediaWorker,
+    TranscribeWorker,
+    open_store,
+)
+from penstock.records import (
+    AssetRow,
+    Collection,
+    Decoded,
+    Encoded,
+    EncoderInput,
+    Entry,
+    Event,
+    Progress,
+    Settled,
+    Transcript,
+)
 from penstock.store.base import IndexSpec, Store
 from penstock.store.writer import Writer, WriteRequest
 from tests.faults.switches import Switches
@@ -38,8 +56,26 @@ class FaultyEncodeWorker(EncodeWorker):
         return self._worker.fingerprint()
 
 
+class FaultyTranscribeWorker(TranscribeWorker):
+    """`hear` can be held."""
+
+    def __init__(self, worker: TranscribeWorker, switches: Switches) -> None:
+        self._worker = worker
+        self._switches = switches
+
+    def hear(self, batch: EncoderInput, start: int) -> tuple[tuple[Transcript, ...], int | None]:
+        if len(batch):
+            self._switches.wait_while_held("hear")
+        return self._worker.hear(batch, start)
+
+    def fingerprint(self) -> Any:
+        return self._worker.fingerprint()
+
+
 class FaultyMediaWorker(MediaWorker):
-    """`fetch_and_decode` can be held."""
+    """`fetch_and_decode` and `slice` can be held, and the slices of media that were begun apart from the others. Which
+    slices were asked for is noted.
+    """
 
     def __init__(self, worker: MediaWorker, switches: Switches) -> None:
         self._worker = worker
@@ -54,6 +90,18 @@ class FaultyMediaWorker(MediaWorker):
     def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> tuple[Any, ...]:
         self._switches.wait_while_held("decode")
         return self._worker.fetch_and_decode(events, roles)
+
+    def slice(
+        self, events: Sequence[Event], known: Sequence[Progress], roles: Sequence[str], keep: bool
+    ) -> tuple[Any, ...]:
+        begun = {one.asset.id for one in known}
+        for event in events:
+            self._switches.note("later-slice" if event.asset.id in begun else "first-slice", str(event.position))
+        self._switches.wait_while_held("later-slice" if begun else "slice")
+        return self._worker.slice(events, known, roles, keep)
+
+    def compose(self, sliced: Any, *heard: Sequence[Transcript]) -> tuple[Any, EncoderInput]:
+        return self._worker.compose(sliced, *heard)
 
 
 class FaultyStore:
@@ -103,8 +151,11 @@ class MakeFaultyEncodeWorker:
     settings: Settings
     role: str
 
-    def __call__(self, number: int) -> FaultyEncodeWorker:
-        return FaultyEncodeWorker(MakeEncodeWorker(self.settings, self.role)(number), self.switches)
+    def __call__(self, number: int) -> FaultyEncodeWorker | FaultyTranscribeWorker:
+        worker = MakeEncodeWorker(self.settings, self.role)(number)
+        if isinstance(worker, TranscribeWorker):
+            return FaultyTranscribeWorker(worker, self.switches)
+        return FaultyEncodeWorker(worker, self.switches)
 
 
 @dataclass(frozen=True)
