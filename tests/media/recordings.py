@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -86,6 +87,16 @@ def write_sound(
             part.pts = round((clock_s + at_s - begin_s) * rate_hz)
             container.mux(_packets(track, part, broken=broken in ("audio", "both")))
         container.mux(_packets(track, None, broken=broken in ("audio", "both")))
+    return path
+
+
+def write_channels(path: Path, channels: int) -> Path:
+    """A second of silence in so many channels, of which nothing says where they belong, as WAV."""
+    with wave.open(str(path), "wb") as written:
+        written.setnchannels(channels)
+        written.setsampwidth(2)
+        written.setframerate(RATE_HZ)
+        written.writeframes(bytes(2 * channels * RATE_HZ))
     return path
 
 

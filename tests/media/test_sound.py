@@ -12,7 +12,7 @@ from penstock.errors import BadInputError, Reason
 from penstock.media.sniff import sniff
 from penstock.media.sound import RATE_HZ, Block, Sound
 from penstock.records import Float32, Modality
-from tests.media.recordings import RARE_SOUND_FORMATS, SOUND_FORMATS, beeps, edges_s, write_sound
+from tests.media.recordings import RARE_SOUND_FORMATS, SOUND_FORMATS, beeps, edges_s, write_channels, write_sound
 
 BEEPS_S = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5]
 """The edges of four seconds of beeps, but for the first, which no loudness comes before."""
@@ -74,6 +74,14 @@ def test_blocks_stay_small_however_long_the_frames(suffix: str, layout: str, tmp
     assert max(len(block.samples) for block in blocks) < RATE_HZ
     assert all(one.end == other.start for one, other in itertools.pairwise(blocks))
     assert edges_s(whole(blocks))[:79] == pytest.approx(np.arange(0.5, 40, 0.5), abs=0.02)
+
+
+@pytest.mark.parametrize("channels", [9, 32, 64])
+def test_channels_that_nobody_knows_how_to_mix_are_unsupported(channels: int, tmp_path: Path) -> None:
+    path = write_channels(tmp_path / "a.wav", channels)
+    with pytest.raises(BadInputError, match=f"{channels} channels") as caught:
+        blocks_of(path)
+    assert caught.value.reason is Reason.UNSUPPORTED
 
 
 @pytest.mark.parametrize("rate_hz", [8, 999, 1_000_001, 2**31 - 1])

@@ -21,7 +21,7 @@ from penstock.query.understand import SearchRequest
 from penstock.query.voice import VoiceListener, speech_in
 from penstock.records import Collection, Float32, Segment, Transcript
 from penstock.reference.speaker import Speaker
-from tests.media.recordings import SOUND_FORMATS, beeps, picture, write_film, write_sound
+from tests.media.recordings import SOUND_FORMATS, beeps, picture, write_channels, write_film, write_sound
 
 SMALL = load_profile("small")
 
@@ -161,6 +161,13 @@ def test_what_is_no_sound_is_refused_before_a_model_is_loaded(data: bytes) -> No
     status, message = refusal(ear, data)
     assert (status, ear.loaded) == (422, 0)
     assert message.startswith("the sound ")
+
+
+def test_sound_of_channels_that_nobody_knows_how_to_mix_is_refused(tmp_path: Path) -> None:
+    sound = write_channels(tmp_path / "question.wav", 9)
+    status, message = refusal(ScriptedEar(), sound.read_bytes())
+    assert status == 422
+    assert "9 channels" in message
 
 
 def test_a_silent_film_has_no_question(tmp_path: Path) -> None:

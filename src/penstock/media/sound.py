@@ -105,7 +105,8 @@ class Sound:
         A block is shorter than a second, whatever the file says.
 
         Raises:
-            BadInputError: CORRUPT, if there is a track and nothing of it decodes.
+            BadInputError: CORRUPT, if there is a track and nothing of it decodes; UNSUPPORTED, if its channels have no
+                layout that can be mixed.
         """
         if self._stream is None:
             return
@@ -164,7 +165,6 @@ class _Joiner:
             self._resampler, self._form = av.AudioResampler(format="s16", layout="mono", rate=RATE_HZ), form
         self._due_s += frame.samples / frame.rate
         for piece in _pieces(frame):
-            piece.pts = None  # the resampler must not make up for gaps on its own
             yield from self._resampled(piece)
 
     def end(self) -> Iterator[Block]:
@@ -176,7 +176,13 @@ class _Joiner:
 
     def _resampled(self, frame: Any) -> Iterator[Block]:
         assert self._resampler is not None
-        for made in self._resampler.resample(frame):
+        assert self._form is not None
+        try:
+            resampled = self._resampler.resample(frame)
+        except (av.FFmpegError, ValueError) as exc:
+            detail = f"sound of {self._form[1]} cannot be mixed down to one ({exc}); take mono or stereo"
+            raise BadInputError(Reason.UNSUPPORTED, detail) from exc
+        for made in resampled:
             samples: Float32 = made.to_ndarray()[0].astype(np.float32) / 32_768
             self._waiting.append(samples)
             self._waiting_samples += len(samples)
@@ -192,17 +198,16 @@ class _Joiner:
 
 
 def _pieces(frame: Any) -> Iterator[Any]:
-    """The frame, in frames of at most a quarter of a second: a crafted one holds minutes."""
+    """The frame, without its time, in frames of at most a quarter of a second: a crafted one holds minutes."""
+    frame.pts = None  # the resampler must not make up for gaps on its own
     most = frame.rate // _PIECES_PER_S
     if frame.samples <= most:
         yield frame
         return
-    samples = frame.to_ndarray()  # [channels, samples]; [1, samples * channels] where the format interleaves them
-    step = most * samples.shape[1] // frame.samples
-    for start in range(0, samples.shape[1], step):
-        part = np.ascontiguousarray(samples[:, start : start + step])
-        piece = av.AudioFrame.from_ndarray(part, format=frame.format.name, layout=frame.layout.name)
-        piece.sample_rate = frame.rate
+    queue = av.AudioFifo()
+    queue.write(frame)
+    while (piece := queue.read(most, partial=True)) is not None:
+        piece.pts = None
         yield piece
 
 
