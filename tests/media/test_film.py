@@ -169,6 +169,17 @@ def test_of_a_film_that_was_cut_off_all_that_is_there_is_seen(tmp_path: Path) ->
     assert shows(shots[0], picture(0))
 
 
+def test_a_track_that_appears_in_the_midst_of_a_stream_hides_nothing_of_the_first_one(tmp_path: Path) -> None:
+    one, other, last = (
+        write_film(tmp_path / f"{seed}.ts", [(2.0, picture(seed))], per_s=25, first_id=first_id).read_bytes()
+        for seed, first_id in ((1, 0x100), (2, 0x200), (3, 0x100))
+    )
+    far = 40_000 * (b"\x47\x1f\xff\x10" + 184 * b"\xff")  # empty packets, more than are looked at for tracks
+    shots = shots_of(one + far + other + far + last)
+    assert times_s(shots) == [pytest.approx(span, abs=0.1) for span in ((0, 2), (2, 4))]
+    assert [shows(shot, picture(seed)) for shot, seed in zip(shots, (1, 3), strict=True)] == [True, True]
+
+
 def test_what_is_no_film_is_corrupt() -> None:
     with pytest.raises(BadInputError) as caught:
         shots_of(np.random.default_rng(0).bytes(50_000))

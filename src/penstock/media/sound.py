@@ -259,8 +259,11 @@ def packets_of(container: Any, stream: Any) -> Iterator[Any]:
     while True:
         try:
             packet = next(packets, None)
-        except av.FFmpegError as exc:
+        except (av.FFmpegError, IndexError) as exc:  # the latter by PyAV at the end, if tracks appeared on the way
             logger.warning("a %s track ends early: %s", stream.type, exc)
+            packet = av.Packet()  # an empty one: the decoder gives out what it holds back
+            packet.stream = stream
+            yield packet
             return
         if packet is None:
             return
