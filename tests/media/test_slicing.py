@@ -129,11 +129,11 @@ def test_a_short_recording_is_whole_in_one_slice(
         (Collection.SPEECH, 0),
         (Collection.SPEECH, 1),
     ]
-    assert texts.texts == tuple(draft.text for draft in decoded.drafts)
+    assert set(texts.texts) == {draft.text for draft in decoded.drafts}  # equal texts share a row
     for draft, start_ms in zip(decoded.drafts, (1_000, 7_000), strict=True):
         assert draft.start_ms == pytest.approx(start_ms, abs=300)
         assert draft.end_ms == pytest.approx(start_ms + 1000 * len(spoken) / RATE_HZ, abs=400)
-        assert draft.vectors == ((Field.PASSAGE, "passage.text", draft.part),)
+        assert draft.vectors == ((Field.PASSAGE, "passage.text", texts.texts.index(draft.text)),)
     assert not list((tmp_path / "open").rglob("*.media"))
 
 
