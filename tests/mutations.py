@@ -249,6 +249,27 @@ MUTATIONS = (
         "tests/ingest/test_slices.py",
     ),
     Mutation(
+        "let films that were begun go among the clips",
+        "ingest/pipeline.py",
+        "            if not report.batch.long:\n",
+        "            if not report.batch.long and not items:\n",
+        "tests/ingest/test_slices.py",
+    ),
+    Mutation(
+        "forget the older versions of a film that goes to another lane",
+        "ingest/lane.py",
+        "                if self._goes_on(item):\n                    self._batcher.add(item)\n",
+        '                logger.debug("%s", item)\n',
+        "tests/ingest/test_slices.py",
+    ),
+    Mutation(
+        "open whatever FFmpeg takes media for",
+        "media/sound.py",
+        """    "format_whitelist": ",".join(_FORMATS),\n""",
+        "",
+        "tests/media/test_sound.py",
+    ),
+    Mutation(
         "go on with a halted partition",
         "ingest/lane.py",
         "            if one.halted and self._ledger.assignment(",

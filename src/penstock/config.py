@@ -175,7 +175,9 @@ class SliceSettings(_Section):
     first_s: float = Field(60.0, gt=0, description="media up to so long are indexed at once, seconds")
     later_s: float = Field(120.0, gt=0, description="length of each further slice, seconds")
     busy_s: float = Field(
-        20.0, gt=0, description="a slice ends sooner once a worker has read for so long, seconds of the clock"
+        20.0,
+        gt=0,
+        description="slices of a batch end sooner once their worker has read for so long, seconds of the clock",
     )
     at_once: int = Field(2, ge=1, description="long media of one topic under way at once, in one lane; the rest wait")
     kept_open: int = Field(4, ge=1, description="long media that a decode worker keeps open between two slices")

@@ -109,7 +109,8 @@ class WorkerLostError(TransientError):
         message: which worker, during what.
         blamed: whether it is known to have died while it worked on this very call, not on another one.
         hung: whether it was killed because it worked on this call for too long.
-        starved: whether it was killed because its node ran out of memory; by which process is not known.
+        starved: whether it was killed while it worked on this call because its node ran out of memory; whose memory
+            that was is not known.
     """
 
     def __init__(self, message: str, *, blamed: bool = False, hung: bool = False, starved: bool = False) -> None:

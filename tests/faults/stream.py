@@ -121,10 +121,12 @@ class Stream:
                 Modality.VIDEO: self.film,
             },
         )
-        modality = self._rng.choices(list(_OFTEN), list(_OFTEN.values()))[0]
+        modalities = self.settings.ingest.modalities
+        modality = self._rng.choices(modalities, [_OFTEN[one] for one in modalities])[0]
         key = f"asset-{self._rng.randrange(_ASSETS[modality])}"
         if dice < _BAD:
-            return self._rng.choice([self.corrupt, self.wrong_topic, self.malformed, self.cut_off])(key)
+            films = [self.cut_off] if Modality.VIDEO in modalities else []
+            return self._rng.choice([self.corrupt, self.wrong_topic, self.malformed, *films])(key)
         if dice < _BAD + _TOMBSTONES:
             return Draft(Message(self.settings.kafka.topic_of(modality), key.encode(), None))
         return makers[modality](key)

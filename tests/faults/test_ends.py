@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def _count(case: Case) -> None:
 
 
 def test_sigterm_under_load_drains_within_its_deadline_and_nothing_is_done_again(own: Own) -> None:
-    case = own()
+    case = own(ingest={"modalities": ["text", "image"]})
     plane, stream = case.plane, case.stream
     plane.start()
     with stream.flowing():
@@ -41,6 +42,25 @@ def test_sigterm_under_load_drains_within_its_deadline_and_nothing_is_done_again
     plane.settle()
     eventually(lambda: first + plane.settled() == stream.produced, "each event is settled once, by either driver")
     check(stream)
+
+
+def test_sigterm_waits_for_no_film_and_no_slice_is_done_again(own: Own) -> None:
+    case = own()
+    plane, stream = case.plane, case.stream
+    plane.start()
+    plane.switches.hold("later-slice")
+    stream.send_these([stream.film("under way")])
+    stream.send(300)
+    eventually(lambda: plane.switches.waiting("later-slice"), "a film has come to its second slice")
+    eventually(lambda: plane.settled() > 200, "what is behind it is settled")
+    began_s = time.monotonic()
+    assert plane.terminate() == 0
+    assert time.monotonic() - began_s < plane.settings.ingest.drain_s + _END_S
+    plane.switches.release("later-slice")
+    plane.start()
+    plane.settle()
+    check(stream)
+    assert set(Counter(plane.switches.noted("first-slice")).values()) == {1}
 
 
 def test_a_full_disk_pauses_ingest_until_there_is_room(own: Own, tmp_path: Path) -> None:

@@ -30,11 +30,11 @@ def _reasons(settings: Settings) -> dict[str, int]:
 
 
 def test_corrupt_and_oversized_items_take_no_good_one_along(own: Own) -> None:
-    case = own(fetch={"max_bytes": 60_000}, image={"max_pixels": 5_000})
+    case = own(fetch={"max_bytes": 200_000}, image={"max_pixels": 5_000})
     plane, stream = case.plane, case.stream
     plane.start()
     stream.send(250)
-    long = replace(stream.text("long", also="word " * 20_000), bad=True)
+    long = replace(stream.text("long", also="word " * 50_000), bad=True)
     stream.send_these(
         [stream.text("before"), long, stream.large("large"), stream.corrupt("half"), stream.text("after")]
     )

@@ -136,6 +136,7 @@ def write_film(
     frames_left_out: Callable[[int], bool] = lambda number: False,
     pixel_ratio: Fraction | None = None,
     sound: Float32 | None = None,
+    sound_first: bool = False,
     first_id: int = 0x100,
 ) -> Path:
     """A film in the container and with the codecs that its name asks for.
@@ -149,14 +150,17 @@ def write_film(
         frames_left_out: by their number: a variable frame rate.
         pixel_ratio: width of a pixel over its height.
         sound: float32[n] at `RATE_HZ`, from 0 on; None: a silent film.
+        sound_first: its track is the first one of the file.
         first_id: of the track in a transport stream.
     """
     noise, number = np.random.default_rng(0), 0
     options = {"mpegts_start_pid": str(first_id)} if path.suffix == ".ts" else {}
     with av.open(str(path), "w", options=options) as container:
-        track: Any = container.add_stream((FILM_FORMATS | RARE_FILM_FORMATS)[path.suffix[1:]], rate=per_s)
         voice: Any = None
-        if sound is not None:
+        if sound is not None and sound_first:
+            voice = container.add_stream(SOUND_FORMATS[path.suffix[1:]], rate=RATE_HZ, layout="mono")
+        track: Any = container.add_stream((FILM_FORMATS | RARE_FILM_FORMATS)[path.suffix[1:]], rate=per_s)
+        if sound is not None and not sound_first:
             voice = container.add_stream(SOUND_FORMATS[path.suffix[1:]], rate=RATE_HZ, layout="mono")
         track.width, track.height = scenes[0][1].size
         track.pix_fmt = "yuv420p"

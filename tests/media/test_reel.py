@@ -233,3 +233,17 @@ def test_pictures_that_are_over_before_the_sound_come_once(tmp_path: Path) -> No
             if reel.ended:
                 break
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("container", ["mp4", "webm", "mkv"])
+@pytest.mark.parametrize("frames", [2, 30])
+def test_a_film_whose_sound_is_its_first_track_is_seen_to_its_last_frame(
+    container: str, frames: int, tmp_path: Path
+) -> None:
+    file = tmp_path / f"film.{container}"
+    scenes = [(frames / 20, picture(1)), (frames / 20, picture(2))]
+    write_film(file, scenes, sound=np.zeros(frames * RATE_HZ // 10, np.float32), sound_first=True)
+    with Reel(file, VoiceRules(), ShotRules(least_ms=0)) as reel:
+        shots = reel.read().shots
+    assert [shot.start_ms for shot in shots] == pytest.approx([0, 50 * frames], abs=1)
+    assert shots[-1].end_ms == pytest.approx(100 * frames, abs=101)

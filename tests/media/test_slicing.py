@@ -240,6 +240,32 @@ def test_a_slice_that_takes_long_ends_sooner_and_the_next_ones_make_up_for_it(
     assert found[hurried][1] == found[steady][1]
 
 
+def test_all_that_a_batch_has_shares_the_time_of_its_worker(
+    fetched_of: FetchedOf, spoken: Float32, tmp_path: Path
+) -> None:
+    ticks = itertools.count(step=15.0)
+    house = House(tmp_path, lambda: next(ticks), first_s=40, later_s=40, busy_s=20)
+    events = [house.add(clip(tmp_path, fetched_of, talk(spoken, 90), "wav")) for _ in range(3)]
+    decoded, _ = house.slice(*events)
+    assert [one.place.read_ms for one in decoded.progress] == pytest.approx([20_000, 10_000, 10_000], abs=500)
+
+
+def test_a_batch_that_breaks_off_leaves_nothing_open(
+    house: House, fetched_of: FetchedOf, spoken: Float32, tmp_path: Path
+) -> None:
+    long = house.add(clip(tmp_path, fetched_of, talk(spoken, 60), "wav"))
+    other = fetched_of(b"ID3", modality=Modality.AUDIO).event
+
+    def fetch(event: Event) -> Fetched | Rejected:
+        if event is other:
+            raise UnavailableError("away")
+        return house.fetch(event)
+
+    with pytest.raises(UnavailableError):
+        house.slicer.slice([long, other], (), fetch, keep=False)
+    assert not house.slicer._open
+
+
 def test_a_disk_without_room_for_media_is_no_fault_of_theirs(
     house: House, fetched_of: FetchedOf, spoken: Float32, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

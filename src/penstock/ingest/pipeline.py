@@ -37,7 +37,7 @@ from penstock.errors import (
     WorkerLostError,
 )
 from penstock.ingest.batching import Batch, Item
-from penstock.ingest.pools import Call, Pool, Ref
+from penstock.ingest.pools import Pool, Ref
 from penstock.ingest.retries import Backoff, Breaker
 from penstock.records import LONG, ClaimCheck, Event, Modality, Outcome, Place, Position, Progress, Rejected, Settled
 from penstock.store.writer import WriteRequest
@@ -219,7 +219,7 @@ class Pipeline:
         losses = starved = attempt = 0
         while True:
             try:
-                return self._attempt(items, report)
+                return self._attempt(items, report, again=attempt > 0)
             except WorkerLostError as exc:
                 metrics.RETRIES.labels("worker_lost").inc()
                 logger.warning("a batch of %s begins again from its records: %s", report.batch.topic, exc)
@@ -245,7 +245,7 @@ class Pipeline:
         first = self._process(items[:middle], report, suspect=True)
         return first + self._process(items[middle:], report, suspect=True)
 
-    def _attempt(self, items: Sequence[Item], report: BatchReport) -> list[Settled]:
+    def _attempt(self, items: Sequence[Item], report: BatchReport, *, again: bool) -> list[Settled]:
         """Fetch to write. Nothing of it is fetched into this process but the writers' small report."""
         settled: list[Settled] = []
         if _event(items[0]).modality in LONG:
@@ -257,7 +257,10 @@ class Pipeline:
         else:
             items_left, known = list(items), []
         if items_left:
-            decoded, encoded = self._prepare([_event(item) for item in items_left], known, report)
+            slicer = None if again else _slicer_of(items_left[0])
+            decoded, encoded = self._prepare(
+                [_event(item) for item in items_left], known, report, apart=_goes_apart(items[0], report), slicer=slicer
+            )
             settled += self._write_at_last(items_left, decoded, encoded, report)
         missing = {item.record.position for item in items} - {one.position for one in settled}
         if missing:
@@ -265,32 +268,55 @@ class Pipeline:
         return settled
 
     def _prepare(
-        self, events: Sequence[Event], known: Sequence[Progress], report: BatchReport
+        self,
+        events: Sequence[Event],
+        known: Sequence[Progress],
+        report: BatchReport,
+        *,
+        apart: bool,
+        slicer: int | None = None,
     ) -> tuple[Ref, Sequence[Ref]]:
-        """Steps 2 to 4: a reference to `Decoded`, and one to each encoder's vectors."""
+        """Steps 2 to 4: a reference to `Decoded`, and one to each encoder's vectors.
+
+        Args:
+            events: of one modality.
+            known: how far those of them are that were begun.
+            report: of their batch.
+            apart: sound and film go to the workers of long media.
+            slicer: a number that says to which of these; None: to the least busy one.
+        """
         roles = self._roles[events[0].modality]
         if events[0].modality in LONG:
-            return self._prepare_slices(events, known, roles, report)
+            return self._prepare_slices(events, known, roles, report, apart=apart, slicer=slicer)
         decoded, inputs = self._decode(events, report)
         return decoded, [self._encode(role, batch, report) for role, batch in zip(roles, inputs, strict=True)]
 
     def _prepare_slices(
-        self, events: Sequence[Event], known: Sequence[Progress], roles: Sequence[str], report: BatchReport
+        self,
+        events: Sequence[Event],
+        known: Sequence[Progress],
+        roles: Sequence[str],
+        report: BatchReport,
+        *,
+        apart: bool,
+        slicer: int | None,
     ) -> tuple[Ref, Sequence[Ref]]:
         """The same for the next slice of each event.
 
-        What may take long has workers of its own, each medium always the same one, which has it open still. Clips share
-        theirs with text and pictures, so that none of these waits behind a film, or behind a host that is slow.
+        What may take long has workers of its own, each medium always the same one, which has it open still; any other,
+        where that one was lost. Clips share theirs with text and pictures, so that none of these waits behind a film,
+        or behind a host that is slow.
         """
         first = tuple(role for role in roles if role != PASSAGE_TEXT)
-        apart = bool(known) or isinstance(events[0].payload, ClaimCheck)
-        pool = self._pools.slices if apart else self._pools.decode
-        worker = int(events[0].asset.id[:8], 16) % pool.size if apart else None
-        call = self._on(pool, worker, "slice", tuple(events), tuple(known), first, apart, returns=1 + len(first))
+        asked, pool = (tuple(events), tuple(known), first, apart), self._pools.slices if apart else self._pools.decode
+        if apart and slicer is not None:
+            call = pool.on(slicer % pool.size, "slice", *asked, returns=1 + len(first))
+        else:
+            call = pool.run("slice", *asked, returns=1 + len(first))
         report.took("decode", call.busy_s)
         sliced, inputs = call.results[0], dict(zip(first, call.results[1:], strict=True))
         heard = self._hear(inputs.pop(SPEECH), report)
-        composed = self._on(pool, worker, "compose", sliced, *heard, returns=2)
+        composed = self._pools.decode.run("compose", sliced, *heard, returns=2)
         report.took("decode", composed.busy_s)
         decoded, passages = composed.results
         return decoded, [
@@ -307,13 +333,6 @@ class Pipeline:
             heard.append(call.results[0])
             start = transcriber.fetch(call.results[1])
         return heard
-
-    @staticmethod
-    def _on(pool: Pool, worker: int | None, method: str, *args: object, returns: int) -> Call:
-        """On that worker; None: on the least busy one."""
-        if worker is None:
-            return pool.run(method, *args, returns=returns)
-        return pool.on(worker, method, *args, returns=returns)
 
     def _decode(self, events: Sequence[Event], report: BatchReport) -> tuple[Ref, Sequence[Ref]]:
         """Steps 2 and 3: a reference to `Decoded`, and one to each encoder's input."""
@@ -389,7 +408,7 @@ class Pipeline:
         """Whether the workers still take a harmless event: then it is the item that kills them."""
         event = self._known_good[_event(item).modality]
         try:
-            self._prepare([event], (), report)
+            self._prepare([event], (), report, apart=_goes_apart(item, report))
         except TransientError as exc:
             logger.warning("even a harmless %s does not pass: %s", event.modality, exc)
             return False
@@ -483,6 +502,16 @@ class Pipeline:
 def _event(item: Item) -> Event:
     assert isinstance(item.parsed, Event)
     return item.parsed
+
+
+def _goes_apart(item: Item, report: BatchReport) -> bool:
+    """Whether sound or film may keep its worker for long: a later slice, or a claim check."""
+    return report.batch.long or isinstance(_event(item).payload, ClaimCheck)
+
+
+def _slicer_of(item: Item) -> int:
+    """The same number for all slices of a medium."""
+    return int(_event(item).asset.id[:8], 16)
 
 
 def _for_their_turn(items: Sequence[Item], known: Sequence[Progress]) -> list[Settled]:

@@ -96,8 +96,10 @@ class RayPool:
             busy_s = self._get(refs[0], method)
         except WorkerLostError as exc:
             with self._load.away(handle, _RESTART_TIMEOUT_S):
-                at_work, starved = self._last_words(handle, node) == token, _for_memory(exc)
-            raise WorkerLostError(str(exc), blamed=at_work and not starved, hung=hung, starved=starved) from exc
+                at_work, for_memory = self._last_words(handle, node) == token, _for_memory(exc)
+            raise WorkerLostError(
+                str(exc), blamed=at_work and not for_memory, hung=hung, starved=at_work and for_memory
+            ) from exc
         metrics.BUSY.labels(self._name).inc(busy_s)
         metrics.QUEUE_WAIT.labels(self._name).observe(time.perf_counter() - started_s - busy_s)
         return Call(tuple(refs[1:]), busy_s)

@@ -219,15 +219,17 @@ class Slicer:
             TransientError: something that is needed is away; the batch is worth trying again.
         """
         begun = {one.asset.id: one for one in known if one.settings == self._settings}
-        made = _Made()
-        for event in events:
-            if event.is_tombstone:
-                made.tombstones.append(event)
-                continue
-            refusal = self._slice_one(event, begun.get(event.asset.id), fetch, made)
-            if refusal is not None:
-                made.rejected.append(refusal)
-        self._close_all_but(self._slices.kept_open if keep else 0)
+        made, until_s = _Made(), self._clock() + self._slices.busy_s
+        try:
+            for event in events:
+                if event.is_tombstone:
+                    made.tombstones.append(event)
+                    continue
+                refusal = self._slice_one(event, begun.get(event.asset.id), fetch, made, until_s)
+                if refusal is not None:
+                    made.rejected.append(refusal)
+        finally:
+            self._close_all_but(self._slices.kept_open if keep else 0)
         return made.sliced(), made.inputs.by_encoder() | {SPEECH: made.sounds.input()}
 
     def _slice_one(
@@ -236,6 +238,7 @@ class Slicer:
         before: Progress | None,
         fetch: Callable[[Event], Fetched | Rejected],
         made: _Made,
+        until_s: float,
     ) -> Rejected | None:
         """Reads one medium on, and leaves it open if there is more of it."""
         media = self._open.pop(_name(event), None)
@@ -252,7 +255,8 @@ class Slicer:
                     before = None
                 media = self._opened(fetched, before.place if before else Place())
             begins = media.reel.place if before else Place()
-            stretch = self._read(media.reel, self._slices.later_s if before else self._slices.first_s)
+            most_s = self._slices.later_s if before else self._slices.first_s
+            stretch = self._read(media.reel, most_s, until_s)
             made.add(event, media, before, self._drafts(event, media, before, stretch, made.inputs), stretch)
             if before or not media.reel.ended:
                 made.progress.append(self._progress(event, media, before, begins, len(stretch.shots)))
@@ -268,15 +272,15 @@ class Slicer:
             self._open[_name(event)] = media
         return None
 
-    def _read(self, reel: Reel, most_s: float) -> Stretch:
-        """So many seconds of it, or fewer if they take long: the rest is the next slice's."""
-        found, began_s = Stretch(), self._clock()
+    def _read(self, reel: Reel, most_s: float, until_s: float) -> Stretch:
+        """So many seconds of it; fewer, but some, if the clock says that it is late: the rest is the next slice's."""
+        found = Stretch()
         until_ms = reel.place.read_ms + round(1000 * most_s)
         while not reel.ended and (left_ms := until_ms - reel.place.read_ms) > 0:
             part = reel.read(min(left_ms, _STEP_MS))
             found.windows += part.windows
             found.shots += part.shots
-            if self._clock() - began_s > self._slices.busy_s:
+            if self._clock() > until_s:
                 break
         return found
 

@@ -268,7 +268,7 @@ def packets_of(container: Any, stream: Any) -> Iterator[Any]:
         if packet is None:
             return
         going_on.adjust(packet)
-        if packet.stream_index == stream.index:
+        if packet.stream.index == stream.index:
             yield packet
 
 
