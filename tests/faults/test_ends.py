@@ -60,7 +60,10 @@ def test_sigterm_waits_for_no_film_and_no_slice_is_done_again(own: Own) -> None:
     plane.start()
     plane.settle()
     check(stream)
-    assert set(Counter(plane.switches.noted("first-slice")).values()) == {1}
+    bad = {str(position) for position in stream.bad}  # have no asset row to be known by
+    assert [
+        one for one, times in Counter(plane.switches.noted("first-slice")).items() if times > 1 and one not in bad
+    ] == []
 
 
 def test_a_full_disk_pauses_ingest_until_there_is_room(own: Own, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ class House:
         value = None if slices is None else str(slices).encode()
         self.broker.append(Message(TOPIC, key.encode(), value, partition=partition))
 
-    def lane(self, name: str = "lane", *, drain_s: float = 5.0) -> Lane:
+    def lane(self, name: str = "lane", *, drain_s: float = 5.0, batch: int = 4) -> Lane:
         stop = threading.Event()
         backoff = Backoff(0.001, 0.001, np.random)  # type: ignore[arg-type]
         pipeline = Pipeline(
@@ -177,7 +177,7 @@ class House:
             name=name,
             consumer=self.broker.consumer(GROUP, [TOPIC], drain_s=drain_s),
             pipeline=pipeline,
-            batcher=Batcher(BatchLimits(4, 100_000, 0.001, 4), time.monotonic),
+            batcher=Batcher(BatchLimits(batch, 100_000, 0.001, 4), time.monotonic),
             parse=parse,
             topics={TOPIC: Modality.AUDIO},
             limits=LaneLimits(1_000_000, 0.01, drain_s),
@@ -271,6 +271,19 @@ def test_films_begun_before_wait_for_their_turn_and_keep_no_clip_waiting(house: 
             gate.set()
         eventually(lambda: house.committed() == 7, "committed")
     assert [apart for (_, number), apart in zip(second.made, second.apart, strict=True) if number] == [True] * 12
+
+
+def test_an_older_version_does_not_wait_for_a_newer_one_that_waits_behind_it(house: House) -> None:
+    """The newer was begun in a batch with the older; after the restart they come one by one."""
+    gate = house.media.hold("film")
+    house.produce("film", 3)
+    house.produce("film", 3)
+    with running(house.lane("first", drain_s=0.2)):
+        eventually(lambda: house.media.made == [("film", 0)], "the newer is begun")
+    gate.set()
+    with running(house.lane("second", batch=1)):
+        eventually(lambda: house.committed() == 2, "committed")
+    assert house.texts("film") == ["part 0", "part 1", "part 2"]
 
 
 def test_a_film_is_not_blamed_for_workers_that_die_of_all_that_is_long(house: House) -> None:

@@ -71,11 +71,14 @@ class GoingOn:
         item: the item.
         older: items of the same asset that wait for it, oldest first.
         after_s: it goes no sooner than so many seconds from now.
+        yields: nothing of it is indexed, so that newer items of its asset may go first: it waits for one of them, if
+            that was begun before a restart.
     """
 
     item: Item
     older: Sequence[Item] = ()
     after_s: float = 0.0
+    yields: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,17 +262,22 @@ class Batcher:
             self._enqueue(entry, first=True)
 
     def _go_on(self, one: GoingOn) -> None:
-        """Long media queue up for their next slice; their asset stays in flight."""
+        """Long media queue up for their next slice; their asset stays in flight, unless they yield to a newer item."""
         asset_id = one.item.asset_id
         assert asset_id is not None
         now_s = self._clock()
+        self.waiting_bytes += sum(item.record.size_bytes for item in (one.item, *one.older))
+        waiting = [_Waiting(older, asset_id, _key_of(older), now_s) for older in one.older]
+        waiting += self._held.pop(asset_id, [])
+        if one.yields and any(_is_newer(entry.item, one.item) for entry in waiting):
+            self._held[asset_id] = [*waiting, _Waiting(one.item, asset_id, _key_of(one.item), now_s)]
+            self._free(asset_id)
+            return
         self._long.add(asset_id)
         key = _Key(one.item.record.position.topic, claims=False, long=True)
         self._enqueue(_Waiting(one.item, asset_id, key, now_s + one.after_s))
-        waiting = [_Waiting(older, asset_id, _key_of(older), now_s) for older in one.older]
         if waiting:
-            self._held[asset_id] = waiting + self._held.get(asset_id, [])
-        self.waiting_bytes += sum(item.record.size_bytes for item in (one.item, *one.older))
+            self._held[asset_id] = waiting
 
     def _next_slice(self, key: _Key, queue: _Queue) -> Batch:
         """One item of the tenant that has waited longest for its turn; of one tenant the first in the queue."""
@@ -362,6 +370,11 @@ def _batch_key(batch: Batch) -> _Key:
 def _tenant(entry: _Waiting) -> str:
     assert isinstance(entry.item.parsed, Event)
     return entry.item.parsed.asset.tenant
+
+
+def _is_newer(item: Item, other: Item) -> bool:
+    one, another = item.parsed, other.parsed
+    return isinstance(one, Event) and isinstance(another, Event) and one.version.newer_than(another.version)
 
 
 def _key_of(item: Item) -> _Key:

@@ -362,7 +362,7 @@ class Lane:
         before = self._slices.get(one.item.record.position)
         stands = one.place == (before.place if before is not None else Place())
         older = [item for item in one.older if self._goes_on(item)]
-        return GoingOn(one.item, older, _LOOK_AGAIN_S if stands else 0.0)
+        return GoingOn(one.item, older, _LOOK_AGAIN_S if stands else 0.0, yields=one.place == Place())
 
     def _take_back(self, given_up: Sequence[Unfinished]) -> None:
         """Of media that are another lane's now, the older items that are still this one's wait no longer for them."""
