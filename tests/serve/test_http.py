@@ -237,7 +237,7 @@ def test_what_is_seen_and_said_at_once_is_a_moment_with_its_frame_and_its_words(
     (hit,) = search(text=text, modalities=["video"]).json()["hits"]
     assert [found["channel"] for found in hit["found_by"]] == ["frame.joint", "speech.passage", "speech.lexical"]
     moment = hit["moment"]
-    assert (moment["start_ms"], moment["end_ms"], moment["words"]) == (58_000, 63_000, text)
+    assert (moment["start_ms"], moment["end_ms"], moment["words"]) == (61_000, 64_500, text)
     assert moment["frame"] == {
         "id": shown.id, "start_ms": 58_000, "end_ms": 63_000, "thumbnail_url": f"/v1/media/{'ab' * 32}"
     }  # fmt: skip
