@@ -14,6 +14,7 @@ from PIL import Image
 
 from penstock.media.sound import RATE_HZ
 from penstock.records import Float32
+from penstock.reference.recorder import write_speech
 
 SOUND_FORMATS = {
     "wav": "pcm_s16le",
@@ -182,15 +183,8 @@ def write_film(
                 number += 1
         container.mux(track.encode(None))
         if sound is not None:
-            _write_voice(container, voice, sound)
+            write_speech(container, voice, [sound])
     return path
-
-
-def _write_voice(container: Any, track: Any, samples: Float32) -> None:
-    for number, frame in enumerate(_frames(samples, RATE_HZ, "mono", _FRAME)):
-        frame.pts = number * _FRAME
-        container.mux(track.encode(frame))
-    container.mux(track.encode(None))
 
 
 def trimmed(path: Path, source: Path, *, begin_s: float) -> Path:

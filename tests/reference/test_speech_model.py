@@ -28,17 +28,17 @@ def figures(ear: Transcriber) -> Figures:
 
 
 def test_it_hears_sentences_that_it_has_not_learned_by_heart(figures: Figures) -> None:
-    assert figures.sentence_errors < 0.03
+    assert figures.sentence_errors < 0.01
 
 
 def test_its_times_are_right(figures: Figures) -> None:
     assert figures.start_off_s <= 0.04
     assert figures.end_off_s <= 0.04
-    assert figures.off_95_s <= 0.3
+    assert figures.off_95_s <= 0.1
 
 
 def test_it_hears_minutes_through_the_detector(figures: Figures) -> None:
-    assert figures.minute_errors < 0.08
+    assert figures.minute_errors < 0.02
 
 
 def test_it_hears_nothing_where_nobody_speaks(figures: Figures) -> None:

@@ -83,8 +83,8 @@ class Transcriber:
         self._rules = rules
         self._language = language
         self._any_length = any_length
-        # CTranslate2 keeps no more memory than it needs: there is nothing to give back.
         self.largest = largest
+        # CTranslate2 keeps no more memory than it needs: there is nothing to give back.
         self._batcher = SubBatcher(largest, blame=blame, release=lambda: None)
         self._tokenizers: dict[str, Any] = {}  # by language
 
