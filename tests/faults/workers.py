@@ -63,10 +63,10 @@ class FaultyTranscribeWorker(TranscribeWorker):
         self._worker = worker
         self._switches = switches
 
-    def hear(self, batch: EncoderInput, start: int) -> tuple[tuple[Transcript, ...], int | None]:
+    def hear(self, batch: EncoderInput, start: int, apart: bool) -> tuple[tuple[Transcript, ...], int | None]:
         if len(batch):
             self._switches.wait_while_held("hear")
-        return self._worker.hear(batch, start)
+        return self._worker.hear(batch, start, apart)
 
     def fingerprint(self) -> Any:
         return self._worker.fingerprint()

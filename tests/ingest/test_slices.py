@@ -128,7 +128,7 @@ class Dying(SlicedMedia):
 
 
 class Deaf:
-    def hear(self, batch: EncoderInput, start: int) -> tuple[tuple[()], None]:
+    def hear(self, batch: EncoderInput, start: int, apart: bool) -> tuple[tuple[()], None]:
         return (), None
 
 

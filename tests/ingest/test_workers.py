@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from penstock.config import Settings, load_settings
 from penstock.errors import Reason
 from penstock.ingest.workers import MakeEncodeWorker, MakeMediaWorker, TranscribeWorker, known_good
-from penstock.records import LONG, Collection, EncoderInput, Modality, Transcript
+from penstock.records import LONG, Collection, EncoderInput, Float32, Modality, Transcript
 from tests.ingest.builders import event
 
 
@@ -29,7 +31,7 @@ def test_the_known_good_sound_and_film_ask_all_workers_that_such_media_ask(tmp_p
     samples = known_good(settings)
     sliced, pictures, speech = worker.slice(list(samples.values()), (), ["joint.image", "speech"], False)
     assert (len(pictures), len(speech)) == (2, 2)
-    transcripts, left = transcriber(settings).hear(speech, 0)
+    transcripts, left = transcriber(settings).hear(speech, 0, False)
     assert left is None
     decoded, passages = worker.compose(sliced, transcripts)
     assert decoded.rejected == ()
@@ -40,7 +42,7 @@ def test_the_known_good_sound_and_film_ask_all_workers_that_such_media_ask(tmp_p
 
 def test_a_transcriber_takes_a_batch_without_speech(tmp_path: Path) -> None:
     settings = load_settings(profile="null", data_dir=tmp_path)
-    assert transcriber(settings).hear(EncoderInput("speech", ()), 0) == ((), None)
+    assert transcriber(settings).hear(EncoderInput("speech", ()), 0, False) == ((), None)
 
 
 def test_a_transcriber_hears_some_windows_at_a_time(tmp_path: Path) -> None:
@@ -50,12 +52,52 @@ def test_a_transcriber_hears_some_windows_at_a_time(tmp_path: Path) -> None:
     heard, calls = list[Transcript](), 0
     start: int | None = 0
     while start is not None:
-        some, start = worker.hear(batch, start)
+        some, start = worker.hear(batch, start, False)
         heard += some
         calls += 1
     assert calls == 3
-    assert heard == list(worker.hear(batch, 0)[0] + worker.hear(batch, 8)[0] + worker.hear(batch, 16)[0])
+    assert heard == [one for first in (0, 8, 16) for one in worker.hear(batch, first, False)[0]]
     assert len({one.segments[0].text for one in heard}) == 19
+
+
+@pytest.mark.parametrize(
+    ("window_s", "portions"),
+    [
+        pytest.param([0.01], [1, 2, 4, 8, 8, 8, 8, 1], id="as many as take the time, and as the model takes at once"),
+        pytest.param([0.03], [1, 2, *[3] * 12, 1], id="as many as take the time"),
+        pytest.param([5.0], [1] * 40, id="one, where that takes too long already"),
+        pytest.param([0.01] * 15 + [0.04], [1, 2, 4, 8, 8, *[2] * 8, 1], id="fewer, when they get slower"),
+    ],
+)
+def test_long_media_keep_the_transcriber_no_longer_than_clips_can_wait(
+    window_s: list[float], portions: list[int]
+) -> None:
+    double = SlowTranscriber(window_s)
+    worker = TranscribeWorker(double, hear_s=0.1, clock=lambda: double.now_s)
+    batch = EncoderInput("speech", tuple(map(str, range(40))), sounds=(np.zeros(100, np.float32),) * 40)
+    start: int | None = 0
+    while start is not None:
+        _, start = worker.hear(batch, start, True)
+    assert double.asked == portions
+    worker.hear(batch, 0, False)
+    assert double.asked[-1] == 8
+
+
+class SlowTranscriber:
+    """Takes so long for each window in turn, the last of these times for all further ones."""
+
+    largest = 8
+    now_s = 0.0
+
+    def __init__(self, window_s: list[float]) -> None:
+        self.asked: list[int] = []
+        self._window_s = window_s
+
+    def transcribe(self, windows: Sequence[Float32]) -> tuple[Transcript, ...]:
+        for number in range(sum(self.asked), sum(self.asked) + len(windows)):
+            self.now_s += self._window_s[min(number, len(self._window_s) - 1)]
+        self.asked.append(len(windows))
+        return (Transcript("en", 1.0, ()),) * len(windows)
 
 
 def transcriber(settings: Settings) -> TranscribeWorker:

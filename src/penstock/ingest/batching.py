@@ -153,6 +153,13 @@ class _Queue:
         return removed
 
 
+def fitting(done: int, took_s: float, within_s: float) -> int:
+    """How many would have taken `within_s` where so many took `took_s`; at most twice as many, as the part of it that
+    does not depend on their number is not known.
+    """
+    return int(min(2 * done, within_s * done / took_s)) if took_s > 0 else 2 * done
+
+
 class Batcher:
     """Queues items by topic and hands out batches.
 
@@ -303,12 +310,9 @@ class Batcher:
         return min(self._limits.claims, self._limits.events) if key.claims or slow else self._limits.events
 
     def _fitting(self, events: int, slowest_s: float) -> int:
-        """How many events a batch may take after one whose slowest step took so long: at most twice as many as it had,
-        as what a batch costs whatever its size is not known.
-        """
-        within = self._limits.step_s * events / slowest_s if slowest_s > 0 else 2 * events
+        """How many events a batch may take after one whose slowest step took so long."""
         most = self._limits.most_events or self._limits.events
-        return max(self._limits.events, min(most, 2 * events, int(within)))
+        return max(self._limits.events, min(most, fitting(events, slowest_s, self._limits.step_s)))
 
     def _due(self, key: _Key, queue: _Queue) -> bool:
         if not queue.waiting or key.long:

@@ -315,7 +315,7 @@ class Pipeline:
             call = pool.run("slice", *asked, returns=1 + len(first))
         report.took("decode", call.busy_s)
         sliced, inputs = call.results[0], dict(zip(first, call.results[1:], strict=True))
-        heard = self._hear(inputs.pop(SPEECH), report)
+        heard = self._hear(inputs.pop(SPEECH), report, apart=apart)
         composed = self._pools.decode.run("compose", sliced, *heard, returns=2)
         report.took("decode", composed.busy_s)
         decoded, passages = composed.results
@@ -323,12 +323,12 @@ class Pipeline:
             self._encode(role, batch, report) for role, batch in {**inputs, PASSAGE_TEXT: passages}.items()
         ]
 
-    def _hear(self, sounds: Ref, report: BatchReport) -> list[Ref]:
+    def _hear(self, sounds: Ref, report: BatchReport, *, apart: bool) -> list[Ref]:
         """Step 4 of speech, some windows at a time: in between the transcriber hears those of others."""
         transcriber, heard = self._pools.encoders[SPEECH], list[Ref]()
         start: int | None = 0
         while start is not None:
-            call = transcriber.run("hear", sounds, start, returns=2)
+            call = transcriber.run("hear", sounds, start, apart, returns=2)
             report.took("encode", call.busy_s)
             heard.append(call.results[0])
             start = transcriber.fetch(call.results[1])

@@ -35,7 +35,14 @@ from penstock.ingest.ray_pool import spawn
 from penstock.ingest.scaling import Rules, Scaler
 from penstock.ingest.status import PlaneStatus, summed, write_status
 from penstock.ingest.sweeping import sweep_until
-from penstock.ingest.workers import MakeEncodeWorker, MakeMediaWorker, MakeWriter, begin_with_media, open_store
+from penstock.ingest.workers import (
+    MakeEncodeWorker,
+    MakeMediaWorker,
+    MakeWriter,
+    begin_with_long_media,
+    begin_with_media,
+    open_store,
+)
 from penstock.records import LONG, Assignment
 from penstock.store.spec import index_spec
 
@@ -168,7 +175,7 @@ class IngestPlane:
         return {
             "fetch": partial(media, name="fetch", num_cpus=0.1, threads=_FETCH_THREADS),
             "decode": partial(media, name="decode", num_cpus=1),
-            "slice": partial(media, name="slice", num_cpus=1),
+            "slice": partial(media, name="slice", num_cpus=1, on_start=partial(begin_with_long_media, self._settings)),
             **{role: partial(encode, MakeEncodeWorker(self._settings, role), name=role) for role in self._roles()},
         }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -20,7 +20,8 @@ from penstock.config import Settings
 from penstock.encoders.base import Encoder, Fingerprint
 from penstock.encoders.profiles import SPEECH, load_profile
 from penstock.exposition import connect
-from penstock.processes import give_back_buffers
+from penstock.ingest.batching import fitting
+from penstock.processes import give_back_buffers, give_way
 from penstock.records import (
     LONG,
     AssetRef,
@@ -129,23 +130,39 @@ class EncodeWorker:
 
 
 class TranscribeWorker:
-    """Step 4 for speech: one transcriber, loaded once."""
+    """Step 4 for speech: one transcriber, loaded once.
 
-    def __init__(self, transcriber: Any) -> None:
+    Args:
+        transcriber: `encoders.transcriber.Transcriber`.
+        hear_s: how long a call for long media should take at most, seconds; one window it takes in any case.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, transcriber: Any, hear_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._transcriber = transcriber
+        self._hear_s = hear_s
+        self._clock = clock
+        self._fitting = 1  # windows of long media
 
-    def hear(self, batch: EncoderInput, start: int) -> tuple[tuple[Transcript, ...], int | None]:
+    def hear(self, batch: EncoderInput, start: int, apart: bool) -> tuple[tuple[Transcript, ...], int | None]:
         """What is said in some windows of the batch, which may be empty. See `Transcriber.transcribe`.
 
         Args:
             batch: windows.
             start: the first of them to be heard now.
+            apart: they are of long media: no more at a time than clips can wait for.
 
         Returns:
             a transcript for each window, of as many as the model takes at once, and where to go on; None at the end.
         """
-        end = min(start + self._transcriber.largest, len(batch))
-        found: tuple[Transcript, ...] = self._transcriber.transcribe(batch.sounds[start:end]) if len(batch) else ()
+        largest = self._transcriber.largest
+        end = min(start + (min(self._fitting, largest) if apart else largest), len(batch))
+        if start == end:
+            return (), None
+        began_s = self._clock()
+        found: tuple[Transcript, ...] = self._transcriber.transcribe(batch.sounds[start:end])
+        if apart:
+            self._fitting = max(1, fitting(end - start, self._clock() - began_s, self._hear_s))
         return found, (end if end < len(batch) else None)
 
     def fingerprint(self) -> Fingerprint:
@@ -202,6 +219,12 @@ def begin_with_media(settings: Settings, process: str) -> None:
     give_back_buffers()
 
 
+def begin_with_long_media(settings: Settings, process: str) -> None:
+    """The same in that of a worker of long media: nobody waits for these, so clips, pictures and texts go first."""
+    begin_with_media(settings, process)
+    give_way()
+
+
 @dataclass(frozen=True)
 class MakeEncodeWorker:
     """Makes the worker that hosts the encoder of one role."""
@@ -221,7 +244,8 @@ class MakeEncodeWorker:
                     device=settings.device,
                     threads=settings.ingest.encoder_threads or os.cpu_count(),
                     language=settings.speech.language,
-                )
+                ),
+                settings.slices.hear_s,
             )
         encoder = load_encoder(
             self.role,
