@@ -179,10 +179,11 @@ class SliceSettings(_Section):
         gt=0,
         description="slices of a batch end sooner once their worker has read for so long, seconds of the clock",
     )
-    hear_s: float = Field(
-        0.1,
+    hear_s: float | None = Field(
+        None,
         gt=0,
-        description="the transcriber hears long media for so long at a time, seconds; clips go in between",
+        description="the transcriber hears long media for so long at a time, seconds; clips go in between; unset: 0.1 "
+        "on a CPU, 1 on a GPU",
     )
     at_once: int = Field(2, ge=1, description="long media of one topic under way at once, in one lane; the rest wait")
     kept_open: int = Field(4, ge=1, description="long media that a decode worker keeps open between two slices")

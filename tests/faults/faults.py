@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
+import psutil
+
 from tests.faults.check import check
 from tests.faults.ground import Ground
 from tests.faults.process import PlaneProcess, eventually
@@ -87,6 +89,13 @@ def film_struck(strike: Callable[[Case], None], case: Case) -> None:
     case.plane.settle()
     again = Counter(switches.noted("first-slice")) - before
     assert not under_way & again.keys()
+
+
+def _slicer(case: Case) -> None:
+    """Which gives way to those of clips while it lives."""
+    clips, films = (psutil.Process(case.plane.pid(name)).nice() for name in ("decode-0", "slice-0"))
+    assert clips < films
+    case.plane.kill("slice-0")
 
 
 def _lanes(case: Case) -> None:
@@ -215,7 +224,7 @@ FAULTS: Mapping[str, Fault] = {
     "writer_killed_before_entries": partial(worker_killed, "upsert", "write-0"),
     "transcriber_killed": partial(worker_killed, "hear", "speech-0"),
     "clip_decoder_killed": partial(worker_killed, "slice", "decode-0"),
-    "film_and_its_slicer": partial(film_struck, lambda case: case.plane.kill("slice-0")),
+    "film_and_its_slicer": partial(film_struck, _slicer),
     "film_and_its_writer": partial(film_struck, lambda case: case.plane.kill("write-0")),
     "film_and_its_lanes": partial(film_struck, _lanes),
     "film_and_its_driver": partial(film_struck, _driver),

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,7 +68,7 @@ def test_a_transcriber_hears_some_windows_at_a_time(tmp_path: Path) -> None:
     [
         pytest.param([0.01], [1, 2, 4, 8, 8, 8, 8, 1], id="as many as take the time, and as the model takes at once"),
         pytest.param([0.03], [1, 2, *[3] * 12, 1], id="as many as take the time"),
-        pytest.param([5.0], [1] * 40, id="one, where that takes too long already"),
+        pytest.param([0.2], [1] * 40, id="one, where that takes too long already"),
         pytest.param([0.01] * 15 + [0.04], [1, 2, 4, 8, 8, *[2] * 8, 1], id="fewer, when they get slower"),
     ],
 )
@@ -73,20 +76,59 @@ def test_long_media_keep_the_transcriber_no_longer_than_clips_can_wait(
     window_s: list[float], portions: list[int]
 ) -> None:
     double = SlowTranscriber(window_s)
+    worker = TranscribeWorker(double, hear_s=None, clock=lambda: double.now_s)
+    hear_all(worker, 40)
+    assert double.asked == portions
+    worker.hear(silences(40), 0, False)
+    assert double.asked[-1] == 8
+
+
+def test_what_is_left_over_of_a_slice_does_not_make_the_next_portions_small() -> None:
+    double = SlowTranscriber([0.01])
+    worker = TranscribeWorker(double, hear_s=0.055, clock=lambda: double.now_s)
+    for windows in (13, 1, 13):
+        hear_all(worker, windows)
+    assert double.asked == [1, 2, 4, 5, 1, 1, 5, 5, 3]
+
+
+def test_what_takes_too_long_makes_portions_smaller_whatever_was_planned() -> None:
+    double = SlowTranscriber([*[0.01] * 15, 0.3, 0.01])
     worker = TranscribeWorker(double, hear_s=0.1, clock=lambda: double.now_s)
-    batch = EncoderInput("speech", tuple(map(str, range(40))), sounds=(np.zeros(100, np.float32),) * 40)
+    for windows in (15, 1, 4):
+        hear_all(worker, windows)
+    assert double.asked == [1, 2, 4, 8, 1, 1, 2, 1]
+
+
+def test_workers_of_long_media_have_the_lowest_priority(tmp_path: Path) -> None:
+    settings = f"load_settings(profile='null', data_dir={str(tmp_path)!r}, metrics={{'enabled': False}})"
+    code = f"""
+import os
+from penstock.config import load_settings
+from penstock.ingest.workers import begin_with_long_media, begin_with_media
+begin_with_media({settings}, "decode")
+before = os.nice(0)
+begin_with_long_media({settings}, "slice")
+print(before, os.nice(0))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == [str(os.nice(0)), "19"]
+
+
+def hear_all(worker: TranscribeWorker, windows: int) -> None:
     start: int | None = 0
     while start is not None:
-        _, start = worker.hear(batch, start, True)
-    assert double.asked == portions
-    worker.hear(batch, 0, False)
-    assert double.asked[-1] == 8
+        _, start = worker.hear(silences(windows), start, True)
+
+
+def silences(count: int) -> EncoderInput:
+    return EncoderInput("speech", tuple(map(str, range(count))), sounds=(np.zeros(100, np.float32),) * count)
 
 
 class SlowTranscriber:
     """Takes so long for each window in turn, the last of these times for all further ones."""
 
     largest = 8
+    portion_s = 0.1
     now_s = 0.0
 
     def __init__(self, window_s: list[float]) -> None:

@@ -51,6 +51,10 @@ _ITEMS_ON_GPU = 256
 # Windows of 30 s in one batch of the transcriber; each holds its features and as many hypotheses as the beam is wide.
 _WINDOWS_ON_CPU = 8
 _WINDOWS_ON_GPU = 64
+# That long media may take at a time. A GPU has to make the words of a batch one after the other, however many windows
+# there are: little is gained for clips by fewer of them.
+_PORTION_S_ON_CPU = 0.1
+_PORTION_S_ON_GPU = 1.0
 
 SPEECH_PROFILES = "reference, small and gpu"
 
@@ -160,9 +164,15 @@ def load_transcriber(
     from penstock.encoders.transcriber import HearingRules, Transcriber
 
     where = choose_device(device)
-    largest = _WINDOWS_ON_CPU if where == "cpu" else _WINDOWS_ON_GPU
-    loaded = _whisper(model, precision, where, threads)
-    return Transcriber(loaded, HearingRules(), mark, largest=largest, language=language, any_length=model.any_length)
+    return Transcriber(
+        _whisper(model, precision, where, threads),
+        HearingRules(),
+        mark,
+        largest=_WINDOWS_ON_CPU if where == "cpu" else _WINDOWS_ON_GPU,
+        portion_s=_PORTION_S_ON_CPU if where == "cpu" else _PORTION_S_ON_GPU,
+        language=language,
+        any_length=model.any_length,
+    )
 
 
 def _whisper(model: SpeechModel, precision: str, where: str, threads: int | None) -> Any:

@@ -23,6 +23,7 @@ class NullTranscriber:
     """Hears in each window a few words made of its hash, from its start to its end."""
 
     largest = 8
+    portion_s = 0.1
 
     def __init__(self, fingerprint: Fingerprint) -> None:
         self.fingerprint = fingerprint

@@ -64,6 +64,7 @@ class Transcriber:
         rules: see `HearingRules`.
         fingerprint: of the model.
         largest: windows in one batch of the model.
+        portion_s: how long a call for media that nobody waits for should take, unless the settings say otherwise.
         language: of all windows; None: each is asked for its own.
         any_length: see `SpeechModel`.
     """
@@ -75,6 +76,7 @@ class Transcriber:
         fingerprint: Fingerprint,
         *,
         largest: int,
+        portion_s: float = 0.1,
         language: str | None = None,
         any_length: bool = False,
     ) -> None:
@@ -84,6 +86,7 @@ class Transcriber:
         self._language = language
         self._any_length = any_length
         self.largest = largest
+        self.portion_s = portion_s
         # CTranslate2 keeps no more memory than it needs: there is nothing to give back.
         self._batcher = SubBatcher(largest, blame=blame, release=lambda: None)
         self._tokenizers: dict[str, Any] = {}  # by language

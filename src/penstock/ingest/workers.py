@@ -134,13 +134,14 @@ class TranscribeWorker:
 
     Args:
         transcriber: `encoders.transcriber.Transcriber`.
-        hear_s: how long a call for long media should take at most, seconds; one window it takes in any case.
+        hear_s: how long a call for long media should take at most, seconds; one window it takes in any case. None: as
+            the transcriber has it.
         clock: monotonic seconds.
     """
 
-    def __init__(self, transcriber: Any, hear_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, transcriber: Any, hear_s: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._transcriber = transcriber
-        self._hear_s = hear_s
+        self._hear_s: float = hear_s or transcriber.portion_s
         self._clock = clock
         self._fitting = 1  # windows of long media
 
@@ -155,14 +156,16 @@ class TranscribeWorker:
         Returns:
             a transcript for each window, of as many as the model takes at once, and where to go on; None at the end.
         """
-        largest = self._transcriber.largest
-        end = min(start + (min(self._fitting, largest) if apart else largest), len(batch))
+        largest: int = self._transcriber.largest
+        planned = min(self._fitting, largest) if apart else largest
+        end = min(start + planned, len(batch))
         if start == end:
             return (), None
         began_s = self._clock()
         found: tuple[Transcript, ...] = self._transcriber.transcribe(batch.sounds[start:end])
-        if apart:
-            self._fitting = max(1, fitting(end - start, self._clock() - began_s, self._hear_s))
+        took_s = self._clock() - began_s
+        if apart and (end - start == planned or took_s > self._hear_s):  # what is left over tells only if it was slow
+            self._fitting = max(1, fitting(end - start, took_s, self._hear_s))
         return found, (end if end < len(batch) else None)
 
     def fingerprint(self) -> Fingerprint:
@@ -220,7 +223,7 @@ def begin_with_media(settings: Settings, process: str) -> None:
 
 
 def begin_with_long_media(settings: Settings, process: str) -> None:
-    """The same in that of a worker of long media: nobody waits for these, so clips, pictures and texts go first."""
+    """The same in that of a worker of long media: those that are not long go first."""
     begin_with_media(settings, process)
     give_way()
 
