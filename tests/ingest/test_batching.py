@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.broker.base import Partition
 from penstock.errors import Reason
-from penstock.ingest.batching import Batch, Batcher, BatchLimits
+from penstock.ingest.batching import Batch, Batcher, BatchLimits, Item
 from penstock.records import Position, Rejected
 from tests.ingest.builders import TOPIC, item
 
@@ -161,6 +162,13 @@ def test_dropping_what_lies_beyond_an_offset_keeps_what_lies_below() -> None:
     made.finished(flying)
     assert offsets(made.take()) == [1]
     assert not made.waits(partition)
+
+
+def test_dropping_nothing_looks_at_nothing_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = batcher()
+    made.add(item(0))
+    monkeypatch.setattr(Item, "partition", property(lambda _: pytest.fail("looked at")))
+    assert made.drop([]) == []
 
 
 @given(st.data())

@@ -236,6 +236,8 @@ class Batcher:
             beyond: of a partition that is named here, only those above this offset go, and long media with all that
                 waits for them: nobody waits until those are finished.
         """
+        if not partitions:  # nearly always: whoever asks each turn does not pay for all that waits
+            return []
         gone = {partition: -1 if beyond is None else beyond.get(partition, -1) for partition in partitions}
 
         def wanted(entry: _Waiting) -> bool:
