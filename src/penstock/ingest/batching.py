@@ -25,20 +25,23 @@ class Item:
     """A delivered record on its way: what it was parsed to, and under which assignment it came.
 
     The lane keeps the record until it is settled, so that a batch can begin again from it.
+
+    `asset_id` is None for a record that could not be understood: it belongs to no asset and waits for none. It is asked
+    for at every turn, among thousands that wait, and so reckoned once.
     """
 
     record: Record
     assignment: Assignment
     parsed: Event | Rejected
+    asset_id: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        asset_id = self.parsed.asset.id if isinstance(self.parsed, Event) else None
+        object.__setattr__(self, "asset_id", asset_id)
 
     @property
     def partition(self) -> Partition:
         return Partition(self.assignment.topic, self.assignment.partition)
-
-    @property
-    def asset_id(self) -> str | None:
-        """None for a record that could not be understood: it belongs to no asset and waits for none."""
-        return self.parsed.asset.id if isinstance(self.parsed, Event) else None
 
     @property
     def is_replay(self) -> bool:
