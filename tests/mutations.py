@@ -104,6 +104,26 @@ MUTATIONS = (
         "tests/store/test_writer.py",
     ),
     Mutation(
+        "write two events of one asset at once",
+        "store/claims.py",
+        "            while not self._taken.isdisjoint(wanted):\n",
+        "            while not self._taken.isdisjoint(()):\n",
+        "tests/store/test_writer.py",
+    ),
+    Mutation(
+        "look for the fence before the turn has come",
+        "store/writer.py",
+        """        with self._claims.of(event.asset.id for event in mine):
+            fenced = self._fence(request)
+            failed = _encode_failures(decoded, encoded)
+""",
+        """        fenced = self._fence(request)
+        with self._claims.of(event.asset.id for event in mine):
+            failed = _encode_failures(decoded, encoded)
+""",
+        "tests/store/test_writer.py",
+    ),
+    Mutation(
         "write the asset row first",
         "store/writer.py",
         """        for collection, written in entries.items():

@@ -222,10 +222,15 @@ class IngestSettings(_Section):
         1.0, gt=0, description="GPUs of an encoder worker, where there are any; 0.25: four share one"
     )
     writers: int = Field(1, ge=1, description="writers, sharded by the asset's hash; the embedded store allows one")
+    # Milvus answers a read at Strong consistency at its next time tick or two: 0.2 to 0.4 s, however few rows. Batches
+    # that wait together share it.
+    writes_at_once: int = Field(
+        8, ge=1, description="batches that a writer has under way at once; the embedded store allows one"
+    )
     batch_events: int = Field(32, ge=1, description="a batch goes at so many events")
-    batch_most_events: int = Field(256, ge=1, description="where more wait, a batch takes up to so many")
+    batch_most_events: int = Field(512, ge=1, description="where more wait, a batch takes up to so many")
     batch_step_ms: int = Field(
-        250, ge=1, description="as long as its slowest step takes no longer than this, milliseconds"
+        250, ge=1, description="as long as the slowest of its steps, the store's aside, takes no longer than this, ms"
     )
     batch_bytes: int = Field(16 * MIB, ge=1, description="a batch goes, and is full, at so many bytes")
     linger_ms: int = Field(50, ge=0, description="or when its first event has waited so long")

@@ -46,9 +46,9 @@ class LaneMachine(RuleBasedStateMachine):
         super().__init__()
         self.world = World()
 
-    @initialize(shards=st.sampled_from((1, 2)), lanes=st.integers(1, 2))
-    def begin(self, shards: int, lanes: int) -> None:
-        self.world = World(shards)
+    @initialize(shards=st.sampled_from((1, 2)), at_once=st.sampled_from((1, 3, 3)), lanes=st.integers(1, 2))
+    def begin(self, shards: int, at_once: int, lanes: int) -> None:
+        self.world = World(shards, at_once)
         for _ in range(lanes):
             self.world.join()
 

@@ -305,6 +305,16 @@ def test_a_batch_outlasts_an_absent_store() -> None:
     assert sink.letters == []
 
 
+def test_how_long_the_store_takes_says_nothing_of_how_many_events_a_batch_may_have() -> None:
+    report = BatchReport(Batch(1, TOPIC, ()))
+    report.took("decode", 0.1)
+    report.took("encode", 0.2)
+    report.took("encode", 0.2)
+    report.took("write", 30.0)
+    report.took("settle", 60.0)
+    assert report.slowest_s == 0.4
+
+
 def test_an_item_that_the_store_refuses_is_found_and_dead_lettered() -> None:
     store, sink = memory_store(), ListSink()
     upsert = store.upsert

@@ -25,6 +25,7 @@ class Worker:
     """Does arithmetic, and dies on demand."""
 
     def __init__(self, number: int) -> None:
+        self._number = number
         self._lost_device = False
 
     def pixels(self, count: int) -> UInt8:
@@ -50,6 +51,23 @@ class Worker:
         while not Path(release).exists():
             time.sleep(0.01)
         return os.getpid()
+
+    def meet(self, folder: str, count: int) -> int:
+        """Its number, once so many workers are here."""
+        (Path(folder) / f"here-{self._number}").touch()
+        while len(list(Path(folder).glob("here-*"))) < count:
+            time.sleep(0.01)
+        return self._number
+
+    def fail_as(self, number: int, folder: str) -> None:
+        """The worker of this number fails at once; the others end after it has."""
+        failed = Path(folder) / "failed"
+        if self._number == number:
+            failed.touch()
+            raise BadInputError(Reason.CORRUPT, f"worker {number}")
+        while not failed.exists():
+            time.sleep(0.01)
+        (Path(folder) / f"ended-{self._number}").touch()
 
     def pid(self) -> int:
         return os.getpid()
@@ -121,6 +139,21 @@ def test_a_worker_that_is_broken_for_good_is_made_anew_and_its_call_is_blamed(ma
     assert caught.value.blamed
     assert not caught.value.hung
     assert pool.fetch(pool.run("lost_device").results[0]) is False
+
+
+def test_all_workers_are_asked_at_the_same_time(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(3)
+    calls = pool.on_all("meet", str(tmp_path), 3)  # none returns before all have come
+    assert [pool.fetch(call.results[0]) for call in calls] == [0, 1, 2]
+
+
+def test_where_one_of_all_workers_fails_the_others_have_ended_when_that_is_raised(
+    make_pool: MakePool, tmp_path: Path
+) -> None:
+    pool = make_pool(3)
+    with pytest.raises(BadInputError, match="worker 1"):
+        pool.on_all("fail_as", 1, str(tmp_path))
+    assert {path.name for path in tmp_path.glob("ended-*")} == {"ended-0", "ended-2"}
 
 
 def test_calls_go_to_the_worker_with_the_fewest_under_way(make_pool: MakePool, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from penstock.broker.base import Message, Partition, Polled
@@ -24,7 +25,7 @@ from penstock.errors import PermanentError, Reason, UnavailableError, WorkerLost
 from penstock.ingest.batching import Batch, Batcher, BatchLimits
 from penstock.ingest.lane import Lane, LaneLimits
 from penstock.ingest.pipeline import Pipeline, Pools
-from penstock.ingest.pools import Call
+from penstock.ingest.pools import Call, all_of
 from penstock.ingest.retries import Backoff, Breaker
 from penstock.records import (
     AssetRow,
@@ -46,6 +47,7 @@ from penstock.records import (
 from penstock.records import (
     Collection as Table,
 )
+from penstock.store.claims import Claims
 from penstock.store.memory import MemoryStore
 from penstock.store.writer import Writer
 from tests.ingest.builders import event
@@ -294,12 +296,12 @@ class ShakyConsumer:
 
 
 class InlinePool:
-    """Workers in the caller's thread, each busy with one call at a time."""
+    """Workers in the caller's thread, each busy with `at_once` calls at most; None: with any number."""
 
-    def __init__(self, workers: Sequence[Any], *, queues: bool = False) -> None:
+    def __init__(self, workers: Sequence[Any], *, at_once: int | None = None) -> None:
         self.workers = list(workers)
-        self.busy: list[Actor | None] = [None] * len(workers)
-        self._queues = queues
+        self.busy: list[list[Actor]] = [[] for _ in workers]
+        self._at_once = at_once
 
     @property
     def size(self) -> int:
@@ -322,15 +324,36 @@ class InlinePool:
                 raise WorkerLostError("the worker was killed before it answered")
         return Call((result,) if returns == 1 else tuple(result), 0.0)
 
+    def on_all(self, method: str, *args: Any, returns: int = 1) -> Sequence[Call]:
+        return all_of([partial(self.on, worker, method, *args, returns=returns) for worker in range(self.size)])
+
+    def works_for(self, actor: Actor) -> bool:
+        return any(actor in busy for busy in self.busy)
+
     @contextmanager
     def _turn(self, worker: int) -> Iterator[None]:
-        while self._queues and self.busy[worker] is not None:
+        while self._at_once is not None and len(self.busy[worker]) >= self._at_once:
             pause("queue")
-        self.busy[worker] = getattr(_here, "actor", None)
+        actor: Actor | None = getattr(_here, "actor", None)
+        if actor is None:
+            yield
+            return
+        self.busy[worker].append(actor)
         try:
             yield
         finally:
-            self.busy[worker] = None
+            self.busy[worker].remove(actor)
+
+
+class PausingClaims(Claims):
+    """Who waits for another's claim pauses; with the writer, it dies."""
+
+    def _wait(self) -> None:
+        self._changed.release()
+        try:
+            _lose(pause("claim"))
+        finally:
+            self._changed.acquire()
 
 
 class StageExecutor(Executor):
@@ -398,6 +421,7 @@ class World:
     """Kafka, the store, writers, and any number of lanes; and what was written, to judge them by."""
 
     shards: int = 1
+    at_once: int = 1  # batches that a writer has under way
     now_s: float = 1_000.0
     known: dict[Position, Known] = field(default_factory=dict)
     lanes: list[Process] = field(default_factory=list)
@@ -412,7 +436,7 @@ class World:
         self.broker.create_topic(DLQ, 1)
         self.store = memory_store()
         self.media = Media()
-        self.writers = InlinePool([self._writer(shard) for shard in range(self.shards)], queues=True)
+        self.writers = InlinePool([self._writer(shard) for shard in range(self.shards)], at_once=self.at_once)
         self.tell_writers()
         self.sink = DeadLetters(self.broker.producer(), DLQ, stash=lambda _: "", now=self.clock)
         self.newest: dict[str, Version] = {}
@@ -486,7 +510,7 @@ class World:
         process.dead = process.consumer.dead = True
         process.loop.end()
         for actor in process.executor.actors:
-            if actor in self.writers.busy:
+            if self.writers.works_for(actor):
                 self.orphans.append(actor)
             else:
                 actor.end()
@@ -497,9 +521,8 @@ class World:
         """SIGKILL of a writer, before or after the store did what it asked last; another takes its place, and waits to
         be told the assignments.
         """
-        actor = self.writers.busy[shard]
         self.writers.workers[shard] = self._writer(shard)
-        if actor is not None:
+        for actor in list(self.writers.busy[shard]):
             actor.step(fault)
 
     def tell_writers(self) -> None:
@@ -524,7 +547,7 @@ class World:
     def step_batch(self, number: int, fault: str = "") -> None:
         if actors := self.actors():
             actors[number % len(actors)].step(fault)
-        for orphan in [one for one in self.orphans if one not in self.writers.busy]:
+        for orphan in [one for one in self.orphans if not self.writers.works_for(one)]:
             orphan.end()
             self.orphans.remove(orphan)
 
@@ -536,7 +559,7 @@ class World:
     def _hang(self, process: Process) -> bool:
         """A lane that ended gives up what still hangs."""
         for actor in process.executor.actors:
-            if actor in self.writers.busy:
+            if self.writers.works_for(actor):
                 self.orphans.append(actor)
             else:
                 actor.end()
@@ -690,7 +713,8 @@ class World:
         return all(committed.get(Partition(one.topic, one.partition), 0) > one.offset for one in positions)
 
     def _writer(self, shard: int) -> Writer:
-        return Writer(ShakyStore(self.store, self.media), wall_ms=self.now_ms, shard=shard, shards=self.shards)  # type: ignore[arg-type]
+        store: Any = ShakyStore(self.store, self.media)
+        return Writer(store, wall_ms=self.now_ms, shard=shard, shards=self.shards, claims=PausingClaims())
 
     def _pipeline(self, name: str, abandon: threading.Event) -> Pipeline:
         backoff = Backoff(0.01, 0.1, random.Random(0))

@@ -111,7 +111,7 @@ def test_capabilities_are_the_servers(connect: Connect, server: LiteServer | Sta
     able = connect().capabilities
     real = isinstance(server, Standalone)
     assert ("2.3.5" if real else "milvus_lite-") in able.product
-    assert (able.lexical, able.shards, able.sharded_writes) == (not real, real, real)
+    assert (able.lexical, able.shards, able.concurrent_writes) == (not real, real, real)
     assert able.vector_fields == (1 if real else 4)
 
 

@@ -42,5 +42,5 @@ def test_a_slug_that_would_not_parse_is_refused(slug: str) -> None:
 )
 def test_capabilities_follow_the_version(version: str, lexical: bool, fields: int, shards: bool) -> None:
     able = backend_of(version).capabilities
-    assert (able.lexical, able.vector_fields, able.shards, able.sharded_writes) == (lexical, fields, shards, shards)
+    assert (able.lexical, able.vector_fields, able.shards, able.concurrent_writes) == (lexical, fields, shards, shards)
     assert version in able.product

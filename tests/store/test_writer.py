@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,12 +12,14 @@ import pytest
 
 from penstock.errors import NotReadyError, UnavailableError
 from penstock.records import AssetRow, Assignment, Collection, Entry, Event, Outcome, Settled, entry_id
+from penstock.store.claims import Claims
 from penstock.store.memory import MemoryStore
 from penstock.store.writer import Writer, WriteRequest
 from tests.ingest.builders import TOPIC, event
 from tests.ingest.doubles import ROLE, SPEC, ObedientEncoder, ObedientMedia
 
 OWNED = Assignment(TOPIC, 0, 5)
+_PATIENCE_S = 30.0  # for another thread
 
 
 class NotedStore(MemoryStore):
@@ -187,3 +191,80 @@ def test_a_lane_that_lost_its_partition_removes_nothing(store: NotedStore) -> No
     writer = torn(store, 1, assignment=Assignment(TOPIC, 0, 6))
     writer.retract(WriteRequest("late", (OWNED,)), [event(1)])
     assert stored(store) == ids(1, 2)
+
+
+# ---- several threads ----
+
+
+class HeldStore(NotedStore):
+    """Writes no asset row of an event at `held` before it is let go."""
+
+    def __init__(self, held: int) -> None:
+        super().__init__()
+        self._held = held
+        self.reached, self.let_go = threading.Event(), threading.Event()
+
+    def put_asset_rows(self, asset_rows: Sequence[AssetRow]) -> None:
+        if any(row.version.offset == self._held for row in asset_rows):
+            self.reached.set()
+            assert self.let_go.wait(_PATIENCE_S)
+        super().put_asset_rows(asset_rows)
+
+
+class NotedClaims(Claims):
+    """Says when somebody waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = threading.Event()
+
+    def _wait(self) -> None:
+        self.waits.set()
+        super()._wait()
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+def test_an_asset_waits_for_the_write_before_it_and_others_do_not(threads: ThreadPoolExecutor) -> None:
+    store, claims = HeldStore(held=1), NotedClaims()
+    writer = Writer(store, wall_ms=lambda: 5_000, claims=claims)
+    writer.begin([OWNED])
+    first = threads.submit(write, writer, event(1, data=b"parts:3"))
+    assert store.reached.wait(_PATIENCE_S)
+    second = threads.submit(write, writer, event(2, data=b"parts:1"))
+    assert claims.waits.wait(_PATIENCE_S)
+    assert outcomes(write(writer, event(3, "other"))) == {3: Outcome.INDEXED}
+    assert row_offset(store) is None
+    store.let_go.set()
+    assert outcomes(first.result(_PATIENCE_S)) == {1: Outcome.INDEXED}
+    assert outcomes(second.result(_PATIENCE_S)) == {2: Outcome.INDEXED}
+    assert row_offset(store) == 2
+    assert stored(store) == ids(2, 1) | {entry_id(event(3, "other").asset, Collection.TEXT, 0)}
+
+
+def test_a_write_that_waited_while_its_partition_went_to_another_lane_is_fenced(threads: ThreadPoolExecutor) -> None:
+    store, claims = HeldStore(held=1), NotedClaims()
+    writer = Writer(store, wall_ms=lambda: 5_000, claims=claims)
+    writer.begin([OWNED])
+    first = threads.submit(write, writer, event(1))
+    assert store.reached.wait(_PATIENCE_S)
+    late = threads.submit(write, writer, event(2))
+    assert claims.waits.wait(_PATIENCE_S)
+    write(writer, event(3, "other"), assignment=Assignment(TOPIC, 0, OWNED.generation + 1))
+    store.let_go.set()
+    first.result(_PATIENCE_S)
+    assert outcomes(late.result(_PATIENCE_S)) == {2: None}
+    assert row_offset(store) == 1
+
+
+def test_assets_are_free_again_after_a_write_that_failed(store: NotedStore) -> None:
+    writer = begun(store)
+    store.failing = ("upsert", "before")
+    with pytest.raises(UnavailableError):
+        write(writer, event(1))
+    store.failing = None
+    assert outcomes(write(writer, event(1))) == {1: Outcome.INDEXED}

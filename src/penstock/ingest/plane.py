@@ -212,14 +212,15 @@ class IngestPlane:
         store = open_store(settings)
         try:
             store.ensure(spec)
-            shards = settings.ingest.writers if store.capabilities.sharded_writes else 1
+            concurrent = store.capabilities.concurrent_writes
         finally:
             store.close()
+        shards, at_once = (settings.ingest.writers, settings.ingest.writes_at_once) if concurrent else (1, 1)
         if shards < settings.ingest.writers:
             logger.warning("ingest.writers is %d, but this store takes one writer only", settings.ingest.writers)
         make = MakeWriter(settings, spec, shards)
         on_start = partial(connect, settings)
-        writers = spawn(make, shards, name="write", notes=self._notes, on_start=on_start, num_cpus=0.1)
+        writers = spawn(make, shards, name="write", notes=self._notes, on_start=on_start, num_cpus=0.1, threads=at_once)
         _get([writer.ready.remote() for writer in writers], "a writer to start", _START_TIMEOUT_S)
         for writer in writers:
             _begin(writer, ())

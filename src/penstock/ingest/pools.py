@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from penstock.errors import WorkerBrokenError, WorkerLostError
@@ -62,6 +63,11 @@ class Pool(Protocol):
     def on(self, worker: int, method: str, *args: Any, returns: int = 1) -> Call:
         """The same, on a certain worker: 0 to `size` - 1."""
 
+    def on_all(self, method: str, *args: Any, returns: int = 1) -> Sequence[Call]:
+        """The same, on each worker at the same time, in their order. Raises once all have ended, what the first of
+        those that failed did.
+        """
+
     def fetch(self, ref: Ref) -> Any:
         """The value itself; for small ones. Raises as `run` does."""
 
@@ -97,6 +103,13 @@ class LocalPool:
         with self._load.add(worker):
             return self._call(worker, method, args, returns)
 
+    def on_all(self, method: str, *args: Any, returns: int = 1) -> Sequence[Call]:
+        with ExitStack() as loads:
+            for worker in range(self.size):
+                loads.enter_context(self._load.add(worker))
+            asked = [self._ask(worker, method, args, returns) for worker in range(self.size)]
+            return all_of([partial(self._answer, worker, done) for worker, done in enumerate(asked)])
+
     def fetch(self, ref: Ref) -> Any:
         return ref.result()
 
@@ -106,14 +119,33 @@ class LocalPool:
             thread.shutdown(wait=True)
 
     def _call(self, worker: int, method: str, args: Sequence[Any], returns: int) -> Call:
+        return self._answer(worker, self._ask(worker, method, args, returns))
+
+    def _ask(self, worker: int, method: str, args: Sequence[Any], returns: int) -> Future[tuple[Any, ...]]:
         values = [arg.result() if isinstance(arg, Future) else arg for arg in args]
-        done = self._threads[worker].submit(timed, self._workers[worker], method, returns, values)
+        return self._threads[worker].submit(timed, self._workers[worker], method, returns, values)
+
+    def _answer(self, worker: int, done: Future[tuple[Any, ...]]) -> Call:
         try:
             busy_s, *results = done.result()
         except WorkerBrokenError as exc:
             self._workers[worker] = self._make(worker)
             raise WorkerLostError(str(exc), blamed=True) from exc
         return Call(tuple(self.put(value) for value in results), busy_s)
+
+
+def all_of(answers: Sequence[Callable[[], Call]]) -> Sequence[Call]:
+    """Waits for every one, whatever becomes of the others: when this returns or raises, none is under way."""
+    calls: list[Call] = []
+    failed: list[Exception] = []
+    for answer in answers:
+        try:
+            calls.append(answer())
+        except Exception as exc:
+            failed.append(exc)
+    if failed:
+        raise failed[0]
+    return calls
 
 
 def timed(worker: object, method: str, returns: int, args: Sequence[Any]) -> tuple[Any, ...]:

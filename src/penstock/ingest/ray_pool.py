@@ -7,7 +7,9 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from penstock import metrics
 from penstock.errors import UnavailableError, WorkerBrokenError, WorkerLostError
-from penstock.ingest.pools import Call, Load, Ref, Usage, timed
+from penstock.ingest.pools import Call, Load, Ref, Usage, all_of, timed
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +71,14 @@ class RayPool:
         with self._load.add(self._handles[worker]) as handle:
             return self._call(handle, method, args, returns)
 
+    def on_all(self, method: str, *args: Any, returns: int = 1) -> Sequence[Call]:
+        with ExitStack() as loads:
+            handles = [loads.enter_context(self._load.add(handle)) for handle in self._handles]
+            for handle in handles:
+                self._node_of(handle)  # may fail, and then nothing is under way yet
+            asked = [self._ask(handle, method, args, returns) for handle in handles]
+            return all_of([partial(self._answer, one) for one in asked])
+
     def fetch(self, ref: Ref) -> Any:
         return self._get(ref, "its result")
 
@@ -88,21 +98,27 @@ class RayPool:
         return self._load.usage()
 
     def _call(self, handle: Any, method: str, args: Sequence[Any], returns: int) -> Call:
-        """The first value that the actor returns is small, so that waiting for it fetches no media and no pixels."""
+        return self._answer(self._ask(handle, method, args, returns))
+
+    def _ask(self, handle: Any, method: str, args: Sequence[Any], returns: int) -> _Asked:
         token, node, started_s = uuid.uuid4().hex, self._node_of(handle), time.perf_counter()
         refs = handle.call.options(num_returns=1 + returns).remote(token, method, returns, *args)
-        hung = self._await(handle, token, refs[0])
+        return _Asked(handle, node, method, token, refs, started_s)
+
+    def _answer(self, asked: _Asked) -> Call:
+        """The first value that the actor returns is small, so that waiting for it fetches no media and no pixels."""
+        hung = self._await(asked.handle, asked.token, asked.refs[0])
         try:
-            busy_s = self._get(refs[0], method)
+            busy_s = self._get(asked.refs[0], asked.method)
         except WorkerLostError as exc:
-            with self._load.away(handle, _RESTART_TIMEOUT_S):
-                at_work, for_memory = self._last_words(handle, node) == token, _for_memory(exc)
+            with self._load.away(asked.handle, _RESTART_TIMEOUT_S):
+                at_work, for_memory = self._last_words(asked.handle, asked.node) == asked.token, _for_memory(exc)
             raise WorkerLostError(
                 str(exc), blamed=at_work and not for_memory, hung=hung, starved=at_work and for_memory
             ) from exc
         metrics.BUSY.labels(self._name).inc(busy_s)
-        metrics.QUEUE_WAIT.labels(self._name).observe(time.perf_counter() - started_s - busy_s)
-        return Call(tuple(refs[1:]), busy_s)
+        metrics.QUEUE_WAIT.labels(self._name).observe(time.perf_counter() - asked.started_s - busy_s)
+        return Call(tuple(asked.refs[1:]), busy_s)
 
     def _await(self, handle: Any, token: str, ref: Ref) -> bool:
         """Returns once the call has ended, well or not. A worker that hangs on it is killed, and Ray restarts it.
@@ -162,6 +178,18 @@ class RayPool:
             raise UnavailableError(f"{self._name} failed during {what}: {_first_line(exc)}") from exc
         except RayError as exc:
             raise UnavailableError(f"Ray failed while {self._name} did {what}: {_first_line(exc)}") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A call under way: of which actor, on which node it was then, and the references to what it will return."""
+
+    handle: Any
+    node: str
+    method: str
+    token: str
+    refs: Sequence[Ref]
+    started_s: float
 
 
 def _nothing(_name: str) -> None:

@@ -65,7 +65,9 @@ def backend_of(version: str) -> Backend:
 
 def _lite(version: str) -> Backend:
     return Backend(
-        capabilities=Capabilities(product=version, lexical=True, vector_fields=4, shards=False, sharded_writes=False),
+        capabilities=Capabilities(
+            product=version, lexical=True, vector_fields=4, shards=False, concurrent_writes=False
+        ),
         partition_key=False,
         scalar_index=None,
         dense_index="FLAT",
@@ -84,7 +86,7 @@ def _server(version: str, release: tuple[int, int]) -> Backend:
             lexical=release >= (2, 5),
             vector_fields=4 if release >= (2, 4) else 1,
             shards=True,
-            sharded_writes=True,
+            concurrent_writes=True,
         ),
         partition_key=release >= (2, 4),
         scalar_index="INVERTED" if release >= (2, 4) else "Trie",

@@ -22,14 +22,14 @@ class Capabilities:
         lexical: BM25 (Milvus 2.5 and Lite).
         vector_fields: vector fields a collection can have (1 before Milvus 2.4).
         shards: whether `num_shards` is honoured.
-        sharded_writes: whether two writers may upsert into one collection at once (not in Lite).
+        concurrent_writes: whether upserts into one collection may overlap (not in Lite).
     """
 
     product: str
     lexical: bool
     vector_fields: int
     shards: bool
-    sharded_writes: bool
+    concurrent_writes: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class MemoryStore:
 
     def __init__(self, capabilities: Capabilities | None = None) -> None:
         self._capabilities = capabilities or Capabilities(
-            product="memory", lexical=True, vector_fields=4, shards=False, sharded_writes=True
+            product="memory", lexical=True, vector_fields=4, shards=False, concurrent_writes=True
         )
         self._tables: dict[str, _Table] = {}
         self._aliases: dict[str, Physical] = {}

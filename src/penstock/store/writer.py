@@ -2,8 +2,8 @@
 each event.
 
 A writer owns the assets whose id falls into its shard, in all collections, so that order check, entries, surplus and
-asset row of one asset are never interleaved with another writer's. One writer is therefore also the one writer of each
-collection that Milvus Lite demands.
+asset row of one asset are never interleaved with another writer's. One writer that writes one batch at a time is
+therefore also the one writer of each collection that Milvus Lite demands.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from penstock.records import (
     part_id,
 )
 from penstock.store.base import Store
+from penstock.store.claims import Claims
 from penstock.store.slices import GoesOn, Plan, in_space, known_of, leftovers, plan, waits_for
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class WriteRequest:
 
 
 class Writer:
-    """Writes batches one at a time.
+    """Writes batches, from as many threads as the store takes at once; of one asset, one event at a time.
 
     It accepts nothing until `begin` told it which lane owns what: after a restart it would otherwise take the write of
     a lane that lost its partition for a rightful one. From then on it learns newer assignments from the writes.
@@ -70,14 +71,24 @@ class Writer:
         store: where to.
         wall_ms: milliseconds since the epoch, for `indexed_at`.
         shard, shards: this writer's assets are those for which `shard_of(id, shards) == shard`; others are left alone.
+        claims: keeps threads apart that would write the same asset.
     """
 
-    def __init__(self, store: Store, *, wall_ms: Callable[[], int], shard: int = 0, shards: int = 1) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        wall_ms: Callable[[], int],
+        shard: int = 0,
+        shards: int = 1,
+        claims: Claims | None = None,
+    ) -> None:
         self._store = store
         self._shard = shard
         self._shards = shards
         self._wall_ms = wall_ms
-        self._lock = threading.Lock()
+        self._claims = claims or Claims()
+        self._lock = threading.Lock()  # of the generations
         self._generations: dict[tuple[str, int], int] | None = None
 
     def begun(self) -> bool:
@@ -115,15 +126,14 @@ class Writer:
             NotReadyError: this writer was restarted and does not know the assignments yet.
             UnavailableError: the store does not answer; nothing is lost by writing the whole batch again.
         """
-        with self._lock:
+        mine = self._mine((*decoded.indexable, *decoded.tombstones))
+        with self._claims.of(event.asset.id for event in mine):
             fenced = self._fence(request)
             failed = _encode_failures(decoded, encoded)
             told = decoded.rejected if self._shard == 0 else ()
             settled = [Settled(item.position, Outcome.DEAD_LETTERED, item) for item in told]
             live: list[Event] = []
-            for event in (*decoded.indexable, *decoded.tombstones):
-                if shard_of(event.asset.id, self._shards) != self._shard:
-                    continue
+            for event in mine:
                 if (event.position.topic, event.position.partition) in fenced:
                     settled.append(Settled(event.position, None))
                 elif event.asset.id in failed:
@@ -144,9 +154,9 @@ class Writer:
         Raises:
             NotReadyError, UnavailableError: as `write` does.
         """
-        with self._lock:
+        mine = self._mine(events)
+        with self._claims.of(event.asset.id for event in mine):
             fenced = self._fence(request)
-            mine = [event for event in events if shard_of(event.asset.id, self._shards) == self._shard]
             lost = [event for event in mine if (event.position.topic, event.position.partition) in fenced]
             settled, current, _ = self._order([event for event in mine if event not in lost])
             self._forget_finished([event for event in mine if event not in lost and event not in current])
@@ -175,20 +185,16 @@ class Writer:
         Raises:
             NotReadyError, UnavailableError: as `write` does.
         """
-        with self._lock:
+        mine = self._mine(events)
+        with self._claims.of(event.asset.id for event in mine):
             fenced = self._fence(request)
-            mine = [
-                event
-                for event in events
-                if shard_of(event.asset.id, self._shards) == self._shard
-                and (event.position.topic, event.position.partition) not in fenced
-            ]
-            rows = self._store.asset_rows([event.asset.id for event in mine]) if mine else {}
-            begun = self._begun(mine)
-            for collection, found in self._entries_of(mine).items():
+            kept = [event for event in mine if (event.position.topic, event.position.partition) not in fenced]
+            rows = self._store.asset_rows([event.asset.id for event in kept]) if kept else {}
+            begun = self._begun(kept)
+            for collection, found in self._entries_of(kept).items():
                 stale = [
                     id_
-                    for event in mine
+                    for event in kept
                     if (ids := found.get(event.asset.id))
                     for id_ in _last_part_first(
                         event.asset.id,
@@ -198,9 +204,12 @@ class Writer:
                 ]
                 if stale:
                     self._store.delete(collection, stale)
-            over = [event.asset.id for event in mine if _is_over(event, begun.get(event.asset.id))]
+            over = [event.asset.id for event in kept if _is_over(event, begun.get(event.asset.id))]
             if over:
                 self._store.drop_progress(over)
+
+    def _mine(self, events: Iterable[Event]) -> list[Event]:
+        return [event for event in events if shard_of(event.asset.id, self._shards) == self._shard]
 
     def _write_live(self, events: Sequence[Event], decoded: Decoded, encoded: Sequence[Encoded]) -> list[Settled]:
         settled, current, rows = self._order(events)
@@ -245,21 +254,24 @@ class Writer:
     # --- 1 fence ----------------------------------------------------------------------------------------------------
 
     def _fence(self, request: WriteRequest) -> frozenset[tuple[str, int]]:
-        """The partitions whose events must not be written; learns assignments that are newer than those known."""
-        if self._generations is None:
-            raise NotReadyError(
-                "the writer was restarted and waits to be told which lane owns what; the batch is retried"
+        """The partitions whose events must not be written; learns assignments that are newer than those known. Asked
+        with the assets claimed: what a newer owner wrote of them while this write waited is seen.
+        """
+        with self._lock:
+            if self._generations is None:
+                raise NotReadyError(
+                    "the writer was restarted and waits to be told which lane owns what; the batch is retried"
+                )
+            fenced = frozenset(
+                (assignment.topic, assignment.partition)
+                for assignment in request.assignments
+                if assignment.generation < self._generations.get((assignment.topic, assignment.partition), -1)
             )
-        fenced = frozenset(
-            (assignment.topic, assignment.partition)
-            for assignment in request.assignments
-            if assignment.generation < self._generations.get((assignment.topic, assignment.partition), -1)
-        )
+            self._learn(request.assignments)
         for topic, partition in sorted(fenced):
             logger.warning(
                 "refused a write of lane %s to %s[%d]: it lost that partition", request.lane, topic, partition
             )
-        self._learn(request.assignments)
         return fenced
 
     def _learn(self, assignments: Iterable[Assignment]) -> None:
