@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +21,7 @@ pytestmark = [pytest.mark.services, pytest.mark.exhaustive]
 Own = Callable[..., Case]
 
 _END_S = 15.0  # for the processes to end once all is drained
+_DRAINS_S = 5.0  # longer than the 3 s after which Ray's own handler of SIGTERM would abort the driver
 
 
 def _count(case: Case) -> None:
@@ -33,6 +35,9 @@ def test_sigterm_under_load_drains_within_its_deadline_and_nothing_is_done_again
     plane.start()
     with stream.flowing():
         eventually(lambda: plane.settled() > 300, "it is in the middle of the stream")
+        plane.switches.hold("encode")
+        eventually(lambda: plane.switches.waiting("encode"), "there is something to drain")
+        threading.Timer(_DRAINS_S, plane.switches.release, ["encode"]).start()
         began_s = time.monotonic()
         assert plane.terminate() == 0
         assert time.monotonic() - began_s < plane.settings.ingest.drain_s + _END_S

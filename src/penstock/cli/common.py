@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from penstock.config import Settings
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+_TAKE_BACK_S = 1.0
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 
@@ -145,9 +148,15 @@ def run_until_signal(work: Callable[[threading.Event], None]) -> None:
     """Runs a plane in a thread, with an event that SIGTERM and Ctrl-C set; returns, or raises, when the plane ends.
 
     Not in the main thread, because Ray puts a SIGTERM handler of its own there, which would end it without draining.
+    Ray's C++ puts another one under Python's when a process joins a cluster, from whichever thread: it passes the
+    signal on, and aborts the process three seconds later. So the signals are taken back again and again.
     """
     with stopped_by_signals() as stop, ThreadPoolExecutor(1, thread_name_prefix="plane") as pool:
+        ours = {number: signal.getsignal(number) for number in _STOPPING}
         ended = pool.submit(work, stop)
+        while not wait([ended], timeout=_TAKE_BACK_S).done:
+            for number, handler in ours.items():
+                signal.signal(number, handler)
         ended.result()
 
 
@@ -161,7 +170,7 @@ def stopped_by_signals() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         stop.set()
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, on_signal) for number in _STOPPING}
     try:
         yield stop
     finally:
