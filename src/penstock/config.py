@@ -225,12 +225,12 @@ class IngestSettings(_Section):
     # Milvus answers a read at Strong consistency at its next time tick or two: 0.2 to 0.4 s, however few rows. Batches
     # that wait together share it.
     writes_at_once: int = Field(
-        8, ge=1, description="batches that a writer has under way at once; the embedded store allows one"
+        4, ge=1, description="batches that a writer has under way at once; the embedded store allows one"
     )
     batch_events: int = Field(32, ge=1, description="a batch goes at so many events")
     batch_most_events: int = Field(512, ge=1, description="where more wait, a batch takes up to so many")
     batch_step_ms: int = Field(
-        250, ge=1, description="as long as the slowest of its steps, the store's aside, takes no longer than this, ms"
+        250, ge=1, description="as long as its slowest step, the wait for a store aside, takes no longer than this, ms"
     )
     batch_bytes: int = Field(16 * MIB, ge=1, description="a batch goes, and is full, at so many bytes")
     linger_ms: int = Field(50, ge=0, description="or when its first event has waited so long")

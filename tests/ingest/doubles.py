@@ -132,6 +132,7 @@ def pipeline_on(
     media: ObedientMedia | None = None,
     make_encoder: Callable[[], ObedientEncoder] = ObedientEncoder,
     stop: threading.Event | None = None,
+    writes_at_once: int = 1,
 ) -> Pipeline:
     """A pipeline over local pools. It never waits: `sleep` returns at once, True if `stop` is set."""
     backoff = Backoff(0.001, 0.001, random.Random(0))
@@ -142,6 +143,7 @@ def pipeline_on(
         slices=LocalPool(lambda _: media or ObedientMedia()),
         encoders={ROLE: LocalPool(lambda _: make_encoder())},
         writers=LocalPool(lambda _: begun_writer(store)),
+        writes_at_once=writes_at_once,
     )
     return Pipeline(
         lane="test",

@@ -16,7 +16,7 @@ import pytest
 import ray
 
 from penstock.errors import BadInputError, Reason, UnavailableError, WorkerBrokenError, WorkerLostError
-from penstock.ingest.pools import Load, LocalPool, Pool, Usage
+from penstock.ingest.pools import Call, Load, LocalPool, Pool, Usage, all_of
 from penstock.ingest.ray_pool import RayPool, spawn
 from penstock.records import UInt8
 
@@ -58,16 +58,6 @@ class Worker:
         while len(list(Path(folder).glob("here-*"))) < count:
             time.sleep(0.01)
         return self._number
-
-    def fail_as(self, number: int, folder: str) -> None:
-        """The worker of this number fails at once; the others end after it has."""
-        failed = Path(folder) / "failed"
-        if self._number == number:
-            failed.touch()
-            raise BadInputError(Reason.CORRUPT, f"worker {number}")
-        while not failed.exists():
-            time.sleep(0.01)
-        (Path(folder) / f"ended-{self._number}").touch()
 
     def pid(self) -> int:
         return os.getpid()
@@ -147,13 +137,27 @@ def test_all_workers_are_asked_at_the_same_time(make_pool: MakePool, tmp_path: P
     assert [pool.fetch(call.results[0]) for call in calls] == [0, 1, 2]
 
 
-def test_where_one_of_all_workers_fails_the_others_have_ended_when_that_is_raised(
-    make_pool: MakePool, tmp_path: Path
-) -> None:
-    pool = make_pool(3)
-    with pytest.raises(BadInputError, match="worker 1"):
-        pool.on_all("fail_as", 1, str(tmp_path))
-    assert {path.name for path in tmp_path.glob("ended-*")} == {"ended-0", "ended-2"}
+def test_where_one_of_all_calls_fails_the_others_are_made_and_waited_for_all_the_same() -> None:
+    seen: list[str] = []
+
+    def call(name: str, *, begins: bool = True, ends: bool = True) -> Callable[[], Callable[[], Call]]:
+        def begin() -> Callable[[], Call]:
+            seen.append(f"begin {name}")
+            if not begins:
+                raise UnavailableError(name)
+            return end
+
+        def end() -> Call:
+            seen.append(f"end {name}")
+            if not ends:
+                raise WorkerLostError(name)
+            return Call((), 0.0)
+
+        return begin
+
+    with pytest.raises(UnavailableError, match="b"):
+        all_of([call("a", ends=False), call("b", begins=False), call("c")])
+    assert seen == ["begin a", "begin b", "begin c", "end a", "end c"]
 
 
 def test_calls_go_to_the_worker_with_the_fewest_under_way(make_pool: MakePool, tmp_path: Path) -> None:

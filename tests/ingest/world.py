@@ -325,7 +325,8 @@ class InlinePool:
         return Call((result,) if returns == 1 else tuple(result), 0.0)
 
     def on_all(self, method: str, *args: Any, returns: int = 1) -> Sequence[Call]:
-        return all_of([partial(self.on, worker, method, *args, returns=returns) for worker in range(self.size)])
+        calls = [partial(self.on, worker, method, *args, returns=returns) for worker in range(self.size)]
+        return all_of(partial(partial, call) for call in calls)
 
     def works_for(self, actor: Actor) -> bool:
         return any(actor in busy for busy in self.busy)

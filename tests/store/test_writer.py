@@ -225,7 +225,7 @@ class NotedClaims(Claims):
 
 @pytest.fixture
 def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as executor:
+    with ThreadPoolExecutor(3) as executor:
         yield executor
 
 
@@ -259,6 +259,48 @@ def test_a_write_that_waited_while_its_partition_went_to_another_lane_is_fenced(
     first.result(_PATIENCE_S)
     assert outcomes(late.result(_PATIENCE_S)) == {2: None}
     assert row_offset(store) == 1
+
+
+@pytest.mark.parametrize("ask", [Writer.standing, Writer.retract])
+def test_an_asset_is_neither_asked_about_nor_cleaned_up_while_it_is_written(
+    threads: ThreadPoolExecutor, ask: Callable[..., object]
+) -> None:
+    store, claims = HeldStore(held=1), NotedClaims()
+    writer = Writer(store, wall_ms=lambda: 5_000, claims=claims)
+    writer.begin([OWNED])
+    first = threads.submit(write, writer, event(1))
+    assert store.reached.wait(_PATIENCE_S)
+    asked = threads.submit(ask, writer, WriteRequest("lane", (OWNED,)), [event(2)])
+    assert claims.waits.wait(_PATIENCE_S)
+    store.let_go.set()
+    assert outcomes(first.result(_PATIENCE_S)) == {1: Outcome.INDEXED}
+    asked.result(_PATIENCE_S)
+    assert stored(store) == ids(1, 1)
+
+
+def test_who_waits_for_an_asset_is_not_overtaken_by_those_who_come_later(threads: ThreadPoolExecutor) -> None:
+    claims, order, held = NotedClaims(), list[str](), threading.Event()
+
+    def work(name: str, *assets: str) -> None:
+        with claims.of(assets):
+            order.append(name)
+
+    def hold() -> None:
+        with claims.of(["a"]):
+            held.set()
+            assert claims.waits.wait(_PATIENCE_S)
+            claims.waits.clear()
+            late.append(threads.submit(work, "late", "b"))
+            assert claims.waits.wait(_PATIENCE_S)
+
+    late: list[Any] = []
+    first = threads.submit(hold)
+    assert held.wait(_PATIENCE_S)
+    early = threads.submit(work, "early", "a", "b")
+    for one in (first, early):
+        one.result(_PATIENCE_S)
+    late[0].result(_PATIENCE_S)
+    assert order == ["early", "late"]
 
 
 def test_assets_are_free_again_after_a_write_that_failed(store: NotedStore) -> None:

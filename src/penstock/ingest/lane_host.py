@@ -35,6 +35,7 @@ class Handles:
     """The actors of the pools, as a lane needs them.
 
     Attributes:
+        writes_at_once: batches that each writer has under way.
         version: rises with every change of the elastic pools, decode and encoders.
     """
 
@@ -43,6 +44,7 @@ class Handles:
     slices: Sequence[Any]
     encoders: Mapping[str, Sequence[Any]]
     writers: Sequence[Any]
+    writes_at_once: int = 1
     version: int = 0
 
     def by_pool(self) -> Mapping[str, Sequence[Any]]:
@@ -72,6 +74,7 @@ class LaneHost:
             slices=self._pools["slice"],
             encoders={role: self._pools[role] for role in handles.encoders},
             writers=self._pools["write"],
+            writes_at_once=handles.writes_at_once,
         )
         self._lane = make_lane(settings, pools, f"lane-{number}")
         self._thread = threading.Thread(target=self._lane.run, name="lane", daemon=True)

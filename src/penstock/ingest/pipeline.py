@@ -49,7 +49,6 @@ logger = logging.getLogger(__name__)
 _LOSSES_BEFORE_BISECTION = 2
 _LOSSES_OF_ONE_ITEM = 3
 _STARVED_BY_OTHERS = 3  # workers that a batch may lose for want of memory before it is taken to be the cause
-_OF_SERVERS = frozenset({"write", "settle"})  # steps that mostly wait, however many events they are for
 _ACK_TIMEOUT_S = 180.0  # above the producer's own delivery timeout: only a producer that is stuck takes so long
 
 
@@ -67,6 +66,7 @@ class Pools:
             slices but the first. Empty where neither is taken in.
         encoders: by role (`passage.text`), hosts of `workers.EncodeWorker`.
         writers: hosts of `store.writer.Writer`; the number of a worker is its shard.
+        writes_at_once: batches that each of them has under way.
     """
 
     fetch: Pool
@@ -74,6 +74,7 @@ class Pools:
     slices: Pool
     encoders: Mapping[str, Pool]
     writers: Pool
+    writes_at_once: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +116,11 @@ class BatchReport:
     Attributes:
         unfinished: items of long media that have to go on, each with how far it is, and behind the older items of its
             asset, which wait for it.
+        waits: steps that mostly wait, however many events they are for.
     """
 
     batch: Batch
+    waits: frozenset[str] = frozenset()
     settlements: list[Settlement] = field(default_factory=list)
     unfinished: list[Unfinished] = field(default_factory=list)
     step_s: dict[str, float] = field(default_factory=dict)
@@ -127,10 +130,8 @@ class BatchReport:
 
     @property
     def slowest_s(self) -> float:
-        """Seconds of the worker that took longest. The store and the dead-letter topic are not asked: the time until
-        they answer hardly depends on the batch's size, and a smaller batch would only be a worse use of it.
-        """
-        return max((seconds for step, seconds in self.step_s.items() if step not in _OF_SERVERS), default=0.0)
+        """Seconds of the step that took longest, but for those that wait: a smaller batch would wait as long."""
+        return max((seconds for step, seconds in self.step_s.items() if step not in self.waits), default=0.0)
 
 
 class Pipeline:
@@ -167,6 +168,8 @@ class Pipeline:
         self._breaker = breaker
         self._sleep = sleep
         self._known_good = known_good
+        # A store that takes one write at a time works all the while.
+        self._waits = frozenset({"settle", "write"} if pools.writes_at_once > 1 else {"settle"})
 
     @property
     def store_error(self) -> str:
@@ -183,7 +186,7 @@ class Pipeline:
             StoppedError: the lane stops; nothing more is known of the batch. What was written is written again when
                 the batch is redelivered, with the same ids.
         """
-        report = BatchReport(batch)
+        report = BatchReport(batch, self._waits)
         self._settle_unparsed(report)
         versions = _by_asset(batch.items)
         while versions:

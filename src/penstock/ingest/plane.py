@@ -101,8 +101,8 @@ class IngestPlane:
         encoders = {role: spawners[role](settings.ingest.encoders) for role in self._roles()}
         slices = spawners["slice"](settings.ingest.slicers) if LONG.intersection(settings.ingest.modalities) else []
         fingerprints = _await_ready([*fetch, *decode, *slices], encoders)
-        writers = self._spawn_writers(fingerprints)
-        self._handles = Handles(fetch, decode, slices, encoders, writers)
+        writers, at_once = self._spawn_writers(fingerprints)
+        self._handles = Handles(fetch, decode, slices, encoders, writers, at_once)
         self._elastic = self._make_elastic(spawners, fingerprints, gpus)
         self._lanes = [self._spawn_lane(number) for number in range(settings.ingest.lanes)]
         _get([lane.assignments.remote() for lane in self._lanes], "a lane to start", _START_TIMEOUT_S)
@@ -206,7 +206,8 @@ class IngestPlane:
         served = [one for one in modalities if pool == "decode" or pool in needed_roles(self._profile, [one])]
         return self._lag.of([self._settings.kafka.topic_of(modality) for modality in served])
 
-    def _spawn_writers(self, fingerprints: Mapping[str, Fingerprint]) -> list[Any]:
+    def _spawn_writers(self, fingerprints: Mapping[str, Fingerprint]) -> tuple[list[Any], int]:
+        """As many, and with as many batches at once, as the store allows."""
         settings = self._settings
         spec = index_spec(self._profile, fingerprints, settings.store)
         store = open_store(settings)
@@ -224,7 +225,7 @@ class IngestPlane:
         _get([writer.ready.remote() for writer in writers], "a writer to start", _START_TIMEOUT_S)
         for writer in writers:
             _begin(writer, ())
-        return writers
+        return writers, at_once
 
     def _spawn_lane(self, number: int) -> Any:
         options: dict[str, Any] = {"num_cpus": 0.1, "max_concurrency": 4, "scheduling_strategy": "SPREAD"}

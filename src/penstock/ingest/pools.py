@@ -19,6 +19,9 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from penstock.errors import WorkerBrokenError, WorkerLostError
 
+T = TypeVar("T")
+WorkerT = TypeVar("WorkerT", bound=Hashable)
+
 Ref: TypeAlias = Any
 """A result: a future of a `LocalPool`, an object reference of a `RayPool`."""
 
@@ -107,8 +110,7 @@ class LocalPool:
         with ExitStack() as loads:
             for worker in range(self.size):
                 loads.enter_context(self._load.add(worker))
-            asked = [self._ask(worker, method, args, returns) for worker in range(self.size)]
-            return all_of([partial(self._answer, worker, done) for worker, done in enumerate(asked)])
+            return all_of(partial(self._begin, worker, method, args, returns) for worker in range(self.size))
 
     def fetch(self, ref: Ref) -> Any:
         return ref.result()
@@ -119,11 +121,12 @@ class LocalPool:
             thread.shutdown(wait=True)
 
     def _call(self, worker: int, method: str, args: Sequence[Any], returns: int) -> Call:
-        return self._answer(worker, self._ask(worker, method, args, returns))
+        return self._begin(worker, method, args, returns)()
 
-    def _ask(self, worker: int, method: str, args: Sequence[Any], returns: int) -> Future[tuple[Any, ...]]:
+    def _begin(self, worker: int, method: str, args: Sequence[Any], returns: int) -> Callable[[], Call]:
         values = [arg.result() if isinstance(arg, Future) else arg for arg in args]
-        return self._threads[worker].submit(timed, self._workers[worker], method, returns, values)
+        done = self._threads[worker].submit(timed, self._workers[worker], method, returns, values)
+        return partial(self._answer, worker, done)
 
     def _answer(self, worker: int, done: Future[tuple[Any, ...]]) -> Call:
         try:
@@ -134,18 +137,30 @@ class LocalPool:
         return Call(tuple(self.put(value) for value in results), busy_s)
 
 
-def all_of(answers: Sequence[Callable[[], Call]]) -> Sequence[Call]:
-    """Waits for every one, whatever becomes of the others: when this returns or raises, none is under way."""
-    calls: list[Call] = []
+def all_of(asks: Iterable[Callable[[], Callable[[], Call]]]) -> Sequence[Call]:
+    """Asks every one and then waits for every one, whatever becomes of the others: when this returns or raises, none is
+    under way.
+
+    Args:
+        asks: each begins a call, and returns what waits for its end.
+
+    Raises:
+        Exception: what the first that failed did.
+    """
     failed: list[Exception] = []
-    for answer in answers:
-        try:
-            calls.append(answer())
-        except Exception as exc:
-            failed.append(exc)
+    begun = [answer for ask in asks if (answer := _tried(ask, failed)) is not None]
+    calls = [call for answer in begun if (call := _tried(answer, failed)) is not None]
     if failed:
         raise failed[0]
     return calls
+
+
+def _tried(step: Callable[[], T], failed: list[Exception]) -> T | None:
+    try:
+        return step()
+    except Exception as exc:
+        failed.append(exc)
+        return None
 
 
 def timed(worker: object, method: str, returns: int, args: Sequence[Any]) -> tuple[Any, ...]:
@@ -154,9 +169,6 @@ def timed(worker: object, method: str, returns: int, args: Sequence[Any]) -> tup
     result = getattr(worker, method)(*args)
     busy_s = time.perf_counter() - started_s
     return (busy_s, result) if returns == 1 else (busy_s, *result)
-
-
-WorkerT = TypeVar("WorkerT", bound=Hashable)
 
 
 @dataclass(slots=True)

@@ -74,10 +74,7 @@ class RayPool:
     def on_all(self, method: str, *args: Any, returns: int = 1) -> Sequence[Call]:
         with ExitStack() as loads:
             handles = [loads.enter_context(self._load.add(handle)) for handle in self._handles]
-            for handle in handles:
-                self._node_of(handle)  # may fail, and then nothing is under way yet
-            asked = [self._ask(handle, method, args, returns) for handle in handles]
-            return all_of([partial(self._answer, one) for one in asked])
+            return all_of(partial(self._begin, handle, method, args, returns) for handle in handles)
 
     def fetch(self, ref: Ref) -> Any:
         return self._get(ref, "its result")
@@ -98,12 +95,15 @@ class RayPool:
         return self._load.usage()
 
     def _call(self, handle: Any, method: str, args: Sequence[Any], returns: int) -> Call:
-        return self._answer(self._ask(handle, method, args, returns))
+        return self._begin(handle, method, args, returns)()
 
-    def _ask(self, handle: Any, method: str, args: Sequence[Any], returns: int) -> _Asked:
+    def _begin(self, handle: Any, method: str, args: Sequence[Any], returns: int) -> Callable[[], Call]:
         token, node, started_s = uuid.uuid4().hex, self._node_of(handle), time.perf_counter()
-        refs = handle.call.options(num_returns=1 + returns).remote(token, method, returns, *args)
-        return _Asked(handle, node, method, token, refs, started_s)
+        try:
+            refs = handle.call.options(num_returns=1 + returns).remote(token, method, returns, *args)
+        except RayError as exc:  # Ray's object store has no room for the arguments, say
+            raise UnavailableError(f"{self._name} could not be asked for {method}: {_first_line(exc)}") from exc
+        return partial(self._answer, _Asked(handle, node, method, token, refs, started_s))
 
     def _answer(self, asked: _Asked) -> Call:
         """The first value that the actor returns is small, so that waiting for it fetches no media and no pixels."""
