@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from penstock.bench.loops import Model, bare, load_model, naive
-from penstock.bench.pictures import small_picture
+from penstock.bench.pictures import Pictures
 from penstock.broker.base import Message
 from penstock.broker.memory import MemoryBroker
 from penstock.config import StoreSettings, load_settings
@@ -17,6 +17,7 @@ from penstock.store.memory import MemoryStore
 from penstock.store.spec import index_spec
 
 TOPIC = "bench.loops"
+PICTURES = Pictures(2)
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_the_naive_loop_indexes_and_commits_every_event(model: Model, batch: int
     broker.create_topic(TOPIC, partitions=3)
     producer = broker.producer()
     for number in range(21):
-        producer.send(Message(TOPIC, key=f"{number}".encode(), value=small_picture(number, 1024)))
+        producer.send(Message(TOPIC, key=f"{number}".encode(), value=PICTURES.one(number)))
     consumer = broker.consumer("loops", [TOPIC], drain_s=1.0)
 
     took_s = naive(model, consumer, store, events=21, batch=batch)
@@ -46,7 +47,7 @@ def test_the_bare_loop_encodes_every_picture_once(model: Model, monkeypatch: pyt
     encoded: list[int] = []
     encode = model.encode
     monkeypatch.setattr(model, "encode", lambda batch: (encoded.append(len(batch)), encode(batch))[1])
-    assert bare(model, [small_picture(number, 1024) for number in range(70)]) > 0
+    assert bare(model, PICTURES.many(0, 70)) > 0
     assert encoded == [32, 32, 6]
 
 
@@ -62,5 +63,5 @@ def test_the_same_picture_is_encoded_each_time(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(NullEncoder, "_forward", counted)
     model = load_model(load_settings(profile="null:16"), threads=None)
     for _ in range(3):
-        model.encode(model.decode([small_picture(7, 1024)]))
+        model.encode(model.decode([PICTURES.one(7)]))
     assert forwarded == [1, 1, 1]

@@ -9,8 +9,8 @@ from PIL import Image
 from penstock.bench.pictures import HEIGHT, WIDTH, Pictures, commented, small_picture
 
 
-def decoded(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+def decoded(data: bytes, kind: str = "JPEG") -> np.ndarray:
+    with Image.open(io.BytesIO(data), formats=[kind]) as image:
         return np.asarray(image)
 
 
@@ -31,11 +31,11 @@ def test_a_comment_changes_the_bytes_alone() -> None:
     assert np.array_equal(decoded(commented(picture, b"other")), decoded(picture))
 
 
-@pytest.mark.parametrize("size", [1024, 1_500, 66_239, 66_240, 66_241, 66_242, 66_243, 100_000, 300_000])
+@pytest.mark.parametrize("size", [1_024, 1_500, 100_000])
 def test_a_small_picture_has_the_size_that_was_asked_for(size: int) -> None:
     picture = small_picture(7, size)
     assert len(picture) == size
-    assert decoded(picture).shape == (16, 16, 3)
+    assert decoded(picture, "BMP").shape == (16, 16, 3)
     assert picture != small_picture(8, size)
 
 

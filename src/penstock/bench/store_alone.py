@@ -24,7 +24,7 @@ from penstock.records import (
 from penstock.store.base import Store
 from penstock.store.writer import Writer, WriteRequest
 
-BATCH = 256  # the largest of ingest's own (ingest.batch_most_events)
+BATCH = 512  # the largest of ingest's own (ingest.batch_most_events)
 _URI = f"asset:{'0' * 64}"
 
 
