@@ -4,6 +4,7 @@
 ARGS ?=
 TIMES ?= 1
 AT_ONCE ?= 1
+STORE ?= lite
 MINUTES ?= 10
 SEED ?= 1
 VENV := .venv
@@ -48,8 +49,8 @@ test-light: $(READY)
 test-exhaustive: $(READY) ## The rest: every fault, the loss of a node, a real Prometheus, a whole bench.
 	$(BIN)/pytest -m exhaustive $(ARGS)
 
-faults: $(READY) ## Run every fault (TIMES=10 for ten times over, AT_ONCE=2 two at a time); write docs/faults-report.md.
-	$(BIN)/python -m tests.faults.report --times $(TIMES) --at-once $(AT_ONCE)
+faults: $(READY) ## Run every fault (TIMES=10 over, AT_ONCE=2 at a time, STORE=milvus for the real one); report in docs/.
+	$(BIN)/python -m tests.faults.report --times $(TIMES) --at-once $(AT_ONCE) --store $(STORE)
 
 soak: $(READY) ## Mix faults for MINUTES=10, in the order that SEED=1 gives, and write docs/soak-report.md.
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ from penstock.broker.topics import ensure_topics
 from penstock.cli.embedded_ray import EmbeddedRay
 from penstock.config import Settings, load_settings
 from tests.services import kafka_broker
-from tests.store.servers import LiteServer, milvus_lite_server
+from tests.store.servers import LiteServer, Standalone, milvus_lite_server, milvus_standalone
+
+STORE = "FAULTS_STORE"
+"""The environment says by this name which store is struck: `lite` or `milvus`, which is 2.3.5."""
 
 _REPOSITORY = Path(__file__).parents[2]
 _RAY_CPUS = 16  # a count, not a limit: planes of several cases may stand side by side
@@ -35,6 +38,10 @@ _INGEST = {
 _KAFKA = {"session_timeout_ms": 6_000, "partitions": 4}  # 6 s is the least that a broker allows by default
 _STORE = {"timeout_s": 5.0, "consistency": "Strong"}
 _TEXT = {"passage_tokens": 16, "overlap_tokens": 0}  # so that a few sentences are several passages
+_STORES: Mapping[str, Callable[[], AbstractContextManager[LiteServer | Standalone]]] = {
+    "lite": milvus_lite_server,
+    "milvus": milvus_standalone,
+}
 _SLICES = {"first_s": 8.0, "later_s": 6.0}  # so that films of half a minute are several slices
 
 
@@ -50,7 +57,7 @@ class Ground:
 
     folder: Path
     kafka: EmbeddedKafka
-    store: LiteServer
+    store: LiteServer | Standalone
     ray: EmbeddedRay
     ray_address: str
 
@@ -90,5 +97,5 @@ def standing() -> Iterator[Ground]:
         stack.callback(ray.stop)
         ray_address = ray.start()
         kafka = stack.enter_context(kafka_broker())
-        store = stack.enter_context(milvus_lite_server())
+        store = stack.enter_context(_STORES[os.environ.get(STORE, "lite")]())
         yield Ground(folder, kafka, store, ray, ray_address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -14,10 +15,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
+from tests.faults.ground import STORE
 from tests.faults.machine import machine
 
 _FOLDER = Path(__file__).parent
-_TARGET = _FOLDER.parents[1] / "docs" / "faults-report.md"
+_TARGETS = {
+    store: _FOLDER.parents[1] / "docs" / name
+    for store, name in (("lite", "faults-report.md"), ("milvus", "faults-report-milvus.md"))
+}
+_NAMES = {"lite": "Milvus Lite", "milvus": "Milvus 2.3.5"}
 
 
 @dataclass
@@ -28,12 +34,15 @@ class Tally:
     failed: list[str] = field(default_factory=list)
 
 
-def run_once(number: int) -> list[tuple[str, float, str]]:
+def run_once(number: int, store: str) -> list[tuple[str, float, str]]:
     """All cases once, in a pytest of their own; its output comes when it is over."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "junit.xml"
         command = [sys.executable, "-m", "pytest", str(_FOLDER), "-q", "--disable-warnings", f"--junitxml={target}"]
-        done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        env = {**os.environ, STORE: store}
+        done = subprocess.run(
+            command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
+        )
         print(f"--- run {number}\n{done.stdout}", flush=True)  # noqa: T201
         return list(_cases(target))
 
@@ -46,7 +55,7 @@ def _cases(junit: Path) -> Iterator[tuple[str, float, str]]:
         yield case.get("name", ""), float(case.get("time", 0)), why
 
 
-def as_markdown(tallies: Mapping[str, Tally], times: int, at_once: int) -> str:
+def as_markdown(tallies: Mapping[str, Tally], times: int, at_once: int, store: str) -> str:
     rows = [
         f"| `{name}` | {len(tally.seconds) - len(tally.failed)} of {len(tally.seconds)} "
         f"| {statistics.median(tally.seconds):.1f} | {max(tally.seconds):.1f} |"
@@ -55,9 +64,10 @@ def as_markdown(tallies: Mapping[str, Tally], times: int, at_once: int) -> str:
     failures = [f"- `{name}`: {why}" for name, tally in tallies.items() for why in tally.failed]
     return "\n".join(
         [
-            "# Faults, run after run",
+            f"# Faults, run after run, on {_NAMES[store]}",
             "",
-            f"Written by `make faults TIMES={times} AT_ONCE={at_once}` on {datetime.now(UTC):%Y-%m-%d}, {machine()}.",
+            f"Written by `make faults TIMES={times} AT_ONCE={at_once} STORE={store}` on {datetime.now(UTC):%Y-%m-%d}, "
+            f"{machine()}.",
             "Each case sends at least 500 events, strikes while they flow, waits until all are settled and audits.",
             "No case is tried a second time. [faults.md](faults.md) says what each one does.",
             "",
@@ -75,17 +85,20 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--at-once", type=int, default=1, help="runs at a time; they wait most of their time")
+    parser.add_argument("--store", choices=list(_TARGETS), default="lite", help="what is written to")
     wanted = parser.parse_args()
+    target = _TARGETS[wanted.store]
     tallies: dict[str, Tally] = {}
     with ThreadPoolExecutor(wanted.at_once) as pool:
-        for done in as_completed([pool.submit(run_once, number) for number in range(1, wanted.times + 1)]):
+        runs = [pool.submit(run_once, number, wanted.store) for number in range(1, wanted.times + 1)]
+        for done in as_completed(runs):
             for name, seconds, failure in done.result():
                 tally = tallies.setdefault(name, Tally())
                 tally.seconds.append(seconds)
                 if failure:
                     tally.failed.append(failure)
-            _TARGET.write_text(as_markdown(tallies, wanted.times, wanted.at_once))
-    print(f"written to {_TARGET}")  # noqa: T201
+            target.write_text(as_markdown(tallies, wanted.times, wanted.at_once, wanted.store))
+    print(f"written to {target}")  # noqa: T201
     return 1 if any(tally.failed for tally in tallies.values()) or not tallies else 0
 
 

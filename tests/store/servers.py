@@ -71,6 +71,12 @@ class Standalone:
     def pid(self) -> int | None:
         return self._child.pid if self._child else None
 
+    def stop(self) -> None:
+        """Ends it as an operator would. No error if it does not run."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.stop()
+
     def kill(self) -> None:
         """SIGKILL. No error if it does not run."""
         child, self._child = self._child, None
