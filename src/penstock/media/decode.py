@@ -133,7 +133,8 @@ class Decoder:
             if isinstance(outcome, Rejected):
                 refused.append(outcome)
                 continue
-            event = one.event if one.event.title else replace(one.event, title=outcome.title)
+            found = outcome.title and not one.event.title
+            event = replace(one.event, title=outcome.title) if found else one.event
             indexable.append(event)
             drafts.extend(_drafts(event, one, outcome, inputs))
         return Decoded(tuple(indexable), tuple(tombstones), tuple(drafts), tuple(refused)), inputs.by_encoder()
