@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -113,6 +114,38 @@ def test_media_cut_short_by_a_loss_of_power_are_written_again(folder: tuple[Asse
     store.put(DATA)
     path.write_bytes(DATA[:3])
     store.put(DATA)
+    assert store.read(NAME) == DATA
+
+
+def test_media_cut_short_by_a_full_disk_are_written_again(
+    folder: tuple[AssetStore, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, path = folder
+
+    def full(file: int, data: memoryview) -> int:
+        if path.stat().st_size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(file, data[:3])
+
+    write = os.write
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(UnavailableError, match="No space left"):
+        store.put(DATA)
+    monkeypatch.undo()
+    assert path.read_bytes() == DATA[:3]
+    store.put(DATA)
+    assert store.read(NAME) == DATA
+
+
+def test_media_that_another_process_is_writing_are_whole_when_put_returns(folder: tuple[AssetStore, Path]) -> None:
+    store, path = folder
+    path.parent.mkdir()
+    with path.open("wb") as other:
+        other.write(DATA[:3])
+        other.flush()
+        store.put(DATA)
+        assert store.read(NAME) == DATA
+        other.write(DATA[3:])
     assert store.read(NAME) == DATA
 
 

@@ -69,9 +69,9 @@ def sha256_of(uri: str) -> str | None:
 class AssetStore:
     """Media by the SHA-256 of their bytes. Safe to call from several threads and processes at once.
 
-    On a local folder a write is a temporary file that is moved into place, so that no reader and no crash of a process
-    leaves half of one. It is not synced to the disk: after a loss of power a file may be short, and the next `put` of
-    the same bytes replaces it.
+    On a local folder media that are new are written where they belong: nobody knows their address before `put` has
+    returned. A crash, a full disk or a loss of power (nothing is synced) may leave a short file there; the next `put`
+    of the same bytes moves a whole one over it.
 
     Args:
         url: root of the store, any fsspec URL. A local folder is created when first written to.
@@ -100,8 +100,7 @@ class AssetStore:
         """Keeps the bytes and returns their SHA-256, hexadecimal. What is there already is only made young again."""
         sha256 = hashlib.sha256(data).hexdigest()
         with self._translated(f"keeping {len(data):,} bytes as {asset_uri(sha256)}"):
-            if not self._refreshed(sha256, len(data)):
-                self._write(sha256, data)
+            self._keep(self._path(sha256), data)
         return sha256
 
     def read(self, sha256: str) -> bytes:
@@ -209,12 +208,17 @@ class AssetStore:
     def _temporary(self, sha256: str, suffix: str) -> str:
         return f"{self._root}/{sha256[:2]}/.{sha256}.{uuid.uuid4().hex}.{suffix}"
 
-    def _refreshed(self, sha256: str, size: int) -> bool:
+    def _keep(self, path: str, data: bytes) -> None:
+        if self.local and _created(path, data):  # first, since most are new: no other look at the folder
+            return
+        if not self._refreshed(path, len(data)):
+            self._replace(path, data)
+
+    def _refreshed(self, path: str, size: int) -> bool:
         """Whether the media are there whole, and young from now on."""
-        path = self._path(sha256)
         try:
             if self.local:
-                if os.stat(path).st_size != size:  # noqa: PTH116  # cut short by a loss of power
+                if os.stat(path).st_size != size:  # noqa: PTH116  # cut short, or another's that is being written
                     return False
                 os.utime(path)  # after the look at its size, so that a sweep in between is noticed here
                 return True
@@ -224,15 +228,13 @@ class AssetStore:
         young = datetime.now(UTC).timestamp() - self._modified_s(info) < REFRESH_AFTER_S
         return young and int(info["size"]) == size
 
-    def _write(self, sha256: str, data: bytes) -> None:
-        path = self._path(sha256)
+    def _replace(self, path: str, data: bytes) -> None:
         if not self.local:
             self._fs.pipe_file(path, data)  # an object appears whole or not at all
             return
-        # Without pathlib, whose paths cost as much as making the file (15 µs each, three of them).
-        temporary = self._temporary(sha256, "tmp")
+        temporary = self._temporary(path.rpartition("/")[2], "tmp")
         try:
-            _write_bytes(temporary, data)
+            _created(temporary, data)
             os.replace(temporary, path)  # noqa: PTH105
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -278,22 +280,32 @@ class AssetStore:
             raise UnavailableError(f"{doing} in the asset store {self.url} failed: {reason}. See assets.url.") from exc
 
 
-def _write_bytes(path: str, data: bytes) -> None:
-    """Makes the file's folder too, where it is the first in it. Unbuffered: Python's file objects take longer to make
-    than small media to write.
+def _created(path: str, data: bytes) -> bool:
+    """Writes a new file, and makes its folder where it is the first in it; False if one of that name is there.
+
+    Without pathlib and unbuffered: paths and file objects of Python cost as much as making the file of small media.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
-        file = os.open(path, flags, 0o666)
+        file = _new(path)
     except FileNotFoundError:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, flags, 0o666)
+        file = _new(path)
+    if file is None:
+        return False
     try:
         left = memoryview(data)
         while left:
             left = left[os.write(file, left) :]
     finally:
         os.close(file)
+    return True
+
+
+def _new(path: str) -> int | None:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return None
 
 
 def _name(info: dict[str, Any]) -> str:
