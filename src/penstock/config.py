@@ -225,7 +225,7 @@ class IngestSettings(_Section):
     # Milvus answers a read at Strong consistency at its next time tick or two: 0.2 to 0.4 s, however few rows. Batches
     # that wait together share it.
     writes_at_once: int = Field(
-        4, ge=1, description="batches that a writer has under way at once; the embedded store allows one"
+        8, ge=1, description="batches that a writer has under way at once; the embedded store allows one"
     )
     batch_events: int = Field(32, ge=1, description="a batch goes at so many events")
     batch_most_events: int = Field(512, ge=1, description="where more wait, a batch takes up to so many")

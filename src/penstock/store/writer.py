@@ -41,10 +41,12 @@ from penstock.records import (
 )
 from penstock.store.base import Store
 from penstock.store.claims import Claims
+from penstock.store.room import Room
 from penstock.store.slices import GoesOn, Plan, in_space, known_of, leftovers, plan, waits_for
 
 logger = logging.getLogger(__name__)
 
+_ROWS_AT_ONCE = 16_384  # entries that are being made into requests: some 250 MB, or one batch that has more
 _MOST_PARTS = 100_000  # of an asset: beyond, ids are deleted in any order
 
 
@@ -88,6 +90,7 @@ class Writer:
         self._shards = shards
         self._wall_ms = wall_ms
         self._claims = claims or Claims()
+        self._room = Room(_ROWS_AT_ONCE)  # asked for with assets claimed, and never the other way round
         self._lock = threading.Lock()  # of the generations
         self._generations: dict[tuple[str, int], int] | None = None
 
@@ -223,12 +226,14 @@ class Writer:
                 settled.append(Settled(event.position, None, unfinished=made.place))
             else:
                 plans[asset_id] = made
-        return settled + (self._write_planned(plans, decoded.drafts, encoded) if plans else [])
+        drafts = [draft for draft in decoded.drafts if draft.event.asset.id in plans]
+        with self._room.of(len(drafts)):
+            return settled + (self._write_planned(plans, drafts, encoded) if plans else [])
 
     def _write_planned(
         self, plans: Mapping[str, Plan], drafts: Sequence[Draft], encoded: Sequence[Encoded]
     ) -> list[Settled]:
-        entries = self._entries([draft for draft in drafts if draft.event.asset.id in plans], encoded, plans)
+        entries = self._entries(drafts, encoded, plans)
         whole = [one for one in plans.values() if one.is_whole]
         unfinished = [one.progress for one in plans.values() if one.progress is not None and not one.is_whole]
         surplus = self._surplus(whole, entries)
