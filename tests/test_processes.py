@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
 
 import pytest
 
-from penstock.processes import give_back_buffers
+from penstock.processes import collect_seldom, give_back_buffers
 
 BUFFERS = 300
 # Small pieces that stay lie between the buffers that go, as headers and keys lie between payloads.
 PROGRAM = f"""
 import psutil
-from penstock.processes import give_back_buffers
+from penstock.processes import collect_seldom, give_back_buffers
 give_back = {{give_back}}
 if give_back:
     give_back_buffers()
@@ -39,3 +42,31 @@ def test_freed_buffers_go_back_to_the_system_though_smaller_pieces_stay_between_
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())
     give_back_buffers()
+
+
+@pytest.fixture
+def seldom() -> Iterator[None]:
+    before = gc.get_threshold()
+    collect_seldom()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*before)
+
+
+class Circle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.usefixtures("seldom")
+def test_what_hangs_together_in_a_circle_is_still_collected() -> None:
+    gone = weakref.ref(Circle())
+    assert gone() is not None
+    kept = [[number] for number in range(30_000)]
+    assert gone() is None
+    assert len(kept) == 30_000
+
+
+@pytest.mark.usefixtures("seldom")
+def test_what_was_alive_is_not_looked_through_again() -> None:
+    assert gc.get_freeze_count() > len(gc.get_objects())

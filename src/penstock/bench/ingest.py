@@ -28,6 +28,7 @@ from penstock.broker.topics import ensure_topics
 from penstock.config import KafkaSettings, Settings
 from penstock.encoders.load import profile_fingerprints
 from penstock.encoders.profiles import JOINT_IMAGE, SpeechModel, load_profile, profile_names
+from penstock.processes import collect_seldom
 from penstock.records import Modality
 from penstock.store.milvus import MilvusStore
 from penstock.store.spec import index_spec
@@ -105,6 +106,7 @@ def bench_ingest(plan: IngestPlan, say: Say) -> dict[str, Any]:
     Raises:
         PenstockError: something did not start, or events did not become searchable.
     """
+    collect_seldom()  # as ingest does: all that is sent is kept until it is acknowledged
     figures: dict[str, Any] = dict.fromkeys(_FIGURES)
     facts = machine_facts(precision=plan.precision)
     hearing = plan.profile if isinstance(load_profile(plan.profile).speech, SpeechModel) else "reference"

@@ -25,7 +25,7 @@ from penstock.ingest.pipeline import Pipeline, Pools
 from penstock.ingest.ray_pool import RayPool
 from penstock.ingest.retries import Backoff, Breaker
 from penstock.ingest.workers import known_good
-from penstock.processes import free_bytes, give_back_buffers
+from penstock.processes import collect_seldom, free_bytes, give_back_buffers
 from penstock.records import COLLECTIONS_OF, LONG, Assignment, Modality
 from penstock.store.assets import AssetStore, asset_uri
 
@@ -77,6 +77,7 @@ class LaneHost:
             writes_at_once=handles.writes_at_once,
         )
         self._lane = make_lane(settings, pools, f"lane-{number}")
+        collect_seldom()
         self._thread = threading.Thread(target=self._lane.run, name="lane", daemon=True)
         self._thread.start()
 

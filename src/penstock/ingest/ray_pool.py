@@ -28,6 +28,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from penstock import metrics
 from penstock.errors import UnavailableError, WorkerBrokenError, WorkerLostError
 from penstock.ingest.pools import Call, Load, Ref, Usage, all_of, timed
+from penstock.processes import collect_seldom
 
 logger = logging.getLogger(__name__)
 
@@ -274,6 +275,7 @@ class _Host:
         self._last_words = LastWords.here(notes)
         self._under_way: dict[str, float] = {}  # when each call began, by its token
         self._worker = _made(make, number)
+        collect_seldom()
         self._note = _Note(notes / self._last_words.node / self._last_words.actor) if notes is not None else None
 
     def __repr__(self) -> str:  # Ray's logs show it
