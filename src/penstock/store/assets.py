@@ -69,9 +69,9 @@ def sha256_of(uri: str) -> str | None:
 class AssetStore:
     """Media by the SHA-256 of their bytes. Safe to call from several threads and processes at once.
 
-    On a local folder media that are new are written where they belong: nobody knows their address before `put` has
-    returned. A crash, a full disk or a loss of power (nothing is synced) may leave a short file there; the next `put`
-    of the same bytes moves a whole one over it.
+    On a local folder media that are new are written where they belong. While that is done, and after a crash, a full
+    disk or a loss of power (nothing is synced), the file there is short: it counts as missing for `read`, which looks
+    at the hash, and the next `put` of the same bytes moves a whole one over it.
 
     Args:
         url: root of the store, any fsspec URL. A local folder is created when first written to.
@@ -104,9 +104,12 @@ class AssetStore:
         return sha256
 
     def read(self, sha256: str) -> bytes:
-        """All bytes. Raises `MissingAssetError` if there are none of that hash."""
+        """All bytes. Raises `MissingAssetError` if there are none of that hash, or not all of them."""
         with self._translated(f"reading {asset_uri(sha256)}"):
-            return bytes(self._fs.cat_file(self._path(sha256)))
+            data = bytes(self._fs.cat_file(self._path(sha256)))
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise MissingAssetError(f"{asset_uri(sha256)} is not whole in the asset store {self.url}")
+        return data
 
     def open(self, sha256: str) -> BinaryIO:
         """A seekable stream, for media that are served in ranges. Raises `MissingAssetError` likewise."""
@@ -296,6 +299,9 @@ def _created(path: str, data: bytes) -> bool:
         left = memoryview(data)
         while left:
             left = left[os.write(file, left) :]
+    except BaseException:
+        os.ftruncate(file, 0)  # of a disk that is full; not removed, as another's whole file may be there by now
+        raise
     finally:
         os.close(file)
     return True
