@@ -79,6 +79,8 @@ def test_a_small_one_does_not_overtake_a_large_one_that_waits(threads: ThreadPoo
     first = entered(room, 6, threads)
     large = waiting(room, 10, threads)
     small = waiting(room, 1, threads)
+    nothing = entered(room, 0, threads)
+    nothing.leave()
     first.leave()
     assert large.inside.wait(_PATIENCE_S)
     assert not small.inside.is_set()

@@ -12,6 +12,7 @@ import pytest
 
 from penstock.errors import NotReadyError, UnavailableError
 from penstock.records import AssetRow, Assignment, Collection, Entry, Event, Outcome, Settled, entry_id
+from penstock.store import writer as writer_module
 from penstock.store.claims import Claims
 from penstock.store.memory import MemoryStore
 from penstock.store.writer import Writer, WriteRequest
@@ -244,6 +245,24 @@ def test_an_asset_waits_for_the_write_before_it_and_others_do_not(threads: Threa
     assert outcomes(second.result(_PATIENCE_S)) == {2: Outcome.INDEXED}
     assert row_offset(store) == 2
     assert stored(store) == ids(2, 1) | {entry_id(event(3, "other").asset, Collection.TEXT, 0)}
+
+
+def test_entries_wait_for_room_and_their_asset_is_written_after_all(
+    threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "_ROWS_AT_ONCE", 3)
+    store = HeldStore(held=1)
+    writer = Writer(store, wall_ms=lambda: 5_000)
+    writer.begin([OWNED])
+    first = threads.submit(write, writer, event(1, data=b"parts:3"))
+    assert store.reached.wait(_PATIENCE_S)
+    second = threads.submit(write, writer, event(2, "other", data=b"parts:1"))
+    with pytest.raises(TimeoutError):
+        second.result(0.2)
+    assert stored(store) == ids(1, 3)
+    store.let_go.set()
+    assert outcomes(first.result(_PATIENCE_S)) == {1: Outcome.INDEXED}
+    assert outcomes(second.result(_PATIENCE_S)) == {2: Outcome.INDEXED}
 
 
 def test_a_write_that_waited_while_its_partition_went_to_another_lane_is_fenced(threads: ThreadPoolExecutor) -> None:

@@ -23,7 +23,12 @@ class Room:
 
     @contextmanager
     def of(self, wanted: int) -> Iterator[None]:
-        """Around what takes so much: begins once there is room for it, and nobody who came before still waits."""
+        """Around what takes so much: begins once there is room for it, and nobody who came before still waits. What
+        takes nothing does not wait.
+        """
+        if not wanted:
+            yield
+            return
         turn = object()
         with self._changed:
             self._waiting.append(turn)

@@ -226,9 +226,11 @@ class Writer:
                 settled.append(Settled(event.position, None, unfinished=made.place))
             else:
                 plans[asset_id] = made
+        if not plans:
+            return settled
         drafts = [draft for draft in decoded.drafts if draft.event.asset.id in plans]
         with self._room.of(len(drafts)):
-            return settled + (self._write_planned(plans, drafts, encoded) if plans else [])
+            return settled + self._write_planned(plans, drafts, encoded)
 
     def _write_planned(
         self, plans: Mapping[str, Plan], drafts: Sequence[Draft], encoded: Sequence[Encoded]
