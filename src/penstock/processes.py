@@ -135,13 +135,15 @@ def give_back_buffers() -> None:
 
 def collect_seldom() -> None:
     """From now on Python's garbage collector looks through fewer objects, less often: none of those that are alive now
-    (modules, models), and the others once there are 10,000 more of them, not 700. A batch makes some thousands that
-    live until it ends, and to look through these again and again was 7 % of all that ingest did.
+    (modules, models), and the others once there are 10,000 more of them. A batch makes some thousands that live until
+    it ends, and to look through these again and again was a tenth of what lanes and writers did.
 
-    Not more seldom than that: what hangs together in a circle and holds a large buffer waits for it.
+    Not for processes that decode: what hangs together in a circle and holds a large buffer, as what is left of a film
+    may, waits for the collector.
     """
     gc.collect()
     gc.freeze()
+    gc.collect()  # it waits for a quarter more than it saw alive the last time
     gc.set_threshold(_NEW_OBJECTS)
 
 

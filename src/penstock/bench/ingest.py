@@ -106,7 +106,7 @@ def bench_ingest(plan: IngestPlan, say: Say) -> dict[str, Any]:
     Raises:
         PenstockError: something did not start, or events did not become searchable.
     """
-    collect_seldom()  # as ingest does: all that is sent is kept until it is acknowledged
+    collect_seldom()  # all that is sent is kept until it is acknowledged
     figures: dict[str, Any] = dict.fromkeys(_FIGURES)
     facts = machine_facts(precision=plan.precision)
     hearing = plan.profile if isinstance(load_profile(plan.profile).speech, SpeechModel) else "reference"

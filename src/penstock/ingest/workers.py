@@ -21,7 +21,7 @@ from penstock.encoders.base import Encoder, Fingerprint
 from penstock.encoders.profiles import SPEECH, load_profile
 from penstock.exposition import connect
 from penstock.ingest.batching import fitting
-from penstock.processes import give_back_buffers, give_way
+from penstock.processes import collect_seldom, give_back_buffers, give_way
 from penstock.records import (
     LONG,
     AssetRef,
@@ -272,6 +272,7 @@ class MakeWriter:
     def __call__(self, number: int) -> Writer:
         store = open_store(self.settings)
         store.ensure(self.spec)
+        collect_seldom()
         return Writer(store, wall_ms=lambda: time.time_ns() // 1_000_000, shard=number, shards=self.shards)
 
 
