@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -120,6 +123,22 @@ def test_an_error_of_ours_arrives_as_it_was_raised(make_pool: MakePool) -> None:
     with pytest.raises(BadInputError, match="not a picture") as caught:
         make_pool(1).run("refuse")
     assert caught.value.reason is Reason.CORRUPT
+
+
+@pytest.mark.services
+def test_a_failed_call_keeps_nothing_in_memory_once_its_error_is_forgotten(cluster: None, tmp_path: Path) -> None:
+    def fail() -> weakref.ref[Worker]:
+        of_the_batch = Worker(0)
+        with contextlib.suppress(BadInputError):
+            pool.run("refuse")
+        return weakref.ref(of_the_batch)
+
+    pool = ray_pool(1, tmp_path)
+    gc.disable()
+    try:
+        assert fail()() is None
+    finally:
+        gc.enable()
 
 
 def test_a_worker_that_is_broken_for_good_is_made_anew_and_its_call_is_blamed(make_pool: MakePool) -> None:
@@ -301,6 +320,25 @@ def test_a_worker_that_hangs_on_a_call_is_killed_blamed_and_restarted(cluster: N
     assert caught.value.blamed
     assert caught.value.hung
     assert pool.fetch(pool.run("total", np.ones(3, np.uint8)).results[0]) == 3
+
+
+@pytest.mark.services
+def test_a_call_that_waits_while_others_of_its_worker_end_does_not_hang(cluster: None, tmp_path: Path) -> None:
+    handles = spawn(Worker, 1, name="test", notes=tmp_path / "notes", num_cpus=0.1, threads=2)
+    pool = RayPool("test", handles, call_timeout_s=4)
+    started, release = tmp_path / "started", tmp_path / "release"
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(pool.run, "hold", str(started), str(release))
+        while not waiting.done() and time.monotonic() < _begun_s(started) + 10:
+            pool.run("pid")
+        release.touch()
+        waiting.result(60)
+
+
+def _begun_s(note: Path) -> float:
+    """When a call has left its note, by the monotonic clock: now, as long as it has not."""
+    age_s = time.time() - note.stat().st_mtime if note.exists() else 0.0
+    return time.monotonic() - age_s
 
 
 @pytest.mark.services

@@ -28,7 +28,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from penstock import metrics
 from penstock.errors import UnavailableError, WorkerBrokenError, WorkerLostError
 from penstock.ingest.pools import Call, Load, Ref, Usage, all_of, timed
-from penstock.processes import collect_seldom
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +123,8 @@ class RayPool:
     def _await(self, handle: Any, token: str, ref: Ref) -> bool:
         """Returns once the call has ended, well or not. A worker that hangs on it is killed, and Ray restarts it.
 
-        Only the time that the worker spends on this very call counts, not what it waits in the queue.
+        Only the time in which the worker gets nothing done counts, not what the call waits for others: in the queue, or
+        in a writer for their assets.
 
         Returns:
             whether it was killed.
@@ -169,16 +169,26 @@ class RayPool:
         return words.died_during if node in ("", words.node) else _read_there(node, words)
 
     def _get(self, ref: Ref, what: str) -> Any:
+        """What the worker raised is raised here, where Ray's own error, which holds it, is forgotten: with that one as
+        its cause it would keep itself, and with its traceback the batch, in memory.
+        """
         try:
             return ray.get(ref, timeout=self._call_timeout_s)
         except _LOST as exc:
             raise WorkerLostError(f"a {self._name} worker was lost during {what}: {_first_line(exc)}") from exc
         except RayTaskError as exc:
-            if isinstance(exc.cause, Exception):
-                raise exc.cause from exc
-            raise UnavailableError(f"{self._name} failed during {what}: {_first_line(exc)}") from exc
+            failure: Exception = (
+                exc.cause
+                if isinstance(exc.cause, Exception)
+                else UnavailableError(f"{self._name} failed during {what}: {_first_line(exc)}")
+            )
+            failure.add_note(str(exc))  # the traceback over there, in words
         except RayError as exc:
             raise UnavailableError(f"Ray failed while {self._name} did {what}: {_first_line(exc)}") from exc
+        try:
+            raise failure
+        finally:
+            del failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,8 +284,8 @@ class _Host:
         self._name = f"{name}-{number}"
         self._last_words = LastWords.here(notes)
         self._under_way: dict[str, float] = {}  # when each call began, by its token
+        self._ended_s = 0.0  # when one last ended
         self._worker = _made(make, number)
-        collect_seldom()
         self._note = _Note(notes / self._last_words.node / self._last_words.actor) if notes is not None else None
 
     def __repr__(self) -> str:  # Ray's logs show it
@@ -288,9 +298,11 @@ class _Host:
 
     @ray.method(concurrency_group=_CONTROL)
     def working_since(self, token: str) -> float:
-        """The seconds that this call has taken; 0 while it waits in the queue, or if it has ended."""
+        """The seconds for which this call has been under way and no other has ended, as those that the worker serves at
+        once may wait for each other; 0 while it waits in the queue, or if it has ended.
+        """
         began_s = self._under_way.get(token)
-        return 0.0 if began_s is None else time.monotonic() - began_s
+        return 0.0 if began_s is None else time.monotonic() - max(began_s, self._ended_s)
 
     @ray.method(concurrency_group=_CONTROL)
     def ask(self, method: str, *args: Any) -> Any:
@@ -305,6 +317,7 @@ class _Host:
             return self._timed(method, returns, args)
         finally:
             del self._under_way[token]
+            self._ended_s = time.monotonic()
             if self._note is not None:
                 self._note.end()
 
