@@ -1,7 +1,8 @@
 # `make demo` and `make test` set up all they need in .venv, from Python 3.11 to 3.13 with pip and nothing else: no root,
-# no Java, no Maven. A second run sets up nothing.
+# no Java, no Maven. A second run sets up nothing. PYTHON=/usr/bin/python3 names the one to take, if it is not the PATH's.
 
 ARGS ?=
+PYTHON ?=
 TIMES ?= 1
 AT_ONCE ?= 1
 STORE ?= lite
@@ -72,10 +73,10 @@ clean: ## Remove what the other targets made here.
 	rm -rf $(VENV) $(TOOLS) .penstock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 # Found by running it: a shim of a version manager may be on the PATH and fail.
-FIND_PYTHON = for name in python3 python3.13 python3.12 python3.11; do \
+FIND_PYTHON = for name in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
 	"$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
 	&& "$$name" -c 'import sys; print(sys.executable)' && exit; \
-	done; echo "penstock needs Python 3.11, 3.12 or 3.13 on the PATH" >&2; exit 1
+	done; echo "penstock needs Python 3.11, 3.12 or 3.13 on the PATH, or as PYTHON=" >&2; exit 1
 
 # uv comes from PyPI into a folder of its own: the machine's Python is left as it is.
 $(UV):

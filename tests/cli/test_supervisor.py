@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from penstock.cli import main as cli
+from penstock.cli.embedded_ray import EmbeddedRay
 from penstock.cli.supervisor import ingests
 from penstock.config import endpoints_file, read_endpoints
 from penstock.ingest.status import PlaneStatus, write_status
@@ -31,6 +32,7 @@ class Up:
         self.data_dir = data_dir
         self.marker = uuid.uuid4().hex
         self.log = data_dir.parent / "up.log"
+        self.ray = EmbeddedRay(data_dir)
         settings = ("--data-dir", str(data_dir), "--profile", "null:8")
         tied_to_this_process = (sys.executable, "-m", "penstock.processes", str(os.getpid()))
         with self.log.open("wb") as sink:
@@ -72,6 +74,7 @@ class Up:
         for process in self.processes():
             process.kill()
         self.process.wait()
+        self.ray.stop()  # its folder outlives a supervisor that is killed, until the next one starts
 
 
 def _wait(condition: Callable[[], bool], timeout_s: float, what: Callable[[], str]) -> None:
@@ -96,6 +99,7 @@ def test_up_serves_on_loopback_says_so_to_a_second_and_ends_in_order(
     up: Up, capsys: pytest.CaptureFixture[str]
 ) -> None:
     up.wait_ready()
+    assert up.ray.temp_dir.exists()
     endpoints = read_endpoints(up.data_dir)
     assert endpoints is not None
     assert httpx.get(endpoints.query_url + "/healthz", timeout=10).status_code == 200
@@ -125,6 +129,7 @@ def test_up_serves_on_loopback_says_so_to_a_second_and_ends_in_order(
     up.process.send_signal(signal.SIGTERM)
     assert up.process.wait(90) == 0, up.said()
     up.wait_until_nothing_is_left(5)
+    assert not up.ray.temp_dir.exists()
     assert not endpoints_file(up.data_dir).exists()
     stopped = [line.partition(":")[0] for line in up.said().splitlines() if line.endswith(": stopped")]
     assert stopped == ["search", "ingest", "Ray", "Milvus", "Kafka"]
