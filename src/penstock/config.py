@@ -228,7 +228,7 @@ class IngestSettings(_Section):
         8, ge=1, description="batches that a writer has under way at once; the embedded store allows one"
     )
     batch_events: int = Field(32, ge=1, description="a batch goes at so many events")
-    batch_most_events: int = Field(512, ge=1, description="where more wait, a batch takes up to so many")
+    batch_most_events: int = Field(1_024, ge=1, description="where more wait, a batch takes up to so many")
     batch_step_ms: int = Field(
         250, ge=1, description="as long as its slowest step, the wait for a store aside, takes no longer than this, ms"
     )
