@@ -29,7 +29,7 @@ _FRESH_S = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0,
 # Dense about the 20 ms that a search may take beyond its parts, up to the default deadline of 2 s and what is late.
 _QUERY_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0, 5.0)
 # An encoder's time follows powers of two; 32 is a full batch by default, unless more wait.
-_EVENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_EVENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _BYTES = (1 << 10, 1 << 13, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26)  # 16 MiB is full by default
 
 _all: dict[str, Metric] = {}
