@@ -215,7 +215,7 @@ class IngestSettings(_Section):
         description="a further worker is given up if it is not ready by then; more for an autoscaler's node",
     )
     call_timeout_s: float = Field(
-        300.0, gt=0, description="a worker that ends no batch for so long while it has one is taken to hang, and killed"
+        300.0, gt=0, description="a worker that is busy with one batch for so long is taken to hang, and killed"
     )
     encoder_threads: int = Field(0, ge=0, description="CPU threads of an encoder worker without a GPU; 0: every core")
     encoder_gpus: float = Field(

@@ -324,7 +324,7 @@ def test_a_worker_that_hangs_on_a_call_is_killed_blamed_and_restarted(cluster: N
 
 @pytest.mark.services
 def test_a_call_that_waits_while_others_of_its_worker_end_does_not_hang(cluster: None, tmp_path: Path) -> None:
-    handles = spawn(Worker, 1, name="test", notes=tmp_path / "notes", num_cpus=0.1, threads=2)
+    handles = spawn(Worker, 1, name="test", notes=tmp_path / "notes", num_cpus=0.1, threads=8)
     pool = RayPool("test", handles, call_timeout_s=4)
     started, release = tmp_path / "started", tmp_path / "release"
     with ThreadPoolExecutor(1) as threads:
@@ -333,6 +333,20 @@ def test_a_call_that_waits_while_others_of_its_worker_end_does_not_hang(cluster:
             pool.run("pid")
         release.touch()
         waiting.result(60)
+
+
+@pytest.mark.services
+def test_a_call_that_hangs_while_others_of_its_worker_end_is_found_after_all(cluster: None, tmp_path: Path) -> None:
+    handles = spawn(Worker, 1, name="test", notes=tmp_path, num_cpus=0.1, threads=2)
+    pool = RayPool("test", handles, call_timeout_s=2)
+    with ThreadPoolExecutor(1) as threads:
+        hanging = threads.submit(pool.run, "hang")
+        while not hanging.done():
+            with contextlib.suppress(WorkerLostError):
+                pool.run("pid")
+        with pytest.raises(WorkerLostError) as caught:
+            hanging.result()
+    assert caught.value.hung
 
 
 def _begun_s(note: Path) -> float:

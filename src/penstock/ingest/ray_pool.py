@@ -123,8 +123,7 @@ class RayPool:
     def _await(self, handle: Any, token: str, ref: Ref) -> bool:
         """Returns once the call has ended, well or not. A worker that hangs on it is killed, and Ray restarts it.
 
-        Only the time in which the worker gets nothing done counts, not what the call waits for others: in the queue, or
-        in a writer for their assets.
+        What the call waits for others does not count: in the queue, or in a writer for their assets (`working_since`).
 
         Returns:
             whether it was killed.
@@ -242,7 +241,7 @@ def spawn(
     host = ray.remote(concurrency_groups={_CONTROL: 2})(_Host)  # type: ignore[call-overload]
     noted = notes if threads == 1 else None
     numbers = range(first, first + size)
-    return [host.options(**options).remote(make, number, name, noted, on_start) for number in numbers]
+    return [host.options(**options).remote(make, number, name, noted, on_start, threads=threads) for number in numbers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,13 +277,21 @@ class _Host:
     """
 
     def __init__(
-        self, make: Callable[[int], object], number: int, name: str, notes: Path | None, on_start: Callable[[str], None]
+        self,
+        make: Callable[[int], object],
+        number: int,
+        name: str,
+        notes: Path | None,
+        on_start: Callable[[str], None],
+        *,
+        threads: int,
     ) -> None:
         on_start(name)
         self._name = f"{name}-{number}"
         self._last_words = LastWords.here(notes)
         self._under_way: dict[str, float] = {}  # when each call began, by its token
         self._ended_s = 0.0  # when one last ended
+        self._threads = threads
         self._worker = _made(make, number)
         self._note = _Note(notes / self._last_words.node / self._last_words.actor) if notes is not None else None
 
@@ -298,11 +305,16 @@ class _Host:
 
     @ray.method(concurrency_group=_CONTROL)
     def working_since(self, token: str) -> float:
-        """The seconds for which this call has been under way and no other has ended, as those that the worker serves at
-        once may wait for each other; 0 while it waits in the queue, or if it has ended.
+        """The seconds that this call has taken; 0 while it waits in the queue, or if it has ended.
+
+        Of what a worker serves at once each may wait for all the others: while any of them ends, each has its share of
+        the time only.
         """
         began_s = self._under_way.get(token)
-        return 0.0 if began_s is None else time.monotonic() - max(began_s, self._ended_s)
+        if began_s is None:
+            return 0.0
+        now_s = time.monotonic()
+        return max(now_s - max(began_s, self._ended_s), (now_s - began_s) / self._threads)
 
     @ray.method(concurrency_group=_CONTROL)
     def ask(self, method: str, *args: Any) -> Any:
