@@ -222,8 +222,7 @@ class IngestSettings(_Section):
         1.0, gt=0, description="GPUs of an encoder worker, where there are any; 0.25: four share one"
     )
     writers: int = Field(1, ge=1, description="writers, sharded by the asset's hash; the embedded store allows one")
-    # Milvus answers a read at Strong consistency at its next time tick or two: 0.2 to 0.4 s, however few rows. Batches
-    # that wait together share it.
+    # A real Milvus is slow to answer: some ms, and 0.2 to 0.4 s where a read has to see what was written just before.
     writes_at_once: int = Field(
         8, ge=1, description="batches that a writer has under way at once; the embedded store allows one"
     )
@@ -236,7 +235,7 @@ class IngestSettings(_Section):
     linger_ms: int = Field(50, ge=0, description="or when its first event has waited so long")
     batches_in_flight: int = Field(4, ge=1, description="batches of one topic under way at once, in one lane")
     budget_bytes: int = Field(
-        128 * MIB, ge=1, description="bytes of records in flight in a lane; above, partitions pause"
+        128 * MIB, ge=1, description="bytes in flight in a lane, its records and 1 kB for each; above, partitions pause"
     )
     commit_interval_ms: int = Field(500, ge=1)
     drain_s: float = Field(20.0, ge=0, description="how long a stop or a revoked partition waits for what is in flight")

@@ -18,6 +18,7 @@ from penstock.store.memory import MemoryStore
 from penstock.store.writer import Writer, WriteRequest
 from tests.ingest.builders import TOPIC, event
 from tests.ingest.doubles import ROLE, SPEC, ObedientEncoder, ObedientMedia
+from tests.store.lagging import LaggingStore
 
 OWNED = Assignment(TOPIC, 0, 5)
 _PATIENCE_S = 30.0  # for another thread
@@ -31,6 +32,10 @@ class NotedStore(MemoryStore):
         self.ensure(SPEC)
         self.asked: list[str] = []
         self.failing: tuple[str, str] | None = None
+
+    def catch_up(self) -> None:
+        with self._noted("catch up"):
+            super().catch_up()
 
     def upsert(self, collection: Collection, entries: Sequence[Entry]) -> None:
         with self._noted("upsert"):
@@ -147,6 +152,56 @@ def test_an_older_assignment_than_the_newest_known_is_fenced(
     learn(writer)
     assert outcomes(write(writer, event(1))) == {1: None}
     assert row_offset(store) is None
+
+
+def lagging(store: MemoryStore) -> LaggingStore:
+    return LaggingStore(store, store, [Collection.TEXT])
+
+
+def test_what_another_plane_wrote_is_seen_once_its_partition_is_ours(store: NotedStore) -> None:
+    ours, theirs = begun(lagging(store)), begun(lagging(store))
+    write(ours, event(1, "other"))
+    write(theirs, event(2, data=b"parts:3"))
+    moved = Assignment(TOPIC, 0, OWNED.generation + 1)
+    assert outcomes(write(ours, event(1), assignment=moved)) == {1: Outcome.SUPERSEDED}
+    assert outcomes(write(ours, event(3, data=b"parts:1"), assignment=moved)) == {3: Outcome.INDEXED}
+    assert stored(store) == ids(3, 1) | {entry_id(event(1, "other").asset, Collection.TEXT, 0)}
+
+
+def test_what_its_predecessor_wrote_is_seen_by_a_restarted_writer(store: NotedStore) -> None:
+    write(begun(lagging(store)), event(2, data=b"parts:3"))
+    successor = begun(lagging(store), [OWNED])
+    assert outcomes(write(successor, event(1))) == {1: Outcome.SUPERSEDED}
+
+
+def test_a_writer_has_not_begun_if_the_store_cannot_say_how_far_it_is(store: NotedStore) -> None:
+    store.failing = ("catch up", "before")
+    writer = Writer(store, wall_ms=lambda: 5_000)
+    with pytest.raises(UnavailableError):
+        writer.begin([OWNED])
+    assert not writer.begun()
+
+
+def test_an_assignment_is_no_news_only_once_the_store_has_caught_up(store: NotedStore) -> None:
+    writer = begun(store)
+    store.failing = ("catch up", "before")
+    with pytest.raises(UnavailableError):
+        write(writer, event(1))
+    store.failing = None
+    store.asked.clear()
+    write(writer, event(1))
+    write(writer, event(2))
+    assert store.asked == ["catch up", "upsert", "rows", "upsert", "rows"]
+
+
+def test_what_a_dead_writer_left_late_is_removed_of_a_rejected_event(store: NotedStore) -> None:
+    writer = begun(lagging(store), [OWNED])
+    store.failing = ("rows", "before")
+    with pytest.raises(UnavailableError):
+        write(begun(store), event(1, data=b"parts:3"))
+    store.failing = None
+    writer.retract(WriteRequest("lane", (OWNED,)), [event(1)])
+    assert stored(store) == set()
 
 
 def test_each_writer_takes_the_assets_of_its_shard_and_tells_of_no_other(store: NotedStore) -> None:

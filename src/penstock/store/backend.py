@@ -41,6 +41,7 @@ class Backend:
         paging: options of a query that make its limit keep the first rows by primary key. Lite does so for iterators
             only; on real servers pymilvus takes that option for leave to read at the collection's default consistency.
         refusals: the numbers of errors for which the request itself is at fault. Everything else may pass.
+        lags: readers lag behind what was acknowledged, so that a read at Strong consistency has to wait for them.
     """
 
     capabilities: Capabilities
@@ -52,6 +53,7 @@ class Backend:
     rows_per_page: int
     paging: Mapping[str, str]
     refusals: frozenset[int]
+    lags: bool
 
 
 def backend_of(version: str) -> Backend:
@@ -76,6 +78,7 @@ def _lite(version: str) -> Backend:
         rows_per_page=50_000,
         paging={"iterator": "True"},
         refusals=frozenset({6}),  # "illegal argument"; to a real server 6 is an error of routing
+        lags=False,
     )
 
 
@@ -96,4 +99,5 @@ def _server(version: str, release: tuple[int, int]) -> Backend:
         rows_per_page=MOST_ROWS,
         paging={"reduce_stop_for_best": "True"},
         refusals=frozenset([*range(1100, 1200), *range(1700, 1800)]),  # parameters, and fields of a schema
+        lags=True,
     )

@@ -121,6 +121,15 @@ class Store(Protocol):
 
     # ---- writing: called by the writer that owns the assets ----
 
+    def catch_up(self) -> None:
+        """From now on `entry_ids`, `asset_rows` and `progress` see what anyone wrote before this call and what was
+        written through this store since, and need not see more: where a store's readers lag behind, they do not wait.
+
+        Called by who alone writes the assets that it will ask for, each time that this right came from somebody else. A
+        write that failed may come about later; its assets are read at Strong consistency until they are written again.
+        Before the first call all of these reads are at Strong consistency.
+        """
+
     def upsert(self, collection: Collection, entries: Sequence[Entry]) -> None:
         """Writes entries by id, replacing those that are there. Acknowledged on return: a crash does not undo it.
 
@@ -131,20 +140,22 @@ class Store(Protocol):
         """Removes entries by primary key; absent ones are no error. Acknowledged on return."""
 
     def entry_ids(self, collection: Collection, asset_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        """The ids of all entries of these assets (by `AssetRef.id`), at Strong consistency; absent assets are left out.
+        """The ids of all entries of these assets (by `AssetRef.id`); absent assets are left out. At Strong consistency,
+        or as `catch_up` says.
 
         Parts of an asset have no gaps and are written in ascending order, which lets a backend look for them by key;
         in both spaces (`records.part_id`), where entries of a collection can be written in slices.
         """
 
     def asset_rows(self, asset_ids: Sequence[str]) -> Mapping[str, AssetRow]:
-        """The rows of these assets by id, at Strong consistency. Absent ones are left out."""
+        """The rows of these assets by id, absent ones left out. At Strong consistency, or as `catch_up` says."""
 
     def put_asset_rows(self, rows: Sequence[AssetRow]) -> None:
         """Writes rows by asset id, replacing. Acknowledged on return."""
 
     def progress(self, asset_ids: Sequence[str]) -> Mapping[str, Progress]:
-        """How far those of these assets are that are being written in slices, by `AssetRef.id`, at Strong consistency.
+        """How far those of these assets are that are being written in slices, by `AssetRef.id`. At Strong consistency,
+        or as `catch_up` says.
 
         What a crash has left of one that is finished may be among it: its version is then the asset row's, or older.
         """

@@ -46,6 +46,7 @@ _REFUSED = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARGUMENT)
 # gRPC's status for a message above its limit, and gateways' for too many requests: the first is for good.
 _EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 _TOO_LARGE = "larger than max"
+_TOO_MUCH = "maxOutputSize"  # asked for by one query; no number for it either
 
 
 class Connection:
@@ -105,12 +106,25 @@ class Connection:
                 return None
             raise
 
-    def upsert(self, client: MilvusClient, request: UpsertRequest, **options: Any) -> None:
-        """Sends a request that is packed already, as `client.upsert` would send its own; to be used within `call`."""
+    def upsert(self, client: MilvusClient, request: UpsertRequest, **options: Any) -> int:
+        """Sends a request that is packed already, as `client.upsert` would send its own; to be used within `call`.
+
+        Returns:
+            the server's timestamp of the write.
+        """
         context = CallContext(db_name=self._database)
         # The handler asks the server for a schema to pack by unless it is given one.
-        client._handler.upsert(
+        done = client._handler.upsert(
             request.collection_name, [], upsert_param=request, schema={"fields": ()}, context=context, **options
+        )
+        return int(done.timestamp)
+
+    def now(self) -> int:
+        """The server's timestamp: later than that of anything acknowledged so far, to whomever. 0: it tells none."""
+        context = CallContext(db_name=self._database)
+        return self.call(
+            "asking for its time",
+            lambda client: int(client._handler.alloc_timestamp(timeout=self.timeout_s, context=context)),
         )
 
     def ping(self) -> None:
@@ -157,7 +171,7 @@ class Connection:
         if code in (_NOT_FOUND, _NO_ALIAS):
             return ConfigError(f"{said}. `penstock ingest` makes the collections; check store.uri and store.database")
         refused = code in _REFUSED or code in self._backend.refusals or _UNPARSED in detail
-        refused = refused or (code == _EXHAUSTED and _TOO_LARGE in detail)
+        refused = refused or (code == _EXHAUSTED and _TOO_LARGE in detail) or _TOO_MUCH in detail
         if refused or isinstance(exc, DataNotMatchException | ParamError):
             return PermanentError(said)
         return UnavailableError(f"{said}. It is tried again when the store answers")

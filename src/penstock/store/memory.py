@@ -77,6 +77,9 @@ class MemoryStore:
 
     # ---- writing ----
 
+    def catch_up(self) -> None:
+        """Its reads see everything at once."""
+
     def upsert(self, collection: Collection, entries: Sequence[Entry]) -> None:
         with self._lock:
             table = self._table(collection)

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from penstock.config import StoreSettings
+from penstock.errors import PenstockError
 from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found, Progress
 from penstock.store import makers, rows, schema
 from penstock.store.base import Capabilities, IndexSpec, Part, Standing
 from penstock.store.conditions import literal, to_expression
 from penstock.store.connection import Connection
 from penstock.store.filters import Filter
+from penstock.store.guarantees import STRONG, Guarantees
 from penstock.store.names import ASSET, assets_name, entries_name
 from penstock.store.probing import probe
 from penstock.store.provision import Provisioner
@@ -44,6 +46,7 @@ class MilvusStore:
         self._spec: IndexSpec | None = None
         self._looked_at: Mapping[str, str] = {}
         self._dense_of: dict[str, Mapping[Field, int]] = {}
+        self._guarantees = Guarantees()  # by asset, and by the id of its progress
 
     @property
     def capabilities(self) -> Capabilities:
@@ -71,47 +74,52 @@ class MilvusStore:
 
     # ---- writing ----
 
+    def catch_up(self) -> None:
+        if self._connection.backend.lags:
+            self._guarantees.caught_up(self._connection.now())
+
     def upsert(self, collection: Collection, entries: Sequence[Entry]) -> None:
         name = self._target(collection)
         dims = self._dense(name)
-        self._tables.write(
-            name, [{**rows.entry_row(entry), **rows.dense_columns(entry, dims)} for entry in rows.distinct(entries)]
-        )
+        written = [{**rows.entry_row(entry), **rows.dense_columns(entry, dims)} for entry in rows.distinct(entries)]
+        self._write(name, written, {entry.asset.id for entry in entries})
 
     def delete(self, collection: Collection, ids: Sequence[str]) -> None:
-        self._tables.delete(self._target(collection), ids)
+        self._delete(self._target(collection), ids)
 
     def entry_ids(self, collection: Collection, asset_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
         name = self._target(collection)
         if self._connection.backend.probe_parts:
             return probe(collection, asset_ids, lambda ids: self._tables.present(name, ids))
         found: dict[str, set[str]] = {}
+        seen = self._guarantees.of(asset_ids)
         for chunk in rows.chunks(asset_ids, READ_IDS):
-            for row in self._tables.query(name, f"asset in {literal(tuple(chunk))}", ("id", "asset")):
+            for row in self._tables.ids_of(name, chunk, seen=seen):
                 found.setdefault(row["asset"], set()).add(row["id"])
         return {asset: frozenset(ids) for asset, ids in found.items()}
 
     def asset_rows(self, asset_ids: Sequence[str]) -> Mapping[str, AssetRow]:
-        found = self._tables.by_ids(self._assets, asset_ids, rows.ASSET_COLUMNS)
+        seen = self._guarantees.of(asset_ids)
+        found = self._tables.by_ids(self._assets, asset_ids, rows.ASSET_COLUMNS, seen=seen)
         return {row["id"]: rows.asset_of(row) for row in found}
 
     def put_asset_rows(self, asset_rows: Sequence[AssetRow]) -> None:
         placeholder = {schema.PLACEHOLDER: schema.PLACEHOLDER_VALUE}
         newest = {row.asset.id: {**rows.asset_row(row), **placeholder} for row in asset_rows}
-        self._tables.write(self._assets, list(newest.values()))
+        self._write(self._assets, list(newest.values()), newest)
 
     def progress(self, asset_ids: Sequence[str]) -> Mapping[str, Progress]:
         ids = [rows.progress_id(asset_id) for asset_id in asset_ids]
-        found = map(rows.progress_of, self._tables.by_ids(self._assets, ids, rows.ASSET_COLUMNS))
-        return {one.asset.id: one for one in found}
+        found = self._tables.by_ids(self._assets, ids, rows.ASSET_COLUMNS, seen=self._guarantees.of(ids))
+        return {one.asset.id: one for one in map(rows.progress_of, found)}
 
     def put_progress(self, progress: Sequence[Progress]) -> None:
         placeholder = {schema.PLACEHOLDER: schema.PLACEHOLDER_VALUE}
-        latest = {one.asset.id: {**rows.progress_row(one), **placeholder} for one in progress}
-        self._tables.write(self._assets, list(latest.values()))
+        latest = {rows.progress_id(one.asset.id): {**rows.progress_row(one), **placeholder} for one in progress}
+        self._write(self._assets, list(latest.values()), latest)
 
     def drop_progress(self, asset_ids: Sequence[str]) -> None:
-        self._tables.delete(self._assets, [rows.progress_id(asset_id) for asset_id in asset_ids])
+        self._delete(self._assets, [rows.progress_id(asset_id) for asset_id in asset_ids])
 
     # ---- reading ----
 
@@ -186,6 +194,21 @@ class MilvusStore:
         self._connection.close()
 
     # ---- where things are ----
+
+    def _write(self, name: str, written: Sequence[rows.Row], keys: Iterable[str]) -> None:
+        """Writes rows, of which reads ask by these keys."""
+        try:
+            timestamp = self._tables.write(name, written)
+        except PenstockError:
+            self._guarantees.unanswered(keys)
+            raise
+        self._guarantees.wrote(keys, timestamp)
+
+    def _delete(self, name: str, ids: Sequence[str]) -> None:
+        """Deletes rows. Which assets they are of is not known here: all reads that follow see that they are gone."""
+        self._tables.delete(name, ids)
+        if ids and self._guarantees.of(()) != STRONG:
+            self.catch_up()
 
     @property
     def _assets(self) -> str:

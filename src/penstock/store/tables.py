@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
 
+from penstock.errors import PermanentError
 from penstock.records import Float32
 from penstock.store.backend import MOST_ROWS
 from penstock.store.conditions import literal
 from penstock.store.connection import Connection
+from penstock.store.guarantees import STRONG
 from penstock.store.packing import upsert_requests
 from penstock.store.rows import Row, chunks
 
@@ -23,25 +26,46 @@ PROBE_IDS = 16_000
 
 
 class Tables:
-    """Reads are at Strong consistency, but for `search`. Names may be aliases. Errors are those of `Connection`."""
+    """Reads are at Strong consistency unless they are given a timestamp to see everything up to; `search` is at its
+    own. Names may be aliases. Errors are those of `Connection`.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._timeout_s = connection.timeout_s
 
-    def write(self, name: str, rows: Sequence[Row]) -> None:
+    def write(self, name: str, rows: Sequence[Row]) -> int:
         """Upserts in order, in requests of at most `WRITE_BYTES`. The rows that a failed call left are overwritten by
         the next try.
+
+        Returns:
+            the server's timestamp of the latest request; of no rows 0.
         """
-        for request in upsert_requests(name, rows, WRITE_BYTES) if rows else ():
-            self._write(name, request)
+        requests = upsert_requests(name, rows, WRITE_BYTES) if rows else ()
+        return max((self._write(name, request) for request in requests), default=0)
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
         for chunk in chunks(ids, self._connection.backend.ids_per_delete):
             self._delete(name, list(chunk))
 
-    def query(self, name: str, condition: str, columns: Sequence[str], **options: Any) -> list[Row]:
-        """The rows that satisfy an expression."""
+    def query(
+        self,
+        name: str,
+        condition: str,
+        columns: Sequence[str],
+        *,
+        seen: int = STRONG,
+        limit: int | None = None,
+        options: Mapping[str, str] = MappingProxyType({}),
+    ) -> list[Row]:
+        """The rows that satisfy an expression.
+
+        Args:
+            name, condition, columns: what to read.
+            seen: a timestamp of the server, up to which the read sees everything.
+            limit: how many at most; None: all.
+            options: further ones of pymilvus.
+        """
         return list(
             self._connection.call(
                 f"reading {name}",
@@ -49,7 +73,8 @@ class Tables:
                     name,
                     filter=condition,
                     output_fields=list(columns),
-                    consistency_level="Strong",
+                    **({} if limit is None else {"limit": limit}),
+                    **_guarantee(seen),
                     **self._once(),
                     **options,
                 ),
@@ -57,10 +82,27 @@ class Tables:
             )
         )
 
-    def by_ids(self, name: str, ids: Sequence[str], columns: Sequence[str], *, at_once: int = READ_IDS) -> list[Row]:
+    def ids_of(self, name: str, asset_ids: Sequence[str], *, seen: int = STRONG) -> list[Row]:
+        """`id` and `asset` of all rows of these assets. A server answers with no more than so many bytes (Milvus with
+        100 MB, a million rows of these): what it refuses is asked for in halves.
+        """
+        try:
+            return self.query(name, f"asset in {literal(tuple(asset_ids))}", ("id", "asset"), seen=seen)
+        except PermanentError:
+            if len(asset_ids) == 1:
+                raise
+        middle = len(asset_ids) // 2
+        halves = (asset_ids[:middle], asset_ids[middle:])
+        return [row for half in halves for row in self.ids_of(name, half, seen=seen)]
+
+    def by_ids(
+        self, name: str, ids: Sequence[str], columns: Sequence[str], *, seen: int = STRONG, at_once: int = READ_IDS
+    ) -> list[Row]:
         """The rows with these primary keys that exist, in no order."""
         return [
-            row for chunk in chunks(ids, at_once) for row in self.query(name, f"id in {literal(tuple(chunk))}", columns)
+            row
+            for chunk in chunks(ids, at_once)
+            for row in self.query(name, f"id in {literal(tuple(chunk))}", columns, seen=seen)
         ]
 
     def present(self, name: str, ids: Sequence[str]) -> set[str]:
@@ -74,7 +116,7 @@ class Tables:
         while True:
             # Each shard gives its first `limit` rows, so the first of them all are the first of all; what is beyond may
             # have gaps and is asked for again.
-            found = self.query(name, f"id > {literal(last)}", columns, limit=limit, **backend.paging)
+            found = self.query(name, f"id > {literal(last)}", columns, limit=limit, options=backend.paging)
             page = sorted(found, key=lambda row: str(row["id"]))[:limit]
             if not page:
                 return
@@ -116,8 +158,8 @@ class Tables:
         )
         return [(hit["entity"], float(hit["distance"])) for hit in hits[0]]
 
-    def _write(self, name: str, request: UpsertRequest) -> None:
-        self._connection.call(
+    def _write(self, name: str, request: UpsertRequest) -> int:
+        return self._connection.call(
             f"writing {request.num_rows} rows to {name}",
             lambda client: self._connection.upsert(client, request, **self._once()),
             collection=name,
@@ -132,3 +174,9 @@ class Tables:
 
     def _once(self) -> dict[str, Any]:
         return {"timeout": self._timeout_s, "retry_on_rate_limit": False}
+
+
+def _guarantee(seen: int) -> dict[str, Any]:
+    if seen == STRONG:
+        return {"consistency_level": "Strong"}
+    return {"consistency_level": "Customized", "guarantee_timestamp": seen}

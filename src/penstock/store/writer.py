@@ -99,7 +99,12 @@ class Writer:
         return self._generations is not None
 
     def begin(self, assignments: Iterable[Assignment]) -> None:
-        """Learns the assignments that are in force, from all lanes. Never lowers a generation it knows."""
+        """Learns the assignments that are in force, from all lanes. Never lowers a generation it knows.
+
+        Raises:
+            UnavailableError: the store does not answer; it has not begun.
+        """
+        self._store.catch_up()
         with self._lock:
             self._generations = self._generations or {}
             self._learn(assignments)
@@ -192,7 +197,10 @@ class Writer:
         with self._claims.of(event.asset.id for event in mine):
             fenced = self._fence(request)
             kept = [event for event in mine if (event.position.topic, event.position.partition) not in fenced]
-            rows = self._store.asset_rows([event.asset.id for event in kept]) if kept else {}
+            if not kept:
+                return
+            self._store.catch_up()  # the write that broke off was perhaps a dead writer's, and came about late
+            rows = self._store.asset_rows([event.asset.id for event in kept])
             begun = self._begun(kept)
             for collection, found in self._entries_of(kept).items():
                 stale = [
@@ -262,13 +270,13 @@ class Writer:
 
     def _fence(self, request: WriteRequest) -> frozenset[tuple[str, int]]:
         """The partitions whose events must not be written; learns assignments that are newer than those known. Asked
-        with the assets claimed: what a newer owner wrote of them while this write waited is seen.
+        with the assets claimed: what a newer owner wrote of them while this write waited is seen. So is what was
+        written while a partition was another's, perhaps by the writer of another plane.
         """
+        if self._is_news(request.assignments):
+            self._store.catch_up()  # before any thread takes these assignments for known
         with self._lock:
-            if self._generations is None:
-                raise NotReadyError(
-                    "the writer was restarted and waits to be told which lane owns what; the batch is retried"
-                )
+            assert self._generations is not None
             fenced = frozenset(
                 (assignment.topic, assignment.partition)
                 for assignment in request.assignments
@@ -280,6 +288,15 @@ class Writer:
                 "refused a write of lane %s to %s[%d]: it lost that partition", request.lane, topic, partition
             )
         return fenced
+
+    def _is_news(self, assignments: Iterable[Assignment]) -> bool:
+        with self._lock:
+            known = self._generations
+            if known is None:
+                raise NotReadyError(
+                    "the writer was restarted and waits to be told which lane owns what; the batch is retried"
+                )
+            return any(one.generation > known.get((one.topic, one.partition), -1) for one in assignments)
 
     def _learn(self, assignments: Iterable[Assignment]) -> None:
         known = self._generations
