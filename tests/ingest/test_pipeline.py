@@ -269,6 +269,80 @@ def test_a_batch_whose_workers_run_out_of_memory_a_few_times_is_not_to_blame() -
     assert outcomes(report) == dict.fromkeys(range(4), Outcome.INDEXED)
 
 
+def test_workers_that_starve_blame_no_call_that_dies_of_something_else() -> None:
+    class Dying(ObedientMedia):
+        """Four workers are killed because their node is full, and then others while this call waits behind theirs."""
+
+        deaths = 0
+
+        def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> Any:
+            if text_of(events[0]) != "good" and self.deaths < 12:
+                self.deaths += 1
+                raise WorkerLostError("died", starved=self.deaths <= 4)
+            return super().fetch_and_decode(events, roles)
+
+    store, sink = memory_store(), ListSink()
+    report = pipeline_on(store, sink, media=Dying()).run(batch(item(0, "a")))
+    assert outcomes(report) == {0: Outcome.INDEXED}
+    assert sink.letters == []
+
+
+def test_a_batch_too_large_for_a_worker_of_which_nobody_knows_why_it_dies_is_halved_until_it_fits() -> None:
+    class Small(ObedientMedia):
+        """As a fetch worker, which notes no calls as it has several at once, has a memory for two claim checks."""
+
+        tried: ClassVar[list[int]] = []
+
+        def fetch(self, events: Sequence[Event]) -> tuple[Event, ...]:
+            self.tried.append(len(events))
+            assert len(self.tried) < 40
+            if len(events) > 2:
+                raise WorkerLostError("the fetch worker was killed: OOM")
+            return super().fetch(events)
+
+    sink = ListSink()
+    claims = [item(n, f"k{n}", data=None, claim=f"s3://b/{n}") for n in range(8)]
+    report = pipeline_on(memory_store(), sink, media=Small()).run(batch(*claims))
+    assert outcomes(report) == dict.fromkeys(range(8), Outcome.INDEXED)
+    assert Small.tried == [8, 8, 8, 4, 4, 4, 2, 2, 4, 4, 4, 2, 2]
+    assert sink.letters == []
+
+
+def test_a_batch_too_large_for_the_writer_is_halved_until_it_fits() -> None:
+    class Small(MemoryStore):
+        tried = 0
+
+        def upsert(self, collection: Collection, entries: Sequence[Entry]) -> None:
+            self.tried += 1
+            assert self.tried < 40
+            if len(entries) > 2:
+                raise WorkerLostError("the writer was killed: OOM", blamed=True)
+            super().upsert(collection, entries)
+
+    store, sink = Small(), ListSink()
+    store.ensure(SPEC)
+    report = pipeline_on(store, sink).run(batch(*(item(n, f"k{n}") for n in range(8))))
+    assert outcomes(report) == dict.fromkeys(range(8), Outcome.INDEXED)
+    assert sink.letters == []
+
+
+def test_one_event_that_is_blamed_for_no_death_is_tried_for_as_long_as_it_takes() -> None:
+    class Dying(MemoryStore):
+        deaths = 0
+
+        def put_asset_rows(self, asset_rows: Sequence[AssetRow]) -> None:
+            self.deaths += 1
+            if self.deaths < 50:
+                raise WorkerLostError("the writer died", blamed=True)
+            super().put_asset_rows(asset_rows)
+
+    store, sink = Dying(), ListSink()
+    store.ensure(SPEC)
+    report = pipeline_on(store, sink).run(batch(item(0, "a")))
+    assert outcomes(report) == {0: Outcome.INDEXED}
+    assert sink.letters == []
+
+
 def test_an_item_that_eats_all_memory_is_found_and_the_others_are_indexed() -> None:
     class Hungry(ObedientMedia):
         calls = 0

@@ -75,6 +75,10 @@ class Worker:
     def hang(self) -> None:
         threading.Event().wait()
 
+    def work_for(self, seconds: float) -> int:
+        time.sleep(seconds)
+        return os.getpid()
+
 
 class LateStarter(Worker):
     """Cannot be made again while a file is there, as if the store were away."""
@@ -347,6 +351,53 @@ def test_a_call_that_hangs_while_others_of_its_worker_end_is_found_after_all(clu
         with pytest.raises(WorkerLostError) as caught:
             hanging.result()
     assert caught.value.hung
+
+
+@pytest.mark.services
+def test_a_call_that_hangs_though_its_caller_is_dead_is_found_by_those_that_wait_behind_it(
+    cluster: None, tmp_path: Path
+) -> None:
+    handles = spawn(Worker, 1, name="test", notes=tmp_path, num_cpus=0.1)
+    abandoned = handles[0].call.options(num_returns=2).remote("of a lane that died", "hang", 1)
+    pool = RayPool("test", handles, call_timeout_s=1)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(pool.run, "pid")
+        try:
+            with pytest.raises(WorkerLostError) as caught:
+                waiting.result(60)
+        finally:
+            ray.kill(handles[0], no_restart=False)
+    del abandoned
+    assert not caught.value.blamed
+    assert not caught.value.hung
+
+
+@pytest.mark.services
+def test_a_call_that_hangs_is_left_to_its_caller_while_that_one_lives(cluster: None, tmp_path: Path) -> None:
+    """Only its caller knows that the batch has to be halved at once."""
+    handles = spawn(Worker, 1, name="test", notes=tmp_path, num_cpus=0.1)
+    patient, hasty = (RayPool("test", handles, call_timeout_s=seconds) for seconds in (3, 2))
+    hasty.run("pid")
+    with ThreadPoolExecutor(2) as threads:
+        hanging = threads.submit(patient.run, "hang")
+        while not any(usage.calls for usage in patient.usage().values()):
+            time.sleep(0.01)
+        time.sleep(0.3)  # it has been sent
+        waiting = threads.submit(hasty.run, "pid")
+        with pytest.raises(WorkerLostError) as hung:
+            hanging.result(60)
+        with pytest.raises(WorkerLostError) as waited:
+            waiting.result(60)
+    assert (hung.value.hung, hung.value.blamed) == (True, True)
+    assert (waited.value.hung, waited.value.blamed) == (False, False)
+
+
+@pytest.mark.services
+def test_a_call_may_wait_long_for_a_worker_that_gets_things_done(cluster: None, tmp_path: Path) -> None:
+    pool = RayPool("test", spawn(Worker, 1, name="test", notes=tmp_path, num_cpus=0.1), call_timeout_s=1)
+    with ThreadPoolExecutor(12) as threads:
+        calls = [threads.submit(pool.run, "work_for", 0.4) for _ in range(12)]
+        assert len({pool.fetch(call.result(60).results[0]) for call in calls}) == 1
 
 
 def _begun_s(note: Path) -> float:

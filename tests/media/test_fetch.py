@@ -587,6 +587,64 @@ def test_a_batch_is_fetched_at_once_and_keeps_its_order(
     ]
 
 
+def test_large_media_of_several_batches_are_held_as_far_as_there_is_room_and_small_ones_pass_them(
+    fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
+) -> None:
+    large, gate = _png(30), threading.Event()
+
+    def held(handler: BaseHTTPRequestHandler) -> None:
+        """What is asked for a second time, as it was found to be large, waits for the gate."""
+        if server.asked.count(handler.path) > 1:
+            gate.wait(10)
+        _send(large)(handler)
+
+    server.routes |= {"/small": _send(), "/large": held}
+    fetcher = fetcher_of(
+        max_bytes=4_000, deadline_s=30.0, options={"small_bytes": len(large) - 1, "room_bytes": 2 * 4_000}
+    )
+
+    def batch(name: str) -> list[Event]:
+        paths = (f"/large?{name}0", f"/small?{name}", f"/large?{name}1")
+        return [event_of(server.url(path)) for path in paths]
+
+    def asked(name: str) -> int:
+        return sum(path.startswith(f"/large?{name}") for path in server.asked)
+
+    first, second, small = batch("a"), batch("b"), [event_of(server.url("/small?c"))]
+    with ThreadPoolExecutor(3) as threads:
+        try:
+            holding = threads.submit(fetcher.fetch_all, first)
+            _until(lambda: asked("a") == 4)
+            waiting = threads.submit(fetcher.fetch_all, second)
+            _until(lambda: asked("b") >= 2)
+            assert len(threads.submit(fetcher.fetch_all, small).result(10)[0]) == 1
+            time.sleep(0.2)  # more than enough to ask again
+            assert asked("b") == 2
+        finally:
+            gate.set()
+        for events, call in ((first, holding), (second, waiting)):
+            fetched, rejected = call.result(10)
+            assert [one.event.position for one in fetched] == [event.position for event in events]
+            assert rejected == []
+    assert asked("b") == 4
+
+
+def test_one_that_is_fetched_alone_is_asked_for_once_however_large_it_is(
+    fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
+) -> None:
+    server.routes["/a"] = _send()
+    fetched = fetcher_of(options={"small_bytes": 1, "room_bytes": 1}).fetch_one(event_of(server.url("/a")))
+    assert isinstance(fetched, Fetched)
+    assert server.asked == ["/a"]
+
+
+def _until(comes: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 10
+    while not comes():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
 def test_a_surprise_is_that_events_alone(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:

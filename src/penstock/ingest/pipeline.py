@@ -49,6 +49,7 @@ logger = logging.getLogger(__name__)
 _LOSSES_BEFORE_BISECTION = 2
 _LOSSES_OF_ONE_ITEM = 3
 _STARVED_BY_OTHERS = 3  # workers that a batch may lose for want of memory before it is taken to be the cause
+_UNBLAMED_BEFORE_BISECTION = 3  # one or two are mostly another's, or a node that went
 _ACK_TIMEOUT_S = 180.0  # above the producer's own delivery timeout: only a producer that is stuck takes so long
 
 
@@ -218,11 +219,12 @@ class Pipeline:
     def _process(self, items: Sequence[Item], report: BatchReport, *, suspect: bool = False) -> list[Settled]:
         """Fetch to write of one event an asset, until each has an outcome.
 
-        A batch that kills its worker twice (once, if it is part of one that did, or if the worker took too long over
-        it) or that the store refuses is halved until the item at fault is alone. So is one whose workers run out of
-        memory again and again.
+        A batch that kills its worker twice (once, if it is part of one that was halved, or if the worker took too long
+        over it) or that the store refuses is halved until the item at fault is alone. So is one whose workers run out
+        of memory again and again. One that keeps losing workers of which nobody knows what killed them, such as those
+        with several calls at once, is halved too, as it may be too large for them; but no item is rejected for that.
         """
-        losses = starved = attempt = 0
+        losses = unblamed = starved = attempt = 0
         while True:
             try:
                 return self._attempt(items, report, again=attempt > 0)
@@ -230,9 +232,12 @@ class Pipeline:
                 metrics.RETRIES.labels("worker_lost").inc()
                 logger.warning("a batch of %s begins again from its records: %s", report.batch.topic, exc)
                 starved += exc.starved
-                if exc.blamed or starved > _STARVED_BY_OTHERS:
+                if exc.blamed or (exc.starved and starved > _STARVED_BY_OTHERS):
                     losses += len(items) > 1 or self._known_good_passes(items[0], report)
-                if len(items) > 1 and losses >= (1 if suspect or exc.hung else _LOSSES_BEFORE_BISECTION):
+                else:
+                    unblamed += 1
+                enough = losses >= (1 if suspect or exc.hung else _LOSSES_BEFORE_BISECTION)
+                if len(items) > 1 and (enough or unblamed >= _UNBLAMED_BEFORE_BISECTION):
                     return self._bisect(items, report)
                 if losses >= _LOSSES_OF_ONE_ITEM:
                     return [_rejected(items[0], "encode", Reason.CRASHES_WORKER, f"{losses} workers died of it: {exc}")]
@@ -389,8 +394,9 @@ class Pipeline:
             self._await_store()
             try:
                 return ask()
-            except WorkerLostError as exc:  # or what it was to write; never the items' fault, they passed the encoders
-                raise UnavailableError(str(exc)) from exc
+            except WorkerLostError as exc:  # or what it was to write
+                # No item's fault, they passed the encoders; but all of them together may be too much for its memory.
+                raise WorkerLostError(str(exc)) from exc
             except (UnavailableError, NotReadyError) as exc:
                 metrics.RETRIES.labels("store").inc()
                 logger.warning("a batch of %s waits for the store: %s", report.batch.topic, exc)

@@ -36,6 +36,7 @@ _RESTART_TIMEOUT_S = 300.0  # models are loaded again, perhaps on a node that th
 _ASK_TIMEOUT_S = 10.0
 _READ_TIMEOUT_S = 30.0  # Ray may have to start a process there first
 _RESTART_PAUSE_S = 1.0  # before a restarted worker that could not be made tries again
+_TIMES_OF_OTHERS = 2.0  # a living caller, who asks every `call_timeout_s`, has found its call by then
 _CONTROL = "control"  # the concurrency group of questions, which must not wait behind the steps
 _LOST = (RayActorError, WorkerCrashedError, ObjectLostError, OutOfMemoryError, GetTimeoutError)
 
@@ -124,22 +125,25 @@ class RayPool:
         """Returns once the call has ended, well or not. A worker that hangs on it is killed, and Ray restarts it.
 
         What the call waits for others does not count: in the queue, or in a writer for their assets (`working_since`).
+        But for the one that hangs the worker while the call is in the queue: its caller may be dead, and nobody else
+        would ever find it.
 
         Returns:
-            whether it was killed.
+            whether it was killed because of this call.
         """
         hung = False
         while not ray.wait([ref], timeout=self._call_timeout_s, fetch_local=False)[0]:
             try:
-                since_s = ray.get(handle.working_since.remote(token), timeout=_ASK_TIMEOUT_S)
+                since_s, on_it = ray.get(handle.working_since.remote(token), timeout=_ASK_TIMEOUT_S)
             except GetTimeoutError:  # not even that: it is suspended, or holds the interpreter
-                since_s = self._call_timeout_s
+                since_s, on_it = self._call_timeout_s, True
             except RayActorError:
                 break
-            if since_s >= self._call_timeout_s:
-                logger.error("a %s worker hangs on one call for %.0f s and is killed", self._name, since_s)
+            if since_s >= self._call_timeout_s * (1.0 if on_it else _TIMES_OF_OTHERS):
+                whose = "one call" if on_it else "a call whose caller is gone"
+                logger.error("a %s worker hangs on %s for %.0f s and is killed", self._name, whose, since_s)
                 ray.kill(handle, no_restart=False)
-                hung = True
+                hung = hung or on_it
         return hung
 
     def _node_of(self, handle: Any) -> str:
@@ -304,17 +308,16 @@ class _Host:
         return self._last_words
 
     @ray.method(concurrency_group=_CONTROL)
-    def working_since(self, token: str) -> float:
-        """The seconds that this call has taken; 0 while it waits in the queue, or if it has ended.
+    def working_since(self, token: str) -> tuple[float, bool]:
+        """The seconds that this call has taken, and True; while it waits in the queue, or if it has ended, those of the
+        oldest call that is under way (0 if none is), and False.
 
         Of what a worker serves at once each may wait for all the others: while any of them ends, each has its share of
         the time only.
         """
-        began_s = self._under_way.get(token)
-        if began_s is None:
-            return 0.0
-        now_s = time.monotonic()
-        return max(now_s - max(began_s, self._ended_s), (now_s - began_s) / self._threads)
+        under_way, now_s = dict(self._under_way), time.monotonic()  # a copy: calls come and go in other threads
+        began_s = under_way.get(token, min(under_way.values(), default=now_s))
+        return max(now_s - max(began_s, self._ended_s), (now_s - began_s) / self._threads), token in under_way
 
     @ray.method(concurrency_group=_CONTROL)
     def ask(self, method: str, *args: Any) -> Any:

@@ -97,7 +97,7 @@ class MediaWorker:
         Returns:
             `Sliced`, then one `EncoderInput` for each of `roles`, empty where the slice has nothing for it.
         """
-        sliced, inputs = self._slicer.slice(events, known, self._fetch_one, keep=keep)
+        sliced, inputs = self._slicer.slice(events, known, self._fetcher.fetch_one, keep=keep)
         return (sliced, *(inputs.get(role, EncoderInput(role, ())) for role in roles))
 
     def compose(self, sliced: Any, *heard: Sequence[Transcript]) -> tuple[Any, EncoderInput]:
@@ -106,11 +106,6 @@ class MediaWorker:
         """
         decoded, passages = self._slicer.compose(sliced, tuple(chain.from_iterable(heard)))
         return decoded, passages
-
-    def _fetch_one(self, event: Event) -> Fetched | Rejected:
-        fetched, rejected = self._fetcher.fetch_all([event])
-        outcome: Fetched | Rejected = (*fetched, *rejected)[0]
-        return outcome
 
 
 class EncodeWorker:

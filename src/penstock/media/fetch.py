@@ -5,6 +5,9 @@ Inline media go to the asset store, so that a result can be shown; media behind 
 A claim check that fails for a reason that may pass (no connection, a timeout, 408, 425, 429, 5xx) is tried again with
 jitter until its deadline, then `unreachable`. One that answers 401, 403, 404, 410 or any other 4xx is `unreachable` at
 once: what the owner of the media says is not argued with.
+
+How large media are is known only when they are asked for. So those of a batch are first asked for as small ones. What
+is larger is dropped, and asked for again once there is room for as many of the largest kind.
 """
 
 from __future__ import annotations
@@ -25,12 +28,15 @@ from penstock.media.hosts import Resolver, system_resolver
 from penstock.media.sniff import Sniffed, sniff
 from penstock.records import ClaimCheck, Event, Fetched, Inline, Modality, Rejected
 from penstock.store.assets import AssetStore, asset_uri
+from penstock.store.room import Room
 
 logger = logging.getLogger(__name__)
 
 _PARALLEL = 16  # claim checks wait for others' servers nearly all of their time
 _FIRST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 5.0
+_SMALL_BYTES = 16 * 1024**2  # most media: of these a worker with 8 batches of 8 claim checks holds 1 GiB at most
+_ROOM_BYTES = 1024**3  # for all that are larger, or for those of one batch alone, if that is more
 
 
 class Fetcher:
@@ -43,6 +49,8 @@ class Fetcher:
         resolver: host names → addresses.
         clock: monotonic seconds.
         sleep: waits between tries, seconds.
+        small_bytes: media behind claim checks that are larger wait for room, bytes.
+        room_bytes: and have so much of it, all batches together, bytes.
     """
 
     def __init__(
@@ -54,6 +62,8 @@ class Fetcher:
         resolver: Resolver = system_resolver,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        small_bytes: int = _SMALL_BYTES,
+        room_bytes: int = _ROOM_BYTES,
     ) -> None:
         self._settings = settings
         self._assets = assets
@@ -61,6 +71,10 @@ class Fetcher:
         self._clock = clock
         self._sleep = sleep
         self._claims = Claims(settings, resolver=resolver, clock=clock)
+        self._small_bytes = min(small_bytes, settings.max_bytes)
+        only_small = settings.model_copy(update={"max_bytes": self._small_bytes})
+        self._small_claims = Claims(only_small, resolver=resolver, clock=clock)
+        self._room = Room(room_bytes)
         self._threads = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="fetch")
 
     def __enter__(self) -> Fetcher:
@@ -73,17 +87,26 @@ class Fetcher:
         """Waits for claim checks under way, at most until their deadlines, and closes connections."""
         self._threads.shutdown(cancel_futures=True)
         self._claims.close()
+        self._small_claims.close()
 
     def fetch_all(self, events: Sequence[Event]) -> tuple[list[Fetched], list[Rejected]]:
         """Fetches a batch at once, each event with a deadline of its own. Both lists are in the order of `events`.
 
+        1 all that are small; a larger one is dropped as soon as it shows
+        2 the larger ones, when there is room for all of this batch: who had some and waited for more would wait for
+          others who do the same; their deadlines begin only then
+
         Raises:
             TransientError: the asset store does not answer; the batch is worth trying again.
         """
+        at_once = self._threads.map if self._waits(events) else map
+        outcomes = list(at_once(self._settled_if_small, events))
+        larger = [event for event, outcome in zip(events, outcomes, strict=True) if outcome is None]
+        with self._room.of(len(larger) * self._settings.max_bytes):
+            found = iter(list(self._threads.map(self.fetch_one, larger)))
         fetched: list[Fetched] = []
         rejected: list[Rejected] = []
-        at_once = self._threads.map if self._waits(events) else map
-        for outcome in at_once(self._settled, events):
+        for outcome in (outcome or next(found) for outcome in outcomes):
             if isinstance(outcome, Fetched):
                 fetched.append(outcome)
             else:
@@ -96,6 +119,14 @@ class Fetcher:
         """
         return not self._assets.local or any(isinstance(event.payload, ClaimCheck) for event in events)
 
+    def fetch_one(self, event: Event) -> Fetched | Rejected:
+        """Fetches one event however large it is, for who holds no others meanwhile.
+
+        Raises:
+            TransientError: as `fetch_all` does.
+        """
+        return self._settled(event, self._claims)
+
     def fetch(self, event: Event) -> Fetched:
         """Fetches one event: 1 its bytes, 2 their type, 3 inline ones into the asset store; it keeps a claim check.
 
@@ -104,9 +135,12 @@ class Fetcher:
             TransientError: the asset store does not answer.
             ValueError: the event is a tombstone.
         """
+        return self._fetch(event, self._claims)
+
+    def _fetch(self, event: Event, claims: Claims) -> Fetched:
         if event.payload is None:
             raise ValueError(f"{event.position} is a tombstone: there is nothing to fetch")
-        data = self._bytes(event.payload)
+        data = self._bytes(event.payload, claims)
         mime = self._mime(event, data)
         if isinstance(event.payload, ClaimCheck):
             sha256, uri = hashlib.sha256(data).hexdigest(), event.payload.uri
@@ -115,10 +149,17 @@ class Fetcher:
             uri = asset_uri(sha256)
         return Fetched(replace(event, payload=ClaimCheck(uri)), data, mime, sha256, uri)
 
-    def _settled(self, event: Event) -> Fetched | Rejected:
+    def _settled_if_small(self, event: Event) -> Fetched | Rejected | None:
+        """None for a claim check to more than may be held without room for it."""
+        outcome = self._settled(event, self._small_claims)
+        too_large = isinstance(outcome, Rejected) and outcome.reason is Reason.TOO_LARGE
+        may_be_larger = isinstance(event.payload, ClaimCheck) and self._small_bytes < self._settings.max_bytes
+        return None if too_large and may_be_larger else outcome
+
+    def _settled(self, event: Event, claims: Claims) -> Fetched | Rejected:
         """Fetched or rejected; a surprise is this event's alone, and stands in the log with its traceback."""
         try:
-            return self.fetch(event)
+            return self._fetch(event, claims)
         except BadInputError as exc:
             return Rejected(event.position, "fetch", exc.reason, str(exc))
         except TransientError:
@@ -129,15 +170,15 @@ class Fetcher:
                 event.position, "fetch", Reason.MALFORMED, f"fetching it failed: {type(exc).__name__}: {exc}"
             )
 
-    def _bytes(self, payload: Inline | ClaimCheck) -> bytes:
+    def _bytes(self, payload: Inline | ClaimCheck, claims: Claims) -> bytes:
         if isinstance(payload, ClaimCheck):
-            return self._claimed(payload.uri)
+            return self._claimed(payload.uri, claims)
         if len(payload.data) > self._settings.max_bytes:
             detail = f"{len(payload.data):,} bytes inline; fetch.max_bytes is {self._settings.max_bytes:,}"
             raise BadInputError(Reason.TOO_LARGE, detail)
         return payload.data
 
-    def _claimed(self, uri: str) -> bytes:
+    def _claimed(self, uri: str, claims: Claims) -> bytes:
         """Tries until it works, cannot work, or the deadline would be over before the next try."""
         deadline_s = self._clock() + self._settings.deadline_s
         backoff = tenacity.wait_exponential(_FIRST_WAIT_S, _LONGEST_WAIT_S) + tenacity.wait_random(0, _FIRST_WAIT_S)
@@ -153,7 +194,7 @@ class Fetcher:
             reraise=True,
         )
         try:
-            return tries(self._claims.read, uri, deadline_s=deadline_s)
+            return tries(claims.read, uri, deadline_s=deadline_s)
         except TryAgainError as exc:
             count = tries.statistics["attempt_number"]
             detail = f"{exc} ({count} tries within fetch.deadline_s, {self._settings.deadline_s:g} s)"
