@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -59,6 +63,61 @@ def test_rates_and_busy_shares_are_of_the_time_between_two_scrapes() -> None:
     assert figures["pools"]["decode"] == {"workers": 2, "busy_share": 0.5, "wait_p95_s": None}
 
 
+def test_a_batch_is_told_by_its_means() -> None:
+    for events, size_bytes in ((31, 40_000), (32, 60_000)):
+        metrics.BATCH_EVENTS.labels("text").observe(events)
+        metrics.BATCH_BYTES.labels("text").observe(size_bytes)
+    figures = measured(seen(0.0), seen(1.0))
+    assert figures["batches"] == {"text": {"count": 2, "mean_events": 31.5, "mean_bytes": 50_000}}
+    assert "batches, mean: text 31.5 events and 50.0 kB" in lines(figures)
+
+
+def test_channels_that_are_missing_are_counted_apart_and_slow_no_answers() -> None:
+    metrics.QUERY_CHANNEL.labels("text.passage", "answered").observe(0.01)
+    metrics.QUERY_CHANNEL.labels("text.passage", "missing").observe(1.9)
+    metrics.QUERY_CHANNEL.labels("image.joint", "missing").observe(1.9)
+    figures = measured(seen(0.0), seen(1.0))
+    passage = figures["channels"]["text.passage"]
+    assert (passage["answered"]["count"], passage["missing"]["count"]) == (1, 1)
+    assert passage["answered"]["p95_s"] < 0.011
+    assert passage["missing"]["p50_s"] > 1
+    (told,) = (line for line in lines(figures) if line.startswith("channels"))
+    assert "text.passage 8 ms / 10 ms (1 missing)" in told
+    assert "image.joint – / – (1 missing)" in told
+
+
+def test_events_and_dead_letters_are_told_by_how_they_ended() -> None:
+    metrics.EVENTS.labels("text", "deleted").inc(2)
+    metrics.EVENTS.labels("text", "superseded").inc(3)
+    metrics.EVENTS.labels("image", "dead_lettered").inc(1)
+    metrics.DEAD_LETTERS.labels("corrupt").inc(1)
+    figures = measured(seen(0.0), seen(1.0))
+    assert figures["events"] == {"text": {"deleted": 2, "superseded": 3}, "image": {"dead_lettered": 1}}
+    assert figures["dead_letters"] == {"corrupt": 1}
+
+
+class Samples(dict[str, Sequence[tuple[Mapping[str, str], float]]]):
+    """Keeps which were asked for."""
+
+    asked: set[str]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.asked.add(name)
+        return super().get(name, default)
+
+
+def test_every_metric_is_among_the_figures() -> None:
+    """But lag, of which the broker itself is asked."""
+    metrics.WORKERS.labels("decode").set(1)
+    found = seen(1.0)
+    samples = Samples(found.samples)
+    samples.asked = set()
+    measured(seen(0.0), replace(found, samples=samples))
+    names = {metrics.name_of(metric) for metric in metrics.every_metric()}
+    told = {name for name in names for asked in samples.asked if asked.startswith(name)}
+    assert names - told == {metrics.name_of(metrics.LAG)}
+
+
 def test_everything_that_was_measured_is_told_in_words() -> None:
     before = seen(0.0)
     metrics.EVENTS.labels("text", "indexed").inc(3)
@@ -70,6 +129,11 @@ def test_everything_that_was_measured_is_told_in_words() -> None:
     metrics.QUERY_CHANNEL.labels("text.passage", "answered").observe(0.01)
     metrics.CACHE_REQUESTS.labels("query", "hit").inc(7)
     metrics.CANARIES.labels("text", "late").inc()
+    metrics.COMMITS.labels("acknowledged").inc(5)
+    metrics.COMMITS.labels("fenced").inc()
+    metrics.LOST_OFFSETS.labels("media.text").inc(9)
+    metrics.QUERY_STEP.labels("fuse").observe(0.01)
+    metrics.PROCESSES.labels("lane").set(1)
     told = "\n".join(lines(measured(before, seen(1.0))))
     for expected in (
         "3 text",
@@ -80,6 +144,10 @@ def test_everything_that_was_measured_is_told_in_words() -> None:
         "text.passage 8 ms / 10 ms",
         "query cache: 7 hits, 0 misses",
         "text canary, produced to found: – / – (1 late)",
+        "commits: 5 acknowledged, 1 fenced",
+        "offsets lost to retention: 9 media.text",
+        "searches by step, p50 / p95: fuse 8 ms / 10 ms",
+        "processes: 1 lane",
     ):
         assert expected in told
 

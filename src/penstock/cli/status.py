@@ -15,6 +15,7 @@ from penstock.cli.common import (
     JsonFlag,
     clear_screen,
     connected_settings,
+    how_to_start,
     print_json,
     print_table,
     require_kafka,
@@ -30,7 +31,7 @@ _WATCH_S = 2.0
 _RATES_OVER_S = 1.0
 _STALE_AFTER_MS = 10_000  # the ingest plane writes each second
 _LONG_MEDIA_SHOWN = 5
-_DEAD_LETTERS_READ = 5_000  # beyond, the reasons of the first so many are told
+_DEAD_LETTERS_READ = 5_000  # beyond, the reasons of the first so many are told, and that it is the first
 
 
 def status(
@@ -39,7 +40,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until Ctrl-C.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show lag, counts, freshness, latencies by step and channel, the canary, dead letters, disk and addresses.
+    """Show lag, counts, batches, freshness, latencies by step and channel, the canary, dead letters, disk, addresses.
 
     Exits with 3 if Kafka, Milvus, the ingest plane, the query plane or the metrics' endpoint does not answer.
     """
@@ -132,7 +133,8 @@ def _dead_letters(settings: Settings) -> dict[str, Any]:
 
     held = sum(one.log_end - one.log_start for one in group_lag(settings.kafka, [settings.kafka.dead_letter_topic]))
     letters = scan_dead_letters(settings.kafka, limit=_DEAD_LETTERS_READ) if held else ()
-    return {"total": held, "by_reason": Counter(str(letter.reason) for letter in letters)}
+    by_reason = Counter(str(letter.reason) for letter in letters)
+    return {"total": held, "by_reason": by_reason, "counted_by_reason": by_reason.total()}
 
 
 def _index(settings: Settings) -> dict[str, Any]:
@@ -154,10 +156,11 @@ def _ingest(settings: Settings) -> dict[str, Any]:
 
     found = read_status(settings.data_dir)
     if found is None:
-        raise UnavailableError(f"no ingest plane has run on {settings.data_dir}")
+        raise UnavailableError(f"no ingest plane has run on {settings.data_dir}. {how_to_start(settings)}")
     age_ms = time.time_ns() // 1_000_000 - found["updated_ms"]
     if age_ms > _STALE_AFTER_MS or found["state"] == "stopped":
-        raise UnavailableError(f"no ingest plane runs: the last one was {found['state']} {age_ms // 1000} s ago")
+        last = f"the last one was {found['state']} {age_ms // 1000} s ago"
+        raise UnavailableError(f"no ingest plane runs: {last}. {how_to_start(settings)}")
     return found
 
 
@@ -201,6 +204,7 @@ def show(gathered: Mapping[str, Any]) -> None:
 
 
 def _topic_rows(gathered: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Few enough columns that none is cut in a terminal of 80."""
     ingest = gathered["ingest"] or {}
     for topic, figures in (gathered["topics"] or {}).items():
         modality = figures["modality"]
@@ -211,9 +215,9 @@ def _topic_rows(gathered: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "records": figures["records"],
             "lag": figures["lag"],
             "indexed since start": outcomes.get("indexed", 0),
+            "deleted / superseded": f"{outcomes.get('deleted', 0)} / {outcomes.get('superseded', 0)}",
             "dead letters": outcomes.get("dead_lettered", 0),
-            "fresh p50": f"{fresh['p50_s']:.2f} s" if fresh else "",
-            "fresh p95": f"{fresh['p95_s']:.2f} s" if fresh else "",
+            "fresh p50 / p95, s": f"{fresh['p50_s']:.2f} / {fresh['p95_s']:.2f}" if fresh else "",
         }
 
 
@@ -226,14 +230,20 @@ def _long_media(indexed_s: Mapping[str, float]) -> Iterator[str]:
         yield f"  under way: {len(furthest) - _LONG_MEDIA_SHOWN} more"
 
 
+def _letters_line(letters: Mapping[str, Any]) -> str:
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(letters["by_reason"].items()))
+    counted = letters["counted_by_reason"]
+    some = f"of the first {counted:,}: " if _DEAD_LETTERS_READ <= counted < letters["total"] else ""
+    return f"dead letters: {letters['total']:,}" + (f" ({some}{reasons})" if reasons else "")
+
+
 def _lines(gathered: Mapping[str, Any]) -> Iterator[str]:
     index, letters, ingest, disk = (gathered[name] for name in ("index", "dead_letters", "ingest", "disk"))
     if index:
         entries = ", ".join(f"{count:,} {collection}" for collection, count in index["entries"].items())
         yield f"index: {entries} entries of {index['assets']:,} assets, in {index['store']}"
     if letters:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(letters["by_reason"].items()))
-        yield f"dead letters: {letters['total']}" + (f" ({reasons})" if reasons else "")
+        yield _letters_line(letters)
     if ingest:
         in_flight = f"{ingest['in_flight_batches']} batches and {ingest['in_flight_bytes'] / 1e6:.1f} MB in flight"
         yield f"ingest: {ingest['state']}, profile {ingest['profile']}, {ingest['lanes']} lanes, {in_flight}"
