@@ -532,6 +532,16 @@ def test_all_problems_are_counted_and_the_first_are_told(world: World) -> None:
     assert len(report.problems) == 1_000
 
 
+def test_whoever_listens_is_told_every_problem(world: World) -> None:
+    for number in range(1_100):
+        world.produce(str(number), b"1")
+    world.commit(Partition(TEXT, 0), 1_100)
+    told: list[Problem] = []
+    report = world.audit(on_problem=told.append)
+    assert len(set(told)) == len(told) == 1_100
+    assert set(report.problems) < set(told)
+
+
 # ---- a sample, and the rest ----
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from penstock.audit import AuditReport, Progress, Scope, audit
+from penstock.audit import AuditReport, Problem, Progress, Scope, audit
 from penstock.broker.base import Message, Partition
 from penstock.broker.deadletters import to_message
 from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP, format_origin
@@ -154,11 +154,20 @@ class World:
         return MemoryReader(self.broker, GROUP, compacted=self.compacted)
 
     def audit(
-        self, *, sample: float | None = None, reader: MemoryReader | None = None, told: list[Progress] | None = None
+        self,
+        *,
+        sample: float | None = None,
+        reader: MemoryReader | None = None,
+        told: list[Progress] | None = None,
+        on_problem: Callable[[Problem], None] | None = None,
     ) -> AuditReport:
         scope = Scope(TOPICS, DEAD, parse, sample)
         return audit(
-            reader or self.reader(), self.store, scope, on_progress=(lambda _: None) if told is None else told.append
+            reader or self.reader(),
+            self.store,
+            scope,
+            on_progress=None if told is None else told.append,
+            on_problem=on_problem,
         )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 import penstock.audit
-from penstock.audit import AuditReport
+from penstock.audit import AuditReport, Problem
+from penstock.audit.report import MAX_PROBLEMS
 from penstock.broker.base import Partition
 from penstock.cli import main as cli
 from penstock.records import Collection, Position
@@ -21,8 +24,14 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     """What the command audits instead of servers."""
     made = World()
 
-    def run_audit(_settings: object, *, sample: float | None, on_progress: object) -> AuditReport:
-        return made.audit(sample=sample)
+    def run_audit(
+        _settings: object,
+        *,
+        sample: float | None,
+        on_progress: object,
+        on_problem: Callable[[Problem], None] | None,
+    ) -> AuditReport:
+        return made.audit(sample=sample, on_problem=on_problem)
 
     monkeypatch.setattr(penstock.audit, "run_audit", run_audit)
     for name, value in ADDRESSES.items():
@@ -51,12 +60,50 @@ def test_an_imbalance_names_the_ids_and_exits_with_1(world: World, capsys: pytes
     said = capsys.readouterr().out
     assert "≠" in said
     assert sum(line.startswith("missing: ") for line in said.splitlines()) == 20
-    assert "25 missing" in said
+    assert "… and 5 more: 25 problems in all (25 missing); `--problems FILE` writes all of them there" in said
     assert said.splitlines()[-1] == "NOT balanced"
     assert cli.main(["audit", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert (told["balanced"], told["problem_counts"]) == (False, {"missing": 25})
     assert {problem["event"] for problem in told["problems"]} == {str(position) for position in skipped}
+
+
+def test_every_problem_is_written_to_a_file_beyond_those_that_are_kept(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    skipped = [world.produce(str(number), b"1") for number in range(MAX_PROBLEMS + 100)]
+    world.commit(Partition(TEXT, 0), len(skipped))
+    file = tmp_path / "problems.jsonl"
+    file.write_text("of the audit before\n")
+    assert cli.main(["audit", "--problems", str(file)]) == 1
+    told = [json.loads(line) for line in file.read_text().splitlines()]
+    assert {problem["event"] for problem in told} == {str(position) for position in skipped}
+    assert {problem["kind"] for problem in told} == {"missing"}
+    assert len(told) == len(skipped)
+    said = capsys.readouterr().out
+    assert "… and 1,080 more: 1,100 problems in all (1,100 missing)\n" in said
+    assert f"all 1,100 problems are in {file}, one a line" in said
+
+
+def test_a_balance_leaves_the_file_of_problems_empty(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.produce("a", b"1")
+    world.ingest()
+    file = tmp_path / "problems.jsonl"
+    assert cli.main(["audit", "--problems", str(file)]) == 0
+    assert file.read_text() == ""
+    assert str(file) not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("where", ["absent/problems.jsonl", "/dev/full"])
+def test_a_file_of_problems_that_cannot_be_written_is_named(
+    where: str, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.produce("a", b"1")
+    world.commit(Partition(TEXT, 0), 1)
+    assert cli.main(["audit", "--problems", str(tmp_path / where)]) == 2
+    assert f"--problems {tmp_path / where} cannot be written" in capsys.readouterr().err
 
 
 def test_json_has_every_count(world: World, capsys: pytest.CaptureFixture[str]) -> None:

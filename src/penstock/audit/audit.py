@@ -63,6 +63,7 @@ def run_audit(
     sample: float | None = None,
     work_dir: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_problem: Callable[[Problem], None] | None = None,
 ) -> AuditReport:
     """Audits the group and the topics of the settings against the store, while everything may run on.
 
@@ -71,6 +72,7 @@ def run_audit(
         sample: share of the assets, above 0 and up to 1; None: all, and all entries there are.
         work_dir: where the scratch file goes, about 150 bytes an event; None: the system's folder for such files.
         on_progress: told now and then, on the caller's thread.
+        on_problem: told every problem as it is found, on the caller's thread: the report keeps the first of each kind.
 
     Raises:
         UsageError: `sample` is no share.
@@ -84,7 +86,7 @@ def run_audit(
     try:
         with KafkaReader(settings.kafka) as reader:
             store.look_at(settings.store.version, scope.collections)
-            return audit(reader, store, scope, work_dir=work_dir, on_progress=on_progress)
+            return audit(reader, store, scope, work_dir=work_dir, on_progress=on_progress, on_problem=on_problem)
     finally:
         store.close()
 
@@ -109,6 +111,7 @@ def audit(
     *,
     work_dir: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_problem: Callable[[Problem], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AuditReport:
     """The same on any reader and store. The scratch file is removed in any case.
@@ -119,7 +122,15 @@ def audit(
     with tempfile.TemporaryDirectory(prefix="penstock-audit-", dir=work_dir) as folder:
         ledger = Ledger(Path(folder) / "ledger.sqlite", sorted(scope.topics))
         try:
-            return Audit(reader, store, scope, ledger, on_progress=on_progress or (lambda _: None), clock=clock).run()
+            return Audit(
+                reader,
+                store,
+                scope,
+                ledger,
+                on_progress=on_progress or (lambda _: None),
+                on_problem=on_problem or (lambda _: None),
+                clock=clock,
+            ).run()
         except sqlite3.Error as exc:
             raise UnavailableError(
                 f"the audit's scratch file in {folder} failed: {exc}. Free space there, or set TMPDIR elsewhere."
@@ -139,6 +150,7 @@ class Audit:
         ledger: Ledger,
         *,
         on_progress: Callable[[Progress], None],
+        on_problem: Callable[[Problem], None],
         clock: Callable[[], float],
     ) -> None:
         self._reader = reader
@@ -148,7 +160,7 @@ class Audit:
         self._on_progress = on_progress
         self._clock = clock
         self._asides = Asides()
-        self._findings = Findings()
+        self._findings = Findings(on_problem)
         self._gatherer = Gatherer(reader, store, scope, ledger, asides=self._asides, on_progress=on_progress)
         self._outcomes: Counter[tuple[Partition, Outcome | None]] = Counter()
         self._seconds: dict[str, float] = {}

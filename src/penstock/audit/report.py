@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -11,7 +11,7 @@ from penstock.broker.base import LostRange, Partition
 from penstock.records import Outcome, Position
 
 MAX_PROBLEMS = 1_000
-"""So many problems are told one by one; all are counted."""
+"""So many problems are kept for the report; all are counted, and told to whoever listens."""
 
 
 class ProblemKind(StrEnum):
@@ -173,14 +173,16 @@ class AuditReport:
 
 
 class Findings:
-    """Problems as they are found: the first of each kind in full, all of them counted."""
+    """Problems as they are found: the first of each kind in full, all of them counted, and told to `on_problem`."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_problem: Callable[[Problem], None]) -> None:
+        self._on_problem = on_problem
         self.counts: Counter[ProblemKind] = Counter()
         self._kept: dict[ProblemKind, list[Problem]] = {}
 
     def add(self, problem: Problem) -> None:
         self.counts[problem.kind] += 1
+        self._on_problem(problem)
         if self.counts[problem.kind] <= MAX_PROBLEMS:
             self._kept.setdefault(problem.kind, []).append(problem)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,6 +32,10 @@ def audit(
     sample: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Only so much of the assets, such as 0.01; else all of them.")
     ] = None,
+    problems_file: Annotated[
+        Path | None,
+        typer.Option("--problems", metavar="FILE", help="Write every problem there, one a line as JSON, however many."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Prove from Kafka and the store that every event ended as exactly one thing, and say which did not.
@@ -42,10 +48,42 @@ def audit(
     settings = connected_settings(context)
     require_kafka(settings)
     require_store(settings)
-    with _progress_bar() as tell:
-        report = run_audit(settings, sample=sample, on_progress=tell)
-    print_json(described(report)) if as_json else show(report)
+    with _progress_bar() as tell, _written_to(problems_file) as write:
+        report = run_audit(settings, sample=sample, on_progress=tell, on_problem=write)
+    print_json(described(report)) if as_json else show(report, problems_file)
     raise typer.Exit(0 if report.balanced else 1)
+
+
+@contextmanager
+def _written_to(file: Path | None) -> Iterator[Callable[[Problem], None] | None]:
+    """What writes a problem to the file; what was there before is gone. None without a file."""
+    if file is None:
+        yield None
+        return
+    with _can_be_written(file):
+        lines = file.open("w", encoding="utf-8")
+
+    def write(one: Problem) -> None:
+        with _can_be_written(file):
+            lines.write(json.dumps(_problem(one), ensure_ascii=False) + "\n")
+
+    try:
+        yield write
+    finally:
+        with _can_be_written(file):
+            lines.close()
+
+
+@contextmanager
+def _can_be_written(file: Path) -> Iterator[None]:
+    from penstock.errors import UsageError
+
+    try:
+        yield
+    except OSError as exc:
+        raise UsageError(
+            f"--problems {file} cannot be written ({exc.strerror}): name a file in a folder that is there and has space"
+        ) from exc
 
 
 @contextmanager
@@ -122,11 +160,11 @@ def _problem(one: Problem) -> dict[str, Any]:
 # ---- for people ----
 
 
-def show(report: AuditReport) -> None:
-    """The balance by topic, and what is wrong below."""
+def show(report: AuditReport, problems_file: Path | None = None) -> None:
+    """The balance by topic, what is wrong below, and where the rest of that is."""
     print_table(_topic_rows(report))
     typer.echo("")
-    for line in _lines(report):
+    for line in _lines(report, problems_file):
         typer.echo(line)
 
 
@@ -154,7 +192,7 @@ def _topic_rows(report: AuditReport) -> list[dict[str, Any]]:
     return rows
 
 
-def _lines(report: AuditReport) -> Iterator[str]:
+def _lines(report: AuditReport, problems_file: Path | None) -> Iterator[str]:
     from penstock.audit.report import fairly
 
     share = "" if report.sample is None else f", a sample of {report.sample:.3%} of the assets"
@@ -166,12 +204,16 @@ def _lines(report: AuditReport) -> Iterator[str]:
         yield f"a sample cannot see: {line}"
     for lost in report.lost:
         yield f"LOST to retention before it was committed: {lost}"
-    for problem in fairly(report.problems, _SHOWN):
+    shown = fairly(report.problems, _SHOWN)
+    for problem in shown:
         yield f"{problem.kind}: {problem.line}"
     total = sum(report.problem_counts.values())
-    if total > _SHOWN:
+    if total > len(shown):
         by_kind = ", ".join(f"{count:,} {kind}" for kind, count in report.problem_counts.items())
-        yield f"… of {total:,} problems ({by_kind}); --json tells {len(report.problems):,} of them"
+        where = "" if problems_file else "; `--problems FILE` writes all of them there"
+        yield f"… and {total - len(shown):,} more: {total:,} problems in all ({by_kind}){where}"
+    if problems_file and total:
+        yield f"all {total:,} problems are in {problems_file}, one a line"
     yield "balanced" if report.balanced else "NOT balanced"
 
 
