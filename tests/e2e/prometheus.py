@@ -1,7 +1,6 @@
-"""A Prometheus server that scrapes one endpoint, and what it answers; without its program, the endpoint itself is read.
+"""A Prometheus server that scrapes one endpoint, and what it answers.
 
-Prometheus comes with no Python package: a machine has it (Debian's package `prometheus`) or has not. What a test asks
-is the same either way, and it says which of the two it asked.
+Prometheus comes with no Python package: the machine has to have it (Debian's package `prometheus`).
 """
 
 from __future__ import annotations
@@ -12,30 +11,23 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import httpx
+import pytest
 
-from penstock.cli.scrape import scrape
 from penstock.processes import Child, free_port
 
 _START_TIMEOUT_S = 30.0
 
 
-class Asked(Protocol):
-    """Whoever can be asked for metrics."""
-
-    def value(self, sample: str, **labels: str) -> float | None:
-        """The sum of the samples of this name and these labels as they are now; None if there are none."""
-
-
 class Prometheus:
-    """A real one, asked by its HTTP API."""
+    """One that runs, asked by its HTTP API."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def value(self, sample: str, **labels: str) -> float | None:
+        """The sum of the samples of this name and these labels as they are now; None if there are none."""
         selector = ",".join(f"{name}={json.dumps(value)}" for name, value in labels.items())
         found = self.ask(f"sum({sample}{{{selector}}})")
         return found[0] if found else None
@@ -48,25 +40,18 @@ class Prometheus:
         return [float(one["value"][1]) for one in answer["data"]["result"]]
 
 
-class Direct:
-    """The endpoint itself, read by prometheus_client's parser."""
-
-    def __init__(self, target: str) -> None:
-        self._target = target
-
-    def value(self, sample: str, **labels: str) -> float | None:
-        found = scrape(self._target).samples.get(sample, ())
-        values = [value for these, value in found if labels.items() <= these.items()]
-        return sum(values) if values else None
+def program() -> str:
+    """Where Prometheus is. Without it the test fails: nothing else stands for it."""
+    found = shutil.which("prometheus")
+    if found is None:
+        pytest.fail("there is no Prometheus on the PATH: run `apt-get install prometheus`", pytrace=False)
+    return found
 
 
 @contextmanager
-def scraping(target: str, folder: Path) -> Iterator[Asked]:
-    """Someone to ask about a target (`http://host:port/metrics`), which is scraped each second."""
-    program = shutil.which("prometheus")
-    if program is None:
-        yield Direct(target)
-        return
+def scraping(target: str, folder: Path) -> Iterator[Prometheus]:
+    """One to ask about a target (`http://host:port/metrics`), which it scrapes each second."""
+    prometheus_program = program()
     address, _, path = target.removeprefix("http://").partition("/")
     job = {"job_name": "penstock", "metrics_path": f"/{path}", "static_configs": [{"targets": [address]}]}
     config = folder / "prometheus.yml"
@@ -76,7 +61,7 @@ def scraping(target: str, folder: Path) -> Iterator[Asked]:
     server = Child(
         "Prometheus",
         [
-            program,
+            prometheus_program,
             f"--config.file={config}",
             f"--storage.tsdb.path={folder / 'tsdb'}",
             f"--web.listen-address=127.0.0.1:{port}",
