@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from penstock.bench import loops
 from penstock.bench.loops import Model, bare, load_model, naive
 from penstock.bench.pictures import Pictures
 from penstock.broker.base import Message
@@ -12,6 +13,7 @@ from penstock.config import StoreSettings, load_settings
 from penstock.encoders.load import profile_fingerprints
 from penstock.encoders.null import NullEncoder
 from penstock.encoders.profiles import load_profile
+from penstock.errors import UnavailableError
 from penstock.records import Collection, EncoderInput, Float32
 from penstock.store.memory import MemoryStore
 from penstock.store.spec import index_spec
@@ -41,6 +43,16 @@ def test_the_naive_loop_indexes_and_commits_every_event(model: Model, batch: int
     assert took_s > 0
     assert store.count(Collection.IMAGE) == 21
     assert sum(broker.committed("loops").values()) == 21
+
+
+def test_a_loop_that_is_delivered_nothing_says_what_to_do(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(loops, "_POLL_S", 0.01)
+    broker = MemoryBroker()
+    broker.create_topic(TOPIC)
+    consumer = broker.consumer("loops", [TOPIC], drain_s=1.0)
+    with pytest.raises(UnavailableError, match=r"delivered nothing.*Measure again.*`kafka\.log`"):
+        naive(model, consumer, MemoryStore(), events=1, batch=1)
 
 
 def test_the_bare_loop_encodes_every_picture_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import pytest
+
+from penstock.bench import stream as module
 from penstock.bench.stream import Stream
 from penstock.broker.memory import MemoryBroker
 from penstock.config import StoreSettings
 from penstock.encoders.load import profile_fingerprints
 from penstock.encoders.profiles import load_profile
+from penstock.errors import UnavailableError
 from penstock.records import AssetRef, AssetRow, Outcome, Version
 from penstock.store.memory import MemoryStore
 from penstock.store.spec import index_spec
@@ -78,3 +82,12 @@ def test_messages_name_their_assets_by_number() -> None:
         assert asset.id in stream.store.asset_rows([asset.id])
 
     with_a_plane(lambda _: 0, use)
+
+
+def test_events_that_nobody_indexes_name_the_log_that_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SETTLE_TIMEOUT_S", 0.05)
+    broker, store, profile = MemoryBroker(), MemoryStore(), load_profile("null:8")
+    store.ensure(index_spec(profile, profile_fingerprints(profile), StoreSettings()))
+    broker.create_topic(TOPIC)
+    with pytest.raises(UnavailableError, match=r"3 of 3 events are not searchable: `ingest\.log`.*fewer events"):
+        Stream(broker.producer(), store, TOPIC, "default").through([b"x"] * 3, first=0)

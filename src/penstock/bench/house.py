@@ -6,6 +6,7 @@ It is a process of its own and so are its parts; nothing of it shares an interpr
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ from penstock.processes import Child
 _START_TIMEOUT_S = 240.0
 _STOP_TIMEOUT_S = 90.0
 _PREFIX = "PENSTOCK_"
+_DATA = "data"
 
 
 class House:
@@ -42,7 +44,7 @@ class House:
     def query_url(self) -> str:
         found = read_endpoints(self.settings.data_dir)
         if found is None:
-            raise UnavailableError(f"the measured `penstock up` ended; its logs are in {self.settings.data_dir}")
+            raise UnavailableError("the measured `penstock up` ended by itself; its `up.log` says why")
         return found.query_url
 
     def processes(self) -> list[psutil.Process]:
@@ -94,7 +96,7 @@ def house_settings(folder: Path, *, profile: str, store_uri: str | None, **more:
         name: getattr(around, name).model_dump() | dict(fixed.get(name, {})) | dict(more.get(name, {}))
         for name in fixed.keys() | more.keys()
     }
-    return load_settings(profile=profile, data_dir=folder / "data", ray_address=None, **sections)
+    return load_settings(profile=profile, data_dir=folder / _DATA, ray_address=None, **sections)
 
 
 @contextmanager
@@ -118,6 +120,19 @@ def running(settings: Settings) -> Iterator[House]:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """For a house; deleted afterwards, also if a process that just died still holds something in it."""
-    with tempfile.TemporaryDirectory(prefix="penstock-bench-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+    """For a house; deleted afterwards, also if a process that just died still holds something in it.
+
+    Raises:
+        UnavailableError: the one that was raised within. Its cause may be in the house's logs, so the folder is kept,
+            and the message names it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
+    try:
+        yield folder
+    except UnavailableError as error:
+        what_to_do = f"Its logs are kept in {folder / _DATA}: read them, then delete {folder}"
+        raise UnavailableError(f"{str(error).rstrip('.')}. {what_to_do}") from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)

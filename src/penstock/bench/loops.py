@@ -126,7 +126,11 @@ def _poll(consumer: Consumer, wanted: int, began_s: float) -> Sequence[Record]:
     while len(records) < wanted:
         records += consumer.poll(_POLL_S, wanted - len(records)).records
         if not records and time.perf_counter() - began_s > _PATIENCE_S:
-            raise UnavailableError(f"the loop that is measured was delivered nothing within {_PATIENCE_S:.0f} s")
+            raise UnavailableError(
+                f"the loop that is measured was delivered nothing within {_PATIENCE_S:.0f} s: its group did not come "
+                "to rest, or the broker is held up. Measure again with nothing else on this machine; if it stays so, "
+                "`kafka.log` says why"
+            )
     return records
 
 

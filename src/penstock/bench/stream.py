@@ -79,8 +79,8 @@ class Stream:
             now_s = time.perf_counter()
             if now_s > deadline_s:
                 raise UnavailableError(
-                    f"after {now_s - began_s:.0f} s {events - done} of {events} events are not searchable; the log of "
-                    "the ingest plane says why"
+                    f"after {now_s - began_s:.0f} s {events - done} of {events} events are not searchable: "
+                    "`ingest.log` says what held the ingest plane up; if nothing did, measure with fewer events"
                 )
             left_s = (events - done) * (now_s - began_s) / max(1, done)
             time.sleep(min(_MOST_WAIT_S, max(_LEAST_WAIT_S, _WAIT_SHARE * left_s)))

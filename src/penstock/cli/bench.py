@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -36,6 +36,31 @@ _INGEST_ROWS = (
     ("peak_rss_mb", "ingest plane's memory (sum of PSS), peak", "MB"),
     ("memory_growth", "growth of it from event 2,000 to 20,000 of 100 kB", ""),
 )
+
+
+# The ingest plane has a row of its own.
+_PARTS = {"store": "the store", "broker": "the broker", "query": "the query plane"}
+
+
+def _ingest_rows(found: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What was measured, for people; what was not has no row."""
+    rows = [(_figure(found.get(name)), what, unit) for name, what, unit in _INGEST_ROWS]
+    if found.get("memory_bound_mb") is not None:
+        rows.append((_figure(found["memory_peak_mb"]["ingest"]), _within(found), "MB"))
+    for part, megabytes in (found.get("peak_by_part_mb") or {}).items():
+        if part in _PARTS:
+            rows.append((_figure(megabytes), f"beside it, memory of {_PARTS[part]}, peak", "MB"))
+    return [{"what": what, "figure": figure, "unit": unit} for figure, what, unit in rows if figure]
+
+
+def _within(found: Mapping[str, Any]) -> str:
+    """What the ingest plane's memory is held against, and whether it kept to it."""
+    bound, constant = found["memory_bound_mb"], found["memory_constant_mb"]
+    kept = "kept" if found["memory_within_bound"] else "exceeded"
+    return (
+        f"ingest plane's memory at most, bound {_figure(bound)} MB ({_figure(bound - constant)} of budget and "
+        f"{_figure(constant)} beside it): {kept}"
+    )
 
 
 @app.command("ingest")
@@ -94,8 +119,7 @@ def ingest(
         print_json(found)
         return
     _say_machine(found["machine"])
-    rows = [{"what": what, "figure": _figure(found.get(name)), "unit": unit} for name, what, unit in _INGEST_ROWS]
-    print_table([row for row in rows if row["figure"]])
+    print_table(_ingest_rows(found))
 
 
 @app.command("query")
@@ -179,7 +203,16 @@ def encode(
     _say_machine(found["machine"])
     for name, peak in found["peak_gflop_per_s"].items():
         typer.echo(f"peak in {name}: {peak:,.0f} GFLOP/s, by a large matrix product")
-    print_table([{name: _shown(value) for name, value in row.items()} for row in found["rows"]])
+    print_table([{name: _shown(row[name]) for name in row if name != "no_share"} for row in found["rows"]])
+    for line in dict.fromkeys((*_reasons(found["rows"]), *found["left_out"])):
+        typer.echo(line)
+
+
+def _reasons(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Why a row has no share of the peak."""
+    for row in rows:
+        if row["no_share"]:
+            yield f"{row['role']} {row['precision']}: no share of the peak, as {row['no_share']}"
 
 
 def _shown(value: float | str | None) -> str:
