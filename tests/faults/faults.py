@@ -5,6 +5,7 @@ None waits for everything to be settled: what was in flight when it struck may s
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections import Counter
@@ -118,26 +119,37 @@ def _rebalance(case: Case) -> None:
 
 
 def broker_killed(case: Case) -> None:
-    case.stream.send(300)
-    case.ground.kafka.kill()
-    _broker_returns(case)
+    _broker_struck(case.ground.kafka.kill, case)
 
 
 def broker_stopped(case: Case) -> None:
+    _broker_struck(case.ground.kafka.stop, case)
+
+
+def _broker_struck(strike: Callable[[], object], case: Case) -> None:
+    """With batches in an encoder, whose offsets can be committed only once the broker is back."""
+    switches = case.plane.switches
+    switches.hold("encode")
     case.stream.send(300)
-    case.ground.kafka.stop()
-    _broker_returns(case)
-
-
-def _broker_returns(case: Case) -> None:
+    eventually(lambda: switches.waiting("encode"), "a batch is under way")
+    assert case.plane.lag() > 0
+    strike()
+    switches.release("encode")
     eventually(lambda: not case.plane.status()["broker_available"], "the lanes see that no broker answers")
     case.ground.kafka.start()
     case.stream.send(250)
 
 
 def store_killed(case: Case) -> None:
-    """While writes are under way."""
+    """While an upsert is under way: the store is stopped before it, so that it is sent and not answered."""
+    switches, pid = case.plane.switches, case.ground.store.pid
+    assert pid is not None
     with _in_the_middle(case):
+        switches.hold("upsert")
+        eventually(lambda: switches.waiting("upsert"), "an upsert is next")
+        os.kill(pid, signal.SIGSTOP)
+        switches.release("upsert")
+        eventually(lambda: switches.under_way("upsert"), "an upsert is under way")
         case.ground.store.kill()
         eventually(lambda: case.plane.status()["store_error"], "the plane sees that the store is gone")
     case.stream.send(400)
@@ -166,17 +178,29 @@ def answers_lost(operation: str, case: Case) -> None:
 
 
 def lane_asleep(case: Case) -> None:
-    """Past its session: the other lane takes its partitions; what it still writes and commits is refused."""
+    """Past its session, with a write under way: the other lane takes its partitions, and what it has of them is not
+    its to commit any more.
+    """
+    switches = case.plane.switches
+    switches.hold("write-of-lane-0")
     case.stream.send(300)
+    eventually(lambda: switches.waiting("write-of-lane-0"), "a write of this lane is under way")
     case.plane.signal("lane-0", signal.SIGSTOP)
+    switches.release("write-of-lane-0")
     try:
         case.stream.send(250)
         case.plane.settle()  # by the other lane alone
         check(case.stream)
     finally:
         case.plane.signal("lane-0", signal.SIGCONT)
+    eventually(lambda: _was_fenced(case.plane.log_of("lane-0")), "it learns that its partitions are another's")
     case.stream.send(100)
     case.plane.await_balance(2)
+
+
+def _was_fenced(log: str) -> bool:
+    """Whichever comes first: the commit that is due, or the group's word."""
+    return "a commit was refused" in log or "to another lane; what it holds of it is dropped" in log
 
 
 def late_write(case: Case) -> None:

@@ -1,12 +1,21 @@
-"""The machine that a report was made on, in a few words."""
+"""What a report was made of, in a few words: the machine, and the commit."""
 
 from __future__ import annotations
 
 import os
 import platform
+import subprocess
+from functools import cache
 from pathlib import Path
 
 import psutil
+
+
+@cache
+def commit() -> str:
+    """The short hash of the checkout's commit when this was first asked; with a plus if it had been changed since."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def machine() -> str:

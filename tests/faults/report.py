@@ -16,7 +16,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from tests.faults.ground import STORE
-from tests.faults.machine import machine
+from tests.faults.machine import commit, machine
 
 _FOLDER = Path(__file__).parent
 _TARGETS = {
@@ -55,7 +55,7 @@ def _cases(junit: Path) -> Iterator[tuple[str, float, str]]:
         yield case.get("name", ""), float(case.get("time", 0)), why
 
 
-def as_markdown(tallies: Mapping[str, Tally], times: int, at_once: int, store: str) -> str:
+def as_markdown(tallies: Mapping[str, Tally], ended: int, times: int, at_once: int, store: str) -> str:
     rows = [
         f"| `{name}` | {len(tally.seconds) - len(tally.failed)} of {len(tally.seconds)} "
         f"| {statistics.median(tally.seconds):.1f} | {max(tally.seconds):.1f} |"
@@ -66,8 +66,8 @@ def as_markdown(tallies: Mapping[str, Tally], times: int, at_once: int, store: s
         [
             f"# Faults, run after run, on {_NAMES[store]}",
             "",
-            f"Written by `make faults TIMES={times} AT_ONCE={at_once} STORE={store}` on {datetime.now(UTC):%Y-%m-%d}, "
-            f"{machine()}.",
+            f"Written by `make faults TIMES={times} AT_ONCE={at_once} STORE={store}` on {datetime.now(UTC):%Y-%m-%d} "
+            f"at commit {commit()}, {machine()}. {ended} of {times} rounds have ended.",
             "Each case sends at least 500 events, strikes while they flow, waits until all are settled and audits.",
             "No case is tried a second time. [faults.md](faults.md) says what each one does.",
             "",
@@ -87,6 +87,7 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=1, help="runs at a time; they wait most of their time")
     parser.add_argument("--store", choices=list(_TARGETS), default="lite", help="what is written to")
     wanted = parser.parse_args()
+    commit()  # asked before any report changes the checkout
     target = _TARGETS[wanted.store]
     tallies: dict[str, Tally] = {}
     with ThreadPoolExecutor(wanted.at_once) as pool:
@@ -97,7 +98,8 @@ def main() -> int:
                 tally.seconds.append(seconds)
                 if failure:
                     tally.failed.append(failure)
-            target.write_text(as_markdown(tallies, wanted.times, wanted.at_once, wanted.store))
+            ended = sum(run.done() for run in runs)
+            target.write_text(as_markdown(tallies, ended, wanted.times, wanted.at_once, wanted.store))
     print(f"written to {target}")  # noqa: T201
     return 1 if any(tally.failed for tally in tallies.values()) or not tallies else 0
 

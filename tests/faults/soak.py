@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.faults.check import check
 from tests.faults.faults import FAULTS, Case
 from tests.faults.ground import standing
-from tests.faults.machine import machine
+from tests.faults.machine import commit, machine
 from tests.faults.process import PlaneProcess
 from tests.faults.stream import Stream
 
@@ -67,7 +67,8 @@ def as_markdown(rounds: Sequence[Round], failure: str, minutes: float, seed: int
         [
             "# Soak",
             "",
-            f"Written by `make soak MINUTES={minutes:g} SEED={seed}` on {datetime.now(UTC):%Y-%m-%d}, {machine()}.",
+            f"Written by `make soak MINUTES={minutes:g} SEED={seed}` on {datetime.now(UTC):%Y-%m-%d}, at commit "
+            f"{commit()}, {machine()}.",
             f"{len(rounds)} faults struck one plane, {events:,} events flowed. {verdict}",
             "",
             "| fault | seconds | events so far |",

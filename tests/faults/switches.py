@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +43,10 @@ class Switches:
         """Whether `take` has not used the switch up."""
         return any(self.folder.glob(f"{name}.[0-9]*"))
 
+    def under_way(self, name: str) -> bool:
+        """Whether a worker is in the midst of what it entered by `doing`."""
+        return any(self.folder.glob(f"{name}.doing.*"))
+
     def noted(self, name: str) -> list[str]:
         """What workers have noted under that name, oldest first."""
         path = self.folder / f"{name}.notes"
@@ -50,6 +57,15 @@ class Switches:
     def note(self, name: str, line: str) -> None:
         with (self.folder / f"{name}.notes").open("a") as sink:  # a short line is appended in one piece
             sink.write(f"{line}\n")
+
+    @contextmanager
+    def doing(self, name: str) -> Iterator[None]:
+        mark = self.folder / f"{name}.doing.{os.getpid()}.{threading.get_ident()}"
+        mark.touch()
+        try:
+            yield
+        finally:
+            mark.unlink()
 
     def take(self, name: str) -> bool:
         """Uses up one of the times that a switch was armed for; False if none is left."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -90,6 +92,28 @@ def test_a_full_disk_pauses_ingest_until_there_is_room(own: Own, tmp_path: Path)
         hoard.unlink()
     plane.settle()
     check(stream)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system, which needs root")
+def test_an_asset_store_without_room_makes_the_plane_wait_until_there_is_some(own: Own) -> None:
+    case = own()
+    plane, stream = case.plane, case.stream
+    assets = plane.settings.data_dir / "assets"
+    assets.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(assets)], check=True)
+    try:
+        plane.start()
+        stream.send(550)
+        lanes = ("lane-0", "lane-1")
+        full = os.strerror(errno.ENOSPC)
+        eventually(lambda: any(full in plane.log_of(lane) for lane in lanes), "a lane says that there is no room")
+        assert plane.lag() > 0
+        subprocess.run(["mount", "-o", "remount,size=256m", str(assets)], check=True)
+        plane.settle()
+        check(stream)
+    finally:
+        plane.close()
+        subprocess.run(["umount", str(assets)], check=True)
 
 
 def test_an_asset_store_that_cannot_be_written_makes_the_plane_wait(own: Own) -> None:

@@ -10,7 +10,9 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from penstock.broker.base import Partition
 from penstock.broker.deadletters import scan_dead_letters
+from penstock.broker.topics import ensure_topics, group_lag
 from penstock.config import Settings
 from tests.faults.check import check
 from tests.faults.faults import Case
@@ -72,6 +74,39 @@ def _dead_letter_limit(settings: Settings, size_bytes: int) -> Iterator[None]:
 
 def _alter(admin: KafkaAdminClient, topic: str, name: str, value: str) -> None:
     admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {name: value})])
+
+
+@contextmanager
+def _no_dead_letters(settings: Settings) -> Iterator[None]:
+    """There is no dead-letter topic meanwhile; nothing may have been written to it before."""
+    topic = settings.kafka.dead_letter_topic
+    admin = KafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
+    try:
+        admin.delete_topics([topic])
+        eventually(lambda: topic not in admin.list_topics(), "the topic is gone")
+        yield
+        assert topic not in admin.list_topics()
+    finally:
+        ensure_topics(settings.kafka, settings.ingest.modalities)
+        admin.close()
+
+
+def test_a_dead_letter_topic_that_is_away_makes_its_batches_wait_and_skips_nothing(own: Own) -> None:
+    case = own(ingest={"batches_in_flight": 1})
+    plane, stream = case.plane, case.stream
+    plane.start()
+    with _no_dead_letters(plane.settings):
+        stream.send(250)
+        eventually(lambda: plane.status()["in_flight_batches"], "batches are under way")
+        stream.send_these([stream.malformed(f"bad-{number}") for number in range(4 * plane.settings.kafka.partitions)])
+        stream.send(300)
+        text = plane.settings.kafka.text_topic
+        stuck = {Partition(position.topic, position.partition) for position in stream.bad if position.topic == text}
+        eventually(lambda: plane.settled() > 0, "what waits for no dead letter goes on")
+        assert not plane.status()["halted"]
+        assert stuck <= {one.partition for one in group_lag(plane.settings.kafka, [text]) if one.lag}
+    plane.settle()
+    check(stream)
 
 
 def test_a_dead_letter_topic_that_refuses_halts_the_partition_and_skips_nothing(own: Own) -> None:

@@ -116,7 +116,8 @@ class FaultyStore:
 
     def upsert(self, collection: Collection, entries: Sequence[Entry]) -> None:
         self._switches.wait_while_held("upsert")
-        self._store.upsert(collection, entries)
+        with self._switches.doing("upsert"):
+            self._store.upsert(collection, entries)
         self._lose("upsert")
 
     def delete(self, collection: Collection, ids: Sequence[str]) -> None:
