@@ -9,8 +9,18 @@ from typing import Any, Protocol
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
+from kafka import KafkaProducer as RawProducer
 
-from penstock.broker.base import Assigned, Consumer, LostRange, Message, MessageTooLargeError, Partition, Producer
+from penstock.broker.base import (
+    Assigned,
+    Consumer,
+    LostRange,
+    Message,
+    MessageTooLargeError,
+    Partition,
+    Producer,
+    Unreadable,
+)
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.deadletters import DeadLetters, read_dead_letter
 from penstock.broker.memory import MemoryBroker, MemoryConsumer
@@ -32,6 +42,7 @@ class Rig(Protocol):
     def consumer(self, *, drain_s: float = 10.0) -> Consumer: ...
     def producer(self) -> Producer: ...
     def truncate(self, partition: Partition, before: int) -> None: ...
+    def write_unreadable(self, partition: Partition) -> None: ...
     def evict(self, consumer: Consumer) -> None: ...
 
 
@@ -48,6 +59,10 @@ class MemoryRig:
 
     def truncate(self, partition: Partition, before: int) -> None:
         self.broker.truncate(partition, before)
+
+    def write_unreadable(self, partition: Partition) -> None:
+        message = Message(self.topic, None, b"?", partition=partition.partition)
+        self.broker.spoil(self.broker.append(message))
 
     def evict(self, consumer: Consumer) -> None:
         assert isinstance(consumer, MemoryConsumer)
@@ -69,6 +84,13 @@ class KafkaRig:
         with self._admin() as admin:
             admin.delete_records({TopicPartition(partition.topic, partition.partition): before})
 
+    def write_unreadable(self, partition: Partition) -> None:
+        """A header name that is not UTF-8: brokers do not look at it."""
+        producer = RawProducer(bootstrap_servers=self.settings.bootstrap_servers)
+        headers = [(NotUtf8("name"), b"x")]
+        producer.send(partition.topic, b"?", partition=partition.partition, headers=headers).get(DEADLINE_S)
+        producer.close()
+
     def evict(self, consumer: Consumer) -> None:
         """What a session timeout does, without the wait."""
         assert isinstance(consumer, LaneConsumer)
@@ -82,6 +104,13 @@ class KafkaRig:
         from contextlib import closing
 
         return closing(KafkaAdminClient(bootstrap_servers=self.settings.bootstrap_servers))
+
+
+class NotUtf8(str):
+    """What kafka-python takes for a header name, and writes as bytes that are none."""
+
+    def encode(self, encoding: str = "", errors: str = "") -> bytes:
+        return b"\xff" * len(self)
 
 
 @pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.services)])
@@ -104,6 +133,8 @@ class Lane:
         self.revoking: list[Partition] = []
         self.lost: list[Partition] = []
         self.lost_ranges: list[LostRange] = []
+        self.rewound: list[tuple[Partition, int]] = []
+        self.unreadable: list[Unreadable] = []
 
     @property
     def owned(self) -> set[Partition]:
@@ -116,6 +147,8 @@ class Lane:
         self.revoking += polled.revoking
         self.lost += polled.lost
         self.lost_ranges += polled.lost_ranges
+        self.rewound += polled.rewound
+        self.unreadable += polled.unreadable
 
     def values(self) -> list[bytes | None]:
         return [record.value for record in self.records]
@@ -365,6 +398,95 @@ def test_offsets_removed_under_the_reader_are_told(rig: Rig, lanes: Any, produce
     until(lambda: len(lane.records) == 2, lane)
     assert lane.values() == [b"c", b"d"]
     assert lane.lost_ranges == [LostRange(partition, 0, 2)]
+
+
+# ---- logs that were cut: no client can roll one back, but one can be where it would be then ----
+
+
+def test_a_log_that_ends_before_what_was_committed_is_told_on_assignment(
+    rig: Rig, lanes: Any, producer: Producer
+) -> None:
+    partition = Partition(rig.topic, 1)
+    write(producer, rig, 1, [b"a", b"b", b"c"])
+    first = lanes()
+    until(lambda: len(first.records) == 3, first)
+    first.consumer.commit({partition: 10}, 5)
+    first.consumer.close(5)
+    second = lanes()
+    until(lambda: len(second.records) == 3, second)
+    told = {one.partition: (one.start, one.cut_from) for one in second.assigned}
+    assert told == {Partition(rig.topic, number): (0, 10 if number == 1 else None) for number in range(PARTITIONS)}
+    second.consumer.commit({partition: 0}, 5)  # the lower one
+    second.consumer.close(5)
+    third = lanes()
+    until(lambda: len(third.records) == 3, third)
+    assert {one.cut_from for one in third.assigned} == {None}
+
+
+def test_a_log_that_ends_before_the_reader_is_told_with_where_it_goes_on(
+    rig: Rig, lanes: Any, producer: Producer
+) -> None:
+    partition = Partition(rig.topic, 1)
+    write(producer, rig, 1, [b"a", b"b", b"c"])
+    lane = lanes()
+    until(lambda: len(lane.records) == 3, lane)
+    lane.consumer.seek_to(partition, 10)
+    until(lambda: bool(lane.rewound), lane)
+    ((told, offset),) = lane.rewound
+    assert told == partition
+    assert offset <= 3
+    write(producer, rig, 1, [b"d"])
+    until(lambda: len(lane.records) == 7 - offset, lane)
+    assert [record.position.offset for record in lane.records[3:]] == list(range(offset, 4))
+
+
+# ---- what cannot be read ----
+
+
+def test_a_partition_stops_alone_before_a_record_that_cannot_be_read(rig: Rig, lanes: Any, producer: Producer) -> None:
+    partition = Partition(rig.topic, 2)
+    write(producer, rig, 2, [b"a", b"b"])
+    rig.write_unreadable(partition)
+    write(producer, rig, 2, [b"d"])
+    lane = lanes()
+    until(lambda: bool(lane.unreadable), lane)
+    write(producer, rig, 3, [b"x"])
+    until(lambda: len(lane.records) == 3, lane)
+    assert [record.value for record in lane.of(partition)] == [b"a", b"b"]
+    assert [(one.partition, one.first, one.end) for one in lane.unreadable] == [(partition, 2, 3)]
+    lane.consumer.commit({partition: 2}, 5)
+
+
+def test_a_partition_that_stopped_goes_on_where_it_is_sent(rig: Rig, lanes: Any, producer: Producer) -> None:
+    partition = Partition(rig.topic, 0)
+    rig.write_unreadable(partition)
+    write(producer, rig, 0, [b"b"])
+    lane = lanes()
+    until(lambda: len(lane.unreadable) == 1, lane)
+    lane.consumer.pause([partition])
+    lane.turn()
+    lane.consumer.resume([partition])
+    lane.turn()
+    assert lane.records == []
+    lane.consumer.seek_to(partition, 0)
+    until(lambda: len(lane.unreadable) == 2, lane)
+    lane.consumer.seek_to(partition, 1)
+    until(lambda: bool(lane.records), lane)
+    assert lane.values() == [b"b"]
+
+
+def test_what_stands_before_what_cannot_be_read_may_be_removed(rig: Rig, lanes: Any, producer: Producer) -> None:
+    """What people do to go on: the records are lost, and that is told."""
+    partition = Partition(rig.topic, 0)
+    rig.write_unreadable(partition)
+    write(producer, rig, 0, [b"b"])
+    lane = lanes()
+    until(lambda: len(lane.unreadable) == 1, lane)
+    rig.truncate(partition, lane.unreadable[0].end)
+    lane.consumer.seek_to(partition, 0)
+    until(lambda: bool(lane.records), lane)
+    assert lane.values() == [b"b"]
+    assert lane.lost_ranges == [LostRange(partition, 0, 1)]
 
 
 # ---- writing ----

@@ -17,9 +17,10 @@ from penstock.broker.memory_reader import MemoryReader
 from penstock.broker.producer import Producer
 from penstock.broker.reader import KafkaReader
 from penstock.config import KafkaSettings
-from penstock.errors import UnavailableError
+from penstock.errors import PermanentError, UnavailableError
 from penstock.processes import free_port
 from tests.broker.test_contract import DEADLINE_S
+from tests.broker.test_contract import KafkaRig as ContractRig
 
 GROUP = "group"
 
@@ -32,6 +33,7 @@ class Rig(Protocol):
 
     def produce(self, partition: int, values: list[bytes]) -> None: ...
     def truncate(self, partition: int, before: int) -> None: ...
+    def write_unreadable(self, partition: int) -> None: ...
     def commit(self, partition: int, offset: int) -> None: ...
 
 
@@ -47,6 +49,9 @@ class MemoryRig:
 
     def truncate(self, partition: int, before: int) -> None:
         self.broker.truncate(Partition(self.topic, partition), before)
+
+    def write_unreadable(self, partition: int) -> None:
+        self.broker.spoil(self.broker.append(Message(self.topic, b"k", b"?", partition=partition)))
 
     def commit(self, partition: int, offset: int) -> None:
         self.broker.group(GROUP).committed[Partition(self.topic, partition)] = offset
@@ -68,6 +73,9 @@ class KafkaRig:
         admin = KafkaAdminClient(bootstrap_servers=self.settings.bootstrap_servers)
         admin.delete_records({TopicPartition(self.topic, partition): before})
         admin.close()
+
+    def write_unreadable(self, partition: int) -> None:
+        ContractRig(self.settings, self.topic).write_unreadable(Partition(self.topic, partition))
 
     def commit(self, partition: int, offset: int) -> None:
         consumer = LaneConsumer(self.settings, [self.topic], drain_s=0.0)
@@ -169,3 +177,16 @@ def test_an_absent_broker_is_said() -> None:
     settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}")
     with KafkaReader(settings) as reader, pytest.raises(UnavailableError):
         reader.bounds(["media.text"])
+
+
+def test_what_cannot_be_read_is_an_error_after_all_that_lies_before_it(rig: Rig) -> None:
+    partition = Partition(rig.topic, 0)
+    rig.produce(0, [b"a", b"b"])
+    rig.write_unreadable(0)
+    rig.produce(0, [b"d"])
+    assert [record.value for record in rig.reader.read(partition, 0, 2)] == [b"a", b"b"]
+    read: list[bytes | None] = []
+    with pytest.raises(PermanentError, match="could not read on"):
+        read.extend(record.value for record in rig.reader.read(partition, 0, 4))
+    assert read == [b"a", b"b"]
+    assert [record.value for record in rig.reader.read(partition, 3, 4)] == [b"d"]

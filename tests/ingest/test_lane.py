@@ -18,6 +18,7 @@ from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP, format_origin
 from penstock.broker.memory import MemoryBroker
 from penstock.broker.wire import parse_record
 from penstock.errors import PermanentError, UnavailableError
+from penstock.ingest import offsets
 from penstock.ingest.batching import Batcher, BatchLimits
 from penstock.ingest.lane import Lane, LaneLimits
 from penstock.records import Collection, Event, Modality, Outcome, Position, Record
@@ -151,13 +152,13 @@ def test_nothing_is_committed_before_it_is_settled(house: House) -> None:
 
 def test_a_budget_of_bytes_in_flight_pauses_partitions_and_poll_goes_on(house: House) -> None:
     media = Gated()
-    lane = house.lane(media=media, budget_bytes=300)
+    lane = house.lane(media=media, budget_bytes=3_500)  # three of them, with what each takes beside its value
     with running(lane):
         eventually(lambda: len(lane.assignments()) == 2, "both partitions")
         house.produce(5, value=b"x" * 100)
         eventually(lambda: "budget" in lane.status().paused, "paused")
         house.produce(500, value=b"x" * 100)
-        eventually(lambda: lane.status().in_flight_bytes >= 300, "bytes in flight")
+        eventually(lambda: lane.status().in_flight_bytes >= 3_500, "bytes in flight")
         assert media.seen < 100
         media.open.set()
         eventually(lambda: house.committed() == 505, "all committed")
@@ -187,6 +188,39 @@ def test_a_partition_halts_when_its_dead_letter_cannot_be_written_and_the_other_
         house.produce(5, partition=0)
         assert house.broker.committed(GROUP).get(PARTITIONS[0], 0) == 0
     assert house.sink.letters == []
+
+
+def test_the_smallest_records_pause_partitions_too(house: House) -> None:
+    media = Gated()
+    lane = house.lane(media=media, budget_bytes=100_000)
+    with running(lane):
+        eventually(lambda: len(lane.assignments()) == 2, "both partitions")
+        house.produce(5_000, value=b"")
+        eventually(lambda: "budget" in lane.status().paused, "paused")
+        assert lane.status().in_flight_bytes < 100_000 + 2 * 200 * 2_000, "no more than a poll or two beyond the budget"
+        media.open.set()
+        eventually(lambda: house.committed() == 5_000, "all committed")
+
+
+def test_a_partition_pauses_once_too_many_records_wait_behind_one_that_is_not_settled(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offsets, "MOST_OPEN", 50)
+    away = [UnavailableError("the dead-letter topic does not answer")]
+    house.sink = ListSink(lambda _: away[0] if away else None)
+    house.produce(1, partition=0, value=b"bad")
+    lane = house.lane()
+    with running(lane):
+        eventually(lambda: len(lane.assignments()) == 2, "both partitions")
+        house.produce(2_000, partition=0)
+        house.produce(300, partition=1)
+        eventually(lambda: str(PARTITIONS[0]) in lane.status().paused, "it pauses and says which one")
+        eventually(lambda: house.broker.committed(GROUP).get(PARTITIONS[1]) == 300, "the other goes on")
+        assert lane.status().in_flight_batches == 1
+        assert house.count() < 300 + 50 + 2 * 200
+        away.clear()
+        eventually(lambda: house.committed() == 2_301, "all committed")
+    assert (house.count(), len(house.sink.letters)) == (2_300, 1)
 
 
 def test_stop_drains_what_is_in_flight_and_commits_it(house: House) -> None:
@@ -378,6 +412,114 @@ def test_a_log_that_was_made_anew_is_read_from_where_it_goes_on(house: House) ->
 
         lane._consumer.poll = roll_back  # type: ignore[method-assign]
         eventually(lambda: lane.status().outcomes.get((Modality.TEXT, Outcome.INDEXED)) == 16, "six settled again")
+
+
+def _committed(house: House) -> int:
+    """What the group has of partition 0."""
+    return house.broker.committed(GROUP).get(PARTITIONS[0], 0)
+
+
+def _indexed(house: House) -> set[str]:
+    return {row.asset.key for rows in house.store.scan_assets() for row in rows}
+
+
+def test_a_log_that_was_rolled_back_has_its_lower_offset_committed_so_that_the_next_owner_skips_nothing(
+    house: House,
+) -> None:
+    house.produce(10, partition=0)
+    lane = house.lane()
+    with running(lane):
+        eventually(lambda: _committed(house) == 10, "all committed")
+        end = _rebalancing(lane)
+        house.broker.roll_back(PARTITIONS[0], 4)
+        eventually(lambda: PARTITIONS[0] in lane._ledger.committable(), "the lane knows")
+        end()
+        eventually(lambda: _committed(house) == 4, "the lower offset is committed, though it was refused at first")
+    house.produce(8, partition=0)
+    with running(house.lane("second")):
+        eventually(lambda: _committed(house) == 12, "all committed")
+    assert _indexed(house) == {f"k{number}" for number in range(18)}
+
+
+def test_a_log_that_was_rolled_back_while_nobody_looked_has_its_lower_offset_committed_at_once(house: House) -> None:
+    house.produce(10, partition=0)
+    with running(house.lane()):
+        eventually(lambda: _committed(house) == 10, "all committed")
+    house.broker.roll_back(PARTITIONS[0], 0)
+    with running(house.lane("second")):
+        eventually(lambda: house.broker.committed(GROUP)[PARTITIONS[0]] == 0, "the lower offset is committed")
+    house.produce(12, partition=0)
+    with running(house.lane("third")):
+        eventually(lambda: _committed(house) == 12, "all committed")
+    assert _indexed(house) == {f"k{number}" for number in range(22)}
+
+
+def test_what_a_log_still_holds_below_where_it_was_rolled_back_is_delivered_again_if_it_was_not_settled(
+    house: House,
+) -> None:
+    media = Gated()
+    house.produce(10, partition=0)
+    lane = house.lane(media=media)
+    with running(lane):
+        eventually(lambda: media.seen == 10 or lane._flying.total() == 10, "all under way")
+        for number in range(4):
+            house.produce(1, partition=0, key=f"k{number}")  # 10 to 13 wait behind the first four
+        eventually(lambda: lane._batcher.waits(PARTITIONS[0]), "four wait")
+        house.broker.roll_back(PARTITIONS[0], 12)
+        eventually(lambda: PARTITIONS[0] in lane._halted, "the lane knows")
+        house.produce(1, partition=0, key="other")
+        assert _committed(house) == 0
+        media.open.set()
+        eventually(lambda: _committed(house) == 13, "all committed")
+    rows = {row.asset.key: row.version.offset for rows in house.store.scan_assets() for row in rows}
+    assert (rows["k0"], rows["k1"], rows["k2"], rows["other"]) == (10, 11, 2, 12)
+
+
+def test_what_was_under_way_of_the_log_that_was_does_not_settle_what_has_its_offset_now(house: House) -> None:
+    media = Gated()
+    house.produce(8, partition=0)
+    lane = house.lane(media=media)
+    with running(lane):
+        eventually(lambda: lane._flying.total() == 8, "all under way")
+        house.broker.roll_back(PARTITIONS[0], 4)
+        eventually(lambda: PARTITIONS[0] in lane._halted, "the lane knows")
+        house.produce(8, partition=0)
+        media.open.set()
+        eventually(lambda: _committed(house) == 12, "all committed")
+    assert _indexed(house) == {f"k{number}" for number in range(16)}
+
+
+def test_a_record_that_cannot_be_read_halts_its_partition_alone_and_what_lies_before_it_is_committed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.ingest.lane._HALT_RETRY_S", 0.05)
+    media = Gated()
+    house.produce(20, partition=0)
+    house.broker.spoil(Position(TOPIC, 0, 15))
+    house.produce(20, partition=1)
+    lane = house.lane(media=media)
+    with running(lane):
+        eventually(lambda: PARTITIONS[0] in lane._halted, "halted")
+        media.open.set()
+        eventually(lambda: house.committed() == 15 + 20, "all that can be read is committed")
+        eventually(lambda: "offset 15" in lane.status().halted.get(str(PARTITIONS[0]), ""), "it says where it stands")
+        assert lane.status().outcomes[Modality.TEXT, Outcome.INDEXED] == 35, "and nothing is done twice"
+        house.broker.truncate(PARTITIONS[0], 16)
+        eventually(lambda: _committed(house) == 20, "it goes on once people have taken it away")
+        eventually(lambda: lane.status().halted == {}, "and says so")
+    assert lane.status().lost_offsets == 1
+
+
+def test_a_loop_that_makes_no_turn_any_more_is_known_to_hang(house: House) -> None:
+    now_s = [0.0]
+    lane = house.lane()
+    lane._clock = lambda: now_s[0]
+    for _ in range(3):
+        lane.turn()
+        now_s[0] += 100
+        assert not lane.hangs()
+    now_s[0] += 100
+    assert lane.hangs()
 
 
 def test_an_absent_broker_is_waited_for(house: House) -> None:

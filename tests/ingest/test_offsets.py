@@ -38,6 +38,38 @@ def test_contiguity_is_over_delivered_records_so_that_holes_do_not_stop_the_comm
     assert made.committable() == {PARTITION: 41}
 
 
+def test_where_the_log_was_rolled_back_the_lower_offset_is_committed_until_it_is_acknowledged() -> None:
+    made = ledger(0, 0, 1, 2, 3)
+    for offset in range(4):
+        made.done(FIRST, offset)
+    made.committed(made.committable())
+    made.cut(PARTITION, 2)
+    assert made.committable() == made.committable() == {PARTITION: 2}
+    made.committed(made.committable())
+    assert made.committable() == {}
+
+
+def test_the_lower_offset_is_committed_even_if_none_above_it_is_known_to_be() -> None:
+    """A commit whose answer was lost may have been taken."""
+    made = ledger(0, 0, 1, 2)
+    made.cut(PARTITION, 0)
+    assert made.committable() == {PARTITION: 0}
+
+
+def test_nothing_above_a_cut_counts_before_the_partition_is_delivered_again() -> None:
+    made = ledger(0, 0, 1, 2, 3)
+    made.cut(PARTITION, 2)
+    assert not made.done(FIRST, 3)
+    assert not made.deliver(Position("t", 0, 2))
+    assert made.done(FIRST, 0)
+    assert made.next_to_commit(PARTITION) == 1
+    made.rewind(PARTITION, 1)
+    assert [made.deliver(Position("t", 0, offset)) for offset in (1, 2, 3)] == [True, True, True]
+    for offset in (1, 2):
+        assert made.done(FIRST, offset)
+    assert made.committable() == {PARTITION: 3}
+
+
 def test_a_commit_that_was_acknowledged_is_not_repeated() -> None:
     made = ledger(0, 0)
     made.done(FIRST, 0)

@@ -42,6 +42,31 @@ class LostRange:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Records that this client cannot read, so that their partition cannot go on. All before them were delivered.
+
+    Attributes:
+        partition: which.
+        first: the offset from which nothing can be read.
+        end: where the batch that holds it ends, exclusive: what has to be left out to go on.
+        why: what is wrong with it, in words.
+    """
+
+    partition: Partition
+    first: int
+    end: int
+    why: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.partition} cannot be read from offset {self.first} on: {self.why}. It is tried again. Have what is "
+            "there sent again, compressed with gzip, snappy, lz4, zstd or not at all, and header names in UTF-8. To go "
+            f"on without offsets {self.first} to {self.end - 1}, which are lost then: kafka-delete-records up to "
+            f"{self.end}; or stop the ingest plane and set the offset of its consumer group to {self.end}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Assigned:
     """A partition that this member now owns.
 
@@ -51,11 +76,15 @@ class Assigned:
         start: the offset that is delivered first: the committed one, or the log's start where nothing was committed or
             retention has removed more than that.
         lost: what retention removed past the committed offset, if it did.
+        cut_from: the committed offset, where the log ends below it: it was rolled back or made anew. `start` is to be
+            committed at once: if the log grows past this offset first, the next owner begins there, and what lies
+            between is lost.
     """
 
     assignment: Assignment
     start: int
     lost: LostRange | None = None
+    cut_from: int | None = None
 
     @property
     def partition(self) -> Partition:
@@ -64,7 +93,8 @@ class Assigned:
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """What happened since the last poll. Read it in this order: lost, assigned, lost ranges, records, revoking.
+    """What happened since the last poll. Read it in this order: lost, assigned, lost ranges, rewound, records,
+    unreadable, revoking.
 
     A partition's life: it is in `assigned` once; then its records come, in order of their offsets; it ends by being in
     `revoking`, after which no record of it comes and `release` gives it up, or by being in `lost`. A partition that is
@@ -76,7 +106,8 @@ class Polled:
         revoking: partitions the group wants back. Still owned: drain, commit, then `release`.
         lost: partitions that are another's already; nothing of them can be committed.
         rewound: partitions whose log was rolled back or made anew, with the offset from which they go on; offsets told
-            before stand for other records now.
+            before stand for other records now, and the lower one is to be committed at once (see `Assigned.cut_from`).
+        unreadable: partitions that stop before records that cannot be read; nothing more comes of them until `seek_to`.
         lost_ranges: offsets that retention removed while this member was reading them (not those in `assigned`).
         broker_available: False while no broker answers; then nothing is delivered, and that is no error.
     """
@@ -87,6 +118,7 @@ class Polled:
     lost: Sequence[Partition] = ()
     lost_ranges: Sequence[LostRange] = ()
     rewound: Sequence[tuple[Partition, int]] = ()
+    unreadable: Sequence[Unreadable] = ()
     broker_available: bool = True
 
 
@@ -105,7 +137,6 @@ class Consumer(Protocol):
 
         Raises:
             ConfigError: the settings can never work (authentication refused, group or topic not authorised).
-            PermanentError: the log itself is damaged (a record's checksum is wrong).
         """
 
     def release(self, partitions: Collection[Partition]) -> None:
@@ -133,7 +164,7 @@ class Consumer(Protocol):
         """Undoes `pause`. Partitions not paused or not owned are ignored."""
 
     def seek_to(self, partition: Partition, offset: int) -> None:
-        """Delivers this partition again from `offset` on.
+        """Delivers this partition again from `offset` on; also one that stopped before unreadable records.
 
         Raises:
             FencedError: this member does not own it, or it is being revoked.
@@ -279,7 +310,8 @@ class LogRange:
 class TopicReader(Protocol):
     """Reads topics from outside of any group, and tells how far the group of the ingest plane is. For one thread.
 
-    Errors: `UnavailableError` when no broker answers, `ConfigError` when it does not let this client in.
+    Errors: `UnavailableError` when no broker answers, `ConfigError` when it does not let this client in,
+    `PermanentError` before records that cannot be read.
     """
 
     def lag(self, topics: Collection[str]) -> Sequence[PartitionLag]:

@@ -11,6 +11,7 @@ Three things are done differently here, each because of how kafka-python 3.0 wor
   but says what was lost: a partition is read from its committed offset, or from the log's start if there is none, or if
   retention has removed that offset (then the range comes as `lost`).
 - **New partitions are paused until their start is known**, so that `assigned` always precedes their first record.
+- **A partition that cannot be read stops alone**, and is told (`broker.unreadable`).
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from kafka import ConsumerRebalanceListener, TopicPartition, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import OffsetAndMetadata
 
-from penstock.broker.base import Assigned, LostRange, Partition, Polled
+from penstock.broker.base import Assigned, LostRange, Partition, Polled, Unreadable
 from penstock.broker.client import connection, open_client, partition_pairs, to_record, translate
+from penstock.broker.unreadable import tell_unreadable
 from penstock.config import MIB, KafkaSettings
 from penstock.errors import ConfigError, FencedError, UnavailableError
 from penstock.records import Assignment
@@ -92,6 +94,9 @@ class LaneConsumer:
         self._ever_owned = False
         self._renew_after_s = list(_RENEW_AFTER_S)
         self._rewound: list[tuple[Partition, int]] = []
+        self._truncated: set[Partition] = set()  # their logs were rolled back, to where is not known yet
+        self._unreadable: list[Unreadable] = []
+        self._stopped: set[Partition] = set()  # before what cannot be read, until `seek_to`
         self._outage = _Outage(kafka_settings)
         self._closed = False
 
@@ -113,7 +118,9 @@ class LaneConsumer:
         raw, lost_ranges = self._fetch(timeout_s, max_records)
         revoking, more_lost = self._apply_rebalances()
         assigned = self._resolve_starts()
+        self._resolve_truncated()
         rewound, self._rewound = self._rewound, []
+        unreadable, self._unreadable = self._unreadable, []
         available = not self._client._coordinator.coordinator_unknown()
         self._outage.note(available, self._clock())
         return Polled(
@@ -122,7 +129,8 @@ class LaneConsumer:
             revoking=revoking,
             lost=[*lost, *more_lost],
             lost_ranges=lost_ranges,
-            rewound=rewound,
+            rewound=[(partition, offset) for partition, offset in rewound if partition in self._owned],
+            unreadable=[one for one in unreadable if one.partition in self._owned and one.partition not in self._held],
             broker_available=available,
         )
 
@@ -145,6 +153,7 @@ class LaneConsumer:
             return False
         self._client = client
         self._rebalances.attach(client, holds=lambda generation: _holds(self._held.values(), generation))
+        tell_unreadable(client, self._stop_before)
         client.subscribe(self._topics, listener=self._rebalances)
         self._joined_s = self._clock()
         return True
@@ -204,14 +213,45 @@ class LaneConsumer:
         return lost_ranges
 
     def _after_truncation(self, divergent: Mapping[Any, Any]) -> None:
-        """An unclean leader election rolled the log back: read on from where the logs part (KIP-320)."""
-        unknown = [tp for tp, found in divergent.items() if found is None]
-        starts = self._client.beginning_offsets(unknown, timeout_ms=_LOOKUP_TIMEOUT_MS) if unknown else {}
+        """An unclean leader election rolled the log back: read on from where the logs part (KIP-320).
+
+        kafka-python tells it once, and would read on from where it is: what is not known yet is asked for until it is.
+        """
+        owned = self._client.assignment()
         for tp, found in divergent.items():
-            offset = starts[tp] if found is None else found.offset
-            _log.error("the log of %s was rolled back by its brokers, reading it again from %d", tp, offset)
-            self._rewound.append((_partition(tp), offset))
+            if tp not in owned:
+                continue  # another's by now
+            if found is None:
+                self._truncated.add(_partition(tp))
+                self._client.pause(tp)
+            else:
+                self._rewind(tp, found.offset)
+
+    def _resolve_truncated(self) -> None:
+        """Finds the start of logs that were rolled back to nobody knows where; those not answered for stay paused."""
+        if not self._truncated:
+            return
+        try:
+            starts = self._client.beginning_offsets(list(map(_tp, self._truncated)), timeout_ms=_LOOKUP_TIMEOUT_MS)
+        except errors.KafkaError as exc:
+            _log.warning("could not ask for the start of logs that were rolled back, and will again: %r", exc)
+            return
+        for tp, start in starts.items():
+            self._truncated.discard(_partition(tp))
+            self._rewind(tp, start)
+            self._apply_pause([_partition(tp)])
+
+    def _rewind(self, tp: Any, offset: int) -> None:
+        _log.error("the log of %s was rolled back by its brokers, reading it again from %d", tp, offset)
+        self._rewound.append((_partition(tp), offset))
+        if tp in self._client.assignment():  # else it is being revoked
             self._client.seek(tp, offset)
+
+    def _stop_before(self, found: Unreadable) -> None:
+        """Called within kafka-python's poll, in the thread that polls."""
+        self._stopped.add(found.partition)
+        self._client.pause(_tp(found.partition))
+        self._unreadable.append(found)
 
     # ---- owning ----
 
@@ -238,6 +278,8 @@ class LaneConsumer:
         if partition not in self._owned or partition in self._held:
             raise FencedError(f"could not read {partition} again from {offset}: this lane does not own it any more.")
         self._client.seek(_tp(partition), offset)
+        self._stopped.discard(partition)
+        self._apply_pause([partition])
 
     def assignments(self) -> Mapping[Partition, Assignment]:
         """See `broker.base.Consumer.assignments`."""
@@ -288,8 +330,9 @@ class LaneConsumer:
 
     def _begin(self, tp: Any, committed: int | None, log_start: int, log_end: int) -> Assigned:
         partition = _partition(tp)
-        start, lost = log_start, None
+        start, lost, cut_from = log_start, None, None
         if committed is not None and committed > log_end:
+            cut_from = committed
             _log.warning(
                 "%s ends at %d, before the committed %d: reading it again from its start", tp, log_end, committed
             )
@@ -301,13 +344,14 @@ class LaneConsumer:
         self._owned[partition] = assignment
         self._ever_owned = True
         self._client.seek(tp, start)
-        return Assigned(assignment, start, lost)
+        return Assigned(assignment, start, lost, cut_from)
 
     def _apply_pause(self, partitions: Iterable[Partition]) -> None:
+        paused = self._paused | self._stopped | self._truncated
         for partition in partitions:
             if partition in self._held:
                 continue  # kafka-python has let go of it already
-            act = self._client.pause if partition in self._paused else self._client.resume
+            act = self._client.pause if partition in paused else self._client.resume
             act(_tp(partition))
 
     def _drop_expired(self) -> list[Partition]:
@@ -325,7 +369,8 @@ class LaneConsumer:
     def _forget(self, partition: Partition) -> None:
         self._owned.pop(partition, None)
         self._held.pop(partition, None)
-        self._paused.discard(partition)
+        for those in (self._paused, self._stopped, self._truncated):
+            those.discard(partition)
 
     # ---- committing and leaving ----
 
@@ -510,8 +555,16 @@ def _is_rebalancing(exc: Exception) -> bool:
 
 
 def _tells_something(polled: Polled) -> bool:
-    return bool(
-        polled.records or polled.assigned or polled.revoking or polled.lost or polled.lost_ranges or polled.rewound
+    return any(
+        (
+            polled.records,
+            polled.assigned,
+            polled.revoking,
+            polled.lost,
+            polled.lost_ranges,
+            polled.rewound,
+            polled.unreadable,
+        )
     )
 
 

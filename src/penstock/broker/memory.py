@@ -1,7 +1,7 @@
 """The broker in memory, for tests and for the lane's state machine: behaves as the real one does, without its waiting.
 
-`MemoryBroker` is Kafka; its methods that no client has (`truncate`, `evict`, `available`) are the faults. Consumers and
-producers come from it. The contract tests hold it to the real thing.
+`MemoryBroker` is Kafka; its methods that no client has (`truncate`, `roll_back`, `spoil`, `evict`, `available`) are the
+faults. Consumers and producers come from it. The contract tests hold it to the real thing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import count
 
 from kafka.partitioner.default import murmur2
 
-from penstock.broker.base import Assigned, LostRange, Message, MessageTooLargeError, Partition, Polled
+from penstock.broker.base import Assigned, LostRange, Message, MessageTooLargeError, Partition, Polled, Unreadable
 from penstock.errors import FencedError, PermanentError, UnavailableError
 from penstock.records import Assignment, Position, Record
 
@@ -27,6 +27,7 @@ class _Log:
     records: list[Record] = field(default_factory=list)
     start: int = 0
     end: int = 0
+    unreadable: set[int] = field(default_factory=set)
 
 
 class MemoryBroker:
@@ -98,6 +99,23 @@ class MemoryBroker:
             log.start = max(log.start, before)
             log.end = max(log.end, log.start)
             log.records = [record for record in log.records if record.position.offset >= log.start]
+
+    def roll_back(self, partition: Partition, end: int) -> None:
+        """What an unclean leader election does: removes the records from this offset on, which is given out again."""
+        with self.changed:
+            log = self._logs[partition]
+            log.end = min(log.end, end)
+            log.start = min(log.start, log.end)
+            log.records = [record for record in log.records if record.position.offset < log.end]
+            log.unreadable = {offset for offset in log.unreadable if offset < log.end}
+
+    def spoil(self, position: Position) -> None:
+        """No client can read this record any more."""
+        with self.changed:
+            self._logs[Partition(position.topic, position.partition)].unreadable.add(position.offset)
+
+    def is_readable(self, position: Position) -> bool:
+        return position.offset not in self._logs[Partition(position.topic, position.partition)].unreadable
 
     def skip(self, partition: Partition, offsets: int) -> None:
         """Leaves a hole of so many offsets, as compaction and transaction markers do."""
@@ -244,6 +262,8 @@ class MemoryConsumer:
         self._told: dict[Partition, Assignment] = {}  # what the lane knows it has
         self._positions: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
+        self._stopped: set[Partition] = set()  # before what cannot be read
+        self._unreadable: list[Unreadable] = []
         self._generation = -1
         self._closed = False
 
@@ -267,8 +287,10 @@ class MemoryConsumer:
         revoking = self._take_revocations()
         assigned = [self._begin(assignment) for assignment in self._take_assignments()]
         self._generation = self.group.generation
-        lost_ranges = self._skip_what_is_gone()
-        return Polled(self._read(max_records), assigned, revoking, lost, lost_ranges)
+        lost_ranges, rewound = self._skip_what_is_gone()
+        records = self._read(max_records)
+        unreadable, self._unreadable = self._unreadable, []
+        return Polled(records, assigned, revoking, lost, lost_ranges, rewound, unreadable)
 
     def release(self, partitions: Collection[Partition]) -> None:
         """See `broker.base.Consumer.release`."""
@@ -302,6 +324,7 @@ class MemoryConsumer:
         if partition not in self._told or partition in self.member.held:
             raise FencedError(f"could not read {partition} again from {offset}: this lane does not own it any more.")
         self._positions[partition] = offset
+        self._stopped.discard(partition)
 
     def assignments(self) -> Mapping[Partition, Assignment]:
         """See `broker.base.Consumer.assignments`."""
@@ -357,41 +380,53 @@ class MemoryConsumer:
         partition = _partition(assignment)
         log_start, log_end = self._broker.log_range(partition)
         committed = self.group.committed.get(partition)
-        start, lost = log_start, None
+        start, lost, cut_from = log_start, None, None
         if committed is not None and committed < log_start:
             lost = LostRange(partition, committed, log_start)
-        elif committed is not None and committed <= log_end:
+        elif committed is not None and committed > log_end:
+            cut_from = committed
+        elif committed is not None:
             start = committed
         self._told[partition] = assignment
         self._positions[partition] = start
-        return Assigned(assignment, start, lost)
+        return Assigned(assignment, start, lost, cut_from)
 
-    def _skip_what_is_gone(self) -> list[LostRange]:
-        lost_ranges = []
+    def _skip_what_is_gone(self) -> tuple[list[LostRange], list[tuple[Partition, int]]]:
+        """Goes on where the logs are now: (removed by retention, rolled back)."""
+        lost_ranges, rewound = [], []
         for partition in self._readable():
-            log_start, _ = self._broker.log_range(partition)
+            log_start, log_end = self._broker.log_range(partition)
             if self._positions[partition] < log_start:
                 lost_ranges.append(LostRange(partition, self._positions[partition], log_start))
                 self._positions[partition] = log_start
-        return lost_ranges
+            elif self._positions[partition] > log_end:
+                rewound.append((partition, log_end))
+                self._positions[partition] = log_end
+        return lost_ranges, rewound
 
     def _read(self, max_records: int) -> list[Record]:
         records: list[Record] = []
         for partition in self._readable():
             for record in self._broker.read(partition, self._positions[partition], max_records - len(records)):
+                offset = record.position.offset
+                if not self._broker.is_readable(record.position):
+                    self._stopped.add(partition)
+                    self._unreadable.append(Unreadable(partition, offset, offset + 1, "it was spoiled"))
+                    break
                 records.append(record)
-                self._positions[partition] = record.position.offset + 1
+                self._positions[partition] = offset + 1
         return records
 
     def _readable(self) -> list[Partition]:
-        held = self.member.held
-        return [partition for partition in self._told if partition not in self._paused and partition not in held]
+        silent = self._paused | self._stopped | self.member.held.keys()
+        return [partition for partition in self._told if partition not in silent]
 
     def _forget(self, partitions: Collection[Partition]) -> None:
         for partition in partitions:
             self._told.pop(partition, None)
             self._positions.pop(partition, None)
             self._paused.discard(partition)
+            self._stopped.discard(partition)
 
 
 class MemoryProducer:
@@ -421,4 +456,5 @@ def _partition(assignment: Assignment) -> Partition:
 
 
 def _tells_something(polled: Polled) -> bool:
-    return bool(polled.records or polled.assigned or polled.revoking or polled.lost or polled.lost_ranges)
+    told = (polled.records, polled.assigned, polled.revoking, polled.lost, polled.lost_ranges)
+    return any((*told, polled.rewound, polled.unreadable))

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from penstock.broker.base import LogRange, Partition, PartitionLag
 from penstock.broker.memory import MemoryBroker
-from penstock.errors import UnavailableError
+from penstock.errors import PermanentError, UnavailableError
 from penstock.records import Record
 
 _RECORDS_A_POLL = 100
@@ -45,7 +45,11 @@ class MemoryReader:
         while True:
             self._check_available()
             found = list(self._broker.read(partition, first, _RECORDS_A_POLL))
-            yield from (record for record in found if record.position.offset < end)
+            for record in found:
+                if record.position.offset < end:
+                    if not self._broker.is_readable(record.position):
+                        raise PermanentError(f"could not read on: {record.position} was spoiled")
+                    yield record
             if not found or found[-1].position.offset >= end:
                 return
             first = found[-1].position.offset + 1

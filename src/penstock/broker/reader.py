@@ -10,11 +10,12 @@ from typing import Any, Self
 import kafka
 from kafka import TopicPartition
 
-from penstock.broker.base import LogRange, Partition, PartitionLag
+from penstock.broker.base import LogRange, Partition, PartitionLag, Unreadable
 from penstock.broker.client import connection, open_client, to_record, translated
 from penstock.broker.topics import compacted_topics, group_lag
+from penstock.broker.unreadable import tell_unreadable
 from penstock.config import KafkaSettings
-from penstock.errors import UnavailableError
+from penstock.errors import PermanentError, UnavailableError
 from penstock.records import Record
 
 _POLL_MS = 500
@@ -34,6 +35,7 @@ class KafkaReader:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._client: Any = None
+        self._unreadable: list[Unreadable] = []
 
     def lag(self, topics: Collection[str]) -> Sequence[PartitionLag]:
         """See `broker.base.TopicReader.lag`."""
@@ -63,12 +65,16 @@ class KafkaReader:
             client = self._connected()
             client.assign([tp])
             client.seek(tp, first)
+            client.resume(tp)  # it may be the one that was read last, and have stopped before what cannot be read
+            self._unreadable.clear()
             heard_s = time.monotonic()
             while (before := client.position(tp)) < end:
                 found = client.poll(timeout_ms=_POLL_MS).get(tp, ())
                 for raw in found:
                     if raw.offset < end:
                         yield to_record(raw)
+                if self._unreadable and self._unreadable[0].first < end:
+                    raise PermanentError(f"could not read on: {self._unreadable[0]}")
                 if found or client.position(tp) != before:
                     heard_s = time.monotonic()
                 elif time.monotonic() - heard_s > _STALLED_S:
@@ -92,9 +98,14 @@ class KafkaReader:
     ) -> None:
         self.close()
 
+    def _stop_before(self, found: Unreadable) -> None:
+        self._unreadable.append(found)
+        self._client.pause(TopicPartition(found.partition.topic, found.partition.partition))
+
     def _connected(self) -> Any:
         if self._client is None:
             self._client = open_client(kafka.KafkaConsumer, _arguments(self._settings))
+            tell_unreadable(self._client, self._stop_before)
         return self._client
 
 

@@ -17,7 +17,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 
 from penstock import metrics
-from penstock.broker.base import Consumer, LostRange, Partition, Polled
+from penstock.broker.base import Consumer, LostRange, Partition, Polled, Unreadable
 from penstock.errors import FencedError, UnavailableError
 from penstock.ingest.batching import Batch, Batcher, GoingOn, Item
 from penstock.ingest.offsets import OffsetLedger
@@ -32,6 +32,8 @@ _MAX_RECORDS = 200  # of one poll; what a poll returns may exceed the budget of 
 _RESUME_SHARE = 0.8  # of the budget, below which partitions that it paused are resumed
 _COMMIT_TIMEOUT_S = 5.0
 _HALT_RETRY_S = 30.0  # a halted partition is tried again from its committed offset after so long
+# A turn waits for a poll and a commit, 20 s at most while nothing answers. A loop that has made none for so long hangs.
+_HANGS_AFTER_S = 120.0
 _LOOK_AGAIN_S = 1.0  # a long medium that waits for a newer version of it looks so often whether that is finished
 _FRESHNESS_SAMPLES = 2_000  # kept for each modality, newest last
 
@@ -95,11 +97,15 @@ class LaneStatus:
 
 @dataclass(frozen=True, slots=True)
 class _Halt:
-    """Why a partition does not go on, when it is begun again, and where: None for what is next to be committed."""
+    """Why a partition takes nothing in, and when it is begun again from what is next to be committed.
+
+    Attributes:
+        finishes: whether what it holds goes on meanwhile: the fault lies behind it.
+    """
 
     why: str
     retry_at_s: float
-    start: int | None = None
+    finishes: bool = False
 
 
 class Lane:
@@ -163,6 +169,7 @@ class Lane:
         self._over_budget = False
         self._gate_reason = ""
         self._next_commit_s = 0.0
+        self._turned_s = clock()
         self._status = LaneStatus(name)
         self._published = LaneStatus(name)  # replaced as a whole, so that other threads read it without a lock
         self._assignments: tuple[Assignment, ...] = ()
@@ -182,6 +189,10 @@ class Lane:
         """As of the latest commit interval."""
         return self._published
 
+    def hangs(self) -> bool:
+        """Whether the loop has made no turn for so long that it will make none any more."""
+        return self._clock() - self._turned_s > _HANGS_AFTER_S
+
     # --- the loop ---------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -200,6 +211,7 @@ class Lane:
         polled = self._consumer.poll(self._poll_s(), _MAX_RECORDS)
         self._follow_group(polled)
         self._receive(polled.records)  # 1
+        self._halt_before(polled.unreadable)
         self._collect()
         self._dispatch()  # 2 to 6, in threads of their own
         self._commit_when_due()  # 7
@@ -233,6 +245,7 @@ class Lane:
     # --- membership -------------------------------------------------------------------------------------------------
 
     def _follow_group(self, polled: Polled) -> None:
+        self._turned_s = self._clock()
         self._status.broker_available = polled.broker_available
         for partition in polled.lost:
             logger.warning("%s lost %s to another lane; what it holds of it is dropped", self._name, partition)
@@ -240,17 +253,34 @@ class Lane:
         for assigned in polled.assigned:
             self._forget(assigned.partition)
             lost = assigned.lost
-            self._ledger.assign(assigned.assignment, assigned.start, None if lost is None else lost.first)
+            self._ledger.assign(assigned.assignment, assigned.start, assigned.cut_from if lost is None else lost.first)
             if lost is not None:
                 self._note_lost(lost)
+            if assigned.cut_from is not None:
+                self._next_commit_s = self._clock()  # at once: see `Assigned.cut_from`
         for found in polled.lost_ranges:
             self._note_lost(found)
         for partition, offset in polled.rewound:
-            self._batcher.drop([partition])  # and begun anew once nothing of the log that was is under way
-            self._halted[partition] = _Halt("its log was rolled back or made anew", self._clock(), offset)
+            self._roll_back(partition, offset)
         self._wind_up(polled.revoking)
         self._revoking.update(polled.revoking)
         self._assignments = self._ledger.assignments()
+
+    def _roll_back(self, partition: Partition, end: int) -> None:
+        """The log was rolled back or made anew: from `end` on its offsets stand for other records.
+
+        1. Nothing of the log that was is committed any more.
+        2. The lower offset is committed, at once and until it is acknowledged: whoever owns the partition next begins
+           at what the group has, and would skip what is written below that.
+        3. The partition is begun again once nothing of the log that was is under way.
+        """
+        if self._ledger.assignment(partition) is None:
+            return
+        self._batcher.drop([partition])
+        self._reached.pop(partition, None)
+        self._ledger.cut(partition, end)  # 1
+        self._next_commit_s = self._clock()  # 2
+        self._halted[partition] = _Halt(f"the log of {partition} was rolled back or made anew", self._clock())  # 3
 
     def _forget(self, partition: Partition) -> None:
         self._ledger.forget(partition)
@@ -314,7 +344,7 @@ class Lane:
             self._flying.update(item.partition for item in batch.items)
             if batch.long:
                 self._flying_long.update(item.partition for item in batch.items)
-            self._flying_bytes += batch.size_bytes
+            self._flying_bytes += batch.held_bytes
             for item in batch.items:
                 offset = item.record.position.offset
                 self._reached[item.partition] = max(offset, self._reached.get(item.partition, offset))
@@ -344,7 +374,7 @@ class Lane:
             except queue.Empty:
                 return
             self._flying.subtract(item.partition for item in batch.items)
-            self._flying_bytes -= batch.size_bytes
+            self._flying_bytes -= batch.held_bytes
             self._flying_batches -= 1
             if batch.long:
                 self._flying_long.subtract(item.partition for item in batch.items)
@@ -375,7 +405,9 @@ class Lane:
         """Whether the next slice of long media is this lane's: else whoever owns the partition next goes on."""
         partition = item.partition
         owned = self._ledger.assignment(partition) == item.assignment
-        return owned and not (self._stop.is_set() or partition in self._revoking or partition in self._halted)
+        halt = self._halted.get(partition)
+        halted = halt is not None and not halt.finishes
+        return owned and not (self._stop.is_set() or partition in self._revoking or halted)
 
     def _note_slices(self, batch: Batch, going_on: Sequence[Unfinished]) -> None:
         """Keeps how far long media are, for people."""
@@ -449,22 +481,27 @@ class Lane:
         self._batcher.drop([partition])
         self._halted[partition] = _Halt(why, self._clock() + _HALT_RETRY_S)
 
+    def _halt_before(self, found: Sequence[Unreadable]) -> None:
+        """These partitions take nothing more in: what comes next cannot be read, and to skip it would be to lose it.
+        What lies before it goes on, and is committed.
+        """
+        for one in found:
+            if self._ledger.assignment(one.partition) is not None and one.partition not in self._halted:
+                logger.error("%s: %s", self._name, one)
+                self._halted[one.partition] = _Halt(str(one), self._clock() + _HALT_RETRY_S, finishes=True)
+
     def _retry_halted(self) -> None:
         """Begins halted partitions again from what is committed, once nothing of them is under way."""
         now_s = self._clock()
         for partition, halt in list(self._halted.items()):
-            assignment = self._ledger.assignment(partition)
-            if now_s < halt.retry_at_s or self._flying[partition] or assignment is None:
+            if now_s < halt.retry_at_s or self._flying[partition] or self._batcher.waits(partition):
                 continue
-            start = self._ledger.next_to_commit(partition) if halt.start is None else halt.start
+            start = self._ledger.next_to_commit(partition)
             try:
                 self._consumer.seek_to(partition, start)
             except FencedError:
                 continue  # the next poll tells that it is lost
-            if halt.start is None:
-                self._ledger.rewind(partition, start)
-            else:  # the offsets stand for other records now
-                self._ledger.assign(assignment, start)
+            self._ledger.rewind(partition, start)
             del self._halted[partition]
 
     @property
@@ -474,14 +511,20 @@ class Lane:
     def _why_paused(self) -> str:
         if self._gate_reason:
             return self._gate_reason
-        return f"{self._limits.budget_bytes} bytes are in flight, the whole budget" if self._over_budget else ""
+        if self._over_budget:
+            return f"{self._limits.budget_bytes} bytes are in flight, the whole budget"
+        return "; ".join(
+            f"as many records of {partition} as a lane remembers wait to be committed behind one that is not settled"
+            for partition in sorted(self._ledger.full(), key=str)
+        )
 
     def _pause_or_resume(self) -> None:
         threshold = self._limits.budget_bytes * (_RESUME_SHARE if self._over_budget else 1.0)
         self._over_budget = self._in_flight_bytes >= threshold
         owned = {Partition(one.topic, one.partition) for one in self._ledger.assignments()}
         stopping = self._stop.is_set()
-        wanted = owned if self._over_budget or self._gate_reason or stopping else owned & self._halted.keys()
+        held_up = owned & self._halted.keys() | self._ledger.full()
+        wanted = owned if self._over_budget or self._gate_reason or stopping else held_up
         self._consumer.pause(wanted - self._paused)
         self._consumer.resume(self._paused - wanted)
         self._paused = set(wanted)

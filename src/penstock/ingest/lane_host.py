@@ -102,7 +102,8 @@ class LaneHost:
         return self._lane.status()
 
     def running(self) -> bool:
-        return self._thread.is_alive()
+        """Whether the lane goes on; not, if its loop ended or hangs."""
+        return self._thread.is_alive() and not self._lane.hangs()
 
     def stop(self) -> None:
         """Returns once the lane has drained, committed and left the group."""

@@ -261,14 +261,14 @@ class IngestPlane:
             _begin(writer, known)
 
     def _mend_lanes(self) -> None:
-        """A lane that died, or whose loop ended though nobody stopped it, is started anew.
+        """A lane that died, or whose loop hangs or ended though nobody stopped it, is started anew.
 
         Not left to Ray's restarts, which need the constructor's arguments from an object store that may have lost them.
         """
         for number, lane in enumerate(self._lanes):
             if _lives(lane) or self._state != "running":  # asked last: a lane that is stopped ends too
                 continue
-            logger.error("lane-%d ended and is started anew; Ray's log of it says why", number)
+            logger.error("lane-%d ended or hangs, and is started anew; Ray's log of it says why", number)
             ray.kill(lane)
             self._lanes[number] = self._spawn_lane(number)
 

@@ -1,0 +1,47 @@
+"""Bounds what a compressed batch unpacks to: 16 MiB of gzip can be 16 GiB of zeros, and zstd packs denser still.
+
+kafka-python 3.0 unpacks a batch in one piece, however large. Snappy is left as it is: it packs to a twentieth at best.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+from typing import Any
+
+import lz4.frame
+import zstandard
+from kafka import errors
+from kafka.record import default_records, legacy_records
+
+# Twice the largest media by default. A producer fills a batch to its batch.size, a few MiB, or with one record.
+MOST_UNPACKED_BYTES = 512 * 1024 * 1024
+_PIECE_BYTES = 1024 * 1024
+
+
+def bound_unpacking() -> None:
+    """From now on kafka-python raises `CorruptRecordError` for a batch that unpacks to more. Idempotent."""
+    default_records.gzip_decode = legacy_records.gzip_decode = _gzip
+    default_records.lz4_decode = legacy_records.lz4_decode = _lz4
+    default_records.zstd_decode = _zstd
+
+
+def _gzip(packed: Any) -> bytes:
+    return _all_of(gzip.GzipFile(fileobj=io.BytesIO(packed)))
+
+
+def _lz4(packed: Any) -> bytes:
+    return _all_of(lz4.frame.LZ4FrameFile(io.BytesIO(packed)))
+
+
+def _zstd(packed: Any) -> bytes:
+    return _all_of(zstandard.ZstdDecompressor().stream_reader(io.BytesIO(packed), read_across_frames=True))
+
+
+def _all_of(reader: Any) -> bytes:
+    unpacked = bytearray()
+    while piece := reader.read(_PIECE_BYTES):
+        unpacked += piece
+        if len(unpacked) > MOST_UNPACKED_BYTES:
+            raise errors.CorruptRecordError(f"its batch unpacks to more than {MOST_UNPACKED_BYTES:,} bytes")
+    return bytes(unpacked)
