@@ -52,6 +52,7 @@ from penstock.store.memory import MemoryStore
 from penstock.store.writer import Writer
 from tests.ingest.builders import event
 from tests.ingest.doubles import ROLE, ObedientEncoder, memory_store, text_of
+from tests.store.lagging import LaggingStore
 
 T = TypeVar("T")
 GROUP = "penstock"
@@ -197,6 +198,9 @@ class ShakyStore:
     def __init__(self, inner: MemoryStore, media: Media) -> None:
         self._inner = inner
         self._media = media
+
+    def catch_up(self) -> None:
+        self._read("catch up", self._inner.catch_up)
 
     def asset_rows(self, ids: Sequence[str]) -> Mapping[str, AssetRow]:
         return self._read("rows", lambda: self._inner.asset_rows(ids))
@@ -497,7 +501,7 @@ class World:
             batcher=Batcher(BatchLimits(4, 100_000, 0.05, 2), self.clock),
             parse=_parse,
             topics=TOPICS,
-            limits=LaneLimits(100, 0.1, 2.0),
+            limits=LaneLimits(10_000, 0.1, 2.0),  # ten records, with what each takes beside its value
             executor=executor,
             gate=lambda: "",
             abandon=abandon,
@@ -714,7 +718,7 @@ class World:
         return all(committed.get(Partition(one.topic, one.partition), 0) > one.offset for one in positions)
 
     def _writer(self, shard: int) -> Writer:
-        store: Any = ShakyStore(self.store, self.media)
+        store: Any = LaggingStore(ShakyStore(self.store, self.media), self.store, [Table.TEXT])
         return Writer(store, wall_ms=self.now_ms, shard=shard, shards=self.shards, claims=PausingClaims())
 
     def _pipeline(self, name: str, abandon: threading.Event) -> Pipeline:

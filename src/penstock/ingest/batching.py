@@ -65,6 +65,10 @@ class Batch:
     def size_bytes(self) -> int:
         return sum(item.record.size_bytes for item in self.items)
 
+    @property
+    def held_bytes(self) -> int:
+        return sum(item.record.held_bytes for item in self.items)
+
 
 @dataclass(frozen=True, slots=True)
 class GoingOn:
@@ -186,7 +190,7 @@ class Batcher:
     def add(self, item: Item) -> None:
         """Takes an item. One whose asset is in flight is held until that is settled."""
         entry = _Waiting(item, item.asset_id, _key_of(item), self._clock())
-        self.waiting_bytes += item.record.size_bytes
+        self.waiting_bytes += item.record.held_bytes
         if entry.asset_id in self._in_flight:
             self._held.setdefault(str(entry.asset_id), []).append(entry)
         else:
@@ -258,7 +262,7 @@ class Batcher:
                 del self._held[asset_id]
         for asset_id in between_slices:
             self._free(asset_id)
-        self.waiting_bytes -= sum(entry.item.record.size_bytes for entry in dropped)
+        self.waiting_bytes -= sum(entry.item.record.held_bytes for entry in dropped)
         return [entry.item for entry in dropped]
 
     def waits(self, partition: Partition) -> bool:
@@ -278,7 +282,7 @@ class Batcher:
         asset_id = one.item.asset_id
         assert asset_id is not None
         now_s = self._clock()
-        self.waiting_bytes += sum(item.record.size_bytes for item in (one.item, *one.older))
+        self.waiting_bytes += sum(item.record.held_bytes for item in (one.item, *one.older))
         waiting = [_Waiting(older, asset_id, _key_of(older), now_s) for older in one.older]
         waiting += self._held.pop(asset_id, [])
         if one.yields and any(_is_newer(entry.item, one.item) for entry in waiting):
@@ -298,7 +302,7 @@ class Batcher:
         chosen = min(due, key=lambda entry: self._served.get(_tenant(entry), 0))
         queue.remove(lambda entry: entry is chosen)
         self._dequeued(chosen)
-        self.waiting_bytes -= chosen.item.record.size_bytes
+        self.waiting_bytes -= chosen.item.record.held_bytes
         queue.in_flight += 1
         number = next(self._numbers)
         self._served[_tenant(chosen)] = number
@@ -341,9 +345,10 @@ class Batcher:
         assets = {entry.asset_id for entry in chosen if entry.asset_id is not None}
         self._in_flight |= assets
         self._hold({asset_id for asset_id in assets if self._queued[asset_id]})
-        self.waiting_bytes -= size_bytes
         queue.in_flight += 1
-        return Batch(next(self._numbers), key.topic, tuple(entry.item for entry in chosen))
+        batch = Batch(next(self._numbers), key.topic, tuple(entry.item for entry in chosen))
+        self.waiting_bytes -= batch.held_bytes
+        return batch
 
     def _hold(self, assets: set[str]) -> None:
         """Sets aside what still waits of assets that have just gone into flight; later items queue up behind."""
