@@ -1,9 +1,10 @@
-"""The transport's events per second into a real Milvus 2.3.5, which this starts and stops.
+"""The transport's events per second into a real Milvus 2.3.5, which this starts and stops; or how fresh they are.
 
     python -m benchmarks.transport_on_milvus
+    python -m benchmarks.transport_on_milvus --measure freshness
 
-What is measured is that of `penstock bench ingest --model null --measure transport --store-uri …`; only the server is
-added, from the binary that the tests use (PyPI's `milvus`, Linux on x86-64). It shares the machine's cores.
+What is measured is that of `penstock bench ingest --model null --measure … --store-uri …`; only the server is added,
+from the binary that the tests use (PyPI's `milvus`, Linux on x86-64). It shares the machine's cores.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--events", type=int, default=10_000, help="of a round")
+    parser.add_argument(
+        "--measure", choices=[Measure.TRANSPORT.value, Measure.FRESHNESS.value], default=Measure.TRANSPORT.value
+    )
     wanted = parser.parse_args()
     with milvus_standalone() as server:
         plan = IngestPlan(
             "null",
-            frozenset({Measure.TRANSPORT}),
+            frozenset({Measure(wanted.measure)}),
             rounds=wanted.rounds,
             transport_events=wanted.events,
             store_uri=server.uri,
