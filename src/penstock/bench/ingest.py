@@ -80,7 +80,7 @@ class IngestPlan:
 
     model: str
     measures: frozenset[Measure]
-    images: int = 256
+    images: int = 512
     rounds: int = 5
     freshness_s: float = 30.0
     transport_events: int = 10_000

@@ -15,7 +15,9 @@ from penstock.store.base import Store
 _ACK_TIMEOUT_S = 60.0
 _SETTLE_TIMEOUT_S = 240.0
 _LEAST_WAIT_S, _MOST_WAIT_S = 0.01, 2.0  # counting each half second was 6 % of what Lite did
-_WAIT_SHARE = 0.2  # of the time that what is left should take: few questions while much is left, exact at the end
+# Of the time that what is left should take: few questions while much is left, and the end is known to a twentieth of a
+# batch's time. With a fifth it came 0.1 s late, 2 % of a round of 256 pictures.
+_WAIT_SHARE, _WAIT_SHARE_AT_LAST, _AT_LAST_S = 0.2, 0.05, 1.0
 _READ_ROWS = 1_000
 
 
@@ -83,7 +85,8 @@ class Stream:
                     "`ingest.log` says what held the ingest plane up; if nothing did, measure with fewer events"
                 )
             left_s = (events - done) * (now_s - began_s) / max(1, done)
-            time.sleep(min(_MOST_WAIT_S, max(_LEAST_WAIT_S, _WAIT_SHARE * left_s)))
+            share = _WAIT_SHARE_AT_LAST if left_s < _AT_LAST_S else _WAIT_SHARE
+            time.sleep(min(_MOST_WAIT_S, max(_LEAST_WAIT_S, share * left_s)))
         return time.perf_counter()
 
     def _freshness_s(self, numbers: range) -> Iterator[float]:

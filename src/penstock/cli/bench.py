@@ -75,7 +75,7 @@ def ingest(
             help="rounds, freshness, transport, memory, hearing or long; repeatable. Default: the first three."
         ),
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Pictures of a round.")] = 256,
+    images: Annotated[int, typer.Option(min=1, help="Pictures of a round.")] = 512,
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; medians are told.")] = 5,
     events: Annotated[int, typer.Option(min=1, help="Events of a round of the transport.")] = 10_000,
     long_minutes: Annotated[float, typer.Option(min=5, help="Minutes of the long recording.")] = 120.0,
