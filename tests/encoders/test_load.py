@@ -137,3 +137,9 @@ def test_the_null_transcriber_hears_the_same_in_the_same_sound_and_something_els
     first, second, third = loaded.transcribe([np.full(16_000, level, np.float32) for level in (0.1, 0.1, 0.2)])
     assert first == second != third
     assert (first.segments[0].start_s, first.segments[0].end_s) == (0.0, 1.0)
+
+
+def test_a_precision_that_ctranslate2_lacks_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="bf16 is bfloat16, in which CTranslate2 does not compute on cpu") as refused:
+        load_transcriber(load_profile("reference"), device="cpu", precision="bf16")
+    assert "\n" not in str(refused.value)

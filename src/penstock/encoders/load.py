@@ -176,6 +176,7 @@ def load_transcriber(
 
 
 def _whisper(model: SpeechModel, precision: str, where: str, threads: int | None) -> Any:
+    from ctranslate2 import get_supported_compute_types
     from faster_whisper import WhisperModel
 
     from penstock.encoders.transcriber import blame
@@ -183,12 +184,19 @@ def _whisper(model: SpeechModel, precision: str, where: str, threads: int | None
     assert not isinstance(model.source, Random)
     located = locate(model.source, model.name)
     kind, _, index = where.partition(":")
+    compute_type = _compute_type(model, precision, where)
+    able = get_supported_compute_types(kind, int(index or 0))
+    if compute_type not in able:
+        raise ConfigError(
+            f"{model.name}: precision {precision} is {compute_type}, in which CTranslate2 does not compute on {where}; "
+            f"it takes {', '.join(sorted(able))}. Precision auto picks one of these for speech"
+        )
     try:
         return WhisperModel(
             str(located.folder),
             device=kind,
             device_index=int(index or 0),
-            compute_type=_compute_type(model, precision, where),
+            compute_type=compute_type,
             cpu_threads=threads or 0,
             local_files_only=True,
         )
