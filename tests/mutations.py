@@ -111,6 +111,13 @@ MUTATIONS = (
         "tests/store/test_writer.py",
     ),
     Mutation(
+        "clean up after a dead writer by what was seen before it died",
+        "store/writer.py",
+        "            self._store.catch_up()  # the write that broke off",
+        "            # the write that broke off",
+        "tests/store/test_writer.py",
+    ),
+    Mutation(
         "take an unanswered write for one that never was",
         "store/milvus.py",
         "            self._guarantees.unanswered(keys)\n",
