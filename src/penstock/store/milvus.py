@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from penstock.config import StoreSettings
-from penstock.errors import PenstockError
 from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found, Progress
 from penstock.store import makers, rows, schema
 from penstock.store.base import Capabilities, IndexSpec, Part, Standing
@@ -199,7 +198,7 @@ class MilvusStore:
         """Writes rows, of which reads ask by these keys."""
         try:
             timestamp = self._tables.write(name, written)
-        except PenstockError:
+        except BaseException:  # whatever broke it off: some of it may have come about
             self._guarantees.unanswered(keys)
             raise
         self._guarantees.wrote(keys, timestamp)
