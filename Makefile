@@ -33,8 +33,8 @@ demo: $(READY) ## Stream sample media in and search them (ARGS=--once leaves aft
 	$(BIN)/penstock demo $(ARGS)
 
 # Each of these starts a Ray, some a whole Penstock: two at a time, the longest first, is what two cores carry.
-HEAVY := tests/faults tests/e2e tests/cli/test_supervisor.py tests/ingest/test_pools.py tests/serve/test_deployment.py \
-	tests/ingest/test_elastic.py
+HEAVY := tests/faults tests/e2e tests/embedded/test_supervisor.py tests/ingest/executor/test_pool.py tests/serve/test_deployment.py \
+	tests/ingest/executor/test_autoscaler.py
 BESIDE := --numprocesses 2 --dist loadfile --durations 15 --durations-min 10
 
 test: lint ## Check everything but what takes longest: lint, format, types, layers, tests.

@@ -24,11 +24,12 @@ from typing import Any
 from penstock.broker.base import Message
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.deadletters import to_message
-from penstock.broker.embedded import EmbeddedKafka
 from penstock.broker.producer import Producer
 from penstock.broker.topics import ensure_topics, group_lag
 from penstock.broker.wire import parse_record
 from penstock.config import Settings, load_settings, to_environment
+from penstock.embedded.kafka import EmbeddedKafka
+from penstock.embedded.milvus import EmbeddedMilvus
 from penstock.encoders.base import Fingerprint, Space
 from penstock.encoders.null import NullEncoder
 from penstock.encoders.profiles import NullModel, clip_spec
@@ -47,8 +48,7 @@ from penstock.records import (
     entry_id,
 )
 from penstock.store.base import IndexSpec, VectorSpec
-from penstock.store.embedded import EmbeddedMilvus
-from penstock.store.milvus import MilvusStore
+from penstock.store.milvus.store import MilvusStore
 
 DIM = 8
 CHUNK = 10_000

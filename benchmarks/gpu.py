@@ -22,16 +22,16 @@ from typing import Any
 
 import torch
 
-from penstock.bench.encode import some_input
-from penstock.bench.machine import machine_facts
-from penstock.bench.statistics import median
+from benchmarks.encode import some_input
+from benchmarks.flops import device_facts, device_peak, flops
+from benchmarks.host_info import machine_facts
+from benchmarks.statistics import median
 from penstock.encoders.base import Encoder, Fingerprint, Space
 from penstock.encoders.load import load_encoder
-from penstock.encoders.measure import device_facts, device_peak, flops
 from penstock.encoders.precision import Precision
 from penstock.encoders.profiles import JOINT_IMAGE, JOINT_TEXT, PASSAGE_TEXT, SentenceModel, load_profile
 from penstock.encoders.sentence import SentenceEncoder
-from penstock.encoders.sources import Shipped
+from penstock.encoders.weights import Shipped
 from penstock.records import EncoderInput
 
 PICTURES = ("ViT-B-32", "ViT-L-14")
@@ -167,7 +167,7 @@ def _sentence_encoder(name: str, shape: Sequence[int], folder: Path, meter: Mete
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    fast = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
     )
     config = BertConfig(

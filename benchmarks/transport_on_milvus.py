@@ -13,9 +13,8 @@ import argparse
 import json
 import sys
 
+from benchmarks.ingest import IngestPlan, Measure, bench_ingest
 from tests.store.servers import milvus_standalone
-
-from penstock.bench.ingest import IngestPlan, Measure, bench_ingest
 
 
 def main() -> int:

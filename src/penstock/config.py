@@ -482,6 +482,19 @@ def read_endpoints(data_dir: Path) -> Endpoints | None:
     return endpoints
 
 
+def demo_folder(settings: Settings) -> Path:
+    """Where the demo keeps its data, apart from the user's own."""
+    return settings.data_dir / "demo"
+
+
+def how_to_start(settings: Settings) -> str:
+    """What to do when nothing runs on the data folder: one sentence."""
+    demo = demo_folder(settings)
+    if read_endpoints(demo) is not None:
+        return f"Start one with `penstock up`, or use the demo that runs: `penstock --data-dir {demo} …`"
+    return "Start one with `penstock up`"
+
+
 def write_endpoints(data_dir: Path, endpoints: Endpoints) -> None:
     """Replaces the file in one step, so that a reader never sees half of it."""
     target = endpoints_file(data_dir)

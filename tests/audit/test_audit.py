@@ -11,7 +11,7 @@ import pytest
 from penstock.audit import Problem, ProblemKind, Progress
 from penstock.audit.report import fairly
 from penstock.broker.base import LostRange, Message, Partition
-from penstock.broker.memory_reader import MemoryReader
+from penstock.broker.memory.reader import MemoryReader
 from penstock.errors import Reason, UnavailableError
 from penstock.records import AssetRow, Collection, Entry, Outcome, Position, Record, Rejected, Version, entry_id
 from penstock.store.base import Part

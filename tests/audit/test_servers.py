@@ -32,7 +32,7 @@ from penstock.records import (
     Record,
     Rejected,
 )
-from penstock.store.milvus import MilvusStore
+from penstock.store.milvus.store import MilvusStore
 from tests.audit.world import kinds
 from tests.services import kafka_server
 from tests.store.builders import entry, spec

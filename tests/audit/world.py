@@ -9,8 +9,8 @@ from penstock.audit import AuditReport, Problem, Progress, Scope, audit
 from penstock.broker.base import Message, Partition
 from penstock.broker.deadletters import to_message
 from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP, format_origin
-from penstock.broker.memory import MemoryBroker
-from penstock.broker.memory_reader import MemoryReader
+from penstock.broker.memory.broker import MemoryBroker
+from penstock.broker.memory.reader import MemoryReader
 from penstock.broker.wire import parse_record
 from penstock.errors import Reason
 from penstock.records import (

@@ -14,8 +14,8 @@ from kafka.structs import OffsetAndMetadata
 
 from penstock.broker.base import Partition
 from penstock.broker.consumer import LaneConsumer
-from penstock.broker.embedded import EmbeddedKafka
 from penstock.config import KafkaSettings
+from penstock.embedded.kafka import EmbeddedKafka
 from penstock.errors import ConfigError, FencedError, UnavailableError
 from penstock.processes import free_port
 from tests.broker.test_contract import DEADLINE_S, Lane, until

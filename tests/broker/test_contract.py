@@ -23,7 +23,7 @@ from penstock.broker.base import (
 )
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.deadletters import DeadLetters, read_dead_letter
-from penstock.broker.memory import MemoryBroker, MemoryConsumer
+from penstock.broker.memory.broker import MemoryBroker, MemoryConsumer
 from penstock.broker.producer import Producer as KafkaProducer
 from penstock.config import KafkaSettings
 from penstock.errors import FencedError, PermanentError, Reason

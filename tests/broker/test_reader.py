@@ -12,8 +12,8 @@ from kafka.admin import NewTopic
 
 from penstock.broker.base import LogRange, Message, Partition, PartitionLag, TopicReader
 from penstock.broker.consumer import LaneConsumer
-from penstock.broker.memory import MemoryBroker
-from penstock.broker.memory_reader import MemoryReader
+from penstock.broker.memory.broker import MemoryBroker
+from penstock.broker.memory.reader import MemoryReader
 from penstock.broker.producer import Producer
 from penstock.broker.reader import KafkaReader
 from penstock.config import KafkaSettings

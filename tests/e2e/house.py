@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import psutil
 
-from penstock.bench.memory import pss_mb
-from penstock.bench.parts import Part
+from benchmarks.components import Part
+from benchmarks.memory import pss_mb
 from penstock.broker.base import DeadLetter, Message
 from penstock.broker.deadletters import scan_dead_letters
 from penstock.broker.producer import Producer
@@ -24,7 +24,7 @@ from penstock.broker.topics import PartitionLag, group_lag
 from penstock.config import Endpoints, Settings, load_settings, read_endpoints, with_endpoints
 from penstock.ingest.status import read_status
 from penstock.records import Collection, Entry, Modality, Position
-from penstock.store.milvus import MilvusStore
+from penstock.store.milvus.store import MilvusStore
 
 _START_TIMEOUT_S = 240.0
 _SETTLE_TIMEOUT_S = 120.0

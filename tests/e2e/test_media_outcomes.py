@@ -11,13 +11,13 @@ import pytest
 
 from penstock.broker.base import Message
 from penstock.errors import Reason
-from penstock.media.sound import RATE_HZ
+from penstock.media.av.audio import RATE_HZ
 from penstock.records import Float32
-from penstock.reference.recorder import write_speech
-from penstock.reference.recordings import sample_recordings
-from penstock.reference.speaker import Speaker
+from penstock.samples.recordings import sample_recordings
 from tests.e2e.house import House
 from tests.media.recordings import picture, write_film, write_sound
+from tools.reference_models.audio_writer import write_speech
+from tools.reference_models.speech_synthesis import Speaker
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1_800)]
 

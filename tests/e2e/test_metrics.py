@@ -11,10 +11,10 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from penstock import metrics
 from penstock.broker.base import Message
 from penstock.cli.scrape import scrape
 from penstock.ingest.canary import TENANT
+from penstock.observability import metrics
 from tests.e2e.house import House, eventually
 from tests.e2e.prometheus import Prometheus, program, scraping
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.services, pytest.mark.exhaustive]
 
 _TIMEOUT_S = 60.0
 _TEXTS = 40
-# Moves only where retention removes what was not read yet: tests/ingest/test_lane.py has it.
+# Moves only where retention removes what was not read yet: tests/ingest/lane/test_lane.py has it.
 _ELSEWHERE = {"penstock_lost_offsets"}
 
 

@@ -14,14 +14,14 @@ import pytest
 
 from penstock.config import Settings, load_settings
 from penstock.encoders.profiles import load_profile
-from penstock.ingest.workers import MakeEncodeWorker, MakeMediaWorker
-from penstock.query.understand import SearchRequest
+from penstock.ingest.executor.workers import MakeEncodeWorker, MakeMediaWorker
+from penstock.query.understand.validate import SearchRequest
 from penstock.records import AssetRef, Event, Hit, Inline, Modality, Position
-from penstock.reference.pictures import Concept, compose, load_concepts
-from penstock.reference.texts import sample_texts
+from penstock.samples.images import Concept, compose, load_concepts
+from penstock.samples.texts import sample_texts
 from penstock.serve.app import build_service
 from penstock.serve.service import QueryService
-from penstock.store.milvus import MilvusStore
+from penstock.store.milvus.store import MilvusStore
 from penstock.store.spec import index_spec
 from penstock.store.writer import Writer, WriteRequest
 from tests.store.servers import milvus_lite_server

@@ -14,10 +14,10 @@ import pytest
 
 from penstock.broker.base import Message
 from penstock.records import Float32
-from penstock.reference.pictures import Concept, compose, load_concepts
-from penstock.reference.speaker import RATE_HZ, Speaker
+from penstock.samples.images import Concept, compose, load_concepts
 from tests.e2e.house import House
 from tests.media.recordings import write_film, write_sound
+from tools.reference_models.speech_synthesis import RATE_HZ, Speaker
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from penstock.broker.base import Message
 from penstock.errors import Reason
-from penstock.reference.pictures import compose, load_concepts
+from penstock.samples.images import compose, load_concepts
 from tests.e2e.house import House
 from tests.services import console_producer
 

@@ -15,21 +15,21 @@ from PIL import Image
 
 from penstock.encoders.base import ImageSpec, Space
 from penstock.encoders.profiles import ClipModel
-from penstock.encoders.sources import Shipped
+from penstock.encoders.reference.image_model import CHECKPOINT_NAME
+from penstock.encoders.weights import Shipped
 from penstock.records import EncoderInput, UInt8
-from penstock.reference import compose, load_concepts
-from penstock.reference.tower import CHECKPOINT_NAME
+from penstock.samples import compose, load_concepts
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
 def tower_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as `penstock.train.reference_images` leaves it, its weights untrained."""
+    """A folder as `tools.reference_models.train_images` leaves it, its weights untrained."""
     import open_clip
     import torch
 
-    from penstock.train.reference_images import write_checkpoint, write_config
+    from tools.reference_models.train_images import write_checkpoint, write_config
 
     folder = tmp_path_factory.mktemp("tower")
     write_config(folder)

@@ -15,7 +15,7 @@ from penstock.encoders.clip import ClipImageEncoder, ClipTextEncoder, build
 from penstock.encoders.load import load_encoder
 from penstock.encoders.precision import Precision, choose_precision
 from penstock.encoders.profiles import ClipModel, load_profile
-from penstock.encoders.sources import Hub, Shipped
+from penstock.encoders.weights import Hub, Shipped
 from penstock.errors import ConfigError
 from penstock.media.image import decode_image
 from penstock.records import AssetRef, Event, Fetched, Float32, Modality, Position, UInt8

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from penstock.bench.encode import some_input
+from benchmarks.encode import some_input
 from penstock.encoders.base import Encoder
 from penstock.encoders.load import load_encoder
 from penstock.encoders.profiles import JOINT_IMAGE, JOINT_TEXT, load_profile
@@ -93,7 +93,7 @@ def test_a_device_that_is_gone_breaks_the_worker_and_blames_no_picture() -> None
     """In a process of its own: after an assertion on the device nothing there works again."""
     script = """
 import torch
-from penstock.bench.encode import some_input
+from benchmarks.encode import some_input
 from penstock.encoders.load import load_encoder
 from penstock.encoders.profiles import JOINT_IMAGE, load_profile
 from penstock.errors import WorkerBrokenError

@@ -18,10 +18,10 @@ from penstock.encoders.load import (
     speech_fingerprint,
 )
 from penstock.encoders.profiles import ClipModel, Profile, SentenceModel, SpeechModel, load_profile
-from penstock.encoders.sources import Shipped
+from penstock.encoders.weights import Shipped
 from penstock.errors import ConfigError
 from penstock.records import Float32
-from penstock.reference import Concept, compose, load_concepts
+from penstock.samples import Concept, compose, load_concepts
 from tests.encoders.conftest import pixels_input, random_pixels, texts_input
 
 
@@ -102,9 +102,9 @@ def test_the_models_are_described_without_being_loaded_or_fetched() -> None:
 @pytest.fixture(scope="module")
 def hearing(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     """`reference` with an untrained speech model."""
-    from penstock.reference.sentences import VOCABULARY
-    from penstock.train.reference_speech import make_model, save
-    from penstock.train.speech_tokens import make_tokens
+    from tools.reference_models.grammar import VOCABULARY
+    from tools.reference_models.speech_tokens import make_tokens
+    from tools.reference_models.train_speech import make_model, save
 
     folder = tmp_path_factory.mktemp("speech")
     tokens = make_tokens(VOCABULARY)

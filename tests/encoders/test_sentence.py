@@ -12,7 +12,7 @@ from penstock.encoders.precision import Precision, choose_precision
 from penstock.encoders.profiles import SentenceModel, load_profile
 from penstock.encoders.sentence import SentenceEncoder
 from penstock.records import Float32
-from penstock.reference.texts import sample_texts
+from penstock.samples.texts import sample_texts
 from tests.encoders.conftest import texts_input
 
 TEXTS = ("a red bicycle", "", "x " * 400, *(sample.text for sample in sample_texts()[:20]), "日本語")

@@ -9,8 +9,8 @@ from typing import Any
 from penstock.audit import run_audit
 from penstock.broker.deadletters import scan_dead_letters
 from penstock.records import Collection, Entry, Outcome
-from penstock.reference.recordings import Recording
-from penstock.store.milvus import MilvusStore
+from penstock.samples.recordings import Recording
+from penstock.store.milvus.store import MilvusStore
 from tests.faults.stream import Sent, Stream
 
 _NEAR_S = 0.7  # by which a detector, a codec or a cut between two frames may be off

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from penstock.broker.embedded import EmbeddedKafka
 from penstock.broker.topics import ensure_topics
-from penstock.cli.embedded_ray import EmbeddedRay
 from penstock.config import Settings, load_settings
+from penstock.embedded.kafka import EmbeddedKafka
+from penstock.embedded.ray import EmbeddedRay
 from tests.services import kafka_broker
 from tests.store.servers import LiteServer, Standalone, milvus_lite_server, milvus_standalone
 

@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 
 from penstock.broker.topics import group_lag
-from penstock.cli.embedded_ray import ray_environment
 from penstock.config import Settings, to_environment
+from penstock.embedded.ray import ray_environment
 from penstock.errors import UnavailableError
 from penstock.ingest.status import read_status
 from penstock.processes import Child

@@ -16,7 +16,7 @@ from penstock.broker.base import Message
 from penstock.broker.producer import Producer
 from penstock.config import Settings
 from penstock.records import AssetRef, Modality, Position
-from penstock.reference.recordings import Recording, sample_recordings
+from penstock.samples.recordings import Recording, sample_recordings
 
 # Of each modality how often it comes, and how many assets it has: fewer than events, so that most see several versions.
 _OFTEN = {Modality.TEXT: 0.47, Modality.IMAGE: 0.47, Modality.AUDIO: 0.05, Modality.VIDEO: 0.01}

@@ -11,7 +11,7 @@ from typing import Any
 
 from penstock.config import Settings
 from penstock.errors import UnavailableError
-from penstock.ingest.workers import (
+from penstock.ingest.executor.workers import (
     EncodeWorker,
     MakeEncodeWorker,
     MakeMediaWorker,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.ingest.batching import Item
+from penstock.ingest.lane.batcher import Item
 from penstock.records import AssetRef, Assignment, ClaimCheck, Event, Inline, Modality, Position, Record, Rejected
 
 TOPIC = "media.text"

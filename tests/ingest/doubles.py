@@ -17,9 +17,8 @@ import numpy as np
 
 from penstock.encoders.base import Fingerprint, Space
 from penstock.errors import Reason, WorkerLostError
-from penstock.ingest.pipeline import Pipeline, Pools
-from penstock.ingest.pools import LocalPool
-from penstock.ingest.retries import Backoff, Breaker
+from penstock.ingest.executor.pool import LocalPool
+from penstock.ingest.pipeline.driver import Pipeline, Pools
 from penstock.records import (
     ClaimCheck,
     Collection,
@@ -35,6 +34,7 @@ from penstock.records import (
     Record,
     Rejected,
 )
+from penstock.retries import Backoff, Breaker
 from penstock.store.base import IndexSpec, Store, VectorSpec
 from penstock.store.memory import MemoryStore
 from penstock.store.writer import Writer

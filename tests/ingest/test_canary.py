@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from penstock import metrics
 from penstock.broker.base import Message
 from penstock.broker.wire import parse_record
 from penstock.errors import UnavailableError
 from penstock.ingest.canary import KEY, TENANT, Canary, Result
 from penstock.media.sniff import sniff
+from penstock.observability import metrics
 from penstock.records import Event, Inline, Modality, Position, Record
 from tests.counted import counted
 

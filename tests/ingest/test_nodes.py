@@ -27,11 +27,11 @@ from penstock.broker.producer import Producer
 from penstock.broker.topics import group_lag
 from penstock.config import Settings, load_settings
 from penstock.errors import WorkerLostError
+from penstock.ingest.executor.ray_pool import RayPool, spawn
 from penstock.ingest.plane import IngestPlane
-from penstock.ingest.ray_pool import RayPool, spawn
 from penstock.ingest.status import PlaneStatus
 from penstock.records import Outcome
-from tests.ingest.test_pools import Worker
+from tests.ingest.executor.test_pool import Worker
 from tests.services import kafka_server
 from tests.store.servers import milvus_lite_server
 

@@ -19,14 +19,13 @@ from typing import Any, TypeVar
 from penstock.broker.base import Message, Partition, Polled
 from penstock.broker.deadletters import DeadLetters, read_dead_letter
 from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP, format_origin, parse_origin
-from penstock.broker.memory import MemoryBroker, MemoryConsumer
+from penstock.broker.memory.broker import MemoryBroker, MemoryConsumer
 from penstock.broker.wire import parse_record
 from penstock.errors import PermanentError, Reason, UnavailableError, WorkerLostError
-from penstock.ingest.batching import Batch, Batcher, BatchLimits
-from penstock.ingest.lane import Lane, LaneLimits
-from penstock.ingest.pipeline import Pipeline, Pools
-from penstock.ingest.pools import Call, all_of
-from penstock.ingest.retries import Backoff, Breaker
+from penstock.ingest.executor.pool import Call, all_of
+from penstock.ingest.lane.batcher import Batch, Batcher, BatchLimits
+from penstock.ingest.lane.lane import Lane, LaneLimits
+from penstock.ingest.pipeline.driver import Pipeline, Pools
 from penstock.records import (
     AssetRow,
     ClaimCheck,
@@ -47,6 +46,7 @@ from penstock.records import (
 from penstock.records import (
     Collection as Table,
 )
+from penstock.retries import Backoff, Breaker
 from penstock.store.claims import Claims
 from penstock.store.memory import MemoryStore
 from penstock.store.writer import Writer

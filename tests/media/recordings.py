@@ -12,9 +12,9 @@ import av
 import numpy as np
 from PIL import Image
 
-from penstock.media.sound import RATE_HZ
+from penstock.media.av.audio import RATE_HZ
 from penstock.records import Float32
-from penstock.reference.recorder import write_speech
+from tools.reference_models.audio_writer import write_speech
 
 SOUND_FORMATS = {
     "wav": "pcm_s16le",

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from penstock.assets import AssetStore
 from penstock.config import FetchSettings
 from penstock.errors import BadInputError, Reason, UnavailableError
 from penstock.media.fetch import Fetcher
 from penstock.records import ClaimCheck, Event, Fetched, Modality
-from penstock.store.assets import AssetStore
 
 TOPIC_OF = {modality: f"media.{modality}" for modality in Modality}
 
@@ -273,7 +273,7 @@ def test_a_path_that_changes_while_it_is_opened_is_forbidden(
             (root / "aside").rename(root / "sub")
         return descriptor
 
-    monkeypatch.setattr("penstock.media.claims.os.open", open_elsewhere)
+    monkeypatch.setattr("penstock.media.claim_check.os.open", open_elsewhere)
     assert _refused(fetcher_of(roots=(root,)), event_of(f"file://{root}/sub/secret.png")).reason is Reason.FORBIDDEN
 
 
@@ -400,7 +400,7 @@ def test_a_redirect_to_what_is_forbidden_is_forbidden(
     assets: AssetStore, event_of: Callable[..., Event], server: Server, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server on loopback plays a public host here: of the addresses, its own is taken for public."""
-    from penstock.media import hosts
+    from penstock.media import ssrf_guard as hosts
 
     monkeypatch.setattr(hosts, "is_public", lambda address: address == "127.0.0.1")
     server.routes["/a"] = _redirect(target)

@@ -30,7 +30,7 @@ _HEAD = """# Guarantees, broken on purpose
 
 Written by `make mutations` (`tests/mutations`). Each line is a small patch of the code that breaks one guarantee
 (`tests/mutations/patches`). The named test has to notice it; these tests need no servers and take seconds. The
-property tests (`tests/ingest/test_lane_properties.py`) drive lanes, pipeline, writers and dead letters through random
+property tests (`tests/ingest/lane/test_properties.py`) drive lanes, pipeline, writers and dead letters through random
 faults, and notice only effects that are visible from outside. Where the last column says no, a second safeguard still
 holds (behind the fence, for example, the order by asset row), so each guarantee has a test of its own.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.mutations.catalog import ROOT, Mutation
 
-PROPERTIES = "tests/ingest/test_lane_properties.py"
+PROPERTIES = "tests/ingest/lane/test_properties.py"
 _TIMEOUT_S = 300
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 

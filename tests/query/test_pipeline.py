@@ -15,7 +15,7 @@ from penstock.encoders.profiles import Profile, load_profile
 from penstock.errors import OverloadedError, PermanentError, QueryError, UnavailableError
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.route import NOT_OFFERED
-from penstock.query.understand import SearchRequest
+from penstock.query.understand.validate import SearchRequest
 from penstock.records import Channel, Collection, Field, Found, Place, Progress, SearchResult, Version
 
 SMALL = load_profile("small")  # text and pictures share a space of their own

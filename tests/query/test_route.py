@@ -8,7 +8,7 @@ from penstock.config import QuerySettings
 from penstock.encoders.profiles import Profile, load_profile
 from penstock.errors import QueryError
 from penstock.query.route import NO_COLLECTION, NOT_OFFERED, Route, route
-from penstock.query.understand import SearchRequest, understand
+from penstock.query.understand.validate import SearchRequest, understand
 from penstock.records import FIELDS_OF, Channel, Collection, Field
 
 REFERENCE = load_profile("reference")  # one space for everything

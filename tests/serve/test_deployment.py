@@ -11,13 +11,13 @@ import pytest
 import ray
 
 from penstock.config import Settings
+from penstock.embedded.milvus import EmbeddedMilvus
 from penstock.encoders.load import load_all, profile_fingerprints
 from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError, UnavailableError
 from penstock.records import AssetRef, Collection, EncoderInput, Entry, Field, Position, entry_id
 from penstock.serve import deployment
-from penstock.store.embedded import EmbeddedMilvus
-from penstock.store.milvus import MilvusStore
+from penstock.store.milvus.store import MilvusStore
 from penstock.store.spec import index_spec
 
 PROFILE = load_profile("null:32")

@@ -19,7 +19,7 @@ from penstock.config import Settings
 from penstock.encoders.load import load_encoder
 from penstock.encoders.profiles import JOINT_IMAGE, load_profile
 from penstock.errors import OverloadedError, UnavailableError
-from penstock.query.picture import picture_decoder
+from penstock.query.understand.image import picture_decoder
 from penstock.records import (
     AssetRef,
     Channel,
@@ -33,14 +33,14 @@ from penstock.records import (
     Transcript,
     entry_id,
 )
-from penstock.reference.speaker import Speaker
 from penstock.serve import app as app_module
 from penstock.serve import service as service_module
 from penstock.serve.app import build_service
-from penstock.serve.http import create_app
+from penstock.serve.routes.search import create_app
 from penstock.serve.service import QueryService
 from penstock.store.memory import MemoryStore
 from tests.media.recordings import write_sound
+from tools.reference_models.speech_synthesis import Speaker
 
 PROFILE = load_profile("null:32")
 TEXTS = ("a cat on a mat", "a dog in the fog", "bread and butter for breakfast")

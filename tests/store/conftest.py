@@ -12,7 +12,7 @@ from pymilvus import MilvusClient
 from penstock.config import StoreSettings
 from penstock.store.base import Store
 from penstock.store.memory import MemoryStore
-from penstock.store.milvus import MilvusStore
+from penstock.store.milvus.store import MilvusStore
 from tests.store.builders import spec
 from tests.store.servers import LiteServer, Standalone, milvus_lite_server, milvus_standalone
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx
 
+from penstock.embedded.milvus import EmbeddedMilvus
 from penstock.processes import Child, free_port
-from penstock.store.embedded import EmbeddedMilvus
 
 ETCD = """\
 name: default

@@ -11,9 +11,9 @@ import pytest
 from penstock.config import StoreSettings
 from penstock.errors import UnavailableError
 from penstock.records import Collection
-from penstock.store.backend import backend_of
-from penstock.store.guarantees import STRONG
-from penstock.store.milvus import MilvusStore
+from penstock.store.milvus.dialect import backend_of
+from penstock.store.milvus.read_timestamps import STRONG
+from penstock.store.milvus.store import MilvusStore
 from tests.store.builders import asset, asset_row, entry, spec
 
 Connect = Callable[..., MilvusStore]

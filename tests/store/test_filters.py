@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.errors import QueryError
-from penstock.store.conditions import literal, matches, to_expression
+from penstock.store.filter_semantics import literal, matches, to_expression
 from penstock.store.filters import MAX_COMPARISONS, MAX_DEPTH, MAX_VALUES, Combine, Compare, parse_filter
 from tests.store.builders import asset, entry
 

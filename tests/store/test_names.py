@@ -6,7 +6,7 @@ import pytest
 
 from penstock.errors import ConfigError
 from penstock.records import Collection
-from penstock.store.backend import backend_of
+from penstock.store.milvus.dialect import backend_of
 from penstock.store.names import Physical, assets_name, entries_name, parse_name
 
 

@@ -27,9 +27,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from penstock.audit.gather import Gatherer, Scope
-from penstock.audit.judge import fits
+from penstock.audit.checks import fits
 from penstock.audit.ledger import Ended, Ledger, partition_of
+from penstock.audit.recheck import SecondLook
 from penstock.audit.report import (
     Asides,
     AuditReport,
@@ -39,7 +39,7 @@ from penstock.audit.report import (
     ProblemKind,
     Progress,
 )
-from penstock.audit.second_look import SecondLook
+from penstock.audit.scan import Gatherer, Scope
 from penstock.broker.base import LogRange, Partition, PartitionLag, TopicReader
 from penstock.broker.reader import KafkaReader
 from penstock.broker.wire import parse_record
@@ -47,7 +47,7 @@ from penstock.config import Settings
 from penstock.errors import UnavailableError, UsageError
 from penstock.records import Event, Modality, Outcome, Position, Record, Rejected
 from penstock.store.base import Store
-from penstock.store.milvus import MilvusStore
+from penstock.store.milvus.store import MilvusStore
 
 _TELL_EVERY = 10_000
 _UNSEEN_BY_A_SAMPLE = (

@@ -19,7 +19,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from penstock.audit.judge import Held, outcome_of
+from penstock.audit.checks import Held, outcome_of
 from penstock.broker.base import Partition
 from penstock.records import Collection, Outcome, Position, Version
 from penstock.store.base import Part, Standing

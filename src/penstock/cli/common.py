@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from penstock.config import Settings
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -77,6 +75,7 @@ def require_store(settings: Settings) -> None:
 
 
 def _require(settings: Settings, address: str | None, what: str, name: str) -> None:
+    from penstock.config import how_to_start
     from penstock.errors import UnavailableError
 
     if address is None:
@@ -84,21 +83,6 @@ def _require(settings: Settings, address: str | None, what: str, name: str) -> N
             f"no {what} is configured ({name}) and no `penstock up` runs on {settings.data_dir}. "
             f"{how_to_start(settings)}"
         )
-
-
-def demo_folder(settings: Settings) -> Path:
-    """Where the demo keeps its data, apart from the user's own."""
-    return settings.data_dir / "demo"
-
-
-def how_to_start(settings: Settings) -> str:
-    """What to do when nothing runs on the data folder: one sentence."""
-    from penstock.config import read_endpoints
-
-    demo = demo_folder(settings)
-    if read_endpoints(demo) is not None:
-        return f"Start one with `penstock up`, or use the demo that runs: `penstock --data-dir {demo} …`"
-    return "Start one with `penstock up`"
 
 
 def print_json(value: Any) -> None:
@@ -183,8 +167,8 @@ def join_embedded_ray(settings: Settings) -> None:
 
     A Ray that is configured elsewhere is left with the environment it needs.
     """
-    from penstock.cli.embedded_ray import ray_environment
     from penstock.config import read_endpoints
+    from penstock.embedded.ray import ray_environment
 
     running = read_endpoints(settings.data_dir)
     if settings.ray_address is None or (running is not None and running.ray_address == settings.ray_address):

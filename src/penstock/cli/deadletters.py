@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.common import JsonFlag, connected_settings, print_json, print_table, require_kafka, require_store, say
-from penstock.cli.letters import (
+from penstock.cli.deadletter_options import (
     KeyOption,
     ReasonOption,
     SinceOption,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from penstock.broker.base import DeadLetter
     from penstock.broker.deadletters import Wanted
     from penstock.config import Settings
-    from penstock.ingest.standing import Judge, Standing
+    from penstock.ingest.deadletters.resolution import Judge, Standing
 
 app = typer.Typer(
     help="Show events that could not be indexed, with where and why they failed, and send them again.",
@@ -80,7 +80,7 @@ def _listed(
 ) -> Iterator[tuple[DeadLetter, Standing | None]]:
     """Those to show, without their values, each with how it stands; None if no store tells."""
     from penstock.broker.deadletters import read_dead_letters
-    from penstock.ingest.standing import Fate, choose, reread
+    from penstock.ingest.deadletters.resolution import Fate, choose, reread
 
     read = partial(read_dead_letters, settings.kafka)
     if judge is None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from penstock.cli.hosting import Progress
+from penstock.embedded.services import Progress
 
 _STYLE = {
     "starting": "yellow",

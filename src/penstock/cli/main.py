@@ -12,8 +12,10 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli import audit, bench, config, deadletters, demo, ingest, models, produce, search, serve, status, up
+from penstock.cli import audit, config, deadletters, ingest, models, produce, search, serve, status, up
+from penstock.cli.bench import add_bench
 from penstock.cli.common import Globals, configure_logging, quiet_environment, say
+from penstock.cli.demo import command as demo
 from penstock.errors import ConfigError, PenstockError
 
 app = typer.Typer(
@@ -34,7 +36,7 @@ app.command("audit")(audit.audit)
 app.command("ingest")(ingest.ingest)
 app.command("serve")(serve.serve)
 app.command("models")(models.models)
-app.add_typer(bench.app, name="bench")
+add_bench(app)
 app.command("config")(config.config)
 
 

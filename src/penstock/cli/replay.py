@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.common import JsonFlag, connected_settings, print_json, print_table, require_kafka, require_store, say
-from penstock.cli.letters import (
+from penstock.cli.deadletter_options import (
     KeyOption,
     ReasonOption,
     SinceOption,
@@ -25,8 +25,8 @@ from penstock.cli.letters import (
 
 if TYPE_CHECKING:
     from penstock.config import Settings
-    from penstock.ingest.replay import ReplayRequest
-    from penstock.ingest.standing import Standing
+    from penstock.ingest.deadletters.replay import ReplayRequest
+    from penstock.ingest.deadletters.resolution import Standing
 
 _SHOWN = 50
 _CLOSE_S = 10.0
@@ -56,8 +56,8 @@ def replay(
 
     Exits with 1 if anything could not be sent, failed again or was not settled in time.
     """
-    from penstock.ingest.replay import ReplayRequest
-    from penstock.ingest.standing import Fate
+    from penstock.ingest.deadletters.replay import ReplayRequest
+    from penstock.ingest.deadletters.resolution import Fate
 
     wanted = wanted_of(reason, topic, key, since)
     at = frozenset(position_of(position) for position in positions or ())
@@ -80,7 +80,7 @@ def _replay(settings: Settings, request: ReplayRequest, *, quiet: bool) -> list[
     from penstock.broker.producer import Producer
     from penstock.broker.topics import group_lag
     from penstock.errors import UnavailableError
-    from penstock.ingest.replay import Replayer
+    from penstock.ingest.deadletters.replay import Replayer
 
     producer = Producer(settings.kafka)
     try:

@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.config import read_endpoints
 from penstock.errors import UnavailableError
-from penstock.exposition import read_url
-from penstock.metrics import name_of
+from penstock.observability.exposition import read_url
+from penstock.observability.metrics import name_of
 
 if TYPE_CHECKING:
     from penstock.config import Settings

@@ -47,7 +47,7 @@ def search(
     Fields to filter by: key, topic, title, mime, uri, event_time, indexed_at, part, and any attribute as
     attributes.NAME. --filter takes comparisons, lists and and/or/not; --where is the short form for equality.
     """
-    from penstock.cli.client import post_search, query_url
+    from penstock.client import post_search, query_url
 
     settings = read_settings(context)
     wanted = {

@@ -17,7 +17,7 @@ def serve(context: typer.Context) -> None:
     settings = connected_settings(context)
     require_store(settings)
     join_embedded_ray(settings)
-    from penstock.ingest.node_endpoints import keep_endpoints
+    from penstock.observability.node_endpoints import keep_endpoints
     from penstock.serve.deployment import deploy, shutdown
 
     def plane(stop: threading.Event) -> None:

@@ -15,7 +15,6 @@ from penstock.cli.common import (
     JsonFlag,
     clear_screen,
     connected_settings,
-    how_to_start,
     print_json,
     print_table,
     require_kafka,
@@ -62,8 +61,8 @@ def status(
 
 def gather(settings: Settings) -> dict[str, Any]:
     """All of it. What does not answer is left out, and named under `problems`."""
-    from penstock.cli.client import query_url
     from penstock.cli.scrape import metrics_url
+    from penstock.client import query_url
 
     problems: dict[str, str] = {}
     began = _or_problem("metrics", _scraped, settings, problems)
@@ -139,7 +138,7 @@ def _dead_letters(settings: Settings) -> dict[str, Any]:
 
 def _index(settings: Settings) -> dict[str, Any]:
     from penstock.records import COLLECTIONS_OF
-    from penstock.store.milvus import MilvusStore
+    from penstock.store.milvus.store import MilvusStore
 
     store = MilvusStore(settings.store)
     try:
@@ -151,6 +150,7 @@ def _index(settings: Settings) -> dict[str, Any]:
 
 
 def _ingest(settings: Settings) -> dict[str, Any]:
+    from penstock.config import how_to_start
     from penstock.errors import UnavailableError
     from penstock.ingest.status import read_status
 
@@ -165,7 +165,7 @@ def _ingest(settings: Settings) -> dict[str, Any]:
 
 
 def _search(settings: Settings) -> dict[str, Any]:
-    from penstock.cli.client import get_status, query_url
+    from penstock.client import get_status, query_url
 
     return get_status(query_url(settings), settings)
 
@@ -183,7 +183,7 @@ def _scraped(settings: Settings) -> Scrape | None:
 
 def _metrics(began: Scrape, settings: Settings) -> dict[str, Any]:
     """What was measured: rates over the time that the rest took to gather, a second at least."""
-    from penstock.cli.measured import measured
+    from penstock.cli.metrics_summary import measured
     from penstock.cli.scrape import metrics_url, scrape
 
     time.sleep(max(0.0, began.at_s + _RATES_OVER_S - time.monotonic()))
@@ -254,7 +254,7 @@ def _lines(gathered: Mapping[str, Any]) -> Iterator[str]:
             if held_up:
                 yield f"  held up: {held_up}"
     if gathered["metrics"]:
-        from penstock.cli.measured import lines
+        from penstock.cli.metrics_summary import lines
 
         yield from lines(gathered["metrics"])
     if disk:

@@ -12,9 +12,9 @@ import typer
 from penstock.cli.common import read_settings, say, stopped_by_signals
 
 if TYPE_CHECKING:
-    from penstock.cli.hosting import Progress
-    from penstock.cli.supervisor import Supervisor
     from penstock.config import Endpoints, Settings
+    from penstock.embedded.services import Progress
+    from penstock.embedded.supervisor import Supervisor
 
 
 def up(context: typer.Context) -> None:
@@ -35,7 +35,7 @@ def up(context: typer.Context) -> None:
 def everything(settings: Settings, stop: threading.Event) -> Iterator[tuple[Supervisor, Endpoints]]:
     """Everything of a data folder running, shown while it starts and stops; stopped in order whatever happens."""
     from penstock.cli.display import StartDisplay
-    from penstock.cli.supervisor import Supervisor
+    from penstock.embedded.supervisor import Supervisor
 
     with StartDisplay() as display:
         supervisor = Supervisor(settings, display.report, stop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from penstock import metrics
+from penstock.observability import metrics
 from penstock.records import Float32
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penstock.encoders.base import Fingerprint, ImageSpec, Space
-from penstock.encoders.batching import SubBatcher
+from penstock.encoders.batch_runner import Runner, checked_pixels, checked_texts
 from penstock.encoders.cache import VectorCache
 from penstock.encoders.precision import Precision
 from penstock.encoders.profiles import JOINT_IMAGE, JOINT_TEXT, ClipModel
-from penstock.encoders.runner import Runner, checked_pixels, checked_texts
-from penstock.encoders.sources import Random, Shipped, locate
+from penstock.encoders.sub_batching import SubBatcher
+from penstock.encoders.weights import Random, Shipped, locate
 from penstock.errors import ConfigError, PenstockError
 from penstock.records import Encoded, EncoderInput, Float32, UInt8
 
@@ -52,7 +52,7 @@ class ClipImageEncoder:
     ) -> None:
         import torch
 
-        from penstock.encoders.faults import blame, release_memory
+        from penstock.encoders.torch_errors import blame, release_memory
 
         self.name = JOINT_IMAGE
         self.space: Space = model.space
@@ -123,7 +123,7 @@ class ClipTextEncoder:
         cache_size: int,
         largest: int,
     ) -> None:
-        from penstock.encoders.faults import blame, release_memory
+        from penstock.encoders.torch_errors import blame, release_memory
 
         self.name = JOINT_TEXT
         self.space: Space = model.space
@@ -167,7 +167,7 @@ def build(model: ClipModel, precision: Precision, device: str) -> Any:
     import open_clip
     import torch
 
-    from penstock.encoders.faults import load_error
+    from penstock.encoders.torch_errors import load_error
 
     with _quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.source.seed if isinstance(model.source, Random) else 0)
@@ -203,7 +203,7 @@ def _tokenizer(model: ClipModel) -> Any:
     """open_clip's tokenizer of an architecture. CLIP's own comes with open_clip, others from the hub."""
     import open_clip
 
-    from penstock.encoders.faults import load_error
+    from penstock.encoders.torch_errors import load_error
 
     try:
         return open_clip.get_tokenizer(model.architecture)

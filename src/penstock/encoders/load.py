@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.encoders.base import Encoder, Fingerprint, Space
-from penstock.encoders.batching import Fault, first_line
 from penstock.encoders.null import NullEncoder, NullTranscriber
 from penstock.encoders.precision import choose_device, choose_precision
 from penstock.encoders.profiles import (
@@ -23,7 +22,8 @@ from penstock.encoders.profiles import (
     SentenceModel,
     SpeechModel,
 )
-from penstock.encoders.sources import (
+from penstock.encoders.sub_batching import Fault, first_line
+from penstock.encoders.weights import (
     Hub,
     Installed,
     OnDisk,
@@ -38,7 +38,7 @@ from penstock.encoders.sources import (
 from penstock.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
-    from penstock.encoders.transcriber import Transcriber
+    from penstock.encoders.whisper import Transcriber
 
 CACHE_SIZE = 4_096
 
@@ -161,7 +161,7 @@ def load_transcriber(
     if isinstance(model, NullSpeech):
         return NullTranscriber(mark)
     _let_others_run()
-    from penstock.encoders.transcriber import HearingRules, Transcriber
+    from penstock.encoders.whisper import HearingRules, Transcriber
 
     where = choose_device(device)
     return Transcriber(
@@ -179,7 +179,7 @@ def _whisper(model: SpeechModel, precision: str, where: str, threads: int | None
     from ctranslate2 import get_supported_compute_types
     from faster_whisper import WhisperModel
 
-    from penstock.encoders.transcriber import blame
+    from penstock.encoders.whisper import blame
 
     assert not isinstance(model.source, Random)
     located = locate(model.source, model.name)

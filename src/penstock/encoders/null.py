@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from penstock.encoders.base import Fingerprint, Space
-from penstock.encoders.batching import Fault, SubBatcher
+from penstock.encoders.batch_runner import Runner, checked_pixels, checked_texts
 from penstock.encoders.cache import VectorCache
 from penstock.encoders.profiles import JOINT_IMAGE, NullModel
-from penstock.encoders.runner import Runner, checked_pixels, checked_texts
+from penstock.encoders.sub_batching import Fault, SubBatcher
 from penstock.records import Encoded, EncoderInput, Float32, Segment, Transcript
 
 _LARGEST = 1024

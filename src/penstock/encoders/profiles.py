@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from penstock.encoders.base import ImageSpec, Space
-from penstock.encoders.sources import Hub, Installed, Random, Shipped, Source
+from penstock.encoders.reference.image_model import CHECKPOINT_NAME, TOWER_DIR
+from penstock.encoders.reference.speech_model import SPEECH_DIR, SPEECH_MODEL
+from penstock.encoders.weights import Hub, Installed, Random, Shipped, Source
 from penstock.errors import ConfigError
 from penstock.records import FIELDS_OF, Collection, Field
-from penstock.reference.ear import SPEECH_DIR, SPEECH_MODEL
-from penstock.reference.tower import CHECKPOINT_NAME, TOWER_DIR
 
 PASSAGE_TEXT = "passage.text"
 PASSAGE_QUERY = "passage.query"

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from penstock.encoders.base import Fingerprint, Space
-from penstock.encoders.batching import SubBatcher
+from penstock.encoders.batch_runner import Runner, checked_texts
 from penstock.encoders.cache import VectorCache
 from penstock.encoders.precision import Precision
 from penstock.encoders.profiles import PASSAGE_QUERY, PASSAGE_TEXT, SentenceModel
-from penstock.encoders.runner import Runner, checked_texts
-from penstock.encoders.sources import Random, locate
+from penstock.encoders.sub_batching import SubBatcher
+from penstock.encoders.weights import Random, locate
 from penstock.errors import ConfigError
 from penstock.records import Encoded, EncoderInput, Float32
 
@@ -45,7 +45,7 @@ class SentenceEncoder:
         cache_size: int,
         largest: int,
     ) -> None:
-        from penstock.encoders.faults import blame, release_memory
+        from penstock.encoders.torch_errors import blame, release_memory
 
         self.name = PASSAGE_TEXT
         self.space: Space = model.space
@@ -95,7 +95,7 @@ def _build(model: SentenceModel, precision: Precision, device: str) -> Any:
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging as transformers_logging
 
-    from penstock.encoders.faults import load_error
+    from penstock.encoders.torch_errors import load_error
 
     if isinstance(model.source, Random):
         raise ConfigError(f"{model.name}: sentence encoders with random weights are not offered")

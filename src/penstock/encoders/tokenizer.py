@@ -8,7 +8,7 @@ from pathlib import Path
 
 from penstock.encoders.base import Tokenizer
 from penstock.encoders.profiles import NullModel, Profile
-from penstock.encoders.sources import Random, locate
+from penstock.encoders.weights import Random, locate
 from penstock.errors import ConfigError
 
 

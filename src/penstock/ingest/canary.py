@@ -18,10 +18,10 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from penstock import metrics
 from penstock.broker.base import Message
 from penstock.broker.wire import encode_event
 from penstock.errors import PenstockError, UnavailableError
+from penstock.observability import metrics
 from penstock.records import Inline, Modality
 
 logger = logging.getLogger(__name__)

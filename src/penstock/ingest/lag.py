@@ -11,9 +11,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from penstock import metrics
 from penstock.broker.base import PartitionLag
 from penstock.errors import PenstockError
+from penstock.observability import metrics
 
 logger = logging.getLogger(__name__)
 

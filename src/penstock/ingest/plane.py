@@ -19,23 +19,17 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
-from penstock import metrics
 from penstock.broker.topics import ensure_topics, group_lag
 from penstock.config import Settings
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError, PenstockError, UnavailableError
-from penstock.exposition import connect
-from penstock.ingest.elastic import Elastic, ElasticPool, Kind, LaneUsage, Measured, Meter
-from penstock.ingest.lag import LagWatch
-from penstock.ingest.lane import LaneStatus
-from penstock.ingest.lane_host import Handles, LaneHost, needed_roles
-from penstock.ingest.observing import observe
-from penstock.ingest.ray_pool import spawn
-from penstock.ingest.scaling import Rules, Scaler
-from penstock.ingest.status import PlaneStatus, summed, write_status
-from penstock.ingest.sweeping import sweep_until
-from penstock.ingest.workers import (
+from penstock.ingest.asset_gc import sweep_until
+from penstock.ingest.background import observe
+from penstock.ingest.executor.autoscaler import Elastic, ElasticPool, Kind, LaneUsage, Measured, Meter
+from penstock.ingest.executor.ray_pool import spawn
+from penstock.ingest.executor.scaling_policy import Rules, Scaler
+from penstock.ingest.executor.workers import (
     MakeEncodeWorker,
     MakeMediaWorker,
     MakeWriter,
@@ -43,6 +37,12 @@ from penstock.ingest.workers import (
     begin_with_media,
     open_store,
 )
+from penstock.ingest.lag import LagWatch
+from penstock.ingest.lane.actor import Handles, LaneHost, needed_roles
+from penstock.ingest.lane.lane import LaneStatus
+from penstock.ingest.status import PlaneStatus, summed, write_status
+from penstock.observability import metrics
+from penstock.observability.exposition import connect
 from penstock.records import LONG, Assignment
 from penstock.store.spec import index_spec
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock.ingest.lane import LaneStatus
+from penstock.ingest.lane.lane import LaneStatus
 from penstock.records import Modality
 
 

@@ -17,7 +17,7 @@ from penstock.config import ImageSettings, TextSettings
 from penstock.encoders.base import ImageSpec, Tokenizer
 from penstock.errors import BadInputError, Reason, TransientError
 from penstock.media.image import allow_pixels, decode_image
-from penstock.media.text import decode_text
+from penstock.media.text.passages import decode_text
 from penstock.records import (
     Collection,
     Decoded,

@@ -21,14 +21,14 @@ from dataclasses import replace
 
 import tenacity
 
+from penstock.assets import AssetStore, asset_uri
+from penstock.concurrency import Room
 from penstock.config import FetchSettings
 from penstock.errors import BadInputError, Reason, TransientError
-from penstock.media.claims import Claims, TryAgainError
-from penstock.media.hosts import Resolver, system_resolver
+from penstock.media.claim_check import Claims, TryAgainError
 from penstock.media.sniff import Sniffed, sniff
+from penstock.media.ssrf_guard import Resolver, system_resolver
 from penstock.records import ClaimCheck, Event, Fetched, Inline, Modality, Rejected
-from penstock.store.assets import AssetStore, asset_uri
-from penstock.store.room import Room
 
 logger = logging.getLogger(__name__)
 

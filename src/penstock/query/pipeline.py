@@ -19,18 +19,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from penstock import metrics
 from penstock.config import QuerySettings
 from penstock.encoders.profiles import Profile
 from penstock.errors import PenstockError, QueryError, TransientError, UnavailableError
-from penstock.query.encode import QueryEncoder
-from penstock.query.fuse import fuse
-from penstock.query.moments import RECORDED, MomentRules
+from penstock.observability import metrics
+from penstock.query.embed import QueryEncoder
+from penstock.query.executor import BoundedThreads
+from penstock.query.fusion.moments import RECORDED, MomentRules
+from penstock.query.fusion.rrf import fuse
+from penstock.query.retrieve import Searched, Terms, search_channels
 from penstock.query.route import Probe, Route, route
-from penstock.query.search import Searched, Terms, search_channels
-from penstock.query.threads import BoundedThreads
-from penstock.query.understand import Question, SearchRequest, understand, with_words
-from penstock.query.voice import VoiceListener
+from penstock.query.understand.speech import VoiceListener
+from penstock.query.understand.validate import Question, SearchRequest, understand, with_words
 from penstock.records import Channel, Collection, Entry, Float32, Found, Hit, SearchResult
 from penstock.store.base import Store
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, Profile, role_of
 from penstock.errors import QueryError
-from penstock.query.understand import Question
+from penstock.query.understand.validate import Question
 from penstock.records import FIELDS_OF, Channel, Collection, Field
 
 LEXICAL_SPACE = "lexical"  # BM25 compares with no vectors, so it is a space of its own

@@ -7,18 +7,18 @@ from collections.abc import Mapping
 import numpy as np
 from fastapi import FastAPI
 
+from penstock.assets import AssetStore
 from penstock.config import Settings
 from penstock.encoders.base import Encoder
 from penstock.encoders.load import load_all, load_transcriber
 from penstock.encoders.profiles import JOINT_IMAGE, Profile, load_profile
 from penstock.errors import ConfigError
-from penstock.query.encode import BatchingQueryEncoder
-from penstock.query.picture import picture_decoder
-from penstock.query.voice import VoiceListener
+from penstock.query.embed import BatchingQueryEncoder
+from penstock.query.understand.image import picture_decoder
+from penstock.query.understand.speech import VoiceListener
 from penstock.records import EncoderInput
-from penstock.serve.http import create_app
+from penstock.serve.routes.search import create_app
 from penstock.serve.service import QueryService
-from penstock.store.assets import AssetStore
 from penstock.store.base import Store
 from penstock.store.spec import index_spec
 
@@ -75,7 +75,7 @@ def open_store(settings: Settings) -> Store:
         ConfigError: they name none.
         UnavailableError: it does not answer.
     """
-    from penstock.store.milvus import MilvusStore
+    from penstock.store.milvus.store import MilvusStore
 
     if settings.store.uri is None:
         raise ConfigError("no store is named: set store.uri (PENSTOCK_STORE__URI), or start one with `penstock up`")

@@ -24,7 +24,7 @@ from penstock.config import Settings
 from penstock.encoders.load import profile_fingerprints
 from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError, UnavailableError
-from penstock.exposition import connect
+from penstock.observability.exposition import connect
 from penstock.processes import free_port
 from penstock.serve.app import build_app, open_store
 from penstock.store.spec import index_spec

@@ -12,16 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from penstock.assets import MissingAssetError
 from penstock.config import Settings
 from penstock.encoders.profiles import Profile
 from penstock.errors import PenstockError, QueryError, UnavailableError
 from penstock.processes import free_bytes
-from penstock.query.encode import BatchingQueryEncoder
+from penstock.query.embed import BatchingQueryEncoder
 from penstock.query.pipeline import QueryPipeline
-from penstock.query.understand import SearchRequest
-from penstock.query.voice import VoiceListener
+from penstock.query.understand.speech import VoiceListener
+from penstock.query.understand.validate import SearchRequest
 from penstock.records import Channel, Collection, SearchResult
-from penstock.store.assets import MissingAssetError
 from penstock.store.base import Store
 
 _T = TypeVar("_T")

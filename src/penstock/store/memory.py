@@ -15,9 +15,10 @@ import numpy as np
 
 from penstock.errors import ConfigError, PermanentError
 from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found, Progress
-from penstock.store import makers, rows
+from penstock.store import provenance as makers
+from penstock.store import rows
 from penstock.store.base import Capabilities, IndexSpec, Part, Standing
-from penstock.store.conditions import matches
+from penstock.store.filter_semantics import matches
 from penstock.store.filters import Filter
 from penstock.store.names import ASSET, Physical, assets_name, check_served, entries_name
 

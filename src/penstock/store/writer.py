@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Collection as AnyOf
 from dataclasses import dataclass
 
+from penstock.concurrency import Room
 from penstock.errors import NotReadyError, PermanentError, Reason
 from penstock.records import (
     COLLECTIONS_OF,
@@ -41,8 +42,7 @@ from penstock.records import (
 )
 from penstock.store.base import Store
 from penstock.store.claims import Claims
-from penstock.store.room import Room
-from penstock.store.slices import GoesOn, Plan, in_space, known_of, leftovers, plan, waits_for
+from penstock.store.write_plan import GoesOn, Plan, in_space, known_of, leftovers, plan, waits_for
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,248 @@
+"""`penstock bench`: how fast it is on this machine, beside the loops and the parts that it is made of."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from penstock.cli.common import JsonFlag, print_json, print_table, say
+
+app = typer.Typer(no_args_is_help=True, help="Measure speed on this machine; starts what it needs, and stops it.")
+
+_INGEST_ROWS = (
+    ("bare_per_s", "(a) the bare loop: batches of 32, decode beside encode", "images/s"),
+    ("naive_per_s", "(b) poll one, decode, encode, upsert, commit", "images/s"),
+    ("naive_batched_per_s", "(c) the same in batches of 32", "images/s"),
+    ("pipeline_per_s", "(d) Penstock, from Kafka to searchable", "images/s"),
+    ("efficiency", "(d) / (a)", ""),
+    ("transport_per_s", "transport alone: 1 kB events, 512-d, no model", "events/s"),
+    ("store_alone_per_s", "one writer and the store with nothing before them", "events/s"),
+    ("freshness_p50_s", "produced → searchable at half of (d)'s rate, p50", "s"),
+    ("freshness_p95_s", "the same, p95", "s"),
+    ("freshness_p99_s", "the same, p99", "s"),
+    ("hearing_across_per_s", "speech of short clips, windows of all in one batch", "clips/s"),
+    ("hearing_by_file_per_s", "the same by faster-whisper's batched pipeline, file by file", "clips/s"),
+    ("hearing_ratio", "the one over the other, median of the rounds", ""),
+    ("clips_alone_p95_s", "clips of 3 s, produced → searchable, p95", "s"),
+    ("clips_beside_p95_s", "the same while a long recording is indexed", "s"),
+    ("clips_ratio", "the one over the other", ""),
+    ("long_took_s", "the long recording, produced → searchable", "s"),
+    ("long_peak_mb", "ingest plane's memory with it (sum of PSS), peak", "MB"),
+    ("peak_rss_mb", "ingest plane's memory (sum of PSS), peak", "MB"),
+    ("memory_growth", "growth of it from event 2,000 to 20,000 of 100 kB", ""),
+)
+
+
+# The ingest plane has a row of its own.
+_PARTS = {"store": "the store", "broker": "the broker", "query": "the query plane"}
+
+
+def _ingest_rows(found: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What was measured, for people; what was not has no row."""
+    rows = [(_figure(found.get(name)), what, unit) for name, what, unit in _INGEST_ROWS]
+    if found.get("memory_bound_mb") is not None:
+        rows.append((_figure(found["memory_peak_mb"]["ingest"]), _within(found), "MB"))
+    for part, megabytes in (found.get("peak_by_part_mb") or {}).items():
+        if part in _PARTS:
+            rows.append((_figure(megabytes), f"beside it, memory of {_PARTS[part]}, peak", "MB"))
+    return [{"what": what, "figure": figure, "unit": unit} for figure, what, unit in rows if figure]
+
+
+def _within(found: Mapping[str, Any]) -> str:
+    """What the ingest plane's memory is held against, and whether it kept to it."""
+    bound, constant = found["memory_bound_mb"], found["memory_constant_mb"]
+    kept = "kept" if found["memory_within_bound"] else "exceeded"
+    return (
+        f"ingest plane's memory at most, bound {_figure(bound)} MB ({_figure(bound - constant)} of budget and "
+        f"{_figure(constant)} beside it): {kept}"
+    )
+
+
+@app.command("ingest")
+def ingest(
+    *,
+    model: Annotated[
+        str, typer.Option(help="An architecture of open_clip (random weights), reference, null, or a profile.")
+    ] = "ViT-B-32",
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="rounds, freshness, transport, memory, hearing or long; repeatable. Default: the first three."
+        ),
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Pictures of a round.")] = 512,
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; medians are told.")] = 5,
+    events: Annotated[int, typer.Option(min=1, help="Events of a round of the transport.")] = 10_000,
+    long_minutes: Annotated[float, typer.Option(min=5, help="Minutes of the long recording.")] = 120.0,
+    freshness_s: Annotated[float, typer.Option(min=1, help="Seconds of events at half the rate.")] = 30.0,
+    store_uri: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI", help="An empty Milvus to measure with, which is written to; default: embedded Lite."
+        ),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    encoder_threads: Annotated[int, typer.Option(min=0, help="CPU threads of the encoders; 0: every core.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure pictures per second from Kafka to searchable, beside the loops that people write.
+
+    Starts a whole Penstock on a temporary folder and stops it. Leave the machine alone meanwhile.
+    """
+    from benchmarks.ingest import IngestPlan, Measure, bench_ingest
+    from penstock.errors import ConfigError
+
+    try:
+        measures = frozenset(map(Measure, measure or ("rounds", "freshness", "transport")))
+    except ValueError as exc:
+        raise ConfigError(f"--measure: {exc}; take {', '.join(Measure)}") from exc
+    plan = IngestPlan(
+        model=model,
+        measures=measures,
+        images=images,
+        rounds=rounds,
+        freshness_s=freshness_s,
+        transport_events=events,
+        long_minutes=long_minutes,
+        store_uri=store_uri,
+        precision=precision,
+        encoder_threads=encoder_threads,
+    )
+    with _stopped_in_order():
+        found = bench_ingest(plan, say)
+    if as_json:
+        print_json(found)
+        return
+    _say_machine(found["machine"])
+    print_table(_ingest_rows(found))
+
+
+@app.command("query")
+def query(
+    context: typer.Context,
+    *,
+    entries: Annotated[int, typer.Option(min=2, help="Entries of the index, half texts and half pictures.")] = 20_000,
+    clients: Annotated[list[int] | None, typer.Option(min=1, help="Repeatable. Default: 1, 8 and 32.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of all; medians are told.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement in each round.")] = 6.0,
+    store_uri: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI", help="An empty Milvus to measure with, which is written to; default: embedded Lite."
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure POST /v1/search beside the store's own search of the same channels and the encoder alone.
+
+    Starts a whole Penstock on a temporary folder and stops it. Leave the machine alone meanwhile.
+    """
+    from benchmarks.query import QueryPlan, bench_query
+
+    plan = QueryPlan(
+        profile=context.obj.overrides.get("profile", "reference"),
+        entries=entries,
+        clients=clients or (1, 8, 32),
+        rounds=rounds,
+        seconds=seconds,
+        store_uri=store_uri,
+    )
+    with _stopped_in_order():
+        found = bench_query(plan, say)
+    if as_json:
+        print_json(found)
+        return
+    _say_machine(found["machine"])
+    typer.echo(f"{found['entries']:,} entries in {found['store']}, channels {', '.join(found['channels'])}")
+    print_table([{name: _figure(row[name]) for name in _QUERY_COLUMNS} for row in found["rows"]])
+
+
+_QUERY_COLUMNS = ("clients", "api_p50_ms", "api_p95_ms", "api_per_s", "store_p50_ms", "store_per_s",
+                  "encoder_p50_ms", "encoder_per_s", "above_parts_ms", "parts_per_s", "share_of_parts")  # fmt: skip
+
+
+@app.command("encode")
+def encode(
+    context: typer.Context,
+    *,
+    model: Annotated[
+        str | None, typer.Option(help="An architecture of open_clip with random weights, instead of --profile.")
+    ] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Repeatable. Default: 1, 8, 32, 128.")] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="auto, fp32, bf16 or fp16; repeatable. Default: auto.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: every core.")] = 0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement; three calls at least.")] = 2.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure every encoder of the profile alone: items per second, and its share of what the device can do.
+
+    Needs no Kafka, Milvus or Ray.
+    """
+    from benchmarks.encode import EncodePlan, bench_encode
+
+    plan = EncodePlan(
+        profile=f"random:{model}" if model else context.obj.overrides.get("profile", "reference"),
+        batches=batch or (1, 8, 32, 128),
+        precisions=precision or ("auto",),
+        device=device,
+        threads=threads,
+        seconds=seconds,
+    )
+    found = bench_encode(plan, say)
+    if as_json:
+        print_json(found)
+        return
+    _say_machine(found["machine"])
+    for name, peak in found["peak_gflop_per_s"].items():
+        typer.echo(f"peak in {name}: {peak:,.0f} GFLOP/s, by a large matrix product")
+    print_table([{name: _shown(row[name]) for name in row if name != "no_share"} for row in found["rows"]])
+    for line in dict.fromkeys((*_reasons(found["rows"]), *found["left_out"])):
+        typer.echo(line)
+
+
+def _reasons(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Why a row has no share of the peak."""
+    for row in rows:
+        if row["no_share"]:
+            yield f"{row['role']} {row['precision']}: no share of the peak, as {row['no_share']}"
+
+
+def _shown(value: float | str | None) -> str:
+    return value if isinstance(value, str) else _figure(value)
+
+
+@contextmanager
+def _stopped_in_order() -> Iterator[None]:
+    """SIGTERM ends a measurement as Ctrl-C does: all that was started is stopped, and its folder deleted."""
+
+    def leave(number: int, _frame: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _figure(value: float | None) -> str:
+    """Three digits that say something."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _say_machine(machine: Mapping[str, Any]) -> None:
+    load = machine["load_before"][0]
+    typer.echo(
+        f"{machine['cores']} cores of {machine['cpu']} ({', '.join(machine['flags'])}), {machine['memory_gb']} GB, "
+        f"{machine['precision']} on {machine['device']}, load before {load}"
+    )

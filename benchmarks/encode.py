@@ -1,0 +1,280 @@
+"""`penstock bench encode`: every encoder of a profile alone, without Kafka, Milvus or Ray.
+
+So it runs on a bare machine with a GPU and this package, and is the script for it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, TypeAlias, TypeVar, cast
+
+import numpy as np
+
+from benchmarks.flops import device_facts, device_peak, flops
+from benchmarks.host_info import machine_facts
+from benchmarks.statistics import median
+from benchmarks.whisper_flops import CountedWhisper, computes_in, whisper_size
+from penstock.encoders.base import Encoder
+from penstock.encoders.load import load_encoder, load_transcriber
+from penstock.encoders.precision import Precision, choose_device, choose_precision
+from penstock.encoders.profiles import JOINT_IMAGE, SPEECH, NullModel, Profile, SpeechModel, load_profile
+from penstock.encoders.weights import OnDisk, locate
+from penstock.encoders.whisper import Transcriber
+from penstock.records import EncoderInput, Float32
+
+Say: TypeAlias = Callable[[str], None]
+T = TypeVar("T")
+
+_LEAST_CALLS = 3
+_SEED = 20_24
+_WINDOW_S = 30
+_NO_MODEL = "there is no model that computes"
+# CTranslate2's names of the number formats whose products torch can measure, and the other way round.
+_FLOATS: Mapping[str, Precision] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+_NAMES: Mapping[Precision, str] = {precision: name for name, precision in _FLOATS.items()}
+_WORDS = 60  # of two tokens: a passage of 120, where TextSettings cuts at 200
+
+
+@dataclass(frozen=True, slots=True)
+class EncodePlan:
+    """What to measure.
+
+    Attributes:
+        profile: its encoders.
+        batches: items handed over at once. An encoder may cut them into smaller passes, by its own setting.
+        precisions: `auto`, fp32, bf16, fp16.
+        device: auto, cpu, cuda or cuda:N.
+        threads: CPU threads; 0: every core.
+        seconds: how long each is measured, at least three calls.
+    """
+
+    profile: str
+    batches: Sequence[int] = (1, 8, 32, 128)
+    precisions: Sequence[str] = ("auto",)
+    device: str = "auto"
+    threads: int = 0
+    seconds: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeRow:
+    """One line of the table.
+
+    Attributes:
+        items_per_s: at the median of the calls.
+        batch_ms: the median call.
+        precision: in which it computes. The transcriber's number format may be another than was asked for with `auto`:
+            CTranslate2 has its own.
+        gflop_per_item: as counted; of the transcriber as reckoned, with its tries; 0 where there is nothing to count.
+        share_of_peak: of what a large matrix product reaches on this device in this precision.
+        no_share: why there is no share of the peak, a line; None where there is one.
+        media_hours_per_hour: of the transcriber, whose items are windows of 30 s; None for the others.
+    """
+
+    role: str
+    model: str
+    precision: str
+    batch: int
+    items_per_s: float
+    batch_ms: float
+    gflop_per_item: float
+    share_of_peak: float | None
+    no_share: str | None = None
+    media_hours_per_hour: float | None = None
+
+
+@dataclass(slots=True)
+class _Peaks:
+    """What the device does at best, measured once for each precision that an encoder computes in: FLOP/s."""
+
+    device: str
+    found: dict[Precision, float] = field(default_factory=dict)
+
+    def of(self, precision: Precision) -> float:
+        if precision not in self.found:
+            self.found[precision] = device_peak(self.device, precision)
+        return self.found[precision]
+
+
+def bench_encode(plan: EncodePlan, say: Say) -> dict[str, Any]:
+    """Measures each encoder of the profile at each precision and batch size.
+
+    Returns:
+        plain JSON values: profile, machine, peak by precision in GFLOP/s, rows, and what was left out, in words.
+
+    Raises:
+        ConfigError, UnavailableError: weights that are not to be had, a device that is not there.
+    """
+    profile = load_profile(plan.profile)
+    facts = machine_facts(device=plan.device)
+    device = choose_device(plan.device)
+    asked: dict[Precision, str] = {}
+    for each in plan.precisions:
+        asked.setdefault(choose_precision(each, device), each)
+    peaks = _Peaks(device)
+    rows: list[EncodeRow] = []
+    left_out: list[str] = []
+    for precision, as_asked in asked.items():
+        for found in _all_rows(profile, precision, as_asked, peaks, plan):
+            if isinstance(found, str):
+                left_out.append(found)
+                say(found)
+            else:
+                rows.append(found)
+                say(_told(found))
+    return {
+        "profile": plan.profile,
+        "machine": facts | device_facts(device),
+        "peak_gflop_per_s": {precision: peak / 1e9 for precision, peak in peaks.found.items()},
+        "rows": [asdict(row) for row in rows],
+        "left_out": left_out,
+    }
+
+
+def _told(row: EncodeRow) -> str:
+    rate = f"{row.items_per_s:.1f} items/s"
+    if row.media_hours_per_hour is not None:
+        rate = f"{row.media_hours_per_hour:.0f} hours of sound an hour"
+    return f"{row.role} {row.precision} batch {row.batch}: {rate}"
+
+
+def _all_rows(
+    profile: Profile, precision: Precision, as_asked: str, peaks: _Peaks, plan: EncodePlan
+) -> Iterator[EncodeRow | str]:
+    """Of every encoder and the transcriber; in words, what cannot be measured here."""
+    threads = plan.threads or os.cpu_count()
+    for role in profile.roles:
+        encoder = load_encoder(role, profile, precision=precision, device=peaks.device, cache_size=0, threads=threads)
+        yield from _rows(encoder, profile, precision, peaks, plan)
+    if not isinstance(profile.speech, SpeechModel):
+        return
+    if as_asked != "auto" and not computes_in(_NAMES[precision], peaks.device):
+        yield f"{SPEECH} {precision}: left out, as CTranslate2 does not compute in it on {peaks.device} here"
+        return
+    yield from _speech_rows(profile, profile.speech, as_asked, peaks, plan)
+
+
+def _rows(
+    encoder: Encoder, profile: Profile, precision: Precision, peaks: _Peaks, plan: EncodePlan
+) -> Iterator[EncodeRow]:
+    model = profile.model(encoder.name)
+    computes = not isinstance(model, NullModel)
+    work = float(flops(encoder, some_input(encoder.name, profile, 1, 0))) if computes else 0.0
+    for batch in plan.batches:
+        took_s = _call_s(encoder, profile, batch, plan.seconds)
+        yield EncodeRow(
+            role=encoder.name,
+            model=cast(str, getattr(model, "name", encoder.name)),
+            precision=precision,
+            batch=batch,
+            items_per_s=batch / took_s,
+            batch_ms=took_s * 1000,
+            gflop_per_item=work / 1e9,
+            share_of_peak=batch * work / took_s / peaks.of(precision) if computes else None,
+            no_share=None if computes else _NO_MODEL,
+        )
+
+
+def _speech_rows(
+    profile: Profile, model: SpeechModel, precision: str, peaks: _Peaks, plan: EncodePlan
+) -> Iterator[EncodeRow]:
+    """Of the transcriber, on windows of 30 s in which somebody speaks all the time.
+
+    Its work is that of the measured calls themselves, as it depends on what was heard and on how often it was tried.
+    """
+    transcriber = cast(
+        Transcriber,
+        load_transcriber(profile, precision=precision, device=peaks.device, threads=plan.threads or os.cpu_count()),
+    )
+    computed_in = str(transcriber.model.model.compute_type)
+    counted, why = _counted(transcriber, model)
+    floats = _FLOATS.get(computed_in)
+    if floats is None:
+        why = f"the peak is measured of products of floats, and it computes in {computed_in}"
+    for batch in plan.batches:
+        given: list[int] = []
+        if counted is not None:
+            counted.flops = 0
+        took_s = _median_s(partial(spoken_windows, batch), partial(_hear, transcriber, given), plan.seconds)
+        work = counted.flops / sum(given) if counted is not None else 0.0
+        yield EncodeRow(
+            role=SPEECH,
+            model=model.name,
+            precision=floats or computed_in,
+            batch=batch,
+            items_per_s=batch / took_s,
+            batch_ms=took_s * 1000,
+            gflop_per_item=work / 1e9,
+            share_of_peak=None if why or floats is None else batch * work / took_s / peaks.of(floats),
+            no_share=why,
+            media_hours_per_hour=batch * _WINDOW_S / took_s,
+        )
+
+
+def _counted(transcriber: Transcriber, model: SpeechModel) -> tuple[CountedWhisper | None, str | None]:
+    """The transcriber's work is counted from now on; or why it cannot be."""
+    try:
+        size = whisper_size(locate(cast(OnDisk, model.source), model.name).weights)
+    except ValueError as exc:
+        return None, f"its work cannot be reckoned: {exc}"
+    counted = CountedWhisper(transcriber.model.model, size)
+    transcriber.model.model = counted
+    return counted, None
+
+
+def _hear(transcriber: Transcriber, given: list[int], windows: Sequence[Float32]) -> None:
+    """One call; how many windows it was given is noted."""
+    given.append(len(windows))
+    transcriber.transcribe(windows)
+
+
+def spoken_windows(count: int, seed: int) -> list[Float32]:
+    """Windows of 30 s, of the sentences that ship with the package in another order each: float32[480000] at 16 kHz.
+
+    None is said a second time before all were said once: what repeats itself the transcriber doubts, and tries thrice.
+    """
+    from benchmarks.transcription import sample_speech  # PyAV may be missing where no speech is measured
+    from penstock.media.av.audio import RATE_HZ
+
+    spoken = sample_speech()
+    samples, least = _WINDOW_S * RATE_HZ, min(map(len, spoken))
+    random = np.random.default_rng([_SEED, seed])
+    windows = []
+    for _ in range(count):
+        order = np.resize(random.permutation(len(spoken)), -(-samples // least))
+        windows.append(np.concatenate([spoken[number] for number in order])[:samples])
+    return windows
+
+
+def _call_s(encoder: Encoder, profile: Profile, batch: int, seconds: float) -> float:
+    """Seconds of the median call, once warm."""
+    return _median_s(partial(some_input, encoder.name, profile, batch), encoder.encode, seconds)
+
+
+def _median_s(make: Callable[[int], T], call: Callable[[T], object], seconds: float) -> float:
+    """Seconds of the median call, once warm. What it works on is made before, from another number each time."""
+    call(make(0))
+    took: list[float] = []
+    began_s = time.perf_counter()
+    while len(took) < _LEAST_CALLS or time.perf_counter() - began_s < seconds:
+        made = make(len(took) + 1)
+        once_s = time.perf_counter()
+        call(made)
+        took.append(time.perf_counter() - once_s)
+    return median(took)
+
+
+def some_input(role: str, profile: Profile, items: int, seed: int) -> EncoderInput:
+    """Items that no cache knows: noise for an encoder of pictures, words of a passage's number for one of texts."""
+    random = np.random.default_rng([_SEED, seed])
+    keys = tuple(f"{seed}-{number}" for number in range(items))
+    if role == JOINT_IMAGE:
+        size_px = profile.image.size_px
+        pixels = random.integers(0, 256, size=(items, size_px, size_px, 3), dtype=np.uint8)
+        return EncoderInput(role, keys, pixels=pixels)
+    texts = tuple(" ".join(f"river{number}" for number in random.integers(10, 99, _WORDS)) for _ in range(items))
+    return EncoderInput(role, keys, texts=texts)

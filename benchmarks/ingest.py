@@ -1,0 +1,432 @@
+"""`penstock bench ingest`: the whole pipeline beside the loops it replaces, over the same pictures in one run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from benchmarks.baselines import BATCH, Model, bare, load_model, naive
+from benchmarks.components import Part
+from benchmarks.host_info import machine_facts
+from benchmarks.load_generator import Stream
+from benchmarks.long_media import MINUTES, LongPlan, bench_long
+from benchmarks.memory import CONSTANT_MB, MemoryWatch, bound_mb, highest_mb, pss_mb
+from benchmarks.stack import House, house_settings, running, temporary_folder
+from benchmarks.statistics import growth, median, quantile
+from benchmarks.store_ceiling import StoreAlone
+from benchmarks.synthetic_images import Pictures, small_picture
+from benchmarks.transcription import CLIPS, bench_hearing
+from penstock.broker.base import Message
+from penstock.broker.consumer import LaneConsumer
+from penstock.broker.producer import Producer
+from penstock.broker.topics import ensure_topics
+from penstock.config import KafkaSettings, Settings
+from penstock.encoders.load import profile_fingerprints
+from penstock.encoders.profiles import JOINT_IMAGE, SpeechModel, load_profile, profile_names
+from penstock.processes import collect_seldom
+from penstock.records import Modality
+from penstock.store.milvus.store import MilvusStore
+from penstock.store.spec import index_spec
+
+Say: TypeAlias = Callable[[str], None]
+
+TRANSPORT_PROFILE = "null:512"
+TRANSPORT_BYTES = 1024
+MEMORY_BYTES = 100_000
+_MEMORY_FROM, _MEMORY_TO = 2_000, 20_000
+_MEMORY_PER_CALL = 500  # 50 MB of payloads are made, sent and let go at a time
+_IDLE_S = 5.0
+_WARM_UP_S = 2.0  # of events at the expected rate, at least one batch
+_LOOPS_TOPIC, _LOOPS_GROUP = "bench.loops", "bench-loops"
+_OWN_VERSION = 2  # of the collections that the loops and the lone writer fill
+
+
+class Measure(StrEnum):
+    """What `bench ingest` can measure."""
+
+    ROUNDS = "rounds"
+    FRESHNESS = "freshness"
+    TRANSPORT = "transport"
+    MEMORY = "memory"
+    HEARING = "hearing"
+    LONG = "long"
+
+
+_NO_PICTURES = frozenset({Measure.HEARING, Measure.LONG})
+
+
+@dataclass(frozen=True, slots=True)
+class IngestPlan:
+    """What to measure, and how much of it.
+
+    Attributes:
+        model: `reference`, `null`, any profile, or an architecture of open_clip, which then has random weights.
+        measures: which figures.
+        images: pictures of a round; (b), which is slow, gets a third of them.
+        rounds: of (a) to (d), interleaved; medians are told.
+        freshness_s: how long events are sent at half of (d)'s rate.
+        transport_events: events of a round of the transport.
+        clips: sound clips of a round of hearing.
+        long_minutes: that the recording lasts beside which clips stream.
+        store_uri: a Milvus to use instead of the embedded Lite; its collections are written to.
+        precision: of all encoders.
+        encoder_threads: CPU threads of the encoders, in the loops as in the pipeline; 0: every core.
+    """
+
+    model: str
+    measures: frozenset[Measure]
+    images: int = 512
+    rounds: int = 5
+    freshness_s: float = 30.0
+    transport_events: int = 10_000
+    clips: int = CLIPS
+    long_minutes: float = MINUTES
+    store_uri: str | None = None
+    precision: str = "auto"
+    encoder_threads: int = 0
+
+    @property
+    def profile(self) -> str:
+        if self.model in profile_names() or ":" in self.model:
+            return self.model
+        return TRANSPORT_PROFILE if self.model == "null" else f"random:{self.model}"
+
+
+def bench_ingest(plan: IngestPlan, say: Say) -> dict[str, Any]:
+    """Measures what the plan asks for, in as many houses as it has profiles.
+
+    Returns:
+        plain JSON values; a figure that was not asked for is None.
+
+    Raises:
+        PenstockError: something did not start, or events did not become searchable.
+    """
+    collect_seldom()  # all that is sent is kept until it is acknowledged
+    figures: dict[str, Any] = {}
+    facts = machine_facts(precision=plan.precision)
+    hearing = plan.profile if isinstance(load_profile(plan.profile).speech, SpeechModel) else "reference"
+    if Measure.HEARING in plan.measures:
+        figures |= bench_hearing(hearing, clips=plan.clips, rounds=plan.rounds, threads=plan.encoder_threads, say=say)
+    if Measure.LONG in plan.measures:
+        figures |= bench_long(LongPlan(hearing, plan.long_minutes, threads=plan.encoder_threads), say)
+    of_model = plan.measures & {Measure.ROUNDS, Measure.FRESHNESS}
+    of_null = plan.measures & {Measure.TRANSPORT, Measure.MEMORY}
+    if plan.profile == TRANSPORT_PROFILE:
+        of_model, of_null = plan.measures - _NO_PICTURES, frozenset()
+    for profile, measures in ((plan.profile, of_model), (TRANSPORT_PROFILE, of_null)):
+        if measures:
+            with _bench(plan, profile, say) as bench:
+                # What both houses tell, such as their peaks, is told of the plan's own model.
+                figures = dict(bench.measure_all(measures)) | figures
+    return {
+        "model": plan.model,
+        "profile": plan.profile,
+        "machine": facts,
+        **dict.fromkeys(_FIGURES),
+        **figures,
+    }
+
+
+_FIGURES = (
+    "bare_per_s",
+    "naive_per_s",
+    "naive_batched_per_s",
+    "pipeline_per_s",
+    "efficiency",
+    "transport_per_s",
+    "store_alone_per_s",
+    "hearing_across_per_s",
+    "hearing_by_file_per_s",
+    "hearing_ratio",
+    "clips_alone_p95_s",
+    "clips_beside_p95_s",
+    "clips_ratio",
+    "long_took_s",
+    "long_peak_mb",
+    "freshness_p50_s",
+    "freshness_p95_s",
+    "freshness_p99_s",
+    "peak_rss_mb",
+    "peak_by_part_mb",
+    "memory_growth",
+    "memory_constant_mb",
+    "memory_bound_mb",
+    "memory_within_bound",
+)
+
+
+@contextmanager
+def _bench(plan: IngestPlan, profile: str, say: Say) -> Iterator[_Bench]:
+    """A house of the profile, warm, and everything that measures it; gone afterwards."""
+    with temporary_folder() as folder:
+        settings = house_settings(
+            folder,
+            profile=profile,
+            store_uri=plan.store_uri,
+            ingest={"modalities": (Modality.IMAGE,), "encoder_threads": plan.encoder_threads},
+        ).model_copy(update={"precision": plan.precision})
+        say(f"starting a whole Penstock with profile {profile} in {folder}")
+        with running(settings) as house:
+            producer, store = Producer(house.settings.kafka), MilvusStore(house.settings.store)
+            try:
+                stream = Stream(producer, store, settings.kafka.image_topic, settings.tenant)
+                yield _Bench(plan, house, stream, say)
+            finally:
+                producer.close(10.0)
+                store.close()
+
+
+@dataclass(slots=True)
+class _Bench:
+    """One house and what was measured of it so far."""
+
+    plan: IngestPlan
+    house: House
+    stream: Stream
+    say: Say
+    _next: int = 0
+    _per_s: float = 0.0
+    _peaks_mb: Mapping[Part, float] = field(default_factory=dict)
+    _pictures: Pictures = field(default_factory=Pictures)
+
+    def measure_all(self, measures: frozenset[Measure]) -> Mapping[str, Any]:
+        """The figures of some measures and, where memory was looked at, the most that it came to over all of them."""
+        found: dict[str, Any] = {}
+        for each in Measure:
+            if each in measures:
+                found |= self._measure(each)
+        if self._peaks_mb:
+            found["peak_rss_mb"] = self._peaks_mb[Part.INGEST]
+            found["peak_by_part_mb"] = {str(part): megabytes for part, megabytes in self._peaks_mb.items()}
+        return found
+
+    def _measure(self, what: Measure) -> Mapping[str, Any]:
+        by_name: Mapping[Measure, Callable[[], Mapping[str, Any]]] = {
+            Measure.ROUNDS: self._rounds,
+            Measure.FRESHNESS: self._freshness,
+            Measure.TRANSPORT: self._transport,
+            Measure.MEMORY: self._memory,
+        }
+        return by_name[what]()
+
+    # --- (a) to (d) -------------------------------------------------------------------------------------------------
+
+    def _rounds(self) -> Mapping[str, Any]:
+        """Speed in rounds, then the memory of (d).
+
+        A look at memory costs 70 to 100 ms of CPU time, of two cores that (d) has to itself otherwise, so that no timed
+        round is looked at while its clock runs. There is a look right after each, and one more (d) round that is not
+        timed, with looks every half a second.
+        """
+        self._warm_up()
+        idle = self.house.idle_cores(_IDLE_S)
+        took: dict[str, list[float]] = {name: [] for name in ("bare", "naive", "naive_batched", "pipeline")}
+        with _loops(self.plan, self.house.settings) as loops:
+            for number in range(1, self.plan.rounds + 1):
+                for name, per_s in loops.round(self._take(self.plan.images)).items():
+                    took[name].append(per_s)
+                took["pipeline"].append(self._pipeline())
+                self._look()
+                latest = ", ".join(f"{name} {values[-1]:.1f}" for name, values in took.items())
+                self.say(f"round {number} of {self.plan.rounds}, images/s: {latest}")
+        found = {f"{name}_per_s": median(values) for name, values in took.items()}
+        self._per_s = found["pipeline_per_s"]
+        with self._watched(interval_s=0.5):
+            self._pipeline()
+        return {
+            **found,
+            "efficiency": found["pipeline_per_s"] / found["bare_per_s"],
+            "rounds": took,
+            "idle_cores": idle,
+            "memory_mb": self._look(),
+        }
+
+    def _pipeline(self) -> float:
+        """(d), images per second: from the first message produced to the last asset searchable."""
+        pictures = self._take(self.plan.images)
+        return len(pictures) / self.stream.through(pictures, first=self._used(len(pictures)))
+
+    def _warm_up(self) -> None:
+        """Until a second batch is not slower than the first: models, code and connections are warm then."""
+        before = 0.0
+        for _ in range(5):
+            per_s = BATCH / self.stream.through(self._take(BATCH), first=self._used(BATCH))
+            if per_s < before * 1.1:
+                break
+            before = per_s
+
+    # --- freshness --------------------------------------------------------------------------------------------------
+
+    def _freshness(self) -> Mapping[str, Any]:
+        if not self._per_s:
+            self._warm_up()
+            self._per_s = self._pipeline()
+        per_s = self._per_s / 2
+        count = max(10, round(self.plan.freshness_s * per_s))
+        self.say(f"freshness: {count} events at {per_s:.1f}/s")
+        first = self._used(count)
+        with self._watched(interval_s=2.0):
+            seconds = self.stream.paced(self._pictures.one, first=first, count=count, per_s=per_s)
+        shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+        return {
+            **{f"freshness_{name}_s": quantile(seconds, share) for name, share in shares.items()},
+            "freshness_events": count,
+            "freshness_rate_per_s": per_s,
+            "memory_mb": self._look(),
+        }
+
+    # --- the transport alone ----------------------------------------------------------------------------------------
+
+    def _transport(self) -> Mapping[str, Any]:
+        rates: list[float] = []
+        alone: list[float] = []
+        cpu_ms: list[Mapping[str, float]] = []
+        with _own_collections(self.house.settings) as store:
+            one_writer = StoreAlone(store, load_profile(self.house.settings.profile).space(JOINT_IMAGE).dim)
+            for number in range(self.plan.rounds + 1):
+                events = self.plan.transport_events if number else min(1_000, self.plan.transport_events)
+                first = self._used(events)
+                payloads = [small_picture(first + one, TRANSPORT_BYTES) for one in range(events)]
+                before, own_s = self.house.cpu_s(), time.process_time()
+                took_s = self.stream.through(payloads, first=first)
+                after, own_s = self.house.cpu_s(), time.process_time() - own_s
+                alone_per_s = one_writer.per_s(events)
+                if number == 0:
+                    continue  # warm-up
+                rates.append(events / took_s)
+                alone.append(alone_per_s)
+                spent = {str(part): (cpu_s - before[part]) / events * 1000 for part, cpu_s in after.items()}
+                cpu_ms.append(spent | {"producer": own_s / events * 1000})
+                self.say(
+                    f"transport round {number} of {self.plan.rounds}: {rates[-1]:.0f} events/s, "
+                    f"one writer and the store alone {alone_per_s:.0f}"
+                )
+        return {
+            "transport_per_s": median(rates),
+            "transport_rounds": rates,
+            "store_alone_per_s": median(alone),
+            "store_alone_rounds": alone,
+            "transport_cpu_ms_per_event": {part: median([one[part] for one in cpu_ms]) for part in cpu_ms[0]},
+            "transport_store": self.stream.store.capabilities.product,
+        }
+
+    # --- memory -----------------------------------------------------------------------------------------------------
+
+    def _memory(self) -> Mapping[str, Any]:
+        """Whether memory grows with the number of events, at payloads of 100 kB, and keeps within its bound."""
+        sent = 0
+        with self._watched(interval_s=1.0, progress=lambda: sent) as watch:
+            while sent < _MEMORY_TO:
+                first = self._used(_MEMORY_PER_CALL)
+                payloads = [small_picture(first + one, MEMORY_BYTES) for one in range(_MEMORY_PER_CALL)]
+                self.stream.through(payloads, first=first)
+                sent += _MEMORY_PER_CALL
+                if sent % 2_000 == 0:
+                    self.say(f"memory: {sent} events, ingest plane {watch.samples[-1][1][Part.INGEST]:.0f} MB")
+        series = [(events, by_part[Part.INGEST]) for events, by_part in watch.samples]
+        bound = bound_mb(self.house.settings.ingest)
+        return {
+            "memory_growth": growth(series, _MEMORY_FROM, _MEMORY_TO),
+            "memory_series_mb": series,
+            "memory_peak_mb": {str(part): megabytes for part, megabytes in watch.peaks_mb().items()},
+            "memory_budget_mb": self.house.settings.ingest.budget_bytes / 1e6,
+            "memory_constant_mb": CONSTANT_MB,
+            "memory_bound_mb": bound,
+            "memory_within_bound": watch.peak_mb(Part.INGEST) <= bound,
+        }
+
+    def _look(self) -> dict[str, float]:
+        """Memory by part as it is now, MB."""
+        now = pss_mb(self.house.processes())
+        self._peaks_mb = highest_mb([self._peaks_mb, now])
+        return {str(part): megabytes for part, megabytes in now.items()}
+
+    @contextmanager
+    def _watched(self, *, interval_s: float, progress: Callable[[], int] = lambda: 0) -> Iterator[MemoryWatch]:
+        """Memory is looked at meanwhile; the most that it came to is kept."""
+        with MemoryWatch(self.house, interval_s, progress) as watch:
+            yield watch
+        self._peaks_mb = highest_mb([self._peaks_mb, watch.peaks_mb()])
+
+    # --- numbers ----------------------------------------------------------------------------------------------------
+
+    def _take(self, count: int) -> list[bytes]:
+        return list(self._pictures.many(self._next, count))
+
+    def _used(self, count: int) -> int:
+        first, self._next = self._next, self._next + count
+        return first
+
+
+@dataclass(slots=True)
+class _Loops:
+    """(a) to (c), in this process, while the house idles."""
+
+    model: Model
+    consumer: LaneConsumer
+    producer: Producer
+    store: MilvusStore
+    _next: int = 0
+
+    def round(self, pictures: list[bytes]) -> dict[str, float]:
+        """Images per second of each loop."""
+        some = pictures[: max(1, len(pictures) // 3)]
+        return {
+            "bare": len(pictures) / bare(self.model, pictures),
+            "naive": len(some) / self._naive(some, 1),
+            "naive_batched": len(pictures) / self._naive(pictures, BATCH),
+        }
+
+    def _naive(self, pictures: list[bytes], batch: int) -> float:
+        """The records are in the topic before the loop begins, and none but these."""
+        for picture in pictures:
+            self._next += 1
+            self.producer.send(Message(_LOOPS_TOPIC, key=f"loop-{self._next:09d}".encode(), value=picture))
+        self.producer.flush(30.0)
+        return naive(self.model, self.consumer, self.store, events=len(pictures), batch=batch)
+
+
+@contextmanager
+def _loops(plan: IngestPlan, settings: Settings) -> Iterator[_Loops]:
+    """The model loaded and warm, a topic, a group and collections of its own."""
+    kafka = settings.kafka.model_copy(update={"image_topic": _LOOPS_TOPIC, "group": _LOOPS_GROUP})
+    ensure_topics(kafka, [Modality.IMAGE])
+    producer, consumer = Producer(kafka), _joined(kafka)
+    try:
+        with _own_collections(settings) as store:
+            model = load_model(settings, threads=plan.encoder_threads or os.cpu_count())
+            loops = _Loops(model, consumer, producer, store)
+            warm_up = list(Pictures(BATCH).many(10**9, BATCH))
+            bare(loops.model, warm_up)
+            loops._naive(warm_up, BATCH)
+            yield loops
+    finally:
+        consumer.close(5.0)
+        producer.close(5.0)
+
+
+@contextmanager
+def _own_collections(settings: Settings) -> Iterator[MilvusStore]:
+    """Collections beside those of the house, in the same store, for what is compared with it."""
+    profile = load_profile(settings.profile)
+    own = settings.store.model_copy(update={"version": _OWN_VERSION})
+    store = MilvusStore(own)
+    try:
+        store.ensure(index_spec(profile, profile_fingerprints(profile), own))
+        yield store
+    finally:
+        store.close()
+
+
+def _joined(kafka: KafkaSettings) -> LaneConsumer:
+    """A member of the loops' group that has its partitions."""
+    consumer = LaneConsumer(kafka, [_LOOPS_TOPIC], drain_s=1.0)
+    deadline_s = time.monotonic() + 60.0
+    while not consumer.assignments() and time.monotonic() < deadline_s:
+        consumer.poll(1.0, 1)
+    return consumer

@@ -1,0 +1,98 @@
+"""Who has how much memory: the ingest plane told apart from broker, store, query plane and Ray itself.
+
+PSS is what is counted (proc(5), smaps_rollup): pages that several processes share, such as Ray's object store and the
+libraries, are divided among them, so that the sum over processes is true.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from benchmarks.components import Part, part_of
+from benchmarks.stack import House
+from penstock.config import IngestSettings
+
+# What the ingest plane takes beside its byte budget, with profile null:512 and one lane. Six processes with their
+# libraries (driver, lane and four workers) take 640 to 650 MB before the first event. The rest is for payloads that are
+# in memory a second time, on their way through Ray's object store, and for pages that are not given back yet: 20,000
+# events of 100 kB took 863, 872 and 893 MB at most, which is 80 to 110 MB above the idle plane and the budget.
+CONSTANT_MB = 800.0
+
+
+def bound_mb(ingest: IngestSettings) -> float:
+    """What the ingest plane's memory is never to exceed, with profile null:512: the budget of each lane and a constant.
+
+    The constant was measured with one lane. Each more brings a process with its libraries, which it does not allow for.
+    """
+    return ingest.budget_bytes * ingest.lanes / 1e6 + CONSTANT_MB
+
+
+def pss_mb(processes: Iterable[psutil.Process]) -> dict[Part, float]:
+    """Megabytes of PSS by part; processes that end meanwhile are left out."""
+    total = dict.fromkeys(Part, 0.0)
+    for process in processes:
+        try:
+            part = part_of(process.cmdline())
+            memory = process.memory_full_info()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        total[part] += getattr(memory, "pss", memory.uss) / 1e6
+    return total
+
+
+def highest_mb(looks: Iterable[Mapping[Part, float]]) -> dict[Part, float]:
+    """The most that each part had in any look; 0.0 of no look."""
+    found = dict.fromkeys(Part, 0.0)
+    for look in looks:
+        found = {part: max(most, look.get(part, 0.0)) for part, most in found.items()}
+    return found
+
+
+@dataclass(slots=True)
+class MemoryWatch:
+    """Looks at a house's memory at an interval, in a thread, while it is entered.
+
+    Attributes:
+        house: what to look at.
+        interval_s: a look costs some 10 ms of CPU for each GB of mapped memory.
+        progress: told with each look, what goes on the other axis: events so far.
+        samples: (progress, megabytes by part), in order.
+    """
+
+    house: House
+    interval_s: float = 1.0
+    progress: Callable[[], int] = lambda: 0
+    samples: list[tuple[int, Mapping[Part, float]]] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._look, name="memory", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def peak_mb(self, part: Part) -> float:
+        return self.peaks_mb()[part]
+
+    def peaks_mb(self) -> dict[Part, float]:
+        """The most that each part had; not all at the same time."""
+        return highest_mb(by_part for _, by_part in self.samples)
+
+    def _look(self) -> None:
+        while True:
+            began_s = time.monotonic()
+            self.samples.append((self.progress(), pss_mb(self.house.processes())))
+            if self._stop.wait(max(0.0, self.interval_s - (time.monotonic() - began_s))):
+                return

@@ -1,0 +1,330 @@
+"""`penstock bench query`: POST /v1/search beside the parts it is made of.
+
+The parts are the store's own search of the same channels, all at once, from one process as in a replica, and the
+encoder alone. What the parts allow together is their times added, as they share the machine.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from benchmarks.components import Part
+from benchmarks.host_info import machine_facts
+from benchmarks.stack import House, house_settings, running, temporary_folder
+from benchmarks.statistics import median, quantile
+from benchmarks.synthetic_index import Questions, fill, unit_vector
+from penstock.config import Settings
+from penstock.encoders.load import load_encoder, profile_fingerprints
+from penstock.encoders.profiles import Profile, load_profile, role_of
+from penstock.errors import UnavailableError
+from penstock.query.embed import MAX_BATCH
+from penstock.query.route import Probe, route
+from penstock.query.understand.validate import SearchRequest, understand
+from penstock.records import EncoderInput
+from penstock.store.base import Store
+from penstock.store.milvus.store import MilvusStore
+from penstock.store.spec import index_spec
+
+Say: TypeAlias = Callable[[str], None]
+
+_SEED = 20_24
+_TIMEOUT_S = 30.0
+_TURNS_OF_ONE = 15
+_DEADLINE_MS = 30_000  # no answer of a loaded machine may leave a channel out: it would be faster and worth less
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPlan:
+    """What to measure.
+
+    Attributes:
+        profile: its query encoders.
+        entries: in the index, half of them texts and half pictures.
+        clients: levels of concurrency.
+        seconds: how long each level is measured, in each round.
+        rounds: of all levels, the API and the parts in turn; medians are told.
+        store_uri: a Milvus to use instead of the embedded Lite; its collections are written to.
+    """
+
+    profile: str = "reference"
+    entries: int = 20_000
+    clients: Sequence[int] = (1, 8, 32)
+    seconds: float = 6.0
+    rounds: int = 3
+    store_uri: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What came of asking for a while.
+
+    Attributes:
+        took_ms: of each answer, milliseconds.
+        took_s: the while, seconds.
+        cpu_s: CPU seconds meanwhile, by part.
+    """
+
+    took_ms: Sequence[float]
+    took_s: float
+    cpu_s: Mapping[Part, float] = field(default_factory=dict)
+
+    @property
+    def p50_ms(self) -> float:
+        return quantile(self.took_ms, 0.5)
+
+    @property
+    def p95_ms(self) -> float:
+        return quantile(self.took_ms, 0.95)
+
+    @property
+    def per_s(self) -> float:
+        return len(self.took_ms) / self.took_s
+
+
+def joined(loads: Sequence[Load]) -> Load:
+    """Several whiles as one."""
+    parts = {part for load in loads for part in load.cpu_s}
+    return Load(
+        [took_ms for load in loads for took_ms in load.took_ms],
+        sum(load.took_s for load in loads),
+        {part: sum(load.cpu_s[part] for load in loads) for part in parts},
+    )
+
+
+def bench_query(plan: QueryPlan, say: Say) -> dict[str, Any]:
+    """Fills an index, then asks it at each level, through the API and through the parts.
+
+    Returns:
+        plain JSON values; one row a level of concurrency.
+
+    Raises:
+        PenstockError: something did not start; an answer was an error or partial.
+    """
+    facts = machine_facts()
+    with temporary_folder() as folder:
+        settings = house_settings(
+            folder, profile=plan.profile, store_uri=plan.store_uri, query={"port": 0, "deadline_ms": _DEADLINE_MS}
+        )
+        say(f"starting a whole Penstock with profile {plan.profile} in {folder}")
+        with running(settings) as house, _opened(house.settings) as store:
+            profile = load_profile(plan.profile)
+            say(f"writing {plan.entries} entries")
+            fill(store, profile, plan.entries, settings.tenant)
+            parts = _Parts(store, house.settings, profile)
+            rows = _levels(plan, house, parts, say)
+    return {
+        "profile": plan.profile,
+        "entries": plan.entries,
+        "store": parts.product,
+        "channels": [str(probe.channel) for probe in parts.probes],
+        "machine": facts,
+        "rows": rows,
+    }
+
+
+def _levels(plan: QueryPlan, house: House, parts: _Parts, say: Say) -> list[dict[str, Any]]:
+    measured: dict[int, dict[str, list[Load]]] = {clients: {} for clients in plan.clients}
+    questions = Questions()
+    with _Api(house.query_url) as api:
+        for number, clients in itertools.product(range(plan.rounds), plan.clients):
+            ways: Mapping[str, Callable[[], object]] = {
+                "api": lambda: api.search(questions.one()),
+                "store": lambda: parts.search(questions.one()),
+                "encoder": lambda: parts.encode(questions.one()),
+            }
+            for name, load in _in_turn(ways, house, clients=clients, seconds=plan.seconds).items():
+                measured[clients].setdefault(name, []).append(load)
+            latest = measured[clients]["api"][-1]
+            say(f"round {number + 1}, {clients} clients: p50 {latest.p50_ms:.0f} ms, {latest.per_s:.1f}/s")
+    return [_row(clients, loads) for clients, loads in measured.items()]
+
+
+def _in_turn(
+    ways: Mapping[str, Callable[[], object]], house: House, *, clients: int, seconds: float
+) -> Mapping[str, Load]:
+    """Each way for so many seconds. A single client changes between them every few answers, so that what else the
+    machine does falls on all alike; many clients need a while until each of them has been answered.
+    """
+    turns = _TURNS_OF_ONE if clients == 1 else 1
+    loads: dict[str, list[Load]] = {name: [] for name in ways}
+    for _, (name, ask) in itertools.product(range(turns), ways.items()):
+        before = house.cpu_s()
+        load = hammer(ask, clients=clients, seconds=seconds / turns)
+        spent = {part: cpu_s - before[part] for part, cpu_s in house.cpu_s().items()}
+        loads[name].append(replace(load, cpu_s=spent))
+    return {name: joined(each) for name, each in loads.items()}
+
+
+def _row(clients: int, loads: Mapping[str, Sequence[Load]]) -> dict[str, Any]:
+    """Medians over the rounds, and what the parts allow."""
+    row: dict[str, Any] = {"clients": clients}
+    for name, rounds in loads.items():
+        for figure in ("p50_ms", "p95_ms", "per_s"):
+            row[f"{name}_{figure}"] = median([getattr(load, figure) for load in rounds])
+    for part in (Part.QUERY, Part.STORE, Part.RAY):
+        spent_ms = [load.cpu_s[part] / len(load.took_ms) * 1000 for load in loads["api"]]
+        row[f"api_{part}_cpu_ms"] = median(spent_ms)
+    row["parts_per_s"] = 1 / (1 / row["store_per_s"] + 1 / row["encoder_per_s"])
+    row["share_of_parts"] = row["api_per_s"] / row["parts_per_s"]
+    row["above_parts_ms"] = row["api_p50_ms"] - row["store_p50_ms"] - row["encoder_p50_ms"]
+    return row
+
+
+def hammer(ask: Callable[[], object], *, clients: int, seconds: float) -> Load:
+    """Asks from so many threads at once, each again as soon as it was answered. The first error ends it."""
+    took_ms: list[float] = []
+    errors: list[BaseException] = []
+    ends_s = time.perf_counter() + seconds
+
+    def client() -> None:
+        try:
+            while not errors and time.perf_counter() < ends_s:
+                began_s = time.perf_counter()
+                ask()
+                took_ms.append((time.perf_counter() - began_s) * 1000)
+        except Exception as exc:
+            errors.append(exc)
+
+    threads = [threading.Thread(target=client, daemon=True) for _ in range(clients)]
+    began_s = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    took_s = time.perf_counter() - began_s
+    return Load(took_ms, took_s)
+
+
+# --- the API ---------------------------------------------------------------------------------------------------------
+
+
+class _Api:
+    """POST /v1/search over connections that are kept, one a thread. http.client, which costs a tenth of httpx: what the
+    clients burn, the server lacks.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._address = urlsplit(url)
+        self._local = threading.local()
+        self._open: list[http.client.HTTPConnection] = []
+
+    def __enter__(self) -> _Api:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in self._open:
+            connection.close()
+
+    def search(self, text: str) -> None:
+        body = json.dumps({"text": text})
+        connection = self._connection()
+        connection.request("POST", "/v1/search", body, {"content-type": "application/json"})
+        response = connection.getresponse()
+        answer = response.read()
+        if response.status != 200:
+            raise UnavailableError(f"/v1/search answered {response.status}: {answer[:300].decode(errors='replace')}")
+        found = json.loads(answer)
+        if found["partial"] or not found["hits"]:
+            raise UnavailableError(f"/v1/search left channels out: {found['missing']}")
+
+    def _connection(self) -> http.client.HTTPConnection:
+        found: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if found is None:
+            found = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=_TIMEOUT_S)
+            self._local.connection = found
+            self._open.append(found)
+        return found
+
+
+# --- the parts -------------------------------------------------------------------------------------------------------
+
+
+class _Parts:
+    """The store's search and the encoder, as a replica uses them, without what stands around them.
+
+    Args:
+        store: the index.
+        settings: how many entries a channel is asked for, and how many threads there are.
+        profile: of the encoders.
+    """
+
+    def __init__(self, store: Store, settings: Settings, profile: Profile) -> None:
+        self._store, self._settings = store, settings
+        question = understand(SearchRequest(text="anything"), settings.query)
+        self.probes: Sequence[Probe] = route(question, offered=store.channels(), profile=profile).probes
+        self.product = store.capabilities.product
+        self._threads = ThreadPoolExecutor(settings.query.search_threads)
+        self._vectors = {
+            probe: unit_vector(np.random.default_rng(_SEED), _dim(probe, profile)) for probe in self.probes
+        }
+        role = role_of(next(probe.encoder for probe in self.probes if probe.encoder))
+        # One thread, as a replica that reserves no CPUs has it.
+        self._encoder = load_encoder(
+            role, profile, precision=settings.precision, device=settings.device, cache_size=0, threads=1
+        )
+        self._role, self._lock = role, threading.Lock()
+        self._line: deque[_Waiting] = deque()
+
+    def search(self, text: str) -> None:
+        """Every channel at once; returns with the last. BM25 is asked for the text: how long it takes depends on it."""
+        for searched in [self._threads.submit(self._search_one, probe, text) for probe in self.probes]:
+            searched.result()
+
+    def encode(self, text: str) -> None:
+        """One text, together with those that came while the encoder was busy."""
+        mine = _Waiting(text, threading.Event())
+        self._line.append(mine)
+        while not mine.done.is_set():
+            with self._lock:
+                batch = [self._line.popleft() for _ in range(min(MAX_BATCH, len(self._line)))]
+                if batch:
+                    texts = tuple(waiting.text for waiting in batch)
+                    self._encoder.encode(EncoderInput(self._role, texts, texts=texts))
+                for waiting in batch:
+                    waiting.done.set()
+
+    def _search_one(self, probe: Probe, text: str) -> None:
+        self._store.search(
+            probe.channel,
+            self._vectors[probe] if probe.encoder else text,
+            tenant=self._settings.tenant,
+            where=None,
+            limit=self._settings.query.candidates,
+            timeout_s=_TIMEOUT_S,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    text: str
+    done: threading.Event
+
+
+def _dim(probe: Probe, profile: Profile) -> int:
+    return profile.space(role_of(probe.encoder)).dim if probe.encoder else 1
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[MilvusStore]:
+    store = MilvusStore(settings.store)
+    profile = load_profile(settings.profile)
+    try:
+        store.ensure(index_spec(profile, profile_fingerprints(profile), settings.store))
+        yield store
+    finally:
+        store.close()

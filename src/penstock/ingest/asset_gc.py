@@ -1,0 +1,58 @@
+"""Removes media from the asset store that nothing refers to any more, so that a tombstone really deletes."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+
+from penstock.assets import AssetStore, SweepReport, sha256_of
+from penstock.broker.base import DeadLetter
+from penstock.broker.deadletters import scan_dead_letters
+from penstock.config import Settings
+from penstock.errors import PenstockError, UnavailableError
+from penstock.store.base import Store
+from penstock.store.milvus.store import MilvusStore
+
+logger = logging.getLogger(__name__)
+
+
+def referred_media(store: Store, dead_letters: Iterable[DeadLetter]) -> Iterator[str]:
+    """SHA-256 of all media that the store or a dead letter refers to, in any order, some more than once."""
+    kept = itertools.chain.from_iterable(store.scan_media())
+    uris = itertools.chain(kept, (letter.stashed_uri or "" for letter in dead_letters))
+    return (sha256 for uri in uris if (sha256 := sha256_of(uri)) is not None)
+
+
+def sweep_assets(settings: Settings, *, now_s: float) -> SweepReport:
+    """One sweep.
+
+    Args:
+        settings: with the addresses of broker and store.
+        now_s: seconds since the epoch.
+
+    Raises:
+        UnavailableError: broker, store or asset store does not answer, or two versions of the index exist: only the
+            rows of the one that is served are read. Nothing was removed that is referred to.
+    """
+    store = MilvusStore(settings.store)
+    try:
+        if len(versions := store.versions.all("asset")) > 1:
+            raise UnavailableError(f"{len(versions)} versions of the index exist, and each may refer to media")
+        referred = referred_media(store, scan_dead_letters(settings.kafka))
+        return AssetStore(settings.asset_store_url).sweep(referred, grace_s=settings.assets.grace_s, now_s=now_s)
+    finally:
+        store.close()
+
+
+def sweep_until(stop: threading.Event, settings: Settings) -> None:
+    """Sweeps once an interval until `stop` is set; what is away is tried again at the next one."""
+    while not stop.wait(settings.assets.sweep_interval_s):
+        try:
+            sweep_assets(settings, now_s=time.time())
+        except PenstockError as exc:
+            logger.warning("the asset store was not swept, which is tried again later: %s", exc)
+        except Exception:  # whatever it is, what is deleted must not stay for ever
+            logger.exception("the asset store was not swept, which is tried again later")

@@ -1,0 +1,75 @@
+"""What the ingest plane's driver looks after beside its actors: the nodes' metrics endpoints, and the canary."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+import httpx
+
+from penstock.broker.base import Message
+from penstock.broker.producer import Producer
+from penstock.config import Settings
+from penstock.ingest.canary import MEDIA, Canary, ask
+from penstock.observability.node_endpoints import keep_endpoints
+from penstock.records import Position
+
+logger = logging.getLogger(__name__)
+
+_SENT_WITHIN_S = 5.0
+
+
+def observe(stop: threading.Event, settings: Settings) -> Sequence[threading.Thread]:
+    """Starts the threads, which end when `stop` is set. Without metrics there are none."""
+    if not settings.metrics.enabled:
+        return ()
+    duties = [keep_endpoints]
+    if settings.canary.interval_s and settings.canary.query_url:
+        duties.append(send_canaries)
+    threads = [
+        threading.Thread(target=duty, args=(stop, settings), name=duty.__name__.replace("_", "-"), daemon=True)
+        for duty in duties
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def send_canaries(stop: threading.Event, settings: Settings) -> None:
+    """One of each modality in turn, an interval apart."""
+    url = settings.canary.query_url
+    assert url is not None
+    kafka = settings.kafka
+    with ExitStack() as opened:
+        canary = Canary(
+            topics={one: kafka.topic_of(one) for one in settings.ingest.modalities if one in MEDIA},
+            send=_sender(settings, opened),
+            search=partial(ask, opened.enter_context(httpx.Client(base_url=url))),
+            timeout_s=settings.canary.timeout_s,
+            clock=time.monotonic,
+            sleep=stop.wait,
+            rng=random.Random(),
+        )
+        while not stop.wait(settings.canary.interval_s):
+            try:
+                canary.release_all()
+            except Exception:  # a canary that fell silent would look like one that is well
+                logger.exception("canaries are sent on after a surprise")
+
+
+def _sender(settings: Settings, opened: ExitStack) -> Callable[[Message], Position]:
+    """What sends a message and waits for its acknowledgement; connects at the first, and again where that failed."""
+    producers: list[Producer] = []
+
+    def send(message: Message) -> Position:
+        if not producers:
+            producers.append(Producer(settings.kafka))
+            opened.callback(producers[0].close, _SENT_WITHIN_S)
+        return producers[0].send(message).result(_SENT_WITHIN_S)
+
+    return send

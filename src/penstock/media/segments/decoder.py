@@ -1,0 +1,466 @@
+"""Steps 3 and 4 of sound and film: media → a slice's shots and windows of speech → what was said → entries to be.
+
+    slice     media are read on from where they are; pictures of shots and windows of speech go to their encoders
+    compose   transcripts become passages; their texts go to the sentence encoder
+
+Short media are one slice, and nothing is remembered of them. Of longer ones the slice says how far they are
+(`Progress`), and any worker goes on from there; the one that made the slice still has them open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+from PIL import Image
+
+from penstock.config import FilmSettings, SliceSettings, SpeechSettings
+from penstock.encoders.base import ImageSpec
+from penstock.errors import Reason, TransientError, UnavailableError
+from penstock.media.av.audio import RATE_HZ
+from penstock.media.av.reader import Reel, Stretch
+from penstock.media.av.transcript import Heard, PassageRules, passages
+from penstock.media.av.vad import VoiceRules, Window
+from penstock.media.av.video import ShotRules
+from penstock.media.decode import JOINT_IMAGE, PASSAGE_TEXT, Inputs, Item, refused
+from penstock.media.image import fit_image
+from penstock.records import (
+    ClaimCheck,
+    Collection,
+    Decoded,
+    Draft,
+    EncoderInput,
+    Event,
+    Fetched,
+    Field,
+    Modality,
+    Place,
+    Plain,
+    Progress,
+    Rejected,
+    Transcript,
+)
+
+logger = logging.getLogger(__name__)
+
+SPEECH = "speech"
+_IN_MEMORY_BYTES = 1024 * 1024  # larger media lie in a file while they are open
+_STEP_MS = 10_000  # of media, between two looks at the clock
+_JPEG_QUALITY = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Listened(Plain):
+    """The speech of one event's slice.
+
+    Attributes:
+        event: one of the indexable ones.
+        mime, uri: of its media.
+        windows: of each the row in the transcriber's input, and where it begins, milliseconds.
+        before: entries of earlier slices, by collection.
+        frames: entries of this slice's shots.
+        finished: its media have been read to their end.
+    """
+
+    event: Event
+    mime: str
+    uri: str
+    windows: tuple[tuple[int, int], ...]
+    before: Mapping[Collection, int]
+    frames: int
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sliced(Plain):
+    """A slice of each event of a batch, before it is known what is said in them. `decoded` has drafts of shots only."""
+
+    decoded: Decoded
+    listened: tuple[Listened, ...]
+
+
+@dataclass(slots=True)
+class _Open:
+    """Media between two slices."""
+
+    reel: Reel
+    file: Path | None
+    mime: str
+    uri: str
+    sha256: str
+
+    def plain(self, event: Event) -> Event:
+        """The event as it is indexed: without its bytes, and with a title if its file has one."""
+        return replace(event, payload=ClaimCheck(self.uri), title=event.title or self.reel.title)
+
+    def close(self) -> None:
+        self.reel.close()
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
+
+
+class _Made:
+    """What the slices of a batch come to."""
+
+    def __init__(self) -> None:
+        self.inputs, self.sounds = Inputs(), _Sounds()
+        self.tombstones: list[Event] = []
+        self.rejected: list[Rejected] = []
+        self.progress: list[Progress] = []
+        self._indexable: list[Event] = []
+        self._drafts: list[Draft] = []
+        self._listened: list[Listened] = []
+
+    def add(
+        self, event: Event, media: _Open, before: Progress | None, drafts: Sequence[Draft], stretch: Stretch
+    ) -> None:
+        plain = media.plain(event)
+        self._indexable.append(plain)
+        self._drafts += drafts
+        self._listened.append(
+            Listened(
+                plain,
+                media.mime,
+                media.uri,
+                self.sounds.add(stretch.windows),
+                before.counts if before else {},
+                len(stretch.shots),
+                media.reel.ended,
+            )
+        )
+
+    def sliced(self) -> Sliced:
+        decoded = Decoded(
+            tuple(self._indexable),
+            tuple(self.tombstones),
+            tuple(self._drafts),
+            tuple(self.rejected),
+            tuple(self.progress),
+        )
+        return Sliced(decoded, tuple(self._listened))
+
+
+class Slicer:
+    """Reads media slice by slice. A decode worker owns one; not thread-safe.
+
+    Args:
+        speech, film, slices: how.
+        image_spec: what the encoder of pictures wants.
+        put: keeps a thumbnail and returns its address. Raises `TransientError`.
+        settings: hash of everything that decides on the entries.
+        folder: for media that are open; removed with the process, or by the next one if it was killed.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        speech: SpeechSettings,
+        film: FilmSettings,
+        slices: SliceSettings,
+        image_spec: ImageSpec,
+        put: Callable[[bytes], str],
+        settings: str,
+        folder: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._slices = slices
+        self._clock = clock
+        self._image_spec = image_spec
+        self._put = put
+        self._settings = settings
+        self._thumbnail_px = film.thumbnail_px
+        self._voice = VoiceRules(begins_at=speech.begins_at, silence_ms=speech.silence_ms)
+        self._shots = ShotRules(change=film.change, look_ms=film.look_ms, least_ms=film.least_ms)
+        self._passages = PassageRules(round(speech.passage_least_s * 1000), round(speech.passage_most_s * 1000))
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(folder)
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=folder, ignore_cleanup_errors=True)
+        self._open: dict[str, _Open] = {}  # by asset and version, the one used last at the end
+
+    def close(self) -> None:
+        for one in self._open.values():
+            one.close()
+        self._open.clear()
+        self._folder.cleanup()
+
+    # --- slice ------------------------------------------------------------------------------------------------------
+
+    def slice(
+        self,
+        events: Sequence[Event],
+        known: Sequence[Progress],
+        fetch: Callable[[Event], Fetched | Rejected],
+        *,
+        keep: bool = True,
+    ) -> tuple[Sliced, dict[str, EncoderInput]]:
+        """The next slice of each event; those that cannot be read are rejected, and take no other along.
+
+        Args:
+            events: of sound or film; tombstones are handed on.
+            known: how far those are that were begun; what was made under other settings is made anew.
+            fetch: brings the media of one event, or refuses it.
+            keep: leave media open that are not finished.
+
+        Returns:
+            the slices, and what `joint.image` and `speech` have to encode.
+
+        Raises:
+            TransientError: something that is needed is away; the batch is worth trying again.
+        """
+        begun = {one.asset.id: one for one in known if one.settings == self._settings}
+        made, until_s = _Made(), self._clock() + self._slices.busy_s
+        try:
+            for event in events:
+                if event.is_tombstone:
+                    made.tombstones.append(event)
+                    continue
+                refusal = self._slice_one(event, begun.get(event.asset.id), fetch, made, until_s)
+                if refusal is not None:
+                    made.rejected.append(refusal)
+        finally:
+            self._close_all_but(self._slices.kept_open if keep else 0)
+        return made.sliced(), made.inputs.by_encoder() | {SPEECH: made.sounds.input()}
+
+    def _slice_one(
+        self,
+        event: Event,
+        before: Progress | None,
+        fetch: Callable[[Event], Fetched | Rejected],
+        made: _Made,
+        until_s: float,
+    ) -> Rejected | None:
+        """Reads one medium on, and leaves it open if there is more of it."""
+        media = self._open.pop(_name(event), None)
+        try:
+            if media is not None and media.reel.place != (before.place if before else Place()):
+                media.close()
+                media = None
+            if media is None:
+                fetched = fetch(event)
+                if isinstance(fetched, Rejected):
+                    return fetched
+                if before is not None and before.media != fetched.sha256:
+                    logger.warning("the media of %s are others than before: it is begun anew", event.asset)
+                    before = None
+                media = self._opened(fetched, before.place if before else Place())
+            begins = media.reel.place if before else Place()
+            most_s = self._slices.later_s if before else self._slices.first_s
+            stretch = self._read(media.reel, most_s, until_s)
+            made.add(event, media, before, self._drafts(event, media, before, stretch, made.inputs), stretch)
+            if before or not media.reel.ended:
+                made.progress.append(self._progress(event, media, before, begins, len(stretch.shots)))
+        except BaseException as exc:
+            if media is not None:
+                media.close()
+            if isinstance(exc, TransientError) or not isinstance(exc, Exception):
+                raise
+            return refused(event.position, media.mime if media else str(event.modality), exc)
+        if media.reel.ended:
+            media.close()
+        else:
+            self._open[_name(event)] = media
+        return None
+
+    def _read(self, reel: Reel, most_s: float, until_s: float) -> Stretch:
+        """So many seconds of it; fewer, but some, if the clock says that it is late: the rest is the next slice's."""
+        found = Stretch()
+        until_ms = reel.place.read_ms + round(1000 * most_s)
+        while not reel.ended and (left_ms := until_ms - reel.place.read_ms) > 0:
+            part = reel.read(min(left_ms, _STEP_MS))
+            found.windows += part.windows
+            found.shots += part.shots
+            if self._clock() > until_s:
+                break
+        return found
+
+    def _progress(self, event: Event, media: _Open, before: Progress | None, begins: Place, frames: int) -> Progress:
+        """As far as it is without what is said, which `compose` adds."""
+        counts = dict(before.counts) if before else {}
+        counts[Collection.FRAME] = counts.get(Collection.FRAME, 0) + frames
+        return Progress(
+            asset=event.asset,
+            version=event.version,
+            place=media.reel.place,
+            counts=counts,
+            settings=self._settings,
+            uri=media.uri,
+            media=media.sha256,
+            begins=begins,
+            finished=media.reel.ended,
+        )
+
+    def _opened(self, fetched: Fetched, place: Place) -> _Open:
+        shots = self._shots if fetched.event.modality is Modality.VIDEO else None
+        named = (fetched.mime, fetched.uri, fetched.sha256)
+        if len(fetched.data) <= _IN_MEMORY_BYTES:
+            return _Open(Reel(fetched.data, self._voice, shots, place=place), None, *named)
+        file = Path(self._folder.name) / f"{_name(fetched.event)}.media"
+        try:
+            _write(file, fetched.data)
+            return _Open(Reel(file, self._voice, shots, place=place), file, *named)
+        except BaseException:
+            file.unlink(missing_ok=True)
+            raise
+
+    def _close_all_but(self, most: int) -> None:
+        """Of the media that are open, those that have waited longest."""
+        while len(self._open) > most:
+            self._open.pop(next(iter(self._open))).close()
+
+    def _drafts(
+        self, event: Event, media: _Open, before: Progress | None, stretch: Stretch, inputs: Inputs
+    ) -> list[Draft]:
+        """The entries of a slice's shots."""
+        first = before.counts.get(Collection.FRAME, 0) if before else 0
+        drafts = []
+        for part, shot in enumerate(stretch.shots, first):
+            pixels = fit_image(shot.picture, self._image_spec)
+            row = inputs.row(JOINT_IMAGE, Item(hashlib.sha256(pixels.tobytes()).hexdigest(), pixels))
+            drafts.append(
+                Draft(
+                    media.plain(event),
+                    Collection.FRAME,
+                    part,
+                    media.mime,
+                    media.uri,
+                    start_ms=shot.start_ms,
+                    end_ms=shot.end_ms,
+                    thumbnail=self._put(_thumbnail(shot.picture, self._thumbnail_px)),
+                    vectors=((Field.JOINT, JOINT_IMAGE, row),),
+                )
+            )
+        return drafts
+
+    # --- compose ----------------------------------------------------------------------------------------------------
+
+    def compose(self, sliced: Sliced, transcripts: Sequence[Transcript]) -> tuple[Decoded, EncoderInput]:
+        """The batch with what is said in it, and the texts for the sentence encoder.
+
+        An asset in which nothing is said and nothing to be seen has one entry, so that its title finds it. One of which
+        the transcriber fails on a window is rejected as a whole.
+
+        Args:
+            sliced: the slices.
+            transcripts: of the windows, by row.
+        """
+        decoded, inputs = sliced.decoded, Inputs()
+        drafts = list(decoded.drafts)
+        rejected = list(decoded.rejected)
+        spoken: dict[str, int] = {}  # entries of speech, by asset
+        failed: set[str] = set()
+        for one in sliced.listened:
+            reasons = [transcripts[row].failed for row, _ in one.windows if transcripts[row].failed]
+            if reasons:
+                failed.add(one.event.asset.id)
+                detail = f"{one.event.asset}: {SPEECH}: {reasons[0]}"
+                rejected.append(Rejected(one.event.position, "encode", Reason.ENCODER_FAILED, detail))
+                continue
+            made = self._speech(one, transcripts, inputs)
+            spoken[one.event.asset.id] = len(made)
+            drafts += made
+        return (
+            Decoded(
+                tuple(event for event in decoded.indexable if event.asset.id not in failed),
+                decoded.tombstones,
+                tuple(draft for draft in drafts if draft.event.asset.id not in failed),
+                tuple(rejected),
+                tuple(_with_speech(one, spoken) for one in decoded.progress if one.asset.id not in failed),
+            ),
+            inputs.by_encoder().get(PASSAGE_TEXT, EncoderInput(PASSAGE_TEXT, ())),
+        )
+
+    def _speech(self, one: Listened, transcripts: Sequence[Transcript], inputs: Inputs) -> list[Draft]:
+        heard = [
+            Heard(
+                start_ms + round(segment.start_s * 1000),
+                start_ms + round(segment.end_s * 1000),
+                segment.text,
+                transcripts[row].language,
+            )
+            for row, start_ms in one.windows
+            for segment in transcripts[row].segments
+        ]
+        first = one.before.get(Collection.SPEECH, 0)
+        said = list(passages(heard, self._passages))
+        nothing = not said and not first and not one.frames and not one.before.get(Collection.FRAME, 0)
+        if one.finished and nothing:
+            said = [Heard(0, 0, "", "")]
+        return [_said(one, part, passage, inputs) for part, passage in enumerate(said, first)]
+
+
+def _write(file: Path, data: bytes) -> None:
+    try:
+        file.write_bytes(data)
+    except OSError as exc:
+        raise UnavailableError(f"{len(data):,} bytes of a recording cannot be written to {file}: {exc}") from exc
+
+
+def _said(one: Listened, part: int, passage: Heard, inputs: Inputs) -> Draft:
+    read = passage.text or one.event.title or one.event.asset.key
+    row = inputs.row(PASSAGE_TEXT, Item(hashlib.sha256(read.encode()).hexdigest(), read))
+    return Draft(
+        one.event,
+        Collection.SPEECH,
+        part,
+        one.mime,
+        one.uri,
+        text=passage.text,
+        start_ms=passage.start_ms,
+        end_ms=passage.end_ms,
+        vectors=((Field.PASSAGE, PASSAGE_TEXT, row),),
+    )
+
+
+class _Sounds:
+    """The transcriber's input of a batch."""
+
+    def __init__(self) -> None:
+        self._windows: list[Window] = []
+
+    def add(self, windows: Sequence[Window]) -> tuple[tuple[int, int], ...]:
+        """The row of each window, and where it begins, milliseconds."""
+        first = len(self._windows)
+        self._windows += windows
+        return tuple((row, window.start * 1000 // RATE_HZ) for row, window in enumerate(windows, first))
+
+    def input(self) -> EncoderInput:
+        keys = tuple(hashlib.sha256(window.samples.tobytes()).hexdigest() for window in self._windows)
+        return EncoderInput(SPEECH, keys, sounds=tuple(window.samples for window in self._windows))
+
+
+def _with_speech(progress: Progress, spoken: Mapping[str, int]) -> Progress:
+    counts = dict(progress.counts)
+    counts[Collection.SPEECH] = counts.get(Collection.SPEECH, 0) + spoken[progress.asset.id]
+    return replace(progress, counts={collection: count for collection, count in counts.items() if count})
+
+
+def _thumbnail(picture: Image.Image, longest_px: int) -> bytes:
+    small = picture.copy()
+    small.thumbnail((longest_px, longest_px))
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=_JPEG_QUALITY)
+    return out.getvalue()
+
+
+def _name(event: Event) -> str:
+    """Of an event's media among those that are open, and of their file."""
+    return f"{event.asset.id}-{event.version.partition}-{event.version.offset}"
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """What processes of this machine left that were killed."""
+    for left in folder.iterdir():
+        owner = left.name.partition("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,182 @@
+"""Rows of one collection: written, deleted, read by key or condition, paged through. What `MilvusStore` is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
+
+from penstock.errors import PermanentError
+from penstock.records import Float32
+from penstock.store.filter_semantics import literal
+from penstock.store.milvus.client import Connection
+from penstock.store.milvus.dialect import MOST_ROWS
+from penstock.store.milvus.read_timestamps import STRONG
+from penstock.store.milvus.upsert_codec import upsert_requests
+from penstock.store.rows import Row, chunks
+
+WRITE_BYTES = 8 * 1024 * 1024
+"""The largest upsert, but for a single larger row; gRPC servers take 64 MB by default."""
+READ_IDS = 1_000
+"""Primary keys in one read of whole rows: 64 MB is enough for 1,000 rows of the longest text."""
+PROBE_IDS = 16_000
+"""Primary keys in one read of keys alone; Milvus returns at most 16,384 rows to a limited query."""
+
+
+class Tables:
+    """Reads are at Strong consistency unless they are given a timestamp to see everything up to; `search` is at its
+    own. Names may be aliases. Errors are those of `Connection`.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._timeout_s = connection.timeout_s
+
+    def write(self, name: str, rows: Sequence[Row]) -> int:
+        """Upserts in order, in requests of at most `WRITE_BYTES`. The rows that a failed call left are overwritten by
+        the next try.
+
+        Returns:
+            the server's timestamp of the latest request; of no rows 0.
+        """
+        requests = upsert_requests(name, rows, WRITE_BYTES) if rows else ()
+        return max((self._write(name, request) for request in requests), default=0)
+
+    def delete(self, name: str, ids: Sequence[str]) -> None:
+        for chunk in chunks(ids, self._connection.backend.ids_per_delete):
+            self._delete(name, list(chunk))
+
+    def query(
+        self,
+        name: str,
+        condition: str,
+        columns: Sequence[str],
+        *,
+        seen: int = STRONG,
+        limit: int | None = None,
+        options: Mapping[str, str] = MappingProxyType({}),
+    ) -> list[Row]:
+        """The rows that satisfy an expression.
+
+        Args:
+            name, condition, columns: what to read.
+            seen: a timestamp of the server, up to which the read sees everything.
+            limit: how many at most; None: all.
+            options: further ones of pymilvus.
+        """
+        return list(
+            self._connection.call(
+                f"reading {name}",
+                lambda client: client.query(
+                    name,
+                    filter=condition,
+                    output_fields=list(columns),
+                    **({} if limit is None else {"limit": limit}),
+                    **_guarantee(seen),
+                    **self._once(),
+                    **options,
+                ),
+                collection=name,
+            )
+        )
+
+    def ids_of(self, name: str, asset_ids: Sequence[str], *, seen: int = STRONG) -> list[Row]:
+        """`id` and `asset` of all rows of these assets. A server answers with no more than so many bytes (Milvus with
+        100 MB, a million rows of these): what it refuses is asked for in halves.
+        """
+        try:
+            return self.query(name, f"asset in {literal(tuple(asset_ids))}", ("id", "asset"), seen=seen)
+        except PermanentError:
+            if len(asset_ids) == 1:
+                raise
+        middle = len(asset_ids) // 2
+        halves = (asset_ids[:middle], asset_ids[middle:])
+        return [row for half in halves for row in self.ids_of(name, half, seen=seen)]
+
+    def by_ids(
+        self, name: str, ids: Sequence[str], columns: Sequence[str], *, seen: int = STRONG, at_once: int = READ_IDS
+    ) -> list[Row]:
+        """The rows with these primary keys that exist, in no order."""
+        return [
+            row
+            for chunk in chunks(ids, at_once)
+            for row in self.query(name, f"id in {literal(tuple(chunk))}", columns, seen=seen)
+        ]
+
+    def present(self, name: str, ids: Sequence[str]) -> set[str]:
+        """Those of the primary keys that exist."""
+        return {row["id"] for row in self.by_ids(name, ids, ("id",), at_once=PROBE_IDS)}
+
+    def pages(self, name: str, columns: Sequence[str], batch: int) -> Iterator[list[Row]]:
+        """All rows, a page at a time, by ascending primary key: a row that is there throughout is seen once."""
+        backend = self._connection.backend
+        limit, last = min(batch, backend.rows_per_page), ""
+        while True:
+            # Each shard gives its first `limit` rows, so the first of them all are the first of all; what is beyond may
+            # have gaps and is asked for again.
+            found = self.query(name, f"id > {literal(last)}", columns, limit=limit, options=backend.paging)
+            page = sorted(found, key=lambda row: str(row["id"]))[:limit]
+            if not page:
+                return
+            yield page
+            last = page[-1]["id"]
+
+    def count(self, name: str) -> int:
+        return int(self.query(name, "", ("count(*)",))[0]["count(*)"])
+
+    def search(
+        self,
+        name: str,
+        field: str,
+        query: Float32 | str,
+        condition: str,
+        columns: Sequence[str],
+        *,
+        limit: int,
+        params: dict[str, Any],
+        consistency: str,
+        timeout_s: float,
+    ) -> list[tuple[Row, float]]:
+        """The best rows with their scores, best first."""
+        hits = self._connection.call(
+            f"searching {name}.{field}",
+            lambda client: client.search(
+                name,
+                data=[query],
+                anns_field=field,
+                filter=condition,
+                limit=min(limit, MOST_ROWS),
+                output_fields=list(columns),
+                search_params=params,
+                consistency_level=consistency,
+                timeout=timeout_s,
+                retry_on_rate_limit=False,
+            ),
+            collection=name,
+        )
+        return [(hit["entity"], float(hit["distance"])) for hit in hits[0]]
+
+    def _write(self, name: str, request: UpsertRequest) -> int:
+        return self._connection.call(
+            f"writing {request.num_rows} rows to {name}",
+            lambda client: self._connection.upsert(client, request, **self._once()),
+            collection=name,
+        )
+
+    def _delete(self, name: str, ids: list[str]) -> None:
+        self._connection.call(
+            f"deleting {len(ids)} rows of {name}",
+            lambda client: client.delete(name, ids=ids, **self._once()),
+            collection=name,
+        )
+
+    def _once(self) -> dict[str, Any]:
+        return {"timeout": self._timeout_s, "retry_on_rate_limit": False}
+
+
+def _guarantee(seen: int) -> dict[str, Any]:
+    if seen == STRONG:
+        return {"consistency_level": "Strong"}
+    return {"consistency_level": "Customized", "guarantee_timestamp": seen}

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from benchmarks.components import Part
+from benchmarks.query import Load, hammer, joined
+from penstock.errors import UnavailableError
+
+
+def test_so_many_clients_ask_at_once() -> None:
+    together, met = threading.Barrier(4, timeout=60), threading.local()
+
+    def ask() -> None:
+        if not hasattr(met, "others"):  # the first question of each client is answered when all have asked
+            met.others = together.wait()
+
+    load = hammer(ask, clients=4, seconds=0.05)
+
+    assert load.per_s > 0
+    assert load.p50_ms <= load.p95_ms
+
+
+def test_an_answer_that_fails_ends_the_measurement() -> None:
+    def ask() -> None:
+        raise UnavailableError("the store does not answer")
+
+    began_s = time.monotonic()
+    with pytest.raises(UnavailableError, match="does not answer"):
+        hammer(ask, clients=2, seconds=600.0)
+    assert time.monotonic() - began_s < 60
+
+
+def test_whiles_are_joined_to_one() -> None:
+    whole = joined([Load([1.0, 9.0], 1.0, {Part.STORE: 0.5}), Load([2.0], 2.0, {Part.STORE: 1.0})])
+    assert (whole.p50_ms, whole.per_s, whole.cpu_s) == (2.0, 1.0, {Part.STORE: 1.5})

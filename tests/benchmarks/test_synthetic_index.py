@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from benchmarks.synthetic_index import Questions, fill
+from penstock.config import StoreSettings
+from penstock.encoders.load import profile_fingerprints
+from penstock.encoders.profiles import load_profile
+from penstock.records import Collection
+from penstock.store.memory import MemoryStore
+from penstock.store.spec import index_spec
+
+
+def test_an_index_is_filled_half_with_texts_and_half_with_pictures() -> None:
+    store, profile = MemoryStore(), load_profile("null:16")
+    store.ensure(index_spec(profile, profile_fingerprints(profile), StoreSettings()))
+    fill(store, profile, 41, "default")
+    assert store.count(Collection.TEXT) == 21
+    assert store.count(Collection.IMAGE) == 20
+    entries = [entry for page in store.scan_entries(Collection.TEXT) for entry in page]
+    assert all(len(entry.text.split()) == 60 for entry in entries)
+
+
+def test_no_question_is_asked_twice() -> None:
+    questions = Questions()
+    assert len({questions.one() for _ in range(200)}) == 200

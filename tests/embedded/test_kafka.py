@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import psutil
+import pytest
+from cloudevents.core.bindings import kafka as ce_kafka
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.structs import OffsetAndMetadata
+
+from penstock.broker.consumer import LaneConsumer
+from penstock.broker.topics import ensure_topics
+from penstock.broker.wire import parse_record
+from penstock.config import KafkaSettings
+from penstock.embedded.kafka import EmbeddedKafka
+from penstock.errors import ConfigError, UnavailableError
+from penstock.records import Event, Inline, Modality
+from tests.broker.test_contract import DEADLINE_S, Lane, until
+from tests.services import console_producer
+
+
+@pytest.mark.services
+def test_records_and_committed_offsets_survive_a_restart_and_a_kill(tmp_path: Path) -> None:
+    broker = EmbeddedKafka(tmp_path / "kafka", heap_mb=384)
+    settings = KafkaSettings(bootstrap_servers=broker.start(), partitions=1)
+    try:
+        ensure_topics(settings, [Modality.TEXT])
+        tp = TopicPartition(settings.text_topic, 0)
+        for number, end in enumerate((broker.stop, broker.kill, lambda: None)):
+            producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers)
+            assert producer.send(tp.topic, b"%d" % number).get(DEADLINE_S).offset == number
+            producer.close()
+            consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap_servers, group_id="g")
+            consumer.assign([tp])
+            assert consumer.committed(tp) == (number or None)
+            consumer.commit({tp: OffsetAndMetadata(number + 1, "", -1)})
+            consumer.close()
+            end()
+            if broker.pid is None:
+                assert broker.start() == settings.bootstrap_servers  # the same port
+    finally:
+        broker.kill()
+
+
+@pytest.mark.services
+def test_a_broker_is_alone_on_its_folder_listens_on_loopback_and_leaves_no_process(tmp_path: Path) -> None:
+    with EmbeddedKafka(tmp_path, heap_mb=384) as broker:
+        pid = broker.pid
+        assert pid is not None
+        assert psutil.Process(pid).name() == "java"
+        addresses = {listening.laddr.ip for listening in psutil.Process(pid).net_connections() if not listening.raddr}
+        assert {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
+
+        second = EmbeddedKafka(tmp_path, heap_mb=384)
+        with pytest.raises(UnavailableError, match=r"kafka\.log"):
+            second.start()
+        assert second.pid is None
+    assert broker.pid is None
+    assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.services
+def test_a_bare_value_of_kafkas_console_producer_is_understood(kafka_settings: KafkaSettings, text_topic: str) -> None:
+    assert kafka_settings.bootstrap_servers is not None
+    console_producer(kafka_settings.bootstrap_servers, text_topic, b"greeting:hello there\n")
+    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_s=5))
+    until(lambda: bool(lane.records), lane)
+    lane.consumer.close(5)
+    event = parse_record(lane.records[0], modality=Modality.TEXT, default_tenant="default", max_inline_bytes=100)
+    assert isinstance(event, Event)
+    assert (event.asset.key, event.payload) == ("greeting", Inline(b"hello there"))
+
+
+@pytest.mark.services
+def test_a_structured_event_of_the_cloudevents_sdk_is_understood(
+    kafka_settings: KafkaSettings, text_topic: str, raw_producer: KafkaProducer
+) -> None:
+    made = CloudEvent({"type": "note", "source": "desk", "subject": "memo", "datacontenttype": "text/plain"}, "hello")
+    message = ce_kafka.to_structured(made, JSONFormat())
+    raw_producer.send(text_topic, message.value, headers=list(message.headers.items())).get(DEADLINE_S)
+    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_s=5))
+    until(lambda: bool(lane.records), lane)
+    lane.consumer.close(5)
+    event = parse_record(lane.records[0], modality=Modality.TEXT, default_tenant="default", max_inline_bytes=1_000)
+    assert isinstance(event, Event)
+    assert (event.asset.key, event.payload, event.content_type) == ("memo", Inline(b"hello"), "text/plain")
+
+
+def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"{port}: the port is in use"):
+            EmbeddedKafka(tmp_path).start(port)

@@ -1,0 +1,206 @@
+"""Everything together in processes of its own: how it starts, how it ends, and that nothing outlives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from penstock.cli import main as cli
+from penstock.config import endpoints_file, read_endpoints
+from penstock.embedded.ray import EmbeddedRay
+from penstock.embedded.supervisor import ingests
+from penstock.ingest.status import PlaneStatus, write_status
+
+_START_S = 240.0  # 40 s on two idle cores
+
+
+class Up:
+    """A `penstock up` in a process of its own. All that it starts inherits a marker, by which it is found again."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.marker = uuid.uuid4().hex
+        self.log = data_dir.parent / "up.log"
+        self.ray = EmbeddedRay(data_dir)
+        settings = ("--data-dir", str(data_dir), "--profile", "null:8")
+        tied_to_this_process = (sys.executable, "-m", "penstock.processes", str(os.getpid()))
+        with self.log.open("wb") as sink:
+            self.process = subprocess.Popen(
+                [*tied_to_this_process, sys.executable, "-m", "penstock.cli.main", *settings, "up"],
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env={
+                    **os.environ,
+                    "TEST_MARKER": self.marker,
+                    "PENSTOCK_QUERY__PORT": "0",
+                    "PENSTOCK_METRICS__PORT": "0",
+                },
+                start_new_session=True,
+            )
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process that carries the marker."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("TEST_MARKER") == self.marker and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def wait_ready(self) -> None:
+        _wait(lambda: "Ready." in self.said() or self.process.poll() is not None, _START_S, self.said)
+        assert self.process.poll() is None, self.said()
+
+    def wait_until_nothing_is_left(self, timeout_s: float) -> None:
+        _wait(lambda: not self.processes(), timeout_s, lambda: str(self.processes()))
+
+    def end(self) -> None:
+        for process in self.processes():
+            process.kill()
+        self.process.wait()
+        self.ray.stop()  # its folder outlives a supervisor that is killed, until the next one starts
+
+
+def _wait(condition: Callable[[], bool], timeout_s: float, what: Callable[[], str]) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    started = Up(tmp_path / "data")
+    try:
+        yield started
+    finally:
+        started.end()
+
+
+@pytest.mark.services
+@pytest.mark.timeout(600)
+def test_up_serves_on_loopback_says_so_to_a_second_and_ends_in_order(
+    up: Up, capsys: pytest.CaptureFixture[str]
+) -> None:
+    up.wait_ready()
+    assert up.ray.temp_dir.exists()
+    endpoints = read_endpoints(up.data_dir)
+    assert endpoints is not None
+    assert httpx.get(endpoints.query_url + "/healthz", timeout=10).status_code == 200
+    listening = {
+        (" ".join(process.cmdline()).strip(), connection.laddr)
+        for process in up.processes()
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening
+    outside = [name for name, address in listening if address.ip.removeprefix("::ffff:") != "127.0.0.1"]
+    # Serve's replica binds a port for other deployments to every interface (hard-coded); it asks for Ray's token too.
+    assert [name for name in outside if not name.startswith("ray::ServeReplica")] == []
+
+    assert (up.data_dir / "ray-token").stat().st_mode & 0o077 == 0
+    raylets = [process for process in up.processes() if process.name() == "raylet"]
+    assert [raylet.environ()["RAY_AUTH_MODE"] for raylet in raylets] == ["token"]
+
+    assert cli.main(["--data-dir", str(up.data_dir), "--profile", "null:8", "up"]) == 2
+    complaint = capsys.readouterr().err.splitlines()[-1]
+    assert str(up.process.pid) in complaint
+    assert endpoints.query_url in complaint
+
+    assert cli.main(["--data-dir", str(up.data_dir), "--profile", "null:8", "status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ingest"]["state"] == "running"
+
+    up.process.send_signal(signal.SIGTERM)
+    assert up.process.wait(90) == 0, up.said()
+    up.wait_until_nothing_is_left(5)
+    assert not up.ray.temp_dir.exists()
+    assert not endpoints_file(up.data_dir).exists()
+    stopped = [line.partition(":")[0] for line in up.said().splitlines() if line.endswith(": stopped")]
+    assert stopped == ["search", "ingest", "Ray", "Milvus", "Kafka"]
+
+
+@pytest.mark.services
+@pytest.mark.timeout(600)
+def test_nothing_outlives_a_supervisor_that_is_killed(up: Up) -> None:
+    up.wait_ready()
+    assert len(up.processes()) > 5
+    up.process.kill()
+    up.process.wait()
+    up.wait_until_nothing_is_left(15)
+
+
+@pytest.mark.services
+@pytest.mark.timeout(600)
+def test_a_stop_while_it_starts_ends_it_and_leaves_nothing(up: Up) -> None:
+    _wait(lambda: "starting" in up.said(), 60, up.said)
+    up.process.send_signal(signal.SIGTERM)
+    assert up.process.wait(120) in (0, 130), up.said()
+    up.wait_until_nothing_is_left(10)
+
+
+def test_a_second_up_that_finds_the_folder_locked_names_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import fcntl
+
+    with (tmp_path / "up.lock").open("w") as lock:
+        lock.write("4242")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert cli.main(["--data-dir", str(tmp_path), "up"]) == 2
+    assert "pid 4242" in capsys.readouterr().err
+
+
+def test_a_data_folder_that_cannot_be_made_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert cli.main(["--data-dir", str(tmp_path / "file" / "data"), "up"]) == 2
+    assert "--data-dir" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("section", ["query", "metrics"])
+def test_a_port_that_was_asked_for_and_is_taken_is_refused_before_anything_starts(
+    section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv(f"PENSTOCK_{section.upper()}__PORT", str(port))
+        assert cli.main(["--data-dir", str(tmp_path), "--profile", "null", "up"]) == 2
+    said = capsys.readouterr().err
+    assert f"port {port} of 127.0.0.1 ({section}.port)" in said
+    assert "starting" not in said
+
+
+def test_an_unknown_profile_is_refused_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["--data-dir", str(tmp_path), "--profile", "nope", "up"]) == 2
+    said = capsys.readouterr().err
+    assert "'nope'" in said
+    assert "starting" not in said
+
+
+def test_only_a_plane_that_started_since_counts_as_running(tmp_path: Path) -> None:
+    assert not ingests(tmp_path, 0)
+    for state, updated_ms, expected in (("running", 99, False), ("starting", 101, False), ("running", 101, True)):
+        write_status(tmp_path, PlaneStatus(state, 1, updated_ms, "null", 1, {}))
+        assert ingests(tmp_path, 100) is expected

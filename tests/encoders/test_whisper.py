@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from faster_whisper import WhisperModel
+
+from penstock.encoders.base import Fingerprint
+from penstock.encoders.whisper import HearingRules, Transcriber
+from penstock.records import Float32, Segment
+from tools.reference_models.grammar import VOCABULARY
+from tools.reference_models.speech_synthesis import Speaker
+from tools.reference_models.speech_tokens import make_tokens
+from tools.reference_models.train_speech import make_model, save
+
+TOKENS = make_tokens(VOCABULARY)
+SURE, UNSURE = -0.1, -2.0
+
+
+@dataclass
+class Answer:
+    """What the scripted model says of a window at one temperature."""
+
+    tokens: Sequence[int]
+    score: float = SURE
+    no_speech: float = 0.0
+
+
+def words(text: str, start_s: float = 0.0, end_s: float = 1.0) -> list[int]:
+    return [TOKENS.time(start_s), *map(TOKENS.word, text.split()), TOKENS.time(end_s)]
+
+
+@dataclass
+class Scripted:
+    """A model that says of a window what it was told to say; a window is known by its first sample.
+
+    Attributes:
+        answers: of each window, by temperature; the last one holds for those that follow.
+        languages: of each window; None: the model knows English only.
+        most: windows for which there is memory.
+        broken: windows on which it fails.
+        batches: (temperature, windows) of every call.
+    """
+
+    answers: dict[int, list[Answer]]
+    languages: dict[int, str] | None = None
+    most: int = 100
+    broken: frozenset[int] = frozenset()
+    batches: list[tuple[float, list[int]]] = field(default_factory=list)
+
+    @property
+    def loaded(self) -> Any:
+        """As faster-whisper hands it out."""
+        inner = SimpleNamespace(
+            is_multilingual=self.languages is not None, generate=self._generate, detect_language=self._detect_language
+        )
+        return SimpleNamespace(
+            feature_extractor=lambda window: np.full((80, 101), window[0], np.float32),
+            encode=self._encode,
+            hf_tokenizer=TOKENS.tokenizer,
+            model=inner,
+        )
+
+    def _encode(self, features: Float32) -> list[int]:
+        assert features.shape[1:] == (80, 3_000)
+        assert not features[:, :, 100:].any()
+        found = [int(one) for one in features[:, 0, 0]]
+        if len(found) > self.most:
+            raise MemoryError
+        if self.broken & set(found):
+            raise RuntimeError("cannot hear this")
+        return found
+
+    def _detect_language(self, encoded: list[int]) -> list[list[tuple[str, float]]]:
+        assert self.languages is not None
+        return [[(f"<|{self.languages[window]}|>", 0.8), ("<|xx|>", 0.2)] for window in encoded]
+
+    def _generate(self, encoded: list[int], prompts: Any, **options: Any) -> list[Any]:
+        assert len(prompts) == len(encoded)
+        temperature = 0.0 if options["beam_size"] > 1 else options["sampling_temperature"]
+        self.batches.append((temperature, encoded))
+        turn = HearingRules().temperatures.index(temperature)
+        found = [self.answers[window][min(turn, len(self.answers[window]) - 1)] for window in encoded]
+        return [
+            SimpleNamespace(sequences_ids=[list(one.tokens)], scores=[one.score], no_speech_prob=one.no_speech)
+            for one in found
+        ]
+
+
+def window(number: int, seconds: float = 2.0) -> Float32:
+    samples = np.zeros(round(seconds * 16_000), np.float32)
+    samples[0] = number
+    return samples
+
+
+def transcriber(model: Scripted, *, largest: int = 16, language: str | None = None) -> Transcriber:
+    return Transcriber(model.loaded, HearingRules(), Fingerprint("a", "b", "c"), largest=largest, language=language)
+
+
+def texts(model: Scripted, *numbers: int) -> list[str]:
+    found = transcriber(model).transcribe([window(number) for number in numbers])
+    return [" ".join(segment.text for segment in one.segments) for one in found]
+
+
+# --- what is believed -------------------------------------------------------------------------------------------------
+
+
+def test_windows_of_many_assets_are_one_batch_and_keep_their_order() -> None:
+    model = Scripted({number: [Answer(words(VOCABULARY[number]))] for number in range(40)})
+    found = transcriber(model, largest=40).transcribe([window(number) for number in range(40)])
+    assert [one.segments[0].text for one in found] == list(VOCABULARY[:40])
+    assert [len(batch) for _, batch in model.batches] == [40]
+
+
+def test_times_enclose_words_and_words_without_an_end_last_to_the_windows() -> None:
+    tokens = [*words("the red fox", 0.2, 0.9), TOKENS.time(1.1), TOKENS.word("waits"), TOKENS.word("today")]
+    [found] = transcriber(Scripted({1: [Answer(tokens)]})).transcribe([window(1, 2.0)])
+    assert found.segments == (
+        Segment(pytest.approx(0.2), pytest.approx(0.9), "the red fox"),  # type: ignore[arg-type]
+        Segment(pytest.approx(1.1), 2.0, "waits today"),  # type: ignore[arg-type]
+    )
+
+
+def test_no_time_lies_behind_the_windows_end() -> None:
+    [found] = transcriber(Scripted({1: [Answer(words("fox", 1.0, 29.0))]})).transcribe([window(1, 2.0)])
+    assert [(one.start_s, one.end_s) for one in found.segments] == [(1.0, 2.0)]
+
+
+def test_where_probably_nobody_speaks_doubtful_text_is_silence_and_not_tried_again() -> None:
+    model = Scripted({1: [Answer(words("the fox"), UNSURE, no_speech=0.9)]})
+    assert texts(model, 1) == [""]
+    assert len(model.batches) == 1
+
+
+def test_text_that_is_sure_counts_though_it_looked_like_silence() -> None:
+    assert texts(Scripted({1: [Answer(words("the fox"), SURE, no_speech=0.9)]}), 1) == ["the fox"]
+
+
+def test_what_is_doubted_is_tried_again_alone_at_the_next_temperature() -> None:
+    model = Scripted({1: [Answer(words("fox"))], 2: [Answer(words("wolf"), UNSURE), Answer(words("bear"))]})
+    assert texts(model, 1, 2) == ["fox", "bear"]
+    assert model.batches == [(0.0, [1, 2]), (0.4, [2])]
+
+
+def test_what_stays_doubtful_is_left_out() -> None:
+    model = Scripted({1: [Answer(words("wolf"), UNSURE)], 2: [Answer(words("fox"))]})
+    assert texts(model, 1, 2) == ["", "fox"]
+    assert [temperature for temperature, _ in model.batches] == [0.0, 0.4, 0.8]
+
+
+def test_text_that_repeats_itself_is_tried_again() -> None:
+    model = Scripted({1: [Answer(words("the fox " * 30)), Answer(words("the fox"))]})
+    assert texts(model, 1) == ["the fox"]
+
+
+# --- languages --------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_of_english_alone_hears_english() -> None:
+    [found] = transcriber(Scripted({1: [Answer(words("fox"))]})).transcribe([window(1)])
+    assert (found.language, found.probability) == ("en", 1.0)
+
+
+@pytest.fixture
+def multilingual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The marks of languages are no tokens of the vocabulary here."""
+    monkeypatch.setattr("faster_whisper.tokenizer.Tokenizer.sot_sequence", property(lambda tokenizer: [tokenizer.sot]))
+
+
+@pytest.mark.usefixtures("multilingual")
+def test_each_window_is_asked_for_its_language() -> None:
+    model = Scripted({1: [Answer(words("fox"))], 2: [Answer(words("bear"))]}, languages={1: "en", 2: "de"})
+    found = transcriber(model).transcribe([window(1), window(2)])
+    assert [(one.language, one.probability) for one in found] == [("en", 0.8), ("de", 0.8)]
+
+
+@pytest.mark.usefixtures("multilingual")
+def test_a_language_that_is_set_is_not_asked_for() -> None:
+    model = Scripted({1: [Answer(words("fox"))]}, languages={})
+    assert transcriber(model, language="fr").transcribe([window(1)])[0].language == "fr"
+
+
+# --- failing ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_too_large_for_memory_is_halved() -> None:
+    model = Scripted({number: [Answer(words("fox"))] for number in range(10)}, most=3)
+    assert texts(model, *range(10)) == ["fox"] * 10
+
+
+def test_a_window_on_which_the_model_fails_takes_no_other_along() -> None:
+    model = Scripted({number: [Answer(words("fox"))] for number in range(6)}, broken=frozenset({4}))
+    found = transcriber(model).transcribe([window(number) for number in range(6)])
+    assert [bool(one.segments) for one in found] == [True, True, True, True, False, True]
+    assert "cannot hear this" in found[4].failed
+
+
+def test_nothing_to_hear_asks_nothing() -> None:
+    model = Scripted({})
+    assert transcriber(model).transcribe([]) == ()
+    assert model.batches == []
+
+
+# --- with a real model, untrained -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Transcriber]:
+    torch.manual_seed(0)
+    folder: Path = tmp_path_factory.mktemp("whisper")
+    save(make_model(TOKENS), TOKENS, folder)
+    rules = HearingRules(doubt=-100.0, repetition=1e9, beam=1)
+
+    def make() -> Transcriber:
+        model = WhisperModel(str(folder), device="cpu", compute_type="float32", cpu_threads=1)
+        return Transcriber(model, rules, Fingerprint("a", "b", "c"), largest=8)
+
+    return make
+
+
+def test_a_window_is_heard_alike_alone_and_in_a_batch(untrained: Callable[[], Transcriber]) -> None:
+    speaker, made = Speaker(), untrained()
+    spoken = [speaker.say(text).samples for text in ("the red fox", "a small bear sleeps", "ten")]
+    together = made.transcribe(spoken)
+    assert all(one.segments for one in together)
+    assert [made.transcribe([samples])[0].segments for samples in spoken] == [one.segments for one in together]

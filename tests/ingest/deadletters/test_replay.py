@@ -1,0 +1,354 @@
+"""Dead letters sent again, through a lane over a broker and a store in memory."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from penstock.broker.base import DeadLetter, Message, PartitionLag
+from penstock.broker.deadletters import DeadLetters, Wanted, read_dead_letter, to_message
+from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP
+from penstock.errors import PermanentError, Reason, UnavailableError, UsageError
+from penstock.ingest.deadletters.replay import Replayer, ReplayRequest
+from penstock.ingest.deadletters.resolution import Fate, Judge, Standing, choose, reread
+from penstock.ingest.lane.lane import Lane
+from penstock.records import AssetRow, Collection, Event, Inline, Modality, Outcome, Position, Record, Rejected, Version
+from tests.ingest.builders import TOPIC, event
+from tests.ingest.doubles import ObedientMedia, text_of
+from tests.ingest.lane.test_lane import GROUP, House, eventually, running
+
+DLQ = "media.dlq"
+
+
+class Mendable(ObedientMedia):
+    """Takes bad items for good ones once it is mended."""
+
+    def __init__(self) -> None:
+        self.mended = False
+
+    def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> Any:
+        if self.mended:
+            events = [replace(one, payload=Inline(b"mended")) if text_of(one) == "bad" else one for one in events]
+        return super().fetch_and_decode(events, roles)
+
+
+class Plant(House):
+    """A house whose dead letters go to a topic, and what replays them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broker.create_topic(DLQ, 2)
+        self.media = Mendable()
+        self.stash: dict[str, bytes] = {}
+        self.failed_at_s = 0.0
+        self.sink = DeadLetters(self.broker.producer(), DLQ, stash=self.put, now=self.now)  # type: ignore[assignment]
+
+    def now(self) -> float:
+        self.failed_at_s += 1
+        return self.failed_at_s
+
+    def put(self, data: bytes) -> str:
+        uri = f"asset:{len(self.stash)}"
+        self.stash[uri] = data
+        return uri
+
+    def read_stash(self, uri: str) -> bytes:
+        if uri not in self.stash:
+            raise PermanentError(f"{uri} is not in the asset store")
+        return self.stash[uri]
+
+    def started(self, name: str = "lane") -> Lane:
+        return self.lane(name, media=self.media)
+
+    def read(self, within: Callable[[int], range] = lambda _: range(sys.maxsize)) -> Iterator[DeadLetter]:
+        for record in self.broker.records(DLQ):
+            if record.position.offset in within(record.position.partition):
+                letter = read_dead_letter(record)
+                assert letter is not None
+                yield letter
+
+    def lag(self) -> Sequence[PartitionLag]:
+        committed = self.broker.committed(GROUP)
+        return [
+            PartitionLag(one, committed.get(one), *self.broker.log_range(one)) for one in self.broker.partitions(TOPIC)
+        ]
+
+    def judge(self) -> Judge:
+        return Judge({TOPIC: Modality.TEXT}, "default", self.store.asset_rows, self.read_stash)
+
+    def replay(self, *, clock: Callable[[], float] = time.monotonic, **request: Any) -> list[Standing]:
+        replayer = Replayer(
+            read=self.read,
+            judge=self.judge(),
+            producer=self.broker.producer(),
+            lag=self.lag,
+            show=lambda _what, _done, _total: None,
+            clock=clock,
+            sleep=lambda _: time.sleep(0.005),
+        )
+        return replayer.replay(ReplayRequest(**{"wait_s": 20.0, **request}))
+
+    def settled(self) -> None:
+        eventually(lambda: all(one.lag == 0 for one in self.lag()), "everything is committed")
+
+    def dead(self, position: Position, key: bytes | None = b"k", value: bytes | None = b"bad", **more: Any) -> None:
+        """Writes a dead letter as if the lane had."""
+        record = Record(position, key, value, more.pop("headers", ()), more.pop("timestamp_ms", 5))
+        message = to_message(
+            record,
+            Rejected(position, "decode", more.pop("reason", Reason.CORRUPT), "it is bad"),
+            topic=DLQ,
+            failed_at_ms=round(self.now() * 1000),
+        )
+        self.broker.append(replace(message, **more))
+
+    def text(self, key: str = "k") -> str:
+        (entries,) = self.store.scan_entries(Collection.TEXT)
+        (found,) = [entry.text for entry in entries if entry.asset.key == key]
+        return found
+
+
+@pytest.fixture
+def plant() -> Plant:
+    return Plant()
+
+
+def fates(standings: Sequence[Standing]) -> Mapping[int, Fate]:
+    """By the offset of the event's origin."""
+    return {one.origin.offset: one.fate for one in standings}
+
+
+def put_row(plant: Plant, *, partition: int = 0, offset: int, timestamp_ms: int, outcome: Outcome) -> None:
+    version = Version(timestamp_ms, partition, offset)
+    plant.store.put_asset_rows([AssetRow(event(0).asset, version, outcome, {}, "", 0)])
+
+
+def test_what_was_mended_is_indexed_as_what_it_first_was_and_again_changes_nothing(plant: Plant) -> None:
+    plant.produce(3, partition=1)
+    plant.produce(1, partition=1, value=b"bad", key="k")
+    with running(plant.started()):
+        plant.settled()
+        plant.media.mended = True
+        (one,) = plant.replay()
+        assert (one.fate, one.origin, one.replayed_to) == (Fate.INDEXED, Position(TOPIC, 1, 3), Position(TOPIC, 1, 4))
+        row = plant.store.asset_rows([event(0, "k").asset.id])[event(0, "k").asset.id]
+        assert row.origin == Position(TOPIC, 1, 3)
+        (again,) = plant.replay()
+        assert (again.fate, again.replayed_to) == (Fate.INDEXED, None)
+    assert len(plant.broker.records(TOPIC)) == 5
+    assert plant.text() == "mended"
+
+
+def test_a_replay_keeps_key_value_and_headers_and_says_where_it_first_was(plant: Plant) -> None:
+    plant.produce(9, partition=1)
+    plant.dead(Position(TOPIC, 1, 3), b"\xff", b"\x00v", headers=(("a", b"1"), ("a", b"2")), timestamp_ms=77)
+    plant.replay(wait_s=0.0)
+    sent = plant.broker.records(TOPIC)[-1]
+    assert (sent.position, sent.key, sent.value) == (Position(TOPIC, 1, 9), b"\xff", b"\x00v")
+    assert sent.headers == (("a", b"1"), ("a", b"2"), (ORIGIN, b"media.text/1/3"), (ORIGIN_TIMESTAMP, b"77"))
+    assert sent.timestamp_ms > 77, "by its first timestamp retention might remove it before it is read"
+
+
+def test_what_fails_again_says_why_and_a_third_time_sends_it_once(plant: Plant) -> None:
+    plant.produce(1, partition=0, value=b"bad")
+    with running(plant.started()):
+        plant.settled()
+        for _ in range(2):
+            (one,) = plant.replay()
+            assert one.fate is Fate.FAILED_AGAIN
+            assert "corrupt: it is bad" in one.detail
+        assert len({letter.origin for letter in plant.read()}) == 1
+        assert len(list(plant.read())) == 3
+        plant.media.mended = True
+        assert [one.fate for one in plant.replay()] == [Fate.INDEXED]
+    assert len(plant.broker.records(TOPIC)) == 4
+
+
+def test_the_older_of_two_dead_letters_of_an_event_stands_for_the_newest(plant: Plant) -> None:
+    plant.dead(Position(TOPIC, 0, 0), reason=Reason.UNREACHABLE)
+    plant.dead(Position(TOPIC, 0, 0), reason=Reason.CORRUPT)
+    older, newer = plant.read()
+    assert choose(plant.read, Wanted(reason=Reason.UNREACHABLE)).letters == frozenset()
+    at = (older.position.partition, older.position.offset)
+    assert [one.position for one in reread(plant.read, choose(plant.read, Wanted(), [at]))] == [newer.position]
+
+
+@pytest.mark.parametrize(
+    ("partition", "offset", "timestamp_ms"), [(0, 4, 1), (1, 0, 6)], ids=["same partition", "another partition, later"]
+)
+@pytest.mark.parametrize("outcome", [Outcome.INDEXED, Outcome.DELETED])
+def test_a_newer_version_and_a_tombstone_are_left_alone(
+    plant: Plant, partition: int, offset: int, timestamp_ms: int, outcome: Outcome
+) -> None:
+    plant.produce(3, partition=0)
+    plant.dead(Position(TOPIC, 0, 2), timestamp_ms=5)
+    put_row(plant, partition=partition, offset=offset, timestamp_ms=timestamp_ms, outcome=outcome)
+    (one,) = plant.replay()
+    assert (one.fate, one.replayed_to) == (Fate.SUPERSEDED, None)
+    assert f"{TOPIC}[{partition}]@{offset} is newer" in one.detail
+    assert ("deleted" in one.detail) == (outcome is Outcome.DELETED)
+
+
+@pytest.mark.parametrize("value", [b"newer", None], ids=["a newer version", "a tombstone"])
+def test_what_comes_between_the_look_and_the_replay_wins_all_the_same(plant: Plant, value: bytes | None) -> None:
+    plant.produce(1, partition=0, value=b"bad", key="k")
+    lane = plant.started()
+    with running(lane):
+        plant.settled()
+        plant.media.mended = True
+        judge = plant.judge()
+        blind = replace(judge, asset_rows=lambda _: {})  # it looked before the newer one was there
+        plant.judge = lambda: blind  # type: ignore[method-assign]
+        plant.broker.append(Message(TOPIC, b"k", value, partition=1, timestamp_ms=2**42))
+        plant.settled()
+        (one,) = plant.replay()
+        assert one.replayed_to is not None
+    (now,) = judge.by_rows([one])
+    assert now.fate is Fate.SUPERSEDED
+    if value is None:
+        assert plant.count() == 0
+    else:
+        assert plant.text() == "newer"
+
+
+def test_what_cannot_be_sent_is_told_of_each_and_the_others_go_on(plant: Plant) -> None:
+    plant.produce(9, partition=0)
+    plant.broker.create_topic(TOPIC, 2, max_message_bytes=100)
+    plant.dead(Position("media.gone", 0, 0))
+    plant.dead(Position(TOPIC, 7, 1))
+    plant.dead(Position(TOPIC, 1, 2))
+    plant.dead(Position(TOPIC, 0, 3), None, None)
+    plant.dead(Position(TOPIC, 0, 4), value=b"x" * 100)
+    plant.dead(Position(TOPIC, 0, 5), value=None)
+    stashed = (("penstock-stashed", b"asset:9"), ("penstock-stashed-bytes", b"7"))
+    (letter,) = [one for one in plant.broker.records(DLQ) if (ORIGIN, b"media.text/0/5") in one.headers]
+    plant.broker.append(Message(DLQ, b"k", None, (*letter.headers, *stashed)))
+    plant.dead(Position(TOPIC, 0, 6), value=b"good")
+    with running(plant.started()):
+        found = {one.origin.offset: one for one in plant.replay()}
+    assert {offset: one.fate for offset, one in found.items()} == {
+        0: Fate.NOT_SENT, 1: Fate.NOT_SENT, 2: Fate.NOT_SENT, 3: Fate.NOT_SENT, 4: Fate.NOT_SENT, 5: Fate.NOT_SENT,
+        6: Fate.INDEXED,
+    }  # fmt: skip
+    words = [
+        "none of the media topics",
+        "no media.text[7]",
+        "made anew",
+        "without a key",
+        "max.message.bytes",
+        "asset:9",
+    ]
+    for offset, word in enumerate(words):
+        assert word in found[offset].detail
+
+
+def test_a_stashed_value_is_sent_whole_and_its_asset_found_without_it(plant: Plant) -> None:
+    plant.produce(9, partition=0)
+    stashed = (("penstock-stashed", plant.put(b"good").encode()), ("penstock-stashed-bytes", b"4"))
+    record = Record(Position(TOPIC, 0, 2), b"k", None, (), 5)
+    dead = to_message(record, Rejected(record.position, "decode", Reason.TOO_LARGE, ""), topic=DLQ, failed_at_ms=1)
+    plant.broker.append(replace(dead, headers=(*dead.headers, *stashed)))
+    with running(plant.started()):
+        (one,) = plant.replay()
+    assert one.fate is Fate.INDEXED
+    assert plant.text() == "good"
+    plant.stash.clear()
+    assert [standing.fate for _, standing in plant.judge().standings(plant.read())] == [Fate.INDEXED]
+
+
+def test_the_attributes_of_a_stashed_structured_event_are_read_from_the_stash(plant: Plant) -> None:
+    body = b'{"id":"1","source":"/t","type":"t","specversion":"1.0","tenant":"other","data":"good"}'
+    stashed = (("penstock-stashed", plant.put(body).encode()), ("penstock-stashed-bytes", b"99"))
+    structured = (("content-type", b"application/cloudevents+json"),)
+    record = Record(Position(TOPIC, 0, 2), b"k", None, structured, 5)
+    dead = to_message(record, Rejected(record.position, "decode", Reason.TOO_LARGE, ""), topic=DLQ, failed_at_ms=1)
+    plant.broker.append(replace(dead, headers=(*dead.headers, *stashed)))
+    ((_, one),) = plant.judge().standings(plant.read())
+    assert one.asset_id == event(0, "k", tenant="other").asset.id
+
+
+def test_without_a_lane_it_waits_no_longer_than_asked(plant: Plant) -> None:
+    plant.produce(1, partition=0)
+    plant.dead(Position(TOPIC, 0, 0))
+    now_s = itertools.count(0.0, 15.0)
+    (one,) = plant.replay(clock=lambda: next(now_s))
+    assert (one.fate, one.replayed_to) == (Fate.WAITING, Position(TOPIC, 0, 1))
+
+
+def test_a_broker_that_is_away_while_waiting_is_waited_for(plant: Plant) -> None:
+    plant.produce(1, partition=0)
+    plant.dead(Position(TOPIC, 0, 0), value=b"good")
+    lag, answers = plant.lag, iter([True, False, False])
+
+    def shaky() -> Sequence[PartitionLag]:
+        if next(answers, True):
+            return lag()
+        raise UnavailableError("away")
+
+    plant.lag = shaky  # type: ignore[method-assign]
+    with running(plant.started()):
+        assert [one.fate for one in plant.replay()] == [Fate.INDEXED]
+
+
+def test_what_was_committed_and_left_no_trace_is_not_called_done(plant: Plant) -> None:
+    plant.produce(1, partition=0)
+    plant.dead(Position(TOPIC, 0, 0), value=b"good")
+    other = replace(plant.judge(), tenant="other")
+    plant.judge = lambda: other  # type: ignore[method-assign]
+    with running(plant.started()):
+        (one,) = plant.replay()
+    assert one.fate is Fate.UNCLEAR
+    assert "tenant" in one.detail
+
+
+def test_a_dry_run_and_a_limit_send_no_more_than_they_say(plant: Plant) -> None:
+    plant.produce(5, partition=0)
+    for offset in range(5):
+        plant.dead(Position(TOPIC, 0, offset), b"k%d" % offset)
+    assert list(fates(plant.replay(dry_run=True)).values()) == [Fate.OPEN] * 5
+    assert len(plant.broker.records(TOPIC)) == 5
+    assert [one.fate for one in plant.replay(limit=2, wait_s=0.0)] == [Fate.SENT] * 2
+    assert len(plant.broker.records(TOPIC)) == 7
+
+
+def test_only_what_is_asked_for_is_sent(plant: Plant) -> None:
+    plant.produce(5, partition=0)
+    for offset in range(5):
+        plant.dead(Position(TOPIC, 0, offset), b"k%d" % offset, reason=list(Reason)[offset % 2])
+    by_reason = plant.replay(wanted=Wanted(reason=list(Reason)[1]), dry_run=True)
+    assert sorted(fates(by_reason)) == [1, 3]
+    by_key = plant.replay(wanted=Wanted(key=b"k4", topic=TOPIC, since_ms=5_000), dry_run=True)
+    assert sorted(fates(by_key)) == [4]
+    one = next(letter for letter in plant.read() if letter.origin.offset == 2)
+    at = frozenset({(one.position.partition, one.position.offset)})
+    assert sorted(fates(plant.replay(positions=at, dry_run=True))) == [2]
+    with pytest.raises(UsageError, match="0@99"):
+        plant.replay(positions=frozenset({(0, 99)}))
+
+
+def test_a_replay_is_no_sample_of_freshness(plant: Plant) -> None:
+    plant.produce(1, partition=0, value=b"bad")
+    lane = plant.started()
+    with running(lane):
+        plant.settled()
+        plant.media.mended = True
+        plant.replay()
+        plant.produce(1, partition=0)
+        plant.settled()
+        eventually(lambda: lane.status().outcomes.get((Modality.TEXT, Outcome.INDEXED)) == 2, "both are counted")
+        assert len(lane.status().freshness_s[Modality.TEXT]) == 1
+
+
+def test_a_tombstone_that_failed_is_deleted_by_its_replay(plant: Plant) -> None:
+    plant.produce(1, partition=0, key="k")
+    plant.produce(1, partition=0, key="other")
+    plant.dead(Position(TOPIC, 0, 1), b"k", None, timestamp_ms=2**41)
+    with running(plant.started()):
+        assert [one.fate for one in plant.replay()] == [Fate.DELETED]
+    assert {row.asset.key for rows in plant.store.scan_assets() for row in rows if row.counts} == {"other"}

@@ -1,0 +1,194 @@
+"""What is measured of the load, and how pools change their size; with actors, on Ray alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from penstock.broker.base import Partition, PartitionLag
+from penstock.encoders.base import Fingerprint
+from penstock.errors import UnavailableError
+from penstock.ingest.executor.autoscaler import Elastic, ElasticPool, Kind, LaneUsage, Measured, Meter
+from penstock.ingest.executor.pool import Usage
+from penstock.ingest.executor.ray_pool import spawn
+from penstock.ingest.executor.scaling_policy import Rules, Scaler
+from penstock.ingest.lag import LagWatch
+
+RULES = Rules(smallest=1, largest=3, up_after_s=1.0, down_after_s=3.0)
+OVERLOADED = {"test": Measured(busy=1.0, waiting=9.0)}
+IDLE = {"test": Measured(busy=0.0, waiting=0.0)}
+GOOD = Fingerprint("model", "0" * 16, "1" * 16)
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def report(version: int = 0, at_s: float = 0.0, **actors: Usage) -> LaneUsage:
+    return LaneUsage(version, at_s, {"test": actors})
+
+
+def test_the_first_look_at_a_lane_says_nothing_yet() -> None:
+    meter = Meter()
+    assert meter.measure({"lane": report(a=Usage(1, 5.0, 9.0))}, {"test": 1}) == {}
+    assert meter.measure({"lane": report(at_s=2.0, a=Usage(1, 6.0, 12.0))}, {"test": 1})["test"].busy == 0.5
+    assert meter.measure({"lane": report(at_s=4.0), "new": report()}, {"test": 1}) == {}
+
+
+def test_busy_share_and_waiting_calls_are_those_of_all_lanes_together() -> None:
+    meter = Meter()
+    meter.measure({"one": report(), "other": report()}, {"test": 2})
+    measured = meter.measure(
+        {"one": report(at_s=2.0, a=Usage(2, 2.0, 4.0)), "other": report(at_s=4.0, a=Usage(1, 4.0, 4.0), b=Usage())},
+        {"test": 2},
+    )
+    assert measured["test"] == Measured(busy=0.5, waiting=2.0)  # a works all the time, three calls were there
+
+
+def test_lag_is_summed_by_topic_and_unknown_while_the_broker_is_away() -> None:
+    stop, answers = threading.Event(), [UnavailableError("away"), None]
+
+    def look() -> list[PartitionLag]:
+        answer = answers.pop(0) if answers else stop.set()
+        if answer is not None:
+            raise answer
+        return [PartitionLag(Partition(topic, number), 3, 0, 10) for topic in "ab" for number in range(2)]
+
+    watch = LagWatch(look, stop, interval_s=0.0)
+    assert watch.of("ab") is None
+    watch.start()
+    assert stop.wait(10)
+    while watch.of("a") != 14:
+        time.sleep(0.01)
+    assert watch.of("ab") == 28
+    assert watch.of("c") == 0
+
+
+class Worker:
+    def __init__(self, number: int, fingerprint: Fingerprint = GOOD) -> None:
+        self._fingerprint = fingerprint
+
+    def fingerprint(self) -> Fingerprint:
+        return self._fingerprint
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=4, include_dashboard=False, object_store_memory=100 * 1024**2, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+MakeElastic = Callable[..., tuple[Elastic, Clock]]
+
+
+@pytest.fixture
+def make_elastic(cluster: None, tmp_path: Path) -> Iterator[MakeElastic]:
+    made: list[Elastic] = []
+
+    def make(*, num_cpus: float = 0.1, fingerprint: Fingerprint = GOOD) -> tuple[Elastic, Clock]:
+        start = partial(spawn, partial(Worker, fingerprint=fingerprint), 1, name="test", notes=tmp_path)
+        clock = Clock()
+        pool = ElasticPool(
+            "test",
+            tuple(start(num_cpus=0.1)),
+            Kind(lambda number: start(num_cpus=num_cpus, first=number)[0], "1 CPU", GOOD),
+            Scaler(RULES, clock),
+            60.0,
+            clock,
+        )
+        made.append(Elastic({"test": pool}, lambda _: None))
+        return made[-1], clock
+
+    yield make
+    for elastic in made:
+        for handle in [*elastic.handles()["test"], *elastic.extra()]:
+            ray.kill(handle)
+
+
+def turns(elastic: Elastic, clock: Clock, measured: dict[str, Measured], lane: LaneUsage | None, count: int) -> None:
+    for _ in range(count):
+        clock.now_s += 1.0
+        elastic.turn([lane], measured, held=False)
+
+
+def until(holds: Callable[[], bool], turn: Callable[[], object]) -> None:
+    while not holds():
+        turn()
+        time.sleep(0.02)
+
+
+def ended(actor: Any) -> bool:
+    try:
+        ray.get(actor.ready.remote(), timeout=0.2)
+    except ray.exceptions.RayActorError:
+        return True
+    except ray.exceptions.GetTimeoutError:
+        pass
+    return False
+
+
+@pytest.mark.services
+def test_a_new_actor_is_called_once_it_is_ready_and_a_retired_one_ends_once_nobody_calls_it(
+    make_elastic: MakeElastic,
+) -> None:
+    elastic, clock = make_elastic()
+    (first,) = elastic.handles()["test"]
+    turns(elastic, clock, OVERLOADED, report(), 2)
+    assert len(elastic.extra()) == 1, "it is being started, and nobody calls it yet"
+    until(lambda: elastic.version == 1, lambda: elastic.turn([report()], {}, held=False))
+    kept, second = elastic.handles()["test"]
+    assert kept == first
+
+    turns(elastic, clock, IDLE, report(version=1), 5)
+    assert elastic.version == 2
+    assert elastic.handles()["test"] == (first,)
+    said = {
+        "it still uses the set before": LaneUsage(1, 0.0, {"test": {}}),
+        "a call of it is under way": LaneUsage(2, 0.0, {"test": {second: Usage(1, 0.0, 0.0)}}),
+        "it gave no answer": None,
+    }
+    for why, lane in said.items():
+        turns(elastic, clock, {}, lane, 1)
+        assert list(elastic.extra()) == [second], why
+        assert not ended(second), why
+    turns(elastic, clock, {}, LaneUsage(2, 0.0, {"test": {first: Usage(1, 0.0, 0.0)}}), 1)
+    assert not elastic.extra()
+    until(lambda: ended(second), lambda: None)
+
+
+@pytest.mark.services
+def test_an_actor_that_finds_no_room_is_given_up_and_the_log_says_why(
+    make_elastic: MakeElastic, caplog: pytest.LogCaptureFixture
+) -> None:
+    elastic, clock = make_elastic(num_cpus=99)
+    turns(elastic, clock, OVERLOADED, report(), 2)
+    (pending,) = elastic.extra()
+    turns(elastic, clock, OVERLOADED, report(), 62)
+    assert not elastic.extra()
+    assert "not ready after 60 s. It needs 1 CPU, and" in caplog.text
+    turns(elastic, clock, OVERLOADED, report(), 60)
+    assert not elastic.extra(), "it is not tried again at once"
+    assert elastic.version == 0
+    until(lambda: ended(pending), lambda: None)
+
+
+@pytest.mark.services
+def test_an_encoder_with_another_model_does_not_join(
+    make_elastic: MakeElastic, caplog: pytest.LogCaptureFixture
+) -> None:
+    elastic, clock = make_elastic(fingerprint=Fingerprint("model", "f" * 16, "1" * 16))
+    turns(elastic, clock, OVERLOADED, report(), 2)
+    until(lambda: not elastic.extra(), lambda: elastic.turn([report()], {}, held=False))
+    assert "has another model" in caplog.text
+    assert elastic.version == 0

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.broker.base import Partition
+from penstock.ingest.lane.offsets import OffsetLedger
+from penstock.records import Assignment, Position
+
+FIRST = Assignment("t", 0, 1)
+SECOND = Assignment("t", 0, 2)
+PARTITION = Partition("t", 0)
+
+
+def ledger(start: int = 0, *delivered: int) -> OffsetLedger:
+    made = OffsetLedger()
+    made.assign(FIRST, start)
+    for offset in delivered:
+        assert made.deliver(Position("t", 0, offset))
+    return made
+
+
+def test_nothing_is_committable_before_the_first_record_is_done() -> None:
+    assert ledger(5, 5, 6, 7).committable() == {}
+
+
+def test_commit_stops_at_the_first_gap() -> None:
+    made = ledger(0, 0, 1, 2, 3)
+    for offset in (0, 1, 3):
+        made.done(FIRST, offset)
+    assert made.committable() == {PARTITION: 2}
+
+
+def test_contiguity_is_over_delivered_records_so_that_holes_do_not_stop_the_commit() -> None:
+    made = ledger(10, 10, 17, 40)
+    for offset in (10, 17, 40):
+        made.done(FIRST, offset)
+    assert made.committable() == {PARTITION: 41}
+
+
+def test_where_the_log_was_rolled_back_the_lower_offset_is_committed_until_it_is_acknowledged() -> None:
+    made = ledger(0, 0, 1, 2, 3)
+    for offset in range(4):
+        made.done(FIRST, offset)
+    made.committed(made.committable())
+    made.cut(PARTITION, 2)
+    assert made.committable() == made.committable() == {PARTITION: 2}
+    made.committed(made.committable())
+    assert made.committable() == {}
+
+
+def test_the_lower_offset_is_committed_even_if_none_above_it_is_known_to_be() -> None:
+    """A commit whose answer was lost may have been taken."""
+    made = ledger(0, 0, 1, 2)
+    made.cut(PARTITION, 0)
+    assert made.committable() == {PARTITION: 0}
+
+
+def test_nothing_above_a_cut_counts_before_the_partition_is_delivered_again() -> None:
+    made = ledger(0, 0, 1, 2, 3)
+    made.cut(PARTITION, 2)
+    assert not made.done(FIRST, 3)
+    assert not made.deliver(Position("t", 0, 2))
+    assert made.done(FIRST, 0)
+    assert made.next_to_commit(PARTITION) == 1
+    made.rewind(PARTITION, 1)
+    assert [made.deliver(Position("t", 0, offset)) for offset in (1, 2, 3)] == [True, True, True]
+    for offset in (1, 2):
+        assert made.done(FIRST, offset)
+    assert made.committable() == {PARTITION: 3}
+
+
+def test_a_commit_that_was_acknowledged_is_not_repeated() -> None:
+    made = ledger(0, 0)
+    made.done(FIRST, 0)
+    made.committed(made.committable())
+    assert made.committable() == {}
+
+
+def test_a_done_mark_of_a_former_assignment_is_dropped() -> None:
+    made = ledger(0, 0, 1)
+    made.assign(SECOND, 0)
+    made.deliver(Position("t", 0, 0))
+    assert not made.done(FIRST, 0)
+    assert made.committable() == {}
+    assert made.done(SECOND, 0)
+    assert made.committable() == {PARTITION: 1}
+
+
+def test_records_of_a_partition_that_is_not_owned_are_refused() -> None:
+    made = ledger(0, 0)
+    made.forget(PARTITION)
+    assert not made.deliver(Position("t", 0, 1))
+    assert not made.done(FIRST, 0)
+    assert made.committable() == {}
+
+
+def test_a_record_delivered_twice_under_one_assignment_is_refused() -> None:
+    assert not ledger(0, 0, 1).deliver(Position("t", 0, 1))
+
+
+def test_a_second_done_mark_of_one_record_is_dropped() -> None:
+    made = ledger(0, 0, 1)
+    assert made.done(FIRST, 1)
+    assert not made.done(FIRST, 1)
+    assert made.open_records() == 1
+
+
+@given(
+    offsets=st.lists(st.integers(0, 500), unique=True, min_size=1).map(sorted),
+    order=st.randoms(use_true_random=False),
+    share=st.floats(0, 1),
+)
+def test_what_is_committable_never_passes_a_record_that_is_not_done(
+    offsets: list[int], order: object, share: float
+) -> None:
+    made = ledger(offsets[0], *offsets)
+    done = list(offsets)
+    order.shuffle(done)  # type: ignore[attr-defined]
+    done = done[: round(len(done) * share)]
+    for offset in done:
+        made.done(FIRST, offset)
+    open_offsets = sorted(set(offsets) - set(done))
+    expected = open_offsets[0] if open_offsets else offsets[-1] + 1
+    assert made.committable().get(PARTITION, offsets[0]) == expected
+    assert made.open_records() == len(open_offsets)
+
+
+def test_what_was_done_before_a_rewind_is_not_processed_again() -> None:
+    made = ledger(10, 10, 11, 12, 13)
+    for offset in (11, 13):
+        made.done(FIRST, offset)
+    made.rewind(PARTITION, 10)
+    assert [offset for offset in range(10, 14) if made.deliver(Position("t", 0, offset))] == [10, 12]
+    made.done(FIRST, 10)
+    assert made.committable() == {PARTITION: 12}
+    made.done(FIRST, 12)
+    assert made.committable() == {PARTITION: 14}
+
+
+def test_what_retention_took_is_committed_away() -> None:
+    made = OffsetLedger()
+    made.assign(FIRST, 50, committed=10)
+    assert made.committable() == {PARTITION: 50}

@@ -1,0 +1,193 @@
+"""What only a server can show: collections and aliases, restarts, absence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+from pymilvus import MilvusClient
+
+from penstock.config import StoreSettings
+from penstock.errors import ConfigError, UnavailableError
+from penstock.processes import free_port
+from penstock.records import Channel, Collection, Field
+from penstock.store.base import Store
+from penstock.store.memory import MemoryStore
+from penstock.store.milvus.store import MilvusStore
+from penstock.store.names import Physical
+from tests.store.builders import asset, asset_row, entry, spec, vector
+from tests.store.servers import LiteServer, Standalone
+
+JOINT = Channel(Collection.IMAGE, Field.JOINT)
+Connect = Callable[..., MilvusStore]
+
+
+def refusals(make: Callable[[], Store]) -> None:
+    """Every way in which a store of one model refuses another."""
+    make().ensure(spec())
+    for other in (spec(weights="bbbb"), spec(model="clip-b"), spec(dim=16)):
+        with pytest.raises(ConfigError, match=r"clip-a .*aaaa.* clip-") as refused:
+            make().ensure(other)
+        assert "\n" not in str(refused.value)
+        assert "store.version" in str(refused.value)
+
+
+@pytest.mark.services
+def test_collections_of_another_model_are_refused(connect: Connect) -> None:
+    refusals(connect)
+
+
+def test_the_double_refuses_another_model_too() -> None:
+    store = MemoryStore()
+    refusals(lambda: store)
+
+
+@pytest.mark.services
+def test_a_new_version_is_filled_beside_the_one_that_is_served(connect: Connect) -> None:
+    old, new = connect(), connect()
+    old.ensure(spec())
+    old.upsert(Collection.IMAGE, [entry(asset(key="old"))])
+    new.ensure(spec(model="clip-b", version=2))
+    new.upsert(Collection.IMAGE, [entry(asset(key="new"))])
+    new.put_asset_rows([asset_row(asset(key="new"))])
+    assert old.count_assets() == 0
+    onlooker = connect()
+    onlooker.look_at(2, [Collection.IMAGE])
+    assert {part.asset_id for page in onlooker.scan_parts(Collection.IMAGE) for part in page} == {asset(key="new").id}
+    assert [row.asset.key for page in onlooker.scan_assets() for row in page] == ["new"]
+    onlooker.look_at(1, [Collection.IMAGE])
+    assert {part.asset_id for page in onlooker.scan_parts(Collection.IMAGE) for part in page} == {asset(key="old").id}
+    with pytest.raises(ConfigError, match="no collection asset of version 3"):
+        onlooker.look_at(3, [Collection.IMAGE])
+    assert JOINT not in new.channels()  # the alias serves the vectors of another model
+    assert JOINT in old.channels()
+
+    found = old.search(JOINT, vector(1), tenant="default", where=None, limit=5, timeout_s=20)
+    assert [each.entry.asset.key for each in found] == ["old"]
+    first, second = Physical("image", 1, "clip_a"), Physical("image", 2, "clip_b")
+    assert list(new.versions.all("image")) == [first, second]
+    assert new.versions.switch("image", second) == first
+    assert new.versions.served("image") == second
+    assert JOINT in new.channels()
+    assert JOINT not in old.channels()
+    with pytest.raises(ConfigError, match=r"image__clip_c__v3.*There are: image__clip_a__v1, image__clip_b__v2"):
+        new.versions.switch("image", Physical("image", 3, "clip_c"))
+    assert new.versions.served("image") == second
+
+
+@pytest.mark.services
+def test_a_collection_that_a_crash_left_unindexed_is_completed(
+    connect: Connect, server: LiteServer | Standalone
+) -> None:
+    first = connect()
+    first.ensure(spec())
+    client = MilvusClient(server.uri, dedicated=True, db_name=first._connection._database)
+    name = "image__clip_a__v1"
+    client.release_collection(name)
+    client.drop_index(name, "joint")
+    client.close()
+    second = connect()
+    second.ensure(spec())
+    second.upsert(Collection.IMAGE, [entry(asset())])
+    assert second.search(JOINT, vector(1), tenant="default", where=None, limit=1, timeout_s=20)
+
+
+@pytest.mark.services
+def test_shards_are_honoured_where_there_are_any(connect: Connect, server: LiteServer | Standalone) -> None:
+    store = connect()
+    store.ensure(spec(shards=2))
+    client = MilvusClient(server.uri, dedicated=True, db_name=store._connection._database)
+    shards = client.describe_collection("image__clip_a__v1")["num_shards"]
+    client.close()
+    assert shards == (2 if store.capabilities.shards else 1)
+
+
+@pytest.mark.services
+def test_capabilities_are_the_servers(connect: Connect, server: LiteServer | Standalone) -> None:
+    able = connect().capabilities
+    real = isinstance(server, Standalone)
+    assert ("2.3.5" if real else "milvus_lite-") in able.product
+    assert (able.lexical, able.shards, able.concurrent_writes) == (not real, real, real)
+    assert able.vector_fields == (1 if real else 4)
+
+
+@pytest.mark.services
+def test_what_a_decision_rests_on_is_read_at_strong_consistency(connect: Connect) -> None:
+    store = connect("Bounded")
+    store.ensure(spec())
+    for each in range(1, 4):
+        entries = [entry(asset(key=f"{each}-{n}")) for n in range(400)]
+        store.upsert(Collection.IMAGE, entries)
+        store.put_asset_rows([asset_row(one.asset) for one in entries])
+        assert sum(map(len, store.scan_entries(Collection.IMAGE, batch=300))) == 400 * each
+        assert sum(map(len, store.scan_assets(batch=300))) == 400 * each
+        store.upsert(Collection.IMAGE, [entry(asset(key=f"{each}-0"), part=1)])
+        assert len(store.entry_ids(Collection.IMAGE, [asset(key=f"{each}-0").id])[asset(key=f"{each}-0").id]) == 2
+        store.delete(Collection.IMAGE, [entry(asset(key=f"{each}-0"), part=1).id])
+        assert store.count(Collection.IMAGE) == 400 * each
+
+
+@pytest.mark.services
+def test_a_kill_loses_nothing_and_the_same_store_goes_on(connect: Connect, server: LiteServer | Standalone) -> None:
+    store = connect()
+    store.ensure(spec())
+    store.upsert(Collection.IMAGE, [entry(asset(key=str(n))) for n in range(300)])
+    store.delete(Collection.IMAGE, [entry(asset(key="0")).id])
+    store.put_asset_rows([asset_row(asset(key=str(n))) for n in range(300)])
+    server.kill()
+    try:
+        begun = time.monotonic()
+        with pytest.raises(UnavailableError, match=r"searching|reading"):
+            store.count(Collection.IMAGE)
+        assert time.monotonic() - begun < 5
+    finally:
+        server.restart()
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            assert store.count(Collection.IMAGE) == 299
+            break
+        except UnavailableError:
+            assert time.monotonic() < deadline
+    assert store.count_assets() == 300
+    assert len(store.search(JOINT, vector(1), tenant="default", where=None, limit=400, timeout_s=20)) == 299
+    assert store.entry_ids(Collection.IMAGE, [asset(key="1").id]) == {
+        asset(key="1").id: frozenset({entry(asset(key="1")).id})
+    }
+
+
+@pytest.mark.services
+def test_a_store_that_does_not_answer_is_given_up_after_the_timeout(server: LiteServer | Standalone) -> None:
+    store = MilvusStore(StoreSettings(uri=server.uri, timeout_s=2.0))
+    store.ensure(spec())
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGSTOP)
+    while psutil.Process(server.pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
+    try:
+        begun = time.monotonic()
+        with pytest.raises(UnavailableError, match="deadline exceeded"):
+            store.count(Collection.IMAGE)
+        with pytest.raises(UnavailableError):
+            store.search(JOINT, vector(1), tenant="default", where=None, limit=1, timeout_s=0.5)
+        assert time.monotonic() - begun < 5
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    store.close()
+
+
+def test_nothing_listening_is_noticed_at_once() -> None:
+    store = MilvusStore(StoreSettings(uri=f"http://127.0.0.1:{free_port()}"))
+    begun = time.monotonic()
+    with pytest.raises(UnavailableError, match="connecting"):
+        store.ping()
+    assert time.monotonic() - begun < 10
+
+
+def test_an_unset_address_is_a_setting_at_fault() -> None:
+    with pytest.raises(ConfigError, match=r"store\.uri"):
+        MilvusStore(StoreSettings())

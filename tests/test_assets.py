@@ -1,0 +1,258 @@
+"""The asset store, on a local folder and on a store of objects."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from penstock import assets as assets_module
+from penstock.assets import REFRESH_AFTER_S, AssetStore, MissingAssetError, asset_uri, sha256_of
+from penstock.errors import ConfigError, UnavailableError
+
+DATA = b"some media"
+NAME = hashlib.sha256(DATA).hexdigest()
+DAY_S = 86_400.0
+
+
+@pytest.fixture(params=["file", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AssetStore]:
+    if request.param == "file":
+        yield AssetStore((tmp_path / "not made yet").as_uri())
+        return
+    root = f"memory://assets-{uuid.uuid4().hex}"
+    yield AssetStore(root)
+    memory, path = fsspec.filesystem("memory"), root.removeprefix("memory:/")
+    if memory.exists(path):
+        memory.rm(path, recursive=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> tuple[AssetStore, Path]:
+    return AssetStore(str(tmp_path)), tmp_path / NAME[:2] / NAME
+
+
+def _age(path: Path, days: float) -> None:
+    then = time.time() - days * DAY_S
+    os.utime(path, (then, then))
+
+
+def test_what_was_put_is_read_by_its_hash(store: AssetStore) -> None:
+    assert store.put(DATA) == NAME
+    assert store.exists(NAME)
+    assert store.read(NAME) == DATA
+    assert store.size(NAME) == len(DATA)
+    with store.open(NAME) as stream:
+        stream.seek(5)
+        assert stream.read() == DATA[5:]
+
+
+def test_media_are_listed_once_however_often_they_were_put(store: AssetStore) -> None:
+    before = time.time()
+    for data in (DATA, b"other", DATA, b""):
+        store.put(data)
+    found = {stored.sha256: stored for stored in store.list()}
+    assert {stored.size for stored in found.values()} == {len(DATA), 5, 0}
+    assert len(found) == 3
+    assert all(before - 2 < stored.modified_s < time.time() + 2 for stored in found.values())
+
+
+def test_deleted_media_are_gone_and_deleting_twice_is_no_error(store: AssetStore) -> None:
+    store.put(DATA)
+    store.delete(NAME)
+    store.delete(NAME)
+    assert not store.exists(NAME)
+    for ask in (store.read, store.size, store.open):
+        with pytest.raises(MissingAssetError, match=NAME):
+            ask(NAME)
+
+
+def test_an_empty_store_lists_and_sweeps_nothing(store: AssetStore) -> None:
+    store.put(DATA)
+    store.delete(NAME)
+    assert list(store.list()) == []
+    assert store.sweep([], grace_s=0, now_s=time.time() + DAY_S).seen == 0
+
+
+def test_the_sweep_removes_only_what_is_old_and_not_referred_to(store: AssetStore) -> None:
+    kept, gone = store.put(b"kept"), store.put(b"gone")
+    in_two_days_s = time.time() + 2 * DAY_S
+    assert store.sweep([kept], grace_s=3 * DAY_S, now_s=in_two_days_s).removed == 0
+    report = store.sweep(iter([kept, kept]), grace_s=DAY_S, now_s=in_two_days_s)
+    assert (report.seen, report.removed, report.removed_bytes, report.too_young) == (2, 1, 4, 0)
+    assert store.exists(kept)
+    assert not store.exists(gone)
+
+
+def test_media_put_again_are_young_again(folder: tuple[AssetStore, Path]) -> None:
+    store, path = folder
+    store.put(DATA)
+    _age(path, 9)
+    store.put(DATA)
+    report = store.sweep([], grace_s=DAY_S, now_s=time.time())
+    assert (report.removed, report.too_young) == (0, 1)
+
+
+def test_media_put_again_are_not_written_again(folder: tuple[AssetStore, Path]) -> None:
+    store, path = folder
+    store.put(DATA)
+    inode = path.stat().st_ino
+    store.put(DATA)
+    assert path.stat().st_ino == inode
+
+
+def test_media_cut_short_by_a_loss_of_power_are_written_again(folder: tuple[AssetStore, Path]) -> None:
+    store, path = folder
+    store.put(DATA)
+    path.write_bytes(DATA[:3])
+    store.put(DATA)
+    assert store.read(NAME) == DATA
+
+
+def test_media_cut_short_by_a_full_disk_are_written_again(
+    folder: tuple[AssetStore, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, path = folder
+
+    def full(file: int, data: memoryview) -> int:
+        if path.stat().st_size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(file, data[:3])
+
+    write = os.write
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(UnavailableError, match="No space left"):
+        store.put(DATA)
+    monkeypatch.undo()
+    assert path.stat().st_size == 0
+    store.put(DATA)
+    assert store.read(NAME) == DATA
+
+
+def test_media_that_another_process_is_writing_are_whole_when_put_returns(folder: tuple[AssetStore, Path]) -> None:
+    store, path = folder
+    path.parent.mkdir()
+    with path.open("wb") as other:
+        other.write(DATA[:3])
+        other.flush()
+        with pytest.raises(MissingAssetError, match="not whole"):
+            store.read(NAME)
+        store.put(DATA)
+        assert store.read(NAME) == DATA
+        other.write(DATA[3:])
+    assert store.read(NAME) == DATA
+
+
+def test_objects_are_rewritten_once_they_are_old_and_swept_with_that_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = AssetStore(f"memory://assets-{uuid.uuid4().hex}")
+    store.put(DATA)
+    first = next(store.list()).modified_s
+    store.put(DATA)
+    assert next(store.list()).modified_s == first
+    young = store.sweep([], grace_s=DAY_S, now_s=first + DAY_S + REFRESH_AFTER_S - 1)
+    assert young.removed == 0
+    monkeypatch.setattr(assets_module, "REFRESH_AFTER_S", 0.0)
+    store.put(DATA)
+    assert next(store.list()).modified_s > first
+
+
+def test_a_put_while_the_sweep_runs_is_never_lost(folder: tuple[AssetStore, Path]) -> None:
+    store, path = folder
+    store.put(DATA)
+    stop = threading.Event()
+
+    def sweep() -> None:
+        while not stop.is_set():
+            if path.exists():
+                try:
+                    _age(path, 9)
+                except FileNotFoundError:
+                    continue
+            store.sweep([], grace_s=DAY_S, now_s=time.time())
+
+    def put() -> None:
+        for _ in range(300):
+            AssetStore(store.url).put(b"x")
+            store.put(DATA)
+
+    threads = [threading.Thread(target=put) for _ in range(2)]
+    sweeper = threading.Thread(target=sweep)
+    for thread in (sweeper, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stop.set()
+    sweeper.join()
+    store.put(DATA)
+    store.sweep([], grace_s=DAY_S, now_s=time.time())
+    assert store.read(NAME) == DATA
+
+
+def test_a_put_between_the_look_and_the_removal_wins(
+    folder: tuple[AssetStore, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, path = folder
+    store.put(DATA)
+    _age(path, 9)
+    listed = list(store.list())
+    monkeypatch.setattr(store, "list", lambda: iter(listed))
+    store.put(DATA)  # after the sweep saw it old
+    assert store.sweep([], grace_s=DAY_S, now_s=time.time()).removed == 0
+    assert store.read(NAME) == DATA
+
+
+def test_leftovers_of_dead_writers_are_swept(folder: tuple[AssetStore, Path]) -> None:
+    store, path = folder
+    store.put(DATA)
+    old, young = (path.with_name(f".{NAME}.{uuid.uuid4().hex}.tmp") for _ in range(2))
+    for leftover in (old, young):
+        leftover.write_bytes(b"half")
+    _age(old, 9)
+    assert [stored.sha256 for stored in store.list()] == [NAME]
+    store.sweep([NAME], grace_s=DAY_S, now_s=time.time())
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_many_writers_of_the_same_media_leave_one_whole_file(folder: tuple[AssetStore, Path]) -> None:
+    store, path = folder
+    data = os.urandom(1_000_000)
+    threads = [threading.Thread(target=AssetStore(store.url).put, args=(data,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    name = hashlib.sha256(data).hexdigest()
+    assert store.read(name) == data
+    assert [each.name for each in (path.parent.parent / name[:2]).iterdir()] == [name]
+
+
+def test_a_store_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
+    blocker = tmp_path / "a file"
+    blocker.write_bytes(b"")
+    with pytest.raises(UnavailableError, match="keeping 10 bytes"):
+        AssetStore(str(blocker)).put(DATA)
+
+
+def test_an_address_of_no_known_kind_is_a_setting_at_fault() -> None:
+    with pytest.raises(ConfigError, match=r"assets\.url"):
+        AssetStore("gopher://x/y")
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "", "AB" * 32, "a" * 63])
+def test_only_hashes_are_names(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="not a SHA-256"):
+        AssetStore(str(tmp_path)).read(name)
+
+
+def test_addresses_of_media() -> None:
+    assert sha256_of(asset_uri(NAME)) == NAME
+    assert sha256_of("https://host/asset:x") is None
+    assert sha256_of("asset:nonsense") is None

@@ -1,0 +1,72 @@
+"""The speech model that ships: it hears what its card says, in the words and voice that it knows."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock.encoders.load import load_transcriber
+from penstock.encoders.profiles import load_profile
+from penstock.encoders.reference.speech_model import SPEECH_DIR
+from penstock.encoders.whisper import Transcriber
+from penstock.media.av.audio import RATE_HZ
+from penstock.media.av.reader import Reel
+from penstock.media.av.vad import VoiceRules
+from penstock.samples.recordings import sample_recordings
+from tools.reference_models.evaluate_speech import Figures, evaluate, word_errors
+
+
+@pytest.fixture(scope="module")
+def ear() -> Transcriber:
+    loaded = load_transcriber(load_profile("reference"), device="cpu")
+    assert isinstance(loaded, Transcriber)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def figures(ear: Transcriber) -> Figures:
+    return evaluate(ear, 60)
+
+
+def test_it_hears_sentences_that_it_has_not_learned_by_heart(figures: Figures) -> None:
+    assert figures.sentence_errors < 0.01
+
+
+def test_its_times_are_right(figures: Figures) -> None:
+    assert figures.start_off_s <= 0.04
+    assert figures.end_off_s <= 0.04
+    assert figures.off_95_s <= 0.1
+
+
+def test_it_hears_minutes_through_the_detector(figures: Figures) -> None:
+    assert figures.minute_errors < 0.02
+
+
+def test_it_hears_nothing_where_nobody_speaks(figures: Figures) -> None:
+    assert figures.heard_in_noise == 0
+
+
+def test_it_hears_the_sample_recordings(ear: Transcriber) -> None:
+    for recording in sample_recordings():
+        with Reel(recording.file.read_bytes(), VoiceRules(), None) as reel:
+            windows = reel.read().windows
+        heard = ear.transcribe([window.samples for window in windows])
+        texts = [segment.text for one in heard for segment in one.segments]
+        starts = [
+            window.start / RATE_HZ + segment.start_s
+            for window, one in zip(windows, heard, strict=True)
+            for segment in one.segments
+        ]
+        assert texts == [sentence.what for sentence in recording.sentences], recording.key
+        assert starts == pytest.approx([sentence.start_s for sentence in recording.sentences], abs=0.25)
+
+
+def test_it_is_small() -> None:
+    assert sum(file.stat().st_size for file in SPEECH_DIR.iterdir()) < 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "errors"),
+    [("a b c", "a b c", 0), ("a b c", "a x c", 1), ("a b c", "a c", 1), ("a b", "a b c", 1), ("", "a", 1)],
+)
+def test_errors_are_words_changed_put_in_or_left_out(said: str, heard: str, errors: int) -> None:
+    assert word_errors(said.split(), heard.split()) == errors
