@@ -22,7 +22,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-heavy test-light test-exhaustive faults soak mutations lint lock clean
+.PHONY: help setup demo test test-heavy test-light test-exhaustive faults soak mutations lint vocabulary lock clean
 
 help: ## Show what there is to make.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ lint: $(READY) ## Check lint, format, types and layers.
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+vocabulary: $(READY) ## Check words, names, docstrings and sizes (ARGS=--count, or ARGS=src/penstock/store for a part).
+	$(BIN)/python -m tools.vocabulary $(ARGS)
 
 lock: $(UV) ## Resolve requirements.lock anew, for every Python from 3.11 on.
 	$(UV) pip compile pyproject.toml --extra embedded --group dev --universal --python-version 3.11 \

@@ -1,0 +1,1 @@
+"""Checks of this repository that are not part of the package."""
