@@ -31,7 +31,7 @@ from penstock.encoders.load import load_encoder, profile_fingerprints
 from penstock.encoders.profiles import Profile, load_profile, role_of
 from penstock.errors import UnavailableError
 from penstock.query.embed import MAX_BATCH
-from penstock.query.route import Probe, route
+from penstock.query.route import ChannelQuery, route
 from penstock.query.understand.validate import SearchRequest, understand
 from penstock.records import EncoderInput
 from penstock.store.base import Store
@@ -266,7 +266,7 @@ class _Parts:
     def __init__(self, store: Store, settings: Settings, profile: Profile) -> None:
         self._store, self._settings = store, settings
         question = understand(SearchRequest(text="anything"), settings.query)
-        self.probes: Sequence[Probe] = route(question, offered=store.channels(), profile=profile).probes
+        self.probes: Sequence[ChannelQuery] = route(question, offered=store.channels(), profile=profile).queries
         self.product = store.capabilities.product
         self._threads = ThreadPoolExecutor(settings.query.search_threads)
         self._vectors = {
@@ -298,7 +298,7 @@ class _Parts:
                 for waiting in batch:
                     waiting.done.set()
 
-    def _search_one(self, probe: Probe, text: str) -> None:
+    def _search_one(self, probe: ChannelQuery, text: str) -> None:
         self._store.search(
             probe.channel,
             self._vectors[probe] if probe.encoder else text,
@@ -315,7 +315,7 @@ class _Waiting:
     done: threading.Event
 
 
-def _dim(probe: Probe, profile: Profile) -> int:
+def _dim(probe: ChannelQuery, profile: Profile) -> int:
     return profile.space(role_of(probe.encoder)).dim if probe.encoder else 1
 
 

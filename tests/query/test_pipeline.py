@@ -198,9 +198,9 @@ def test_a_hung_store_fills_a_bounded_line_and_then_refuses_at_once(store: Any, 
         late = [asyncio.create_task(pipeline.search(SearchRequest(text="cat", deadline_ms=150))) for _ in range(2)]
         outcomes = await asyncio.gather(*late, return_exceptions=True)
         assert all(isinstance(outcome, UnavailableError) for outcome in outcomes)
-        assert pipeline.threads.held == 4  # those that waited were dropped; those that hang still hold their threads
+        assert pipeline.threads.pending == 4  # those that waited were dropped; those that hang still hold their threads
         waiting = asyncio.create_task(pipeline.search(SearchRequest(text="cat", deadline_ms=5_000)))
-        await until(lambda: pipeline.threads.held == 8)
+        await until(lambda: pipeline.threads.pending == 8)
         with pytest.raises(OverloadedError):
             await pipeline.search(SearchRequest(text="cat", deadline_ms=5_000))
         store.release.set()

@@ -7,7 +7,7 @@ import pytest
 from penstock.config import QuerySettings
 from penstock.encoders.profiles import Profile, load_profile
 from penstock.errors import QueryError
-from penstock.query.route import NO_COLLECTION, NOT_OFFERED, Route, route
+from penstock.query.route import NO_COLLECTION, NOT_OFFERED, SearchPlan, route
 from penstock.query.understand.validate import SearchRequest, understand
 from penstock.records import FIELDS_OF, Channel, Collection, Field
 
@@ -17,12 +17,12 @@ ALL = frozenset(Channel(collection, field) for collection, fields in FIELDS_OF.i
 ONE_FIELD = frozenset({Channel(Collection.TEXT, Field.PASSAGE), Channel(Collection.IMAGE, Field.JOINT)})
 
 
-def routed(request: SearchRequest, offered: frozenset[Channel], profile: Profile) -> Route:
+def routed(request: SearchRequest, offered: frozenset[Channel], profile: Profile) -> SearchPlan:
     return route(understand(request, QuerySettings()), offered=offered, profile=profile)
 
 
-def plan(found: Route) -> dict[str, str | None]:
-    return {str(probe.channel): probe.encoder for probe in found.probes}
+def plan(found: SearchPlan) -> dict[str, str | None]:
+    return {str(probe.channel): probe.encoder for probe in found.queries}
 
 
 def test_text_is_put_to_every_channel_with_the_vector_of_its_space() -> None:
@@ -76,7 +76,7 @@ def test_a_kind_that_was_never_indexed_is_told_only_to_those_who_name_it() -> No
         Channel(Collection.TEXT, Field.LEXICAL)
     }
     found = routed(SearchRequest(text="cat", modalities=["audio"]), ONE_FIELD, REFERENCE)
-    assert found.probes == ()
+    assert found.queries == ()
     assert set(found.missing.values()) == {NO_COLLECTION}
 
 

@@ -19,7 +19,7 @@ from penstock.config import Settings
 from penstock.encoders.load import load_encoder
 from penstock.encoders.profiles import JOINT_IMAGE, load_profile
 from penstock.errors import OverloadedError, UnavailableError
-from penstock.query.understand.image import picture_decoder
+from penstock.query.understand.image import query_image_decoder
 from penstock.records import (
     AssetRef,
     Channel,
@@ -60,7 +60,7 @@ PICTURES = {"dawn": png(40), "noon": png(250)}
 def vector(role: str, item: str | bytes, settings: Settings) -> Float32:
     encoder = load_encoder(role, PROFILE)
     if isinstance(item, bytes):
-        pixels = picture_decoder(PROFILE.image, settings.image)(item)
+        pixels = query_image_decoder(PROFILE.image, settings.image)(item)
         return encoder.encode(EncoderInput(JOINT_IMAGE, ("k",), pixels=pixels[np.newaxis])).vectors[0]
     return encoder.encode(EncoderInput(role, ("k",), texts=(item,))).vectors[0]
 

@@ -17,7 +17,7 @@ from penstock.errors import OverloadedError
 _T = TypeVar("_T")
 
 
-class BoundedThreads:
+class BoundedExecutor:
     """Calls in a bounded number of threads, with a bounded line in front of them.
 
     Args:
@@ -40,7 +40,7 @@ class BoundedThreads:
         self._lock = threading.Lock()
 
     @property
-    def held(self) -> int:
+    def pending(self) -> int:
         """Calls that wait or are under way, also those whose caller has given up."""
         return self._held
 

@@ -24,13 +24,13 @@ from penstock.encoders.profiles import Profile
 from penstock.errors import PenstockError, QueryError, TransientError, UnavailableError
 from penstock.observability import metrics
 from penstock.query.embed import QueryEncoder
-from penstock.query.executor import BoundedThreads
+from penstock.query.executor import BoundedExecutor
 from penstock.query.fusion.moments import RECORDED, MomentRules
 from penstock.query.fusion.rrf import fuse
-from penstock.query.retrieve import Searched, Terms, search_channels
-from penstock.query.route import Probe, Route, route
-from penstock.query.understand.speech import VoiceListener
-from penstock.query.understand.validate import Question, SearchRequest, understand, with_words
+from penstock.query.retrieve import Rankings, SearchParams, search_channels
+from penstock.query.route import ChannelQuery, SearchPlan, route
+from penstock.query.understand.speech import SpeechQueryTranscriber
+from penstock.query.understand.validate import Question, SearchRequest, understand, with_transcript
 from penstock.records import Channel, Collection, Entry, Float32, Found, Hit, SearchResult
 from penstock.store.base import Store
 
@@ -66,7 +66,7 @@ class QueryPipeline:
         profile: Profile,
         settings: QuerySettings,
         *,
-        listener: VoiceListener | None = None,
+        listener: SpeechQueryTranscriber | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -75,7 +75,7 @@ class QueryPipeline:
         self._settings = settings
         self._clock = clock
         self._listener = listener
-        self.threads = BoundedThreads(
+        self.threads = BoundedExecutor(
             threads=settings.search_threads,
             backlog=settings.search_backlog,
             clock=clock,
@@ -97,7 +97,7 @@ class QueryPipeline:
         transcript: str | None = None
         if question.spoken is not None:
             transcript = await self._hear(question.spoken)
-            question = with_words(question, transcript)
+            question = with_transcript(question, transcript)
             watch.lap("hear")
         deadline_s = self._clock() + question.deadline_ms / 1000
         offered = await self._channels.get(deadline_s=deadline_s)
@@ -126,14 +126,14 @@ class QueryPipeline:
                 f"profile {self._profile.name} has no speech model, so it takes no questions by voice: ask in words",
                 field="/audio",
             )
-        return await self._listener.transcript(sound)
+        return await self._listener.transcribe(sound)
 
     def _start_encoding(
-        self, chosen: Route, content: str | bytes, *, on_done: Callable[[], None]
+        self, chosen: SearchPlan, content: str | bytes, *, on_done: Callable[[], None]
     ) -> dict[str, asyncio.Task[Float32]]:
         """A task for each encoder that has to make a vector, by its name. `on_done` is called as each ends."""
         tasks: dict[str, asyncio.Task[Float32]] = {}
-        for encoder in {probe.encoder for probe in chosen.probes if probe.encoder is not None}:
+        for encoder in {probe.encoder for probe in chosen.queries if probe.encoder is not None}:
             tasks[encoder] = asyncio.create_task(self._vector(encoder, content))
             tasks[encoder].add_done_callback(lambda _: on_done())
         return tasks
@@ -147,7 +147,7 @@ class QueryPipeline:
     async def _find(
         self,
         question: Question,
-        chosen: Route,
+        chosen: SearchPlan,
         vectors: Mapping[str, asyncio.Task[Float32]],
         deadline_s: float,
         watch: _Stopwatch,
@@ -156,11 +156,11 @@ class QueryPipeline:
 
         Where many entries become few moments, so that hits are wanting, recordings are searched again for more of them.
         """
-        queries: dict[Probe, str | asyncio.Future[Float32]] = {
-            probe: vectors[probe.encoder] if probe.encoder else str(question.content) for probe in chosen.probes
+        queries: dict[ChannelQuery, str | asyncio.Future[Float32]] = {
+            probe: vectors[probe.encoder] if probe.encoder else str(question.content) for probe in chosen.queries
         }
         depth = max(question.limit, self._settings.candidates)
-        terms = Terms(tenant=question.tenant, where=question.where, limit=depth, deadline_s=deadline_s)
+        terms = SearchParams(tenant=question.tenant, where=question.where, limit=depth, deadline_s=deadline_s)
         searched = await search_channels(self._store, self.threads, queries, terms)
         watch.lap("search")
         hits = self._fuse(chosen, searched, terms, depth, question.limit)
@@ -173,23 +173,23 @@ class QueryPipeline:
         return hits, searched.missing
 
     async def _search_deeper(
-        self, searched: Searched, queries: Mapping[Probe, str | asyncio.Future[Float32]], terms: Terms
-    ) -> Searched:
+        self, searched: Rankings, queries: Mapping[ChannelQuery, str | asyncio.Future[Float32]], terms: SearchParams
+    ) -> Rankings:
         """Recordings again, for more entries. What fails now keeps what it found, and is named."""
         again = {probe: query for probe, query in queries.items() if probe.channel in _recorded(searched)}
         try:
             deeper = await search_channels(self._store, self.threads, again, terms)
         except TransientError as exc:
-            deeper = Searched({}, {probe.channel: str(exc) for probe in again})
+            deeper = Rankings({}, {probe.channel: str(exc) for probe in again})
         missing = {
             channel: f"was not searched a second time, for more: {why}" for channel, why in deeper.missing.items()
         }
-        return Searched({**searched.found, **deeper.found}, {**searched.missing, **missing})
+        return Rankings({**searched.entries, **deeper.entries}, {**searched.missing, **missing})
 
-    def _fuse(self, chosen: Route, searched: Searched, terms: Terms, depth: int, limit: int) -> list[Hit]:
+    def _fuse(self, chosen: SearchPlan, searched: Rankings, terms: SearchParams, depth: int, limit: int) -> list[Hit]:
         return fuse(
-            searched.found,
-            spaces={probe.channel: probe.space for probe in chosen.probes},
+            searched.entries,
+            spaces={probe.channel: probe.space for probe in chosen.queries},
             weights=self._settings.weights,
             k=self._settings.rrf_k,
             depths={collection: terms.limit if collection in RECORDED else depth for collection in Collection},
@@ -219,12 +219,12 @@ def _event_of(entry: Entry) -> tuple[str, int, int]:
     return entry.asset.id, entry.origin.partition, entry.origin.offset
 
 
-def _recorded(searched: Searched) -> dict[Channel, Sequence[Found]]:
+def _recorded(searched: Rankings) -> dict[Channel, Sequence[Found]]:
     """What was found of recordings, by the channels that answered."""
-    return {channel: found for channel, found in searched.found.items() if channel.collection in RECORDED}
+    return {channel: found for channel, found in searched.entries.items() if channel.collection in RECORDED}
 
 
-def _has_more(searched: Searched, terms: Terms) -> bool:
+def _has_more(searched: Rankings, terms: SearchParams) -> bool:
     """Whether a recording's channel returned as much as it was asked for. One that failed when asked did not."""
     return any(len(found) >= terms.limit for found in _recorded(searched).values())
 
@@ -232,7 +232,7 @@ def _has_more(searched: Searched, terms: Terms) -> bool:
 class _OfferedChannels:
     """What the store can search, known for a few seconds, then asked again behind the back of the queries."""
 
-    def __init__(self, store: Store, threads: BoundedThreads) -> None:
+    def __init__(self, store: Store, threads: BoundedExecutor) -> None:
         self._store = store
         self._threads = threads
         self._known: frozenset[Channel] | None = None

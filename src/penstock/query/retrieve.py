@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from penstock.errors import OverloadedError, PenstockError, QueryError, UnavailableError
 from penstock.observability import metrics
-from penstock.query.executor import BoundedThreads
-from penstock.query.route import Probe
+from penstock.query.executor import BoundedExecutor
+from penstock.query.route import ChannelQuery
 from penstock.records import Channel, Float32, Found
 from penstock.store.base import Store
 from penstock.store.filters import Filter
@@ -24,15 +24,15 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Searched:
+class Rankings:
     """What the channels found, and why the others did not."""
 
-    found: Mapping[Channel, Sequence[Found]]
+    entries: Mapping[Channel, Sequence[Found]]
     missing: Mapping[Channel, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class SearchParams:
     """What holds for every channel of one search.
 
     Attributes:
@@ -49,8 +49,11 @@ class Terms:
 
 
 async def search_channels(
-    store: Store, threads: BoundedThreads, queries: Mapping[Probe, str | asyncio.Future[Float32]], terms: Terms
-) -> Searched:
+    store: Store,
+    threads: BoundedExecutor,
+    queries: Mapping[ChannelQuery, str | asyncio.Future[Float32]],
+    terms: SearchParams,
+) -> Rankings:
     """Puts each query to its channel, all at once. A channel whose vector is not there yet waits for that alone.
 
     Raises:
@@ -76,11 +79,15 @@ async def search_channels(
             raise overload
         said = "; ".join(f"{channel}: {reason}" for channel, reason in missing.items())
         raise UnavailableError(f"no channel answered the search ({said}). `penstock status` shows what is down.")
-    return Searched(found, missing)
+    return Rankings(found, missing)
 
 
 async def _search_one(
-    store: Store, threads: BoundedThreads, probe: Probe, query: str | asyncio.Future[Float32], terms: Terms
+    store: Store,
+    threads: BoundedExecutor,
+    probe: ChannelQuery,
+    query: str | asyncio.Future[Float32],
+    terms: SearchParams,
 ) -> Sequence[Found] | Exception:
     """What one channel found, or what kept it from that: one channel's failure must not take the others down."""
     try:

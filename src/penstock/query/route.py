@@ -21,7 +21,7 @@ NO_COLLECTION = "nothing of this kind is in the index"
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class ChannelQuery:
     """One channel to search.
 
     Attributes:
@@ -36,14 +36,14 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class SearchPlan:
     """What a question is put to. `missing` are channels that it would have been put to on a store that offers them."""
 
-    probes: tuple[Probe, ...]
+    queries: tuple[ChannelQuery, ...]
     missing: Mapping[Channel, str]
 
 
-def route(question: Question, *, offered: Set[Channel], profile: Profile) -> Route:
+def route(question: Question, *, offered: Set[Channel], profile: Profile) -> SearchPlan:
     """Chooses the channels.
 
     Args:
@@ -55,7 +55,7 @@ def route(question: Question, *, offered: Set[Channel], profile: Profile) -> Rou
         QueryError: no channel could ever answer: a picture does not search transcripts.
     """
     in_index = {channel.collection for channel in offered}
-    probes: list[Probe] = []
+    probes: list[ChannelQuery] = []
     missing: dict[Channel, str] = {}
     answerable = False
     for collection in question.collections:
@@ -73,38 +73,38 @@ def route(question: Question, *, offered: Set[Channel], profile: Profile) -> Rou
             "a picture can find pictures, frames and texts, but none of them is among the modalities asked for",
             field="/modalities",
         )
-    return Route(tuple(probes), missing)
+    return SearchPlan(tuple(probes), missing)
 
 
-def _candidates(collection: Collection, content: str | bytes, profile: Profile) -> list[Probe]:
+def _candidates(collection: Collection, content: str | bytes, profile: Profile) -> list[ChannelQuery]:
     """Every channel of the collection that could answer, the preferred one of a space first."""
     if isinstance(content, bytes):
         return _for_image(collection, profile)
     return [_for_text(Channel(collection, field), profile) for field in FIELDS_OF[collection]]
 
 
-def _for_text(channel: Channel, profile: Profile) -> Probe:
+def _for_text(channel: Channel, profile: Profile) -> ChannelQuery:
     if channel.field is Field.LEXICAL:
-        return Probe(channel, None, LEXICAL_SPACE)
+        return ChannelQuery(channel, None, LEXICAL_SPACE)
     encoder = profile.query_encoder(channel.field)
-    return Probe(channel, encoder, profile.space(role_of(encoder)).id)
+    return ChannelQuery(channel, encoder, profile.space(role_of(encoder)).id)
 
 
-def _for_image(collection: Collection, profile: Profile) -> list[Probe]:
+def _for_image(collection: Collection, profile: Profile) -> list[ChannelQuery]:
     """`joint`; and `passage` to stand in for it where both are one space, for a store that holds one field only."""
     fields = FIELDS_OF[collection]
     if Field.JOINT not in fields:
         return []
     space = profile.space(JOINT_IMAGE)
-    probes = [Probe(Channel(collection, Field.JOINT), JOINT_IMAGE, space.id)]
+    probes = [ChannelQuery(Channel(collection, Field.JOINT), JOINT_IMAGE, space.id)]
     if Field.PASSAGE in fields and profile.space(PASSAGE_TEXT) == space:
-        probes.append(Probe(Channel(collection, Field.PASSAGE), JOINT_IMAGE, space.id))
+        probes.append(ChannelQuery(Channel(collection, Field.PASSAGE), JOINT_IMAGE, space.id))
     return probes
 
 
-def _one_a_space(probes: Iterable[Probe]) -> list[Probe]:
+def _one_a_space(probes: Iterable[ChannelQuery]) -> list[ChannelQuery]:
     """The first probe of each space: two channels of one collection and space would find the same twice."""
-    first: dict[str, Probe] = {}
+    first: dict[str, ChannelQuery] = {}
     for probe in probes:
         first.setdefault(probe.space, probe)
     return list(first.values())

@@ -14,8 +14,8 @@ from penstock.encoders.load import load_all, load_transcriber
 from penstock.encoders.profiles import JOINT_IMAGE, Profile, load_profile
 from penstock.errors import ConfigError
 from penstock.query.embed import BatchingQueryEncoder
-from penstock.query.understand.image import picture_decoder
-from penstock.query.understand.speech import VoiceListener
+from penstock.query.understand.image import query_image_decoder
+from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.records import EncoderInput
 from penstock.serve.routes.search import create_app
 from penstock.serve.service import QueryService
@@ -51,7 +51,7 @@ def build_service(settings: Settings, store: Store | None = None) -> QueryServic
         store=store,
         encoder=BatchingQueryEncoder(
             encoders,
-            decode_image=picture_decoder(profile.image, settings.image),
+            decode_image=query_image_decoder(profile.image, settings.image),
             cache=settings.query.cache,
         ),
         media=AssetStore(settings.asset_store_url),
@@ -59,11 +59,11 @@ def build_service(settings: Settings, store: Store | None = None) -> QueryServic
     )
 
 
-def _listener(profile: Profile, settings: Settings) -> VoiceListener | None:
+def _listener(profile: Profile, settings: Settings) -> SpeechQueryTranscriber | None:
     """None where the profile has no speech model. The model is loaded when somebody first asks by voice."""
     if profile.speech is None:
         return None
-    return VoiceListener(
+    return SpeechQueryTranscriber(
         lambda: load_transcriber(profile, precision=settings.precision, device=settings.device), settings.query
     )
 

@@ -19,7 +19,7 @@ from penstock.errors import PenstockError, QueryError, UnavailableError
 from penstock.processes import free_bytes
 from penstock.query.embed import BatchingQueryEncoder
 from penstock.query.pipeline import QueryPipeline
-from penstock.query.understand.speech import VoiceListener
+from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.query.understand.validate import SearchRequest
 from penstock.records import Channel, Collection, SearchResult
 from penstock.store.base import Store
@@ -33,7 +33,7 @@ OK = "ok"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class Media(Protocol):
+class AssetReader(Protocol):
     """Where media are read by their hash; `store.assets.AssetStore` is one."""
 
     def read(self, sha256: str) -> bytes:
@@ -80,8 +80,8 @@ class QueryService:
     profile: Profile
     store: Store
     encoder: BatchingQueryEncoder
-    media: Media
-    listener: VoiceListener | None = None
+    media: AssetReader
+    listener: SpeechQueryTranscriber | None = None
     clock: Callable[[], float] = time.monotonic
     counters: Counters = field(default_factory=Counters)
     pipeline: QueryPipeline = field(init=False)
@@ -135,7 +135,7 @@ class QueryService:
             entries=counts,
             assets=assets,
             counters=self.counters,
-            store_calls=self.pipeline.threads.held,
+            store_calls=self.pipeline.threads.pending,
             cache_hits=self.encoder.cache.hits,
             cache_misses=self.encoder.cache.misses,
         )

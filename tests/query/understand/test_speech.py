@@ -17,7 +17,7 @@ from penstock.errors import ConfigError, OverloadedError, QueryError, Unavailabl
 from penstock.media.av.audio import RATE_HZ
 from penstock.media.av.vad import VoiceDetector
 from penstock.query.pipeline import QueryPipeline
-from penstock.query.understand.speech import VoiceListener, speech_in
+from penstock.query.understand.speech import SpeechQueryTranscriber, speech_in
 from penstock.query.understand.validate import SearchRequest
 from penstock.records import Collection, Float32, Segment, Transcript
 from tests.media.recordings import SOUND_FORMATS, beeps, picture, write_channels, write_film, write_sound
@@ -77,9 +77,11 @@ def said(*texts: str, failed: str = "") -> Transcript:
     return Transcript("en", 1.0, tuple(Segment(0.0, 1.0, text) for text in texts), failed)
 
 
-def listen(ear: ScriptedEar, scenario: Callable[[VoiceListener], Coroutine[Any, Any, Any]], **settings: Any) -> Any:
+def listen(
+    ear: ScriptedEar, scenario: Callable[[SpeechQueryTranscriber], Coroutine[Any, Any, Any]], **settings: Any
+) -> Any:
     async def main() -> Any:
-        listener = VoiceListener(ear.load, QuerySettings(**settings), detector=LoudIsSpeech)
+        listener = SpeechQueryTranscriber(ear.load, QuerySettings(**settings), detector=LoudIsSpeech)
         try:
             return await asyncio.wait_for(scenario(listener), 20)
         finally:
@@ -90,7 +92,7 @@ def listen(ear: ScriptedEar, scenario: Callable[[VoiceListener], Coroutine[Any, 
 
 
 def hear(ear: ScriptedEar, data: bytes, **settings: Any) -> Any:
-    return listen(ear, lambda listener: listener.transcript(data), **settings)
+    return listen(ear, lambda listener: listener.transcribe(data), **settings)
 
 
 @pytest.fixture
@@ -206,9 +208,9 @@ def test_a_question_that_is_too_long_is_refused_by_what_it_holds_not_by_what_its
 def test_the_model_is_loaded_once_and_called_from_one_thread_that_is_not_the_loops(tone: bytes) -> None:
     ear = ScriptedEar()
 
-    async def scenario(listener: VoiceListener) -> None:
+    async def scenario(listener: SpeechQueryTranscriber) -> None:
         assert ear.loaded == 0
-        assert await asyncio.gather(*(listener.transcript(tone) for _ in range(3))) == ["cat"] * 3
+        assert await asyncio.gather(*(listener.transcribe(tone) for _ in range(3))) == ["cat"] * 3
 
     listen(ear, scenario)
     assert ear.loaded == 1
@@ -220,11 +222,11 @@ def test_what_does_not_load_is_unavailable_and_tried_again(tone: bytes) -> None:
     ear = ScriptedEar()
     ear.failing = ConfigError("its weights are not here")
 
-    async def scenario(listener: VoiceListener) -> None:
+    async def scenario(listener: SpeechQueryTranscriber) -> None:
         with pytest.raises(UnavailableError, match="its weights are not here"):
-            await listener.transcript(tone)
+            await listener.transcribe(tone)
         ear.failing = None
-        assert await listener.transcript(tone) == "cat"
+        assert await listener.transcribe(tone) == "cat"
 
     listen(ear, scenario)
 
@@ -233,11 +235,11 @@ def test_more_than_the_line_holds_are_refused_at_once(tone: bytes) -> None:
     ear = ScriptedEar()
     ear.gate.clear()
 
-    async def scenario(listener: VoiceListener) -> None:
-        waiting = [asyncio.create_task(listener.transcript(tone)) for _ in range(2)]
+    async def scenario(listener: SpeechQueryTranscriber) -> None:
+        waiting = [asyncio.create_task(listener.transcribe(tone)) for _ in range(2)]
         await asyncio.get_running_loop().run_in_executor(None, ear.entered.wait)
         with pytest.raises(OverloadedError, match="questions by voice"):
-            await listener.transcript(tone)
+            await listener.transcribe(tone)
         ear.gate.set()
         assert await asyncio.gather(*waiting) == ["cat", "cat"]
 
@@ -248,9 +250,9 @@ def test_a_model_that_hangs_costs_no_more_than_the_time_there_is(tone: bytes) ->
     ear = ScriptedEar()
     ear.gate.clear()
 
-    async def scenario(listener: VoiceListener) -> None:
+    async def scenario(listener: SpeechQueryTranscriber) -> None:
         with pytest.raises(UnavailableError, match="hearing_timeout_s"):
-            await listener.transcript(tone)
+            await listener.transcribe(tone)
 
     listen(ear, scenario, hearing_timeout_s=0.3)
 
@@ -261,7 +263,7 @@ def test_a_model_that_hangs_costs_no_more_than_the_time_there_is(tone: bytes) ->
 def ask(store: Any, encoder: Any, data: bytes, ear: ScriptedEar | None, **request: Any) -> Any:
     async def main() -> Any:
         settings = QuerySettings()
-        listener = None if ear is None else VoiceListener(ear.load, settings, detector=LoudIsSpeech)
+        listener = None if ear is None else SpeechQueryTranscriber(ear.load, settings, detector=LoudIsSpeech)
         pipeline = QueryPipeline(store, encoder, SMALL, settings, listener=listener)
         try:
             return await pipeline.search(SearchRequest(audio=data, **request))

@@ -8,7 +8,13 @@ import pytest
 
 from penstock.config import QuerySettings
 from penstock.errors import QueryError
-from penstock.query.understand.validate import MAX_DEADLINE_MS, MAX_TEXT_CHARS, SearchRequest, understand, with_words
+from penstock.query.understand.validate import (
+    MAX_DEADLINE_MS,
+    MAX_TEXT_CHARS,
+    SearchRequest,
+    understand,
+    with_transcript,
+)
 from penstock.records import Collection
 
 SETTINGS = QuerySettings(max_image_bytes=100, max_audio_bytes=50)
@@ -80,4 +86,4 @@ def test_a_spoken_question_becomes_the_same_as_the_written_one_once_its_words_ar
     spoken = understand(SearchRequest(audio=b"sound", limit=3, modalities=["text"]), SETTINGS)
     assert spoken.spoken == b"sound"
     written = understand(SearchRequest(text="red café", limit=3, modalities=["text"]), SETTINGS)
-    assert with_words(spoken, " red  cafe\u0301 ") == written
+    assert with_transcript(spoken, " red  cafe\u0301 ") == written

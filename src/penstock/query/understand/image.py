@@ -13,7 +13,7 @@ from penstock.media.sniff import sniff
 from penstock.records import AssetRef, Event, Fetched, Modality, Position, UInt8
 
 
-def picture_decoder(spec: ImageSpec, settings: ImageSettings) -> Callable[[bytes], UInt8]:
+def query_image_decoder(spec: ImageSpec, settings: ImageSettings) -> Callable[[bytes], UInt8]:
     """A function from the bytes of a picture to uint8[size_px, size_px, 3], RGB; it raises `QueryError`."""
 
     def decode(data: bytes) -> UInt8:

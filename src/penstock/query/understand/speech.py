@@ -17,7 +17,7 @@ from penstock.errors import BadInputError, ConfigError, QueryError, UnavailableE
 from penstock.media.av.audio import RATE_HZ, Sound
 from penstock.media.av.vad import SpeechFinder, VoiceDetector, VoiceRules
 from penstock.media.sniff import sniff
-from penstock.query.executor import BoundedThreads
+from penstock.query.executor import BoundedExecutor
 from penstock.records import Float32, Modality, Transcript
 
 # What a question takes: see `QuerySettings.hearing_timeout_s`.
@@ -25,14 +25,14 @@ RETRY_AFTER_S = 2.0
 _FIELD = "/audio"
 
 
-class Ear(Protocol):
+class SpeechModel(Protocol):
     """A speech model; `encoders.transcriber.Transcriber` is one."""
 
     def transcribe(self, windows: Sequence[Float32]) -> Sequence[Transcript]:
         """What is said in each window of float32[n], 16 kHz mono, at most 30 s. Called by one thread at a time."""
 
 
-class VoiceListener:
+class SpeechQueryTranscriber:
     """Makes words of sounds, in one thread of this process. Belongs to one event loop.
 
     Args:
@@ -44,7 +44,7 @@ class VoiceListener:
 
     def __init__(
         self,
-        load: Callable[[], Ear],
+        load: Callable[[], SpeechModel],
         settings: QuerySettings,
         *,
         detector: Callable[[], VoiceDetector] = VoiceDetector,
@@ -54,9 +54,9 @@ class VoiceListener:
         self._make_detector = detector
         self._max_s = settings.max_audio_s
         self._timeout_s = settings.hearing_timeout_s
-        self._ear: Ear | None = None
+        self._ear: SpeechModel | None = None
         self._detector: VoiceDetector | None = None
-        self.threads = BoundedThreads(
+        self.threads = BoundedExecutor(
             threads=1,
             backlog=settings.hearing_backlog,
             clock=clock,
@@ -64,7 +64,7 @@ class VoiceListener:
             retry_after_s=RETRY_AFTER_S,
         )
 
-    async def transcript(self, data: bytes) -> str:
+    async def transcribe(self, data: bytes) -> str:
         """What is said in an encoded sound, or in the sound track of a film; never empty.
 
         Raises:
@@ -99,7 +99,7 @@ class VoiceListener:
             raise QueryError(message, status=422, field=_FIELD)
         return words
 
-    def _loaded(self) -> Ear:
+    def _loaded(self) -> SpeechModel:
         if self._ear is None:
             try:
                 self._ear = self._load()

@@ -48,7 +48,7 @@ class Question:
 
     Attributes:
         content: normalised text, or the bytes of a picture. Empty as long as it is `spoken`.
-        spoken: a sound whose words are yet to be made out (`with_words`); None otherwise.
+        spoken: a sound whose words are yet to be made out (`with_transcript`); None otherwise.
         collections: where answers may come from, in the order of `Collection`.
         named: whether the request named them, rather than taking all there are.
         where, tenant, limit: as in the request.
@@ -83,7 +83,7 @@ def understand(request: SearchRequest, settings: QuerySettings) -> Question:
     )
 
 
-def with_words(question: Question, words: str) -> Question:
+def with_transcript(question: Question, words: str) -> Question:
     """A spoken question once its words are known: the same as if it had been written."""
     return replace(question, content=_normalised(words), spoken=None)
 

@@ -17,7 +17,7 @@ def body_limit(settings: QuerySettings) -> int:
     return -(-max(settings.max_image_bytes, settings.max_audio_bytes) // 3) * 4 + _BESIDE_MEDIA_BYTES
 
 
-class LimitBody:
+class BodyLimit:
     """Middleware: 413 for a body of more bytes than allowed, by its announced length or while it comes in."""
 
     def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from penstock.observability import metrics
 
 
-class CountSearches:
+class SearchMetrics:
     """Middleware: the seconds that a search takes here, by status. The outermost, so that it sees every one.
 
     Args:

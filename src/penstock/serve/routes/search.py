@@ -15,8 +15,8 @@ from penstock import __version__
 from penstock.errors import QueryError
 from penstock.query.understand.validate import SearchRequest
 from penstock.serve import problems
-from penstock.serve.middleware.body_limit import LimitBody, body_limit
-from penstock.serve.middleware.metrics import CountSearches
+from penstock.serve.middleware.body_limit import BodyLimit, body_limit
+from penstock.serve.middleware.metrics import SearchMetrics
 from penstock.serve.routes.media_response import media_response
 from penstock.serve.schemas import (
     CacheOut,
@@ -48,8 +48,8 @@ def create_app(service: QueryService) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
     )
-    app.add_middleware(LimitBody, max_bytes=body_limit(service.settings.query))
-    app.add_middleware(CountSearches, path=SEARCH, clock=service.clock)
+    app.add_middleware(BodyLimit, max_bytes=body_limit(service.settings.query))
+    app.add_middleware(SearchMetrics, path=SEARCH, clock=service.clock)
     problems.install(app)
     _add_search(app, service)
     _add_state(app, service)
