@@ -17,8 +17,8 @@ from penstock.encoders.load import load_transcriber
 from penstock.encoders.profiles import load_profile
 from penstock.encoders.whisper import HearingRules, Transcriber
 from penstock.errors import ConfigError
-from penstock.media.av.audio import Block, Sound
-from penstock.media.av.vad import SpeechFinder, VoiceDetector, VoiceRules, Window
+from penstock.media.av.audio import AudioTrack, Block
+from penstock.media.av.vad import SileroVAD, SpeechSegmenter, SpeechWindow, VadOptions
 from penstock.records import Float32, Modality
 from penstock.samples.recordings import sample_recordings
 
@@ -76,16 +76,16 @@ def sample_speech() -> list[Float32]:
 
 
 def _samples(file: Any) -> Float32:
-    with Sound(file) as sound:
+    with AudioTrack(file) as sound:
         return np.concatenate([block.samples for block in sound.blocks()])
 
 
 def _across(transcriber: Transcriber, sounds: Sequence[Float32]) -> int:
     """As the pipeline does it: windows of all clips to the transcriber at once. Returns the words."""
-    detector, rules = VoiceDetector(), VoiceRules()
-    windows: list[Window] = []
+    detector, rules = SileroVAD(), VadOptions()
+    windows: list[SpeechWindow] = []
     for samples in sounds:
-        finder = SpeechFinder(detector, rules)
+        finder = SpeechSegmenter(detector, rules)
         windows += [*finder.add(Block(0, samples)), *finder.end()]
     heard = transcriber.transcribe([window.samples for window in windows])
     return sum(len(segment.text.split()) for transcript in heard for segment in transcript.segments)

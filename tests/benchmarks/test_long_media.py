@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import long_media as long
 from benchmarks.long_media import LongPlan, bench_long
-from penstock.media.av.audio import Sound
+from penstock.media.av.audio import AudioTrack
 from tools.reference_models.speech_synthesis import RATE_HZ
 
 
@@ -18,7 +18,7 @@ def test_clips_are_three_seconds_of_different_sentences() -> None:
 
 def test_the_recording_lasts_as_long_as_it_should(tmp_path: Path) -> None:
     file = long._write(tmp_path / "talk.ogg", long._talk(20.0))
-    with Sound(file) as sound:
+    with AudioTrack(file) as sound:
         heard_s = sum(len(block.samples) for block in sound.blocks()) / RATE_HZ
     assert 20.0 <= heard_s < 26.0
 

@@ -194,7 +194,7 @@ def test_an_asset_store_that_is_away_stops_the_batch(event_of: Callable[..., Eve
     (tmp_path / "blocker").write_bytes(b"")
     away = AssetStore(str(tmp_path / "blocker"))
     with Fetcher(FetchSettings(), away, topic_of=TOPIC_OF) as fetcher, pytest.raises(UnavailableError):
-        fetcher.fetch_all([event_of(PNG)])
+        fetcher.fetch_batch([event_of(PNG)])
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -579,7 +579,7 @@ def test_a_batch_is_fetched_at_once_and_keeps_its_order(
     server.routes["/together"] = together
     events = [event_of(server.url("/together")) for _ in range(8)]
     events[3:3] = [event_of(b"words"), event_of("gopher://x/")]
-    fetched, rejected = fetcher_of().fetch_all(events)
+    fetched, rejected = fetcher_of().fetch_batch(events)
     assert [each.event.position for each in fetched] == [event.position for event in events[:3] + events[5:]]
     assert [(each.position, each.step, each.reason) for each in rejected] == [
         (events[3].position, "fetch", Reason.WRONG_TOPIC),
@@ -600,7 +600,7 @@ def test_large_media_of_several_batches_are_held_as_far_as_there_is_room_and_sma
 
     server.routes |= {"/small": _send(), "/large": held}
     fetcher = fetcher_of(
-        max_bytes=4_000, deadline_s=30.0, options={"small_bytes": len(large) - 1, "room_bytes": 2 * 4_000}
+        max_bytes=4_000, deadline_s=30.0, options={"small_bytes": len(large) - 1, "large_budget_bytes": 2 * 4_000}
     )
 
     def batch(name: str) -> list[Event]:
@@ -613,11 +613,11 @@ def test_large_media_of_several_batches_are_held_as_far_as_there_is_room_and_sma
     first, second, small = batch("a"), batch("b"), [event_of(server.url("/small?c"))]
     with ThreadPoolExecutor(3) as threads:
         try:
-            holding = threads.submit(fetcher.fetch_all, first)
+            holding = threads.submit(fetcher.fetch_batch, first)
             _until(lambda: asked("a") == 4)
-            waiting = threads.submit(fetcher.fetch_all, second)
+            waiting = threads.submit(fetcher.fetch_batch, second)
             _until(lambda: asked("b") >= 2)
-            assert len(threads.submit(fetcher.fetch_all, small).result(10)[0]) == 1
+            assert len(threads.submit(fetcher.fetch_batch, small).result(10)[0]) == 1
             time.sleep(0.2)  # more than enough to ask again
             assert asked("b") == 2
         finally:
@@ -633,7 +633,7 @@ def test_one_that_is_fetched_alone_is_asked_for_once_however_large_it_is(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
 ) -> None:
     server.routes["/a"] = _send()
-    fetched = fetcher_of(options={"small_bytes": 1, "room_bytes": 1}).fetch_one(event_of(server.url("/a")))
+    fetched = fetcher_of(options={"small_bytes": 1, "large_budget_bytes": 1}).fetch_one(event_of(server.url("/a")))
     assert isinstance(fetched, Fetched)
     assert server.asked == ["/a"]
 
@@ -658,7 +658,7 @@ def test_a_surprise_is_that_events_alone(
         return real(data, declared=declared)
 
     monkeypatch.setattr(fetch, "sniff", surprises)
-    fetched, rejected = fetcher_of().fetch_all([event_of(PNG, declared="odd/one"), event_of(PNG)])
+    fetched, rejected = fetcher_of().fetch_batch([event_of(PNG, declared="odd/one"), event_of(PNG)])
     assert len(fetched) == 1
     assert "ZeroDivisionError: odd" in rejected[0].detail
 
@@ -670,6 +670,6 @@ def test_a_fetcher_serves_several_threads(
     fetcher = fetcher_of()
     batches = [[event_of(server.url("/a")), event_of(_png())] for _ in range(20)]
     with ThreadPoolExecutor(4) as threads:
-        done: list[tuple[list[Fetched], Any]] = list(threads.map(fetcher.fetch_all, batches))
+        done: list[tuple[list[Fetched], Any]] = list(threads.map(fetcher.fetch_batch, batches))
     assert [len(fetched) for fetched, _ in done] == [2] * 20
     assert all(isinstance(event.payload, ClaimCheck) for event, _ in batches)

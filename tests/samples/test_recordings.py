@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from penstock.media.av.audio import RATE_HZ
-from penstock.media.av.reader import Reel
-from penstock.media.av.vad import VoiceRules
-from penstock.media.av.video import ShotRules
+from penstock.media.av.reader import AVReader
+from penstock.media.av.vad import VadOptions
+from penstock.media.av.video import ShotOptions
 from penstock.media.sniff import sniff
 from penstock.records import Modality
 from penstock.samples import load_concepts
@@ -21,7 +21,7 @@ RECORDINGS = {one.key: one for one in sample_recordings()}
 def test_a_recording_is_what_the_list_says(recording: Recording) -> None:
     data = recording.file.read_bytes()
     assert sniff(data, declared=None).modality is recording.modality
-    with Reel(data, VoiceRules(silence_ms=1_000), ShotRules()) as reel:
+    with AVReader(data, VadOptions(min_silence_ms=1_000), ShotOptions()) as reel:
         found = reel.read()
     assert len(found.shots) == len(recording.scenes)
     for shot, scene in zip(found.shots, recording.scenes, strict=True):

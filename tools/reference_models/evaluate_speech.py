@@ -24,7 +24,7 @@ from penstock.encoders.profiles import SpeechModel, load_profile
 from penstock.encoders.reference.speech_model import SPEECH_DIR, SPEECH_MODEL
 from penstock.encoders.weights import Shipped
 from penstock.media.av.audio import RATE_HZ, Block
-from penstock.media.av.vad import SpeechFinder, VoiceDetector, VoiceRules
+from penstock.media.av.vad import SileroVAD, SpeechSegmenter, VadOptions
 from penstock.records import Float32, Transcript
 from tools.reference_models.grammar import sentence
 from tools.reference_models.speech_corpus import VOICES
@@ -109,7 +109,7 @@ def _minutes(transcriber: Any, spoken: Sequence[tuple[str, Spoken]], choose: ran
             samples[at : at + len(one.samples)] = one.samples
             texts += text.split()
             at += len(one.samples) + round(choose.uniform(*_PAUSES_S) * RATE_HZ)
-        finder = SpeechFinder(VoiceDetector(), VoiceRules())
+        finder = SpeechSegmenter(SileroVAD(), VadOptions())
         windows = [*finder.add(Block(0, samples)), *finder.end()]
         heard = [word for one in transcriber.transcribe([window.samples for window in windows]) for word in _words(one)]
         wrong += word_errors(texts, heard)

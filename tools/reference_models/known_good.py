@@ -15,7 +15,7 @@ from typing import Any
 import av
 import numpy as np
 
-from penstock.media.known_good import SOUND, VIDEO
+from penstock.media.known_good import AUDIO, VIDEO
 from tools.reference_models.audio_writer import write_speech
 from tools.reference_models.speech_synthesis import RATE_HZ, Speaker
 
@@ -25,7 +25,7 @@ _SIZE = (64, 36)
 
 def main() -> int:
     samples = Speaker().say(_WORD).samples
-    with av.open(str(SOUND), "w", options={"fflags": "+bitexact"}) as container:
+    with av.open(str(AUDIO), "w", options={"fflags": "+bitexact"}) as container:
         write_speech(container, container.add_stream("libopus", rate=RATE_HZ, layout="mono"), [samples])
     with av.open(str(VIDEO), "w", options={"fflags": "+bitexact"}) as container:
         pictures: Any = container.add_stream("h264", rate=2)
@@ -38,7 +38,7 @@ def main() -> int:
             container.mux(pictures.encode(frame))
         container.mux(pictures.encode(None))
         write_speech(container, sound, [samples])
-    print(f"{SOUND.name}: {SOUND.stat().st_size} bytes, {VIDEO.name}: {VIDEO.stat().st_size} bytes")
+    print(f"{AUDIO.name}: {AUDIO.stat().st_size} bytes, {VIDEO.name}: {VIDEO.stat().st_size} bytes")
     return 0
 
 

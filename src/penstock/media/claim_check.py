@@ -1,7 +1,7 @@
 """Claim checks: the bytes behind an address, one try, one reader a scheme.
 
 A reader returns the bytes, or raises `BadInputError` where another try cannot help (FORBIDDEN, TOO_LARGE, UNREACHABLE,
-MALFORMED), or `TryAgainError` where it may.
+MALFORMED), or `RetryableFetchError` where it may.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ _LASTING = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP,
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
-class TryAgainError(TransientError):
+class RetryableFetchError(TransientError):
     """This try failed; the next may not.
 
     Args:
         message: what happened.
-        after_s: seconds that the server asks to wait, if it does.
+        retry_after_s: seconds that the server asks to wait, if it does.
     """
 
-    def __init__(self, message: str, *, after_s: float = 0.0) -> None:
+    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
-        self.after_s = after_s
+        self.retry_after_s = retry_after_s
 
 
-class Claims:
+class ClaimCheckReader:
     """Reads claim checks, as far as the settings allow. Thread-safe; keeps connections to be used again.
 
     Args:
@@ -93,7 +93,7 @@ class Claims:
 
         Raises:
             BadInputError: another try cannot help.
-            TryAgainError: it may.
+            RetryableFetchError: it may.
         """
         url = self._checked(uri)
         return self._readers[url.scheme](url, deadline_s)
@@ -105,17 +105,17 @@ class Claims:
         try:
             url = httpx.URL(uri)
         except (httpx.InvalidURL, UnicodeError, ValueError) as exc:
-            raise BadInputError(Reason.MALFORMED, f"the claim check {_shown(uri)} is no URL: {exc}") from exc
+            raise BadInputError(Reason.MALFORMED, f"the claim check {redact_url(uri)} is no URL: {exc}") from exc
         if url.scheme not in self._settings.schemes or url.scheme not in self._readers:
             allowed = ", ".join(scheme for scheme in self._settings.schemes if scheme in self._readers)
             raise BadInputError(
                 Reason.FORBIDDEN,
-                f"the scheme {url.scheme!r} of {_shown(uri)} is not allowed; fetch.schemes are {allowed}",
+                f"the scheme {url.scheme!r} of {redact_url(uri)} is not allowed; fetch.schemes are {allowed}",
             )
         if url.scheme != "file" and (not url.host or not 0 < (url.port or 1) < 65_536):
-            raise BadInputError(Reason.MALFORMED, f"the claim check {_shown(uri)} names no host")
+            raise BadInputError(Reason.MALFORMED, f"the claim check {redact_url(uri)} names no host")
         if url.userinfo:
-            raise BadInputError(Reason.FORBIDDEN, f"an address with user or password in it: {_shown(str(url))}")
+            raise BadInputError(Reason.FORBIDDEN, f"an address with user or password in it: {redact_url(str(url))}")
         return url
 
     def _too_large(self, size: int | None, what: str) -> BadInputError:
@@ -145,10 +145,10 @@ class Claims:
         4 refuse by size, unread; then read
         """
         if url.host not in ("", "localhost"):
-            raise BadInputError(Reason.FORBIDDEN, f"{_shown(str(url))} names a file of another host, {url.host}")
+            raise BadInputError(Reason.FORBIDDEN, f"{redact_url(str(url))} names a file of another host, {url.host}")
         claimed = Path(url.path)
         if not claimed.is_absolute():
-            raise BadInputError(Reason.MALFORMED, f"{_shown(str(url))} is no absolute path")
+            raise BadInputError(Reason.MALFORMED, f"{redact_url(str(url))} is no absolute path")
         try:
             path = self._below_root(claimed)
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -179,7 +179,7 @@ class Claims:
     def _chunks(self, descriptor: int, what: str, deadline_s: float) -> Iterator[bytes]:
         while chunk := os.read(descriptor, _CHUNK_BYTES):
             if self._clock() > deadline_s:
-                raise TryAgainError(f"{what} was not read in time")
+                raise RetryableFetchError(f"{what} was not read in time")
             yield chunk
 
     # ---- http: and https: ----
@@ -195,10 +195,10 @@ class Claims:
                         return found
                     url = found
         except httpcore.UnsupportedProtocol as exc:
-            raise BadInputError(Reason.MALFORMED, f"{_shown(str(url))} cannot be fetched: {exc}") from exc
+            raise BadInputError(Reason.MALFORMED, f"{redact_url(str(url))} cannot be fetched: {exc}") from exc
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, OSError) as exc:
-            raise TryAgainError(f"fetching {_shown(str(url))}: {type(exc).__name__}: {exc}") from exc
-        raise BadInputError(Reason.UNREACHABLE, f"{_shown(str(first))} redirects more than {_MOST_REDIRECTS} times")
+            raise RetryableFetchError(f"fetching {redact_url(str(url))}: {type(exc).__name__}: {exc}") from exc
+        raise BadInputError(Reason.UNREACHABLE, f"{redact_url(str(first))} redirects more than {_MOST_REDIRECTS} times")
 
     def _get(self, url: httpx.URL) -> bytes | httpx.URL:
         """The body, or where to look instead."""
@@ -208,7 +208,7 @@ class Claims:
         timeouts = {"connect": None, "read": _IDLE_TIMEOUT_S, "write": _IDLE_TIMEOUT_S, "pool": _IDLE_TIMEOUT_S}
         with self._pool.stream("GET", target, headers=headers, extensions={"timeout": timeouts}) as response:
             answered = httpx.Headers(response.headers)
-            what = _shown(str(url))
+            what = redact_url(str(url))
             if response.status in _REDIRECTS and "location" in answered:
                 return self._redirected(url, answered["location"])
             if response.status != 200:
@@ -222,11 +222,11 @@ class Claims:
         try:
             joined = str(url.join(location))
         except (httpx.InvalidURL, UnicodeError, ValueError) as exc:
-            detail = f"{_shown(str(url))} redirects to {_shown(location)}, which is no URL: {exc}"
+            detail = f"{redact_url(str(url))} redirects to {redact_url(location)}, which is no URL: {exc}"
             raise BadInputError(Reason.UNREACHABLE, detail) from exc
         found = self._checked(joined)
         if found.scheme not in ("http", "https"):
-            raise BadInputError(Reason.FORBIDDEN, f"{_shown(str(url))} redirects to {found.scheme}:, out of http")
+            raise BadInputError(Reason.FORBIDDEN, f"{redact_url(str(url))} redirects to {found.scheme}:, out of http")
         return found
 
     # ---- s3: ----
@@ -234,8 +234,8 @@ class Claims:
     def _s3(self, url: httpx.URL, deadline_s: float) -> bytes:
         """An object, by the credentials that this process finds in its environment. Refused by size, unread."""
         if not _BUCKET.fullmatch(url.host) or len(url.path) < 2:
-            raise BadInputError(Reason.MALFORMED, f"{_shown(str(url))} does not name a bucket and a key")
-        path, what = url.host + url.path, _shown(str(url))
+            raise BadInputError(Reason.MALFORMED, f"{redact_url(str(url))} does not name a bucket and a key")
+        path, what = url.host + url.path, redact_url(str(url))
         system, most = self._s3_files(), self._settings.max_bytes
         try:
             size = int(system.info(path, timeout=self._left_s(deadline_s, what))["size"])
@@ -243,7 +243,7 @@ class Claims:
                 raise self._too_large(size, what)
             data = system.cat_file(path, start=0, end=most + 1, timeout=self._left_s(deadline_s, what)) if size else b""
             return self._collected((data,), what)
-        except (BadInputError, TryAgainError):
+        except (BadInputError, RetryableFetchError):
             raise
         except Exception as exc:
             raise _s3_failure(what, exc) from exc
@@ -251,7 +251,7 @@ class Claims:
     def _left_s(self, deadline_s: float, what: str) -> float:
         left = deadline_s - self._clock()
         if left <= 0:
-            raise TryAgainError(f"{what} was not read in time")
+            raise RetryableFetchError(f"{what} was not read in time")
         return left
 
     def _s3_files(self) -> Any:
@@ -273,32 +273,32 @@ class Claims:
 # --- what a failure means --------------------------------------------------------------------------------------------
 
 
-def _file_failure(path: Path, exc: Exception) -> BadInputError | TryAgainError:
+def _file_failure(path: Path, exc: Exception) -> BadInputError | RetryableFetchError:
     if not isinstance(exc, OSError):
         return BadInputError(Reason.MALFORMED, f"{str(path)!r} is no path of a file: {exc}")
     if exc.errno in _LASTING:
         return BadInputError(Reason.UNREACHABLE, f"{path} cannot be read: {exc.strerror}")
-    return TryAgainError(f"reading {path}: {exc}")  # such as a network share that is away
+    return RetryableFetchError(f"reading {path}: {exc}")  # such as a network share that is away
 
 
-def _status_failure(status: int, headers: httpx.Headers, what: str) -> BadInputError | TryAgainError:
+def _status_failure(status: int, headers: httpx.Headers, what: str) -> BadInputError | RetryableFetchError:
     """408, 425, 429 and all of 5xx may pass. Any other answer, such as 403, 404 or 410, is taken at its word."""
     message = f"{what} answers {status}"
     if status in _TRANSIENT_STATUSES or status >= 500:
         after = headers.get("retry-after", "")
-        return TryAgainError(message, after_s=float(after) if after.isdigit() else 0.0)
+        return RetryableFetchError(message, retry_after_s=float(after) if after.isdigit() else 0.0)
     return BadInputError(Reason.UNREACHABLE, message)
 
 
-def _s3_failure(what: str, exc: Exception) -> BadInputError | TryAgainError:
+def _s3_failure(what: str, exc: Exception) -> BadInputError | RetryableFetchError:
     """s3fs turns the service's errors into OSErrors; absent and forbidden objects stay so, the rest may pass."""
     message = f"fetching {what}: {type(exc).__name__}: {exc}"
     if isinstance(exc, FileNotFoundError | PermissionError):
         return BadInputError(Reason.UNREACHABLE, message)
-    return TryAgainError(message)
+    return RetryableFetchError(message)
 
 
-def _shown(uri: str) -> str:
+def redact_url(uri: str) -> str:
     """An address as messages show it: without user and password, query and fragment, and not longer than a line."""
     bare = re.sub(r"//[^/@\s]*@", "//", uri.partition("?")[0].partition("#")[0])
     return bare if len(bare) <= 200 else bare[:197] + "…"

@@ -16,7 +16,7 @@ import numpy as np
 from penstock.config import ImageSettings, TextSettings
 from penstock.encoders.base import ImageSpec, Tokenizer
 from penstock.errors import BadInputError, Reason, TransientError
-from penstock.media.image import allow_pixels, decode_image
+from penstock.media.image import decode_image, set_pixel_limit
 from penstock.media.text.passages import decode_text
 from penstock.records import (
     Collection,
@@ -39,7 +39,7 @@ JOINT_IMAGE = "joint.image"
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class DecoderContext:
     """What the decoders of all modalities work with; see `Decoder`."""
 
     text: TextSettings
@@ -50,7 +50,7 @@ class Tools:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class EncoderItem:
     """One thing to encode: a text, or uint8[height, width, 3] of pixels, under the hash of its content."""
 
     key: str
@@ -58,7 +58,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class DecodedPart:
     """One entry of an asset: a passage, a picture, a segment, a frame. The fields are those of `Draft`.
 
     Attributes:
@@ -66,7 +66,7 @@ class Part:
     """
 
     collection: Collection
-    vectors: tuple[tuple[Field, str, Item], ...]
+    vectors: tuple[tuple[Field, str, EncoderItem], ...]
     text: str = ""
     start_ms: int = 0
     end_ms: int = 0
@@ -75,11 +75,11 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Asset:
+class DecodedAsset:
     """A decoded asset: its own title ("" if it has none), and its parts in order."""
 
     title: str
-    parts: tuple[Part, ...]
+    parts: tuple[DecodedPart, ...]
 
 
 class Decoder:
@@ -102,8 +102,8 @@ class Decoder:
         tokenizer: Tokenizer,
         joint_text_encoder: str,
     ) -> None:
-        self._tools = Tools(text, image, image_spec, tokenizer, joint_text_encoder)
-        allow_pixels(image.max_pixels)
+        self._tools = DecoderContext(text, image, image_spec, tokenizer, joint_text_encoder)
+        set_pixel_limit(image.max_pixels)
 
     def decode(
         self,
@@ -124,7 +124,7 @@ class Decoder:
         Raises:
             TransientError: what a decoder needs is away; the batch is worth trying again.
         """
-        inputs = Inputs()
+        inputs = EncoderInputs()
         indexable: list[Event] = []
         drafts: list[Draft] = []
         refused = list(rejected)
@@ -139,7 +139,7 @@ class Decoder:
             drafts.extend(_drafts(event, one, outcome, inputs))
         return Decoded(tuple(indexable), tuple(tombstones), tuple(drafts), tuple(refused)), inputs.by_encoder()
 
-    def _decode_one(self, fetched: Fetched) -> Asset | Rejected:
+    def _decode_one(self, fetched: Fetched) -> DecodedAsset | Rejected:
         position, modality = fetched.event.position, fetched.event.modality
         try:
             decoder = DECODERS.get(modality)
@@ -149,10 +149,10 @@ class Decoder:
         except TransientError:
             raise
         except Exception as exc:
-            return refused(position, fetched.mime, exc)
+            return to_rejection(position, fetched.mime, exc)
 
 
-def refused(position: Position, mime: str, exc: Exception) -> Rejected:
+def to_rejection(position: Position, mime: str, exc: Exception) -> Rejected:
     """What a decoder's exception means for the event; a surprise stands in the log with its traceback."""
     if isinstance(exc, BadInputError):
         return Rejected(position, "decode", exc.reason, str(exc))
@@ -168,20 +168,20 @@ def refused(position: Position, mime: str, exc: Exception) -> Rejected:
 # --- one decoder a modality ------------------------------------------------------------------------------------------
 
 
-def _decode_image_asset(fetched: Fetched, tools: Tools) -> Asset:
+def _decode_image_asset(fetched: Fetched, tools: DecoderContext) -> DecodedAsset:
     pixels = decode_image(fetched, spec=tools.image_spec, settings=tools.image)
-    item = Item(fetched.sha256, pixels)
-    return Asset("", (Part(Collection.IMAGE, ((Field.JOINT, JOINT_IMAGE, item),)),))
+    item = EncoderItem(fetched.sha256, pixels)
+    return DecodedAsset("", (DecodedPart(Collection.IMAGE, ((Field.JOINT, JOINT_IMAGE, item),)),))
 
 
-def _decode_text_asset(fetched: Fetched, tools: Tools) -> Asset:
+def _decode_text_asset(fetched: Fetched, tools: DecoderContext) -> DecodedAsset:
     document = decode_text(fetched, settings=tools.text, tokenizer=tools.tokenizer)
     parts = []
     for passage in document.passages:
-        item = Item(hashlib.sha256(passage.text.encode()).hexdigest(), passage.text)
+        item = EncoderItem(hashlib.sha256(passage.text.encode()).hexdigest(), passage.text)
         vectors = ((Field.PASSAGE, PASSAGE_TEXT, item), (Field.JOINT, tools.joint_text_encoder, item))
         parts.append(
-            Part(
+            DecodedPart(
                 Collection.TEXT,
                 vectors,
                 text=passage.text,
@@ -189,10 +189,10 @@ def _decode_text_asset(fetched: Fetched, tools: Tools) -> Asset:
                 end_char=passage.end_char,
             )
         )
-    return Asset(document.title, tuple(parts))
+    return DecodedAsset(document.title, tuple(parts))
 
 
-DECODERS: Mapping[Modality, Callable[[Fetched, Tools], Asset]] = {
+DECODERS: Mapping[Modality, Callable[[Fetched, DecoderContext], DecodedAsset]] = {
     Modality.TEXT: _decode_text_asset,
     Modality.IMAGE: _decode_image_asset,
 }
@@ -202,14 +202,14 @@ DECODERS: Mapping[Modality, Callable[[Fetched, Tools], Asset]] = {
 # --- gathering -------------------------------------------------------------------------------------------------------
 
 
-class Inputs:
+class EncoderInputs:
     """The encoders' inputs of a batch, in order of arrival; an item that comes twice has one row."""
 
     def __init__(self) -> None:
         self._rows: dict[str, dict[str, int]] = {}
         self._contents: dict[str, list[str | UInt8]] = {}
 
-    def row(self, encoder: str, item: Item) -> int:
+    def row(self, encoder: str, item: EncoderItem) -> int:
         rows = self._rows.setdefault(encoder, {})
         if item.key not in rows:
             rows[item.key] = len(rows)
@@ -232,7 +232,7 @@ def _encoder_input(encoder: str, keys: tuple[str, ...], contents: Sequence[str |
     )
 
 
-def _drafts(event: Event, fetched: Fetched, asset: Asset, inputs: Inputs) -> list[Draft]:
+def _drafts(event: Event, fetched: Fetched, asset: DecodedAsset, inputs: EncoderInputs) -> list[Draft]:
     """Parts are numbered within their collection, from 0 without gaps."""
     counts: dict[Collection, int] = {}
     drafts = []

@@ -25,7 +25,7 @@ from penstock.assets import AssetStore, asset_uri
 from penstock.concurrency import Room
 from penstock.config import FetchSettings
 from penstock.errors import BadInputError, Reason, TransientError
-from penstock.media.claim_check import Claims, TryAgainError
+from penstock.media.claim_check import ClaimCheckReader, RetryableFetchError
 from penstock.media.sniff import Sniffed, sniff
 from penstock.media.ssrf_guard import Resolver, system_resolver
 from penstock.records import ClaimCheck, Event, Fetched, Inline, Modality, Rejected
@@ -50,7 +50,7 @@ class Fetcher:
         clock: monotonic seconds.
         sleep: waits between tries, seconds.
         small_bytes: media behind claim checks that are larger wait for room, bytes.
-        room_bytes: and have so much of it, all batches together, bytes.
+        large_budget_bytes: and have so much of it, all batches together, bytes.
     """
 
     def __init__(
@@ -63,18 +63,18 @@ class Fetcher:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         small_bytes: int = _SMALL_BYTES,
-        room_bytes: int = _ROOM_BYTES,
+        large_budget_bytes: int = _ROOM_BYTES,
     ) -> None:
         self._settings = settings
         self._assets = assets
         self._topic_of = topic_of
         self._clock = clock
         self._sleep = sleep
-        self._claims = Claims(settings, resolver=resolver, clock=clock)
+        self._claims = ClaimCheckReader(settings, resolver=resolver, clock=clock)
         self._small_bytes = min(small_bytes, settings.max_bytes)
         only_small = settings.model_copy(update={"max_bytes": self._small_bytes})
-        self._small_claims = Claims(only_small, resolver=resolver, clock=clock)
-        self._room = Room(room_bytes)
+        self._small_claims = ClaimCheckReader(only_small, resolver=resolver, clock=clock)
+        self._room = Room(large_budget_bytes)
         self._threads = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="fetch")
 
     def __enter__(self) -> Fetcher:
@@ -89,7 +89,7 @@ class Fetcher:
         self._claims.close()
         self._small_claims.close()
 
-    def fetch_all(self, events: Sequence[Event]) -> tuple[list[Fetched], list[Rejected]]:
+    def fetch_batch(self, events: Sequence[Event]) -> tuple[list[Fetched], list[Rejected]]:
         """Fetches a batch at once, each event with a deadline of its own. Both lists are in the order of `events`.
 
         1 all that are small; a larger one is dropped as soon as it shows
@@ -123,9 +123,9 @@ class Fetcher:
         """Fetches one event however large it is, for who holds no others meanwhile.
 
         Raises:
-            TransientError: as `fetch_all` does.
+            TransientError: as `fetch_batch` does.
         """
-        return self._settled(event, self._claims)
+        return self._fetch_or_reject(event, self._claims)
 
     def fetch(self, event: Event) -> Fetched:
         """Fetches one event: 1 its bytes, 2 their type, 3 inline ones into the asset store; it keeps a claim check.
@@ -137,7 +137,7 @@ class Fetcher:
         """
         return self._fetch(event, self._claims)
 
-    def _fetch(self, event: Event, claims: Claims) -> Fetched:
+    def _fetch(self, event: Event, claims: ClaimCheckReader) -> Fetched:
         if event.payload is None:
             raise ValueError(f"{event.position} is a tombstone: there is nothing to fetch")
         data = self._bytes(event.payload, claims)
@@ -151,12 +151,12 @@ class Fetcher:
 
     def _settled_if_small(self, event: Event) -> Fetched | Rejected | None:
         """None for a claim check to more than may be held without room for it."""
-        outcome = self._settled(event, self._small_claims)
+        outcome = self._fetch_or_reject(event, self._small_claims)
         too_large = isinstance(outcome, Rejected) and outcome.reason is Reason.TOO_LARGE
         may_be_larger = isinstance(event.payload, ClaimCheck) and self._small_bytes < self._settings.max_bytes
         return None if too_large and may_be_larger else outcome
 
-    def _settled(self, event: Event, claims: Claims) -> Fetched | Rejected:
+    def _fetch_or_reject(self, event: Event, claims: ClaimCheckReader) -> Fetched | Rejected:
         """Fetched or rejected; a surprise is this event's alone, and stands in the log with its traceback."""
         try:
             return self._fetch(event, claims)
@@ -170,7 +170,7 @@ class Fetcher:
                 event.position, "fetch", Reason.MALFORMED, f"fetching it failed: {type(exc).__name__}: {exc}"
             )
 
-    def _bytes(self, payload: Inline | ClaimCheck, claims: Claims) -> bytes:
+    def _bytes(self, payload: Inline | ClaimCheck, claims: ClaimCheckReader) -> bytes:
         if isinstance(payload, ClaimCheck):
             return self._claimed(payload.uri, claims)
         if len(payload.data) > self._settings.max_bytes:
@@ -178,7 +178,7 @@ class Fetcher:
             raise BadInputError(Reason.TOO_LARGE, detail)
         return payload.data
 
-    def _claimed(self, uri: str, claims: Claims) -> bytes:
+    def _claimed(self, uri: str, claims: ClaimCheckReader) -> bytes:
         """Tries until it works, cannot work, or the deadline would be over before the next try."""
         deadline_s = self._clock() + self._settings.deadline_s
         backoff = tenacity.wait_exponential(_FIRST_WAIT_S, _LONGEST_WAIT_S) + tenacity.wait_random(0, _FIRST_WAIT_S)
@@ -187,7 +187,7 @@ class Fetcher:
             return max(backoff(state), _asked_to_wait_s(state))
 
         tries = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(TryAgainError),
+            retry=tenacity.retry_if_exception_type(RetryableFetchError),
             wait=wait_s,
             stop=lambda state: self._clock() + state.upcoming_sleep >= deadline_s,
             sleep=self._sleep,
@@ -195,7 +195,7 @@ class Fetcher:
         )
         try:
             return tries(claims.read, uri, deadline_s=deadline_s)
-        except TryAgainError as exc:
+        except RetryableFetchError as exc:
             count = tries.statistics["attempt_number"]
             detail = f"{exc} ({count} tries within fetch.deadline_s, {self._settings.deadline_s:g} s)"
             raise BadInputError(Reason.UNREACHABLE, detail) from exc
@@ -223,4 +223,4 @@ class Fetcher:
 def _asked_to_wait_s(state: tenacity.RetryCallState) -> float:
     """What the server's `Retry-After` asked for."""
     failure = state.outcome.exception() if state.outcome else None
-    return failure.after_s if isinstance(failure, TryAgainError) else 0.0
+    return failure.retry_after_s if isinstance(failure, RetryableFetchError) else 0.0

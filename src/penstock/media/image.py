@@ -92,7 +92,7 @@ def decode_image(fetched: Fetched, *, spec: ImageSpec, settings: ImageSettings) 
             _check_size(image.size, settings)
             _draft(image, spec)
             image.load()
-            upright = _upright(image)
+            upright = _apply_orientation(image)
             return fit_image(_as_rgb(upright), spec)
     except Image.DecompressionBombError as exc:
         raise BadInputError(Reason.TOO_LARGE, f"a decompression bomb: {exc}") from exc
@@ -103,10 +103,10 @@ def decode_image(fetched: Fetched, *, spec: ImageSpec, settings: ImageSettings) 
 
 def fit_image(image: Image.Image, spec: ImageSpec) -> UInt8:
     """Brings a picture that is decoded, upright and RGB to the encoder's size: uint8[size_px, size_px, 3]."""
-    return np.array(_fit(image, spec), dtype=np.uint8)
+    return np.array(_resize(image, spec), dtype=np.uint8)
 
 
-def allow_pixels(max_pixels: int) -> None:
+def set_pixel_limit(max_pixels: int) -> None:
     """Raises Pillow's own limit, which refuses at twice its number, where `max_pixels` is above it."""
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, -(-max_pixels // 2))
 
@@ -131,7 +131,7 @@ def _draft(image: Image.Image, spec: ImageSpec) -> None:
         image.draft(None, (side, side))
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _apply_orientation(image: Image.Image) -> Image.Image:
     """Turned and mirrored as its EXIF says. EXIF that is broken says nothing, and the picture is taken as it is."""
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG)
@@ -175,7 +175,7 @@ def _as_grey(image: Image.Image) -> Image.Image:
 # --- to the encoder's size, as torchvision and open_clip do it to a PIL image -----------------------------------------
 
 
-def _fit(image: Image.Image, spec: ImageSpec) -> Image.Image:
+def _resize(image: Image.Image, spec: ImageSpec) -> Image.Image:
     if spec.resize_mode == "squash":
         return _resized(image, (spec.size_px, spec.size_px), spec)
     if spec.resize_mode == "longest":

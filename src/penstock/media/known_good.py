@@ -9,7 +9,7 @@ from pathlib import Path
 from penstock.records import Modality
 
 # Made by `python -m tools.reference_models.known_good`: a few words, and the same beside two pictures.
-SOUND = Path(__file__).with_name("known_good.ogg")
+AUDIO = Path(__file__).with_name("known_good.ogg")
 VIDEO = Path(__file__).with_name("known_good.mp4")
 
 _SMALL: Mapping[Modality, bytes] = {
@@ -25,4 +25,4 @@ def sample(modality: Modality) -> bytes:
     """The media of a modality."""
     if modality in _SMALL:
         return _SMALL[modality]
-    return (SOUND if modality is Modality.AUDIO else VIDEO).read_bytes()
+    return (AUDIO if modality is Modality.AUDIO else VIDEO).read_bytes()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from penstock.errors import BadInputError, Reason
-from penstock.media.av.audio import RATE_HZ, Block, Sound
+from penstock.media.av.audio import RATE_HZ, AudioTrack, Block
 from penstock.media.sniff import sniff
 from penstock.records import Float32, Modality
 from tests.media.recordings import RARE_SOUND_FORMATS, SOUND_FORMATS, beeps, edges_s, write_channels, write_sound
@@ -19,7 +19,7 @@ BEEPS_S = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5]
 
 
 def blocks_of(media: Path | io.BytesIO) -> list[Block]:
-    with Sound(media) as sound:
+    with AudioTrack(media) as sound:
         return list(sound.blocks())
 
 
@@ -114,7 +114,7 @@ def test_timestamps_that_go_back_do_not_undo_what_was_heard(tmp_path: Path) -> N
 def test_where_recordings_were_joined_times_go_on_for_all_tracks_alike(begin_s: float, tmp_path: Path) -> None:
     one = write_sound(tmp_path / "a.ts", beeps(2), picture_s=4.0).read_bytes()
     early_s = 0.064  # AAC begins so much before the picture
-    with Sound(io.BytesIO(3 * one), begin=round(begin_s * RATE_HZ)) as sound:
+    with AudioTrack(io.BytesIO(3 * one), start=round(begin_s * RATE_HZ)) as sound:
         edges = edges_s(whole(list(sound.blocks())))
     starts_s = [early_s + number * (4 + early_s) for number in range(3)]
     expected = [at_s + edge_s for at_s in starts_s for edge_s in (0.5, 1.0, 1.5) if at_s + edge_s > begin_s]
@@ -135,7 +135,7 @@ def test_a_container_that_starts_late_starts_at_zero_on_the_players_clock(suffix
 
 def test_a_film_without_sound_has_no_blocks(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "a.mp4", beeps(0), picture_s=1.0)
-    with Sound(path) as sound:
+    with AudioTrack(path) as sound:
         assert list(sound.blocks()) == []
 
 

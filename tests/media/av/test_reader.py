@@ -9,14 +9,14 @@ import pytest
 
 from penstock.errors import BadInputError, Reason
 from penstock.media.av.audio import RATE_HZ
-from penstock.media.av.reader import Reel, Stretch
-from penstock.media.av.vad import VoiceRules
-from penstock.media.av.video import Film, ShotRules
+from penstock.media.av.reader import AVReader, Chunk
+from penstock.media.av.vad import VadOptions
+from penstock.media.av.video import ShotDetector, ShotOptions
 from penstock.records import Float32, Place
 from tests.media.recordings import beeps, picture, write_film, write_sound
 from tools.reference_models.speech_synthesis import Speaker
 
-VOICE, SHOTS = VoiceRules(silence_ms=700), ShotRules()
+VOICE, SHOTS = VadOptions(min_silence_ms=700), ShotOptions()
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,9 @@ def test_a_recording_read_at_once_and_in_stretches_holds_the_same_speech(
 ) -> None:
     samples, spoken_s = talk
     write_sound(tmp_path / "talk.mp3", samples)
-    with Reel(tmp_path / "talk.mp3", VOICE, None) as reel:
+    with AVReader(tmp_path / "talk.mp3", VOICE, None) as reel:
         whole = reel.read()
-    with Reel(tmp_path / "talk.mp3", VOICE, None) as reel:
+    with AVReader(tmp_path / "talk.mp3", VOICE, None) as reel:
         stretches = [reel.read(10_000) for _ in range(7)]
         assert reel.ended
     assert times(whole) == [time for stretch in stretches for time in times(stretch)]
@@ -54,15 +54,15 @@ def test_a_recording_is_taken_up_where_another_process_left_it(
     samples, _ = talk
     path = tmp_path / f"talk.{suffix}"
     write_sound(path, samples)
-    with Reel(path, VOICE, None) as reel:
+    with AVReader(path, VOICE, None) as reel:
         whole = reel.read()
     found, place, readers = list[tuple[float, float]](), Place(), 0
     while True:
-        with Reel(path, VOICE, None, place=place) as reel:
-            assert not readers or reel.place == place, "it stands where it was opened"
+        with AVReader(path, VOICE, None, position=place) as reel:
+            assert not readers or reel.position == place, "it stands where it was opened"
             found += times(reel.read(15_000))
             readers += 1
-            place = reel.place
+            place = reel.position
             if reel.ended:
                 break
     assert readers >= 4
@@ -73,11 +73,11 @@ def test_speech_under_way_at_the_end_of_a_stretch_is_whole_in_the_next(tmp_path:
     sentence = Speaker().say("the captain carries a golden violin and my sister paints the castle").samples
     samples = np.concatenate([np.zeros(RATE_HZ, np.float32), sentence, np.zeros(2 * RATE_HZ, np.float32)])
     write_sound(tmp_path / "talk.wav", samples)
-    with Reel(tmp_path / "talk.wav", VOICE, None) as reel:
+    with AVReader(tmp_path / "talk.wav", VOICE, None) as reel:
         assert not reel.read(2_500).windows
-        place = reel.place
+        place = reel.position
     assert place.heard_ms <= 1_000
-    with Reel(tmp_path / "talk.wav", VOICE, None, place=place) as reel:
+    with AVReader(tmp_path / "talk.wav", VOICE, None, position=place) as reel:
         [window] = reel.read().windows
     assert len(window.samples) >= len(sentence)
 
@@ -89,14 +89,14 @@ SCENES = [(3.0, picture(1)), (4.5, picture(2)), (2.5, picture(3)), (6.0, picture
 def test_a_film_is_taken_up_where_another_process_left_it(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"film.{suffix}"
     write_film(path, SCENES)
-    with Reel(path, VOICE, SHOTS) as reel:
+    with AVReader(path, VOICE, SHOTS) as reel:
         whole = [(shot.start_ms, shot.end_ms) for shot in reel.read().shots]
     found, place = list[tuple[int, int]](), Place()
     while True:
-        with Reel(path, VOICE, SHOTS, place=place) as reel:
-            assert place == Place() or reel.place == place, "it stands where it was opened"
+        with AVReader(path, VOICE, SHOTS, position=place) as reel:
+            assert place == Place() or reel.position == place, "it stands where it was opened"
             found += [(shot.start_ms, shot.end_ms) for shot in reel.read(4_000).shots]
-            place = reel.place
+            place = reel.position
             if reel.ended:
                 break
     assert len(whole) == len(SCENES)
@@ -132,7 +132,7 @@ def test_a_film_is_begun_in_its_midst_to_the_frame(suffix: str, tmp_path: Path) 
 
 
 def starts_ms(path: Path, begin_ms: int) -> list[int]:
-    with Film(path, SHOTS, begin_ms=begin_ms) as film:
+    with ShotDetector(path, SHOTS, start_ms=begin_ms) as film:
         return [shot.start_ms for shot in film.shots()]
 
 
@@ -140,9 +140,9 @@ def shots_in_slices(path: Path, slice_ms: int | None) -> list[tuple[int, int]]:
     """Times of all shots, each slice read by another reel."""
     found, place = list[tuple[int, int]](), Place()
     while True:
-        with Reel(path, VOICE, SHOTS, place=place) as reel:
+        with AVReader(path, VOICE, SHOTS, position=place) as reel:
             found += [(shot.start_ms, shot.end_ms) for shot in reel.read(slice_ms).shots]
-            place = reel.place
+            place = reel.position
             if reel.ended:
                 return found
 
@@ -161,7 +161,7 @@ def test_both_of_two_films_that_were_joined_are_seen(suffix: str, slice_ms: int 
 
 def test_a_film_that_never_changes_is_cut_where_it_can_be_left(tmp_path: Path) -> None:
     write_film(tmp_path / "still.mp4", [(20.0, picture(1))])
-    with Reel(tmp_path / "still.mp4", VOICE, ShotRules(most_ms=6_000)) as reel:
+    with AVReader(tmp_path / "still.mp4", VOICE, ShotOptions(max_shot_ms=6_000)) as reel:
         shots = reel.read().shots
     assert [round(shot.end_ms / 1000) - round(shot.start_ms / 1000) for shot in shots[:-1]] == [6] * (len(shots) - 1)
     assert shots[-1].end_ms == pytest.approx(20_000, abs=100)
@@ -170,15 +170,15 @@ def test_a_film_that_never_changes_is_cut_where_it_can_be_left(tmp_path: Path) -
 def test_what_has_no_track_that_is_wanted_says_so(tmp_path: Path) -> None:
     write_film(tmp_path / "silent.mp4", [(2.0, picture(1))])
     with pytest.raises(BadInputError, match="no sound track") as error:
-        Reel(tmp_path / "silent.mp4", VOICE, None)
+        AVReader(tmp_path / "silent.mp4", VOICE, None)
     assert error.value.reason is Reason.UNSUPPORTED
     write_sound(tmp_path / "sound.m4a", np.zeros(RATE_HZ, np.float32))
-    with Reel(tmp_path / "sound.m4a", VOICE, SHOTS) as reel:
+    with AVReader(tmp_path / "sound.m4a", VOICE, SHOTS) as reel:
         assert not reel.read().shots
         assert reel.ended
 
 
-def times(stretch: Stretch) -> list[tuple[float, float]]:
+def times(stretch: Chunk) -> list[tuple[float, float]]:
     return [(window.start / RATE_HZ, (window.start + len(window.samples)) / RATE_HZ) for window in stretch.windows]
 
 
@@ -187,9 +187,9 @@ def test_a_jump_of_the_timestamps_takes_no_more_slices_than_the_sound_that_there
     write_sound(tmp_path / "jump.mkv", samples, starts_s=((0.0, 0.0), (4.0, 40_000.0)))
     place, slices = Place(), 0
     while True:
-        with Reel(tmp_path / "jump.mkv", VOICE, None, place=place) as reel:
+        with AVReader(tmp_path / "jump.mkv", VOICE, None, position=place) as reel:
             reel.read(3_000)
-            place, slices = reel.place, slices + 1
+            place, slices = reel.position, slices + 1
             if reel.ended:
                 break
         assert slices < 10
@@ -200,7 +200,7 @@ def test_a_jump_of_the_timestamps_takes_no_more_slices_than_the_sound_that_there
 def test_a_film_whose_sound_is_empty_or_does_not_decode_is_seen(suffix: str, broken: str, tmp_path: Path) -> None:
     path = write_sound(tmp_path / f"a.{suffix}", beeps(2 if broken else 0), picture_s=4.0, broken=broken)
     assert len(shots_in_slices(path, 1_000)) == 1
-    with Reel(path, VOICE, SHOTS) as reel:
+    with AVReader(path, VOICE, SHOTS) as reel:
         assert len(reel.read(1_000).shots + reel.read().shots) == 1
         assert reel.ended
 
@@ -208,7 +208,7 @@ def test_a_film_whose_sound_is_empty_or_does_not_decode_is_seen(suffix: str, bro
 def test_a_film_whose_pictures_do_not_decode_is_heard(tmp_path: Path) -> None:
     spoken = Speaker().say("the red fox waits near the river").samples
     path = write_sound(tmp_path / "a.mkv", spoken, picture_s=1.0, broken="video")
-    with Reel(path, VOICE, SHOTS) as reel:
+    with AVReader(path, VOICE, SHOTS) as reel:
         assert len(reel.read().windows) == 1
         assert reel.ended
 
@@ -217,7 +217,7 @@ def test_a_film_whose_pictures_do_not_decode_is_heard(tmp_path: Path) -> None:
 def test_what_has_no_track_that_decodes_is_corrupt(samples: Float32, tmp_path: Path) -> None:
     path = write_sound(tmp_path / "a.mkv", samples, picture_s=1.0, broken="both")
     for shots in (SHOTS, None):
-        with Reel(path, VOICE, shots) as reel, pytest.raises(BadInputError, match="does not decode") as caught:
+        with AVReader(path, VOICE, shots) as reel, pytest.raises(BadInputError, match="does not decode") as caught:
             reel.read(1_000)
         assert caught.value.reason is Reason.CORRUPT
 
@@ -227,9 +227,9 @@ def test_pictures_that_are_over_before_the_sound_come_once(tmp_path: Path) -> No
     write_sound(tmp_path / "still.mp4", sound, picture_s=1.0)
     found, place = [], Place()
     while True:
-        with Reel(tmp_path / "still.mp4", VOICE, SHOTS, place=place) as reel:
+        with AVReader(tmp_path / "still.mp4", VOICE, SHOTS, position=place) as reel:
             found += reel.read(3_000).shots
-            place = reel.place
+            place = reel.position
             if reel.ended:
                 break
     assert len(found) == 1
@@ -243,7 +243,7 @@ def test_a_film_whose_sound_is_its_first_track_is_seen_to_its_last_frame(
     file = tmp_path / f"film.{container}"
     scenes = [(frames / 20, picture(1)), (frames / 20, picture(2))]
     write_film(file, scenes, sound=np.zeros(frames * RATE_HZ // 10, np.float32), sound_first=True)
-    with Reel(file, VoiceRules(), ShotRules(least_ms=0)) as reel:
+    with AVReader(file, VadOptions(), ShotOptions(min_shot_ms=0)) as reel:
         shots = reel.read().shots
     assert [shot.start_ms for shot in shots] == pytest.approx([0, 50 * frames], abs=1)
     assert shots[-1].end_ms == pytest.approx(100 * frames, abs=101)

@@ -5,18 +5,18 @@ import itertools
 import hypothesis.strategies as st
 from hypothesis import given
 
-from penstock.media.av.transcript import Heard, PassageRules, passages
+from penstock.media.av.transcript import PassageOptions, SpeechPassage, join_segments
 
-RULES = PassageRules()
+RULES = PassageOptions()
 
 
-def said(*parts: tuple[float, float, str], language: str = "en") -> list[Heard]:
+def said(*parts: tuple[float, float, str], language: str = "en") -> list[SpeechPassage]:
     """Segments of (start, end, text), seconds."""
-    return [Heard(round(start * 1000), round(end * 1000), text, language) for start, end, text in parts]
+    return [SpeechPassage(round(start * 1000), round(end * 1000), text, language) for start, end, text in parts]
 
 
-def joined(segments: list[Heard]) -> list[tuple[float, float, str]]:
-    return [(one.start_ms / 1000, one.end_ms / 1000, one.text) for one in passages(segments, RULES)]
+def joined(segments: list[SpeechPassage]) -> list[tuple[float, float, str]]:
+    return [(one.start_ms / 1000, one.end_ms / 1000, one.text) for one in join_segments(segments, RULES)]
 
 
 def test_breaths_are_joined_until_a_sentence_ends_beyond_the_least() -> None:
@@ -40,7 +40,7 @@ def test_words_without_sentences_are_cut_at_the_most() -> None:
 
 def test_a_change_of_language_ends_a_passage() -> None:
     segments = said((0, 2, "one two")) + said((2, 4, "eins zwei"), language="de")
-    assert [one.language for one in passages(segments, RULES)] == ["en", "de"]
+    assert [one.language for one in join_segments(segments, RULES)] == ["en", "de"]
 
 
 def test_a_segment_longer_than_the_most_stays_whole() -> None:
@@ -61,9 +61,9 @@ def test_every_word_is_in_one_passage_in_order_and_none_is_too_long(parts: list[
     segments, at_ms = [], 0
     for pause_ms, length_ms, text in parts:
         at_ms += pause_ms
-        segments.append(Heard(at_ms, at_ms + length_ms, text, "en"))
+        segments.append(SpeechPassage(at_ms, at_ms + length_ms, text, "en"))
         at_ms += length_ms
-    found = list(passages(segments, RULES))
+    found = list(join_segments(segments, RULES))
     assert " ".join(one.text for one in found) == " ".join(one.text for one in segments)
-    assert all(one.end_ms - one.start_ms <= RULES.most_ms for one in found)
+    assert all(one.end_ms - one.start_ms <= RULES.max_ms for one in found)
     assert all(one.end_ms <= other.start_ms for one, other in itertools.pairwise(found))

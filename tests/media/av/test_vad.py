@@ -7,14 +7,21 @@ import numpy as np
 import pytest
 
 from penstock.media.av.audio import RATE_HZ, Block
-from penstock.media.av.vad import FRAME, LONGEST, SpeechFinder, VoiceDetector, VoiceRules, Window
+from penstock.media.av.vad import (
+    FRAME_SAMPLES,
+    MAX_WINDOW_SAMPLES,
+    SileroVAD,
+    SpeechSegmenter,
+    SpeechWindow,
+    VadOptions,
+)
 from penstock.records import Float32
 from tools.reference_models.speech_synthesis import Speaker
 
-FRAMES_PER_S = RATE_HZ / FRAME
+FRAMES_PER_S = RATE_HZ / FRAME_SAMPLES
 
 
-class Scripted(VoiceDetector):
+class Scripted(SileroVAD):
     """A detector that says of each frame what it was told to say, and is told in the loudness of its samples."""
 
     def __init__(self) -> None:
@@ -24,27 +31,27 @@ class Scripted(VoiceDetector):
         self.resets += 1
 
     def probabilities(self, samples: Float32) -> Float32:
-        found: Float32 = samples.reshape(-1, FRAME)[:, 0]
+        found: Float32 = samples.reshape(-1, FRAME_SAMPLES)[:, 0]
         return found
 
 
 def scripted(*parts: tuple[float, float]) -> Float32:
     """Samples of (seconds, probability)."""
-    frames = [np.full(round(seconds * FRAMES_PER_S) * FRAME, probability) for seconds, probability in parts]
+    frames = [np.full(round(seconds * FRAMES_PER_S) * FRAME_SAMPLES, probability) for seconds, probability in parts]
     return np.concatenate(frames).astype(np.float32)
 
 
 def windows(
-    samples: Float32, *, detector: VoiceDetector | None = None, rules: VoiceRules | None = None, block: int = 8_000
-) -> list[Window]:
-    finder = SpeechFinder(detector or Scripted(), rules or VoiceRules())
-    found: list[Window] = []
+    samples: Float32, *, detector: SileroVAD | None = None, rules: VadOptions | None = None, block: int = 8_000
+) -> list[SpeechWindow]:
+    finder = SpeechSegmenter(detector or Scripted(), rules or VadOptions())
+    found: list[SpeechWindow] = []
     for start in range(0, len(samples), block):
         found += finder.add(Block(start, samples[start : start + block]))
     return found + list(finder.end())
 
 
-def spans_s(found: Sequence[Window]) -> list[tuple[float, float]]:
+def spans_s(found: Sequence[SpeechWindow]) -> list[tuple[float, float]]:
     return [(one.start / RATE_HZ, (one.start + len(one.samples)) / RATE_HZ) for one in found]
 
 
@@ -68,7 +75,7 @@ def test_a_click_is_no_speech() -> None:
 
 
 def test_padding_never_hears_the_same_twice() -> None:
-    rules = VoiceRules(silence_ms=100, pad_ms=200)
+    rules = VadOptions(min_silence_ms=100, pad_ms=200)
     found = windows(scripted((1, 0.9), (0.2, 0), (1, 0.9), (1, 0)), rules=rules)
     assert len(found) == 2
     assert found[0].start + len(found[0].samples) <= found[1].start
@@ -77,7 +84,7 @@ def test_padding_never_hears_the_same_twice() -> None:
 def test_speech_without_a_pause_is_cut_where_it_was_weakest() -> None:
     found = windows(scripted((20, 0.9), (0.3, 0.5), (30, 0.9), (3, 0)))
     assert found[0].start + len(found[0].samples) == pytest.approx(20.2 * RATE_HZ, abs=0.2 * RATE_HZ)
-    assert all(len(one.samples) <= LONGEST for one in found)
+    assert all(len(one.samples) <= MAX_WINDOW_SAMPLES for one in found)
     assert all(one.start + len(one.samples) == other.start for one, other in itertools.pairwise(found))
     assert sum(len(one.samples) for one in found) == pytest.approx(50.5 * RATE_HZ, abs=0.1 * RATE_HZ)
 
@@ -91,26 +98,26 @@ def test_who_speaks_to_the_end_is_heard_to_the_end() -> None:
 @pytest.mark.parametrize("quiet_s", [0.992, 1.024, 1.216])
 def test_a_word_that_has_just_begun_where_reading_was_left_is_whole_with_its_padding(quiet_s: float) -> None:
     samples = scripted((quiet_s, 0), (1, 0.9), (3, 0))
-    first = SpeechFinder(Scripted(), VoiceRules())
+    first = SpeechSegmenter(Scripted(), VadOptions())
     assert not list(first.add(Block(0, samples[:RATE_HZ])))
-    left = first.settled
-    then = SpeechFinder(Scripted(), VoiceRules(), start=left)
-    assert then.settled == left
+    left = first.resume_sample
+    then = SpeechSegmenter(Scripted(), VadOptions(), start=left)
+    assert then.resume_sample == left
     [window] = [*then.add(Block(left, samples[left:])), *then.end()]
     [whole] = windows(samples)
-    assert window.start == pytest.approx(whole.start, abs=FRAME)
-    assert len(window.samples) == pytest.approx(len(whole.samples), abs=FRAME)
+    assert window.start == pytest.approx(whole.start, abs=FRAME_SAMPLES)
+    assert len(window.samples) == pytest.approx(len(whole.samples), abs=FRAME_SAMPLES)
 
 
 def test_what_was_heard_is_settled_but_for_the_padding_of_what_may_follow() -> None:
-    finder = SpeechFinder(Scripted(), VoiceRules(silence_ms=100, pad_ms=200))
+    finder = SpeechSegmenter(Scripted(), VadOptions(min_silence_ms=100, pad_ms=200))
     found = list(finder.add(Block(0, scripted((1, 0.9), (0.128, 0)))))
-    assert finder.settled == found[0].start + len(found[0].samples), "what is out does not come again"
+    assert finder.resume_sample == found[0].start + len(found[0].samples), "what is out does not come again"
 
 
 def test_a_gap_ends_a_window_and_the_detector_begins_anew() -> None:
     detector, samples = Scripted(), scripted((1, 0.9))
-    finder = SpeechFinder(detector, VoiceRules())
+    finder = SpeechSegmenter(detector, VadOptions())
     found = [*finder.add(Block(0, samples)), *finder.add(Block(10 * RATE_HZ, samples)), *finder.end()]
     assert spans_s(found) == [pytest.approx((0, 1), abs=0.05), pytest.approx((10, 11), abs=0.05)]
     assert detector.resets == 2
@@ -126,7 +133,7 @@ def test_how_the_sound_is_cut_into_blocks_changes_nothing(block: int) -> None:
 
 
 def test_what_no_window_can_want_is_let_go() -> None:
-    finder, quiet = SpeechFinder(Scripted(), VoiceRules()), scripted((1, 0))
+    finder, quiet = SpeechSegmenter(Scripted(), VadOptions()), scripted((1, 0))
     for second in range(100):
         assert list(finder.add(Block(second * len(quiet), quiet))) == []
     assert finder.held_samples < RATE_HZ
@@ -136,15 +143,15 @@ def test_what_no_window_can_want_is_let_go() -> None:
 
 
 @pytest.fixture(scope="module")
-def detector() -> VoiceDetector:
-    return VoiceDetector()
+def detector() -> SileroVAD:
+    return SileroVAD()
 
 
 def hiss(seconds: float) -> Float32:
     return (np.random.default_rng(0).standard_normal(round(seconds * RATE_HZ)) * 0.001).astype(np.float32)
 
 
-def test_speech_is_found_where_it_is(detector: VoiceDetector) -> None:
+def test_speech_is_found_where_it_is(detector: SileroVAD) -> None:
     first = Speaker().say("The red bicycle stands beside the old bridge.").samples
     second = Speaker("en").say("A heron waits in the river.").samples
     found = windows(np.concatenate([hiss(3), first, hiss(4), second, hiss(5)]), detector=detector)
@@ -154,7 +161,7 @@ def test_speech_is_found_where_it_is(detector: VoiceDetector) -> None:
 
 
 @pytest.mark.parametrize("kind", ["silence", "hiss", "noise", "tone"])
-def test_what_is_no_speech_has_no_windows(kind: str, detector: VoiceDetector) -> None:
+def test_what_is_no_speech_has_no_windows(kind: str, detector: SileroVAD) -> None:
     times_s = np.arange(20 * RATE_HZ) / RATE_HZ
     sounds = {
         "silence": np.zeros_like(times_s),
@@ -165,12 +172,15 @@ def test_what_is_no_speech_has_no_windows(kind: str, detector: VoiceDetector) ->
     assert windows(sounds[kind].astype(np.float32), detector=detector) == []
 
 
-def test_the_detector_hears_the_same_in_one_piece_and_in_many(detector: VoiceDetector) -> None:
+def test_the_detector_hears_the_same_in_one_piece_and_in_many(detector: SileroVAD) -> None:
     samples = Speaker().say("One piece or many, it is the same sound.").samples
-    samples = samples[: len(samples) // FRAME * FRAME]
+    samples = samples[: len(samples) // FRAME_SAMPLES * FRAME_SAMPLES]
     detector.reset()
     at_once = detector.probabilities(samples)
     detector.reset()
-    pieces = [detector.probabilities(samples[start : start + 3 * FRAME]) for start in range(0, len(samples), 3 * FRAME)]
+    pieces = [
+        detector.probabilities(samples[start : start + 3 * FRAME_SAMPLES])
+        for start in range(0, len(samples), 3 * FRAME_SAMPLES)
+    ]
     assert np.allclose(at_once, np.concatenate(pieces), atol=1e-4)
     assert at_once.max() > 0.9

@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from penstock.errors import BadInputError, Reason
-from penstock.media.av.video import Film, Shot, ShotRules
+from penstock.media.av.video import Shot, ShotDetector, ShotOptions
 from tests.media.recordings import FILM_FORMATS, RARE_FILM_FORMATS, beeps, picture, trimmed, write_film, write_sound
 
-RULES = ShotRules()
+RULES = ShotOptions()
 
 
-def shots_of(media: Path | bytes, rules: ShotRules = RULES) -> list[Shot]:
-    with Film(media, rules) as film:
+def shots_of(media: Path | bytes, rules: ShotOptions = RULES) -> list[Shot]:
+    with ShotDetector(media, rules) as film:
         return list(film.shots())
 
 
@@ -27,7 +27,7 @@ def times_s(shots: list[Shot]) -> list[tuple[float, float]]:
 
 def shows(shot: Shot, wanted: Image.Image) -> bool:
     """Whether the picture is that one, but for what a codec does to it."""
-    one, other = (np.asarray(each.convert("RGB").resize((16, 9)), np.float64) for each in (shot.picture, wanted))
+    one, other = (np.asarray(each.convert("RGB").resize((16, 9)), np.float64) for each in (shot.keyframe, wanted))
     return bool(np.abs(one - other).mean() < 12)
 
 
@@ -60,7 +60,7 @@ def test_a_scene_that_comes_and_goes_between_two_alike_key_frames_is_seen_where_
 ) -> None:
     scenes = [(2.0, picture(1)), (2.0, picture(2)), (4.0, picture(1))]
     path = write_film(tmp_path / "a.mp4", scenes, key_frames=60)
-    assert len(shots_of(path, ShotRules(look_ms=5_000))) == 3
+    assert len(shots_of(path, ShotOptions(max_sample_gap_ms=5_000))) == 3
 
 
 def test_what_stays_the_same_is_one_shot_however_long(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_bytes_are_read_as_files_are(tmp_path: Path) -> None:
 
 def test_pixels_that_are_not_square_are_shown_as_the_player_shows_them(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mkv", [(1.0, picture(1))], pixel_ratio=Fraction(2, 1))
-    assert shots_of(path)[0].picture.size == (320, 90)
+    assert shots_of(path)[0].keyframe.size == (320, 90)
 
 
 def test_a_film_that_was_held_upright_is_turned_upright(tmp_path: Path) -> None:
@@ -127,13 +127,13 @@ def test_a_film_that_was_held_upright_is_turned_upright(tmp_path: Path) -> None:
     matrix = data.index(b"tkhd") + 4 + 40
     data[matrix : matrix + 36] = struct.pack(">9i", 0, 65_536, 0, -65_536, 0, 0, 0, 0, 1 << 30)
     [shot] = shots_of(bytes(data))
-    assert shot.picture.size == (90, 160)
-    assert shows(Shot(0, 0, shot.picture.rotate(90, expand=True)), picture(1))
+    assert shot.keyframe.size == (90, 160)
+    assert shows(Shot(0, 0, shot.keyframe.rotate(90, expand=True)), picture(1))
 
 
 def test_large_frames_are_made_smaller(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mp4", [(0.5, picture(1, (1920, 1080)))])
-    assert shots_of(path)[0].picture.size == (640, 360)
+    assert shots_of(path)[0].keyframe.size == (640, 360)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "mpg", "flv"])
@@ -141,9 +141,9 @@ def test_frames_of_too_many_pixels_are_refused_before_they_are_decoded(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_film(tmp_path / f"a.{suffix}", [(0.4, picture(1, (320, 180)))], per_s=25)
-    monkeypatch.setattr("penstock.media.av.video.MAX_PIXELS", 320 * 180 - 1)
+    monkeypatch.setattr("penstock.media.av.video.MAX_FRAME_PIXELS", 320 * 180 - 1)
     with pytest.raises(BadInputError, match="320 × 180 pixels") as caught:
-        Film(path, RULES)
+        ShotDetector(path, RULES)
     assert caught.value.reason is Reason.TOO_LARGE
 
 
@@ -152,7 +152,7 @@ def test_frames_that_are_larger_than_the_header_says_do_not_decode(
 ) -> None:
     small = write_film(tmp_path / "small.ts", [(1.0, picture(1, (160, 90)))], per_s=25)
     large = write_film(tmp_path / "large.ts", [(1.0, picture(2, (1600, 900)))], per_s=25)
-    monkeypatch.setattr("penstock.media.av.video.MAX_PIXELS", 1_000_000)
+    monkeypatch.setattr("penstock.media.av.video.MAX_FRAME_PIXELS", 1_000_000)
     shots = shots_of(small.read_bytes() + large.read_bytes())
     assert [shows(shot, picture(1)) for shot in shots] == [True]
 

@@ -15,7 +15,7 @@ from penstock.config import FilmSettings, SliceSettings, SpeechSettings
 from penstock.encoders.base import ImageSpec
 from penstock.errors import Reason, UnavailableError
 from penstock.media.av.audio import RATE_HZ
-from penstock.media.segments.decoder import SPEECH, Slicer
+from penstock.media.segments.decoder import SPEECH, SegmentDecoder
 from penstock.records import (
     Collection,
     Decoded,
@@ -50,14 +50,14 @@ class House:
         self.slices = slices
         self.slicer = self.restarted()
 
-    def restarted(self, settings: str = "as they are") -> Slicer:
-        self.slicer = Slicer(
+    def restarted(self, settings: str = "as they are") -> SegmentDecoder:
+        self.slicer = SegmentDecoder(
             speech=SpeechSettings(silence_ms=700, passage_least_s=0, passage_most_s=4),
-            film=FilmSettings(thumbnail_px=80),
-            slices=SliceSettings(**self.slices),  # type: ignore[arg-type]
+            video=FilmSettings(thumbnail_px=80),
+            long_media=SliceSettings(**self.slices),  # type: ignore[arg-type]
             image_spec=SPEC,
-            put=self._put,
-            settings=settings,
+            put_thumbnail=self._put,
+            settings_hash=settings,
             folder=self.folder / "open",
             clock=self.clock,
         )
@@ -77,7 +77,7 @@ class House:
 
     def slice(self, *events: Event, known: Sequence[Progress] = (), failed: str = "") -> tuple[Decoded, EncoderInput]:
         """A slice, in each window of which a word is heard that tells how long it is."""
-        sliced, inputs = self.slicer.slice(events, known, self.fetch)
+        sliced, inputs = self.slicer.decode(events, known, self.fetch)
         return self.slicer.compose(sliced, [heard(sound, failed) for sound in inputs[SPEECH].sounds])
 
     def whole(self, event: Event) -> tuple[list[Decoded], list[Progress]]:
@@ -219,7 +219,7 @@ def test_media_that_are_not_to_be_kept_are_fetched_for_each_slice(
     house: House, fetched_of: FetchedOf, spoken: Float32, tmp_path: Path
 ) -> None:
     event = house.add(clip(tmp_path, fetched_of, talk(spoken, 60), "wav"))
-    house.slicer.slice([event], (), house.fetch, keep=False)
+    house.slicer.decode([event], (), house.fetch, keep_open=False)
     assert not house.slicer._open
     assert not list((tmp_path / "open").rglob("*.media"))
 
@@ -262,7 +262,7 @@ def test_a_batch_that_breaks_off_leaves_nothing_open(
         return house.fetch(event)
 
     with pytest.raises(UnavailableError):
-        house.slicer.slice([long, other], (), fetch, keep=False)
+        house.slicer.decode([long, other], (), fetch, keep_open=False)
     assert not house.slicer._open
 
 
@@ -358,7 +358,7 @@ def test_bad_media_take_no_other_along(house: House, fetched_of: FetchedOf, spok
 def test_what_is_refused_at_fetch_is_handed_on(house: House, fetched_of: FetchedOf) -> None:
     event = fetched_of(b"ID3", modality=Modality.AUDIO).event
     refusal = Rejected(event.position, "fetch", Reason.FORBIDDEN, "not that host")
-    sliced, _ = house.slicer.slice([event], (), lambda _: refusal)
+    sliced, _ = house.slicer.decode([event], (), lambda _: refusal)
     assert sliced.decoded.rejected == (refusal,)
 
 
@@ -367,4 +367,4 @@ def test_a_store_that_is_away_stops_the_batch(house: House, fetched_of: FetchedO
         raise UnavailableError("away")
 
     with pytest.raises(UnavailableError):
-        house.slicer.slice([fetched_of(b"ID3", modality=Modality.AUDIO).event], (), away)
+        house.slicer.decode([fetched_of(b"ID3", modality=Modality.AUDIO).event], (), away)

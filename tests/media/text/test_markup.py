@@ -7,15 +7,15 @@ import time
 import pytest
 
 from penstock.media.text.markup import html_text, markdown_text
-from penstock.media.text.passages import normalised
+from penstock.media.text.passages import normalize_text
 
 
 def _html(page: str) -> str:
-    return normalised(html_text(page)[0])
+    return normalize_text(html_text(page)[0])
 
 
 def _markdown(source: str) -> str:
-    return normalised(markdown_text(source)[0])
+    return normalize_text(markdown_text(source)[0])
 
 
 def test_html_keeps_what_a_reader_sees() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from penstock.config import TextSettings
 from penstock.encoders.base import Tokenizer
 from penstock.errors import BadInputError, Reason
-from penstock.media.text.passages import TextDocument, _split, cut_passages, decode_text, normalised
+from penstock.media.text.passages import TextDocument, _split, cut_passages, decode_text, normalize_text
 from penstock.records import Fetched
 
 SMALL = TextSettings(passage_tokens=20, overlap_tokens=8)
@@ -105,7 +105,7 @@ def test_a_failure_inside_sentencex_leaves_the_block_whole() -> None:
 
 
 def test_control_characters_are_dropped_and_whitespace_is_made_uniform() -> None:
-    assert normalised("\ufeffa\x00b\x07  \t c\r\n d \u00a0\n\n\n\n e\u2028f\x1b[0m") == "ab c\nd\n\ne\nf[0m"
+    assert normalize_text("\ufeffa\x00b\x07  \t c\r\n d \u00a0\n\n\n\n e\u2028f\x1b[0m") == "ab c\nd\n\ne\nf[0m"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_passages_cover_every_word_of_any_text(text: str) -> None:
         def count(self, texts: list[str]) -> list[int]:
             return [len(text.replace(" ", "").replace("\n", "")) for text in texts]
 
-    clean = normalised(text)
+    clean = normalize_text(text)
     passages = cut_passages(clean, settings=TextSettings(passage_tokens=16, overlap_tokens=8), tokenizer=Characters())
     covered = set()
     for passage in passages:

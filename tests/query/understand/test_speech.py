@@ -15,7 +15,7 @@ from penstock.config import QuerySettings
 from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError, OverloadedError, QueryError, UnavailableError
 from penstock.media.av.audio import RATE_HZ
-from penstock.media.av.vad import VoiceDetector
+from penstock.media.av.vad import SileroVAD
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.understand.speech import SpeechQueryTranscriber, speech_in
 from penstock.query.understand.validate import SearchRequest
@@ -26,7 +26,7 @@ from tools.reference_models.speech_synthesis import Speaker
 SMALL = load_profile("small")
 
 
-class LoudIsSpeech(VoiceDetector):
+class LoudIsSpeech(SileroVAD):
     """Takes whatever is loud for speech, so that tones will do for it."""
 
     def __init__(self) -> None:
@@ -123,11 +123,11 @@ def test_speech_is_told_from_noise_by_the_detector_that_ships(tmp_path: Path) ->
     spoken = Speaker().say("Where does the heron wait?").samples
     silence = np.zeros(RATE_HZ, np.float32)
     question = write_sound(tmp_path / "question.wav", np.concatenate((silence, spoken, silence))).read_bytes()
-    (window,) = speech_in(question, VoiceDetector(), max_s=60)
+    (window,) = speech_in(question, SileroVAD(), max_s=60)
     assert len(window) / RATE_HZ == pytest.approx(len(spoken) / RATE_HZ, abs=0.8)
     noise = np.random.default_rng(1).normal(0, 0.05, 2 * RATE_HZ).astype(np.float32)
     hiss = write_sound(tmp_path / "hiss.wav", noise).read_bytes()
-    assert list(speech_in(hiss, VoiceDetector(), max_s=60)) == []
+    assert list(speech_in(hiss, SileroVAD(), max_s=60)) == []
 
 
 def test_a_question_of_exactly_the_longest_is_heard(tmp_path: Path) -> None:

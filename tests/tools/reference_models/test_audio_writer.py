@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from penstock.media.av.audio import Sound
+from penstock.media.av.audio import AudioTrack
 from penstock.records import Float32
 from tools.reference_models.audio_writer import write_speech
 from tools.reference_models.speech_synthesis import RATE_HZ
@@ -16,7 +16,7 @@ from tools.reference_models.speech_synthesis import RATE_HZ
 def _written(file: Path, parts: Sequence[Float32]) -> Float32:
     with av.open(str(file), "w") as container:
         write_speech(container, container.add_stream("flac", rate=RATE_HZ, layout="mono"), parts)
-    with Sound(file) as sound:
+    with AudioTrack(file) as sound:
         return np.concatenate([block.samples for block in sound.blocks()])
 
 

@@ -9,8 +9,8 @@ from penstock.encoders.profiles import load_profile
 from penstock.encoders.reference.speech_model import SPEECH_DIR
 from penstock.encoders.whisper import Transcriber
 from penstock.media.av.audio import RATE_HZ
-from penstock.media.av.reader import Reel
-from penstock.media.av.vad import VoiceRules
+from penstock.media.av.reader import AVReader
+from penstock.media.av.vad import VadOptions
 from penstock.samples.recordings import sample_recordings
 from tools.reference_models.evaluate_speech import Figures, evaluate, word_errors
 
@@ -47,7 +47,7 @@ def test_it_hears_nothing_where_nobody_speaks(figures: Figures) -> None:
 
 def test_it_hears_the_sample_recordings(ear: Transcriber) -> None:
     for recording in sample_recordings():
-        with Reel(recording.file.read_bytes(), VoiceRules(), None) as reel:
+        with AVReader(recording.file.read_bytes(), VadOptions(), None) as reel:
             windows = reel.read().windows
         heard = ear.transcribe([window.samples for window in windows])
         texts = [segment.text for one in heard for segment in one.segments]

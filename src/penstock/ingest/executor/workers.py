@@ -55,7 +55,7 @@ class MediaWorker:
     Args:
         fetcher: `media.fetch.Fetcher`.
         decoder: `media.decode.Decoder`.
-        slicer: `media.slicing.Slicer`, where sound or film are taken in.
+        slicer: `media.segments.decoder.SegmentDecoder`, where sound or film are taken in.
     """
 
     def __init__(self, fetcher: Any, decoder: Any, slicer: Any = None) -> None:
@@ -66,7 +66,7 @@ class MediaWorker:
     def fetch(self, events: Sequence[Event]) -> Fetching:
         """Step 2: every event with its bytes; what cannot be had or is not allowed is rejected."""
         tombstones = tuple(event for event in events if event.is_tombstone)
-        fetched, rejected = self._fetcher.fetch_all([event for event in events if not event.is_tombstone])
+        fetched, rejected = self._fetcher.fetch_batch([event for event in events if not event.is_tombstone])
         return Fetching(tuple(fetched), tuple(rejected), tombstones)
 
     def decode(self, fetching: Fetching, roles: Sequence[str]) -> tuple[Any, ...]:
@@ -95,9 +95,9 @@ class MediaWorker:
             keep: leave media open that are not finished: this worker is asked for their next slices.
 
         Returns:
-            `Sliced`, then one `EncoderInput` for each of `roles`, empty where the slice has nothing for it.
+            `DecodedSegments`, then one `EncoderInput` for each of `roles`, empty where the slice has nothing for it.
         """
-        sliced, inputs = self._slicer.slice(events, known, self._fetcher.fetch_one, keep=keep)
+        sliced, inputs = self._slicer.decode(events, known, self._fetcher.fetch_one, keep_open=keep)
         return (sliced, *(inputs.get(role, EncoderInput(role, ())) for role in roles))
 
     def compose(self, sliced: Any, *heard: Sequence[Transcript]) -> tuple[Any, EncoderInput]:
@@ -195,18 +195,18 @@ class MakeMediaWorker:
     def _slicer(self) -> Any:
         from penstock.assets import AssetStore, asset_uri
         from penstock.encoders.load import speech_fingerprint
-        from penstock.media.segments.decoder import Slicer
+        from penstock.media.segments.decoder import SegmentDecoder
 
         settings, profile = self.settings, load_profile(self.settings.profile)
         assets = AssetStore(settings.asset_store_url)
         decides = (settings.speech, settings.film, profile.image, speech_fingerprint(profile))
-        return Slicer(
+        return SegmentDecoder(
             speech=settings.speech,
-            film=settings.film,
-            slices=settings.slices,
+            video=settings.film,
+            long_media=settings.slices,
             image_spec=profile.image,
-            put=lambda data: asset_uri(assets.put(data)),
-            settings=hashlib.sha256(repr(decides).encode()).hexdigest()[:16],
+            put_thumbnail=lambda data: asset_uri(assets.put(data)),
+            settings_hash=hashlib.sha256(repr(decides).encode()).hexdigest()[:16],
             folder=settings.data_dir / "open",
         )
 

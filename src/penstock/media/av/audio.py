@@ -32,7 +32,9 @@ _PIECES_PER_S = 4  # what is waiting and one piece more are less than a second
 # Speech has none below, and nothing records above. A frame grows by 16,000 over the rate, and a hundred octets that say
 # 8 Hz would become a gigabyte; towards the highest rate that can be written, the resampler's own tables do.
 _RATES_HZ = range(1_000, 1_000_001)
-MAX_PIXELS = 36_000_000  # of a frame: 8K has 33 million, and a decoder holds up to 17 frames of 1.5 octets a pixel
+MAX_FRAME_PIXELS = (
+    36_000_000  # of a frame: 8K has 33 million, and a decoder holds up to 17 frames of 1.5 octets a pixel
+)
 _GAP_S = 0.1  # timestamps of lossy codecs wander by less than a frame (64 ms at most); a lost packet leaves more
 _JUMP_BACK_S = 1.0  # packets that were written out of order are less apart, and no player waits for more
 _RUN_UP_S = 2  # decoders need some packets before what they decode is right; Opus asks for 80 ms
@@ -47,7 +49,7 @@ _FORMATS = (
 _SAFELY = {
     "format_whitelist": ",".join(_FORMATS),
     "protocol_whitelist": "file",
-    "max_pixels": str(MAX_PIXELS),  # frames are decoded while a container is opened already
+    "max_pixels": str(MAX_FRAME_PIXELS),  # frames are decoded while a container is opened already
 }
 
 
@@ -68,12 +70,12 @@ class Block:
         return self.start + len(self.samples)
 
 
-class Sound:
+class AudioTrack:
     """The sound track of a file, read once. Use it in a `with` statement.
 
     Args:
         media: a path, or bytes to seek in.
-        begin: number of the first sample that is wanted. What lies before it is not decoded, but passed over packet by
+        start: number of the first sample that is wanted. What lies before it is not decoded, but passed over packet by
             packet: seeking goes by estimates in formats without an index, and times have to be right.
 
     Attributes:
@@ -85,13 +87,13 @@ class Sound:
         BadInputError: CORRUPT, if no container can be made out; UNSUPPORTED, if its codec has no decoder here.
     """
 
-    def __init__(self, media: Path | BinaryIO, *, begin: int = 0) -> None:
-        self._begin = begin
+    def __init__(self, media: Path | BinaryIO, *, start: int = 0) -> None:
+        self._begin = start
         self._container = open_container(media)
-        self.title = title_of(self._container)
-        self._stream = sound_of(self._container)
-        self.codec = None if self._stream is None else codec_of(self._stream)
-        self._begins_s, self.duration_s = clock_of(self._container)
+        self.title = read_title(self._container)
+        self._stream = find_audio_stream(self._container)
+        self.codec = None if self._stream is None else codec_name(self._stream)
+        self._begins_s, self.duration_s = read_clock(self._container)
 
     def __enter__(self) -> Self:
         return self
@@ -110,7 +112,7 @@ class Sound:
         """
         if self._stream is None:
             return
-        joiner, found = _Joiner(), False
+        joiner, found = _Resampler(), False
         for start_s, frame in self._frames(self._stream):
             found = True
             yield from self._wanted(joiner.add(start_s, frame))
@@ -128,7 +130,7 @@ class Sound:
 
     def _frames(self, stream: Any) -> Iterator[tuple[float | None, Any]]:
         """Decoded frames, each with its time on the player's clock; None where the file has none for it."""
-        for frame in decoded(self._packets(stream), stream):
+        for frame in decode_packets(self._packets(stream), stream):
             if frame.rate not in _RATES_HZ:
                 continue
             known = frame.pts is not None and frame.time_base is not None
@@ -137,12 +139,12 @@ class Sound:
     def _packets(self, stream: Any) -> Iterator[Any]:
         """Those from shortly before the first sample that is wanted."""
         begins = self._begins_s + Fraction(self._begin, RATE_HZ) - _RUN_UP_S
-        for packet in packets_of(self._container, stream):
+        for packet in read_packets(self._container, stream):
             if not self._begin or packet.pts is None or packet.pts * packet.time_base >= begins:
                 yield packet
 
 
-class _Joiner:
+class _Resampler:
     """Frames of any rate and layout in, blocks out. Where they do not follow each other a new stretch begins."""
 
     def __init__(self) -> None:
@@ -226,36 +228,38 @@ def open_container(media: Path | BinaryIO) -> Any:
         raise BadInputError(Reason.CORRUPT, f"sound or film that does not open: {exc}") from exc
 
 
-def clock_of(container: Any) -> tuple[Fraction, float | None]:
+def read_clock(container: Any) -> tuple[Fraction, float | None]:
     """Where the player's clock begins among the timestamps, and the length by the header, which may lie; seconds."""
     length = container.duration
     begins_s = Fraction(container.start_time or 0, _MICROSECONDS)
     return begins_s, None if length is None or length < 0 else length / _MICROSECONDS
 
 
-def title_of(container: Any) -> str:
+def read_title(container: Any) -> str:
     """What the file's own tags say; FFmpeg reads them all under one name."""
     return str(container.metadata.get("title", "")).strip()
 
 
-def sound_of(container: Any) -> Any:
+def find_audio_stream(container: Any) -> Any:
     """The sound track that is heard; None if there is none."""
     return next(iter(container.streams.audio), None)
 
 
-def pictures_of(container: Any) -> Any:
+def find_video_stream(container: Any) -> Any:
     """The picture track that is seen; None if there is none but a cover, which is attached to sound."""
     covers = Disposition.attached_pic
     return next((stream for stream in container.streams.video if not stream.disposition & covers), None)
 
 
-def packets_of(container: Any, stream: Any) -> Iterator[Any]:
+def read_packets(container: Any, stream: Any) -> Iterator[Any]:
     """Packets of one track in the order of the file, up to where it was cut off, with times that go on.
 
     The other track's packets are looked at too, so that whoever reads either finds the same times.
     """
-    packets = container.demux([track for track in (sound_of(container), pictures_of(container)) if track is not None])
-    going_on = _GoingOn()
+    packets = container.demux(
+        [track for track in (find_audio_stream(container), find_video_stream(container)) if track is not None]
+    )
+    going_on = _TimestampRepair()
     while True:
         try:
             packet = next(packets, None)
@@ -272,7 +276,7 @@ def packets_of(container: Any, stream: Any) -> Iterator[Any]:
             yield packet
 
 
-def decoded(packets: Iterator[Any], stream: Any) -> Iterator[Any]:
+def decode_packets(packets: Iterator[Any], stream: Any) -> Iterator[Any]:
     """Frames of one track, in order; packets that do not decode are left out and counted in the log."""
     broken = 0
     for packet in packets:
@@ -284,7 +288,7 @@ def decoded(packets: Iterator[Any], stream: Any) -> Iterator[Any]:
         logger.warning("%d packets of a %s track did not decode and are left out", broken, stream.type)
 
 
-class _GoingOn:
+class _TimestampRepair:
     """Lets times go on where they jump back, as players do: where recordings were joined, each begins anew.
 
     Between two jumps lies a part of the file. Tracks come to it one after the other, a packet or more apart; the one
@@ -321,7 +325,7 @@ class _GoingOn:
         return len(self._later_s) - 1
 
 
-def codec_of(stream: Any) -> str:
+def codec_name(stream: Any) -> str:
     """Raises BadInputError, UNSUPPORTED, if there is no decoder for the track here."""
     if stream.codec_context is None:
         raise BadInputError(Reason.UNSUPPORTED, f"no decoder here for its {stream.type} track; take H.264 and AAC, say")

@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import Self
 
 from penstock.errors import BadInputError, Reason
-from penstock.media.av.audio import RATE_HZ, Block, Sound
-from penstock.media.av.vad import SpeechFinder, VoiceDetector, VoiceRules, Window
-from penstock.media.av.video import Film, Shot, ShotRules
+from penstock.media.av.audio import RATE_HZ, AudioTrack, Block
+from penstock.media.av.vad import SileroVAD, SpeechSegmenter, SpeechWindow, VadOptions
+from penstock.media.av.video import Shot, ShotDetector, ShotOptions
 from penstock.records import OVER, Place
 
 logger = logging.getLogger(__name__)
@@ -26,21 +26,21 @@ _SAMPLES_PER_MS = RATE_HZ // 1000
 
 
 @dataclass(slots=True)
-class Stretch:
+class Chunk:
     """What was found between two places."""
 
-    windows: list[Window] = field(default_factory=list)
+    windows: list[SpeechWindow] = field(default_factory=list)
     shots: list[Shot] = field(default_factory=list)
 
 
-class Reel:
+class AVReader:
     """A medium that is open. Use it in a `with` statement, or close it.
 
     Args:
         media: a path, or the bytes themselves.
-        voice: what counts as speech.
+        vad: what counts as speech.
         shots: what a shot is; None: pictures are not wanted.
-        place: where to begin.
+        position: where to begin.
 
     Attributes:
         title: as the file's own tags have it; empty if they have none.
@@ -51,23 +51,25 @@ class Reel:
     """
 
     def __init__(
-        self, media: Path | bytes, voice: VoiceRules, shots: ShotRules | None, *, place: Place | None = None
+        self, media: Path | bytes, vad: VadOptions, shots: ShotOptions | None, *, position: Place | None = None
     ) -> None:
-        place = place or Place()
-        self._silent = place.heard_ms == OVER  # there is no more sound
-        self._heard = max(0, place.heard_ms) * _SAMPLES_PER_MS  # the sample after the latest block
-        self._sound = Sound(io.BytesIO(media) if isinstance(media, bytes) else media, begin=self._heard)
-        self._film = None if shots is None or place.seen_ms == OVER else Film(media, shots, begin_ms=place.seen_ms)
+        position = position or Place()
+        self._silent = position.heard_ms == OVER  # there is no more sound
+        self._heard = max(0, position.heard_ms) * _SAMPLES_PER_MS  # the sample after the latest block
+        self._sound = AudioTrack(io.BytesIO(media) if isinstance(media, bytes) else media, start=self._heard)
+        self._film = (
+            None if shots is None or position.seen_ms == OVER else ShotDetector(media, shots, start_ms=position.seen_ms)
+        )
         self.title = self._sound.title
-        if place == Place() and self._sound.codec is None and (self._film is None or self._film.codec is None):
+        if position == Place() and self._sound.codec is None and (self._film is None or self._film.codec is None):
             self.close()
             wanted = "no sound track" if shots is None else "neither a sound track nor pictures"
             raise BadInputError(Reason.UNSUPPORTED, f"there is {wanted} in it")
-        self._finder = SpeechFinder(VoiceDetector(), voice, start=self._heard)
+        self._finder = SpeechSegmenter(SileroVAD(), vad, start=self._heard)
         self._blocks: Iterator[Block] = self._sound.blocks()
         self._tracks = (self._sound.codec is not None) + (self._film is not None and self._film.codec is not None)
         self._failed: list[BadInputError] = []  # why tracks are over
-        self._read_ms = place.read_ms
+        self._read_ms = position.read_ms
 
     def __enter__(self) -> Self:
         return self
@@ -81,17 +83,17 @@ class Reel:
                 track.__exit__(None, None, None)
 
     @property
-    def place(self) -> Place:
+    def position(self) -> Place:
         """How far it has been read, for another reel to go on from there."""
-        heard_ms = OVER if self._silent else self._finder.settled // _SAMPLES_PER_MS
-        seen_ms = OVER if self._film is None or self._film.ended else self._film.settled_ms
+        heard_ms = OVER if self._silent else self._finder.resume_sample // _SAMPLES_PER_MS
+        seen_ms = OVER if self._film is None or self._film.ended else self._film.resume_ms
         return Place(heard_ms, seen_ms, self._read_ms)
 
     @property
     def ended(self) -> bool:
         return self._silent and (self._film is None or self._film.ended)
 
-    def read(self, most_ms: int | None = None) -> Stretch:
+    def read(self, max_ms: int | None = None) -> Chunk:
         """What is known for sure once so much more of it has been read, or all that is left.
 
         A track that cannot be read counts as over, if there is another one that can.
@@ -99,8 +101,8 @@ class Reel:
         Raises:
             BadInputError: CORRUPT or UNSUPPORTED, if there is none.
         """
-        found = Stretch()
-        until_ms = None if most_ms is None else self._reached_ms + most_ms
+        found = Chunk()
+        until_ms = None if max_ms is None else self._reached_ms + max_ms
         while not self._silent and (until_ms is None or self._heard < until_ms * _SAMPLES_PER_MS):
             block = self._next_block()
             if block is None:
@@ -139,5 +141,5 @@ class Reel:
         """Up to where it has been looked at. Where timestamps jump ahead, tracks are beyond what was asked for."""
         reached = [] if self._silent else [self._heard // _SAMPLES_PER_MS]
         if self._film is not None and not self._film.ended:
-            reached.append(self._film.looked_ms)
+            reached.append(self._film.sampled_ms)
         return max(self._read_ms, min(reached, default=0))

@@ -13,7 +13,7 @@ _SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？", "।", "؟")
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class SpeechPassage:
     """A segment on the player's clock, milliseconds."""
 
     start_ms: int
@@ -23,35 +23,35 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class PassageRules:
+class PassageOptions:
     """How long a passage is, milliseconds.
 
     Attributes:
-        least_ms: a shorter one goes on, if it can,
-        most_ms: and never beyond this.
+        min_ms: a shorter one goes on, if it can,
+        max_ms: and never beyond this.
         pause_ms: a longer pause ends a passage, however short it is.
         breath_ms: a pause of so long ends one that is long enough, as a full stop does: not all models write any.
     """
 
-    least_ms: int = 5_000
-    most_ms: int = 30_000
+    min_ms: int = 5_000
+    max_ms: int = 30_000
     pause_ms: int = 3_000
     breath_ms: int = 700
 
 
-def passages(heard: Sequence[Heard], rules: PassageRules) -> Iterator[Heard]:
+def join_segments(heard: Sequence[SpeechPassage], rules: PassageOptions) -> Iterator[SpeechPassage]:
     """Joins segments that follow each other. A single longer one stays whole.
 
     Args:
         heard: of one asset, in order of their times.
-        rules: see `PassageRules`.
+        rules: see `PassageOptions`.
     """
-    joined: Heard | None = None
+    joined: SpeechPassage | None = None
     for one in heard:
         if joined is None:
             joined = one
         elif _goes_on(joined, one, rules):
-            joined = Heard(joined.start_ms, one.end_ms, f"{joined.text} {one.text}", joined.language)
+            joined = SpeechPassage(joined.start_ms, one.end_ms, f"{joined.text} {one.text}", joined.language)
         else:
             yield joined
             joined = one
@@ -59,11 +59,11 @@ def passages(heard: Sequence[Heard], rules: PassageRules) -> Iterator[Heard]:
         yield joined
 
 
-def _goes_on(joined: Heard, after: Heard, rules: PassageRules) -> bool:
+def _goes_on(joined: SpeechPassage, after: SpeechPassage, rules: PassageOptions) -> bool:
     """Whether the segment belongs to the passage before it."""
     pause_ms = after.start_ms - joined.end_ms
     apart = pause_ms > rules.pause_ms or after.language != joined.language
-    if apart or after.end_ms - joined.start_ms > rules.most_ms:
+    if apart or after.end_ms - joined.start_ms > rules.max_ms:
         return False
-    long_enough = joined.end_ms - joined.start_ms >= rules.least_ms
+    long_enough = joined.end_ms - joined.start_ms >= rules.min_ms
     return not (long_enough and (joined.text.endswith(_SENTENCE_ENDS) or pause_ms >= rules.breath_ms))

@@ -18,46 +18,46 @@ from penstock.errors import ConfigError
 from penstock.media.av.audio import RATE_HZ, Block
 from penstock.records import Float32
 
-FRAME = 512  # samples of one probability, 32 ms
+FRAME_SAMPLES = 512  # samples of one probability, 32 ms
 _CONTEXT = 64  # samples of the frame before that the model looks back at
 _STATE = (1, 1, 128)
-LONGEST = 30 * RATE_HZ  # samples: what Whisper hears at once
+MAX_WINDOW_SAMPLES = 30 * RATE_HZ  # samples: what Whisper hears at once
 _NONE = 2.0  # above every probability
 
 
 @dataclass(frozen=True, slots=True)
-class VoiceRules:
+class VadOptions:
     """What counts as speech. Probabilities 0…1, times in milliseconds.
 
     Attributes:
-        begins_at: speech begins with a frame of at least this probability,
-        ends_at: and goes on while frames are not below this one,
-        silence_ms: for less than so long; shorter pauses stay inside a window.
-        least_ms: shorter speech is a click or a cough.
+        threshold: speech begins with a frame of at least this probability,
+        end_threshold: and goes on while frames are not below this one,
+        min_silence_ms: for less than so long; shorter pauses stay inside a window.
+        min_speech_ms: shorter speech is a click or a cough.
         pad_ms: added before and after, as the model is late at both ends.
     """
 
-    begins_at: float = 0.5
-    ends_at: float = 0.35
-    silence_ms: int = 2_000
-    least_ms: int = 100
+    threshold: float = 0.5
+    end_threshold: float = 0.35
+    min_silence_ms: int = 2_000
+    min_speech_ms: int = 100
     pad_ms: int = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class SpeechWindow:
     """Speech for one run of the transcriber.
 
     Attributes:
         start: number of its first sample on the player's clock, at `RATE_HZ`.
-        samples: float32[n], at most `LONGEST`.
+        samples: float32[n], at most `MAX_WINDOW_SAMPLES`.
     """
 
     start: int
     samples: Float32
 
 
-class VoiceDetector:
+class SileroVAD:
     """Silero's model with its state. Belongs to one stretch of sound at a time; `reset` begins another."""
 
     def __init__(self) -> None:
@@ -78,8 +78,8 @@ class VoiceDetector:
         self._before = np.zeros(_CONTEXT, np.float32)
 
     def probabilities(self, samples: Float32) -> Float32:
-        """float32[n] of speech in each frame of float32[n * `FRAME`], which follow those of the call before."""
-        frames = samples.reshape(-1, FRAME)
+        """float32[n] of speech in each frame of float32[n * `FRAME_SAMPLES`], which follow those of the call before."""
+        frames = samples.reshape(-1, FRAME_SAMPLES)
         tails = np.concatenate((self._before[None], frames[:, -_CONTEXT:]))
         inputs = np.concatenate((tails[:-1], frames), axis=1)
         found, self._hidden, self._cell = self._session.run(None, {"input": inputs, "h": self._hidden, "c": self._cell})
@@ -88,23 +88,23 @@ class VoiceDetector:
         return probabilities
 
 
-class SpeechFinder:
+class SpeechSegmenter:
     """Cuts sound into windows of speech.
 
-    A pause shorter than `silence_ms` stays inside a window. Speech without a longer one is cut where its probability
-    was lowest in the second half of the longest window.
+    A pause shorter than `min_silence_ms` stays inside a window. Speech without a longer one is cut where its
+    probability was lowest in the second half of the longest window.
 
     Args:
         detector: its state is reset.
-        rules: see `VoiceRules`.
+        options: see `VadOptions`.
         start: number of the first sample that is to come.
     """
 
-    def __init__(self, detector: VoiceDetector, rules: VoiceRules, *, start: int = 0) -> None:
+    def __init__(self, detector: SileroVAD, options: VadOptions, *, start: int = 0) -> None:
         self._detector = detector
-        self._begins_at, self._ends_at = rules.begins_at, rules.ends_at
+        self._begins_at, self._ends_at = options.threshold, options.end_threshold
         self._silence, self._least, self._pad = (
-            ms * RATE_HZ // 1000 for ms in (rules.silence_ms, rules.least_ms, rules.pad_ms)
+            ms * RATE_HZ // 1000 for ms in (options.min_silence_ms, options.min_speech_ms, options.pad_ms)
         )
         self._samples: Float32 = np.zeros(0, np.float32)  # those that are kept
         self._first = start  # number of the first one kept
@@ -116,7 +116,7 @@ class SpeechFinder:
         detector.reset()
 
     @property
-    def settled(self) -> int:
+    def resume_sample(self) -> int:
         """Number of the sample before which nothing is to come any more: reading may begin there anew.
 
         Speech that is yet to be heard is padded with what was heard last, as far as that is in no window.
@@ -128,20 +128,20 @@ class SpeechFinder:
         """Samples that are kept at present: a window's worth at most, and a block's."""
         return len(self._samples)
 
-    def add(self, block: Block) -> Iterator[Window]:
+    def add(self, block: Block) -> Iterator[SpeechWindow]:
         """The windows that are complete once this block is known. Blocks come in order."""
         if block.start != self._end:
             yield from self.end()
             self._begin_stretch(block.start)
         self._samples = np.concatenate((self._samples, block.samples))
-        whole = (self._end - self._heard) // FRAME * FRAME
+        whole = (self._end - self._heard) // FRAME_SAMPLES * FRAME_SAMPLES
         if whole:
             fresh = self._between(self._heard, self._heard + whole)
             for probability in self._detector.probabilities(fresh):
                 yield from self._hear(float(probability))
         self._forget()
 
-    def end(self) -> Iterator[Window]:
+    def end(self) -> Iterator[SpeechWindow]:
         """The last window, if somebody speaks to the end."""
         if self._speech is not None:
             yield from self._cut(self._speech, self._end if self._quiet is None else self._quiet, self._pad)
@@ -158,8 +158,8 @@ class SpeechFinder:
     def _end(self) -> int:
         return self._first + len(self._samples)
 
-    def _hear(self, probability: float) -> Iterator[Window]:
-        frame, self._heard = self._heard, self._heard + FRAME
+    def _hear(self, probability: float) -> Iterator[SpeechWindow]:
+        frame, self._heard = self._heard, self._heard + FRAME_SAMPLES
         if self._speech is None:
             if probability >= self._begins_at:
                 self._speech, self._quiet, self._best = frame, None, (_NONE, frame)
@@ -169,12 +169,12 @@ class SpeechFinder:
             self._quiet = None
         elif probability < self._ends_at and self._quiet is None:
             self._quiet = frame
-        if frame - begin >= LONGEST / 2 and probability <= self._best[0]:
+        if frame - begin >= MAX_WINDOW_SAMPLES / 2 and probability <= self._best[0]:
             self._best = (probability, frame)
         if self._quiet is not None and self._heard - self._quiet >= self._silence:
             yield from self._cut(self._speech, self._quiet, self._pad)
             self._speech = None
-        elif self._heard + FRAME - begin > LONGEST:
+        elif self._heard + FRAME_SAMPLES - begin > MAX_WINDOW_SAMPLES:
             cut = self._best[1]
             yield from self._cut(self._speech, cut, 0)
             self._speech, self._best = cut, (_NONE, cut)
@@ -183,12 +183,12 @@ class SpeechFinder:
         """Where the window of speech that began there begins."""
         return max(self._free, speech - self._pad)
 
-    def _cut(self, speech: int, end: int, pad: int) -> Iterator[Window]:
+    def _cut(self, speech: int, end: int, pad: int) -> Iterator[SpeechWindow]:
         """The window from where the speech began to where it ends; however short, if it goes on from the one before."""
         if end - speech >= self._least or self._free == speech < end:
             begin = self._begin(speech)
-            self._free = min(end + pad, self._end, begin + LONGEST)
-            yield Window(begin, self._between(begin, self._free))
+            self._free = min(end + pad, self._end, begin + MAX_WINDOW_SAMPLES)
+            yield SpeechWindow(begin, self._between(begin, self._free))
 
     def _between(self, start: int, end: int) -> Float32:
         return self._samples[start - self._first : end - self._first].copy()

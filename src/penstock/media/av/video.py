@@ -26,14 +26,14 @@ from PIL import Image
 
 from penstock.errors import BadInputError, Reason
 from penstock.media.av.audio import (
-    MAX_PIXELS,
-    clock_of,
-    codec_of,
-    decoded,
+    MAX_FRAME_PIXELS,
+    codec_name,
+    decode_packets,
+    find_video_stream,
     open_container,
-    packets_of,
-    pictures_of,
-    title_of,
+    read_clock,
+    read_packets,
+    read_title,
 )
 from penstock.records import Float32
 
@@ -44,20 +44,20 @@ _LONGEST_SIDE = 640  # pixels of a shot's picture: more than any encoder takes, 
 
 
 @dataclass(frozen=True, slots=True)
-class ShotRules:
+class ShotOptions:
     """What a shot is.
 
     Attributes:
-        change: how much of full brightness pixels differ by, in the mean, for a new shot.
-        look_ms: no longer than this goes by without looking.
-        least_ms: a shot that is over sooner belongs to the one before: flashes, and films of ten thousand cuts.
-        most_ms: a longer one is cut there, so that a film which never changes can be left and taken up again.
+        scene_threshold: how much of full brightness pixels differ by, in the mean, for a new shot.
+        max_sample_gap_ms: no longer than this goes by without looking.
+        min_shot_ms: a shot that is over sooner belongs to the one before: flashes, and films of ten thousand cuts.
+        max_shot_ms: a longer one is cut there, so that a film which never changes can be left and taken up again.
     """
 
-    change: float = 0.08
-    look_ms: int = 5_000
-    least_ms: int = 500
-    most_ms: int = 120_000
+    scene_threshold: float = 0.08
+    max_sample_gap_ms: int = 5_000
+    min_shot_ms: int = 500
+    max_shot_ms: int = 120_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +66,16 @@ class Shot:
 
     Attributes:
         start_ms, end_ms: on the player's clock; a shot ends where the next begins.
-        picture: RGB, upright, its longer side at most 640 px; the sharpest that was looked at.
+        keyframe: RGB, upright, its longer side at most 640 px; the sharpest that was looked at.
     """
 
     start_ms: int
     end_ms: int
-    picture: Image.Image
+    keyframe: Image.Image
 
 
 @dataclass(slots=True)
-class _Look:
+class _SampledFrame:
     """A frame that was looked at."""
 
     at_s: float
@@ -83,7 +83,7 @@ class _Look:
     frame: Any
     pixel_ratio: float  # width of a pixel over its height
 
-    def differs(self, other: _Look) -> float:
+    def differs(self, other: _SampledFrame) -> float:
         return float(np.abs(self.signature - other.signature).mean())
 
     @property
@@ -92,35 +92,35 @@ class _Look:
         return float(np.abs(np.diff(self.signature, axis=0)).mean() + np.abs(np.diff(self.signature, axis=1)).mean())
 
 
-class Film:
+class ShotDetector:
     """The picture track of a file. Use it in a `with` statement.
 
     Args:
         media: a path, or the bytes themselves.
-        rules: see `ShotRules`.
-        begin_ms: where to begin: the start of a shot, as `settled_ms` told it.
+        options: see `ShotOptions`.
+        start_ms: where to begin: the start of a shot, as `resume_ms` told it.
 
     Attributes:
         codec: of the track; None if there is none but a cover.
         duration_s: as the header has it, which may lie; None if it says nothing.
         title: as the file's own tags have it; empty if they have none.
-        looked_ms: up to where it has been looked at.
+        sampled_ms: up to where it has been looked at.
         ended: whether all shots are out.
 
     Raises:
-        BadInputError: CORRUPT or UNSUPPORTED, as `Sound`; TOO_LARGE, if its frames have more than `MAX_PIXELS`.
+        BadInputError: CORRUPT or UNSUPPORTED, as `AudioTrack`; TOO_LARGE beyond `MAX_FRAME_PIXELS` a frame.
     """
 
-    def __init__(self, media: Path | bytes, rules: ShotRules, *, begin_ms: int = 0) -> None:
+    def __init__(self, media: Path | bytes, options: ShotOptions, *, start_ms: int = 0) -> None:
         self._media = media
-        self._rules = rules
-        self._begin_ms = begin_ms
-        self._begins_s = begin_ms / 1000 - _HALF_MS_S if begin_ms else -math.inf  # frames are wanted from there on
-        self._keys = _Track(media, keys_only=True, begin_s=self._begins_s)
-        self._between: _Track | None = None  # the same again, opened once frames between key frames are wanted
+        self._rules = options
+        self._begin_ms = start_ms
+        self._begins_s = start_ms / 1000 - _HALF_MS_S if start_ms else -math.inf  # frames are wanted from there on
+        self._keys = _VideoTrack(media, keys_only=True, begin_s=self._begins_s)
+        self._between: _VideoTrack | None = None  # the same again, opened once frames between key frames are wanted
         self._looking = self._looks()
-        self._shot: _Growing | None = None
-        self.looked_ms = begin_ms
+        self._shot: _OpenShot | None = None
+        self.sampled_ms = start_ms
         self.codec, self.duration_s, self.title = self._keys.codec, self._keys.duration_s, self._keys.title
         self.ended = self.codec is None
 
@@ -140,33 +140,32 @@ class Film:
         Raises:
             BadInputError: CORRUPT, if there is a track and nothing of it decodes.
         """
-        while not self.ended and (until_ms is None or self.looked_ms < until_ms):
+        while not self.ended and (until_ms is None or self.sampled_ms < until_ms):
             look = next(self._looking, None)
             if look is None:
                 yield from self._last()
                 return
-            self.looked_ms = round(look.at_s * 1000)
+            self.sampled_ms = round(look.at_s * 1000)
             if self._shot is None:
-                self._shot = _Growing(look)
+                self._shot = _OpenShot(look)
             elif self._shot.holds(look, self._rules):
                 self._shot.add(look)
             else:
-                over, self._shot = self._shot, _Growing(look)
+                over, self._shot = self._shot, _OpenShot(look)
                 yield over.ended(look.at_s)
 
     @property
-    def settled_ms(self) -> int:
+    def resume_ms(self) -> int:
         """Before it nothing is to come any more: a film may be begun there anew."""
-        return self.looked_ms if self._shot is None else self._shot.start_ms
+        return self.sampled_ms if self._shot is None else self._shot.start_ms
 
     def _last(self) -> Iterator[Shot]:
         self.ended = True
         if self._shot is not None:
             yield self._shot.ended(max(self._ends_s, self._shot.first.at_s))
         elif not self._begin_ms:
-            message = (
-                f"its picture track ({self.codec}) does not decode, or has more than {MAX_PIXELS:,} pixels a frame"
-            )
+            limit = f"{MAX_FRAME_PIXELS:,} pixels a frame"
+            message = f"its picture track ({self.codec}) does not decode, or has more than {limit}"
             raise BadInputError(Reason.CORRUPT, message)
 
     @property
@@ -175,7 +174,7 @@ class Film:
 
     # --- where to look ----------------------------------------------------------------------------------------------
 
-    def _looks(self) -> Iterator[_Look]:
+    def _looks(self) -> Iterator[_SampledFrame]:
         """Key frames, and the frames between two of them that differ or are far apart; all after the last one.
 
         Before them the frame with which the film begins: neither where it was left nor where an edit list lets it begin
@@ -197,18 +196,21 @@ class Film:
             before = key
         yield from self._after(self._begins_s if before is None else before.at_s)
 
-    def _is_more_between(self, before: _Look, after: _Look) -> bool:
-        return after.differs(before) >= self._rules.change or after.at_s - before.at_s > self._rules.look_ms / 1000
+    def _is_more_between(self, before: _SampledFrame, after: _SampledFrame) -> bool:
+        return (
+            after.differs(before) >= self._rules.scene_threshold
+            or after.at_s - before.at_s > self._rules.max_sample_gap_ms / 1000
+        )
 
-    def _after(self, at_s: float) -> Iterator[_Look]:
+    def _after(self, at_s: float) -> Iterator[_SampledFrame]:
         """Every frame after that time, which only ever grows."""
         if self._between is None:
-            self._between = _Track(self._media)
+            self._between = _VideoTrack(self._media)
         self._between.pass_to(self._keys.key_frame_s(at_s))
         return self._between.looks(after_s=at_s)
 
 
-class _Track:
+class _VideoTrack:
     """The picture track, read from its start to its end.
 
     There is no seeking: without an index FFmpeg seeks by estimates, and lands behind the key frame that is wanted, and
@@ -223,14 +225,14 @@ class _Track:
 
     def __init__(self, media: Path | bytes, *, keys_only: bool = False, begin_s: float = -math.inf) -> None:
         self._container = open_container(io.BytesIO(media) if isinstance(media, bytes) else media)
-        self._stream = pictures_of(self._container)
-        self.codec = None if self._stream is None else codec_of(self._stream)
+        self._stream = find_video_stream(self._container)
+        self.codec = None if self._stream is None else codec_name(self._stream)
         if self._stream is not None:
             self._stream.thread_type = "AUTO"
             self._stream.codec_context.skip_frame = "NONKEY" if keys_only else "DEFAULT"
             _limit(self._stream.codec_context)
-        self._begins_s, self.duration_s = clock_of(self._container)
-        self.title = title_of(self._container)
+        self._begins_s, self.duration_s = read_clock(self._container)
+        self.title = read_title(self._container)
         self.ends_s = 0.0  # of all frames so far
         self._wanted_s = begin_s  # packets before the first key frame from there on are passed over
         self._key_frames_s = deque([-math.inf])  # those whose packets were read, but for the ones nobody will ask for
@@ -252,11 +254,11 @@ class _Track:
             self._key_frames_s = deque([-math.inf])
             self._stream.codec_context.flush_buffers()
 
-    def looks(self, *, after_s: float = -math.inf) -> Iterator[_Look]:
+    def looks(self, *, after_s: float = -math.inf) -> Iterator[_SampledFrame]:
         """The frames that have not been given out, but for those up to that time."""
         for at_s, frame in self._frames:
             if at_s > after_s:
-                yield _Look(at_s, _signature(frame), frame, float(self._stream.sample_aspect_ratio or 1))
+                yield _SampledFrame(at_s, _signature(frame), frame, float(self._stream.sample_aspect_ratio or 1))
 
     def _decoded(self) -> Iterator[tuple[float, Any]]:
         """Frames with their times on the player's clock, as they are shown; those without a time are left out.
@@ -264,7 +266,7 @@ class _Track:
         So are those that are shown after one that is later, as reordered frames are in AVI: their times are not theirs.
         """
         latest_s = -math.inf
-        for frame in decoded(self._packets(), self._stream):
+        for frame in decode_packets(self._packets(), self._stream):
             if frame.pts is None or (at_s := self._clock_s(frame.pts, frame.time_base)) <= latest_s:
                 continue
             latest_s = at_s
@@ -273,7 +275,7 @@ class _Track:
 
     def _packets(self) -> Iterator[Any]:
         """Those that are wanted; key frames among them and before them are noted."""
-        for packet in packets_of(self._container, self._stream):
+        for packet in read_packets(self._container, self._stream):
             at = packet.dts if packet.pts is None else packet.pts
             if at is not None:
                 at_s = self._clock_s(at, packet.time_base)
@@ -288,22 +290,24 @@ class _Track:
         return float(time * unit_s - self._begins_s)
 
 
-class _Growing:
+class _OpenShot:
     """A shot that has not ended yet, and its best picture so far."""
 
-    def __init__(self, first: _Look) -> None:
+    def __init__(self, first: _SampledFrame) -> None:
         self.first = self._best = first
 
     @property
     def start_ms(self) -> int:
         return round(self.first.at_s * 1000)
 
-    def holds(self, look: _Look, rules: ShotRules) -> bool:
+    def holds(self, look: _SampledFrame, rules: ShotOptions) -> bool:
         """Whether it goes on with this frame."""
         lasts_ms = (look.at_s - self.first.at_s) * 1000
-        return lasts_ms < rules.least_ms or (lasts_ms < rules.most_ms and look.differs(self.first) < rules.change)
+        return lasts_ms < rules.min_shot_ms or (
+            lasts_ms < rules.max_shot_ms and look.differs(self.first) < rules.scene_threshold
+        )
 
-    def add(self, look: _Look) -> None:
+    def add(self, look: _SampledFrame) -> None:
         # A tenth more, or noise would choose.
         if look.sharpness > 1.1 * self._best.sharpness and look.differs(self.first) < _SAME:
             self._best = look
@@ -315,10 +319,10 @@ class _Growing:
 def _limit(codec_context: Any) -> None:
     """Refuses frames that are too large by their header; later ones that are larger do not decode."""
     width, height = codec_context.width, codec_context.height
-    if width * height > MAX_PIXELS:
-        detail = f"frames of {width:,} × {height:,} pixels; {MAX_PIXELS:,} in all are the most"
+    if width * height > MAX_FRAME_PIXELS:
+        detail = f"frames of {width:,} × {height:,} pixels; {MAX_FRAME_PIXELS:,} in all are the most"
         raise BadInputError(Reason.TOO_LARGE, detail)
-    codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
 
 
 def _signature(frame: Any) -> Float32:
@@ -329,7 +333,7 @@ def _signature(frame: Any) -> Float32:
     return found
 
 
-def _picture(look: _Look) -> Image.Image:
+def _picture(look: _SampledFrame) -> Image.Image:
     """As the player shows it: pixels square, turned upright."""
     frame = look.frame
     width, height = frame.width * look.pixel_ratio, float(frame.height)

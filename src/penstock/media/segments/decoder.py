@@ -27,11 +27,11 @@ from penstock.config import FilmSettings, SliceSettings, SpeechSettings
 from penstock.encoders.base import ImageSpec
 from penstock.errors import Reason, TransientError, UnavailableError
 from penstock.media.av.audio import RATE_HZ
-from penstock.media.av.reader import Reel, Stretch
-from penstock.media.av.transcript import Heard, PassageRules, passages
-from penstock.media.av.vad import VoiceRules, Window
-from penstock.media.av.video import ShotRules
-from penstock.media.decode import JOINT_IMAGE, PASSAGE_TEXT, Inputs, Item, refused
+from penstock.media.av.reader import AVReader, Chunk
+from penstock.media.av.transcript import PassageOptions, SpeechPassage, join_segments
+from penstock.media.av.vad import SpeechWindow, VadOptions
+from penstock.media.av.video import ShotOptions
+from penstock.media.decode import JOINT_IMAGE, PASSAGE_TEXT, EncoderInputs, EncoderItem, to_rejection
 from penstock.media.image import fit_image
 from penstock.records import (
     ClaimCheck,
@@ -59,14 +59,14 @@ _JPEG_QUALITY = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Listened(Plain):
+class SegmentSpeech(Plain):
     """The speech of one event's slice.
 
     Attributes:
         event: one of the indexable ones.
         mime, uri: of its media.
         windows: of each the row in the transcriber's input, and where it begins, milliseconds.
-        before: entries of earlier slices, by collection.
+        counts_before: entries of earlier slices, by collection.
         frames: entries of this slice's shots.
         finished: its media have been read to their end.
     """
@@ -75,24 +75,24 @@ class Listened(Plain):
     mime: str
     uri: str
     windows: tuple[tuple[int, int], ...]
-    before: Mapping[Collection, int]
+    counts_before: Mapping[Collection, int]
     frames: int
     finished: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Sliced(Plain):
+class DecodedSegments(Plain):
     """A slice of each event of a batch, before it is known what is said in them. `decoded` has drafts of shots only."""
 
     decoded: Decoded
-    listened: tuple[Listened, ...]
+    speech: tuple[SegmentSpeech, ...]
 
 
 @dataclass(slots=True)
 class _Open:
     """Media between two slices."""
 
-    reel: Reel
+    reel: AVReader
     file: Path | None
     mime: str
     uri: str
@@ -112,22 +112,20 @@ class _Made:
     """What the slices of a batch come to."""
 
     def __init__(self) -> None:
-        self.inputs, self.sounds = Inputs(), _Sounds()
+        self.inputs, self.sounds = EncoderInputs(), _Sounds()
         self.tombstones: list[Event] = []
         self.rejected: list[Rejected] = []
         self.progress: list[Progress] = []
         self._indexable: list[Event] = []
         self._drafts: list[Draft] = []
-        self._listened: list[Listened] = []
+        self._listened: list[SegmentSpeech] = []
 
-    def add(
-        self, event: Event, media: _Open, before: Progress | None, drafts: Sequence[Draft], stretch: Stretch
-    ) -> None:
+    def add(self, event: Event, media: _Open, before: Progress | None, drafts: Sequence[Draft], stretch: Chunk) -> None:
         plain = media.plain(event)
         self._indexable.append(plain)
         self._drafts += drafts
         self._listened.append(
-            Listened(
+            SegmentSpeech(
                 plain,
                 media.mime,
                 media.uri,
@@ -138,7 +136,7 @@ class _Made:
             )
         )
 
-    def sliced(self) -> Sliced:
+    def sliced(self) -> DecodedSegments:
         decoded = Decoded(
             tuple(self._indexable),
             tuple(self.tombstones),
@@ -146,17 +144,17 @@ class _Made:
             tuple(self.rejected),
             tuple(self.progress),
         )
-        return Sliced(decoded, tuple(self._listened))
+        return DecodedSegments(decoded, tuple(self._listened))
 
 
-class Slicer:
+class SegmentDecoder:
     """Reads media slice by slice. A decode worker owns one; not thread-safe.
 
     Args:
-        speech, film, slices: how.
+        speech, video, long_media: how.
         image_spec: what the encoder of pictures wants.
-        put: keeps a thumbnail and returns its address. Raises `TransientError`.
-        settings: hash of everything that decides on the entries.
+        put_thumbnail: keeps a thumbnail and returns its address. Raises `TransientError`.
+        settings_hash: hash of everything that decides on the entries.
         folder: for media that are open; removed with the process, or by the next one if it was killed.
         clock: monotonic seconds.
     """
@@ -165,23 +163,25 @@ class Slicer:
         self,
         *,
         speech: SpeechSettings,
-        film: FilmSettings,
-        slices: SliceSettings,
+        video: FilmSettings,
+        long_media: SliceSettings,
         image_spec: ImageSpec,
-        put: Callable[[bytes], str],
-        settings: str,
+        put_thumbnail: Callable[[bytes], str],
+        settings_hash: str,
         folder: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._slices = slices
+        self._slices = long_media
         self._clock = clock
         self._image_spec = image_spec
-        self._put = put
-        self._settings = settings
-        self._thumbnail_px = film.thumbnail_px
-        self._voice = VoiceRules(begins_at=speech.begins_at, silence_ms=speech.silence_ms)
-        self._shots = ShotRules(change=film.change, look_ms=film.look_ms, least_ms=film.least_ms)
-        self._passages = PassageRules(round(speech.passage_least_s * 1000), round(speech.passage_most_s * 1000))
+        self._put = put_thumbnail
+        self._settings = settings_hash
+        self._thumbnail_px = video.thumbnail_px
+        self._voice = VadOptions(threshold=speech.begins_at, min_silence_ms=speech.silence_ms)
+        self._shots = ShotOptions(
+            scene_threshold=video.change, max_sample_gap_ms=video.look_ms, min_shot_ms=video.least_ms
+        )
+        self._passages = PassageOptions(round(speech.passage_least_s * 1000), round(speech.passage_most_s * 1000))
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             _remove_leftovers(folder)
@@ -196,21 +196,21 @@ class Slicer:
 
     # --- slice ------------------------------------------------------------------------------------------------------
 
-    def slice(
+    def decode(
         self,
         events: Sequence[Event],
-        known: Sequence[Progress],
+        checkpoints: Sequence[Progress],
         fetch: Callable[[Event], Fetched | Rejected],
         *,
-        keep: bool = True,
-    ) -> tuple[Sliced, dict[str, EncoderInput]]:
+        keep_open: bool = True,
+    ) -> tuple[DecodedSegments, dict[str, EncoderInput]]:
         """The next slice of each event; those that cannot be read are rejected, and take no other along.
 
         Args:
             events: of sound or film; tombstones are handed on.
-            known: how far those are that were begun; what was made under other settings is made anew.
+            checkpoints: how far those are that were begun; what was made under other settings is made anew.
             fetch: brings the media of one event, or refuses it.
-            keep: leave media open that are not finished.
+            keep_open: leave media open that are not finished.
 
         Returns:
             the slices, and what `joint.image` and `speech` have to encode.
@@ -218,7 +218,7 @@ class Slicer:
         Raises:
             TransientError: something that is needed is away; the batch is worth trying again.
         """
-        begun = {one.asset.id: one for one in known if one.settings == self._settings}
+        begun = {one.asset.id: one for one in checkpoints if one.settings == self._settings}
         made, until_s = _Made(), self._clock() + self._slices.busy_s
         try:
             for event in events:
@@ -229,7 +229,7 @@ class Slicer:
                 if refusal is not None:
                     made.rejected.append(refusal)
         finally:
-            self._close_all_but(self._slices.kept_open if keep else 0)
+            self._close_all_but(self._slices.kept_open if keep_open else 0)
         return made.sliced(), made.inputs.by_encoder() | {SPEECH: made.sounds.input()}
 
     def _slice_one(
@@ -243,7 +243,7 @@ class Slicer:
         """Reads one medium on, and leaves it open if there is more of it."""
         media = self._open.pop(_name(event), None)
         try:
-            if media is not None and media.reel.place != (before.place if before else Place()):
+            if media is not None and media.reel.position != (before.place if before else Place()):
                 media.close()
                 media = None
             if media is None:
@@ -254,7 +254,7 @@ class Slicer:
                     logger.warning("the media of %s are others than before: it is begun anew", event.asset)
                     before = None
                 media = self._opened(fetched, before.place if before else Place())
-            begins = media.reel.place if before else Place()
+            begins = media.reel.position if before else Place()
             most_s = self._slices.later_s if before else self._slices.first_s
             stretch = self._read(media.reel, most_s, until_s)
             made.add(event, media, before, self._drafts(event, media, before, stretch, made.inputs), stretch)
@@ -265,18 +265,18 @@ class Slicer:
                 media.close()
             if isinstance(exc, TransientError) or not isinstance(exc, Exception):
                 raise
-            return refused(event.position, media.mime if media else str(event.modality), exc)
+            return to_rejection(event.position, media.mime if media else str(event.modality), exc)
         if media.reel.ended:
             media.close()
         else:
             self._open[_name(event)] = media
         return None
 
-    def _read(self, reel: Reel, most_s: float, until_s: float) -> Stretch:
+    def _read(self, reel: AVReader, most_s: float, until_s: float) -> Chunk:
         """So many seconds of it; fewer, but some, if the clock says that it is late: the rest is the next slice's."""
-        found = Stretch()
-        until_ms = reel.place.read_ms + round(1000 * most_s)
-        while not reel.ended and (left_ms := until_ms - reel.place.read_ms) > 0:
+        found = Chunk()
+        until_ms = reel.position.read_ms + round(1000 * most_s)
+        while not reel.ended and (left_ms := until_ms - reel.position.read_ms) > 0:
             part = reel.read(min(left_ms, _STEP_MS))
             found.windows += part.windows
             found.shots += part.shots
@@ -291,7 +291,7 @@ class Slicer:
         return Progress(
             asset=event.asset,
             version=event.version,
-            place=media.reel.place,
+            place=media.reel.position,
             counts=counts,
             settings=self._settings,
             uri=media.uri,
@@ -304,11 +304,11 @@ class Slicer:
         shots = self._shots if fetched.event.modality is Modality.VIDEO else None
         named = (fetched.mime, fetched.uri, fetched.sha256)
         if len(fetched.data) <= _IN_MEMORY_BYTES:
-            return _Open(Reel(fetched.data, self._voice, shots, place=place), None, *named)
+            return _Open(AVReader(fetched.data, self._voice, shots, position=place), None, *named)
         file = Path(self._folder.name) / f"{_name(fetched.event)}.media"
         try:
             _write(file, fetched.data)
-            return _Open(Reel(file, self._voice, shots, place=place), file, *named)
+            return _Open(AVReader(file, self._voice, shots, position=place), file, *named)
         except BaseException:
             file.unlink(missing_ok=True)
             raise
@@ -319,14 +319,14 @@ class Slicer:
             self._open.pop(next(iter(self._open))).close()
 
     def _drafts(
-        self, event: Event, media: _Open, before: Progress | None, stretch: Stretch, inputs: Inputs
+        self, event: Event, media: _Open, before: Progress | None, stretch: Chunk, inputs: EncoderInputs
     ) -> list[Draft]:
         """The entries of a slice's shots."""
         first = before.counts.get(Collection.FRAME, 0) if before else 0
         drafts = []
         for part, shot in enumerate(stretch.shots, first):
-            pixels = fit_image(shot.picture, self._image_spec)
-            row = inputs.row(JOINT_IMAGE, Item(hashlib.sha256(pixels.tobytes()).hexdigest(), pixels))
+            pixels = fit_image(shot.keyframe, self._image_spec)
+            row = inputs.row(JOINT_IMAGE, EncoderItem(hashlib.sha256(pixels.tobytes()).hexdigest(), pixels))
             drafts.append(
                 Draft(
                     media.plain(event),
@@ -336,7 +336,7 @@ class Slicer:
                     media.uri,
                     start_ms=shot.start_ms,
                     end_ms=shot.end_ms,
-                    thumbnail=self._put(_thumbnail(shot.picture, self._thumbnail_px)),
+                    thumbnail=self._put(_thumbnail(shot.keyframe, self._thumbnail_px)),
                     vectors=((Field.JOINT, JOINT_IMAGE, row),),
                 )
             )
@@ -344,7 +344,7 @@ class Slicer:
 
     # --- compose ----------------------------------------------------------------------------------------------------
 
-    def compose(self, sliced: Sliced, transcripts: Sequence[Transcript]) -> tuple[Decoded, EncoderInput]:
+    def compose(self, sliced: DecodedSegments, transcripts: Sequence[Transcript]) -> tuple[Decoded, EncoderInput]:
         """The batch with what is said in it, and the texts for the sentence encoder.
 
         An asset in which nothing is said and nothing to be seen has one entry, so that its title finds it. One of which
@@ -354,12 +354,12 @@ class Slicer:
             sliced: the slices.
             transcripts: of the windows, by row.
         """
-        decoded, inputs = sliced.decoded, Inputs()
+        decoded, inputs = sliced.decoded, EncoderInputs()
         drafts = list(decoded.drafts)
         rejected = list(decoded.rejected)
         spoken: dict[str, int] = {}  # entries of speech, by asset
         failed: set[str] = set()
-        for one in sliced.listened:
+        for one in sliced.speech:
             reasons = [transcripts[row].failed for row, _ in one.windows if transcripts[row].failed]
             if reasons:
                 failed.add(one.event.asset.id)
@@ -380,9 +380,9 @@ class Slicer:
             inputs.by_encoder().get(PASSAGE_TEXT, EncoderInput(PASSAGE_TEXT, ())),
         )
 
-    def _speech(self, one: Listened, transcripts: Sequence[Transcript], inputs: Inputs) -> list[Draft]:
+    def _speech(self, one: SegmentSpeech, transcripts: Sequence[Transcript], inputs: EncoderInputs) -> list[Draft]:
         heard = [
-            Heard(
+            SpeechPassage(
                 start_ms + round(segment.start_s * 1000),
                 start_ms + round(segment.end_s * 1000),
                 segment.text,
@@ -391,11 +391,11 @@ class Slicer:
             for row, start_ms in one.windows
             for segment in transcripts[row].segments
         ]
-        first = one.before.get(Collection.SPEECH, 0)
-        said = list(passages(heard, self._passages))
-        nothing = not said and not first and not one.frames and not one.before.get(Collection.FRAME, 0)
+        first = one.counts_before.get(Collection.SPEECH, 0)
+        said = list(join_segments(heard, self._passages))
+        nothing = not said and not first and not one.frames and not one.counts_before.get(Collection.FRAME, 0)
         if one.finished and nothing:
-            said = [Heard(0, 0, "", "")]
+            said = [SpeechPassage(0, 0, "", "")]
         return [_said(one, part, passage, inputs) for part, passage in enumerate(said, first)]
 
 
@@ -406,9 +406,9 @@ def _write(file: Path, data: bytes) -> None:
         raise UnavailableError(f"{len(data):,} bytes of a recording cannot be written to {file}: {exc}") from exc
 
 
-def _said(one: Listened, part: int, passage: Heard, inputs: Inputs) -> Draft:
+def _said(one: SegmentSpeech, part: int, passage: SpeechPassage, inputs: EncoderInputs) -> Draft:
     read = passage.text or one.event.title or one.event.asset.key
-    row = inputs.row(PASSAGE_TEXT, Item(hashlib.sha256(read.encode()).hexdigest(), read))
+    row = inputs.row(PASSAGE_TEXT, EncoderItem(hashlib.sha256(read.encode()).hexdigest(), read))
     return Draft(
         one.event,
         Collection.SPEECH,
@@ -426,9 +426,9 @@ class _Sounds:
     """The transcriber's input of a batch."""
 
     def __init__(self) -> None:
-        self._windows: list[Window] = []
+        self._windows: list[SpeechWindow] = []
 
-    def add(self, windows: Sequence[Window]) -> tuple[tuple[int, int], ...]:
+    def add(self, windows: Sequence[SpeechWindow]) -> tuple[tuple[int, int], ...]:
         """The row of each window, and where it begins, milliseconds."""
         first = len(self._windows)
         self._windows += windows

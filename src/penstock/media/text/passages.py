@@ -71,12 +71,12 @@ def decode_text(fetched: Fetched, *, settings: TextSettings, tokenizer: Tokenize
     """
     decoded = decode_charset(fetched.data, declared=fetched.event.content_type)
     raw, title = _READERS.get(fetched.mime, _as_it_is)(decoded)
-    text = normalised(raw)
+    text = normalize_text(raw)
     if not text:
         raise BadInputError(
             Reason.CORRUPT, f"no text in it: {len(fetched.data):,} bytes of {fetched.mime}, none of it words"
         )
-    title = normalised(title).replace("\n", " ")[:_TITLE_CHARS].strip()
+    title = normalize_text(title).replace("\n", " ")[:_TITLE_CHARS].strip()
     return TextDocument(text, title, tuple(cut_passages(text, settings=settings, tokenizer=tokenizer)))
 
 
@@ -107,7 +107,7 @@ _UNSEEN = re.compile(
 )
 
 
-def normalised(text: str) -> str:
+def normalize_text(text: str) -> str:
     """Without control characters; one space between words, one line end between lines, two between paragraphs."""
     text = _LINE_ENDS.sub("\n", text).replace(BLOCK, "\n\n").replace(LINE, "\n").replace("\u2029", "\n\n")
     text = _SPACES.sub(" ", _UNSEEN.sub("", text))

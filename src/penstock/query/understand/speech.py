@@ -14,8 +14,8 @@ from typing import Protocol
 
 from penstock.config import QuerySettings
 from penstock.errors import BadInputError, ConfigError, QueryError, UnavailableError
-from penstock.media.av.audio import RATE_HZ, Sound
-from penstock.media.av.vad import SpeechFinder, VoiceDetector, VoiceRules
+from penstock.media.av.audio import RATE_HZ, AudioTrack
+from penstock.media.av.vad import SileroVAD, SpeechSegmenter, VadOptions
 from penstock.media.sniff import sniff
 from penstock.query.executor import BoundedExecutor
 from penstock.records import Float32, Modality, Transcript
@@ -47,7 +47,7 @@ class SpeechQueryTranscriber:
         load: Callable[[], SpeechModel],
         settings: QuerySettings,
         *,
-        detector: Callable[[], VoiceDetector] = VoiceDetector,
+        detector: Callable[[], SileroVAD] = SileroVAD,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._load = load
@@ -55,7 +55,7 @@ class SpeechQueryTranscriber:
         self._max_s = settings.max_audio_s
         self._timeout_s = settings.hearing_timeout_s
         self._ear: SpeechModel | None = None
-        self._detector: VoiceDetector | None = None
+        self._detector: SileroVAD | None = None
         self.threads = BoundedExecutor(
             threads=1,
             backlog=settings.hearing_backlog,
@@ -108,7 +108,7 @@ class SpeechQueryTranscriber:
         return self._ear
 
 
-def speech_in(data: bytes, detector: VoiceDetector, *, max_s: float) -> Iterator[Float32]:
+def speech_in(data: bytes, detector: SileroVAD, *, max_s: float) -> Iterator[Float32]:
     """The windows of an encoded sound in which somebody speaks: float32[n] each, 16 kHz mono, at most 30 s.
 
     Raises:
@@ -117,9 +117,9 @@ def speech_in(data: bytes, detector: VoiceDetector, *, max_s: float) -> Iterator
     found = sniff(data, declared=None)
     if found.modality not in (Modality.AUDIO, Modality.VIDEO):
         raise QueryError(f"the sound is none that can be heard, but {found.mime}", status=422, field=_FIELD)
-    finder, heard = SpeechFinder(detector, VoiceRules()), 0
+    finder, heard = SpeechSegmenter(detector, VadOptions()), 0
     try:
-        with Sound(io.BytesIO(data)) as sound:
+        with AudioTrack(io.BytesIO(data)) as sound:
             if sound.codec is None:
                 raise QueryError(f"the {found.mime} to search by has no sound track", status=422, field=_FIELD)
             for block in sound.blocks():
