@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.ingest.lane.batcher import Item
+from penstock.ingest.delivery import Delivery
 from penstock.records import AssetRef, Assignment, ClaimCheck, Event, Inline, Modality, Position, Record, Rejected
 
 TOPIC = "media.text"
@@ -47,9 +47,9 @@ def item(
     data: bytes | None = b"v",
     claim: str | None = None,
     rejected: Rejected | None = None,
-) -> Item:
+) -> Delivery:
     parsed = rejected or event(offset, key, partition=partition, topic=topic, data=data, claim=claim)
-    return Item(
+    return Delivery(
         record(offset, key, partition=partition, topic=topic, value=data),
         Assignment(topic, partition, generation),
         parsed,

@@ -5,7 +5,7 @@ from pathlib import Path
 from penstock.assets import AssetStore, asset_uri
 from penstock.broker.base import DeadLetter
 from penstock.errors import Reason
-from penstock.ingest.asset_gc import referred_media
+from penstock.ingest.asset_gc import referenced_media
 from penstock.records import AssetRow, Collection, Outcome, Position, Version
 from tests.ingest.builders import event
 from tests.ingest.doubles import memory_store
@@ -27,7 +27,7 @@ def test_a_sweep_keeps_what_rows_and_dead_letters_refer_to_and_removes_the_rest(
     shown, stashed, forgotten = (assets.put(data) for data in (b"shown", b"stashed", b"forgotten"))
     store = memory_store()
     store.put_asset_rows([row("a", asset_uri(shown)), row("b", "https://example.org/elsewhere"), row("c", "")])
-    referred = referred_media(store, [letter(asset_uri(stashed)), letter(None)])
+    referred = referenced_media(store, [letter(asset_uri(stashed)), letter(None)])
     newest_s = max(one.modified_s for one in assets.list())
     report = assets.sweep(referred, grace_s=HOUR_S, now_s=newest_s + 2 * HOUR_S)
     assert report.removed == 1
@@ -38,5 +38,5 @@ def test_a_sweep_leaves_young_media_that_no_row_refers_to_yet(tmp_path: Path) ->
     assets = AssetStore(tmp_path.as_uri())
     under_way = assets.put(b"fetched, not written yet")
     newest_s = max(one.modified_s for one in assets.list())
-    assets.sweep(referred_media(memory_store(), []), grace_s=HOUR_S, now_s=newest_s + 60)
+    assets.sweep(referenced_media(memory_store(), []), grace_s=HOUR_S, now_s=newest_s + 60)
     assert assets.exists(under_way)

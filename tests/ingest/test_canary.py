@@ -12,7 +12,7 @@ import pytest
 from penstock.broker.base import Message
 from penstock.broker.wire import parse_record
 from penstock.errors import UnavailableError
-from penstock.ingest.canary import KEY, TENANT, Canary, Result
+from penstock.ingest.canary import KEY, TENANT, Canary, CanaryResult
 from penstock.media.sniff import sniff
 from penstock.observability import metrics
 from penstock.records import Event, Inline, Modality, Position, Record
@@ -37,7 +37,7 @@ class World:
     def canary(self, timeout_s: float = 30.0) -> Canary:
         return Canary(
             topics=TOPICS,
-            send=self._send,
+            produce=self._send,
             search=self._search,
             timeout_s=timeout_s,
             clock=lambda: self.now_s,
@@ -84,7 +84,7 @@ def test_it_sends_media_that_are_never_twice_the_same_under_one_key_and_its_own_
     world = World()
     canary = world.canary()
     for _ in range(2):
-        assert canary.release(modality) is Result.FOUND
+        assert canary.send(modality) is CanaryResult.FOUND
     events = [parsed(message, modality) for message in world.sent]
     assert {(event.asset.tenant, event.asset.topic, event.asset.key) for event in events} == {
         (TENANT, TOPICS[modality], KEY)
@@ -97,7 +97,7 @@ def test_it_sends_media_that_are_never_twice_the_same_under_one_key_and_its_own_
 
 def test_what_is_measured_is_from_before_it_is_sent_until_it_is_found() -> None:
     world = World(searchable_after_s=1.0)
-    world.canary().release(Modality.TEXT)
+    world.canary().send(Modality.TEXT)
     assert counted(metrics.CANARY, "_count", modality="text") == 1
     assert counted(metrics.CANARY, "_sum", modality="text") == pytest.approx(sum(world.waits_s))
     assert 1.0 <= sum(world.waits_s) <= 1.25
@@ -105,14 +105,14 @@ def test_what_is_measured_is_from_before_it_is_sent_until_it_is_found() -> None:
 
 def test_it_asks_ever_less_often() -> None:
     world = World(searchable_after_s=29.0)
-    world.canary().release(Modality.TEXT)
+    world.canary().send(Modality.TEXT)
     assert world.waits_s == sorted(world.waits_s)
     assert len(world.asked) < 30
 
 
 def test_one_that_is_not_found_in_time_is_late_and_not_measured() -> None:
     world = World(searchable_after_s=31.0)
-    assert world.canary(timeout_s=30.0).release(Modality.TEXT) is Result.LATE
+    assert world.canary(timeout_s=30.0).send(Modality.TEXT) is CanaryResult.LATE
     assert counted(metrics.CANARIES, modality="text", result="late") == 1
     assert counted(metrics.CANARY, "_count") == 0
 
@@ -120,19 +120,19 @@ def test_one_that_is_not_found_in_time_is_late_and_not_measured() -> None:
 def test_a_query_plane_that_is_away_for_a_while_does_not_end_it() -> None:
     world = World()
     world.query_error = lambda: UnavailableError("away") if world.now_s < 105.0 else None
-    assert world.canary().release(Modality.TEXT) is Result.FOUND
+    assert world.canary().send(Modality.TEXT) is CanaryResult.FOUND
 
 
 def test_a_query_plane_that_stays_away_is_told_from_an_event_that_does_not_come() -> None:
     world = World()
     world.query_error = lambda: UnavailableError("away")
-    assert world.canary().release(Modality.TEXT) is Result.UNANSWERED
+    assert world.canary().send(Modality.TEXT) is CanaryResult.UNANSWERED
 
 
 def test_one_that_kafka_does_not_take_is_counted_and_not_looked_for() -> None:
     world = World()
     world.kafka_error = UnavailableError("no broker")
-    assert world.canary().release(Modality.IMAGE) is Result.UNSENT
+    assert world.canary().send(Modality.IMAGE) is CanaryResult.UNSENT
     assert counted(metrics.CANARIES, modality="image", result="unsent") == 1
     assert not world.asked
 
@@ -140,5 +140,5 @@ def test_one_that_kafka_does_not_take_is_counted_and_not_looked_for() -> None:
 def test_a_stop_ends_it_uncounted() -> None:
     world = World()
     world.stopping = True
-    assert world.canary().release(Modality.TEXT) is None
+    assert world.canary().send(Modality.TEXT) is None
     assert counted(metrics.CANARIES) == 0

@@ -22,8 +22,9 @@ from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP, format_origin, par
 from penstock.broker.memory.broker import MemoryBroker, MemoryConsumer
 from penstock.broker.wire import parse_record
 from penstock.errors import PermanentError, Reason, UnavailableError, WorkerLostError
+from penstock.ingest.delivery import Batch
 from penstock.ingest.executor.pool import Call, all_of
-from penstock.ingest.lane.batcher import Batch, Batcher, BatchLimits
+from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits
 from penstock.ingest.pipeline.driver import Pipeline, Pools
 from penstock.records import (
@@ -371,7 +372,7 @@ class StageExecutor(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         (batch,) = args
         assert isinstance(batch, Batch)
-        assets = frozenset(item.asset_id for item in batch.items if item.asset_id is not None)
+        assets = frozenset(item.asset_id for item in batch.deliveries if item.asset_id is not None)
         for flying in self._flying.values():
             assert not assets & flying, "two events of one asset are in flight together"
         self._flying[batch.number] = assets
@@ -503,7 +504,7 @@ class World:
             topics=TOPICS,
             limits=LaneLimits(10_000, 0.1, 2.0),  # ten records, with what each takes beside its value
             executor=executor,
-            gate=lambda: "",
+            admission_check=lambda: "",
             abandon=abandon,
             clock=self.clock,
             wall_ms=self.now_ms,

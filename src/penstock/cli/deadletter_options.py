@@ -15,7 +15,7 @@ from penstock.cli.common import say
 if TYPE_CHECKING:
     from penstock.broker.deadletters import Wanted
     from penstock.config import Settings
-    from penstock.ingest.deadletters.resolution import Judge
+    from penstock.ingest.deadletters.resolution import Resolver
 
 ReasonOption = Annotated[str | None, typer.Option(help="Only of this reason, such as corrupt or too_large.")]
 TopicOption = Annotated[str | None, typer.Option(help="Only those that came from this topic.")]
@@ -26,10 +26,10 @@ SinceOption = Annotated[
 
 
 @contextmanager
-def judge_of(settings: Settings) -> Iterator[Judge | None]:
+def judge_of(settings: Settings) -> Iterator[Resolver | None]:
     """Tells what became of dead letters, by the store; None if none answers."""
     from penstock.errors import PenstockError
-    from penstock.ingest.deadletters.resolution import Judge
+    from penstock.ingest.deadletters.resolution import Resolver
     from penstock.store.milvus.store import MilvusStore
 
     if settings.store.uri is None:
@@ -43,7 +43,7 @@ def judge_of(settings: Settings) -> Iterator[Judge | None]:
             say(f"What became of them is left out: {error}")
             yield None
             return
-        yield Judge(settings.kafka.topics(), settings.tenant, store.asset_rows, partial(stashed_value, settings))
+        yield Resolver(settings.kafka.topics(), settings.tenant, store.asset_rows, partial(stashed_value, settings))
     finally:
         store.close()
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from penstock.broker.base import DeadLetter
     from penstock.broker.deadletters import Wanted
     from penstock.config import Settings
-    from penstock.ingest.deadletters.resolution import Judge, Standing
+    from penstock.ingest.deadletters.resolution import Resolution, Resolver
 
 app = typer.Typer(
     help="Show events that could not be indexed, with where and why they failed, and send them again.",
@@ -76,19 +76,19 @@ def list_(
 
 
 def _listed(
-    settings: Settings, judge: Judge | None, wanted: Wanted, *, only_open: bool
-) -> Iterator[tuple[DeadLetter, Standing | None]]:
+    settings: Settings, judge: Resolver | None, wanted: Wanted, *, only_open: bool
+) -> Iterator[tuple[DeadLetter, Resolution | None]]:
     """Those to show, without their values, each with how it stands; None if no store tells."""
     from penstock.broker.deadletters import read_dead_letters
-    from penstock.ingest.deadletters.resolution import Fate, choose, reread
+    from penstock.ingest.deadletters.resolution import ResolutionStatus, read_selected, select
 
     read = partial(read_dead_letters, settings.kafka)
     if judge is None:
         yield from ((replace(letter, value=None), None) for letter in read() if wanted.takes(letter))
         return
-    letters = reread(read, choose(read, wanted)) if only_open else (one for one in read() if wanted.takes(one))
-    for letter, standing in judge.standings(letters):
-        if standing.fate is Fate.OPEN or not only_open:
+    letters = read_selected(read, select(read, wanted)) if only_open else (one for one in read() if wanted.takes(one))
+    for letter, standing in judge.resolve_all(letters):
+        if standing.status is ResolutionStatus.OPEN or not only_open:
             yield replace(letter, value=None), standing
 
 
@@ -106,7 +106,7 @@ def show(
     require_kafka(settings)
     letter = _find(settings, partition, offset)
     with judge_of(settings) as judge:
-        standing = None if judge is None else next(standing for _, standing in judge.standings([letter]))
+        standing = None if judge is None else next(standing for _, standing in judge.resolve_all([letter]))
     if as_json:
         print_json(_as_json(letter, standing))
     else:
@@ -117,7 +117,7 @@ def show(
         say(f"{letter.value_bytes:,} bytes written to {save}")
 
 
-def _lines(letter: DeadLetter, standing: Standing | None) -> Iterator[str]:
+def _lines(letter: DeadLetter, standing: Resolution | None) -> Iterator[str]:
     """A dead letter for people: what there is to say of it, then its headers."""
     told = _as_json(letter, standing) | {"origin": str(letter.origin)}
     yield from (f"{name}: {value}" for name, value in told.items() if name != "headers" and value not in (None, ""))
@@ -145,8 +145,8 @@ def _value(settings: Settings, letter: DeadLetter) -> bytes:
     return letter.value
 
 
-def _row(letter: DeadLetter, standing: Standing | None) -> dict[str, Any]:
-    now = {} if standing is None else {"now": standing.fate.value}
+def _row(letter: DeadLetter, standing: Resolution | None) -> dict[str, Any]:
+    now = {} if standing is None else {"now": standing.status.value}
     return {
         "at": f"{letter.position.partition}@{letter.position.offset}",
         "failed": time_of(letter.failed_at_ms),
@@ -160,7 +160,7 @@ def _row(letter: DeadLetter, standing: Standing | None) -> dict[str, Any]:
     }
 
 
-def _as_json(letter: DeadLetter, standing: Standing | None = None) -> dict[str, Any]:
+def _as_json(letter: DeadLetter, standing: Resolution | None = None) -> dict[str, Any]:
     return {
         "position": f"{letter.position.partition}@{letter.position.offset}",
         "origin": {
@@ -177,6 +177,6 @@ def _as_json(letter: DeadLetter, standing: Standing | None = None) -> dict[str, 
         "value_bytes": letter.value_bytes,
         "stashed_uri": letter.stashed_uri,
         "headers": {name: value.decode(errors="backslashreplace") for name, value in letter.headers},
-        "now": None if standing is None else standing.fate.value,
+        "now": None if standing is None else standing.status.value,
         "now_detail": None if standing is None else standing.detail,
     }

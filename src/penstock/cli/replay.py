@@ -26,7 +26,7 @@ from penstock.cli.deadletter_options import (
 if TYPE_CHECKING:
     from penstock.config import Settings
     from penstock.ingest.deadletters.replay import ReplayRequest
-    from penstock.ingest.deadletters.resolution import Standing
+    from penstock.ingest.deadletters.resolution import Resolution
 
 _SHOWN = 50
 _CLOSE_S = 10.0
@@ -57,7 +57,7 @@ def replay(
     Exits with 1 if anything could not be sent, failed again or was not settled in time.
     """
     from penstock.ingest.deadletters.replay import ReplayRequest
-    from penstock.ingest.deadletters.resolution import Fate
+    from penstock.ingest.deadletters.resolution import ResolutionStatus
 
     wanted = wanted_of(reason, topic, key, since)
     at = frozenset(position_of(position) for position in positions or ())
@@ -67,15 +67,24 @@ def replay(
     request = ReplayRequest(wanted, at, limit, dry_run, 0.0 if no_wait else timeout)
     standings = _replay(settings, request, quiet=as_json)
     if as_json:
-        counts = Counter(one.fate.value for one in standings)
+        counts = Counter(one.status.value for one in standings)
         print_json({"fates": counts, "letters": [_standing_json(one) for one in standings]})
     else:
         _report(standings, dry_run=dry_run)
-    if any(one.fate in (Fate.NOT_SENT, Fate.FAILED_AGAIN, Fate.WAITING, Fate.UNCLEAR) for one in standings):
+    if any(
+        one.status
+        in (
+            ResolutionStatus.NOT_SENT,
+            ResolutionStatus.FAILED_AGAIN,
+            ResolutionStatus.WAITING,
+            ResolutionStatus.UNCLEAR,
+        )
+        for one in standings
+    ):
         raise typer.Exit(1)
 
 
-def _replay(settings: Settings, request: ReplayRequest, *, quiet: bool) -> list[Standing]:
+def _replay(settings: Settings, request: ReplayRequest, *, quiet: bool) -> list[Resolution]:
     from penstock.broker.deadletters import read_dead_letters
     from penstock.broker.producer import Producer
     from penstock.broker.topics import group_lag
@@ -91,7 +100,7 @@ def _replay(settings: Settings, request: ReplayRequest, *, quiet: bool) -> list[
                 )
             replayer = Replayer(
                 read=partial(read_dead_letters, settings.kafka),
-                judge=judge,
+                resolver=judge,
                 producer=producer,
                 lag=partial(group_lag, settings.kafka),
                 show=show,
@@ -122,40 +131,40 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int | None], None]
         yield show
 
 
-def _report(standings: Sequence[Standing], *, dry_run: bool) -> None:
+def _report(standings: Sequence[Resolution], *, dry_run: bool) -> None:
     """What was tried comes first: it is what one waited for."""
     tried = [one for one in standings if one.replayed_to is not None]
     rest = [one for one in standings if one.replayed_to is None]
-    shown = sorted(rest, key=lambda one: one.fate.value != "not_sent")
+    shown = sorted(rest, key=lambda one: one.status.value != "not_sent")
     rows = [_standing_row(one) for one in (*tried, *shown)]
     print_table(rows[:_SHOWN])
     if len(rows) > _SHOWN:
         say(f"… and {len(rows) - _SHOWN} more; --json lists them all")
-    counts = Counter(one.fate.value.replace("_", " ") for one in standings)
+    counts = Counter(one.status.value.replace("_", " ") for one in standings)
     told = ", ".join(f"{count} {fate}" for fate, count in sorted(counts.items()))
     say(f"{len(tried)} replayed, of {len(standings)} looked at" + (f": {told}" if told else ""))
     if dry_run:
         say("Nothing was sent; without --dry-run, those that are open are")
 
 
-def _standing_row(one: Standing) -> dict[str, Any]:
+def _standing_row(one: Resolution) -> dict[str, Any]:
     return {
         "at": f"{one.letter.partition}@{one.letter.offset}",
         "reason": one.reason,
         "origin": str(one.origin),
         "key": text_of(one.key),
-        "now": one.fate.value.replace("_", " "),
+        "now": one.status.value.replace("_", " "),
         "detail": one.detail,
     }
 
 
-def _standing_json(one: Standing) -> dict[str, Any]:
+def _standing_json(one: Resolution) -> dict[str, Any]:
     return {
         "position": f"{one.letter.partition}@{one.letter.offset}",
         "origin": str(one.origin),
         "key": text_of(one.key),
         "reason": one.reason,
         "replayed_to": None if one.replayed_to is None else str(one.replayed_to),
-        "now": one.fate.value,
+        "now": one.status.value,
         "now_detail": one.detail,
     }

@@ -19,7 +19,7 @@ from penstock.store.milvus.store import MilvusStore
 logger = logging.getLogger(__name__)
 
 
-def referred_media(store: Store, dead_letters: Iterable[DeadLetter]) -> Iterator[str]:
+def referenced_media(store: Store, dead_letters: Iterable[DeadLetter]) -> Iterator[str]:
     """SHA-256 of all media that the store or a dead letter refers to, in any order, some more than once."""
     kept = itertools.chain.from_iterable(store.scan_media())
     uris = itertools.chain(kept, (letter.stashed_uri or "" for letter in dead_letters))
@@ -41,7 +41,7 @@ def sweep_assets(settings: Settings, *, now_s: float) -> SweepReport:
     try:
         if len(versions := store.versions.all("asset")) > 1:
             raise UnavailableError(f"{len(versions)} versions of the index exist, and each may refer to media")
-        referred = referred_media(store, scan_dead_letters(settings.kafka))
+        referred = referenced_media(store, scan_dead_letters(settings.kafka))
         return AssetStore(settings.asset_store_url).sweep(referred, grace_s=settings.assets.grace_s, now_s=now_s)
     finally:
         store.close()

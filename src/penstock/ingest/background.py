@@ -15,7 +15,7 @@ import httpx
 from penstock.broker.base import Message
 from penstock.broker.producer import Producer
 from penstock.config import Settings
-from penstock.ingest.canary import MEDIA, Canary, ask
+from penstock.ingest.canary import MEDIA, Canary, count_hits
 from penstock.observability.node_endpoints import keep_endpoints
 from penstock.records import Position
 
@@ -48,8 +48,8 @@ def send_canaries(stop: threading.Event, settings: Settings) -> None:
     with ExitStack() as opened:
         canary = Canary(
             topics={one: kafka.topic_of(one) for one in settings.ingest.modalities if one in MEDIA},
-            send=_sender(settings, opened),
-            search=partial(ask, opened.enter_context(httpx.Client(base_url=url))),
+            produce=_sender(settings, opened),
+            search=partial(count_hits, opened.enter_context(httpx.Client(base_url=url))),
             timeout_s=settings.canary.timeout_s,
             clock=time.monotonic,
             sleep=stop.wait,
@@ -57,7 +57,7 @@ def send_canaries(stop: threading.Event, settings: Settings) -> None:
         )
         while not stop.wait(settings.canary.interval_s):
             try:
-                canary.release_all()
+                canary.send_all()
             except Exception:  # a canary that fell silent would look like one that is well
                 logger.exception("canaries are sent on after a surprise")
 

@@ -38,7 +38,7 @@ _ASK_TIMEOUT_S = 5.0
 _PICTURE_PX = 16
 
 
-class Result(StrEnum):
+class CanaryResult(StrEnum):
     """How a canary ended."""
 
     FOUND = "found"
@@ -64,7 +64,7 @@ class Canary:
         self,
         *,
         topics: Mapping[Modality, str],
-        send: Callable[[Message], object],
+        produce: Callable[[Message], object],
         search: Callable[[Mapping[str, Any]], int],
         timeout_s: float,
         clock: Callable[[], float],
@@ -72,19 +72,19 @@ class Canary:
         rng: random.Random,
     ) -> None:
         self._topics = topics
-        self._send = send
+        self._send = produce
         self._search = search
         self._timeout_s = timeout_s
         self._clock = clock
         self._sleep = sleep
         self._rng = rng
 
-    def release_all(self) -> None:
+    def send_all(self) -> None:
         """One of each modality, in turn."""
         for modality in self._topics:
-            self.release(modality)
+            self.send(modality)
 
-    def release(self, modality: Modality) -> Result | None:
+    def send(self, modality: Modality) -> CanaryResult | None:
         """Sends one, and counts how it ended. None, and nothing counted, if the plane stops meanwhile."""
         nonce = f"{self._rng.getrandbits(64):016x}"
         started_s = self._clock()
@@ -92,16 +92,16 @@ class Canary:
             self._send(self._message(modality, nonce))
         except (PenstockError, FutureTimeoutError) as exc:
             logger.warning("the %s canary could not be sent: %r", modality, exc)
-            result: Result | None = Result.UNSENT
+            result: CanaryResult | None = CanaryResult.UNSENT
         else:
             result = self._look_for(modality, nonce, started_s)
         if result is not None:
             metrics.CANARIES.labels(modality, result).inc()
-        if result is Result.FOUND:
+        if result is CanaryResult.FOUND:
             metrics.CANARY.labels(modality).observe(self._clock() - started_s)
         return result
 
-    def _look_for(self, modality: Modality, nonce: str, started_s: float) -> Result | None:
+    def _look_for(self, modality: Modality, nonce: str, started_s: float) -> CanaryResult | None:
         body = {
             "text": f"the canary {nonce}",
             "tenant": TENANT,
@@ -109,16 +109,16 @@ class Canary:
             "filter": {f"attributes.{ATTRIBUTE}": nonce},
             "limit": 1,
         }
-        wait_s, result, why = _FIRST_LOOK_S, Result.UNANSWERED, "there was no time to look"
+        wait_s, result, why = _FIRST_LOOK_S, CanaryResult.UNANSWERED, "there was no time to look"
         while self._clock() - started_s < self._timeout_s:
             if self._sleep(wait_s):
                 return None
             try:
                 if self._search(body):
-                    return Result.FOUND
-                result, why = Result.LATE, "the query plane answers, but without it"
+                    return CanaryResult.FOUND
+                result, why = CanaryResult.LATE, "the query plane answers, but without it"
             except UnavailableError as exc:
-                result, why = Result.UNANSWERED, str(exc)
+                result, why = CanaryResult.UNANSWERED, str(exc)
             wait_s = min(wait_s * _LOOKS_GROW, _LONGEST_WAIT_S)
         logger.warning("the %s canary was not found within %g s: %s", modality, self._timeout_s, why)
         return result
@@ -136,7 +136,7 @@ class Canary:
         )
 
 
-def ask(client: httpx.Client, body: Mapping[str, Any]) -> int:
+def count_hits(client: httpx.Client, body: Mapping[str, Any]) -> int:
     """How many hits the query plane has for a search. Raises UnavailableError if it gives no answer."""
     try:
         response = client.post("/v1/search", json=dict(body), timeout=_ASK_TIMEOUT_S)

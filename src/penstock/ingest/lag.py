@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 LOOK_S = 5.0  # a look opens connections of its own, and takes 50 ms on a quiet broker
 
 
-class LagWatch:
+class LagMonitor:
     """The latest known lag. A broker that is away makes only this thread wait.
 
     Args:
@@ -41,7 +41,7 @@ class LagWatch:
     def start(self) -> None:
         self._thread.start()
 
-    def of(self, topics: Collection[str]) -> int | None:
+    def total(self, topics: Collection[str]) -> int | None:
         """Records of these topics that the group has not settled; None if the broker did not say."""
         records = self._records
         return None if records is None else sum(records.get(topic, 0) for topic in topics)

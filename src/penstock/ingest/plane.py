@@ -37,8 +37,8 @@ from penstock.ingest.executor.workers import (
     begin_with_media,
     open_store,
 )
-from penstock.ingest.lag import LagWatch
-from penstock.ingest.lane.actor import Handles, LaneHost, needed_roles
+from penstock.ingest.lag import LagMonitor
+from penstock.ingest.lane.actor import LaneHost, WorkerHandles, needed_roles
 from penstock.ingest.lane.lane import LaneStatus
 from penstock.ingest.status import PlaneStatus, summed, write_status
 from penstock.observability import metrics
@@ -65,7 +65,7 @@ class IngestPlane:
         self._settings = settings
         self._profile = load_profile(settings.profile)
         self._notes = settings.data_dir / "calls"
-        self._handles: Handles | None = None
+        self._handles: WorkerHandles | None = None
         self._elastic = Elastic({}, lambda _: None)
         self._meter = Meter()
         self._measured: Mapping[str, Measured] = {}
@@ -75,7 +75,7 @@ class IngestPlane:
         self._state = "starting"
         self._held = False
         self._stopping = threading.Event()
-        self._lag = LagWatch(partial(group_lag, settings.kafka), self._stopping)
+        self._lag = LagMonitor(partial(group_lag, settings.kafka), self._stopping)
         self._monitor = threading.Thread(target=self._watch, name="ingest-monitor", daemon=True)
         self._sweeper = threading.Thread(
             target=sweep_until, args=(self._stopping, settings), name="asset-sweeper", daemon=True
@@ -102,7 +102,7 @@ class IngestPlane:
         slices = spawners["slice"](settings.ingest.slicers) if LONG.intersection(settings.ingest.modalities) else []
         fingerprints = _await_ready([*fetch, *decode, *slices], encoders)
         writers, at_once = self._spawn_writers(fingerprints)
-        self._handles = Handles(fetch, decode, slices, encoders, writers, at_once)
+        self._handles = WorkerHandles(fetch, decode, slices, encoders, writers, at_once)
         self._elastic = self._make_elastic(spawners, fingerprints, gpus)
         self._lanes = [self._spawn_lane(number) for number in range(settings.ingest.lanes)]
         _get([lane.assignments.remote() for lane in self._lanes], "a lane to start", _START_TIMEOUT_S)
@@ -204,7 +204,7 @@ class IngestPlane:
         """Records of the topics that this pool works for, not settled yet."""
         modalities = self._settings.ingest.modalities
         served = [one for one in modalities if pool == "decode" or pool in needed_roles(self._profile, [one])]
-        return self._lag.of([self._settings.kafka.topic_of(modality) for modality in served])
+        return self._lag.total([self._settings.kafka.topic_of(modality) for modality in served])
 
     def _spawn_writers(self, fingerprints: Mapping[str, Fingerprint]) -> tuple[list[Any], int]:
         """As many, and with as many batches at once, as the store allows."""

@@ -16,7 +16,7 @@ from penstock.broker.deadletters import DeadLetters, Wanted, read_dead_letter, t
 from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP
 from penstock.errors import PermanentError, Reason, UnavailableError, UsageError
 from penstock.ingest.deadletters.replay import Replayer, ReplayRequest
-from penstock.ingest.deadletters.resolution import Fate, Judge, Standing, choose, reread
+from penstock.ingest.deadletters.resolution import Resolution, ResolutionStatus, Resolver, read_selected, select
 from penstock.ingest.lane.lane import Lane
 from penstock.records import AssetRow, Collection, Event, Inline, Modality, Outcome, Position, Record, Rejected, Version
 from tests.ingest.builders import TOPIC, event
@@ -79,13 +79,13 @@ class Plant(House):
             PartitionLag(one, committed.get(one), *self.broker.log_range(one)) for one in self.broker.partitions(TOPIC)
         ]
 
-    def judge(self) -> Judge:
-        return Judge({TOPIC: Modality.TEXT}, "default", self.store.asset_rows, self.read_stash)
+    def judge(self) -> Resolver:
+        return Resolver({TOPIC: Modality.TEXT}, "default", self.store.asset_rows, self.read_stash)
 
-    def replay(self, *, clock: Callable[[], float] = time.monotonic, **request: Any) -> list[Standing]:
+    def replay(self, *, clock: Callable[[], float] = time.monotonic, **request: Any) -> list[Resolution]:
         replayer = Replayer(
             read=self.read,
-            judge=self.judge(),
+            resolver=self.judge(),
             producer=self.broker.producer(),
             lag=self.lag,
             show=lambda _what, _done, _total: None,
@@ -119,9 +119,9 @@ def plant() -> Plant:
     return Plant()
 
 
-def fates(standings: Sequence[Standing]) -> Mapping[int, Fate]:
+def fates(standings: Sequence[Resolution]) -> Mapping[int, ResolutionStatus]:
     """By the offset of the event's origin."""
-    return {one.origin.offset: one.fate for one in standings}
+    return {one.origin.offset: one.status for one in standings}
 
 
 def put_row(plant: Plant, *, partition: int = 0, offset: int, timestamp_ms: int, outcome: Outcome) -> None:
@@ -136,11 +136,15 @@ def test_what_was_mended_is_indexed_as_what_it_first_was_and_again_changes_nothi
         plant.settled()
         plant.media.mended = True
         (one,) = plant.replay()
-        assert (one.fate, one.origin, one.replayed_to) == (Fate.INDEXED, Position(TOPIC, 1, 3), Position(TOPIC, 1, 4))
+        assert (one.status, one.origin, one.replayed_to) == (
+            ResolutionStatus.INDEXED,
+            Position(TOPIC, 1, 3),
+            Position(TOPIC, 1, 4),
+        )
         row = plant.store.asset_rows([event(0, "k").asset.id])[event(0, "k").asset.id]
         assert row.origin == Position(TOPIC, 1, 3)
         (again,) = plant.replay()
-        assert (again.fate, again.replayed_to) == (Fate.INDEXED, None)
+        assert (again.status, again.replayed_to) == (ResolutionStatus.INDEXED, None)
     assert len(plant.broker.records(TOPIC)) == 5
     assert plant.text() == "mended"
 
@@ -161,12 +165,12 @@ def test_what_fails_again_says_why_and_a_third_time_sends_it_once(plant: Plant) 
         plant.settled()
         for _ in range(2):
             (one,) = plant.replay()
-            assert one.fate is Fate.FAILED_AGAIN
+            assert one.status is ResolutionStatus.FAILED_AGAIN
             assert "corrupt: it is bad" in one.detail
         assert len({letter.origin for letter in plant.read()}) == 1
         assert len(list(plant.read())) == 3
         plant.media.mended = True
-        assert [one.fate for one in plant.replay()] == [Fate.INDEXED]
+        assert [one.status for one in plant.replay()] == [ResolutionStatus.INDEXED]
     assert len(plant.broker.records(TOPIC)) == 4
 
 
@@ -174,9 +178,9 @@ def test_the_older_of_two_dead_letters_of_an_event_stands_for_the_newest(plant: 
     plant.dead(Position(TOPIC, 0, 0), reason=Reason.UNREACHABLE)
     plant.dead(Position(TOPIC, 0, 0), reason=Reason.CORRUPT)
     older, newer = plant.read()
-    assert choose(plant.read, Wanted(reason=Reason.UNREACHABLE)).letters == frozenset()
+    assert select(plant.read, Wanted(reason=Reason.UNREACHABLE)).letters == frozenset()
     at = (older.position.partition, older.position.offset)
-    assert [one.position for one in reread(plant.read, choose(plant.read, Wanted(), [at]))] == [newer.position]
+    assert [one.position for one in read_selected(plant.read, select(plant.read, Wanted(), [at]))] == [newer.position]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +194,7 @@ def test_a_newer_version_and_a_tombstone_are_left_alone(
     plant.dead(Position(TOPIC, 0, 2), timestamp_ms=5)
     put_row(plant, partition=partition, offset=offset, timestamp_ms=timestamp_ms, outcome=outcome)
     (one,) = plant.replay()
-    assert (one.fate, one.replayed_to) == (Fate.SUPERSEDED, None)
+    assert (one.status, one.replayed_to) == (ResolutionStatus.SUPERSEDED, None)
     assert f"{TOPIC}[{partition}]@{offset} is newer" in one.detail
     assert ("deleted" in one.detail) == (outcome is Outcome.DELETED)
 
@@ -209,8 +213,8 @@ def test_what_comes_between_the_look_and_the_replay_wins_all_the_same(plant: Pla
         plant.settled()
         (one,) = plant.replay()
         assert one.replayed_to is not None
-    (now,) = judge.by_rows([one])
-    assert now.fate is Fate.SUPERSEDED
+    (now,) = judge.resolve([one])
+    assert now.status is ResolutionStatus.SUPERSEDED
     if value is None:
         assert plant.count() == 0
     else:
@@ -232,10 +236,10 @@ def test_what_cannot_be_sent_is_told_of_each_and_the_others_go_on(plant: Plant) 
     plant.dead(Position(TOPIC, 0, 6), value=b"good")
     with running(plant.started()):
         found = {one.origin.offset: one for one in plant.replay()}
-    assert {offset: one.fate for offset, one in found.items()} == {
-        0: Fate.NOT_SENT, 1: Fate.NOT_SENT, 2: Fate.NOT_SENT, 3: Fate.NOT_SENT, 4: Fate.NOT_SENT, 5: Fate.NOT_SENT,
-        6: Fate.INDEXED,
-    }  # fmt: skip
+    assert {offset: one.status for offset, one in found.items()} == {
+        **dict.fromkeys(range(6), ResolutionStatus.NOT_SENT),
+        6: ResolutionStatus.INDEXED,
+    }
     words = [
         "none of the media topics",
         "no media.text[7]",
@@ -256,10 +260,10 @@ def test_a_stashed_value_is_sent_whole_and_its_asset_found_without_it(plant: Pla
     plant.broker.append(replace(dead, headers=(*dead.headers, *stashed)))
     with running(plant.started()):
         (one,) = plant.replay()
-    assert one.fate is Fate.INDEXED
+    assert one.status is ResolutionStatus.INDEXED
     assert plant.text() == "good"
     plant.stash.clear()
-    assert [standing.fate for _, standing in plant.judge().standings(plant.read())] == [Fate.INDEXED]
+    assert [standing.status for _, standing in plant.judge().resolve_all(plant.read())] == [ResolutionStatus.INDEXED]
 
 
 def test_the_attributes_of_a_stashed_structured_event_are_read_from_the_stash(plant: Plant) -> None:
@@ -269,7 +273,7 @@ def test_the_attributes_of_a_stashed_structured_event_are_read_from_the_stash(pl
     record = Record(Position(TOPIC, 0, 2), b"k", None, structured, 5)
     dead = to_message(record, Rejected(record.position, "decode", Reason.TOO_LARGE, ""), topic=DLQ, failed_at_ms=1)
     plant.broker.append(replace(dead, headers=(*dead.headers, *stashed)))
-    ((_, one),) = plant.judge().standings(plant.read())
+    ((_, one),) = plant.judge().resolve_all(plant.read())
     assert one.asset_id == event(0, "k", tenant="other").asset.id
 
 
@@ -278,7 +282,7 @@ def test_without_a_lane_it_waits_no_longer_than_asked(plant: Plant) -> None:
     plant.dead(Position(TOPIC, 0, 0))
     now_s = itertools.count(0.0, 15.0)
     (one,) = plant.replay(clock=lambda: next(now_s))
-    assert (one.fate, one.replayed_to) == (Fate.WAITING, Position(TOPIC, 0, 1))
+    assert (one.status, one.replayed_to) == (ResolutionStatus.WAITING, Position(TOPIC, 0, 1))
 
 
 def test_a_broker_that_is_away_while_waiting_is_waited_for(plant: Plant) -> None:
@@ -293,7 +297,7 @@ def test_a_broker_that_is_away_while_waiting_is_waited_for(plant: Plant) -> None
 
     plant.lag = shaky  # type: ignore[method-assign]
     with running(plant.started()):
-        assert [one.fate for one in plant.replay()] == [Fate.INDEXED]
+        assert [one.status for one in plant.replay()] == [ResolutionStatus.INDEXED]
 
 
 def test_what_was_committed_and_left_no_trace_is_not_called_done(plant: Plant) -> None:
@@ -303,7 +307,7 @@ def test_what_was_committed_and_left_no_trace_is_not_called_done(plant: Plant) -
     plant.judge = lambda: other  # type: ignore[method-assign]
     with running(plant.started()):
         (one,) = plant.replay()
-    assert one.fate is Fate.UNCLEAR
+    assert one.status is ResolutionStatus.UNCLEAR
     assert "tenant" in one.detail
 
 
@@ -311,9 +315,9 @@ def test_a_dry_run_and_a_limit_send_no_more_than_they_say(plant: Plant) -> None:
     plant.produce(5, partition=0)
     for offset in range(5):
         plant.dead(Position(TOPIC, 0, offset), b"k%d" % offset)
-    assert list(fates(plant.replay(dry_run=True)).values()) == [Fate.OPEN] * 5
+    assert list(fates(plant.replay(dry_run=True)).values()) == [ResolutionStatus.OPEN] * 5
     assert len(plant.broker.records(TOPIC)) == 5
-    assert [one.fate for one in plant.replay(limit=2, wait_s=0.0)] == [Fate.SENT] * 2
+    assert [one.status for one in plant.replay(limit=2, wait_s=0.0)] == [ResolutionStatus.SENT] * 2
     assert len(plant.broker.records(TOPIC)) == 7
 
 
@@ -321,9 +325,9 @@ def test_only_what_is_asked_for_is_sent(plant: Plant) -> None:
     plant.produce(5, partition=0)
     for offset in range(5):
         plant.dead(Position(TOPIC, 0, offset), b"k%d" % offset, reason=list(Reason)[offset % 2])
-    by_reason = plant.replay(wanted=Wanted(reason=list(Reason)[1]), dry_run=True)
+    by_reason = plant.replay(filter=Wanted(reason=list(Reason)[1]), dry_run=True)
     assert sorted(fates(by_reason)) == [1, 3]
-    by_key = plant.replay(wanted=Wanted(key=b"k4", topic=TOPIC, since_ms=5_000), dry_run=True)
+    by_key = plant.replay(filter=Wanted(key=b"k4", topic=TOPIC, since_ms=5_000), dry_run=True)
     assert sorted(fates(by_key)) == [4]
     one = next(letter for letter in plant.read() if letter.origin.offset == 2)
     at = frozenset({(one.position.partition, one.position.offset)})
@@ -350,5 +354,5 @@ def test_a_tombstone_that_failed_is_deleted_by_its_replay(plant: Plant) -> None:
     plant.produce(1, partition=0, key="other")
     plant.dead(Position(TOPIC, 0, 1), b"k", None, timestamp_ms=2**41)
     with running(plant.started()):
-        assert [one.fate for one in plant.replay()] == [Fate.DELETED]
+        assert [one.status for one in plant.replay()] == [ResolutionStatus.DELETED]
     assert {row.asset.key for rows in plant.store.scan_assets() for row in rows if row.counts} == {"other"}

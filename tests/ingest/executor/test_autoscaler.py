@@ -19,7 +19,7 @@ from penstock.ingest.executor.autoscaler import Elastic, ElasticPool, Kind, Lane
 from penstock.ingest.executor.pool import Usage
 from penstock.ingest.executor.ray_pool import spawn
 from penstock.ingest.executor.scaling_policy import Rules, Scaler
-from penstock.ingest.lag import LagWatch
+from penstock.ingest.lag import LagMonitor
 
 RULES = Rules(smallest=1, largest=3, up_after_s=1.0, down_after_s=3.0)
 OVERLOADED = {"test": Measured(busy=1.0, waiting=9.0)}
@@ -64,14 +64,14 @@ def test_lag_is_summed_by_topic_and_unknown_while_the_broker_is_away() -> None:
             raise answer
         return [PartitionLag(Partition(topic, number), 3, 0, 10) for topic in "ab" for number in range(2)]
 
-    watch = LagWatch(look, stop, interval_s=0.0)
-    assert watch.of("ab") is None
+    watch = LagMonitor(look, stop, interval_s=0.0)
+    assert watch.total("ab") is None
     watch.start()
     assert stop.wait(10)
-    while watch.of("a") != 14:
+    while watch.total("a") != 14:
         time.sleep(0.01)
-    assert watch.of("ab") == 28
-    assert watch.of("c") == 0
+    assert watch.total("ab") == 28
+    assert watch.total("c") == 0
 
 
 class Worker:

@@ -9,10 +9,10 @@ import pytest
 from penstock.ingest.lane.actor import LaneHost
 
 
-@pytest.mark.parametrize("hangs", [False, True])
-def test_a_lane_whose_loop_hangs_counts_as_ended(hangs: bool) -> None:
-    """The plane starts it anew then."""
+@pytest.mark.parametrize("stuck", [False, True])
+def test_a_lane_whose_loop_is_stuck_counts_as_ended(stuck: bool) -> None:
+    """The plane then restarts it."""
     host: Any = object.__new__(LaneHost)
     host._thread = threading.current_thread()
-    host._lane = SimpleNamespace(hangs=lambda: hangs)
-    assert host.running() is not hangs
+    host._lane = SimpleNamespace(is_stuck=lambda: stuck)
+    assert host.running() is not stuck

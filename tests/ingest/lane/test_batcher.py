@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from penstock.broker.base import Partition
 from penstock.errors import Reason
-from penstock.ingest.lane.batcher import Batch, Batcher, BatchLimits, Item
+from penstock.ingest.delivery import Batch, Delivery
+from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.records import Position, Rejected
 from tests.ingest.builders import TOPIC, item
 
@@ -26,31 +27,31 @@ def batcher(
 
 def offsets(batch: Batch | None) -> list[int]:
     assert batch is not None
-    return [one.record.position.offset for one in batch.items]
+    return [one.record.position.offset for one in batch.deliveries]
 
 
 def test_a_batch_goes_when_it_has_enough_events() -> None:
     made = batcher()
     for offset in range(4):
-        assert made.take() is None
+        assert made.next_batch() is None
         made.add(item(offset, f"k{offset}"))
     made.add(item(4, "k4"))
-    assert offsets(made.take()) == [0, 1, 2, 3]
-    assert made.take() is None
+    assert offsets(made.next_batch()) == [0, 1, 2, 3]
+    assert made.next_batch() is None
 
 
 def test_a_batch_goes_when_it_has_enough_bytes() -> None:
     made = batcher(size_bytes=100)
     made.add(item(0, "a", data=b"x" * 60))
-    assert made.take() is None
+    assert made.next_batch() is None
     made.add(item(1, "b", data=b"x" * 60))
-    assert offsets(made.take()) == [0]
+    assert offsets(made.next_batch()) == [0]
 
 
 def test_an_event_larger_than_a_batch_goes_alone() -> None:
     made = batcher(size_bytes=10)
     made.add(item(0, "a", data=b"x" * 60))
-    assert offsets(made.take()) == [0]
+    assert offsets(made.next_batch()) == [0]
 
 
 def test_a_batch_goes_when_its_first_event_has_lingered() -> None:
@@ -59,38 +60,38 @@ def test_a_batch_goes_when_its_first_event_has_lingered() -> None:
     made.add(item(0, "a"))
     assert made.next_due_s() == 1.0
     clock.now_s = 0.9
-    assert made.take() is None
+    assert made.next_batch() is None
     clock.now_s = 1.0
-    assert offsets(made.take()) == [0]
+    assert offsets(made.next_batch()) == [0]
 
 
 def test_an_event_waits_while_its_asset_is_in_flight_and_others_pass_it() -> None:
     made = batcher(linger_s=0.0)
     made.add(item(0, "a"))
-    first = made.take()
+    first = made.next_batch()
     made.add(item(1, "a"))
     made.add(item(2, "b"))
-    assert offsets(made.take()) == [2]
-    assert made.take() is None
+    assert offsets(made.next_batch()) == [2]
+    assert made.next_batch() is None
     assert first is not None
-    made.finished(first)
-    assert offsets(made.take()) == [1]
+    made.release(first)
+    assert offsets(made.next_batch()) == [1]
 
 
 def test_events_held_behind_an_asset_keep_their_order() -> None:
     made = batcher(linger_s=0.0, events=2)
     made.add(item(0, "a"))
-    first = made.take()
+    first = made.next_batch()
     for offset in (1, 2, 3):
         made.add(item(offset, "a"))
     assert first is not None
-    made.finished(first)
-    second = made.take()
+    made.release(first)
+    second = made.next_batch()
     assert offsets(second) == [1, 2]
-    assert made.take() is None
+    assert made.next_batch() is None
     assert second is not None
-    made.finished(second)
-    assert offsets(made.take()) == [3]
+    made.release(second)
+    assert offsets(made.next_batch()) == [3]
 
 
 def test_topics_and_claim_checks_have_batches_of_their_own() -> None:
@@ -98,7 +99,7 @@ def test_topics_and_claim_checks_have_batches_of_their_own() -> None:
     made.add(item(0, "a"))
     made.add(item(1, "b", claim="https://example.org/x"))
     made.add(item(2, "c", topic="media.image"))
-    batches = [offsets(made.take()) for _ in range(3)]
+    batches = [offsets(made.next_batch()) for _ in range(3)]
     assert sorted(batches) == [[0], [1], [2]]
 
 
@@ -106,68 +107,68 @@ def test_a_batch_of_claim_checks_is_small_since_what_they_point_to_may_be_large(
     made = batcher(linger_s=0.0, events=32)
     for offset in range(10):
         made.add(item(offset, f"k{offset}", claim="https://example.org/x"))
-    assert len(offsets(made.take())) == 8
+    assert len(offsets(made.next_batch())) == 8
 
 
 def test_only_so_many_batches_of_a_topic_are_under_way() -> None:
     made = batcher(linger_s=0.0, events=1, in_flight=2)
     for offset in range(3):
         made.add(item(offset, f"k{offset}"))
-    first = made.take()
-    assert made.take() is not None
-    assert made.take() is None
+    first = made.next_batch()
+    assert made.next_batch() is not None
+    assert made.next_batch() is None
     assert first is not None
-    made.finished(first)
-    assert offsets(made.take()) == [2]
+    made.release(first)
+    assert offsets(made.next_batch()) == [2]
 
 
 def test_a_record_that_could_not_be_understood_waits_for_no_asset() -> None:
     made = batcher(linger_s=0.0)
     made.add(item(0, "a"))
-    made.take()
+    made.next_batch()
     rejected = Rejected(Position(TOPIC, 0, 1), "receive", Reason.MALFORMED, "no")
     made.add(item(1, "a", rejected=rejected))
-    assert offsets(made.take()) == [1]
+    assert offsets(made.next_batch()) == [1]
 
 
 def test_dropping_a_partition_forgets_what_waits_and_what_is_held_of_it() -> None:
     made = batcher(linger_s=0.0)
     made.add(item(0, "a", partition=0))
-    flying = made.take()
+    flying = made.next_batch()
     made.add(item(1, "a", partition=0))
     made.add(item(2, "b", partition=0))
     made.add(item(0, "c", partition=1))
     dropped = made.drop([Partition(TOPIC, 0)])
     assert sorted(one.record.position.offset for one in dropped) == [1, 2]
-    assert offsets(made.take()) == [0]
+    assert offsets(made.next_batch()) == [0]
     assert flying is not None
-    made.finished(flying)
-    assert made.take() is None
-    assert made.waiting_bytes == 0
+    made.release(flying)
+    assert made.next_batch() is None
+    assert made.queued_bytes == 0
 
 
 def test_dropping_what_lies_beyond_an_offset_keeps_what_lies_below() -> None:
     made = batcher(linger_s=0.0)
     made.add(item(0, "a"))
-    flying = made.take()
+    flying = made.next_batch()
     assert flying is not None
     made.add(item(1, "a"))
     made.add(item(3, "a"))
     made.add(item(2, "b"))
     made.add(item(4, "c"))
-    partition = flying.items[0].partition
+    partition = flying.deliveries[0].partition
     assert sorted(one.record.position.offset for one in made.drop([partition], beyond={partition: 2})) == [3, 4]
-    assert made.waits(partition)
-    assert offsets(made.take()) == [2]
-    made.finished(flying)
-    assert offsets(made.take()) == [1]
-    assert not made.waits(partition)
+    assert made.has_queued(partition)
+    assert offsets(made.next_batch()) == [2]
+    made.release(flying)
+    assert offsets(made.next_batch()) == [1]
+    assert not made.has_queued(partition)
 
 
 def test_dropping_nothing_looks_at_nothing_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     made = batcher()
     made.add(item(0))
-    monkeypatch.setattr(Item, "partition", property(lambda _: pytest.fail("looked at")))
+    monkeypatch.setattr(Delivery, "partition", property(lambda _: pytest.fail("looked at")))
     assert made.drop([]) == []
 
 
@@ -179,26 +180,26 @@ def test_two_events_of_one_asset_are_never_in_flight_together_and_none_is_forgot
     last_done: dict[str, int] = {}
     taken: list[int] = []
     remaining = list(enumerate(keys))
-    while remaining or flying or made.waiting_bytes:
+    while remaining or flying or made.queued_bytes:
         step = data.draw(st.sampled_from(["add", "take", "finish"]))
         if step == "add" and remaining:
             offset, key = remaining.pop(0)
             made.add(item(offset, key))
         elif step == "finish" and flying:
-            made.finished(flying.pop(data.draw(st.integers(0, len(flying) - 1))))
+            made.release(flying.pop(data.draw(st.integers(0, len(flying) - 1))))
         else:
-            batch = made.take()
+            batch = made.next_batch()
             if batch is None:
                 if not remaining and flying:
-                    made.finished(flying.pop())
+                    made.release(flying.pop())
                 elif remaining:
                     offset, key = remaining.pop(0)
                     made.add(item(offset, key))
                 continue
             flying.append(batch)
-            in_flight = [asset for one in flying for asset in {entry.asset_id for entry in one.items}]
+            in_flight = [asset for one in flying for asset in {entry.asset_id for entry in one.deliveries}]
             assert len(in_flight) == len(set(in_flight))
-            for one in batch.items:
+            for one in batch.deliveries:
                 offset = one.record.position.offset
                 assert last_done.get(str(one.asset_id), -1) < offset
                 last_done[str(one.asset_id)] = offset
@@ -211,16 +212,16 @@ def test_two_events_of_one_asset_are_never_in_flight_together_and_none_is_forgot
 
 def growing(clock: Clock | None = None, *, in_flight: int = 1) -> Batcher:
     """Due at 4 events, up to 32 where the slowest step stays within a second."""
-    limits = BatchLimits(4, 100_000, 1.0, in_flight, most_events=32, step_s=1.0)
+    limits = BatchLimits(4, 100_000, 1.0, in_flight, max_events=32, max_step_s=1.0)
     return Batcher(limits, clock or Clock())
 
 
 def settled(made: Batcher, slowest_s: float | None) -> int:
     """Takes a batch and settles it; how many events it had."""
-    batch = made.take()
+    batch = made.next_batch()
     assert batch is not None
-    made.finished(batch, slowest_s)
-    return len(batch.items)
+    made.release(batch, slowest_s)
+    return len(batch.deliveries)
 
 
 def filled(made: Batcher, events: int) -> Batcher:
@@ -261,7 +262,7 @@ def test_batches_do_not_grow_unless_they_may() -> None:
 
 
 def test_a_grown_batch_keeps_to_its_bytes() -> None:
-    limits = BatchLimits(2, 100, 1.0, 1, most_events=32, step_s=1.0)
+    limits = BatchLimits(2, 100, 1.0, 1, max_events=32, max_step_s=1.0)
     made = Batcher(limits, Clock())
     for offset in range(8):
         made.add(item(offset, f"k{offset}", data=b"x" * 30))

@@ -79,7 +79,7 @@ class House:
             topics={TOPIC: Modality.TEXT},
             limits=LaneLimits(budget_bytes, 0.01, drain_s),
             executor=ThreadPoolExecutor(8),
-            gate=lambda: self.gate_reason,
+            admission_check=lambda: self.gate_reason,
             abandon=stop,
             clock=time.monotonic,
             wall_ms=lambda: time.time_ns() // 1_000_000,
@@ -205,7 +205,7 @@ def test_the_smallest_records_pause_partitions_too(house: House) -> None:
 def test_a_partition_pauses_once_too_many_records_wait_behind_one_that_is_not_settled(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offsets, "MOST_OPEN", 50)
+    monkeypatch.setattr(offsets, "MAX_INCOMPLETE_OFFSETS", 50)
     away = [UnavailableError("the dead-letter topic does not answer")]
     house.sink = ListSink(lambda _: away[0] if away else None)
     house.produce(1, partition=0, value=b"bad")
@@ -432,7 +432,7 @@ def test_a_log_that_was_rolled_back_has_its_lower_offset_committed_so_that_the_n
         eventually(lambda: _committed(house) == 10, "all committed")
         end = _rebalancing(lane)
         house.broker.roll_back(PARTITIONS[0], 4)
-        eventually(lambda: PARTITIONS[0] in lane._ledger.committable(), "the lane knows")
+        eventually(lambda: PARTITIONS[0] in lane._ledger.offsets_to_commit(), "the lane knows")
         end()
         eventually(lambda: _committed(house) == 4, "the lower offset is committed, though it was refused at first")
     house.produce(8, partition=0)
@@ -464,7 +464,7 @@ def test_what_a_log_still_holds_below_where_it_was_rolled_back_is_delivered_agai
         eventually(lambda: media.seen == 10 or lane._flying.total() == 10, "all under way")
         for number in range(4):
             house.produce(1, partition=0, key=f"k{number}")  # 10 to 13 wait behind the first four
-        eventually(lambda: lane._batcher.waits(PARTITIONS[0]), "four wait")
+        eventually(lambda: lane._batcher.has_queued(PARTITIONS[0]), "four wait")
         house.broker.roll_back(PARTITIONS[0], 12)
         eventually(lambda: PARTITIONS[0] in lane._halted, "the lane knows")
         house.produce(1, partition=0, key="other")
@@ -517,9 +517,9 @@ def test_a_loop_that_makes_no_turn_any_more_is_known_to_hang(house: House) -> No
     for _ in range(3):
         lane.turn()
         now_s[0] += 100
-        assert not lane.hangs()
+        assert not lane.is_stuck()
     now_s[0] += 100
-    assert lane.hangs()
+    assert lane.is_stuck()
 
 
 def test_an_absent_broker_is_waited_for(house: House) -> None:

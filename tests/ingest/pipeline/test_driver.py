@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from penstock.errors import PermanentError, Reason, UnavailableError, WorkerBrokenError, WorkerLostError
-from penstock.ingest.lane.batcher import Batch, Item
+from penstock.ingest.delivery import Batch, Delivery
 from penstock.ingest.pipeline.driver import BatchReport, StoppedError
 from penstock.records import (
     AssetRow,
@@ -29,7 +29,7 @@ from tests.ingest.builders import TOPIC, event, item
 from tests.ingest.doubles import SPEC, ListSink, ObedientEncoder, ObedientMedia, memory_store, pipeline_on, text_of
 
 
-def batch(*items: Item) -> Batch:
+def batch(*items: Delivery) -> Batch:
     return Batch(1, TOPIC, items)
 
 

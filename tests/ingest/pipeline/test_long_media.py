@@ -18,8 +18,9 @@ from penstock.broker.memory.broker import MemoryBroker
 from penstock.broker.wire import parse_record
 from penstock.encoders.base import Fingerprint, Space
 from penstock.errors import UnavailableError, WorkerLostError
+from penstock.ingest.delivery import Batch, Delivery
 from penstock.ingest.executor.pool import LocalPool
-from penstock.ingest.lane.batcher import Batch, Batcher, BatchLimits, Item
+from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits
 from penstock.ingest.pipeline.driver import BatchReport, Pipeline, Pools, Unfinished
 from penstock.records import (
@@ -182,7 +183,7 @@ class House:
             topics={TOPIC: Modality.AUDIO},
             limits=LaneLimits(1_000_000, 0.01, drain_s),
             executor=ThreadPoolExecutor(8),
-            gate=lambda: "",
+            admission_check=lambda: "",
             abandon=stop,
             clock=time.monotonic,
             wall_ms=lambda: time.time_ns() // 1_000_000,
@@ -228,7 +229,7 @@ def test_clips_go_past_a_film_and_are_committed_with_it(house: House) -> None:
         eventually(lambda: all(house.outcome(f"clip-{number}") for number in range(20)), "the clips are indexed")
         assert house.outcome("film") is None
         assert house.committed() == 0
-        eventually(lambda: [(one.asset, one.place.read_ms) for one in lane.status().long_media] ==
+        eventually(lambda: [(one.asset, one.position.read_ms) for one in lane.status().long_media] ==
                    [("default/media.audio/film", SLICE_MS)], "its progress is told")  # fmt: skip
         gate.set()
         eventually(lambda: house.committed() == 21, "committed")
@@ -300,18 +301,18 @@ def test_older_versions_of_another_partition_are_taken_back_from_a_film_that_goe
 ) -> None:
     lane = house.lane()
     newer, older = (
-        Item(Record(one.position, b"film", b"3", (), 0), Assignment(TOPIC, one.position.partition, 1), one)
+        Delivery(Record(one.position, b"film", b"3", (), 0), Assignment(TOPIC, one.position.partition, 1), one)
         for one in (event(0, "film", topic=TOPIC, partition=number) for number in range(2))
     )
     monkeypatch.setattr(lane, "_goes_on", lambda item: item is older)
     lane._batcher.add(newer)
     lane._batcher.add(older)
     batch = Batch(1, TOPIC, (newer, older))
-    eventually(lambda: lane._batcher.take() is not None, "the batch goes")
+    eventually(lambda: lane._batcher.next_batch() is not None, "the batch goes")
     lane._reports.put((batch, BatchReport(batch, unfinished=[Unfinished(newer, Place(0, 0, 1_000), (older,))])))
     lane._collect()
-    assert lane._batcher.waits(PARTITIONS[1])
-    assert not lane._batcher.waits(PARTITIONS[0])
+    assert lane._batcher.has_queued(PARTITIONS[1])
+    assert not lane._batcher.has_queued(PARTITIONS[0])
 
 
 def test_a_partition_moves_though_a_film_is_under_way(house: House) -> None:
@@ -387,30 +388,30 @@ def test_a_store_that_is_away_between_two_slices_costs_none(house: House, monkey
 
 
 def test_tenants_take_turns_and_so_do_the_films_of_one(house: House) -> None:
-    from penstock.ingest.lane.batcher import GoingOn
+    from penstock.ingest.lane.batcher import Continuation
 
-    def film(offset: int, tenant: str) -> Item:
+    def film(offset: int, tenant: str) -> Delivery:
         one = event(offset, f"{tenant}-{offset}", topic=TOPIC, tenant=tenant)
         record = Record(one.position, b"", b"v", (), 0)
-        return Item(record, Assignment(TOPIC, 0, 1), one)
+        return Delivery(record, Assignment(TOPIC, 0, 1), one)
 
-    batcher = Batcher(BatchLimits(8, 1_000, 0.0, 4, long=1), lambda: 0.0)
+    batcher = Batcher(BatchLimits(8, 1_000, 0.0, 4, max_continuations=1), lambda: 0.0)
     films = [film(0, "many"), film(1, "many"), film(2, "many"), film(3, "one")]
     for one in films:
         batcher.add(one)
-    batch = batcher.take()
+    batch = batcher.next_batch()
     assert batch is not None
-    batcher.finished(batch, unfinished=[GoingOn(one) for one in films])
+    batcher.release(batch, continuations=[Continuation(one) for one in films])
     order = []
     for _ in range(8):
-        batch = batcher.take()
+        batch = batcher.next_batch()
         assert batch is not None
-        assert batch.long
-        assert batcher.take() is None, "one at a time"
-        order.append(batch.items[0].record.position.offset)
-        batcher.finished(batch, unfinished=[GoingOn(batch.items[0])])
+        assert batch.is_continuation
+        assert batcher.next_batch() is None, "one at a time"
+        order.append(batch.deliveries[0].record.position.offset)
+        batcher.release(batch, continuations=[Continuation(batch.deliveries[0])])
     assert order == [0, 3, 1, 3, 2, 3, 0, 3]
-    assert batcher.waiting_bytes == sum(one.record.held_bytes for one in films)
+    assert batcher.queued_bytes == sum(one.record.held_bytes for one in films)
     batcher.drop([PARTITIONS[0]], beyond={PARTITIONS[0]: 100})
-    assert batcher.waiting_bytes == 0
-    assert not batcher.waits(PARTITIONS[0])
+    assert batcher.queued_bytes == 0
+    assert not batcher.has_queued(PARTITIONS[0])

@@ -19,7 +19,16 @@ from penstock.broker import headers as names
 from penstock.broker.base import DeadLetter, Message, Partition, PartitionLag, Producer
 from penstock.broker.deadletters import Wanted
 from penstock.errors import PenstockError, PermanentError, UnavailableError
-from penstock.ingest.deadletters.resolution import RESOLVED, Chosen, Fate, Judge, ReadLetters, Standing, choose, reread
+from penstock.ingest.deadletters.resolution import (
+    RESOLVED,
+    ReadLetters,
+    Resolution,
+    ResolutionStatus,
+    Resolver,
+    Selection,
+    read_selected,
+    select,
+)
 from penstock.records import Position
 
 logger = logging.getLogger(__name__)
@@ -41,7 +50,7 @@ class ReplayRequest:
         wait_s: how long to wait until the replays are settled; 0: not at all.
     """
 
-    wanted: Wanted = field(default_factory=Wanted)
+    filter: Wanted = field(default_factory=Wanted)
     positions: frozenset[tuple[int, int]] = frozenset()
     limit: int | None = None
     dry_run: bool = False
@@ -64,7 +73,7 @@ class Replayer:
         self,
         *,
         read: ReadLetters,
-        judge: Judge,
+        resolver: Resolver,
         producer: Producer,
         lag: Callable[[], Sequence[PartitionLag]],
         show: Callable[[str, int, int | None], None],
@@ -72,14 +81,14 @@ class Replayer:
         sleep: Callable[[float], None],
     ) -> None:
         self._read = read
-        self._judge = judge
+        self._judge = resolver
         self._producer = producer
         self._lag = lag
         self._show = show
         self._clock = clock
         self._sleep = sleep
 
-    def replay(self, request: ReplayRequest) -> list[Standing]:
+    def replay(self, request: ReplayRequest) -> list[Resolution]:
         """Sends what is asked for and still open.
 
         1. choose   the newest dead letter of each event: one event is replayed once, however often it failed
@@ -95,9 +104,9 @@ class Replayer:
             UsageError: there is no dead letter at one of the positions.
             UnavailableError: Kafka or the store does not answer. Running it again goes on where it ended.
         """
-        chosen = choose(self._read, request.wanted, request.positions, self._show)
+        chosen = select(self._read, request.filter, request.positions, self._show)
         standings = sorted(self._judge_and_send(chosen, request), key=lambda one: one.letter)
-        sent = [one for one in standings if one.fate is Fate.SENT]
+        sent = [one for one in standings if one.status is ResolutionStatus.SENT]
         if not sent or not request.wait_s:
             return standings
         waiting = self._wait(sent, request.wait_s)
@@ -106,23 +115,23 @@ class Replayer:
 
     # --- 2 judge, 3 send --------------------------------------------------------------------------------------------
 
-    def _judge_and_send(self, chosen: Chosen, request: ReplayRequest) -> Iterator[Standing]:
+    def _judge_and_send(self, chosen: Selection, request: ReplayRequest) -> Iterator[Resolution]:
         if not chosen.letters:
             return
         logs = {one.partition: one for one in self._lag()}
-        open_: deque[tuple[Standing, Future[Position]]] = deque()
+        open_: deque[tuple[Resolution, Future[Position]]] = deque()
         sent = 0
-        for number, (letter, one) in enumerate(self._judge.standings(reread(self._read, chosen)), 1):
-            if request.limit is not None and sent >= request.limit and one.fate not in RESOLVED:
+        for number, (letter, one) in enumerate(self._judge.resolve_all(read_selected(self._read, chosen)), 1):
+            if request.limit is not None and sent >= request.limit and one.status not in RESOLVED:
                 break
             settled = self._refused(letter, one, logs) or one
-            if settled.fate is Fate.OPEN and not request.dry_run:
+            if settled.status is ResolutionStatus.OPEN and not request.dry_run:
                 try:
                     open_.append((one, self._producer.send(_message(letter, self._value(letter)))))
                 except PermanentError as exc:
-                    settled = replace(one, fate=Fate.NOT_SENT, detail=str(exc))
-            sent += settled.fate is Fate.OPEN
-            if settled.fate is not Fate.OPEN or request.dry_run:
+                    settled = replace(one, status=ResolutionStatus.NOT_SENT, detail=str(exc))
+            sent += settled.status is ResolutionStatus.OPEN
+            if settled.status is not ResolutionStatus.OPEN or request.dry_run:
                 yield settled
             while open_ and (open_[0][1].done() or len(open_) > _WINDOW):
                 yield _acknowledged(*open_.popleft())
@@ -130,17 +139,19 @@ class Replayer:
         for waiting in open_:
             yield _acknowledged(*waiting)
 
-    def _refused(self, letter: DeadLetter, one: Standing, logs: Mapping[Partition, PartitionLag]) -> Standing | None:
+    def _refused(
+        self, letter: DeadLetter, one: Resolution, logs: Mapping[Partition, PartitionLag]
+    ) -> Resolution | None:
         """Why an open one cannot be sent, if it cannot."""
-        why = _why_not(letter, self._judge.topics, logs) if one.fate is Fate.OPEN else ""
-        return replace(one, fate=Fate.NOT_SENT, detail=why) if why else None
+        why = _why_not(letter, self._judge.topics, logs) if one.status is ResolutionStatus.OPEN else ""
+        return replace(one, status=ResolutionStatus.NOT_SENT, detail=why) if why else None
 
     def _value(self, letter: DeadLetter) -> bytes | None:
-        return letter.value if letter.stashed_uri is None else self._judge.read_stash(letter.stashed_uri)
+        return letter.value if letter.stashed_uri is None else self._judge.read_offloaded(letter.stashed_uri)
 
     # --- 4 wait -----------------------------------------------------------------------------------------------------
 
-    def _wait(self, sent: Sequence[Standing], wait_s: float) -> set[Position]:
+    def _wait(self, sent: Sequence[Resolution], wait_s: float) -> set[Position]:
         """The dead letters whose replays the group has not committed when time is up."""
         deadline_s = self._clock() + wait_s
         waiting = list(sent)
@@ -163,22 +174,26 @@ class Replayer:
     # --- 5 judge again ----------------------------------------------------------------------------------------------
 
     def _judge_again(
-        self, sent: Sequence[Standing], waiting: Collection[Position], chosen: Chosen
-    ) -> Iterator[Standing]:
+        self, sent: Sequence[Resolution], waiting: Collection[Position], chosen: Selection
+    ) -> Iterator[Resolution]:
         failed = self._failed_since({one.origin for one in sent}, chosen)
         for start in range(0, len(sent), _AT_ONCE):
-            for one in self._judge.by_rows(sent[start : start + _AT_ONCE]):
-                if one.fate is not Fate.SENT:
+            for one in self._judge.resolve(sent[start : start + _AT_ONCE]):
+                if one.status is not ResolutionStatus.SENT:
                     yield one
                 elif (letter := failed.get(one.origin)) is not None:
                     at = f"{letter.position.partition}@{letter.position.offset}"
-                    yield replace(one, fate=Fate.FAILED_AGAIN, detail=f"{letter.reason}: {letter.detail} ({at})")
+                    yield replace(
+                        one, status=ResolutionStatus.FAILED_AGAIN, detail=f"{letter.reason}: {letter.detail} ({at})"
+                    )
                 elif one.letter in waiting:
-                    yield replace(one, fate=Fate.WAITING, detail="not settled yet; `penstock status` shows the lag")
+                    yield replace(
+                        one, status=ResolutionStatus.WAITING, detail="not settled yet; `penstock status` shows the lag"
+                    )
                 else:
-                    yield replace(one, fate=Fate.UNCLEAR, detail=_UNCLEAR)
+                    yield replace(one, status=ResolutionStatus.UNCLEAR, detail=_UNCLEAR)
 
-    def _failed_since(self, origins: Collection[Position], chosen: Chosen) -> dict[Position, DeadLetter]:
+    def _failed_since(self, origins: Collection[Position], chosen: Selection) -> dict[Position, DeadLetter]:
         """The newest dead letter of each event that was written after step 1, without its value."""
         failed: dict[Position, DeadLetter] = {}
         for letter in self._read(lambda partition: range(chosen.ends.get(partition, 0), sys.maxsize)):
@@ -216,15 +231,15 @@ def _message(letter: DeadLetter, value: bytes | None) -> Message:
     return Message(letter.origin.topic, letter.key, value, (*letter.headers, *added), partition=letter.origin.partition)
 
 
-def _acknowledged(one: Standing, sent: Future[Position]) -> Standing:
+def _acknowledged(one: Resolution, sent: Future[Position]) -> Resolution:
     try:
-        return replace(one, fate=Fate.SENT, replayed_to=sent.result())
+        return replace(one, status=ResolutionStatus.SENT, replayed_to=sent.result())
     except UnavailableError as exc:
         raise UnavailableError(f"{exc} What was replayed before is on its way; run it again to go on.") from exc
     except PenstockError as exc:
-        return replace(one, fate=Fate.NOT_SENT, detail=str(exc))
+        return replace(one, status=ResolutionStatus.NOT_SENT, detail=str(exc))
 
 
-def _past(one: Standing, committed: Mapping[Partition, int]) -> bool:
+def _past(one: Resolution, committed: Mapping[Partition, int]) -> bool:
     assert one.replayed_to is not None
     return committed.get(Partition(one.replayed_to.topic, one.replayed_to.partition), 0) > one.replayed_to.offset

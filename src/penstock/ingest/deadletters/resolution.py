@@ -23,7 +23,7 @@ _MOST_BYTES = 32 * 1024 * 1024  # of values that wait meanwhile
 _STAND_IN = b"\0"  # for a value that is stashed: what names an asset is seldom in it
 
 
-class Fate(StrEnum):
+class ResolutionStatus(StrEnum):
     """What has become of the event of a dead letter."""
 
     OPEN = "open"  # nothing: its asset has no row, or an older one
@@ -37,11 +37,11 @@ class Fate(StrEnum):
     UNCLEAR = "unclear"  # replayed and committed, but neither a row nor a dead letter tells of it
 
 
-RESOLVED = frozenset({Fate.INDEXED, Fate.DELETED, Fate.SUPERSEDED})
+RESOLVED = frozenset({ResolutionStatus.INDEXED, ResolutionStatus.DELETED, ResolutionStatus.SUPERSEDED})
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Resolution:
     """How things stand with the event of a dead letter; small, without its value.
 
     Attributes:
@@ -61,13 +61,13 @@ class Standing:
     reason: str
     asset_id: str | None
     version: Version
-    fate: Fate = Fate.OPEN
+    status: ResolutionStatus = ResolutionStatus.OPEN
     detail: str = ""
     replayed_to: Position | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class Resolver:
     """Tells what has become of dead letters.
 
     Attributes:
@@ -80,22 +80,22 @@ class Judge:
     topics: Mapping[str, Modality]
     tenant: str
     asset_rows: Callable[[Sequence[str]], Mapping[str, AssetRow]]
-    read_stash: Callable[[str], bytes] = field(repr=False)
+    read_offloaded: Callable[[str], bytes] = field(repr=False)
 
-    def standings(self, letters: Iterable[DeadLetter]) -> Iterator[tuple[DeadLetter, Standing]]:
+    def resolve_all(self, letters: Iterable[DeadLetter]) -> Iterator[tuple[DeadLetter, Resolution]]:
         """Each letter with how things stand by its asset's row, in order, in bounded memory."""
         for batch in _batches(letters):
-            yield from zip(batch, self.by_rows([self._begin(letter) for letter in batch]), strict=True)
+            yield from zip(batch, self.resolve([self._begin(letter) for letter in batch]), strict=True)
 
-    def by_rows(self, standings: Sequence[Standing]) -> list[Standing]:
+    def resolve(self, standings: Sequence[Resolution]) -> list[Resolution]:
         """The same, with fate and detail as the asset rows tell them now; unchanged where they tell nothing."""
         wanted = {one.asset_id for one in standings if one.asset_id is not None}
         rows = self.asset_rows(sorted(wanted)) if wanted else {}
         return [_judged(one, rows.get(one.asset_id or "")) for one in standings]
 
-    def _begin(self, letter: DeadLetter) -> Standing:
+    def _begin(self, letter: DeadLetter) -> Resolution:
         event = self._event(letter)
-        return Standing(
+        return Resolution(
             letter=letter.position,
             origin=letter.origin,
             key=letter.key,
@@ -111,7 +111,7 @@ class Judge:
         if letter.stashed_uri is None:
             return self._parse(letter, letter.value)
         try:  # a structured CloudEvent has its attributes in the value
-            return self._parse(letter, _STAND_IN) or self._parse(letter, self.read_stash(letter.stashed_uri))
+            return self._parse(letter, _STAND_IN) or self._parse(letter, self.read_offloaded(letter.stashed_uri))
         except PenstockError:
             return None
 
@@ -133,7 +133,7 @@ class ReadLetters(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class Selection:
     """Dead letters by partition and offset, one an event; and how far each partition was read to find them."""
 
     letters: frozenset[tuple[int, int]]
@@ -149,12 +149,12 @@ class _Newest(NamedTuple):
     asked: bool
 
 
-def choose(
+def select(
     read: ReadLetters,
     wanted: Wanted,
     positions: Collection[tuple[int, int]] = (),
     show: Callable[[str, int, int | None], None] = lambda _what, _done, _total: None,
-) -> Chosen:
+) -> Selection:
     """The newest dead letter of each event, if that is asked for. Reads the whole topic, keeps some numbers an event.
 
     Args:
@@ -181,10 +181,10 @@ def choose(
         raise UsageError(f"there is no dead letter {missing[0][0]}@{missing[0][1]}; `deadletters list` shows them")
     origins = set(named.values()) if positions else newest.keys()
     asked = [newest[origin] for origin in origins if newest[origin].asked]
-    return Chosen(frozenset((one.partition, one.offset) for one in asked), ends)
+    return Selection(frozenset((one.partition, one.offset) for one in asked), ends)
 
 
-def reread(read: ReadLetters, chosen: Chosen) -> Iterator[DeadLetter]:
+def read_selected(read: ReadLetters, chosen: Selection) -> Iterator[DeadLetter]:
     """The chosen dead letters, with the values that were too much to keep."""
     offsets: dict[int, list[int]] = {}
     for partition, offset in chosen.letters:
@@ -198,15 +198,19 @@ def reread(read: ReadLetters, chosen: Chosen) -> Iterator[DeadLetter]:
 # ---- judging ----
 
 
-def _judged(one: Standing, row: AssetRow | None) -> Standing:
+def _judged(one: Resolution, row: AssetRow | None) -> Resolution:
     if row is None:
         return one
     if row.version == one.version:
-        return replace(one, fate=Fate.INDEXED if row.outcome is Outcome.INDEXED else Fate.DELETED, detail="")
+        return replace(
+            one,
+            status=ResolutionStatus.INDEXED if row.outcome is Outcome.INDEXED else ResolutionStatus.DELETED,
+            detail="",
+        )
     if not row.version.newer_than(one.version):
         return one
     did = "is newer" if row.outcome is Outcome.INDEXED else "is newer, and deleted the asset"
-    return replace(one, fate=Fate.SUPERSEDED, detail=f"{row.origin} {did}")
+    return replace(one, status=ResolutionStatus.SUPERSEDED, detail=f"{row.origin} {did}")
 
 
 def _batches(letters: Iterable[DeadLetter]) -> Iterator[list[DeadLetter]]:

@@ -19,7 +19,7 @@ import numpy as np
 from penstock.config import Settings
 from penstock.encoders.base import Encoder, Fingerprint
 from penstock.encoders.profiles import SPEECH, load_profile
-from penstock.ingest.lane.batcher import fitting
+from penstock.ingest.lane.batcher import scale_batch_size
 from penstock.observability.exposition import connect
 from penstock.processes import collect_seldom, give_back_buffers, give_way
 from penstock.records import (
@@ -160,7 +160,7 @@ class TranscribeWorker:
         found: tuple[Transcript, ...] = self._transcriber.transcribe(batch.sounds[start:end])
         took_s = self._clock() - began_s
         if apart and (end - start == planned or took_s > self._hear_s):  # what is left over tells only if it was slow
-            self._fitting = max(1, fitting(end - start, took_s, self._hear_s))
+            self._fitting = max(1, scale_batch_size(end - start, took_s, self._hear_s))
         return found, (end if end < len(batch) else None)
 
     def fingerprint(self) -> Fingerprint:

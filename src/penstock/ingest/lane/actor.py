@@ -31,7 +31,7 @@ from penstock.retries import Backoff, Breaker
 
 
 @dataclass(frozen=True)
-class Handles:
+class WorkerHandles:
     """The actors of the pools, as a lane needs them.
 
     Attributes:
@@ -41,18 +41,18 @@ class Handles:
 
     fetch: Sequence[Any]
     decode: Sequence[Any]
-    slices: Sequence[Any]
+    long_media: Sequence[Any]
     encoders: Mapping[str, Sequence[Any]]
     writers: Sequence[Any]
-    writes_at_once: int = 1
+    concurrent_writes: int = 1
     version: int = 0
 
     def by_pool(self) -> Mapping[str, Sequence[Any]]:
         """By the pool's name, as `penstock status` shows it; an encoder's is its role."""
-        media = {"fetch": self.fetch, "decode": self.decode, "slice": self.slices}
+        media = {"fetch": self.fetch, "decode": self.decode, "slice": self.long_media}
         return {**media, **self.encoders, "write": self.writers}
 
-    def resized(self, elastic: Elastic) -> Handles:
+    def resized(self, elastic: Elastic) -> WorkerHandles:
         by_pool = elastic.handles()
         encoders = {role: by_pool[role] for role in self.encoders}
         return replace(self, decode=by_pool["decode"], encoders=encoders, version=elastic.version)
@@ -61,7 +61,7 @@ class Handles:
 class LaneHost:
     """The Ray actor around a lane: the loop in a thread of its own, questions answered beside it."""
 
-    def __init__(self, settings: Settings, handles: Handles, number: int) -> None:
+    def __init__(self, settings: Settings, handles: WorkerHandles, number: int) -> None:
         connect(settings, "lane")
         give_back_buffers()
         pool = partial(RayPool, call_timeout_s=settings.ingest.call_timeout_s)
@@ -74,14 +74,14 @@ class LaneHost:
             slices=self._pools["slice"],
             encoders={role: self._pools[role] for role in handles.encoders},
             writers=self._pools["write"],
-            writes_at_once=handles.writes_at_once,
+            writes_at_once=handles.concurrent_writes,
         )
         self._lane = make_lane(settings, pools, f"lane-{number}")
         collect_seldom()
         self._thread = threading.Thread(target=self._lane.run, name="lane", daemon=True)
         self._thread.start()
 
-    def resize(self, handles: Handles) -> None:
+    def resize(self, handles: WorkerHandles) -> None:
         """From now on calls go to these actors; those under way go on. An older set than the one in use is ignored."""
         with self._resizing:
             if handles.version > self._version:
@@ -103,7 +103,7 @@ class LaneHost:
 
     def running(self) -> bool:
         """Whether the lane goes on; not, if its loop ended or hangs."""
-        return self._thread.is_alive() and not self._lane.hangs()
+        return self._thread.is_alive() and not self._lane.is_stuck()
 
     def stop(self) -> None:
         """Returns once the lane has drained, committed and left the group."""
@@ -133,14 +133,14 @@ def make_lane(settings: Settings, pools: Pools, name: str) -> Lane:
         known_good=known_good(settings),
     )
     limits = BatchLimits(
-        events=ingest.batch_events,
-        size_bytes=ingest.batch_bytes,
+        min_events=ingest.batch_events,
+        max_bytes=ingest.batch_bytes,
         linger_s=ingest.linger_ms / 1000,
-        in_flight=ingest.batches_in_flight,
-        most_events=max(ingest.batch_events, ingest.batch_most_events),
-        step_s=ingest.batch_step_ms / 1000,
-        long=settings.slices.at_once,
-        slow=frozenset(topic for topic, modality in topics.items() if modality in LONG),
+        max_in_flight=ingest.batches_in_flight,
+        max_events=max(ingest.batch_events, ingest.batch_most_events),
+        max_step_s=ingest.batch_step_ms / 1000,
+        max_continuations=settings.slices.at_once,
+        slow_topics=frozenset(topic for topic, modality in topics.items() if modality in LONG),
     )
     # Inline media, claim checks and long media are queues of their own.
     threads = len(topics) * (2 * ingest.batches_in_flight + settings.slices.at_once)
@@ -155,7 +155,7 @@ def make_lane(settings: Settings, pools: Pools, name: str) -> Lane:
         topics=topics,
         limits=LaneLimits(ingest.budget_bytes, ingest.commit_interval_ms / 1000, ingest.drain_s),
         executor=ThreadPoolExecutor(threads, thread_name_prefix=f"{name}-batch"),
-        gate=partial(disk_full, settings),
+        admission_check=partial(disk_full, settings),
         abandon=abandon,
         clock=time.monotonic,
         wall_ms=lambda: time.time_ns() // 1_000_000,

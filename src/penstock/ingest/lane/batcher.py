@@ -17,61 +17,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from penstock.broker.base import Partition
-from penstock.records import Assignment, ClaimCheck, Event, Record, Rejected
+from penstock.ingest.delivery import Batch, Delivery
+from penstock.records import ClaimCheck, Event
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """A delivered record on its way: what it was parsed to, and under which assignment it came.
-
-    The lane keeps the record until it is settled, so that a batch can begin again from it.
-
-    `asset_id` is None for a record that could not be understood: it belongs to no asset and waits for none. It is asked
-    for at every turn, among thousands that wait, and so reckoned once.
-    """
-
-    record: Record
-    assignment: Assignment
-    parsed: Event | Rejected
-    asset_id: str | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        asset_id = self.parsed.asset.id if isinstance(self.parsed, Event) else None
-        object.__setattr__(self, "asset_id", asset_id)
-
-    @property
-    def partition(self) -> Partition:
-        return Partition(self.assignment.topic, self.assignment.partition)
-
-    @property
-    def is_replay(self) -> bool:
-        """Whether it is a dead letter sent again: its event first was somewhere else."""
-        return isinstance(self.parsed, Event) and self.parsed.origin != self.parsed.position
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Items of one topic that go down the steps together, in the order in which they were delivered.
-
-    `long`: of media that were not finished in a batch before; the next slice of one of them.
-    """
-
-    number: int
-    topic: str
-    items: tuple[Item, ...]
-    long: bool = False
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(item.record.size_bytes for item in self.items)
-
-    @property
-    def held_bytes(self) -> int:
-        return sum(item.record.held_bytes for item in self.items)
-
-
-@dataclass(frozen=True, slots=True)
-class GoingOn:
+class Continuation:
     """An item of long media with more slices to come.
 
     Attributes:
@@ -82,10 +33,10 @@ class GoingOn:
             that was begun before a restart.
     """
 
-    item: Item
-    older: Sequence[Item] = ()
-    after_s: float = 0.0
-    yields: bool = False
+    delivery: Delivery
+    older: Sequence[Delivery] = ()
+    delay_s: float = 0.0
+    yields_to_newer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +56,15 @@ class BatchLimits:
         long: long media of one topic under way at once.
     """
 
-    events: int
-    size_bytes: int
+    min_events: int
+    max_bytes: int
     linger_s: float
-    in_flight: int
-    claims: int = 8
-    most_events: int | None = None
-    step_s: float = 0.25
-    long: int = 2
-    slow: frozenset[str] = frozenset()
+    max_in_flight: int
+    max_claim_checks: int = 8
+    max_events: int | None = None
+    max_step_s: float = 0.25
+    max_continuations: int = 2
+    slow_topics: frozenset[str] = frozenset()
 
 
 class _Key(NamedTuple):
@@ -125,7 +76,7 @@ class _Key(NamedTuple):
 
 
 class _Waiting(NamedTuple):
-    item: Item
+    item: Delivery
     asset_id: str | None
     key: _Key
     since_s: float
@@ -160,7 +111,7 @@ class _Queue:
         return removed
 
 
-def fitting(done: int, took_s: float, within_s: float) -> int:
+def scale_batch_size(done: int, took_s: float, within_s: float) -> int:
     """How many would have taken `within_s` where so many took `took_s`; at most twice as many, as the part of it that
     does not depend on their number is not known.
     """
@@ -185,18 +136,18 @@ class Batcher:
         self._held: dict[str, list[_Waiting]] = {}  # behind an asset in flight, oldest first
         self._long: set[str] = set()  # assets of long media, under way or between two slices
         self._served: dict[str, int] = {}  # the number of the latest batch of long media, by tenant
-        self.waiting_bytes = 0
+        self.queued_bytes = 0
 
-    def add(self, item: Item) -> None:
+    def add(self, item: Delivery) -> None:
         """Takes an item. One whose asset is in flight is held until that is settled."""
         entry = _Waiting(item, item.asset_id, _key_of(item), self._clock())
-        self.waiting_bytes += item.record.held_bytes
+        self.queued_bytes += item.record.held_bytes
         if entry.asset_id in self._in_flight:
             self._held.setdefault(str(entry.asset_id), []).append(entry)
         else:
             self._enqueue(entry)
 
-    def take(self) -> Batch | None:
+    def next_batch(self) -> Batch | None:
         """The next batch that is due; None if none is. Call until None, again after `finished` and as time passes."""
         for key, queue in self._queues.items():
             if queue.in_flight < self._most_in_flight(key) and self._due(key, queue):
@@ -214,7 +165,7 @@ class Batcher:
         ]
         return min(heads, default=None)
 
-    def finished(self, batch: Batch, slowest_s: float | None = None, unfinished: Sequence[GoingOn] = ()) -> None:
+    def release(self, batch: Batch, slowest_s: float | None = None, continuations: Sequence[Continuation] = ()) -> None:
         """A batch is settled or given up: its assets are free, and what was held behind them goes next.
 
         Args:
@@ -226,16 +177,16 @@ class Batcher:
         queue = self._queues[key]
         queue.in_flight -= 1
         if slowest_s is not None and not key.claims and not key.long:
-            queue.full = self._fitting(len(batch.items), slowest_s)
-        going_on = {one.item.asset_id for one in unfinished}
-        for asset_id in {item.asset_id for item in batch.items if item.asset_id is not None} - going_on:
+            queue.full = self._fitting(len(batch.deliveries), slowest_s)
+        going_on = {one.delivery.asset_id for one in continuations}
+        for asset_id in {item.asset_id for item in batch.deliveries if item.asset_id is not None} - going_on:
             self._free(asset_id)
-        for one in unfinished:
+        for one in continuations:
             self._go_on(one)
 
     def drop(
         self, partitions: Collection[Partition], *, beyond: Mapping[Partition, int] | None = None
-    ) -> Sequence[Item]:
+    ) -> Sequence[Delivery]:
         """Forgets what has not gone yet of these partitions, and returns it.
 
         Args:
@@ -262,10 +213,10 @@ class Batcher:
                 del self._held[asset_id]
         for asset_id in between_slices:
             self._free(asset_id)
-        self.waiting_bytes -= sum(entry.item.record.held_bytes for entry in dropped)
+        self.queued_bytes -= sum(entry.item.record.held_bytes for entry in dropped)
         return [entry.item for entry in dropped]
 
-    def waits(self, partition: Partition) -> bool:
+    def has_queued(self, partition: Partition) -> bool:
         """Whether anything of this partition has not gone yet."""
         waiting = itertools.chain(*(queue.waiting for queue in self._queues.values()), *self._held.values())
         return any(entry.item.partition == partition for entry in waiting)
@@ -277,21 +228,21 @@ class Batcher:
         for entry in reversed(self._held.pop(asset_id, [])):
             self._enqueue(entry, first=True)
 
-    def _go_on(self, one: GoingOn) -> None:
+    def _go_on(self, one: Continuation) -> None:
         """Long media queue up for their next slice; their asset stays in flight, unless they yield to a newer item."""
-        asset_id = one.item.asset_id
+        asset_id = one.delivery.asset_id
         assert asset_id is not None
         now_s = self._clock()
-        self.waiting_bytes += sum(item.record.held_bytes for item in (one.item, *one.older))
+        self.queued_bytes += sum(item.record.held_bytes for item in (one.delivery, *one.older))
         waiting = [_Waiting(older, asset_id, _key_of(older), now_s) for older in one.older]
         waiting += self._held.pop(asset_id, [])
-        if one.yields and any(_is_newer(entry.item, one.item) for entry in waiting):
-            self._held[asset_id] = [*waiting, _Waiting(one.item, asset_id, _key_of(one.item), now_s)]
+        if one.yields_to_newer and any(_is_newer(entry.item, one.delivery) for entry in waiting):
+            self._held[asset_id] = [*waiting, _Waiting(one.delivery, asset_id, _key_of(one.delivery), now_s)]
             self._free(asset_id)
             return
         self._long.add(asset_id)
-        key = _Key(one.item.record.position.topic, claims=False, long=True)
-        self._enqueue(_Waiting(one.item, asset_id, key, now_s + one.after_s))
+        key = _Key(one.delivery.record.position.topic, claims=False, long=True)
+        self._enqueue(_Waiting(one.delivery, asset_id, key, now_s + one.delay_s))
         if waiting:
             self._held[asset_id] = waiting
 
@@ -302,41 +253,45 @@ class Batcher:
         chosen = min(due, key=lambda entry: self._served.get(_tenant(entry), 0))
         queue.remove(lambda entry: entry is chosen)
         self._dequeued(chosen)
-        self.waiting_bytes -= chosen.item.record.held_bytes
+        self.queued_bytes -= chosen.item.record.held_bytes
         queue.in_flight += 1
         number = next(self._numbers)
         self._served[_tenant(chosen)] = number
-        return Batch(number, key.topic, (chosen.item,), long=True)
+        return Batch(number, key.topic, (chosen.item,), is_continuation=True)
 
     def _most_in_flight(self, key: _Key) -> int:
-        return self._limits.long if key.long else self._limits.in_flight
+        return self._limits.max_continuations if key.long else self._limits.max_in_flight
 
     def _least(self, key: _Key) -> int:
         """So many events make a batch due."""
-        slow = key.topic in self._limits.slow
+        slow = key.topic in self._limits.slow_topics
         if key.claims and slow:
             return 1
-        return min(self._limits.claims, self._limits.events) if key.claims or slow else self._limits.events
+        return (
+            min(self._limits.max_claim_checks, self._limits.min_events)
+            if key.claims or slow
+            else self._limits.min_events
+        )
 
     def _fitting(self, events: int, slowest_s: float) -> int:
         """How many events a batch may take after one whose slowest step took so long."""
-        most = self._limits.most_events or self._limits.events
-        return max(self._limits.events, min(most, fitting(events, slowest_s, self._limits.step_s)))
+        most = self._limits.max_events or self._limits.min_events
+        return max(self._limits.min_events, min(most, scale_batch_size(events, slowest_s, self._limits.max_step_s)))
 
     def _due(self, key: _Key, queue: _Queue) -> bool:
         if not queue.waiting or key.long:
             now_s = self._clock()
             return any(entry.since_s <= now_s for entry in queue.waiting)
-        enough = len(queue.waiting) >= self._least(key) or queue.size_bytes >= self._limits.size_bytes
+        enough = len(queue.waiting) >= self._least(key) or queue.size_bytes >= self._limits.max_bytes
         return enough or self._clock() - queue.waiting[0].since_s >= self._limits.linger_s
 
     def _form(self, key: _Key, queue: _Queue) -> Batch:
         """Takes items from the front of a queue until the batch is full; what is left of their assets is held."""
         chosen: list[_Waiting] = []
         size_bytes = 0
-        most = min(queue.full, self._least(key)) if key.claims or key.topic in self._limits.slow else queue.full
+        most = min(queue.full, self._least(key)) if key.claims or key.topic in self._limits.slow_topics else queue.full
         while queue.waiting and len(chosen) < most:
-            if chosen and size_bytes + queue.waiting[0].item.record.size_bytes > self._limits.size_bytes:
+            if chosen and size_bytes + queue.waiting[0].item.record.size_bytes > self._limits.max_bytes:
                 break
             entry = queue.popleft()
             self._dequeued(entry)
@@ -347,7 +302,7 @@ class Batcher:
         self._hold({asset_id for asset_id in assets if self._queued[asset_id]})
         queue.in_flight += 1
         batch = Batch(next(self._numbers), key.topic, tuple(entry.item for entry in chosen))
-        self.waiting_bytes -= batch.held_bytes
+        self.queued_bytes -= batch.accounted_bytes
         return batch
 
     def _hold(self, assets: set[str]) -> None:
@@ -358,7 +313,7 @@ class Batcher:
             self._held.setdefault(str(entry.asset_id), []).append(entry)
 
     def _enqueue(self, entry: _Waiting, *, first: bool = False) -> None:
-        self._queues.setdefault(entry.key, _Queue(self._limits.events)).add(entry, first=first)
+        self._queues.setdefault(entry.key, _Queue(self._limits.min_events)).add(entry, first=first)
         self._queued[entry.asset_id] += 1
 
     def _sweep(self, wanted: Callable[[_Waiting], bool]) -> list[_Waiting]:
@@ -378,7 +333,7 @@ class Batcher:
 
 
 def _batch_key(batch: Batch) -> _Key:
-    return _Key(batch.topic, claims=False, long=True) if batch.long else _key_of(batch.items[0])
+    return _Key(batch.topic, claims=False, long=True) if batch.is_continuation else _key_of(batch.deliveries[0])
 
 
 def _tenant(entry: _Waiting) -> str:
@@ -386,11 +341,11 @@ def _tenant(entry: _Waiting) -> str:
     return entry.item.parsed.asset.tenant
 
 
-def _is_newer(item: Item, other: Item) -> bool:
+def _is_newer(item: Delivery, other: Delivery) -> bool:
     one, another = item.parsed, other.parsed
     return isinstance(one, Event) and isinstance(another, Event) and one.version.newer_than(another.version)
 
 
-def _key_of(item: Item) -> _Key:
+def _key_of(item: Delivery) -> _Key:
     claims = isinstance(item.parsed, Event) and isinstance(item.parsed.payload, ClaimCheck)
     return _Key(item.record.position.topic, claims)

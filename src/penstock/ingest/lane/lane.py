@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 
 from penstock.broker.base import Consumer, LostRange, Partition, Polled, Unreadable
 from penstock.errors import FencedError, UnavailableError
-from penstock.ingest.lane.batcher import Batch, Batcher, GoingOn, Item
+from penstock.ingest.delivery import Batch, Delivery
+from penstock.ingest.lane.batcher import Batcher, Continuation
 from penstock.ingest.lane.offsets import OffsetLedger
 from penstock.ingest.pipeline.driver import BatchReport, Pipeline, Settlement, StoppedError, Unfinished
 from penstock.observability import metrics
@@ -42,17 +43,17 @@ _FRESHNESS_SAMPLES = 2_000  # kept for each modality, newest last
 class LaneLimits:
     """What a lane may hold, and how long it waits. Units in the names."""
 
-    budget_bytes: int
+    max_in_flight_bytes: int
     commit_interval_s: float
-    drain_s: float
+    drain_timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class Slices:
+class LongMediaProgress:
     """Long media between two slices: the asset, and how far it is indexed."""
 
     asset: str
-    place: Place
+    position: Place
 
 
 @dataclass(slots=True)
@@ -92,7 +93,7 @@ class LaneStatus:
     halted: dict[str, str] = field(default_factory=dict)
     broker_available: bool = True
     store_error: str = ""
-    long_media: Sequence[Slices] = ()
+    long_media: Sequence[LongMediaProgress] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class Lane:
         topics: Mapping[str, Modality],
         limits: LaneLimits,
         executor: Executor,
-        gate: Callable[[], str],
+        admission_check: Callable[[], str],
         abandon: threading.Event,
         clock: Callable[[], float],
         wall_ms: Callable[[], int],
@@ -149,7 +150,7 @@ class Lane:
         self._parse = parse
         self._topics = topics
         self._limits = limits
-        self._gate = gate
+        self._gate = admission_check
         self._abandon = abandon
         self._clock = clock
         self._wall_ms = wall_ms
@@ -159,7 +160,7 @@ class Lane:
         self._stop = threading.Event()
         self._flying: Counter[Partition] = Counter()
         self._flying_long: Counter[Partition] = Counter()  # of them those of long media
-        self._slices: dict[Position, Slices] = {}
+        self._slices: dict[Position, LongMediaProgress] = {}
         self._reached: dict[Partition, int] = {}  # the highest offset that ever went, of each partition owned
         self._flying_bytes = 0
         self._flying_batches = 0
@@ -189,7 +190,7 @@ class Lane:
         """As of the latest commit interval."""
         return self._published
 
-    def hangs(self) -> bool:
+    def is_stuck(self) -> bool:
         """Whether the loop has made no turn for so long that it will make none any more."""
         return self._clock() - self._turned_s > _HANGS_AFTER_S
 
@@ -278,7 +279,7 @@ class Lane:
             return
         self._batcher.drop([partition])
         self._reached.pop(partition, None)
-        self._ledger.cut(partition, end)  # 1
+        self._ledger.truncate(partition, end)  # 1
         self._next_commit_s = self._clock()  # 2
         self._halted[partition] = _Halt(f"the log of {partition} was rolled back or made anew", self._clock())  # 3
 
@@ -319,7 +320,7 @@ class Lane:
 
     def _busy_with(self, partition: Partition) -> bool:
         """Long media are waited for by nobody: their next slices are another's, and what is under way is fenced."""
-        return self._flying[partition] > self._flying_long[partition] or self._batcher.waits(partition)
+        return self._flying[partition] > self._flying_long[partition] or self._batcher.has_queued(partition)
 
     # --- 1 receive --------------------------------------------------------------------------------------------------
 
@@ -327,29 +328,29 @@ class Lane:
         for record in records:
             position = record.position
             partition = Partition(position.topic, position.partition)
-            if not self._ledger.deliver(position):
+            if not self._ledger.track(position):
                 continue
             assignment = self._ledger.assignment(partition)
             assert assignment is not None
             if partition in self._halted or partition in self._revoking:
                 continue  # stays open in the ledger, and is delivered again later: here, or to the next owner
-            self._batcher.add(Item(record, assignment, self._parse(record, self._topics[position.topic])))
+            self._batcher.add(Delivery(record, assignment, self._parse(record, self._topics[position.topic])))
 
     # --- 2 to 6 -----------------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
         if self._gate_reason:
             return
-        while (batch := self._batcher.take()) is not None:
-            self._flying.update(item.partition for item in batch.items)
-            if batch.long:
-                self._flying_long.update(item.partition for item in batch.items)
-            self._flying_bytes += batch.held_bytes
-            for item in batch.items:
+        while (batch := self._batcher.next_batch()) is not None:
+            self._flying.update(item.partition for item in batch.deliveries)
+            if batch.is_continuation:
+                self._flying_long.update(item.partition for item in batch.deliveries)
+            self._flying_bytes += batch.accounted_bytes
+            for item in batch.deliveries:
                 offset = item.record.position.offset
                 self._reached[item.partition] = max(offset, self._reached.get(item.partition, offset))
             self._flying_batches += 1
-            metrics.BATCH_EVENTS.labels(self._topics[batch.topic]).observe(len(batch.items))
+            metrics.BATCH_EVENTS.labels(self._topics[batch.topic]).observe(len(batch.deliveries))
             metrics.BATCH_BYTES.labels(self._topics[batch.topic]).observe(batch.size_bytes)
             self._executor.submit(self._drive, batch)
 
@@ -373,26 +374,26 @@ class Lane:
                 batch, report = self._reports.get_nowait()
             except queue.Empty:
                 return
-            self._flying.subtract(item.partition for item in batch.items)
-            self._flying_bytes -= batch.held_bytes
+            self._flying.subtract(item.partition for item in batch.deliveries)
+            self._flying_bytes -= batch.accounted_bytes
             self._flying_batches -= 1
-            if batch.long:
-                self._flying_long.subtract(item.partition for item in batch.items)
+            if batch.is_continuation:
+                self._flying_long.subtract(item.partition for item in batch.deliveries)
             if report is None:
-                self._batcher.finished(batch)
+                self._batcher.release(batch)
                 continue
             going_on = [one for one in report.unfinished if self._goes_on(one.item)]
-            self._batcher.finished(batch, report.slowest_s, [self._turn_of(one) for one in going_on])
+            self._batcher.release(batch, report.slowest_s, [self._turn_of(one) for one in going_on])
             self._take_back([one for one in report.unfinished if one not in going_on])
             self._note_slices(batch, going_on)
             self._note(report)
 
-    def _turn_of(self, one: Unfinished) -> GoingOn:
+    def _turn_of(self, one: Unfinished) -> Continuation:
         """Its next turn: later, if nothing of it was written. Older items of partitions that go are not kept."""
         before = self._slices.get(one.item.record.position)
-        stands = one.place == (before.place if before is not None else Place())
+        stands = one.place == (before.position if before is not None else Place())
         older = [item for item in one.older if self._goes_on(item)]
-        return GoingOn(one.item, older, _LOOK_AGAIN_S if stands else 0.0, yields=one.place == Place())
+        return Continuation(one.item, older, _LOOK_AGAIN_S if stands else 0.0, yields_to_newer=one.place == Place())
 
     def _take_back(self, given_up: Sequence[Unfinished]) -> None:
         """Of media that are another lane's now, the older items that are still this one's wait no longer for them."""
@@ -401,7 +402,7 @@ class Lane:
                 if self._goes_on(item):
                     self._batcher.add(item)
 
-    def _goes_on(self, item: Item) -> bool:
+    def _goes_on(self, item: Delivery) -> bool:
         """Whether the next slice of long media is this lane's: else whoever owns the partition next goes on."""
         partition = item.partition
         owned = self._ledger.assignment(partition) == item.assignment
@@ -411,11 +412,11 @@ class Lane:
 
     def _note_slices(self, batch: Batch, going_on: Sequence[Unfinished]) -> None:
         """Keeps how far long media are, for people."""
-        for item in batch.items:
+        for item in batch.deliveries:
             self._slices.pop(item.record.position, None)
         for one in going_on:
             assert isinstance(one.item.parsed, Event)
-            self._slices[one.item.record.position] = Slices(str(one.item.parsed.asset), one.place)
+            self._slices[one.item.record.position] = LongMediaProgress(str(one.item.parsed.asset), one.place)
 
     def _note(self, report: BatchReport) -> None:
         now_ms = self._wall_ms()
@@ -426,7 +427,9 @@ class Lane:
         for one in report.settlements:
             if one.halted and self._ledger.assignment(one.item.partition) == one.item.assignment:
                 self._halt(one.item.partition, one.halted)
-            elif one.outcome is not None and self._ledger.done(one.item.assignment, one.item.record.position.offset):
+            elif one.outcome is not None and self._ledger.complete(
+                one.item.assignment, one.item.record.position.offset
+            ):
                 self._count(one, now_ms)
 
     def _count(self, one: Settlement, now_ms: int) -> None:
@@ -456,7 +459,7 @@ class Lane:
 
     def _commit(self) -> bool:
         """Whether nothing is left to be committed: False, if it has to be tried again."""
-        offsets = self._ledger.committable()
+        offsets = self._ledger.offsets_to_commit()
         if not offsets:
             return True
         try:
@@ -469,7 +472,7 @@ class Lane:
             logger.warning("%s: a commit was not acknowledged and is tried again: %s", self._name, exc)
             return False
         else:
-            self._ledger.committed(offsets)
+            self._ledger.mark_committed(offsets)
             self._status.commits += 1
             metrics.COMMITS.labels("acknowledged").inc()
         return True
@@ -494,9 +497,9 @@ class Lane:
         """Begins halted partitions again from what is committed, once nothing of them is under way."""
         now_s = self._clock()
         for partition, halt in list(self._halted.items()):
-            if now_s < halt.retry_at_s or self._flying[partition] or self._batcher.waits(partition):
+            if now_s < halt.retry_at_s or self._flying[partition] or self._batcher.has_queued(partition):
                 continue
-            start = self._ledger.next_to_commit(partition)
+            start = self._ledger.offset_to_commit(partition)
             try:
                 self._consumer.seek_to(partition, start)
             except FencedError:
@@ -506,24 +509,24 @@ class Lane:
 
     @property
     def _in_flight_bytes(self) -> int:
-        return self._batcher.waiting_bytes + self._flying_bytes
+        return self._batcher.queued_bytes + self._flying_bytes
 
     def _why_paused(self) -> str:
         if self._gate_reason:
             return self._gate_reason
         if self._over_budget:
-            return f"{self._limits.budget_bytes} bytes are in flight, the whole budget"
+            return f"{self._limits.max_in_flight_bytes} bytes are in flight, the whole budget"
         return "; ".join(
             f"as many records of {partition} as a lane remembers wait to be committed behind one that is not settled"
-            for partition in sorted(self._ledger.full(), key=str)
+            for partition in sorted(self._ledger.full_partitions(), key=str)
         )
 
     def _pause_or_resume(self) -> None:
-        threshold = self._limits.budget_bytes * (_RESUME_SHARE if self._over_budget else 1.0)
+        threshold = self._limits.max_in_flight_bytes * (_RESUME_SHARE if self._over_budget else 1.0)
         self._over_budget = self._in_flight_bytes >= threshold
         owned = {Partition(one.topic, one.partition) for one in self._ledger.assignments()}
         stopping = self._stop.is_set()
-        held_up = owned & self._halted.keys() | self._ledger.full()
+        held_up = owned & self._halted.keys() | self._ledger.full_partitions()
         wanted = owned if self._over_budget or self._gate_reason or stopping else held_up
         self._consumer.pause(wanted - self._paused)
         self._consumer.resume(self._paused - wanted)
@@ -531,7 +534,7 @@ class Lane:
 
     def _drain(self) -> None:
         """Lets what is in flight be settled, within `drain_s`, and commits it; takes nothing new in."""
-        deadline_s = self._clock() + self._limits.drain_s
+        deadline_s = self._clock() + self._limits.drain_timeout_s
         self._pause_or_resume()
         owned = [Partition(one.topic, one.partition) for one in self._assignments]
         self._wind_up(owned)

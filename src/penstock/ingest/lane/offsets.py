@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from penstock.broker.base import Partition
 from penstock.records import Assignment, Position
 
-MOST_OPEN = 1_000_000
+MAX_INCOMPLETE_OFFSETS = 1_000_000
 """Records of one partition that may wait to be committed behind one that is not settled: some 60 MB, and what would be
 delivered again after a crash. Behind a film of ten hours, the longest that was tried, come fewer.
 """
@@ -66,7 +66,7 @@ class OffsetLedger:
         tracked.position = start
         tracked.cut = False
 
-    def cut(self, partition: Partition, end: int) -> None:
+    def truncate(self, partition: Partition, end: int) -> None:
         """The log of an owned partition was rolled back to `end`: offsets from there on stand for other records now.
 
         The lower offset is committable from now on. Nothing that is delivered or done from `end` on counts before
@@ -92,7 +92,7 @@ class OffsetLedger:
     def assignments(self) -> tuple[Assignment, ...]:
         return tuple(tracked.assignment for tracked in self._partitions.values())
 
-    def deliver(self, position: Position) -> bool:
+    def track(self, position: Position) -> bool:
         """Notes a delivered record.
 
         Returns:
@@ -112,7 +112,7 @@ class OffsetLedger:
         tracked.open.append(position.offset)
         return True
 
-    def done(self, assignment: Assignment, offset: int) -> bool:
+    def complete(self, assignment: Assignment, offset: int) -> bool:
         """Notes that a record is settled.
 
         Returns:
@@ -128,7 +128,7 @@ class OffsetLedger:
             tracked.done.remove(tracked.open.popleft())
         return True
 
-    def committable(self) -> Mapping[Partition, int]:
+    def offsets_to_commit(self) -> Mapping[Partition, int]:
         """The offsets to commit: those that moved, in either direction, since they were last noted as committed."""
         return {
             partition: tracked.committable
@@ -136,22 +136,24 @@ class OffsetLedger:
             if tracked.committable != tracked.committed
         }
 
-    def next_to_commit(self, partition: Partition) -> int:
+    def offset_to_commit(self, partition: Partition) -> int:
         """The offset from which an owned partition would have to be read again. Raises KeyError if it is not owned."""
         return self._partitions[partition].committable
 
-    def committed(self, offsets: Mapping[Partition, int]) -> None:
+    def mark_committed(self, offsets: Mapping[Partition, int]) -> None:
         """Notes a commit that was acknowledged."""
         for partition, offset in offsets.items():
             tracked = self._partitions.get(partition)
             if tracked is not None:
                 tracked.committed = offset
 
-    def full(self) -> set[Partition]:
+    def full_partitions(self) -> set[Partition]:
         """The partitions of which no more can be remembered until something before is settled."""
-        return {partition for partition, tracked in self._partitions.items() if len(tracked.open) >= MOST_OPEN}
+        return {
+            partition for partition, tracked in self._partitions.items() if len(tracked.open) >= MAX_INCOMPLETE_OFFSETS
+        }
 
-    def open_records(self, partition: Partition | None = None) -> int:
+    def incomplete_count(self, partition: Partition | None = None) -> int:
         """Records delivered that hold back the commit: of one partition, or of all."""
         if partition is None:
             return sum(len(tracked.open) - len(tracked.done) for tracked in self._partitions.values())

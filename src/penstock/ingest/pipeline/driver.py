@@ -35,8 +35,8 @@ from penstock.errors import (
     UsageError,
     WorkerLostError,
 )
+from penstock.ingest.delivery import Batch, Delivery
 from penstock.ingest.executor.pool import Pool, Ref
-from penstock.ingest.lane.batcher import Batch, Item
 from penstock.observability import metrics
 from penstock.records import LONG, ClaimCheck, Event, Modality, Outcome, Place, Position, Progress, Rejected, Settled
 from penstock.retries import Backoff, Breaker
@@ -89,7 +89,7 @@ class Settlement:
         halted: why its partition cannot go on; empty if it can.
     """
 
-    item: Item
+    item: Delivery
     outcome: Outcome | None
     rejected: Rejected | None = None
     halted: str = ""
@@ -105,9 +105,9 @@ class Unfinished:
         older: items of the same asset that wait for it, oldest first.
     """
 
-    item: Item
+    item: Delivery
     place: Place
-    older: tuple[Item, ...] = ()
+    older: tuple[Delivery, ...] = ()
 
 
 @dataclass(slots=True)
@@ -189,14 +189,14 @@ class Pipeline:
         """
         report = BatchReport(batch, self._waits)
         self._settle_unparsed(report)
-        versions = _by_asset(batch.items)
+        versions = _by_asset(batch.deliveries)
         while versions:
             newest = [items[-1] for items in versions]
             settled = {one.position: one for one in self._process(newest, report)}
             dead = [one.rejected for one in settled.values() if one.rejected is not None]
             self._retract([item for item in newest if settled[item.record.position].rejected is not None])
             halted = self._settle_rejected(dead, {item.record.position: item for item in newest}, report)
-            earlier: list[list[Item]] = []
+            earlier: list[list[Delivery]] = []
             for items in versions:
                 one = settled[items[-1].record.position]
                 if one.unfinished is not None:
@@ -216,7 +216,7 @@ class Pipeline:
 
     # --- 2 to 5, as often as it takes -------------------------------------------------------------------------------
 
-    def _process(self, items: Sequence[Item], report: BatchReport, *, suspect: bool = False) -> list[Settled]:
+    def _process(self, items: Sequence[Delivery], report: BatchReport, *, suspect: bool = False) -> list[Settled]:
         """Fetch to write of one event an asset, until each has an outcome.
 
         A batch that kills its worker twice (once, if it is part of one that was halved, or if the worker took too long
@@ -251,17 +251,17 @@ class Pipeline:
             attempt += 1
             self._pause(self._backoff.wait_s(attempt))
 
-    def _bisect(self, items: Sequence[Item], report: BatchReport) -> list[Settled]:
+    def _bisect(self, items: Sequence[Delivery], report: BatchReport) -> list[Settled]:
         middle = len(items) // 2
         first = self._process(items[:middle], report, suspect=True)
         return first + self._process(items[middle:], report, suspect=True)
 
-    def _attempt(self, items: Sequence[Item], report: BatchReport, *, again: bool) -> list[Settled]:
+    def _attempt(self, items: Sequence[Delivery], report: BatchReport, *, again: bool) -> list[Settled]:
         """Fetch to write. Nothing of it is fetched into this process but the writers' small report."""
         settled: list[Settled] = []
         if _event(items[0]).modality in LONG:
             settled, known = self._standing(items, report)
-            if not report.batch.long:
+            if not report.batch.is_continuation:
                 settled, known = [*settled, *_for_their_turn(items, known)], []
             over = {one.position for one in settled}
             items_left = [item for item in items if item.record.position not in over]
@@ -364,18 +364,18 @@ class Pipeline:
         return call.results[0]
 
     def _write_at_last(
-        self, items: Sequence[Item], decoded: Ref, encoded: Sequence[Ref], report: BatchReport
+        self, items: Sequence[Delivery], decoded: Ref, encoded: Sequence[Ref], report: BatchReport
     ) -> list[Settled]:
         """Step 5, until the store answers. What is decoded and encoded is kept: a claim check may be gone by then."""
         return self._until_the_store_answers(report, lambda: self._write(items, decoded, encoded, report))
 
-    def _standing(self, items: Sequence[Item], report: BatchReport) -> tuple[list[Settled], list[Progress]]:
+    def _standing(self, items: Sequence[Delivery], report: BatchReport) -> tuple[list[Settled], list[Progress]]:
         """Of long media, before anything is done: what is settled already, and how far the rest is. After a partition
         has moved, clips that were settled behind a film are known by this and not encoded again.
         """
         return self._until_the_store_answers(report, lambda: self._ask_standing(items))
 
-    def _ask_standing(self, items: Sequence[Item]) -> tuple[list[Settled], list[Progress]]:
+    def _ask_standing(self, items: Sequence[Delivery]) -> tuple[list[Settled], list[Progress]]:
         request = WriteRequest(self._lane, tuple({item.assignment for item in items}))
         events = tuple(_event(item) for item in items)
         settled: list[Settled] = []
@@ -403,7 +403,9 @@ class Pipeline:
                 attempt += 1
                 self._pause(self._backoff.wait_s(attempt))
 
-    def _write(self, items: Sequence[Item], decoded: Ref, encoded: Sequence[Ref], report: BatchReport) -> list[Settled]:
+    def _write(
+        self, items: Sequence[Delivery], decoded: Ref, encoded: Sequence[Ref], report: BatchReport
+    ) -> list[Settled]:
         """Step 5, on every writer: each takes the assets of its shard."""
         request = WriteRequest(self._lane, tuple({item.assignment for item in items}))
         settled: list[Settled] = []
@@ -415,7 +417,7 @@ class Pipeline:
             report.took("write", max(call.busy_s for call in calls))
         return settled
 
-    def _known_good_passes(self, item: Item, report: BatchReport) -> bool:
+    def _known_good_passes(self, item: Delivery, report: BatchReport) -> bool:
         """Whether the workers still take a harmless event: then it is the item that kills them."""
         event = self._known_good[_event(item).modality]
         try:
@@ -425,7 +427,7 @@ class Pipeline:
             return False
         return True
 
-    def _retract(self, items: Sequence[Item]) -> None:
+    def _retract(self, items: Sequence[Delivery]) -> None:
         """Removes what a write that broke off, in this life of the lane or a former one, left of items that are now
         rejected; for as long as the store does not answer.
         """
@@ -451,7 +453,7 @@ class Pipeline:
 
     def _settle_unparsed(self, report: BatchReport) -> None:
         """Dead letters for records that could not be understood when they were received."""
-        unparsed = [(item, item.parsed) for item in report.batch.items if isinstance(item.parsed, Rejected)]
+        unparsed = [(item, item.parsed) for item in report.batch.deliveries if isinstance(item.parsed, Rejected)]
         by_position = {item.record.position: item for item, _ in unparsed}
         halted = self._settle_rejected([rejected for _, rejected in unparsed], by_position, report)
         for item, rejected in unparsed:
@@ -460,7 +462,7 @@ class Pipeline:
             report.settlements.append(Settlement(item, outcome, rejected, why))
 
     def _settle_rejected(
-        self, rejected: Sequence[Rejected], items: Mapping[Position, Item], report: BatchReport
+        self, rejected: Sequence[Rejected], items: Mapping[Position, Delivery], report: BatchReport
     ) -> Mapping[Position, str]:
         """Writes dead letters and waits until each is acknowledged, for as long as the topic does not answer.
 
@@ -491,7 +493,7 @@ class Pipeline:
             report.took("settle", time.perf_counter() - started_s)
         return halted
 
-    def _send(self, item: Item, rejected: Rejected) -> Callable[[float], object]:
+    def _send(self, item: Delivery, rejected: Rejected) -> Callable[[float], object]:
         """Sends one dead letter; calling what is returned waits for the acknowledgement, or raises why none came."""
         try:
             return self._dead_letters.send(item.record, rejected).result
@@ -509,22 +511,22 @@ class Pipeline:
             raise StoppedError
 
 
-def _event(item: Item) -> Event:
+def _event(item: Delivery) -> Event:
     assert isinstance(item.parsed, Event)
     return item.parsed
 
 
-def _goes_apart(item: Item, report: BatchReport) -> bool:
+def _goes_apart(item: Delivery, report: BatchReport) -> bool:
     """Whether sound or film may keep its worker for long: a later slice, or a claim check."""
-    return report.batch.long or isinstance(_event(item).payload, ClaimCheck)
+    return report.batch.is_continuation or isinstance(_event(item).payload, ClaimCheck)
 
 
-def _slicer_of(item: Item) -> int:
+def _slicer_of(item: Delivery) -> int:
     """The same number for all slices of a medium."""
     return int(_event(item).asset.id[:8], 16)
 
 
-def _for_their_turn(items: Sequence[Item], known: Sequence[Progress]) -> list[Settled]:
+def _for_their_turn(items: Sequence[Delivery], known: Sequence[Progress]) -> list[Settled]:
     """Of media that were begun before, by this lane or another: their next slices go in turn with those of other long
     media, not with the clips among which they were delivered.
     """
@@ -532,9 +534,9 @@ def _for_their_turn(items: Sequence[Item], known: Sequence[Progress]) -> list[Se
     return [Settled(positions[one.asset.id], None, unfinished=one.place) for one in known]
 
 
-def _by_asset(items: Iterable[Item]) -> list[list[Item]]:
+def _by_asset(items: Iterable[Delivery]) -> list[list[Delivery]]:
     """Items by asset, each oldest first."""
-    assets: dict[str, list[Item]] = {}
+    assets: dict[str, list[Delivery]] = {}
     for item in items:
         if item.asset_id is not None:
             assets.setdefault(item.asset_id, []).append(item)
@@ -543,11 +545,11 @@ def _by_asset(items: Iterable[Item]) -> list[list[Item]]:
     return list(assets.values())
 
 
-def _by_age(one: Item, other: Item) -> int:
+def _by_age(one: Delivery, other: Delivery) -> int:
     return 1 if _event(one).version.newer_than(_event(other).version) else -1
 
 
-def _rejected(item: Item, step: str, reason: Reason, detail: str) -> Settled:
+def _rejected(item: Delivery, step: str, reason: Reason, detail: str) -> Settled:
     position = item.record.position
     return Settled(position, Outcome.DEAD_LETTERED, Rejected(position, step, reason, detail))
 
