@@ -157,11 +157,11 @@ class _Bench:
 
     @property
     def _under_way(self) -> bool:
-        return bool(self.stream.store.progress([self._asset]))
+        return bool(self.stream.store.checkpoints([self._asset]))
 
     def _indexed_s(self) -> float:
         """Of the recording, while it is under way."""
-        return sum(one.place.heard_ms for one in self.stream.store.progress([self._asset]).values()) / 1000
+        return sum(one.place.heard_ms for one in self.stream.store.checkpoints([self._asset]).values()) / 1000
 
     @property
     def _asset(self) -> str:

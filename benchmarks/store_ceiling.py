@@ -38,7 +38,7 @@ class StoreAlone:
 
     def __init__(self, store: Store, dim: int) -> None:
         self._writer = Writer(store, wall_ms=lambda: time.time_ns() // 1_000_000)
-        self._writer.begin(())
+        self._writer.start(())
         vectors = np.random.default_rng(0).standard_normal((BATCH, dim)).astype(np.float32)
         self._vectors: Float32 = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         self._next = 0

@@ -14,7 +14,7 @@ from penstock.broker.base import LostRange, Message, Partition
 from penstock.broker.memory.reader import MemoryReader
 from penstock.errors import Reason, UnavailableError
 from penstock.records import AssetRow, Collection, Entry, Outcome, Position, Record, Rejected, Version, entry_id
-from penstock.store.base import Part
+from penstock.store.base import EntryKey
 from tests.audit.world import DEAD, GROUP, IMAGE, TEXT, World, asset, balance, kinds
 
 
@@ -307,7 +307,7 @@ def test_what_was_written_between_the_scan_and_the_second_look_is_judged_by_the_
     world.produce("a", b"2")
     world.produce("b", b"1")
     world.ingest()
-    scan = world.store.scan_parts
+    scan = world.store.scan_entry_keys
 
     def scan_then_write(collection: Collection, *, batch: int = 1000) -> object:
         found = list(scan(collection, batch=batch))
@@ -316,7 +316,7 @@ def test_what_was_written_between_the_scan_and_the_second_look_is_judged_by_the_
             world.ingest()
         return iter([[part for page in found for part in page if part.asset_id != asset("a").id]])
 
-    world.store.scan_parts = scan_then_write  # type: ignore[method-assign,assignment]
+    world.store.scan_entry_keys = scan_then_write  # type: ignore[method-assign,assignment]
     report = world.audit()
     assert kinds(report) == {}
     assert balance(report) == (2, 2, 0, 0, 0, 0)
@@ -324,13 +324,13 @@ def test_what_was_written_between_the_scan_and_the_second_look_is_judged_by_the_
 
 def hide_from_the_scan(world: World, key: str) -> None:
     """The scan misses this asset's entries, so that it is looked at once more."""
-    scan = world.store.scan_parts
+    scan = world.store.scan_entry_keys
 
-    def hiding(collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Part]]:
+    def hiding(collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[EntryKey]]:
         for page in scan(collection, batch=batch):
             yield [part for part in page if part.asset_id != asset(key).id]
 
-    world.store.scan_parts = hiding  # type: ignore[method-assign]
+    world.store.scan_entry_keys = hiding  # type: ignore[method-assign]
 
 
 def test_what_is_being_written_at_the_second_look_is_no_problem(world: World) -> None:

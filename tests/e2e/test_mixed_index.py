@@ -58,7 +58,7 @@ def fill(settings: Settings, store: MilvusStore) -> None:
     encoders = {role: MakeEncodeWorker(settings, role)(0) for role in profile.roles}
     store.ensure(index_spec(profile, {role: one.fingerprint() for role, one in encoders.items()}, settings.store))
     media, writer = MakeMediaWorker(settings)(0), Writer(store, wall_ms=lambda: 0)
-    writer.begin(())
+    writer.start(())
     for modality, role, source in (
         (Modality.IMAGE, "joint.image", pictures()),
         (Modality.TEXT, "passage.text", texts()),

@@ -121,7 +121,7 @@ def memory_store() -> MemoryStore:
 
 def begun_writer(store: Store) -> Writer:
     writer = Writer(store, wall_ms=lambda: 5_000)
-    writer.begin(())
+    writer.start(())
     return writer
 
 

@@ -535,8 +535,8 @@ class World:
         """What the plane's monitor does after a writer was restarted."""
         known = [one for process in self.lanes for one in process.lane.assignments()]
         for writer in self.writers.workers:
-            if not writer.begun():
-                writer.begin(known)
+            if not writer.is_started():
+                writer.start(known)
 
     def evict(self, number: int) -> None:
         """The group gives up a member it has not heard of: a dead one, or one that lives and was merely slow."""
@@ -720,7 +720,7 @@ class World:
 
     def _writer(self, shard: int) -> Writer:
         store: Any = LaggingStore(ShakyStore(self.store, self.media), self.store, [Table.TEXT])
-        return Writer(store, wall_ms=self.now_ms, shard=shard, shards=self.shards, claims=PausingClaims())
+        return Writer(store, wall_ms=self.now_ms, shard=shard, shards=self.shards, locks=PausingClaims())
 
     def _pipeline(self, name: str, abandon: threading.Event) -> Pipeline:
         backoff = Backoff(0.01, 0.1, random.Random(0))

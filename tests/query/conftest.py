@@ -62,7 +62,7 @@ class TroubledStore:
         self.calls: list[tuple[Channel, str, int, float]] = []
         self.under_way: dict[str, Progress] | Exception = {}
 
-    def progress(self, asset_ids: Sequence[str]) -> dict[str, Progress]:
+    def checkpoints(self, asset_ids: Sequence[str]) -> dict[str, Progress]:
         if isinstance(self.under_way, Exception):
             raise self.under_way
         return {each: self.under_way[each] for each in asset_ids if each in self.under_way}

@@ -11,7 +11,7 @@ import pytest
 from penstock.config import StoreSettings
 from penstock.errors import UnavailableError
 from penstock.records import Collection
-from penstock.store.milvus.dialect import backend_of
+from penstock.store.milvus.dialect import detect_backend
 from penstock.store.milvus.read_timestamps import STRONG
 from penstock.store.milvus.store import MilvusStore
 from tests.store.builders import asset, asset_row, entry, spec
@@ -37,8 +37,8 @@ class NotedTables:
 
     def delete(self, name: str, ids: Sequence[str]) -> None: ...
 
-    def by_ids(self, name: str, ids: Sequence[str], columns: Sequence[str], *, seen: int) -> list[Any]:
-        self.seen.append(seen)
+    def by_ids(self, name: str, ids: Sequence[str], columns: Sequence[str], *, guarantee: int) -> list[Any]:
+        self.seen.append(guarantee)
         return []
 
 
@@ -51,8 +51,8 @@ def tables() -> NotedTables:
 def lagging(tables: NotedTables) -> MilvusStore:
     """Over those tables, of a server that tells 1,000 for its time; an asset's write is at 1,001, and so on."""
     store = MilvusStore(StoreSettings(uri="http://127.0.0.1:1"))
-    store._tables = tables  # type: ignore[assignment]
-    store._connection = SimpleNamespace(backend=backend_of("v2.6.0"), now=lambda: NOW)  # type: ignore[assignment]
+    store._row_io = tables  # type: ignore[assignment]
+    store._connection = SimpleNamespace(backend=detect_backend("v2.6.0"), timestamp=lambda: NOW)  # type: ignore[assignment]
     return store
 
 
@@ -85,7 +85,7 @@ def test_an_asset_whose_write_was_not_answered_is_read_at_strong_consistency(
 
 
 def test_a_delete_makes_no_weak_reads_of_strong_ones(lagging: MilvusStore, tables: NotedTables) -> None:
-    lagging.drop_progress(["a"])
+    lagging.drop_checkpoints(["a"])
     lagging.asset_rows(["a"])
     assert tables.seen == [STRONG]
 

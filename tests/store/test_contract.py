@@ -11,7 +11,7 @@ import pytest
 
 from penstock.errors import PermanentError
 from penstock.records import AssetRow, Channel, Collection, Entry, Field, Found, Outcome, Place, Progress, Version
-from penstock.store.base import Part, Standing, Store
+from penstock.store.base import AssetState, EntryKey, Store
 from penstock.store.filters import parse_filter
 from tests.store.builders import asset, asset_row, entry, spec, vector
 
@@ -136,14 +136,14 @@ def test_progress_lies_beside_asset_rows_and_is_none_of_them(store: Store, tenan
         film, Version(1_000, 2, 7), Place(5_000, 4_000, 6_000), {Collection.IMAGE: 3}, "made so", "asset:ff", space=1
     )
     store.put_asset_rows([asset_row(film), asset_row(other)])
-    store.put_progress([replace(begun, counts={}), begun])
-    assert store.progress([film.id, other.id]) == {film.id: begun}
+    store.put_checkpoints([replace(begun, counts={}), begun])
+    assert store.checkpoints([film.id, other.id]) == {film.id: begun}
     assert set(store.asset_rows([film.id, other.id])) == {film.id, other.id}
     assert [row.asset for page in store.scan_assets() for row in page if row.asset == film] == [film]
-    assert [one.asset_id for page in store.scan_standings() for one in page if one.asset_id == film.id] == [film.id]
+    assert [one.asset_id for page in store.scan_asset_states() for one in page if one.asset_id == film.id] == [film.id]
     assert "asset:ff" in {uri for page in store.scan_media() for uri in page}
-    store.drop_progress([film.id, other.id])
-    assert not store.progress([film.id])
+    store.drop_checkpoints([film.id, other.id])
+    assert not store.checkpoints([film.id])
     assert set(store.asset_rows([film.id])) == {film.id}
 
 
@@ -151,8 +151,8 @@ def test_the_space_of_an_assets_entries_is_kept_in_its_row(store: Store, tenant:
     row = replace(asset_row(asset(tenant)), space=1)
     store.put_asset_rows([row])
     assert store.asset_rows([row.asset.id]) == {row.asset.id: row}
-    [told] = [one for page in store.scan_standings() for one in page if one.asset_id == row.asset.id]
-    assert (told.space, told.counts) == (1, row.counts)
+    [told] = [one for page in store.scan_asset_states() for one in page if one.asset_id == row.asset.id]
+    assert (told.slot, told.counts) == (1, row.counts)
 
 
 def test_search_returns_the_best_first_with_their_cosine(store: Store, tenant: str) -> None:
@@ -284,21 +284,21 @@ def test_scans_see_every_row_once_in_batches(store: Store, tenant: str) -> None:
     assert len(seen) == 1_100
     assert {each.asset for each in seen} == set(assets)
     assert all(not each.vectors for each in seen)
-    parts: list[Part] = []
-    for some in store.scan_parts(Collection.IMAGE, batch=300):
+    parts: list[EntryKey] = []
+    for some in store.scan_entry_keys(Collection.IMAGE, batch=300):
         assert len(some) <= 300
         parts += some
     assert [each.id for each in parts] == sorted(each.id for each in parts)
-    mine = {each.id: Part(each.id, each.asset.id, each.part, each.origin) for each in seen}
+    mine = {each.id: EntryKey(each.id, each.asset.id, each.part, each.origin) for each in seen}
     assert {each.id: each for each in parts if each.id in mine} == mine
-    standings: list[Standing] = []
-    for some_rows in store.scan_standings(batch=300):
+    standings: list[AssetState] = []
+    for some_rows in store.scan_asset_states(batch=300):
         assert len(some_rows) <= 300
         standings += some_rows
     assert [each.asset_id for each in standings] == sorted(each.asset_id for each in standings)
     ours = {row.asset.id: row for row in map(asset_row, assets)}
     assert {each.asset_id: each for each in standings if each.asset_id in ours} == {
-        id_: Standing(id_, row.origin, row.version.timestamp_ms, False, row.counts) for id_, row in ours.items()
+        id_: AssetState(id_, row.origin, row.version.timestamp_ms, False, row.counts) for id_, row in ours.items()
     }
     rows: list[AssetRow] = []
     for page in store.scan_assets(batch=1_000):

@@ -8,7 +8,7 @@ import pytest
 
 from penstock.errors import QueryError
 from penstock.store.filter_semantics import literal, matches, to_expression
-from penstock.store.filters import MAX_COMPARISONS, MAX_DEPTH, MAX_VALUES, Combine, Compare, parse_filter
+from penstock.store.filters import MAX_COMPARISONS, MAX_DEPTH, MAX_VALUES, Combination, Comparison, parse_filter
 from tests.store.builders import asset, entry
 
 
@@ -17,11 +17,11 @@ def test_an_empty_filter_is_none() -> None:
 
 
 def test_names_of_one_object_and_operators_of_one_name_are_joined_by_and() -> None:
-    assert parse_filter({"mime": "image/png", "part": {"gte": 1, "lt": 5}}) == Combine(
+    assert parse_filter({"mime": "image/png", "part": {"gte": 1, "lt": 5}}) == Combination(
         "and",
         (
-            Compare("mime", "eq", "image/png"),
-            Combine("and", (Compare("part", "gte", 1), Compare("part", "lt", 5))),
+            Comparison("mime", "eq", "image/png"),
+            Combination("and", (Comparison("part", "gte", 1), Comparison("part", "lt", 5))),
         ),
     )
 
@@ -36,11 +36,11 @@ def test_names_of_one_object_and_operators_of_one_name_are_joined_by_and() -> No
     ],
 )
 def test_times_are_rfc_3339_or_milliseconds(written: object, milliseconds: int) -> None:
-    assert parse_filter({"event_time": {"gt": written}}) == Compare("event_time", "gt", milliseconds)
+    assert parse_filter({"event_time": {"gt": written}}) == Comparison("event_time", "gt", milliseconds)
 
 
 def test_a_whole_float_is_taken_for_a_whole_number() -> None:
-    assert parse_filter({"part": 3.0}) == Compare("part", "eq", 3)
+    assert parse_filter({"part": 3.0}) == Comparison("part", "eq", 3)
 
 
 def nested(levels: int) -> dict[str, Any]:

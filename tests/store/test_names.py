@@ -6,16 +6,16 @@ import pytest
 
 from penstock.errors import ConfigError
 from penstock.records import Collection
-from penstock.store.milvus.dialect import backend_of
-from penstock.store.names import Physical, assets_name, entries_name, parse_name
+from penstock.store.milvus.dialect import detect_backend
+from penstock.store.names import PhysicalCollection, asset_collection, entry_collection, parse_name
 
 
 def test_names_are_taken_apart_as_they_are_put_together() -> None:
-    name = entries_name(Collection.IMAGE, "vit_b_32", 12)
+    name = entry_collection(Collection.IMAGE, "vit_b_32", 12)
     assert str(name) == "image__vit_b_32__v12"
     assert parse_name(str(name)) == name
-    assert str(assets_name(1)) == "asset__v1"
-    assert parse_name("asset__v1") == Physical("asset", 1)
+    assert str(asset_collection(1)) == "asset__v1"
+    assert parse_name("asset__v1") == PhysicalCollection("asset", 1)
 
 
 @pytest.mark.parametrize("name", ["image", "image__x__v0", "image__X__v1", "image__a__b__v1", "image__a_", "my_table"])
@@ -26,7 +26,7 @@ def test_what_is_not_ours_is_not_parsed(name: str) -> None:
 @pytest.mark.parametrize("slug", ["", "ViT", "a-b", "a__b", "_a", "a.b"])
 def test_a_slug_that_would_not_parse_is_refused(slug: str) -> None:
     with pytest.raises(ConfigError, match="slug"):
-        entries_name(Collection.IMAGE, slug, 1)
+        entry_collection(Collection.IMAGE, slug, 1)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,6 @@ def test_a_slug_that_would_not_parse_is_refused(slug: str) -> None:
     ],
 )
 def test_capabilities_follow_the_version(version: str, lexical: bool, fields: int, shards: bool) -> None:
-    able = backend_of(version).capabilities
+    able = detect_backend(version).capabilities
     assert (able.lexical, able.vector_fields, able.shards, able.concurrent_writes) == (lexical, fields, shards, shards)
     assert version in able.product

@@ -6,15 +6,16 @@ import pytest
 
 from penstock.errors import PermanentError
 from penstock.records import AssetRef, Field
-from penstock.store.rows import BYTES, dense_columns, distinct, entry_of, entry_row, too_long
+from penstock.store.rows import MAX_BYTES, dense_columns, entry_row, ordered_by_part, parse_entry, too_long
 from tests.store.builders import DIM, asset, entry, vector
 
 
 def test_too_long_names_what_does_not_fit_in_bytes() -> None:
-    fits = AssetRef("t", "media.text", "é" * (BYTES["key"] // 2))
+    fits = AssetRef("t", "media.text", "é" * (MAX_BYTES["key"] // 2))
     assert too_long(fits) is None
     assert (
-        too_long(AssetRef("t", "media.text", "é" * BYTES["key"])) == "the key has 131070 bytes, the store holds 65535"
+        too_long(AssetRef("t", "media.text", "é" * MAX_BYTES["key"]))
+        == "the key has 131070 bytes, the store holds 65535"
     )
     assert "attributes" in str(too_long(fits, attributes_json="x" * 70_000))
 
@@ -28,12 +29,12 @@ def test_a_missing_vector_is_zeros_in_the_row_and_missing_again_in_the_entry() -
     written = entry(asset(), joint=vector(1, 1))
     columns = dense_columns(written, {Field.JOINT: DIM, Field.PASSAGE: DIM})
     assert not columns["passage"].any()
-    found = entry_of(written.collection, {**entry_row(written), **columns}, (Field.JOINT, Field.PASSAGE))
+    found = parse_entry(written.collection, {**entry_row(written), **columns}, (Field.JOINT, Field.PASSAGE))
     assert set(found.vectors) == {Field.JOINT}
 
 
 def test_parts_are_written_in_order_and_once() -> None:
     of = asset()
-    assert [each.part for each in distinct([entry(of, 2), entry(of, 0), entry(of, 1)])] == [0, 1, 2]
+    assert [each.part for each in ordered_by_part([entry(of, 2), entry(of, 0), entry(of, 1)])] == [0, 1, 2]
     with pytest.raises(PermanentError, match="same id"):
-        distinct([entry(of), entry(of)])
+        ordered_by_part([entry(of), entry(of)])

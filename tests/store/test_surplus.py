@@ -50,7 +50,7 @@ def store() -> Watched:
 @pytest.fixture
 def writer(store: Watched) -> Writer:
     made = Writer(store, wall_ms=lambda: 1_700_000_000_000)
-    made.begin(REQUEST.assignments)
+    made.start(REQUEST.assignments)
     return made
 
 

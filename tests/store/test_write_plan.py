@@ -28,7 +28,7 @@ from penstock.records import (
 )
 from penstock.store.base import IndexSpec, VectorSpec
 from penstock.store.memory import MemoryStore
-from penstock.store.write_plan import ABANDONED_MS
+from penstock.store.write_plan import ABANDONED_AFTER_MS
 from penstock.store.writer import Writer, WriteRequest
 from tests.ingest.builders import event
 
@@ -53,7 +53,7 @@ class House:
 
     def restart(self) -> None:
         self.writer = Writer(self.store, wall_ms=lambda: self.now_ms)
-        self.writer.begin(())
+        self.writer.start(())
 
     def write(self, one: Event, texts: Sequence[str], *, before: int = 0, last: bool = True) -> Settled:
         """A slice: so many entries come before it. Of the whole of a short medium no progress is told."""
@@ -82,7 +82,7 @@ class House:
 
     def _place(self, one: Event) -> Place:
         """Where the slices of an event are, as its owner was told."""
-        [known] = self.writer.standing(BOTH, [one])[1]
+        [known] = self.writer.lookup(BOTH, [one])[1]
         return known.place
 
     def found(self) -> list[tuple[int, int, str]]:
@@ -110,7 +110,7 @@ def test_slices_make_one_asset_whose_row_comes_with_the_last(house: House) -> No
     row = house.store.asset_rows([one.asset.id])[one.asset.id]
     assert (row.version, row.counts, row.space) == (one.version, {SPEECH: 4}, 0)
     assert house.found() == [(3, 0, "a"), (3, 1, "b"), (3, 2, "c"), (3, 3, "d")]
-    assert not house.store.progress([one.asset.id])
+    assert not house.store.checkpoints([one.asset.id])
 
 
 def test_an_older_version_stays_whole_until_the_last_slice(house: House) -> None:
@@ -143,7 +143,7 @@ def test_a_restarted_writer_goes_on_in_the_same_space(house: House) -> None:
     house.write(film(3), ["old"])
     house.write(film(8), ["a"], last=False)
     house.restart()
-    settled, known = house.writer.standing(REQUEST, [film(8)])
+    settled, known = house.writer.lookup(REQUEST, [film(8)])
     assert settled == ()
     assert [(one.version, one.counts, one.space, one.settings) for one in known] == [
         (film(8).version, {SPEECH: 1}, 1, "settings")
@@ -160,21 +160,21 @@ def test_what_a_writer_that_died_at_the_very_end_left_is_dropped_when_the_film_c
 
     house.write(film(8), ["a"], last=False)
     with monkeypatch.context() as patched:
-        patched.setattr(house.store, "drop_progress", dies)
+        patched.setattr(house.store, "drop_checkpoints", dies)
         with pytest.raises(UnavailableError):
             house.write(film(8), ["b"], before=1)
-    assert house.store.progress([film(8).asset.id])
-    [settled] = house.writer.standing(REQUEST, [film(8)])[0]
+    assert house.store.checkpoints([film(8).asset.id])
+    [settled] = house.writer.lookup(REQUEST, [film(8)])[0]
     assert settled.outcome is Outcome.INDEXED
-    assert not house.store.progress([film(8).asset.id])
+    assert not house.store.checkpoints([film(8).asset.id])
 
 
 def test_a_newer_film_under_way_is_not_forgotten_when_an_older_one_comes_again(house: House) -> None:
     house.write(film(3), ["old"])
     house.write(film(8), ["a"], last=False)
-    [settled] = house.writer.standing(REQUEST, [film(3)])[0]
+    [settled] = house.writer.lookup(REQUEST, [film(3)])[0]
     assert settled.outcome is Outcome.INDEXED
-    assert house.store.progress([film(8).asset.id])
+    assert house.store.checkpoints([film(8).asset.id])
 
 
 def test_a_slice_that_was_written_but_not_noted_is_written_again_with_the_same_ids(
@@ -185,7 +185,7 @@ def test_a_slice_that_was_written_but_not_noted_is_written_again_with_the_same_i
 
     house.write(film(8), ["a"], last=False)
     with monkeypatch.context() as patched:
-        patched.setattr(house.store, "put_progress", fails)
+        patched.setattr(house.store, "put_checkpoints", fails)
         with pytest.raises(UnavailableError):
             house.write(film(8), ["b", "c", "d"], before=1, last=False)
     house.write(film(8), ["b", "c"], before=1, last=False)
@@ -203,7 +203,7 @@ def test_a_slice_whose_entries_were_not_written_is_not_noted(house: House, monke
         with pytest.raises(UnavailableError):
             house.write(film(8), ["b"], before=1, last=False)
     house.restart()
-    [known] = house.writer.standing(REQUEST, [film(8)])[1]
+    [known] = house.writer.lookup(REQUEST, [film(8)])[1]
     assert known.counts == {SPEECH: 1}
 
 
@@ -227,34 +227,34 @@ def test_a_newer_event_takes_the_place_of_one_left_in_the_midst(newer: str, hous
     else:
         house.write(film(9), ["new"])
         assert house.found() == [(9, 0, "new")]
-    assert not house.store.progress([film(9).asset.id])
+    assert not house.store.checkpoints([film(9).asset.id])
 
 
 def test_what_is_settled_already_is_known_before_anything_is_done(house: House) -> None:
     house.write(film(8), ["a"])
     other = replace(event(2, "other", topic=TOPIC), modality=Modality.AUDIO)
-    settled, known = house.writer.standing(REQUEST, [film(8), other])
+    settled, known = house.writer.lookup(REQUEST, [film(8), other])
     assert settled == (Settled(film(8).position, Outcome.INDEXED),)
     assert not known
-    settled, _ = house.writer.standing(REQUEST, [film(3)])
+    settled, _ = house.writer.lookup(REQUEST, [film(3)])
     assert settled == (Settled(film(3).position, Outcome.SUPERSEDED),)
 
 
 def test_progress_of_another_version_is_not_gone_on_from(house: House) -> None:
     house.write(film(8), ["a"], last=False)
-    assert house.writer.standing(REQUEST, [film(9)]) == ((), ())
+    assert house.writer.lookup(REQUEST, [film(9)]) == ((), ())
 
 
 def test_who_lost_the_partition_is_told_nothing_else(house: House) -> None:
-    house.writer.begin([Assignment(TOPIC, 0, 6)])
-    assert house.writer.standing(REQUEST, [film(8)]) == ((Settled(film(8).position, None),), ())
+    house.writer.start([Assignment(TOPIC, 0, 6)])
+    assert house.writer.lookup(REQUEST, [film(8)]) == ((Settled(film(8).position, None),), ())
 
 
 def test_a_rejected_film_leaves_nothing_behind(house: House) -> None:
     house.write(film(8), ["a"], last=False)
     house.writer.retract(REQUEST, [film(8)])
     assert house.found() == []
-    assert not house.store.progress([film(8).asset.id])
+    assert not house.store.checkpoints([film(8).asset.id])
 
 
 def test_a_rejected_film_leaves_its_older_version_as_it_was(house: House) -> None:
@@ -263,7 +263,7 @@ def test_a_rejected_film_leaves_its_older_version_as_it_was(house: House) -> Non
     house.write(film(8), ["b", "c"], before=1, last=False)
     house.writer.retract(REQUEST, [film(8)])
     assert house.found() == [(3, 0, "old a"), (3, 1, "old b")]
-    assert not house.store.progress([film(8).asset.id])
+    assert not house.store.checkpoints([film(8).asset.id])
     house.write(film(9), ["new"], last=False)
     assert house.found() == [(3, 0, "old a"), (3, 1, "old b"), (9, 0, "new")]
 
@@ -318,19 +318,19 @@ def test_an_older_event_is_written_beside_a_film_under_way(gone: bool, house: Ho
 def test_an_older_film_waits_for_the_newer_and_is_superseded(house: House) -> None:
     house.write(elsewhere(4), ["old a"], last=False)
     house.write(film(8), ["a"], last=False)
-    assert house.writer.standing(BOTH, [elsewhere(4)]) == (
+    assert house.writer.lookup(BOTH, [elsewhere(4)]) == (
         (Settled(elsewhere(4).position, None, unfinished=Place()),),
         (),
     )
     house.write(film(8), ["b"], before=1)
-    settled, _ = house.writer.standing(BOTH, [elsewhere(4)])
+    settled, _ = house.writer.lookup(BOTH, [elsewhere(4)])
     assert settled == (Settled(elsewhere(4).position, Outcome.SUPERSEDED),)
     assert house.found() == [(8, 0, "a"), (8, 1, "b")]
 
 
 def test_a_slice_made_before_a_newer_version_came_is_not_written(house: House) -> None:
     house.write(elsewhere(4), ["old a"], last=False)
-    place = house.store.progress([film(8).asset.id])[film(8).asset.id].place
+    place = house.store.checkpoints([film(8).asset.id])[film(8).asset.id].place
     house.write(film(8), ["a"], last=False)
     late = house.slice_of(elsewhere(4), ["old b"], begins=place)
     [settled] = house.writer.write(BOTH, *late)
@@ -343,7 +343,7 @@ def test_an_older_film_is_begun_anew_once_the_newer_is_rejected(house: House) ->
     house.write(elsewhere(4), ["old a"], last=False)
     house.write(film(8), ["a", "b"], last=False)
     house.writer.retract(BOTH, [film(8)])
-    assert house.writer.standing(BOTH, [elsewhere(4)]) == ((), ())
+    assert house.writer.lookup(BOTH, [elsewhere(4)]) == ((), ())
     house.write(elsewhere(4), ["old a"], last=False)
     house.write(elsewhere(4), ["old b"], before=1)
     assert house.found() == [(4, 0, "old a"), (4, 1, "old b")]
@@ -351,8 +351,8 @@ def test_an_older_film_is_begun_anew_once_the_newer_is_rejected(house: House) ->
 
 def test_a_newer_version_that_is_abandoned_keeps_nobody_waiting(house: House) -> None:
     house.write(film(8), ["a"], last=False)
-    house.now_ms += ABANDONED_MS
-    assert house.writer.standing(BOTH, [elsewhere(4)]) == ((), ())
+    house.now_ms += ABANDONED_AFTER_MS
+    assert house.writer.lookup(BOTH, [elsewhere(4)]) == ((), ())
     house.write(elsewhere(4), ["old a"], last=False)
     house.write(elsewhere(4), ["old b"], before=1)
     assert house.found() == [(4, 0, "old a"), (4, 1, "old b")]
@@ -360,7 +360,7 @@ def test_a_newer_version_that_is_abandoned_keeps_nobody_waiting(house: House) ->
 
 def test_a_slice_goes_on_from_what_is_there_or_not_at_all(house: House) -> None:
     house.write(film(8), ["a"], last=False)
-    stands = house.store.progress([film(8).asset.id])[film(8).asset.id].place
+    stands = house.store.checkpoints([film(8).asset.id])[film(8).asset.id].place
     [settled] = house.writer.write(BOTH, *house.slice_of(film(8), ["x", "y"], begins=Place(7, 7, 7)))
     assert settled == Settled(film(8).position, None, unfinished=stands)
     assert house.found() == [(8, 0, "a")]
@@ -372,7 +372,7 @@ def test_slices_that_were_not_noted_go_with_their_rejected_film(house: House, mo
 
     house.write(film(3), ["old"])
     with monkeypatch.context() as patched:
-        patched.setattr(house.store, "put_progress", fails)
+        patched.setattr(house.store, "put_checkpoints", fails)
         with pytest.raises(UnavailableError):
             house.write(film(8), ["a", "b"], last=False)
     house.writer.retract(REQUEST, [film(8)])

@@ -73,7 +73,7 @@ def write(writer: Writer, *events: Event, assignment: Assignment = OWNED) -> Seq
 
 def begun(store: Any, assignments: Sequence[Assignment] = ()) -> Writer:
     writer = Writer(store, wall_ms=lambda: 5_000)
-    writer.begin(assignments)
+    writer.start(assignments)
     return writer
 
 
@@ -132,16 +132,16 @@ def test_a_restarted_writer_accepts_nothing_until_it_is_told_who_owns_what(store
     with pytest.raises(NotReadyError):
         write(writer, event(1))
     assert store.asked == []
-    writer.begin([OWNED])
+    writer.start([OWNED])
     assert outcomes(write(writer, event(1))) == {1: Outcome.INDEXED}
 
 
 @pytest.mark.parametrize(
     "learn",
     [
-        lambda writer: writer.begin([Assignment(TOPIC, 0, 6)]),
+        lambda writer: writer.start([Assignment(TOPIC, 0, 6)]),
         lambda writer: write(writer, event(9, "other"), assignment=Assignment(TOPIC, 0, 6)),
-        lambda writer: writer.begin([Assignment(TOPIC, 0, 6), OWNED]),
+        lambda writer: writer.start([Assignment(TOPIC, 0, 6), OWNED]),
     ],
     ids=["told", "seen in a write", "told by a lane that does not know yet"],
 )
@@ -178,8 +178,8 @@ def test_a_writer_has_not_begun_if_the_store_cannot_say_how_far_it_is(store: Not
     store.failing = ("catch up", "before")
     writer = Writer(store, wall_ms=lambda: 5_000)
     with pytest.raises(UnavailableError):
-        writer.begin([OWNED])
-    assert not writer.begun()
+        writer.start([OWNED])
+    assert not writer.is_started()
 
 
 def test_an_assignment_is_no_news_only_once_the_store_has_caught_up(store: NotedStore) -> None:
@@ -209,7 +209,7 @@ def test_each_writer_takes_the_assets_of_its_shard_and_tells_of_no_other(store: 
     told = []
     for shard in range(2):
         writer = Writer(store, wall_ms=lambda: 5_000, shard=shard, shards=2)
-        writer.begin([])
+        writer.start([])
         told.append(outcomes(write(writer, *events, event(99, "bad", data=b"bad"))))
     assert told[0].keys() & told[1].keys() == set()
     assert len(told[0]) + len(told[1]) == 21
@@ -287,8 +287,8 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 def test_an_asset_waits_for_the_write_before_it_and_others_do_not(threads: ThreadPoolExecutor) -> None:
     store, claims = HeldStore(held=1), NotedClaims()
-    writer = Writer(store, wall_ms=lambda: 5_000, claims=claims)
-    writer.begin([OWNED])
+    writer = Writer(store, wall_ms=lambda: 5_000, locks=claims)
+    writer.start([OWNED])
     first = threads.submit(write, writer, event(1, data=b"parts:3"))
     assert store.reached.wait(_PATIENCE_S)
     second = threads.submit(write, writer, event(2, data=b"parts:1"))
@@ -305,10 +305,10 @@ def test_an_asset_waits_for_the_write_before_it_and_others_do_not(threads: Threa
 def test_entries_wait_for_room_and_their_asset_is_written_after_all(
     threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "_ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(writer_module, "MAX_CONCURRENT_ENTRIES", 3)
     store = HeldStore(held=1)
     writer = Writer(store, wall_ms=lambda: 5_000)
-    writer.begin([OWNED])
+    writer.start([OWNED])
     first = threads.submit(write, writer, event(1, data=b"parts:3"))
     assert store.reached.wait(_PATIENCE_S)
     second = threads.submit(write, writer, event(2, "other", data=b"parts:1"))
@@ -322,8 +322,8 @@ def test_entries_wait_for_room_and_their_asset_is_written_after_all(
 
 def test_a_write_that_waited_while_its_partition_went_to_another_lane_is_fenced(threads: ThreadPoolExecutor) -> None:
     store, claims = HeldStore(held=1), NotedClaims()
-    writer = Writer(store, wall_ms=lambda: 5_000, claims=claims)
-    writer.begin([OWNED])
+    writer = Writer(store, wall_ms=lambda: 5_000, locks=claims)
+    writer.start([OWNED])
     first = threads.submit(write, writer, event(1))
     assert store.reached.wait(_PATIENCE_S)
     late = threads.submit(write, writer, event(2))
@@ -335,13 +335,13 @@ def test_a_write_that_waited_while_its_partition_went_to_another_lane_is_fenced(
     assert row_offset(store) == 1
 
 
-@pytest.mark.parametrize("ask", [Writer.standing, Writer.retract])
+@pytest.mark.parametrize("ask", [Writer.lookup, Writer.retract])
 def test_an_asset_is_neither_asked_about_nor_cleaned_up_while_it_is_written(
     threads: ThreadPoolExecutor, ask: Callable[..., object]
 ) -> None:
     store, claims = HeldStore(held=1), NotedClaims()
-    writer = Writer(store, wall_ms=lambda: 5_000, claims=claims)
-    writer.begin([OWNED])
+    writer = Writer(store, wall_ms=lambda: 5_000, locks=claims)
+    writer.start([OWNED])
     first = threads.submit(write, writer, event(1))
     assert store.reached.wait(_PATIENCE_S)
     asked = threads.submit(ask, writer, WriteRequest("lane", (OWNED,)), [event(2)])

@@ -85,7 +85,7 @@ def run_audit(
     store = MilvusStore(settings.store)
     try:
         with KafkaReader(settings.kafka) as reader:
-            store.look_at(settings.store.version, scope.collections)
+            store.use_version(settings.store.version, scope.collections)
             return audit(reader, store, scope, work_dir=work_dir, on_progress=on_progress, on_problem=on_problem)
     finally:
         store.close()

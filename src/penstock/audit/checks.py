@@ -9,9 +9,9 @@ from typing import Protocol, TypeAlias
 
 from penstock.audit.report import Problem, ProblemKind
 from penstock.records import Collection, Outcome, Position, Version, part_id
-from penstock.store.base import Part, Standing
+from penstock.store.base import AssetState, EntryKey
 
-Held: TypeAlias = tuple[Collection, Part]
+Held: TypeAlias = tuple[Collection, EntryKey]
 """An entry with the collection that holds it."""
 
 _MOST_NAMED = 5  # absent parts in one line
@@ -46,7 +46,7 @@ def outcome_of(version: Version, row: Version | None, *, deleted: bool, dead_let
     return Outcome.DEAD_LETTERED if dead_letter else None
 
 
-def fits(asset_id: str, row: Standing | None, entries: Sequence[Held]) -> bool:
+def fits(asset_id: str, row: AssetState | None, entries: Sequence[Held]) -> bool:
     """Whether the entries are what the row tells of, and nothing else.
 
     Args:
@@ -59,7 +59,7 @@ def fits(asset_id: str, row: Standing | None, entries: Sequence[Held]) -> bool:
     found: Counter[Collection] = Counter()
     for collection, entry in entries:
         number = found[collection]
-        wanted = part_id(asset_id, collection, number, row.space)
+        wanted = part_id(asset_id, collection, number, row.slot)
         if entry.part != number or entry.origin != row.origin or entry.id != wanted:
             return False
         found[collection] += 1
@@ -67,7 +67,7 @@ def fits(asset_id: str, row: Standing | None, entries: Sequence[Held]) -> bool:
 
 
 def problems_of(
-    asset_id: str, name: str, row: Standing | None, entries: Sequence[Held], events: Events
+    asset_id: str, name: str, row: AssetState | None, entries: Sequence[Held], events: Events
 ) -> Iterator[Problem]:
     """What is wrong with an asset that does not fit, less what an event in flight accounts for: while a newer version
     is written, its entries stand beside a row of the older one, and entries of the older one are gone.
@@ -86,7 +86,7 @@ def problems_of(
             line = f"{name}: {len(same)} entries are part {number} in {collection}: {_list([each.id for each in same])}"
             yield Problem(ProblemKind.DOUBLED, line, asset_id=asset_id, entry_id=same[-1].id)
         for entry in same:
-            if entry.id != part_id(asset_id, collection, number, row.space if row else 0) and len(same) == 1:
+            if entry.id != part_id(asset_id, collection, number, row.slot if row else 0) and len(same) == 1:
                 line = f"{name}: entry {entry.id} is part {number} in {collection}, which has another id"
                 yield Problem(ProblemKind.MISNAMED, line, entry.origin, asset_id, entry.id)
             found = _misplaced(row, collection, entry, events)
@@ -99,7 +99,7 @@ def problems_of(
 
 
 def _misplaced(
-    row: Standing | None, collection: Collection, entry: Part, events: Events
+    row: AssetState | None, collection: Collection, entry: EntryKey, events: Events
 ) -> tuple[ProblemKind, str] | None:
     """Why this entry, which is not being written, should not be there; None if it should."""
     if row is None:
@@ -115,20 +115,20 @@ def _misplaced(
     return ProblemKind.LEFTOVER, f"is not of {row.origin}, which its asset row is of"
 
 
-def _is_being_written(row: Standing | None, entry: Part, events: Events) -> bool:
+def _is_being_written(row: AssetState | None, entry: EntryKey, events: Events) -> bool:
     """Whether an event in flight accounts for the entry, one that is newer than the asset's row."""
     pending = events.pending(entry.origin)
     return pending is not None and (row is None or pending.newer_than(row.version))
 
 
-def _absent(asset_id: str, name: str, row: Standing, entries: Sequence[Held]) -> Iterator[Problem]:
+def _absent(asset_id: str, name: str, row: AssetState, entries: Sequence[Held]) -> Iterator[Problem]:
     found = {(collection, entry.part) for collection, entry in entries}
     for collection, count in row.counts.items():
         absent = [number for number in range(count) if (collection, number) not in found]
         if absent:
             line = f"{name}: of {count} entries in {collection} part {_list(absent)} is not there"
             yield Problem(
-                ProblemKind.INCOMPLETE, line, row.origin, asset_id, part_id(asset_id, collection, absent[0], row.space)
+                ProblemKind.INCOMPLETE, line, row.origin, asset_id, part_id(asset_id, collection, absent[0], row.slot)
             )
 
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from penstock.audit.checks import Held, outcome_of
 from penstock.broker.base import Partition
 from penstock.records import Collection, Outcome, Position, Version
-from penstock.store.base import Part, Standing
+from penstock.store.base import AssetState, EntryKey
 
 COLLECTIONS = tuple(Collection)
 NO_ASSET = b""
@@ -120,18 +120,18 @@ class Ledger:
             ((*self._at(origin), str(stands)) for origin, stands in letters),
         )
 
-    def add_rows(self, rows: Iterable[Standing]) -> None:
+    def add_rows(self, rows: Iterable[AssetState]) -> None:
         marks = ",".join("?" * (6 + len(COLLECTIONS)))
         self._fill(
             f"INSERT OR REPLACE INTO rows VALUES({marks})",
             (
-                (bytes.fromhex(row.asset_id), *self._at(row.origin), row.timestamp_ms, row.deleted + 2 * row.space,
+                (bytes.fromhex(row.asset_id), *self._at(row.origin), row.timestamp_ms, row.deleted + 2 * row.slot,
                  *(row.counts.get(collection, 0) for collection in COLLECTIONS))
                 for row in rows
             ),
         )  # fmt: skip
 
-    def add_parts(self, collection: Collection, parts: Iterable[Part]) -> None:
+    def add_parts(self, collection: Collection, parts: Iterable[EntryKey]) -> None:
         number = COLLECTIONS.index(collection)
         self._fill(
             "INSERT INTO parts VALUES(?,?,?,?,?,?,?)",
@@ -167,7 +167,7 @@ class Ledger:
         for _, group in groupby(found, key=itemgetter(0, 1, 2)):
             yield min(map(self._ended, group), key=lambda one: order.index(one.outcome))
 
-    def assets(self) -> Iterator[tuple[str, Standing | None, list[Held]]]:
+    def assets(self) -> Iterator[tuple[str, AssetState | None, list[Held]]]:
         """Every asset that has a row or an entry, with both, by id; the entries by collection and part."""
         rows = self._sql.execute("SELECT * FROM rows ORDER BY asset")
         parts = self._sql.execute("SELECT * FROM parts ORDER BY asset, collection, part, id")
@@ -271,14 +271,16 @@ class Ledger:
         outcome = outcome_of(version, row, deleted=bool((deleted or 0) & 1), dead_letter=bool(letter))
         return Ended(self._position(topic, partition, at), asset.hex(), version, outcome, bool(tombstone))
 
-    def _standing(self, row: Sequence[Any]) -> Standing:
+    def _standing(self, row: Sequence[Any]) -> AssetState:
         asset, topic, partition, at, stamp, deleted, *counts = row
         told = {collection: count for collection, count in zip(COLLECTIONS, counts, strict=True) if count}
-        return Standing(asset.hex(), self._position(topic, partition, at), stamp, bool(deleted & 1), told, deleted >> 1)
+        return AssetState(
+            asset.hex(), self._position(topic, partition, at), stamp, bool(deleted & 1), told, deleted >> 1
+        )
 
     def _held(self, part: Sequence[Any]) -> Held:
         asset, collection, number, id_, topic, partition, at = part
-        return COLLECTIONS[collection], Part(id_, asset.hex(), number, self._position(topic, partition, at))
+        return COLLECTIONS[collection], EntryKey(id_, asset.hex(), number, self._position(topic, partition, at))
 
 
 def partition_of(position: Position) -> Partition:

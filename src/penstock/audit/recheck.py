@@ -12,7 +12,7 @@ from penstock.audit.report import Problem, ProblemKind
 from penstock.audit.scan import LOOKED_UP, entries_of, part_of, standing
 from penstock.broker.base import Partition
 from penstock.records import AssetRow, Collection, Outcome, Position, Version
-from penstock.store.base import Standing, Store
+from penstock.store.base import AssetState, Store
 
 _ROUNDS = 3
 """An asset whose row changes between two looks, so many times in a row, is being written all the while."""
@@ -28,7 +28,7 @@ class _Looked:
     steady: bool = True
 
     @property
-    def standing(self) -> Standing | None:
+    def standing(self) -> AssetState | None:
         return None if self.row is None else standing(self.row)
 
 
@@ -126,7 +126,7 @@ class SecondLook:
             self.being_written += not wrong
             yield from wrong
 
-    def _missing(self, asset_id: str, name: str, row: Standing | None) -> Iterator[Problem]:
+    def _missing(self, asset_id: str, name: str, row: AssetState | None) -> Iterator[Problem]:
         for origin, version in self._ledger.missed(asset_id):
             newest, deleted = (row.version, row.deleted) if row else (None, False)
             outcome = outcome_of(version, newest, deleted=deleted, dead_letter=False)
@@ -137,7 +137,7 @@ class SecondLook:
             line = f"{origin} of {name} is committed, but {stands}, and there is no dead letter of it"
             yield Problem(ProblemKind.MISSING, line, origin, asset_id)
 
-    def _contradiction(self, asset_id: str, name: str, row: Standing) -> Iterator[Problem]:
+    def _contradiction(self, asset_id: str, name: str, row: AssetState) -> Iterator[Problem]:
         """What the topic says against the row."""
         event = self._ledger.event(asset_id, row.origin)
         if event is None:

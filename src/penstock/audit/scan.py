@@ -26,7 +26,7 @@ from penstock.records import (
     Record,
     Rejected,
 )
-from penstock.store.base import Part, Standing, Store
+from penstock.store.base import AssetState, EntryKey, Store
 
 T = TypeVar("T")
 
@@ -153,11 +153,11 @@ class Gatherer:
             self._look_up_sample()
             return
         told = self._telling("asset rows", self._store.count_assets())
-        for page in self._store.scan_standings(batch=ROWS_A_PAGE):
+        for page in self._store.scan_asset_states(batch=ROWS_A_PAGE):
             self._add_rows(told(page))
         for collection in self._scope.collections:
             told = self._telling(f"entries in {collection}", self._store.count(collection))
-            for parts in self._store.scan_parts(collection, batch=ROWS_A_PAGE):
+            for parts in self._store.scan_entry_keys(collection, batch=ROWS_A_PAGE):
                 self._add_parts(collection, told(parts))
 
     def _look_up_sample(self) -> None:
@@ -167,12 +167,12 @@ class Gatherer:
             for collection in self._scope.collections:
                 self._add_parts(collection, map(part_of, entries_of(self._store, collection, asset_ids)))
 
-    def _add_rows(self, rows: Iterable[Standing]) -> None:
+    def _add_rows(self, rows: Iterable[AssetState]) -> None:
         ours = list(self._ours(rows, lambda row: row.origin.topic))
         self._ledger.add_rows(ours)
         self.rows += len(ours)
 
-    def _add_parts(self, collection: Collection, parts: Iterable[Part]) -> None:
+    def _add_parts(self, collection: Collection, parts: Iterable[EntryKey]) -> None:
         ours = list(self._ours(parts, lambda part: part.origin.topic))
         self._ledger.add_parts(collection, ours)
         self.entries += len(ours)
@@ -210,12 +210,12 @@ def entries_of(
         yield from store.get(collection, chunk)
 
 
-def part_of(entry: Entry) -> Part:
-    return Part(entry.id, entry.asset.id, entry.part, entry.origin)
+def part_of(entry: Entry) -> EntryKey:
+    return EntryKey(entry.id, entry.asset.id, entry.part, entry.origin)
 
 
-def standing(row: AssetRow) -> Standing:
-    return Standing(
+def standing(row: AssetRow) -> AssetState:
+    return AssetState(
         row.asset.id, row.origin, row.version.timestamp_ms, row.outcome is Outcome.DELETED, row.counts, row.space
     )
 

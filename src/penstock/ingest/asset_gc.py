@@ -39,7 +39,7 @@ def sweep_assets(settings: Settings, *, now_s: float) -> SweepReport:
     """
     store = MilvusStore(settings.store)
     try:
-        if len(versions := store.versions.all("asset")) > 1:
+        if len(versions := store.aliases.candidates("asset")) > 1:
             raise UnavailableError(f"{len(versions)} versions of the index exist, and each may refer to media")
         referred = referenced_media(store, scan_dead_letters(settings.kafka))
         return AssetStore(settings.asset_store_url).sweep(referred, grace_s=settings.assets.grace_s, now_s=now_s)

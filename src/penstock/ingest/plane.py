@@ -254,7 +254,7 @@ class IngestPlane:
         """Tells a restarted writer what every lane that answers owns; until then it accepts nothing."""
         assert self._handles is not None
         for writer in self._handles.writers:
-            if _get([writer.ask.remote("begun")], "a writer", _ASK_TIMEOUT_S)[0]:
+            if _get([writer.ask.remote("is_started")], "a writer", _ASK_TIMEOUT_S)[0]:
                 continue
             known = [one for lane in self._ask_lanes("assignments") if lane is not None for one in lane]
             logger.warning("a writer was restarted; it is told the %d assignments in force", len(known))
@@ -370,7 +370,7 @@ def _lives(lane: Any) -> bool:
 
 
 def _begin(writer: Any, assignments: Sequence[Assignment]) -> None:
-    _get([writer.ask.remote("begin", tuple(assignments))], "a writer", _ASK_TIMEOUT_S)
+    _get([writer.ask.remote("start", tuple(assignments))], "a writer", _ASK_TIMEOUT_S)
 
 
 def _get(refs: Sequence[Any], what: str, timeout_s: float) -> list[Any]:

@@ -203,7 +203,7 @@ class QueryPipeline:
         if not recorded:
             return hits
         try:
-            known = await self.threads.call(lambda _: self._store.progress(sorted(recorded)), deadline_s=deadline_s)
+            known = await self.threads.call(lambda _: self._store.checkpoints(sorted(recorded)), deadline_s=deadline_s)
         except (PenstockError, TimeoutError) as exc:
             _log.warning("the store does not say which recordings are being indexed still: %s", exc)
             return hits

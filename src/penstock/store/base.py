@@ -58,7 +58,7 @@ class IndexSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class EntryKey:
     """An entry as far as it says whose it is: for looking over millions of them.
 
     Attributes:
@@ -75,7 +75,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class AssetState:
     """An asset row as far as it says what became of its asset: for looking over millions of them.
 
     Attributes:
@@ -92,7 +92,7 @@ class Standing:
     timestamp_ms: int
     deleted: bool
     counts: Mapping[Collection, int]
-    space: int = 0
+    slot: int = 0
 
     @property
     def version(self) -> Version:
@@ -122,7 +122,7 @@ class Store(Protocol):
     # ---- writing: called by the writer that owns the assets ----
 
     def catch_up(self) -> None:
-        """From now on `entry_ids`, `asset_rows` and `progress` see what anyone wrote before this call and what was
+        """From now on `entry_ids`, `asset_rows` and `checkpoints` see what anyone wrote before this call and what was
         written through this store since, and need not see more: where a store's readers lag behind, they do not wait.
 
         Called by who alone writes the assets that it will ask for, each time that this right came from somebody else. A
@@ -153,17 +153,17 @@ class Store(Protocol):
     def put_asset_rows(self, rows: Sequence[AssetRow]) -> None:
         """Writes rows by asset id, replacing. Acknowledged on return."""
 
-    def progress(self, asset_ids: Sequence[str]) -> Mapping[str, Progress]:
+    def checkpoints(self, asset_ids: Sequence[str]) -> Mapping[str, Progress]:
         """How far those of these assets are that are being written in slices, by `AssetRef.id`. At Strong consistency,
         or as `catch_up` says.
 
         What a crash has left of one that is finished may be among it: its version is then the asset row's, or older.
         """
 
-    def put_progress(self, progress: Sequence[Progress]) -> None:
+    def put_checkpoints(self, checkpoints: Sequence[Progress]) -> None:
         """Writes it by asset, replacing. Acknowledged on return."""
 
-    def drop_progress(self, asset_ids: Sequence[str]) -> None:
+    def drop_checkpoints(self, asset_ids: Sequence[str]) -> None:
         """Removes it; absent ones are no error. Acknowledged on return."""
 
     # ---- reading ----
@@ -212,12 +212,12 @@ class Store(Protocol):
     def scan_entries(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Entry]]:
         """All entries of a collection without vectors, in batches, in bounded memory, at Strong consistency."""
 
-    def scan_standings(self, *, batch: int = 1000) -> Iterator[Sequence[Standing]]:
+    def scan_asset_states(self, *, batch: int = 1000) -> Iterator[Sequence[AssetState]]:
         """All asset rows without names and addresses, by ascending asset id, in batches, in bounded memory, at Strong
         consistency. A row that is there throughout is seen once.
         """
 
-    def scan_parts(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Part]]:
+    def scan_entry_keys(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[EntryKey]]:
         """All entries of a collection without what they hold, by ascending id, in batches, in bounded memory, at Strong
         consistency. An entry that is there throughout is seen once.
         """

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from penstock.records import Entry
-from penstock.store.filters import ATTRIBUTES, Combine, Compare, Filter, Operator, Scalar, attribute_path
+from penstock.store.filters import ATTRIBUTES, Combination, Comparison, Filter, Operator, Scalar, attribute_path
 
 _OPPOSITE: Mapping[Operator, Operator] = {"eq": "ne", "ne": "eq", "gt": "lte", "lte": "gt", "gte": "lt", "lt": "gte"}
 _SYMBOL: Mapping[Operator, str] = {"eq": "==", "ne": "!=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
@@ -38,28 +38,28 @@ _COLUMNS: Mapping[str, Callable[[Entry], Scalar]] = {
 }
 
 
-def positive(condition: Filter, *, negated: bool = False) -> Filter:
+def without_negation(condition: Filter, *, negated: bool = False) -> Filter:
     """The same without `not` and `in`: negations pushed down to the comparisons (De Morgan), lists spelt out.
 
     Milvus before 2.5 takes `not (attributes["x"] == 1)` as true where x is missing, Lite as false. Without `not` they
     agree. A comparison whose attribute is missing or of another type does not match, and neither does its opposite;
     except that `ne` matches a value of another type.
     """
-    if isinstance(condition, Compare):
-        return _positive_comparison(condition, negated)
+    if isinstance(condition, Comparison):
+        return _comparison_without_negation(condition, negated)
     if condition.operator == "not":
-        return positive(condition.conditions[0], negated=not negated)
+        return without_negation(condition.conditions[0], negated=not negated)
     joined_by_and = (condition.operator == "and") != negated
-    conditions = tuple(positive(each, negated=negated) for each in condition.conditions)
-    return Combine("and" if joined_by_and else "or", conditions)
+    conditions = tuple(without_negation(each, negated=negated) for each in condition.conditions)
+    return Combination("and" if joined_by_and else "or", conditions)
 
 
-def _positive_comparison(compare: Compare, negated: bool) -> Filter:
+def _comparison_without_negation(compare: Comparison, negated: bool) -> Filter:
     if isinstance(compare.value, tuple):
         each_operator: Operator = "ne" if negated else "eq"
-        each = tuple(Compare(compare.name, each_operator, value) for value in compare.value)
-        return Combine("and" if negated else "or", each)
-    return Compare(compare.name, _OPPOSITE[compare.operator], compare.value) if negated else compare
+        each = tuple(Comparison(compare.name, each_operator, value) for value in compare.value)
+        return Combination("and" if negated else "or", each)
+    return Comparison(compare.name, _OPPOSITE[compare.operator], compare.value) if negated else compare
 
 
 # --- deciding --------------------------------------------------------------------------------------------------------
@@ -70,22 +70,22 @@ def matches(condition: Filter, entry: Entry) -> bool:
 
     One difference is known: Milvus Lite takes true for 1 and false for 0 where an attribute is compared.
     """
-    return _holds(positive(condition), entry, json.loads(entry.attributes_json))
+    return _holds(without_negation(condition), entry, json.loads(entry.attributes_json))
 
 
 def _holds(condition: Filter, entry: Entry, attributes: Mapping[str, Any]) -> bool:
-    if isinstance(condition, Combine):
+    if isinstance(condition, Combination):
         joined = all if condition.operator == "and" else any
         return joined(_holds(each, entry, attributes) for each in condition.conditions)
     if not condition.name.startswith(ATTRIBUTES):
-        return _compares(_COLUMNS[condition.name](entry), condition.operator, condition.value)
+        return _satisfies(_COLUMNS[condition.name](entry), condition.operator, condition.value)
     found: Any = attributes
     for segment in attribute_path(condition.name):
         found = found.get(segment) if isinstance(found, Mapping) else None
-    return found is not None and _compares(found, condition.operator, condition.value)
+    return found is not None and _satisfies(found, condition.operator, condition.value)
 
 
-def _compares(found: Any, operator: Operator, value: Any) -> bool:
+def _satisfies(found: Any, operator: Operator, value: Any) -> bool:
     if not _comparable(found, value):
         return operator == "ne"
     return bool(_DECIDE[operator](found, value))
@@ -103,11 +103,11 @@ def _comparable(found: Any, value: Any) -> bool:
 
 def to_expression(condition: Filter) -> str:
     """A Milvus boolean expression. Values are escaped (`literal`), names were checked by `parse_filter`."""
-    return _expression(positive(condition))
+    return _expression(without_negation(condition))
 
 
 def _expression(condition: Filter) -> str:
-    if isinstance(condition, Combine):
+    if isinstance(condition, Combination):
         return "(" + f" {condition.operator} ".join(_expression(each) for each in condition.conditions) + ")"
     value = literal(condition.value)
     if not condition.name.startswith(ATTRIBUTES):

@@ -37,7 +37,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SEGMENT = re.compile(r"(?!\d+$)[^\"'\\\x00-\x1f\x7f]{1,128}")
 
 
-class Kind(Enum):
+class ValueType(Enum):
     """What values a filterable field takes, in words for messages."""
 
     TEXT = "a string"
@@ -46,24 +46,24 @@ class Kind(Enum):
     ATTRIBUTE = "a string, a number, true or false"
 
 
-FILTERABLE: Mapping[str, Kind] = {
-    "title": Kind.TEXT,
-    "uri": Kind.TEXT,
-    "mime": Kind.TEXT,
-    "key": Kind.TEXT,
-    "topic": Kind.TEXT,
-    "start_ms": Kind.INTEGER,
-    "end_ms": Kind.INTEGER,
-    "part": Kind.INTEGER,
-    "partition": Kind.INTEGER,
-    "offset": Kind.INTEGER,
-    "event_time": Kind.TIME,
-    "indexed_at": Kind.TIME,
+FILTERABLE: Mapping[str, ValueType] = {
+    "title": ValueType.TEXT,
+    "uri": ValueType.TEXT,
+    "mime": ValueType.TEXT,
+    "key": ValueType.TEXT,
+    "topic": ValueType.TEXT,
+    "start_ms": ValueType.INTEGER,
+    "end_ms": ValueType.INTEGER,
+    "part": ValueType.INTEGER,
+    "partition": ValueType.INTEGER,
+    "offset": ValueType.INTEGER,
+    "event_time": ValueType.TIME,
+    "indexed_at": ValueType.TIME,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Compare:
+class Comparison:
     """One comparison. `name` is a filterable field, or a path below `attributes` (`attributes.camera`)."""
 
     name: str
@@ -72,14 +72,14 @@ class Compare:
 
 
 @dataclass(frozen=True, slots=True)
-class Combine:
+class Combination:
     """Several conditions joined by `and` or `or`; `not` has one."""
 
     operator: Literal["and", "or", "not"]
     conditions: tuple[Filter, ...]
 
 
-Filter: TypeAlias = Compare | Combine
+Filter: TypeAlias = Comparison | Combination
 
 
 def parse_filter(raw: Mapping[str, Any], *, at: str = "/filter") -> Filter | None:
@@ -117,41 +117,41 @@ def _parse_object(raw: Any, at: str, depth: int) -> Filter:
 
 def _parse_member(name: str, value: Any, at: str, depth: int) -> Filter:
     if name == "not":
-        return Combine("not", (_parse_object(value, at, depth + 1),))
+        return Combination("not", (_parse_object(value, at, depth + 1),))
     if name not in ("and", "or"):
         return _parse_comparison(name, value, at)
     if not isinstance(value, list | tuple) or not value:
         raise QueryError(f'"{name}" takes a list of conditions, not empty', field=at)
     conditions = tuple(_parse_object(each, _below(at, index), depth + 1) for index, each in enumerate(value))
-    return Combine("and" if name == "and" else "or", conditions)
+    return Combination("and" if name == "and" else "or", conditions)
 
 
 def _parse_comparison(name: str, raw: Any, at: str) -> Filter:
     kind = _kind(name, at)
     if not isinstance(raw, Mapping):
-        return Compare(name, "eq", _value(name, kind, raw, at))
+        return Comparison(name, "eq", _value(name, kind, raw, at))
     if not raw:
         raise QueryError(f"{name} has no operator; there are {', '.join(OPERATORS)}", field=at)
     return _joined([_parse_operator(name, kind, str(op), value, _below(at, op)) for op, value in raw.items()])
 
 
-def _parse_operator(name: str, kind: Kind, operator: str, raw: Any, at: str) -> Filter:
+def _parse_operator(name: str, kind: ValueType, operator: str, raw: Any, at: str) -> Filter:
     if operator not in OPERATORS:
         raise QueryError(f"unknown operator {operator!r} of {name}; there are {', '.join(OPERATORS)}", field=at)
     if operator == "in":
         if not isinstance(raw, list | tuple) or not raw:
             raise QueryError(f'"in" of {name} takes a list of values, not empty', field=at)
-        return Compare(name, "in", tuple(_value(name, kind, each, _below(at, i)) for i, each in enumerate(raw)))
+        return Comparison(name, "in", tuple(_value(name, kind, each, _below(at, i)) for i, each in enumerate(raw)))
     value = _value(name, kind, raw, at)
     if isinstance(value, bool) and operator not in ("eq", "ne"):
         raise QueryError(f"true and false have no order: {operator!r} of {name} takes a string or a number", field=at)
-    return Compare(name, operator, value)  # type: ignore[arg-type]  # one of OPERATORS, as checked
+    return Comparison(name, operator, value)  # type: ignore[arg-type]  # one of OPERATORS, as checked
 
 
-def _kind(name: str, at: str) -> Kind:
+def _kind(name: str, at: str) -> ValueType:
     if name.startswith(ATTRIBUTES):
         if all(_SEGMENT.fullmatch(segment) for segment in attribute_path(name)):
-            return Kind.ATTRIBUTE
+            return ValueType.ATTRIBUTE
         raise QueryError(
             f"{name!r} is no path of attributes: names joined by dots, without quotes, backslashes or array positions",
             field=at,
@@ -162,7 +162,7 @@ def _kind(name: str, at: str) -> Kind:
     return FILTERABLE[name]
 
 
-def _value(name: str, kind: Kind, raw: Any, at: str) -> Scalar:
+def _value(name: str, kind: ValueType, raw: Any, at: str) -> Scalar:
     value = _converted(kind, raw)
     if value is None:
         raise QueryError(f"{name} is compared with {kind.value}, not with {str(raw)[:80]!r}", field=at)
@@ -171,19 +171,19 @@ def _value(name: str, kind: Kind, raw: Any, at: str) -> Scalar:
     return value
 
 
-def _converted(kind: Kind, raw: Any) -> Scalar | None:
+def _converted(kind: ValueType, raw: Any) -> Scalar | None:
     """The value as this kind of field is compared with; None if it is of no use there."""
     if isinstance(raw, bool):
-        return raw if kind is Kind.ATTRIBUTE else None
+        return raw if kind is ValueType.ATTRIBUTE else None
     if isinstance(raw, str):
-        if kind is Kind.TIME:
+        if kind is ValueType.TIME:
             return _milliseconds(raw)
-        return raw if kind in (Kind.TEXT, Kind.ATTRIBUTE) and _is_unicode(raw) else None
+        return raw if kind in (ValueType.TEXT, ValueType.ATTRIBUTE) and _is_unicode(raw) else None
     if isinstance(raw, float) and math.isfinite(raw):
-        if kind is Kind.ATTRIBUTE:
+        if kind is ValueType.ATTRIBUTE:
             return raw
         raw = int(raw) if raw.is_integer() else None
-    return raw if isinstance(raw, int) and raw in _INT64 and kind is not Kind.TEXT else None
+    return raw if isinstance(raw, int) and raw in _INT64 and kind is not ValueType.TEXT else None
 
 
 def _milliseconds(text: str) -> int | None:
@@ -200,7 +200,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _joined(conditions: list[Filter]) -> Filter:
-    return conditions[0] if len(conditions) == 1 else Combine("and", tuple(conditions))
+    return conditions[0] if len(conditions) == 1 else Combination("and", tuple(conditions))
 
 
 def _below(pointer: str, name: object) -> str:
@@ -208,8 +208,8 @@ def _below(pointer: str, name: object) -> str:
     return f"{pointer}/{str(name).replace('~', '~0').replace('/', '~1')}"
 
 
-def _comparisons(condition: Filter) -> Iterator[Compare]:
-    if isinstance(condition, Compare):
+def _comparisons(condition: Filter) -> Iterator[Comparison]:
+    if isinstance(condition, Comparison):
         yield condition
     else:
         for each in condition.conditions:

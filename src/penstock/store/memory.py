@@ -17,10 +17,10 @@ from penstock.errors import ConfigError, PermanentError
 from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found, Progress
 from penstock.store import provenance as makers
 from penstock.store import rows
-from penstock.store.base import Capabilities, IndexSpec, Part, Standing
+from penstock.store.base import AssetState, Capabilities, EntryKey, IndexSpec
 from penstock.store.filter_semantics import matches
 from penstock.store.filters import Filter
-from penstock.store.names import ASSET, Physical, assets_name, check_served, entries_name
+from penstock.store.names import ASSET, PhysicalCollection, asset_collection, check_served_version, entry_collection
 
 _WORD = re.compile(r"\w+")
 _K1, _B = 1.2, 0.75  # BM25's usual values (Robertson and Zaragoza, 2009), Milvus's defaults
@@ -49,7 +49,7 @@ class MemoryStore:
             product="memory", lexical=True, vector_fields=4, shards=False, concurrent_writes=True
         )
         self._tables: dict[str, _Table] = {}
-        self._aliases: dict[str, Physical] = {}
+        self._aliases: dict[str, PhysicalCollection] = {}
         self._spec: IndexSpec | None = None
         self._lock = threading.RLock()
 
@@ -59,14 +59,14 @@ class MemoryStore:
 
     def ensure(self, spec: IndexSpec) -> None:
         with self._lock:
-            targets = {each: entries_name(each, spec.model_slug[each], spec.version) for each in spec.vectors}
+            targets = {each: entry_collection(each, spec.model_slug[each], spec.version) for each in spec.vectors}
             self._refuse_other_models(targets, spec)
             for collection, target in targets.items():
                 vectors = spec.vectors[collection]
-                fields = makers.fields_held(collection, vectors, self._capabilities)
+                fields = makers.supported_fields(collection, vectors, self._capabilities)
                 self._tables.setdefault(str(target), _Table(fields, makers.made_by(fields, vectors)))
                 self._aliases.setdefault(target.alias, target)
-            assets = assets_name(spec.version)
+            assets = asset_collection(spec.version)
             self._tables.setdefault(str(assets), _Table())
             self._aliases.setdefault(ASSET, assets)
             self._spec = spec
@@ -84,7 +84,7 @@ class MemoryStore:
     def upsert(self, collection: Collection, entries: Sequence[Entry]) -> None:
         with self._lock:
             table = self._table(collection)
-            kept = [_kept(entry, table.dims) for entry in rows.distinct(entries)]
+            kept = [_kept(entry, table.dims) for entry in rows.ordered_by_part(entries)]
             table.entries.update((entry.id, entry) for entry in kept)
 
     def delete(self, collection: Collection, ids: Sequence[str]) -> None:
@@ -108,20 +108,20 @@ class MemoryStore:
 
     def put_asset_rows(self, asset_rows: Sequence[AssetRow]) -> None:
         with self._lock:
-            kept = {row.asset.id: rows.asset_of(rows.asset_row(row)) for row in asset_rows}
+            kept = {row.asset.id: rows.parse_asset_row(rows.asset_row(row)) for row in asset_rows}
             self._assets().update(kept)
 
-    def progress(self, asset_ids: Sequence[str]) -> Mapping[str, Progress]:
+    def checkpoints(self, asset_ids: Sequence[str]) -> Mapping[str, Progress]:
         with self._lock:
             known = self._asset_table().progress
             return {each: known[each] for each in asset_ids if each in known}
 
-    def put_progress(self, progress: Sequence[Progress]) -> None:
+    def put_checkpoints(self, checkpoints: Sequence[Progress]) -> None:
         with self._lock:
-            kept = {one.asset.id: rows.progress_of(rows.progress_row(one)) for one in progress}
+            kept = {one.asset.id: rows.parse_checkpoint(rows.checkpoint_row(one)) for one in checkpoints}
             self._asset_table().progress.update(kept)
 
-    def drop_progress(self, asset_ids: Sequence[str]) -> None:
+    def drop_checkpoints(self, asset_ids: Sequence[str]) -> None:
         with self._lock:
             for each in asset_ids:
                 self._asset_table().progress.pop(each, None)
@@ -184,14 +184,17 @@ class MemoryStore:
             found = [_without_vectors(entry) for _, entry in sorted(self._table(collection).entries.items())]
         yield from rows.chunks(found, batch)
 
-    def scan_standings(self, *, batch: int = 1000) -> Iterator[Sequence[Standing]]:
+    def scan_asset_states(self, *, batch: int = 1000) -> Iterator[Sequence[AssetState]]:
         with self._lock:
-            found = [rows.standing_of(rows.asset_row(row)) for _, row in sorted(self._assets().items())]
+            found = [rows.parse_asset_state(rows.asset_row(row)) for _, row in sorted(self._assets().items())]
         yield from rows.chunks(found, batch)
 
-    def scan_parts(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Part]]:
+    def scan_entry_keys(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[EntryKey]]:
         with self._lock:
-            found = [rows.part_of(rows.entry_row(each)) for _, each in sorted(self._table(collection).entries.items())]
+            found = [
+                rows.parse_entry_key(rows.entry_row(each))
+                for _, each in sorted(self._table(collection).entries.items())
+            ]
         yield from rows.chunks(found, batch)
 
     def ping(self) -> None:
@@ -202,19 +205,21 @@ class MemoryStore:
 
     # ---- where things are ----
 
-    def _refuse_other_models(self, targets: Mapping[Collection, Physical], spec: IndexSpec) -> None:
+    def _refuse_other_models(self, targets: Mapping[Collection, PhysicalCollection], spec: IndexSpec) -> None:
         for collection, target in targets.items():
             served = self._aliases.get(target.alias, target)
             for name in {target, served if served.version == target.version else target}:
                 if table := self._tables.get(str(name)):
-                    makers.check_made_by(str(name), {makers.MADE_BY: table.made_by}, spec.vectors[collection])
+                    makers.check_compatible(
+                        str(name), {makers.VECTORS_PROPERTY: table.made_by}, spec.vectors[collection]
+                    )
         for target in targets.values():
-            check_served(target, self._aliases.get(target.alias))
+            check_served_version(target, self._aliases.get(target.alias))
 
     def _table(self, collection: Collection) -> _Table:
         if self._spec is None:
             raise ConfigError(f"the store has no collection {collection}: call ensure first")
-        return self._tables[str(entries_name(collection, self._spec.model_slug[collection], self._spec.version))]
+        return self._tables[str(entry_collection(collection, self._spec.model_slug[collection], self._spec.version))]
 
     def _served(self, collection: Collection) -> _Table:
         if collection.value not in self._aliases:
@@ -233,17 +238,17 @@ class MemoryStore:
     def _asset_table(self) -> _Table:
         if self._spec is None:
             raise ConfigError("the store has no asset rows: call ensure first")
-        return self._tables[str(assets_name(self._spec.version))]
+        return self._tables[str(asset_collection(self._spec.version))]
 
 
 def _kept(entry: Entry, dims: Mapping[Field, int]) -> Entry:
     """The entry as Milvus would give it back."""
     vectors = rows.dense_columns(entry, dims)
-    return rows.entry_of(entry.collection, {**rows.entry_row(entry), **vectors}, tuple(dims))
+    return rows.parse_entry(entry.collection, {**rows.entry_row(entry), **vectors}, tuple(dims))
 
 
 def _without_vectors(entry: Entry) -> Entry:
-    return rows.entry_of(entry.collection, rows.entry_row(entry))
+    return rows.parse_entry(entry.collection, rows.entry_row(entry))
 
 
 def _cosines(entries: Sequence[Entry], name: Field, query: Float32) -> list[float]:

@@ -16,7 +16,7 @@ _NAME = re.compile(r"(?P<alias>[a-z]+)(__(?P<slug>[a-z0-9]+(_[a-z0-9]+)*))?__v(?
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Physical:
+class PhysicalCollection:
     """A physical collection, taken apart. `slug` is empty for asset rows."""
 
     alias: str
@@ -27,29 +27,29 @@ class Physical:
         return "__".join(filter(None, (self.alias, self.slug, f"v{self.version}")))
 
 
-def entries_name(collection: Collection, model_slug: str, version: int) -> Physical:
+def entry_collection(collection: Collection, model_slug: str, version: int) -> PhysicalCollection:
     """The physical collection of entries. A slug is lower case letters and digits, words joined by one underscore.
 
     Raises:
         ConfigError: the slug is not of this form.
     """
-    name = Physical(collection.value, version, model_slug)
+    name = PhysicalCollection(collection.value, version, model_slug)
     if not model_slug or parse_name(str(name)) != name:
         raise ConfigError(f"model slug {model_slug!r}: lower case letters and digits, joined by single underscores")
     return name
 
 
-def assets_name(version: int) -> Physical:
-    return Physical(ASSET, version)
+def asset_collection(version: int) -> PhysicalCollection:
+    return PhysicalCollection(ASSET, version)
 
 
-def parse_name(name: str) -> Physical | None:
+def parse_name(name: str) -> PhysicalCollection | None:
     """None for a collection that is not Penstock's."""
     found = _NAME.fullmatch(name)
-    return Physical(found["alias"], int(found["version"]), found["slug"] or "") if found else None
+    return PhysicalCollection(found["alias"], int(found["version"]), found["slug"] or "") if found else None
 
 
-def check_served(target: Physical, served: Physical | None) -> None:
+def check_served_version(target: PhysicalCollection, served: PhysicalCollection | None) -> None:
     """Refuses to fill a collection beside one of the same version that is served.
 
     Raises:

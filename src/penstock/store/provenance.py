@@ -10,19 +10,21 @@ from penstock.errors import ConfigError
 from penstock.records import FIELDS_OF, Collection, Field
 from penstock.store.base import Capabilities, VectorSpec
 
-MADE_BY = "penstock.vectors"
+VECTORS_PROPERTY = "penstock.vectors"
 """Property of a collection: JSON of the space and encoder of each dense field. Kept by Lite and real servers alike; the
 description is not (Lite drops it)."""
 
 
-def fields_held(collection: Collection, vectors: Mapping[Field, VectorSpec], able: Capabilities) -> tuple[Field, ...]:
+def supported_fields(
+    collection: Collection, vectors: Mapping[Field, VectorSpec], capabilities: Capabilities
+) -> tuple[Field, ...]:
     """The vector fields that this backend can give a collection, the most important first."""
-    wanted = fields_wanted(collection, vectors)
-    possible = [field for field in wanted if field is not Field.LEXICAL or able.lexical]
-    return tuple(possible[: able.vector_fields])
+    wanted = required_fields(collection, vectors)
+    possible = [field for field in wanted if field is not Field.LEXICAL or capabilities.lexical]
+    return tuple(possible[: capabilities.vector_fields])
 
 
-def fields_wanted(collection: Collection, vectors: Mapping[Field, VectorSpec]) -> tuple[Field, ...]:
+def required_fields(collection: Collection, vectors: Mapping[Field, VectorSpec]) -> tuple[Field, ...]:
     """Those that a backend without limits would hold."""
     return tuple(field for field in FIELDS_OF[collection] if field in vectors or field is Field.LEXICAL)
 
@@ -32,7 +34,7 @@ def made_by(fields: tuple[Field, ...], vectors: Mapping[Field, VectorSpec]) -> s
     return json.dumps({field.value: maker(vectors[field]) for field in fields if field in vectors}, sort_keys=True)
 
 
-def check_made_by(name: str, properties: Mapping[str, Any], vectors: Mapping[Field, VectorSpec]) -> None:
+def check_compatible(name: str, properties: Mapping[str, Any], vectors: Mapping[Field, VectorSpec]) -> None:
     """Refuses a collection whose vectors came from other encoders than these.
 
     Raises:
@@ -59,11 +61,11 @@ def recorded(name: str, properties: Mapping[str, Any]) -> Mapping[Field, Mapping
     Raises:
         ConfigError: it is not a collection of Penstock's.
     """
-    if MADE_BY not in properties:
+    if VECTORS_PROPERTY not in properties:
         raise ConfigError(
             f"collection {name} is not Penstock's: drop or rename it, or set store.database to another one"
         )
-    return {Field(field): made for field, made in json.loads(properties[MADE_BY]).items()}
+    return {Field(field): made for field, made in json.loads(properties[VECTORS_PROPERTY]).items()}
 
 
 def maker(spec: VectorSpec) -> dict[str, Any]:

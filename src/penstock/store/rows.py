@@ -22,14 +22,14 @@ from penstock.records import (
     Progress,
     Version,
 )
-from penstock.store.base import Part, Standing
+from penstock.store.base import AssetState, EntryKey
 
 Row: TypeAlias = dict[str, Any]
 T = TypeVar("T")
 
 # Bytes of UTF-8, which is what Milvus counts for VARCHAR; 65,535 is the most it allows. `title` and `text` are for
 # showing and BM25 and are cut at a character; the others name things and are refused when longer.
-BYTES: Mapping[str, int] = {
+MAX_BYTES: Mapping[str, int] = {
     "id": 32,
     "asset": 32,
     "tenant": 512,
@@ -43,23 +43,33 @@ BYTES: Mapping[str, int] = {
     "outcome": 32,
     "thumbnail": 128,
 }
-INTEGERS = ("part", "start_ms", "end_ms", "start_char", "end_char", "event_time", "indexed_at", "partition", "offset")
-STRINGS = ("id", "tenant", "asset", "topic", "key", "title", "text", "uri", "mime", "thumbnail")
-ENTRY_COLUMNS = (*STRINGS, *INTEGERS, "attributes")
+ENTRY_INTEGERS = (
+    "part",
+    "start_ms",
+    "end_ms",
+    "start_char",
+    "end_char",
+    "event_time",
+    "indexed_at",
+    "partition",
+    "offset",
+)
+ENTRY_STRINGS = ("id", "tenant", "asset", "topic", "key", "title", "text", "uri", "mime", "thumbnail")
+ENTRY_COLUMNS = (*ENTRY_STRINGS, *ENTRY_INTEGERS, "attributes")
 """Every column of an entry but its vectors."""
 
-PART_COLUMNS = ("id", "asset", "topic", "part", "partition", "offset")
+ENTRY_KEY_COLUMNS = ("id", "asset", "topic", "part", "partition", "offset")
 """Those that say whose an entry is."""
 
 ASSET_STRINGS = ("id", "tenant", "topic", "key", "outcome", "uri")
 ASSET_INTEGERS = ("timestamp_ms", "partition", "offset", "indexed_at")
 ASSET_COLUMNS = (*ASSET_STRINGS, *ASSET_INTEGERS, "counts")
 
-_SPACE = "space"  # beside the counts; an asset row of space 0 leaves it out
+_SLOT = "space"  # beside the counts; an asset row of space 0 leaves it out
 _UNFINISHED = "unfinished"
 _COLLECTIONS = frozenset(collection.value for collection in Collection)
 
-STANDING_COLUMNS = ("id", "topic", "outcome", "timestamp_ms", "partition", "offset", "counts")
+ASSET_STATE_COLUMNS = ("id", "topic", "outcome", "timestamp_ms", "partition", "offset", "counts")
 """Those that say what became of an asset."""
 
 
@@ -73,11 +83,11 @@ def entry_row(entry: Entry) -> Row:
         "id": entry.id,
         "asset": entry.asset.id,
         **_asset_names(entry.asset),
-        "title": _cut(entry.title, BYTES["title"]),
-        "text": _cut(entry.text, BYTES["text"]),
-        "uri": _fits("uri", entry.uri),
-        "mime": _fits("mime", entry.mime),
-        "thumbnail": _fits("thumbnail", entry.thumbnail),
+        "title": _truncate(entry.title, MAX_BYTES["title"]),
+        "text": _truncate(entry.text, MAX_BYTES["text"]),
+        "uri": _checked("uri", entry.uri),
+        "mime": _checked("mime", entry.mime),
+        "thumbnail": _checked("thumbnail", entry.thumbnail),
         "part": entry.part,
         "start_ms": entry.start_ms,
         "end_ms": entry.end_ms,
@@ -91,7 +101,7 @@ def entry_row(entry: Entry) -> Row:
     }
 
 
-def entry_of(collection: Collection, row: Mapping[str, Any], fields: Sequence[Field] = ()) -> Entry:
+def parse_entry(collection: Collection, row: Mapping[str, Any], fields: Sequence[Field] = ()) -> Entry:
     """The entry of a row, with the vectors of these fields. A vector of zeros stands for none."""
     asset = AssetRef(row["tenant"], row["topic"], row["key"])
     vectors = {field: np.asarray(row[field.value], dtype=np.float32) for field in fields}
@@ -117,10 +127,10 @@ def entry_of(collection: Collection, row: Mapping[str, Any], fields: Sequence[Fi
     )
 
 
-def part_of(row: Mapping[str, Any]) -> Part:
+def parse_entry_key(row: Mapping[str, Any]) -> EntryKey:
     """Whose entry a row is; of `PART_COLUMNS`."""
     origin = Position(row["topic"], int(row["partition"]), int(row["offset"]))
-    return Part(row["id"], row["asset"], int(row["part"]), origin)
+    return EntryKey(row["id"], row["asset"], int(row["part"]), origin)
 
 
 def dense_columns(entry: Entry, dims: Mapping[Field, int]) -> Row:
@@ -149,16 +159,16 @@ def asset_row(row: AssetRow) -> Row:
         "id": row.asset.id,
         **_asset_names(row.asset),
         "outcome": row.outcome.value,
-        "uri": _fits("uri", row.uri),
+        "uri": _checked("uri", row.uri),
         "timestamp_ms": row.version.timestamp_ms,
         "partition": row.version.partition,
         "offset": row.version.offset,
         "indexed_at": row.indexed_at_ms,
-        "counts": {**_counts(row.counts), **({_SPACE: row.space} if row.space else {})},
+        "counts": {**_counts(row.counts), **({_SLOT: row.space} if row.space else {})},
     }
 
 
-def asset_of(row: Mapping[str, Any]) -> AssetRow:
+def parse_asset_row(row: Mapping[str, Any]) -> AssetRow:
     return AssetRow(
         asset=AssetRef(row["tenant"], row["topic"], row["key"]),
         version=Version(int(row["timestamp_ms"]), int(row["partition"]), int(row["offset"])),
@@ -166,43 +176,43 @@ def asset_of(row: Mapping[str, Any]) -> AssetRow:
         counts=_counts_of(row),
         uri=row["uri"],
         indexed_at_ms=int(row["indexed_at"]),
-        space=int(row["counts"].get(_SPACE, 0)),
+        space=int(row["counts"].get(_SLOT, 0)),
     )
 
 
-def is_progress(row: Mapping[str, Any]) -> bool:
+def is_checkpoint(row: Mapping[str, Any]) -> bool:
     """Whether a row of the asset collection tells how far an asset is, and not what became of it."""
     return bool(row["outcome"] == _UNFINISHED)
 
 
-def progress_id(asset_id: str) -> str:
+def checkpoint_id(asset_id: str) -> str:
     """The primary key of an asset's progress, beside its row."""
     return blake2b(asset_id.encode(), digest_size=16, person=b"progress").hexdigest()
 
 
-def progress_row(progress: Progress) -> Row:
+def checkpoint_row(checkpoint: Progress) -> Row:
     """The columns of a progress: a row of the asset collection, of another outcome than any asset has."""
-    place = progress.place
+    place = checkpoint.place
     return {
-        "id": progress_id(progress.asset.id),
-        **_asset_names(progress.asset),
+        "id": checkpoint_id(checkpoint.asset.id),
+        **_asset_names(checkpoint.asset),
         "outcome": _UNFINISHED,
-        "uri": _fits("uri", progress.uri),
-        "timestamp_ms": progress.version.timestamp_ms,
-        "partition": progress.version.partition,
-        "offset": progress.version.offset,
-        "indexed_at": progress.updated_ms,
+        "uri": _checked("uri", checkpoint.uri),
+        "timestamp_ms": checkpoint.version.timestamp_ms,
+        "partition": checkpoint.version.partition,
+        "offset": checkpoint.version.offset,
+        "indexed_at": checkpoint.updated_ms,
         "counts": {
-            **_counts(progress.counts),
-            _SPACE: progress.space,
+            **_counts(checkpoint.counts),
+            _SLOT: checkpoint.space,
             "place": [place.heard_ms, place.seen_ms, place.read_ms],
-            "settings": progress.settings,
-            "media": progress.media,
+            "settings": checkpoint.settings,
+            "media": checkpoint.media,
         },
     }
 
 
-def progress_of(row: Mapping[str, Any]) -> Progress:
+def parse_checkpoint(row: Mapping[str, Any]) -> Progress:
     counts = row["counts"]
     return Progress(
         asset=AssetRef(row["tenant"], row["topic"], row["key"]),
@@ -213,19 +223,19 @@ def progress_of(row: Mapping[str, Any]) -> Progress:
         uri=row["uri"],
         media=counts["media"],
         updated_ms=int(row["indexed_at"]),
-        space=int(counts[_SPACE]),
+        space=int(counts[_SLOT]),
     )
 
 
-def standing_of(row: Mapping[str, Any]) -> Standing:
+def parse_asset_state(row: Mapping[str, Any]) -> AssetState:
     """What became of an asset; of `STANDING_COLUMNS`."""
-    return Standing(
+    return AssetState(
         asset_id=row["id"],
         origin=Position(row["topic"], int(row["partition"]), int(row["offset"])),
         timestamp_ms=int(row["timestamp_ms"]),
         deleted=row["outcome"] == Outcome.DELETED,
         counts=_counts_of(row),
-        space=int(row["counts"].get(_SPACE, 0)),
+        slot=int(row["counts"].get(_SLOT, 0)),
     )
 
 
@@ -233,12 +243,12 @@ def too_long(asset: AssetRef, *, uri: str = "", attributes_json: str = "{}") -> 
     """What of an event no row could hold, as one line; None if everything fits. For the step that receives it."""
     named = {"tenant": asset.tenant, "topic": asset.topic, "key": asset.key, "uri": uri, "attributes": attributes_json}
     for name, value in named.items():
-        if (size := len(value.encode())) > BYTES[name]:
-            return f"the {name} has {size} bytes, the store holds {BYTES[name]}"
+        if (size := len(value.encode())) > MAX_BYTES[name]:
+            return f"the {name} has {size} bytes, the store holds {MAX_BYTES[name]}"
     return None
 
 
-def distinct(entries: Sequence[Entry]) -> list[Entry]:
+def ordered_by_part(entries: Sequence[Entry]) -> list[Entry]:
     """The entries in order of their parts.
 
     Raises:
@@ -263,16 +273,16 @@ def _counts_of(row: Mapping[str, Any]) -> Mapping[Collection, int]:
 
 
 def _asset_names(asset: AssetRef) -> Row:
-    return {name: _fits(name, getattr(asset, name)) for name in ("tenant", "topic", "key")}
+    return {name: _checked(name, getattr(asset, name)) for name in ("tenant", "topic", "key")}
 
 
-def _fits(name: str, value: str) -> str:
-    if (size := len(value.encode())) > BYTES[name]:
-        raise PermanentError(f"the {name} of an entry has {size} bytes, the store holds {BYTES[name]}")
+def _checked(name: str, value: str) -> str:
+    if (size := len(value.encode())) > MAX_BYTES[name]:
+        raise PermanentError(f"the {name} of an entry has {size} bytes, the store holds {MAX_BYTES[name]}")
     return value
 
 
-def _cut(text: str, limit: int) -> str:
+def _truncate(text: str, limit: int) -> str:
     """At most so many bytes, without half a character."""
     data = text.encode()
     return text if len(data) <= limit else data[:limit].decode(errors="ignore")
@@ -280,8 +290,8 @@ def _cut(text: str, limit: int) -> str:
 
 def _attributes(text: str) -> Any:
     """The object, its nulls left out: Milvus 2.3 finds them where 2.5 and Lite take them for missing."""
-    if (size := len(text.encode())) > BYTES["attributes"]:
-        raise PermanentError(f"the attributes of an entry have {size} bytes, the store holds {BYTES['attributes']}")
+    if (size := len(text.encode())) > MAX_BYTES["attributes"]:
+        raise PermanentError(f"the attributes of an entry have {size} bytes, the store holds {MAX_BYTES['attributes']}")
     return _without_nulls(json.loads(text))
 
 

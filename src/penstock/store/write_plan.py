@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 from penstock.records import LONG, AssetRow, Collection, Event, Outcome, Place, Progress, part_id
 
-ABANDONED_MS = 3_600_000
+ABANDONED_AFTER_MS = 3_600_000
 """A version that has made no progress for so long does not keep older ones waiting: its record may be gone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class WritePlan:
     """How one event is written.
 
     Attributes:
@@ -29,33 +29,33 @@ class Plan:
     """
 
     event: Event
-    space: int = 0
-    progress: Progress | None = None
-    spared: int | None = None
-    drops: bool = False
+    slot: int = 0
+    checkpoint: Progress | None = None
+    protected_slot: int | None = None
+    ends_checkpoint: bool = False
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether nothing of it is to come."""
-        return self.progress is None or self.progress.finished
+        return self.checkpoint is None or self.checkpoint.finished
 
-    def earlier(self, collection: Collection) -> set[str]:
+    def ids_so_far(self, collection: Collection) -> set[str]:
         """Ids of the entries that it has once this is written, its earlier slices included; of an event in slices."""
-        count = self.progress.counts.get(collection, 0) if self.progress else 0
-        return {part_id(self.event.asset.id, collection, part, self.space) for part in range(count)}
+        count = self.checkpoint.counts.get(collection, 0) if self.checkpoint else 0
+        return {part_id(self.event.asset.id, collection, part, self.slot) for part in range(count)}
 
 
 @dataclass(frozen=True, slots=True)
-class GoesOn:
+class Resume:
     """Nothing of the event is written now: its next slice begins at this place, or it waits, if that is the start."""
 
     event: Event
-    place: Place
+    position: Place
 
 
-def plan(
-    event: Event, told: Progress | None, *, row: AssetRow | None, begun: Progress | None, now_ms: int
-) -> Plan | GoesOn:
+def plan_write(
+    event: Event, segment: Progress | None, *, row: AssetRow | None, checkpoint: Progress | None, now_ms: int
+) -> WritePlan | Resume:
     """How an event that its asset's row has not overtaken is written.
 
     Args:
@@ -65,32 +65,36 @@ def plan(
         begun: how far a version of its asset is, this one or another.
         now_ms: milliseconds since the epoch.
     """
-    newer = begun is not None and _keeps_waiting(begun, event, now_ms)
-    if told is None:
-        if begun is None:
-            return Plan(event)
-        return Plan(event, 1 - begun.space, spared=begun.space) if newer else Plan(event, drops=True)
+    newer = checkpoint is not None and _is_newer_and_active(checkpoint, event, now_ms)
+    if segment is None:
+        if checkpoint is None:
+            return WritePlan(event)
+        return (
+            WritePlan(event, 1 - checkpoint.space, protected_slot=checkpoint.space)
+            if newer
+            else WritePlan(event, ends_checkpoint=True)
+        )
     if newer:
-        return GoesOn(event, Place())
-    if begun is not None and begun.version == event.version:
-        if told.begins not in (Place(), begun.place) and told.place != begun.place:
-            return GoesOn(event, begun.place)
-        space = begun.space
-    elif told.begins != Place():
-        return GoesOn(event, Place())
+        return Resume(event, Place())
+    if checkpoint is not None and checkpoint.version == event.version:
+        if segment.begins not in (Place(), checkpoint.place) and segment.place != checkpoint.place:
+            return Resume(event, checkpoint.place)
+        space = checkpoint.space
+    elif segment.begins != Place():
+        return Resume(event, Place())
     else:
         space = 1 - row.space if row is not None and row.counts else 0
-    progress = replace(told, space=space, updated_ms=now_ms)
-    return Plan(event, space, progress, drops=told.finished and begun is not None)
+    progress = replace(segment, space=space, updated_ms=now_ms)
+    return WritePlan(event, space, progress, ends_checkpoint=segment.finished and checkpoint is not None)
 
 
-def waits_for(event: Event, begun: Progress | None, now_ms: int) -> bool:
+def must_wait(event: Event, checkpoint: Progress | None, now_ms: int) -> bool:
     """Whether a long medium has to wait for a newer version of it that is under way."""
-    return begun is not None and event.payload is not None and _keeps_waiting(begun, event, now_ms)
+    return checkpoint is not None and event.payload is not None and _is_newer_and_active(checkpoint, event, now_ms)
 
 
-def leftovers(
-    event: Event, row: AssetRow | None, begun: Progress | None, collection: Collection, ids: AnyOf[str]
+def orphaned_ids(
+    event: Event, row: AssetRow | None, checkpoint: Progress | None, collection: Collection, ids: AnyOf[str]
 ) -> set[str]:
     """Of the ids of an asset's entries those that a rejected event has perhaps left.
 
@@ -100,22 +104,22 @@ def leftovers(
     bare = row is None or row.outcome is Outcome.DELETED
     found = set(ids) if bare else set()
     if row is not None and not bare and event.modality in LONG:
-        found = in_space(event.asset.id, collection, ids, 1 - row.space)
-    if begun is not None and begun.version.newer_than(event.version):
-        found -= in_space(event.asset.id, collection, ids, begun.space)
+        found = ids_in_slot(event.asset.id, collection, ids, 1 - row.space)
+    if checkpoint is not None and checkpoint.version.newer_than(event.version):
+        found -= ids_in_slot(event.asset.id, collection, ids, checkpoint.space)
     return found
 
 
-def in_space(asset_id: str, collection: Collection, ids: AnyOf[str], space: int) -> set[str]:
+def ids_in_slot(asset_id: str, collection: Collection, ids: AnyOf[str], slot: int) -> set[str]:
     """Those of an asset's entries that lie in a space; parts have no gaps in either."""
-    return {id_ for part in range(len(ids)) if (id_ := part_id(asset_id, collection, part, space)) in ids}
+    return {id_ for part in range(len(ids)) if (id_ := part_id(asset_id, collection, part, slot)) in ids}
 
 
-def known_of(events: AnyOf[Event], begun: Mapping[str, Progress]) -> tuple[Progress, ...]:
+def own_checkpoints(events: AnyOf[Event], checkpoints: Mapping[str, Progress]) -> tuple[Progress, ...]:
     """How far these very events are."""
-    ours = [(event, begun[event.asset.id]) for event in events if event.asset.id in begun]
+    ours = [(event, checkpoints[event.asset.id]) for event in events if event.asset.id in checkpoints]
     return tuple(progress for event, progress in ours if progress.version == event.version)
 
 
-def _keeps_waiting(begun: Progress, event: Event, now_ms: int) -> bool:
-    return begun.version.newer_than(event.version) and now_ms - begun.updated_ms < ABANDONED_MS
+def _is_newer_and_active(checkpoint: Progress, event: Event, now_ms: int) -> bool:
+    return checkpoint.version.newer_than(event.version) and now_ms - checkpoint.updated_ms < ABANDONED_AFTER_MS

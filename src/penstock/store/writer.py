@@ -42,12 +42,20 @@ from penstock.records import (
 )
 from penstock.store.base import Store
 from penstock.store.claims import Claims
-from penstock.store.write_plan import GoesOn, Plan, in_space, known_of, leftovers, plan, waits_for
+from penstock.store.write_plan import (
+    Resume,
+    WritePlan,
+    ids_in_slot,
+    must_wait,
+    orphaned_ids,
+    own_checkpoints,
+    plan_write,
+)
 
 logger = logging.getLogger(__name__)
 
-_ROWS_AT_ONCE = 16_384  # entries that are being made into requests: some 250 MB, or one batch that has more
-_MOST_PARTS = 100_000  # of an asset: beyond, ids are deleted in any order
+MAX_CONCURRENT_ENTRIES = 16_384  # entries that are being made into requests: some 250 MB, or one batch that has more
+MAX_ORDERED_PARTS = 100_000  # of an asset: beyond, ids are deleted in any order
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,7 @@ class WriteRequest:
 class Writer:
     """Writes batches, from as many threads as the store takes at once; of one asset, one event at a time.
 
-    It accepts nothing until `begin` told it which lane owns what: after a restart it would otherwise take the write of
+    It accepts nothing until `start` told it which lane owns what: after a restart it would otherwise take the write of
     a lane that lost its partition for a rightful one. From then on it learns newer assignments from the writes.
 
     Args:
@@ -83,22 +91,22 @@ class Writer:
         wall_ms: Callable[[], int],
         shard: int = 0,
         shards: int = 1,
-        claims: Claims | None = None,
+        locks: Claims | None = None,
     ) -> None:
         self._store = store
         self._shard = shard
         self._shards = shards
         self._wall_ms = wall_ms
-        self._claims = claims or Claims()
-        self._room = Room(_ROWS_AT_ONCE)  # asked for with assets claimed, and never the other way round
+        self._locks = locks or Claims()
+        self._room = Room(MAX_CONCURRENT_ENTRIES)  # asked for with assets claimed, and never the other way round
         self._lock = threading.Lock()  # of the generations
         self._generations: dict[tuple[str, int], int] | None = None
 
-    def begun(self) -> bool:
+    def is_started(self) -> bool:
         """Whether it knows the assignments and accepts writes."""
         return self._generations is not None
 
-    def begin(self, assignments: Iterable[Assignment]) -> None:
+    def start(self, assignments: Iterable[Assignment]) -> None:
         """Learns the assignments that are in force, from all lanes. Never lowers a generation it knows.
 
         Raises:
@@ -107,7 +115,7 @@ class Writer:
         self._store.catch_up()
         with self._lock:
             self._generations = self._generations or {}
-            self._learn(assignments)
+            self._record_assignments(assignments)
 
     def write(self, request: WriteRequest, decoded: Decoded, *encoded: Encoded) -> tuple[Settled, ...]:
         """Writes one batch; the order of the steps is the guarantee.
@@ -134,8 +142,8 @@ class Writer:
             NotReadyError: this writer was restarted and does not know the assignments yet.
             UnavailableError: the store does not answer; nothing is lost by writing the whole batch again.
         """
-        mine = self._mine((*decoded.indexable, *decoded.tombstones))
-        with self._claims.of(event.asset.id for event in mine):
+        mine = self._own_events((*decoded.indexable, *decoded.tombstones))
+        with self._locks.of(event.asset.id for event in mine):
             fenced = self._fence(request)
             failed = _encode_failures(decoded, encoded)
             told = decoded.rejected if self._shard == 0 else ()
@@ -153,7 +161,7 @@ class Writer:
                     live.append(event)
             return (*settled, *self._write_live(live, decoded, encoded))
 
-    def standing(
+    def lookup(
         self, request: WriteRequest, events: Sequence[Event]
     ) -> tuple[tuple[Settled, ...], tuple[Progress, ...]]:
         """What is known of events of this shard before anything is done for them: those that are settled already, are
@@ -162,27 +170,27 @@ class Writer:
         Raises:
             NotReadyError, UnavailableError: as `write` does.
         """
-        mine = self._mine(events)
-        with self._claims.of(event.asset.id for event in mine):
+        mine = self._own_events(events)
+        with self._locks.of(event.asset.id for event in mine):
             fenced = self._fence(request)
             lost = [event for event in mine if (event.position.topic, event.position.partition) in fenced]
             settled, current, _ = self._order([event for event in mine if event not in lost])
-            self._forget_finished([event for event in mine if event not in lost and event not in current])
-            begun, now_ms = self._begun(current), self._wall_ms()
-            waiting = [event for event in current if waits_for(event, begun.get(event.asset.id), now_ms)]
+            self._drop_stale_checkpoints([event for event in mine if event not in lost and event not in current])
+            begun, now_ms = self._checkpoints(current), self._wall_ms()
+            waiting = [event for event in current if must_wait(event, begun.get(event.asset.id), now_ms)]
             settled += [Settled(event.position, None) for event in lost]
             settled += [Settled(event.position, None, unfinished=Place()) for event in waiting]
-            return tuple(settled), known_of([event for event in current if event not in waiting], begun)
+            return tuple(settled), own_checkpoints([event for event in current if event not in waiting], begun)
 
-    def _forget_finished(self, settled: Sequence[Event]) -> None:
+    def _drop_stale_checkpoints(self, settled: Sequence[Event]) -> None:
         """Drops what is known of how far they are: a writer that died after an asset's row has left it."""
-        left = self._begun(settled)
-        over = {event.asset.id for event in settled if _is_over(event, left.get(event.asset.id))}
+        left = self._checkpoints(settled)
+        over = {event.asset.id for event in settled if _is_obsolete(event, left.get(event.asset.id))}
         if over:
-            self._store.drop_progress(sorted(over))
+            self._store.drop_checkpoints(sorted(over))
 
     def retract(self, request: WriteRequest, events: Sequence[Event]) -> None:
-        """Removes what a write that broke off has left of events that turned out to be rejected; see `leftovers`.
+        """Removes what a write that broke off has left of events that turned out to be rejected; see `orphaned_ids`.
 
         Their writer or lane died after some entries and before the asset row, and then the media were gone, say.
 
@@ -193,15 +201,15 @@ class Writer:
         Raises:
             NotReadyError, UnavailableError: as `write` does.
         """
-        mine = self._mine(events)
-        with self._claims.of(event.asset.id for event in mine):
+        mine = self._own_events(events)
+        with self._locks.of(event.asset.id for event in mine):
             fenced = self._fence(request)
             kept = [event for event in mine if (event.position.topic, event.position.partition) not in fenced]
             if not kept:
                 return
             self._store.catch_up()  # the write that broke off was perhaps a dead writer's, and came about late
             rows = self._store.asset_rows([event.asset.id for event in kept])
-            begun = self._begun(kept)
+            begun = self._checkpoints(kept)
             for collection, found in self._entries_of(kept).items():
                 stale = [
                     id_
@@ -210,28 +218,30 @@ class Writer:
                     for id_ in _last_part_first(
                         event.asset.id,
                         collection,
-                        leftovers(event, rows.get(event.asset.id), begun.get(event.asset.id), collection, ids),
+                        orphaned_ids(event, rows.get(event.asset.id), begun.get(event.asset.id), collection, ids),
                     )
                 ]
                 if stale:
                     self._store.delete(collection, stale)
-            over = [event.asset.id for event in kept if _is_over(event, begun.get(event.asset.id))]
+            over = [event.asset.id for event in kept if _is_obsolete(event, begun.get(event.asset.id))]
             if over:
-                self._store.drop_progress(over)
+                self._store.drop_checkpoints(over)
 
-    def _mine(self, events: Iterable[Event]) -> list[Event]:
+    def _own_events(self, events: Iterable[Event]) -> list[Event]:
         return [event for event in events if shard_of(event.asset.id, self._shards) == self._shard]
 
     def _write_live(self, events: Sequence[Event], decoded: Decoded, encoded: Sequence[Encoded]) -> list[Settled]:
         settled, current, rows = self._order(events)
-        begun, now_ms = self._begun(current), self._wall_ms()
+        begun, now_ms = self._checkpoints(current), self._wall_ms()
         told = {one.asset.id: one for one in decoded.progress}
-        plans: dict[str, Plan] = {}
+        plans: dict[str, WritePlan] = {}
         for event in current:
             asset_id = event.asset.id
-            made = plan(event, told.get(asset_id), row=rows.get(asset_id), begun=begun.get(asset_id), now_ms=now_ms)
-            if isinstance(made, GoesOn):
-                settled.append(Settled(event.position, None, unfinished=made.place))
+            made = plan_write(
+                event, told.get(asset_id), row=rows.get(asset_id), checkpoint=begun.get(asset_id), now_ms=now_ms
+            )
+            if isinstance(made, Resume):
+                settled.append(Settled(event.position, None, unfinished=made.position))
             else:
                 plans[asset_id] = made
         if not plans:
@@ -241,28 +251,28 @@ class Writer:
             return settled + self._write_planned(plans, drafts, encoded)
 
     def _write_planned(
-        self, plans: Mapping[str, Plan], drafts: Sequence[Draft], encoded: Sequence[Encoded]
+        self, plans: Mapping[str, WritePlan], drafts: Sequence[Draft], encoded: Sequence[Encoded]
     ) -> list[Settled]:
         entries = self._entries(drafts, encoded, plans)
-        whole = [one for one in plans.values() if one.is_whole]
-        unfinished = [one.progress for one in plans.values() if one.progress is not None and not one.is_whole]
+        whole = [one for one in plans.values() if one.is_complete]
+        unfinished = [one.checkpoint for one in plans.values() if one.checkpoint is not None and not one.is_complete]
         surplus = self._surplus(whole, entries)
         for collection, written in entries.items():
             self._store.upsert(collection, written)
         if unfinished:
-            self._store.put_progress(unfinished)
+            self._store.put_checkpoints(unfinished)
         for collection, ids in surplus.items():
             self._store.delete(collection, ids)
         rows = self._rows(whole, entries)
         if rows:
             self._store.put_asset_rows(rows)
-        if over := [one.event.asset.id for one in whole if one.drops]:
-            self._store.drop_progress(over)
+        if over := [one.event.asset.id for one in whole if one.ends_checkpoint]:
+            self._store.drop_checkpoints(over)
         ended = {one.event.asset.id: row.outcome for one, row in zip(whole, rows, strict=True)}
         return [
             Settled(one.event.position, ended[asset_id])
-            if one.is_whole
-            else Settled(one.event.position, None, unfinished=one.progress.place if one.progress else None)
+            if one.is_complete
+            else Settled(one.event.position, None, unfinished=one.checkpoint.place if one.checkpoint else None)
             for asset_id, one in plans.items()
         ]
 
@@ -273,7 +283,7 @@ class Writer:
         with the assets claimed: what a newer owner wrote of them while this write waited is seen. So is what was
         written while a partition was another's, perhaps by the writer of another plane.
         """
-        if self._is_news(request.assignments):
+        if self._has_newer_assignment(request.assignments):
             self._store.catch_up()  # before any thread takes these assignments for known
         with self._lock:
             assert self._generations is not None
@@ -282,14 +292,14 @@ class Writer:
                 for assignment in request.assignments
                 if assignment.generation < self._generations.get((assignment.topic, assignment.partition), -1)
             )
-            self._learn(request.assignments)
+            self._record_assignments(request.assignments)
         for topic, partition in sorted(fenced):
             logger.warning(
                 "refused a write of lane %s to %s[%d]: it lost that partition", request.lane, topic, partition
             )
         return fenced
 
-    def _is_news(self, assignments: Iterable[Assignment]) -> bool:
+    def _has_newer_assignment(self, assignments: Iterable[Assignment]) -> bool:
         with self._lock:
             known = self._generations
             if known is None:
@@ -298,7 +308,7 @@ class Writer:
                 )
             return any(one.generation > known.get((one.topic, one.partition), -1) for one in assignments)
 
-    def _learn(self, assignments: Iterable[Assignment]) -> None:
+    def _record_assignments(self, assignments: Iterable[Assignment]) -> None:
         known = self._generations
         assert known is not None
         for assignment in assignments:
@@ -322,15 +332,15 @@ class Writer:
                 current.append(event)
         return settled, current, rows
 
-    def _begun(self, events: Sequence[Event]) -> Mapping[str, Progress]:
+    def _checkpoints(self, events: Sequence[Event]) -> Mapping[str, Progress]:
         """How far assets are that are written in slices, by asset; perhaps of another version than the event's."""
         ids = [event.asset.id for event in events if event.modality in LONG]
-        return self._store.progress(ids) if ids else {}
+        return self._store.checkpoints(ids) if ids else {}
 
     # --- 4 entries --------------------------------------------------------------------------------------------------
 
     def _entries(
-        self, drafts: Sequence[Draft], encoded: Sequence[Encoded], plans: Mapping[str, Plan]
+        self, drafts: Sequence[Draft], encoded: Sequence[Encoded], plans: Mapping[str, WritePlan]
     ) -> dict[Collection, list[Entry]]:
         vectors = {batch.encoder: batch.vectors for batch in encoded}
         indexed_at_ms = self._wall_ms()
@@ -340,7 +350,7 @@ class Writer:
             if draft.part and draft.collection in ONE_PART:
                 raise PermanentError(f"{event.asset} has more than one entry in {draft.collection}, which holds one")
             entry = Entry(
-                id=entry_id(event.asset, draft.collection, draft.part, plans[event.asset.id].space),
+                id=entry_id(event.asset, draft.collection, draft.part, plans[event.asset.id].slot),
                 collection=draft.collection,
                 asset=event.asset,
                 part=draft.part,
@@ -365,7 +375,7 @@ class Writer:
     # --- 5 surplus --------------------------------------------------------------------------------------------------
 
     def _surplus(
-        self, plans: Sequence[Plan], entries: Mapping[Collection, Sequence[Entry]]
+        self, plans: Sequence[WritePlan], entries: Mapping[Collection, Sequence[Entry]]
     ) -> dict[Collection, list[str]]:
         """Entries of these assets that their new versions do not have, in every collection their topics can fill.
 
@@ -379,9 +389,9 @@ class Writer:
             stale: list[str] = []
             for asset_id, ids in found.items():
                 one = plan_of[asset_id]
-                kept = written | one.earlier(collection)
-                if one.spared is not None:
-                    kept |= in_space(asset_id, collection, ids, one.spared)
+                kept = written | one.ids_so_far(collection)
+                if one.protected_slot is not None:
+                    kept |= ids_in_slot(asset_id, collection, ids, one.protected_slot)
                 stale += _last_part_first(asset_id, collection, ids - kept)
             if stale:
                 surplus[collection] = stale
@@ -404,15 +414,15 @@ class Writer:
 
     # --- 6 asset rows -----------------------------------------------------------------------------------------------
 
-    def _rows(self, plans: Sequence[Plan], entries: Mapping[Collection, Sequence[Entry]]) -> list[AssetRow]:
+    def _rows(self, plans: Sequence[WritePlan], entries: Mapping[Collection, Sequence[Entry]]) -> list[AssetRow]:
         written = Counter((entry.asset.id, entry.collection) for each in entries.values() for entry in each)
         now_ms = self._wall_ms()
         rows = []
         for one in plans:
             event = one.event
             counts = {
-                collection: one.progress.counts.get(collection, 0)
-                if one.progress is not None
+                collection: one.checkpoint.counts.get(collection, 0)
+                if one.checkpoint is not None
                 else written[event.asset.id, collection]
                 for collection in COLLECTIONS_OF[event.modality]
             }
@@ -424,13 +434,13 @@ class Writer:
                     counts={collection: count for collection, count in counts.items() if count},
                     uri=event.payload.uri if isinstance(event.payload, ClaimCheck) else "",
                     indexed_at_ms=now_ms,
-                    space=one.space,
+                    space=one.slot,
                 )
             )
         return rows
 
 
-def _is_over(event: Event, begun: Progress | None) -> bool:
+def _is_obsolete(event: Event, begun: Progress | None) -> bool:
     """Whether what is known of how far an asset is, is of an event that is settled: this one, or an older one."""
     return begun is not None and not begun.version.newer_than(event.version)
 
@@ -440,7 +450,7 @@ def _last_part_first(asset_id: str, collection: Collection, ids: AnyOf[str]) -> 
     spaces = range(SPACES if collection in SLICED else 1)
     parts: dict[str, int] = {}
     part = 0
-    while len(parts) < len(ids) and part <= _MOST_PARTS:
+    while len(parts) < len(ids) and part <= MAX_ORDERED_PARTS:
         parts.update((id_, part) for space in spaces if (id_ := part_id(asset_id, collection, part, space)) in ids)
         part += 1
     return sorted(ids, key=lambda id_: parts.get(id_, part), reverse=True)

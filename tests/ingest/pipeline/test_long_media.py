@@ -376,7 +376,7 @@ def test_a_store_that_is_away_between_two_slices_costs_none(house: House, monkey
 
         return call
 
-    for name in ("put_progress", "upsert", "asset_rows"):
+    for name in ("put_checkpoints", "upsert", "asset_rows"):
         monkeypatch.setattr(house.store, name, away(getattr(house.store, name)))
     house.produce("film", 5)
     with running(house.lane()):

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from penstock.errors import PermanentError
-from penstock.store.milvus.row_io import Tables
+from penstock.store.milvus.row_io import RowIO
 
 _ROWS = 5
 
 
-class StingyTables(Tables):
+class StingyTables(RowIO):
     """Answers with five rows at most, as Milvus does with 100 MB; each asset has two rows, `fat` six."""
 
     def __init__(self) -> None:
@@ -34,11 +34,11 @@ class StingyTables(Tables):
 
 def test_what_is_too_much_for_one_answer_is_asked_for_in_halves() -> None:
     tables = StingyTables()
-    found = tables.ids_of("text", ["a", "b", "c", "d", "e"])
+    found = tables.entry_ids("text", ["a", "b", "c", "d", "e"])
     assert [row["id"] for row in found] == [f"{asset}{part}" for asset in "abcde" for part in range(2)]
     assert len(tables.asked) == 5
 
 
 def test_one_asset_that_is_too_much_is_refused() -> None:
     with pytest.raises(PermanentError, match="maxOutputSize"):
-        StingyTables().ids_of("text", ["a", "fat"])
+        StingyTables().entry_ids("text", ["a", "fat"])

@@ -18,7 +18,7 @@ from penstock.records import Channel, Collection, Field
 from penstock.store.base import Store
 from penstock.store.memory import MemoryStore
 from penstock.store.milvus.store import MilvusStore
-from penstock.store.names import Physical
+from penstock.store.names import PhysicalCollection
 from tests.store.builders import asset, asset_row, entry, spec, vector
 from tests.store.servers import LiteServer, Standalone
 
@@ -56,27 +56,31 @@ def test_a_new_version_is_filled_beside_the_one_that_is_served(connect: Connect)
     new.put_asset_rows([asset_row(asset(key="new"))])
     assert old.count_assets() == 0
     onlooker = connect()
-    onlooker.look_at(2, [Collection.IMAGE])
-    assert {part.asset_id for page in onlooker.scan_parts(Collection.IMAGE) for part in page} == {asset(key="new").id}
+    onlooker.use_version(2, [Collection.IMAGE])
+    assert {part.asset_id for page in onlooker.scan_entry_keys(Collection.IMAGE) for part in page} == {
+        asset(key="new").id
+    }
     assert [row.asset.key for page in onlooker.scan_assets() for row in page] == ["new"]
-    onlooker.look_at(1, [Collection.IMAGE])
-    assert {part.asset_id for page in onlooker.scan_parts(Collection.IMAGE) for part in page} == {asset(key="old").id}
+    onlooker.use_version(1, [Collection.IMAGE])
+    assert {part.asset_id for page in onlooker.scan_entry_keys(Collection.IMAGE) for part in page} == {
+        asset(key="old").id
+    }
     with pytest.raises(ConfigError, match="no collection asset of version 3"):
-        onlooker.look_at(3, [Collection.IMAGE])
+        onlooker.use_version(3, [Collection.IMAGE])
     assert JOINT not in new.channels()  # the alias serves the vectors of another model
     assert JOINT in old.channels()
 
     found = old.search(JOINT, vector(1), tenant="default", where=None, limit=5, timeout_s=20)
     assert [each.entry.asset.key for each in found] == ["old"]
-    first, second = Physical("image", 1, "clip_a"), Physical("image", 2, "clip_b")
-    assert list(new.versions.all("image")) == [first, second]
-    assert new.versions.switch("image", second) == first
-    assert new.versions.served("image") == second
+    first, second = PhysicalCollection("image", 1, "clip_a"), PhysicalCollection("image", 2, "clip_b")
+    assert list(new.aliases.candidates("image")) == [first, second]
+    assert new.aliases.switch("image", second) == first
+    assert new.aliases.served("image") == second
     assert JOINT in new.channels()
     assert JOINT not in old.channels()
     with pytest.raises(ConfigError, match=r"image__clip_c__v3.*There are: image__clip_a__v1, image__clip_b__v2"):
-        new.versions.switch("image", Physical("image", 3, "clip_c"))
-    assert new.versions.served("image") == second
+        new.aliases.switch("image", PhysicalCollection("image", 3, "clip_c"))
+    assert new.aliases.served("image") == second
 
 
 @pytest.mark.services

@@ -12,12 +12,12 @@ from penstock.errors import PermanentError
 from penstock.records import AssetRef, AssetRow, Collection, Field, Outcome, Version
 from penstock.store import rows
 from penstock.store.milvus import schema
-from penstock.store.milvus.dialect import backend_of
+from penstock.store.milvus.dialect import detect_backend
 from penstock.store.milvus.upsert_codec import upsert_request, upsert_requests
 from penstock.store.spec import index_spec
 from tests.store.builders import asset, entry
 
-LITE = backend_of("milvus_lite-3.2.2")
+LITE = detect_backend("milvus_lite-3.2.2")
 DIM = 96
 
 

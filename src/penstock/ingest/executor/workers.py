@@ -258,7 +258,7 @@ class MakeEncodeWorker:
 
 @dataclass(frozen=True)
 class MakeWriter:
-    """Makes the writer of one shard; it waits for `begin` before it accepts anything."""
+    """Makes the writer of one shard; it waits for `start` before it accepts anything."""
 
     settings: Settings
     spec: IndexSpec

@@ -382,7 +382,7 @@ class Pipeline:
         known: list[Progress] = []
         writers = self._pools.writers
         with self._breaker.attempt():
-            for call in writers.on_all("standing", request, events):
+            for call in writers.on_all("lookup", request, events):
                 over, begun = writers.fetch(call.results[0])
                 settled += over
                 known += begun

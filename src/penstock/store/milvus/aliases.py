@@ -8,30 +8,30 @@ from collections.abc import Sequence
 
 from penstock.errors import ConfigError
 from penstock.store.milvus.client import Connection
-from penstock.store.names import Physical, parse_name
+from penstock.store.names import PhysicalCollection, parse_name
 
 
-class Versions:
+class Aliases:
     """What versions of a collection there are, and which one is served."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def all(self, alias: str) -> Sequence[Physical]:
+    def candidates(self, alias: str) -> Sequence[PhysicalCollection]:
         """The physical collections that could serve this alias, by version, then model."""
         names = self._connection.call(
             "listing collections", lambda client: client.list_collections(timeout=self._connection.timeout_s)
         )
         return sorted(found for name in names if (found := parse_name(name)) and found.alias == alias)
 
-    def served(self, alias: str) -> Physical | None:
+    def served(self, alias: str) -> PhysicalCollection | None:
         """The physical collection behind an alias; None if there is no such alias.
 
         Raises:
             ConfigError: the alias is not Penstock's.
         """
         # Not describe_alias: 2.3.5 does not find an alias of any database but the default one.
-        found = self._connection.find(
+        found = self._connection.call_or_none(
             f"asking what serves {alias}",
             lambda client: client.describe_collection(alias, timeout=self._connection.timeout_s),
         )
@@ -45,13 +45,13 @@ class Versions:
             )
         return physical
 
-    def of(self, alias: str, version: int) -> Physical:
+    def resolve(self, alias: str, version: int) -> PhysicalCollection:
         """The physical collection of this alias and version. Of two, which another model makes, the one that is served.
 
         Raises:
             ConfigError: there is none.
         """
-        found = [each for each in self.all(alias) if each.version == version]
+        found = [each for each in self.candidates(alias) if each.version == version]
         if not found:
             raise ConfigError(
                 f"the store has no collection {alias} of version {version}: `penstock ingest` makes it; check "
@@ -60,7 +60,7 @@ class Versions:
         served = self.served(alias)
         return served if served in found else found[-1]
 
-    def switch(self, alias: str, to: Physical) -> Physical | None:
+    def switch(self, alias: str, to: PhysicalCollection) -> PhysicalCollection | None:
         """Serves `to` from now on, in one step: a query sees the old one or the new one.
 
         Returns:
@@ -69,7 +69,7 @@ class Versions:
         Raises:
             ConfigError: there is no such collection, or it is of another alias.
         """
-        there = self.all(alias)
+        there = self.candidates(alias)
         if to not in there:
             names = ", ".join(map(str, there)) or "none"
             raise ConfigError(f"{alias} cannot be served by {to}: there is no such collection. There are: {names}")

@@ -15,7 +15,7 @@ from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
 
 from penstock.config import StoreSettings
 from penstock.errors import ConfigError, PenstockError, PermanentError, UnavailableError
-from penstock.store.milvus.dialect import Backend, backend_of
+from penstock.store.milvus.dialect import Backend, detect_backend
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Connection:
         self._database = settings.database
         self._lock = threading.Lock()
         self._client: MilvusClient | None = None
-        self._backend = backend_of("")
+        self._backend = detect_backend("")
 
     @property
     def backend(self) -> Backend:
@@ -97,7 +97,7 @@ class Connection:
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as exc:
             raise self._translated(exc, doing) from exc
 
-    def find(self, doing: str, request: Callable[[MilvusClient], T]) -> T | None:
+    def call_or_none(self, doing: str, request: Callable[[MilvusClient], T]) -> T | None:
         """The same, with None where the collection or alias that was asked about does not exist."""
         try:
             return self.call(doing, request)
@@ -119,7 +119,7 @@ class Connection:
         )
         return int(done.timestamp)
 
-    def now(self) -> int:
+    def timestamp(self) -> int:
         """The server's timestamp: later than that of anything acknowledged so far, to whomever. 0: it tells none."""
         context = CallContext(db_name=self._database)
         return self.call(
@@ -154,7 +154,7 @@ class Connection:
                 dedicated=True,
                 grpc_options=_CHANNEL,
             )
-            self._backend = backend_of(str(client.get_server_version(timeout=CONNECT_TIMEOUT_S)))
+            self._backend = detect_backend(str(client.get_server_version(timeout=CONNECT_TIMEOUT_S)))
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as exc:
             raise self._translated(exc, "connecting") from exc
         # pymilvus repeats a failed call until its timeout has passed. This hook of its own is asked before each
@@ -170,7 +170,7 @@ class Connection:
             return ConfigError(f"{said}. Check store.token and what it is allowed to do")
         if code in (_NOT_FOUND, _NO_ALIAS):
             return ConfigError(f"{said}. `penstock ingest` makes the collections; check store.uri and store.database")
-        refused = code in _REFUSED or code in self._backend.refusals or _UNPARSED in detail
+        refused = code in _REFUSED or code in self._backend.permanent_codes or _UNPARSED in detail
         refused = refused or (code == _EXHAUSTED and _TOO_LARGE in detail) or _TOO_MUCH in detail
         if refused or isinstance(exc, DataNotMatchException | ParamError):
             return PermanentError(said)

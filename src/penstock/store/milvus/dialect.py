@@ -14,7 +14,7 @@ from penstock.store.base import Capabilities
 _LITE = "milvus_lite-"
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
-MOST_ROWS = 16_384
+MAX_RESULT_ROWS = 16_384
 """Milvus returns at most so many to a limited query or search."""
 
 
@@ -48,15 +48,15 @@ class Backend:
     partition_key: bool
     scalar_index: str | None
     dense_index: str
-    probe_parts: bool
-    ids_per_delete: int
-    rows_per_page: int
+    finds_parts_by_key: bool
+    max_ids_per_delete: int
+    max_rows_per_page: int
     paging: Mapping[str, str]
-    refusals: frozenset[int]
-    lags: bool
+    permanent_codes: frozenset[int]
+    readers_lag: bool
 
 
-def backend_of(version: str) -> Backend:
+def detect_backend(version: str) -> Backend:
     """The backend that a server's version string stands for: `milvus_lite-3.2.2`, `v2.3.5-lite`, `2.6.1`."""
     if version.startswith(_LITE):
         return _lite(version)
@@ -73,12 +73,12 @@ def _lite(version: str) -> Backend:
         partition_key=False,
         scalar_index=None,
         dense_index="FLAT",
-        probe_parts=True,
-        ids_per_delete=100_000,
-        rows_per_page=50_000,
+        finds_parts_by_key=True,
+        max_ids_per_delete=100_000,
+        max_rows_per_page=50_000,
         paging={"iterator": "True"},
-        refusals=frozenset({6}),  # "illegal argument"; to a real server 6 is an error of routing
-        lags=False,
+        permanent_codes=frozenset({6}),  # "illegal argument"; to a real server 6 is an error of routing
+        readers_lag=False,
     )
 
 
@@ -94,10 +94,10 @@ def _server(version: str, release: tuple[int, int]) -> Backend:
         partition_key=release >= (2, 4),
         scalar_index="INVERTED" if release >= (2, 4) else "Trie",
         dense_index="HNSW",
-        probe_parts=False,
-        ids_per_delete=4_096,
-        rows_per_page=MOST_ROWS,
+        finds_parts_by_key=False,
+        max_ids_per_delete=4_096,
+        max_rows_per_page=MAX_RESULT_ROWS,
         paging={"reduce_stop_for_best": "True"},
-        refusals=frozenset([*range(1100, 1200), *range(1700, 1800)]),  # parameters, and fields of a schema
-        lags=True,
+        permanent_codes=frozenset([*range(1100, 1200), *range(1700, 1800)]),  # parameters, and fields of a schema
+        readers_lag=True,
     )

@@ -7,14 +7,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from penstock import records
 from penstock.records import SLICED, SPACES, part_id
 
-FIRST = 8
+FIRST_PARTS = 8
 """Parts asked for at once in the first round. Most assets have fewer; one request of 32 × 8 keys took 4 ms in Lite."""
 MARGIN = 4
 """An asset ends where so many parts in a row are missing. One would do, as parts have no gaps: they are written in
 ascending order, and a delete is one record of Lite's log."""
 
 
-def probe(
+def find_parts(
     collection: records.Collection, asset_ids: Sequence[str], present: Callable[[Sequence[str]], Collection[str]]
 ) -> Mapping[str, frozenset[str]]:
     """The ids of all entries of these assets; absent assets are left out.
@@ -26,7 +26,7 @@ def probe(
     """
     found: dict[str, set[str]] = {}
     for space in range(SPACES if collection in SLICED else 1):
-        asked, start, width = list(dict.fromkeys(asset_ids)), 0, FIRST
+        asked, start, width = list(dict.fromkeys(asset_ids)), 0, FIRST_PARTS
         while asked:
             parts = range(start, start + width)
             ids = {asset: [part_id(asset, collection, part, space) for part in parts] for asset in asked}

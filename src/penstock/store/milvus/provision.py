@@ -15,9 +15,9 @@ from penstock.records import Collection, Field
 from penstock.store import provenance as makers
 from penstock.store.base import IndexSpec
 from penstock.store.milvus import schema
-from penstock.store.milvus.aliases import Versions
+from penstock.store.milvus.aliases import Aliases
 from penstock.store.milvus.client import Connection
-from penstock.store.names import Physical, assets_name, check_served, entries_name
+from penstock.store.names import PhysicalCollection, asset_collection, check_served_version, entry_collection
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +28,9 @@ SETUP_TIMEOUT_S = 60.0
 class Provisioner:
     """Brings the store to what an `IndexSpec` asks for. Idempotent; two processes may do it at once."""
 
-    def __init__(self, connection: Connection, versions: Versions, settings: StoreSettings) -> None:
+    def __init__(self, connection: Connection, versions: Aliases, settings: StoreSettings) -> None:
         self._connection = connection
-        self._versions = versions
+        self._aliases = versions
         self._consistency = settings.consistency
         self._timeout_s = max(settings.timeout_s, SETUP_TIMEOUT_S)
 
@@ -39,19 +39,19 @@ class Provisioner:
         2. create, complete or compare each collection, and load it
         3. create the aliases that are missing; only a reindex switches one.
         """
-        targets = {each: entries_name(each, spec.model_slug[each], spec.version) for each in spec.vectors}
+        targets = {each: entry_collection(each, spec.model_slug[each], spec.version) for each in spec.vectors}
         self._refuse_other_models(targets, spec)
         for collection, target in targets.items():
             self._ensure_entries(collection, target, spec)
-        assets = assets_name(spec.version)
+        assets = asset_collection(spec.version)
         self._ensure(assets, schema.assets_schema(self._connection.backend), schema.assets_indexes(), "{}", spec)
         for target in (*targets.values(), assets):
-            if self._versions.served(target.alias) is None:
+            if self._aliases.served(target.alias) is None:
                 self._create_alias(target)
 
     def describe(self, name: str) -> Mapping[str, Any] | None:
         """What the server says of a collection or alias; None if there is none."""
-        found: Mapping[str, Any] | None = self._connection.find(
+        found: Mapping[str, Any] | None = self._connection.call_or_none(
             f"describing {name}", lambda client: client.describe_collection(name, timeout=self._timeout_s)
         )
         return found
@@ -67,21 +67,21 @@ class Provisioner:
             raise ConfigError(f"the store has no collection {name}: `penstock ingest` makes it")
         return {field: int(made["dim"]) for field, made in makers.recorded(name, described["properties"]).items()}
 
-    def _refuse_other_models(self, targets: Mapping[Collection, Physical], spec: IndexSpec) -> None:
+    def _refuse_other_models(self, targets: Mapping[Collection, PhysicalCollection], spec: IndexSpec) -> None:
         """Encoders first, so that the message names two models wherever it can."""
-        served = {collection: self._versions.served(target.alias) for collection, target in targets.items()}
+        served = {collection: self._aliases.served(target.alias) for collection, target in targets.items()}
         for collection, physical in served.items():
             if physical is not None and physical.version == spec.version:
                 described = self.describe(str(physical))
                 if described is not None:
-                    makers.check_made_by(str(physical), described["properties"], spec.vectors[collection])
+                    makers.check_compatible(str(physical), described["properties"], spec.vectors[collection])
         for collection, physical in served.items():
-            check_served(targets[collection], physical)
+            check_served_version(targets[collection], physical)
 
-    def _ensure_entries(self, collection: Collection, target: Physical, spec: IndexSpec) -> None:
+    def _ensure_entries(self, collection: Collection, target: PhysicalCollection, spec: IndexSpec) -> None:
         backend, vectors = self._connection.backend, spec.vectors[collection]
-        fields = makers.fields_held(collection, vectors, backend.capabilities)
-        lacking = [field for field in makers.fields_wanted(collection, vectors) if field not in fields]
+        fields = makers.supported_fields(collection, vectors, backend.capabilities)
+        lacking = [field for field in makers.required_fields(collection, vectors) if field not in fields]
         if lacking:
             product = backend.capabilities.product
             log.warning("%s cannot hold %s of %s: these channels are missing", product, ", ".join(lacking), collection)
@@ -92,10 +92,10 @@ class Provisioner:
             makers.made_by(fields, vectors),
             spec,
         )
-        makers.check_made_by(str(target), made, vectors)
+        makers.check_compatible(str(target), made, vectors)
 
     def _ensure(
-        self, target: Physical, columns: CollectionSchema, indexes: IndexParams, made_by: str, spec: IndexSpec
+        self, target: PhysicalCollection, columns: CollectionSchema, indexes: IndexParams, made_by: str, spec: IndexSpec
     ) -> Mapping[str, Any]:
         """Returns the properties of the collection as it is now."""
         name = str(target)
@@ -108,7 +108,7 @@ class Provisioner:
                     schema=columns,
                     num_shards=spec.num_shards if self._connection.backend.capabilities.shards else 1,
                     consistency_level=self._consistency,
-                    properties={makers.MADE_BY: made_by},
+                    properties={makers.VECTORS_PROPERTY: made_by},
                     timeout=self._timeout_s,
                 ),
                 lambda: self.describe(name) is not None,
@@ -120,11 +120,11 @@ class Provisioner:
         described = self.describe(name)
         return described["properties"] if described else {}
 
-    def _create_alias(self, target: Physical) -> None:
+    def _create_alias(self, target: PhysicalCollection) -> None:
         self._unless_done(
             f"creating alias {target.alias}",
             lambda client: client.create_alias(str(target), target.alias, timeout=self._timeout_s),
-            lambda: self._versions.served(target.alias) is not None,
+            lambda: self._aliases.served(target.alias) is not None,
         )
 
     def _index(self, name: str, indexes: IndexParams) -> None:
@@ -144,7 +144,7 @@ class Provisioner:
         )
 
     def _indexed(self, name: str) -> set[str]:
-        listed = self._connection.find(f"listing indexes of {name}", lambda client: client.list_indexes(name))
+        listed = self._connection.call_or_none(f"listing indexes of {name}", lambda client: client.list_indexes(name))
         return set(listed or ())
 
     def _unless_done(self, doing: str, request: Callable[[MilvusClient], object], done: Callable[[], bool]) -> None:

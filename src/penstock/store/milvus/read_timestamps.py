@@ -15,10 +15,10 @@ from collections.abc import Iterable
 STRONG = 0
 """In place of a timestamp: everything up to now. Milvus takes it for that."""
 
-_MOST_KEYS = 16_384  # eight seconds of 2,000 writes a second; readers lag behind by tenths of one
+_MAX_KEYS = 16_384  # eight seconds of 2,000 writes a second; readers lag behind by tenths of one
 
 
-class Guarantees:
+class ReadTimestamps:
     """For each key, the server's timestamp from which on a read sees all that matters of it. Safe for several threads.
 
     Until `caught_up` was called it is `STRONG` for every key.
@@ -27,42 +27,42 @@ class Guarantees:
         most_keys: of so many, those written last, the timestamp is known; the others share the newest of theirs.
     """
 
-    def __init__(self, most_keys: int = _MOST_KEYS) -> None:
-        self._most_keys = most_keys
+    def __init__(self, max_keys: int = _MAX_KEYS) -> None:
+        self._max_keys = max_keys
         self._lock = threading.Lock()
         self._floor = STRONG  # for every key that has no timestamp of its own
         self._written: OrderedDict[str, int] = OrderedDict()  # in the order of the latest write
         self._unsure: set[str] = set()
 
-    def caught_up(self, timestamp: int) -> None:
+    def advance(self, timestamp: int) -> None:
         """From now on every read sees what was written up to this timestamp, whoever wrote it."""
         with self._lock:
             self._raise_floor(timestamp)
 
-    def wrote(self, keys: Iterable[str], timestamp: int) -> None:
+    def record_write(self, keys: Iterable[str], timestamp: int) -> None:
         """A write of these keys was acknowledged at that timestamp: what was not sure of them is overwritten. A server
         that tells none (0) leaves them unsure.
         """
         if timestamp == STRONG:
-            self.unanswered(keys)
+            self.mark_unknown(keys)
             return
         with self._lock:
             for key in keys:
                 self._unsure.discard(key)
                 self._written[key] = max(timestamp, self._written.pop(key, timestamp))
-            while len(self._written) > self._most_keys:
+            while len(self._written) > self._max_keys:
                 _, oldest = self._written.popitem(last=False)
                 if self._floor != STRONG:
                     self._raise_floor(oldest)
 
-    def unanswered(self, keys: Iterable[str]) -> None:
+    def mark_unknown(self, keys: Iterable[str]) -> None:
         """A write of these keys may have come about or not, or may still: they are read at Strong consistency until
         they have been written again.
         """
         with self._lock:
             self._unsure.update(keys)
 
-    def of(self, keys: Iterable[str]) -> int:
+    def required_for(self, keys: Iterable[str]) -> int:
         """What a read of these keys has to see everything up to; `STRONG`: now."""
         with self._lock:
             if self._floor == STRONG:

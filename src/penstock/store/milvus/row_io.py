@@ -12,20 +12,20 @@ from penstock.errors import PermanentError
 from penstock.records import Float32
 from penstock.store.filter_semantics import literal
 from penstock.store.milvus.client import Connection
-from penstock.store.milvus.dialect import MOST_ROWS
+from penstock.store.milvus.dialect import MAX_RESULT_ROWS
 from penstock.store.milvus.read_timestamps import STRONG
 from penstock.store.milvus.upsert_codec import upsert_requests
 from penstock.store.rows import Row, chunks
 
-WRITE_BYTES = 8 * 1024 * 1024
+MAX_WRITE_BYTES = 8 * 1024 * 1024
 """The largest upsert, but for a single larger row; gRPC servers take 64 MB by default."""
-READ_IDS = 1_000
+MAX_READ_IDS = 1_000
 """Primary keys in one read of whole rows: 64 MB is enough for 1,000 rows of the longest text."""
-PROBE_IDS = 16_000
+MAX_KEY_READ_IDS = 16_000
 """Primary keys in one read of keys alone; Milvus returns at most 16,384 rows to a limited query."""
 
 
-class Tables:
+class RowIO:
     """Reads are at Strong consistency unless they are given a timestamp to see everything up to; `search` is at its
     own. Names may be aliases. Errors are those of `Connection`.
     """
@@ -41,11 +41,11 @@ class Tables:
         Returns:
             the server's timestamp of the latest request; of no rows 0.
         """
-        requests = upsert_requests(name, rows, WRITE_BYTES) if rows else ()
+        requests = upsert_requests(name, rows, MAX_WRITE_BYTES) if rows else ()
         return max((self._write(name, request) for request in requests), default=0)
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
-        for chunk in chunks(ids, self._connection.backend.ids_per_delete):
+        for chunk in chunks(ids, self._connection.backend.max_ids_per_delete):
             self._delete(name, list(chunk))
 
     def query(
@@ -54,7 +54,7 @@ class Tables:
         condition: str,
         columns: Sequence[str],
         *,
-        seen: int = STRONG,
+        guarantee: int = STRONG,
         limit: int | None = None,
         options: Mapping[str, str] = MappingProxyType({}),
     ) -> list[Row]:
@@ -74,7 +74,7 @@ class Tables:
                     filter=condition,
                     output_fields=list(columns),
                     **({} if limit is None else {"limit": limit}),
-                    **_guarantee(seen),
+                    **_consistency_options(guarantee),
                     **self._once(),
                     **options,
                 ),
@@ -82,37 +82,43 @@ class Tables:
             )
         )
 
-    def ids_of(self, name: str, asset_ids: Sequence[str], *, seen: int = STRONG) -> list[Row]:
+    def entry_ids(self, name: str, asset_ids: Sequence[str], *, guarantee: int = STRONG) -> list[Row]:
         """`id` and `asset` of all rows of these assets. A server answers with no more than so many bytes (Milvus with
         100 MB, a million rows of these): what it refuses is asked for in halves.
         """
         try:
-            return self.query(name, f"asset in {literal(tuple(asset_ids))}", ("id", "asset"), seen=seen)
+            return self.query(name, f"asset in {literal(tuple(asset_ids))}", ("id", "asset"), guarantee=guarantee)
         except PermanentError:
             if len(asset_ids) == 1:
                 raise
         middle = len(asset_ids) // 2
         halves = (asset_ids[:middle], asset_ids[middle:])
-        return [row for half in halves for row in self.ids_of(name, half, seen=seen)]
+        return [row for half in halves for row in self.entry_ids(name, half, guarantee=guarantee)]
 
     def by_ids(
-        self, name: str, ids: Sequence[str], columns: Sequence[str], *, seen: int = STRONG, at_once: int = READ_IDS
+        self,
+        name: str,
+        ids: Sequence[str],
+        columns: Sequence[str],
+        *,
+        guarantee: int = STRONG,
+        max_ids: int = MAX_READ_IDS,
     ) -> list[Row]:
         """The rows with these primary keys that exist, in no order."""
         return [
             row
-            for chunk in chunks(ids, at_once)
-            for row in self.query(name, f"id in {literal(tuple(chunk))}", columns, seen=seen)
+            for chunk in chunks(ids, max_ids)
+            for row in self.query(name, f"id in {literal(tuple(chunk))}", columns, guarantee=guarantee)
         ]
 
     def present(self, name: str, ids: Sequence[str]) -> set[str]:
         """Those of the primary keys that exist."""
-        return {row["id"] for row in self.by_ids(name, ids, ("id",), at_once=PROBE_IDS)}
+        return {row["id"] for row in self.by_ids(name, ids, ("id",), max_ids=MAX_KEY_READ_IDS)}
 
     def pages(self, name: str, columns: Sequence[str], batch: int) -> Iterator[list[Row]]:
         """All rows, a page at a time, by ascending primary key: a row that is there throughout is seen once."""
         backend = self._connection.backend
-        limit, last = min(batch, backend.rows_per_page), ""
+        limit, last = min(batch, backend.max_rows_per_page), ""
         while True:
             # Each shard gives its first `limit` rows, so the first of them all are the first of all; what is beyond may
             # have gaps and is asked for again.
@@ -147,7 +153,7 @@ class Tables:
                 data=[query],
                 anns_field=field,
                 filter=condition,
-                limit=min(limit, MOST_ROWS),
+                limit=min(limit, MAX_RESULT_ROWS),
                 output_fields=list(columns),
                 search_params=params,
                 consistency_level=consistency,
@@ -176,7 +182,7 @@ class Tables:
         return {"timeout": self._timeout_s, "retry_on_rate_limit": False}
 
 
-def _guarantee(seen: int) -> dict[str, Any]:
+def _consistency_options(seen: int) -> dict[str, Any]:
     if seen == STRONG:
         return {"consistency_level": "Strong"}
     return {"consistency_level": "Customized", "guarantee_timestamp": seen}

@@ -25,9 +25,9 @@ def entries_schema(
     fields: tuple[Field, ...], vectors: Mapping[Field, VectorSpec], backend: Backend
 ) -> CollectionSchema:
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-    for name in rows.STRINGS:
+    for name in rows.ENTRY_STRINGS:
         _add_string(schema, name, backend, analysed=name == "text" and Field.LEXICAL in fields)
-    for name in rows.INTEGERS:
+    for name in rows.ENTRY_INTEGERS:
         schema.add_field(name, DataType.INT64)
     schema.add_field("attributes", DataType.JSON)
     for field in fields:
@@ -75,7 +75,7 @@ def _add_string(schema: CollectionSchema, name: str, backend: Backend, *, analys
     schema.add_field(
         name,
         DataType.VARCHAR,
-        max_length=rows.BYTES[name],
+        max_length=rows.MAX_BYTES[name],
         is_primary=name == "id",
         is_partition_key=name == "tenant" and backend.partition_key,
         **extra,

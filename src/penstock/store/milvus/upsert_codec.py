@@ -21,7 +21,7 @@ from penstock.store.rows import Row, chunks
 _PACKED = b"\x0a"  # FloatArray's field 1, length-delimited (protobuf's encoding of a packed repeated field)
 
 
-def upsert_requests(collection: str, rows: Sequence[Row], limit_bytes: int) -> Iterator[UpsertRequest]:
+def upsert_requests(collection: str, rows: Sequence[Row], max_bytes: int) -> Iterator[UpsertRequest]:
     """The requests that write these rows in order, each of at most so many bytes, or of one row.
 
     Packed first and weighed then: most writes are one request, and asking each value for its size took a quarter of
@@ -31,12 +31,12 @@ def upsert_requests(collection: str, rows: Sequence[Row], limit_bytes: int) -> I
         PermanentError: see `upsert_request`.
     """
     request = upsert_request(collection, rows)
-    pieces = -(-request.ByteSize() // limit_bytes)
+    pieces = -(-request.ByteSize() // max_bytes)
     if pieces <= 1 or len(rows) == 1:
         yield request
         return
     for chunk in chunks(rows, -(-len(rows) // pieces)):
-        yield from upsert_requests(collection, chunk, limit_bytes)
+        yield from upsert_requests(collection, chunk, max_bytes)
 
 
 def upsert_request(collection: str, rows: Sequence[Row]) -> UpsertRequest:
