@@ -4,7 +4,7 @@
 ARGS ?=
 PYTHON ?=
 TIMES ?= 1
-AT_ONCE ?= 1
+JOBS ?= 1
 STORE ?= lite
 MINUTES ?= 10
 SEED ?= 1
@@ -14,10 +14,10 @@ READY := $(VENV)/.ready
 TOOLS := .venv-tools
 UV = $(TOOLS)/bin/uv
 
-# The demo's data stays with the checkout, so that another checkout begins afresh.
+# The demo's data stays with the checkout, so that another checkout starts empty.
 export PENSTOCK_DATA_DIR ?= $(CURDIR)/.penstock
 export UV_PYTHON_DOWNLOADS := never
-# Where an environment forbids compiled bytecode, each of a dozen processes compiles torch and its like anew: a sentence
+# Where an environment forbids compiled bytecode, each of a dozen processes compiles torch and its like again: a sentence
 # encoder then takes 15 s to import instead of 7.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -50,8 +50,8 @@ test-light: $(READY)
 test-exhaustive: $(READY) ## The rest: every fault, the loss of a node, a real Prometheus, a whole bench.
 	$(BIN)/pytest -m exhaustive $(ARGS)
 
-faults: $(READY) ## Run every fault (TIMES=10 over, AT_ONCE=2 at a time, STORE=milvus for the real one); report in docs/.
-	$(BIN)/python -m tests.faults.report --times $(TIMES) --at-once $(AT_ONCE) --store $(STORE)
+faults: $(READY) ## Run every fault (TIMES=10 over, JOBS=2 concurrently, STORE=milvus for the real one); report in docs/.
+	$(BIN)/python -m tests.faults.report --times $(TIMES) --jobs $(JOBS) --store $(STORE)
 
 soak: $(READY) ## Mix faults for MINUTES=10, in the order that SEED=1 gives, and write docs/soak-report.md.
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
@@ -68,7 +68,7 @@ lint: $(READY) ## Check lint, format, types and layers.
 vocabulary: $(READY) ## Check words, names, docstrings and sizes (ARGS=--count, or ARGS=src/penstock/store for a part).
 	$(BIN)/python -m tools.vocabulary $(ARGS)
 
-lock: $(UV) ## Resolve requirements.lock anew, for every Python from 3.11 on.
+lock: $(UV) ## Resolve requirements.lock again, for every Python from 3.11 on.
 	$(UV) pip compile pyproject.toml --extra embedded --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --upgrade --quiet --output-file requirements.lock
 
