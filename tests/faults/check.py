@@ -17,11 +17,11 @@ _NEAR_S = 0.7  # by which a detector, a codec or a cut between two frames may be
 
 
 def check(stream: Stream) -> None:
-    """That nothing is missing and nothing twice: by the audit, and by the truth that the stream knows.
+    """Checks that nothing is missing and nothing twice: by the audit, and by what the stream sent.
 
     1. the audit balances, over as many events as were acknowledged, none in flight
     2. exactly the bad ones are dead letters; one that a newer good event of its asset overtook may be
-    3. every asset's row stands for its newest good event, and its entries hold what that held
+    3. every asset's row belongs to its newest good event, and its entries hold that event's content
     """
     settings = stream.settings
     report = run_audit(settings)
@@ -34,46 +34,47 @@ def check(stream: Stream) -> None:
         if asset.id in newest and newest[asset.id].position.offset > position.offset
     }
     dead = {letter.origin: letter.detail for letter in scan_dead_letters(settings.kafka)}
-    assert not dead.keys() - stream.bad.keys(), {one: dead[one] for one in dead.keys() - stream.bad.keys()}
+    unexpected = {position: detail for position, detail in dead.items() if position not in stream.bad}
+    assert not unexpected, unexpected
     assert not stream.bad.keys() - overtaken - dead.keys()
     store = MilvusStore(settings.store)
     try:
         rows = dict(_batched(store.asset_rows, list(newest)))
-        assert {id_: row.origin for id_, row in rows.items()} == {id_: one.position for id_, one in newest.items()}
+        assert {id_: row.origin for id_, row in rows.items()} == {id_: sent.position for id_, sent in newest.items()}
         entries = _entries(store, set(newest))
     finally:
         store.close()
-    for asset_id, one in newest.items():
-        assert rows[asset_id].outcome is (Outcome.DELETED if one.deletes else Outcome.INDEXED), one
-        _check_text(one, entries.get(asset_id, []))
-        if one.recording is not None:
-            _check_recording(one.recording, entries.get(asset_id, []))
+    for asset_id, sent in newest.items():
+        assert rows[asset_id].outcome is (Outcome.DELETED if sent.deletes else Outcome.INDEXED), sent
+        _check_text(sent, entries.get(asset_id, []))
+        if sent.recording is not None:
+            _check_recording(sent.recording, entries.get(asset_id, []))
 
 
 def _entries(store: MilvusStore, asset_ids: set[str]) -> dict[str, list[Entry]]:
-    """Of each asset, in order."""
-    found: dict[str, list[Entry]] = {}
+    """Returns the entries of each asset, in order."""
+    by_asset: dict[str, list[Entry]] = {}
     for collection in Collection:
         for page in store.scan_entries(collection):
             for entry in page:
                 if entry.asset.id in asset_ids:
-                    found.setdefault(entry.asset.id, []).append(entry)
-    for entries in found.values():
+                    by_asset.setdefault(entry.asset.id, []).append(entry)
+    for entries in by_asset.values():
         entries.sort(key=lambda entry: entry.part)
-    return found
+    return by_asset
 
 
-def _check_text(one: Sent, entries: Sequence[Entry]) -> None:
-    assert " ".join(entry.text for entry in entries if entry.collection is Collection.TEXT) == one.text, one
+def _check_text(sent: Sent, entries: Sequence[Entry]) -> None:
+    assert " ".join(entry.text for entry in entries if entry.collection is Collection.TEXT) == sent.text, sent
 
 
 def _check_recording(recording: Recording, entries: Sequence[Entry]) -> None:
-    """That each sentence is heard, each scene seen, and no moment twice."""
+    """Checks that every sentence and every scene is there, and no moment twice."""
     for collection, happenings in (
         (Collection.SPEECH, recording.sentences),
         (Collection.FRAME, recording.scenes),
     ):
-        spans = [(one.start_ms / 1000, one.end_ms / 1000) for one in entries if one.collection is collection]
+        spans = [(entry.start_ms / 1000, entry.end_ms / 1000) for entry in entries if entry.collection is collection]
         for (_, end_s), (start_s, _) in pairwise(spans):
             assert start_s > end_s - _NEAR_S, (recording.key, spans)
         for happening in happenings:

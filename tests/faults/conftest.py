@@ -25,8 +25,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def ground() -> Iterator[Ground]:
-    with standing() as found:
-        yield found
+    with standing() as ground:
+        yield ground
 
 
 class _Shared:
@@ -42,14 +42,14 @@ class _Shared:
 
 @pytest.fixture(scope="session")
 def shared(ground: Ground) -> Iterator[_Shared]:
-    found = _Shared()
-    yield found
-    found.end()
+    plane_and_stream = _Shared()
+    yield plane_and_stream
+    plane_and_stream.end()
 
 
 @pytest.fixture
 def case(ground: Ground, shared: _Shared, request: pytest.FixtureRequest) -> Iterator[Case]:
-    """A running plane and its stream, which go on where the fault before ended."""
+    """A running plane and its stream, which continue where the fault before ended."""
     if shared.case is None:
         shared.case = _case(ground, ground.settings(f"shared{next(_numbers)}"))
         shared.case.plane.start()
@@ -61,15 +61,15 @@ def case(ground: Ground, shared: _Shared, request: pytest.FixtureRequest) -> Ite
 @pytest.fixture
 def own(ground: Ground) -> Iterator[Callable[..., Case]]:
     """Makes a plane, not started yet, and a stream for one test alone: `own(ingest={"lanes": 1})`."""
-    made: list[Case] = []
+    cases: list[Case] = []
 
     def make(**sections: Any) -> Case:
-        made.append(_case(ground, ground.settings(f"own{next(_numbers)}", **sections)))
-        return made[-1]
+        cases.append(_case(ground, ground.settings(f"own{next(_numbers)}", **sections)))
+        return cases[-1]
 
     yield make
-    for one in made:
-        one.plane.close()
+    for case in cases:
+        case.plane.close()
 
 
 def _case(ground: Ground, settings: Settings) -> Case:

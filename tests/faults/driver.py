@@ -1,7 +1,7 @@
 """The ingest plane with workers that can be made to fail: `python -m tests.faults.driver FOLDER`.
 
 It is the real plane with the real pools; the makers of the workers are replaced by those of `tests.faults.workers`. It
-tells the process ids of its actors, so that a test kills what it means to kill.
+writes the process ids of its actors to a file, so that a test kills the process that it means to kill.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from penstock.ingest import plane as planes
 from tests.faults.switches import Switches
 from tests.faults.workers import MakeFaultyEncodeWorker, MakeFaultyMediaWorker, MakeFaultyWriter
 
-_TELL_S = 0.2
+_PUBLISH_S = 0.2
 
 
 def pids_of(plane: planes.IngestPlane) -> dict[str, int]:
     """Process ids of the actors that live, by what they are: `lane-0`, `decode-0`, `joint.image-0`, `write-0`."""
     known = actors()
-    found: dict[str, int] = {}
+    pids: dict[str, int] = {}
     for name, handle in plane.actors().items():
-        told = known.get(handle._actor_id.hex())
-        if told is not None and told["State"] == "ALIVE":
-            found[name] = told["Pid"]
-    return found
+        actor = known.get(handle._actor_id.hex())
+        if actor is not None and actor["State"] == "ALIVE":
+            pids[name] = actor["Pid"]
+    return pids
 
 
-def resize_lanes(plane: planes.IngestPlane, wanted: Path) -> None:
-    """To the number that the test has written there."""
-    if wanted.exists():
-        plane.resize_lanes(int(wanted.read_text()))
+def resize_lanes(plane: planes.IngestPlane, request: Path) -> None:
+    """Resizes to the number that the test has written to the file."""
+    if request.exists():
+        plane.resize_lanes(int(request.read_text()))
 
 
-def tell_pids(plane: planes.IngestPlane, target: Path, stop: threading.Event) -> None:
-    while not stop.wait(_TELL_S):
+def publish_pids(plane: planes.IngestPlane, target: Path, stop: threading.Event) -> None:
+    while not stop.wait(_PUBLISH_S):
         if ray.is_initialized():
             temporary = target.with_suffix(".tmp")
             temporary.write_text(json.dumps(pids_of(plane)))
@@ -61,11 +61,11 @@ def main(folder: Path) -> None:
 
 def run(folder: Path, stop: threading.Event) -> None:
     plane = planes.IngestPlane(load_settings())
-    threading.Thread(target=tell_pids, args=(plane, folder / "pids.json", stop), daemon=True).start()
+    threading.Thread(target=publish_pids, args=(plane, folder / "pids.json", stop), daemon=True).start()
     try:
         plane.start()
         (folder / "running").touch()
-        while not stop.wait(_TELL_S):
+        while not stop.wait(_PUBLISH_S):
             resize_lanes(plane, folder / "lanes")
     finally:
         plane.stop()

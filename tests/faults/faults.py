@@ -28,7 +28,7 @@ _LOWEST_PRIORITY = 19
 
 @dataclass(frozen=True)
 class Case:
-    """What a fault strikes."""
+    """A running plane, its stream and its servers: the target of a fault."""
 
     ground: Ground
     plane: PlaneProcess
@@ -40,7 +40,7 @@ Fault: TypeAlias = Callable[[Case], None]
 
 @contextmanager
 def _in_the_middle(case: Case) -> Iterator[None]:
-    """While a stream flows that has begun to be settled."""
+    """Runs its block while a stream flows, after its first events were settled."""
     before = case.plane.settled()
     with case.stream.flowing():
         eventually(lambda: case.plane.settled() > before, "the stream is being settled")
@@ -57,7 +57,7 @@ def lane_killed(case: Case) -> None:
 
 
 def worker_killed(moment: str, worker: str, case: Case) -> None:
-    """While it is in the middle of a batch."""
+    """Kills a worker that is in the middle of a batch."""
     switches = case.plane.switches
     switches.hold(moment)
     case.stream.send(150)
@@ -68,7 +68,7 @@ def worker_killed(moment: str, worker: str, case: Case) -> None:
 
 
 def driver_killed(case: Case) -> None:
-    """Its actors end with it; another one begins."""
+    """Kills the driver, whose actors end with it, and starts another."""
     with _in_the_middle(case):
         case.plane.kill_driver()
     case.stream.send(200)
@@ -76,25 +76,25 @@ def driver_killed(case: Case) -> None:
     case.stream.send(200)
 
 
-def film_struck(strike: Callable[[Case], None], case: Case) -> None:
-    """While a film has its first slice behind it and is in the second: the first is not done again."""
+def video_struck(strike: Callable[[Case], None], case: Case) -> None:
+    """Strikes while a video is in its second segment: the first is not repeated."""
     switches = case.plane.switches
-    switches.hold("later-slice")
-    case.stream.send_these([case.stream.film("under way")])
+    switches.hold("later-segment")
+    case.stream.send_these([case.stream.video("under way")])
     case.stream.send(150)
-    eventually(lambda: switches.waiting("later-slice"), "a film has come to its second slice")
-    under_way = set(switches.noted("later-slice"))
-    before = Counter(switches.noted("first-slice"))
+    eventually(lambda: switches.waiting("later-segment"), "a video has reached its second segment")
+    under_way = set(switches.noted("later-segment"))
+    before = Counter(switches.noted("first-segment"))
     strike(case)
-    switches.release("later-slice")
+    switches.release("later-segment")
     case.stream.send(400)
     case.plane.settle()
-    again = Counter(switches.noted("first-slice")) - before
+    again = Counter(switches.noted("first-segment")) - before
     assert not under_way & again.keys()
 
 
-def _slicer(case: Case) -> None:
-    """Which has the lowest priority while it lives; Ray gives it 15."""
+def _long_media_decoder(case: Case) -> None:
+    """Kills the decode worker of long media, after checking that it has the lowest priority; Ray gives it 15."""
     assert psutil.Process(case.plane.pid("slice-0")).nice() == _LOWEST_PRIORITY
     case.plane.kill("slice-0")
 
@@ -110,7 +110,7 @@ def _driver(case: Case) -> None:
 
 
 def _rebalance(case: Case) -> None:
-    """Which never waits for a film: that stands still meanwhile."""
+    """Adds and removes a lane; neither waits for the held video."""
     case.plane.resize_lanes(3)
     case.plane.resize_lanes(2)
 
@@ -127,7 +127,7 @@ def broker_stopped(case: Case) -> None:
 
 
 def _broker_struck(strike: Callable[[], object], case: Case) -> None:
-    """With batches in an encoder, whose offsets can be committed only once the broker is back."""
+    """Strikes with batches in an encoder, whose offsets can be committed only once the broker is back."""
     switches = case.plane.switches
     switches.hold("encode")
     case.stream.send(300)
@@ -141,7 +141,7 @@ def _broker_struck(strike: Callable[[], object], case: Case) -> None:
 
 
 def store_killed(case: Case) -> None:
-    """While an upsert is under way: the store is stopped before it, so that it is sent and not answered."""
+    """Kills the store during an upsert: it is stopped before, so that the upsert is sent and not answered."""
     switches, pid = case.plane.switches, case.ground.store.pid
     assert pid is not None
     with _in_the_middle(case):
@@ -157,7 +157,7 @@ def store_killed(case: Case) -> None:
 
 
 def store_away(case: Case) -> None:
-    """For half a minute: the plane waits, and makes no dead letter of it."""
+    """Stops the store for half a minute: the plane waits, and writes no dead letter."""
     case.stream.send(300)
     case.ground.store.stop()
     gone_s = time.monotonic()
@@ -168,7 +168,7 @@ def store_away(case: Case) -> None:
 
 
 def answers_lost(operation: str, case: Case) -> None:
-    """Writes that succeed, and of which nobody hears that they did."""
+    """Loses the answers of writes that succeeded."""
     case.plane.switches.on(f"lose-{operation}", times=5)
     case.stream.send(550)
     eventually(lambda: not case.plane.switches.armed(f"lose-{operation}"), "five answers are lost")
@@ -178,8 +178,8 @@ def answers_lost(operation: str, case: Case) -> None:
 
 
 def lane_asleep(case: Case) -> None:
-    """Past its session, with a write under way: the other lane takes its partitions, and what it has of them is not
-    its to commit any more.
+    """Stops a lane past its session with a write in flight: the other lane takes its partitions, and the first one may
+    no longer commit what it holds.
     """
     switches = case.plane.switches
     switches.hold("write-of-lane-0")
@@ -195,14 +195,14 @@ def lane_asleep(case: Case) -> None:
     finally:
         case.plane.signal("lane-0", signal.SIGCONT)
     eventually(
-        lambda: _times_fenced(case.plane.log_of("lane-0")) > before, "it learns that its partitions are another's"
+        lambda: _times_fenced(case.plane.log_of("lane-0")) > before, "it learns that another lane has its partitions"
     )
     case.stream.send(100)
     case.plane.await_balance(2)
 
 
 def _times_fenced(log: str) -> int:
-    """By whichever comes first: the commit that is due, or the group's word."""
+    """Counts both ways to learn of it: a refused commit, and the group's answer."""
     return log.count("a commit was refused") + log.count("to another lane; what it holds of it is dropped")
 
 
@@ -242,20 +242,20 @@ QUICK: Mapping[str, Fault] = {
     "broker_killed": broker_killed,
     "store_killed": store_killed,
 }
-"""Those that every test run takes."""
+"""The faults of every test run."""
 
 FAULTS: Mapping[str, Fault] = {
     **QUICK,
     "image_encoder_killed": partial(worker_killed, "encode", "joint.image-0"),
     "decoder_killed": partial(worker_killed, "decode", "decode-0"),
     "writer_killed_before_entries": partial(worker_killed, "upsert", "write-0"),
-    "transcriber_killed": partial(worker_killed, "hear", "speech-0"),
-    "clip_decoder_killed": partial(worker_killed, "slice", "decode-0"),
-    "film_and_its_slicer": partial(film_struck, _slicer),
-    "film_and_its_writer": partial(film_struck, lambda case: case.plane.kill("write-0")),
-    "film_and_its_lanes": partial(film_struck, _lanes),
-    "film_and_its_driver": partial(film_struck, _driver),
-    "film_and_a_rebalance": partial(film_struck, _rebalance),
+    "transcriber_killed": partial(worker_killed, "transcribe", "speech-0"),
+    "clip_decoder_killed": partial(worker_killed, "segment", "decode-0"),
+    "video_and_its_decoder": partial(video_struck, _long_media_decoder),
+    "video_and_its_writer": partial(video_struck, lambda case: case.plane.kill("write-0")),
+    "video_and_its_lanes": partial(video_struck, _lanes),
+    "video_and_its_driver": partial(video_struck, _driver),
+    "video_and_a_rebalance": partial(video_struck, _rebalance),
     "broker_stopped": broker_stopped,
     "store_away": store_away,
     "upsert_unanswered": partial(answers_lost, "upsert"),

@@ -1,4 +1,4 @@
-"""What the cases stand on: a real broker, a real store and a Ray, shared by those whose fault allows it."""
+"""The servers of the cases: a real broker, a real store and a Ray, shared by cases whose fault allows it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _STORES: Mapping[str, Callable[[], AbstractContextManager[LiteServer | Standalon
     "lite": milvus_lite_server,
     "milvus": milvus_standalone,
 }
-_SLICES = {"first_s": 8.0, "later_s": 6.0}  # so that films of half a minute are several slices
+_SLICES = {"first_s": 8.0, "later_s": 6.0}  # so that videos of half a minute take several segments
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Ground:
             text=section("text", _TEXT),
             slices=section("slices", _SLICES),
             metrics={"port": 0},
-            **{which: found for which, found in sections.items() if which not in apart},
+            **{which: values for which, values in sections.items() if which not in apart},
         )
         ensure_topics(settings.kafka, settings.ingest.modalities)
         return settings

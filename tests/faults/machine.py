@@ -1,4 +1,4 @@
-"""What a report was made of, in a few words: the machine, and the commit."""
+"""Describes the machine and the commit of a report, in a few words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psutil
 
 @cache
 def commit() -> str:
-    """The short hash of the checkout's commit when this was first asked; with a plus if it had been changed since."""
+    """Returns the short hash of the checkout's commit at the first call, with a plus if the checkout differs."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 

@@ -26,10 +26,10 @@ SETTLE_S = 120.0
 _STOP_S = 45.0
 
 
-def eventually(holds: Callable[[], Any], what: str, timeout_s: float = 60.0) -> None:
+def eventually(holds: Callable[[], Any], condition: str, timeout_s: float = 60.0) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not holds():
-        assert time.monotonic() < deadline_s, f"did not come about within {timeout_s:.0f} s: {what}"
+        assert time.monotonic() < deadline_s, f"did not hold within {timeout_s:.0f} s: {condition}"
         time.sleep(0.05)
 
 
@@ -84,10 +84,10 @@ class PlaneProcess:
 
     def pids(self) -> Mapping[str, int]:
         try:
-            found: dict[str, int] = json.loads((self.folder / "pids.json").read_text())
+            pids: dict[str, int] = json.loads((self.folder / "pids.json").read_text())
         except FileNotFoundError:
             return {}
-        return found
+        return pids
 
     def pid(self, name: str) -> int:
         """Of an actor that lives now."""
@@ -106,31 +106,33 @@ class PlaneProcess:
         eventually(lambda: not _runs(pid), f"{name} is gone")
 
     def resize_lanes(self, count: int) -> None:
-        """Has lanes join or leave; returns when those that are wanted own all partitions."""
-        wanted = self.folder / "lanes.new"
-        wanted.write_text(str(count))
-        wanted.replace(self.folder / "lanes")  # in one step: the driver must not read half of it, which is nothing
+        """Has lanes join or leave; returns when the remaining lanes own all partitions."""
+        request = self.folder / "lanes.new"
+        request.write_text(str(count))
+        request.replace(self.folder / "lanes")  # in one step: the driver must not read half of it, which is nothing
         self.await_balance(count)
 
     def await_balance(self, lanes: int) -> None:
-        """Returns when so many lanes own partitions, each its own, and nobody else. Until then what is committed of a
-        partition may go back for a moment: its new owner begins where the one before it had last committed.
+        """Returns when exactly `lanes` lanes own partitions, and none is owned twice.
+
+        Until then the committed offset of a partition may go back for a moment: its new owner starts where the previous
+        one had last committed.
         """
-        wanted = {f"lane-{number}" for number in range(lanes)}
+        expected = {f"lane-{number}" for number in range(lanes)}
 
         def shared() -> bool:
             owned: dict[str, list[str]] = self.status()["assignments"]
             named = [partition for partitions in owned.values() for partition in partitions]
-            return owned.keys() == wanted and all(owned.values()) and len(named) == len(set(named))
+            return owned.keys() == expected and all(owned.values()) and len(named) == len(set(named))
 
         eventually(shared, f"{lanes} lanes share the partitions")
 
     # ---- how far it is ----
 
     def status(self) -> dict[str, Any]:
-        found = read_status(self.settings.data_dir)
-        assert found is not None
-        return found
+        status = read_status(self.settings.data_dir)
+        assert status is not None
+        return status
 
     def settled(self) -> int:
         """Events settled since the driver started."""
@@ -139,7 +141,7 @@ class PlaneProcess:
     def lag(self) -> int:
         kafka = self.settings.kafka
         topics = [kafka.topic_of(modality) for modality in self.settings.ingest.modalities]
-        return sum(one.lag for one in group_lag(kafka, topics))
+        return sum(partition.lag for partition in group_lag(kafka, topics))
 
     def settle(self) -> None:
         """Waits until everything produced is settled and committed."""
@@ -153,7 +155,7 @@ class PlaneProcess:
         eventually(all_settled, f"all is settled; {self.log} says why not", SETTLE_S)
 
     def log_of(self, name: str) -> str:
-        """What the process of an actor that lives now has logged."""
+        """Returns the log of the process of a living actor."""
         logs = self.ground.ray.temp_dir.glob(f"session_latest/logs/worker-*-{self.pid(name)}.err")
         return "".join(path.read_text(errors="replace") for path in logs)
 

@@ -1,4 +1,4 @@
-"""Runs every fault so many times and writes what came of it: `python -m tests.faults.report --times 10`."""
+"""Runs every fault a number of times and writes a report: `python -m tests.faults.report --times 10`."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def run_once(number: int, store: str) -> list[tuple[str, float, str]]:
 def _cases(junit: Path) -> Iterator[tuple[str, float, str]]:
     """Name, seconds and, if it failed, the first line that says why."""
     for case in ElementTree.parse(junit).iter("testcase"):
-        failure = next((found for kind in ("failure", "error") if (found := case.find(kind)) is not None), None)
+        failure = next((element for kind in ("failure", "error") if (element := case.find(kind)) is not None), None)
         why = "" if failure is None else (failure.get("message") or "failed").splitlines()[0]
         yield case.get("name", ""), float(case.get("time", 0)), why
 
 
-def as_markdown(tallies: Mapping[str, Tally], ended: int, times: int, at_once: int, store: str) -> str:
+def as_markdown(tallies: Mapping[str, Tally], ended: int, times: int, jobs: int, store: str) -> str:
     rows = [
         f"| `{name}` | {len(tally.seconds) - len(tally.failed)} of {len(tally.seconds)} "
         f"| {statistics.median(tally.seconds):.1f} | {max(tally.seconds):.1f} |"
@@ -66,7 +66,7 @@ def as_markdown(tallies: Mapping[str, Tally], ended: int, times: int, at_once: i
         [
             f"# Faults, run after run, on {_NAMES[store]}",
             "",
-            f"Written by `make faults TIMES={times} AT_ONCE={at_once} STORE={store}` on {datetime.now(UTC):%Y-%m-%d} "
+            f"Written by `make faults TIMES={times} JOBS={jobs} STORE={store}` on {datetime.now(UTC):%Y-%m-%d} "
             f"at commit {commit()}, {machine()}. {ended} of {times} rounds have ended.",
             "Each case sends at least 500 events, strikes while they flow, waits until all are settled and audits.",
             "No case is tried a second time. [faults.md](faults.md) says what each one does.",
@@ -84,14 +84,14 @@ def as_markdown(tallies: Mapping[str, Tally], ended: int, times: int, at_once: i
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--times", type=int, default=1)
-    parser.add_argument("--at-once", type=int, default=1, help="runs at a time; they wait most of their time")
-    parser.add_argument("--store", choices=list(_TARGETS), default="lite", help="what is written to")
-    wanted = parser.parse_args()
-    commit()  # asked before any report changes the checkout
-    target = _TARGETS[wanted.store]
+    parser.add_argument("--jobs", type=int, default=1, help="concurrent runs; they wait most of their time")
+    parser.add_argument("--store", choices=list(_TARGETS), default="lite", help="the store under test")
+    arguments = parser.parse_args()
+    commit()  # cached before a report changes the checkout
+    target = _TARGETS[arguments.store]
     tallies: dict[str, Tally] = {}
-    with ThreadPoolExecutor(wanted.at_once) as pool:
-        runs = [pool.submit(run_once, number, wanted.store) for number in range(1, wanted.times + 1)]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        runs = [pool.submit(run_once, number, arguments.store) for number in range(1, arguments.times + 1)]
         for done in as_completed(runs):
             for name, seconds, failure in done.result():
                 tally = tallies.setdefault(name, Tally())
@@ -99,7 +99,7 @@ def main() -> int:
                 if failure:
                     tally.failed.append(failure)
             ended = sum(run.done() for run in runs)
-            target.write_text(as_markdown(tallies, ended, wanted.times, wanted.at_once, wanted.store))
+            target.write_text(as_markdown(tallies, ended, arguments.times, arguments.jobs, arguments.store))
     print(f"written to {target}")  # noqa: T201
     return 1 if any(tally.failed for tally in tallies.values()) or not tallies else 0
 

@@ -1,4 +1,4 @@
-"""Mixes faults for as long as asked: `python -m tests.faults.soak --minutes 30 --seed 7`.
+"""Strikes one plane with random faults for a given time: `python -m tests.faults.soak --minutes 30 --seed 7`.
 
 The same seed strikes with the same faults in the same order; when they strike is up to the machine. After each one
 everything is settled and audited, and the audit covers all events since the beginning.
@@ -27,7 +27,7 @@ _TARGET = Path(__file__).parents[2] / "docs" / "soak-report.md"
 
 @dataclass(frozen=True)
 class Round:
-    """One fault, how long it and its mending took, and the events that the audit after it covered."""
+    """One fault, how long it and the recovery took, and the events that the audit after it covered."""
 
     fault: str
     seconds: float
@@ -73,7 +73,7 @@ def as_markdown(rounds: Sequence[Round], failure: str, minutes: float, seed: int
             "",
             "| fault | seconds | events so far |",
             "|---|---|---|",
-            *(f"| `{one.fault}` | {one.seconds:.1f} | {one.events:,} |" for one in rounds),
+            *(f"| `{round_.fault}` | {round_.seconds:.1f} | {round_.events:,} |" for round_ in rounds),
             "",
         ]
     )

@@ -1,4 +1,4 @@
-"""Events with a truth: what a stream sent, and what must have become of each. `check` compares it with the store."""
+"""A stream of events whose expected outcomes are known; `check` compares them with the store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from penstock.config import Settings
 from penstock.records import AssetRef, Modality, Position
 from penstock.samples.recordings import Recording, sample_recordings
 
-# Of each modality how often it comes, and how many assets it has: fewer than events, so that most see several versions.
+# The share of each modality, and its number of assets: fewer than events, so that most get several versions.
 _OFTEN = {Modality.TEXT: 0.47, Modality.IMAGE: 0.47, Modality.AUDIO: 0.05, Modality.VIDEO: 0.01}
 _ASSETS = {Modality.TEXT: 150, Modality.IMAGE: 150, Modality.AUDIO: 15, Modality.VIDEO: 3}
 _TOMBSTONES, _BAD = 0.06, 0.05  # shares of events
@@ -31,8 +31,8 @@ class Sent:
 
     asset: AssetRef
     position: Position
-    text: str  # what its passages say together
-    recording: Recording | None = None  # of sound or film
+    text: str  # its passages, joined
+    recording: Recording | None = None  # of audio or video
     deletes: bool = False
 
 
@@ -74,7 +74,7 @@ class Stream:
 
     @contextmanager
     def flowing(self) -> Iterator[None]:
-        """Sends events meanwhile, without a pause; at the end all that were sent are acknowledged."""
+        """Sends events during its block, without a pause; at the end all of them are acknowledged."""
         stop = threading.Event()
 
         def send() -> None:
@@ -116,17 +116,17 @@ class Stream:
             self._rng.random(),
             {
                 Modality.TEXT: self.text,
-                Modality.IMAGE: self.picture,
+                Modality.IMAGE: self.image,
                 Modality.AUDIO: self.clip,
-                Modality.VIDEO: self.film,
+                Modality.VIDEO: self.video,
             },
         )
         modalities = self.settings.ingest.modalities
-        modality = self._rng.choices(modalities, [_OFTEN[one] for one in modalities])[0]
+        modality = self._rng.choices(modalities, [_OFTEN[modality] for modality in modalities])[0]
         key = f"asset-{self._rng.randrange(_ASSETS[modality])}"
         if dice < _BAD:
-            films = [self.cut_off] if Modality.VIDEO in modalities else []
-            return self._rng.choice([self.corrupt, self.wrong_topic, self.malformed, *films])(key)
+            videos = [self.cut_off] if Modality.VIDEO in modalities else []
+            return self._rng.choice([self.corrupt, self.wrong_topic, self.malformed, *videos])(key)
         if dice < _BAD + _TOMBSTONES:
             return Draft(Message(self.settings.kafka.topic_of(modality), key.encode(), None))
         return makers[modality](key)
@@ -135,13 +135,13 @@ class Stream:
         """One to five passages."""
         self._number += 1
         sentences = [
-            f"Sentence {index} of version {self._number} of {key} tells of the river, the turbine and the gate."
+            f"Sentence {index} of version {self._number} of {key} mentions the river, the turbine and the gate."
             for index in range(self._rng.randrange(1, 6))
         ]
         words = " ".join([*sentences, also]).strip()
         return Draft(Message(self.settings.kafka.text_topic, key.encode(), words.encode()), text=words)
 
-    def picture(self, key: str) -> Draft:
+    def image(self, key: str) -> Draft:
         self._number += 1
         return Draft(Message(self.settings.kafka.image_topic, key.encode(), png(self._number)))
 
@@ -149,28 +149,28 @@ class Stream:
         """A spoken sentence."""
         return self._recording(key, Modality.AUDIO)
 
-    def film(self, key: str) -> Draft:
-        """Half a minute, which is several slices."""
+    def video(self, key: str) -> Draft:
+        """Half a minute, which takes several segments."""
         return self._recording(key, Modality.VIDEO)
 
     def _recording(self, key: str, modality: Modality) -> Draft:
-        chosen = self._rng.choice([one for one in sample_recordings() if one.modality is modality])
+        chosen = self._rng.choice([sample for sample in sample_recordings() if sample.modality is modality])
         topic = self.settings.kafka.topic_of(modality)
         return Draft(Message(topic, key.encode(), chosen.file.read_bytes()), recording=chosen)
 
     def cut_off(self, key: str) -> Draft:
-        """The first half of a film, which lacks its table of contents."""
-        whole = self.film(key).message
+        """The first half of a video, which lacks its table of contents."""
+        whole = self.video(key).message
         assert whole.value is not None
         return Draft(Message(whole.topic, whole.key, whole.value[: len(whole.value) // 2]), bad=True)
 
     def corrupt(self, key: str) -> Draft:
-        """Half a picture."""
+        """Half an image."""
         data = png(self._number, size=64)
         return Draft(Message(self.settings.kafka.image_topic, key.encode(), data[: len(data) // 2]), bad=True)
 
     def large(self, key: str) -> Draft:
-        """A picture of more pixels than the settings of the test allow."""
+        """An image of more pixels than the settings of the test allow."""
         return Draft(Message(self.settings.kafka.image_topic, key.encode(), png(self._number, size=128)), bad=True)
 
     def wrong_topic(self, key: str) -> Draft:
@@ -181,20 +181,23 @@ class Stream:
         headers = (("ce_specversion", b"1.0"), ("ce_type", b"test"), ("ce_source", b"/test"))
         return Draft(Message(self.settings.kafka.text_topic, key.encode(), b"words", headers), bad=True)
 
-    # ---- what must have come of it ----
+    # ---- the expected state ----
 
     def newest(self) -> dict[str, Sent]:
-        """By asset id, the event that its row must stand for. A key lies in one partition: the offset decides."""
-        found: dict[str, Sent] = {}
-        for one in self.sent:
-            known = found.get(one.asset.id)
-            if known is None or one.position.offset > known.position.offset:
-                found[one.asset.id] = one
-        return found
+        """Returns, by asset id, the event that its row must belong to.
+
+        A key lies in one partition: the offset decides.
+        """
+        newest: dict[str, Sent] = {}
+        for sent in self.sent:
+            known = newest.get(sent.asset.id)
+            if known is None or sent.position.offset > known.position.offset:
+                newest[sent.asset.id] = sent
+        return newest
 
 
 def png(number: int, size: int = 8) -> bytes:
-    """A small picture like no other."""
+    """Makes a small image whose pixels depend on the number."""
     pixels = random.Random(number).randbytes(size * size * 3)
     sink = io.BytesIO()
     Image.frombytes("RGB", (size, size), pixels).save(sink, "PNG")

@@ -22,12 +22,12 @@ class Switches:
     # ---- the test's side ----
 
     def on(self, name: str, times: int = 1) -> None:
-        """Arms a switch; `take` finds it so many times."""
+        """Arms a switch; `take` succeeds `times` times."""
         for number in range(times):
             (self.folder / f"{name}.{number}").touch()
 
     def hold(self, name: str) -> None:
-        """Whoever comes to `wait_while_held` stops there until `release`."""
+        """Makes every caller of `wait_while_held` stop there until `release`."""
         (self.folder / f"{name}.held").touch()
 
     def release(self, name: str) -> None:
@@ -44,11 +44,11 @@ class Switches:
         return any(self.folder.glob(f"{name}.[0-9]*"))
 
     def under_way(self, name: str) -> bool:
-        """Whether a worker is in the midst of what it entered by `doing`."""
+        """Whether a worker is inside a `doing` block."""
         return any(self.folder.glob(f"{name}.doing.*"))
 
     def noted(self, name: str) -> list[str]:
-        """What workers have noted under that name, oldest first."""
+        """Returns the lines that workers have noted under that name, oldest first."""
         path = self.folder / f"{name}.notes"
         return path.read_text().splitlines() if path.exists() else []
 

@@ -27,11 +27,11 @@ _DRAINS_S = 5.0  # longer than the 3 s after which Ray's own handler of SIGTERM 
 
 
 def _count(case: Case) -> None:
-    """Waits until the status, which is told once a second, counts all events."""
+    """Waits until the status, which is published once a second, counts all events."""
     eventually(lambda: case.plane.settled() == case.stream.produced, "all events are settled and counted")
 
 
-def test_sigterm_under_load_drains_within_its_deadline_and_nothing_is_done_again(own: Own) -> None:
+def test_sigterm_under_load_drains_within_its_deadline_and_nothing_is_repeated(own: Own) -> None:
     case = own(ingest={"modalities": ["text", "image"]})
     plane, stream = case.plane, case.stream
     plane.start()
@@ -51,25 +51,27 @@ def test_sigterm_under_load_drains_within_its_deadline_and_nothing_is_done_again
     check(stream)
 
 
-def test_sigterm_waits_for_no_film_and_no_slice_is_done_again(own: Own) -> None:
+def test_sigterm_waits_for_no_video_and_no_segment_is_repeated(own: Own) -> None:
     case = own()
     plane, stream = case.plane, case.stream
     plane.start()
-    plane.switches.hold("later-slice")
-    stream.send_these([stream.film("under way")])
+    plane.switches.hold("later-segment")
+    stream.send_these([stream.video("under way")])
     stream.send(300)
-    eventually(lambda: plane.switches.waiting("later-slice"), "a film has come to its second slice")
+    eventually(lambda: plane.switches.waiting("later-segment"), "a video has reached its second segment")
     eventually(lambda: plane.settled() > 200, "what is behind it is settled")
     began_s = time.monotonic()
     assert plane.terminate() == 0
     assert time.monotonic() - began_s < plane.settings.ingest.drain_s + _END_S
-    plane.switches.release("later-slice")
+    plane.switches.release("later-segment")
     plane.start()
     plane.settle()
     check(stream)
     bad = {str(position) for position in stream.bad}  # have no asset row to be known by
     assert [
-        one for one, times in Counter(plane.switches.noted("first-slice")).items() if times > 1 and one not in bad
+        position
+        for position, times in Counter(plane.switches.noted("first-segment")).items()
+        if times > 1 and position not in bad
     ] == []
 
 

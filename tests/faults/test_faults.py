@@ -1,6 +1,6 @@
 """One fault after the other strikes a running plane; each time nothing is missing and nothing is there twice.
 
-The plane and its stream go on from case to case, so that every audit covers all that came before.
+The plane and its stream continue from case to case, so that every audit covers all that came before.
 """
 
 from __future__ import annotations

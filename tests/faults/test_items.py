@@ -25,10 +25,10 @@ Own = Callable[..., Case]
 
 
 def _reasons(settings: Settings) -> dict[str, int]:
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for letter in scan_dead_letters(settings.kafka):
-        found[letter.reason.value] = found.get(letter.reason.value, 0) + 1
-    return found
+        counts[letter.reason.value] = counts.get(letter.reason.value, 0) + 1
+    return counts
 
 
 def test_corrupt_and_oversized_items_take_no_good_one_along(own: Own) -> None:
@@ -61,7 +61,7 @@ def test_an_item_that_kills_its_encoder_is_found_and_the_others_are_indexed(own:
 
 @contextmanager
 def _dead_letter_limit(settings: Settings, size_bytes: int) -> Iterator[None]:
-    """The dead-letter topic takes no larger message meanwhile."""
+    """Limits the messages of the dead-letter topic during its block."""
     topic = settings.kafka.dead_letter_topic
     admin = KafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
     try:
@@ -78,7 +78,7 @@ def _alter(admin: KafkaAdminClient, topic: str, name: str, value: str) -> None:
 
 @contextmanager
 def _no_dead_letters(settings: Settings) -> Iterator[None]:
-    """There is no dead-letter topic meanwhile; nothing may have been written to it before."""
+    """Deletes the dead-letter topic during its block; nothing may have been written to it before."""
     topic = settings.kafka.dead_letter_topic
     admin = KafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
     try:
@@ -91,7 +91,7 @@ def _no_dead_letters(settings: Settings) -> Iterator[None]:
         admin.close()
 
 
-def test_a_dead_letter_topic_that_is_away_makes_its_batches_wait_and_skips_nothing(own: Own) -> None:
+def test_a_deleted_dead_letter_topic_makes_its_batches_wait_and_skips_nothing(own: Own) -> None:
     case = own(ingest={"batches_in_flight": 1})
     plane, stream = case.plane, case.stream
     plane.start()
@@ -102,9 +102,9 @@ def test_a_dead_letter_topic_that_is_away_makes_its_batches_wait_and_skips_nothi
         stream.send(300)
         text = plane.settings.kafka.text_topic
         stuck = {Partition(position.topic, position.partition) for position in stream.bad if position.topic == text}
-        eventually(lambda: plane.settled() > 0, "what waits for no dead letter goes on")
+        eventually(lambda: plane.settled() > 0, "what waits for no dead letter continues")
         assert not plane.status()["halted"]
-        assert stuck <= {one.partition for one in group_lag(plane.settings.kafka, [text]) if one.lag}
+        assert stuck <= {lag.partition for lag in group_lag(plane.settings.kafka, [text]) if lag.lag}
     plane.settle()
     check(stream)
 

@@ -65,7 +65,7 @@ class FaultyTranscribeWorker(TranscribeWorker):
 
     def hear(self, batch: EncoderInput, start: int, apart: bool) -> tuple[tuple[Transcript, ...], int | None]:
         if len(batch):
-            self._switches.wait_while_held("hear")
+            self._switches.wait_while_held("transcribe")
         return self._worker.hear(batch, start, apart)
 
     def fingerprint(self) -> Any:
@@ -96,8 +96,8 @@ class FaultyMediaWorker(MediaWorker):
     ) -> tuple[Any, ...]:
         begun = {one.asset.id for one in known}
         for event in events:
-            self._switches.note("later-slice" if event.asset.id in begun else "first-slice", str(event.position))
-        self._switches.wait_while_held("later-slice" if begun else "slice")
+            self._switches.note("later-segment" if event.asset.id in begun else "first-segment", str(event.position))
+        self._switches.wait_while_held("later-segment" if begun else "segment")
         return self._worker.slice(events, known, roles, keep)
 
     def compose(self, sliced: Any, *heard: Sequence[Transcript]) -> tuple[Any, EncoderInput]:
