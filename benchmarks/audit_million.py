@@ -32,7 +32,7 @@ from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.milvus import EmbeddedMilvus
 from penstock.encoders.base import Fingerprint, Space
 from penstock.encoders.null import NullEncoder
-from penstock.encoders.profiles import NullModel, clip_spec
+from penstock.encoders.profiles import NullSpec, clip_image_spec
 from penstock.errors import Reason
 from penstock.records import (
     AssetRow,
@@ -111,7 +111,7 @@ def fill(settings: Settings, events: int) -> None:
     store = MilvusStore(settings.store)
     store.ensure(SPEC)
     producer = Producer(settings.kafka)
-    encoder = NullEncoder("passage.text", NullModel("null", SPACE, clip_spec(8)), MADE_BY, cache_size=0)
+    encoder = NullEncoder("passage.text", NullSpec("null", SPACE, clip_image_spec(8)), MADE_BY, cache_size=0)
     for first in range(0, events, CHUNK):
         numbers = range(first, min(first + CHUNK, events))
         records = produce(producer, settings.kafka.text_topic, numbers)

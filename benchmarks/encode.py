@@ -21,12 +21,12 @@ from benchmarks.whisper_flops import CountedWhisper, computes_in, whisper_size
 from penstock.encoders.base import Encoder
 from penstock.encoders.load import load_encoder, load_transcriber
 from penstock.encoders.precision import Precision, choose_device, choose_precision
-from penstock.encoders.profiles import JOINT_IMAGE, SPEECH, NullModel, Profile, SpeechModel, load_profile
+from penstock.encoders.profiles import JOINT_IMAGE, SPEECH, NullSpec, Profile, SpeechSpec, load_profile
 from penstock.encoders.weights import OnDisk, locate
-from penstock.encoders.whisper import Transcriber
+from penstock.encoders.whisper import WhisperTranscriber
 from penstock.records import EncoderInput, Float32
 
-Say: TypeAlias = Callable[[str], None]
+Reporter: TypeAlias = Callable[[str], None]
 T = TypeVar("T")
 
 _LEAST_CALLS = 3
@@ -100,7 +100,7 @@ class _Peaks:
         return self.found[precision]
 
 
-def bench_encode(plan: EncodePlan, say: Say) -> dict[str, Any]:
+def bench_encode(plan: EncodePlan, report: Reporter) -> dict[str, Any]:
     """Measures each encoder of the profile at each precision and batch size.
 
     Returns:
@@ -122,10 +122,10 @@ def bench_encode(plan: EncodePlan, say: Say) -> dict[str, Any]:
         for found in _all_rows(profile, precision, as_asked, peaks, plan):
             if isinstance(found, str):
                 left_out.append(found)
-                say(found)
+                report(found)
             else:
                 rows.append(found)
-                say(_told(found))
+                report(_told(found))
     return {
         "profile": plan.profile,
         "machine": facts | device_facts(device),
@@ -150,7 +150,7 @@ def _all_rows(
     for role in profile.roles:
         encoder = load_encoder(role, profile, precision=precision, device=peaks.device, cache_size=0, threads=threads)
         yield from _rows(encoder, profile, precision, peaks, plan)
-    if not isinstance(profile.speech, SpeechModel):
+    if not isinstance(profile.speech, SpeechSpec):
         return
     if as_asked != "auto" and not computes_in(_NAMES[precision], peaks.device):
         yield f"{SPEECH} {precision}: left out, as CTranslate2 does not compute in it on {peaks.device} here"
@@ -162,8 +162,8 @@ def _rows(
     encoder: Encoder, profile: Profile, precision: Precision, peaks: _Peaks, plan: EncodePlan
 ) -> Iterator[EncodeRow]:
     model = profile.model(encoder.name)
-    computes = not isinstance(model, NullModel)
-    work = float(flops(encoder, some_input(encoder.name, profile, 1, 0))) if computes else 0.0
+    computes = not isinstance(model, NullSpec)
+    work = float(flops(encoder, synthetic_input(encoder.name, profile, 1, 0))) if computes else 0.0
     for batch in plan.batches:
         took_s = _call_s(encoder, profile, batch, plan.seconds)
         yield EncodeRow(
@@ -180,14 +180,14 @@ def _rows(
 
 
 def _speech_rows(
-    profile: Profile, model: SpeechModel, precision: str, peaks: _Peaks, plan: EncodePlan
+    profile: Profile, model: SpeechSpec, precision: str, peaks: _Peaks, plan: EncodePlan
 ) -> Iterator[EncodeRow]:
     """Of the transcriber, on windows of 30 s in which somebody speaks all the time.
 
     Its work is that of the measured calls themselves, as it depends on what was heard and on how often it was tried.
     """
     transcriber = cast(
-        Transcriber,
+        WhisperTranscriber,
         load_transcriber(profile, precision=precision, device=peaks.device, threads=plan.threads or os.cpu_count()),
     )
     computed_in = str(transcriber.model.model.compute_type)
@@ -199,7 +199,7 @@ def _speech_rows(
         given: list[int] = []
         if counted is not None:
             counted.flops = 0
-        took_s = _median_s(partial(spoken_windows, batch), partial(_hear, transcriber, given), plan.seconds)
+        took_s = _median_s(partial(speech_windows, batch), partial(_hear, transcriber, given), plan.seconds)
         work = counted.flops / sum(given) if counted is not None else 0.0
         yield EncodeRow(
             role=SPEECH,
@@ -215,7 +215,7 @@ def _speech_rows(
         )
 
 
-def _counted(transcriber: Transcriber, model: SpeechModel) -> tuple[CountedWhisper | None, str | None]:
+def _counted(transcriber: WhisperTranscriber, model: SpeechSpec) -> tuple[CountedWhisper | None, str | None]:
     """The transcriber's work is counted from now on; or why it cannot be."""
     try:
         size = whisper_size(locate(cast(OnDisk, model.source), model.name).weights)
@@ -226,13 +226,13 @@ def _counted(transcriber: Transcriber, model: SpeechModel) -> tuple[CountedWhisp
     return counted, None
 
 
-def _hear(transcriber: Transcriber, given: list[int], windows: Sequence[Float32]) -> None:
+def _hear(transcriber: WhisperTranscriber, given: list[int], windows: Sequence[Float32]) -> None:
     """One call; how many windows it was given is noted."""
     given.append(len(windows))
     transcriber.transcribe(windows)
 
 
-def spoken_windows(count: int, seed: int) -> list[Float32]:
+def speech_windows(count: int, seed: int) -> list[Float32]:
     """Windows of 30 s, of the sentences that ship with the package in another order each: float32[480000] at 16 kHz.
 
     None is said a second time before all were said once: what repeats itself the transcriber doubts, and tries thrice.
@@ -252,7 +252,7 @@ def spoken_windows(count: int, seed: int) -> list[Float32]:
 
 def _call_s(encoder: Encoder, profile: Profile, batch: int, seconds: float) -> float:
     """Seconds of the median call, once warm."""
-    return _median_s(partial(some_input, encoder.name, profile, batch), encoder.encode, seconds)
+    return _median_s(partial(synthetic_input, encoder.name, profile, batch), encoder.encode, seconds)
 
 
 def _median_s(make: Callable[[int], T], call: Callable[[T], object], seconds: float) -> float:
@@ -268,7 +268,7 @@ def _median_s(make: Callable[[int], T], call: Callable[[T], object], seconds: fl
     return median(took)
 
 
-def some_input(role: str, profile: Profile, items: int, seed: int) -> EncoderInput:
+def synthetic_input(role: str, profile: Profile, items: int, seed: int) -> EncoderInput:
     """Items that no cache knows: noise for an encoder of pictures, words of a passage's number for one of texts."""
     random = np.random.default_rng([_SEED, seed])
     keys = tuple(f"{seed}-{number}" for number in range(items))

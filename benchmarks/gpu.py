@@ -22,16 +22,16 @@ from typing import Any
 
 import torch
 
-from benchmarks.encode import some_input
+from benchmarks.encode import synthetic_input
 from benchmarks.flops import device_facts, device_peak, flops
 from benchmarks.host_info import machine_facts
 from benchmarks.statistics import median
 from penstock.encoders.base import Encoder, Fingerprint, Space
 from penstock.encoders.load import load_encoder
 from penstock.encoders.precision import Precision
-from penstock.encoders.profiles import JOINT_IMAGE, JOINT_TEXT, PASSAGE_TEXT, SentenceModel, load_profile
+from penstock.encoders.profiles import JOINT_IMAGE, JOINT_TEXT, PASSAGE_TEXT, SentenceSpec, load_profile
 from penstock.encoders.sentence import SentenceEncoder
-from penstock.encoders.weights import Shipped
+from penstock.encoders.weights import ShippedWeights
 from penstock.records import EncoderInput
 
 PICTURES = ("ViT-B-32", "ViT-L-14")
@@ -127,7 +127,7 @@ def _rows(meter: Meter) -> Iterator[dict[str, Any]]:
         profile = load_profile(f"random:{architecture}")
         for role in (JOINT_IMAGE, JOINT_TEXT):
             encoder = load_encoder(role, profile, precision=meter.precision, device=meter.device, cache_size=0)
-            make = partial(some_input, role, profile)
+            make = partial(synthetic_input, role, profile)
             yield from meter.encoder(architecture, encoder, make)
             if role == JOINT_IMAGE:
                 yield from meter.tower(architecture, encoder, profile.image.size_px, flops(encoder, make(1, 0)))
@@ -182,10 +182,10 @@ def _sentence_encoder(name: str, shape: Sequence[int], folder: Path, meter: Mete
     fast.save_pretrained(folder / "plain")
     plain = Transformer(str(folder / "plain"))
     SentenceTransformer(modules=[plain, Pooling(width), Normalize()], device="cpu").save(str(folder / "whole"))
-    source = Shipped(folder / "whole", "model.safetensors")
-    model = SentenceModel(f"random/{name}", source, Space(name, width), 256)
+    source = ShippedWeights(folder / "whole", "model.safetensors")
+    model = SentenceSpec(f"random/{name}", source, Space(name, width), 256)
     mark = Fingerprint(model.name, "random", "random")
-    return SentenceEncoder(model, mark, device=meter.device, precision=meter.precision, cache_size=0, largest=256)
+    return SentenceEncoder(model, mark, device=meter.device, precision=meter.precision, cache_size=0, max_items=256)
 
 
 def _passages(count: int, seed: int) -> EncoderInput:

@@ -20,14 +20,14 @@ from benchmarks.stack import House, house_settings, running, temporary_folder
 from benchmarks.statistics import growth, median, quantile
 from benchmarks.store_ceiling import StoreAlone
 from benchmarks.synthetic_images import Pictures, small_picture
-from benchmarks.transcription import CLIPS, bench_hearing
+from benchmarks.transcription import CLIPS, bench_transcription
 from penstock.broker.base import Message
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.producer import Producer
 from penstock.broker.topics import ensure_topics
 from penstock.config import KafkaSettings, Settings
 from penstock.encoders.load import profile_fingerprints
-from penstock.encoders.profiles import JOINT_IMAGE, SpeechModel, load_profile, profile_names
+from penstock.encoders.profiles import JOINT_IMAGE, SpeechSpec, load_profile, profile_names
 from penstock.processes import collect_seldom
 from penstock.records import Modality
 from penstock.store.milvus.store import MilvusStore
@@ -109,9 +109,11 @@ def bench_ingest(plan: IngestPlan, say: Say) -> dict[str, Any]:
     collect_seldom()  # all that is sent is kept until it is acknowledged
     figures: dict[str, Any] = {}
     facts = machine_facts(precision=plan.precision)
-    hearing = plan.profile if isinstance(load_profile(plan.profile).speech, SpeechModel) else "reference"
+    hearing = plan.profile if isinstance(load_profile(plan.profile).speech, SpeechSpec) else "reference"
     if Measure.HEARING in plan.measures:
-        figures |= bench_hearing(hearing, clips=plan.clips, rounds=plan.rounds, threads=plan.encoder_threads, say=say)
+        figures |= bench_transcription(
+            hearing, clips=plan.clips, rounds=plan.rounds, threads=plan.encoder_threads, report=say
+        )
     if Measure.LONG in plan.measures:
         figures |= bench_long(LongPlan(hearing, plan.long_minutes, threads=plan.encoder_threads), say)
     of_model = plan.measures & {Measure.ROUNDS, Measure.FRESHNESS}

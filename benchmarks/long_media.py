@@ -28,7 +28,7 @@ from penstock.records import AssetRef, ClaimCheck, Float32, Modality
 from penstock.store.milvus.store import MilvusStore
 from tools.reference_models.audio_writer import write_speech
 from tools.reference_models.grammar import sentence
-from tools.reference_models.speech_synthesis import RATE_HZ, Speaker
+from tools.reference_models.speech_synthesis import RATE_HZ, SpeechSynthesizer
 
 Say: TypeAlias = Callable[[str], None]
 
@@ -184,16 +184,16 @@ def _told(seconds: Sequence[float]) -> str:
 def _clip(number: int) -> Float32:
     """A sentence and silence after it: float32[n]."""
     choose, length = random.Random(f"{_SEED}/{number}"), round(_CLIP_S * RATE_HZ)
-    while len(samples := Speaker().say(sentence(choose)).samples) > length:
+    while len(samples := SpeechSynthesizer().synthesize(sentence(choose)).samples) > length:
         pass
     return np.pad(samples, (0, length - len(samples)))
 
 
 def _talk(seconds: float) -> Iterator[Float32]:
     """Sentences with pauses between them."""
-    choose, speaker, said_s = random.Random(_SEED), Speaker(), 0.0
+    choose, speaker, said_s = random.Random(_SEED), SpeechSynthesizer(), 0.0
     while said_s < seconds:
-        said = speaker.say(sentence(choose)).samples
+        said = speaker.synthesize(sentence(choose)).samples
         part = np.pad(said, (0, round(choose.uniform(*_PAUSES_S) * RATE_HZ)))
         said_s += len(part) / RATE_HZ
         yield part

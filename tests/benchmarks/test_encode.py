@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from benchmarks import encode
-from benchmarks.encode import EncodePlan, bench_encode, some_input, spoken_windows
+from benchmarks.encode import EncodePlan, bench_encode, speech_windows, synthetic_input
 from benchmarks.flops import flops
 from benchmarks.whisper_flops import whisper_size
 from penstock.cli.main import main
 from penstock.encoders.load import load_encoder, load_transcriber
-from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, SPEECH, SpeechModel, load_profile
+from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, SPEECH, SpeechSpec, load_profile
 from penstock.encoders.reference.speech_model import SPEECH_DIR, SPEECH_MODEL
 
 
@@ -59,16 +59,16 @@ def test_the_transcribers_share_is_of_what_it_did_for_what_it_heard() -> None:
 
 
 def test_spoken_windows_last_thirty_seconds_and_differ() -> None:
-    windows = spoken_windows(6, seed=1)
+    windows = speech_windows(6, seed=1)
     first = windows[0]
     assert {window.shape for window in windows} == {(480_000,)}
     assert {window.dtype for window in windows} == {np.dtype(np.float32)}
-    assert all((first != other).any() for other in (*windows[1:], *spoken_windows(2, seed=2)))
+    assert all((first != other).any() for other in (*windows[1:], *speech_windows(2, seed=2)))
 
 
 def test_what_is_spoken_is_believed_at_the_first_try_and_not_taken_for_a_repetition() -> None:
     transcriber = load_transcriber(load_profile("reference"), precision="fp32", device="cpu")
-    heard = transcriber.transcribe(spoken_windows(8, seed=3))
+    heard = transcriber.transcribe(speech_windows(8, seed=3))
     assert all(one.segments for one in heard)
 
 
@@ -93,9 +93,9 @@ def test_a_format_that_the_transcriber_has_not_leaves_out_it_alone() -> None:
 
 def test_integers_have_no_share_of_a_peak_of_floats() -> None:
     profile = load_profile("reference")
-    assert isinstance(profile.speech, SpeechModel)
+    assert isinstance(profile.speech, SpeechSpec)
     of_integers = replace(profile, speech=replace(profile.speech, cpu_type="int8"))
-    assert isinstance(of_integers.speech, SpeechModel)
+    assert isinstance(of_integers.speech, SpeechSpec)
     plan = EncodePlan("reference", batches=(1,), seconds=0.01)
     (row,) = encode._speech_rows(of_integers, of_integers.speech, "auto", encode._Peaks("cpu"), plan)
     assert row.share_of_peak is None
@@ -119,15 +119,15 @@ def test_work_grows_with_the_batch_and_attention_is_counted() -> None:
     """MiniLM: 6 layers of 12·384² weights, each used twice a token, and 4·tokens·384 for attention."""
     profile = load_profile("reference")
     encoder = load_encoder(PASSAGE_TEXT, profile, precision="fp32", device="cpu", cache_size=0)
-    one = flops(encoder, some_input(PASSAGE_TEXT, profile, 1, 0))
+    one = flops(encoder, synthetic_input(PASSAGE_TEXT, profile, 1, 0))
     tokens = one / (6 * 2 * 12 * 384**2)
     assert 100 < tokens < 160
-    assert one < flops(encoder, some_input(PASSAGE_TEXT, profile, 3, 0)) < 3.5 * one
+    assert one < flops(encoder, synthetic_input(PASSAGE_TEXT, profile, 3, 0)) < 3.5 * one
 
 
 def test_no_two_inputs_are_the_same_to_a_cache() -> None:
     profile = load_profile("null")
-    first, second = (some_input(JOINT_IMAGE, profile, 3, seed) for seed in (0, 1))
+    first, second = (synthetic_input(JOINT_IMAGE, profile, 3, seed) for seed in (0, 1))
     assert not set(first.keys) & set(second.keys)
     assert first.pixels is not None
     assert second.pixels is not None

@@ -13,17 +13,17 @@ from penstock.broker.base import Message
 from penstock.errors import Reason
 from penstock.media.av.audio import RATE_HZ
 from penstock.records import Float32
-from penstock.samples.recordings import sample_recordings
+from penstock.samples.timed_media import sample_timed_media
 from tests.e2e.house import House
 from tests.media.recordings import picture, write_film, write_sound
 from tools.reference_models.audio_writer import write_speech
-from tools.reference_models.speech_synthesis import Speaker
+from tools.reference_models.speech_synthesis import SpeechSynthesizer
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1_800)]
 
 AUDIO, VIDEO = "media.audio", "media.video"
 _MOST_GROWTH_MB = 300  # with a film and a recording under way, each of any length
-RECORDINGS = {one.key: one for one in sample_recordings()}
+RECORDINGS = {one.key: one for one in sample_timed_media()}
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 def talk(minutes: float) -> Float32:
     """A sentence every twelve seconds."""
     samples = np.zeros(round(minutes * 60 * RATE_HZ), np.float32)
-    sentence = Speaker().say("the captain carries a silver anchor").samples
+    sentence = SpeechSynthesizer().synthesize("the captain carries a silver anchor").samples
     for start in range(RATE_HZ, len(samples) - len(sentence), 12 * RATE_HZ):
         samples[start : start + len(sentence)] = sentence
     return samples

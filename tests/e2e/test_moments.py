@@ -17,7 +17,7 @@ from penstock.records import Float32
 from penstock.samples.images import Concept, compose, load_concepts
 from tests.e2e.house import House
 from tests.media.recordings import write_film, write_sound
-from tools.reference_models.speech_synthesis import RATE_HZ, Speaker
+from tools.reference_models.speech_synthesis import RATE_HZ, SpeechSynthesizer
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
@@ -110,7 +110,7 @@ def test_sentences_are_found_by_words(house: House, recordings: Sequence[Made]) 
 def test_sentences_are_found_by_voice(house: House, recordings: Sequence[Made], tmp_path: Path) -> None:
     for made in recordings:
         for words, happening in made.sentences.items():
-            asked = write_sound(tmp_path / "question.wav", Speaker().say(words).samples).read_bytes()
+            asked = write_sound(tmp_path / "question.wav", SpeechSynthesizer().synthesize(words).samples).read_bytes()
             hits = house.search(audio=base64.b64encode(asked).decode(), limit=_WITHIN)
             _check(f"voice: {words}", happening, hits)
 
@@ -139,7 +139,7 @@ def _made(file: Path, contents: Sequence[tuple[str, str]]) -> Made:
     shown = []
     for concept_id, words in contents:
         lead = round(_PAUSE_S * RATE_HZ)
-        said = Speaker().say(words).samples
+        said = SpeechSynthesizer().synthesize(words).samples
         part = np.pad(said, (lead, lead + -(len(said) + 2 * lead) % (RATE_HZ // 10)))  # whole frames of film
         sentences[words] = Happening(file.name, _ms(at + lead), _ms(at + lead + len(said)))
         if concept_id:

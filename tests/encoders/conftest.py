@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from penstock.encoders.base import ImageSpec, Space
-from penstock.encoders.profiles import ClipModel
+from penstock.encoders.profiles import ClipSpec
 from penstock.encoders.reference.image_model import CHECKPOINT_NAME
-from penstock.encoders.weights import Shipped
+from penstock.encoders.weights import ShippedWeights
 from penstock.records import EncoderInput, UInt8
 from penstock.samples import compose, load_concepts
 
@@ -39,10 +39,10 @@ def tower_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tower(tower_folder: Path) -> ClipModel:
+def tower(tower_folder: Path) -> ClipSpec:
     half, quarter = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
     spec = ImageSpec(64, "shortest", "bicubic", 0, half, quarter)
-    return ClipModel("tower", "untrained", Shipped(tower_folder, CHECKPOINT_NAME), Space("tower", 384), spec)
+    return ClipSpec("tower", "untrained", ShippedWeights(tower_folder, CHECKPOINT_NAME), Space("tower", 384), spec)
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from penstock.encoders.batch_runner import Runner
+from penstock.encoders.batch_runner import BatchRunner
 from penstock.encoders.cache import VectorCache
-from penstock.encoders.sub_batching import Fault, SubBatcher
+from penstock.encoders.sub_batching import FailureCause, SubBatcher
 from penstock.errors import WorkerBrokenError
 from penstock.records import EncoderInput, Float32
 from tests.encoders.conftest import texts_input
@@ -31,9 +31,9 @@ class Lengths:
         if self.broken:
             raise ValueError("broken")
 
-    def runner(self, cache: int = 100) -> Runner:
-        batcher = SubBatcher(4, blame=lambda _: Fault.ITEM, release=lambda: None)
-        return Runner(2, cache=VectorCache(cache), batcher=batcher, forward=self.forward, probe=self.probe)
+    def runner(self, cache: int = 100) -> BatchRunner:
+        batcher = SubBatcher(4, classify=lambda _: FailureCause.ITEM, release_memory=lambda: None)
+        return BatchRunner(2, cache=VectorCache(cache), batcher=batcher, forward=self.forward, probe=self.probe)
 
 
 def expected(*texts: str) -> Float32:

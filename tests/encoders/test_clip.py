@@ -14,8 +14,8 @@ from penstock.encoders.base import Fingerprint, ImageSpec
 from penstock.encoders.clip import ClipImageEncoder, ClipTextEncoder, build
 from penstock.encoders.load import load_encoder
 from penstock.encoders.precision import Precision, choose_precision
-from penstock.encoders.profiles import ClipModel, load_profile
-from penstock.encoders.weights import Hub, Shipped
+from penstock.encoders.profiles import ClipSpec, load_profile
+from penstock.encoders.weights import HubWeights, ShippedWeights
 from penstock.errors import ConfigError
 from penstock.media.image import decode_image
 from penstock.records import AssetRef, Event, Fetched, Float32, Modality, Position, UInt8
@@ -24,14 +24,14 @@ from tests.encoders.conftest import opened, pixels_input, random_pixels, texts_i
 SMALL_ARCHITECTURE = "ViT-S-32-alt"
 
 
-def image_encoder(model: ClipModel, precision: Precision = "fp32") -> ClipImageEncoder:
+def image_encoder(model: ClipSpec, precision: Precision = "fp32") -> ClipImageEncoder:
     fingerprint = Fingerprint(model.name, "w", "p")
-    return ClipImageEncoder(model, fingerprint, device="cpu", precision=precision, cache_size=100, largest=4)
+    return ClipImageEncoder(model, fingerprint, device="cpu", precision=precision, cache_size=100, max_items=4)
 
 
-def random_model() -> ClipModel:
+def random_model() -> ClipSpec:
     model = load_profile(f"random:{SMALL_ARCHITECTURE}").joint
-    assert isinstance(model, ClipModel)
+    assert isinstance(model, ClipSpec)
     return model
 
 
@@ -42,11 +42,11 @@ def decoded(file: bytes, spec: ImageSpec) -> UInt8:
     return decode_image(Fetched(event, file, mime, "0" * 64, "asset:0"), spec=spec, settings=ImageSettings())
 
 
-def by_open_clip(model: ClipModel, files: list[bytes]) -> Float32:
+def by_open_clip(model: ClipSpec, files: list[bytes]) -> Float32:
     """float32[n, dim] by open_clip's own transform and nothing of ours."""
     source = model.source
     torch.manual_seed(0)
-    name = f"local-dir:{source.folder}" if isinstance(source, Shipped) else model.architecture
+    name = f"local-dir:{source.folder}" if isinstance(source, ShippedWeights) else model.architecture
     built, _, transform = open_clip.create_model_and_transforms(name)
     with torch.inference_mode():
         pixels = torch.stack([transform(opened(file)) for file in files])
@@ -62,7 +62,7 @@ def agreement(vectors: Float32, expected: Float32) -> Float32:
 
 
 @pytest.mark.parametrize("kind", ["tower", "vit"])
-def test_vectors_agree_with_open_clips_own_transform(kind: str, tower: ClipModel, photographs: list[bytes]) -> None:
+def test_vectors_agree_with_open_clips_own_transform(kind: str, tower: ClipSpec, photographs: list[bytes]) -> None:
     model = tower if kind == "tower" else random_model()
     encoder = image_encoder(model)
     pixels = np.stack([decoded(file, model.image) for file in photographs])
@@ -77,7 +77,7 @@ def test_vectors_agree_with_open_clips_own_transform(kind: str, tower: ClipModel
     assert agreement(wrong, expected).min() < 0.99
 
 
-def test_a_batch_larger_than_the_models_own_keeps_its_order(tower: ClipModel) -> None:
+def test_a_batch_larger_than_the_models_own_keeps_its_order(tower: ClipSpec) -> None:
     pixels = random_pixels(11, 64)
     encoder = image_encoder(tower)
     together = encoder.encode(pixels_input(pixels)).vectors
@@ -86,26 +86,26 @@ def test_a_batch_larger_than_the_models_own_keeps_its_order(tower: ClipModel) ->
         np.testing.assert_allclose(together[row], alone, atol=1e-5)
 
 
-def test_read_only_pixels_are_taken(tower: ClipModel, recwarn: pytest.WarningsRecorder) -> None:
+def test_read_only_pixels_are_taken(tower: ClipSpec, recwarn: pytest.WarningsRecorder) -> None:
     pixels = random_pixels(2, 64)
     pixels.setflags(write=False)  # as arrays out of Ray's object store are
     assert image_encoder(tower).encode(pixels_input(pixels)).vectors.shape == (2, 384)
     assert not [warning for warning in recwarn if "writable" in str(warning.message)]
 
 
-def test_pixels_of_another_size_are_refused_before_any_is_blamed(tower: ClipModel) -> None:
+def test_pixels_of_another_size_are_refused_before_any_is_blamed(tower: ClipSpec) -> None:
     with pytest.raises(ConfigError, match=r"uint8\[2, 64, 64, 3\].*uint8\[2, 32, 32, 3\].*same profile"):
         image_encoder(tower).encode(pixels_input(random_pixels(2, 32)))
 
 
-def test_a_profile_that_prepares_pictures_otherwise_than_open_clip_is_refused(tower: ClipModel) -> None:
+def test_a_profile_that_prepares_pictures_otherwise_than_open_clip_is_refused(tower: ClipSpec) -> None:
     wrong = replace(tower, image=replace(tower.image, resize_mode="squash"))
     with pytest.raises(ConfigError, match="open_clip prepares"):
         image_encoder(wrong)
 
 
-def test_a_damaged_checkpoint_is_one_clear_line(tower: ClipModel, tower_folder: Path, tmp_path: Path) -> None:
-    assert isinstance(tower.source, Shipped)
+def test_a_damaged_checkpoint_is_one_clear_line(tower: ClipSpec, tower_folder: Path, tmp_path: Path) -> None:
+    assert isinstance(tower.source, ShippedWeights)
     (tmp_path / "open_clip_config.json").write_text((tower_folder / "open_clip_config.json").read_text())
     (tmp_path / tower.source.weights).write_bytes(b"not a checkpoint")
     with pytest.raises(ConfigError, match="tower/untrained") as caught:
@@ -143,7 +143,7 @@ def test_a_model_in_the_hubs_cache_is_loaded_without_a_network(tmp_path: Path, m
     built = build(random_model(), "fp32", "cpu")
     save_file(built.state_dict(), snapshot / "open_clip_model.safetensors")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    source = Hub("some/clip", ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
+    source = HubWeights("some/clip", ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
 
     loaded = build(replace(random_model(), source=source), "fp32", "cpu")
     assert torch.equal(loaded.state_dict()["visual.proj"], built.state_dict()["visual.proj"])
@@ -151,7 +151,7 @@ def test_a_model_in_the_hubs_cache_is_loaded_without_a_network(tmp_path: Path, m
 
 @pytest.mark.skipif(choose_precision("auto", "cpu") != "bf16", reason="this CPU has no bf16 of its own")
 @pytest.mark.parametrize("kind", ["tower", "vit"])
-def test_bf16_agrees_with_fp32(kind: str, tower: ClipModel, photographs: list[bytes]) -> None:
+def test_bf16_agrees_with_fp32(kind: str, tower: ClipSpec, photographs: list[bytes]) -> None:
     model = tower if kind == "tower" else random_model()
     batch = pixels_input(np.stack([decoded(file, model.image) for file in photographs]))
     exact, rounded = (image_encoder(model, precision).encode(batch).vectors for precision in ("fp32", "bf16"))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.encode import some_input
+from benchmarks.encode import synthetic_input
 from penstock.encoders.base import Encoder
 from penstock.encoders.load import load_encoder
 from penstock.encoders.profiles import JOINT_IMAGE, JOINT_TEXT, load_profile
@@ -27,7 +27,7 @@ def encoder(role: str, precision: str, device: str = "cuda") -> Encoder:
 
 @pytest.fixture(scope="module")
 def pictures() -> EncoderInput:
-    return some_input(JOINT_IMAGE, PROFILE, 96, 1)
+    return synthetic_input(JOINT_IMAGE, PROFILE, 96, 1)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_a_gpu_makes_the_vectors_that_a_cpu_makes(
 
 
 def test_texts_too() -> None:
-    texts = some_input(JOINT_TEXT, PROFILE, 8, 1)
+    texts = synthetic_input(JOINT_TEXT, PROFILE, 8, 1)
     on_cpu = encoder(JOINT_TEXT, "fp32", "cpu").encode(texts).vectors
     assert (encoder(JOINT_TEXT, "bf16").encode(texts).vectors * on_cpu).sum(axis=1).min() > 0.999
 
@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_halved_and_nothing_of_it_fails() -> None:
     total_gb = torch.cuda.get_device_properties(0).total_memory / 1e9
     torch.cuda.set_per_process_memory_fraction(min(1.0, 1.2 / total_gb))
     loaded = encoder(JOINT_IMAGE, "fp32")
-    batch = some_input(JOINT_IMAGE, PROFILE, 256, 2)
+    batch = synthetic_input(JOINT_IMAGE, PROFILE, 256, 2)
     encoded = loaded.encode(batch)
     assert not encoded.failed
     torch.cuda.set_per_process_memory_fraction(1.0)
@@ -93,20 +93,20 @@ def test_a_device_that_is_gone_breaks_the_worker_and_blames_no_picture() -> None
     """In a process of its own: after an assertion on the device nothing there works again."""
     script = """
 import torch
-from benchmarks.encode import some_input
+from benchmarks.encode import synthetic_input
 from penstock.encoders.load import load_encoder
 from penstock.encoders.profiles import JOINT_IMAGE, load_profile
 from penstock.errors import WorkerBrokenError
 profile = load_profile("random:ViT-B-32")
 encoder = load_encoder(JOINT_IMAGE, profile, device="cuda", cache_size=0)
-batch = some_input(JOINT_IMAGE, profile, 4, 0)
+batch = synthetic_input(JOINT_IMAGE, profile, 4, 0)
 encoder.encode(batch)
 try:
     torch.zeros(2, device="cuda")[torch.tensor([7], device="cuda")].cpu()
 except Exception:
     pass
 try:
-    encoder.encode(some_input(JOINT_IMAGE, profile, 4, 1))
+    encoder.encode(synthetic_input(JOINT_IMAGE, profile, 4, 1))
 except WorkerBrokenError as exc:
     print("broken:", exc)
 """

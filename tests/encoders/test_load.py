@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 
 from penstock.encoders.load import (
-    describe,
+    describe_models,
     fingerprint,
-    load_all,
     load_encoder,
+    load_encoders,
     load_transcriber,
     profile_fingerprints,
     speech_fingerprint,
 )
-from penstock.encoders.profiles import ClipModel, Profile, SentenceModel, SpeechModel, load_profile
-from penstock.encoders.weights import Shipped
+from penstock.encoders.profiles import ClipSpec, Profile, SentenceSpec, SpeechSpec, load_profile
+from penstock.encoders.weights import ShippedWeights
 from penstock.errors import ConfigError
 from penstock.records import Float32
 from penstock.samples import Concept, compose, load_concepts
@@ -26,13 +26,13 @@ from tests.encoders.conftest import pixels_input, random_pixels, texts_input
 
 
 @pytest.fixture(scope="module")
-def profile(tower: ClipModel) -> Profile:
+def profile(tower: ClipSpec) -> Profile:
     """`reference` with an untrained tower."""
     return replace(load_profile("reference"), joint=tower)
 
 
 def test_all_encoders_of_a_profile_are_loaded_by_role(profile: Profile) -> None:
-    encoders = load_all(profile, device="cpu", precision="fp32", cache_size=5, threads=1)
+    encoders = load_encoders(profile, device="cpu", precision="fp32", cache_size=5, threads=1)
     assert tuple(encoders) == profile.roles
     assert [encoder.name for encoder in encoders.values()] == list(profile.roles)
     assert encoders["joint.image"].encode(pixels_input(random_pixels(2, 64))).vectors.shape == (2, 384)
@@ -55,7 +55,7 @@ def test_the_shipped_reference_models_find_pictures_by_name_as_well_in_auto_prec
 def pictures_and_names(
     profile: Profile, precision: str, pictures: Sequence[Image.Image], concepts: Sequence[Concept]
 ) -> tuple[Float32, Float32]:
-    encoders = load_all(profile, precision=precision, device="cpu", threads=1)
+    encoders = load_encoders(profile, precision=precision, device="cpu", threads=1)
     pixels = np.stack([np.asarray(picture) for picture in pictures])
     names = texts_input(*(concept.name for concept in concepts))
     return (
@@ -71,20 +71,20 @@ def test_a_role_that_the_profile_lacks_is_refused(profile: Profile) -> None:
 
 def test_a_fingerprint_tells_weights_and_preprocessing_apart(profile: Profile) -> None:
     one = fingerprint("joint.image", profile)
-    assert isinstance(profile.joint, ClipModel)
+    assert isinstance(profile.joint, ClipSpec)
     sharper = replace(
         profile, joint=replace(profile.joint, image=replace(profile.joint.image, interpolation="bilinear"))
     )
     other = fingerprint("joint.image", sharper)
     assert (one.model, one.weights) == (other.model, other.weights)
     assert one.preprocessing != other.preprocessing
-    assert isinstance(profile.passage, SentenceModel)
+    assert isinstance(profile.passage, SentenceSpec)
     prompted = replace(profile, passage=replace(profile.passage, passage_prompt="passage: "))
     assert fingerprint("passage.text", prompted) != fingerprint("passage.text", profile)
 
 
 def test_the_models_are_described_without_being_loaded_or_fetched() -> None:
-    rows = {row.role: row for row in describe(load_profile("small"), precision="fp32", device="cpu")}
+    rows = {row.role: row for row in describe_models(load_profile("small"), precision="fp32", device="cpu")}
     assert set(rows) == {"passage.text", "joint.image", "joint.text", "speech"}
     assert rows["passage.text"].present
     assert rows["passage.text"].size_bytes == 90_868_376
@@ -109,7 +109,9 @@ def hearing(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     folder = tmp_path_factory.mktemp("speech")
     tokens = make_tokens(VOCABULARY)
     save(make_model(tokens), tokens, folder)
-    return replace(load_profile("reference"), speech=SpeechModel("untrained", Shipped(folder, "model.bin"), "float32"))
+    return replace(
+        load_profile("reference"), speech=SpeechSpec("untrained", ShippedWeights(folder, "model.bin"), "float32")
+    )
 
 
 def test_the_speech_model_of_a_profile_is_loaded_and_hears(hearing: Profile) -> None:
@@ -120,9 +122,9 @@ def test_the_speech_model_of_a_profile_is_loaded_and_hears(hearing: Profile) -> 
 
 
 def test_a_speech_model_that_is_damaged_is_named(hearing: Profile, tmp_path: Path) -> None:
-    assert isinstance(hearing.speech, SpeechModel)
+    assert isinstance(hearing.speech, SpeechSpec)
     (tmp_path / "model.bin").write_bytes(b"no model")
-    damaged = replace(hearing, speech=replace(hearing.speech, source=Shipped(tmp_path, "model.bin")))
+    damaged = replace(hearing, speech=replace(hearing.speech, source=ShippedWeights(tmp_path, "model.bin")))
     with pytest.raises(ConfigError, match="untrained: it could not be loaded"):
         load_transcriber(damaged, device="cpu")
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from penstock.encoders.load import load_all, load_encoder, profile_fingerprints
+from penstock.encoders.load import load_encoder, load_encoders, profile_fingerprints
 from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError
 from tests.encoders.conftest import pixels_input, random_pixels, texts_input
@@ -24,7 +24,7 @@ def test_the_vectors_never_change_between_releases() -> None:
 
 def test_pictures_and_texts_have_the_dimension_asked_for() -> None:
     profile = load_profile("null:512")
-    encoders = load_all(profile)
+    encoders = load_encoders(profile)
     size = profile.image.size_px
     assert encoders["joint.image"].encode(pixels_input(random_pixels(3, size))).vectors.shape == (3, 512)
     assert encoders["joint.text"].encode(texts_input("a", encoder="joint.text")).vectors.shape == (1, 512)

@@ -10,8 +10,8 @@ import pytest
 
 from penstock.encoders.clip import check_preprocessing
 from penstock.encoders.profiles import (
-    ClipModel,
-    SentenceModel,
+    ClipSpec,
+    SentenceSpec,
     load_profile,
     profile_names,
     role_of,
@@ -99,7 +99,7 @@ def test_a_role_that_the_profile_lacks_is_refused() -> None:
 def test_queries_are_marked_only_for_a_model_with_a_prompt_for_them() -> None:
     profile = load_profile("reference")
     assert profile.query_encoder(Field.PASSAGE) == profile.query_encoder(Field.JOINT) == "passage.text"
-    assert isinstance(profile.passage, SentenceModel)
+    assert isinstance(profile.passage, SentenceSpec)
     prompted = replace(profile, passage=replace(profile.passage, query_prompt="query: "))
     assert prompted.query_encoder(Field.PASSAGE) == "passage.query"
     assert role_of("passage.query") == "passage.text"
@@ -109,7 +109,7 @@ def test_queries_are_marked_only_for_a_model_with_a_prompt_for_them() -> None:
 @pytest.mark.parametrize("name", ["small", "gpu"])
 def test_the_joint_model_is_as_open_clip_has_it(name: str) -> None:
     model = load_profile(name).joint
-    assert isinstance(model, ClipModel)
+    assert isinstance(model, ClipSpec)
     config = open_clip.get_model_config(model.architecture)
     assert config["embed_dim"] == model.space.dim
     tagged = open_clip.get_pretrained_cfg(model.architecture, model.tag)
@@ -126,7 +126,7 @@ def test_the_joint_model_is_as_open_clip_has_it(name: str) -> None:
 def test_the_reference_tower_is_as_training_writes_it(tower_folder: Path) -> None:
     found = json.loads((tower_folder / "open_clip_config.json").read_text())
     model = load_profile("reference").joint
-    assert isinstance(model, ClipModel)
+    assert isinstance(model, ClipSpec)
     assert found["model_cfg"]["embed_dim"] == model.space.dim
     check_preprocessing(model, {"fill_color": 0, **found["preprocess_cfg"]})
 

@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.precision import Precision, choose_precision
-from penstock.encoders.profiles import SentenceModel, load_profile
+from penstock.encoders.profiles import SentenceSpec, load_profile
 from penstock.encoders.sentence import SentenceEncoder
 from penstock.records import Float32
 from penstock.samples.texts import sample_texts
@@ -20,14 +20,14 @@ TEXTS = ("a red bicycle", "", "x " * 400, *(sample.text for sample in sample_tex
 
 def make(*, query_prompt: str = "", max_tokens: int = 256, precision: Precision = "fp32") -> SentenceEncoder:
     model = load_profile("reference").passage
-    assert isinstance(model, SentenceModel)
+    assert isinstance(model, SentenceSpec)
     return SentenceEncoder(
         replace(model, query_prompt=query_prompt, max_tokens=max_tokens),
         Fingerprint("m", "w", "p"),
         device="cpu",
         precision=precision,
         cache_size=100,
-        largest=8,
+        max_items=8,
     )
 
 

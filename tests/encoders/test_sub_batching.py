@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.encoders.sub_batching import Fault, Outcome, SubBatcher
+from penstock.encoders.sub_batching import FailureCause, SubBatcher, SubBatchResults
 from penstock.errors import ConfigError, OverloadedError, PenstockError, WorkerBrokenError, WorkerLostError
 from penstock.records import Float32
 
@@ -40,18 +40,18 @@ class FakeModel:
         self.releases += 1
 
 
-def blame(exc: Exception) -> Fault:
+def blame(exc: Exception) -> FailureCause:
     if isinstance(exc, MemoryError):
-        return Fault.MEMORY
-    return Fault.DEVICE if isinstance(exc, SystemError) else Fault.ITEM
+        return FailureCause.MEMORY
+    return FailureCause.DEVICE if isinstance(exc, SystemError) else FailureCause.ITEM
 
 
 def batcher(model: FakeModel, largest: int = 32) -> SubBatcher:
-    return SubBatcher(largest, blame=blame, release=model.release)
+    return SubBatcher(largest, classify=blame, release_memory=model.release)
 
 
-def rows_of(outcome: Outcome) -> list[int]:
-    return [row for rows, _ in outcome.done for row in rows]
+def rows_of(outcome: SubBatchResults) -> list[int]:
+    return [row for rows, _ in outcome.encoded for row in rows]
 
 
 @given(
@@ -70,8 +70,8 @@ def test_every_good_item_is_encoded_once_in_order_and_exactly_the_poison_fails(
     assert rows_of(outcome) == good
     assert [row for part in model.parts for row in part] == good
     assert [row for row, _ in outcome.failed] == [row for row in range(count) if row in poison]
-    assert all(len(rows) <= min(largest, room) for rows, _ in outcome.done)
-    for rows, vectors in outcome.done:
+    assert all(len(rows) <= min(largest, room) for rows, _ in outcome.encoded)
+    for rows, vectors in outcome.encoded:
         assert vectors[:, 0].tolist() == list(rows)
 
 

@@ -3,38 +3,41 @@ from __future__ import annotations
 import pytest
 import torch
 
-from penstock.encoders.sub_batching import Fault
-from penstock.encoders.torch_errors import blame, load_error
-from penstock.encoders.whisper import blame as blame_hearing
+from penstock.encoders.sub_batching import FailureCause
+from penstock.encoders.torch_errors import classify_error, load_error
+from penstock.encoders.whisper import classify_error as blame_hearing
 from penstock.errors import ConfigError, UnavailableError
 
 
 @pytest.mark.parametrize(
     ("exc", "fault"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), Fault.MEMORY),
-        (MemoryError(), Fault.MEMORY),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), Fault.MEMORY),
-        (RuntimeError("CUDA error: an illegal memory access was encountered"), Fault.DEVICE),
-        (torch.AcceleratorError("device-side assert triggered", 1), Fault.DEVICE),
-        (RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"), Fault.ITEM),
-        (ValueError("CUDA error"), Fault.ITEM),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), FailureCause.MEMORY),
+        (MemoryError(), FailureCause.MEMORY),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            FailureCause.MEMORY,
+        ),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), FailureCause.DEVICE),
+        (torch.AcceleratorError("device-side assert triggered", 1), FailureCause.DEVICE),
+        (RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"), FailureCause.ITEM),
+        (ValueError("CUDA error"), FailureCause.ITEM),
     ],
 )
-def test_an_exception_is_blamed_on_the_right_one(exc: Exception, fault: Fault) -> None:
-    assert blame(exc) is fault
+def test_an_exception_is_blamed_on_the_right_one(exc: Exception, fault: FailureCause) -> None:
+    assert classify_error(exc) is fault
 
 
 @pytest.mark.parametrize(
     ("exc", "fault"),
     [
-        (RuntimeError("CUDA failed with error out of memory"), Fault.MEMORY),
-        (RuntimeError("CUDA failed with error unspecified launch failure"), Fault.DEVICE),
-        (RuntimeError("cuBLAS failed with status CUBLAS_STATUS_EXECUTION_FAILED"), Fault.DEVICE),
-        (ValueError("Invalid input features shape"), Fault.ITEM),
+        (RuntimeError("CUDA failed with error out of memory"), FailureCause.MEMORY),
+        (RuntimeError("CUDA failed with error unspecified launch failure"), FailureCause.DEVICE),
+        (RuntimeError("cuBLAS failed with status CUBLAS_STATUS_EXECUTION_FAILED"), FailureCause.DEVICE),
+        (ValueError("Invalid input features shape"), FailureCause.ITEM),
     ],
 )
-def test_an_exception_of_ctranslate2_too(exc: Exception, fault: Fault) -> None:
+def test_an_exception_of_ctranslate2_too(exc: Exception, fault: FailureCause) -> None:
     assert blame_hearing(exc) is fault
 
 
@@ -46,4 +49,4 @@ def test_a_model_for_which_there_is_no_memory_may_be_loaded_later() -> None:
 def test_memory_that_a_cpu_really_lacks_is_known_as_such() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**52, dtype=torch.uint8)
-    assert blame(caught.value) is Fault.MEMORY
+    assert classify_error(caught.value) is FailureCause.MEMORY

@@ -12,10 +12,10 @@ import torch
 from faster_whisper import WhisperModel
 
 from penstock.encoders.base import Fingerprint
-from penstock.encoders.whisper import HearingRules, Transcriber
+from penstock.encoders.whisper import DecodingOptions, WhisperTranscriber
 from penstock.records import Float32, Segment
 from tools.reference_models.grammar import VOCABULARY
-from tools.reference_models.speech_synthesis import Speaker
+from tools.reference_models.speech_synthesis import SpeechSynthesizer
 from tools.reference_models.speech_tokens import make_tokens
 from tools.reference_models.train_speech import make_model, save
 
@@ -85,7 +85,7 @@ class Scripted:
         assert len(prompts) == len(encoded)
         temperature = 0.0 if options["beam_size"] > 1 else options["sampling_temperature"]
         self.batches.append((temperature, encoded))
-        turn = HearingRules().temperatures.index(temperature)
+        turn = DecodingOptions().temperatures.index(temperature)
         found = [self.answers[window][min(turn, len(self.answers[window]) - 1)] for window in encoded]
         return [
             SimpleNamespace(sequences_ids=[list(one.tokens)], scores=[one.score], no_speech_prob=one.no_speech)
@@ -99,8 +99,10 @@ def window(number: int, seconds: float = 2.0) -> Float32:
     return samples
 
 
-def transcriber(model: Scripted, *, largest: int = 16, language: str | None = None) -> Transcriber:
-    return Transcriber(model.loaded, HearingRules(), Fingerprint("a", "b", "c"), largest=largest, language=language)
+def transcriber(model: Scripted, *, max_windows: int = 16, language: str | None = None) -> WhisperTranscriber:
+    return WhisperTranscriber(
+        model.loaded, DecodingOptions(), Fingerprint("a", "b", "c"), max_windows=max_windows, language=language
+    )
 
 
 def texts(model: Scripted, *numbers: int) -> list[str]:
@@ -113,7 +115,7 @@ def texts(model: Scripted, *numbers: int) -> list[str]:
 
 def test_windows_of_many_assets_are_one_batch_and_keep_their_order() -> None:
     model = Scripted({number: [Answer(words(VOCABULARY[number]))] for number in range(40)})
-    found = transcriber(model, largest=40).transcribe([window(number) for number in range(40)])
+    found = transcriber(model, max_windows=40).transcribe([window(number) for number in range(40)])
     assert [one.segments[0].text for one in found] == list(VOCABULARY[:40])
     assert [len(batch) for _, batch in model.batches] == [40]
 
@@ -211,22 +213,22 @@ def test_nothing_to_hear_asks_nothing() -> None:
 
 
 @pytest.fixture(scope="module")
-def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Transcriber]:
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], WhisperTranscriber]:
     torch.manual_seed(0)
     folder: Path = tmp_path_factory.mktemp("whisper")
     save(make_model(TOKENS), TOKENS, folder)
-    rules = HearingRules(doubt=-100.0, repetition=1e9, beam=1)
+    rules = DecodingOptions(avg_logprob_threshold=-100.0, compression_ratio_threshold=1e9, beam_size=1)
 
-    def make() -> Transcriber:
+    def make() -> WhisperTranscriber:
         model = WhisperModel(str(folder), device="cpu", compute_type="float32", cpu_threads=1)
-        return Transcriber(model, rules, Fingerprint("a", "b", "c"), largest=8)
+        return WhisperTranscriber(model, rules, Fingerprint("a", "b", "c"), max_windows=8)
 
     return make
 
 
-def test_a_window_is_heard_alike_alone_and_in_a_batch(untrained: Callable[[], Transcriber]) -> None:
-    speaker, made = Speaker(), untrained()
-    spoken = [speaker.say(text).samples for text in ("the red fox", "a small bear sleeps", "ten")]
+def test_a_window_is_heard_alike_alone_and_in_a_batch(untrained: Callable[[], WhisperTranscriber]) -> None:
+    speaker, made = SpeechSynthesizer(), untrained()
+    spoken = [speaker.synthesize(text).samples for text in ("the red fox", "a small bear sleeps", "ten")]
     together = made.transcribe(spoken)
     assert all(one.segments for one in together)
     assert [made.transcribe([samples])[0].segments for samples in spoken] == [one.segments for one in together]

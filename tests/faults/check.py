@@ -9,7 +9,7 @@ from typing import Any
 from penstock.audit import run_audit
 from penstock.broker.deadletters import scan_dead_letters
 from penstock.records import Collection, Entry, Outcome
-from penstock.samples.recordings import Recording
+from penstock.samples.timed_media import SampleTimedMedia
 from penstock.store.milvus.store import MilvusStore
 from tests.faults.stream import Sent, Stream
 
@@ -68,7 +68,7 @@ def _check_text(sent: Sent, entries: Sequence[Entry]) -> None:
     assert " ".join(entry.text for entry in entries if entry.collection is Collection.TEXT) == sent.text, sent
 
 
-def _check_recording(recording: Recording, entries: Sequence[Entry]) -> None:
+def _check_recording(recording: SampleTimedMedia, entries: Sequence[Entry]) -> None:
     """Checks that every sentence and every scene is there, and no moment twice."""
     for collection, happenings in (
         (Collection.SPEECH, recording.sentences),

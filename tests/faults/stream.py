@@ -16,7 +16,7 @@ from penstock.broker.base import Message
 from penstock.broker.producer import Producer
 from penstock.config import Settings
 from penstock.records import AssetRef, Modality, Position
-from penstock.samples.recordings import Recording, sample_recordings
+from penstock.samples.timed_media import SampleTimedMedia, sample_timed_media
 
 # The share of each modality, and its number of assets: fewer than events, so that most get several versions.
 _OFTEN = {Modality.TEXT: 0.47, Modality.IMAGE: 0.47, Modality.AUDIO: 0.05, Modality.VIDEO: 0.01}
@@ -32,7 +32,7 @@ class Sent:
     asset: AssetRef
     position: Position
     text: str  # its passages, joined
-    recording: Recording | None = None  # of audio or video
+    recording: SampleTimedMedia | None = None  # of audio or video
     deletes: bool = False
 
 
@@ -42,7 +42,7 @@ class Draft:
 
     message: Message
     text: str = ""
-    recording: Recording | None = None
+    recording: SampleTimedMedia | None = None
     bad: bool = False
 
 
@@ -154,7 +154,7 @@ class Stream:
         return self._recording(key, Modality.VIDEO)
 
     def _recording(self, key: str, modality: Modality) -> Draft:
-        chosen = self._rng.choice([sample for sample in sample_recordings() if sample.modality is modality])
+        chosen = self._rng.choice([sample for sample in sample_timed_media() if sample.modality is modality])
         topic = self.settings.kafka.topic_of(modality)
         return Draft(Message(topic, key.encode(), chosen.file.read_bytes()), recording=chosen)
 

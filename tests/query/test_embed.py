@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from penstock.encoders.base import Fingerprint, Space
-from penstock.encoders.load import load_all
+from penstock.encoders.load import load_encoders
 from penstock.encoders.profiles import load_profile
 from penstock.errors import OverloadedError, PermanentError, QueryError, UnavailableError
 from penstock.query import embed as module
@@ -194,7 +194,7 @@ def test_the_encoders_of_a_profile_serve_text_and_pictures() -> None:
     pixels = np.zeros((profile.image.size_px, profile.image.size_px, 3), np.uint8)
 
     async def main() -> list[Any]:
-        encoder = BatchingQueryEncoder(load_all(profile), decode_image=lambda _: pixels, cache=10)
+        encoder = BatchingQueryEncoder(load_encoders(profile), decode_image=lambda _: pixels, cache=10)
         try:
             return [await encoder.encode_text("joint.text", "cat"), await encoder.encode_image(b"a picture")]
         finally:

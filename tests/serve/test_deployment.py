@@ -12,7 +12,7 @@ import ray
 
 from penstock.config import Settings
 from penstock.embedded.milvus import EmbeddedMilvus
-from penstock.encoders.load import load_all, profile_fingerprints
+from penstock.encoders.load import load_encoders, profile_fingerprints
 from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError, UnavailableError
 from penstock.records import AssetRef, Collection, EncoderInput, Entry, Field, Position, entry_id
@@ -46,7 +46,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 def fill(settings: Settings) -> None:
-    encoders = load_all(PROFILE)
+    encoders = load_encoders(PROFILE)
     asset = AssetRef("default", "media.text", "cat")
     vectors = {
         field: encoders[role].encode(EncoderInput(role, ("k",), texts=(TEXT,))).vectors[0]

@@ -40,7 +40,7 @@ from penstock.serve.routes.search import create_app
 from penstock.serve.service import QueryService
 from penstock.store.memory import MemoryStore
 from tests.media.recordings import write_sound
-from tools.reference_models.speech_synthesis import Speaker
+from tools.reference_models.speech_synthesis import SpeechSynthesizer
 
 PROFILE = load_profile("null:32")
 TEXTS = ("a cat on a mat", "a dog in the fog", "bread and butter for breakfast")
@@ -287,7 +287,7 @@ def test_a_question_by_voice_is_answered_and_says_what_was_understood(
             return (Transcript("en", 1.0, (Segment(0.0, 1.0, "a cat on a mat"),)),)
 
     monkeypatch.setattr(app_module, "load_transcriber", lambda *_, **__: Ear())
-    spoken = Speaker().say("A cat on a mat.").samples
+    spoken = SpeechSynthesizer().synthesize("A cat on a mat.").samples
     question = write_sound(tmp_path / "question.mp3", spoken).read_bytes()
     answer = search(audio=base64.b64encode(question).decode(), modalities=["text"])
     assert answer.status_code == 200

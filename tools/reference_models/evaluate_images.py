@@ -31,7 +31,7 @@ Right = npt.NDArray[np.bool_]
 # Any two seeds do: they only say which unseen backgrounds. These two were fixed before the first measurement.
 BANK_SEED, QUERY_SEED = 1001, 2002
 # The size of the index that the demo fills.
-INDEX_PICTURES = 1000
+INDEX_IMAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Description:
 class Figures:
     """Recall, each a share of the queries from 0 to 1; the number after the name is k."""
 
-    name_to_picture_1: float
-    name_to_picture_5: float
-    keyword_to_picture_10: float
+    name_to_image_1: float
+    name_to_image_5: float
+    keyword_to_image_10: float
     image_to_image_1: float
     image_to_image_5: float
     image_to_name_1: float
     image_to_name_5: float
-    description_to_picture_10: float
+    description_to_image_10: float
     # Among INDEX_PICTURES pictures. Fused with as many texts by RRF, each collection has five of the first ten places.
     name_in_index_5: float
     name_in_index_10: float
@@ -108,17 +108,17 @@ def measure(
     of_description = np.array([[concept.name in d.right for concept in concepts] for d in descriptions])
     same = np.eye(len(concepts), dtype=np.bool_)
     described = encode_texts(encoder, [description.text for description in descriptions])
-    index = np.concatenate([bank, seen_again])[:INDEX_PICTURES]
-    in_index = np.concatenate([same, same], axis=1)[:, :INDEX_PICTURES]
+    index = np.concatenate([bank, seen_again])[:INDEX_IMAGES]
+    in_index = np.concatenate([same, same], axis=1)[:, :INDEX_IMAGES]
     return Figures(
-        name_to_picture_1=recall_at(1, names, bank, same),
-        name_to_picture_5=recall_at(5, names, bank, same),
-        keyword_to_picture_10=recall_at(10, encode_texts(encoder, keywords), bank, of_keyword),
+        name_to_image_1=recall_at(1, names, bank, same),
+        name_to_image_5=recall_at(5, names, bank, same),
+        keyword_to_image_10=recall_at(10, encode_texts(encoder, keywords), bank, of_keyword),
         image_to_image_1=recall_at(1, seen_again, bank, same),
         image_to_image_5=recall_at(5, seen_again, bank, same),
         image_to_name_1=recall_at(1, bank, names, same),
         image_to_name_5=recall_at(5, bank, names, same),
-        description_to_picture_10=recall_at(10, described, bank, of_description) if descriptions else float("nan"),
+        description_to_image_10=recall_at(10, described, bank, of_description) if descriptions else float("nan"),
         name_in_index_5=recall_at(5, names, index, in_index),
         name_in_index_10=recall_at(10, names, index, in_index),
     )

@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 
 from penstock.encoders.load import load_transcriber
-from penstock.encoders.profiles import SpeechModel, load_profile
+from penstock.encoders.profiles import SpeechSpec, load_profile
 from penstock.encoders.reference.speech_model import SPEECH_DIR, SPEECH_MODEL
-from penstock.encoders.weights import Shipped
+from penstock.encoders.weights import ShippedWeights
 from penstock.media.av.audio import RATE_HZ, Block
 from penstock.media.av.vad import SileroVAD, SpeechSegmenter, VadOptions
 from penstock.records import Float32, Transcript
 from tools.reference_models.grammar import sentence
 from tools.reference_models.speech_corpus import VOICES
-from tools.reference_models.speech_synthesis import Speaker, Spoken
+from tools.reference_models.speech_synthesis import SpeechSynthesizer, Utterance
 
 SEED = 900_001  # no seed of the training's: its parts count up from its own
 MINUTES = 4
@@ -44,7 +44,7 @@ class Figures:
         start_off_s, end_off_s: by how much the first and the last time of a sentence are off, in the median.
         off_95_s: and both, for 95 of 100.
         minute_errors: wrong, missing and added words, through the detector, minutes at a time.
-        heard_in_noise: words heard in a minute of noise, hum and silence, 10 s each.
+        words_in_noise: words transcribed in a minute of noise, hum and silence, 10 s each.
     """
 
     sentence_errors: float
@@ -52,13 +52,13 @@ class Figures:
     end_off_s: float
     off_95_s: float
     minute_errors: float
-    heard_in_noise: int
+    words_in_noise: int
 
 
 def evaluate(transcriber: Any, sentences: int) -> Figures:
     """Figures of a loaded transcriber."""
-    choose, speakers = random.Random(SEED), [Speaker(voice) for voice in VOICES]
-    spoken = [(text := sentence(choose), choose.choice(speakers).say(text)) for _ in range(sentences)]
+    choose, speakers = random.Random(SEED), [SpeechSynthesizer(voice) for voice in VOICES]
+    spoken = [(text := sentence(choose), choose.choice(speakers).synthesize(text)) for _ in range(sentences)]
     errors, starts_s, ends_s = _alone(transcriber, spoken)
     words = sum(len(text.split()) for text, _ in spoken)
     wrong, said = _minutes(transcriber, spoken, choose)
@@ -68,7 +68,7 @@ def evaluate(transcriber: Any, sentences: int) -> Figures:
         end_off_s=float(np.median(ends_s)),
         off_95_s=float(np.quantile([*starts_s, *ends_s], 0.95)),
         minute_errors=wrong / said,
-        heard_in_noise=sum(len(_words(one)) for one in transcriber.transcribe(_no_speech())),
+        words_in_noise=sum(len(_words(one)) for one in transcriber.transcribe(_no_speech())),
     )
 
 
@@ -83,7 +83,7 @@ def word_errors(said: Sequence[str], heard: Sequence[str]) -> int:
     return before[-1]
 
 
-def _alone(transcriber: Any, spoken: Sequence[tuple[str, Spoken]]) -> tuple[int, list[float], list[float]]:
+def _alone(transcriber: Any, spoken: Sequence[tuple[str, Utterance]]) -> tuple[int, list[float], list[float]]:
     """Each after a quarter of a second: errors, and by how much starts and ends are off."""
     lead = RATE_HZ // 4
     windows = [np.pad(one.samples, (lead, lead)) for _, one in spoken]
@@ -96,7 +96,7 @@ def _alone(transcriber: Any, spoken: Sequence[tuple[str, Spoken]]) -> tuple[int,
     return errors, starts_s, ends_s
 
 
-def _minutes(transcriber: Any, spoken: Sequence[tuple[str, Spoken]], choose: random.Random) -> tuple[int, int]:
+def _minutes(transcriber: Any, spoken: Sequence[tuple[str, Utterance]], choose: random.Random) -> tuple[int, int]:
     """Errors, and words that were spoken, in `MINUTES` minutes."""
     wrong = said = 0
     for _ in range(MINUTES):
@@ -135,7 +135,7 @@ def main() -> int:
     parser.add_argument("--sentences", type=int, default=200)
     parser.add_argument("--json", action="store_true")
     wanted = parser.parse_args()
-    model = SpeechModel("reference-whisper", Shipped(wanted.model, SPEECH_MODEL), "float32", any_length=True)
+    model = SpeechSpec("reference-whisper", ShippedWeights(wanted.model, SPEECH_MODEL), "float32", any_length=True)
     found = evaluate(load_transcriber(replace(load_profile("reference"), speech=model)), wanted.sentences)
     if wanted.json:
         print(json.dumps(asdict(found)))

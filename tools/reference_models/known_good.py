@@ -17,14 +17,14 @@ import numpy as np
 
 from penstock.media.known_good import AUDIO, VIDEO
 from tools.reference_models.audio_writer import write_speech
-from tools.reference_models.speech_synthesis import RATE_HZ, Speaker
+from tools.reference_models.speech_synthesis import RATE_HZ, SpeechSynthesizer
 
 _WORD = "everything is well"
 _SIZE = (64, 36)
 
 
 def main() -> int:
-    samples = Speaker().say(_WORD).samples
+    samples = SpeechSynthesizer().synthesize(_WORD).samples
     with av.open(str(AUDIO), "w", options={"fflags": "+bitexact"}) as container:
         write_speech(container, container.add_stream("libopus", rate=RATE_HZ, layout="mono"), [samples])
     with av.open(str(VIDEO), "w", options={"fflags": "+bitexact"}) as container:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from penstock.records import Float32
 from tools.reference_models.grammar import sentence, word_string
-from tools.reference_models.speech_synthesis import RATE_HZ, Speaker, Spoken
+from tools.reference_models.speech_synthesis import RATE_HZ, SpeechSynthesizer, Utterance
 from tools.reference_models.speech_tokens import STEP_S, Tokens
 
 VOICES = ("en-us",)
@@ -51,7 +51,7 @@ class Example:
     first_frame: int
 
 
-def speak(hours: float, speakers: Sequence[Speaker], seed: int) -> Iterator[Spoken]:
+def speak_sentences(hours: float, speakers: Sequence[SpeechSynthesizer], seed: int) -> Iterator[Utterance]:
     """Utterances of a few seconds until so many hours are said."""
     choose, said_s = random.Random(seed), 0.0
     for speaker in itertools.cycle(speakers):
@@ -59,20 +59,20 @@ def speak(hours: float, speakers: Sequence[Speaker], seed: int) -> Iterator[Spok
             return
         string = choose.random() < WORD_STRING_SHARE
         text = word_string(choose, choose.randint(2, LONGEST_WORD_STRING)) if string else sentence(choose)
-        spoken = speaker.say(text)
+        spoken = speaker.synthesize(text)
         said_s += spoken.duration_s
         yield spoken
 
 
-def utterances(hours: float, seed: int, processes: int) -> list[Spoken]:
+def utterances(hours: float, seed: int, processes: int) -> list[Utterance]:
     """What all voices say, the same on any machine: each part in a process of its own, as espeak-ng draws numbers."""
     with ProcessPoolExecutor(processes, max_tasks_per_child=1, mp_context=get_context("spawn")) as pool:
         parts = pool.map(_part, [hours / PARTS] * PARTS, range(seed, seed + PARTS))
         return [one for part in parts for one in part]
 
 
-def _part(hours: float, seed: int) -> list[Spoken]:
-    return list(speak(hours, [Speaker(voice) for voice in VOICES], seed))
+def _part(hours: float, seed: int) -> list[Utterance]:
+    return list(speak_sentences(hours, [SpeechSynthesizer(voice) for voice in VOICES], seed))
 
 
 class Windows:
@@ -83,7 +83,7 @@ class Windows:
         tokens: of the model.
     """
 
-    def __init__(self, utterances: Sequence[Spoken], tokens: Tokens) -> None:
+    def __init__(self, utterances: Sequence[Utterance], tokens: Tokens) -> None:
         self._utterances = utterances
         self._tokens = tokens
         self._mel = FeatureExtractor()
@@ -109,9 +109,9 @@ class Windows:
             heard = min(heard, end + RATE_HZ // 4)
         return self._example(samples, placed, first_frame, heard)
 
-    def _place(self, samples: Float32, choose: random.Random, *, single: bool) -> list[tuple[int, Spoken]]:
+    def _place(self, samples: Float32, choose: random.Random, *, single: bool) -> list[tuple[int, Utterance]]:
         """Adds utterances to the samples; where each begins."""
-        placed: list[tuple[int, Spoken]] = []
+        placed: list[tuple[int, Utterance]] = []
         at = choose.randint(0, RATE_HZ // 2)
         while True:
             utterance = choose.choice(self._utterances)
@@ -122,7 +122,9 @@ class Windows:
             placed.append((at, utterance))
             at = end + choose.randint(_SHORTEST_PAUSE, _LONGEST_PAUSE)
 
-    def _example(self, samples: Float32, placed: Sequence[tuple[int, Spoken]], first_frame: int, heard: int) -> Example:
+    def _example(
+        self, samples: Float32, placed: Sequence[tuple[int, Utterance]], first_frame: int, heard: int
+    ) -> Example:
         tokens, spans = [self._tokens.start], [(0, 0)]
         phonemes = np.zeros(len(samples) // FRAME_SAMPLES, np.int64)
 

@@ -29,7 +29,7 @@ _RATE, _PITCH = 1, 3  # espeak_PARAMETER
 _END, _WORD, _PHONEME = 0, 1, 7  # espeak_EVENT_TYPE
 _PHONEME_EVENTS = 1  # espeakINITIALIZE_PHONEME_EVENTS
 _HALF_WIDTH = 24  # input samples on each side of the resampling filter
-_one_at_a_time = threading.Lock()  # the library has one state for the whole process
+_library_lock = threading.Lock()  # the library has one state for the whole process
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class Utterance:
     """What was said.
 
     Attributes:
@@ -80,7 +80,7 @@ class _Event(ctypes.Structure):
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
-class Speaker:
+class SpeechSynthesizer:
     """One voice.
 
     Args:
@@ -97,7 +97,7 @@ class Speaker:
         self._voice, self._words_per_minute, self._pitch = voice, words_per_minute, pitch
         self._choose()
 
-    def say(self, text: str) -> Spoken:
+    def synthesize(self, text: str) -> Utterance:
         """Speaks a text. espeak-ng draws numbers as it speaks: what sounds the same in each run is the same texts, in
         the same order, from the start of the process.
         """
@@ -121,14 +121,14 @@ class Speaker:
 
         callback = _CALLBACK(take)
         data = text.encode()
-        with _one_at_a_time:
+        with _library_lock:
             self._choose()
             self._library.espeak_SetSynthCallback(callback)
             self._library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8, None, None)
             self._library.espeak_Synchronize()
         samples = _resampled(np.concatenate(heard), self._rate_hz)
         duration_s = len(samples) / RATE_HZ
-        return Spoken(samples, _words(text, words, duration_s), _spans(phonemes, duration_s))
+        return Utterance(samples, _words(text, words, duration_s), _spans(phonemes, duration_s))
 
     def _choose(self) -> None:
         if self._library.espeak_SetVoiceByName(self._voice.encode()) != 0:
@@ -166,7 +166,7 @@ def _loaded() -> tuple[Any, int]:
     except ImportError as exc:
         raise ConfigError("speech needs espeakng-loader: uv pip install espeakng-loader") from exc
     library = ctypes.CDLL(loader.get_library_path())
-    with _one_at_a_time:
+    with _library_lock:
         rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 0, str(loader.get_data_path()).encode(), _PHONEME_EVENTS)
     if rate_hz <= 0:
         raise ConfigError(f"espeak-ng did not start with the voices in {loader.get_data_path()}")

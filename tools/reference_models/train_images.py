@@ -1,6 +1,6 @@
 """Trains the image tower of the `reference` profile: small pictures into MiniLM's space.
 
-    python -m tools.reference_models.train_images [--pictures N] [--minutes N] [--seed N] [--start DIR] [--out DIR]
+    python -m tools.reference_models.train_images [--images N] [--minutes N] [--seed N] [--start DIR] [--out DIR]
 
 The tower is a ModifiedResNet that open_clip builds from the config written here, so that it is loaded like any other
 CLIP model. Its targets are text vectors of MiniLM, which stays as it is; nothing is learnt on the text side. Loss is
@@ -35,7 +35,7 @@ from tools.reference_models.augment import Difficulty, Renderings, make_batch
 IMAGE_PX = 64
 EMBED_DIM = 384  # MiniLM's
 BATCH = 256
-PICTURES = 950_000  # as many as the shipped tower saw; 20 minutes on 2 free cores that are fast at bf16
+IMAGES = 950_000  # as many as the shipped tower saw; 20 minutes on 2 free cores that are fast at bf16
 PEAK_LEARNING_RATE, CONTINUED_LEARNING_RATE = 3e-3, 1.5e-3
 WEIGHT_DECAY = 0.05
 WARMUP_SHARE = 0.03
@@ -79,7 +79,7 @@ class Plan:
     from the beginning.
     """
 
-    pictures: int = PICTURES
+    images: int = IMAGES
     minutes: float = 30.0
     seed: int = 7
     start: Path | None = None
@@ -89,7 +89,7 @@ class Plan:
 class TrainingReport:
     """What a training run did."""
 
-    pictures: int
+    images: int
     seconds: float
     last_loss: float
 
@@ -219,7 +219,7 @@ def train(plan: Plan, out: Path) -> TrainingReport:
         loss = trainer.step(progress)
         steps += 1
         elapsed = time.monotonic() - started
-        progress = max(steps * BATCH / plan.pictures, elapsed / (plan.minutes * 60))
+        progress = max(steps * BATCH / plan.images, elapsed / (plan.minutes * 60))
         if steps % 200 == 0:
             rate = steps * BATCH / elapsed
             print(f"{elapsed:5.0f} s  {steps * BATCH:>8} pictures  {rate:4.0f}/s  loss {loss:.3f}", flush=True)
@@ -246,7 +246,7 @@ def write_checkpoint(model: nn.Module, out: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description="Train the image tower of the reference profile.")
-    parser.add_argument("--pictures", type=int, default=Plan.pictures, help="how many to train on")
+    parser.add_argument("--images", type=int, default=Plan.images, help="how many to train on")
     parser.add_argument("--minutes", type=float, default=Plan.minutes, help="the most that it may take")
     parser.add_argument("--seed", type=int, default=Plan.seed)
     parser.add_argument("--start", type=Path, help="folder of a tower to go on from")
@@ -254,9 +254,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.start is not None and not (arguments.start / CHECKPOINT_NAME).is_file():
         parser.error(f"--start: no {CHECKPOINT_NAME} in {arguments.start}")
-    plan = Plan(arguments.pictures, arguments.minutes, arguments.seed, arguments.start)
+    plan = Plan(arguments.images, arguments.minutes, arguments.seed, arguments.start)
     report = train(plan, arguments.out)
-    print(f"{report.pictures} pictures in {report.seconds:.0f} s, last loss {report.last_loss:.3f}: {arguments.out}")
+    print(f"{report.images} pictures in {report.seconds:.0f} s, last loss {report.last_loss:.3f}: {arguments.out}")
     return 0
 
 

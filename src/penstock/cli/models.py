@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 def models(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Show the models of the profile: what each is for, its vectors, and whether it is on this machine."""
 
-    from penstock.encoders.load import describe
+    from penstock.encoders.load import describe_models
     from penstock.encoders.profiles import load_profile, profile_names
 
     settings = read_settings(context)
     profile = load_profile(settings.profile)
-    described = describe(profile, precision=settings.precision, device=settings.device)
+    described = describe_models(profile, precision=settings.precision, device=settings.device)
     if as_json:
         print_json(
             {"profile": profile.name, "notice": profile.notice, "profiles": profile_names(), "models": described}

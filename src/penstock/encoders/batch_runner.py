@@ -12,7 +12,7 @@ from penstock.errors import ConfigError
 from penstock.records import Encoded, EncoderInput, Float32, UInt8
 
 
-class Runner:
+class BatchRunner:
     """Runs batches through a model. Not thread-safe.
 
     Args:
@@ -57,7 +57,7 @@ class Runner:
         first_rows = {key: row for row, key in reversed(list(enumerate(keys))) if key not in vectors}
         rows = sorted(first_rows.values(), key=order)
         outcome = self._batcher.run(rows, lambda part: self._checked(batch, part), self._probe)
-        for part, encoded in outcome.done:
+        for part, encoded in outcome.encoded:
             for row, vector in zip(part, encoded, strict=True):
                 vectors[keys[row]] = vector
                 self.cache.store(keys[row], vector)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penstock.encoders.base import Fingerprint, ImageSpec, Space
-from penstock.encoders.batch_runner import Runner, checked_pixels, checked_texts
+from penstock.encoders.batch_runner import BatchRunner, checked_pixels, checked_texts
 from penstock.encoders.cache import VectorCache
 from penstock.encoders.precision import Precision
-from penstock.encoders.profiles import JOINT_IMAGE, JOINT_TEXT, ClipModel
+from penstock.encoders.profiles import JOINT_IMAGE, JOINT_TEXT, ClipSpec
 from penstock.encoders.sub_batching import SubBatcher
-from penstock.encoders.weights import Random, Shipped, locate
+from penstock.encoders.weights import RandomWeights, ShippedWeights, locate
 from penstock.errors import ConfigError, PenstockError
 from penstock.records import Encoded, EncoderInput, Float32, UInt8
 
@@ -34,7 +34,7 @@ class ClipImageEncoder:
         device: `cpu`, `cuda` or `cuda:N`.
         precision: of the weights and of what flows between them.
         cache_size: vectors kept.
-        largest: pictures in one forward pass at most.
+        max_items: pictures in one forward pass at most.
 
     Raises:
         ConfigError, UnavailableError: the weights cannot be had, or are not what the profile says.
@@ -42,17 +42,17 @@ class ClipImageEncoder:
 
     def __init__(
         self,
-        model: ClipModel,
+        model: ClipSpec,
         fingerprint: Fingerprint,
         *,
         device: str,
         precision: Precision,
         cache_size: int,
-        largest: int,
+        max_items: int,
     ) -> None:
         import torch
 
-        from penstock.encoders.torch_errors import blame, release_memory
+        from penstock.encoders.torch_errors import classify_error, release_memory
 
         self.name = JOINT_IMAGE
         self.space: Space = model.space
@@ -67,10 +67,10 @@ class ClipImageEncoder:
         deviation = 255.0 * torch.tensor(model.image.std)
         self._scale = (1.0 / deviation).view(1, 3, 1, 1).to(self._device)
         self._shift = (-255.0 * torch.tensor(model.image.mean) / deviation).view(1, 3, 1, 1).to(self._device)
-        self._runner = Runner(
+        self._runner = BatchRunner(
             model.space.dim,
             cache=VectorCache(cache_size),
-            batcher=SubBatcher(largest, blame=blame, release=release_memory),
+            batcher=SubBatcher(max_items, classify=classify_error, release_memory=release_memory),
             forward=self._forward,
             probe=self._probe,
         )
@@ -115,15 +115,15 @@ class ClipTextEncoder:
 
     def __init__(
         self,
-        model: ClipModel,
+        model: ClipSpec,
         fingerprint: Fingerprint,
         *,
         device: str,
         precision: Precision,
         cache_size: int,
-        largest: int,
+        max_items: int,
     ) -> None:
-        from penstock.encoders.torch_errors import blame, release_memory
+        from penstock.encoders.torch_errors import classify_error, release_memory
 
         self.name = JOINT_TEXT
         self.space: Space = model.space
@@ -132,10 +132,10 @@ class ClipTextEncoder:
         self._model.visual = None  # the image tower is let go
         self._tokenize = _tokenizer(model)
         self._device = device
-        self._runner = Runner(
+        self._runner = BatchRunner(
             model.space.dim,
             cache=VectorCache(cache_size),
-            batcher=SubBatcher(largest, blame=blame, release=release_memory),
+            batcher=SubBatcher(max_items, classify=classify_error, release_memory=release_memory),
             forward=lambda batch, rows: self._vectors([batch.texts[row] for row in rows]),
             probe=lambda: self._vectors([_PROBE_TEXT]),
         )
@@ -158,7 +158,7 @@ class ClipTextEncoder:
             return _to_numpy(self._model.encode_text(tokens))
 
 
-def build(model: ClipModel, precision: Precision, device: str) -> Any:
+def build(model: ClipSpec, precision: Precision, device: str) -> Any:
     """The model as open_clip builds it, in evaluation mode, with `visual.preprocess_cfg` set.
 
     Raises:
@@ -170,7 +170,7 @@ def build(model: ClipModel, precision: Precision, device: str) -> Any:
     from penstock.encoders.torch_errors import load_error
 
     with _quiet(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(model.source.seed if isinstance(model.source, Random) else 0)
+        torch.manual_seed(model.source.seed if isinstance(model.source, RandomWeights) else 0)
         try:
             built = open_clip.create_model(**_arguments(model), precision=precision, device=device)
         except PenstockError:
@@ -180,15 +180,15 @@ def build(model: ClipModel, precision: Precision, device: str) -> Any:
     return built.eval()
 
 
-def _arguments(model: ClipModel) -> dict[str, Any]:
+def _arguments(model: ClipSpec) -> dict[str, Any]:
     """How open_clip is told of a model."""
     import open_clip
 
     source = model.source
-    if isinstance(source, Random):
+    if isinstance(source, RandomWeights):
         return {"model_name": model.architecture, "pretrained_text": False}
     located = locate(source, model.name)
-    if isinstance(source, Shipped):
+    if isinstance(source, ShippedWeights):
         return {"model_name": f"local-dir:{located.folder}", "require_pretrained": True}
     return {
         "model_name": model.architecture,
@@ -199,7 +199,7 @@ def _arguments(model: ClipModel) -> dict[str, Any]:
     }
 
 
-def _tokenizer(model: ClipModel) -> Any:
+def _tokenizer(model: ClipSpec) -> Any:
     """open_clip's tokenizer of an architecture. CLIP's own comes with open_clip, others from the hub."""
     import open_clip
 
@@ -211,7 +211,7 @@ def _tokenizer(model: ClipModel) -> Any:
         raise load_error(exc, f"the tokenizer of {model.name}") from exc
 
 
-def check_preprocessing(model: ClipModel, found: dict[str, Any]) -> None:
+def check_preprocessing(model: ClipSpec, found: dict[str, Any]) -> None:
     """Compares what open_clip says of a model with the profile, by which the decode pool has made the pictures.
 
     Args:

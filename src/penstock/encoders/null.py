@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from penstock.encoders.base import Fingerprint, Space
-from penstock.encoders.batch_runner import Runner, checked_pixels, checked_texts
+from penstock.encoders.batch_runner import BatchRunner, checked_pixels, checked_texts
 from penstock.encoders.cache import VectorCache
-from penstock.encoders.profiles import JOINT_IMAGE, NullModel
-from penstock.encoders.sub_batching import Fault, SubBatcher
+from penstock.encoders.profiles import JOINT_IMAGE, NullSpec
+from penstock.encoders.sub_batching import FailureCause, SubBatcher
 from penstock.records import Encoded, EncoderInput, Float32, Segment, Transcript
 
 _LARGEST = 1024
@@ -22,14 +22,14 @@ _RATE_HZ = 16_000
 class NullTranscriber:
     """Hears in each window a few words made of its hash, from its start to its end."""
 
-    largest = 8
-    portion_s = 0.1
+    max_windows = 8
+    chunk_s = 0.1
 
     def __init__(self, fingerprint: Fingerprint) -> None:
         self.fingerprint = fingerprint
 
     def transcribe(self, windows: Sequence[Float32]) -> tuple[Transcript, ...]:
-        """See `Transcriber.transcribe`."""
+        """See `WhisperTranscriber.transcribe`."""
         return tuple(self._heard(window) for window in windows)
 
     def _heard(self, window: Float32) -> Transcript:
@@ -48,15 +48,15 @@ class NullEncoder:
         cache_size: vectors kept.
     """
 
-    def __init__(self, role: str, model: NullModel, fingerprint: Fingerprint, *, cache_size: int) -> None:
+    def __init__(self, role: str, model: NullSpec, fingerprint: Fingerprint, *, cache_size: int) -> None:
         self.name = role
         self.space: Space = model.space
         self.fingerprint = fingerprint
         self._size_px = model.image.size_px
-        self._runner = Runner(
+        self._runner = BatchRunner(
             model.space.dim,
             cache=VectorCache(cache_size),
-            batcher=SubBatcher(_LARGEST, blame=lambda _: Fault.ITEM, release=lambda: None),
+            batcher=SubBatcher(_LARGEST, classify=lambda _: FailureCause.ITEM, release_memory=lambda: None),
             forward=self._forward,
             probe=lambda: self._vector(b""),
         )

@@ -30,7 +30,7 @@ class Cuda(Protocol):
     def is_bf16_supported(self, including_emulation: bool = ...) -> bool: ...
 
 
-def choose_device(wanted: str, *, cuda: Cuda | None = None) -> str:
+def choose_device(requested: str, *, cuda: Cuda | None = None) -> str:
     """`cpu`, `cuda` or `cuda:N`. `auto` is `cuda` where there is one.
 
     Args:
@@ -40,22 +40,22 @@ def choose_device(wanted: str, *, cuda: Cuda | None = None) -> str:
     Raises:
         ConfigError: no such device here.
     """
-    if wanted == "cpu":
-        return wanted
-    found = re.fullmatch(r"auto|cuda(?::(\d+))?", wanted)
+    if requested == "cpu":
+        return requested
+    found = re.fullmatch(r"auto|cuda(?::(\d+))?", requested)
     if found is None:
-        raise ConfigError(f"device {wanted!r} is none of auto, cpu, cuda, cuda:N")
+        raise ConfigError(f"device {requested!r} is none of auto, cpu, cuda, cuda:N")
     cuda = cuda or _torch_cuda()
     available = cuda.device_count() if cuda.is_available() else 0
-    if wanted == "auto":
+    if requested == "auto":
         return "cuda" if available else "cpu"
     if int(found[1] or 0) >= available:
-        raise ConfigError(f"device {wanted!r}: torch sees {available} GPUs here; use device=auto or cpu")
-    return wanted
+        raise ConfigError(f"device {requested!r}: torch sees {available} GPUs here; use device=auto or cpu")
+    return requested
 
 
 def choose_precision(
-    wanted: str,
+    requested: str,
     device: str,
     *,
     flags: Callable[[], frozenset[str]] | None = None,
@@ -75,12 +75,12 @@ def choose_precision(
     Raises:
         ConfigError: an unknown precision, or fp16 on a CPU.
     """
-    if wanted not in ("auto", "fp32", "bf16", "fp16"):
-        raise ConfigError(f"precision {wanted!r} is none of auto, fp32, bf16, fp16")
-    if wanted == "fp16" and device == "cpu":
+    if requested not in ("auto", "fp32", "bf16", "fp16"):
+        raise ConfigError(f"precision {requested!r} is none of auto, fp32, bf16, fp16")
+    if requested == "fp16" and device == "cpu":
         raise ConfigError("precision fp16 is for GPUs; on a CPU take auto, fp32 or bf16")
-    if wanted != "auto":
-        return cast("Precision", wanted)
+    if requested != "auto":
+        return cast("Precision", requested)
     if device == "cpu":
         return "bf16" if (flags or cpu_flags)() & _BF16_FLAGS else "fp32"
     return "bf16" if (cuda or _torch_cuda()).is_bf16_supported(including_emulation=False) else "fp32"

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from penstock.encoders.base import ImageSpec, Space
 from penstock.encoders.reference.image_model import CHECKPOINT_NAME, TOWER_DIR
 from penstock.encoders.reference.speech_model import SPEECH_DIR, SPEECH_MODEL
-from penstock.encoders.weights import Hub, Installed, Random, Shipped, Source
+from penstock.encoders.weights import HubWeights, InstalledWeights, RandomWeights, ShippedWeights, Source
 from penstock.errors import ConfigError
 from penstock.records import FIELDS_OF, Collection, Field
 
@@ -48,7 +48,7 @@ _LARGEST_NULL_DIM = 32_768  # Milvus' limit
 
 
 @dataclass(frozen=True, slots=True)
-class ClipModel:
+class ClipSpec:
     """Two towers of open_clip, or of the reference profile the image tower alone.
 
     Attributes:
@@ -71,7 +71,7 @@ class ClipModel:
 
 
 @dataclass(frozen=True, slots=True)
-class SentenceModel:
+class SentenceSpec:
     """A model of sentence-transformers.
 
     Attributes:
@@ -91,7 +91,7 @@ class SentenceModel:
 
 
 @dataclass(frozen=True, slots=True)
-class NullModel:
+class NullSpec:
     """A hash instead of a model. Pictures are asked for as small as can be."""
 
     name: str
@@ -100,7 +100,7 @@ class NullModel:
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechModel:
+class SpeechSpec:
     """A Whisper as CTranslate2 keeps it, which faster-whisper runs.
 
     Attributes:
@@ -118,13 +118,13 @@ class SpeechModel:
 
 
 @dataclass(frozen=True, slots=True)
-class NullSpeech:
+class NullSpeechSpec:
     """A hash instead of an ear: words that stand for the sound, for tests and benchmarks of the transport."""
 
     name: str = "null-speech"
 
 
-Model: TypeAlias = ClipModel | SentenceModel | NullModel
+EncoderSpec: TypeAlias = ClipSpec | SentenceSpec | NullSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +145,12 @@ class Profile:
 
     name: str
     notice: str | None
-    joint: ClipModel | NullModel
-    passage: SentenceModel | NullModel
+    joint: ClipSpec | NullSpec
+    passage: SentenceSpec | NullSpec
     joint_text_encoder: Literal["joint.text", "passage.text"]
     joint_slug: str
     passage_slug: str
-    speech: SpeechModel | NullSpeech | None
+    speech: SpeechSpec | NullSpeechSpec | None
     rerank: str | None
 
     @property
@@ -171,7 +171,7 @@ class Profile:
             for collection, fields in FIELDS_OF.items()
         }
 
-    def model(self, role: str) -> Model:
+    def model(self, role: str) -> EncoderSpec:
         """The model behind a role.
 
         Raises:
@@ -192,7 +192,7 @@ class Profile:
         `passage.text` (see `role_of`). Never for `LEXICAL`, which takes the text itself.
         """
         role = self.joint_text_encoder if field is Field.JOINT else PASSAGE_TEXT
-        marked = isinstance(self.passage, SentenceModel) and self.passage.query_prompt != self.passage.passage_prompt
+        marked = isinstance(self.passage, SentenceSpec) and self.passage.query_prompt != self.passage.passage_prompt
         return PASSAGE_QUERY if marked and role == PASSAGE_TEXT else role
 
     def slug(self, collection: Collection) -> str:
@@ -234,30 +234,30 @@ def profile_names() -> tuple[str, ...]:
     return tuple(_NAMED)
 
 
-def clip_spec(size_px: int) -> ImageSpec:
+def clip_image_spec(size_px: int) -> ImageSpec:
     """The preprocessing of OpenAI's CLIP, which most checkpoints of open_clip keep."""
     return ImageSpec(size_px, "shortest", "bicubic", 0, _OPENAI_MEAN, _OPENAI_STD)
 
 
-def _minilm() -> SentenceModel:
+def _minilm() -> SentenceSpec:
     name = "sentence-transformers/all-MiniLM-L6-v2"
-    repository = Hub(name, _SENTENCE_WEIGHTS, ("modules.json", "tokenizer.json"), _SENTENCE_FILES)
-    return SentenceModel(name, Installed("model.safetensors", repository), Space("all-MiniLM-L6-v2", 384), 256)
+    repository = HubWeights(name, _SENTENCE_WEIGHTS, ("modules.json", "tokenizer.json"), _SENTENCE_FILES)
+    return SentenceSpec(name, InstalledWeights("model.safetensors", repository), Space("all-MiniLM-L6-v2", 384), 256)
 
 
-def _whisper(name: str, repository: str) -> SpeechModel:
+def _whisper(name: str, repository: str) -> SpeechSpec:
     """As converted by the authors of faster-whisper (faster_whisper.utils)."""
     files = ("config.json", "tokenizer.json"), ("*.json", "vocabulary.*")
-    return SpeechModel(name, Hub(repository, ("model.bin",), *files))
+    return SpeechSpec(name, HubWeights(repository, ("model.bin",), *files))
 
 
 def _reference() -> Profile:
     passage = _minilm()
     half, quarter = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-    tower = ClipModel(
+    tower = ClipSpec(
         "reference-tower",
         "emoji",
-        Shipped(TOWER_DIR, CHECKPOINT_NAME),
+        ShippedWeights(TOWER_DIR, CHECKPOINT_NAME),
         passage.space,
         ImageSpec(64, "shortest", "bicubic", 0, half, quarter),
     )
@@ -269,18 +269,18 @@ def _reference() -> Profile:
         joint_text_encoder="passage.text",
         joint_slug="reference_tower",
         passage_slug="minilm_l6",
-        speech=SpeechModel("reference-whisper", Shipped(SPEECH_DIR, SPEECH_MODEL), "float32", any_length=True),
+        speech=SpeechSpec("reference-whisper", ShippedWeights(SPEECH_DIR, SPEECH_MODEL), "float32", any_length=True),
         rerank=None,
     )
 
 
 def _small() -> Profile:
-    clip = ClipModel(
+    clip = ClipSpec(
         "ViT-B-32",
         "laion2b_s34b_b79k",
-        Hub("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", _CLIP_WEIGHTS),
+        HubWeights("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", _CLIP_WEIGHTS),
         Space("ViT-B-32/laion2b_s34b_b79k", 512),
-        clip_spec(224),
+        clip_image_spec(224),
     )
     return Profile(
         name="small",
@@ -302,17 +302,17 @@ def _gpu() -> Profile:
     releases have broken open_clip's tokenizers before; CLIP's is inside open_clip. BGE-M3 speaks 100 languages, reads
     8,192 tokens and, unlike E5, wants no prompts, so that no caller can forget them.
     """
-    clip = ClipModel(
+    clip = ClipSpec(
         "ViT-L-14",
         "datacomp_xl_s13b_b90k",
-        Hub("laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", _CLIP_WEIGHTS),
+        HubWeights("laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", _CLIP_WEIGHTS),
         Space("ViT-L-14/datacomp_xl_s13b_b90k", 768),
-        clip_spec(224),
+        clip_image_spec(224),
     )
     name = "BAAI/bge-m3"
-    repository = Hub(name, _SENTENCE_WEIGHTS, ("modules.json", "tokenizer.json"), _SENTENCE_FILES)
+    repository = HubWeights(name, _SENTENCE_WEIGHTS, ("modules.json", "tokenizer.json"), _SENTENCE_FILES)
     # 1,024 tokens: five times a passage; room for long queries, without the memory of 8,192.
-    passage = SentenceModel(name, repository, Space("bge-m3", 1024), 1024)
+    passage = SentenceSpec(name, repository, Space("bge-m3", 1024), 1024)
     return Profile(
         name="gpu",
         notice=None,
@@ -333,12 +333,12 @@ def _null(name: str, dim: int) -> Profile:
     return Profile(
         name=name,
         notice="The null encoders hash instead of understanding: for tests and benchmarks only.",
-        joint=NullModel("null-joint", Space(f"null-joint-{dim}", dim), image),
-        passage=NullModel("null-passage", Space(f"null-passage-{dim}", dim), image),
+        joint=NullSpec("null-joint", Space(f"null-joint-{dim}", dim), image),
+        passage=NullSpec("null-passage", Space(f"null-passage-{dim}", dim), image),
         joint_text_encoder="joint.text",
         joint_slug=f"null_{dim}",
         passage_slug=f"null_{dim}",
-        speech=NullSpeech(),
+        speech=NullSpeechSpec(),
         rerank=None,
     )
 
@@ -351,12 +351,12 @@ def _random(name: str, architecture: str, seed: int = 0) -> Profile:
             f"profile {name}: {architecture} takes pictures of {size_px} pixels, and only squares will do"
         )
     tag = f"random-{seed}"
-    clip = ClipModel(
+    clip = ClipSpec(
         architecture,
         tag,
-        Random(seed),
+        RandomWeights(seed),
         Space(f"{architecture}/{tag}", int(config["embed_dim"])),
-        clip_spec(size_px),
+        clip_image_spec(size_px),
     )
     return Profile(
         name=name,

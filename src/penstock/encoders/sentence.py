@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from penstock.encoders.base import Fingerprint, Space
-from penstock.encoders.batch_runner import Runner, checked_texts
+from penstock.encoders.batch_runner import BatchRunner, checked_texts
 from penstock.encoders.cache import VectorCache
 from penstock.encoders.precision import Precision
-from penstock.encoders.profiles import PASSAGE_QUERY, PASSAGE_TEXT, SentenceModel
+from penstock.encoders.profiles import PASSAGE_QUERY, PASSAGE_TEXT, SentenceSpec
 from penstock.encoders.sub_batching import SubBatcher
-from penstock.encoders.weights import Random, locate
+from penstock.encoders.weights import RandomWeights, locate
 from penstock.errors import ConfigError
 from penstock.records import Encoded, EncoderInput, Float32
 
@@ -29,7 +29,7 @@ class SentenceEncoder:
         device: `cpu`, `cuda` or `cuda:N`.
         precision: of the weights and of what flows between them.
         cache_size: vectors kept.
-        largest: texts in one forward pass at most.
+        max_items: texts in one forward pass at most.
 
     Raises:
         ConfigError, UnavailableError: the weights cannot be had.
@@ -37,15 +37,15 @@ class SentenceEncoder:
 
     def __init__(
         self,
-        model: SentenceModel,
+        model: SentenceSpec,
         fingerprint: Fingerprint,
         *,
         device: str,
         precision: Precision,
         cache_size: int,
-        largest: int,
+        max_items: int,
     ) -> None:
-        from penstock.encoders.torch_errors import blame, release_memory
+        from penstock.encoders.torch_errors import classify_error, release_memory
 
         self.name = PASSAGE_TEXT
         self.space: Space = model.space
@@ -53,10 +53,10 @@ class SentenceEncoder:
         self._passage_prompt = model.passage_prompt
         self._query_prompt = model.query_prompt
         self._model = _build(model, precision, device)
-        self._runner = Runner(
+        self._runner = BatchRunner(
             model.space.dim,
             cache=VectorCache(cache_size),
-            batcher=SubBatcher(largest, blame=blame, release=release_memory),
+            batcher=SubBatcher(max_items, classify=classify_error, release_memory=release_memory),
             forward=self._forward,
             probe=lambda: self._vectors([_PROBE_TEXT]),
         )
@@ -90,14 +90,14 @@ class SentenceEncoder:
         return vectors
 
 
-def _build(model: SentenceModel, precision: Precision, device: str) -> Any:
+def _build(model: SentenceSpec, precision: Precision, device: str) -> Any:
     import torch
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging as transformers_logging
 
     from penstock.encoders.torch_errors import load_error
 
-    if isinstance(model.source, Random):
+    if isinstance(model.source, RandomWeights):
         raise ConfigError(f"{model.name}: sentence encoders with random weights are not offered")
     located = locate(model.source, model.name)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 # After so many full sub-batches in a row without trouble, a quarter more is tried. Too large a try costs one wasted
 # sub-batch, so at worst 1 in 33 while memory stays short.
-_PATIENCE = 32
+_GROW_AFTER_PARTS = 32
 _RETRY_AFTER_S = 5.0
 
 _MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|STATUS_ALLOC_FAILED", re.IGNORECASE)
@@ -24,7 +24,7 @@ _DEVICE = re.compile(
 )
 
 
-class Fault(Enum):
+class FailureCause(Enum):
     """Whose fault an exception is."""
 
     MEMORY = auto()  # the sub-batch was too large for what is free now
@@ -32,18 +32,18 @@ class Fault(Enum):
     ITEM = auto()  # anything else: taken to be an item's, until a known-good item fails as well
 
 
-def blame_message(text: str) -> Fault:
+def classify_message(text: str) -> FailureCause:
     """Whose fault a plain RuntimeError of a CPU or CUDA library is, by what it says."""
     if _MEMORY.search(text):
-        return Fault.MEMORY
-    return Fault.DEVICE if _DEVICE.search(text) else Fault.ITEM
+        return FailureCause.MEMORY
+    return FailureCause.DEVICE if _DEVICE.search(text) else FailureCause.ITEM
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome(Generic[T]):
+class SubBatchResults(Generic[T]):
     """What became of the rows: results by groups of rows, and (row, what happened) of those that fail alone."""
 
-    done: list[tuple[Sequence[int], T]] = field(default_factory=list)
+    encoded: list[tuple[Sequence[int], T]] = field(default_factory=list)
     failed: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -51,24 +51,28 @@ class SubBatcher:
     """Calls an encoder on parts of a batch. Remembers, from batch to batch, what size of part fitted.
 
     Args:
-        largest: items in a part at most.
-        blame: says whose fault an exception is.
-        release: called after memory ran out, to give back what is cached.
+        max_size: items in a part at most.
+        classify: says whose fault an exception is.
+        release_memory: called after memory ran out, to give back what is cached.
     """
 
-    def __init__(self, largest: int, *, blame: Callable[[Exception], Fault], release: Callable[[], None]) -> None:
-        self._largest = largest
-        self._blame = blame
-        self._release = release
-        self._size = largest
-        self._quiet = 0  # full parts since the last trouble
+    def __init__(
+        self, max_size: int, *, classify: Callable[[Exception], FailureCause], release_memory: Callable[[], None]
+    ) -> None:
+        self._max_size = max_size
+        self._classify = classify
+        self._release_memory = release_memory
+        self._size = max_size
+        self._full_parts = 0  # full parts since the last trouble
 
     @property
     def size(self) -> int:
         """Items in a part, as of now."""
         return self._size
 
-    def run(self, rows: Sequence[int], encode: Callable[[Sequence[int]], T], probe: Callable[[], object]) -> Outcome[T]:
+    def run(
+        self, rows: Sequence[int], encode: Callable[[Sequence[int]], T], probe: Callable[[], object]
+    ) -> SubBatchResults[T]:
         """Encodes every row once, in the given order as long as nothing fails.
 
         Args:
@@ -83,7 +87,7 @@ class SubBatcher:
             OverloadedError: memory is short even for one item.
             WorkerBrokenError: the device is gone, or the encoder fails on the known-good item too.
         """
-        outcome: Outcome[T] = Outcome()
+        outcome: SubBatchResults[T] = SubBatchResults()
         waiting = [rows] if rows else []
         while waiting:
             part = waiting.pop()
@@ -95,22 +99,22 @@ class SubBatcher:
             except (TransientError, UsageError):  # says itself that no item is at fault
                 raise
             except Exception as exc:
-                waiting.extend(reversed(self._smaller(part, exc, outcome, probe)))
+                waiting.extend(reversed(self._split(part, exc, outcome, probe)))
             else:
-                outcome.done.append((part, result))
+                outcome.encoded.append((part, result))
                 self._grow(len(part))
         return outcome
 
-    def _smaller(
-        self, part: Sequence[int], exc: Exception, outcome: Outcome[T], probe: Callable[[], object]
+    def _split(
+        self, part: Sequence[int], exc: Exception, outcome: SubBatchResults[T], probe: Callable[[], object]
     ) -> list[Sequence[int]]:
         """What to try instead of the part that failed; of a single item that failed, notes it and returns nothing."""
-        self._quiet = 0
-        fault = self._blame(exc)
-        if fault is Fault.DEVICE:
+        self._full_parts = 0
+        fault = self._classify(exc)
+        if fault is FailureCause.DEVICE:
             raise WorkerBrokenError(f"the encoder's device failed ({first_line(exc)}); restart its worker") from exc
-        if fault is Fault.MEMORY:
-            self._release()
+        if fault is FailureCause.MEMORY:
+            self._release_memory()
             if len(part) == 1:
                 raise OverloadedError(
                     f"the encoder's device has no memory left for a single item ({first_line(exc)}); "
@@ -122,11 +126,11 @@ class SubBatcher:
         if len(part) > 1:
             middle = len(part) // 2
             return [part[:middle], part[middle:]]
-        self._confirm(exc, outcome, probe)
+        self._confirm_encoder_works(exc, outcome, probe)
         outcome.failed.append((part[0], first_line(exc)))
         return []
 
-    def _confirm(self, exc: Exception, outcome: Outcome[T], probe: Callable[[], object]) -> None:
+    def _confirm_encoder_works(self, exc: Exception, outcome: SubBatchResults[T], probe: Callable[[], object]) -> None:
         """Makes sure, once a batch, that the encoder still works: else all its items would end as dead letters."""
         if outcome.failed:
             return
@@ -138,12 +142,12 @@ class SubBatcher:
             ) from exc
 
     def _grow(self, encoded: int) -> None:
-        if encoded < self._size or self._size == self._largest:
+        if encoded < self._size or self._size == self._max_size:
             return
-        self._quiet += 1
-        if self._quiet >= _PATIENCE:
-            self._quiet = 0
-            self._size = min(self._largest, self._size + max(1, self._size // 4))
+        self._full_parts += 1
+        if self._full_parts >= _GROW_AFTER_PARTS:
+            self._full_parts = 0
+            self._size = min(self._max_size, self._size + max(1, self._size // 4))
 
 
 def first_line(exc: Exception) -> str:

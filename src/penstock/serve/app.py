@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from penstock.assets import AssetStore
 from penstock.config import Settings
 from penstock.encoders.base import Encoder
-from penstock.encoders.load import load_all, load_transcriber
+from penstock.encoders.load import load_encoders, load_transcriber
 from penstock.encoders.profiles import JOINT_IMAGE, Profile, load_profile
 from penstock.errors import ConfigError
 from penstock.query.embed import BatchingQueryEncoder
@@ -41,7 +41,7 @@ def build_service(settings: Settings, store: Store | None = None) -> QueryServic
     profile = load_profile(settings.profile)
     store = open_store(settings) if store is None else store
     # The encoder keeps no vectors of its own: the query plane's cache stands before it.
-    encoders = load_all(profile, precision=settings.precision, device=settings.device, cache_size=0)
+    encoders = load_encoders(profile, precision=settings.precision, device=settings.device, cache_size=0)
     fingerprints = {role: encoder.fingerprint for role, encoder in encoders.items()}
     store.ensure(index_spec(profile, fingerprints, settings.store))
     warm_up(encoders, profile)

@@ -10,8 +10,8 @@ from penstock.cli.demo.samples import Picture, sample_events, sample_pictures
 from penstock.config import Settings, load_settings
 from penstock.records import LONG, Modality
 from penstock.samples.images import load_concepts
-from penstock.samples.recordings import sample_recordings
 from penstock.samples.texts import sample_texts
+from penstock.samples.timed_media import sample_timed_media
 
 
 def settings_in(folder: Path) -> Settings:
@@ -27,7 +27,7 @@ def test_every_concept_comes_before_any_comes_twice() -> None:
 
 def test_recordings_come_first_then_pictures_and_texts_mixed_and_each_once(tmp_path: Path) -> None:
     events = list(sample_events(settings_in(tmp_path), 20, 6))
-    recordings = len(sample_recordings())
+    recordings = len(sample_timed_media())
     assert {event.message.topic for event in events[:recordings]} == {"media.audio", "media.video"}
     events = events[recordings:]
     topics = [event.message.topic for event in events]
@@ -67,7 +67,7 @@ def test_every_question_has_its_right_answer_among_what_is_streamed() -> None:
     }  # fmt: skip
     moments = [
         {"key": one.key, "moment": {"start_ms": part.start_s * 1000, "end_ms": part.end_s * 1000}}
-        for one in sample_recordings()
+        for one in sample_timed_media()
         for part in (*one.scenes, *one.sentences)
     ]
     for question in questions:

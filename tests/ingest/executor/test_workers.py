@@ -127,8 +127,8 @@ def silences(count: int) -> EncoderInput:
 class SlowTranscriber:
     """Takes so long for each window in turn, the last of these times for all further ones."""
 
-    largest = 8
-    portion_s = 0.1
+    max_windows = 8
+    chunk_s = 0.1
     now_s = 0.0
 
     def __init__(self, window_s: list[float]) -> None:

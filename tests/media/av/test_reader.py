@@ -14,7 +14,7 @@ from penstock.media.av.vad import VadOptions
 from penstock.media.av.video import ShotDetector, ShotOptions
 from penstock.records import Float32, Place
 from tests.media.recordings import beeps, picture, write_film, write_sound
-from tools.reference_models.speech_synthesis import Speaker
+from tools.reference_models.speech_synthesis import SpeechSynthesizer
 
 VOICE, SHOTS = VadOptions(min_silence_ms=700), ShotOptions()
 
@@ -23,7 +23,7 @@ VOICE, SHOTS = VadOptions(min_silence_ms=700), ShotOptions()
 def talk() -> tuple[Float32, list[tuple[float, float]]]:
     """A minute in which a sentence is spoken every 8 s, and when each is."""
     samples, spoken_s = np.zeros(60 * RATE_HZ, np.float32), []
-    sentence = Speaker().say("the red fox waits near the river").samples
+    sentence = SpeechSynthesizer().synthesize("the red fox waits near the river").samples
     for start in range(2 * RATE_HZ, 55 * RATE_HZ, 8 * RATE_HZ):
         samples[start : start + len(sentence)] = sentence
         spoken_s.append((start / RATE_HZ, (start + len(sentence)) / RATE_HZ))
@@ -70,7 +70,9 @@ def test_a_recording_is_taken_up_where_another_process_left_it(
 
 
 def test_speech_under_way_at_the_end_of_a_stretch_is_whole_in_the_next(tmp_path: Path) -> None:
-    sentence = Speaker().say("the captain carries a golden violin and my sister paints the castle").samples
+    sentence = (
+        SpeechSynthesizer().synthesize("the captain carries a golden violin and my sister paints the castle").samples
+    )
     samples = np.concatenate([np.zeros(RATE_HZ, np.float32), sentence, np.zeros(2 * RATE_HZ, np.float32)])
     write_sound(tmp_path / "talk.wav", samples)
     with AVReader(tmp_path / "talk.wav", VOICE, None) as reel:
@@ -206,7 +208,7 @@ def test_a_film_whose_sound_is_empty_or_does_not_decode_is_seen(suffix: str, bro
 
 
 def test_a_film_whose_pictures_do_not_decode_is_heard(tmp_path: Path) -> None:
-    spoken = Speaker().say("the red fox waits near the river").samples
+    spoken = SpeechSynthesizer().synthesize("the red fox waits near the river").samples
     path = write_sound(tmp_path / "a.mkv", spoken, picture_s=1.0, broken="video")
     with AVReader(path, VOICE, SHOTS) as reel:
         assert len(reel.read().windows) == 1

@@ -16,7 +16,7 @@ from penstock.media.av.vad import (
     VadOptions,
 )
 from penstock.records import Float32
-from tools.reference_models.speech_synthesis import Speaker
+from tools.reference_models.speech_synthesis import SpeechSynthesizer
 
 FRAMES_PER_S = RATE_HZ / FRAME_SAMPLES
 
@@ -152,8 +152,8 @@ def hiss(seconds: float) -> Float32:
 
 
 def test_speech_is_found_where_it_is(detector: SileroVAD) -> None:
-    first = Speaker().say("The red bicycle stands beside the old bridge.").samples
-    second = Speaker("en").say("A heron waits in the river.").samples
+    first = SpeechSynthesizer().synthesize("The red bicycle stands beside the old bridge.").samples
+    second = SpeechSynthesizer("en").synthesize("A heron waits in the river.").samples
     found = windows(np.concatenate([hiss(3), first, hiss(4), second, hiss(5)]), detector=detector)
     begins_s = (3, 7 + len(first) / RATE_HZ)
     ends_s = (begins_s[0] + len(first) / RATE_HZ, begins_s[1] + len(second) / RATE_HZ)
@@ -173,7 +173,7 @@ def test_what_is_no_speech_has_no_windows(kind: str, detector: SileroVAD) -> Non
 
 
 def test_the_detector_hears_the_same_in_one_piece_and_in_many(detector: SileroVAD) -> None:
-    samples = Speaker().say("One piece or many, it is the same sound.").samples
+    samples = SpeechSynthesizer().synthesize("One piece or many, it is the same sound.").samples
     samples = samples[: len(samples) // FRAME_SAMPLES * FRAME_SAMPLES]
     detector.reset()
     at_once = detector.probabilities(samples)

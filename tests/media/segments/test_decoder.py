@@ -32,7 +32,7 @@ from penstock.records import (
     Transcript,
 )
 from tests.media.recordings import picture, write_film, write_sound
-from tools.reference_models.speech_synthesis import Speaker
+from tools.reference_models.speech_synthesis import SpeechSynthesizer
 
 SPEC = ImageSpec(32, "shortest", "bicubic", 0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 FetchedOf = Callable[..., Fetched]
@@ -105,7 +105,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 @pytest.fixture(scope="session")
 def spoken() -> Float32:
-    return Speaker().say("the captain carries a golden violin").samples
+    return SpeechSynthesizer().synthesize("the captain carries a golden violin").samples
 
 
 def talk(spoken: Float32, seconds: int, every_s: int = 6) -> Float32:

@@ -21,7 +21,7 @@ from penstock.query.understand.speech import SpeechQueryTranscriber, speech_in
 from penstock.query.understand.validate import SearchRequest
 from penstock.records import Collection, Float32, Segment, Transcript
 from tests.media.recordings import SOUND_FORMATS, beeps, picture, write_channels, write_film, write_sound
-from tools.reference_models.speech_synthesis import Speaker
+from tools.reference_models.speech_synthesis import SpeechSynthesizer
 
 SMALL = load_profile("small")
 
@@ -120,7 +120,7 @@ def test_the_sound_of_a_film_is_a_question_too(tmp_path: Path) -> None:
 
 
 def test_speech_is_told_from_noise_by_the_detector_that_ships(tmp_path: Path) -> None:
-    spoken = Speaker().say("Where does the heron wait?").samples
+    spoken = SpeechSynthesizer().synthesize("Where does the heron wait?").samples
     silence = np.zeros(RATE_HZ, np.float32)
     question = write_sound(tmp_path / "question.wav", np.concatenate((silence, spoken, silence))).read_bytes()
     (window,) = speech_in(question, SileroVAD(), max_s=60)

@@ -46,12 +46,12 @@ def figures(tower: ImageTower, encoder: SentenceTransformer) -> Figures:
 
 
 def test_a_name_finds_its_picture(figures: Figures) -> None:
-    assert figures.name_to_picture_1 >= 0.86
-    assert figures.name_to_picture_5 >= 0.97
+    assert figures.name_to_image_1 >= 0.86
+    assert figures.name_to_image_5 >= 0.97
 
 
 def test_a_keyword_finds_a_picture_that_bears_it(figures: Figures) -> None:
-    assert figures.keyword_to_picture_10 >= 0.79
+    assert figures.keyword_to_image_10 >= 0.79
 
 
 def test_a_picture_finds_another_of_the_same_thing(figures: Figures) -> None:
@@ -65,7 +65,7 @@ def test_a_picture_finds_its_name(figures: Figures) -> None:
 
 
 def test_a_plain_description_finds_a_picture_that_answers_it(figures: Figures) -> None:
-    assert figures.description_to_picture_10 >= 0.84
+    assert figures.description_to_image_10 >= 0.84
 
 
 def test_a_name_finds_its_picture_among_a_thousand(figures: Figures) -> None:

@@ -7,23 +7,23 @@ import pytest
 from penstock.encoders.load import load_transcriber
 from penstock.encoders.profiles import load_profile
 from penstock.encoders.reference.speech_model import SPEECH_DIR
-from penstock.encoders.whisper import Transcriber
+from penstock.encoders.whisper import WhisperTranscriber
 from penstock.media.av.audio import RATE_HZ
 from penstock.media.av.reader import AVReader
 from penstock.media.av.vad import VadOptions
-from penstock.samples.recordings import sample_recordings
+from penstock.samples.timed_media import sample_timed_media
 from tools.reference_models.evaluate_speech import Figures, evaluate, word_errors
 
 
 @pytest.fixture(scope="module")
-def ear() -> Transcriber:
+def ear() -> WhisperTranscriber:
     loaded = load_transcriber(load_profile("reference"), device="cpu")
-    assert isinstance(loaded, Transcriber)
+    assert isinstance(loaded, WhisperTranscriber)
     return loaded
 
 
 @pytest.fixture(scope="module")
-def figures(ear: Transcriber) -> Figures:
+def figures(ear: WhisperTranscriber) -> Figures:
     return evaluate(ear, 60)
 
 
@@ -42,11 +42,11 @@ def test_it_hears_minutes_through_the_detector(figures: Figures) -> None:
 
 
 def test_it_hears_nothing_where_nobody_speaks(figures: Figures) -> None:
-    assert figures.heard_in_noise == 0
+    assert figures.words_in_noise == 0
 
 
-def test_it_hears_the_sample_recordings(ear: Transcriber) -> None:
-    for recording in sample_recordings():
+def test_it_hears_the_sample_recordings(ear: WhisperTranscriber) -> None:
+    for recording in sample_timed_media():
         with AVReader(recording.file.read_bytes(), VadOptions(), None) as reel:
             windows = reel.read().windows
         heard = ear.transcribe([window.samples for window in windows])
@@ -56,7 +56,7 @@ def test_it_hears_the_sample_recordings(ear: Transcriber) -> None:
             for window, one in zip(windows, heard, strict=True)
             for segment in one.segments
         ]
-        assert texts == [sentence.what for sentence in recording.sentences], recording.key
+        assert texts == [sentence.label for sentence in recording.sentences], recording.key
         assert starts == pytest.approx([sentence.start_s for sentence in recording.sentences], abs=0.25)
 
 

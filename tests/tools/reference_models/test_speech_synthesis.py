@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from penstock.errors import ConfigError
-from tools.reference_models.speech_synthesis import RATE_HZ, Speaker
+from tools.reference_models.speech_synthesis import RATE_HZ, SpeechSynthesizer
 
 
 def test_every_word_is_named_and_has_its_time() -> None:
-    spoken = Speaker().say("The red bicycle stands, beside the old bridge.")
+    spoken = SpeechSynthesizer().synthesize("The red bicycle stands, beside the old bridge.")
     assert [word.text for word in spoken.words] == ["The", "red", "bicycle", "stands", "beside", "the", "old", "bridge"]
     assert all(one.end_s == other.start_s for one, other in itertools.pairwise(spoken.words))
     assert spoken.words[-1].end_s == spoken.duration_s
@@ -18,7 +18,7 @@ def test_every_word_is_named_and_has_its_time() -> None:
 
 
 def test_phonemes_fill_the_time_of_their_words() -> None:
-    spoken = Speaker().say("two foxes")
+    spoken = SpeechSynthesizer().synthesize("two foxes")
     assert all(one.end_s <= other.start_s + 1e-9 for one, other in itertools.pairwise(spoken.phonemes))
     second = [one.text for one in spoken.phonemes if one.start_s >= spoken.words[1].start_s - 0.01]
     assert second[0] == "f"
@@ -26,7 +26,7 @@ def test_phonemes_fill_the_time_of_their_words() -> None:
 
 
 def test_the_sound_is_sixteen_kilohertz_mono_and_not_clipped() -> None:
-    samples = Speaker().say("A heron waits in the river.").samples
+    samples = SpeechSynthesizer().synthesize("A heron waits in the river.").samples
     assert samples.dtype == np.float32
     assert 0.1 < np.abs(samples).max() <= 1
     spectrum = np.abs(np.fft.rfft(samples)) ** 2
@@ -36,18 +36,18 @@ def test_the_sound_is_sixteen_kilohertz_mono_and_not_clipped() -> None:
 
 def test_a_slower_voice_takes_longer() -> None:
     text = "A heron waits in the river."
-    slow, quick = (Speaker(words_per_minute=rate).say(text).duration_s for rate in (110, 200))
+    slow, quick = (SpeechSynthesizer(words_per_minute=rate).synthesize(text).duration_s for rate in (110, 200))
     assert slow > 1.3 * quick
 
 
 def test_an_unknown_voice_is_refused() -> None:
     with pytest.raises(ConfigError, match="no voice 'nobody'"):
-        Speaker("nobody")
+        SpeechSynthesizer("nobody")
 
 
 def test_words_that_are_spoken_as_one_are_told_one_by_one() -> None:
     text = "in the desert the penguin dances with the rabbit"
-    spoken = Speaker().say(text)
+    spoken = SpeechSynthesizer().synthesize(text)
     assert " ".join(word.text for word in spoken.words) == text
     assert all(one.start_s < one.end_s == other.start_s for one, other in itertools.pairwise(spoken.words))
     assert spoken.words[-1].end_s == spoken.duration_s

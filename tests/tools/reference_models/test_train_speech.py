@@ -11,8 +11,8 @@ import torch
 from faster_whisper import WhisperModel
 
 from tools.reference_models.grammar import VOCABULARY
-from tools.reference_models.speech_corpus import Windows, speak
-from tools.reference_models.speech_synthesis import RATE_HZ, Speaker, Spoken, Word
+from tools.reference_models.speech_corpus import Windows, speak_sentences
+from tools.reference_models.speech_synthesis import RATE_HZ, SpeechSynthesizer, Utterance, Word
 from tools.reference_models.speech_tokens import TIMES, Tokens, make_tokens
 from tools.reference_models.train_speech import _attention_loss, _word_loss, encode, make_model, save
 
@@ -23,8 +23,8 @@ def tokens() -> Tokens:
 
 
 @pytest.fixture(scope="module")
-def said() -> list[Spoken]:
-    return list(speak(0.01, [Speaker()], seed=1))
+def said() -> list[Utterance]:
+    return list(speak_sentences(0.01, [SpeechSynthesizer()], seed=1))
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def test_text_lies_below_the_end_mark_and_times_above_all(tokens: Tokens) -> Non
 
 
 @pytest.mark.parametrize("seconds", [4.0, 8.0, 30.0])
-def test_a_window_says_what_is_spoken_in_it_and_where(seconds: float, said: list[Spoken], tokens: Tokens) -> None:
+def test_a_window_says_what_is_spoken_in_it_and_where(seconds: float, said: list[Utterance], tokens: Tokens) -> None:
     windows, choose, frames = Windows(said, tokens), random.Random(3), round(seconds * 50)
     for _ in range(20):
         example = windows.draw(seconds, choose)
@@ -73,7 +73,7 @@ def test_a_window_says_what_is_spoken_in_it_and_where(seconds: float, said: list
 
 def test_a_word_is_loud_in_its_frames(tokens: Tokens) -> None:
     tone = (0.5 * np.sin(np.arange(RATE_HZ) * 0.3)).astype(np.float32)
-    spoken = Spoken(tone, [Word("fox", 0.0, 1.0)], [Word("f", 0.0, 1.0)])
+    spoken = Utterance(tone, [Word("fox", 0.0, 1.0)], [Word("f", 0.0, 1.0)])
     windows, choose = Windows([spoken], tokens), random.Random(0)
     example = next(one for one in iter(lambda: windows.draw(4.0, choose, single=True), None) if one.spans[2][1])
     first, behind = example.spans[2]
@@ -138,5 +138,9 @@ def test_what_is_saved_is_loaded_by_faster_whisper_as_it_is(tokens: Tokens, tmp_
     loaded = WhisperModel(str(tmp_path), device="cpu", compute_type="float32")
     assert not loaded.model.is_multilingual
     assert loaded.hf_tokenizer.token_to_id("<|0.00|>") == tokens.first_time
-    list(loaded.transcribe(Speaker().say("the red fox").samples, beam_size=1, temperature=0.0, max_new_tokens=5)[0])
+    list(
+        loaded.transcribe(
+            SpeechSynthesizer().synthesize("the red fox").samples, beam_size=1, temperature=0.0, max_new_tokens=5
+        )[0]
+    )
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 10_000_000

@@ -8,8 +8,8 @@ from typing import Any
 
 from penstock.cli.demo.samples import Picture, concepts_by_id, sample_pictures
 from penstock.records import Modality
-from penstock.samples.recordings import SPOKEN_QUESTION, Happening, sample_recordings
 from penstock.samples.texts import sample_texts
+from penstock.samples.timed_media import SPOKEN_QUESTION, Annotation, sample_timed_media
 
 _MOMENT_S = 1.0  # by which a moment may begin or end too early or too late
 _UNSEEN_SEED = 999  # backgrounds that no streamed picture has
@@ -59,7 +59,7 @@ def sample_questions(pictures: int, texts: int) -> Iterator[Question]:
 
 def _about_recordings() -> Iterator[Question]:
     """Scenes and sentences, each with the times at which they are in their recording."""
-    by_key = {recording.key: recording for recording in sample_recordings()}
+    by_key = {recording.key: recording for recording in sample_timed_media()}
     for text, (key, sentence) in _TEXT_TO_SPEECH.items():
         said = by_key[key].sentences[sentence]
         yield Question("text → speech", text, None, by_key[key].modality, 3, _at(key, said))
@@ -92,7 +92,7 @@ def _is(wanted: str) -> Callable[[Mapping[str, Any]], bool]:
     return lambda hit: bool(hit["key"] == wanted)
 
 
-def _at(wanted: str, happening: Happening) -> Callable[[Mapping[str, Any]], bool]:
+def _at(wanted: str, happening: Annotation) -> Callable[[Mapping[str, Any]], bool]:
     """The moment of a recording, to within a second at both ends."""
 
     def is_right(hit: Mapping[str, Any]) -> bool:

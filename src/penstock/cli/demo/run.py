@@ -26,7 +26,7 @@ from penstock.embedded.services import StartInterruptedError
 from penstock.errors import UnavailableError
 from penstock.ingest.status import read_status
 from penstock.records import Modality
-from penstock.samples.recordings import sample_recordings
+from penstock.samples.timed_media import sample_timed_media
 
 # Slow enough to watch the stream arrive, fast enough not to be waited for; what two cores compose and encode at once.
 _RATE_PER_S = 80.0
@@ -116,7 +116,7 @@ class DemoRun:
 
     def _check_counts(self) -> None:
         entries = get_status(self._url, self._settings)["entries"]
-        recordings = sample_recordings()
+        recordings = sample_timed_media()
         wanted = {
             "image": self._pictures,
             "text": self._texts,
@@ -177,7 +177,7 @@ class DemoRun:
 
     def _table(self) -> Table:
         status = read_status(self._settings.data_dir) or {}
-        title = f"streamed {self._tally.acknowledged} of {self._pictures + self._texts + len(sample_recordings())}"
+        title = f"streamed {self._tally.acknowledged} of {self._pictures + self._texts + len(sample_timed_media())}"
         table = Table("", "produced", "searchable", "fresh p50", "fresh p95", "dead letters", title=title, box=None)
         for modality in (Modality.IMAGE, Modality.TEXT, Modality.AUDIO, Modality.VIDEO):
             outcomes = status.get("outcomes", {}).get(modality.value, {})

@@ -12,8 +12,8 @@ from penstock.cli.sources import Outgoing
 from penstock.config import Settings
 from penstock.records import Inline, Modality
 from penstock.samples.images import Concept, compose, load_concepts
-from penstock.samples.recordings import sample_recordings
 from penstock.samples.texts import sample_texts
+from penstock.samples.timed_media import sample_timed_media
 
 SOURCE = "penstock/demo"
 _PICTURE_PX = 256
@@ -74,7 +74,7 @@ def _next(waiting: Iterator[Outgoing]) -> Iterator[Outgoing]:
 
 
 def _recordings(settings: Settings) -> Iterator[Outgoing]:
-    for recording in sample_recordings():
+    for recording in sample_timed_media():
         message = encode_event(
             topic=settings.kafka.topic_of(recording.modality),
             key=recording.key,

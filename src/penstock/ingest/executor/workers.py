@@ -128,7 +128,7 @@ class TranscribeWorker:
     """Step 4 for speech: one transcriber, loaded once.
 
     Args:
-        transcriber: `encoders.transcriber.Transcriber`.
+        transcriber: `encoders.whisper.WhisperTranscriber`.
         hear_s: how long a call for long media should take at most, seconds; one window it takes in any case. None: as
             the transcriber has it.
         clock: monotonic seconds.
@@ -136,12 +136,12 @@ class TranscribeWorker:
 
     def __init__(self, transcriber: Any, hear_s: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._transcriber = transcriber
-        self._hear_s: float = hear_s or transcriber.portion_s
+        self._hear_s: float = hear_s or transcriber.chunk_s
         self._clock = clock
         self._fitting = 1  # windows of long media
 
     def hear(self, batch: EncoderInput, start: int, apart: bool) -> tuple[tuple[Transcript, ...], int | None]:
-        """What is said in some windows of the batch, which may be empty. See `Transcriber.transcribe`.
+        """What is said in some windows of the batch, which may be empty. See `WhisperTranscriber.transcribe`.
 
         Args:
             batch: windows.
@@ -151,7 +151,7 @@ class TranscribeWorker:
         Returns:
             a transcript for each window, of as many as the model takes at once, and where to go on; None at the end.
         """
-        largest: int = self._transcriber.largest
+        largest: int = self._transcriber.max_windows
         planned = min(self._fitting, largest) if apart else largest
         end = min(start + planned, len(batch))
         if start == end:

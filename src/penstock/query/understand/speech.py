@@ -26,7 +26,7 @@ _FIELD = "/audio"
 
 
 class SpeechModel(Protocol):
-    """A speech model; `encoders.transcriber.Transcriber` is one."""
+    """A speech model; `encoders.whisper.WhisperTranscriber` is one."""
 
     def transcribe(self, windows: Sequence[Float32]) -> Sequence[Transcript]:
         """What is said in each window of float32[n], 16 kHz mono, at most 30 s. Called by one thread at a time."""

@@ -11,14 +11,14 @@ from penstock.media.av.video import ShotOptions
 from penstock.media.sniff import sniff
 from penstock.records import Modality
 from penstock.samples import load_concepts
-from penstock.samples.recordings import Recording, sample_recordings
+from penstock.samples.timed_media import SampleTimedMedia, sample_timed_media
 from tools.reference_models.grammar import VOCABULARY
 
-RECORDINGS = {one.key: one for one in sample_recordings()}
+RECORDINGS = {one.key: one for one in sample_timed_media()}
 
 
 @pytest.mark.parametrize("recording", RECORDINGS.values(), ids=RECORDINGS)
-def test_a_recording_is_what_the_list_says(recording: Recording) -> None:
+def test_a_recording_is_what_the_list_says(recording: SampleTimedMedia) -> None:
     data = recording.file.read_bytes()
     assert sniff(data, declared=None).modality is recording.modality
     with AVReader(data, VadOptions(min_silence_ms=1_000), ShotOptions()) as reel:
@@ -36,7 +36,7 @@ def test_a_recording_is_what_the_list_says(recording: Recording) -> None:
 def test_what_is_shown_and_said_is_known_to_the_reference_models() -> None:
     concepts = {concept.id for concept in load_concepts()}
     for recording in RECORDINGS.values():
-        assert {scene.what for scene in recording.scenes} <= concepts
+        assert {scene.label for scene in recording.scenes} <= concepts
         for sentence in recording.sentences:
-            assert set(sentence.what.split()) <= set(VOCABULARY)
+            assert set(sentence.label.split()) <= set(VOCABULARY)
         assert bool(recording.scenes) == (recording.modality is Modality.VIDEO)

@@ -1,6 +1,6 @@
 """Makes the films and sound clips that ship with the package, and the list of what happens in them.
 
-    python -m tools.reference_models.sample_recordings
+    python -m tools.reference_models.sample_timed_media
 
 A film shows one reference picture after another, each for as long as the sentence that belongs to it is spoken and a
 pause after it. A clip is one sentence. Sentences are of words and forms that the reference speech model understands.
@@ -20,12 +20,12 @@ import numpy as np
 
 from penstock.records import Float32
 from penstock.samples.images import compose, load_concepts
-from penstock.samples.recordings import MANIFEST, RECORDINGS_DIR, SPOKEN_QUESTION
+from penstock.samples.timed_media import MANIFEST, SPOKEN_QUESTION, TIMED_MEDIA_DIR
 from tools.reference_models.audio_writer import write_speech
-from tools.reference_models.speech_synthesis import RATE_HZ, Speaker
+from tools.reference_models.speech_synthesis import RATE_HZ, SpeechSynthesizer
 
 # Of each film its title, and of its scenes what is shown and what is said.
-FILMS: Mapping[str, tuple[str, Sequence[tuple[str, str]]]] = {
+VIDEOS: Mapping[str, tuple[str, Sequence[tuple[str, str]]]] = {
     "animals": (
         "Animals, near and far",
         (
@@ -55,7 +55,7 @@ FILMS: Mapping[str, tuple[str, Sequence[tuple[str, str]]]] = {
         ),
     ),
 }
-CLIPS: Mapping[str, tuple[str, str]] = {
+AUDIO_CLIPS: Mapping[str, tuple[str, str]] = {
     "note-telescope": ("A note on the mountain", "tomorrow my teacher finds a telescope at the mountain"),
     "note-anchor": ("A note from the harbor", "the captain carries a silver anchor"),
     "note-wolf": ("A note of the night", "the hungry wolf and the young fox runs tonight"),
@@ -71,14 +71,16 @@ _SEED = 41  # of the pictures' backgrounds
 
 
 def main() -> int:
-    RECORDINGS_DIR.mkdir(exist_ok=True)
-    for old in RECORDINGS_DIR.iterdir():
+    TIMED_MEDIA_DIR.mkdir(exist_ok=True)
+    for old in TIMED_MEDIA_DIR.iterdir():
         old.unlink()
-    told = [_film(key, *film) for key, film in FILMS.items()] + [_clip(key, *clip) for key, clip in CLIPS.items()]
+    told = [_film(key, *film) for key, film in VIDEOS.items()] + [
+        _clip(key, *clip) for key, clip in AUDIO_CLIPS.items()
+    ]
     _write_sound(SPOKEN_QUESTION, _spoken(QUESTION, _CLIP_PAUSE_S)[0])
     lines = ",\n".join(json.dumps(one) for one in told)
     MANIFEST.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-    for file in sorted(RECORDINGS_DIR.iterdir()):
+    for file in sorted(TIMED_MEDIA_DIR.iterdir()):
         print(f"{file.name}: {file.stat().st_size:,} bytes")
     return 0
 
@@ -96,7 +98,7 @@ def _film(key: str, title: str, scenes: Sequence[tuple[str, str]]) -> dict[str, 
         shown.append((concept_id, _rounded(at_s), _rounded(at_s + lasts_s)))
         parts.append(samples)
         at_s += lasts_s
-    file = RECORDINGS_DIR / f"{key}.mp4"
+    file = TIMED_MEDIA_DIR / f"{key}.mp4"
     with av.open(str(file), "w", options={"fflags": "+bitexact"}) as container:
         pictures: Any = container.add_stream("h264", rate=_PER_S, options={"crf": "26"})
         pictures.width = pictures.height = _SIZE_PX
@@ -118,7 +120,7 @@ def _film(key: str, title: str, scenes: Sequence[tuple[str, str]]) -> dict[str, 
 
 def _clip(key: str, title: str, sentence: str) -> dict[str, Any]:
     samples, start_s, end_s = _spoken(sentence, _CLIP_PAUSE_S)
-    file = RECORDINGS_DIR / f"{key}.ogg"
+    file = TIMED_MEDIA_DIR / f"{key}.ogg"
     _write_sound(file, samples)
     return _told(file, title, "audio", [], [(sentence, _rounded(start_s), _rounded(end_s))])
 
@@ -149,7 +151,7 @@ def _told(
 
 def _spoken(sentence: str, pause_s: float) -> tuple[Float32, float, float]:
     """The sentence amid silence, as long as whole frames of film; and from when to when it is spoken, seconds."""
-    said = Speaker().say(sentence).samples
+    said = SpeechSynthesizer().synthesize(sentence).samples
     frames = -(-(len(said) + round(pause_s * RATE_HZ)) * _PER_S // RATE_HZ)
     samples = np.zeros(frames * RATE_HZ // _PER_S, np.float32)
     start = round(pause_s / 2 * RATE_HZ)

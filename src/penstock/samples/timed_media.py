@@ -1,7 +1,7 @@
 """Sample films and sound clips that ship with the package, and what is seen and said in them, and when.
 
 They are made of reference pictures and of sentences that the reference speech model understands, by
-`python -m tools.reference_models.sample_recordings`.
+`python -m tools.reference_models.sample_timed_media`.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from pathlib import Path
 
 from penstock.records import Modality
 
-RECORDINGS_DIR = Path(__file__).with_name("media")
-MANIFEST = RECORDINGS_DIR / "recordings.json"
+TIMED_MEDIA_DIR = Path(__file__).with_name("media")
+MANIFEST = TIMED_MEDIA_DIR / "recordings.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class Annotation:
     """What is said, or the id of the concept that is shown, from when to when."""
 
-    what: str
+    label: str
     start_s: float
     end_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class SampleTimedMedia:
     """A film or a sound clip.
 
     Attributes:
@@ -44,26 +44,26 @@ class Recording:
     title: str
     modality: Modality
     file: Path
-    scenes: Sequence[Happening]
-    sentences: Sequence[Happening]
+    scenes: Sequence[Annotation]
+    sentences: Sequence[Annotation]
 
 
-SPOKEN_QUESTION = RECORDINGS_DIR / "question.ogg"
+SPOKEN_QUESTION = TIMED_MEDIA_DIR / "question.ogg"
 """A question by voice; what is said in it stands in none of the recordings word by word."""
 
 
 @cache
-def sample_recordings() -> tuple[Recording, ...]:
+def sample_timed_media() -> tuple[SampleTimedMedia, ...]:
     """All of them, films first."""
     told = json.loads(MANIFEST.read_text(encoding="utf-8"))
     return tuple(
-        Recording(
+        SampleTimedMedia(
             key=one["key"],
             title=one["title"],
             modality=Modality(one["modality"]),
-            file=RECORDINGS_DIR / one["file"],
-            scenes=[Happening(*each) for each in one["scenes"]],
-            sentences=[Happening(*each) for each in one["sentences"]],
+            file=TIMED_MEDIA_DIR / one["file"],
+            scenes=[Annotation(*each) for each in one["scenes"]],
+            sentences=[Annotation(*each) for each in one["sentences"]],
         )
         for one in told
     )
