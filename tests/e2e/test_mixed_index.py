@@ -14,7 +14,7 @@ import pytest
 
 from penstock.config import Settings, load_settings
 from penstock.encoders.profiles import load_profile
-from penstock.ingest.executor.workers import MakeEncodeWorker, MakeMediaWorker
+from penstock.ingest.executor.workers import EncodeWorkerFactory, MediaWorkerFactory
 from penstock.query.understand.validate import SearchRequest
 from penstock.records import AssetRef, Event, Hit, Inline, Modality, Position
 from penstock.samples.images import Concept, compose, load_concepts
@@ -55,9 +55,9 @@ def events(settings: Settings, modality: Modality, media: Iterator[tuple[str, by
 def fill(settings: Settings, store: MilvusStore) -> None:
     """Through the very workers that the ingest plane hosts."""
     profile = load_profile(settings.profile)
-    encoders = {role: MakeEncodeWorker(settings, role)(0) for role in profile.roles}
+    encoders = {role: EncodeWorkerFactory(settings, role)(0) for role in profile.roles}
     store.ensure(index_spec(profile, {role: one.fingerprint() for role, one in encoders.items()}, settings.store))
-    media, writer = MakeMediaWorker(settings)(0), Writer(store, wall_ms=lambda: 0)
+    media, writer = MediaWorkerFactory(settings)(0), Writer(store, wall_ms=lambda: 0)
     writer.start(())
     for modality, role, source in (
         (Modality.IMAGE, "joint.image", pictures()),

@@ -53,9 +53,9 @@ def publish_pids(plane: planes.IngestPlane, target: Path, stop: threading.Event)
 def main(folder: Path) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s %(message)s")
     switches = Switches(folder)
-    planes.MakeEncodeWorker = partial(MakeFaultyEncodeWorker, switches)  # type: ignore[assignment,misc]
-    planes.MakeMediaWorker = partial(MakeFaultyMediaWorker, switches)  # type: ignore[assignment,misc]
-    planes.MakeWriter = partial(MakeFaultyWriter, switches)  # type: ignore[assignment,misc]
+    planes.EncodeWorkerFactory = partial(MakeFaultyEncodeWorker, switches)  # type: ignore[assignment,misc]
+    planes.MediaWorkerFactory = partial(MakeFaultyMediaWorker, switches)  # type: ignore[assignment,misc]
+    planes.WriterFactory = partial(MakeFaultyWriter, switches)  # type: ignore[assignment,misc]
     run_until_signal(partial(run, folder))
 
 

@@ -13,9 +13,9 @@ from penstock.config import Settings
 from penstock.errors import UnavailableError
 from penstock.ingest.executor.workers import (
     EncodeWorker,
-    MakeEncodeWorker,
-    MakeMediaWorker,
+    EncodeWorkerFactory,
     MediaWorker,
+    MediaWorkerFactory,
     TranscribeWorker,
     open_store,
 )
@@ -63,10 +63,10 @@ class FaultyTranscribeWorker(TranscribeWorker):
         self._worker = worker
         self._switches = switches
 
-    def hear(self, batch: EncoderInput, start: int, apart: bool) -> tuple[tuple[Transcript, ...], int | None]:
+    def transcribe(self, batch: EncoderInput, start: int, apart: bool) -> tuple[tuple[Transcript, ...], int | None]:
         if len(batch):
             self._switches.wait_while_held("transcribe")
-        return self._worker.hear(batch, start, apart)
+        return self._worker.transcribe(batch, start, apart)
 
     def fingerprint(self) -> Any:
         return self._worker.fingerprint()
@@ -91,14 +91,14 @@ class FaultyMediaWorker(MediaWorker):
         self._switches.wait_while_held("decode")
         return self._worker.fetch_and_decode(events, roles)
 
-    def slice(
+    def decode_segments(
         self, events: Sequence[Event], known: Sequence[Progress], roles: Sequence[str], keep: bool
     ) -> tuple[Any, ...]:
         begun = {one.asset.id for one in known}
         for event in events:
             self._switches.note("later-segment" if event.asset.id in begun else "first-segment", str(event.position))
         self._switches.wait_while_held("later-segment" if begun else "segment")
-        return self._worker.slice(events, known, roles, keep)
+        return self._worker.decode_segments(events, known, roles, keep)
 
     def compose(self, sliced: Any, *heard: Sequence[Transcript]) -> tuple[Any, EncoderInput]:
         return self._worker.compose(sliced, *heard)
@@ -153,7 +153,7 @@ class MakeFaultyEncodeWorker:
     role: str
 
     def __call__(self, number: int) -> FaultyEncodeWorker | FaultyTranscribeWorker:
-        worker = MakeEncodeWorker(self.settings, self.role)(number)
+        worker = EncodeWorkerFactory(self.settings, self.role)(number)
         if isinstance(worker, TranscribeWorker):
             return FaultyTranscribeWorker(worker, self.switches)
         return FaultyEncodeWorker(worker, self.switches)
@@ -165,7 +165,7 @@ class MakeFaultyMediaWorker:
     settings: Settings
 
     def __call__(self, number: int) -> FaultyMediaWorker:
-        return FaultyMediaWorker(MakeMediaWorker(self.settings)(number), self.switches)
+        return FaultyMediaWorker(MediaWorkerFactory(self.settings)(number), self.switches)
 
 
 @dataclass(frozen=True)

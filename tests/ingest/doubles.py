@@ -50,7 +50,7 @@ SPEC = IndexSpec(
 )
 
 
-class ObedientMedia:
+class ScriptedMedia:
     """Decodes as the bytes say."""
 
     def fetch(self, events: Sequence[Event]) -> tuple[Event, ...]:
@@ -85,7 +85,7 @@ class ObedientMedia:
         return decoded, EncoderInput(ROLE, tuple(texts), tuple(texts))
 
 
-class ObedientEncoder:
+class ScriptedEncoder:
     """Encodes everything to one vector, but for poison."""
 
     def encode(self, batch: EncoderInput) -> Encoded:
@@ -95,7 +95,7 @@ class ObedientEncoder:
         )
 
 
-class ListSink:
+class RecordingSink:
     """A dead-letter topic in a list; `fail` makes sending fail with what it returns, until it returns None."""
 
     def __init__(self, fail: Callable[[Record], Exception | None] = lambda _: None) -> None:
@@ -127,23 +127,23 @@ def begun_writer(store: Store) -> Writer:
 
 def pipeline_on(
     store: Store,
-    sink: ListSink,
+    sink: RecordingSink,
     *,
-    media: ObedientMedia | None = None,
-    make_encoder: Callable[[], ObedientEncoder] = ObedientEncoder,
+    media: ScriptedMedia | None = None,
+    make_encoder: Callable[[], ScriptedEncoder] = ScriptedEncoder,
     stop: threading.Event | None = None,
-    writes_at_once: int = 1,
+    concurrent_writes: int = 1,
 ) -> Pipeline:
     """A pipeline over local pools. It never waits: `sleep` returns at once, True if `stop` is set."""
     backoff = Backoff(0.001, 0.001, random.Random(0))
     stop = stop or threading.Event()
     pools = Pools(
-        fetch=LocalPool(lambda _: media or ObedientMedia()),
-        decode=LocalPool(lambda _: media or ObedientMedia()),
-        slices=LocalPool(lambda _: media or ObedientMedia()),
+        fetch=LocalPool(lambda _: media or ScriptedMedia()),
+        decode=LocalPool(lambda _: media or ScriptedMedia()),
+        long_media=LocalPool(lambda _: media or ScriptedMedia()),
         encoders={ROLE: LocalPool(lambda _: make_encoder())},
         writers=LocalPool(lambda _: begun_writer(store)),
-        writes_at_once=writes_at_once,
+        concurrent_writes=concurrent_writes,
     )
     return Pipeline(
         lane="test",

@@ -27,7 +27,7 @@ from penstock.broker.producer import Producer
 from penstock.broker.topics import group_lag
 from penstock.config import Settings, load_settings
 from penstock.errors import WorkerLostError
-from penstock.ingest.executor.ray_pool import RayPool, spawn
+from penstock.ingest.executor.ray_pool import RayPool, spawn_actors
 from penstock.ingest.plane import IngestPlane
 from penstock.ingest.status import PlaneStatus
 from penstock.records import Outcome
@@ -138,7 +138,7 @@ def actors_on(node_id: str) -> Sequence[Any]:
 
 
 def test_a_death_is_blamed_on_its_call_wherever_the_worker_is_restarted(two_nodes: Cluster, tmp_path: Path) -> None:
-    pool = RayPool("test", spawn(Worker, 1, name="test", notes=tmp_path, num_cpus=0.1), call_timeout_s=60)
+    pool = RayPool("test", spawn_actors(Worker, 1, name="test", journal_dir=tmp_path, num_cpus=0.1), call_timeout_s=60)
     (handle,) = pool.usage()
     seen = {ray.get(handle.ready.remote()).node}
     for _ in range(20):

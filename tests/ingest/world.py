@@ -23,7 +23,7 @@ from penstock.broker.memory.broker import MemoryBroker, MemoryConsumer
 from penstock.broker.wire import parse_record
 from penstock.errors import PermanentError, Reason, UnavailableError, WorkerLostError
 from penstock.ingest.delivery import Batch
-from penstock.ingest.executor.pool import Call, all_of
+from penstock.ingest.executor.pool import Call, call_all
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits
 from penstock.ingest.pipeline.driver import Pipeline, Pools
@@ -52,7 +52,7 @@ from penstock.store.claims import Claims
 from penstock.store.memory import MemoryStore
 from penstock.store.writer import Writer
 from tests.ingest.builders import event
-from tests.ingest.doubles import ROLE, ObedientEncoder, memory_store, text_of
+from tests.ingest.doubles import ROLE, ScriptedEncoder, memory_store, text_of
 from tests.store.lagging import LaggingStore
 
 T = TypeVar("T")
@@ -186,7 +186,7 @@ def parts_of(text: str) -> int:
     return int(text.rpartition(":")[2])
 
 
-class ShakyEncoder(ObedientEncoder):
+class ShakyEncoder(ScriptedEncoder):
     def encode(self, batch: EncoderInput) -> Any:
         if pause("encode") == LOST:
             raise WorkerLostError("the encoder died")
@@ -319,9 +319,9 @@ class InlinePool:
         return ref
 
     def run(self, method: str, *args: Any, returns: int = 1) -> Call:
-        return self.on(0, method, *args, returns=returns)
+        return self.run_on(0, method, *args, returns=returns)
 
-    def on(self, worker: int, method: str, *args: Any, returns: int = 1) -> Call:
+    def run_on(self, worker: int, method: str, *args: Any, returns: int = 1) -> Call:
         with self._turn(worker):
             asked = self.workers[worker]
             result = getattr(asked, method)(*args)
@@ -329,9 +329,9 @@ class InlinePool:
                 raise WorkerLostError("the worker was killed before it answered")
         return Call((result,) if returns == 1 else tuple(result), 0.0)
 
-    def on_all(self, method: str, *args: Any, returns: int = 1) -> Sequence[Call]:
-        calls = [partial(self.on, worker, method, *args, returns=returns) for worker in range(self.size)]
-        return all_of(partial(partial, call) for call in calls)
+    def run_on_all(self, method: str, *args: Any, returns: int = 1) -> Sequence[Call]:
+        calls = [partial(self.run_on, worker, method, *args, returns=returns) for worker in range(self.size)]
+        return call_all(partial(partial, call) for call in calls)
 
     def works_for(self, actor: Actor) -> bool:
         return any(actor in busy for busy in self.busy)
@@ -732,7 +732,7 @@ class World:
 
         return Pipeline(
             lane=name,
-            pools=Pools(fetch=media, decode=media, slices=media, encoders={ROLE: encoder}, writers=self.writers),
+            pools=Pools(fetch=media, decode=media, long_media=media, encoders={ROLE: encoder}, writers=self.writers),
             roles={Modality.TEXT: (ROLE,)},
             dead_letters=ShakySink(self.sink),
             backoff=backoff,

@@ -17,7 +17,7 @@ from penstock.store.claims import Claims
 from penstock.store.memory import MemoryStore
 from penstock.store.writer import Writer, WriteRequest
 from tests.ingest.builders import TOPIC, event
-from tests.ingest.doubles import ROLE, SPEC, ObedientEncoder, ObedientMedia
+from tests.ingest.doubles import ROLE, SPEC, ScriptedEncoder, ScriptedMedia
 from tests.store.lagging import LaggingStore
 
 OWNED = Assignment(TOPIC, 0, 5)
@@ -67,8 +67,8 @@ def store() -> NotedStore:
 
 
 def write(writer: Writer, *events: Event, assignment: Assignment = OWNED) -> Sequence[Settled]:
-    decoded, batch = ObedientMedia().fetch_and_decode(events, [ROLE])
-    return writer.write(WriteRequest("lane", (assignment,)), decoded, ObedientEncoder().encode(batch))
+    decoded, batch = ScriptedMedia().fetch_and_decode(events, [ROLE])
+    return writer.write(WriteRequest("lane", (assignment,)), decoded, ScriptedEncoder().encode(batch))
 
 
 def begun(store: Any, assignments: Sequence[Assignment] = ()) -> Writer:

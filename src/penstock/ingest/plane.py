@@ -26,15 +26,15 @@ from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError, PenstockError, UnavailableError
 from penstock.ingest.asset_gc import sweep_until
 from penstock.ingest.background import observe
-from penstock.ingest.executor.autoscaler import Elastic, ElasticPool, Kind, LaneUsage, Measured, Meter
-from penstock.ingest.executor.ray_pool import spawn
-from penstock.ingest.executor.scaling_policy import Rules, Scaler
+from penstock.ingest.executor.autoscaler import Autoscaler, ElasticPool, LaneUsage, LoadMeter, PoolLoad, WorkerSpec
+from penstock.ingest.executor.ray_pool import spawn_actors
+from penstock.ingest.executor.scaling_policy import ScalingPolicy, ScalingRules
 from penstock.ingest.executor.workers import (
-    MakeEncodeWorker,
-    MakeMediaWorker,
-    MakeWriter,
-    begin_with_long_media,
-    begin_with_media,
+    EncodeWorkerFactory,
+    MediaWorkerFactory,
+    WriterFactory,
+    init_long_media_process,
+    init_media_process,
     open_store,
 )
 from penstock.ingest.lag import LagMonitor
@@ -66,9 +66,9 @@ class IngestPlane:
         self._profile = load_profile(settings.profile)
         self._notes = settings.data_dir / "calls"
         self._handles: WorkerHandles | None = None
-        self._elastic = Elastic({}, lambda _: None)
-        self._meter = Meter()
-        self._measured: Mapping[str, Measured] = {}
+        self._elastic = Autoscaler({}, lambda _: None)
+        self._meter = LoadMeter()
+        self._measured: Mapping[str, PoolLoad] = {}
         self._lanes: list[Any] = []
         self._leaving: dict[Any, Any] = {}  # lanes that drain, with what is there once they have left the group
         self._wanted_lanes = settings.ingest.lanes
@@ -107,7 +107,7 @@ class IngestPlane:
         self._lanes = [self._spawn_lane(number) for number in range(settings.ingest.lanes)]
         _get([lane.assignments.remote() for lane in self._lanes], "a lane to start", _START_TIMEOUT_S)
         self._state = "running"
-        if self._elastic.can_grow or settings.metrics.enabled:
+        if self._elastic.can_scale or settings.metrics.enabled:
             self._lag.start()
         self._monitor.start()
         self._sweeper.start()
@@ -144,7 +144,7 @@ class IngestPlane:
             updated_ms=time.time_ns() // 1_000_000,
             profile=self._profile.name,
             workers={pool: len(group) for pool, group in self._handles.by_pool().items()} if self._handles else {},
-            busy={pool: measured.busy for pool, measured in self._measured.items()},
+            busy={pool: measured.utilization for pool, measured in self._measured.items()},
         )
 
     def actors(self) -> Mapping[str, Any]:
@@ -169,19 +169,21 @@ class IngestPlane:
 
     def _spawners(self, gpus: float) -> Mapping[str, Callable[..., list[Any]]]:
         """By pool, what starts so many of its actors."""
-        start = partial(spawn, notes=self._notes, on_start=partial(connect, self._settings))
-        media = partial(start, MakeMediaWorker(self._settings), on_start=partial(begin_with_media, self._settings))
+        start = partial(spawn_actors, journal_dir=self._notes, on_start=partial(connect, self._settings))
+        media = partial(start, MediaWorkerFactory(self._settings), on_start=partial(init_media_process, self._settings))
         encode = partial(start, num_cpus=0 if gpus else 1, num_gpus=gpus)
         return {
             "fetch": partial(media, name="fetch", num_cpus=0.1, threads=_FETCH_THREADS),
             "decode": partial(media, name="decode", num_cpus=1),
-            "slice": partial(media, name="slice", num_cpus=1, on_start=partial(begin_with_long_media, self._settings)),
-            **{role: partial(encode, MakeEncodeWorker(self._settings, role), name=role) for role in self._roles()},
+            "slice": partial(
+                media, name="slice", num_cpus=1, on_start=partial(init_long_media_process, self._settings)
+            ),
+            **{role: partial(encode, EncodeWorkerFactory(self._settings, role), name=role) for role in self._roles()},
         }
 
     def _make_elastic(
         self, spawners: Mapping[str, Callable[..., list[Any]]], fingerprints: Mapping[str, Fingerprint], gpus: float
-    ) -> Elastic:
+    ) -> Autoscaler:
         assert self._handles is not None
         ingest = self._settings.ingest
         pools: dict[str, ElasticPool] = {}
@@ -189,16 +191,16 @@ class IngestPlane:
             fewest, most = (
                 (ingest.decoders, ingest.most_decoders) if name == "decode" else (ingest.encoders, ingest.most_encoders)
             )
-            kind = Kind(
+            kind = WorkerSpec(
                 partial(_start_one, spawners[name]),
                 f"{gpus:g} GPU" if gpus and name != "decode" else "1 CPU",
                 fingerprints.get(name),
             )
-            rules = Rules(fewest, most, ingest.scale_up_after_s, ingest.scale_down_after_s)
+            rules = ScalingRules(fewest, most, ingest.scale_up_after_s, ingest.scale_down_after_s)
             handles = tuple(self._handles.by_pool()[name])
-            scaler = Scaler(rules, time.monotonic)
+            scaler = ScalingPolicy(rules, time.monotonic)
             pools[name] = ElasticPool(name, handles, kind, scaler, ingest.worker_start_s, time.monotonic)
-        return Elastic(pools, self._lag_of)
+        return Autoscaler(pools, self._lag_of)
 
     def _lag_of(self, pool: str) -> int | None:
         """Records of the topics that this pool works for, not settled yet."""
@@ -219,9 +221,17 @@ class IngestPlane:
         shards, at_once = (settings.ingest.writers, settings.ingest.writes_at_once) if concurrent else (1, 1)
         if shards < settings.ingest.writers:
             logger.warning("ingest.writers is %d, but this store takes one writer only", settings.ingest.writers)
-        make = MakeWriter(settings, spec, shards)
+        make = WriterFactory(settings, spec, shards)
         on_start = partial(connect, settings)
-        writers = spawn(make, shards, name="write", notes=self._notes, on_start=on_start, num_cpus=0.1, threads=at_once)
+        writers = spawn_actors(
+            make,
+            shards,
+            name="write",
+            journal_dir=self._notes,
+            on_start=on_start,
+            num_cpus=0.1,
+            concurrent_calls=at_once,
+        )
         _get([writer.ready.remote() for writer in writers], "a writer to start", _START_TIMEOUT_S)
         for writer in writers:
             _begin(writer, ())
@@ -294,7 +304,7 @@ class IngestPlane:
         answered = {lane: one for lane, one in zip(self._all_lanes, reports, strict=True) if one is not None}
         sizes = {pool: len(group) for pool, group in self._handles.by_pool().items()}
         self._measured = self._meter.measure(answered, sizes)
-        self._elastic.turn(reports, self._measured, held=self._held)
+        self._elastic.step(reports, self._measured, blocked=self._held)
         self._handles = self._handles.resized(self._elastic)
         for lane, report in answered.items():
             if report.version < self._handles.version:
@@ -318,7 +328,7 @@ class IngestPlane:
 
     def _actors(self) -> list[Any]:
         pools = self._handles.by_pool().values() if self._handles else ()
-        return [*self._all_lanes, *(actor for group in pools for actor in group), *self._elastic.extra()]
+        return [*self._all_lanes, *(actor for group in pools for actor in group), *self._elastic.unpublished()]
 
 
 def run_ingest(

@@ -20,13 +20,13 @@ from penstock.ingest.deadletters.resolution import Resolution, ResolutionStatus,
 from penstock.ingest.lane.lane import Lane
 from penstock.records import AssetRow, Collection, Event, Inline, Modality, Outcome, Position, Record, Rejected, Version
 from tests.ingest.builders import TOPIC, event
-from tests.ingest.doubles import ObedientMedia, text_of
+from tests.ingest.doubles import ScriptedMedia, text_of
 from tests.ingest.lane.test_lane import GROUP, House, eventually, running
 
 DLQ = "media.dlq"
 
 
-class Mendable(ObedientMedia):
+class Mendable(ScriptedMedia):
     """Takes bad items for good ones once it is mended."""
 
     def __init__(self) -> None:

@@ -15,15 +15,15 @@ import ray
 from penstock.broker.base import Partition, PartitionLag
 from penstock.encoders.base import Fingerprint
 from penstock.errors import UnavailableError
-from penstock.ingest.executor.autoscaler import Elastic, ElasticPool, Kind, LaneUsage, Measured, Meter
+from penstock.ingest.executor.autoscaler import Autoscaler, ElasticPool, LaneUsage, LoadMeter, PoolLoad, WorkerSpec
 from penstock.ingest.executor.pool import Usage
-from penstock.ingest.executor.ray_pool import spawn
-from penstock.ingest.executor.scaling_policy import Rules, Scaler
+from penstock.ingest.executor.ray_pool import spawn_actors
+from penstock.ingest.executor.scaling_policy import ScalingPolicy, ScalingRules
 from penstock.ingest.lag import LagMonitor
 
-RULES = Rules(smallest=1, largest=3, up_after_s=1.0, down_after_s=3.0)
-OVERLOADED = {"test": Measured(busy=1.0, waiting=9.0)}
-IDLE = {"test": Measured(busy=0.0, waiting=0.0)}
+RULES = ScalingRules(min_workers=1, max_workers=3, up_after_s=1.0, down_after_s=3.0)
+OVERLOADED = {"test": PoolLoad(utilization=1.0, queued=9.0)}
+IDLE = {"test": PoolLoad(utilization=0.0, queued=0.0)}
 GOOD = Fingerprint("model", "0" * 16, "1" * 16)
 
 
@@ -39,20 +39,20 @@ def report(version: int = 0, at_s: float = 0.0, **actors: Usage) -> LaneUsage:
 
 
 def test_the_first_look_at_a_lane_says_nothing_yet() -> None:
-    meter = Meter()
+    meter = LoadMeter()
     assert meter.measure({"lane": report(a=Usage(1, 5.0, 9.0))}, {"test": 1}) == {}
-    assert meter.measure({"lane": report(at_s=2.0, a=Usage(1, 6.0, 12.0))}, {"test": 1})["test"].busy == 0.5
+    assert meter.measure({"lane": report(at_s=2.0, a=Usage(1, 6.0, 12.0))}, {"test": 1})["test"].utilization == 0.5
     assert meter.measure({"lane": report(at_s=4.0), "new": report()}, {"test": 1}) == {}
 
 
 def test_busy_share_and_waiting_calls_are_those_of_all_lanes_together() -> None:
-    meter = Meter()
+    meter = LoadMeter()
     meter.measure({"one": report(), "other": report()}, {"test": 2})
     measured = meter.measure(
         {"one": report(at_s=2.0, a=Usage(2, 2.0, 4.0)), "other": report(at_s=4.0, a=Usage(1, 4.0, 4.0), b=Usage())},
         {"test": 2},
     )
-    assert measured["test"] == Measured(busy=0.5, waiting=2.0)  # a works all the time, three calls were there
+    assert measured["test"] == PoolLoad(utilization=0.5, queued=2.0)  # a works all the time, three calls were there
 
 
 def test_lag_is_summed_by_topic_and_unknown_while_the_broker_is_away() -> None:
@@ -89,37 +89,37 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-MakeElastic = Callable[..., tuple[Elastic, Clock]]
+MakeElastic = Callable[..., tuple[Autoscaler, Clock]]
 
 
 @pytest.fixture
 def make_elastic(cluster: None, tmp_path: Path) -> Iterator[MakeElastic]:
-    made: list[Elastic] = []
+    made: list[Autoscaler] = []
 
-    def make(*, num_cpus: float = 0.1, fingerprint: Fingerprint = GOOD) -> tuple[Elastic, Clock]:
-        start = partial(spawn, partial(Worker, fingerprint=fingerprint), 1, name="test", notes=tmp_path)
+    def make(*, num_cpus: float = 0.1, fingerprint: Fingerprint = GOOD) -> tuple[Autoscaler, Clock]:
+        start = partial(spawn_actors, partial(Worker, fingerprint=fingerprint), 1, name="test", journal_dir=tmp_path)
         clock = Clock()
         pool = ElasticPool(
             "test",
             tuple(start(num_cpus=0.1)),
-            Kind(lambda number: start(num_cpus=num_cpus, first=number)[0], "1 CPU", GOOD),
-            Scaler(RULES, clock),
+            WorkerSpec(lambda number: start(num_cpus=num_cpus, first=number)[0], "1 CPU", GOOD),
+            ScalingPolicy(RULES, clock),
             60.0,
             clock,
         )
-        made.append(Elastic({"test": pool}, lambda _: None))
+        made.append(Autoscaler({"test": pool}, lambda _: None))
         return made[-1], clock
 
     yield make
     for elastic in made:
-        for handle in [*elastic.handles()["test"], *elastic.extra()]:
+        for handle in [*elastic.handles()["test"], *elastic.unpublished()]:
             ray.kill(handle)
 
 
-def turns(elastic: Elastic, clock: Clock, measured: dict[str, Measured], lane: LaneUsage | None, count: int) -> None:
+def turns(elastic: Autoscaler, clock: Clock, measured: dict[str, PoolLoad], lane: LaneUsage | None, count: int) -> None:
     for _ in range(count):
         clock.now_s += 1.0
-        elastic.turn([lane], measured, held=False)
+        elastic.step([lane], measured, blocked=False)
 
 
 def until(holds: Callable[[], bool], turn: Callable[[], object]) -> None:
@@ -145,8 +145,8 @@ def test_a_new_actor_is_called_once_it_is_ready_and_a_retired_one_ends_once_nobo
     elastic, clock = make_elastic()
     (first,) = elastic.handles()["test"]
     turns(elastic, clock, OVERLOADED, report(), 2)
-    assert len(elastic.extra()) == 1, "it is being started, and nobody calls it yet"
-    until(lambda: elastic.version == 1, lambda: elastic.turn([report()], {}, held=False))
+    assert len(elastic.unpublished()) == 1, "it is being started, and nobody calls it yet"
+    until(lambda: elastic.version == 1, lambda: elastic.step([report()], {}, blocked=False))
     kept, second = elastic.handles()["test"]
     assert kept == first
 
@@ -160,10 +160,10 @@ def test_a_new_actor_is_called_once_it_is_ready_and_a_retired_one_ends_once_nobo
     }
     for why, lane in said.items():
         turns(elastic, clock, {}, lane, 1)
-        assert list(elastic.extra()) == [second], why
+        assert list(elastic.unpublished()) == [second], why
         assert not ended(second), why
     turns(elastic, clock, {}, LaneUsage(2, 0.0, {"test": {first: Usage(1, 0.0, 0.0)}}), 1)
-    assert not elastic.extra()
+    assert not elastic.unpublished()
     until(lambda: ended(second), lambda: None)
 
 
@@ -173,12 +173,12 @@ def test_an_actor_that_finds_no_room_is_given_up_and_the_log_says_why(
 ) -> None:
     elastic, clock = make_elastic(num_cpus=99)
     turns(elastic, clock, OVERLOADED, report(), 2)
-    (pending,) = elastic.extra()
+    (pending,) = elastic.unpublished()
     turns(elastic, clock, OVERLOADED, report(), 62)
-    assert not elastic.extra()
+    assert not elastic.unpublished()
     assert "not ready after 60 s. It needs 1 CPU, and" in caplog.text
     turns(elastic, clock, OVERLOADED, report(), 60)
-    assert not elastic.extra(), "it is not tried again at once"
+    assert not elastic.unpublished(), "it is not tried again at once"
     assert elastic.version == 0
     until(lambda: ended(pending), lambda: None)
 
@@ -189,6 +189,6 @@ def test_an_encoder_with_another_model_does_not_join(
 ) -> None:
     elastic, clock = make_elastic(fingerprint=Fingerprint("model", "f" * 16, "1" * 16))
     turns(elastic, clock, OVERLOADED, report(), 2)
-    until(lambda: not elastic.extra(), lambda: elastic.turn([report()], {}, held=False))
+    until(lambda: not elastic.unpublished(), lambda: elastic.step([report()], {}, blocked=False))
     assert "has another model" in caplog.text
     assert elastic.version == 0

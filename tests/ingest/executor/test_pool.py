@@ -19,8 +19,8 @@ import pytest
 import ray
 
 from penstock.errors import BadInputError, Reason, UnavailableError, WorkerBrokenError, WorkerLostError
-from penstock.ingest.executor.pool import Call, Load, LocalPool, Pool, Usage, all_of
-from penstock.ingest.executor.ray_pool import RayPool, spawn
+from penstock.ingest.executor.pool import Call, LeastLoaded, LocalPool, Pool, Usage, call_all
+from penstock.ingest.executor.ray_pool import RayPool, spawn_actors
 from penstock.records import UInt8
 
 
@@ -109,7 +109,7 @@ def make_pool(request: pytest.FixtureRequest) -> MakePool:
 
 
 def ray_pool(size: int, notes: Path) -> RayPool:
-    return RayPool("test", spawn(Worker, size, name="test", notes=notes, num_cpus=0.1), call_timeout_s=60)
+    return RayPool("test", spawn_actors(Worker, size, name="test", journal_dir=notes, num_cpus=0.1), call_timeout_s=60)
 
 
 def test_results_travel_from_one_call_into_the_next_by_reference(make_pool: MakePool) -> None:
@@ -156,7 +156,7 @@ def test_a_worker_that_is_broken_for_good_is_made_anew_and_its_call_is_blamed(ma
 
 def test_all_workers_are_asked_at_the_same_time(make_pool: MakePool, tmp_path: Path) -> None:
     pool = make_pool(3)
-    calls = pool.on_all("meet", str(tmp_path), 3)  # none returns before all have come
+    calls = pool.run_on_all("meet", str(tmp_path), 3)  # none returns before all have come
     assert [pool.fetch(call.results[0]) for call in calls] == [0, 1, 2]
 
 
@@ -179,7 +179,7 @@ def test_where_one_of_all_calls_fails_the_others_are_made_and_waited_for_all_the
         return begin
 
     with pytest.raises(UnavailableError, match="b"):
-        all_of([call("a", ends=False), call("b", begins=False), call("c")])
+        call_all([call("a", ends=False), call("b", begins=False), call("c")])
     assert seen == ["begin a", "begin b", "begin c", "end a", "end c"]
 
 
@@ -196,24 +196,24 @@ def test_calls_go_to_the_worker_with_the_fewest_under_way(make_pool: MakePool, t
 
 
 def test_a_worker_that_is_away_is_picked_only_where_there_is_no_other() -> None:
-    load = Load(["a", "b"])
-    with load.away("a", 60):
-        with load.least() as first, load.least() as second:
+    load = LeastLoaded(["a", "b"])
+    with load.quarantine("a", 60):
+        with load.acquire() as first, load.acquire() as second:
             assert (first, second) == ("b", "b")
         load.replace(["a"])
-        with load.least() as only:
+        with load.acquire() as only:
             assert only == "a"
 
 
 def test_a_worker_that_did_not_come_back_is_tried_again_later() -> None:
     now_s = 0.0
-    load = Load(["a", "b"], clock=lambda: now_s)
+    load = LeastLoaded(["a", "b"], clock=lambda: now_s)
 
     def picked() -> set[str]:
-        with load.least() as first, load.least() as second:
+        with load.acquire() as first, load.acquire() as second:
             return {first, second}
 
-    with pytest.raises(UnavailableError), load.away("a", 60):
+    with pytest.raises(UnavailableError), load.quarantine("a", 60):
         raise UnavailableError("no room for it")
     assert picked() == {"b"}
     now_s = 61.0
@@ -222,10 +222,10 @@ def test_a_worker_that_did_not_come_back_is_tried_again_later() -> None:
 
 def test_how_long_calls_were_under_way_is_added_up() -> None:
     now_s = 0.0
-    load = Load(["a", "b"], clock=lambda: now_s)
-    with load.add("a"):
+    load = LeastLoaded(["a", "b"], clock=lambda: now_s)
+    with load.track("a"):
         now_s = 1.0
-        with load.add("a"):
+        with load.track("a"):
             now_s = 3.0
             assert load.usage()["a"] == Usage(calls=2, busy_s=3.0, call_s=5.0)
     now_s = 9.0
@@ -233,10 +233,10 @@ def test_how_long_calls_were_under_way_is_added_up() -> None:
 
 
 def test_a_replaced_worker_is_remembered_until_its_last_call_has_ended() -> None:
-    load = Load(["a"])
-    with load.least() as worker:
+    load = LeastLoaded(["a"])
+    with load.acquire() as worker:
         load.replace(["b"])
-        with load.least() as other:
+        with load.acquire() as other:
             assert (worker, other) == ("a", "b")
         assert load.usage()["a"].calls == 1
     assert list(load.usage()) == ["b"]
@@ -260,7 +260,7 @@ def test_workers_are_replaced_while_calls_are_under_way_and_no_call_is_lost(clus
     with ThreadPoolExecutor(6) as threads:
         callers = [threads.submit(keep_calling) for _ in range(6)]
         for round_ in range(1, 3):
-            added = spawn(Worker, 2, name="test", notes=tmp_path, num_cpus=0.1, first=2 * round_)
+            added = spawn_actors(Worker, 2, name="test", journal_dir=tmp_path, num_cpus=0.1, first_number=2 * round_)
             ray.get([handle.ready.remote() for handle in added])
             gone, handles = handles, added
             pool.replace(handles)
@@ -318,7 +318,7 @@ def test_a_call_that_waited_behind_the_one_that_killed_the_worker_is_lost_but_no
 
 @pytest.mark.services
 def test_a_worker_that_hangs_on_a_call_is_killed_blamed_and_restarted(cluster: None, tmp_path: Path) -> None:
-    pool = RayPool("test", spawn(Worker, 1, name="test", notes=tmp_path, num_cpus=0.1), call_timeout_s=2)
+    pool = RayPool("test", spawn_actors(Worker, 1, name="test", journal_dir=tmp_path, num_cpus=0.1), call_timeout_s=2)
     with pytest.raises(WorkerLostError) as caught:
         pool.run("hang")
     assert caught.value.blamed
@@ -328,7 +328,7 @@ def test_a_worker_that_hangs_on_a_call_is_killed_blamed_and_restarted(cluster: N
 
 @pytest.mark.services
 def test_a_call_that_waits_while_others_of_its_worker_end_does_not_hang(cluster: None, tmp_path: Path) -> None:
-    handles = spawn(Worker, 1, name="test", notes=tmp_path / "notes", num_cpus=0.1, threads=8)
+    handles = spawn_actors(Worker, 1, name="test", journal_dir=tmp_path / "notes", num_cpus=0.1, concurrent_calls=8)
     pool = RayPool("test", handles, call_timeout_s=4)
     started, release = tmp_path / "started", tmp_path / "release"
     with ThreadPoolExecutor(1) as threads:
@@ -341,7 +341,7 @@ def test_a_call_that_waits_while_others_of_its_worker_end_does_not_hang(cluster:
 
 @pytest.mark.services
 def test_a_call_that_hangs_while_others_of_its_worker_end_is_found_after_all(cluster: None, tmp_path: Path) -> None:
-    handles = spawn(Worker, 1, name="test", notes=tmp_path, num_cpus=0.1, threads=2)
+    handles = spawn_actors(Worker, 1, name="test", journal_dir=tmp_path, num_cpus=0.1, concurrent_calls=2)
     pool = RayPool("test", handles, call_timeout_s=2)
     with ThreadPoolExecutor(1) as threads:
         hanging = threads.submit(pool.run, "hang")
@@ -357,7 +357,7 @@ def test_a_call_that_hangs_while_others_of_its_worker_end_is_found_after_all(clu
 def test_a_call_that_hangs_though_its_caller_is_dead_is_found_by_those_that_wait_behind_it(
     cluster: None, tmp_path: Path
 ) -> None:
-    handles = spawn(Worker, 1, name="test", notes=tmp_path, num_cpus=0.1)
+    handles = spawn_actors(Worker, 1, name="test", journal_dir=tmp_path, num_cpus=0.1)
     abandoned = handles[0].call.options(num_returns=2).remote("of a lane that died", "hang", 1)
     pool = RayPool("test", handles, call_timeout_s=1)
     with ThreadPoolExecutor(1) as threads:
@@ -375,7 +375,7 @@ def test_a_call_that_hangs_though_its_caller_is_dead_is_found_by_those_that_wait
 @pytest.mark.services
 def test_a_call_that_hangs_is_left_to_its_caller_while_that_one_lives(cluster: None, tmp_path: Path) -> None:
     """Only its caller knows that the batch has to be halved at once."""
-    handles = spawn(Worker, 1, name="test", notes=tmp_path, num_cpus=0.1)
+    handles = spawn_actors(Worker, 1, name="test", journal_dir=tmp_path, num_cpus=0.1)
     patient, hasty = (RayPool("test", handles, call_timeout_s=seconds) for seconds in (3, 2))
     hasty.run("pid")
     with ThreadPoolExecutor(2) as threads:
@@ -394,7 +394,7 @@ def test_a_call_that_hangs_is_left_to_its_caller_while_that_one_lives(cluster: N
 
 @pytest.mark.services
 def test_a_call_may_wait_long_for_a_worker_that_gets_things_done(cluster: None, tmp_path: Path) -> None:
-    pool = RayPool("test", spawn(Worker, 1, name="test", notes=tmp_path, num_cpus=0.1), call_timeout_s=1)
+    pool = RayPool("test", spawn_actors(Worker, 1, name="test", journal_dir=tmp_path, num_cpus=0.1), call_timeout_s=1)
     with ThreadPoolExecutor(12) as threads:
         calls = [threads.submit(pool.run, "work_for", 0.4) for _ in range(12)]
         assert len({pool.fetch(call.result(60).results[0]) for call in calls}) == 1
@@ -409,7 +409,9 @@ def _begun_s(note: Path) -> float:
 @pytest.mark.services
 def test_a_worker_that_cannot_be_made_again_at_once_comes_back_later(cluster: None, tmp_path: Path) -> None:
     away = tmp_path / "away"
-    handles = spawn(partial(LateStarter, away=away), 1, name="test", notes=tmp_path / "notes", num_cpus=0.1)
+    handles = spawn_actors(
+        partial(LateStarter, away=away), 1, name="test", journal_dir=tmp_path / "notes", num_cpus=0.1
+    )
     pool = RayPool("test", handles, call_timeout_s=60)
     first = pool.fetch(pool.run("pid").results[0])
     away.touch()

@@ -10,9 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.ingest.executor.scaling_policy import CATCH_UP_S, HOLD_S, Decision, Rules, Sample, Scaler
+from penstock.ingest.executor.scaling_policy import (
+    CATCH_UP_S,
+    SUSPEND_GROWTH_S,
+    PoolSample,
+    ScalingDecision,
+    ScalingPolicy,
+    ScalingRules,
+)
 
-RULES = Rules(smallest=1, largest=8, up_after_s=10.0, down_after_s=60.0)
+RULES = ScalingRules(min_workers=1, max_workers=8, up_after_s=10.0, down_after_s=60.0)
 
 
 class Clock:
@@ -29,13 +36,13 @@ class Pool:
 
     size: int
     clock: Clock
-    scaler: Scaler
+    scaler: ScalingPolicy
 
-    def second(self, work: float, lag: int | None = None, *, held: bool = False) -> Decision:
+    def second(self, work: float, lag: int | None = None, *, held: bool = False) -> ScalingDecision:
         """One second with `work` workers' worth of it; then the pool has the size that was wanted."""
         self.clock.now_s += 1.0
         busy = min(1.0, work / self.size)
-        decision = self.scaler.observe(Sample(self.size, busy, max(0.0, work - self.size), lag, held))
+        decision = self.scaler.observe(PoolSample(self.size, busy, max(0.0, work - self.size), lag, held))
         self.size = decision.size
         return decision
 
@@ -43,9 +50,9 @@ class Pool:
         return [self.second(work, lag(second)).size for second in range(count)]
 
 
-def pool(size: int = 1, rules: Rules = RULES) -> Pool:
+def pool(size: int = 1, rules: ScalingRules = RULES) -> Pool:
     clock = Clock()
-    return Pool(size, clock, Scaler(rules, clock))
+    return Pool(size, clock, ScalingPolicy(rules, clock))
 
 
 def changes(sizes: list[int]) -> Iterator[tuple[int, int]]:
@@ -61,7 +68,7 @@ def test_a_pool_grows_once_it_has_been_overloaded_for_long_enough() -> None:
 def test_the_reason_for_a_change_is_said() -> None:
     grown = pool()
     grown.seconds(10, work=2.0)
-    assert "100% busy, 1.0 calls wait, lag is 5,000 records" in grown.second(2.0, lag=5_000).why
+    assert "100% busy, 1.0 calls wait, lag is 5,000 records" in grown.second(2.0, lag=5_000).reason
 
 
 def test_a_moment_of_overload_is_no_reason_to_grow() -> None:
@@ -110,15 +117,15 @@ def test_where_there_is_no_room_none_is_asked_for_until_later() -> None:
     one.seconds(10, work=5.0)
     assert one.second(5.0).size == 2
     one.size = 1
-    one.scaler.hold()
-    sizes = one.seconds(int(HOLD_S) + 20, work=5.0)
-    assert sizes.index(2) == pytest.approx(HOLD_S, abs=1)
+    one.scaler.suspend_growth()
+    sizes = one.seconds(int(SUSPEND_GROWTH_S) + 20, work=5.0)
+    assert sizes.index(2) == pytest.approx(SUSPEND_GROWTH_S, abs=1)
 
 
 @pytest.mark.parametrize(("size", "wanted"), [(0, 1), (9, 8)])
 def test_a_size_outside_the_bounds_is_brought_inside(size: int, wanted: int) -> None:
     clock = Clock()
-    assert Scaler(RULES, clock).observe(Sample(size, 0.5, 0.0)).size == wanted
+    assert ScalingPolicy(RULES, clock).observe(PoolSample(size, 0.5, 0.0)).size == wanted
 
 
 loads = st.lists(st.floats(0.0, 20.0), min_size=1, max_size=40)
@@ -129,7 +136,7 @@ def test_it_never_leaves_its_bounds_and_never_turns_about_quickly(works: list[fl
     """Whatever the load does, each change waits its time, and after growing it takes the long time to shrink."""
     one = pool(size)
     sizes = [size, *(one.second(work).size for work in works for _ in range(20))]
-    assert all(RULES.smallest <= found <= RULES.largest for found in sizes)
+    assert all(RULES.min_workers <= found <= RULES.max_workers for found in sizes)
     changed_at = [second for second in range(1, len(sizes)) if sizes[second] != sizes[second - 1]]
     for before, at in pairwise([0, *changed_at]):
         shrank = sizes[at] < sizes[at - 1]

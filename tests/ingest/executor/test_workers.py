@@ -11,30 +11,35 @@ import pytest
 
 from penstock.config import Settings, load_settings
 from penstock.errors import Reason
-from penstock.ingest.executor.workers import MakeEncodeWorker, MakeMediaWorker, TranscribeWorker, known_good
+from penstock.ingest.executor.workers import (
+    EncodeWorkerFactory,
+    MediaWorkerFactory,
+    TranscribeWorker,
+    known_good_events,
+)
 from penstock.records import LONG, Collection, EncoderInput, Float32, Modality, Transcript
 from tests.ingest.builders import event
 
 
 def test_the_known_good_event_of_every_modality_is_taken_by_healthy_workers(tmp_path: Path) -> None:
     settings = load_settings(profile="null", data_dir=tmp_path)
-    worker = MakeMediaWorker(settings)(0)
-    for modality, sample in known_good(settings).items():
+    worker = MediaWorkerFactory(settings)(0)
+    for modality, sample in known_good_events(settings).items():
         if modality in LONG:
             continue
         role = "passage.text" if modality is Modality.TEXT else "joint.image"
         decoded, batch = worker.fetch_and_decode([sample], [role])
         assert (decoded.rejected, len(decoded.drafts)) == ((), 1)
-        assert MakeEncodeWorker(settings, role)(0).encode(batch).failed == ()
+        assert EncodeWorkerFactory(settings, role)(0).encode(batch).failed == ()
 
 
 def test_the_known_good_sound_and_film_ask_all_workers_that_such_media_ask(tmp_path: Path) -> None:
     settings = load_settings(profile="null", data_dir=tmp_path, ingest={"modalities": ["audio", "video"]})
-    worker = MakeMediaWorker(settings)(0)
-    samples = known_good(settings)
-    sliced, pictures, speech = worker.slice(list(samples.values()), (), ["joint.image", "speech"], False)
+    worker = MediaWorkerFactory(settings)(0)
+    samples = known_good_events(settings)
+    sliced, pictures, speech = worker.decode_segments(list(samples.values()), (), ["joint.image", "speech"], False)
     assert (len(pictures), len(speech)) == (2, 2)
-    transcripts, left = transcriber(settings).hear(speech, 0, False)
+    transcripts, left = transcriber(settings).transcribe(speech, 0, False)
     assert left is None
     decoded, passages = worker.compose(sliced, transcripts)
     assert decoded.rejected == ()
@@ -45,7 +50,7 @@ def test_the_known_good_sound_and_film_ask_all_workers_that_such_media_ask(tmp_p
 
 def test_a_transcriber_takes_a_batch_without_speech(tmp_path: Path) -> None:
     settings = load_settings(profile="null", data_dir=tmp_path)
-    assert transcriber(settings).hear(EncoderInput("speech", ()), 0, False) == ((), None)
+    assert transcriber(settings).transcribe(EncoderInput("speech", ()), 0, False) == ((), None)
 
 
 def test_a_transcriber_hears_some_windows_at_a_time(tmp_path: Path) -> None:
@@ -55,11 +60,11 @@ def test_a_transcriber_hears_some_windows_at_a_time(tmp_path: Path) -> None:
     heard, calls = list[Transcript](), 0
     start: int | None = 0
     while start is not None:
-        some, start = worker.hear(batch, start, False)
+        some, start = worker.transcribe(batch, start, False)
         heard += some
         calls += 1
     assert calls == 3
-    assert heard == [one for first in (0, 8, 16) for one in worker.hear(batch, first, False)[0]]
+    assert heard == [one for first in (0, 8, 16) for one in worker.transcribe(batch, first, False)[0]]
     assert len({one.segments[0].text for one in heard}) == 19
 
 
@@ -76,16 +81,16 @@ def test_long_media_keep_the_transcriber_no_longer_than_clips_can_wait(
     window_s: list[float], portions: list[int]
 ) -> None:
     double = SlowTranscriber(window_s)
-    worker = TranscribeWorker(double, hear_s=None, clock=lambda: double.now_s)
+    worker = TranscribeWorker(double, chunk_s=None, clock=lambda: double.now_s)
     hear_all(worker, 40)
     assert double.asked == portions
-    worker.hear(silences(40), 0, False)
+    worker.transcribe(silences(40), 0, False)
     assert double.asked[-1] == 8
 
 
 def test_what_is_left_over_of_a_slice_does_not_make_the_next_portions_small() -> None:
     double = SlowTranscriber([0.01])
-    worker = TranscribeWorker(double, hear_s=0.055, clock=lambda: double.now_s)
+    worker = TranscribeWorker(double, chunk_s=0.055, clock=lambda: double.now_s)
     for windows in (13, 1, 13):
         hear_all(worker, windows)
     assert double.asked == [1, 2, 4, 5, 1, 1, 5, 5, 3]
@@ -93,7 +98,7 @@ def test_what_is_left_over_of_a_slice_does_not_make_the_next_portions_small() ->
 
 def test_what_takes_too_long_makes_portions_smaller_whatever_was_planned() -> None:
     double = SlowTranscriber([*[0.01] * 15, 0.3, 0.01])
-    worker = TranscribeWorker(double, hear_s=0.1, clock=lambda: double.now_s)
+    worker = TranscribeWorker(double, chunk_s=0.1, clock=lambda: double.now_s)
     for windows in (15, 1, 4):
         hear_all(worker, windows)
     assert double.asked == [1, 2, 4, 8, 1, 1, 2, 1]
@@ -104,10 +109,10 @@ def test_workers_of_long_media_have_the_lowest_priority(tmp_path: Path) -> None:
     code = f"""
 import os
 from penstock.config import load_settings
-from penstock.ingest.executor.workers import begin_with_long_media, begin_with_media
-begin_with_media({settings}, "decode")
+from penstock.ingest.executor.workers import init_long_media_process, init_media_process
+init_media_process({settings}, "decode")
 before = os.nice(0)
-begin_with_long_media({settings}, "slice")
+init_long_media_process({settings}, "slice")
 print(before, os.nice(0))
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -117,7 +122,7 @@ print(before, os.nice(0))
 def hear_all(worker: TranscribeWorker, windows: int) -> None:
     start: int | None = 0
     while start is not None:
-        _, start = worker.hear(silences(windows), start, True)
+        _, start = worker.transcribe(silences(windows), start, True)
 
 
 def silences(count: int) -> EncoderInput:
@@ -143,18 +148,18 @@ class SlowTranscriber:
 
 
 def transcriber(settings: Settings) -> TranscribeWorker:
-    worker = MakeEncodeWorker(settings, "speech")(0)
+    worker = EncodeWorkerFactory(settings, "speech")(0)
     assert isinstance(worker, TranscribeWorker)
     return worker
 
 
 def test_a_batch_that_was_rejected_as_a_whole_still_passes_the_encoder(tmp_path: Path) -> None:
     settings = load_settings(profile="reference", data_dir=tmp_path)
-    worker = MakeMediaWorker(settings)(0)
+    worker = MediaWorkerFactory(settings)(0)
     decoded, batch = worker.fetch_and_decode([event(0, data=b"\x89PNG\r\n\x1a\n and no picture")], ["joint.image"])
     assert [one.reason for one in decoded.rejected] == [Reason.WRONG_TOPIC]
     assert len(batch) == 0
-    assert MakeEncodeWorker(settings, "joint.image")(0).encode(EncoderInput("joint.image", ())).vectors.shape == (
+    assert EncodeWorkerFactory(settings, "joint.image")(0).encode(EncoderInput("joint.image", ())).vectors.shape == (
         0,
         384,
     )

@@ -25,13 +25,13 @@ from penstock.records import Collection, Event, Modality, Outcome, Position, Rec
 from penstock.store.memory import MemoryStore
 from tests.counted import counted
 from tests.ingest.builders import TOPIC
-from tests.ingest.doubles import ListSink, ObedientMedia, memory_store, pipeline_on
+from tests.ingest.doubles import RecordingSink, ScriptedMedia, memory_store, pipeline_on
 
 GROUP = "penstock"
 PARTITIONS = [Partition(TOPIC, number) for number in range(2)]
 
 
-class Gated(ObedientMedia):
+class Gated(ScriptedMedia):
     """Lets batches through only while the gate is open."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class House:
         self.broker = MemoryBroker()
         self.broker.create_topic(TOPIC, 2)
         self.store: MemoryStore = memory_store()
-        self.sink = ListSink()
+        self.sink = RecordingSink()
         self.gate_reason = ""
         self.produced = 0
 
@@ -65,7 +65,7 @@ class House:
         self,
         name: str = "lane",
         *,
-        media: ObedientMedia | None = None,
+        media: ScriptedMedia | None = None,
         budget_bytes: int = 1_000_000,
         drain_s: float = 5.0,
     ) -> Lane:
@@ -178,7 +178,7 @@ def test_a_full_disk_pauses_and_says_so_and_goes_on_by_itself(house: House) -> N
 
 
 def test_a_partition_halts_when_its_dead_letter_cannot_be_written_and_the_other_goes_on(house: House) -> None:
-    house.sink = ListSink(lambda _: PermanentError("the dead-letter topic takes no such message"))
+    house.sink = RecordingSink(lambda _: PermanentError("the dead-letter topic takes no such message"))
     house.produce(1, partition=0, value=b"bad")
     house.produce(20, partition=1)
     lane = house.lane()
@@ -207,7 +207,7 @@ def test_a_partition_pauses_once_too_many_records_wait_behind_one_that_is_not_se
 ) -> None:
     monkeypatch.setattr(offsets, "MAX_INCOMPLETE_OFFSETS", 50)
     away = [UnavailableError("the dead-letter topic does not answer")]
-    house.sink = ListSink(lambda _: away[0] if away else None)
+    house.sink = RecordingSink(lambda _: away[0] if away else None)
     house.produce(1, partition=0, value=b"bad")
     lane = house.lane()
     with running(lane):

@@ -44,7 +44,7 @@ from penstock.retries import Backoff, Breaker
 from penstock.store.base import IndexSpec, VectorSpec
 from penstock.store.memory import MemoryStore
 from tests.ingest.builders import event
-from tests.ingest.doubles import DIM, ListSink, ObedientEncoder, begun_writer
+from tests.ingest.doubles import DIM, RecordingSink, ScriptedEncoder, begun_writer
 from tests.ingest.lane.test_lane import eventually, running
 
 TOPIC, GROUP, SPEECH = "media.audio", "penstock", Collection.SPEECH
@@ -76,7 +76,9 @@ class SlicedMedia:
     def hold(self, key: str) -> threading.Event:
         return self._held.setdefault(key, threading.Event())
 
-    def slice(self, events: Sequence[Event], known: Sequence[Progress], roles: Sequence[str], keep: bool) -> Any:
+    def decode_segments(
+        self, events: Sequence[Event], known: Sequence[Progress], roles: Sequence[str], keep: bool
+    ) -> Any:
         begun = {one.asset.id: one for one in known}
         indexable: list[Event] = []
         drafts: list[Draft] = []
@@ -121,15 +123,15 @@ class Dying(SlicedMedia):
         self._media = media
         self.deaths = deaths
 
-    def slice(self, *args: Any) -> Any:
+    def decode_segments(self, *args: Any) -> Any:
         if self.deaths:
             self.deaths -= 1
             raise WorkerLostError("died", blamed=True)
-        return self._media.slice(*args)
+        return self._media.decode_segments(*args)
 
 
 class Deaf:
-    def hear(self, batch: EncoderInput, start: int, apart: bool) -> tuple[tuple[()], None]:
+    def transcribe(self, batch: EncoderInput, start: int, apart: bool) -> tuple[tuple[()], None]:
         return (), None
 
 
@@ -144,7 +146,7 @@ class House:
         self.writers = LocalPool(lambda _: begun_writer(self.store))
         self.media = SlicedMedia()
         self.slicer = self.media
-        self.sink = ListSink()
+        self.sink = RecordingSink()
 
     def produce(self, key: str, slices: int | None, *, partition: int = 0) -> None:
         value = None if slices is None else str(slices).encode()
@@ -158,10 +160,10 @@ class House:
             pools=Pools(
                 fetch=LocalPool(lambda _: self.media),
                 decode=LocalPool(lambda _: self.media, 3),
-                slices=LocalPool(lambda _: self.slicer, 2),
+                long_media=LocalPool(lambda _: self.slicer, 2),
                 encoders={
                     "speech": LocalPool(lambda _: Deaf()),
-                    "passage.text": LocalPool(lambda _: ObedientEncoder()),
+                    "passage.text": LocalPool(lambda _: ScriptedEncoder()),
                 },
                 writers=self.writers,
             ),

@@ -20,7 +20,7 @@ from ray.exceptions import RayError
 
 from penstock.encoders.base import Fingerprint
 from penstock.ingest.executor.pool import Usage
-from penstock.ingest.executor.scaling_policy import Sample, Scaler
+from penstock.ingest.executor.scaling_policy import PoolSample, ScalingPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -41,20 +41,20 @@ class LaneUsage:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class PoolLoad:
     """How a pool fared between two looks: see `scaling.Sample`."""
 
-    busy: float
-    waiting: float
+    utilization: float
+    queued: float
 
 
-class Meter:
+class LoadMeter:
     """Makes of what the lanes report, one look after another, how busy each pool was in between."""
 
     def __init__(self) -> None:
         self._before: dict[Any, LaneUsage] = {}
 
-    def measure(self, lanes: Mapping[Any, LaneUsage], sizes: Mapping[str, int]) -> Mapping[str, Measured]:
+    def measure(self, lanes: Mapping[Any, LaneUsage], sizes: Mapping[str, int]) -> Mapping[str, PoolLoad]:
         """By pool. Empty if one of the lanes is new: its share in the load is not known yet.
 
         An actor counts as busy at most all of the time, though several lanes' calls may have overlapped there.
@@ -71,15 +71,15 @@ class Meter:
                     was = before[lane].pools.get(pool, {}).get(actor, Usage())
                     busy[pool][actor] += (usage.busy_s - was.busy_s) / passed_s
                     calls[pool] += (usage.call_s - was.call_s) / passed_s
-        measured: dict[str, Measured] = {}
+        measured: dict[str, PoolLoad] = {}
         for pool, size in sizes.items():
             workers = sum(min(1.0, share) for share in busy[pool].values())
-            measured[pool] = Measured(min(1.0, workers / size) if size else 0.0, max(0.0, calls[pool] - workers))
+            measured[pool] = PoolLoad(min(1.0, workers / size) if size else 0.0, max(0.0, calls[pool] - workers))
         return measured
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class WorkerSpec:
     """The actors of a pool.
 
     Attributes:
@@ -89,7 +89,7 @@ class Kind:
     """
 
     start: Callable[[int], Any]
-    needs: str
+    resources: str
     fingerprint: Fingerprint | None = None
 
 
@@ -115,11 +115,11 @@ class ElasticPool:
 
     name: str
     handles: tuple[Any, ...]
-    kind: Kind
-    scaler: Scaler
-    start_s: float
+    spec: WorkerSpec
+    policy: ScalingPolicy
+    start_timeout_s: float
     clock: Callable[[], float]
-    leaving: dict[Any, int] = field(default_factory=dict)  # the version of the first set without it
+    retiring: dict[Any, int] = field(default_factory=dict)  # the version of the first set without it
     _starting: list[_Starting] = field(default_factory=list)
     _next_number: int = field(init=False)
 
@@ -127,50 +127,50 @@ class ElasticPool:
         self._next_number = len(self.handles)
 
     @property
-    def settled(self) -> bool:
-        return not self._starting and not self.leaving
+    def is_stable(self) -> bool:
+        return not self._starting and not self.retiring
 
-    def extra(self) -> Sequence[Any]:
+    def unpublished(self) -> Sequence[Any]:
         """Actors that no lane calls: not yet, or no more."""
-        return [*self.leaving, *(one.handle for one in self._starting)]
+        return [*self.retiring, *(one.handle for one in self._starting)]
 
-    def aim(self, sample: Sample, next_version: int) -> bool:
+    def plan(self, sample: PoolSample, next_version: int) -> bool:
         """Starts or retires actors, if the pool should have another size; whether the set is a smaller one now."""
-        decision = self.scaler.observe(sample)
+        decision = self.policy.observe(sample)
         more = decision.size - len(self.handles)
         if more:
             size = len(self.handles)
-            logger.warning("%s goes from %d to %d workers: %s", self.name, size, decision.size, decision.why)
+            logger.warning("%s goes from %d to %d workers: %s", self.name, size, decision.size, decision.reason)
         for _ in range(more):
             self._start_one()
         for handle in self.handles[decision.size :]:
-            self.leaving[handle] = next_version
+            self.retiring[handle] = next_version
         self.handles = self.handles[: decision.size]
         return more < 0
 
-    def welcome(self) -> bool:
+    def admit_ready(self) -> bool:
         """Takes in the actors that have become ready, and gives up those that take too long; whether any came."""
         ready = [one for one in self._starting if ray.wait([one.answer], timeout=0, fetch_local=False)[0]]
         late = [one for one in self._starting if one not in ready and self.clock() > one.deadline_s]
         joined = [one.handle for one in ready if self._fits(one)]
         for one in late:
-            self._give_up(one, f"is not ready after {self.start_s:.0f} s. {self._room()}")
+            self._give_up(one, f"is not ready after {self.start_timeout_s:.0f} s. {self._free_resources()}")
         self._starting = [one for one in self._starting if one not in ready and one not in late]
         self.handles += tuple(joined)
         return bool(joined)
 
-    def bury(self, lanes: Sequence[LaneUsage]) -> None:
+    def terminate_idle(self, lanes: Sequence[LaneUsage]) -> None:
         """Ends the retired actors that no lane calls any more; `lanes` is what all of them said."""
-        for handle, version in list(self.leaving.items()):
+        for handle, version in list(self.retiring.items()):
             if all(lane.version >= version and handle not in lane.pools.get(self.name, {}) for lane in lanes):
                 ray.kill(handle)
-                del self.leaving[handle]
+                del self.retiring[handle]
 
     def _start_one(self) -> None:
-        handle = self.kind.start(self._next_number)
+        handle = self.spec.start(self._next_number)
         self._next_number += 1
-        answer = handle.ready.remote() if self.kind.fingerprint is None else handle.ask.remote("fingerprint")
-        self._starting.append(_Starting(handle, answer, self.clock() + self.start_s))
+        answer = handle.ready.remote() if self.spec.fingerprint is None else handle.ask.remote("fingerprint")
+        self._starting.append(_Starting(handle, answer, self.clock() + self.start_timeout_s))
 
     def _fits(self, one: _Starting) -> bool:
         try:
@@ -178,26 +178,26 @@ class ElasticPool:
         except RayError as exc:
             self._give_up(one, f"could not be made: {str(exc).strip().splitlines()[-1]}")
             return False
-        if self.kind.fingerprint not in (None, answer):
-            self._give_up(one, f"has another model ({answer}) than the pool ({self.kind.fingerprint}): mend its node")
+        if self.spec.fingerprint not in (None, answer):
+            self._give_up(one, f"has another model ({answer}) than the pool ({self.spec.fingerprint}): mend its node")
             return False
         return True
 
     def _give_up(self, one: _Starting, why: str) -> None:
         logger.error("a further %s worker is given up, as it %s", self.name, why)
         ray.kill(one.handle)
-        self.scaler.hold()
+        self.policy.suspend_growth()
 
-    def _room(self) -> str:
+    def _free_resources(self) -> str:
         free = ray.available_resources()  # type: ignore[no-untyped-call]
         return (
-            f"It needs {self.kind.needs}, and {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs are free in "
-            "the cluster: add nodes, or lower the pool's maximum; where an autoscaler adds them, raise "
+            f"It needs {self.spec.resources}, and {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs are free "
+            "in the cluster: add nodes, or lower the pool's maximum; where an autoscaler adds them, raise "
             "ingest.worker_start_s"
         )
 
 
-class Elastic:
+class Autoscaler:
     """All pools that can change their size, and the version of their set of actors.
 
     Args:
@@ -211,19 +211,19 @@ class Elastic:
         self.version = 0
 
     @property
-    def can_grow(self) -> bool:
+    def can_scale(self) -> bool:
         """Whether any pool may; the lag is of interest only then."""
-        return any(pool.scaler.rules.largest > pool.scaler.rules.smallest for pool in self._pools.values())
+        return any(pool.policy.rules.max_workers > pool.policy.rules.min_workers for pool in self._pools.values())
 
     def handles(self) -> Mapping[str, Sequence[Any]]:
         """What lanes are to call, by pool."""
         return {name: pool.handles for name, pool in self._pools.items()}
 
-    def extra(self) -> Sequence[Any]:
+    def unpublished(self) -> Sequence[Any]:
         """Actors that no lane calls: not yet, or no more."""
-        return [handle for pool in self._pools.values() for handle in pool.extra()]
+        return [handle for pool in self._pools.values() for handle in pool.unpublished()]
 
-    def turn(self, lanes: Sequence[LaneUsage | None], measured: Mapping[str, Measured], *, held: bool) -> None:
+    def step(self, lanes: Sequence[LaneUsage | None], loads: Mapping[str, PoolLoad], *, blocked: bool) -> None:
         """Moves every pool one step on.
 
         Args:
@@ -234,13 +234,13 @@ class Elastic:
         next_version, changed = self.version + 1, False
         answers = [lane for lane in lanes if lane is not None]
         for name, pool in self._pools.items():
-            changed |= pool.welcome()
+            changed |= pool.admit_ready()
             if len(answers) == len(lanes):
-                pool.bury(answers)
-            if not pool.settled:
-                pool.scaler.forget()
-            elif name in measured:
-                now = measured[name]
-                sample = Sample(len(pool.handles), now.busy, now.waiting, self._lag(name), held)
-                changed |= pool.aim(sample, next_version)
+                pool.terminate_idle(answers)
+            if not pool.is_stable:
+                pool.policy.reset()
+            elif name in loads:
+                now = loads[name]
+                sample = PoolSample(len(pool.handles), now.utilization, now.queued, self._lag(name), blocked)
+                changed |= pool.plan(sample, next_version)
         self.version += changed

@@ -63,10 +63,10 @@ class Pool(Protocol):
             PenstockError: whatever the method raised.
         """
 
-    def on(self, worker: int, method: str, *args: Any, returns: int = 1) -> Call:
+    def run_on(self, worker: int, method: str, *args: Any, returns: int = 1) -> Call:
         """The same, on a certain worker: 0 to `size` - 1."""
 
-    def on_all(self, method: str, *args: Any, returns: int = 1) -> Sequence[Call]:
+    def run_on_all(self, method: str, *args: Any, returns: int = 1) -> Sequence[Call]:
         """The same, on each worker at the same time, in their order. Raises once all have ended, what the first of
         those that failed did.
         """
@@ -87,7 +87,7 @@ class LocalPool:
         self._make = make
         self._workers = [make(number) for number in range(size)]
         self._threads = [ThreadPoolExecutor(1, thread_name_prefix="worker") for _ in range(size)]
-        self._load = Load(range(size))
+        self._load = LeastLoaded(range(size))
 
     @property
     def size(self) -> int:
@@ -99,18 +99,18 @@ class LocalPool:
         return future
 
     def run(self, method: str, *args: Any, returns: int = 1) -> Call:
-        with self._load.least() as worker:
+        with self._load.acquire() as worker:
             return self._call(worker, method, args, returns)
 
-    def on(self, worker: int, method: str, *args: Any, returns: int = 1) -> Call:
-        with self._load.add(worker):
+    def run_on(self, worker: int, method: str, *args: Any, returns: int = 1) -> Call:
+        with self._load.track(worker):
             return self._call(worker, method, args, returns)
 
-    def on_all(self, method: str, *args: Any, returns: int = 1) -> Sequence[Call]:
+    def run_on_all(self, method: str, *args: Any, returns: int = 1) -> Sequence[Call]:
         with ExitStack() as loads:
             for worker in range(self.size):
-                loads.enter_context(self._load.add(worker))
-            return all_of(partial(self._begin, worker, method, args, returns) for worker in range(self.size))
+                loads.enter_context(self._load.track(worker))
+            return call_all(partial(self._begin, worker, method, args, returns) for worker in range(self.size))
 
     def fetch(self, ref: Ref) -> Any:
         return ref.result()
@@ -125,7 +125,7 @@ class LocalPool:
 
     def _begin(self, worker: int, method: str, args: Sequence[Any], returns: int) -> Callable[[], Call]:
         values = [arg.result() if isinstance(arg, Future) else arg for arg in args]
-        done = self._threads[worker].submit(timed, self._workers[worker], method, returns, values)
+        done = self._threads[worker].submit(call_timed, self._workers[worker], method, returns, values)
         return partial(self._answer, worker, done)
 
     def _answer(self, worker: int, done: Future[tuple[Any, ...]]) -> Call:
@@ -137,7 +137,7 @@ class LocalPool:
         return Call(tuple(self.put(value) for value in results), busy_s)
 
 
-def all_of(asks: Iterable[Callable[[], Callable[[], Call]]]) -> Sequence[Call]:
+def call_all(calls_to_start: Iterable[Callable[[], Callable[[], Call]]]) -> Sequence[Call]:
     """Asks every one and then waits for every one, whatever becomes of the others: when this returns or raises, none is
     under way.
 
@@ -148,7 +148,7 @@ def all_of(asks: Iterable[Callable[[], Callable[[], Call]]]) -> Sequence[Call]:
         Exception: what the first that failed did.
     """
     failed: list[Exception] = []
-    begun = [answer for ask in asks if (answer := _tried(ask, failed)) is not None]
+    begun = [answer for ask in calls_to_start if (answer := _tried(ask, failed)) is not None]
     calls = [call for answer in begun if (call := _tried(answer, failed)) is not None]
     if failed:
         raise failed[0]
@@ -163,7 +163,7 @@ def _tried(step: Callable[[], T], failed: list[Exception]) -> T | None:
         return None
 
 
-def timed(worker: object, method: str, returns: int, args: Sequence[Any]) -> tuple[Any, ...]:
+def call_timed(worker: object, method: str, returns: int, args: Sequence[Any]) -> tuple[Any, ...]:
     """Calls the method; how long it took stands before what it returned."""
     started_s = time.perf_counter()
     result = getattr(worker, method)(*args)
@@ -186,7 +186,7 @@ class Usage:
     call_s: float = 0.0
 
 
-class Load(Generic[WorkerT]):
+class LeastLoaded(Generic[WorkerT]):
     """Calls under way at each worker, to pick the least busy one, and how long there were any.
 
     Workers may be replaced at any time; one that is gone is remembered until its last call has ended.
@@ -200,15 +200,15 @@ class Load(Generic[WorkerT]):
         self._clock = clock
         self._workers = list(workers)
         self._usage: dict[WorkerT, Usage] = {worker: Usage() for worker in self._workers}
-        self._away: dict[WorkerT, float] = {}  # until when others are picked first
-        self._noted_s = clock()
+        self._quarantined_until_s: dict[WorkerT, float] = {}  # until when others are picked first
+        self._accrued_until_s = clock()
         self._turn = 0
         self._lock = threading.Lock()
 
     def replace(self, workers: Iterable[WorkerT]) -> None:
         """From now on calls go to these; those under way go on."""
         with self._lock:
-            self._note()
+            self._accrue()
             self._workers = list(workers)
             for worker in self._workers:
                 self._usage.setdefault(worker, Usage())
@@ -218,17 +218,17 @@ class Load(Generic[WorkerT]):
     def usage(self) -> Mapping[WorkerT, Usage]:
         """Of each worker, those included that were replaced and still have calls under way."""
         with self._lock:
-            self._note()
+            self._accrue()
             return {worker: copy(usage) for worker, usage in self._usage.items()}
 
     @contextmanager
-    def least(self) -> Iterator[WorkerT]:
+    def acquire(self) -> Iterator[WorkerT]:
         """A call to the worker with the fewest; picked and counted in one step, lest it is replaced in between."""
         with self._lock:
-            self._note()
+            self._accrue()
             self._turn += 1  # so that idle workers take turns
             order = [(index - self._turn) % len(self._workers) for index in range(len(self._workers))]
-            _, worker = min(zip(order, self._workers, strict=True), key=self._burden)
+            _, worker = min(zip(order, self._workers, strict=True), key=self._rank)
             self._begin(worker)
         try:
             yield worker
@@ -236,7 +236,7 @@ class Load(Generic[WorkerT]):
             self._end(worker)
 
     @contextmanager
-    def add(self, worker: WorkerT) -> Iterator[WorkerT]:
+    def track(self, worker: WorkerT) -> Iterator[WorkerT]:
         """A call to this very worker."""
         with self._lock:
             self._begin(worker)
@@ -246,41 +246,41 @@ class Load(Generic[WorkerT]):
             self._end(worker)
 
     @contextmanager
-    def away(self, worker: WorkerT, again_after_s: float) -> Iterator[None]:
+    def quarantine(self, worker: WorkerT, retry_after_s: float) -> Iterator[None]:
         """Around waiting for a worker that is not there: it has the fewest calls, as it takes none, and is picked last.
 
         If it does not come back (an error passes through), it is picked last for `again_after_s` seconds more.
         """
         with self._lock:
-            self._away[worker] = math.inf
+            self._quarantined_until_s[worker] = math.inf
         try:
             yield
         except BaseException:
             with self._lock:
-                self._away[worker] = self._clock() + again_after_s
+                self._quarantined_until_s[worker] = self._clock() + retry_after_s
             raise
         else:
             with self._lock:
-                self._away.pop(worker, None)
+                self._quarantined_until_s.pop(worker, None)
 
-    def _burden(self, turn_and_worker: tuple[int, WorkerT]) -> tuple[bool, int, int]:
+    def _rank(self, turn_and_worker: tuple[int, WorkerT]) -> tuple[bool, int, int]:
         turn, worker = turn_and_worker
-        return self._away.get(worker, 0.0) > self._noted_s, self._usage[worker].calls, turn
+        return self._quarantined_until_s.get(worker, 0.0) > self._accrued_until_s, self._usage[worker].calls, turn
 
     def _begin(self, worker: WorkerT) -> None:
-        self._note()
+        self._accrue()
         self._usage.setdefault(worker, Usage()).calls += 1
 
     def _end(self, worker: WorkerT) -> None:
         with self._lock:
-            self._note()
+            self._accrue()
             self._usage[worker].calls -= 1
             self._drop_if_gone(worker)
 
-    def _note(self) -> None:
+    def _accrue(self) -> None:
         """Adds up what was under way since the last change."""
         now_s = self._clock()
-        passed_s, self._noted_s = now_s - self._noted_s, now_s
+        passed_s, self._accrued_until_s = now_s - self._accrued_until_s, now_s
         for usage in self._usage.values():
             usage.busy_s += passed_s if usage.calls else 0.0
             usage.call_s += passed_s * usage.calls
@@ -288,4 +288,4 @@ class Load(Generic[WorkerT]):
     def _drop_if_gone(self, worker: WorkerT) -> None:
         if worker not in self._workers and worker in self._usage and not self._usage[worker].calls:
             del self._usage[worker]
-            self._away.pop(worker, None)
+            self._quarantined_until_s.pop(worker, None)

@@ -26,7 +26,7 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from penstock.errors import UnavailableError, WorkerBrokenError, WorkerLostError
-from penstock.ingest.executor.pool import Call, Load, Ref, Usage, all_of, timed
+from penstock.ingest.executor.pool import Call, LeastLoaded, Ref, Usage, call_all, call_timed
 from penstock.observability import metrics
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class RayPool:
     def __init__(self, name: str, handles: Sequence[Any], *, call_timeout_s: float) -> None:
         self._name = name
         self._handles = tuple(handles)
-        self._load: Load[Any] = Load(self._handles)
+        self._load: LeastLoaded[Any] = LeastLoaded(self._handles)
         self._nodes: dict[Any, str] = {}  # where each actor was when it was last heard of
         self._call_timeout_s = call_timeout_s
 
@@ -65,17 +65,17 @@ class RayPool:
         return ray.put(value)
 
     def run(self, method: str, *args: Any, returns: int = 1) -> Call:
-        with self._load.least() as handle:
+        with self._load.acquire() as handle:
             return self._call(handle, method, args, returns)
 
-    def on(self, worker: int, method: str, *args: Any, returns: int = 1) -> Call:
-        with self._load.add(self._handles[worker]) as handle:
+    def run_on(self, worker: int, method: str, *args: Any, returns: int = 1) -> Call:
+        with self._load.track(self._handles[worker]) as handle:
             return self._call(handle, method, args, returns)
 
-    def on_all(self, method: str, *args: Any, returns: int = 1) -> Sequence[Call]:
+    def run_on_all(self, method: str, *args: Any, returns: int = 1) -> Sequence[Call]:
         with ExitStack() as loads:
-            handles = [loads.enter_context(self._load.add(handle)) for handle in self._handles]
-            return all_of(partial(self._begin, handle, method, args, returns) for handle in handles)
+            handles = [loads.enter_context(self._load.track(handle)) for handle in self._handles]
+            return call_all(partial(self._begin, handle, method, args, returns) for handle in handles)
 
     def fetch(self, ref: Ref) -> Any:
         return self._get(ref, "its result")
@@ -112,7 +112,7 @@ class RayPool:
         try:
             busy_s = self._get(asked.refs[0], asked.method)
         except WorkerLostError as exc:
-            with self._load.away(asked.handle, _RESTART_TIMEOUT_S):
+            with self._load.quarantine(asked.handle, _RESTART_TIMEOUT_S):
                 at_work, for_memory = self._last_words(asked.handle, asked.node) == asked.token, _for_memory(exc)
             raise WorkerLostError(
                 str(exc), blamed=at_work and not for_memory, hung=hung, starved=at_work and for_memory
@@ -149,7 +149,7 @@ class RayPool:
     def _node_of(self, handle: Any) -> str:
         """Where the actor lives; asked once, and after each loss."""
         if handle not in self._nodes:
-            with self._load.away(handle, _RESTART_TIMEOUT_S):
+            with self._load.quarantine(handle, _RESTART_TIMEOUT_S):
                 self._last_words(handle, "")
         return self._nodes.get(handle, "")
 
@@ -162,14 +162,14 @@ class RayPool:
         deadline_s = time.monotonic() + _RESTART_TIMEOUT_S
         while True:
             try:
-                words: LastWords = ray.get(handle.ready.remote(), timeout=_RESTART_TIMEOUT_S)
+                words: CrashRecord = ray.get(handle.ready.remote(), timeout=_RESTART_TIMEOUT_S)
                 break
             except (RayActorError, GetTimeoutError) as exc:
                 if time.monotonic() > deadline_s:
                     raise UnavailableError(f"no {self._name} worker came back: {_first_line(exc)}") from exc
                 time.sleep(_RESTART_POLL_S)
         self._nodes[handle] = words.node
-        return words.died_during if node in ("", words.node) else _read_there(node, words)
+        return words.running_call if node in ("", words.node) else _read_there(node, words)
 
     def _get(self, ref: Ref, what: str) -> Any:
         """What the worker raised is raised here, where Ray's own error, which holds it, is forgotten: with that one as
@@ -210,16 +210,16 @@ def _nothing(_name: str) -> None:
     pass
 
 
-def spawn(
+def spawn_actors(
     make: Callable[[int], object],
     size: int,
     *,
     name: str,
-    notes: Path,
+    journal_dir: Path,
     num_cpus: float,
     num_gpus: float = 0.0,
-    threads: int = 1,
-    first: int = 0,
+    concurrent_calls: int = 1,
+    first_number: int = 0,
     on_start: Callable[[str], None] = _nothing,
 ) -> list[Any]:
     """Starts `size` actors that host the workers, spread over the nodes; Ray restarts those that die, for ever.
@@ -240,16 +240,19 @@ def spawn(
         "num_gpus": num_gpus,
         "max_restarts": -1,
         "max_task_retries": 0,  # the lane decides what is tried again, and restarts a batch from its records
-        "max_concurrency": threads,
+        "max_concurrency": concurrent_calls,
     }
     host = ray.remote(concurrency_groups={_CONTROL: 2})(_Host)  # type: ignore[call-overload]
-    noted = notes if threads == 1 else None
-    numbers = range(first, first + size)
-    return [host.options(**options).remote(make, number, name, noted, on_start, threads=threads) for number in numbers]
+    noted = journal_dir if concurrent_calls == 1 else None
+    numbers = range(first_number, first_number + size)
+    return [
+        host.options(**options).remote(make, number, name, noted, on_start, threads=concurrent_calls)
+        for number in numbers
+    ]
 
 
 @dataclass(frozen=True, slots=True)
-class LastWords:
+class CrashRecord:
     """What an actor that took another's place knows of the end of that one.
 
     Attributes:
@@ -260,12 +263,12 @@ class LastWords:
     """
 
     node: str
-    notes: Path | None
+    journal_dir: Path | None
     actor: str
-    died_during: str
+    running_call: str
 
     @classmethod
-    def here(cls, notes: Path | None) -> LastWords:
+    def here(cls, notes: Path | None) -> CrashRecord:
         """In the process of an actor."""
         context = ray.get_runtime_context()
         actor, node = str(context.get_actor_id()), context.get_node_id()
@@ -292,18 +295,18 @@ class _Host:
     ) -> None:
         on_start(name)
         self._name = f"{name}-{number}"
-        self._last_words = LastWords.here(notes)
+        self._last_words = CrashRecord.here(notes)
         self._under_way: dict[str, float] = {}  # when each call began, by its token
         self._ended_s = 0.0  # when one last ended
         self._threads = threads
         self._worker = _made(make, number)
-        self._note = _Note(notes / self._last_words.node / self._last_words.actor) if notes is not None else None
+        self._note = CallJournal(notes / self._last_words.node / self._last_words.actor) if notes is not None else None
 
     def __repr__(self) -> str:  # Ray's logs show it
         return self._name
 
     @ray.method(concurrency_group=_CONTROL)
-    def ready(self) -> LastWords:
+    def ready(self) -> CrashRecord:
         """Answers once the worker is made, its models loaded."""
         return self._last_words
 
@@ -343,14 +346,14 @@ class _Host:
         is then found by bisection; if it is harmless, it passes on the new worker.
         """
         try:
-            return timed(self._worker, method, returns, args)
+            return call_timed(self._worker, method, returns, args)
         except WorkerBrokenError:
             logger.exception("%s is broken and ends, so that Ray restarts it", self._name)
             logging.shutdown()
             os._exit(1)  # at once, before the note is taken back
 
 
-class _Note:
+class CallJournal:
     """The file that outlives a crash and says which call was under way. Begun anew only once the worker is made."""
 
     def __init__(self, path: Path) -> None:
@@ -373,14 +376,14 @@ def _read(note: Path) -> str:
     return note.read_text() if note.exists() else ""
 
 
-def _read_there(node: str, words: LastWords) -> str:
+def _read_there(node: str, words: CrashRecord) -> str:
     """Reads on another node the note that the actor left there; "" if that node is gone, and to blame itself."""
-    if words.notes is None:
+    if words.journal_dir is None:
         return ""
     there = NodeAffinitySchedulingStrategy(node, soft=False)
     read: Any = ray.remote(_read).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
     try:
-        return str(ray.get(read.remote(words.notes / node / words.actor), timeout=_READ_TIMEOUT_S))
+        return str(ray.get(read.remote(words.journal_dir / node / words.actor), timeout=_READ_TIMEOUT_S))
     except RayError as exc:
         logger.warning("what a lost worker was doing on node %s cannot be told: %s", node, _first_line(exc))
         return ""

@@ -41,7 +41,7 @@ from penstock.store.writer import Writer
 
 
 @dataclass(frozen=True, slots=True)
-class Fetching:
+class FetchedBatch:
     """A batch between fetch and decode."""
 
     fetched: tuple[Fetched, ...]
@@ -63,13 +63,13 @@ class MediaWorker:
         self._decoder = decoder
         self._slicer = slicer
 
-    def fetch(self, events: Sequence[Event]) -> Fetching:
+    def fetch(self, events: Sequence[Event]) -> FetchedBatch:
         """Step 2: every event with its bytes; what cannot be had or is not allowed is rejected."""
         tombstones = tuple(event for event in events if event.is_tombstone)
         fetched, rejected = self._fetcher.fetch_batch([event for event in events if not event.is_tombstone])
-        return Fetching(tuple(fetched), tuple(rejected), tombstones)
+        return FetchedBatch(tuple(fetched), tuple(rejected), tombstones)
 
-    def decode(self, fetching: Fetching, roles: Sequence[str]) -> tuple[Any, ...]:
+    def decode(self, fetching: FetchedBatch, roles: Sequence[str]) -> tuple[Any, ...]:
         """Step 3.
 
         Returns:
@@ -82,7 +82,7 @@ class MediaWorker:
         """Steps 2 and 3 in one call, for inline media: their bytes are here already."""
         return self.decode(self.fetch(events), roles)
 
-    def slice(
+    def decode_segments(
         self, events: Sequence[Event], known: Sequence[Progress], roles: Sequence[str], keep: bool
     ) -> tuple[Any, ...]:
         """Steps 2 and 3 of sound and film: the next slice of each event. Media are fetched one after the other, so that
@@ -134,13 +134,13 @@ class TranscribeWorker:
         clock: monotonic seconds.
     """
 
-    def __init__(self, transcriber: Any, hear_s: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, transcriber: Any, chunk_s: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._transcriber = transcriber
-        self._hear_s: float = hear_s or transcriber.chunk_s
+        self._chunk_s: float = chunk_s or transcriber.chunk_s
         self._clock = clock
-        self._fitting = 1  # windows of long media
+        self._long_media_windows = 1  # windows of long media
 
-    def hear(self, batch: EncoderInput, start: int, apart: bool) -> tuple[tuple[Transcript, ...], int | None]:
+    def transcribe(self, batch: EncoderInput, start: int, apart: bool) -> tuple[tuple[Transcript, ...], int | None]:
         """What is said in some windows of the batch, which may be empty. See `WhisperTranscriber.transcribe`.
 
         Args:
@@ -152,15 +152,15 @@ class TranscribeWorker:
             a transcript for each window, of as many as the model takes at once, and where to go on; None at the end.
         """
         largest: int = self._transcriber.max_windows
-        planned = min(self._fitting, largest) if apart else largest
+        planned = min(self._long_media_windows, largest) if apart else largest
         end = min(start + planned, len(batch))
         if start == end:
             return (), None
         began_s = self._clock()
         found: tuple[Transcript, ...] = self._transcriber.transcribe(batch.sounds[start:end])
         took_s = self._clock() - began_s
-        if apart and (end - start == planned or took_s > self._hear_s):  # what is left over tells only if it was slow
-            self._fitting = max(1, scale_batch_size(end - start, took_s, self._hear_s))
+        if apart and (end - start == planned or took_s > self._chunk_s):  # what is left over tells only if it was slow
+            self._long_media_windows = max(1, scale_batch_size(end - start, took_s, self._chunk_s))
         return found, (end if end < len(batch) else None)
 
     def fingerprint(self) -> Fingerprint:
@@ -169,7 +169,7 @@ class TranscribeWorker:
 
 
 @dataclass(frozen=True)
-class MakeMediaWorker:
+class MediaWorkerFactory:
     """Makes the worker of a decode or fetch pool from the settings."""
 
     settings: Settings
@@ -211,20 +211,20 @@ class MakeMediaWorker:
         )
 
 
-def begin_with_media(settings: Settings, process: str) -> None:
+def init_media_process(settings: Settings, process: str) -> None:
     """First thing in the process of a media worker. Here, and not with the plane, whose imports are 50 MB."""
     connect(settings, process)
     give_back_buffers()
 
 
-def begin_with_long_media(settings: Settings, process: str) -> None:
+def init_long_media_process(settings: Settings, process: str) -> None:
     """The same in that of a worker of long media: those that are not long go first."""
-    begin_with_media(settings, process)
+    init_media_process(settings, process)
     give_way()
 
 
 @dataclass(frozen=True)
-class MakeEncodeWorker:
+class EncodeWorkerFactory:
     """Makes the worker that hosts the encoder of one role."""
 
     settings: Settings
@@ -257,7 +257,7 @@ class MakeEncodeWorker:
 
 
 @dataclass(frozen=True)
-class MakeWriter:
+class WriterFactory:
     """Makes the writer of one shard; it waits for `start` before it accepts anything."""
 
     settings: Settings
@@ -278,7 +278,7 @@ def open_store(settings: Settings) -> Store:
     return MilvusStore(settings.store)
 
 
-def known_good(settings: Settings) -> Mapping[Modality, Event]:
+def known_good_events(settings: Settings) -> Mapping[Modality, Event]:
     """For each consumed modality a tiny event that every healthy worker takes. They are never written."""
     from penstock.media.known_good import sample
 

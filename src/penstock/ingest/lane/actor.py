@@ -18,9 +18,9 @@ from penstock.broker.producer import Producer
 from penstock.broker.wire import parse_record
 from penstock.config import Settings
 from penstock.encoders.profiles import SPEECH, Profile, load_profile
-from penstock.ingest.executor.autoscaler import Elastic, LaneUsage
+from penstock.ingest.executor.autoscaler import Autoscaler, LaneUsage
 from penstock.ingest.executor.ray_pool import RayPool
-from penstock.ingest.executor.workers import known_good
+from penstock.ingest.executor.workers import known_good_events
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits, LaneStatus
 from penstock.ingest.pipeline.driver import Pipeline, Pools
@@ -52,7 +52,7 @@ class WorkerHandles:
         media = {"fetch": self.fetch, "decode": self.decode, "slice": self.long_media}
         return {**media, **self.encoders, "write": self.writers}
 
-    def resized(self, elastic: Elastic) -> WorkerHandles:
+    def resized(self, elastic: Autoscaler) -> WorkerHandles:
         by_pool = elastic.handles()
         encoders = {role: by_pool[role] for role in self.encoders}
         return replace(self, decode=by_pool["decode"], encoders=encoders, version=elastic.version)
@@ -71,10 +71,10 @@ class LaneHost:
         pools = Pools(
             fetch=self._pools["fetch"],
             decode=self._pools["decode"],
-            slices=self._pools["slice"],
+            long_media=self._pools["slice"],
             encoders={role: self._pools[role] for role in handles.encoders},
             writers=self._pools["write"],
-            writes_at_once=handles.concurrent_writes,
+            concurrent_writes=handles.concurrent_writes,
         )
         self._lane = make_lane(settings, pools, f"lane-{number}")
         collect_seldom()
@@ -130,7 +130,7 @@ def make_lane(settings: Settings, pools: Pools, name: str) -> Lane:
         backoff=backoff,
         breaker=Breaker("store", clock=time.monotonic, backoff=backoff),
         sleep=abandon.wait,
-        known_good=known_good(settings),
+        known_good=known_good_events(settings),
     )
     limits = BatchLimits(
         min_events=ingest.batch_events,

@@ -382,7 +382,7 @@ class Lane:
             if report is None:
                 self._batcher.release(batch)
                 continue
-            going_on = [one for one in report.unfinished if self._goes_on(one.item)]
+            going_on = [one for one in report.unfinished if self._goes_on(one.delivery)]
             self._batcher.release(batch, report.slowest_s, [self._turn_of(one) for one in going_on])
             self._take_back([one for one in report.unfinished if one not in going_on])
             self._note_slices(batch, going_on)
@@ -390,10 +390,10 @@ class Lane:
 
     def _turn_of(self, one: Unfinished) -> Continuation:
         """Its next turn: later, if nothing of it was written. Older items of partitions that go are not kept."""
-        before = self._slices.get(one.item.record.position)
-        stands = one.place == (before.position if before is not None else Place())
+        before = self._slices.get(one.delivery.record.position)
+        stands = one.at == (before.position if before is not None else Place())
         older = [item for item in one.older if self._goes_on(item)]
-        return Continuation(one.item, older, _LOOK_AGAIN_S if stands else 0.0, yields_to_newer=one.place == Place())
+        return Continuation(one.delivery, older, _LOOK_AGAIN_S if stands else 0.0, yields_to_newer=one.at == Place())
 
     def _take_back(self, given_up: Sequence[Unfinished]) -> None:
         """Of media that are another lane's now, the older items that are still this one's wait no longer for them."""
@@ -415,8 +415,8 @@ class Lane:
         for item in batch.deliveries:
             self._slices.pop(item.record.position, None)
         for one in going_on:
-            assert isinstance(one.item.parsed, Event)
-            self._slices[one.item.record.position] = LongMediaProgress(str(one.item.parsed.asset), one.place)
+            assert isinstance(one.delivery.parsed, Event)
+            self._slices[one.delivery.record.position] = LongMediaProgress(str(one.delivery.parsed.asset), one.at)
 
     def _note(self, report: BatchReport) -> None:
         now_ms = self._wall_ms()
@@ -425,25 +425,25 @@ class Lane:
             self._status.step_s[step] = self._status.step_s.get(step, 0.0) + seconds
             metrics.STEP.labels(step, self._topics[report.batch.topic]).observe(seconds)
         for one in report.settlements:
-            if one.halted and self._ledger.assignment(one.item.partition) == one.item.assignment:
-                self._halt(one.item.partition, one.halted)
+            if one.halted and self._ledger.assignment(one.delivery.partition) == one.delivery.assignment:
+                self._halt(one.delivery.partition, one.halted)
             elif one.outcome is not None and self._ledger.complete(
-                one.item.assignment, one.item.record.position.offset
+                one.delivery.assignment, one.delivery.record.position.offset
             ):
                 self._count(one, now_ms)
 
     def _count(self, one: Settlement, now_ms: int) -> None:
         assert one.outcome is not None
-        modality = self._topics[one.item.record.position.topic]
+        modality = self._topics[one.delivery.record.position.topic]
         key = (modality, one.outcome)
         self._status.outcomes[key] = self._status.outcomes.get(key, 0) + 1
         metrics.EVENTS.labels(*key).inc()
-        if one.rejected is not None:
-            reason = str(one.rejected.reason)
+        if one.rejection is not None:
+            reason = str(one.rejection.reason)
             self._status.dead_letters[reason] = self._status.dead_letters.get(reason, 0) + 1
             metrics.DEAD_LETTERS.labels(reason).inc()
-        if one.outcome is Outcome.INDEXED and not one.item.is_replay:
-            fresh_s = (now_ms - one.item.record.timestamp_ms) / 1000
+        if one.outcome is Outcome.INDEXED and not one.delivery.is_replay:
+            fresh_s = (now_ms - one.delivery.record.timestamp_ms) / 1000
             self._freshness[modality].append(fresh_s)
             metrics.FRESHNESS.labels(modality).observe(fresh_s)
 

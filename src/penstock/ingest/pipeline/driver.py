@@ -72,10 +72,10 @@ class Pools:
 
     fetch: Pool
     decode: Pool
-    slices: Pool
+    long_media: Pool
     encoders: Mapping[str, Pool]
     writers: Pool
-    writes_at_once: int = 1
+    concurrent_writes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +89,9 @@ class Settlement:
         halted: why its partition cannot go on; empty if it can.
     """
 
-    item: Delivery
+    delivery: Delivery
     outcome: Outcome | None
-    rejected: Rejected | None = None
+    rejection: Rejected | None = None
     halted: str = ""
 
 
@@ -105,8 +105,8 @@ class Unfinished:
         older: items of the same asset that wait for it, oldest first.
     """
 
-    item: Delivery
-    place: Place
+    delivery: Delivery
+    at: Place
     older: tuple[Delivery, ...] = ()
 
 
@@ -121,18 +121,18 @@ class BatchReport:
     """
 
     batch: Batch
-    waits: frozenset[str] = frozenset()
+    io_bound_steps: frozenset[str] = frozenset()
     settlements: list[Settlement] = field(default_factory=list)
     unfinished: list[Unfinished] = field(default_factory=list)
     step_s: dict[str, float] = field(default_factory=dict)
 
-    def took(self, step: str, seconds: float) -> None:
+    def add_step_time(self, step: str, seconds: float) -> None:
         self.step_s[step] = self.step_s.get(step, 0.0) + seconds
 
     @property
     def slowest_s(self) -> float:
         """Seconds of the step that took longest, but for those that wait: a smaller batch would wait as long."""
-        return max((seconds for step, seconds in self.step_s.items() if step not in self.waits), default=0.0)
+        return max((seconds for step, seconds in self.step_s.items() if step not in self.io_bound_steps), default=0.0)
 
 
 class Pipeline:
@@ -170,7 +170,7 @@ class Pipeline:
         self._sleep = sleep
         self._known_good = known_good
         # A store that takes one write at a time works all the while.
-        self._waits = frozenset({"settle", "write"} if pools.writes_at_once > 1 else {"settle"})
+        self._io_bound_steps = frozenset({"settle", "write"} if pools.concurrent_writes > 1 else {"settle"})
 
     @property
     def store_error(self) -> str:
@@ -187,7 +187,7 @@ class Pipeline:
             StoppedError: the lane stops; nothing more is known of the batch. What was written is written again when
                 the batch is redelivered, with the same ids.
         """
-        report = BatchReport(batch, self._waits)
+        report = BatchReport(batch, self._io_bound_steps)
         self._settle_unparsed(report)
         versions = _by_asset(batch.deliveries)
         while versions:
@@ -319,16 +319,19 @@ class Pipeline:
         or behind a host that is slow.
         """
         first = tuple(role for role in roles if role != PASSAGE_TEXT)
-        asked, pool = (tuple(events), tuple(known), first, apart), self._pools.slices if apart else self._pools.decode
+        asked, pool = (
+            (tuple(events), tuple(known), first, apart),
+            self._pools.long_media if apart else self._pools.decode,
+        )
         if apart and slicer is not None:
-            call = pool.on(slicer % pool.size, "slice", *asked, returns=1 + len(first))
+            call = pool.run_on(slicer % pool.size, "decode_segments", *asked, returns=1 + len(first))
         else:
-            call = pool.run("slice", *asked, returns=1 + len(first))
-        report.took("decode", call.busy_s)
+            call = pool.run("decode_segments", *asked, returns=1 + len(first))
+        report.add_step_time("decode", call.busy_s)
         sliced, inputs = call.results[0], dict(zip(first, call.results[1:], strict=True))
         heard = self._hear(inputs.pop(SPEECH), report, apart=apart)
         composed = self._pools.decode.run("compose", sliced, *heard, returns=2)
-        report.took("decode", composed.busy_s)
+        report.add_step_time("decode", composed.busy_s)
         decoded, passages = composed.results
         return decoded, [
             self._encode(role, batch, report) for role, batch in {**inputs, PASSAGE_TEXT: passages}.items()
@@ -339,8 +342,8 @@ class Pipeline:
         transcriber, heard = self._pools.encoders[SPEECH], list[Ref]()
         start: int | None = 0
         while start is not None:
-            call = transcriber.run("hear", sounds, start, apart, returns=2)
-            report.took("encode", call.busy_s)
+            call = transcriber.run("transcribe", sounds, start, apart, returns=2)
+            report.add_step_time("encode", call.busy_s)
             heard.append(call.results[0])
             start = transcriber.fetch(call.results[1])
         return heard
@@ -350,17 +353,17 @@ class Pipeline:
         roles = tuple(self._roles[events[0].modality])
         if any(isinstance(event.payload, ClaimCheck) for event in events):
             fetched = self._pools.fetch.run("fetch", tuple(events))
-            report.took("fetch", fetched.busy_s)
+            report.add_step_time("fetch", fetched.busy_s)
             call = self._pools.decode.run("decode", *fetched.results, roles, returns=1 + len(roles))
         else:
             call = self._pools.decode.run("fetch_and_decode", tuple(events), roles, returns=1 + len(roles))
-        report.took("decode", call.busy_s)
+        report.add_step_time("decode", call.busy_s)
         return call.results[0], call.results[1:]
 
     def _encode(self, role: str, batch: Ref, report: BatchReport) -> Ref:
         """Step 4, one encoder."""
         call = self._pools.encoders[role].run("encode", batch)
-        report.took("encode", call.busy_s)
+        report.add_step_time("encode", call.busy_s)
         return call.results[0]
 
     def _write_at_last(
@@ -382,7 +385,7 @@ class Pipeline:
         known: list[Progress] = []
         writers = self._pools.writers
         with self._breaker.attempt():
-            for call in writers.on_all("lookup", request, events):
+            for call in writers.run_on_all("lookup", request, events):
                 over, begun = writers.fetch(call.results[0])
                 settled += over
                 known += begun
@@ -411,10 +414,10 @@ class Pipeline:
         settled: list[Settled] = []
         writers = self._pools.writers
         with self._breaker.attempt():
-            calls = writers.on_all("write", request, decoded, *encoded)
+            calls = writers.run_on_all("write", request, decoded, *encoded)
             for call in calls:
                 settled += writers.fetch(call.results[0])
-            report.took("write", max(call.busy_s for call in calls))
+            report.add_step_time("write", max(call.busy_s for call in calls))
         return settled
 
     def _known_good_passes(self, item: Delivery, report: BatchReport) -> bool:
@@ -438,7 +441,7 @@ class Pipeline:
             self._await_store()
             try:
                 with self._breaker.attempt():
-                    self._pools.writers.on_all("retract", request, events)
+                    self._pools.writers.run_on_all("retract", request, events)
                 return
             except (TransientError, UsageError) as exc:
                 metrics.RETRIES.labels("store").inc()
@@ -490,7 +493,7 @@ class Pipeline:
                 attempt += 1
                 self._pause(self._backoff.wait_s(attempt))
         if rejected:
-            report.took("settle", time.perf_counter() - started_s)
+            report.add_step_time("settle", time.perf_counter() - started_s)
         return halted
 
     def _send(self, item: Delivery, rejected: Rejected) -> Callable[[float], object]:
