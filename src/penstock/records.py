@@ -535,16 +535,32 @@ class AssetRow(Plain):
 
 @dataclass(frozen=True, slots=True)
 class Settled(Plain):
-    """What became of one event of a batch, as reported to the lane. Small: it holds no media.
+    """The event at this position has its outcome; `rejection` says why, for `DEAD_LETTERED`."""
 
-    `outcome` is None where the event was fenced: another lane owns its partition now and will process it; or where it
-    is `unfinished`: a slice of its media is written, up to there, and others are to follow.
+    position: Position
+    outcome: Outcome
+    rejection: Rejected | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced(Plain):
+    """The event was not written: another lane owns its partition now and will process it."""
+
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Continues(Plain):
+    """The event has no outcome yet: the next segment of its media starts at `at`.
+
+    If that is the start of the media, nothing of the event is written, or it waits for a newer version under way.
     """
 
     position: Position
-    outcome: Outcome | None
-    rejected: Rejected | None = None
-    unfinished: Place | None = None
+    at: Place
+
+
+WriteResult: TypeAlias = Settled | Fenced | Continues
 
 
 # --- queries ---------------------------------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ from penstock.records import (
     Entry,
     Event,
     Progress,
-    Settled,
     Transcript,
+    WriteResult,
 )
 from penstock.store.base import IndexSpec, Store
 from penstock.store.writer import Writer, WriteRequest
@@ -141,7 +141,7 @@ class FaultyWriter(Writer):
         super().__init__(store, **options)
         self._switches = switches
 
-    def write(self, request: WriteRequest, decoded: Decoded, *encoded: Encoded) -> tuple[Settled, ...]:
+    def write(self, request: WriteRequest, decoded: Decoded, *encoded: Encoded) -> tuple[WriteResult, ...]:
         self._switches.wait_while_held(f"write-of-{request.lane}")
         return super().write(request, decoded, *encoded)
 

@@ -19,6 +19,7 @@ from penstock.records import (
     Modality,
     Outcome,
     Position,
+    Settled,
 )
 from penstock.store.memory import MemoryStore
 from penstock.store.writer import Writer, WriteRequest
@@ -72,7 +73,7 @@ def with_parts(one: Event, collection: Collection, parts: int) -> tuple[Decoded,
 def test_what_can_have_one_entry_only_is_never_looked_up(store: Watched, writer: Writer) -> None:
     for offset in range(3):
         (settled,) = writer.write(REQUEST, *with_parts(event(offset), Collection.IMAGE, 1))
-        assert settled.outcome is Outcome.INDEXED
+        assert settled == Settled(settled.position, Outcome.INDEXED)
     assert store.count(Collection.IMAGE) == 1
     assert store.looked_up == []
 
@@ -90,7 +91,7 @@ def test_a_tombstone_removes_an_entry_that_a_crash_left_without_a_row(store: Wat
 
     (settled,) = writer.write(REQUEST, Decoded((), (gone,), (), ()))
 
-    assert settled.outcome is Outcome.DELETED
+    assert settled == Settled(settled.position, Outcome.DELETED)
     assert store.count(Collection.IMAGE) == 0
 
 

@@ -14,16 +14,19 @@ from penstock.records import (
     Assignment,
     ClaimCheck,
     Collection,
+    Continues,
     Decoded,
     Draft,
     Encoded,
     Event,
+    Fenced,
     Field,
     Modality,
     Outcome,
     Place,
     Progress,
     Settled,
+    WriteResult,
     part_id,
 )
 from penstock.store.base import IndexSpec, VectorSpec
@@ -55,7 +58,7 @@ class House:
         self.writer = Writer(self.store, wall_ms=lambda: self.now_ms)
         self.writer.start(())
 
-    def write(self, one: Event, texts: Sequence[str], *, before: int = 0, last: bool = True) -> Settled:
+    def write(self, one: Event, texts: Sequence[str], *, before: int = 0, last: bool = True) -> WriteResult:
         """A slice: so many entries come before it. Of the whole of a short medium no progress is told."""
         begins = self._place(one) if before else Place()
         decoded, vectors = self.slice_of(one, texts, before=before, begins=begins, last=last)
@@ -103,10 +106,10 @@ def house() -> House:
 
 def test_slices_make_one_asset_whose_row_comes_with_the_last(house: House) -> None:
     one = film(3)
-    assert house.write(one, ["a", "b"], last=False) == Settled(one.position, None, unfinished=Place(20, 0, 41))
+    assert house.write(one, ["a", "b"], last=False) == Continues(one.position, Place(20, 0, 41))
     assert not house.store.asset_rows([one.asset.id])
-    assert house.write(one, ["c"], before=2, last=False).unfinished
-    assert house.write(one, ["d"], before=3).outcome is Outcome.INDEXED
+    assert isinstance(house.write(one, ["c"], before=2, last=False), Continues)
+    assert house.write(one, ["d"], before=3) == Settled(one.position, Outcome.INDEXED)
     row = house.store.asset_rows([one.asset.id])[one.asset.id]
     assert (row.version, row.counts, row.space) == (one.version, {SPEECH: 4}, 0)
     assert house.found() == [(3, 0, "a"), (3, 1, "b"), (3, 2, "c"), (3, 3, "d")]
@@ -165,7 +168,7 @@ def test_what_a_writer_that_died_at_the_very_end_left_is_dropped_when_the_film_c
             house.write(film(8), ["b"], before=1)
     assert house.store.checkpoints([film(8).asset.id])
     [settled] = house.writer.lookup(REQUEST, [film(8)])[0]
-    assert settled.outcome is Outcome.INDEXED
+    assert settled == Settled(settled.position, Outcome.INDEXED)
     assert not house.store.checkpoints([film(8).asset.id])
 
 
@@ -173,7 +176,7 @@ def test_a_newer_film_under_way_is_not_forgotten_when_an_older_one_comes_again(h
     house.write(film(3), ["old"])
     house.write(film(8), ["a"], last=False)
     [settled] = house.writer.lookup(REQUEST, [film(3)])[0]
-    assert settled.outcome is Outcome.INDEXED
+    assert settled == Settled(settled.position, Outcome.INDEXED)
     assert house.store.checkpoints([film(8).asset.id])
 
 
@@ -222,7 +225,7 @@ def test_a_newer_event_takes_the_place_of_one_left_in_the_midst(newer: str, hous
     if newer == "tombstone":
         gone = replace(film(9), payload=None)
         [settled] = house.writer.write(REQUEST, Decoded((), (gone,), (), ()))
-        assert settled.outcome is Outcome.DELETED
+        assert settled == Settled(settled.position, Outcome.DELETED)
         assert house.found() == []
     else:
         house.write(film(9), ["new"])
@@ -247,7 +250,7 @@ def test_progress_of_another_version_is_not_gone_on_from(house: House) -> None:
 
 def test_who_lost_the_partition_is_told_nothing_else(house: House) -> None:
     house.writer.start([Assignment(TOPIC, 0, 6)])
-    assert house.writer.lookup(REQUEST, [film(8)]) == ((Settled(film(8).position, None),), ())
+    assert house.writer.lookup(REQUEST, [film(8)]) == ((Fenced(film(8).position),), ())
 
 
 def test_a_rejected_film_leaves_nothing_behind(house: House) -> None:
@@ -305,9 +308,9 @@ def test_an_older_event_is_written_beside_a_film_under_way(gone: bool, house: Ho
     if gone:
         tombstone = replace(elsewhere(4), payload=None)
         [settled] = house.writer.write(BOTH, Decoded((), (tombstone,), (), ()))
-        assert settled.outcome is Outcome.DELETED
+        assert settled == Settled(settled.position, Outcome.DELETED)
     else:
-        assert house.write(elsewhere(4), ["older"]).outcome is Outcome.INDEXED
+        assert house.write(elsewhere(4), ["older"]) == Settled(elsewhere(4).position, Outcome.INDEXED)
         assert (4, 0, "older") in house.found()
     house.write(film(8), ["c"], before=2)
     assert house.found() == [(8, 0, "a"), (8, 1, "b"), (8, 2, "c")]
@@ -319,7 +322,7 @@ def test_an_older_film_waits_for_the_newer_and_is_superseded(house: House) -> No
     house.write(elsewhere(4), ["old a"], last=False)
     house.write(film(8), ["a"], last=False)
     assert house.writer.lookup(BOTH, [elsewhere(4)]) == (
-        (Settled(elsewhere(4).position, None, unfinished=Place()),),
+        (Continues(elsewhere(4).position, Place()),),
         (),
     )
     house.write(film(8), ["b"], before=1)
@@ -334,7 +337,7 @@ def test_a_slice_made_before_a_newer_version_came_is_not_written(house: House) -
     house.write(film(8), ["a"], last=False)
     late = house.slice_of(elsewhere(4), ["old b"], begins=place)
     [settled] = house.writer.write(BOTH, *late)
-    assert settled == Settled(elsewhere(4).position, None, unfinished=Place())
+    assert settled == Continues(elsewhere(4).position, Place())
     house.write(film(8), ["b"], before=1)
     assert house.found() == [(8, 0, "a"), (8, 1, "b")]
 
@@ -362,7 +365,7 @@ def test_a_slice_goes_on_from_what_is_there_or_not_at_all(house: House) -> None:
     house.write(film(8), ["a"], last=False)
     stands = house.store.checkpoints([film(8).asset.id])[film(8).asset.id].place
     [settled] = house.writer.write(BOTH, *house.slice_of(film(8), ["x", "y"], begins=Place(7, 7, 7)))
-    assert settled == Settled(film(8).position, None, unfinished=stands)
+    assert settled == Continues(film(8).position, stands)
     assert house.found() == [(8, 0, "a")]
 
 

@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 
 from penstock.errors import NotReadyError, UnavailableError
-from penstock.records import AssetRow, Assignment, Collection, Entry, Event, Outcome, Settled, entry_id
+from penstock.records import (
+    AssetRow,
+    Assignment,
+    Collection,
+    Entry,
+    Event,
+    Fenced,
+    Outcome,
+    Settled,
+    WriteResult,
+    entry_id,
+)
 from penstock.store import writer as writer_module
 from penstock.store.claims import Claims
 from penstock.store.memory import MemoryStore
@@ -66,7 +77,7 @@ def store() -> NotedStore:
     return NotedStore()
 
 
-def write(writer: Writer, *events: Event, assignment: Assignment = OWNED) -> Sequence[Settled]:
+def write(writer: Writer, *events: Event, assignment: Assignment = OWNED) -> Sequence[WriteResult]:
     decoded, batch = ScriptedMedia().fetch_and_decode(events, [ROLE])
     return writer.write(WriteRequest("lane", (assignment,)), decoded, ScriptedEncoder().encode(batch))
 
@@ -77,8 +88,11 @@ def begun(store: Any, assignments: Sequence[Assignment] = ()) -> Writer:
     return writer
 
 
-def outcomes(settled: Sequence[Settled]) -> dict[int, Outcome | None]:
-    return {one.position.offset: one.outcome for one in settled}
+def outcomes(results: Sequence[WriteResult]) -> dict[int, Outcome | type[WriteResult]]:
+    """The outcome of each offset, or the kind of result that has none."""
+    return {
+        result.position.offset: result.outcome if isinstance(result, Settled) else type(result) for result in results
+    }
 
 
 def ids(offset: int, parts: int) -> set[str]:
@@ -150,7 +164,7 @@ def test_an_older_assignment_than_the_newest_known_is_fenced(
 ) -> None:
     writer = begun(store)
     learn(writer)
-    assert outcomes(write(writer, event(1))) == {1: None}
+    assert outcomes(write(writer, event(1))) == {1: Fenced}
     assert row_offset(store) is None
 
 
@@ -331,7 +345,7 @@ def test_a_write_that_waited_while_its_partition_went_to_another_lane_is_fenced(
     write(writer, event(3, "other"), assignment=Assignment(TOPIC, 0, OWNED.generation + 1))
     store.let_go.set()
     first.result(_PATIENCE_S)
-    assert outcomes(late.result(_PATIENCE_S)) == {2: None}
+    assert outcomes(late.result(_PATIENCE_S)) == {2: Fenced}
     assert row_offset(store) == 1
 
 

@@ -27,16 +27,19 @@ from penstock.records import (
     Assignment,
     ClaimCheck,
     Collection,
+    Continues,
     Decoded,
     Draft,
     Encoded,
     Entry,
     Event,
+    Fenced,
     Outcome,
     Place,
     Progress,
     Rejected,
     Settled,
+    WriteResult,
     entry_id,
     part_id,
 )
@@ -117,7 +120,7 @@ class Writer:
             self._generations = self._generations or {}
             self._record_assignments(assignments)
 
-    def write(self, request: WriteRequest, decoded: Decoded, *encoded: Encoded) -> tuple[Settled, ...]:
+    def write(self, request: WriteRequest, decoded: Decoded, *encoded: Encoded) -> tuple[WriteResult, ...]:
         """Writes one batch; the order of the steps is the guarantee.
 
         1. fence      events of a partition that now has a newer assignment are dropped
@@ -147,23 +150,23 @@ class Writer:
             fenced = self._fence(request)
             failed = _encode_failures(decoded, encoded)
             told = decoded.rejected if self._shard == 0 else ()
-            settled = [Settled(item.position, Outcome.DEAD_LETTERED, item) for item in told]
+            results: list[WriteResult] = [Settled(item.position, Outcome.DEAD_LETTERED, item) for item in told]
             live: list[Event] = []
             for event in mine:
                 if (event.position.topic, event.position.partition) in fenced:
-                    settled.append(Settled(event.position, None))
+                    results.append(Fenced(event.position))
                 elif event.asset.id in failed:
                     rejected = Rejected(
                         event.position, "encode", Reason.ENCODER_FAILED, f"{event.asset}: {failed[event.asset.id]}"
                     )
-                    settled.append(Settled(event.position, Outcome.DEAD_LETTERED, rejected))
+                    results.append(Settled(event.position, Outcome.DEAD_LETTERED, rejected))
                 else:
                     live.append(event)
-            return (*settled, *self._write_live(live, decoded, encoded))
+            return (*results, *self._write_live(live, decoded, encoded))
 
     def lookup(
         self, request: WriteRequest, events: Sequence[Event]
-    ) -> tuple[tuple[Settled, ...], tuple[Progress, ...]]:
+    ) -> tuple[tuple[WriteResult, ...], tuple[Progress, ...]]:
         """What is known of events of this shard before anything is done for them: those that are settled already, are
         fenced, or have to wait for a newer version under way; and how far those are that were left in the midst.
 
@@ -178,9 +181,9 @@ class Writer:
             self._drop_stale_checkpoints([event for event in mine if event not in lost and event not in current])
             begun, now_ms = self._checkpoints(current), self._wall_ms()
             waiting = [event for event in current if must_wait(event, begun.get(event.asset.id), now_ms)]
-            settled += [Settled(event.position, None) for event in lost]
-            settled += [Settled(event.position, None, unfinished=Place()) for event in waiting]
-            return tuple(settled), own_checkpoints([event for event in current if event not in waiting], begun)
+            results: list[WriteResult] = [*settled, *(Fenced(event.position) for event in lost)]
+            results += [Continues(event.position, Place()) for event in waiting]
+            return tuple(results), own_checkpoints([event for event in current if event not in waiting], begun)
 
     def _drop_stale_checkpoints(self, settled: Sequence[Event]) -> None:
         """Drops what is known of how far they are: a writer that died after an asset's row has left it."""
@@ -230,10 +233,11 @@ class Writer:
     def _own_events(self, events: Iterable[Event]) -> list[Event]:
         return [event for event in events if shard_of(event.asset.id, self._shards) == self._shard]
 
-    def _write_live(self, events: Sequence[Event], decoded: Decoded, encoded: Sequence[Encoded]) -> list[Settled]:
+    def _write_live(self, events: Sequence[Event], decoded: Decoded, encoded: Sequence[Encoded]) -> list[WriteResult]:
         settled, current, rows = self._order(events)
         begun, now_ms = self._checkpoints(current), self._wall_ms()
         told = {one.asset.id: one for one in decoded.progress}
+        results: list[WriteResult] = [*settled]
         plans: dict[str, WritePlan] = {}
         for event in current:
             asset_id = event.asset.id
@@ -241,18 +245,18 @@ class Writer:
                 event, told.get(asset_id), row=rows.get(asset_id), checkpoint=begun.get(asset_id), now_ms=now_ms
             )
             if isinstance(made, Resume):
-                settled.append(Settled(event.position, None, unfinished=made.position))
+                results.append(Continues(event.position, made.position))
             else:
                 plans[asset_id] = made
         if not plans:
-            return settled
+            return results
         drafts = [draft for draft in decoded.drafts if draft.event.asset.id in plans]
         with self._room.of(len(drafts)):
-            return settled + self._write_planned(plans, drafts, encoded)
+            return results + self._write_planned(plans, drafts, encoded)
 
     def _write_planned(
         self, plans: Mapping[str, WritePlan], drafts: Sequence[Draft], encoded: Sequence[Encoded]
-    ) -> list[Settled]:
+    ) -> list[WriteResult]:
         entries = self._entries(drafts, encoded, plans)
         whole = [one for one in plans.values() if one.is_complete]
         unfinished = [one.checkpoint for one in plans.values() if one.checkpoint is not None and not one.is_complete]
@@ -269,12 +273,7 @@ class Writer:
         if over := [one.event.asset.id for one in whole if one.ends_checkpoint]:
             self._store.drop_checkpoints(over)
         ended = {one.event.asset.id: row.outcome for one, row in zip(whole, rows, strict=True)}
-        return [
-            Settled(one.event.position, ended[asset_id])
-            if one.is_complete
-            else Settled(one.event.position, None, unfinished=one.checkpoint.place if one.checkpoint else None)
-            for asset_id, one in plans.items()
-        ]
+        return [_result(one, ended.get(asset_id)) for asset_id, one in plans.items()]
 
     # --- 1 fence ----------------------------------------------------------------------------------------------------
 
@@ -438,6 +437,13 @@ class Writer:
                 )
             )
         return rows
+
+
+def _result(plan: WritePlan, outcome: Outcome | None) -> WriteResult:
+    if outcome is not None:
+        return Settled(plan.event.position, outcome)
+    assert plan.checkpoint is not None  # else the plan were complete
+    return Continues(plan.event.position, plan.checkpoint.place)
 
 
 def _is_obsolete(event: Event, begun: Progress | None) -> bool:

@@ -38,7 +38,21 @@ from penstock.errors import (
 from penstock.ingest.delivery import Batch, Delivery
 from penstock.ingest.executor.pool import Pool, Ref
 from penstock.observability import metrics
-from penstock.records import LONG, ClaimCheck, Event, Modality, Outcome, Place, Position, Progress, Rejected, Settled
+from penstock.records import (
+    LONG,
+    ClaimCheck,
+    Continues,
+    Event,
+    Fenced,
+    Modality,
+    Outcome,
+    Place,
+    Position,
+    Progress,
+    Rejected,
+    Settled,
+    WriteResult,
+)
 from penstock.retries import Backoff, Breaker
 from penstock.store.writer import WriteRequest
 
@@ -192,21 +206,23 @@ class Pipeline:
         versions = _by_asset(batch.deliveries)
         while versions:
             newest = [items[-1] for items in versions]
-            settled = {one.position: one for one in self._process(newest, report)}
-            dead = [one.rejected for one in settled.values() if one.rejected is not None]
-            self._retract([item for item in newest if settled[item.record.position].rejected is not None])
+            results = {result.position: result for result in self._process(newest, report)}
+            dead = [result.rejection for result in results.values() if isinstance(result, Settled) and result.rejection]
+            rejected = {rejection.position for rejection in dead}
+            self._retract([item for item in newest if item.record.position in rejected])
             halted = self._settle_rejected(dead, {item.record.position: item for item in newest}, report)
             earlier: list[list[Delivery]] = []
             for items in versions:
-                one = settled[items[-1].record.position]
-                if one.unfinished is not None:
-                    report.unfinished.append(Unfinished(items[-1], one.unfinished, tuple(items[:-1])))
+                result = results[items[-1].record.position]
+                if isinstance(result, Continues):
+                    report.unfinished.append(Unfinished(items[-1], result.at, tuple(items[:-1])))
                     continue
-                why = halted.get(one.position, "")
-                outcome = None if why else one.outcome
-                report.settlements.append(Settlement(items[-1], outcome, one.rejected, why))
-                # A fenced one (None) was delivered from a partition that is lost; the earlier ones perhaps were not.
-                if one.outcome in (None, Outcome.DEAD_LETTERED) and len(items) > 1:
+                why = halted.get(result.position, "")
+                rejection = result.rejection if isinstance(result, Settled) else None
+                outcome = result.outcome if isinstance(result, Settled) and not why else None
+                report.settlements.append(Settlement(items[-1], outcome, rejection, why))
+                # A fenced one was delivered from a partition that is lost; the earlier ones perhaps were not.
+                if (rejection is not None or isinstance(result, Fenced)) and len(items) > 1:
                     earlier.append(items[:-1])
                 else:
                     rest = Outcome.SUPERSEDED if outcome is not None else None
@@ -216,7 +232,7 @@ class Pipeline:
 
     # --- 2 to 5, as often as it takes -------------------------------------------------------------------------------
 
-    def _process(self, items: Sequence[Delivery], report: BatchReport, *, suspect: bool = False) -> list[Settled]:
+    def _process(self, items: Sequence[Delivery], report: BatchReport, *, suspect: bool = False) -> list[WriteResult]:
         """Fetch to write of one event an asset, until each has an outcome.
 
         A batch that kills its worker twice (once, if it is part of one that was halved, or if the worker took too long
@@ -251,14 +267,14 @@ class Pipeline:
             attempt += 1
             self._pause(self._backoff.wait_s(attempt))
 
-    def _bisect(self, items: Sequence[Delivery], report: BatchReport) -> list[Settled]:
+    def _bisect(self, items: Sequence[Delivery], report: BatchReport) -> list[WriteResult]:
         middle = len(items) // 2
         first = self._process(items[:middle], report, suspect=True)
         return first + self._process(items[middle:], report, suspect=True)
 
-    def _attempt(self, items: Sequence[Delivery], report: BatchReport, *, again: bool) -> list[Settled]:
+    def _attempt(self, items: Sequence[Delivery], report: BatchReport, *, again: bool) -> list[WriteResult]:
         """Fetch to write. Nothing of it is fetched into this process but the writers' small report."""
-        settled: list[Settled] = []
+        settled: list[WriteResult] = []
         if _event(items[0]).modality in LONG:
             settled, known = self._standing(items, report)
             if not report.batch.is_continuation:
@@ -368,20 +384,20 @@ class Pipeline:
 
     def _write_at_last(
         self, items: Sequence[Delivery], decoded: Ref, encoded: Sequence[Ref], report: BatchReport
-    ) -> list[Settled]:
+    ) -> list[WriteResult]:
         """Step 5, until the store answers. What is decoded and encoded is kept: a claim check may be gone by then."""
         return self._until_the_store_answers(report, lambda: self._write(items, decoded, encoded, report))
 
-    def _standing(self, items: Sequence[Delivery], report: BatchReport) -> tuple[list[Settled], list[Progress]]:
+    def _standing(self, items: Sequence[Delivery], report: BatchReport) -> tuple[list[WriteResult], list[Progress]]:
         """Of long media, before anything is done: what is settled already, and how far the rest is. After a partition
         has moved, clips that were settled behind a film are known by this and not encoded again.
         """
         return self._until_the_store_answers(report, lambda: self._ask_standing(items))
 
-    def _ask_standing(self, items: Sequence[Delivery]) -> tuple[list[Settled], list[Progress]]:
+    def _ask_standing(self, items: Sequence[Delivery]) -> tuple[list[WriteResult], list[Progress]]:
         request = WriteRequest(self._lane, tuple({item.assignment for item in items}))
         events = tuple(_event(item) for item in items)
-        settled: list[Settled] = []
+        settled: list[WriteResult] = []
         known: list[Progress] = []
         writers = self._pools.writers
         with self._breaker.attempt():
@@ -408,10 +424,10 @@ class Pipeline:
 
     def _write(
         self, items: Sequence[Delivery], decoded: Ref, encoded: Sequence[Ref], report: BatchReport
-    ) -> list[Settled]:
+    ) -> list[WriteResult]:
         """Step 5, on every writer: each takes the assets of its shard."""
         request = WriteRequest(self._lane, tuple({item.assignment for item in items}))
-        settled: list[Settled] = []
+        settled: list[WriteResult] = []
         writers = self._pools.writers
         with self._breaker.attempt():
             calls = writers.run_on_all("write", request, decoded, *encoded)
@@ -529,12 +545,12 @@ def _slicer_of(item: Delivery) -> int:
     return int(_event(item).asset.id[:8], 16)
 
 
-def _for_their_turn(items: Sequence[Delivery], known: Sequence[Progress]) -> list[Settled]:
+def _for_their_turn(items: Sequence[Delivery], known: Sequence[Progress]) -> list[Continues]:
     """Of media that were begun before, by this lane or another: their next slices go in turn with those of other long
     media, not with the clips among which they were delivered.
     """
     positions = {item.asset_id: item.record.position for item in items}
-    return [Settled(positions[one.asset.id], None, unfinished=one.place) for one in known]
+    return [Continues(positions[one.asset.id], one.place) for one in known]
 
 
 def _by_asset(items: Iterable[Delivery]) -> list[list[Delivery]]:
