@@ -30,7 +30,7 @@ from penstock.records import (
     EncoderInput,
     Entry,
     Event,
-    Fetched,
+    FetchedMedia,
     Field,
     Float32,
     Inline,
@@ -139,10 +139,10 @@ def _after(records: Sequence[Record]) -> dict[Partition, int]:
     return {Partition(one.position.topic, one.position.partition): one.position.offset + 1 for one in records}
 
 
-def _fetched(data: bytes) -> Fetched:
+def _fetched(data: bytes) -> FetchedMedia:
     nowhere = Position("bench", 0, 0)
     event = Event(AssetRef("default", "bench", ""), nowhere, nowhere, 0, Modality.IMAGE, Inline(b""))
-    return Fetched(event, data, "image/jpeg", hashlib.sha256(data).hexdigest(), "")
+    return FetchedMedia(event, data, "image/jpeg", hashlib.sha256(data).hexdigest(), "")
 
 
 def _entry(record: Record, vector: Float32) -> Entry:

@@ -336,7 +336,7 @@ class _Bench:
             "memory_growth": growth(series, _MEMORY_FROM, _MEMORY_TO),
             "memory_series_mb": series,
             "memory_peak_mb": {str(part): megabytes for part, megabytes in watch.peaks_mb().items()},
-            "memory_budget_mb": self.house.settings.ingest.budget_bytes / 1e6,
+            "memory_budget_mb": self.house.settings.ingest.max_in_flight_bytes / 1e6,
             "memory_constant_mb": CONSTANT_MB,
             "memory_bound_mb": bound,
             "memory_within_bound": watch.peak_mb(Part.INGEST) <= bound,

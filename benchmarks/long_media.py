@@ -86,7 +86,7 @@ def _bench(plan: LongPlan, folder: Path, say: Say) -> Iterator[_Bench]:
         profile=plan.profile,
         store_uri=None,
         ingest={"modalities": (Modality.AUDIO,), "encoder_threads": plan.threads},
-        fetch={"roots": (media,)},
+        fetch={"allowed_roots": (media,)},
     )
     say(f"starting a whole Penstock with profile {plan.profile} in {folder}")
     with running(settings) as house:
@@ -161,7 +161,7 @@ class _Bench:
 
     def _indexed_s(self) -> float:
         """Of the recording, while it is under way."""
-        return sum(one.place.heard_ms for one in self.stream.store.checkpoints([self._asset]).values()) / 1000
+        return sum(one.position.audio_ms for one in self.stream.store.checkpoints([self._asset]).values()) / 1000
 
     @property
     def _asset(self) -> str:

@@ -31,7 +31,7 @@ def bound_mb(ingest: IngestSettings) -> float:
 
     The constant was measured with one lane. Each more brings a process with its libraries, which it does not allow for.
     """
-    return ingest.budget_bytes * ingest.lanes / 1e6 + CONSTANT_MB
+    return ingest.max_in_flight_bytes * ingest.lanes / 1e6 + CONSTANT_MB
 
 
 def pss_mb(processes: Iterable[psutil.Process]) -> dict[Part, float]:

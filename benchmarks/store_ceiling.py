@@ -13,18 +13,18 @@ from penstock.records import (
     ClaimCheck,
     Collection,
     Decoded,
-    Draft,
     Encoded,
     Event,
     Field,
     Float32,
     Modality,
+    PendingEntry,
     Position,
 )
 from penstock.store.base import Store
 from penstock.store.writer import Writer, WriteRequest
 
-BATCH = 512  # the largest of ingest's own (ingest.batch_most_events)
+BATCH = 512  # the largest of ingest's own (ingest.max_batch_events)
 _URI = f"asset:{'0' * 64}"
 
 
@@ -65,5 +65,5 @@ def _event(number: int) -> Event:
     return Event(asset, position, position, number, Modality.IMAGE, ClaimCheck(_URI))
 
 
-def _draft(event: Event, row: int) -> Draft:
-    return Draft(event, Collection.IMAGE, 0, "image/jpeg", _URI, vectors=((Field.JOINT, JOINT_IMAGE, row),))
+def _draft(event: Event, row: int) -> PendingEntry:
+    return PendingEntry(event, Collection.IMAGE, 0, "image/jpeg", _URI, vectors=((Field.JOINT, JOINT_IMAGE, row),))

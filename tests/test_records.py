@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from penstock.records import AssetRef, ClaimCheck, EncoderInput, Event, Inline, Modality, Plain, Position, Record
+from penstock.records import AssetRef, ClaimCheck, EncoderInput, Event, FastPickle, Inline, Modality, Position, Record
 
 
 def event() -> Event:
@@ -17,7 +17,7 @@ def event() -> Event:
 @pytest.mark.parametrize(
     "made", [event(), ClaimCheck("file:///a"), Record(Position("a", 0, 1), None, b"v", (("h", b"1"),), 5)], ids=type
 )
-def test_a_record_comes_back_from_a_pickle_as_it_was(made: Plain) -> None:
+def test_a_record_comes_back_from_a_pickle_as_it_was(made: FastPickle) -> None:
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
         assert pickle.loads(pickle.dumps(made, protocol)) == made
     assert copy.deepcopy(made) == made

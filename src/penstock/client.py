@@ -34,7 +34,7 @@ def post_search(url: str, body: Mapping[str, Any], settings: Settings) -> dict[s
     """
     timeout_s = (body.get("deadline_ms") or settings.query.deadline_ms) / 1000 + _MARGIN_S
     if "audio" in body:
-        timeout_s += settings.query.hearing_timeout_s
+        timeout_s += settings.query.transcription_timeout_s
     return _answer(url, settings, "POST", "/v1/search", timeout_s=timeout_s, body=body)
 
 

@@ -54,7 +54,7 @@ class KafkaSettings(_Section):
     video_topic: str = "media.video"
     dead_letter_topic: str = "media.dlq"
     partitions: int = Field(4, ge=1, description="partitions of a topic that Penstock creates; existing ones are kept")
-    replication: int = Field(1, ge=1, description="replication factor of a topic that Penstock creates")
+    replication_factor: int = Field(1, ge=1, description="replication factor of a topic that Penstock creates")
     max_message_bytes: int = Field(16 * MIB, ge=1024, description="largest message of a media topic, in bytes")
     # Kafka's own default is 45 s. A lane that was killed says no goodbye, and for so long nobody takes its partitions;
     # heartbeats come from a thread of their own, so that a busy lane does not miss them.
@@ -114,8 +114,10 @@ class AssetStoreSettings(_Section):
 class FetchSettings(_Section):
     """What a claim check (`dataref`) may point to. Everything is refused that is not allowed here."""
 
-    roots: tuple[Path, ...] = Field((), description="folders whose files may be claimed by file: addresses")
-    schemes: tuple[str, ...] = Field(("file", "http", "https", "s3"), description="schemes that are allowed at all")
+    allowed_roots: tuple[Path, ...] = Field((), description="folders whose files may be claimed by file: addresses")
+    allowed_schemes: tuple[str, ...] = Field(
+        ("file", "http", "https", "s3"), description="schemes that are allowed at all"
+    )
     allow_private_addresses: bool = Field(
         False, description="allow hosts that resolve to loopback, private, link-local"
     )
@@ -127,7 +129,7 @@ class FetchSettings(_Section):
 class TextSettings(_Section):
     """How text is cut into passages."""
 
-    passage_tokens: int = Field(200, ge=16, description="most tokens of the sentence encoder in a passage")
+    max_passage_tokens: int = Field(200, ge=16, description="most tokens of the sentence encoder in a passage")
     overlap_tokens: int = Field(
         40, ge=0, description="tokens of whole sentences repeated at the head of the next passage"
     )
@@ -135,8 +137,8 @@ class TextSettings(_Section):
 
     @model_validator(mode="after")
     def _overlap_is_smaller(self) -> Self:
-        if self.overlap_tokens * 2 > self.passage_tokens:
-            raise ValueError("overlap_tokens may be at most half of passage_tokens")
+        if self.overlap_tokens * 2 > self.max_passage_tokens:
+            raise ValueError("overlap_tokens may be at most half of max_passage_tokens")
         return self
 
 
@@ -149,44 +151,50 @@ class ImageSettings(_Section):
 class SpeechSettings(_Section):
     """How speech is found in sound, and cut into passages."""
 
-    begins_at: float = Field(0.5, gt=0, lt=1, description="probability of speech at which a window of speech begins")
-    silence_ms: int = Field(2_000, ge=100, description="silence that ends a window of speech, milliseconds")
-    passage_least_s: float = Field(5.0, ge=0, description="a shorter passage goes on, if the speech does, seconds")
-    passage_most_s: float = Field(30.0, gt=0, description="and never beyond this, seconds")
+    threshold: float = Field(0.5, gt=0, lt=1, description="probability of speech at which a window of speech begins")
+    min_silence_ms: int = Field(2_000, ge=100, description="silence that ends a window of speech, milliseconds")
+    min_passage_s: float = Field(5.0, ge=0, description="a shorter passage goes on, if the speech does, seconds")
+    max_passage_s: float = Field(30.0, gt=0, description="and never beyond this, seconds")
     language: str | None = Field(None, description="ISO 639-1 code of all speech; unset: the model tells, by window")
 
 
-class FilmSettings(_Section):
+class VideoSettings(_Section):
     """What counts as a shot, and how its picture is kept."""
 
-    change: float = Field(
+    scene_threshold: float = Field(
         0.08, gt=0, lt=1, description="how much of full brightness pixels differ by, in the mean, for a new shot"
     )
-    look_ms: int = Field(5_000, ge=100, description="no longer than this goes by without looking, milliseconds")
-    least_ms: int = Field(500, ge=0, description="a shot that is over sooner belongs to the one before, milliseconds")
+    max_sample_gap_ms: int = Field(
+        5_000, ge=100, description="no longer than this goes by without looking, milliseconds"
+    )
+    min_shot_ms: int = Field(
+        500, ge=0, description="a shot that is over sooner belongs to the one before, milliseconds"
+    )
     thumbnail_px: int = Field(320, ge=16, le=640, description="longer side of a shot's thumbnail; it is kept as JPEG")
 
 
-class SliceSettings(_Section):
+class LongMediaSettings(_Section):
     """Long media are indexed a slice at a time. What is lost with a worker, a lane or a partition is done again: of
     each medium a slice, and the shot or the speech that was under way at its start, at most two minutes more.
     """
 
-    first_s: float = Field(60.0, gt=0, description="media up to so long are indexed at once, seconds")
-    later_s: float = Field(120.0, gt=0, description="length of each further slice, seconds")
-    busy_s: float = Field(
+    first_segment_s: float = Field(60.0, gt=0, description="media up to so long are indexed at once, seconds")
+    segment_s: float = Field(120.0, gt=0, description="length of each further slice, seconds")
+    max_worker_s: float = Field(
         20.0,
         gt=0,
         description="slices of a batch end sooner once their worker has read for so long, seconds of the clock",
     )
-    hear_s: float | None = Field(
+    transcription_chunk_s: float | None = Field(
         None,
         gt=0,
         description="the transcriber hears long media for so long at a time, seconds; clips go in between; unset: 0.1 "
         "on a CPU, 1 on a GPU",
     )
-    at_once: int = Field(2, ge=1, description="long media of one topic under way at once, in one lane; the rest wait")
-    kept_open: int = Field(4, ge=1, description="long media that a decode worker keeps open between two slices")
+    max_concurrent: int = Field(
+        2, ge=1, description="long media of one topic under way at once, in one lane; the rest wait"
+    )
+    max_open: int = Field(4, ge=1, description="long media that a decode worker keeps open between two slices")
 
 
 class IngestSettings(_Section):
@@ -194,22 +202,22 @@ class IngestSettings(_Section):
 
     modalities: tuple[Modality, ...] = Field((Modality.TEXT, Modality.IMAGE), description="topics that are consumed")
     lanes: int = Field(1, ge=1, description="consumers; more than there are partitions idle")
-    decoders: int = Field(1, ge=1, description="decode workers, a CPU each; the fewest, if decoders_max is set")
-    decoders_max: int | None = Field(
+    decoders: int = Field(1, ge=1, description="decode workers, a CPU each; the fewest, if max_decoders is set")
+    max_decoders: int | None = Field(
         None, ge=1, description="decode workers at most: their number follows the load; unset: it stays at decoders"
     )
-    slicers: int = Field(
+    long_media_decoders: int = Field(
         1, ge=1, description="decode workers more, for long sound and film alone; only where those are taken in"
     )
-    encoders: int = Field(1, ge=1, description="workers of each encoder; the fewest, if encoders_max is set")
-    encoders_max: int | None = Field(
+    encoders: int = Field(1, ge=1, description="workers of each encoder; the fewest, if max_encoders is set")
+    max_encoders: int | None = Field(
         None, ge=1, description="workers of each encoder at most, as the load asks for; unset: it stays at encoders"
     )
     # A batch waits for seconds meanwhile. Shrinking has time: the autoscalers of Kubernetes wait five minutes too, and
     # what is let go has to load its models again.
     scale_up_after_s: float = Field(15.0, gt=0, description="a pool grows once it has been overloaded for so long")
     scale_down_after_s: float = Field(300.0, gt=0, description="a pool shrinks once fewer workers did for so long")
-    worker_start_s: float = Field(
+    worker_start_timeout_s: float = Field(
         180.0,
         gt=0,
         description="a further worker is given up if it is not ready by then; more for an autoscaler's node",
@@ -223,42 +231,44 @@ class IngestSettings(_Section):
     )
     writers: int = Field(1, ge=1, description="writers, sharded by the asset's hash; the embedded store allows one")
     # A real Milvus is slow to answer: some ms, and 0.2 to 0.4 s where a read has to see what was written just before.
-    writes_at_once: int = Field(
+    concurrent_writes: int = Field(
         8, ge=1, description="batches that a writer has under way at once; the embedded store allows one"
     )
     batch_events: int = Field(32, ge=1, description="a batch goes at so many events")
-    batch_most_events: int = Field(1_024, ge=1, description="where more wait, a batch takes up to so many")
-    batch_step_ms: int = Field(
+    max_batch_events: int = Field(1_024, ge=1, description="where more wait, a batch takes up to so many")
+    target_step_ms: int = Field(
         250, ge=1, description="as long as its slowest step, the wait for a store aside, takes no longer than this, ms"
     )
-    batch_bytes: int = Field(16 * MIB, ge=1, description="a batch goes, and is full, at so many bytes")
+    max_batch_bytes: int = Field(16 * MIB, ge=1, description="a batch goes, and is full, at so many bytes")
     linger_ms: int = Field(50, ge=0, description="or when its first event has waited so long")
-    batches_in_flight: int = Field(4, ge=1, description="batches of one topic under way at once, in one lane")
-    budget_bytes: int = Field(
+    max_batches_in_flight: int = Field(4, ge=1, description="batches of one topic under way at once, in one lane")
+    max_in_flight_bytes: int = Field(
         128 * MIB, ge=1, description="bytes in flight in a lane, its records and 1 kB for each; above, partitions pause"
     )
     commit_interval_ms: int = Field(500, ge=1)
-    drain_s: float = Field(20.0, ge=0, description="how long a stop or a revoked partition waits for what is in flight")
-    encoder_cache: int = Field(4_096, ge=0, description="vectors kept in each encoder worker, by content hash")
+    drain_timeout_s: float = Field(
+        20.0, ge=0, description="how long a stop or a revoked partition waits for what is in flight"
+    )
+    encoder_cache_size: int = Field(4_096, ge=0, description="vectors kept in each encoder worker, by content hash")
     min_free_disk_bytes: int = Field(1024 * MIB, ge=0, description="below so much free disk in data_dir, ingest pauses")
-    backoff_initial_s: float = Field(0.2, gt=0)
-    backoff_max_s: float = Field(10.0, gt=0)
+    initial_backoff_s: float = Field(0.2, gt=0)
+    max_backoff_s: float = Field(10.0, gt=0)
 
     @property
-    def most_decoders(self) -> int:
-        return self.decoders_max or self.decoders
+    def decoder_limit(self) -> int:
+        return self.max_decoders or self.decoders
 
     @property
-    def most_encoders(self) -> int:
+    def encoder_limit(self) -> int:
         """Of each role."""
-        return self.encoders_max or self.encoders
+        return self.max_encoders or self.encoders
 
     @model_validator(mode="after")
     def _pools_have_a_range(self) -> Self:
         for name in ("decoders", "encoders"):
-            fewest, most = getattr(self, name), getattr(self, f"{name}_max")
+            fewest, most = getattr(self, name), getattr(self, f"max_{name}")
             if most is not None and most < fewest:
-                raise ValueError(f"{name}_max is {most}, less than {name}, which is {fewest}")
+                raise ValueError(f"max_{name} is {most}, less than {name}, which is {fewest}")
         return self
 
 
@@ -281,25 +291,25 @@ class QuerySettings(_Section):
         description="weight of each collection in fusion",
     )
     # A passage of speech lasts 5 to 30 s and a shot mostly less: room for one, its neighbours and the shots beside it.
-    moment_gap_ms: int = Field(
+    max_moment_gap_ms: int = Field(
         5_000, ge=0, description="what was found of one recording no further apart than so is one moment, milliseconds"
     )
-    moment_max_ms: int = Field(
+    max_moment_ms: int = Field(
         120_000, ge=1, description="longest moment, milliseconds; a shot that lasts longer stands alone"
     )
-    cache: int = Field(10_000, ge=0, description="query vectors kept")
+    vector_cache_size: int = Field(10_000, ge=0, description="query vectors kept")
     max_image_bytes: int = Field(20 * MIB, ge=1, description="largest picture in a request")
     max_audio_bytes: int = Field(20 * MIB, ge=1, description="largest sound in a request: a question by voice")
     max_audio_s: float = Field(60.0, gt=0, description="longest question by voice, seconds")
     # Whisper base takes some 2 s for a question on two cores: a full line is worked off within the time of the last.
-    hearing_timeout_s: float = Field(
+    transcription_timeout_s: float = Field(
         30.0, gt=0, description="for the words of a question by voice, before its search begins, seconds"
     )
-    hearing_backlog: int = Field(
+    transcription_queue_size: int = Field(
         8, ge=0, description="questions by voice that may wait for the one that is listened to; beyond, HTTP 429"
     )
     search_threads: int = Field(16, ge=1, description="searches of the store under way at once, in one replica")
-    search_backlog: int = Field(256, ge=0, description="searches that may wait for a thread; beyond, HTTP 429")
+    search_queue_size: int = Field(256, ge=0, description="searches that may wait for a thread; beyond, HTTP 429")
     replica_cpus: float = Field(
         0.0, ge=0, description="CPUs that Ray sets aside for a replica; 0: it is placed on any node, also a full one"
     )
@@ -348,8 +358,8 @@ class Settings(BaseSettings):
     text: TextSettings = TextSettings()
     image: ImageSettings = ImageSettings()
     speech: SpeechSettings = SpeechSettings()
-    film: FilmSettings = FilmSettings()
-    slices: SliceSettings = SliceSettings()
+    video: VideoSettings = VideoSettings()
+    long_media: LongMediaSettings = LongMediaSettings()
     ingest: IngestSettings = IngestSettings()
     query: QuerySettings = QuerySettings()
     metrics: MetricsSettings = MetricsSettings()

@@ -1,4 +1,4 @@
-"""The data's path as frozen types: Record → Event → Fetched → Draft → Entry → Hit, and Rejected beside it.
+"""The data's path as frozen types: Record → Event → FetchedMedia → PendingEntry → Entry → Hit, and Rejected beside it.
 
 Every step takes one of these and returns the next. They hold plain values and NumPy arrays only, so that they travel
 between processes by pickle with the arrays out of band.
@@ -23,7 +23,7 @@ Float32: TypeAlias = NDArray[np.float32]
 UInt8: TypeAlias = NDArray[np.uint8]
 
 
-class Plain:
+class FastPickle:
     """A record that is pickled as the call that makes it.
 
     What `dataclass` gives a frozen type with slots asks for the names of the fields at every record: for small events a
@@ -32,7 +32,7 @@ class Plain:
 
     __slots__ = ()
 
-    def __reduce__(self) -> tuple[type[Plain], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[type[FastPickle], tuple[Any, ...]]:
         made: Any = type(self)
         return made, _values_of(made)(self)
 
@@ -73,15 +73,15 @@ COLLECTIONS_OF: Mapping[Modality, tuple[Collection, ...]] = {
 """The collections that an asset of a modality can have entries in; surplus is looked for in all of them."""
 
 
-LONG: frozenset[Modality] = frozenset({Modality.AUDIO, Modality.VIDEO})
+TIMED_MODALITIES: frozenset[Modality] = frozenset({Modality.AUDIO, Modality.VIDEO})
 """Modalities of media that may be too long to be indexed at once."""
 
 
-SLICED: frozenset[Collection] = frozenset({Collection.SPEECH, Collection.FRAME})
+TIMED_COLLECTIONS: frozenset[Collection] = frozenset({Collection.SPEECH, Collection.FRAME})
 """Collections of media that may be too long to be written at once."""
 
 
-ONE_PART: frozenset[Collection] = frozenset({Collection.IMAGE})
+SINGLE_ENTRY_COLLECTIONS: frozenset[Collection] = frozenset({Collection.IMAGE})
 """Collections in which an asset has one entry, part 0, or none: no surplus of it is ever left there by a version that
 writes one, so that nobody has to look for any."""
 
@@ -118,7 +118,7 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Position(Plain):
+class Position(FastPickle):
     """Where a record stands in Kafka."""
 
     topic: str
@@ -133,7 +133,7 @@ _HELD_BYTES = 1_024  # record, event and item in a queue: 870 measured for a tom
 
 
 @dataclass(frozen=True, slots=True)
-class Record(Plain):
+class Record(FastPickle):
     """A Kafka record as it was delivered. Nothing in it has been believed yet."""
 
     position: Position
@@ -149,13 +149,13 @@ class Record(Plain):
         return len(self.key or b"") + len(self.value or b"") + headers
 
     @property
-    def held_bytes(self) -> int:
+    def accounted_bytes(self) -> int:
         """What the budget of bytes in flight counts: also what a lane holds of a record however small it is."""
         return self.size_bytes + _HELD_BYTES
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment(Plain):
+class Assignment(FastPickle):
     """A partition as given to one lane: the consumer group's generation in which it got it and kept it since."""
 
     topic: str
@@ -167,7 +167,7 @@ class Assignment(Plain):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class AssetRef(Plain):
+class AssetRef(FastPickle):
     """Names an asset: what is replaced as a whole when a newer event of the same key arrives."""
 
     tenant: str
@@ -184,7 +184,7 @@ class AssetRef(Plain):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Version(Plain):
+class Version(FastPickle):
     """How old an event is, in the order of its first arrival. Compare with `newer_than`, not with `>`."""
 
     timestamp_ms: int
@@ -199,21 +199,21 @@ class Version(Plain):
 
 
 @dataclass(frozen=True, slots=True)
-class Inline(Plain):
+class Inline(FastPickle):
     """The media are in the message itself."""
 
     data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimCheck(Plain):
+class ClaimCheck(FastPickle):
     """The media are elsewhere: the CloudEvents `dataref` extension."""
 
     uri: str
 
 
 @dataclass(frozen=True, slots=True)
-class Event(Plain):
+class Event(FastPickle):
     """A record that was understood: what happened to which asset.
 
     Attributes:
@@ -250,7 +250,7 @@ class Event(Plain):
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected(Plain):
+class Rejected(FastPickle):
     """An event that can never be indexed, and why: the second output of every step.
 
     Attributes:
@@ -279,7 +279,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched(Plain):
+class FetchedMedia(FastPickle):
     """An event with its bytes at hand.
 
     Attributes:
@@ -297,28 +297,28 @@ class Fetched(Plain):
     uri: str
 
 
-OVER = -1
+END_OF_TRACK = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Place(Plain):
+class MediaPosition(FastPickle):
     """How far a recording or film has been read, milliseconds.
 
     Attributes:
-        heard_ms: of its sound nothing that lies before is to come any more.
-        seen_ms: of its pictures likewise.
-        read_ms: up to where it has been looked at; speech or a shot that is under way there is not out yet.
+        audio_ms: of its sound nothing that lies before is to come any more.
+        video_ms: of its pictures likewise.
+        scanned_ms: up to where it has been looked at; speech or a shot that is under way there is not out yet.
 
-    `OVER` stands for a track that has been read to its end, or that there is none of.
+    `END_OF_TRACK` stands for a track that has been read to its end, or that there is none of.
     """
 
-    heard_ms: int = 0
-    seen_ms: int = 0
-    read_ms: int = 0
+    audio_ms: int = 0
+    video_ms: int = 0
+    scanned_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Draft(Plain):
+class PendingEntry(FastPickle):
     """An entry that waits for its vectors.
 
     Attributes:
@@ -348,7 +348,7 @@ class Draft(Plain):
 
 
 @dataclass(frozen=True, slots=True)
-class EncoderInput(Plain):
+class EncoderInput(FastPickle):
     """What one encoder has to encode for a batch: texts, pictures or sound.
 
     Attributes:
@@ -356,21 +356,21 @@ class EncoderInput(Plain):
         keys: one content hash an item; the same key means the same vector, so that it need not be computed twice.
         texts: the items, for an encoder of texts.
         pixels: uint8[n, height, width, 3], RGB, already of the encoder's size, for an encoder of pictures.
-        sounds: float32[n] each, mono at 16 kHz, at most 30 s, for the transcriber.
+        waveforms: float32[n] each, mono at 16 kHz, at most 30 s, for the transcriber.
     """
 
     encoder: str
     keys: tuple[str, ...]
     texts: tuple[str, ...] = ()
     pixels: UInt8 | None = None
-    sounds: tuple[Float32, ...] = ()
+    waveforms: tuple[Float32, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded(Plain):
+class Encoded(FastPickle):
     """Vectors for an `EncoderInput`, row by row.
 
     Attributes:
@@ -385,7 +385,7 @@ class Encoded(Plain):
 
 
 @dataclass(frozen=True, slots=True)
-class Segment(Plain):
+class TimedText(FastPickle):
     """Words that were heard: seconds from the start of the window, and the text."""
 
     start_s: float
@@ -394,7 +394,7 @@ class Segment(Plain):
 
 
 @dataclass(frozen=True, slots=True)
-class Transcript(Plain):
+class Transcript(FastPickle):
     """What was heard in a window of sound.
 
     Attributes:
@@ -406,66 +406,66 @@ class Transcript(Plain):
 
     language: str
     probability: float
-    segments: tuple[Segment, ...]
+    segments: tuple[TimedText, ...]
     failed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Progress(Plain):
+class Checkpoint(FastPickle):
     """How far an event with long media has been indexed: all that the next owner of its partition needs to go on.
 
     Attributes:
         asset, version: of the event.
-        place: how far its media have been read.
+        position: how far its media have been read.
         counts: entries so far, by collection.
-        settings: hash of what decides on the entries; what was made under other settings is made anew.
+        settings_hash: hash of what decides on the entries; what was made under other settings is made anew.
         uri: of the media, so that they are kept.
-        media: SHA-256 of them, hexadecimal: if a claim check brings others later, it is begun anew.
-        begins: where the slice begins that ends at `place`. Not kept: the writer compares it with the place that is.
-        space: see `part_id`. The writer decides; until then -1.
+        media_sha256: hash of them, hexadecimal: if a claim check brings others later, it is begun anew.
+        start: where the slice begins that ends at `position`. Not kept: the writer compares it with the one that is.
+        slot: see `part_id`. The writer decides; until then -1.
         updated_ms: when it was noted, by the writer, milliseconds since the epoch.
         finished: the media have been read to their end.
     """
 
     asset: AssetRef
     version: Version
-    place: Place
+    position: MediaPosition
     counts: Mapping[Collection, int]
-    settings: str
+    settings_hash: str
     uri: str
-    media: str = ""
-    begins: Place = Place()
-    space: int = -1
+    media_sha256: str = ""
+    start: MediaPosition = MediaPosition()
+    slot: int = -1
     updated_ms: int = 0
     finished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded(Plain):
+class Decoded(FastPickle):
     """A batch after decoding, less its arrays, which travel beside it as `EncoderInput`s.
 
     Attributes:
-        indexable: one event per asset, its payload a claim check to where the media can be had again; it has drafts, or
-            none and is then indexed without entries.
+        indexable: one event per asset, its payload a claim check to where the media can be had again; it has
+            entries, or none and is then indexed without entries.
         tombstones: events that delete their asset.
-        drafts: the entries to be, of all indexable events.
+        pending: the entries to be, of all indexable events.
         rejected: what can never be indexed.
-        progress: of the indexable events whose media do not fit into one slice, and how far they are with this one.
-            Their drafts are those of the slice alone.
+        checkpoints: of the indexable events whose media do not fit into one slice, and how far they are with this one.
+            Their entries are those of the slice alone.
     """
 
     indexable: tuple[Event, ...]
     tombstones: tuple[Event, ...]
-    drafts: tuple[Draft, ...]
+    pending: tuple[PendingEntry, ...]
     rejected: tuple[Rejected, ...]
-    progress: tuple[Progress, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
 
 
 # --- the store -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Entry(Plain):
+class Entry(FastPickle):
     """One row of a collection. `vectors` maps a field to float32[dim], L2-normalised."""
 
     id: str
@@ -488,25 +488,25 @@ class Entry(Plain):
     vectors: Mapping[Field, Float32] = field(default_factory=dict, repr=False)
 
 
-SPACES = 2
+SLOTS = 2
 
 
-def entry_id(asset: AssetRef, collection: Collection, part: int, space: int = 0) -> str:
+def entry_id(asset: AssetRef, collection: Collection, part: int, slot: int = 0) -> str:
     """The primary key of an entry: 32 hexadecimal digits, the same for the same part of the same asset for ever."""
-    return part_id(asset.id, collection, part, space)
+    return part_id(asset.id, collection, part, slot)
 
 
-def part_id(asset_id: str, collection: Collection, part: int, space: int = 0) -> str:
+def part_id(asset_id: str, collection: Collection, part: int, slot: int = 0) -> str:
     """`entry_id`, from the id of the asset: so a store can ask for an asset's parts by primary key.
 
-    A part has an id in each of two spaces: a version that is written in slices takes the one in which the older version
-    is not, so that this one stays whole until the last slice is there. All others are in space 0.
+    A part has an id in each of two slots: a version that is written in slices takes the one in which the older version
+    is not, so that this one stays whole until the last slice is there. All others are in slot 0.
     """
-    return _digest(asset_id, collection, str(part), *(["other"] if space else []))
+    return _digest(asset_id, collection, str(part), *(["other"] if slot else []))
 
 
 @dataclass(frozen=True, slots=True)
-class AssetRow(Plain):
+class AssetRow(FastPickle):
     """What became of an asset, as of its newest settled event: the record that order, audit and replay go by.
 
     Attributes:
@@ -517,7 +517,7 @@ class AssetRow(Plain):
         counts: entries per collection; empty for a deleted asset.
         uri: of the media, so that the asset store's sweep knows what is still referred to; empty if deleted.
         indexed_at_ms: when the row was written, milliseconds since the epoch.
-        space: of its entries' ids; see `part_id`.
+        slot: of its entries' ids; see `part_id`.
     """
 
     asset: AssetRef
@@ -526,7 +526,7 @@ class AssetRow(Plain):
     counts: Mapping[Collection, int]
     uri: str
     indexed_at_ms: int
-    space: int = 0
+    slot: int = 0
 
     @property
     def origin(self) -> Position:
@@ -534,7 +534,7 @@ class AssetRow(Plain):
 
 
 @dataclass(frozen=True, slots=True)
-class Settled(Plain):
+class Settled(FastPickle):
     """The event at this position has its outcome; `rejection` says why, for `DEAD_LETTERED`."""
 
     position: Position
@@ -543,21 +543,21 @@ class Settled(Plain):
 
 
 @dataclass(frozen=True, slots=True)
-class Fenced(Plain):
+class Fenced(FastPickle):
     """The event was not written: another lane owns its partition now and will process it."""
 
     position: Position
 
 
 @dataclass(frozen=True, slots=True)
-class Continues(Plain):
+class Continues(FastPickle):
     """The event has no outcome yet: the next segment of its media starts at `at`.
 
     If that is the start of the media, nothing of the event is written, or it waits for a newer version under way.
     """
 
     position: Position
-    at: Place
+    at: MediaPosition
 
 
 WriteResult: TypeAlias = Settled | Fenced | Continues
@@ -576,7 +576,7 @@ class ChannelHit:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ScoredEntry:
     """An entry as one channel returned it, best first; without vectors."""
 
     entry: Entry
@@ -608,7 +608,7 @@ class Moment:
     frame: Entry | None
 
     @property
-    def words(self) -> str:
+    def transcript(self) -> str:
         """What is said in it, as far as it was found."""
         spoken = (member.entry for member in self.members if member.entry.collection is Collection.SPEECH)
         return " ".join(entry.text for entry in spoken)
@@ -623,14 +623,14 @@ class Hit:
         score: of the fusion.
         found_by: the channels that found it; of a moment the best rank that each of them gave one of its entries.
         moment: where it lies in its recording; None where that means nothing.
-        incomplete: its recording is long, and the rest of it is being indexed still.
+        indexing: its recording is long, and the rest of it is being indexed still.
     """
 
     entry: Entry
     score: float
     found_by: tuple[ChannelHit, ...]
     moment: Moment | None = None
-    incomplete: bool = False
+    indexing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

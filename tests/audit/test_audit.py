@@ -248,7 +248,7 @@ def test_entries_in_the_other_space_are_those_that_a_row_of_that_space_tells_of(
     world.store.upsert(
         Collection.TEXT, [replace(one, id=entry_id(one.asset, one.collection, one.part, 1)) for one in newer]
     )
-    world.put(replace(row, space=1))
+    world.put(replace(row, slot=1))
     if left:
         world.store.upsert(Collection.TEXT, older[:1])
     assert world.audit().balanced is not left

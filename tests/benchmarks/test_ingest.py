@@ -60,7 +60,7 @@ class QuietHouse:
     """A house of no processes, whose memory `Machine` tells."""
 
     def __init__(self, budget_bytes: int = 100_000_000) -> None:
-        self.settings = Settings(ingest=IngestSettings(budget_bytes=budget_bytes))
+        self.settings = Settings(ingest=IngestSettings(max_in_flight_bytes=budget_bytes))
 
     def processes(self) -> list[psutil.Process]:
         return []

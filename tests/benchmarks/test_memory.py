@@ -21,5 +21,5 @@ def test_the_highest_of_each_part_need_not_be_of_the_same_look() -> None:
 
 
 def test_the_bound_is_the_budget_of_each_lane_and_a_constant() -> None:
-    assert bound_mb(IngestSettings(budget_bytes=100_000_000, lanes=1)) == 100 + CONSTANT_MB
-    assert bound_mb(IngestSettings(budget_bytes=100_000_000, lanes=3)) == 300 + CONSTANT_MB
+    assert bound_mb(IngestSettings(max_in_flight_bytes=100_000_000, lanes=1)) == 100 + CONSTANT_MB
+    assert bound_mb(IngestSettings(max_in_flight_bytes=100_000_000, lanes=3)) == 300 + CONSTANT_MB

@@ -69,7 +69,7 @@ def test_wrong_settings_of_existing_topics_are_told_and_not_touched(kafka_settin
 
 def test_a_replication_that_the_cluster_cannot_give_is_one_clear_line(kafka_settings: KafkaSettings) -> None:
     with pytest.raises(PermanentError, match="InvalidReplicationFactor"):
-        ensure_topics(kafka_settings.model_copy(update={"replication": 3}), BOTH)
+        ensure_topics(kafka_settings.model_copy(update={"replication_factor": 3}), BOTH)
 
 
 def test_wrong_bootstrap_servers_are_one_clear_line() -> None:

@@ -90,7 +90,7 @@ def test_settings_reach_a_child_by_its_environment_whatever_its_own_is(
     clean: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = load_settings(
-        tenant="a", data_dir=clean, store={"token": "s3cret"}, fetch={"roots": [clean]}, query={"port": 0}
+        tenant="a", data_dir=clean, store={"token": "s3cret"}, fetch={"allowed_roots": [clean]}, query={"port": 0}
     )
     (clean / "penstock.toml").write_text('tenant = "b"\n[query]\nport = 1\n')
     for name, value in to_environment(settings).items():

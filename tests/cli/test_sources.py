@@ -173,7 +173,9 @@ def test_a_file_of_2_gb_is_refused_without_being_read(tmp_path: Path, settings: 
 
 
 def test_a_file_too_large_for_a_message_goes_by_address_if_that_is_allowed(tmp_path: Path) -> None:
-    settings = load_settings(data_dir=tmp_path / "data", kafka={"max_message_bytes": MIB}, fetch={"roots": [tmp_path]})
+    settings = load_settings(
+        data_dir=tmp_path / "data", kafka={"max_message_bytes": MIB}, fetch={"allowed_roots": [tmp_path]}
+    )
     (tmp_path / "large.png").write_bytes(PNG + bytes(2 * MIB))
     (message,) = sent(read([tmp_path / "large.png"], settings))
     found = event(message, settings)
@@ -187,12 +189,12 @@ def test_a_file_too_large_for_a_message_is_refused_where_its_folder_is_not_allow
 ) -> None:
     (tmp_path / "large.png").write_bytes(PNG + bytes(2 * MIB))
     reason = why(read([tmp_path / "large.png"], settings))
-    assert "fetch.roots" in reason
+    assert "fetch.allowed_roots" in reason
     assert str(tmp_path) in reason
 
 
 def test_claim_checks_can_be_asked_for(folder: Path, tmp_path: Path) -> None:
-    settings = load_settings(data_dir=tmp_path / "data", fetch={"roots": [folder]})
+    settings = load_settings(data_dir=tmp_path / "data", fetch={"allowed_roots": [folder]})
     (message,) = sent(read([folder / "b.png"], settings, claim_check=True))
     assert event(message, settings).payload == ClaimCheck((folder / "b.png").as_uri())
 

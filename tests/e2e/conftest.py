@@ -20,7 +20,7 @@ def claims_root() -> Iterator[Path]:
 def house(claims_root: Path) -> Iterator[House]:
     """One running Penstock for all tests that leave it as it was, but for their own assets."""
     environment = {
-        "PENSTOCK_FETCH__ROOTS": f'["{claims_root}"]',
+        "PENSTOCK_FETCH__ALLOWED_ROOTS": f'["{claims_root}"]',
         "PENSTOCK_FETCH__ALLOW_PRIVATE_ADDRESSES": "true",
         "PENSTOCK_FETCH__DEADLINE_S": "3",
         "PENSTOCK_QUERY__PORT": "0",

@@ -32,8 +32,8 @@ def house(tmp_path: Path) -> Iterator[House]:
         "PENSTOCK_PROFILE": "null:8",
         "PENSTOCK_QUERY__PORT": "0",
         "PENSTOCK_INGEST__MODALITIES": '["audio", "video"]',
-        "PENSTOCK_SLICES__FIRST_S": "10",
-        "PENSTOCK_SLICES__LATER_S": "15",
+        "PENSTOCK_LONG_MEDIA__FIRST_SEGMENT_S": "10",
+        "PENSTOCK_LONG_MEDIA__SEGMENT_S": "15",
     }
     made = House(tmp_path / "data", environment)
     try:
@@ -122,6 +122,6 @@ def test_ten_hours_of_silence_and_ten_thousand_cuts_end_as_they_should(house: Ho
     assert peak_mb < before_mb + _MOST_GROWTH_MB
     assert [entry.text for entry in house.stored("silence")] == [""]
     shots = house.stored("cuts")
-    assert cuts * 0.1 <= len(shots) <= cuts * 0.2  # no shot is shorter than film.least_ms
+    assert cuts * 0.1 <= len(shots) <= cuts * 0.2  # no shot is shorter than video.min_shot_ms
     assert shots[-1].end_ms == pytest.approx(cuts * 100, abs=1_000)
     house.json("audit")

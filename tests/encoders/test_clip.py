@@ -18,7 +18,7 @@ from penstock.encoders.profiles import ClipSpec, load_profile
 from penstock.encoders.weights import HubWeights, ShippedWeights
 from penstock.errors import ConfigError
 from penstock.media.image import decode_image
-from penstock.records import AssetRef, Event, Fetched, Float32, Modality, Position, UInt8
+from penstock.records import AssetRef, Event, FetchedMedia, Float32, Modality, Position, UInt8
 from tests.encoders.conftest import opened, pixels_input, random_pixels, texts_input
 
 SMALL_ARCHITECTURE = "ViT-S-32-alt"
@@ -39,7 +39,7 @@ def decoded(file: bytes, spec: ImageSpec) -> UInt8:
     asset, position = AssetRef("t", "media.image", "k"), Position("media.image", 0, 0)
     event = Event(asset, position, position, 0, Modality.IMAGE, None)
     mime = "image/png" if file.startswith(b"\x89PNG") else "image/jpeg"
-    return decode_image(Fetched(event, file, mime, "0" * 64, "asset:0"), spec=spec, settings=ImageSettings())
+    return decode_image(FetchedMedia(event, file, mime, "0" * 64, "asset:0"), spec=spec, settings=ImageSettings())
 
 
 def by_open_clip(model: ClipSpec, files: list[bytes]) -> Float32:

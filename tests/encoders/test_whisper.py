@@ -13,7 +13,7 @@ from faster_whisper import WhisperModel
 
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.whisper import DecodingOptions, WhisperTranscriber
-from penstock.records import Float32, Segment
+from penstock.records import Float32, TimedText
 from tools.reference_models.grammar import VOCABULARY
 from tools.reference_models.speech_synthesis import SpeechSynthesizer
 from tools.reference_models.speech_tokens import make_tokens
@@ -124,8 +124,8 @@ def test_times_enclose_words_and_words_without_an_end_last_to_the_windows() -> N
     tokens = [*words("the red fox", 0.2, 0.9), TOKENS.time(1.1), TOKENS.word("waits"), TOKENS.word("today")]
     [found] = transcriber(Scripted({1: [Answer(tokens)]})).transcribe([window(1, 2.0)])
     assert found.segments == (
-        Segment(pytest.approx(0.2), pytest.approx(0.9), "the red fox"),  # type: ignore[arg-type]
-        Segment(pytest.approx(1.1), 2.0, "waits today"),  # type: ignore[arg-type]
+        TimedText(pytest.approx(0.2), pytest.approx(0.9), "the red fox"),  # type: ignore[arg-type]
+        TimedText(pytest.approx(1.1), 2.0, "waits today"),  # type: ignore[arg-type]
     )
 
 

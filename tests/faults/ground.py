@@ -28,21 +28,21 @@ _INGEST = {
     "modalities": ["text", "image", "audio", "video"],
     "lanes": 2,
     "batch_events": 16,
-    "batches_in_flight": 3,
+    "max_batches_in_flight": 3,
     "commit_interval_ms": 200,
-    "drain_s": 15.0,
-    "backoff_initial_s": 0.1,
-    "backoff_max_s": 1.0,
+    "drain_timeout_s": 15.0,
+    "initial_backoff_s": 0.1,
+    "max_backoff_s": 1.0,
     "min_free_disk_bytes": 0,
 }
 _KAFKA = {"session_timeout_ms": 6_000, "partitions": 4}  # 6 s is the least that a broker allows by default
 _STORE = {"timeout_s": 5.0, "consistency": "Strong"}
-_TEXT = {"passage_tokens": 16, "overlap_tokens": 0}  # so that a few sentences are several passages
+_TEXT = {"max_passage_tokens": 16, "overlap_tokens": 0}  # so that a few sentences are several passages
 _STORES: Mapping[str, Callable[[], AbstractContextManager[LiteServer | Standalone]]] = {
     "lite": milvus_lite_server,
     "milvus": milvus_standalone,
 }
-_SLICES = {"first_s": 8.0, "later_s": 6.0}  # so that videos of half a minute take several segments
+_SLICES = {"first_segment_s": 8.0, "segment_s": 6.0}  # so that videos of half a minute take several segments
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Ground:
 
         names = {f"{kind}_topic": f"{name}.{kind}" for kind in ("text", "image", "audio", "video")}
         kafka = {**names, "dead_letter_topic": f"{name}.dlq", "group": name, **_KAFKA}
-        apart = ("kafka", "store", "ingest", "text", "slices")
+        apart = ("kafka", "store", "ingest", "text", "long_media")
         settings = load_settings(
             profile="null:8",
             data_dir=self.folder / name,
@@ -78,7 +78,7 @@ class Ground:
             store=section("store", {**_STORE, "uri": self.store.uri}),
             ingest=section("ingest", _INGEST),
             text=section("text", _TEXT),
-            slices=section("slices", _SLICES),
+            long_media=section("long_media", _SLICES),
             metrics={"port": 0},
             **{which: values for which, values in sections.items() if which not in apart},
         )

@@ -92,7 +92,7 @@ def _no_dead_letters(settings: Settings) -> Iterator[None]:
 
 
 def test_a_deleted_dead_letter_topic_makes_its_batches_wait_and_skips_nothing(own: Own) -> None:
-    case = own(ingest={"batches_in_flight": 1})
+    case = own(ingest={"max_batches_in_flight": 1})
     plane, stream = case.plane, case.stream
     plane.start()
     with _no_dead_letters(plane.settings):

@@ -15,7 +15,7 @@ _INTERVAL_MS = 6_000
 
 
 def test_an_encoder_slower_than_the_poll_interval_costs_no_rebalance(own: Callable[..., Case]) -> None:
-    case = own(kafka={"max_poll_interval_ms": _INTERVAL_MS}, ingest={"drain_s": 3.0})
+    case = own(kafka={"max_poll_interval_ms": _INTERVAL_MS}, ingest={"drain_timeout_s": 3.0})
     plane = case.plane
     plane.start()
     plane.await_balance(2)

@@ -21,13 +21,13 @@ from penstock.ingest.executor.workers import (
 )
 from penstock.records import (
     AssetRow,
+    Checkpoint,
     Collection,
     Decoded,
     Encoded,
     EncoderInput,
     Entry,
     Event,
-    Progress,
     Transcript,
     WriteResult,
 )
@@ -92,7 +92,7 @@ class FaultyMediaWorker(MediaWorker):
         return self._worker.fetch_and_decode(events, roles)
 
     def decode_segments(
-        self, events: Sequence[Event], known: Sequence[Progress], roles: Sequence[str], keep: bool
+        self, events: Sequence[Event], known: Sequence[Checkpoint], roles: Sequence[str], keep: bool
     ) -> tuple[Any, ...]:
         begun = {one.asset.id for one in known}
         for event in events:

@@ -23,13 +23,13 @@ from penstock.records import (
     ClaimCheck,
     Collection,
     Decoded,
-    Draft,
     Encoded,
     EncoderInput,
     Event,
     Field,
     Inline,
     Modality,
+    PendingEntry,
     Position,
     Record,
     Rejected,
@@ -61,7 +61,7 @@ class ScriptedMedia:
 
     def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> tuple[Decoded, EncoderInput]:
         indexable: list[Event] = []
-        drafts: list[Draft] = []
+        drafts: list[PendingEntry] = []
         rejected: list[Rejected] = []
         texts: list[str] = []
         for one in events:
@@ -75,7 +75,7 @@ class ScriptedMedia:
                 indexable.append(plain)
                 for part in range(int(text.removeprefix("parts:")) if text.startswith("parts:") else 1):
                     drafts.append(
-                        Draft(plain, Collection.TEXT, part, "text/plain", "asset:x", text,
+                        PendingEntry(plain, Collection.TEXT, part, "text/plain", "asset:x", text,
                               vectors=((Field.PASSAGE, ROLE, len(texts)),))
                     )  # fmt: skip
                     texts.append(text)

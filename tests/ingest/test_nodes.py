@@ -73,7 +73,7 @@ def settings() -> Iterator[Settings]:
             ingest={
                 "lanes": 2,
                 "decoders": 1,
-                "decoders_max": 2,
+                "max_decoders": 2,
                 "scale_up_after_s": 2.0,
                 "scale_down_after_s": 3.0,
                 "batch_events": 8,

@@ -31,13 +31,13 @@ from penstock.records import (
     AssetRow,
     ClaimCheck,
     Decoded,
-    Draft,
     EncoderInput,
     Entry,
     Event,
     Field,
     Inline,
     Modality,
+    PendingEntry,
     Position,
     Record,
     Rejected,
@@ -175,9 +175,9 @@ class Media:
         return Decoded(tuple(indexable), tombstones, tuple(drafts), tuple(rejected)), EncoderInput(ROLE, texts, texts)
 
 
-def _drafts(one: Event, text: str, row: int) -> list[Draft]:
+def _drafts(one: Event, text: str, row: int) -> list[PendingEntry]:
     return [
-        Draft(one, Table.TEXT, part, "text/plain", "asset:x", text, vectors=((Field.PASSAGE, ROLE, row + part),))
+        PendingEntry(one, Table.TEXT, part, "text/plain", "asset:x", text, vectors=((Field.PASSAGE, ROLE, row + part),))
         for part in range(parts_of(text))
     ]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from penstock.media.sniff import sniff
-from penstock.records import AssetRef, ClaimCheck, Event, Fetched, Inline, Modality, Position
+from penstock.records import AssetRef, ClaimCheck, Event, FetchedMedia, Inline, Modality, Position
 
 TOPICS = {modality: f"media.{modality}" for modality in Modality}
 
@@ -50,17 +50,19 @@ def event_of() -> Callable[..., Event]:
 
 
 @pytest.fixture
-def fetched_of(event_of: Callable[..., Event]) -> Callable[..., Fetched]:
+def fetched_of(event_of: Callable[..., Event]) -> Callable[..., FetchedMedia]:
     """Makes fetched media as `Fetcher` does, type found in the bytes included."""
 
     def make(
         data: bytes | str, *, declared: str | None = None, modality: Modality | None = None, title: str = ""
-    ) -> Fetched:
+    ) -> FetchedMedia:
         data = data.encode() if isinstance(data, str) else data
         found = sniff(data, declared=declared)
         sha256 = hashlib.sha256(data).hexdigest()
         uri = f"asset:{sha256}"
         topic = modality or found.modality or Modality.TEXT
-        return Fetched(event_of(uri, modality=topic, declared=declared, title=title), data, found.mime, sha256, uri)
+        return FetchedMedia(
+            event_of(uri, modality=topic, declared=declared, title=title), data, found.mime, sha256, uri
+        )
 
     return make

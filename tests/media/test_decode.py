@@ -15,7 +15,7 @@ from penstock.encoders.base import ImageSpec, Tokenizer
 from penstock.errors import Reason, UnavailableError
 from penstock.media import decode as decode_module
 from penstock.media.decode import Decoder
-from penstock.records import Collection, Event, Fetched, Field, Modality, Position, Rejected
+from penstock.records import Collection, Event, FetchedMedia, Field, Modality, Position, Rejected
 
 SPEC = ImageSpec(16, "shortest", "bicubic", 0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 PROSE = "First sentence here. " * 20
@@ -28,7 +28,7 @@ def _png(colour: str) -> bytes:
 
 
 def _decoder(tokenizer: Tokenizer, *, joint: str = "joint.text") -> Decoder:
-    text = TextSettings(passage_tokens=20, overlap_tokens=0)
+    text = TextSettings(max_passage_tokens=20, overlap_tokens=0)
     return Decoder(text=text, image=ImageSettings(), image_spec=SPEC, tokenizer=tokenizer, joint_text_encoder=joint)
 
 
@@ -37,15 +37,15 @@ def decoder(tokenizer: Tokenizer) -> Decoder:
     return _decoder(tokenizer)
 
 
-def test_a_picture_is_one_draft_with_its_pixels(decoder: Decoder, fetched_of: Callable[..., Fetched]) -> None:
+def test_a_picture_is_one_draft_with_its_pixels(decoder: Decoder, fetched_of: Callable[..., FetchedMedia]) -> None:
     red, blue = fetched_of(_png("red")), fetched_of(_png("blue"))
     decoded, inputs = decoder.decode([red, blue])
     assert decoded.indexable == (red.event, blue.event)
-    assert [(draft.collection, draft.part, draft.text, draft.vectors) for draft in decoded.drafts] == [
+    assert [(draft.collection, draft.part, draft.text, draft.vectors) for draft in decoded.pending] == [
         (Collection.IMAGE, 0, "", ((Field.JOINT, "joint.image", 0),)),
         (Collection.IMAGE, 0, "", ((Field.JOINT, "joint.image", 1),)),
     ]
-    assert [(draft.mime, draft.uri) for draft in decoded.drafts] == [("image/png", red.uri), ("image/png", blue.uri)]
+    assert [(draft.mime, draft.uri) for draft in decoded.pending] == [("image/png", red.uri), ("image/png", blue.uri)]
     (pixels,) = inputs.values()
     assert pixels.keys == (red.sha256, blue.sha256)
     assert pixels.pixels is not None
@@ -53,12 +53,12 @@ def test_a_picture_is_one_draft_with_its_pixels(decoder: Decoder, fetched_of: Ca
     assert pixels.pixels[:, 0, 0].tolist() == [[255, 0, 0], [0, 0, 255]]
 
 
-def test_a_text_has_a_draft_for_each_passage(decoder: Decoder, fetched_of: Callable[..., Fetched]) -> None:
+def test_a_text_has_a_draft_for_each_passage(decoder: Decoder, fetched_of: Callable[..., FetchedMedia]) -> None:
     decoded, inputs = decoder.decode([fetched_of("One is here. " * 5 + "Two is there. " * 5)])
-    assert [draft.part for draft in decoded.drafts] == list(range(len(decoded.drafts)))
-    assert len(decoded.drafts) == 2
+    assert [draft.part for draft in decoded.pending] == list(range(len(decoded.pending)))
+    assert len(decoded.pending) == 2
     assert set(inputs) == {"passage.text", "joint.text"}
-    for row, draft in enumerate(decoded.drafts):
+    for row, draft in enumerate(decoded.pending):
         assert draft.vectors == ((Field.PASSAGE, "passage.text", row), (Field.JOINT, "joint.text", row))
         assert inputs["passage.text"].texts[row] == inputs["joint.text"].texts[row] == draft.text
         assert inputs["passage.text"].keys[row] == hashlib.sha256(draft.text.encode()).hexdigest()
@@ -66,21 +66,21 @@ def test_a_text_has_a_draft_for_each_passage(decoder: Decoder, fetched_of: Calla
 
 
 def test_one_row_serves_both_fields_where_the_spaces_are_one(
-    tokenizer: Tokenizer, fetched_of: Callable[..., Fetched]
+    tokenizer: Tokenizer, fetched_of: Callable[..., FetchedMedia]
 ) -> None:
     decoded, inputs = _decoder(tokenizer, joint="passage.text").decode([fetched_of("Just this.")])
-    assert decoded.drafts[0].vectors == ((Field.PASSAGE, "passage.text", 0), (Field.JOINT, "passage.text", 0))
+    assert decoded.pending[0].vectors == ((Field.PASSAGE, "passage.text", 0), (Field.JOINT, "passage.text", 0))
     assert {name: len(each) for name, each in inputs.items()} == {"passage.text": 1}
 
 
-def test_the_same_content_twice_is_encoded_once(decoder: Decoder, fetched_of: Callable[..., Fetched]) -> None:
+def test_the_same_content_twice_is_encoded_once(decoder: Decoder, fetched_of: Callable[..., FetchedMedia]) -> None:
     decoded, inputs = decoder.decode([fetched_of(_png("red")), fetched_of(_png("blue")), fetched_of(_png("red"))])
-    assert [draft.vectors[0][2] for draft in decoded.drafts] == [0, 1, 0]
+    assert [draft.vectors[0][2] for draft in decoded.pending] == [0, 1, 0]
     assert len(inputs["joint.image"]) == 2
     assert len(decoded.indexable) == 3
 
 
-def test_one_bad_asset_takes_no_other_along(decoder: Decoder, fetched_of: Callable[..., Fetched]) -> None:
+def test_one_bad_asset_takes_no_other_along(decoder: Decoder, fetched_of: Callable[..., FetchedMedia]) -> None:
     good, bad, empty = fetched_of(_png("red")), fetched_of(_png("red")[:60]), fetched_of(b" \n")
     decoded, _ = decoder.decode([bad, good, empty])
     assert decoded.indexable == (good.event,)
@@ -91,47 +91,47 @@ def test_one_bad_asset_takes_no_other_along(decoder: Decoder, fetched_of: Callab
 
 
 def test_what_came_before_is_handed_on(
-    decoder: Decoder, fetched_of: Callable[..., Fetched], event_of: Callable[..., Event]
+    decoder: Decoder, fetched_of: Callable[..., FetchedMedia], event_of: Callable[..., Event]
 ) -> None:
     earlier = Rejected(Position("media.image", 0, 9), "fetch", Reason.TOO_LARGE, "large")
     tombstone = event_of(None)
     decoded, inputs = decoder.decode([], [earlier], [tombstone])
-    assert (decoded.rejected, decoded.tombstones, decoded.drafts, inputs) == ((earlier,), (tombstone,), (), {})
+    assert (decoded.rejected, decoded.tombstones, decoded.pending, inputs) == ((earlier,), (tombstone,), (), {})
 
 
 def test_the_documents_title_is_used_where_the_producer_gave_none(
-    decoder: Decoder, fetched_of: Callable[..., Fetched]
+    decoder: Decoder, fetched_of: Callable[..., FetchedMedia]
 ) -> None:
     page = "<html><title>Theirs</title><body>words"
     decoded, _ = decoder.decode([fetched_of(page), fetched_of(page, title="Ours")])
     assert [event.title for event in decoded.indexable] == ["Theirs", "Ours"]
-    assert [draft.event.title for draft in decoded.drafts] == ["Theirs", "Ours"]
+    assert [draft.event.title for draft in decoded.pending] == ["Theirs", "Ours"]
 
 
 @pytest.mark.parametrize(("failure", "reason"), [(MemoryError(), "too_large"), (ZeroDivisionError("odd"), "corrupt")])
 def test_a_decoder_that_fails_rejects_that_asset_alone(
     decoder: Decoder,
-    fetched_of: Callable[..., Fetched],
+    fetched_of: Callable[..., FetchedMedia],
     monkeypatch: pytest.MonkeyPatch,
     failure: Exception,
     reason: str,
 ) -> None:
-    def fails(fetched: Fetched, tools: object) -> None:
+    def fails(fetched: FetchedMedia, tools: object) -> None:
         raise failure
 
     decoders = {**decode_module.DECODERS, Modality.TEXT: fails}
     monkeypatch.setattr(decode_module, "DECODERS", decoders)
     decoded, _ = decoder.decode([fetched_of("words"), fetched_of(_png("red"))])
     assert [each.reason for each in decoded.rejected] == [reason]
-    assert len(decoded.drafts) == 1
+    assert len(decoded.pending) == 1
     if reason == "corrupt":
         assert "ZeroDivisionError: odd" in decoded.rejected[0].detail
 
 
 def test_a_transient_failure_stops_the_batch(
-    decoder: Decoder, fetched_of: Callable[..., Fetched], monkeypatch: pytest.MonkeyPatch
+    decoder: Decoder, fetched_of: Callable[..., FetchedMedia], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(fetched: Fetched, tools: object) -> None:
+    def fails(fetched: FetchedMedia, tools: object) -> None:
         raise UnavailableError("away")
 
     monkeypatch.setattr(decode_module, "DECODERS", {Modality.TEXT: fails})
@@ -139,6 +139,6 @@ def test_a_transient_failure_stops_the_batch(
         decoder.decode([fetched_of("words")])
 
 
-def test_a_modality_without_decoder_is_unsupported(decoder: Decoder, fetched_of: Callable[..., Fetched]) -> None:
+def test_a_modality_without_decoder_is_unsupported(decoder: Decoder, fetched_of: Callable[..., FetchedMedia]) -> None:
     decoded, _ = decoder.decode([fetched_of(b"fLaC" + bytes(100))])
     assert [each.reason for each in decoded.rejected] == [Reason.UNSUPPORTED]

@@ -21,7 +21,7 @@ from penstock.assets import AssetStore
 from penstock.config import FetchSettings
 from penstock.errors import BadInputError, Reason, UnavailableError
 from penstock.media.fetch import Fetcher
-from penstock.records import ClaimCheck, Event, Fetched, Modality
+from penstock.records import ClaimCheck, Event, FetchedMedia, Modality
 
 TOPIC_OF = {modality: f"media.{modality}" for modality in Modality}
 
@@ -213,7 +213,7 @@ def test_a_file_below_a_root_is_read_and_keeps_its_address(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], root: Path, assets: AssetStore
 ) -> None:
     uri = (root / "sub" / "a b%41.png").as_uri()
-    fetched = fetcher_of(roots=(root,)).fetch(event_of(uri))
+    fetched = fetcher_of(allowed_roots=(root,)).fetch(event_of(uri))
     assert (fetched.data, fetched.uri) == (PNG, uri)
     assert list(assets.list()) == []
 
@@ -226,7 +226,7 @@ def test_a_file_outside_of_the_roots_is_forbidden(
 ) -> None:
     (root / "link.png").symlink_to("../secret.png")
     (root / "linked").symlink_to("..")
-    assert _refused(fetcher_of(roots=(root,)), event_of(f"file://{root}/{path}")).reason is Reason.FORBIDDEN
+    assert _refused(fetcher_of(allowed_roots=(root,)), event_of(f"file://{root}/{path}")).reason is Reason.FORBIDDEN
 
 
 def test_no_file_is_allowed_unless_roots_are_set(
@@ -241,14 +241,14 @@ def test_a_link_within_the_root_is_followed(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], root: Path
 ) -> None:
     (root / "inner.png").symlink_to("sub/a b%41.png")
-    assert fetcher_of(roots=(root,)).fetch(event_of(f"file://{root}/inner.png")).data == PNG
+    assert fetcher_of(allowed_roots=(root,)).fetch(event_of(f"file://{root}/inner.png")).data == PNG
 
 
 def test_only_regular_files_of_this_host_are_read(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], root: Path
 ) -> None:
     os.mkfifo(root / "pipe")
-    fetcher = fetcher_of(roots=(root,))
+    fetcher = fetcher_of(allowed_roots=(root,))
     for uri in (f"file://{root}/pipe", f"file://{root}/sub", f"file://elsewhere{root}/sub/x.png"):
         assert _refused(fetcher, event_of(uri)).reason is Reason.FORBIDDEN
 
@@ -274,13 +274,18 @@ def test_a_path_that_changes_while_it_is_opened_is_forbidden(
         return descriptor
 
     monkeypatch.setattr("penstock.media.claim_check.os.open", open_elsewhere)
-    assert _refused(fetcher_of(roots=(root,)), event_of(f"file://{root}/sub/secret.png")).reason is Reason.FORBIDDEN
+    assert (
+        _refused(fetcher_of(allowed_roots=(root,)), event_of(f"file://{root}/sub/secret.png")).reason
+        is Reason.FORBIDDEN
+    )
 
 
 def test_an_absent_file_is_unreachable(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], root: Path
 ) -> None:
-    assert _refused(fetcher_of(roots=(root,)), event_of(f"file://{root}/absent.png")).reason is Reason.UNREACHABLE
+    assert (
+        _refused(fetcher_of(allowed_roots=(root,)), event_of(f"file://{root}/absent.png")).reason is Reason.UNREACHABLE
+    )
 
 
 def test_a_file_of_two_gigabytes_is_refused_unread(
@@ -289,7 +294,7 @@ def test_a_file_of_two_gigabytes_is_refused_unread(
     with (root / "large.png").open("wb") as sparse:
         sparse.truncate(2 * 1024**3)
     started = time.perf_counter()
-    refused = _refused(fetcher_of(roots=(root,)), event_of(f"file://{root}/large.png"))
+    refused = _refused(fetcher_of(allowed_roots=(root,)), event_of(f"file://{root}/large.png"))
     assert time.perf_counter() - started < 0.5
     assert refused.reason is Reason.TOO_LARGE
     assert "2,147,483,648 bytes" in str(refused)
@@ -325,7 +330,7 @@ def test_addresses_that_are_refused_unasked(
 def test_a_scheme_can_be_disallowed(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
 ) -> None:
-    refused = _refused(fetcher_of(schemes=("file", "https")), event_of(server.url("/a")))
+    refused = _refused(fetcher_of(allowed_schemes=("file", "https")), event_of(server.url("/a")))
     assert refused.reason is Reason.FORBIDDEN
     assert server.asked == []
 
@@ -634,7 +639,7 @@ def test_one_that_is_fetched_alone_is_asked_for_once_however_large_it_is(
 ) -> None:
     server.routes["/a"] = _send()
     fetched = fetcher_of(options={"small_bytes": 1, "large_budget_bytes": 1}).fetch_one(event_of(server.url("/a")))
-    assert isinstance(fetched, Fetched)
+    assert isinstance(fetched, FetchedMedia)
     assert server.asked == ["/a"]
 
 
@@ -670,6 +675,6 @@ def test_a_fetcher_serves_several_threads(
     fetcher = fetcher_of()
     batches = [[event_of(server.url("/a")), event_of(_png())] for _ in range(20)]
     with ThreadPoolExecutor(4) as threads:
-        done: list[tuple[list[Fetched], Any]] = list(threads.map(fetcher.fetch_batch, batches))
+        done: list[tuple[list[FetchedMedia], Any]] = list(threads.map(fetcher.fetch_batch, batches))
     assert [len(fetched) for fetched, _ in done] == [2] * 20
     assert all(isinstance(event.payload, ClaimCheck) for event, _ in batches)

@@ -17,7 +17,7 @@ from penstock.config import ImageSettings
 from penstock.encoders.base import ImageSpec
 from penstock.errors import BadInputError, Reason
 from penstock.media.image import decode_image
-from penstock.records import Fetched, UInt8
+from penstock.records import FetchedMedia, UInt8
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SPEC = ImageSpec(224, "shortest", "bicubic", 0, MEAN, STD)
@@ -25,7 +25,7 @@ TINY = ImageSpec(8, "squash", "bilinear", 0, MEAN, STD)
 
 
 @pytest.fixture
-def decode(fetched_of: Callable[..., Fetched]) -> Callable[..., UInt8]:
+def decode(fetched_of: Callable[..., FetchedMedia]) -> Callable[..., UInt8]:
     def run(data: bytes, *, spec: ImageSpec = SPEC, limits: ImageSettings | None = None) -> UInt8:
         return decode_image(fetched_of(data), spec=spec, settings=limits or ImageSettings())
 

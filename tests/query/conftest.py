@@ -12,13 +12,13 @@ import pytest
 from penstock.records import (
     AssetRef,
     Channel,
+    Checkpoint,
     Collection,
     Entry,
     Field,
     Float32,
-    Found,
     Position,
-    Progress,
+    ScoredEntry,
     entry_id,
 )
 from penstock.store.filters import Filter
@@ -60,9 +60,9 @@ class TroubledStore:
         self.release = threading.Event()
         self.entered = threading.Event()
         self.calls: list[tuple[Channel, str, int, float]] = []
-        self.under_way: dict[str, Progress] | Exception = {}
+        self.under_way: dict[str, Checkpoint] | Exception = {}
 
-    def checkpoints(self, asset_ids: Sequence[str]) -> dict[str, Progress]:
+    def checkpoints(self, asset_ids: Sequence[str]) -> dict[str, Checkpoint]:
         if isinstance(self.under_way, Exception):
             raise self.under_way
         return {each: self.under_way[each] for each in asset_ids if each in self.under_way}
@@ -113,7 +113,7 @@ class TroubledStore:
         where: Filter | None,
         limit: int,
         timeout_s: float,
-    ) -> Sequence[Found]:
+    ) -> Sequence[ScoredEntry]:
         self.calls.append((channel, tenant, limit, timeout_s))
         if channel in self.hanging:
             self.entered.set()
@@ -121,7 +121,7 @@ class TroubledStore:
         if channel in self.failing:
             raise self.failing[channel]
         found = [
-            Found(entry, self._score(entry, query))
+            ScoredEntry(entry, self._score(entry, query))
             for entry in self.entries
             if entry.collection is channel.collection and entry.asset.tenant == tenant
         ]

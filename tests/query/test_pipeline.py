@@ -16,7 +16,7 @@ from penstock.errors import OverloadedError, PermanentError, QueryError, Unavail
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.route import NOT_OFFERED
 from penstock.query.understand.validate import SearchRequest
-from penstock.records import Channel, Collection, Field, Found, Place, Progress, SearchResult, Version
+from penstock.records import Channel, Checkpoint, Collection, Field, MediaPosition, ScoredEntry, SearchResult, Version
 
 SMALL = load_profile("small")  # text and pictures share a space of their own
 REFERENCE = load_profile("reference")  # one space for everything
@@ -194,7 +194,7 @@ def test_a_hung_store_fills_a_bounded_line_and_then_refuses_at_once(store: Any, 
     store.hanging.update(store.channels())
 
     async def run() -> None:
-        pipeline = QueryPipeline(store, encoder, SMALL, QuerySettings(search_threads=4, search_backlog=4))
+        pipeline = QueryPipeline(store, encoder, SMALL, QuerySettings(search_threads=4, search_queue_size=4))
         late = [asyncio.create_task(pipeline.search(SearchRequest(text="cat", deadline_ms=150))) for _ in range(2)]
         outcomes = await asyncio.gather(*late, return_exceptions=True)
         assert all(isinstance(outcome, UnavailableError) for outcome in outcomes)
@@ -244,7 +244,7 @@ def test_what_is_seen_and_said_at_once_is_one_hit(make_store: Any, encoder: Any)
     store.add(Collection.SPEECH, "cat", asset="film", times_ms=(4_000, 9_000))
     store.add(Collection.FRAME, "cat", asset="film", times_ms=(5_000, 6_000))
     store.add(Collection.FRAME, "cat", asset="film", part=1, times_ms=(60_000, 61_000))
-    both, seen = ask(store, encoder, SearchRequest(text="cat"), moment_gap_ms=1_000).hits
+    both, seen = ask(store, encoder, SearchRequest(text="cat"), max_moment_gap_ms=1_000).hits
     assert [str(found.channel) for found in both.found_by] == ["frame.joint", "speech.lexical"]
     assert [str(found.channel) for found in seen.found_by] == ["frame.joint"]
     assert [(hit.moment.start_ms, hit.moment.end_ms) for hit in (both, seen)] == [(5_000, 6_000), (60_000, 61_000)]
@@ -254,11 +254,11 @@ def test_a_recording_that_is_being_indexed_still_says_so_by_its_version(make_sto
     store = make_store(frozenset({FRAME_JOINT, IMAGE_JOINT}))
     film, other = (store.add(Collection.FRAME, "cat", asset=name, times_ms=(0, 5_000)) for name in ("film", "other"))
     store.add(Collection.IMAGE, "cat")
-    under_way = Progress(film.asset, Version(0, 0, 0), Place(9, 9, 9), {}, "", "")
-    newer = Progress(other.asset, Version(0, 0, 7), Place(9, 9, 9), {}, "", "")
+    under_way = Checkpoint(film.asset, Version(0, 0, 0), MediaPosition(9, 9, 9), {}, "", "")
+    newer = Checkpoint(other.asset, Version(0, 0, 7), MediaPosition(9, 9, 9), {}, "", "")
     store.under_way = {film.asset.id: under_way, other.asset.id: newer}
     hits = ask(store, encoder, SearchRequest(text="cat")).hits
-    assert {hit.entry.asset.key: hit.incomplete for hit in hits} == {"film": True, "other": False, "cat": False}
+    assert {hit.entry.asset.key: hit.indexing for hit in hits} == {"film": True, "other": False, "cat": False}
 
 
 def test_a_store_that_does_not_tell_of_progress_costs_no_hit(make_store: Any, encoder: Any) -> None:
@@ -266,7 +266,7 @@ def test_a_store_that_does_not_tell_of_progress_costs_no_hit(make_store: Any, en
     store.add(Collection.FRAME, "cat", asset="film", times_ms=(0, 5_000))
     store.under_way = UnavailableError("away")
     [hit] = ask(store, encoder, SearchRequest(text="cat")).hits
-    assert not hit.incomplete
+    assert not hit.indexing
 
 
 def test_recordings_are_searched_for_more_until_moments_fill_the_limit(make_store: Any, encoder: Any) -> None:
@@ -298,8 +298,8 @@ def test_a_search_for_more_ends_though_one_film_has_no_end(make_store: Any, enco
                 encoder,
                 SearchRequest(text="cat", limit=5),
                 candidates=5,
-                moment_max_ms=10**9,
-                moment_gap_ms=10**9,
+                max_moment_ms=10**9,
+                max_moment_gap_ms=10**9,
             ).hits
         )
         == 1
@@ -335,6 +335,6 @@ def test_after_a_second_search_what_one_channel_did_not_find_is_behind_all_that_
     )
     film = [store.add(Collection.SPEECH, "cat", asset="film", part=part, times_ms=(0, 999)) for part in range(14)]
     rankings = {SPEECH_PASSAGE: [by_meaning, by_both, *film], SPEECH_LEXICAL: [*film[:9], by_both, *film[9:]]}
-    store.search = lambda channel, *_, limit, **__: [Found(entry, 1.0) for entry in rankings[channel][:limit]]
+    store.search = lambda channel, *_, limit, **__: [ScoredEntry(entry, 1.0) for entry in rankings[channel][:limit]]
     hits = ask(store, encoder, SearchRequest(text="cat", limit=4), candidates=4).hits
     assert [hit.entry.asset.key for hit in hits] == ["film", "both", "meaning"]

@@ -29,7 +29,7 @@ from penstock.records import (
     Field,
     Float32,
     Position,
-    Segment,
+    TimedText,
     Transcript,
     entry_id,
 )
@@ -284,7 +284,7 @@ def test_a_question_by_voice_is_answered_and_says_what_was_understood(
     class Ear:
         def transcribe(self, windows: list[Float32]) -> tuple[Transcript, ...]:
             heard.append(windows)
-            return (Transcript("en", 1.0, (Segment(0.0, 1.0, "a cat on a mat"),)),)
+            return (Transcript("en", 1.0, (TimedText(0.0, 1.0, "a cat on a mat"),)),)
 
     monkeypatch.setattr(app_module, "load_transcriber", lambda *_, **__: Ear())
     spoken = SpeechSynthesizer().synthesize("A cat on a mat.").samples

@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 
 from penstock.errors import PermanentError
-from penstock.records import AssetRow, Channel, Collection, Entry, Field, Found, Outcome, Place, Progress, Version
+from penstock.records import (
+    AssetRow,
+    Channel,
+    Checkpoint,
+    Collection,
+    Entry,
+    Field,
+    MediaPosition,
+    Outcome,
+    ScoredEntry,
+    Version,
+)
 from penstock.store.base import AssetState, EntryKey, Store
 from penstock.store.filters import parse_filter
 from tests.store.builders import asset, asset_row, entry, spec, vector
@@ -20,7 +31,7 @@ PASSAGE = Channel(Collection.TEXT, Field.PASSAGE)
 LEXICAL = Channel(Collection.TEXT, Field.LEXICAL)
 
 
-def search(store: Store, tenant: str, *, where: dict[str, object] | None = None, limit: int = 10) -> list[Found]:
+def search(store: Store, tenant: str, *, where: dict[str, object] | None = None, limit: int = 10) -> list[ScoredEntry]:
     condition = parse_filter(where) if where else None
     return list(store.search(JOINT, vector(1), tenant=tenant, where=condition, limit=limit, timeout_s=20))
 
@@ -132,8 +143,14 @@ def test_asset_rows_come_back_as_written_and_are_replaced(store: Store, tenant: 
 
 def test_progress_lies_beside_asset_rows_and_is_none_of_them(store: Store, tenant: str) -> None:
     film, other = asset(tenant, "film"), asset(tenant, "other")
-    begun = Progress(
-        film, Version(1_000, 2, 7), Place(5_000, 4_000, 6_000), {Collection.IMAGE: 3}, "made so", "asset:ff", space=1
+    begun = Checkpoint(
+        film,
+        Version(1_000, 2, 7),
+        MediaPosition(5_000, 4_000, 6_000),
+        {Collection.IMAGE: 3},
+        "made so",
+        "asset:ff",
+        slot=1,
     )
     store.put_asset_rows([asset_row(film), asset_row(other)])
     store.put_checkpoints([replace(begun, counts={}), begun])
@@ -148,7 +165,7 @@ def test_progress_lies_beside_asset_rows_and_is_none_of_them(store: Store, tenan
 
 
 def test_the_space_of_an_assets_entries_is_kept_in_its_row(store: Store, tenant: str) -> None:
-    row = replace(asset_row(asset(tenant)), space=1)
+    row = replace(asset_row(asset(tenant)), slot=1)
     store.put_asset_rows([row])
     assert store.asset_rows([row.asset.id]) == {row.asset.id: row}
     [told] = [one for page in store.scan_asset_states() for one in page if one.asset_id == row.asset.id]

@@ -12,12 +12,12 @@ from penstock.records import (
     ClaimCheck,
     Collection,
     Decoded,
-    Draft,
     Encoded,
     Event,
     Field,
     Modality,
     Outcome,
+    PendingEntry,
     Position,
     Settled,
 )
@@ -64,7 +64,7 @@ def event(offset: int, modality: Modality = Modality.IMAGE, *, key: str = "k", d
 def with_parts(one: Event, collection: Collection, parts: int) -> tuple[Decoded, Encoded]:
     vectors = np.eye(parts, DIM, dtype=np.float32)
     drafts = [
-        Draft(one, collection, part, "image/png", "asset:00ff", vectors=((Field.JOINT, "joint.image", part),))
+        PendingEntry(one, collection, part, "image/png", "asset:00ff", vectors=((Field.JOINT, "joint.image", part),))
         for part in range(parts)
     ]
     return Decoded((one,), (), tuple(drafts), ()), Encoded("joint.image", vectors)

@@ -12,19 +12,19 @@ from penstock.encoders.base import Fingerprint, Space
 from penstock.errors import UnavailableError
 from penstock.records import (
     Assignment,
+    Checkpoint,
     ClaimCheck,
     Collection,
     Continues,
     Decoded,
-    Draft,
     Encoded,
     Event,
     Fenced,
     Field,
+    MediaPosition,
     Modality,
     Outcome,
-    Place,
-    Progress,
+    PendingEntry,
     Settled,
     WriteResult,
     part_id,
@@ -60,33 +60,35 @@ class House:
 
     def write(self, one: Event, texts: Sequence[str], *, before: int = 0, last: bool = True) -> WriteResult:
         """A slice: so many entries come before it. Of the whole of a short medium no progress is told."""
-        begins = self._place(one) if before else Place()
+        begins = self._place(one) if before else MediaPosition()
         decoded, vectors = self.slice_of(one, texts, before=before, begins=begins, last=last)
         if not before and last:
-            decoded = replace(decoded, progress=())
+            decoded = replace(decoded, checkpoints=())
         [settled] = self.writer.write(BOTH, decoded, vectors)
         return settled
 
     def slice_of(
-        self, one: Event, texts: Sequence[str], *, begins: Place, before: int = 0, last: bool = False
+        self, one: Event, texts: Sequence[str], *, begins: MediaPosition, before: int = 0, last: bool = False
     ) -> tuple[Decoded, Encoded]:
         uri = f"asset:{one.position.offset}"
         plain = replace(one, payload=ClaimCheck(uri))
         drafts = tuple(
-            Draft(plain, SPEECH, before + number, "audio/mpeg", uri, text, vectors=((Field.PASSAGE, ROLE, number),))
+            PendingEntry(
+                plain, SPEECH, before + number, "audio/mpeg", uri, text, vectors=((Field.PASSAGE, ROLE, number),)
+            )
             for number, text in enumerate(texts)
         )
         count = before + len(texts)
-        place = Place(10 * count, 0, 20 * count + 1)
+        place = MediaPosition(10 * count, 0, 20 * count + 1)
         counts = {SPEECH: count}
-        told = Progress(one.asset, one.version, place, counts, "settings", uri, begins=begins, finished=last)
+        told = Checkpoint(one.asset, one.version, place, counts, "settings", uri, start=begins, finished=last)
         vectors = np.tile(np.array([[1.0, 0.0]], np.float32), (len(texts), 1))
         return Decoded((plain,), (), drafts, (), (told,)), Encoded(ROLE, vectors)
 
-    def _place(self, one: Event) -> Place:
+    def _place(self, one: Event) -> MediaPosition:
         """Where the slices of an event are, as its owner was told."""
         [known] = self.writer.lookup(BOTH, [one])[1]
-        return known.place
+        return known.position
 
     def found(self) -> list[tuple[int, int, str]]:
         """(offset of the event, part, text) of all entries."""
@@ -106,12 +108,12 @@ def house() -> House:
 
 def test_slices_make_one_asset_whose_row_comes_with_the_last(house: House) -> None:
     one = film(3)
-    assert house.write(one, ["a", "b"], last=False) == Continues(one.position, Place(20, 0, 41))
+    assert house.write(one, ["a", "b"], last=False) == Continues(one.position, MediaPosition(20, 0, 41))
     assert not house.store.asset_rows([one.asset.id])
     assert isinstance(house.write(one, ["c"], before=2, last=False), Continues)
     assert house.write(one, ["d"], before=3) == Settled(one.position, Outcome.INDEXED)
     row = house.store.asset_rows([one.asset.id])[one.asset.id]
-    assert (row.version, row.counts, row.space) == (one.version, {SPEECH: 4}, 0)
+    assert (row.version, row.counts, row.slot) == (one.version, {SPEECH: 4}, 0)
     assert house.found() == [(3, 0, "a"), (3, 1, "b"), (3, 2, "c"), (3, 3, "d")]
     assert not house.store.checkpoints([one.asset.id])
 
@@ -125,7 +127,7 @@ def test_an_older_version_stays_whole_until_the_last_slice(house: House) -> None
     house.write(new, [], before=2)
     assert house.found() == [(8, 0, "a"), (8, 1, "b")]
     row = house.store.asset_rows([new.asset.id])[new.asset.id]
-    assert (row.version, row.space) == (new.version, 1)
+    assert (row.version, row.slot) == (new.version, 1)
     ids = house.store.entry_ids(SPEECH, [new.asset.id])[new.asset.id]
     assert ids == {part_id(new.asset.id, SPEECH, part, 1) for part in range(2)}
 
@@ -134,11 +136,11 @@ def test_a_third_version_takes_the_first_space_again_and_a_short_one_always(hous
     for offset in (3, 8, 9):
         house.write(film(offset), ["a"], last=False)
         house.write(film(offset), ["b"], before=1)
-    assert house.store.asset_rows([film(9).asset.id])[film(9).asset.id].space == 0
+    assert house.store.asset_rows([film(9).asset.id])[film(9).asset.id].slot == 0
     house.write(film(11), ["a"], last=False)
     house.write(film(11), ["b"], before=1)
     house.write(film(12), ["short"])
-    assert house.store.asset_rows([film(12).asset.id])[film(12).asset.id].space == 0
+    assert house.store.asset_rows([film(12).asset.id])[film(12).asset.id].slot == 0
     assert house.found() == [(12, 0, "short")]
 
 
@@ -148,7 +150,7 @@ def test_a_restarted_writer_goes_on_in_the_same_space(house: House) -> None:
     house.restart()
     settled, known = house.writer.lookup(REQUEST, [film(8)])
     assert settled == ()
-    assert [(one.version, one.counts, one.space, one.settings) for one in known] == [
+    assert [(one.version, one.counts, one.slot, one.settings_hash) for one in known] == [
         (film(8).version, {SPEECH: 1}, 1, "settings")
     ]
     house.write(film(8), ["b"], before=1)
@@ -322,7 +324,7 @@ def test_an_older_film_waits_for_the_newer_and_is_superseded(house: House) -> No
     house.write(elsewhere(4), ["old a"], last=False)
     house.write(film(8), ["a"], last=False)
     assert house.writer.lookup(BOTH, [elsewhere(4)]) == (
-        (Continues(elsewhere(4).position, Place()),),
+        (Continues(elsewhere(4).position, MediaPosition()),),
         (),
     )
     house.write(film(8), ["b"], before=1)
@@ -333,11 +335,11 @@ def test_an_older_film_waits_for_the_newer_and_is_superseded(house: House) -> No
 
 def test_a_slice_made_before_a_newer_version_came_is_not_written(house: House) -> None:
     house.write(elsewhere(4), ["old a"], last=False)
-    place = house.store.checkpoints([film(8).asset.id])[film(8).asset.id].place
+    place = house.store.checkpoints([film(8).asset.id])[film(8).asset.id].position
     house.write(film(8), ["a"], last=False)
     late = house.slice_of(elsewhere(4), ["old b"], begins=place)
     [settled] = house.writer.write(BOTH, *late)
-    assert settled == Continues(elsewhere(4).position, Place())
+    assert settled == Continues(elsewhere(4).position, MediaPosition())
     house.write(film(8), ["b"], before=1)
     assert house.found() == [(8, 0, "a"), (8, 1, "b")]
 
@@ -363,8 +365,8 @@ def test_a_newer_version_that_is_abandoned_keeps_nobody_waiting(house: House) ->
 
 def test_a_slice_goes_on_from_what_is_there_or_not_at_all(house: House) -> None:
     house.write(film(8), ["a"], last=False)
-    stands = house.store.checkpoints([film(8).asset.id])[film(8).asset.id].place
-    [settled] = house.writer.write(BOTH, *house.slice_of(film(8), ["x", "y"], begins=Place(7, 7, 7)))
+    stands = house.store.checkpoints([film(8).asset.id])[film(8).asset.id].position
+    [settled] = house.writer.write(BOTH, *house.slice_of(film(8), ["x", "y"], begins=MediaPosition(7, 7, 7)))
     assert settled == Continues(film(8).position, stands)
     assert house.found() == [(8, 0, "a")]
 

@@ -216,7 +216,7 @@ def part_of(entry: Entry) -> EntryKey:
 
 def standing(row: AssetRow) -> AssetState:
     return AssetState(
-        row.asset.id, row.origin, row.version.timestamp_ms, row.outcome is Outcome.DELETED, row.counts, row.space
+        row.asset.id, row.origin, row.version.timestamp_ms, row.outcome is Outcome.DELETED, row.counts, row.slot
     )
 
 

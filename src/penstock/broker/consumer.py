@@ -76,7 +76,7 @@ class LaneConsumer:
     ) -> None:
         if drain_s * 1000 >= kafka_settings.max_poll_interval_ms:
             raise ConfigError(
-                f"ingest.drain_s ({drain_s} s) must be below kafka.max_poll_interval_ms "
+                f"ingest.drain_timeout_s ({drain_s} s) must be below kafka.max_poll_interval_ms "
                 f"({kafka_settings.max_poll_interval_ms} ms): the group waits no longer than that."
             )
         self._settings = kafka_settings

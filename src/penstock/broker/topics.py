@@ -153,7 +153,7 @@ def _create(admin: Any, missing: Mapping[str, Mapping[str, str]], settings: Kafk
     for topic, configs in missing.items():
         specification = {
             "num_partitions": settings.partitions,
-            "replication_factor": settings.replication,
+            "replication_factor": settings.replication_factor,
             "configs": dict(configs),
         }
         try:

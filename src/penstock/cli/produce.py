@@ -37,7 +37,8 @@ def produce(
     ] = None,
     rate: Annotated[float | None, typer.Option(metavar="N", min=0.001, help="Events a second, at most.")] = None,
     claim_check: Annotated[
-        bool, typer.Option("--claim-check", help="Send the files' addresses, not their bytes (see fetch.roots).")
+        bool,
+        typer.Option("--claim-check", help="Send the files' addresses, not their bytes (see fetch.allowed_roots)."),
     ] = False,
     delete: Annotated[
         str | None, typer.Option(metavar="KEY", help="Delete this asset of --topic instead: sends a tombstone.")

@@ -130,7 +130,7 @@ class _Reader:
         self._settings = settings
         self._wishes = wishes
         self._inline_limit = min(settings.kafka.max_message_bytes - _MESSAGE_OVERHEAD_BYTES, settings.fetch.max_bytes)
-        self._roots = tuple(root.resolve() for root in settings.fetch.roots)
+        self._roots = tuple(root.resolve() for root in settings.fetch.allowed_roots)
 
     # --- folders and files -------------------------------------------------------------------------------------------
 
@@ -194,7 +194,7 @@ class _Reader:
         if not any(file.resolve().is_relative_to(root) for root in self._roots):
             why = "" if self._wishes.claim_check else f"has {size:,} bytes, too many for a message, and "
             raise UsageError(
-                f"{why}lies outside the folders whose files may be fetched by address (fetch.roots); add "
+                f"{why}lies outside the folders whose files may be fetched by address (fetch.allowed_roots); add "
                 f"{file.resolve().parent} to them, for the ingest plane too"
             )
 

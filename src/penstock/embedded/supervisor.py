@@ -167,11 +167,11 @@ class Supervisor:
     def _ray(self) -> Server:
         """Ray's CPUs are a count of what it may place at once, not a limit: the planes have to fit on two cores too."""
         ingest, query = self._settings.ingest, self._settings.query
-        encoders = ingest.most_encoders * _MOST_ENCODER_ROLES
+        encoders = ingest.encoder_limit * _MOST_ENCODER_ROLES
         ray = EmbeddedRay(
             self._settings.data_dir,
-            least_cpus=ingest.most_decoders
-            + ingest.slicers
+            least_cpus=ingest.decoder_limit
+            + ingest.long_media_decoders
             + encoders
             + math.ceil(query.replicas * query.replica_cpus)
             + 1,
@@ -190,7 +190,7 @@ class Supervisor:
             environment=environment,
             address="",
             ready=lambda: ingests(settings.data_dir, started_ms),
-            stop_timeout_s=settings.ingest.drain_s + _DRAIN_MARGIN_S,
+            stop_timeout_s=settings.ingest.drain_timeout_s + _DRAIN_MARGIN_S,
             report=self._report,
         )
         serve = Plane(

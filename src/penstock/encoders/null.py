@@ -12,7 +12,7 @@ from penstock.encoders.batch_runner import BatchRunner, checked_pixels, checked_
 from penstock.encoders.cache import VectorCache
 from penstock.encoders.profiles import JOINT_IMAGE, NullSpec
 from penstock.encoders.sub_batching import FailureCause, SubBatcher
-from penstock.records import Encoded, EncoderInput, Float32, Segment, Transcript
+from penstock.records import Encoded, EncoderInput, Float32, TimedText, Transcript
 
 _LARGEST = 1024
 _WORDS = 6
@@ -35,7 +35,7 @@ class NullTranscriber:
     def _heard(self, window: Float32) -> Transcript:
         digest = hashlib.sha256(window.tobytes()).hexdigest()
         text = " ".join(digest[at : at + 4] for at in range(0, _WORDS * 4, 4))
-        return Transcript("en", 1.0, (Segment(0.0, len(window) / _RATE_HZ, text),))
+        return Transcript("en", 1.0, (TimedText(0.0, len(window) / _RATE_HZ, text),))
 
 
 class NullEncoder:

@@ -17,7 +17,7 @@ import numpy as np
 
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.sub_batching import FailureCause, SubBatcher, classify_message
-from penstock.records import Float32, Segment, Transcript
+from penstock.records import Float32, TimedText, Transcript
 
 _STEP_S = 0.02  # between two of Whisper's times
 _FRAMES = 3_000  # of features: 30 s
@@ -189,23 +189,23 @@ class WhisperTranscriber:
             and heard.avg_logprob < self._options.avg_logprob_threshold
         )
 
-    def _is_accepted(self, heard: _Hypothesis, segments: Sequence[Segment]) -> bool:
+    def _is_accepted(self, heard: _Hypothesis, segments: Sequence[TimedText]) -> bool:
         data = " ".join(segment.text for segment in segments).encode()
         repeats = bool(data) and len(data) / len(zlib.compress(data)) > self._options.compression_ratio_threshold
         return heard.avg_logprob >= self._options.avg_logprob_threshold and not repeats
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 
-    def _segments(self, heard: _Hypothesis, duration_s: float, language: str) -> tuple[Segment, ...]:
+    def _segments(self, heard: _Hypothesis, duration_s: float, language: str) -> tuple[TimedText, ...]:
         """Times stand before and after the words that they enclose; words without an end last to the window's."""
         tokenizer = self._tokenizer(language)
-        made: list[Segment] = []
+        made: list[TimedText] = []
         start_s, words = 0.0, list[int]()
 
         def close(end_s: float) -> None:
             text = tokenizer.decode(words).strip()
             if text:
-                made.append(Segment(min(start_s, duration_s), max(start_s, min(end_s, duration_s)), text))
+                made.append(TimedText(min(start_s, duration_s), max(start_s, min(end_s, duration_s)), text))
             words.clear()
 
         for token in heard.tokens:

@@ -55,4 +55,4 @@ class Batch:
 
     @property
     def accounted_bytes(self) -> int:
-        return sum(item.record.held_bytes for item in self.deliveries)
+        return sum(item.record.accounted_bytes for item in self.deliveries)

@@ -43,7 +43,7 @@ from penstock.ingest.lane.lane import LaneStatus
 from penstock.ingest.status import PlaneStatus, summed, write_status
 from penstock.observability import metrics
 from penstock.observability.exposition import connect
-from penstock.records import LONG, Assignment
+from penstock.records import TIMED_MODALITIES, Assignment
 from penstock.store.spec import index_spec
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,11 @@ class IngestPlane:
         fetch = spawners["fetch"](1)
         decode = spawners["decode"](settings.ingest.decoders)
         encoders = {role: spawners[role](settings.ingest.encoders) for role in self._roles()}
-        slices = spawners["slice"](settings.ingest.slicers) if LONG.intersection(settings.ingest.modalities) else []
+        slices = (
+            spawners["slice"](settings.ingest.long_media_decoders)
+            if TIMED_MODALITIES.intersection(settings.ingest.modalities)
+            else []
+        )
         fingerprints = _await_ready([*fetch, *decode, *slices], encoders)
         writers, at_once = self._spawn_writers(fingerprints)
         self._handles = WorkerHandles(fetch, decode, slices, encoders, writers, at_once)
@@ -118,7 +122,7 @@ class IngestPlane:
         if self._state == "stopped":
             return
         self._state = "draining"
-        timeout_s = self._settings.ingest.drain_s + 30.0
+        timeout_s = self._settings.ingest.drain_timeout_s + 30.0
         stopped = [*(lane.stop.remote() for lane in self._lanes), *self._leaving.values()]
         ray.wait(stopped, num_returns=len(stopped), timeout=timeout_s) if stopped else None
         self._stopping.set()
@@ -155,7 +159,7 @@ class IngestPlane:
     # --- starting ---------------------------------------------------------------------------------------------------
 
     def _check_topics(self) -> None:
-        if LONG.intersection(self._settings.ingest.modalities) and self._profile.speech is None:
+        if TIMED_MODALITIES.intersection(self._settings.ingest.modalities) and self._profile.speech is None:
             raise ConfigError(
                 f"profile {self._profile.name} has no speech model, so it takes in neither audio nor video: use "
                 "--profile reference, small or gpu, or leave them out of ingest.modalities"
@@ -189,7 +193,7 @@ class IngestPlane:
         pools: dict[str, ElasticPool] = {}
         for name in ("decode", *self._roles()):
             fewest, most = (
-                (ingest.decoders, ingest.most_decoders) if name == "decode" else (ingest.encoders, ingest.most_encoders)
+                (ingest.decoders, ingest.decoder_limit) if name == "decode" else (ingest.encoders, ingest.encoder_limit)
             )
             kind = WorkerSpec(
                 partial(_start_one, spawners[name]),
@@ -199,7 +203,7 @@ class IngestPlane:
             rules = ScalingRules(fewest, most, ingest.scale_up_after_s, ingest.scale_down_after_s)
             handles = tuple(self._handles.by_pool()[name])
             scaler = ScalingPolicy(rules, time.monotonic)
-            pools[name] = ElasticPool(name, handles, kind, scaler, ingest.worker_start_s, time.monotonic)
+            pools[name] = ElasticPool(name, handles, kind, scaler, ingest.worker_start_timeout_s, time.monotonic)
         return Autoscaler(pools, self._lag_of)
 
     def _lag_of(self, pool: str) -> int | None:
@@ -218,7 +222,7 @@ class IngestPlane:
             concurrent = store.capabilities.concurrent_writes
         finally:
             store.close()
-        shards, at_once = (settings.ingest.writers, settings.ingest.writes_at_once) if concurrent else (1, 1)
+        shards, at_once = (settings.ingest.writers, settings.ingest.concurrent_writes) if concurrent else (1, 1)
         if shards < settings.ingest.writers:
             logger.warning("ingest.writers is %d, but this store takes one writer only", settings.ingest.writers)
         make = WriterFactory(settings, spec, shards)

@@ -116,7 +116,7 @@ def summed(
         halted=halted,
         store_error=_first(lane.store_error for lane in lanes),
         broker_available=all(lane.broker_available for lane in lanes),
-        long_media={one.asset: one.position.read_ms / 1000 for lane in lanes for one in lane.long_media},
+        long_media={one.asset: one.position.scanned_ms / 1000 for lane in lanes for one in lane.long_media},
     )
 
 

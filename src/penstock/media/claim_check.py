@@ -65,7 +65,7 @@ class ClaimCheckReader:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._settings = settings
-        self._roots = tuple(root.resolve() for root in settings.roots)
+        self._roots = tuple(root.resolve() for root in settings.allowed_roots)
         self._clock = clock
         self._network = GuardedNetwork(resolver=resolver, allow_private=settings.allow_private_addresses, clock=clock)
         self._pool = httpcore.ConnectionPool(
@@ -106,11 +106,11 @@ class ClaimCheckReader:
             url = httpx.URL(uri)
         except (httpx.InvalidURL, UnicodeError, ValueError) as exc:
             raise BadInputError(Reason.MALFORMED, f"the claim check {redact_url(uri)} is no URL: {exc}") from exc
-        if url.scheme not in self._settings.schemes or url.scheme not in self._readers:
-            allowed = ", ".join(scheme for scheme in self._settings.schemes if scheme in self._readers)
+        if url.scheme not in self._settings.allowed_schemes or url.scheme not in self._readers:
+            allowed = ", ".join(scheme for scheme in self._settings.allowed_schemes if scheme in self._readers)
             raise BadInputError(
                 Reason.FORBIDDEN,
-                f"the scheme {url.scheme!r} of {redact_url(uri)} is not allowed; fetch.schemes are {allowed}",
+                f"the scheme {url.scheme!r} of {redact_url(uri)} is not allowed; fetch.allowed_schemes are {allowed}",
             )
         if url.scheme != "file" and (not url.host or not 0 < (url.port or 1) < 65_536):
             raise BadInputError(Reason.MALFORMED, f"the claim check {redact_url(uri)} names no host")
@@ -173,7 +173,7 @@ class ClaimCheckReader:
         path = claimed.resolve()
         if not any(path.is_relative_to(root) for root in self._roots):
             allowed = ", ".join(map(str, self._roots)) or "none are set"
-            raise BadInputError(Reason.FORBIDDEN, f"{claimed} lies outside of fetch.roots ({allowed})")
+            raise BadInputError(Reason.FORBIDDEN, f"{claimed} lies outside of fetch.allowed_roots ({allowed})")
         return path
 
     def _chunks(self, descriptor: int, what: str, deadline_s: float) -> Iterator[bytes]:

@@ -21,12 +21,12 @@ from penstock.media.text.passages import decode_text
 from penstock.records import (
     Collection,
     Decoded,
-    Draft,
     EncoderInput,
     Event,
-    Fetched,
+    FetchedMedia,
     Field,
     Modality,
+    PendingEntry,
     Position,
     Rejected,
     UInt8,
@@ -107,7 +107,7 @@ class Decoder:
 
     def decode(
         self,
-        fetched: Sequence[Fetched],
+        fetched: Sequence[FetchedMedia],
         rejected: Sequence[Rejected] = (),
         tombstones: Sequence[Event] = (),
     ) -> tuple[Decoded, dict[str, EncoderInput]]:
@@ -126,7 +126,7 @@ class Decoder:
         """
         inputs = EncoderInputs()
         indexable: list[Event] = []
-        drafts: list[Draft] = []
+        drafts: list[PendingEntry] = []
         refused = list(rejected)
         for one in fetched:
             outcome = self._decode_one(one)
@@ -139,7 +139,7 @@ class Decoder:
             drafts.extend(_drafts(event, one, outcome, inputs))
         return Decoded(tuple(indexable), tuple(tombstones), tuple(drafts), tuple(refused)), inputs.by_encoder()
 
-    def _decode_one(self, fetched: Fetched) -> DecodedAsset | Rejected:
+    def _decode_one(self, fetched: FetchedMedia) -> DecodedAsset | Rejected:
         position, modality = fetched.event.position, fetched.event.modality
         try:
             decoder = DECODERS.get(modality)
@@ -168,13 +168,13 @@ def to_rejection(position: Position, mime: str, exc: Exception) -> Rejected:
 # --- one decoder a modality ------------------------------------------------------------------------------------------
 
 
-def _decode_image_asset(fetched: Fetched, tools: DecoderContext) -> DecodedAsset:
+def _decode_image_asset(fetched: FetchedMedia, tools: DecoderContext) -> DecodedAsset:
     pixels = decode_image(fetched, spec=tools.image_spec, settings=tools.image)
     item = EncoderItem(fetched.sha256, pixels)
     return DecodedAsset("", (DecodedPart(Collection.IMAGE, ((Field.JOINT, JOINT_IMAGE, item),)),))
 
 
-def _decode_text_asset(fetched: Fetched, tools: DecoderContext) -> DecodedAsset:
+def _decode_text_asset(fetched: FetchedMedia, tools: DecoderContext) -> DecodedAsset:
     document = decode_text(fetched, settings=tools.text, tokenizer=tools.tokenizer)
     parts = []
     for passage in document.passages:
@@ -192,7 +192,7 @@ def _decode_text_asset(fetched: Fetched, tools: DecoderContext) -> DecodedAsset:
     return DecodedAsset(document.title, tuple(parts))
 
 
-DECODERS: Mapping[Modality, Callable[[Fetched, DecoderContext], DecodedAsset]] = {
+DECODERS: Mapping[Modality, Callable[[FetchedMedia, DecoderContext], DecodedAsset]] = {
     Modality.TEXT: _decode_text_asset,
     Modality.IMAGE: _decode_image_asset,
 }
@@ -232,7 +232,7 @@ def _encoder_input(encoder: str, keys: tuple[str, ...], contents: Sequence[str |
     )
 
 
-def _drafts(event: Event, fetched: Fetched, asset: DecodedAsset, inputs: EncoderInputs) -> list[Draft]:
+def _drafts(event: Event, fetched: FetchedMedia, asset: DecodedAsset, inputs: EncoderInputs) -> list[PendingEntry]:
     """Parts are numbered within their collection, from 0 without gaps."""
     counts: dict[Collection, int] = {}
     drafts = []
@@ -240,7 +240,7 @@ def _drafts(event: Event, fetched: Fetched, asset: DecodedAsset, inputs: Encoder
         number = counts.get(part.collection, 0)
         counts[part.collection] = number + 1
         drafts.append(
-            Draft(
+            PendingEntry(
                 event,
                 part.collection,
                 number,

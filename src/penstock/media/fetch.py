@@ -28,7 +28,7 @@ from penstock.errors import BadInputError, Reason, TransientError
 from penstock.media.claim_check import ClaimCheckReader, RetryableFetchError
 from penstock.media.sniff import Sniffed, sniff
 from penstock.media.ssrf_guard import Resolver, system_resolver
-from penstock.records import ClaimCheck, Event, Fetched, Inline, Modality, Rejected
+from penstock.records import ClaimCheck, Event, FetchedMedia, Inline, Modality, Rejected
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Fetcher:
         self._claims.close()
         self._small_claims.close()
 
-    def fetch_batch(self, events: Sequence[Event]) -> tuple[list[Fetched], list[Rejected]]:
+    def fetch_batch(self, events: Sequence[Event]) -> tuple[list[FetchedMedia], list[Rejected]]:
         """Fetches a batch at once, each event with a deadline of its own. Both lists are in the order of `events`.
 
         1 all that are small; a larger one is dropped as soon as it shows
@@ -104,10 +104,10 @@ class Fetcher:
         larger = [event for event, outcome in zip(events, outcomes, strict=True) if outcome is None]
         with self._room.of(len(larger) * self._settings.max_bytes):
             found = iter(list(self._threads.map(self.fetch_one, larger)))
-        fetched: list[Fetched] = []
+        fetched: list[FetchedMedia] = []
         rejected: list[Rejected] = []
         for outcome in (outcome or next(found) for outcome in outcomes):
-            if isinstance(outcome, Fetched):
+            if isinstance(outcome, FetchedMedia):
                 fetched.append(outcome)
             else:
                 rejected.append(outcome)
@@ -119,7 +119,7 @@ class Fetcher:
         """
         return not self._assets.local or any(isinstance(event.payload, ClaimCheck) for event in events)
 
-    def fetch_one(self, event: Event) -> Fetched | Rejected:
+    def fetch_one(self, event: Event) -> FetchedMedia | Rejected:
         """Fetches one event however large it is, for who holds no others meanwhile.
 
         Raises:
@@ -127,7 +127,7 @@ class Fetcher:
         """
         return self._fetch_or_reject(event, self._claims)
 
-    def fetch(self, event: Event) -> Fetched:
+    def fetch(self, event: Event) -> FetchedMedia:
         """Fetches one event: 1 its bytes, 2 their type, 3 inline ones into the asset store; it keeps a claim check.
 
         Raises:
@@ -137,7 +137,7 @@ class Fetcher:
         """
         return self._fetch(event, self._claims)
 
-    def _fetch(self, event: Event, claims: ClaimCheckReader) -> Fetched:
+    def _fetch(self, event: Event, claims: ClaimCheckReader) -> FetchedMedia:
         if event.payload is None:
             raise ValueError(f"{event.position} is a tombstone: there is nothing to fetch")
         data = self._bytes(event.payload, claims)
@@ -147,16 +147,16 @@ class Fetcher:
         else:
             sha256 = self._assets.put(data)
             uri = asset_uri(sha256)
-        return Fetched(replace(event, payload=ClaimCheck(uri)), data, mime, sha256, uri)
+        return FetchedMedia(replace(event, payload=ClaimCheck(uri)), data, mime, sha256, uri)
 
-    def _settled_if_small(self, event: Event) -> Fetched | Rejected | None:
+    def _settled_if_small(self, event: Event) -> FetchedMedia | Rejected | None:
         """None for a claim check to more than may be held without room for it."""
         outcome = self._fetch_or_reject(event, self._small_claims)
         too_large = isinstance(outcome, Rejected) and outcome.reason is Reason.TOO_LARGE
         may_be_larger = isinstance(event.payload, ClaimCheck) and self._small_bytes < self._settings.max_bytes
         return None if too_large and may_be_larger else outcome
 
-    def _fetch_or_reject(self, event: Event, claims: ClaimCheckReader) -> Fetched | Rejected:
+    def _fetch_or_reject(self, event: Event, claims: ClaimCheckReader) -> FetchedMedia | Rejected:
         """Fetched or rejected; a surprise is this event's alone, and stands in the log with its traceback."""
         try:
             return self._fetch(event, claims)

@@ -19,7 +19,7 @@ from PIL import Image
 from penstock.config import ImageSettings
 from penstock.encoders.base import ImageSpec
 from penstock.errors import BadInputError, Reason
-from penstock.records import Fetched, UInt8
+from penstock.records import FetchedMedia, UInt8
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ _DECODER_ERRORS = (OSError, SyntaxError, ValueError, struct.error, zlib.error, E
 """What Pillow's readers raise on bytes that are not what they claim to be."""
 
 
-def decode_image(fetched: Fetched, *, spec: ImageSpec, settings: ImageSettings) -> UInt8:
+def decode_image(fetched: FetchedMedia, *, spec: ImageSpec, settings: ImageSettings) -> UInt8:
     """Decodes the first frame of a picture and brings it to the encoder's size.
 
     Returns:

@@ -31,7 +31,7 @@ from penstock.query.retrieve import Rankings, SearchParams, search_channels
 from penstock.query.route import ChannelQuery, SearchPlan, route
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.query.understand.validate import Question, SearchRequest, understand, with_transcript
-from penstock.records import Channel, Collection, Entry, Float32, Found, Hit, SearchResult
+from penstock.records import Channel, Collection, Entry, Float32, Hit, ScoredEntry, SearchResult
 from penstock.store.base import Store
 
 _log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class QueryPipeline:
         self._listener = listener
         self.threads = BoundedExecutor(
             threads=settings.search_threads,
-            backlog=settings.search_backlog,
+            backlog=settings.search_queue_size,
             clock=clock,
             calls="searches of the store",
             retry_after_s=RETRY_AFTER_S,
@@ -193,7 +193,7 @@ class QueryPipeline:
             weights=self._settings.weights,
             k=self._settings.rrf_k,
             depths={collection: terms.limit if collection in RECORDED else depth for collection in Collection},
-            moments=MomentRules(self._settings.moment_gap_ms, self._settings.moment_max_ms),
+            moments=MomentRules(self._settings.max_moment_gap_ms, self._settings.max_moment_ms),
             limit=limit,
         )
 
@@ -208,7 +208,7 @@ class QueryPipeline:
             _log.warning("the store does not say which recordings are being indexed still: %s", exc)
             return hits
         under_way = {(asset_id, one.version.partition, one.version.offset) for asset_id, one in known.items()}
-        return [replace(hit, incomplete=_event_of(hit.entry) in under_way) for hit in hits]
+        return [replace(hit, indexing=_event_of(hit.entry) in under_way) for hit in hits]
 
     def close(self) -> None:
         """Takes no more questions. The store and the encoder are their owner's to close."""
@@ -219,7 +219,7 @@ def _event_of(entry: Entry) -> tuple[str, int, int]:
     return entry.asset.id, entry.origin.partition, entry.origin.offset
 
 
-def _recorded(searched: Rankings) -> dict[Channel, Sequence[Found]]:
+def _recorded(searched: Rankings) -> dict[Channel, Sequence[ScoredEntry]]:
     """What was found of recordings, by the channels that answered."""
     return {channel: found for channel, found in searched.entries.items() if channel.collection in RECORDED}
 

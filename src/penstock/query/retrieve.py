@@ -16,7 +16,7 @@ from penstock.errors import OverloadedError, PenstockError, QueryError, Unavaila
 from penstock.observability import metrics
 from penstock.query.executor import BoundedExecutor
 from penstock.query.route import ChannelQuery
-from penstock.records import Channel, Float32, Found
+from penstock.records import Channel, Float32, ScoredEntry
 from penstock.store.base import Store
 from penstock.store.filters import Filter
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 class Rankings:
     """What the channels found, and why the others did not."""
 
-    entries: Mapping[Channel, Sequence[Found]]
+    entries: Mapping[Channel, Sequence[ScoredEntry]]
     missing: Mapping[Channel, str]
 
 
@@ -65,7 +65,7 @@ async def search_channels(
     outcomes = await asyncio.gather(
         *(_search_one(store, threads, probe, query, terms) for probe, query in queries.items())
     )
-    found: dict[Channel, Sequence[Found]] = {}
+    found: dict[Channel, Sequence[ScoredEntry]] = {}
     missing: dict[Channel, str] = {}
     for probe, outcome in zip(queries, outcomes, strict=True):
         if isinstance(outcome, QueryError):
@@ -88,7 +88,7 @@ async def _search_one(
     probe: ChannelQuery,
     query: str | asyncio.Future[Float32],
     terms: SearchParams,
-) -> Sequence[Found] | Exception:
+) -> Sequence[ScoredEntry] | Exception:
     """What one channel found, or what kept it from that: one channel's failure must not take the others down."""
     try:
         async with asyncio.timeout(terms.deadline_s - threads.clock()):

@@ -228,7 +228,7 @@ def _hit_out(hit: Hit) -> HitOut:
         media_url=_media_url(entry),
         found_by=_found_by_out(hit.found_by),
         moment=None if hit.moment is None else _moment_out(hit.moment),
-        incomplete=hit.incomplete,
+        incomplete=hit.indexing,
     )
 
 
@@ -237,7 +237,7 @@ def _moment_out(moment: Moment) -> MomentOut:
     return MomentOut(
         start_ms=moment.start_ms,
         end_ms=moment.end_ms,
-        words=moment.words,
+        words=moment.transcript,
         frame=None if frame is None else _frame_out(frame),
         members=[_member_out(member) for member in moment.members],
     )

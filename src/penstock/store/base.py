@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from penstock.encoders.base import Fingerprint, Space
-from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found, Position, Progress, Version
+from penstock.records import (
+    AssetRow,
+    Channel,
+    Checkpoint,
+    Collection,
+    Entry,
+    Field,
+    Float32,
+    Position,
+    ScoredEntry,
+    Version,
+)
 from penstock.store.filters import Filter
 
 
@@ -153,14 +164,14 @@ class Store(Protocol):
     def put_asset_rows(self, rows: Sequence[AssetRow]) -> None:
         """Writes rows by asset id, replacing. Acknowledged on return."""
 
-    def checkpoints(self, asset_ids: Sequence[str]) -> Mapping[str, Progress]:
+    def checkpoints(self, asset_ids: Sequence[str]) -> Mapping[str, Checkpoint]:
         """How far those of these assets are that are being written in slices, by `AssetRef.id`. At Strong consistency,
         or as `catch_up` says.
 
         What a crash has left of one that is finished may be among it: its version is then the asset row's, or older.
         """
 
-    def put_checkpoints(self, checkpoints: Sequence[Progress]) -> None:
+    def put_checkpoints(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Writes it by asset, replacing. Acknowledged on return."""
 
     def drop_checkpoints(self, asset_ids: Sequence[str]) -> None:
@@ -177,7 +188,7 @@ class Store(Protocol):
         where: Filter | None,
         limit: int,
         timeout_s: float,
-    ) -> Sequence[Found]:
+    ) -> Sequence[ScoredEntry]:
         """The `limit` best entries of one channel, best first, at the query plane's consistency.
 
         Args:

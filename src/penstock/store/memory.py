@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from penstock.errors import ConfigError, PermanentError
-from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found, Progress
+from penstock.records import AssetRow, Channel, Checkpoint, Collection, Entry, Field, Float32, ScoredEntry
 from penstock.store import provenance as makers
 from penstock.store import rows
 from penstock.store.base import AssetState, Capabilities, EntryKey, IndexSpec
@@ -34,7 +34,7 @@ class _Table:
     made_by: str = "{}"
     entries: dict[str, Entry] = dataclasses.field(default_factory=dict)
     assets: dict[str, AssetRow] = dataclasses.field(default_factory=dict)
-    progress: dict[str, Progress] = dataclasses.field(default_factory=dict)
+    progress: dict[str, Checkpoint] = dataclasses.field(default_factory=dict)
 
     @property
     def dims(self) -> Mapping[Field, int]:
@@ -111,12 +111,12 @@ class MemoryStore:
             kept = {row.asset.id: rows.parse_asset_row(rows.asset_row(row)) for row in asset_rows}
             self._assets().update(kept)
 
-    def checkpoints(self, asset_ids: Sequence[str]) -> Mapping[str, Progress]:
+    def checkpoints(self, asset_ids: Sequence[str]) -> Mapping[str, Checkpoint]:
         with self._lock:
             known = self._asset_table().progress
             return {each: known[each] for each in asset_ids if each in known}
 
-    def put_checkpoints(self, checkpoints: Sequence[Progress]) -> None:
+    def put_checkpoints(self, checkpoints: Sequence[Checkpoint]) -> None:
         with self._lock:
             kept = {one.asset.id: rows.parse_checkpoint(rows.checkpoint_row(one)) for one in checkpoints}
             self._asset_table().progress.update(kept)
@@ -137,7 +137,7 @@ class MemoryStore:
         where: Filter | None,
         limit: int,
         timeout_s: float,
-    ) -> Sequence[Found]:
+    ) -> Sequence[ScoredEntry]:
         with self._lock:
             table = self._served(channel.collection)
             if channel.field not in table.fields:
@@ -145,7 +145,7 @@ class MemoryStore:
             entries = list(table.entries.values())
         scores = _bm25(entries, query) if isinstance(query, str) else _cosines(entries, channel.field, query)
         found = [
-            Found(_without_vectors(entry), score)
+            ScoredEntry(_without_vectors(entry), score)
             for entry, score in zip(entries, scores, strict=True)
             if entry.asset.tenant == tenant and (score > 0 or not isinstance(query, str))
             if where is None or matches(where, entry)

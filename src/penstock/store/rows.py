@@ -13,13 +13,13 @@ from penstock.errors import PermanentError
 from penstock.records import (
     AssetRef,
     AssetRow,
+    Checkpoint,
     Collection,
     Entry,
     Field,
+    MediaPosition,
     Outcome,
-    Place,
     Position,
-    Progress,
     Version,
 )
 from penstock.store.base import AssetState, EntryKey
@@ -164,7 +164,7 @@ def asset_row(row: AssetRow) -> Row:
         "partition": row.version.partition,
         "offset": row.version.offset,
         "indexed_at": row.indexed_at_ms,
-        "counts": {**_counts(row.counts), **({_SLOT: row.space} if row.space else {})},
+        "counts": {**_counts(row.counts), **({_SLOT: row.slot} if row.slot else {})},
     }
 
 
@@ -176,7 +176,7 @@ def parse_asset_row(row: Mapping[str, Any]) -> AssetRow:
         counts=_counts_of(row),
         uri=row["uri"],
         indexed_at_ms=int(row["indexed_at"]),
-        space=int(row["counts"].get(_SLOT, 0)),
+        slot=int(row["counts"].get(_SLOT, 0)),
     )
 
 
@@ -190,9 +190,9 @@ def checkpoint_id(asset_id: str) -> str:
     return blake2b(asset_id.encode(), digest_size=16, person=b"progress").hexdigest()
 
 
-def checkpoint_row(checkpoint: Progress) -> Row:
+def checkpoint_row(checkpoint: Checkpoint) -> Row:
     """The columns of a progress: a row of the asset collection, of another outcome than any asset has."""
-    place = checkpoint.place
+    place = checkpoint.position
     return {
         "id": checkpoint_id(checkpoint.asset.id),
         **_asset_names(checkpoint.asset),
@@ -204,26 +204,26 @@ def checkpoint_row(checkpoint: Progress) -> Row:
         "indexed_at": checkpoint.updated_ms,
         "counts": {
             **_counts(checkpoint.counts),
-            _SLOT: checkpoint.space,
-            "place": [place.heard_ms, place.seen_ms, place.read_ms],
-            "settings": checkpoint.settings,
-            "media": checkpoint.media,
+            _SLOT: checkpoint.slot,
+            "place": [place.audio_ms, place.video_ms, place.scanned_ms],
+            "settings": checkpoint.settings_hash,
+            "media": checkpoint.media_sha256,
         },
     }
 
 
-def parse_checkpoint(row: Mapping[str, Any]) -> Progress:
+def parse_checkpoint(row: Mapping[str, Any]) -> Checkpoint:
     counts = row["counts"]
-    return Progress(
+    return Checkpoint(
         asset=AssetRef(row["tenant"], row["topic"], row["key"]),
         version=Version(int(row["timestamp_ms"]), int(row["partition"]), int(row["offset"])),
-        place=Place(*map(int, counts["place"])),
+        position=MediaPosition(*map(int, counts["place"])),
         counts=_counts_of(row),
-        settings=counts["settings"],
+        settings_hash=counts["settings"],
         uri=row["uri"],
-        media=counts["media"],
+        media_sha256=counts["media"],
         updated_ms=int(row["indexed_at"]),
-        space=int(counts[_SLOT]),
+        slot=int(counts[_SLOT]),
     )
 
 

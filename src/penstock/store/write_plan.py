@@ -10,7 +10,7 @@ from collections.abc import Collection as AnyOf
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from penstock.records import LONG, AssetRow, Collection, Event, Outcome, Place, Progress, part_id
+from penstock.records import TIMED_MODALITIES, AssetRow, Checkpoint, Collection, Event, MediaPosition, Outcome, part_id
 
 ABANDONED_AFTER_MS = 3_600_000
 """A version that has made no progress for so long does not keep older ones waiting: its record may be gone."""
@@ -30,7 +30,7 @@ class WritePlan:
 
     event: Event
     slot: int = 0
-    checkpoint: Progress | None = None
+    checkpoint: Checkpoint | None = None
     protected_slot: int | None = None
     ends_checkpoint: bool = False
 
@@ -50,11 +50,11 @@ class Resume:
     """Nothing of the event is written now: its next slice begins at this place, or it waits, if that is the start."""
 
     event: Event
-    position: Place
+    position: MediaPosition
 
 
 def plan_write(
-    event: Event, segment: Progress | None, *, row: AssetRow | None, checkpoint: Progress | None, now_ms: int
+    event: Event, segment: Checkpoint | None, *, row: AssetRow | None, checkpoint: Checkpoint | None, now_ms: int
 ) -> WritePlan | Resume:
     """How an event that its asset's row has not overtaken is written.
 
@@ -70,31 +70,31 @@ def plan_write(
         if checkpoint is None:
             return WritePlan(event)
         return (
-            WritePlan(event, 1 - checkpoint.space, protected_slot=checkpoint.space)
+            WritePlan(event, 1 - checkpoint.slot, protected_slot=checkpoint.slot)
             if newer
             else WritePlan(event, ends_checkpoint=True)
         )
     if newer:
-        return Resume(event, Place())
+        return Resume(event, MediaPosition())
     if checkpoint is not None and checkpoint.version == event.version:
-        if segment.begins not in (Place(), checkpoint.place) and segment.place != checkpoint.place:
-            return Resume(event, checkpoint.place)
-        space = checkpoint.space
-    elif segment.begins != Place():
-        return Resume(event, Place())
+        if segment.start not in (MediaPosition(), checkpoint.position) and segment.position != checkpoint.position:
+            return Resume(event, checkpoint.position)
+        space = checkpoint.slot
+    elif segment.start != MediaPosition():
+        return Resume(event, MediaPosition())
     else:
-        space = 1 - row.space if row is not None and row.counts else 0
-    progress = replace(segment, space=space, updated_ms=now_ms)
+        space = 1 - row.slot if row is not None and row.counts else 0
+    progress = replace(segment, slot=space, updated_ms=now_ms)
     return WritePlan(event, space, progress, ends_checkpoint=segment.finished and checkpoint is not None)
 
 
-def must_wait(event: Event, checkpoint: Progress | None, now_ms: int) -> bool:
+def must_wait(event: Event, checkpoint: Checkpoint | None, now_ms: int) -> bool:
     """Whether a long medium has to wait for a newer version of it that is under way."""
     return checkpoint is not None and event.payload is not None and _is_newer_and_active(checkpoint, event, now_ms)
 
 
 def orphaned_ids(
-    event: Event, row: AssetRow | None, checkpoint: Progress | None, collection: Collection, ids: AnyOf[str]
+    event: Event, row: AssetRow | None, checkpoint: Checkpoint | None, collection: Collection, ids: AnyOf[str]
 ) -> set[str]:
     """Of the ids of an asset's entries those that a rejected event has perhaps left.
 
@@ -103,10 +103,10 @@ def orphaned_ids(
     """
     bare = row is None or row.outcome is Outcome.DELETED
     found = set(ids) if bare else set()
-    if row is not None and not bare and event.modality in LONG:
-        found = ids_in_slot(event.asset.id, collection, ids, 1 - row.space)
+    if row is not None and not bare and event.modality in TIMED_MODALITIES:
+        found = ids_in_slot(event.asset.id, collection, ids, 1 - row.slot)
     if checkpoint is not None and checkpoint.version.newer_than(event.version):
-        found -= ids_in_slot(event.asset.id, collection, ids, checkpoint.space)
+        found -= ids_in_slot(event.asset.id, collection, ids, checkpoint.slot)
     return found
 
 
@@ -115,11 +115,11 @@ def ids_in_slot(asset_id: str, collection: Collection, ids: AnyOf[str], slot: in
     return {id_ for part in range(len(ids)) if (id_ := part_id(asset_id, collection, part, slot)) in ids}
 
 
-def own_checkpoints(events: AnyOf[Event], checkpoints: Mapping[str, Progress]) -> tuple[Progress, ...]:
+def own_checkpoints(events: AnyOf[Event], checkpoints: Mapping[str, Checkpoint]) -> tuple[Checkpoint, ...]:
     """How far these very events are."""
     ours = [(event, checkpoints[event.asset.id]) for event in events if event.asset.id in checkpoints]
     return tuple(progress for event, progress in ours if progress.version == event.version)
 
 
-def _is_newer_and_active(checkpoint: Progress, event: Event, now_ms: int) -> bool:
+def _is_newer_and_active(checkpoint: Checkpoint, event: Event, now_ms: int) -> bool:
     return checkpoint.version.newer_than(event.version) and now_ms - checkpoint.updated_ms < ABANDONED_AFTER_MS

@@ -19,24 +19,24 @@ from penstock.concurrency import Room
 from penstock.errors import NotReadyError, PermanentError, Reason
 from penstock.records import (
     COLLECTIONS_OF,
-    LONG,
-    ONE_PART,
-    SLICED,
-    SPACES,
+    SINGLE_ENTRY_COLLECTIONS,
+    SLOTS,
+    TIMED_COLLECTIONS,
+    TIMED_MODALITIES,
     AssetRow,
     Assignment,
+    Checkpoint,
     ClaimCheck,
     Collection,
     Continues,
     Decoded,
-    Draft,
     Encoded,
     Entry,
     Event,
     Fenced,
+    MediaPosition,
     Outcome,
-    Place,
-    Progress,
+    PendingEntry,
     Rejected,
     Settled,
     WriteResult,
@@ -136,7 +136,7 @@ class Writer:
         Args:
             request: who writes, by which right.
             decoded: one event per asset; those of other shards are passed over.
-            encoded: the vectors that `decoded.drafts` refer to.
+            encoded: the vectors that `decoded.pending` refer to.
 
         Returns:
             what became of the events of this shard; what was rejected before is told by shard 0.
@@ -166,7 +166,7 @@ class Writer:
 
     def lookup(
         self, request: WriteRequest, events: Sequence[Event]
-    ) -> tuple[tuple[WriteResult, ...], tuple[Progress, ...]]:
+    ) -> tuple[tuple[WriteResult, ...], tuple[Checkpoint, ...]]:
         """What is known of events of this shard before anything is done for them: those that are settled already, are
         fenced, or have to wait for a newer version under way; and how far those are that were left in the midst.
 
@@ -182,7 +182,7 @@ class Writer:
             begun, now_ms = self._checkpoints(current), self._wall_ms()
             waiting = [event for event in current if must_wait(event, begun.get(event.asset.id), now_ms)]
             results: list[WriteResult] = [*settled, *(Fenced(event.position) for event in lost)]
-            results += [Continues(event.position, Place()) for event in waiting]
+            results += [Continues(event.position, MediaPosition()) for event in waiting]
             return tuple(results), own_checkpoints([event for event in current if event not in waiting], begun)
 
     def _drop_stale_checkpoints(self, settled: Sequence[Event]) -> None:
@@ -236,7 +236,7 @@ class Writer:
     def _write_live(self, events: Sequence[Event], decoded: Decoded, encoded: Sequence[Encoded]) -> list[WriteResult]:
         settled, current, rows = self._order(events)
         begun, now_ms = self._checkpoints(current), self._wall_ms()
-        told = {one.asset.id: one for one in decoded.progress}
+        told = {one.asset.id: one for one in decoded.checkpoints}
         results: list[WriteResult] = [*settled]
         plans: dict[str, WritePlan] = {}
         for event in current:
@@ -250,12 +250,12 @@ class Writer:
                 plans[asset_id] = made
         if not plans:
             return results
-        drafts = [draft for draft in decoded.drafts if draft.event.asset.id in plans]
+        drafts = [draft for draft in decoded.pending if draft.event.asset.id in plans]
         with self._room.of(len(drafts)):
             return results + self._write_planned(plans, drafts, encoded)
 
     def _write_planned(
-        self, plans: Mapping[str, WritePlan], drafts: Sequence[Draft], encoded: Sequence[Encoded]
+        self, plans: Mapping[str, WritePlan], drafts: Sequence[PendingEntry], encoded: Sequence[Encoded]
     ) -> list[WriteResult]:
         entries = self._entries(drafts, encoded, plans)
         whole = [one for one in plans.values() if one.is_complete]
@@ -331,22 +331,22 @@ class Writer:
                 current.append(event)
         return settled, current, rows
 
-    def _checkpoints(self, events: Sequence[Event]) -> Mapping[str, Progress]:
+    def _checkpoints(self, events: Sequence[Event]) -> Mapping[str, Checkpoint]:
         """How far assets are that are written in slices, by asset; perhaps of another version than the event's."""
-        ids = [event.asset.id for event in events if event.modality in LONG]
+        ids = [event.asset.id for event in events if event.modality in TIMED_MODALITIES]
         return self._store.checkpoints(ids) if ids else {}
 
     # --- 4 entries --------------------------------------------------------------------------------------------------
 
     def _entries(
-        self, drafts: Sequence[Draft], encoded: Sequence[Encoded], plans: Mapping[str, WritePlan]
+        self, drafts: Sequence[PendingEntry], encoded: Sequence[Encoded], plans: Mapping[str, WritePlan]
     ) -> dict[Collection, list[Entry]]:
         vectors = {batch.encoder: batch.vectors for batch in encoded}
         indexed_at_ms = self._wall_ms()
         entries: dict[Collection, list[Entry]] = {}
         for draft in drafts:
             event = draft.event
-            if draft.part and draft.collection in ONE_PART:
+            if draft.part and draft.collection in SINGLE_ENTRY_COLLECTIONS:
                 raise PermanentError(f"{event.asset} has more than one entry in {draft.collection}, which holds one")
             entry = Entry(
                 id=entry_id(event.asset, draft.collection, draft.part, plans[event.asset.id].slot),
@@ -406,7 +406,7 @@ class Writer:
                 wanted.setdefault(collection, []).append(event.asset.id)
         return {
             collection: {asset_id: frozenset({part_id(asset_id, collection, 0)}) for asset_id in asset_ids}
-            if collection in ONE_PART
+            if collection in SINGLE_ENTRY_COLLECTIONS
             else self._store.entry_ids(collection, asset_ids)
             for collection, asset_ids in wanted.items()
         }
@@ -433,7 +433,7 @@ class Writer:
                     counts={collection: count for collection, count in counts.items() if count},
                     uri=event.payload.uri if isinstance(event.payload, ClaimCheck) else "",
                     indexed_at_ms=now_ms,
-                    space=one.slot,
+                    slot=one.slot,
                 )
             )
         return rows
@@ -443,17 +443,17 @@ def _result(plan: WritePlan, outcome: Outcome | None) -> WriteResult:
     if outcome is not None:
         return Settled(plan.event.position, outcome)
     assert plan.checkpoint is not None  # else the plan were complete
-    return Continues(plan.event.position, plan.checkpoint.place)
+    return Continues(plan.event.position, plan.checkpoint.position)
 
 
-def _is_obsolete(event: Event, begun: Progress | None) -> bool:
+def _is_obsolete(event: Event, begun: Checkpoint | None) -> bool:
     """Whether what is known of how far an asset is, is of an event that is settled: this one, or an older one."""
     return begun is not None and not begun.version.newer_than(event.version)
 
 
 def _last_part_first(asset_id: str, collection: Collection, ids: AnyOf[str]) -> list[str]:
     """Ids in the order in which they are deleted: a delete that breaks off then leaves parts without gaps."""
-    spaces = range(SPACES if collection in SLICED else 1)
+    spaces = range(SLOTS if collection in TIMED_COLLECTIONS else 1)
     parts: dict[str, int] = {}
     part = 0
     while len(parts) < len(ids) and part <= MAX_ORDERED_PARTS:
@@ -469,7 +469,7 @@ def _encode_failures(decoded: Decoded, encoded: Sequence[Encoded]) -> dict[str, 
         return {}
     return {
         draft.event.asset.id: f"{encoder}: {reasons[encoder, row]}"
-        for draft in decoded.drafts
+        for draft in decoded.pending
         for _, encoder, row in draft.vectors
         if (encoder, row) in reasons
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 from penstock.cli.demo.questions import sample_questions
 from penstock.cli.demo.samples import Picture, sample_events, sample_pictures
 from penstock.config import Settings, load_settings
-from penstock.records import LONG, Modality
+from penstock.records import TIMED_MODALITIES, Modality
 from penstock.samples.images import load_concepts
 from penstock.samples.texts import sample_texts
 from penstock.samples.timed_media import sample_timed_media
@@ -71,7 +71,7 @@ def test_every_question_has_its_right_answer_among_what_is_streamed() -> None:
         for part in (*one.scenes, *one.sentences)
     ]
     for question in questions:
-        if question.modality in LONG:
+        if question.modality in TIMED_MODALITIES:
             assert [question.is_right(hit) for hit in moments].count(True) == 1, question.text
             continue
         keys = picture_keys if question.modality is Modality.IMAGE else text_keys
@@ -89,7 +89,7 @@ def test_pictures_asked_with_are_not_among_those_streamed() -> None:
 
 def test_questions_whose_answers_are_not_streamed_are_not_asked() -> None:
     """Recordings always are."""
-    assert {question.modality for question in sample_questions(1, 0)} == LONG
+    assert {question.modality for question in sample_questions(1, 0)} == TIMED_MODALITIES
 
 
 def test_a_picture_is_the_same_each_time() -> None:

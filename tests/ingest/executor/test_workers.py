@@ -17,7 +17,7 @@ from penstock.ingest.executor.workers import (
     TranscribeWorker,
     known_good_events,
 )
-from penstock.records import LONG, Collection, EncoderInput, Float32, Modality, Transcript
+from penstock.records import TIMED_MODALITIES, Collection, EncoderInput, Float32, Modality, Transcript
 from tests.ingest.builders import event
 
 
@@ -25,11 +25,11 @@ def test_the_known_good_event_of_every_modality_is_taken_by_healthy_workers(tmp_
     settings = load_settings(profile="null", data_dir=tmp_path)
     worker = MediaWorkerFactory(settings)(0)
     for modality, sample in known_good_events(settings).items():
-        if modality in LONG:
+        if modality in TIMED_MODALITIES:
             continue
         role = "passage.text" if modality is Modality.TEXT else "joint.image"
         decoded, batch = worker.fetch_and_decode([sample], [role])
-        assert (decoded.rejected, len(decoded.drafts)) == ((), 1)
+        assert (decoded.rejected, len(decoded.pending)) == ((), 1)
         assert EncodeWorkerFactory(settings, role)(0).encode(batch).failed == ()
 
 
@@ -43,9 +43,9 @@ def test_the_known_good_sound_and_film_ask_all_workers_that_such_media_ask(tmp_p
     assert left is None
     decoded, passages = worker.compose(sliced, transcripts)
     assert decoded.rejected == ()
-    assert decoded.progress == ()
+    assert decoded.checkpoints == ()
     assert len(passages) == 2
-    assert {draft.collection for draft in decoded.drafts} == {Collection.FRAME, Collection.SPEECH}
+    assert {draft.collection for draft in decoded.pending} == {Collection.FRAME, Collection.SPEECH}
 
 
 def test_a_transcriber_takes_a_batch_without_speech(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_transcriber_takes_a_batch_without_speech(tmp_path: Path) -> None:
 def test_a_transcriber_hears_some_windows_at_a_time(tmp_path: Path) -> None:
     worker = transcriber(load_settings(profile="null", data_dir=tmp_path))
     sounds = tuple(np.full(100, number, np.float32) for number in range(19))
-    batch = EncoderInput("speech", tuple(map(str, range(19))), sounds=sounds)
+    batch = EncoderInput("speech", tuple(map(str, range(19))), waveforms=sounds)
     heard, calls = list[Transcript](), 0
     start: int | None = 0
     while start is not None:
@@ -126,7 +126,7 @@ def hear_all(worker: TranscribeWorker, windows: int) -> None:
 
 
 def silences(count: int) -> EncoderInput:
-    return EncoderInput("speech", tuple(map(str, range(count))), sounds=(np.zeros(100, np.float32),) * count)
+    return EncoderInput("speech", tuple(map(str, range(count))), waveforms=(np.zeros(100, np.float32),) * count)
 
 
 class SlowTranscriber:

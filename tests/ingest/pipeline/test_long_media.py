@@ -26,18 +26,18 @@ from penstock.ingest.pipeline.driver import BatchReport, Pipeline, Pools, Unfini
 from penstock.records import (
     AssetRef,
     Assignment,
+    Checkpoint,
     ClaimCheck,
     Collection,
     Decoded,
-    Draft,
     EncoderInput,
     Event,
     Field,
     Inline,
+    MediaPosition,
     Modality,
     Outcome,
-    Place,
-    Progress,
+    PendingEntry,
     Record,
 )
 from penstock.retries import Backoff, Breaker
@@ -77,16 +77,16 @@ class SlicedMedia:
         return self._held.setdefault(key, threading.Event())
 
     def decode_segments(
-        self, events: Sequence[Event], known: Sequence[Progress], roles: Sequence[str], keep: bool
+        self, events: Sequence[Event], known: Sequence[Checkpoint], roles: Sequence[str], keep: bool
     ) -> Any:
         begun = {one.asset.id: one for one in known}
         indexable: list[Event] = []
-        drafts: list[Draft] = []
-        progress: list[Progress] = []
+        drafts: list[PendingEntry] = []
+        progress: list[Checkpoint] = []
         for one in events:
             if one.is_tombstone:
                 continue
-            number = begun[one.asset.id].place.read_ms // SLICE_MS if one.asset.id in begun else 0
+            number = begun[one.asset.id].position.scanned_ms // SLICE_MS if one.asset.id in begun else 0
             if number and one.asset.key in self._held:
                 self.waiting.add(one.asset.key)
                 self._held[one.asset.key].wait(30)
@@ -98,20 +98,22 @@ class SlicedMedia:
             plain = replace(one, payload=ClaimCheck("asset:x"))
             indexable.append(plain)
             vectors = ((Field.PASSAGE, "passage.text", len(drafts)),)
-            drafts.append(Draft(plain, SPEECH, number, "audio/mpeg", "asset:x", f"part {number}", vectors=vectors))
+            drafts.append(
+                PendingEntry(plain, SPEECH, number, "audio/mpeg", "asset:x", f"part {number}", vectors=vectors)
+            )
             if number or not last:
-                place = Place(0, 0, (number + 1) * SLICE_MS)
+                place = MediaPosition(0, 0, (number + 1) * SLICE_MS)
                 counts = {SPEECH: number + 1}
-                begins = begun[one.asset.id].place if one.asset.id in begun else Place()
+                begins = begun[one.asset.id].position if one.asset.id in begun else MediaPosition()
                 progress.append(
-                    Progress(one.asset, one.version, place, counts, "s", "asset:x", begins=begins, finished=last)
+                    Checkpoint(one.asset, one.version, place, counts, "s", "asset:x", start=begins, finished=last)
                 )
         tombstones = tuple(one for one in events if one.is_tombstone)
         decoded = Decoded(tuple(indexable), tombstones, tuple(drafts), (), tuple(progress))
         return (decoded, *(EncoderInput(role, ()) for role in roles))
 
     def compose(self, decoded: Decoded, *heard: object) -> Any:
-        texts = tuple(draft.text for draft in decoded.drafts)
+        texts = tuple(draft.text for draft in decoded.pending)
         return decoded, EncoderInput("passage.text", texts, texts)
 
 
@@ -231,7 +233,7 @@ def test_clips_go_past_a_film_and_are_committed_with_it(house: House) -> None:
         eventually(lambda: all(house.outcome(f"clip-{number}") for number in range(20)), "the clips are indexed")
         assert house.outcome("film") is None
         assert house.committed() == 0
-        eventually(lambda: [(one.asset, one.position.read_ms) for one in lane.status().long_media] ==
+        eventually(lambda: [(one.asset, one.position.scanned_ms) for one in lane.status().long_media] ==
                    [("default/media.audio/film", SLICE_MS)], "its progress is told")  # fmt: skip
         gate.set()
         eventually(lambda: house.committed() == 21, "committed")
@@ -311,7 +313,7 @@ def test_older_versions_of_another_partition_are_taken_back_from_a_film_that_goe
     lane._batcher.add(older)
     batch = Batch(1, TOPIC, (newer, older))
     eventually(lambda: lane._batcher.next_batch() is not None, "the batch goes")
-    lane._reports.put((batch, BatchReport(batch, unfinished=[Unfinished(newer, Place(0, 0, 1_000), (older,))])))
+    lane._reports.put((batch, BatchReport(batch, unfinished=[Unfinished(newer, MediaPosition(0, 0, 1_000), (older,))])))
     lane._collect()
     assert lane._batcher.has_queued(PARTITIONS[1])
     assert not lane._batcher.has_queued(PARTITIONS[0])
@@ -413,7 +415,7 @@ def test_tenants_take_turns_and_so_do_the_films_of_one(house: House) -> None:
         order.append(batch.deliveries[0].record.position.offset)
         batcher.release(batch, continuations=[Continuation(batch.deliveries[0])])
     assert order == [0, 3, 1, 3, 2, 3, 0, 3]
-    assert batcher.queued_bytes == sum(one.record.held_bytes for one in films)
+    assert batcher.queued_bytes == sum(one.record.accounted_bytes for one in films)
     batcher.drop([PARTITIONS[0]], beyond={PARTITIONS[0]: 100})
     assert batcher.queued_bytes == 0
     assert not batcher.has_queued(PARTITIONS[0])

@@ -12,7 +12,7 @@ from penstock.media.av.audio import RATE_HZ
 from penstock.media.av.reader import AVReader, Chunk
 from penstock.media.av.vad import VadOptions
 from penstock.media.av.video import ShotDetector, ShotOptions
-from penstock.records import Float32, Place
+from penstock.records import Float32, MediaPosition
 from tests.media.recordings import beeps, picture, write_film, write_sound
 from tools.reference_models.speech_synthesis import SpeechSynthesizer
 
@@ -56,7 +56,7 @@ def test_a_recording_is_taken_up_where_another_process_left_it(
     write_sound(path, samples)
     with AVReader(path, VOICE, None) as reel:
         whole = reel.read()
-    found, place, readers = list[tuple[float, float]](), Place(), 0
+    found, place, readers = list[tuple[float, float]](), MediaPosition(), 0
     while True:
         with AVReader(path, VOICE, None, position=place) as reel:
             assert not readers or reel.position == place, "it stands where it was opened"
@@ -78,7 +78,7 @@ def test_speech_under_way_at_the_end_of_a_stretch_is_whole_in_the_next(tmp_path:
     with AVReader(tmp_path / "talk.wav", VOICE, None) as reel:
         assert not reel.read(2_500).windows
         place = reel.position
-    assert place.heard_ms <= 1_000
+    assert place.audio_ms <= 1_000
     with AVReader(tmp_path / "talk.wav", VOICE, None, position=place) as reel:
         [window] = reel.read().windows
     assert len(window.samples) >= len(sentence)
@@ -93,10 +93,10 @@ def test_a_film_is_taken_up_where_another_process_left_it(suffix: str, tmp_path:
     write_film(path, SCENES)
     with AVReader(path, VOICE, SHOTS) as reel:
         whole = [(shot.start_ms, shot.end_ms) for shot in reel.read().shots]
-    found, place = list[tuple[int, int]](), Place()
+    found, place = list[tuple[int, int]](), MediaPosition()
     while True:
         with AVReader(path, VOICE, SHOTS, position=place) as reel:
-            assert place == Place() or reel.position == place, "it stands where it was opened"
+            assert place == MediaPosition() or reel.position == place, "it stands where it was opened"
             found += [(shot.start_ms, shot.end_ms) for shot in reel.read(4_000).shots]
             place = reel.position
             if reel.ended:
@@ -140,7 +140,7 @@ def starts_ms(path: Path, begin_ms: int) -> list[int]:
 
 def shots_in_slices(path: Path, slice_ms: int | None) -> list[tuple[int, int]]:
     """Times of all shots, each slice read by another reel."""
-    found, place = list[tuple[int, int]](), Place()
+    found, place = list[tuple[int, int]](), MediaPosition()
     while True:
         with AVReader(path, VOICE, SHOTS, position=place) as reel:
             found += [(shot.start_ms, shot.end_ms) for shot in reel.read(slice_ms).shots]
@@ -187,7 +187,7 @@ def times(stretch: Chunk) -> list[tuple[float, float]]:
 def test_a_jump_of_the_timestamps_takes_no_more_slices_than_the_sound_that_there_is(tmp_path: Path) -> None:
     samples = np.zeros(8 * RATE_HZ, np.float32)
     write_sound(tmp_path / "jump.mkv", samples, starts_s=((0.0, 0.0), (4.0, 40_000.0)))
-    place, slices = Place(), 0
+    place, slices = MediaPosition(), 0
     while True:
         with AVReader(tmp_path / "jump.mkv", VOICE, None, position=place) as reel:
             reel.read(3_000)
@@ -227,7 +227,7 @@ def test_what_has_no_track_that_decodes_is_corrupt(samples: Float32, tmp_path: P
 def test_pictures_that_are_over_before_the_sound_come_once(tmp_path: Path) -> None:
     sound = np.zeros(12 * RATE_HZ, np.float32)
     write_sound(tmp_path / "still.mp4", sound, picture_s=1.0)
-    found, place = [], Place()
+    found, place = [], MediaPosition()
     while True:
         with AVReader(tmp_path / "still.mp4", VOICE, SHOTS, position=place) as reel:
             found += reel.read(3_000).shots

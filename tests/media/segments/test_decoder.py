@@ -11,31 +11,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from penstock.config import FilmSettings, SliceSettings, SpeechSettings
+from penstock.config import LongMediaSettings, SpeechSettings, VideoSettings
 from penstock.encoders.base import ImageSpec
 from penstock.errors import Reason, UnavailableError
 from penstock.media.av.audio import RATE_HZ
 from penstock.media.segments.decoder import SPEECH, SegmentDecoder
 from penstock.records import (
+    Checkpoint,
     Collection,
     Decoded,
     EncoderInput,
     Event,
-    Fetched,
+    FetchedMedia,
     Field,
     Float32,
+    MediaPosition,
     Modality,
-    Place,
-    Progress,
     Rejected,
-    Segment,
+    TimedText,
     Transcript,
 )
 from tests.media.recordings import picture, write_film, write_sound
 from tools.reference_models.speech_synthesis import SpeechSynthesizer
 
 SPEC = ImageSpec(32, "shortest", "bicubic", 0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-FetchedOf = Callable[..., Fetched]
+FetchedOf = Callable[..., FetchedMedia]
 
 
 class House:
@@ -46,15 +46,15 @@ class House:
         self.clock = clock
         self.fetches = 0
         self.kept: list[bytes] = []
-        self.media: dict[str, Fetched] = {}
+        self.media: dict[str, FetchedMedia] = {}
         self.slices = slices
         self.slicer = self.restarted()
 
     def restarted(self, settings: str = "as they are") -> SegmentDecoder:
         self.slicer = SegmentDecoder(
-            speech=SpeechSettings(silence_ms=700, passage_least_s=0, passage_most_s=4),
-            video=FilmSettings(thumbnail_px=80),
-            long_media=SliceSettings(**self.slices),  # type: ignore[arg-type]
+            speech=SpeechSettings(min_silence_ms=700, min_passage_s=0, max_passage_s=4),
+            video=VideoSettings(thumbnail_px=80),
+            long_media=LongMediaSettings(**self.slices),  # type: ignore[arg-type]
             image_spec=SPEC,
             put_thumbnail=self._put,
             settings_hash=settings,
@@ -67,38 +67,38 @@ class House:
         self.kept.append(data)
         return f"asset:{len(self.kept)}"
 
-    def add(self, fetched: Fetched) -> Event:
+    def add(self, fetched: FetchedMedia) -> Event:
         self.media[fetched.event.asset.id] = fetched
         return fetched.event
 
-    def fetch(self, event: Event) -> Fetched | Rejected:
+    def fetch(self, event: Event) -> FetchedMedia | Rejected:
         self.fetches += 1
         return self.media[event.asset.id]
 
-    def slice(self, *events: Event, known: Sequence[Progress] = (), failed: str = "") -> tuple[Decoded, EncoderInput]:
+    def slice(self, *events: Event, known: Sequence[Checkpoint] = (), failed: str = "") -> tuple[Decoded, EncoderInput]:
         """A slice, in each window of which a word is heard that tells how long it is."""
         sliced, inputs = self.slicer.decode(events, known, self.fetch)
-        return self.slicer.compose(sliced, [heard(sound, failed) for sound in inputs[SPEECH].sounds])
+        return self.slicer.compose(sliced, [heard(sound, failed) for sound in inputs[SPEECH].waveforms])
 
-    def whole(self, event: Event) -> tuple[list[Decoded], list[Progress]]:
+    def whole(self, event: Event) -> tuple[list[Decoded], list[Checkpoint]]:
         """All slices."""
-        made, known = [], list[Progress]()
+        made, known = [], list[Checkpoint]()
         while True:
             decoded, _ = self.slice(event, known=known[-1:])
             made.append(decoded)
-            known += decoded.progress
-            if not decoded.progress or decoded.progress[0].finished:
+            known += decoded.checkpoints
+            if not decoded.checkpoints or decoded.checkpoints[0].finished:
                 return made, known
 
 
 def heard(sound: Float32, failed: str = "") -> Transcript:
     seconds = len(sound) / RATE_HZ
-    return Transcript("en", 1.0, () if failed else (Segment(0.0, seconds, f"{seconds:.0f}"),), failed)
+    return Transcript("en", 1.0, () if failed else (TimedText(0.0, seconds, f"{seconds:.0f}"),), failed)
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
-    made = House(tmp_path, first_s=20, later_s=15)
+    made = House(tmp_path, first_segment_s=20, segment_s=15)
     yield made
     made.slicer.close()
 
@@ -115,7 +115,7 @@ def talk(spoken: Float32, seconds: int, every_s: int = 6) -> Float32:
     return samples
 
 
-def clip(tmp_path: Path, fetched_of: FetchedOf, samples: Float32, suffix: str = "mp3", **more: str) -> Fetched:
+def clip(tmp_path: Path, fetched_of: FetchedOf, samples: Float32, suffix: str = "mp3", **more: str) -> FetchedMedia:
     return fetched_of(write_sound(tmp_path / f"clip.{suffix}", samples).read_bytes(), modality=Modality.AUDIO, **more)
 
 
@@ -124,13 +124,13 @@ def test_a_short_recording_is_whole_in_one_slice(
 ) -> None:
     event = house.add(clip(tmp_path, fetched_of, talk(spoken, 14), title="A talk"))
     decoded, texts = house.slice(event)
-    assert not decoded.progress
-    assert [(draft.collection, draft.part) for draft in decoded.drafts] == [
+    assert not decoded.checkpoints
+    assert [(draft.collection, draft.part) for draft in decoded.pending] == [
         (Collection.SPEECH, 0),
         (Collection.SPEECH, 1),
     ]
-    assert set(texts.texts) == {draft.text for draft in decoded.drafts}  # equal texts share a row
-    for draft, start_ms in zip(decoded.drafts, (1_000, 7_000), strict=True):
+    assert set(texts.texts) == {draft.text for draft in decoded.pending}  # equal texts share a row
+    for draft, start_ms in zip(decoded.pending, (1_000, 7_000), strict=True):
         assert draft.start_ms == pytest.approx(start_ms, abs=300)
         assert draft.end_ms == pytest.approx(start_ms + 1000 * len(spoken) / RATE_HZ, abs=400)
         assert draft.vectors == ((Field.PASSAGE, "passage.text", texts.texts.index(draft.text)),)
@@ -144,15 +144,15 @@ def test_a_long_one_is_the_same_in_slices_of_one_worker_or_of_many(
     made, known = house.whole(event)
     assert len(made) == 4
     assert house.fetches == 1
-    parts = [(draft.part, draft.start_ms, draft.end_ms) for decoded in made for draft in decoded.drafts]
+    parts = [(draft.part, draft.start_ms, draft.end_ms) for decoded in made for draft in decoded.pending]
     assert [part for part, _, _ in parts] == list(range(10))
     assert known[-1].counts == {Collection.SPEECH: 10}
     for number, one in enumerate(known[:-1]):
         house.restarted()
         decoded, _ = house.slice(event, known=[one])
-        assert decoded.progress[0].begins == one.place
-        again = [(draft.part, draft.start_ms, draft.end_ms) for draft in decoded.drafts]
-        before = [(draft.part, draft.start_ms, draft.end_ms) for draft in made[number + 1].drafts]
+        assert decoded.checkpoints[0].start == one.position
+        again = [(draft.part, draft.start_ms, draft.end_ms) for draft in decoded.pending]
+        before = [(draft.part, draft.start_ms, draft.end_ms) for draft in made[number + 1].pending]
         assert np.allclose(again, before, atol=150)
 
 
@@ -162,9 +162,9 @@ def test_progress_under_other_settings_is_begun_anew(
     event = house.add(clip(tmp_path, fetched_of, talk(spoken, 60)))
     decoded, _ = house.slice(event)
     house.restarted(settings="others")
-    again, _ = house.slice(event, known=decoded.progress)
-    assert [draft.part for draft in again.drafts] == [draft.part for draft in decoded.drafts]
-    assert again.progress[0].settings == "others"
+    again, _ = house.slice(event, known=decoded.checkpoints)
+    assert [draft.part for draft in again.pending] == [draft.part for draft in decoded.pending]
+    assert again.checkpoints[0].settings_hash == "others"
 
 
 def test_other_media_at_the_same_address_are_begun_anew(
@@ -175,10 +175,10 @@ def test_other_media_at_the_same_address_are_begun_anew(
     house.restarted()
     other = clip(tmp_path, fetched_of, talk(spoken, 70, every_s=9))
     house.media[event.asset.id] = replace(other, event=event)
-    again, _ = house.slice(event, known=decoded.progress)
-    assert again.drafts[0].part == 0
-    assert again.progress[0].begins == Place()
-    assert again.progress[0].media == other.sha256
+    again, _ = house.slice(event, known=decoded.checkpoints)
+    assert again.pending[0].part == 0
+    assert again.checkpoints[0].start == MediaPosition()
+    assert again.checkpoints[0].media_sha256 == other.sha256
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next(house: House, tmp_path: Path) -> None:
@@ -205,13 +205,13 @@ def test_a_thumbnail_that_cannot_be_kept_leaves_nothing_open(
 
 
 def test_no_more_media_stay_open_than_are_allowed(fetched_of: FetchedOf, spoken: Float32, tmp_path: Path) -> None:
-    house = House(tmp_path, first_s=10, later_s=10, kept_open=2)
+    house = House(tmp_path, first_segment_s=10, segment_s=10, max_open=2)
     events = [house.add(clip(tmp_path, fetched_of, talk(spoken, 25), "wav")) for _ in range(4)]
     decoded, _ = house.slice(*events)
-    assert len(decoded.progress) == 4
-    decoded, _ = house.slice(*events[2:], known=decoded.progress)
+    assert len(decoded.checkpoints) == 4
+    decoded, _ = house.slice(*events[2:], known=decoded.checkpoints)
     assert house.fetches == 4
-    house.slice(events[0], known=decoded.progress)
+    house.slice(events[0], known=decoded.checkpoints)
     assert house.fetches == 5
 
 
@@ -229,12 +229,12 @@ def test_a_slice_that_takes_long_ends_sooner_and_the_next_ones_make_up_for_it(
 ) -> None:
     media = clip(tmp_path, fetched_of, talk(spoken, 90), "wav")
     ticks = itertools.count(step=15.0)
-    hurried = House(tmp_path / "hurried", lambda: next(ticks), first_s=40, later_s=40, busy_s=20)
-    steady = House(tmp_path / "steady", first_s=40, later_s=40, busy_s=20)
+    hurried = House(tmp_path / "hurried", lambda: next(ticks), first_segment_s=40, segment_s=40, max_worker_s=20)
+    steady = House(tmp_path / "steady", first_segment_s=40, segment_s=40, max_worker_s=20)
     found = {}
     for house in (hurried, steady):
         made, progress = house.whole(house.add(media))
-        spans = [(draft.part, draft.start_ms, draft.end_ms) for one in made for draft in one.drafts]
+        spans = [(draft.part, draft.start_ms, draft.end_ms) for one in made for draft in one.pending]
         found[house] = len(progress), sorted(spans)
     assert found[hurried][0] > found[steady][0] == 3
     assert found[hurried][1] == found[steady][1]
@@ -244,10 +244,10 @@ def test_all_that_a_batch_has_shares_the_time_of_its_worker(
     fetched_of: FetchedOf, spoken: Float32, tmp_path: Path
 ) -> None:
     ticks = itertools.count(step=15.0)
-    house = House(tmp_path, lambda: next(ticks), first_s=40, later_s=40, busy_s=20)
+    house = House(tmp_path, lambda: next(ticks), first_segment_s=40, segment_s=40, max_worker_s=20)
     events = [house.add(clip(tmp_path, fetched_of, talk(spoken, 90), "wav")) for _ in range(3)]
     decoded, _ = house.slice(*events)
-    assert [one.place.read_ms for one in decoded.progress] == pytest.approx([20_000, 10_000, 10_000], abs=500)
+    assert [one.position.scanned_ms for one in decoded.checkpoints] == pytest.approx([20_000, 10_000, 10_000], abs=500)
 
 
 def test_a_batch_that_breaks_off_leaves_nothing_open(
@@ -256,7 +256,7 @@ def test_a_batch_that_breaks_off_leaves_nothing_open(
     long = house.add(clip(tmp_path, fetched_of, talk(spoken, 60), "wav"))
     other = fetched_of(b"ID3", modality=Modality.AUDIO).event
 
-    def fetch(event: Event) -> Fetched | Rejected:
+    def fetch(event: Event) -> FetchedMedia | Rejected:
         if event is other:
             raise UnavailableError("away")
         return house.fetch(event)
@@ -281,7 +281,7 @@ def test_a_disk_without_room_for_media_is_no_fault_of_theirs(
         with pytest.raises(UnavailableError, match="No space left"):
             house.slice(event)
     assert not list((tmp_path / "open").rglob("*.media"))
-    assert house.slice(event)[0].progress
+    assert house.slice(event)[0].checkpoints
 
 
 def test_large_media_lie_in_a_file_while_they_are_open(
@@ -299,14 +299,14 @@ def test_a_recording_without_speech_is_one_entry_found_by_its_title(
 ) -> None:
     event = house.add(clip(tmp_path, fetched_of, np.zeros(5 * RATE_HZ, np.float32), title="Rain"))
     decoded, texts = house.slice(event)
-    [draft] = decoded.drafts
+    [draft] = decoded.pending
     assert (draft.collection, draft.text, draft.start_ms, draft.end_ms) == (Collection.SPEECH, "", 0, 0)
     assert texts.texts == ("Rain",)
 
 
 def test_long_silence_is_one_entry_too(house: House, fetched_of: FetchedOf, tmp_path: Path) -> None:
     made, known = house.whole(house.add(clip(tmp_path, fetched_of, np.zeros(50 * RATE_HZ, np.float32))))
-    assert [len(decoded.drafts) for decoded in made] == [0] * (len(made) - 1) + [1]
+    assert [len(decoded.pending) for decoded in made] == [0] * (len(made) - 1) + [1]
     assert len(made) > 2
     assert known[-1].counts == {Collection.SPEECH: 1}
 
@@ -319,7 +319,7 @@ def test_a_film_has_an_entry_for_each_shot_with_its_picture_and_thumbnail(
 ) -> None:
     event = house.add(fetched_of(write_film(tmp_path / "film.mp4", SCENES).read_bytes()))
     made, known = house.whole(event)
-    drafts = [draft for decoded in made for draft in decoded.drafts]
+    drafts = [draft for decoded in made for draft in decoded.pending]
     assert [(draft.collection, draft.part) for draft in drafts] == [(Collection.FRAME, part) for part in range(4)]
     assert [draft.start_ms for draft in drafts] == [0, 4_000, 13_000, 21_000]
     assert [draft.thumbnail for draft in drafts] == ["asset:1", "asset:2", "asset:3", "asset:4"]
@@ -335,7 +335,7 @@ def test_a_film_whose_sound_cannot_be_made_out_is_rejected_with_its_shots(
     bad = house.add(clip(tmp_path, fetched_of, talk(spoken, 10)))
     decoded, texts = house.slice(film, bad, failed="the model fails on it")
     assert [one.asset for one in decoded.indexable] == [film.asset]
-    assert {draft.event.asset for draft in decoded.drafts} == {film.asset}
+    assert {draft.event.asset for draft in decoded.pending} == {film.asset}
     [rejected] = decoded.rejected
     assert (rejected.position, rejected.step, rejected.reason) == (bad.position, "encode", Reason.ENCODER_FAILED)
     assert len(texts) == 0
@@ -363,7 +363,7 @@ def test_what_is_refused_at_fetch_is_handed_on(house: House, fetched_of: Fetched
 
 
 def test_a_store_that_is_away_stops_the_batch(house: House, fetched_of: FetchedOf) -> None:
-    def away(_: Event) -> Fetched:
+    def away(_: Event) -> FetchedMedia:
         raise UnavailableError("away")
 
     with pytest.raises(UnavailableError):

@@ -15,13 +15,13 @@ from penstock.config import TextSettings
 from penstock.encoders.base import Tokenizer
 from penstock.errors import BadInputError, Reason
 from penstock.media.text.passages import TextDocument, _split, cut_passages, decode_text, normalize_text
-from penstock.records import Fetched
+from penstock.records import FetchedMedia
 
-SMALL = TextSettings(passage_tokens=20, overlap_tokens=8)
+SMALL = TextSettings(max_passage_tokens=20, overlap_tokens=8)
 
 
 @pytest.fixture
-def decode(fetched_of: Callable[..., Fetched], tokenizer: Tokenizer) -> Callable[..., TextDocument]:
+def decode(fetched_of: Callable[..., FetchedMedia], tokenizer: Tokenizer) -> Callable[..., TextDocument]:
     def run(data: bytes | str, *, declared: str | None = None, limits: TextSettings = SMALL) -> TextDocument:
         return decode_text(fetched_of(data, declared=declared), settings=limits, tokenizer=tokenizer)
 
@@ -52,7 +52,7 @@ def test_offsets_cut_the_passage_out_of_the_text(decode: Callable[..., TextDocum
 
 def test_no_passage_has_more_tokens_than_allowed(decode: Callable[..., TextDocument], tokenizer: Tokenizer) -> None:
     document = decode(_prose(300) + " " + "word " * 500 + "中" * 500 + ". Dr. Smith, e.g. the one at no. 5, said so.")
-    assert max(tokenizer.count([passage.text for passage in document.passages])) <= SMALL.passage_tokens
+    assert max(tokenizer.count([passage.text for passage in document.passages])) <= SMALL.max_passage_tokens
 
 
 def test_whole_sentences_are_repeated_up_to_the_overlap(
@@ -71,25 +71,25 @@ def test_whole_sentences_are_repeated_up_to_the_overlap(
 
 
 def test_without_overlap_passages_do_not_share(decode: Callable[..., TextDocument]) -> None:
-    document = decode(_prose(60), limits=TextSettings(passage_tokens=20, overlap_tokens=0))
+    document = decode(_prose(60), limits=TextSettings(max_passage_tokens=20, overlap_tokens=0))
     ends = [0, *(passage.end_char for passage in document.passages)]
     assert all(passage.start_char >= end for passage, end in zip(document.passages, ends, strict=False))
 
 
 def test_a_sentence_longer_than_a_passage_is_cut_between_words(decode: Callable[..., TextDocument]) -> None:
     words = [f"word{number}" for number in range(100)]
-    document = decode(" ".join(words), limits=TextSettings(passage_tokens=16, overlap_tokens=0))
+    document = decode(" ".join(words), limits=TextSettings(max_passage_tokens=16, overlap_tokens=0))
     assert [word for passage in document.passages for word in passage.text.split()] == words
 
 
 def test_a_word_longer_than_a_passage_is_cut_hard_and_nothing_is_lost(decode: Callable[..., TextDocument]) -> None:
-    document = decode("中" * 333, limits=TextSettings(passage_tokens=16, overlap_tokens=0))
+    document = decode("中" * 333, limits=TextSettings(max_passage_tokens=16, overlap_tokens=0))
     assert "".join(passage.text for passage in document.passages) == "中" * 333
 
 
 def test_a_passage_is_bounded_in_characters_where_a_word_is_one_token(decode: Callable[..., TextDocument]) -> None:
     document = decode("a" * 100_000)
-    assert max(len(passage.text) for passage in document.passages) <= 16 * SMALL.passage_tokens
+    assert max(len(passage.text) for passage in document.passages) <= 16 * SMALL.max_passage_tokens
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_text_without_words_is_refused(decode: Callable[..., TextDocument], da
 
 
 def test_more_passages_than_allowed_are_refused(decode: Callable[..., TextDocument]) -> None:
-    limits = TextSettings(passage_tokens=20, overlap_tokens=8, max_passages=5)
+    limits = TextSettings(max_passage_tokens=20, overlap_tokens=8, max_passages=5)
     with pytest.raises(BadInputError, match="more than 5 passages") as caught:
         decode(_prose(200), limits=limits)
     assert caught.value.reason is Reason.TOO_LARGE
@@ -148,7 +148,9 @@ def test_passages_cover_every_word_of_any_text(text: str) -> None:
             return [len(text.replace(" ", "").replace("\n", "")) for text in texts]
 
     clean = normalize_text(text)
-    passages = cut_passages(clean, settings=TextSettings(passage_tokens=16, overlap_tokens=8), tokenizer=Characters())
+    passages = cut_passages(
+        clean, settings=TextSettings(max_passage_tokens=16, overlap_tokens=8), tokenizer=Characters()
+    )
     covered = set()
     for passage in passages:
         assert clean[passage.start_char : passage.end_char] == passage.text == passage.text.strip()
@@ -173,7 +175,7 @@ def test_passages_cover_every_word_of_any_text(text: str) -> None:
     ],
 )
 def test_text_takes_time_with_its_length_alone(
-    fetched_of: Callable[..., Fetched], tokenizer: Tokenizer, unit: str, megabytes: int
+    fetched_of: Callable[..., FetchedMedia], tokenizer: Tokenizer, unit: str, megabytes: int
 ) -> None:
     size = len(unit.encode())
     fetched = fetched_of(unit.encode() * (megabytes * 1_000_000 // size))
@@ -190,11 +192,11 @@ def test_newlines_alone_take_no_time(decode: Callable[..., TextDocument]) -> Non
     assert time.perf_counter() - started < 10
 
 
-def test_passages_of_the_real_tokenizer_fit_the_encoder(fetched_of: Callable[..., Fetched]) -> None:
+def test_passages_of_the_real_tokenizer_fit_the_encoder(fetched_of: Callable[..., FetchedMedia]) -> None:
     from penstock.encoders.profiles import load_profile
     from penstock.encoders.tokenizer import load_tokenizer
 
     real = load_tokenizer(load_profile("reference"))
     text = _prose(400) + " Überraschung! " + "日本語の文章です。" * 60 + " 1,234.56 e.g. http://a.b/c?d=e " * 30
     document = decode_text(fetched_of(text), settings=TextSettings(), tokenizer=real)
-    assert max(real.count([passage.text for passage in document.passages])) <= TextSettings().passage_tokens
+    assert max(real.count([passage.text for passage in document.passages])) <= TextSettings().max_passage_tokens

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from penstock.query.fusion.moments import MomentRules, group, has_times, span_ms
 from penstock.query.fusion.rrf import fuse
-from penstock.records import AssetRef, Channel, Collection, Entry, Field, Found, Hit, Position, entry_id
+from penstock.records import AssetRef, Channel, Collection, Entry, Field, Hit, Position, ScoredEntry, entry_id
 
 RULES = MomentRules(gap_ms=5_000, longest_ms=60_000)
 SPEECH_PASSAGE = Channel(Collection.SPEECH, Field.PASSAGE)
@@ -76,7 +76,7 @@ def run(
     channels = {SPEECH_PASSAGE: speech, SPEECH_LEXICAL: lexical, FRAME_JOINT: frames, TEXT_PASSAGE: texts}
     return fuse(
         {
-            channel: [Found(entry, 1.0 - rank / 100) for rank, entry in enumerate(ranking)]
+            channel: [ScoredEntry(entry, 1.0 - rank / 100) for rank, entry in enumerate(ranking)]
             for channel, ranking in channels.items()
             if ranking is not None
         },
@@ -267,7 +267,7 @@ def test_the_entry_of_an_asset_without_speech_is_no_moment_and_joins_none() -> N
 def test_words_at_the_very_start_and_the_first_frame_are_a_moment() -> None:
     (hit,) = run(speech=[speech(0, 0, text="Oh")], frames=[frame(0, 0)])
     assert hit.moment is not None
-    assert (hit.moment.words, len(hit.moment.members)) == ("Oh", 2)
+    assert (hit.moment.transcript, len(hit.moment.members)) == ("Oh", 2)
 
 
 def test_frames_of_a_version_that_is_being_replaced_are_of_another_recording() -> None:
@@ -282,7 +282,7 @@ def test_a_moment_has_its_words_in_order_of_time_and_the_frame_that_was_found_be
     shown = [frame(17, 24), frame(6, 17)]
     (hit,) = run(speech=said, frames=shown)
     assert hit.moment is not None
-    assert hit.moment.words == "The heron came back in March."
+    assert hit.moment.transcript == "The heron came back in March."
     assert hit.moment.frame == shown[0]
     assert (hit.moment.start_ms, hit.moment.end_ms) == (6_000, 24_000), (
         "as its best frame and the one found nearly as well"
@@ -296,8 +296,8 @@ def test_a_moment_lasts_as_long_as_what_was_found_nearly_as_well_as_its_best(
     shots = [frame(4, 9), frame(9, 12), frame(0, 4)]
     (hit,) = fuse(
         {
-            FRAME_JOINT: [Found(shot, score) for shot, score in zip(shots, scores, strict=True)],
-            SPEECH_PASSAGE: [Found(speech(2, 11), 0.9)],
+            FRAME_JOINT: [ScoredEntry(shot, score) for shot, score in zip(shots, scores, strict=True)],
+            SPEECH_PASSAGE: [ScoredEntry(speech(2, 11), 0.9)],
         },
         spaces=SPACES,
         weights={Collection.SPEECH: 0.5},
@@ -314,7 +314,7 @@ def test_a_moment_lasts_as_long_as_what_was_found_nearly_as_well_as_its_best(
 def test_to_a_model_to_which_all_pictures_are_near_a_neighbour_is_not_nearly_as_good() -> None:
     shots = [frame(4, 9), frame(9, 12), frame(40, 44, key="another")]
     hits = fuse(
-        {FRAME_JOINT: [Found(shot, score) for shot, score in zip(shots, (0.9, 0.75, 0.7), strict=True)]},
+        {FRAME_JOINT: [ScoredEntry(shot, score) for shot, score in zip(shots, (0.9, 0.75, 0.7), strict=True)]},
         spaces=SPACES,
         weights={},
         k=K,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from penstock.query.fusion.moments import MomentRules
 from penstock.query.fusion.rrf import fuse, shares
-from penstock.records import AssetRef, Channel, Collection, Entry, Field, Found, Hit, Position
+from penstock.records import AssetRef, Channel, Collection, Entry, Field, Hit, Position, ScoredEntry
 
 K = 10
 DEPTH = 50
@@ -52,8 +52,10 @@ def entry(collection: Collection, number: int) -> Entry:
     )
 
 
-def ranking(channel: Channel, numbers: Sequence[int]) -> list[Found]:
-    return [Found(entry(channel.collection, number), score=1.0 - rank / 100) for rank, number in enumerate(numbers)]
+def ranking(channel: Channel, numbers: Sequence[int]) -> list[ScoredEntry]:
+    return [
+        ScoredEntry(entry(channel.collection, number), score=1.0 - rank / 100) for rank, number in enumerate(numbers)
+    ]
 
 
 def run(

@@ -19,7 +19,7 @@ from penstock.media.av.vad import SileroVAD
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.understand.speech import SpeechQueryTranscriber, speech_in
 from penstock.query.understand.validate import SearchRequest
-from penstock.records import Collection, Float32, Segment, Transcript
+from penstock.records import Collection, Float32, TimedText, Transcript
 from tests.media.recordings import SOUND_FORMATS, beeps, picture, write_channels, write_film, write_sound
 from tools.reference_models.speech_synthesis import SpeechSynthesizer
 
@@ -74,7 +74,7 @@ class ScriptedEar:
 
 
 def said(*texts: str, failed: str = "") -> Transcript:
-    return Transcript("en", 1.0, tuple(Segment(0.0, 1.0, text) for text in texts), failed)
+    return Transcript("en", 1.0, tuple(TimedText(0.0, 1.0, text) for text in texts), failed)
 
 
 def listen(
@@ -243,7 +243,7 @@ def test_more_than_the_line_holds_are_refused_at_once(tone: bytes) -> None:
         ear.gate.set()
         assert await asyncio.gather(*waiting) == ["cat", "cat"]
 
-    listen(ear, scenario, hearing_backlog=1)
+    listen(ear, scenario, transcription_queue_size=1)
 
 
 def test_a_model_that_hangs_costs_no_more_than_the_time_there_is(tone: bytes) -> None:
@@ -251,10 +251,10 @@ def test_a_model_that_hangs_costs_no_more_than_the_time_there_is(tone: bytes) ->
     ear.gate.clear()
 
     async def scenario(listener: SpeechQueryTranscriber) -> None:
-        with pytest.raises(UnavailableError, match="hearing_timeout_s"):
+        with pytest.raises(UnavailableError, match="transcription_timeout_s"):
             await listener.transcribe(tone)
 
-    listen(ear, scenario, hearing_timeout_s=0.3)
+    listen(ear, scenario, transcription_timeout_s=0.3)
 
 
 # --- the whole question -----------------------------------------------------------------------------------------------

@@ -193,7 +193,7 @@ class ElasticPool:
         return (
             f"It needs {self.spec.resources}, and {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs are free "
             "in the cluster: add nodes, or lower the pool's maximum; where an autoscaler adds them, raise "
-            "ingest.worker_start_s"
+            "ingest.worker_start_timeout_s"
         )
 
 

@@ -23,16 +23,16 @@ from penstock.ingest.lane.batcher import scale_batch_size
 from penstock.observability.exposition import connect
 from penstock.processes import collect_seldom, give_back_buffers, give_way
 from penstock.records import (
-    LONG,
+    TIMED_MODALITIES,
     AssetRef,
+    Checkpoint,
     Encoded,
     EncoderInput,
     Event,
-    Fetched,
+    FetchedMedia,
     Inline,
     Modality,
     Position,
-    Progress,
     Rejected,
     Transcript,
 )
@@ -44,7 +44,7 @@ from penstock.store.writer import Writer
 class FetchedBatch:
     """A batch between fetch and decode."""
 
-    fetched: tuple[Fetched, ...]
+    fetched: tuple[FetchedMedia, ...]
     rejected: tuple[Rejected, ...]
     tombstones: tuple[Event, ...]
 
@@ -83,7 +83,7 @@ class MediaWorker:
         return self.decode(self.fetch(events), roles)
 
     def decode_segments(
-        self, events: Sequence[Event], known: Sequence[Progress], roles: Sequence[str], keep: bool
+        self, events: Sequence[Event], known: Sequence[Checkpoint], roles: Sequence[str], keep: bool
     ) -> tuple[Any, ...]:
         """Steps 2 and 3 of sound and film: the next slice of each event. Media are fetched one after the other, so that
         no more than one at a time is held in memory; those that are open still are not fetched again.
@@ -157,7 +157,7 @@ class TranscribeWorker:
         if start == end:
             return (), None
         began_s = self._clock()
-        found: tuple[Transcript, ...] = self._transcriber.transcribe(batch.sounds[start:end])
+        found: tuple[Transcript, ...] = self._transcriber.transcribe(batch.waveforms[start:end])
         took_s = self._clock() - began_s
         if apart and (end - start == planned or took_s > self._chunk_s):  # what is left over tells only if it was slow
             self._long_media_windows = max(1, scale_batch_size(end - start, took_s, self._chunk_s))
@@ -190,7 +190,9 @@ class MediaWorkerFactory:
             tokenizer=load_tokenizer(profile),
             joint_text_encoder=profile.joint_text_encoder,
         )
-        return MediaWorker(fetcher, decoder, self._slicer() if LONG.intersection(settings.ingest.modalities) else None)
+        return MediaWorker(
+            fetcher, decoder, self._slicer() if TIMED_MODALITIES.intersection(settings.ingest.modalities) else None
+        )
 
     def _slicer(self) -> Any:
         from penstock.assets import AssetStore, asset_uri
@@ -199,11 +201,11 @@ class MediaWorkerFactory:
 
         settings, profile = self.settings, load_profile(self.settings.profile)
         assets = AssetStore(settings.asset_store_url)
-        decides = (settings.speech, settings.film, profile.image, speech_fingerprint(profile))
+        decides = (settings.speech, settings.video, profile.image, speech_fingerprint(profile))
         return SegmentDecoder(
             speech=settings.speech,
-            video=settings.film,
-            long_media=settings.slices,
+            video=settings.video,
+            long_media=settings.long_media,
             image_spec=profile.image,
             put_thumbnail=lambda data: asset_uri(assets.put(data)),
             settings_hash=hashlib.sha256(repr(decides).encode()).hexdigest()[:16],
@@ -243,14 +245,14 @@ class EncodeWorkerFactory:
                     threads=settings.ingest.encoder_threads or os.cpu_count(),
                     language=settings.speech.language,
                 ),
-                settings.slices.hear_s,
+                settings.long_media.transcription_chunk_s,
             )
         encoder = load_encoder(
             self.role,
             load_profile(settings.profile),
             precision=settings.precision,
             device=settings.device,
-            cache_size=settings.ingest.encoder_cache,
+            cache_size=settings.ingest.encoder_cache_size,
             threads=settings.ingest.encoder_threads or os.cpu_count(),
         )
         return EncodeWorker(encoder)

@@ -26,7 +26,7 @@ from penstock.ingest.lane.lane import Lane, LaneLimits, LaneStatus
 from penstock.ingest.pipeline.driver import Pipeline, Pools
 from penstock.observability.exposition import connect
 from penstock.processes import collect_seldom, free_bytes, give_back_buffers
-from penstock.records import COLLECTIONS_OF, LONG, Assignment, Modality
+from penstock.records import COLLECTIONS_OF, TIMED_MODALITIES, Assignment, Modality
 from penstock.retries import Backoff, Breaker
 
 
@@ -114,7 +114,7 @@ class LaneHost:
 def make_lane(settings: Settings, pools: Pools, name: str) -> Lane:
     """A lane with everything it needs, on the configured Kafka."""
     ingest = settings.ingest
-    backoff = Backoff(ingest.backoff_initial_s, ingest.backoff_max_s, random.Random())
+    backoff = Backoff(ingest.initial_backoff_s, ingest.max_backoff_s, random.Random())
     abandon = threading.Event()
     profile = load_profile(settings.profile)
     topics = {topic: modality for topic, modality in settings.kafka.topics().items() if modality in ingest.modalities}
@@ -134,26 +134,26 @@ def make_lane(settings: Settings, pools: Pools, name: str) -> Lane:
     )
     limits = BatchLimits(
         min_events=ingest.batch_events,
-        max_bytes=ingest.batch_bytes,
+        max_bytes=ingest.max_batch_bytes,
         linger_s=ingest.linger_ms / 1000,
-        max_in_flight=ingest.batches_in_flight,
-        max_events=max(ingest.batch_events, ingest.batch_most_events),
-        max_step_s=ingest.batch_step_ms / 1000,
-        max_continuations=settings.slices.at_once,
-        slow_topics=frozenset(topic for topic, modality in topics.items() if modality in LONG),
+        max_in_flight=ingest.max_batches_in_flight,
+        max_events=max(ingest.batch_events, ingest.max_batch_events),
+        max_step_s=ingest.target_step_ms / 1000,
+        max_continuations=settings.long_media.max_concurrent,
+        slow_topics=frozenset(topic for topic, modality in topics.items() if modality in TIMED_MODALITIES),
     )
     # Inline media, claim checks and long media are queues of their own.
-    threads = len(topics) * (2 * ingest.batches_in_flight + settings.slices.at_once)
+    threads = len(topics) * (2 * ingest.max_batches_in_flight + settings.long_media.max_concurrent)
     return Lane(
         name=name,
-        consumer=LaneConsumer(settings.kafka, list(topics), drain_s=ingest.drain_s),
+        consumer=LaneConsumer(settings.kafka, list(topics), drain_s=ingest.drain_timeout_s),
         pipeline=pipeline,
         batcher=Batcher(limits, time.monotonic),
         parse=lambda record, modality: parse_record(
             record, modality=modality, default_tenant=settings.tenant, max_inline_bytes=settings.fetch.max_bytes
         ),
         topics=topics,
-        limits=LaneLimits(ingest.budget_bytes, ingest.commit_interval_ms / 1000, ingest.drain_s),
+        limits=LaneLimits(ingest.max_in_flight_bytes, ingest.commit_interval_ms / 1000, ingest.drain_timeout_s),
         executor=ThreadPoolExecutor(threads, thread_name_prefix=f"{name}-batch"),
         admission_check=partial(disk_full, settings),
         abandon=abandon,
@@ -166,7 +166,7 @@ def needed_roles(profile: Profile, modalities: Sequence[Modality]) -> tuple[str,
     """The encoders that entries of these modalities need, each once, the transcriber among them."""
     fields = [profile.vectors[collection] for modality in modalities for collection in COLLECTIONS_OF[modality]]
     roles = [role for by_field in fields for role in by_field.values()]
-    return tuple(dict.fromkeys([*([SPEECH] if LONG.intersection(modalities) else []), *roles]))
+    return tuple(dict.fromkeys([*([SPEECH] if TIMED_MODALITIES.intersection(modalities) else []), *roles]))
 
 
 def disk_full(settings: Settings) -> str:

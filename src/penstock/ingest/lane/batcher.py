@@ -141,7 +141,7 @@ class Batcher:
     def add(self, item: Delivery) -> None:
         """Takes an item. One whose asset is in flight is held until that is settled."""
         entry = _Waiting(item, item.asset_id, _key_of(item), self._clock())
-        self.queued_bytes += item.record.held_bytes
+        self.queued_bytes += item.record.accounted_bytes
         if entry.asset_id in self._in_flight:
             self._held.setdefault(str(entry.asset_id), []).append(entry)
         else:
@@ -213,7 +213,7 @@ class Batcher:
                 del self._held[asset_id]
         for asset_id in between_slices:
             self._free(asset_id)
-        self.queued_bytes -= sum(entry.item.record.held_bytes for entry in dropped)
+        self.queued_bytes -= sum(entry.item.record.accounted_bytes for entry in dropped)
         return [entry.item for entry in dropped]
 
     def has_queued(self, partition: Partition) -> bool:
@@ -233,7 +233,7 @@ class Batcher:
         asset_id = one.delivery.asset_id
         assert asset_id is not None
         now_s = self._clock()
-        self.queued_bytes += sum(item.record.held_bytes for item in (one.delivery, *one.older))
+        self.queued_bytes += sum(item.record.accounted_bytes for item in (one.delivery, *one.older))
         waiting = [_Waiting(older, asset_id, _key_of(older), now_s) for older in one.older]
         waiting += self._held.pop(asset_id, [])
         if one.yields_to_newer and any(_is_newer(entry.item, one.delivery) for entry in waiting):
@@ -253,7 +253,7 @@ class Batcher:
         chosen = min(due, key=lambda entry: self._served.get(_tenant(entry), 0))
         queue.remove(lambda entry: entry is chosen)
         self._dequeued(chosen)
-        self.queued_bytes -= chosen.item.record.held_bytes
+        self.queued_bytes -= chosen.item.record.accounted_bytes
         queue.in_flight += 1
         number = next(self._numbers)
         self._served[_tenant(chosen)] = number

@@ -23,7 +23,7 @@ from penstock.ingest.lane.batcher import Batcher, Continuation
 from penstock.ingest.lane.offsets import OffsetLedger
 from penstock.ingest.pipeline.driver import BatchReport, Pipeline, Settlement, StoppedError, Unfinished
 from penstock.observability import metrics
-from penstock.records import Assignment, Event, Modality, Outcome, Place, Position, Record, Rejected
+from penstock.records import Assignment, Event, MediaPosition, Modality, Outcome, Position, Record, Rejected
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class LongMediaProgress:
     """Long media between two slices: the asset, and how far it is indexed."""
 
     asset: str
-    position: Place
+    position: MediaPosition
 
 
 @dataclass(slots=True)
@@ -391,9 +391,11 @@ class Lane:
     def _turn_of(self, one: Unfinished) -> Continuation:
         """Its next turn: later, if nothing of it was written. Older items of partitions that go are not kept."""
         before = self._slices.get(one.delivery.record.position)
-        stands = one.at == (before.position if before is not None else Place())
+        stands = one.at == (before.position if before is not None else MediaPosition())
         older = [item for item in one.older if self._goes_on(item)]
-        return Continuation(one.delivery, older, _LOOK_AGAIN_S if stands else 0.0, yields_to_newer=one.at == Place())
+        return Continuation(
+            one.delivery, older, _LOOK_AGAIN_S if stands else 0.0, yields_to_newer=one.at == MediaPosition()
+        )
 
     def _take_back(self, given_up: Sequence[Unfinished]) -> None:
         """Of media that are another lane's now, the older items that are still this one's wait no longer for them."""

@@ -39,16 +39,16 @@ from penstock.ingest.delivery import Batch, Delivery
 from penstock.ingest.executor.pool import Pool, Ref
 from penstock.observability import metrics
 from penstock.records import (
-    LONG,
+    TIMED_MODALITIES,
+    Checkpoint,
     ClaimCheck,
     Continues,
     Event,
     Fenced,
+    MediaPosition,
     Modality,
     Outcome,
-    Place,
     Position,
-    Progress,
     Rejected,
     Settled,
     WriteResult,
@@ -120,7 +120,7 @@ class Unfinished:
     """
 
     delivery: Delivery
-    at: Place
+    at: MediaPosition
     older: tuple[Delivery, ...] = ()
 
 
@@ -275,7 +275,7 @@ class Pipeline:
     def _attempt(self, items: Sequence[Delivery], report: BatchReport, *, again: bool) -> list[WriteResult]:
         """Fetch to write. Nothing of it is fetched into this process but the writers' small report."""
         settled: list[WriteResult] = []
-        if _event(items[0]).modality in LONG:
+        if _event(items[0]).modality in TIMED_MODALITIES:
             settled, known = self._standing(items, report)
             if not report.batch.is_continuation:
                 settled, known = [*settled, *_for_their_turn(items, known)], []
@@ -297,7 +297,7 @@ class Pipeline:
     def _prepare(
         self,
         events: Sequence[Event],
-        known: Sequence[Progress],
+        known: Sequence[Checkpoint],
         report: BatchReport,
         *,
         apart: bool,
@@ -313,7 +313,7 @@ class Pipeline:
             slicer: a number that says to which of these; None: to the least busy one.
         """
         roles = self._roles[events[0].modality]
-        if events[0].modality in LONG:
+        if events[0].modality in TIMED_MODALITIES:
             return self._prepare_slices(events, known, roles, report, apart=apart, slicer=slicer)
         decoded, inputs = self._decode(events, report)
         return decoded, [self._encode(role, batch, report) for role, batch in zip(roles, inputs, strict=True)]
@@ -321,7 +321,7 @@ class Pipeline:
     def _prepare_slices(
         self,
         events: Sequence[Event],
-        known: Sequence[Progress],
+        known: Sequence[Checkpoint],
         roles: Sequence[str],
         report: BatchReport,
         *,
@@ -388,17 +388,17 @@ class Pipeline:
         """Step 5, until the store answers. What is decoded and encoded is kept: a claim check may be gone by then."""
         return self._until_the_store_answers(report, lambda: self._write(items, decoded, encoded, report))
 
-    def _standing(self, items: Sequence[Delivery], report: BatchReport) -> tuple[list[WriteResult], list[Progress]]:
+    def _standing(self, items: Sequence[Delivery], report: BatchReport) -> tuple[list[WriteResult], list[Checkpoint]]:
         """Of long media, before anything is done: what is settled already, and how far the rest is. After a partition
         has moved, clips that were settled behind a film are known by this and not encoded again.
         """
         return self._until_the_store_answers(report, lambda: self._ask_standing(items))
 
-    def _ask_standing(self, items: Sequence[Delivery]) -> tuple[list[WriteResult], list[Progress]]:
+    def _ask_standing(self, items: Sequence[Delivery]) -> tuple[list[WriteResult], list[Checkpoint]]:
         request = WriteRequest(self._lane, tuple({item.assignment for item in items}))
         events = tuple(_event(item) for item in items)
         settled: list[WriteResult] = []
-        known: list[Progress] = []
+        known: list[Checkpoint] = []
         writers = self._pools.writers
         with self._breaker.attempt():
             for call in writers.run_on_all("lookup", request, events):
@@ -545,12 +545,12 @@ def _slicer_of(item: Delivery) -> int:
     return int(_event(item).asset.id[:8], 16)
 
 
-def _for_their_turn(items: Sequence[Delivery], known: Sequence[Progress]) -> list[Continues]:
+def _for_their_turn(items: Sequence[Delivery], known: Sequence[Checkpoint]) -> list[Continues]:
     """Of media that were begun before, by this lane or another: their next slices go in turn with those of other long
     media, not with the clips among which they were delivered.
     """
     positions = {item.asset_id: item.record.position for item in items}
-    return [Continues(positions[one.asset.id], one.place) for one in known]
+    return [Continues(positions[one.asset.id], one.position) for one in known]
 
 
 def _by_asset(items: Iterable[Delivery]) -> list[list[Delivery]]:

@@ -18,7 +18,7 @@ from penstock.errors import BadInputError, Reason
 from penstock.media.av.audio import RATE_HZ, AudioTrack, Block
 from penstock.media.av.vad import SileroVAD, SpeechSegmenter, SpeechWindow, VadOptions
 from penstock.media.av.video import Shot, ShotDetector, ShotOptions
-from penstock.records import OVER, Place
+from penstock.records import END_OF_TRACK, MediaPosition
 
 logger = logging.getLogger(__name__)
 
@@ -51,17 +51,23 @@ class AVReader:
     """
 
     def __init__(
-        self, media: Path | bytes, vad: VadOptions, shots: ShotOptions | None, *, position: Place | None = None
+        self, media: Path | bytes, vad: VadOptions, shots: ShotOptions | None, *, position: MediaPosition | None = None
     ) -> None:
-        position = position or Place()
-        self._silent = position.heard_ms == OVER  # there is no more sound
-        self._heard = max(0, position.heard_ms) * _SAMPLES_PER_MS  # the sample after the latest block
+        position = position or MediaPosition()
+        self._silent = position.audio_ms == END_OF_TRACK  # there is no more sound
+        self._heard = max(0, position.audio_ms) * _SAMPLES_PER_MS  # the sample after the latest block
         self._sound = AudioTrack(io.BytesIO(media) if isinstance(media, bytes) else media, start=self._heard)
         self._film = (
-            None if shots is None or position.seen_ms == OVER else ShotDetector(media, shots, start_ms=position.seen_ms)
+            None
+            if shots is None or position.video_ms == END_OF_TRACK
+            else ShotDetector(media, shots, start_ms=position.video_ms)
         )
         self.title = self._sound.title
-        if position == Place() and self._sound.codec is None and (self._film is None or self._film.codec is None):
+        if (
+            position == MediaPosition()
+            and self._sound.codec is None
+            and (self._film is None or self._film.codec is None)
+        ):
             self.close()
             wanted = "no sound track" if shots is None else "neither a sound track nor pictures"
             raise BadInputError(Reason.UNSUPPORTED, f"there is {wanted} in it")
@@ -69,7 +75,7 @@ class AVReader:
         self._blocks: Iterator[Block] = self._sound.blocks()
         self._tracks = (self._sound.codec is not None) + (self._film is not None and self._film.codec is not None)
         self._failed: list[BadInputError] = []  # why tracks are over
-        self._read_ms = position.read_ms
+        self._read_ms = position.scanned_ms
 
     def __enter__(self) -> Self:
         return self
@@ -83,11 +89,11 @@ class AVReader:
                 track.__exit__(None, None, None)
 
     @property
-    def position(self) -> Place:
+    def position(self) -> MediaPosition:
         """How far it has been read, for another reel to go on from there."""
-        heard_ms = OVER if self._silent else self._finder.resume_sample // _SAMPLES_PER_MS
-        seen_ms = OVER if self._film is None or self._film.ended else self._film.resume_ms
-        return Place(heard_ms, seen_ms, self._read_ms)
+        heard_ms = END_OF_TRACK if self._silent else self._finder.resume_sample // _SAMPLES_PER_MS
+        seen_ms = END_OF_TRACK if self._film is None or self._film.ended else self._film.resume_ms
+        return MediaPosition(heard_ms, seen_ms, self._read_ms)
 
     @property
     def ended(self) -> bool:

@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 from PIL import Image
 
-from penstock.config import FilmSettings, SliceSettings, SpeechSettings
+from penstock.config import LongMediaSettings, SpeechSettings, VideoSettings
 from penstock.encoders.base import ImageSpec
 from penstock.errors import Reason, TransientError, UnavailableError
 from penstock.media.av.audio import RATE_HZ
@@ -34,18 +34,18 @@ from penstock.media.av.video import ShotOptions
 from penstock.media.decode import JOINT_IMAGE, PASSAGE_TEXT, EncoderInputs, EncoderItem, to_rejection
 from penstock.media.image import fit_image
 from penstock.records import (
+    Checkpoint,
     ClaimCheck,
     Collection,
     Decoded,
-    Draft,
     EncoderInput,
     Event,
-    Fetched,
+    FastPickle,
+    FetchedMedia,
     Field,
+    MediaPosition,
     Modality,
-    Place,
-    Plain,
-    Progress,
+    PendingEntry,
     Rejected,
     Transcript,
 )
@@ -59,7 +59,7 @@ _JPEG_QUALITY = 80
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentSpeech(Plain):
+class SegmentSpeech(FastPickle):
     """The speech of one event's slice.
 
     Attributes:
@@ -81,7 +81,7 @@ class SegmentSpeech(Plain):
 
 
 @dataclass(frozen=True, slots=True)
-class DecodedSegments(Plain):
+class DecodedSegments(FastPickle):
     """A slice of each event of a batch, before it is known what is said in them. `decoded` has drafts of shots only."""
 
     decoded: Decoded
@@ -115,12 +115,14 @@ class _Made:
         self.inputs, self.sounds = EncoderInputs(), _Sounds()
         self.tombstones: list[Event] = []
         self.rejected: list[Rejected] = []
-        self.progress: list[Progress] = []
+        self.progress: list[Checkpoint] = []
         self._indexable: list[Event] = []
-        self._drafts: list[Draft] = []
+        self._drafts: list[PendingEntry] = []
         self._listened: list[SegmentSpeech] = []
 
-    def add(self, event: Event, media: _Open, before: Progress | None, drafts: Sequence[Draft], stretch: Chunk) -> None:
+    def add(
+        self, event: Event, media: _Open, before: Checkpoint | None, drafts: Sequence[PendingEntry], stretch: Chunk
+    ) -> None:
         plain = media.plain(event)
         self._indexable.append(plain)
         self._drafts += drafts
@@ -163,8 +165,8 @@ class SegmentDecoder:
         self,
         *,
         speech: SpeechSettings,
-        video: FilmSettings,
-        long_media: SliceSettings,
+        video: VideoSettings,
+        long_media: LongMediaSettings,
         image_spec: ImageSpec,
         put_thumbnail: Callable[[bytes], str],
         settings_hash: str,
@@ -177,11 +179,13 @@ class SegmentDecoder:
         self._put = put_thumbnail
         self._settings = settings_hash
         self._thumbnail_px = video.thumbnail_px
-        self._voice = VadOptions(threshold=speech.begins_at, min_silence_ms=speech.silence_ms)
+        self._voice = VadOptions(threshold=speech.threshold, min_silence_ms=speech.min_silence_ms)
         self._shots = ShotOptions(
-            scene_threshold=video.change, max_sample_gap_ms=video.look_ms, min_shot_ms=video.least_ms
+            scene_threshold=video.scene_threshold,
+            max_sample_gap_ms=video.max_sample_gap_ms,
+            min_shot_ms=video.min_shot_ms,
         )
-        self._passages = PassageOptions(round(speech.passage_least_s * 1000), round(speech.passage_most_s * 1000))
+        self._passages = PassageOptions(round(speech.min_passage_s * 1000), round(speech.max_passage_s * 1000))
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             _remove_leftovers(folder)
@@ -199,8 +203,8 @@ class SegmentDecoder:
     def decode(
         self,
         events: Sequence[Event],
-        checkpoints: Sequence[Progress],
-        fetch: Callable[[Event], Fetched | Rejected],
+        checkpoints: Sequence[Checkpoint],
+        fetch: Callable[[Event], FetchedMedia | Rejected],
         *,
         keep_open: bool = True,
     ) -> tuple[DecodedSegments, dict[str, EncoderInput]]:
@@ -218,8 +222,8 @@ class SegmentDecoder:
         Raises:
             TransientError: something that is needed is away; the batch is worth trying again.
         """
-        begun = {one.asset.id: one for one in checkpoints if one.settings == self._settings}
-        made, until_s = _Made(), self._clock() + self._slices.busy_s
+        begun = {one.asset.id: one for one in checkpoints if one.settings_hash == self._settings}
+        made, until_s = _Made(), self._clock() + self._slices.max_worker_s
         try:
             for event in events:
                 if event.is_tombstone:
@@ -229,33 +233,33 @@ class SegmentDecoder:
                 if refusal is not None:
                     made.rejected.append(refusal)
         finally:
-            self._close_all_but(self._slices.kept_open if keep_open else 0)
+            self._close_all_but(self._slices.max_open if keep_open else 0)
         return made.sliced(), made.inputs.by_encoder() | {SPEECH: made.sounds.input()}
 
     def _slice_one(
         self,
         event: Event,
-        before: Progress | None,
-        fetch: Callable[[Event], Fetched | Rejected],
+        before: Checkpoint | None,
+        fetch: Callable[[Event], FetchedMedia | Rejected],
         made: _Made,
         until_s: float,
     ) -> Rejected | None:
         """Reads one medium on, and leaves it open if there is more of it."""
         media = self._open.pop(_name(event), None)
         try:
-            if media is not None and media.reel.position != (before.place if before else Place()):
+            if media is not None and media.reel.position != (before.position if before else MediaPosition()):
                 media.close()
                 media = None
             if media is None:
                 fetched = fetch(event)
                 if isinstance(fetched, Rejected):
                     return fetched
-                if before is not None and before.media != fetched.sha256:
+                if before is not None and before.media_sha256 != fetched.sha256:
                     logger.warning("the media of %s are others than before: it is begun anew", event.asset)
                     before = None
-                media = self._opened(fetched, before.place if before else Place())
-            begins = media.reel.position if before else Place()
-            most_s = self._slices.later_s if before else self._slices.first_s
+                media = self._opened(fetched, before.position if before else MediaPosition())
+            begins = media.reel.position if before else MediaPosition()
+            most_s = self._slices.segment_s if before else self._slices.first_segment_s
             stretch = self._read(media.reel, most_s, until_s)
             made.add(event, media, before, self._drafts(event, media, before, stretch, made.inputs), stretch)
             if before or not media.reel.ended:
@@ -275,8 +279,8 @@ class SegmentDecoder:
     def _read(self, reel: AVReader, most_s: float, until_s: float) -> Chunk:
         """So many seconds of it; fewer, but some, if the clock says that it is late: the rest is the next slice's."""
         found = Chunk()
-        until_ms = reel.position.read_ms + round(1000 * most_s)
-        while not reel.ended and (left_ms := until_ms - reel.position.read_ms) > 0:
+        until_ms = reel.position.scanned_ms + round(1000 * most_s)
+        while not reel.ended and (left_ms := until_ms - reel.position.scanned_ms) > 0:
             part = reel.read(min(left_ms, _STEP_MS))
             found.windows += part.windows
             found.shots += part.shots
@@ -284,23 +288,25 @@ class SegmentDecoder:
                 break
         return found
 
-    def _progress(self, event: Event, media: _Open, before: Progress | None, begins: Place, frames: int) -> Progress:
+    def _progress(
+        self, event: Event, media: _Open, before: Checkpoint | None, begins: MediaPosition, frames: int
+    ) -> Checkpoint:
         """As far as it is without what is said, which `compose` adds."""
         counts = dict(before.counts) if before else {}
         counts[Collection.FRAME] = counts.get(Collection.FRAME, 0) + frames
-        return Progress(
+        return Checkpoint(
             asset=event.asset,
             version=event.version,
-            place=media.reel.position,
+            position=media.reel.position,
             counts=counts,
-            settings=self._settings,
+            settings_hash=self._settings,
             uri=media.uri,
-            media=media.sha256,
-            begins=begins,
+            media_sha256=media.sha256,
+            start=begins,
             finished=media.reel.ended,
         )
 
-    def _opened(self, fetched: Fetched, place: Place) -> _Open:
+    def _opened(self, fetched: FetchedMedia, place: MediaPosition) -> _Open:
         shots = self._shots if fetched.event.modality is Modality.VIDEO else None
         named = (fetched.mime, fetched.uri, fetched.sha256)
         if len(fetched.data) <= _IN_MEMORY_BYTES:
@@ -319,8 +325,8 @@ class SegmentDecoder:
             self._open.pop(next(iter(self._open))).close()
 
     def _drafts(
-        self, event: Event, media: _Open, before: Progress | None, stretch: Chunk, inputs: EncoderInputs
-    ) -> list[Draft]:
+        self, event: Event, media: _Open, before: Checkpoint | None, stretch: Chunk, inputs: EncoderInputs
+    ) -> list[PendingEntry]:
         """The entries of a slice's shots."""
         first = before.counts.get(Collection.FRAME, 0) if before else 0
         drafts = []
@@ -328,7 +334,7 @@ class SegmentDecoder:
             pixels = fit_image(shot.keyframe, self._image_spec)
             row = inputs.row(JOINT_IMAGE, EncoderItem(hashlib.sha256(pixels.tobytes()).hexdigest(), pixels))
             drafts.append(
-                Draft(
+                PendingEntry(
                     media.plain(event),
                     Collection.FRAME,
                     part,
@@ -355,7 +361,7 @@ class SegmentDecoder:
             transcripts: of the windows, by row.
         """
         decoded, inputs = sliced.decoded, EncoderInputs()
-        drafts = list(decoded.drafts)
+        drafts = list(decoded.pending)
         rejected = list(decoded.rejected)
         spoken: dict[str, int] = {}  # entries of speech, by asset
         failed: set[str] = set()
@@ -375,12 +381,14 @@ class SegmentDecoder:
                 decoded.tombstones,
                 tuple(draft for draft in drafts if draft.event.asset.id not in failed),
                 tuple(rejected),
-                tuple(_with_speech(one, spoken) for one in decoded.progress if one.asset.id not in failed),
+                tuple(_with_speech(one, spoken) for one in decoded.checkpoints if one.asset.id not in failed),
             ),
             inputs.by_encoder().get(PASSAGE_TEXT, EncoderInput(PASSAGE_TEXT, ())),
         )
 
-    def _speech(self, one: SegmentSpeech, transcripts: Sequence[Transcript], inputs: EncoderInputs) -> list[Draft]:
+    def _speech(
+        self, one: SegmentSpeech, transcripts: Sequence[Transcript], inputs: EncoderInputs
+    ) -> list[PendingEntry]:
         heard = [
             SpeechPassage(
                 start_ms + round(segment.start_s * 1000),
@@ -406,10 +414,10 @@ def _write(file: Path, data: bytes) -> None:
         raise UnavailableError(f"{len(data):,} bytes of a recording cannot be written to {file}: {exc}") from exc
 
 
-def _said(one: SegmentSpeech, part: int, passage: SpeechPassage, inputs: EncoderInputs) -> Draft:
+def _said(one: SegmentSpeech, part: int, passage: SpeechPassage, inputs: EncoderInputs) -> PendingEntry:
     read = passage.text or one.event.title or one.event.asset.key
     row = inputs.row(PASSAGE_TEXT, EncoderItem(hashlib.sha256(read.encode()).hexdigest(), read))
-    return Draft(
+    return PendingEntry(
         one.event,
         Collection.SPEECH,
         part,
@@ -436,10 +444,10 @@ class _Sounds:
 
     def input(self) -> EncoderInput:
         keys = tuple(hashlib.sha256(window.samples.tobytes()).hexdigest() for window in self._windows)
-        return EncoderInput(SPEECH, keys, sounds=tuple(window.samples for window in self._windows))
+        return EncoderInput(SPEECH, keys, waveforms=tuple(window.samples for window in self._windows))
 
 
-def _with_speech(progress: Progress, spoken: Mapping[str, int]) -> Progress:
+def _with_speech(progress: Checkpoint, spoken: Mapping[str, int]) -> Checkpoint:
     counts = dict(progress.counts)
     counts[Collection.SPEECH] = counts.get(Collection.SPEECH, 0) + spoken[progress.asset.id]
     return replace(progress, counts={collection: count for collection, count in counts.items() if count})

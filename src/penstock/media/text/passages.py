@@ -24,7 +24,7 @@ from penstock.errors import BadInputError, Reason
 from penstock.media.sniff import HTML, MARKDOWN, PLAIN
 from penstock.media.text.charsets import decode_charset
 from penstock.media.text.markup import BLOCK, LINE, html_text, markdown_text
-from penstock.records import Fetched
+from penstock.records import FetchedMedia
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class TextDocument:
     passages: tuple[Passage, ...]
 
 
-def decode_text(fetched: Fetched, *, settings: TextSettings, tokenizer: Tokenizer) -> TextDocument:
+def decode_text(fetched: FetchedMedia, *, settings: TextSettings, tokenizer: Tokenizer) -> TextDocument:
     """Decodes a text and cuts it into passages.
 
     Sentences are found by the punctuation of all scripts (`.` `。` `।` `؟` …), whatever the language. Thai, Lao and
@@ -198,7 +198,7 @@ def cut_passages(text: str, *, settings: TextSettings, tokenizer: Tokenizer) -> 
     Raises:
         BadInputError: TOO_LARGE as soon as there are more than `max_passages`.
     """
-    most_chars = min(_CHARS_PER_TOKEN * settings.passage_tokens, _MOST_PASSAGE_CHARS)
+    most_chars = min(_CHARS_PER_TOKEN * settings.max_passage_tokens, _MOST_PASSAGE_CHARS)
     passages: list[Passage] = []
     for start, end in _packed(_pieces(text, most_chars, settings, tokenizer), most_chars, settings):
         if len(passages) == settings.max_passages:
@@ -212,11 +212,11 @@ def _packed(pieces: Iterable[_Piece], most_chars: int, settings: TextSettings) -
     packed: deque[_Piece] = deque()
     tokens = 0
     for piece in pieces:
-        if packed and not _fits(packed, tokens, piece, settings.passage_tokens, most_chars):
+        if packed and not _fits(packed, tokens, piece, settings.max_passage_tokens, most_chars):
             yield packed[0].start, packed[-1].end
             packed = _overlap(packed, settings.overlap_tokens)
             tokens = sum(each.tokens for each in packed)
-            while packed and not _fits(packed, tokens, piece, settings.passage_tokens, most_chars):
+            while packed and not _fits(packed, tokens, piece, settings.max_passage_tokens, most_chars):
                 tokens -= packed.popleft().tokens
         packed.append(piece)
         tokens += piece.tokens
@@ -249,7 +249,7 @@ def _pieces(text: str, most_chars: int, settings: TextSettings, tokenizer: Token
 def _counted(text: str, spans: list[_Span], settings: TextSettings, tokenizer: Tokenizer) -> Iterator[_Piece]:
     counts = tokenizer.count([text[start:end] for start, end in spans])
     for span, tokens in zip(spans, counts, strict=True):
-        if tokens <= settings.passage_tokens or span[1] - span[0] == 1:
+        if tokens <= settings.max_passage_tokens or span[1] - span[0] == 1:
             yield _Piece(*span, tokens)
         else:
             yield from _counted(text, _halves(text, span), settings, tokenizer)

@@ -33,14 +33,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from penstock.query.fusion.moments import RECORDED, MomentRules, group, has_times, span_ms
-from penstock.records import FIELDS_OF, Channel, ChannelHit, Collection, Entry, Found, Hit, Member, Moment
+from penstock.records import FIELDS_OF, Channel, ChannelHit, Collection, Entry, Hit, Member, Moment, ScoredEntry
 
 _NEARLY = 0.8  # of the way from the last score of a channel to the best entry's
 _AS_GOOD = 0.95  # of the best entry's score
 
 
 def fuse(
-    rankings: Mapping[Channel, Sequence[Found]],
+    rankings: Mapping[Channel, Sequence[ScoredEntry]],
     *,
     spaces: Mapping[Channel, str],
     weights: Mapping[Collection, float],
@@ -60,7 +60,7 @@ def fuse(
         moments: what is one moment.
         limit: how many hits at most; a moment is one.
     """
-    by_collection: dict[Collection, dict[Channel, Sequence[Found]]] = defaultdict(dict)
+    by_collection: dict[Collection, dict[Channel, Sequence[ScoredEntry]]] = defaultdict(dict)
     for channel in sorted(rankings, key=_importance):
         by_collection[channel.collection][channel] = rankings[channel]
     terms = {
@@ -141,7 +141,7 @@ class _Candidate:
         return [hit for hit in self.found_by if hit.channel.collection is collection]
 
 
-def _fuse_collection(rankings: Mapping[Channel, Sequence[Found]], terms: _Terms) -> list[_Candidate]:
+def _fuse_collection(rankings: Mapping[Channel, Sequence[ScoredEntry]], terms: _Terms) -> list[_Candidate]:
     """Stage 1: the entries of one collection by evidence. `rankings` are in the order of importance."""
     entries: dict[str, Entry] = {}
     hits_of: dict[str, list[ChannelHit]] = defaultdict(list)

@@ -10,7 +10,7 @@ from penstock.encoders.base import ImageSpec
 from penstock.errors import BadInputError, QueryError, Reason
 from penstock.media.image import decode_image
 from penstock.media.sniff import sniff
-from penstock.records import AssetRef, Event, Fetched, Modality, Position, UInt8
+from penstock.records import AssetRef, Event, FetchedMedia, Modality, Position, UInt8
 
 
 def query_image_decoder(spec: ImageSpec, settings: ImageSettings) -> Callable[[bytes], UInt8]:
@@ -26,8 +26,8 @@ def query_image_decoder(spec: ImageSpec, settings: ImageSettings) -> Callable[[b
     return decode
 
 
-def _fetched(data: bytes) -> Fetched:
+def _fetched(data: bytes) -> FetchedMedia:
     """The form that the decoder takes. The event is a blank: a question comes from no topic."""
     nowhere = Position("", 0, 0)
     event = Event(AssetRef("", "", ""), nowhere, nowhere, 0, Modality.IMAGE, payload=None)
-    return Fetched(event, data, sniff(data, declared=None).mime, hashlib.sha256(data).hexdigest(), uri="")
+    return FetchedMedia(event, data, sniff(data, declared=None).mime, hashlib.sha256(data).hexdigest(), uri="")

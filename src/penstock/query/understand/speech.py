@@ -20,7 +20,7 @@ from penstock.media.sniff import sniff
 from penstock.query.executor import BoundedExecutor
 from penstock.records import Float32, Modality, Transcript
 
-# What a question takes: see `QuerySettings.hearing_timeout_s`.
+# What a question takes: see `QuerySettings.transcription_timeout_s`.
 RETRY_AFTER_S = 2.0
 _FIELD = "/audio"
 
@@ -53,12 +53,12 @@ class SpeechQueryTranscriber:
         self._load = load
         self._make_detector = detector
         self._max_s = settings.max_audio_s
-        self._timeout_s = settings.hearing_timeout_s
+        self._timeout_s = settings.transcription_timeout_s
         self._ear: SpeechModel | None = None
         self._detector: SileroVAD | None = None
         self.threads = BoundedExecutor(
             threads=1,
-            backlog=settings.hearing_backlog,
+            backlog=settings.transcription_queue_size,
             clock=clock,
             calls="questions by voice",
             retry_after_s=RETRY_AFTER_S,
@@ -77,7 +77,7 @@ class SpeechQueryTranscriber:
             return await self.threads.call(lambda _: self._transcript(data), deadline_s=deadline_s)
         except TimeoutError as exc:
             raise UnavailableError(
-                f"what is said was not made out within {self._timeout_s:g} s (setting query.hearing_timeout_s)"
+                f"what is said was not made out within {self._timeout_s:g} s (setting query.transcription_timeout_s)"
             ) from exc
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from penstock import records
-from penstock.records import SLICED, SPACES, part_id
+from penstock.records import SLOTS, TIMED_COLLECTIONS, part_id
 
 FIRST_PARTS = 8
 """Parts asked for at once in the first round. Most assets have fewer; one request of 32 × 8 keys took 4 ms in Lite."""
@@ -25,7 +25,7 @@ def find_parts(
         present: tells which of some entry ids exist.
     """
     found: dict[str, set[str]] = {}
-    for space in range(SPACES if collection in SLICED else 1):
+    for space in range(SLOTS if collection in TIMED_COLLECTIONS else 1):
         asked, start, width = list(dict.fromkeys(asset_ids)), 0, FIRST_PARTS
         while asked:
             parts = range(start, start + width)

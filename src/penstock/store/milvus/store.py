@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from penstock.config import StoreSettings
-from penstock.records import AssetRow, Channel, Collection, Entry, Field, Float32, Found, Progress
+from penstock.records import AssetRow, Channel, Checkpoint, Collection, Entry, Field, Float32, ScoredEntry
 from penstock.store import provenance as makers
 from penstock.store import rows
 from penstock.store.base import AssetState, Capabilities, EntryKey, IndexSpec
@@ -111,14 +111,14 @@ class MilvusStore:
         newest = {row.asset.id: {**rows.asset_row(row), **placeholder} for row in asset_rows}
         self._write(self._assets, list(newest.values()), newest)
 
-    def checkpoints(self, asset_ids: Sequence[str]) -> Mapping[str, Progress]:
+    def checkpoints(self, asset_ids: Sequence[str]) -> Mapping[str, Checkpoint]:
         ids = [rows.checkpoint_id(asset_id) for asset_id in asset_ids]
         found = self._row_io.by_ids(
             self._assets, ids, rows.ASSET_COLUMNS, guarantee=self._read_timestamps.required_for(ids)
         )
         return {one.asset.id: one for one in map(rows.parse_checkpoint, found)}
 
-    def put_checkpoints(self, checkpoints: Sequence[Progress]) -> None:
+    def put_checkpoints(self, checkpoints: Sequence[Checkpoint]) -> None:
         placeholder = {schema.PLACEHOLDER: schema.PLACEHOLDER_VALUE}
         latest = {rows.checkpoint_id(one.asset.id): {**rows.checkpoint_row(one), **placeholder} for one in checkpoints}
         self._write(self._assets, list(latest.values()), latest)
@@ -137,7 +137,7 @@ class MilvusStore:
         where: Filter | None,
         limit: int,
         timeout_s: float,
-    ) -> Sequence[Found]:
+    ) -> Sequence[ScoredEntry]:
         condition = f"tenant == {literal(tenant)}"
         if where is not None:
             condition = f"{condition} and {to_expression(where)}"
@@ -156,7 +156,8 @@ class MilvusStore:
         )
         # Lite gives BM25 as a distance, which is its negative; real servers as it is, which is never negative.
         return [
-            Found(rows.parse_entry(channel.collection, row), abs(score) if lexical else score) for row, score in found
+            ScoredEntry(rows.parse_entry(channel.collection, row), abs(score) if lexical else score)
+            for row, score in found
         ]
 
     def get(self, collection: Collection, ids: Sequence[str]) -> Sequence[Entry]:
