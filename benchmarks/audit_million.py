@@ -24,7 +24,7 @@ from typing import Any
 from penstock.broker.base import Message
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.deadletters import to_message
-from penstock.broker.producer import Producer
+from penstock.broker.producer import MessageProducer
 from penstock.broker.topics import ensure_topics, group_lag
 from penstock.broker.wire import parse_record
 from penstock.config import Settings, load_settings, to_environment
@@ -110,7 +110,7 @@ def fill(settings: Settings, events: int) -> None:
     ensure_topics(settings.kafka, settings.ingest.modalities)
     store = MilvusStore(settings.store)
     store.ensure(SPEC)
-    producer = Producer(settings.kafka)
+    producer = MessageProducer(settings.kafka)
     encoder = NullEncoder("passage.text", NullSpec("null", SPACE, clip_image_spec(8)), MADE_BY, cache_size=0)
     for first in range(0, events, CHUNK):
         numbers = range(first, min(first + CHUNK, events))
@@ -122,7 +122,7 @@ def fill(settings: Settings, events: int) -> None:
     store.close()
 
 
-def produce(producer: Producer, topic: str, numbers: Sequence[int]) -> list[tuple[int, Record]]:
+def produce(producer: MessageProducer, topic: str, numbers: Sequence[int]) -> list[tuple[int, Record]]:
     now_ms = time.time_ns() // 1_000_000
     sent = []
     for number in numbers:
@@ -133,7 +133,11 @@ def produce(producer: Producer, topic: str, numbers: Sequence[int]) -> list[tupl
 
 
 def settle(
-    settings: Settings, producer: Producer, store: MilvusStore, encoder: NullEncoder, records: list[tuple[int, Record]]
+    settings: Settings,
+    producer: MessageProducer,
+    store: MilvusStore,
+    encoder: NullEncoder,
+    records: list[tuple[int, Record]],
 ) -> None:
     """Dead letters, entries and rows of these events."""
     events: list[Event] = []
@@ -194,7 +198,7 @@ def row(event: Event) -> AssetRow:
 def commit(settings: Settings) -> None:
     """The group's offsets at the ends of the topic."""
     ends = {one.partition: one.log_end for one in group_lag(settings.kafka, [settings.kafka.text_topic])}
-    consumer = LaneConsumer(settings.kafka, [settings.kafka.text_topic], drain_s=1.0)
+    consumer = LaneConsumer(settings.kafka, [settings.kafka.text_topic], drain_timeout_s=1.0)
     while set(ends) - set(consumer.assignments()):
         consumer.poll(0.2, 1)
     consumer.commit(ends, DEADLINE_S)

@@ -23,7 +23,7 @@ from benchmarks.synthetic_images import Pictures, small_picture
 from benchmarks.transcription import CLIPS, bench_transcription
 from penstock.broker.base import Message
 from penstock.broker.consumer import LaneConsumer
-from penstock.broker.producer import Producer
+from penstock.broker.producer import MessageProducer
 from penstock.broker.topics import ensure_topics
 from penstock.config import KafkaSettings, Settings
 from penstock.encoders.load import profile_fingerprints
@@ -174,7 +174,7 @@ def _bench(plan: IngestPlan, profile: str, say: Say) -> Iterator[_Bench]:
         ).model_copy(update={"precision": plan.precision})
         say(f"starting a whole Penstock with profile {profile} in {folder}")
         with running(settings) as house:
-            producer, store = Producer(house.settings.kafka), MilvusStore(house.settings.store)
+            producer, store = MessageProducer(house.settings.kafka), MilvusStore(house.settings.store)
             try:
                 stream = Stream(producer, store, settings.kafka.image_topic, settings.tenant)
                 yield _Bench(plan, house, stream, say)
@@ -371,7 +371,7 @@ class _Loops:
 
     model: Model
     consumer: LaneConsumer
-    producer: Producer
+    producer: MessageProducer
     store: MilvusStore
     _next: int = 0
 
@@ -398,7 +398,7 @@ def _loops(plan: IngestPlan, settings: Settings) -> Iterator[_Loops]:
     """The model loaded and warm, a topic, a group and collections of its own."""
     kafka = settings.kafka.model_copy(update={"image_topic": _LOOPS_TOPIC, "group": _LOOPS_GROUP})
     ensure_topics(kafka, [Modality.IMAGE])
-    producer, consumer = Producer(kafka), _joined(kafka)
+    producer, consumer = MessageProducer(kafka), _joined(kafka)
     try:
         with _own_collections(settings) as store:
             model = load_model(settings, threads=plan.encoder_threads or os.cpu_count())
@@ -427,7 +427,7 @@ def _own_collections(settings: Settings) -> Iterator[MilvusStore]:
 
 def _joined(kafka: KafkaSettings) -> LaneConsumer:
     """A member of the loops' group that has its partitions."""
-    consumer = LaneConsumer(kafka, [_LOOPS_TOPIC], drain_s=1.0)
+    consumer = LaneConsumer(kafka, [_LOOPS_TOPIC], drain_timeout_s=1.0)
     deadline_s = time.monotonic() + 60.0
     while not consumer.assignments() and time.monotonic() < deadline_s:
         consumer.poll(1.0, 1)

@@ -21,7 +21,7 @@ from benchmarks.load_generator import Stream
 from benchmarks.memory import MemoryWatch
 from benchmarks.stack import House, house_settings, running, temporary_folder
 from benchmarks.statistics import growth, quantile
-from penstock.broker.producer import Producer
+from penstock.broker.producer import MessageProducer
 from penstock.broker.wire import encode_event
 from penstock.errors import UnavailableError
 from penstock.records import AssetRef, ClaimCheck, Float32, Modality
@@ -90,7 +90,7 @@ def _bench(plan: LongPlan, folder: Path, say: Say) -> Iterator[_Bench]:
     )
     say(f"starting a whole Penstock with profile {plan.profile} in {folder}")
     with running(settings) as house:
-        producer, store = Producer(house.settings.kafka), MilvusStore(house.settings.store)
+        producer, store = MessageProducer(house.settings.kafka), MilvusStore(house.settings.store)
         try:
             stream = Stream(producer, store, settings.kafka.audio_topic, settings.tenant)
             yield _Bench(plan, house, stream, recording, clips, say)

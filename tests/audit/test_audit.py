@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from penstock.audit import Problem, ProblemKind, Progress
-from penstock.audit.report import fairly
+from penstock.audit import AuditProblem, AuditProgress, ProblemKind
+from penstock.audit.report import select_problems
 from penstock.broker.base import LostRange, Message, Partition
 from penstock.broker.memory.reader import MemoryReader
 from penstock.errors import Reason, UnavailableError
@@ -79,7 +79,7 @@ def test_the_first_outcome_in_order_counts(world: World) -> None:
     report = world.audit()
     assert balance(report) == (1, 1, 0, 0, 0, 0)
     assert report.balanced
-    assert report.asides.repeated_dead_letters == 1
+    assert report.exclusions.repeated_dead_letters == 1
     world.produce("a", b"1")
     world.ingest()
     assert balance(world.audit()) == (2, 1, 0, 1, 0, 0)
@@ -102,7 +102,7 @@ def test_a_replay_is_no_event_of_its_own(world: World) -> None:
     report = world.audit()
     assert balance(report) == (1, 1, 0, 0, 0, 0)
     assert report.balanced
-    assert report.asides.replays == 1
+    assert report.exclusions.replays == 1
     stale = world.produce("late", b"bad")
     world.produce("late", b"1")
     world.ingest()
@@ -126,9 +126,9 @@ def test_an_event_that_only_its_replay_can_be_read_as_is_one_event(world: World)
 
 def test_holes_are_no_events(world: World) -> None:
     world.produce("a", b"1")
-    world.broker.skip(Partition(TEXT, 0), 3)
+    world.broker.leave_gap(Partition(TEXT, 0), 3)
     world.produce("b", b"1")
-    world.broker.skip(Partition(TEXT, 0), 1)
+    world.broker.leave_gap(Partition(TEXT, 0), 1)
     world.ingest()
     report = world.audit()
     assert balance(report) == (2, 2, 0, 0, 0, 0)
@@ -139,12 +139,12 @@ def test_a_row_whose_record_compaction_removed_is_no_problem_in_a_compacted_topi
     world.produce("a", b"1")
     gone = world.produce("b", None)
     world.ingest()
-    world.broker.remove(gone)
+    world.broker.compact_away(gone)
     assert kinds(world.audit()) == {"unknown_origin": 1}
     world.compacted = frozenset({TEXT})
     report = world.audit()
     assert report.balanced
-    assert report.asides.compacted == 1
+    assert report.exclusions.compacted == 1
 
 
 def test_what_retention_removed_after_it_was_settled_is_counted_apart(world: World) -> None:
@@ -152,18 +152,18 @@ def test_what_retention_removed_after_it_was_settled_is_counted_apart(world: Wor
     world.produce("b", b"bad")
     world.produce("c", b"1")
     world.ingest()
-    world.broker.truncate(Partition(TEXT, 0), 2)
+    world.broker.expire(Partition(TEXT, 0), 2)
     report = world.audit()
     assert balance(report) == (1, 1, 0, 0, 0, 0)
     assert report.balanced
-    assert report.asides.before_log == 2
+    assert report.exclusions.before_log == 2
 
 
 def test_what_retention_removed_before_it_was_committed_is_lost(world: World) -> None:
     for _ in range(3):
         world.produce("a", b"1")
     world.ingest(up_to=Position(TEXT, 0, 1))
-    world.broker.truncate(Partition(TEXT, 0), 2)
+    world.broker.expire(Partition(TEXT, 0), 2)
     report = world.audit()
     assert report.lost == (LostRange(Partition(TEXT, 0), 1, 2),)
     assert not report.balanced
@@ -182,7 +182,7 @@ def test_other_topics_in_the_same_store_are_left_alone(world: World) -> None:
     world.broker.append(Message(DEAD, b"k", b"somebody else's"))
     report = world.audit()
     assert report.balanced
-    assert (report.asides.other_topics, report.asides.foreign_records) == (3, 1)
+    assert (report.exclusions.other_topics, report.exclusions.foreign_records) == (3, 1)
     assert (report.assets, report.entries) == (1, 1)
 
 
@@ -220,7 +220,7 @@ def test_a_newer_version_half_written_is_no_problem(world: World, before: int, a
         world.write_entries(event, min(step + 1, after), step) if step < after else world.remove_entries(
             event.asset, beyond=after
         )
-    assert world.audit().asides.being_written == 1
+    assert world.audit().exclusions.being_written == 1
 
 
 def test_a_newer_version_in_slices_lies_beside_the_older_and_is_no_problem(world: World) -> None:
@@ -231,7 +231,7 @@ def test_a_newer_version_in_slices_lies_beside_the_older_and_is_no_problem(world
         world.write_entries(newer, step + 1, step, space=1)
         report = world.audit()
         assert kinds(report) == {}, f"after {step + 1} parts"
-        assert report.asides.being_written == 1
+        assert report.exclusions.being_written == 1
 
 
 @pytest.mark.parametrize("left", [False, True])
@@ -349,7 +349,7 @@ def test_what_is_being_written_at_the_second_look_is_no_problem(world: World) ->
     world.store.entry_ids = write_half  # type: ignore[method-assign]
     report = world.audit()
     assert kinds(report) == {}
-    assert report.asides.being_written == 1
+    assert report.exclusions.being_written == 1
 
 
 def test_an_asset_whose_row_changes_during_the_second_look_is_looked_at_again(world: World) -> None:
@@ -368,7 +368,7 @@ def test_an_asset_whose_row_changes_during_the_second_look_is_looked_at_again(wo
     world.store.get = get_then_write  # type: ignore[method-assign]
     report = world.audit()
     assert kinds(report) == {}
-    assert report.asides.being_written == 0
+    assert report.exclusions.being_written == 0
 
 
 # ---- what is wrong ----
@@ -384,7 +384,7 @@ def test_a_committed_event_without_outcome_is_missing(world: World) -> None:
     assert balance(report) == (2, 1, 0, 0, 0, 0)
     (problem,) = report.problems
     assert (problem.kind, problem.position, problem.asset_id) == (ProblemKind.MISSING, skipped, asset("b").id)
-    assert "media.text[0]@1" in problem.line
+    assert "media.text[0]@1" in problem.message
 
 
 def test_a_newer_event_without_outcome_is_missing_though_the_older_has_one(world: World) -> None:
@@ -406,7 +406,7 @@ def test_a_random_id_is_misnamed_and_then_doubled(world: World) -> None:
     world.store.upsert(Collection.TEXT, [right])
     report = world.audit()
     assert kinds(report) == {"doubled": 1}
-    assert "0123456789abcdef" in report.problems[0].line
+    assert "0123456789abcdef" in report.problems[0].message
 
 
 def test_an_absent_part_makes_the_asset_incomplete(world: World) -> None:
@@ -416,7 +416,7 @@ def test_an_absent_part_makes_the_asset_incomplete(world: World) -> None:
     world.store.delete(Collection.TEXT, [middle.id])
     (problem,) = world.audit().problems
     assert (problem.kind, problem.entry_id, problem.asset_id) == (ProblemKind.INCOMPLETE, middle.id, asset("a").id)
-    assert "part 1" in problem.line
+    assert "part 1" in problem.message
 
 
 def test_entries_of_an_older_version_are_left_over(world: World) -> None:
@@ -536,7 +536,7 @@ def test_whoever_listens_is_told_every_problem(world: World) -> None:
     for number in range(1_100):
         world.produce(str(number), b"1")
     world.commit(Partition(TEXT, 0), 1_100)
-    told: list[Problem] = []
+    told: list[AuditProblem] = []
     report = world.audit(on_problem=told.append)
     assert len(set(told)) == len(told) == 1_100
     assert set(report.problems) < set(told)
@@ -546,12 +546,12 @@ def test_whoever_listens_is_told_every_problem(world: World) -> None:
 
 
 def test_a_few_problems_of_one_kind_are_told_beside_many_of_another(world: World) -> None:
-    found = [Problem(ProblemKind.MISSING, str(number)) for number in range(50)]
-    few = [Problem(ProblemKind.ORPHAN, "orphan"), Problem(ProblemKind.TORN, "torn")]
-    chosen = fairly([*found, *few], 20)
+    found = [AuditProblem(ProblemKind.MISSING, str(number)) for number in range(50)]
+    few = [AuditProblem(ProblemKind.ORPHAN, "orphan"), AuditProblem(ProblemKind.TORN, "torn")]
+    chosen = select_problems([*found, *few], 20)
     assert len(chosen) == 20
     assert chosen[-2:] == (few[1], few[0])
-    assert fairly(few, 20) == (few[1], few[0])
+    assert select_problems(few, 20) == (few[1], few[0])
 
 
 def test_a_sample_takes_all_events_of_some_assets(world: World) -> None:
@@ -582,7 +582,7 @@ def test_a_sample_finds_what_is_wrong_with_its_assets(world: World) -> None:
 def test_progress_is_told_by_stage(world: World) -> None:
     world.produce("a", b"1")
     world.ingest()
-    told: list[Progress] = []
+    told: list[AuditProgress] = []
     report = world.audit(told=told)
     last = {progress.stage: (progress.done, progress.total) for progress in told}
     assert list(last)[:4] == ["events", "dead letters", "asset rows", "entries in text"]

@@ -41,7 +41,7 @@ def lived(history: list[Produced], *, settle_every: int = 4) -> World:
     rejected: list[tuple[Position, str]] = []
     for number, one in enumerate(history):
         if not one.key:
-            world.broker.skip(world.broker.partitions(one.topic)[one.partition], 1)
+            world.broker.leave_gap(world.broker.partitions(one.topic)[one.partition], 1)
             continue
         position = world.produce(one.key, one.value, topic=one.topic, partition=one.partition)
         if one.value == b"bad":

@@ -16,8 +16,8 @@ import pytest
 from penstock.audit import run_audit
 from penstock.broker.base import Message, Partition
 from penstock.broker.consumer import LaneConsumer
-from penstock.broker.deadletters import DeadLetters
-from penstock.broker.producer import Producer
+from penstock.broker.deadletters import DeadLetterWriter
+from penstock.broker.producer import MessageProducer
 from penstock.broker.topics import ensure_topics
 from penstock.broker.wire import parse_record
 from penstock.config import Settings, load_settings, to_environment
@@ -53,9 +53,11 @@ def servers() -> Iterator[Settings]:
 
 def ingest(settings: Settings, store: MilvusStore, wanted: int) -> None:
     """What an ingest plane does, in its order and without its care: so many records, then the commit."""
-    consumer = LaneConsumer(settings.kafka, [settings.kafka.text_topic, settings.kafka.image_topic], drain_s=1.0)
-    producer = Producer(settings.kafka)
-    dead_letters = DeadLetters(producer, settings.kafka.dead_letter_topic, stash=lambda _: "")
+    consumer = LaneConsumer(
+        settings.kafka, [settings.kafka.text_topic, settings.kafka.image_topic], drain_timeout_s=1.0
+    )
+    producer = MessageProducer(settings.kafka)
+    dead_letters = DeadLetterWriter(producer, settings.kafka.dead_letter_topic, offload=lambda _: "")
     offsets: dict[Partition, int] = {}
     records: list[Record] = []
     while len(records) < wanted:
@@ -102,7 +104,7 @@ def test_real_servers_balance_until_something_is_taken_away(servers: Settings) -
         run_audit(servers)
     store = MilvusStore(servers.store)
     store.ensure(spec())
-    producer = Producer(servers.kafka)
+    producer = MessageProducer(servers.kafka)
     values = [b"1", b"3", None, b"bad", b"2"]
     topics = [servers.kafka.text_topic, servers.kafka.image_topic]
     for number in range(60):

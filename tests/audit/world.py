@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from penstock.audit import AuditReport, Problem, Progress, Scope, audit
+from penstock.audit import AuditProblem, AuditProgress, AuditReport, AuditScope, audit
 from penstock.broker.base import Message, Partition
 from penstock.broker.deadletters import to_message
 from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP, format_origin
@@ -158,10 +158,10 @@ class World:
         *,
         sample: float | None = None,
         reader: MemoryReader | None = None,
-        told: list[Progress] | None = None,
-        on_problem: Callable[[Problem], None] | None = None,
+        told: list[AuditProgress] | None = None,
+        on_problem: Callable[[AuditProblem], None] | None = None,
     ) -> AuditReport:
-        scope = Scope(TOPICS, DEAD, parse, sample)
+        scope = AuditScope(TOPICS, DEAD, parse, sample)
         return audit(
             reader or self.reader(),
             self.store,

@@ -36,7 +36,7 @@ def test_the_naive_loop_indexes_and_commits_every_event(model: Model, batch: int
     producer = broker.producer()
     for number in range(21):
         producer.send(Message(TOPIC, key=f"{number}".encode(), value=PICTURES.one(number)))
-    consumer = broker.consumer("loops", [TOPIC], drain_s=1.0)
+    consumer = broker.consumer("loops", [TOPIC], drain_timeout_s=1.0)
 
     took_s = naive(model, consumer, store, events=21, batch=batch)
 
@@ -50,7 +50,7 @@ def test_a_loop_that_is_delivered_nothing_says_what_to_do(model: Model, monkeypa
     monkeypatch.setattr(loops, "_POLL_S", 0.01)
     broker = MemoryBroker()
     broker.create_topic(TOPIC)
-    consumer = broker.consumer("loops", [TOPIC], drain_s=1.0)
+    consumer = broker.consumer("loops", [TOPIC], drain_timeout_s=1.0)
     with pytest.raises(UnavailableError, match=r"delivered nothing.*Measure again.*`kafka\.log`"):
         naive(model, consumer, MemoryStore(), events=1, batch=1)
 

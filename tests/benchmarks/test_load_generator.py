@@ -30,7 +30,7 @@ class Plane:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        consumer = self.broker.consumer("plane", [TOPIC], drain_s=1.0)
+        consumer = self.broker.consumer("plane", [TOPIC], drain_timeout_s=1.0)
         settled = 0
         while not self.stop.is_set():
             for record in consumer.poll(0.05, 10).records:

@@ -52,7 +52,7 @@ def test_a_broker_that_goes_and_comes_back_costs_nothing_but_time(broker: Embedd
     settings = settings_of(broker)
     partition = Partition(settings.text_topic, 0)
     write(broker, settings.text_topic, [b"a", b"b"])
-    lane = Lane(LaneConsumer(settings, [settings.text_topic], drain_s=5))
+    lane = Lane(LaneConsumer(settings, [settings.text_topic], drain_timeout_s=5))
     until(lambda: len(lane.records) == 2, lane)
     lane.consumer.commit({partition: 1}, 5)
 
@@ -68,7 +68,7 @@ def test_a_broker_that_goes_and_comes_back_costs_nothing_but_time(broker: Embedd
     lane.consumer.commit({partition: 3}, 10)
     lane.consumer.close(5)
 
-    again = Lane(LaneConsumer(settings, [settings.text_topic], drain_s=5))
+    again = Lane(LaneConsumer(settings, [settings.text_topic], drain_timeout_s=5))
     until(lambda: len(again.owned) == 2, again)
     assert {one.start for one in again.assigned if one.partition == partition} == {3}
     again.consumer.close(5)
@@ -77,7 +77,7 @@ def test_a_broker_that_goes_and_comes_back_costs_nothing_but_time(broker: Embedd
 def test_a_consumer_may_start_before_its_broker() -> None:
     port = free_port()
     settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}", session_timeout_ms=3_000)
-    consumer = LaneConsumer(settings, [settings.text_topic], drain_s=5)
+    consumer = LaneConsumer(settings, [settings.text_topic], drain_timeout_s=5)
     threads = threading.active_count()
     started = time.monotonic()
     for _ in range(3):
@@ -92,7 +92,7 @@ def test_a_consumer_may_start_before_its_broker() -> None:
 
 def test_a_lane_that_slept_through_its_session_cannot_commit(kafka_settings: KafkaSettings, text_topic: str) -> None:
     """As after SIGSTOP and SIGCONT: it still believes that it owns its partitions."""
-    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_s=5))
+    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
     until(lambda: len(lane.owned) == 4, lane)
     stopped, go_on = threading.Event(), threading.Event()
 
@@ -102,7 +102,7 @@ def test_a_lane_that_slept_through_its_session_cannot_commit(kafka_settings: Kaf
 
     lane.consumer._client._net.call_soon_threadsafe(sleep)  # the network thread does nothing, so no heartbeats
     stopped.wait()
-    other = Lane(LaneConsumer(kafka_settings, [text_topic], drain_s=5))
+    other = Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
     until(lambda: len(other.owned) == 4, other)
     go_on.set()
     with pytest.raises(FencedError):
@@ -114,7 +114,7 @@ def test_a_lane_that_slept_through_its_session_cannot_commit(kafka_settings: Kaf
 
 def test_members_that_poll_in_short_steps_come_to_rest(kafka_settings: KafkaSettings, text_topic: str) -> None:
     """kafka-python alone throws a join away that was answered between two polls, and begins anew, without end."""
-    lanes = [Lane(LaneConsumer(kafka_settings, [text_topic], drain_s=5)) for _ in range(3)]
+    lanes = [Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5)) for _ in range(3)]
     until(lambda: len(lanes[0].owned) == 4, lanes[0])
 
     def settled() -> bool:
@@ -136,7 +136,7 @@ def test_members_that_poll_in_short_steps_come_to_rest(kafka_settings: KafkaSett
 
 def test_a_slow_lane_keeps_its_partitions_as_long_as_it_polls(kafka_settings: KafkaSettings, text_topic: str) -> None:
     settings = kafka_settings.model_copy(update={"max_poll_interval_ms": 4_000})
-    lane = Lane(LaneConsumer(settings, [text_topic], drain_s=1))
+    lane = Lane(LaneConsumer(settings, [text_topic], drain_timeout_s=1))
     until(lambda: len(lane.owned) == 4, lane)
     lane.consumer.pause(list(lane.owned))
     deadline = time.monotonic() + 6
@@ -158,7 +158,7 @@ def test_large_messages_come_through(kafka_settings: KafkaSettings) -> None:
     for size in sizes:
         producer.send(settings.text_topic, b"x" * size).get(DEADLINE_S)
     producer.close()
-    lane = Lane(LaneConsumer(settings, [settings.text_topic], drain_s=5))
+    lane = Lane(LaneConsumer(settings, [settings.text_topic], drain_timeout_s=5))
     until(lambda: len(lane.records) == 3, lane)
     assert [len(value or b"") for value in lane.values()] == sizes
     lane.consumer.close(5)
@@ -175,7 +175,7 @@ def test_every_compression_that_producers_offer_is_read(
     for future in sent:
         future.get(DEADLINE_S)
     producer.close()
-    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_s=5))
+    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
     until(lambda: len(lane.records) == 3, lane)
     assert set(lane.values()) == {b"heron " * 20_000}
     assert lane.unreadable == []
@@ -190,7 +190,7 @@ def test_a_log_rolled_back_to_nobody_knows_where_is_asked_for_until_it_is_known(
     for number in (0, 1):
         for _ in range(3):
             producer.send(text_topic, b"v", partition=number).get(DEADLINE_S)
-    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_s=5))
+    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
     until(lambda: len(lane.records) == 6, lane)
     client = lane.consumer._client
     starts = client.beginning_offsets
@@ -198,7 +198,7 @@ def test_a_log_rolled_back_to_nobody_knows_where_is_asked_for_until_it_is_known(
     parted = {TopicPartition(text_topic, 0): None, TopicPartition(text_topic, 1): OffsetAndMetadata(2, "", 0)}
     gone = {TopicPartition(text_topic, 99): OffsetAndMetadata(1, "", 0)}
     client._fetcher._cached_log_truncation = LogTruncationError(parted | gone)
-    told = list(lane.consumer.poll(1, 100).rewound)
+    told = list(lane.consumer.poll(1, 100).truncated)
     assert told == [(Partition(text_topic, 1), 2)]
     for number in (0, 1):
         producer.send(text_topic, b"w", partition=number).get(DEADLINE_S)
@@ -214,9 +214,11 @@ def test_a_log_rolled_back_to_nobody_knows_where_is_asked_for_until_it_is_known(
 
 def test_a_drain_as_long_as_the_group_waits_is_refused() -> None:
     with pytest.raises(ConfigError, match="drain_s"):
-        LaneConsumer(KafkaSettings(bootstrap_servers="localhost:1", max_poll_interval_ms=5_000), ["t"], drain_s=5)
+        LaneConsumer(
+            KafkaSettings(bootstrap_servers="localhost:1", max_poll_interval_ms=5_000), ["t"], drain_timeout_s=5
+        )
 
 
 def test_no_bootstrap_servers_are_one_clear_line() -> None:
     with pytest.raises(ConfigError, match=r"kafka\.bootstrap_servers"):
-        LaneConsumer(KafkaSettings(), ["t"], drain_s=5)
+        LaneConsumer(KafkaSettings(), ["t"], drain_timeout_s=5)

@@ -12,19 +12,19 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka import KafkaProducer as RawProducer
 
 from penstock.broker.base import (
-    Assigned,
+    AssignedPartition,
     Consumer,
     LostRange,
     Message,
     MessageTooLargeError,
     Partition,
     Producer,
-    Unreadable,
+    UnreadableRange,
 )
 from penstock.broker.consumer import LaneConsumer
-from penstock.broker.deadletters import DeadLetters, read_dead_letter
+from penstock.broker.deadletters import DeadLetterWriter, parse_dead_letter
 from penstock.broker.memory.broker import MemoryBroker, MemoryConsumer
-from penstock.broker.producer import Producer as KafkaProducer
+from penstock.broker.producer import MessageProducer as KafkaProducer
 from penstock.config import KafkaSettings
 from penstock.errors import FencedError, PermanentError, Reason
 from penstock.records import Position, Record, Rejected
@@ -39,9 +39,9 @@ class Rig(Protocol):
 
     topic: str
 
-    def consumer(self, *, drain_s: float = 10.0) -> Consumer: ...
+    def consumer(self, *, drain_timeout_s: float = 10.0) -> Consumer: ...
     def producer(self) -> Producer: ...
-    def truncate(self, partition: Partition, before: int) -> None: ...
+    def expire(self, partition: Partition, before: int) -> None: ...
     def write_unreadable(self, partition: Partition) -> None: ...
     def evict(self, consumer: Consumer) -> None: ...
 
@@ -51,18 +51,18 @@ class MemoryRig:
     broker: MemoryBroker
     topic: str = "media.text"
 
-    def consumer(self, *, drain_s: float = 10.0) -> Consumer:
-        return self.broker.consumer("group", [self.topic], drain_s=drain_s)
+    def consumer(self, *, drain_timeout_s: float = 10.0) -> Consumer:
+        return self.broker.consumer("group", [self.topic], drain_timeout_s=drain_timeout_s)
 
     def producer(self) -> Producer:
         return self.broker.producer()
 
-    def truncate(self, partition: Partition, before: int) -> None:
-        self.broker.truncate(partition, before)
+    def expire(self, partition: Partition, before: int) -> None:
+        self.broker.expire(partition, before)
 
     def write_unreadable(self, partition: Partition) -> None:
         message = Message(self.topic, None, b"?", partition=partition.partition)
-        self.broker.spoil(self.broker.append(message))
+        self.broker.corrupt(self.broker.append(message))
 
     def evict(self, consumer: Consumer) -> None:
         assert isinstance(consumer, MemoryConsumer)
@@ -74,13 +74,13 @@ class KafkaRig:
     settings: KafkaSettings
     topic: str
 
-    def consumer(self, *, drain_s: float = 10.0) -> Consumer:
-        return LaneConsumer(self.settings, [self.topic], drain_s=drain_s)
+    def consumer(self, *, drain_timeout_s: float = 10.0) -> Consumer:
+        return LaneConsumer(self.settings, [self.topic], drain_timeout_s=drain_timeout_s)
 
     def producer(self) -> Producer:
         return KafkaProducer(self.settings, max_request_bytes=2 * TOO_LARGE)
 
-    def truncate(self, partition: Partition, before: int) -> None:
+    def expire(self, partition: Partition, before: int) -> None:
         with self._admin() as admin:
             admin.delete_records({TopicPartition(partition.topic, partition.partition): before})
 
@@ -129,12 +129,12 @@ class Lane:
     def __init__(self, consumer: Consumer) -> None:
         self.consumer = consumer
         self.records: list[Record] = []
-        self.assigned: list[Assigned] = []
+        self.assigned: list[AssignedPartition] = []
         self.revoking: list[Partition] = []
         self.lost: list[Partition] = []
         self.lost_ranges: list[LostRange] = []
-        self.rewound: list[tuple[Partition, int]] = []
-        self.unreadable: list[Unreadable] = []
+        self.truncated: list[tuple[Partition, int]] = []
+        self.unreadable: list[UnreadableRange] = []
 
     @property
     def owned(self) -> set[Partition]:
@@ -145,9 +145,9 @@ class Lane:
         self.records += polled.records
         self.assigned += polled.assigned
         self.revoking += polled.revoking
-        self.lost += polled.lost
+        self.lost += polled.revoked_without_drain
         self.lost_ranges += polled.lost_ranges
-        self.rewound += polled.rewound
+        self.truncated += polled.truncated
         self.unreadable += polled.unreadable
 
     def values(self) -> list[bytes | None]:
@@ -313,7 +313,7 @@ def test_pause_survives_a_rebalance(rig: Rig, lanes: Any, producer: Producer) ->
 
 
 def test_a_revocation_not_released_in_time_is_lost(rig: Rig, lanes: Any) -> None:
-    first, second = lanes(drain_s=0.5), lanes()
+    first, second = lanes(drain_timeout_s=0.5), lanes()
     until(lambda: len(first.owned) == PARTITIONS, first)
     until(lambda: bool(first.lost), first, second)
     assert set(first.lost) == set(first.revoking)
@@ -377,7 +377,7 @@ def test_offsets_removed_before_they_were_committed_are_told_on_assignment(
     until(lambda: len(first.records) == 4, first)
     first.consumer.commit({partition: 1}, 5)
     first.consumer.close(5)
-    rig.truncate(partition, 3)
+    rig.expire(partition, 3)
     second = lanes()
     until(lambda: bool(second.records), second)
     assert second.values() == [b"d"]
@@ -393,7 +393,7 @@ def test_offsets_removed_under_the_reader_are_told(rig: Rig, lanes: Any, produce
     until(lambda: len(lane.owned) == PARTITIONS, lane)
     lane.consumer.pause([partition])
     write(producer, rig, 3, [b"a", b"b", b"c", b"d"])
-    rig.truncate(partition, 2)
+    rig.expire(partition, 2)
     lane.consumer.resume([partition])
     until(lambda: len(lane.records) == 2, lane)
     assert lane.values() == [b"c", b"d"]
@@ -414,13 +414,13 @@ def test_a_log_that_ends_before_what_was_committed_is_told_on_assignment(
     first.consumer.close(5)
     second = lanes()
     until(lambda: len(second.records) == 3, second)
-    told = {one.partition: (one.start, one.cut_from) for one in second.assigned}
+    told = {one.partition: (one.start, one.truncated_from) for one in second.assigned}
     assert told == {Partition(rig.topic, number): (0, 10 if number == 1 else None) for number in range(PARTITIONS)}
     second.consumer.commit({partition: 0}, 5)  # the lower one
     second.consumer.close(5)
     third = lanes()
     until(lambda: len(third.records) == 3, third)
-    assert {one.cut_from for one in third.assigned} == {None}
+    assert {one.truncated_from for one in third.assigned} == {None}
 
 
 def test_a_log_that_ends_before_the_reader_is_told_with_where_it_goes_on(
@@ -431,8 +431,8 @@ def test_a_log_that_ends_before_the_reader_is_told_with_where_it_goes_on(
     lane = lanes()
     until(lambda: len(lane.records) == 3, lane)
     lane.consumer.seek_to(partition, 10)
-    until(lambda: bool(lane.rewound), lane)
-    ((told, offset),) = lane.rewound
+    until(lambda: bool(lane.truncated), lane)
+    ((told, offset),) = lane.truncated
     assert told == partition
     assert offset <= 3
     write(producer, rig, 1, [b"d"])
@@ -482,7 +482,7 @@ def test_what_stands_before_what_cannot_be_read_may_be_removed(rig: Rig, lanes: 
     write(producer, rig, 0, [b"b"])
     lane = lanes()
     until(lambda: len(lane.unreadable) == 1, lane)
-    rig.truncate(partition, lane.unreadable[0].end)
+    rig.expire(partition, lane.unreadable[0].end)
     lane.consumer.seek_to(partition, 0)
     until(lambda: bool(lane.records), lane)
     assert lane.values() == [b"b"]
@@ -513,17 +513,17 @@ def test_a_message_that_can_never_be_sent_fails_permanently(rig: Rig, producer: 
 def test_a_dead_letter_keeps_the_original_and_says_why(rig: Rig, lanes: Any, producer: Producer) -> None:
     origin = Position("media.image", 5, 17)
     record = Record(origin, b"key", b"value", (("ce_id", b"1"), ("x", b"\xff")), 1_234)
-    sink = DeadLetters(producer, rig.topic, stash=lambda _: "", now=lambda: 7.5)
+    sink = DeadLetterWriter(producer, rig.topic, offload=lambda _: "", now=lambda: 7.5)
     sent = sink.send(record, Rejected(origin, "decode", Reason.CORRUPT, "no picture: é"))
     lane = lanes()
     until(lambda: bool(lane.records), lane)
-    letter = read_dead_letter(lane.records[0])
+    letter = parse_dead_letter(lane.records[0])
     assert letter is not None
     assert letter.position == sent.result(DEADLINE_S)
     assert (letter.origin, letter.reason, letter.step) == (origin, Reason.CORRUPT, "decode")
     assert (letter.detail, letter.failed_at_ms, letter.timestamp_ms) == ("no picture: é", 7_500, 1_234)
     assert (letter.key, letter.value, letter.headers) == (b"key", b"value", record.headers)
-    assert (letter.value_bytes, letter.stashed_uri) == (5, None)
+    assert (letter.value_bytes, letter.offloaded_uri) == (5, None)
     sink.close()
 
 
@@ -538,15 +538,15 @@ def test_a_value_too_large_for_the_dead_letter_topic_is_stashed(
         return "asset:1"
 
     here = Position("media.image", 0, 0)
-    sink = DeadLetters(producer, rig.topic, stash=stash)
+    sink = DeadLetterWriter(producer, rig.topic, offload=stash)
     sink.send(Record(here, key, b"x" * TOO_LARGE, (), 1), Rejected(here, "fetch", Reason.TOO_LARGE, "")).result(
         DEADLINE_S
     )
     lane = lanes()
     until(lambda: bool(lane.records), lane)
-    letter = read_dead_letter(lane.records[0])
+    letter = parse_dead_letter(lane.records[0])
     assert letter is not None
-    assert (letter.key, letter.value, letter.value_bytes, letter.stashed_uri) == (key, None, TOO_LARGE, "asset:1")
+    assert (letter.key, letter.value, letter.value_bytes, letter.offloaded_uri) == (key, None, TOO_LARGE, "asset:1")
     assert stashed == [b"x" * TOO_LARGE]
     sink.close()
 
@@ -556,7 +556,7 @@ def test_a_dead_letter_whose_value_cannot_be_stashed_fails(rig: Rig, producer: P
         raise OSError("disk full")
 
     here = Position("media.image", 0, 0)
-    sink = DeadLetters(producer, rig.topic, stash=stash)
+    sink = DeadLetterWriter(producer, rig.topic, offload=stash)
     sent = sink.send(Record(here, b"k", b"x" * TOO_LARGE, (), 1), Rejected(here, "fetch", Reason.TOO_LARGE, ""))
     with pytest.raises(OSError, match="disk full"):
         sent.result(DEADLINE_S)
@@ -565,11 +565,11 @@ def test_a_dead_letter_whose_value_cannot_be_stashed_fails(rig: Rig, producer: P
 
 def test_a_null_value_without_key_becomes_a_dead_letter_too(rig: Rig, lanes: Any, producer: Producer) -> None:
     here = Position("media.image", 0, 0)
-    sink = DeadLetters(producer, rig.topic, stash=lambda _: "")
+    sink = DeadLetterWriter(producer, rig.topic, offload=lambda _: "")
     sink.send(Record(here, None, None, (), 1), Rejected(here, "receive", Reason.MALFORMED, "")).result(DEADLINE_S)
     lane = lanes()
     until(lambda: bool(lane.records), lane)
-    letter = read_dead_letter(lane.records[0])
+    letter = parse_dead_letter(lane.records[0])
     assert letter is not None
     assert (letter.key, letter.value, letter.value_bytes) == (None, None, 0)
     sink.close()

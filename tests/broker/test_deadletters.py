@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from kafka import KafkaProducer as RawProducer
 
-from penstock.broker.deadletters import DeadLetters, scan_dead_letters, to_message
+from penstock.broker.deadletters import DeadLetterWriter, scan_dead_letters, to_message
 from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP
-from penstock.broker.producer import Producer
+from penstock.broker.producer import MessageProducer
 from penstock.broker.topics import dead_letter_bytes, ensure_topics
 from penstock.config import KafkaSettings
 from penstock.errors import ConfigError, Reason
@@ -24,9 +24,9 @@ def rejected(position: Position, reason: Reason = Reason.CORRUPT, detail: str = 
 @pytest.mark.services
 def test_dead_letters_are_found_by_what_is_known_of_them(kafka_settings: KafkaSettings) -> None:
     ensure_topics(kafka_settings, [Modality.TEXT])
-    producer = Producer(kafka_settings, max_request_bytes=dead_letter_bytes(kafka_settings))
+    producer = MessageProducer(kafka_settings, max_request_bytes=dead_letter_bytes(kafka_settings))
     now = [100.0]
-    sink = DeadLetters(producer, kafka_settings.dead_letter_topic, stash=lambda _: "", now=lambda: now[0])
+    sink = DeadLetterWriter(producer, kafka_settings.dead_letter_topic, offload=lambda _: "", now=lambda: now[0])
     sent = []
     for number in range(6):
         now[0] += 1
@@ -57,7 +57,7 @@ def test_dead_letters_are_found_by_what_is_known_of_them(kafka_settings: KafkaSe
     assert (one.value, one.value_bytes, one.headers, one.timestamp_ms) == (b"vvv", 3, (("a", b"1"),), 1_003)
     (whole,) = scan_dead_letters(kafka_settings, key=b"large")  # all that a media topic takes fits
     assert whole.value == largest.value
-    assert whole.stashed_uri is None
+    assert whole.offloaded_uri is None
 
 
 @pytest.mark.services

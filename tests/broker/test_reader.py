@@ -14,7 +14,7 @@ from penstock.broker.base import LogRange, Message, Partition, PartitionLag, Top
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.memory.broker import MemoryBroker
 from penstock.broker.memory.reader import MemoryReader
-from penstock.broker.producer import Producer
+from penstock.broker.producer import MessageProducer
 from penstock.broker.reader import KafkaReader
 from penstock.config import KafkaSettings
 from penstock.errors import PermanentError, UnavailableError
@@ -32,7 +32,7 @@ class Rig(Protocol):
     reader: TopicReader
 
     def produce(self, partition: int, values: list[bytes]) -> None: ...
-    def truncate(self, partition: int, before: int) -> None: ...
+    def expire(self, partition: int, before: int) -> None: ...
     def write_unreadable(self, partition: int) -> None: ...
     def commit(self, partition: int, offset: int) -> None: ...
 
@@ -47,11 +47,11 @@ class MemoryRig:
         for value in values:
             self.broker.append(Message(self.topic, b"k", value, partition=partition))
 
-    def truncate(self, partition: int, before: int) -> None:
-        self.broker.truncate(Partition(self.topic, partition), before)
+    def expire(self, partition: int, before: int) -> None:
+        self.broker.expire(Partition(self.topic, partition), before)
 
     def write_unreadable(self, partition: int) -> None:
-        self.broker.spoil(self.broker.append(Message(self.topic, b"k", b"?", partition=partition)))
+        self.broker.corrupt(self.broker.append(Message(self.topic, b"k", b"?", partition=partition)))
 
     def commit(self, partition: int, offset: int) -> None:
         self.broker.group(GROUP).committed[Partition(self.topic, partition)] = offset
@@ -64,12 +64,12 @@ class KafkaRig:
     topic: str
 
     def produce(self, partition: int, values: list[bytes]) -> None:
-        producer = Producer(self.settings)
+        producer = MessageProducer(self.settings)
         for value in values:
             producer.send(Message(self.topic, b"k", value, partition=partition)).result(DEADLINE_S)
         producer.close(DEADLINE_S)
 
-    def truncate(self, partition: int, before: int) -> None:
+    def expire(self, partition: int, before: int) -> None:
         admin = KafkaAdminClient(bootstrap_servers=self.settings.bootstrap_servers)
         admin.delete_records({TopicPartition(self.topic, partition): before})
         admin.close()
@@ -78,7 +78,7 @@ class KafkaRig:
         ContractRig(self.settings, self.topic).write_unreadable(Partition(self.topic, partition))
 
     def commit(self, partition: int, offset: int) -> None:
-        consumer = LaneConsumer(self.settings, [self.topic], drain_s=0.0)
+        consumer = LaneConsumer(self.settings, [self.topic], drain_timeout_s=0.0)
         wanted = Partition(self.topic, partition)
         while wanted not in consumer.assignments():
             consumer.poll(0.1, 1)
@@ -120,7 +120,7 @@ def test_a_partition_is_read_up_to_the_stated_end(rig: Rig) -> None:
 
 def test_what_retention_removed_is_passed_over(rig: Rig) -> None:
     rig.produce(0, [b"a", b"b", b"c"])
-    rig.truncate(0, 2)
+    rig.expire(0, 2)
     assert rig.reader.bounds([rig.topic])[Partition(rig.topic, 0)] == LogRange(2, 3)
     assert values(rig, 0, 0, 3) == [b"c"]
 

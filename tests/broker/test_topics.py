@@ -86,7 +86,7 @@ def test_lag_is_counted_from_the_committed_offset(kafka_settings: KafkaSettings,
     producer.close()
     assert [one.lag for one in group_lag(kafka_settings)] == [5, 5, 0, 0]
 
-    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_s=5))
+    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
     until(lambda: len(lane.records) == 10, lane)
     lane.consumer.commit({Partition(text_topic, 0): 2, Partition(text_topic, 1): 1}, 5)
     lane.consumer.close(5)

@@ -30,7 +30,7 @@ def test_a_batch_is_unpacked_whole(compression: str) -> None:
 
 @pytest.mark.parametrize("compression", ["gzip", "lz4", "zstd"])
 def test_a_bomb_is_left_alone_before_it_takes_the_memory(compression: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpacking, "MOST_UNPACKED_BYTES", 1 << 20)
+    monkeypatch.setattr(unpacking, "MAX_UNPACKED_BYTES", 1 << 20)
     unpacking.bound_unpacking()
     batch = records(compression, [b"\0" * (64 << 20)]).next_batch()
     tracemalloc.start()

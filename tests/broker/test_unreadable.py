@@ -14,8 +14,8 @@ from kafka.record.memory_records import MemoryRecords
 from kafka.record.util import calc_crc32c
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from penstock.broker.base import Unreadable
-from penstock.broker.unreadable import tell_unreadable
+from penstock.broker.base import UnreadableRange
+from penstock.broker.unreadable import report_unreadable
 
 GOOD, BAD = TopicPartition("media.text", 0), TopicPartition("media.text", 1)
 _CRC, _ATTRIBUTES = 17, 21  # where they are in a batch
@@ -47,7 +47,7 @@ class Client:
     """A `KafkaConsumer` reduced to its fetcher, and what that knows of two partitions."""
 
     def __init__(self) -> None:
-        self.told: list[Unreadable] = []
+        self.told: list[UnreadableRange] = []
         self.paused: set[Any] = set()
         self.turns = 0
         begin = OffsetAndMetadata(0, "", -1)
@@ -60,9 +60,9 @@ class Client:
         fetcher._next_in_line_exception_metadata = None
         fetcher._parse_fetched_data = self.parse
         self._fetcher = fetcher
-        tell_unreadable(self, self.tell)
+        report_unreadable(self, self.tell)
 
-    def tell(self, found: Unreadable) -> None:
+    def tell(self, found: UnreadableRange) -> None:
         self.told.append(found)
         self.paused.add(TopicPartition(found.partition.topic, found.partition.partition))
 

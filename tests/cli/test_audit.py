@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import penstock.audit
-from penstock.audit import AuditReport, Problem
+from penstock.audit import AuditProblem, AuditReport
 from penstock.audit.report import MAX_PROBLEMS
 from penstock.broker.base import Partition
 from penstock.cli import main as cli
@@ -29,7 +29,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         *,
         sample: float | None,
         on_progress: object,
-        on_problem: Callable[[Problem], None] | None,
+        on_problem: Callable[[AuditProblem], None] | None,
     ) -> AuditReport:
         return made.audit(sample=sample, on_problem=on_problem)
 

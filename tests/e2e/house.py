@@ -19,7 +19,7 @@ from benchmarks.components import Part
 from benchmarks.memory import pss_mb
 from penstock.broker.base import DeadLetter, Message
 from penstock.broker.deadletters import scan_dead_letters
-from penstock.broker.producer import Producer
+from penstock.broker.producer import MessageProducer
 from penstock.broker.topics import PartitionLag, group_lag
 from penstock.config import Endpoints, Settings, load_settings, read_endpoints, with_endpoints
 from penstock.ingest.status import read_status
@@ -135,7 +135,7 @@ class House:
 
     def produce(self, messages: Sequence[Message]) -> list[Position]:
         """Straight through a producer; returns once all are acknowledged."""
-        producer = Producer(self.settings.kafka)
+        producer = MessageProducer(self.settings.kafka)
         try:
             futures = [producer.send(message) for message in messages]
             return [future.result(60) for future in futures]

@@ -66,7 +66,7 @@ def test_a_broker_is_alone_on_its_folder_listens_on_loopback_and_leaves_no_proce
 def test_a_bare_value_of_kafkas_console_producer_is_understood(kafka_settings: KafkaSettings, text_topic: str) -> None:
     assert kafka_settings.bootstrap_servers is not None
     console_producer(kafka_settings.bootstrap_servers, text_topic, b"greeting:hello there\n")
-    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_s=5))
+    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
     until(lambda: bool(lane.records), lane)
     lane.consumer.close(5)
     event = parse_record(lane.records[0], modality=Modality.TEXT, default_tenant="default", max_inline_bytes=100)
@@ -81,7 +81,7 @@ def test_a_structured_event_of_the_cloudevents_sdk_is_understood(
     made = CloudEvent({"type": "note", "source": "desk", "subject": "memo", "datacontenttype": "text/plain"}, "hello")
     message = ce_kafka.to_structured(made, JSONFormat())
     raw_producer.send(text_topic, message.value, headers=list(message.headers.items())).get(DEADLINE_S)
-    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_s=5))
+    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
     until(lambda: bool(lane.records), lane)
     lane.consumer.close(5)
     event = parse_record(lane.records[0], modality=Modality.TEXT, default_tenant="default", max_inline_bytes=1_000)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from penstock.broker.base import Message
-from penstock.broker.producer import Producer
+from penstock.broker.producer import MessageProducer
 from penstock.config import Settings
 from penstock.records import AssetRef, Modality, Position
 from penstock.samples.timed_media import SampleTimedMedia, sample_timed_media
@@ -90,7 +90,7 @@ class Stream:
                 sending.result()
 
     def send_these(self, drafts: Sequence[Draft]) -> list[Position]:
-        producer = Producer(self.settings.kafka)
+        producer = MessageProducer(self.settings.kafka)
         try:
             futures = [producer.send(draft.message) for draft in drafts]
             positions = [future.result(_ACK_S) for future in futures]

@@ -23,7 +23,7 @@ from ray.cluster_utils import Cluster
 
 from penstock.audit import run_audit
 from penstock.broker.base import Message
-from penstock.broker.producer import Producer
+from penstock.broker.producer import MessageProducer
 from penstock.broker.topics import group_lag
 from penstock.config import Settings, load_settings
 from penstock.errors import WorkerLostError
@@ -100,7 +100,7 @@ def eventually(holds: Callable[[], bool], plane: IngestPlane, what: str, timeout
 
 def produce(settings: Settings, messages: Sequence[Message]) -> None:
     """Returns once all are acknowledged."""
-    producer = Producer(settings.kafka)
+    producer = MessageProducer(settings.kafka)
     try:
         for future in [producer.send(message) for message in messages]:
             future.result(60)

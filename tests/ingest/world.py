@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from penstock.broker.base import Message, Partition, Polled
-from penstock.broker.deadletters import DeadLetters, read_dead_letter
+from penstock.broker.base import Message, Partition, PollResult
+from penstock.broker.deadletters import DeadLetterWriter, parse_dead_letter
 from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP, format_origin, parse_origin
 from penstock.broker.memory.broker import MemoryBroker, MemoryConsumer
 from penstock.broker.wire import parse_record
@@ -258,7 +258,7 @@ def _fail(fails: bool, at: str) -> None:
 class ShakySink:
     """The dead-letter topic: may be away, lose its answer, or refuse a letter for good."""
 
-    def __init__(self, inner: DeadLetters) -> None:
+    def __init__(self, inner: DeadLetterWriter) -> None:
         self._inner = inner
 
     def send(self, record: Record, rejected: Rejected) -> Future[Position]:
@@ -282,7 +282,7 @@ class ShakyConsumer:
         self.inner = inner
         self.dead = False
 
-    def poll(self, timeout_s: float, max_records: int) -> Polled:
+    def poll(self, timeout_s: float, max_records: int) -> PollResult:
         pause("poll")
         return self.inner.poll(timeout_s, max_records)
 
@@ -444,7 +444,7 @@ class World:
         self.media = Media()
         self.writers = InlinePool([self._writer(shard) for shard in range(self.shards)], at_once=self.at_once)
         self.tell_writers()
-        self.sink = DeadLetters(self.broker.producer(), DLQ, stash=lambda _: "", now=self.clock)
+        self.sink = DeadLetterWriter(self.broker.producer(), DLQ, offload=lambda _: "", now=self.clock)
         self.newest: dict[str, Version] = {}
         self.committed: dict[Partition, int] = {}
         self._names = iter(range(1_000))
@@ -486,13 +486,13 @@ class World:
 
     def retain(self, partition: Partition) -> None:
         """Retention removes what is committed."""
-        self.broker.truncate(partition, self.broker.committed(GROUP).get(partition, 0))
+        self.broker.expire(partition, self.broker.committed(GROUP).get(partition, 0))
 
     # ---- processes ----
 
     def join(self) -> None:
         name = f"lane-{next(self._names)}"
-        consumer = ShakyConsumer(self.broker.consumer(GROUP, TOPICS, drain_s=2.0))
+        consumer = ShakyConsumer(self.broker.consumer(GROUP, TOPICS, drain_timeout_s=2.0))
         executor = StageExecutor()
         abandon = threading.Event()
         lane = Lane(
@@ -611,7 +611,7 @@ class World:
 
     def dead_letters(self) -> set[Position]:
         """The origins of all dead letters."""
-        letters = [read_dead_letter(record) for record in self.broker.records(DLQ)]
+        letters = [parse_dead_letter(record) for record in self.broker.records(DLQ)]
         return {letter.origin for letter in letters if letter is not None}
 
     def row(self, one: Known) -> AssetRow | None:

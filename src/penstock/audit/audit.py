@@ -28,18 +28,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from penstock.audit.checks import fits
-from penstock.audit.ledger import Ended, Ledger, partition_of
-from penstock.audit.recheck import SecondLook
+from penstock.audit.ledger import EventOutcome, Ledger, partition_of
+from penstock.audit.recheck import Recheck
 from penstock.audit.report import (
-    Asides,
+    AuditProblem,
+    AuditProgress,
     AuditReport,
-    Findings,
+    Exclusions,
     PartitionReport,
-    Problem,
+    ProblemCollector,
     ProblemKind,
-    Progress,
 )
-from penstock.audit.scan import Gatherer, Scope
+from penstock.audit.scan import AuditScope, Scanner
 from penstock.broker.base import LogRange, Partition, PartitionLag, TopicReader
 from penstock.broker.reader import KafkaReader
 from penstock.broker.wire import parse_record
@@ -62,8 +62,8 @@ def run_audit(
     *,
     sample: float | None = None,
     work_dir: Path | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    on_problem: Callable[[Problem], None] | None = None,
+    on_progress: Callable[[AuditProgress], None] | None = None,
+    on_problem: Callable[[AuditProblem], None] | None = None,
 ) -> AuditReport:
     """Audits the group and the topics of the settings against the store, while everything may run on.
 
@@ -91,7 +91,7 @@ def run_audit(
         store.close()
 
 
-def scope_of(settings: Settings, sample: float | None = None) -> Scope:
+def scope_of(settings: Settings, sample: float | None = None) -> AuditScope:
     """The topics that the ingest plane consumes, understood as it understands them."""
     kafka, modalities = settings.kafka, settings.ingest.modalities
 
@@ -101,17 +101,17 @@ def scope_of(settings: Settings, sample: float | None = None) -> Scope:
         )
 
     topics = {topic: modality for topic, modality in kafka.topics().items() if modality in modalities}
-    return Scope(topics, kafka.dead_letter_topic, parse, sample)
+    return AuditScope(topics, kafka.dead_letter_topic, parse, sample)
 
 
 def audit(
     reader: TopicReader,
     store: Store,
-    scope: Scope,
+    scope: AuditScope,
     *,
     work_dir: Path | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    on_problem: Callable[[Problem], None] | None = None,
+    on_progress: Callable[[AuditProgress], None] | None = None,
+    on_problem: Callable[[AuditProblem], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AuditReport:
     """The same on any reader and store. The scratch file is removed in any case.
@@ -146,11 +146,11 @@ class Audit:
         self,
         reader: TopicReader,
         store: Store,
-        scope: Scope,
+        scope: AuditScope,
         ledger: Ledger,
         *,
-        on_progress: Callable[[Progress], None],
-        on_problem: Callable[[Problem], None],
+        on_progress: Callable[[AuditProgress], None],
+        on_problem: Callable[[AuditProblem], None],
         clock: Callable[[], float],
     ) -> None:
         self._reader = reader
@@ -159,9 +159,9 @@ class Audit:
         self._ledger = ledger
         self._on_progress = on_progress
         self._clock = clock
-        self._asides = Asides()
-        self._findings = Findings(on_problem)
-        self._gatherer = Gatherer(reader, store, scope, ledger, asides=self._asides, on_progress=on_progress)
+        self._exclusions = Exclusions()
+        self._findings = ProblemCollector(on_problem)
+        self._scanner = Scanner(reader, store, scope, ledger, exclusions=self._exclusions, on_progress=on_progress)
         self._outcomes: Counter[tuple[Partition, Outcome | None]] = Counter()
         self._seconds: dict[str, float] = {}
         self._lag: Mapping[Partition, PartitionLag] = {}
@@ -175,12 +175,12 @@ class Audit:
             self._held = self._reader.bounds(list(self._scope.topics))
             self._followed = self._held
             self._compacted = self._reader.compacted(list(self._scope.topics))
-            self._gatherer.events(self._held, self._committed())
-            in_flight = Counter(self._gatherer.in_flight)
+            self._scanner.scan_events(self._held, self._committed())
+            in_flight = Counter(self._scanner.in_flight)
         with self._timed("dead letters"):
-            self._gatherer.letters()
+            self._scanner.scan_dead_letters()
         with self._timed("store"):
-            self._gatherer.store()
+            self._scanner.scan_store()
         with self._timed("judging"):
             self._follow()
             self._check_ends()
@@ -201,7 +201,7 @@ class Audit:
         now = self._reader.bounds(list(self._scope.topics))
         new = {partition: LogRange(self._read_to(partition, found), found.end) for partition, found in now.items()}
         later = {partition: found for partition, found in new.items() if found.end > found.start}
-        self._gatherer.events(later, {}, stage="new events")
+        self._scanner.scan_events(later, {}, stage="new events")
         self._followed = now
 
     def _read_to(self, partition: Partition, now: LogRange) -> int:
@@ -216,46 +216,46 @@ class Audit:
                     f"{partition}: the group has committed {one.committed}, but the log ends at {held.end}: it was "
                     "rolled back, or made anew"
                 )
-                self._findings.add(Problem(ProblemKind.ROLLED_BACK, line))
+                self._findings.add(AuditProblem(ProblemKind.ROLLED_BACK, line))
 
     # ---- 8 judge ----
 
     def _judge_events(self) -> None:
-        for number, event in enumerate(self._ledger.ended()):
+        for number, event in enumerate(self._ledger.event_outcomes()):
             self._tell("judging events", number, None)
             self._outcomes[partition_of(event.origin), event.outcome] += 1
             if event.outcome is None:
                 self._miss(event)
             elif self._contradicts(event):
-                self._ledger.doubt(event.asset_id)
+                self._ledger.flag(event.asset_id)
 
-    def _contradicts(self, event: Ended) -> bool:
+    def _contradicts(self, event: EventOutcome) -> bool:
         expected = Outcome.DELETED if event.tombstone else Outcome.INDEXED
         return event.outcome in (Outcome.INDEXED, Outcome.DELETED) and event.outcome != expected
 
-    def _miss(self, event: Ended) -> None:
+    def _miss(self, event: EventOutcome) -> None:
         if event.asset_id:
-            self._ledger.miss(event)
+            self._ledger.record_missing(event)
         else:  # nothing but a dead letter can be its outcome, and these were read after it was committed
             line = f"{event.origin} cannot be read as an event, and there is no dead letter of it"
-            self._findings.add(Problem(ProblemKind.MISSING, line, event.origin))
+            self._findings.add(AuditProblem(ProblemKind.MISSING, line, event.origin))
 
     def _judge_origins(self) -> None:
         for asset_id, origin in self._ledger.rows_without_event():
             if not self._set_aside(origin):
-                self._ledger.doubt(asset_id)
+                self._ledger.flag(asset_id)
         if self._scope.sample is not None:  # whose events were not kept is not known
             return
         for stands, origin in self._ledger.letters_without_event():
             if not self._set_aside(origin):
                 line = f"dead letter {stands} is of {origin}, and no such record was ever there"
-                self._findings.add(Problem(ProblemKind.UNKNOWN_ORIGIN, line, origin))
+                self._findings.add(AuditProblem(ProblemKind.UNKNOWN_ORIGIN, line, origin))
 
     def _set_aside(self, origin: Position) -> bool:
         """Counts an event that is gone; False if it never was."""
         before_log, compacted = self._removed(origin)
-        self._asides.before_log += before_log
-        self._asides.compacted += compacted
+        self._exclusions.before_log += before_log
+        self._exclusions.compacted += compacted
         return before_log or compacted
 
     def _removed(self, origin: Position) -> tuple[bool, bool]:
@@ -267,27 +267,27 @@ class Audit:
 
     def _judge_assets(self) -> None:
         for number, (asset_id, row, entries) in enumerate(self._ledger.assets()):
-            self._tell("judging assets", number, self._gatherer.rows)
+            self._tell("judging assets", number, self._scanner.rows)
             if not fits(asset_id, row, entries):
-                self._ledger.doubt(asset_id, entries)
+                self._ledger.flag(asset_id, entries)
 
     # ---- 9 look again ----
 
     def _look_again(self) -> None:
-        look = SecondLook(
+        look = Recheck(
             self._store,
             self._ledger,
             self._scope.collections,
             follow=self._follow,
             may_be_gone=lambda origin: any(self._removed(origin)),
         )
-        total = self._ledger.count_doubted()
-        for problem in look.problems(lambda done: self._on_progress(Progress("looking again", done, total))):
+        total = self._ledger.count_flagged()
+        for problem in look.problems(lambda done: self._on_progress(AuditProgress("looking again", done, total))):
             self._findings.add(problem)
         for (partition, outcome), events in look.found.items():
             self._outcomes[partition, outcome] += events
             self._outcomes[partition, None] -= events
-        self._asides.being_written = look.being_written
+        self._exclusions.being_written = look.being_written
 
     # ---- the report ----
 
@@ -297,9 +297,9 @@ class Audit:
             partitions=tuple(self._partition(partition, in_flight) for partition in sorted(partitions)),
             problems=self._findings.kept(),
             problem_counts=self._findings.counts,
-            assets=self._gatherer.rows,
-            entries=self._gatherer.entries,
-            asides=self._asides,
+            assets=self._scanner.rows,
+            entries=self._scanner.entries,
+            exclusions=self._exclusions,
             unseen=() if self._scope.sample is None else _UNSEEN_BY_A_SAMPLE,
             sample=self._scope.sample,
             seconds=self._seconds,
@@ -328,4 +328,4 @@ class Audit:
 
     def _tell(self, stage: str, done: int, total: int | None) -> None:
         if done % _TELL_EVERY == 0:
-            self._on_progress(Progress(stage, done, total))
+            self._on_progress(AuditProgress(stage, done, total))

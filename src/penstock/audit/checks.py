@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Protocol, TypeAlias
 
-from penstock.audit.report import Problem, ProblemKind
+from penstock.audit.report import AuditProblem, ProblemKind
 from penstock.records import Collection, Outcome, Position, Version, part_id
 from penstock.store.base import AssetState, EntryKey
 
@@ -68,7 +68,7 @@ def fits(asset_id: str, row: AssetState | None, entries: Sequence[Held]) -> bool
 
 def problems_of(
     asset_id: str, name: str, row: AssetState | None, entries: Sequence[Held], events: Events
-) -> Iterator[Problem]:
+) -> Iterator[AuditProblem]:
     """What is wrong with an asset that does not fit, less what an event in flight accounts for: while a newer version
     is written, its entries stand beside a row of the older one, and entries of the older one are gone.
 
@@ -84,16 +84,16 @@ def problems_of(
         same = [entry for _, entry in group if not _is_being_written(row, entry, events)]
         if len(same) > 1:
             line = f"{name}: {len(same)} entries are part {number} in {collection}: {_list([each.id for each in same])}"
-            yield Problem(ProblemKind.DOUBLED, line, asset_id=asset_id, entry_id=same[-1].id)
+            yield AuditProblem(ProblemKind.DOUBLED, line, asset_id=asset_id, entry_id=same[-1].id)
         for entry in same:
             if entry.id != part_id(asset_id, collection, number, row.slot if row else 0) and len(same) == 1:
                 line = f"{name}: entry {entry.id} is part {number} in {collection}, which has another id"
-                yield Problem(ProblemKind.MISNAMED, line, entry.origin, asset_id, entry.id)
+                yield AuditProblem(ProblemKind.MISNAMED, line, entry.origin, asset_id, entry.id)
             found = _misplaced(row, collection, entry, events)
             if found is not None:
                 kind, why = found
                 line = f"{name}: entry {entry.id}, part {number} in {collection} of event {entry.origin}, {why}"
-                yield Problem(kind, line, entry.origin, asset_id, entry.id)
+                yield AuditProblem(kind, line, entry.origin, asset_id, entry.id)
     if row is not None and not events.newer_pending(row.version):
         yield from _absent(asset_id, name, row, entries)
 
@@ -121,13 +121,13 @@ def _is_being_written(row: AssetState | None, entry: EntryKey, events: Events) -
     return pending is not None and (row is None or pending.newer_than(row.version))
 
 
-def _absent(asset_id: str, name: str, row: AssetState, entries: Sequence[Held]) -> Iterator[Problem]:
+def _absent(asset_id: str, name: str, row: AssetState, entries: Sequence[Held]) -> Iterator[AuditProblem]:
     found = {(collection, entry.part) for collection, entry in entries}
     for collection, count in row.counts.items():
         absent = [number for number in range(count) if (collection, number) not in found]
         if absent:
             line = f"{name}: of {count} entries in {collection} part {_list(absent)} is not there"
-            yield Problem(
+            yield AuditProblem(
                 ProblemKind.INCOMPLETE, line, row.origin, asset_id, part_id(asset_id, collection, absent[0], row.slot)
             )
 

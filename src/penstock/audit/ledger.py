@@ -43,7 +43,7 @@ CREATE TABLE doubted_parts(asset BLOB, collection INT, id TEXT, PRIMARY KEY(asse
 """
 
 
-class Seen(NamedTuple):
+class ScannedEvent(NamedTuple):
     """An event as a record told of it.
 
     Attributes:
@@ -61,7 +61,7 @@ class Seen(NamedTuple):
     settled: bool
 
 
-class Ended(NamedTuple):
+class EventOutcome(NamedTuple):
     """A settled event with its outcome: None if it has none, as far as was seen."""
 
     origin: Position
@@ -71,7 +71,7 @@ class Ended(NamedTuple):
     tombstone: bool
 
 
-class Known(NamedTuple):
+class LedgerEvent(NamedTuple):
     """An event of one asset. A dead letter's replay may be in flight while the event itself is settled."""
 
     version: Version
@@ -101,7 +101,7 @@ class Ledger:
 
     # ---- filling ----
 
-    def add_events(self, events: Iterable[Seen]) -> None:
+    def add_events(self, events: Iterable[ScannedEvent]) -> None:
         """An event of which several records tell is settled if one is, and in flight if one is."""
         self._fill(
             "INSERT INTO events VALUES(?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET"
@@ -138,22 +138,22 @@ class Ledger:
             ((bytes.fromhex(one.asset_id), number, one.part, one.id, *self._at(one.origin)) for one in parts),
         )
 
-    def doubt(self, asset_id: str, entries: Iterable[Held] = ()) -> None:
+    def flag(self, asset_id: str, entries: Iterable[Held] = ()) -> None:
         """Notes an asset to look at once more, and which entries were seen of it."""
         asset = bytes.fromhex(asset_id)
         self._sql.execute("INSERT OR IGNORE INTO doubted VALUES(?)", (asset,))
         seen = [(asset, COLLECTIONS.index(collection), part.id) for collection, part in entries]
         self._sql.executemany("INSERT OR IGNORE INTO doubted_parts VALUES(?,?,?)", seen)
 
-    def miss(self, event: Ended) -> None:
+    def record_missing(self, event: EventOutcome) -> None:
         """Notes a settled event without an outcome, and doubts its asset."""
         at = (*self._at(event.origin), event.version.timestamp_ms)
         self._sql.execute("INSERT INTO missed VALUES(?,?,?,?,?)", (bytes.fromhex(event.asset_id), *at))
-        self.doubt(event.asset_id)
+        self.flag(event.asset_id)
 
     # ---- judging ----
 
-    def ended(self) -> Iterator[Ended]:
+    def event_outcomes(self) -> Iterator[EventOutcome]:
         """Every settled event, by topic, partition and offset, with its outcome. Where several assets claim one
         position, which takes a forged replay, the best outcome counts.
         """
@@ -210,12 +210,12 @@ class Ledger:
 
     # ---- one asset ----
 
-    def doubted(self, after: str, limit: int) -> list[str]:
+    def flagged(self, after: str, limit: int) -> list[str]:
         """The next doubted assets, by id."""
         sql = "SELECT asset FROM doubted WHERE asset > ? ORDER BY asset LIMIT ?"
         return [asset.hex() for (asset,) in self._sql.execute(sql, (bytes.fromhex(after), limit))]
 
-    def count_doubted(self) -> int:
+    def count_flagged(self) -> int:
         return int(self._sql.execute("SELECT count(*) FROM doubted").fetchone()[0])
 
     def seen_ids(self, asset_id: str, collection: Collection) -> list[str]:
@@ -231,7 +231,7 @@ class Ledger:
         for topic, partition, at, stamp in self._sql.execute(sql, (bytes.fromhex(asset_id),)):
             yield self._position(topic, partition, at), Version(stamp, partition, at)
 
-    def event(self, asset_id: str, origin: Position) -> Known | None:
+    def event(self, asset_id: str, origin: Position) -> LedgerEvent | None:
         """What the records told of this asset's event; None if none did."""
         found = self._sql.execute(
             "SELECT stamp, tombstone, settled, flying FROM events"
@@ -241,7 +241,7 @@ class Ledger:
         if found is None:
             return None
         stamp, *flags = found
-        return Known(Version(stamp, origin.partition, origin.offset), *map(bool, flags))
+        return LedgerEvent(Version(stamp, origin.partition, origin.offset), *map(bool, flags))
 
     def in_flight(self, asset_id: str) -> Iterator[Version]:
         """The versions of this asset's events that are in flight."""
@@ -264,12 +264,12 @@ class Ledger:
     def _position(self, topic: int, partition: int, at: int) -> Position:
         return Position(self._topics[topic], partition, at)
 
-    def _ended(self, found: Sequence[Any]) -> Ended:
+    def _ended(self, found: Sequence[Any]) -> EventOutcome:
         topic, partition, at, asset, stamp, tombstone, row_stamp, row_partition, row_at, deleted, letter = found
         version = Version(stamp, partition, at)
         row = None if row_at is None else Version(row_stamp, row_partition, row_at)
         outcome = outcome_of(version, row, deleted=bool((deleted or 0) & 1), dead_letter=bool(letter))
-        return Ended(self._position(topic, partition, at), asset.hex(), version, outcome, bool(tombstone))
+        return EventOutcome(self._position(topic, partition, at), asset.hex(), version, outcome, bool(tombstone))
 
     def _standing(self, row: Sequence[Any]) -> AssetState:
         asset, topic, partition, at, stamp, deleted, *counts = row

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from penstock.audit.checks import Held, fits, outcome_of, problems_of
 from penstock.audit.ledger import COLLECTIONS, Ledger, partition_of
-from penstock.audit.report import Problem, ProblemKind
+from penstock.audit.report import AuditProblem, ProblemKind
 from penstock.audit.scan import LOOKED_UP, entries_of, part_of, standing
 from penstock.broker.base import Partition
 from penstock.records import AssetRow, Collection, Outcome, Position, Version
@@ -32,7 +32,7 @@ class _Looked:
         return None if self.row is None else standing(self.row)
 
 
-class SecondLook:
+class Recheck:
     """The last step of an audit.
 
     Args:
@@ -64,7 +64,7 @@ class SecondLook:
         self.found: Counter[tuple[Partition, Outcome]] = Counter()
         self.being_written = 0
 
-    def problems(self, tell: Callable[[int], None]) -> Iterator[Problem]:
+    def problems(self, tell: Callable[[int], None]) -> Iterator[AuditProblem]:
         """What is wrong with the doubted assets, `tell` being told how many were looked at.
 
         All of them are looked up, in rounds of `LOOKED_UP`: a store that lost everything takes about as long as its
@@ -72,7 +72,7 @@ class SecondLook:
         known.
         """
         last, done = "", 0
-        while asset_ids := self._ledger.doubted(last, LOOKED_UP):
+        while asset_ids := self._ledger.flagged(last, LOOKED_UP):
             tell(done)
             last, done = asset_ids[-1], done + len(asset_ids)
             looked = self._look(asset_ids)
@@ -115,7 +115,7 @@ class SecondLook:
 
     # ---- judging ----
 
-    def _judge(self, asset_id: str, looked: _Looked) -> Iterator[Problem]:
+    def _judge(self, asset_id: str, looked: _Looked) -> Iterator[AuditProblem]:
         row = looked.standing
         yield from self._missing(asset_id, looked.name, row)
         if row is not None:
@@ -126,7 +126,7 @@ class SecondLook:
             self.being_written += not wrong
             yield from wrong
 
-    def _missing(self, asset_id: str, name: str, row: AssetState | None) -> Iterator[Problem]:
+    def _missing(self, asset_id: str, name: str, row: AssetState | None) -> Iterator[AuditProblem]:
         for origin, version in self._ledger.missed(asset_id):
             newest, deleted = (row.version, row.deleted) if row else (None, False)
             outcome = outcome_of(version, newest, deleted=deleted, dead_letter=False)
@@ -135,25 +135,25 @@ class SecondLook:
                 continue
             stands = f"its asset row is of {row.origin}" if row else "its asset has no row"
             line = f"{origin} of {name} is committed, but {stands}, and there is no dead letter of it"
-            yield Problem(ProblemKind.MISSING, line, origin, asset_id)
+            yield AuditProblem(ProblemKind.MISSING, line, origin, asset_id)
 
-    def _contradiction(self, asset_id: str, name: str, row: AssetState) -> Iterator[Problem]:
+    def _contradiction(self, asset_id: str, name: str, row: AssetState) -> Iterator[AuditProblem]:
         """What the topic says against the row."""
         event = self._ledger.event(asset_id, row.origin)
         if event is None:
             if not self._may_be_gone(row.origin):
                 line = f"{name}: its asset row is of {row.origin}, where no event of it ever was"
-                yield Problem(ProblemKind.UNKNOWN_ORIGIN, line, row.origin, asset_id)
+                yield AuditProblem(ProblemKind.UNKNOWN_ORIGIN, line, row.origin, asset_id)
         elif event.version != row.version:
             line = (
                 f"{name}: its asset row says that {row.origin} was of {row.timestamp_ms} ms, and it is of "
                 f"{event.version.timestamp_ms} ms"
             )
-            yield Problem(ProblemKind.UNKNOWN_ORIGIN, line, row.origin, asset_id)
+            yield AuditProblem(ProblemKind.UNKNOWN_ORIGIN, line, row.origin, asset_id)
         elif event.tombstone != row.deleted:
             is_, says = ("a deletion", "indexed") if event.tombstone else ("no deletion", "deleted")
             line = f"{name}: {row.origin} is {is_}, but its asset row says {says}"
-            yield Problem(ProblemKind.WRONG_OUTCOME, line, row.origin, asset_id)
+            yield AuditProblem(ProblemKind.WRONG_OUTCOME, line, row.origin, asset_id)
 
 
 class _AssetEvents:

@@ -30,26 +30,26 @@ class ProblemKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class AuditProblem:
     """One thing that is wrong.
 
     Attributes:
         kind: what.
-        line: what is wrong with which, in words.
+        message: what is wrong with which, in words.
         position: of the event, where it is about one.
         asset_id: of the asset, where it is about one.
         entry_id: of the entry, where it is about one.
     """
 
     kind: ProblemKind
-    line: str
+    message: str
     position: Position | None = None
     asset_id: str | None = None
     entry_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class AuditProgress:
     """How far an audit is. `total` is an estimate, None where nobody knows."""
 
     stage: str
@@ -87,7 +87,7 @@ class PartitionReport:
 
 
 @dataclass(slots=True)
-class Asides:
+class Exclusions:
     """What was met beside, and is no problem.
 
     Attributes:
@@ -118,18 +118,18 @@ class AuditReport:
         problems: the first of each kind, `MAX_PROBLEMS` together, by kind.
         problem_counts: all of them by kind; kinds without any are left out.
         assets, entries: how many were looked at.
-        asides: what was met beside.
+        exclusions: what was met beside.
         unseen: what this audit could not see, one line each: empty unless it was a sample.
         sample: share of the assets that was looked at; None: all.
         seconds: how long it took, by stage.
     """
 
     partitions: tuple[PartitionReport, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[AuditProblem, ...]
     problem_counts: Mapping[ProblemKind, int]
     assets: int
     entries: int
-    asides: Asides
+    exclusions: Exclusions
     unseen: tuple[str, ...] = ()
     sample: float | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -172,28 +172,28 @@ class AuditReport:
         return sum(one.outcomes.get(outcome, 0) for one in self.partitions)
 
 
-class Findings:
+class ProblemCollector:
     """Problems as they are found: the first of each kind in full, all of them counted, and told to `on_problem`."""
 
-    def __init__(self, on_problem: Callable[[Problem], None]) -> None:
+    def __init__(self, on_problem: Callable[[AuditProblem], None]) -> None:
         self._on_problem = on_problem
         self.counts: Counter[ProblemKind] = Counter()
-        self._kept: dict[ProblemKind, list[Problem]] = {}
+        self._kept: dict[ProblemKind, list[AuditProblem]] = {}
 
-    def add(self, problem: Problem) -> None:
+    def add(self, problem: AuditProblem) -> None:
         self.counts[problem.kind] += 1
         self._on_problem(problem)
         if self.counts[problem.kind] <= MAX_PROBLEMS:
             self._kept.setdefault(problem.kind, []).append(problem)
 
-    def kept(self) -> tuple[Problem, ...]:
-        return fairly([problem for found in self._kept.values() for problem in found], MAX_PROBLEMS)
+    def kept(self) -> tuple[AuditProblem, ...]:
+        return select_problems([problem for found in self._kept.values() for problem in found], MAX_PROBLEMS)
 
 
-def fairly(problems: Sequence[Problem], limit: int) -> tuple[Problem, ...]:
+def select_problems(problems: Sequence[AuditProblem], limit: int) -> tuple[AuditProblem, ...]:
     """At most `limit` of them, by kind, so that many of one kind do not hide the few of another."""
     by_kind = {kind: [problem for problem in problems if problem.kind is kind] for kind in ProblemKind}
-    chosen: dict[ProblemKind, list[Problem]] = {}
+    chosen: dict[ProblemKind, list[AuditProblem]] = {}
     left = limit
     for number, kind in enumerate(sorted(by_kind, key=lambda each: len(by_kind[each]))):
         chosen[kind] = by_kind[kind][: left // (len(by_kind) - number)]

@@ -9,10 +9,10 @@ from hashlib import blake2b
 from itertools import islice
 from typing import TypeVar
 
-from penstock.audit.ledger import Ledger, Seen, partition_of
-from penstock.audit.report import Asides, Progress
+from penstock.audit.ledger import Ledger, ScannedEvent, partition_of
+from penstock.audit.report import AuditProgress, Exclusions
 from penstock.broker.base import LogRange, Partition, TopicReader
-from penstock.broker.deadletters import read_dead_letter
+from penstock.broker.deadletters import parse_dead_letter
 from penstock.broker.headers import first_seen
 from penstock.records import (
     COLLECTIONS_OF,
@@ -38,7 +38,7 @@ _TELL_EVERY = 1_000
 
 
 @dataclass(frozen=True)
-class Scope:
+class AuditScope:
     """What is audited.
 
     Attributes:
@@ -64,7 +64,7 @@ class Scope:
         return self.sample is None or int(digest[:8], 16) < self.sample * 2**32
 
 
-class Gatherer:
+class Scanner:
     """One audit's eyes. For one thread.
 
     Args:
@@ -72,7 +72,7 @@ class Gatherer:
         store: holds entries and asset rows.
         scope: what is audited.
         ledger: where to.
-        asides: counted on the way.
+        exclusions: counted on the way.
         on_progress: told now and then.
     """
 
@@ -80,17 +80,17 @@ class Gatherer:
         self,
         reader: TopicReader,
         store: Store,
-        scope: Scope,
+        scope: AuditScope,
         ledger: Ledger,
         *,
-        asides: Asides,
-        on_progress: Callable[[Progress], None],
+        exclusions: Exclusions,
+        on_progress: Callable[[AuditProgress], None],
     ) -> None:
         self._reader = reader
         self._store = store
         self._scope = scope
         self._ledger = ledger
-        self._asides = asides
+        self._exclusions = exclusions
         self._on_progress = on_progress
         self.in_flight: Counter[Partition] = Counter()
         self.entries = 0
@@ -99,7 +99,7 @@ class Gatherer:
 
     # ---- Kafka ----
 
-    def events(
+    def scan_events(
         self, held: Mapping[Partition, LogRange], committed: Mapping[Partition, int], *, stage: str = "events"
     ) -> None:
         """Reads these ranges of the topics. What lies below the committed offset is settled."""
@@ -108,46 +108,46 @@ class Gatherer:
             records = told(self._reader.read(partition, found.start, found.end))
             self._ledger.add_events(self._seen(records, committed.get(partition, 0)))
 
-    def letters(self) -> None:
+    def scan_dead_letters(self) -> None:
         """Reads the dead letters that there are now."""
         held = self._reader.bounds([self._scope.dead_letter_topic])
         told = self._telling("dead letters", sum(found.end - found.start for found in held.values()))
         for partition, found in held.items():
             before = self._letters
             new = self._ledger.add_letters(self._told_of(told(self._reader.read(partition, found.start, found.end))))
-            self._asides.repeated_dead_letters += self._letters - before - new
+            self._exclusions.repeated_dead_letters += self._letters - before - new
 
-    def _seen(self, records: Iterable[Record], committed: int) -> Iterator[Seen]:
+    def _seen(self, records: Iterable[Record], committed: int) -> Iterator[ScannedEvent]:
         for record in records:
             settled = record.position.offset < committed
             seen = self._understood(record, settled=settled)
             if self._scope.covers(seen.asset_id or blake2b(str(seen.origin).encode(), digest_size=16).hexdigest()):
-                self._asides.replays += seen.origin != record.position
+                self._exclusions.replays += seen.origin != record.position
                 if not settled:
                     self.in_flight[partition_of(record.position)] += 1
                 yield seen
 
-    def _understood(self, record: Record, *, settled: bool) -> Seen:
+    def _understood(self, record: Record, *, settled: bool) -> ScannedEvent:
         parsed = self._scope.parse(record, self._scope.topics[record.position.topic])
         if isinstance(parsed, Rejected):
             origin, timestamp_ms = first_seen(record)
-            return Seen(origin, "", timestamp_ms, False, settled)
-        return Seen(parsed.origin, parsed.asset.id, parsed.timestamp_ms, parsed.is_tombstone, settled)
+            return ScannedEvent(origin, "", timestamp_ms, False, settled)
+        return ScannedEvent(parsed.origin, parsed.asset.id, parsed.timestamp_ms, parsed.is_tombstone, settled)
 
     def _told_of(self, records: Iterable[Record]) -> Iterator[tuple[Position, Position]]:
         for record in records:
-            letter = read_dead_letter(record)
+            letter = parse_dead_letter(record)
             if letter is None:
-                self._asides.foreign_records += 1
+                self._exclusions.foreign_records += 1
             elif letter.origin.topic not in self._scope.topics:
-                self._asides.other_topics += 1
+                self._exclusions.other_topics += 1
             else:
                 self._letters += 1
                 yield letter.origin, letter.position
 
     # ---- the store ----
 
-    def store(self) -> None:
+    def scan_store(self) -> None:
         """Reads all asset rows, then all entries; of a sample those of its assets, looked up one by one."""
         if self._scope.sample is not None:
             self._look_up_sample()
@@ -182,7 +182,7 @@ class Gatherer:
             if topic_of(item) in self._scope.topics:
                 yield item
             else:
-                self._asides.other_topics += 1
+                self._exclusions.other_topics += 1
 
     def _telling(self, stage: str, total: int | None) -> Callable[[Iterable[T]], Iterator[T]]:
         """Passes items through and tells how many came by; one count for all that it is called with."""
@@ -192,10 +192,10 @@ class Gatherer:
             nonlocal done
             for item in items:
                 if done % _TELL_EVERY == 0:
-                    self._on_progress(Progress(stage, done, total))
+                    self._on_progress(AuditProgress(stage, done, total))
                 done += 1
                 yield item
-            self._on_progress(Progress(stage, done, total))
+            self._on_progress(AuditProgress(stage, done, total))
 
         return through
 

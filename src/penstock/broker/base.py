@@ -42,32 +42,32 @@ class LostRange:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableRange:
     """Records that this client cannot read, so that their partition cannot go on. All before them were delivered.
 
     Attributes:
         partition: which.
         first: the offset from which nothing can be read.
         end: where the batch that holds it ends, exclusive: what has to be left out to go on.
-        why: what is wrong with it, in words.
+        detail: what is wrong with it, in words.
     """
 
     partition: Partition
     first: int
     end: int
-    why: str
+    detail: str
 
     def __str__(self) -> str:
         return (
-            f"{self.partition} cannot be read from offset {self.first} on: {self.why}. It is tried again. Have what is "
-            "there sent again, compressed with gzip, snappy, lz4, zstd or not at all, and header names in UTF-8. To go "
-            f"on without offsets {self.first} to {self.end - 1}, which are lost then: kafka-delete-records up to "
+            f"{self.partition} cannot be read from offset {self.first} on: {self.detail}. It is tried again. Have what "
+            "is there sent again, compressed with gzip, snappy, lz4, zstd or not at all, and header names in UTF-8. To "
+            f"go on without offsets {self.first} to {self.end - 1}, which are lost then: kafka-delete-records up to "
             f"{self.end}; or stop the ingest plane and set the offset of its consumer group to {self.end}."
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Assigned:
+class AssignedPartition:
     """A partition that this member now owns.
 
     Attributes:
@@ -76,15 +76,15 @@ class Assigned:
         start: the offset that is delivered first: the committed one, or the log's start where nothing was committed or
             retention has removed more than that.
         lost: what retention removed past the committed offset, if it did.
-        cut_from: the committed offset, where the log ends below it: it was rolled back or made anew. `start` is to be
-            committed at once: if the log grows past this offset first, the next owner begins there, and what lies
+        truncated_from: the committed offset, where the log ends below it: it was rolled back or made anew. `start` is
+            to be committed at once: if the log grows past this offset first, the next owner begins there, and what lies
             between is lost.
     """
 
     assignment: Assignment
     start: int
     lost: LostRange | None = None
-    cut_from: int | None = None
+    truncated_from: int | None = None
 
     @property
     def partition(self) -> Partition:
@@ -92,7 +92,7 @@ class Assigned:
 
 
 @dataclass(frozen=True, slots=True)
-class Polled:
+class PollResult:
     """What happened since the last poll. Read it in this order: lost, assigned, lost ranges, rewound, records,
     unreadable, revoking.
 
@@ -104,21 +104,22 @@ class Polled:
         records: delivered now; of each partition in order, partitions in any order.
         assigned: partitions this member got.
         revoking: partitions the group wants back. Still owned: drain, commit, then `release`.
-        lost: partitions that are another's already; nothing of them can be committed.
-        rewound: partitions whose log was rolled back or made anew, with the offset from which they go on; offsets told
-            before stand for other records now, and the lower one is to be committed at once (see `Assigned.cut_from`).
+        revoked_without_drain: partitions that are another's already; nothing of them can be committed.
+        truncated: partitions whose log was rolled back or made anew, with the offset from which they go on; offsets
+            told before stand for other records now, and the lower one is to be committed at once (see
+            `AssignedPartition.truncated_from`).
         unreadable: partitions that stop before records that cannot be read; nothing more comes of them until `seek_to`.
         lost_ranges: offsets that retention removed while this member was reading them (not those in `assigned`).
         broker_available: False while no broker answers; then nothing is delivered, and that is no error.
     """
 
     records: Sequence[Record] = ()
-    assigned: Sequence[Assigned] = ()
+    assigned: Sequence[AssignedPartition] = ()
     revoking: Sequence[Partition] = ()
-    lost: Sequence[Partition] = ()
+    revoked_without_drain: Sequence[Partition] = ()
     lost_ranges: Sequence[LostRange] = ()
-    rewound: Sequence[tuple[Partition, int]] = ()
-    unreadable: Sequence[Unreadable] = ()
+    truncated: Sequence[tuple[Partition, int]] = ()
+    unreadable: Sequence[UnreadableRange] = ()
     broker_available: bool = True
 
 
@@ -128,12 +129,12 @@ class Consumer(Protocol):
     Nothing is committed unless `commit` is called. Nothing calls back: whatever happens is told by `poll`.
     """
 
-    def poll(self, timeout_s: float, max_records: int) -> Polled:
+    def poll(self, timeout_s: float, max_records: int) -> PollResult:
         """Waits until there is something to tell, `timeout_s` at most.
 
         Call it at least every `max_poll_interval_ms`, also when everything is paused or waits: it is what keeps the
-        membership. Never raises for an absent broker (see `Polled.broker_available`); while none has answered yet, it
-        may take 2 s longer than asked. While the group rebalances nothing is delivered.
+        membership. Never raises for an absent broker (see `PollResult.broker_available`); while none has answered yet,
+        it may take 2 s longer than asked. While the group rebalances nothing is delivered.
 
         Raises:
             ConfigError: the settings can never work (authentication refused, group or topic not authorised).
@@ -253,7 +254,7 @@ class DeadLetter:
         headers: the original headers, without those that Penstock added.
         value: the original value; None for a tombstone or if it is in the asset store.
         value_bytes: size of the original value, wherever it is.
-        stashed_uri: where the value is if it did not fit the topic.
+        offloaded_uri: where the value is if it did not fit the topic.
     """
 
     position: Position
@@ -267,7 +268,7 @@ class DeadLetter:
     headers: tuple[tuple[str, bytes], ...]
     value: bytes | None = field(repr=False)
     value_bytes: int
-    stashed_uri: str | None = None
+    offloaded_uri: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,9 @@ from kafka import ConsumerRebalanceListener, TopicPartition, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import OffsetAndMetadata
 
-from penstock.broker.base import Assigned, LostRange, Partition, Polled, Unreadable
+from penstock.broker.base import AssignedPartition, LostRange, Partition, PollResult, UnreadableRange
 from penstock.broker.client import connection, open_client, partition_pairs, to_record, translate
-from penstock.broker.unreadable import tell_unreadable
+from penstock.broker.unreadable import report_unreadable
 from penstock.config import MIB, KafkaSettings
 from penstock.errors import ConfigError, FencedError, UnavailableError
 from penstock.records import Assignment
@@ -59,11 +59,11 @@ class LaneConsumer:
     Args:
         kafka_settings: broker, group and timeouts.
         topics: what to subscribe to; they must exist.
-        drain_s: how long a revocation is held open for the lane; well under `max_poll_interval_ms`.
+        drain_timeout_s: how long a revocation is held open for the lane; well under `max_poll_interval_ms`.
         clock: monotonic seconds.
 
     Raises:
-        ConfigError: no bootstrap servers, or `drain_s` is not below `max_poll_interval_ms`.
+        ConfigError: no bootstrap servers, or `drain_timeout_s` is not below `max_poll_interval_ms`.
     """
 
     def __init__(
@@ -71,18 +71,18 @@ class LaneConsumer:
         kafka_settings: KafkaSettings,
         topics: Collection[str],
         *,
-        drain_s: float,
+        drain_timeout_s: float,
         clock: _Clock = time.monotonic,
     ) -> None:
-        if drain_s * 1000 >= kafka_settings.max_poll_interval_ms:
+        if drain_timeout_s * 1000 >= kafka_settings.max_poll_interval_ms:
             raise ConfigError(
-                f"ingest.drain_timeout_s ({drain_s} s) must be below kafka.max_poll_interval_ms "
+                f"ingest.drain_timeout_s ({drain_timeout_s} s) must be below kafka.max_poll_interval_ms "
                 f"({kafka_settings.max_poll_interval_ms} ms): the group waits no longer than that."
             )
         self._settings = kafka_settings
         self._arguments = _arguments(kafka_settings)
         self._topics = sorted(topics)
-        self._drain_s = drain_s
+        self._drain_s = drain_timeout_s
         self._clock = clock
         self._client: Any = None  # kafka.KafkaConsumer, once a broker has answered
         self._rebalances = _Rebalances()
@@ -95,14 +95,14 @@ class LaneConsumer:
         self._renew_after_s = list(_RENEW_AFTER_S)
         self._rewound: list[tuple[Partition, int]] = []
         self._truncated: set[Partition] = set()  # their logs were rolled back, to where is not known yet
-        self._unreadable: list[Unreadable] = []
+        self._unreadable: list[UnreadableRange] = []
         self._stopped: set[Partition] = set()  # before what cannot be read, until `seek_to`
         self._outage = _Outage(kafka_settings)
         self._closed = False
 
     # ---- reading ----
 
-    def poll(self, timeout_s: float, max_records: int) -> Polled:
+    def poll(self, timeout_s: float, max_records: int) -> PollResult:
         """See `broker.base.Consumer.poll`."""
         deadline = self._clock() + timeout_s
         while True:
@@ -111,9 +111,9 @@ class LaneConsumer:
             if _tells_something(polled) or self._clock() >= deadline:
                 return polled
 
-    def _poll_once(self, timeout_s: float, max_records: int) -> Polled:
+    def _poll_once(self, timeout_s: float, max_records: int) -> PollResult:
         if not self._connect(timeout_s):
-            return Polled(broker_available=False)
+            return PollResult(broker_available=False)
         lost = self._drop_expired()
         raw, lost_ranges = self._fetch(timeout_s, max_records)
         revoking, more_lost = self._apply_rebalances()
@@ -123,13 +123,13 @@ class LaneConsumer:
         unreadable, self._unreadable = self._unreadable, []
         available = not self._client._coordinator.coordinator_unknown()
         self._outage.note(available, self._clock())
-        return Polled(
+        return PollResult(
             records=[to_record(found) for batch in raw.values() for found in batch],
             assigned=assigned,
             revoking=revoking,
-            lost=[*lost, *more_lost],
+            revoked_without_drain=[*lost, *more_lost],
             lost_ranges=lost_ranges,
-            rewound=[(partition, offset) for partition, offset in rewound if partition in self._owned],
+            truncated=[(partition, offset) for partition, offset in rewound if partition in self._owned],
             unreadable=[one for one in unreadable if one.partition in self._owned and one.partition not in self._held],
             broker_available=available,
         )
@@ -153,7 +153,7 @@ class LaneConsumer:
             return False
         self._client = client
         self._rebalances.attach(client, holds=lambda generation: _holds(self._held.values(), generation))
-        tell_unreadable(client, self._stop_before)
+        report_unreadable(client, self._stop_before)
         client.subscribe(self._topics, listener=self._rebalances)
         self._joined_s = self._clock()
         return True
@@ -247,7 +247,7 @@ class LaneConsumer:
         if tp in self._client.assignment():  # else it is being revoked
             self._client.seek(tp, offset)
 
-    def _stop_before(self, found: Unreadable) -> None:
+    def _stop_before(self, found: UnreadableRange) -> None:
         """Called within kafka-python's poll, in the thread that polls."""
         self._stopped.add(found.partition)
         self._client.pause(_tp(found.partition))
@@ -310,7 +310,7 @@ class LaneConsumer:
         lost.extend(self._drop(stale, "the group went on without this member"))
         return revoking, lost
 
-    def _resolve_starts(self) -> list[Assigned]:
+    def _resolve_starts(self) -> list[AssignedPartition]:
         """Finds where to begin with new partitions; those that cannot be asked for now stay for the next poll."""
         if not self._unresolved:
             return []
@@ -328,7 +328,7 @@ class LaneConsumer:
         self._apply_pause([found.partition for found in assigned])
         return assigned
 
-    def _begin(self, tp: Any, committed: int | None, log_start: int, log_end: int) -> Assigned:
+    def _begin(self, tp: Any, committed: int | None, log_start: int, log_end: int) -> AssignedPartition:
         partition = _partition(tp)
         start, lost, cut_from = log_start, None, None
         if committed is not None and committed > log_end:
@@ -344,7 +344,7 @@ class LaneConsumer:
         self._owned[partition] = assignment
         self._ever_owned = True
         self._client.seek(tp, start)
-        return Assigned(assignment, start, lost, cut_from)
+        return AssignedPartition(assignment, start, lost, cut_from)
 
     def _apply_pause(self, partitions: Iterable[Partition]) -> None:
         paused = self._paused | self._stopped | self._truncated
@@ -554,15 +554,15 @@ def _is_rebalancing(exc: Exception) -> bool:
     return isinstance(wrapped, errors.RebalanceInProgressError)
 
 
-def _tells_something(polled: Polled) -> bool:
+def _tells_something(polled: PollResult) -> bool:
     return any(
         (
             polled.records,
             polled.assigned,
             polled.revoking,
-            polled.lost,
+            polled.revoked_without_drain,
             polled.lost_ranges,
-            polled.rewound,
+            polled.truncated,
             polled.unreadable,
         )
     )

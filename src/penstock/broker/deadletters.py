@@ -27,22 +27,23 @@ _MAX_DETAIL_CHARS = 2_000
 _NULL_VALUE_BYTES = -1  # as Kafka's own protocol writes the length of a null
 
 
-class DeadLetters:
+class DeadLetterWriter:
     """Writes dead letters (`broker.base.DeadLetterSink`). Safe to call from several threads.
 
     Args:
         producer: its limit should be that of the dead-letter topic (`topics.dead_letter_bytes`).
         topic: the dead-letter topic.
-        stash: puts a value that does not fit into the asset store and returns its address; called on a thread of ours.
+        offload: puts a value that does not fit into the asset store and returns its address; called on a thread of
+            ours.
         now: seconds since the epoch.
     """
 
     def __init__(
-        self, producer: Producer, topic: str, *, stash: Callable[[bytes], str], now: Callable[[], float] = time.time
+        self, producer: Producer, topic: str, *, offload: Callable[[bytes], str], now: Callable[[], float] = time.time
     ) -> None:
         self._producer = producer
         self._topic = topic
-        self._stash = stash
+        self._stash = offload
         self._now = now
         # Stashing may take a network; it must hold up neither the lane nor the producer's thread.
         self._stashing = ThreadPoolExecutor(1, thread_name_prefix="dead-letter-stash")
@@ -88,7 +89,7 @@ def to_message(record: Record, rejected: Rejected, *, topic: str, failed_at_ms: 
     )
     value = record.value
     if value is None and record.key is None:  # no client can write that; say that it was a null and write nothing
-        added, value = (*added, (names.STASHED_BYTES, str(_NULL_VALUE_BYTES).encode())), b""
+        added, value = (*added, (names.OFFLOADED_BYTES, str(_NULL_VALUE_BYTES).encode())), b""
     timestamp_ms = origin_ms if origin_ms >= 0 else None
     return Message(topic, record.key, value, (*original_headers(record.headers), *added), timestamp_ms)
 
@@ -100,7 +101,7 @@ def original_headers(headers: tuple[tuple[str, bytes], ...]) -> tuple[tuple[str,
 
 def _stashed(message: Message, stash: Callable[[bytes], str]) -> Message:
     value = message.value or b""
-    added = ((names.STASHED, stash(value).encode()), (names.STASHED_BYTES, str(len(value)).encode()))
+    added = ((names.OFFLOADED_URI, stash(value).encode()), (names.OFFLOADED_BYTES, str(len(value)).encode()))
     empty = b"" if message.key is None else None
     return Message(message.topic, message.key, empty, message.headers + added, message.timestamp_ms)
 
@@ -109,7 +110,7 @@ def _stashed(message: Message, stash: Callable[[bytes], str]) -> Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DeadLetterFilter:
     """Which dead letters are asked for; what is None does not matter.
 
     Attributes:
@@ -124,7 +125,7 @@ class Wanted:
     key: bytes | None = None
     since_ms: int | None = None
 
-    def takes(self, letter: DeadLetter) -> bool:
+    def matches(self, letter: DeadLetter) -> bool:
         return (
             (self.reason is None or letter.reason is self.reason)
             and (self.topic is None or letter.origin.topic == self.topic)
@@ -146,15 +147,15 @@ def scan_dead_letters(
 
     Args:
         kafka_settings: names broker and dead-letter topic.
-        reason, topic, key, since_ms: see `Wanted`.
+        reason, topic, key, since_ms: see `DeadLetterFilter`.
         limit: at most so many.
 
     Raises:
         UnavailableError: no broker answers.
         ConfigError: there is no dead-letter topic.
     """
-    wanted = Wanted(reason, topic, key, since_ms)
-    return itertools.islice((letter for letter in read_dead_letters(kafka_settings) if wanted.takes(letter)), limit)
+    wanted = DeadLetterFilter(reason, topic, key, since_ms)
+    return itertools.islice((letter for letter in read_dead_letters(kafka_settings) if wanted.matches(letter)), limit)
 
 
 def read_dead_letters(
@@ -166,7 +167,7 @@ def read_dead_letters(
     """
     with KafkaReader(kafka_settings) as reader:
         for record in _until_end(reader, kafka_settings.dead_letter_topic, within):
-            letter = read_dead_letter(record)
+            letter = parse_dead_letter(record)
             if letter is None:
                 _log.warning("%s is not a dead letter of ours: skipped", record.position)
             else:
@@ -185,7 +186,7 @@ def _until_end(reader: KafkaReader, topic: str, within: Callable[[int], range]) 
             yield from reader.read(partition, start, end)
 
 
-def read_dead_letter(record: Record) -> DeadLetter | None:
+def parse_dead_letter(record: Record) -> DeadLetter | None:
     """A record of the dead-letter topic as what it stands for; None if somebody else wrote it."""
     ours = {name: value for name, value in record.headers if name.startswith(names.PREFIX)}
     try:
@@ -193,7 +194,7 @@ def read_dead_letter(record: Record) -> DeadLetter | None:
         origin = names.parse_origin(ours[names.ORIGIN])
         timestamp_ms = int(ours.get(names.ORIGIN_TIMESTAMP, record.timestamp_ms))
         failed_at_ms = int(ours[names.FAILED_AT])
-        stashed_bytes = int(ours[names.STASHED_BYTES]) if names.STASHED_BYTES in ours else None
+        stashed_bytes = int(ours[names.OFFLOADED_BYTES]) if names.OFFLOADED_BYTES in ours else None
     except (KeyError, ValueError, BadInputError):
         return None
     value = None if stashed_bytes is not None else record.value
@@ -209,5 +210,5 @@ def read_dead_letter(record: Record) -> DeadLetter | None:
         headers=original_headers(record.headers),
         value=value,
         value_bytes=len(value or b"") if stashed_bytes is None else max(0, stashed_bytes),
-        stashed_uri=ours[names.STASHED].decode(errors="replace") if names.STASHED in ours else None,
+        offloaded_uri=ours[names.OFFLOADED_URI].decode(errors="replace") if names.OFFLOADED_URI in ours else None,
     )

@@ -19,10 +19,10 @@ DETAIL = "penstock-detail"
 FAILED_AT = "penstock-failed-at"
 """When the event failed, milliseconds since the epoch."""
 
-STASHED = "penstock-stashed"
+OFFLOADED_URI = "penstock-stashed"
 """Address of the value in the asset store, where it did not fit the dead-letter topic; the value itself is null."""
 
-STASHED_BYTES = "penstock-stashed-bytes"
+OFFLOADED_BYTES = "penstock-stashed-bytes"
 """Size of that value."""
 
 

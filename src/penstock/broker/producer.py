@@ -31,7 +31,7 @@ _CLOSE_S = 5.0  # for the network thread to end, once nothing is to be sent any 
 _OVERHEAD_BYTES = 64  # of a record and its batch on the wire, at most, besides key, value and headers
 
 
-class Producer:
+class MessageProducer:
     """Writes messages (`broker.base.Producer`). Safe to call from several threads.
 
     Args:

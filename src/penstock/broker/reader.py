@@ -10,10 +10,10 @@ from typing import Any, Self
 import kafka
 from kafka import TopicPartition
 
-from penstock.broker.base import LogRange, Partition, PartitionLag, Unreadable
+from penstock.broker.base import LogRange, Partition, PartitionLag, UnreadableRange
 from penstock.broker.client import connection, open_client, to_record, translated
 from penstock.broker.topics import compacted_topics, group_lag
-from penstock.broker.unreadable import tell_unreadable
+from penstock.broker.unreadable import report_unreadable
 from penstock.config import KafkaSettings
 from penstock.errors import PermanentError, UnavailableError
 from penstock.records import Record
@@ -35,7 +35,7 @@ class KafkaReader:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._client: Any = None
-        self._unreadable: list[Unreadable] = []
+        self._unreadable: list[UnreadableRange] = []
 
     def lag(self, topics: Collection[str]) -> Sequence[PartitionLag]:
         """See `broker.base.TopicReader.lag`."""
@@ -98,14 +98,14 @@ class KafkaReader:
     ) -> None:
         self.close()
 
-    def _stop_before(self, found: Unreadable) -> None:
+    def _stop_before(self, found: UnreadableRange) -> None:
         self._unreadable.append(found)
         self._client.pause(TopicPartition(found.partition.topic, found.partition.partition))
 
     def _connected(self) -> Any:
         if self._client is None:
             self._client = open_client(kafka.KafkaConsumer, _arguments(self._settings))
-            tell_unreadable(self._client, self._stop_before)
+            report_unreadable(self._client, self._stop_before)
         return self._client
 
 

@@ -15,7 +15,7 @@ from kafka import errors
 from kafka.record import default_records, legacy_records
 
 # Twice the largest media by default. A producer fills a batch to its batch.size, a few MiB, or with one record.
-MOST_UNPACKED_BYTES = 512 * 1024 * 1024
+MAX_UNPACKED_BYTES = 512 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
 
 
@@ -42,6 +42,6 @@ def _all_of(reader: Any) -> bytes:
     unpacked = bytearray()
     while piece := reader.read(_PIECE_BYTES):
         unpacked += piece
-        if len(unpacked) > MOST_UNPACKED_BYTES:
-            raise errors.CorruptRecordError(f"its batch unpacks to more than {MOST_UNPACKED_BYTES:,} bytes")
+        if len(unpacked) > MAX_UNPACKED_BYTES:
+            raise errors.CorruptRecordError(f"its batch unpacks to more than {MAX_UNPACKED_BYTES:,} bytes")
     return bytes(unpacked)

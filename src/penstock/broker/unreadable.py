@@ -18,21 +18,21 @@ from typing import Any
 
 from kafka import errors
 
-from penstock.broker.base import Partition, Unreadable
+from penstock.broker.base import Partition, UnreadableRange
 from penstock.broker.unpacking import bound_unpacking
 
 _RAISED: tuple[type[BaseException], ...] = (errors.OffsetOutOfRangeError, errors.AuthorizationError)
 """Answers to a fetch that say nothing of the records."""
 
 
-def tell_unreadable(client: Any, tell: Callable[[Unreadable], None]) -> None:
+def report_unreadable(client: Any, report: Callable[[UnreadableRange], None]) -> None:
     """From now on `poll` of this `KafkaConsumer` calls `tell` instead of raising for what cannot be read.
 
     `tell` has to pause the partition: it is fetched again otherwise. Called in the thread that polls.
     """
     bound_unpacking()
     fetcher = client._fetcher
-    fetcher.PartitionRecords = _readable(fetcher.PartitionRecords, tell)
+    fetcher.PartitionRecords = _readable(fetcher.PartitionRecords, report)
     parse = fetcher._parse_fetched_data
 
     def parse_or_tell(completed: Any) -> Any:
@@ -42,13 +42,13 @@ def tell_unreadable(client: Any, tell: Callable[[Unreadable], None]) -> None:
             raise
         except Exception as exc:
             at = completed.fetched_offset
-            tell(_unreadable(completed.topic_partition, at, at + 1, exc))
+            report(_unreadable(completed.topic_partition, at, at + 1, exc))
             return None
 
     fetcher._parse_fetched_data = parse_or_tell
 
 
-def _readable(base: type[Any], tell: Callable[[Unreadable], None]) -> type[Any]:
+def _readable(base: type[Any], tell: Callable[[UnreadableRange], None]) -> type[Any]:
     """kafka-python's fetched records of one partition, which end where they cannot be read."""
 
     class Readable(base):  # type: ignore[misc]  # kafka-python has no types
@@ -84,6 +84,6 @@ class _Batches:
         return int(getattr(self._last, "next_offset", 0))
 
 
-def _unreadable(tp: Any, first: int, end: int, exc: Exception) -> Unreadable:
+def _unreadable(tp: Any, first: int, end: int, exc: Exception) -> UnreadableRange:
     what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
-    return Unreadable(Partition(tp.topic, tp.partition), first, max(end, first + 1), what.rstrip("."))
+    return UnreadableRange(Partition(tp.topic, tp.partition), first, max(end, first + 1), what.rstrip("."))

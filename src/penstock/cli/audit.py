@@ -20,8 +20,8 @@ from penstock.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from penstock.audit import AuditReport, PartitionReport, Problem
-    from penstock.audit import Progress as Step
+    from penstock.audit import AuditProblem, AuditReport, PartitionReport
+    from penstock.audit import AuditProgress as Step
 
 _SHOWN = 20
 
@@ -55,7 +55,7 @@ def audit(
 
 
 @contextmanager
-def _written_to(file: Path | None) -> Iterator[Callable[[Problem], None] | None]:
+def _written_to(file: Path | None) -> Iterator[Callable[[AuditProblem], None] | None]:
     """What writes a problem to the file; what was there before is gone. None without a file."""
     if file is None:
         yield None
@@ -63,7 +63,7 @@ def _written_to(file: Path | None) -> Iterator[Callable[[Problem], None] | None]
     with _can_be_written(file):
         lines = file.open("w", encoding="utf-8")
 
-    def write(one: Problem) -> None:
+    def write(one: AuditProblem) -> None:
         with _can_be_written(file):
             lines.write(json.dumps(_problem(one), ensure_ascii=False) + "\n")
 
@@ -126,7 +126,7 @@ def described(report: AuditReport) -> dict[str, Any]:
         "lost": [str(one) for one in report.lost],
         "problem_counts": {kind.value: count for kind, count in report.problem_counts.items()},
         "problems": [_problem(one) for one in report.problems],
-        "asides": {name: getattr(report.asides, name) for name in _ASIDES},
+        "exclusions": {name: getattr(report.exclusions, name) for name in _EXCLUSIONS},
         "sample": report.sample,
         "unseen": list(report.unseen),
         "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
@@ -147,13 +147,13 @@ def _partition(one: PartitionReport) -> dict[str, Any]:
     }
 
 
-def _problem(one: Problem) -> dict[str, Any]:
+def _problem(one: AuditProblem) -> dict[str, Any]:
     return {
         "kind": one.kind.value,
         "event": None if one.position is None else str(one.position),
         "asset": one.asset_id,
         "entry": one.entry_id,
-        "line": one.line,
+        "message": one.message,
     }
 
 
@@ -193,20 +193,20 @@ def _topic_rows(report: AuditReport) -> list[dict[str, Any]]:
 
 
 def _lines(report: AuditReport, problems_file: Path | None) -> Iterator[str]:
-    from penstock.audit.report import fairly
+    from penstock.audit.report import select_problems
 
     share = "" if report.sample is None else f", a sample of {report.sample:.3%} of the assets"
     yield f"{report.assets:,} assets and {report.entries:,} entries looked at{share}"
-    for name, words in _ASIDES.items():
-        if count := getattr(report.asides, name):
+    for name, words in _EXCLUSIONS.items():
+        if count := getattr(report.exclusions, name):
             yield f"{count:,} {words}"
     for line in report.unseen:
         yield f"a sample cannot see: {line}"
     for lost in report.lost:
         yield f"LOST to retention before it was committed: {lost}"
-    shown = fairly(report.problems, _SHOWN)
+    shown = select_problems(report.problems, _SHOWN)
     for problem in shown:
-        yield f"{problem.kind}: {problem.line}"
+        yield f"{problem.kind}: {problem.message}"
     total = sum(report.problem_counts.values())
     if total > len(shown):
         by_kind = ", ".join(f"{count:,} {kind}" for kind, count in report.problem_counts.items())
@@ -217,7 +217,7 @@ def _lines(report: AuditReport, problems_file: Path | None) -> Iterator[str]:
     yield "balanced" if report.balanced else "NOT balanced"
 
 
-_ASIDES = {
+_EXCLUSIONS = {
     "replays": "records are replays of dead letters, which are no events of their own",
     "before_log": "asset rows or dead letters are of events that retention has removed since",
     "compacted": "asset rows or dead letters are of events that compaction may have removed",

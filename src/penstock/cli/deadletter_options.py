@@ -13,7 +13,7 @@ import typer
 from penstock.cli.common import say
 
 if TYPE_CHECKING:
-    from penstock.broker.deadletters import Wanted
+    from penstock.broker.deadletters import DeadLetterFilter
     from penstock.config import Settings
     from penstock.ingest.deadletters.resolution import Resolver
 
@@ -62,10 +62,10 @@ def time_of(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def wanted_of(reason: str | None, topic: str | None, key: str | None, since: str | None) -> Wanted:
-    from penstock.broker.deadletters import Wanted
+def wanted_of(reason: str | None, topic: str | None, key: str | None, since: str | None) -> DeadLetterFilter:
+    from penstock.broker.deadletters import DeadLetterFilter
 
-    return Wanted(_reason(reason), topic, None if key is None else key.encode(), _since_ms(since))
+    return DeadLetterFilter(_reason(reason), topic, None if key is None else key.encode(), _since_ms(since))
 
 
 def _reason(text: str | None) -> Any:

@@ -28,7 +28,7 @@ from penstock.cli.replay import replay
 
 if TYPE_CHECKING:
     from penstock.broker.base import DeadLetter
-    from penstock.broker.deadletters import Wanted
+    from penstock.broker.deadletters import DeadLetterFilter
     from penstock.config import Settings
     from penstock.ingest.deadletters.resolution import Resolution, Resolver
 
@@ -76,7 +76,7 @@ def list_(
 
 
 def _listed(
-    settings: Settings, judge: Resolver | None, wanted: Wanted, *, only_open: bool
+    settings: Settings, judge: Resolver | None, wanted: DeadLetterFilter, *, only_open: bool
 ) -> Iterator[tuple[DeadLetter, Resolution | None]]:
     """Those to show, without their values, each with how it stands; None if no store tells."""
     from penstock.broker.deadletters import read_dead_letters
@@ -84,9 +84,9 @@ def _listed(
 
     read = partial(read_dead_letters, settings.kafka)
     if judge is None:
-        yield from ((replace(letter, value=None), None) for letter in read() if wanted.takes(letter))
+        yield from ((replace(letter, value=None), None) for letter in read() if wanted.matches(letter))
         return
-    letters = read_selected(read, select(read, wanted)) if only_open else (one for one in read() if wanted.takes(one))
+    letters = read_selected(read, select(read, wanted)) if only_open else (one for one in read() if wanted.matches(one))
     for letter, standing in judge.resolve_all(letters):
         if standing.status is ResolutionStatus.OPEN or not only_open:
             yield replace(letter, value=None), standing
@@ -138,8 +138,8 @@ def _value(settings: Settings, letter: DeadLetter) -> bytes:
     """The original value, from the asset store if it did not fit the topic."""
     from penstock.errors import UsageError
 
-    if letter.stashed_uri is not None:
-        return stashed_value(settings, letter.stashed_uri)
+    if letter.offloaded_uri is not None:
+        return stashed_value(settings, letter.offloaded_uri)
     if letter.value is None:
         raise UsageError("the value is null: there is nothing to save")
     return letter.value
@@ -175,7 +175,7 @@ def _as_json(letter: DeadLetter, standing: Resolution | None = None) -> dict[str
         "produced_at": time_of(letter.timestamp_ms),
         "key": text_of(letter.key),
         "value_bytes": letter.value_bytes,
-        "stashed_uri": letter.stashed_uri,
+        "offloaded_uri": letter.offloaded_uri,
         "headers": {name: value.decode(errors="backslashreplace") for name, value in letter.headers},
         "now": None if standing is None else standing.status.value,
         "now_detail": None if standing is None else standing.detail,

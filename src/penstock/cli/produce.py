@@ -106,10 +106,10 @@ def _check_request(paths: list[str], delete: str | None, wishes: Wishes, setting
 
 
 def _stream(items: Iterable[Item], settings: Settings, paths: list[str], rate: float | None, *, quiet: bool) -> Tally:
-    from penstock.broker.producer import Producer
+    from penstock.broker.producer import MessageProducer
     from penstock.cli.streaming import Stream
 
-    producer = Producer(settings.kafka)
+    producer = MessageProducer(settings.kafka)
     with _progress(None if quiet else _count(paths)) as show:
         stream = Stream(producer, rate_per_s=rate, on_change=show)
         try:

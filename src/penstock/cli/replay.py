@@ -86,12 +86,12 @@ def replay(
 
 def _replay(settings: Settings, request: ReplayRequest, *, quiet: bool) -> list[Resolution]:
     from penstock.broker.deadletters import read_dead_letters
-    from penstock.broker.producer import Producer
+    from penstock.broker.producer import MessageProducer
     from penstock.broker.topics import group_lag
     from penstock.errors import UnavailableError
     from penstock.ingest.deadletters.replay import Replayer
 
-    producer = Producer(settings.kafka)
+    producer = MessageProducer(settings.kafka)
     try:
         with judge_of(settings) as judge, _progress(quiet=quiet) as show:
             if judge is None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from penstock.embedded.kafka_jars import Progress, default_cache, fetch_jars
+from penstock.embedded.kafka_jars import ProgressCallback, default_cache, fetch_jars
 from penstock.errors import ConfigError, UnavailableError
 from penstock.processes import Child, free_port, listens
 
@@ -95,7 +95,7 @@ class EmbeddedKafka:
         *,
         heap_mb: int = 512,
         cache_dir: Path | None = None,
-        on_progress: Progress | None = None,
+        on_progress: ProgressCallback | None = None,
     ) -> None:
         self._data_dir = data_dir.absolute()
         self._heap_mb = heap_mb

@@ -28,7 +28,7 @@ from penstock.errors import ConfigError, UnavailableError
 if TYPE_CHECKING:
     from jgo.maven import MavenContext
 
-Progress: TypeAlias = Callable[[int, int], None]
+ProgressCallback: TypeAlias = Callable[[int, int], None]
 """Called with (jars done, jars in all) after each jar."""
 
 KAFKA_VERSION = "4.3.1"
@@ -70,7 +70,7 @@ def default_cache() -> Path:
     return platformdirs.user_cache_path("penstock") / "kafka"
 
 
-def fetch_jars(cache: Path, *, on_progress: Progress | None = None) -> Path:
+def fetch_jars(cache: Path, *, on_progress: ProgressCallback | None = None) -> Path:
     """The folder with every jar of the lock, checksums verified. Downloads what is missing, and nothing else.
 
     The folder is named after the lock's content, so that two versions of Penstock share a cache. Two processes may
@@ -90,7 +90,7 @@ def fetch_jars(cache: Path, *, on_progress: Progress | None = None) -> Path:
     return folder
 
 
-def _download(missing: Sequence[Jar], folder: Path, *, done: int, on_progress: Progress | None) -> None:
+def _download(missing: Sequence[Jar], folder: Path, *, done: int, on_progress: ProgressCallback | None) -> None:
     scratch = Path(tempfile.mkdtemp(prefix="download-", dir=folder.parent))
     try:
         maven = _maven(scratch)

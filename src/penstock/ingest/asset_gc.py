@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 def referenced_media(store: Store, dead_letters: Iterable[DeadLetter]) -> Iterator[str]:
     """SHA-256 of all media that the store or a dead letter refers to, in any order, some more than once."""
     kept = itertools.chain.from_iterable(store.scan_media())
-    uris = itertools.chain(kept, (letter.stashed_uri or "" for letter in dead_letters))
+    uris = itertools.chain(kept, (letter.offloaded_uri or "" for letter in dead_letters))
     return (sha256 for uri in uris if (sha256 := sha256_of(uri)) is not None)
 
 

@@ -13,7 +13,7 @@ from functools import partial
 import httpx
 
 from penstock.broker.base import Message
-from penstock.broker.producer import Producer
+from penstock.broker.producer import MessageProducer
 from penstock.config import Settings
 from penstock.ingest.canary import MEDIA, Canary, count_hits
 from penstock.observability.node_endpoints import keep_endpoints
@@ -64,11 +64,11 @@ def send_canaries(stop: threading.Event, settings: Settings) -> None:
 
 def _sender(settings: Settings, opened: ExitStack) -> Callable[[Message], Position]:
     """What sends a message and waits for its acknowledgement; connects at the first, and again where that failed."""
-    producers: list[Producer] = []
+    producers: list[MessageProducer] = []
 
     def send(message: Message) -> Position:
         if not producers:
-            producers.append(Producer(settings.kafka))
+            producers.append(MessageProducer(settings.kafka))
             opened.callback(producers[0].close, _SENT_WITHIN_S)
         return producers[0].send(message).result(_SENT_WITHIN_S)
 

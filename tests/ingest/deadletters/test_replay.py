@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from penstock.broker.base import DeadLetter, Message, PartitionLag
-from penstock.broker.deadletters import DeadLetters, Wanted, read_dead_letter, to_message
+from penstock.broker.deadletters import DeadLetterFilter, DeadLetterWriter, parse_dead_letter, to_message
 from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP
 from penstock.errors import PermanentError, Reason, UnavailableError, UsageError
 from penstock.ingest.deadletters.replay import Replayer, ReplayRequest
@@ -47,7 +47,7 @@ class Plant(House):
         self.media = Mendable()
         self.stash: dict[str, bytes] = {}
         self.failed_at_s = 0.0
-        self.sink = DeadLetters(self.broker.producer(), DLQ, stash=self.put, now=self.now)  # type: ignore[assignment]
+        self.sink = DeadLetterWriter(self.broker.producer(), DLQ, offload=self.put, now=self.now)  # type: ignore[assignment]
 
     def now(self) -> float:
         self.failed_at_s += 1
@@ -69,7 +69,7 @@ class Plant(House):
     def read(self, within: Callable[[int], range] = lambda _: range(sys.maxsize)) -> Iterator[DeadLetter]:
         for record in self.broker.records(DLQ):
             if record.position.offset in within(record.position.partition):
-                letter = read_dead_letter(record)
+                letter = parse_dead_letter(record)
                 assert letter is not None
                 yield letter
 
@@ -178,9 +178,11 @@ def test_the_older_of_two_dead_letters_of_an_event_stands_for_the_newest(plant: 
     plant.dead(Position(TOPIC, 0, 0), reason=Reason.UNREACHABLE)
     plant.dead(Position(TOPIC, 0, 0), reason=Reason.CORRUPT)
     older, newer = plant.read()
-    assert select(plant.read, Wanted(reason=Reason.UNREACHABLE)).letters == frozenset()
+    assert select(plant.read, DeadLetterFilter(reason=Reason.UNREACHABLE)).letters == frozenset()
     at = (older.position.partition, older.position.offset)
-    assert [one.position for one in read_selected(plant.read, select(plant.read, Wanted(), [at]))] == [newer.position]
+    assert [one.position for one in read_selected(plant.read, select(plant.read, DeadLetterFilter(), [at]))] == [
+        newer.position
+    ]
 
 
 @pytest.mark.parametrize(
@@ -325,9 +327,9 @@ def test_only_what_is_asked_for_is_sent(plant: Plant) -> None:
     plant.produce(5, partition=0)
     for offset in range(5):
         plant.dead(Position(TOPIC, 0, offset), b"k%d" % offset, reason=list(Reason)[offset % 2])
-    by_reason = plant.replay(filter=Wanted(reason=list(Reason)[1]), dry_run=True)
+    by_reason = plant.replay(filter=DeadLetterFilter(reason=list(Reason)[1]), dry_run=True)
     assert sorted(fates(by_reason)) == [1, 3]
-    by_key = plant.replay(filter=Wanted(key=b"k4", topic=TOPIC, since_ms=5_000), dry_run=True)
+    by_key = plant.replay(filter=DeadLetterFilter(key=b"k4", topic=TOPIC, since_ms=5_000), dry_run=True)
     assert sorted(fates(by_key)) == [4]
     one = next(letter for letter in plant.read() if letter.origin.offset == 2)
     at = frozenset({(one.position.partition, one.position.offset)})

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from penstock.broker.base import Message, Partition, Polled
+from penstock.broker.base import Message, Partition, PollResult
 from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP, format_origin
 from penstock.broker.memory.broker import MemoryBroker
 from penstock.broker.wire import parse_record
@@ -72,7 +72,7 @@ class House:
         stop = threading.Event()
         return Lane(
             name=name,
-            consumer=self.broker.consumer(GROUP, [TOPIC], drain_s=drain_s),
+            consumer=self.broker.consumer(GROUP, [TOPIC], drain_timeout_s=drain_s),
             pipeline=pipeline_on(self.store, self.sink, media=media, stop=stop),
             batcher=Batcher(BatchLimits(8, 100_000, 0.001, 4), time.monotonic),
             parse=parse,
@@ -390,7 +390,7 @@ def test_offsets_that_retention_removed_are_counted_as_lost(house: House) -> Non
     with running(house.lane("first")):
         eventually(lambda: house.committed() == 10, "all committed")
     house.produce(10, partition=0)
-    house.broker.truncate(PARTITIONS[0], 15)
+    house.broker.expire(PARTITIONS[0], 15)
     second = house.lane("second")
     before = counted(metrics.LOST_OFFSETS, topic=TOPIC)
     with running(second):
@@ -407,8 +407,8 @@ def test_a_log_that_was_made_anew_is_read_from_where_it_goes_on(house: House) ->
         poll = lane._consumer.poll
         rewound = iter([((PARTITIONS[0], 4),)])
 
-        def roll_back(timeout_s: float, max_records: int) -> Polled:
-            return replace(poll(timeout_s, max_records), rewound=next(rewound, ()))
+        def roll_back(timeout_s: float, max_records: int) -> PollResult:
+            return replace(poll(timeout_s, max_records), truncated=next(rewound, ()))
 
         lane._consumer.poll = roll_back  # type: ignore[method-assign]
         eventually(lambda: lane.status().outcomes.get((Modality.TEXT, Outcome.INDEXED)) == 16, "six settled again")
@@ -431,7 +431,7 @@ def test_a_log_that_was_rolled_back_has_its_lower_offset_committed_so_that_the_n
     with running(lane):
         eventually(lambda: _committed(house) == 10, "all committed")
         end = _rebalancing(lane)
-        house.broker.roll_back(PARTITIONS[0], 4)
+        house.broker.truncate_to(PARTITIONS[0], 4)
         eventually(lambda: PARTITIONS[0] in lane._ledger.offsets_to_commit(), "the lane knows")
         end()
         eventually(lambda: _committed(house) == 4, "the lower offset is committed, though it was refused at first")
@@ -445,7 +445,7 @@ def test_a_log_that_was_rolled_back_while_nobody_looked_has_its_lower_offset_com
     house.produce(10, partition=0)
     with running(house.lane()):
         eventually(lambda: _committed(house) == 10, "all committed")
-    house.broker.roll_back(PARTITIONS[0], 0)
+    house.broker.truncate_to(PARTITIONS[0], 0)
     with running(house.lane("second")):
         eventually(lambda: house.broker.committed(GROUP)[PARTITIONS[0]] == 0, "the lower offset is committed")
     house.produce(12, partition=0)
@@ -465,7 +465,7 @@ def test_what_a_log_still_holds_below_where_it_was_rolled_back_is_delivered_agai
         for number in range(4):
             house.produce(1, partition=0, key=f"k{number}")  # 10 to 13 wait behind the first four
         eventually(lambda: lane._batcher.has_queued(PARTITIONS[0]), "four wait")
-        house.broker.roll_back(PARTITIONS[0], 12)
+        house.broker.truncate_to(PARTITIONS[0], 12)
         eventually(lambda: PARTITIONS[0] in lane._halted, "the lane knows")
         house.produce(1, partition=0, key="other")
         assert _committed(house) == 0
@@ -481,7 +481,7 @@ def test_what_was_under_way_of_the_log_that_was_does_not_settle_what_has_its_off
     lane = house.lane(media=media)
     with running(lane):
         eventually(lambda: lane._flying.total() == 8, "all under way")
-        house.broker.roll_back(PARTITIONS[0], 4)
+        house.broker.truncate_to(PARTITIONS[0], 4)
         eventually(lambda: PARTITIONS[0] in lane._halted, "the lane knows")
         house.produce(8, partition=0)
         media.open.set()
@@ -495,7 +495,7 @@ def test_a_record_that_cannot_be_read_halts_its_partition_alone_and_what_lies_be
     monkeypatch.setattr("penstock.ingest.lane.lane._HALT_RETRY_S", 0.05)
     media = Gated()
     house.produce(20, partition=0)
-    house.broker.spoil(Position(TOPIC, 0, 15))
+    house.broker.corrupt(Position(TOPIC, 0, 15))
     house.produce(20, partition=1)
     lane = house.lane(media=media)
     with running(lane):
@@ -504,7 +504,7 @@ def test_a_record_that_cannot_be_read_halts_its_partition_alone_and_what_lies_be
         eventually(lambda: house.committed() == 15 + 20, "all that can be read is committed")
         eventually(lambda: "offset 15" in lane.status().halted.get(str(PARTITIONS[0]), ""), "it says where it stands")
         assert lane.status().outcomes[Modality.TEXT, Outcome.INDEXED] == 35, "and nothing is done twice"
-        house.broker.truncate(PARTITIONS[0], 16)
+        house.broker.expire(PARTITIONS[0], 16)
         eventually(lambda: _committed(house) == 20, "it goes on once people have taken it away")
         eventually(lambda: lane.status().halted == {}, "and says so")
     assert lane.status().lost_offsets == 1

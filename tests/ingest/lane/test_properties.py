@@ -68,7 +68,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     @rule(partition=st.sampled_from(PARTITIONS), offsets=st.integers(1, 3))
     def leave_a_hole(self, partition: Partition, offsets: int) -> None:
-        self.world.broker.skip(partition, offsets)
+        self.world.broker.leave_gap(partition, offsets)
 
     @precondition(lambda self: self.world.known and self.world.broker.available)
     @rule(number=st.integers(0, 30), mend=st.booleans())

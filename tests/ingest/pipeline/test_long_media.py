@@ -180,7 +180,7 @@ class House:
         )
         return Lane(
             name=name,
-            consumer=self.broker.consumer(GROUP, [TOPIC], drain_s=drain_s),
+            consumer=self.broker.consumer(GROUP, [TOPIC], drain_timeout_s=drain_s),
             pipeline=pipeline,
             batcher=Batcher(BatchLimits(batch, 100_000, 0.001, 4), time.monotonic),
             parse=parse,

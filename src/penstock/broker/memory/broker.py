@@ -1,7 +1,7 @@
 """The broker in memory, for tests and for the lane's state machine: behaves as the real one does, without its waiting.
 
-`MemoryBroker` is Kafka; its methods that no client has (`truncate`, `roll_back`, `spoil`, `evict`, `available`) are the
-faults. Consumers and producers come from it. The contract tests hold it to the real thing.
+`MemoryBroker` is Kafka; its methods that no client has (`expire`, `truncate_to`, `corrupt`, `evict`, `available`) are
+the faults. Consumers and producers come from it. The contract tests hold it to the real thing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from itertools import count
 
 from kafka.partitioner.default import murmur2
 
-from penstock.broker.base import Assigned, LostRange, Message, MessageTooLargeError, Partition, Polled, Unreadable
+from penstock.broker.base import (
+    AssignedPartition,
+    LostRange,
+    Message,
+    MessageTooLargeError,
+    Partition,
+    PollResult,
+    UnreadableRange,
+)
 from penstock.errors import FencedError, PermanentError, UnavailableError
 from penstock.records import Assignment, Position, Record
 
@@ -92,7 +100,7 @@ class MemoryBroker:
             self.changed.notify_all()
             return position
 
-    def truncate(self, partition: Partition, before: int) -> None:
+    def expire(self, partition: Partition, before: int) -> None:
         """What retention does: removes the records below this offset."""
         with self.changed:
             log = self._logs[partition]
@@ -100,7 +108,7 @@ class MemoryBroker:
             log.end = max(log.end, log.start)
             log.records = [record for record in log.records if record.position.offset >= log.start]
 
-    def roll_back(self, partition: Partition, end: int) -> None:
+    def truncate_to(self, partition: Partition, end: int) -> None:
         """What an unclean leader election does: removes the records from this offset on, which is given out again."""
         with self.changed:
             log = self._logs[partition]
@@ -109,7 +117,7 @@ class MemoryBroker:
             log.records = [record for record in log.records if record.position.offset < log.end]
             log.unreadable = {offset for offset in log.unreadable if offset < log.end}
 
-    def spoil(self, position: Position) -> None:
+    def corrupt(self, position: Position) -> None:
         """No client can read this record any more."""
         with self.changed:
             self._logs[Partition(position.topic, position.partition)].unreadable.add(position.offset)
@@ -117,12 +125,12 @@ class MemoryBroker:
     def is_readable(self, position: Position) -> bool:
         return position.offset not in self._logs[Partition(position.topic, position.partition)].unreadable
 
-    def skip(self, partition: Partition, offsets: int) -> None:
+    def leave_gap(self, partition: Partition, offsets: int) -> None:
         """Leaves a hole of so many offsets, as compaction and transaction markers do."""
         with self.changed:
             self._logs[partition].end += offsets
 
-    def remove(self, position: Position) -> None:
+    def compact_away(self, position: Position) -> None:
         """What compaction does: a hole is left where the record was."""
         with self.changed:
             log = self._logs[Partition(position.topic, position.partition)]
@@ -139,8 +147,8 @@ class MemoryBroker:
 
     # ---- clients ----
 
-    def consumer(self, group: str, topics: Collection[str], *, drain_s: float) -> MemoryConsumer:
-        return MemoryConsumer(self, self.group(group), frozenset(topics), drain_s)
+    def consumer(self, group: str, topics: Collection[str], *, drain_timeout_s: float) -> MemoryConsumer:
+        return MemoryConsumer(self, self.group(group), frozenset(topics), drain_timeout_s)
 
     def producer(self) -> MemoryProducer:
         return MemoryProducer(self)
@@ -253,21 +261,21 @@ class _Group:
 class MemoryConsumer:
     """A member of a group of a `MemoryBroker` (`broker.base.Consumer`)."""
 
-    def __init__(self, broker: MemoryBroker, group: _Group, topics: frozenset[str], drain_s: float) -> None:
+    def __init__(self, broker: MemoryBroker, group: _Group, topics: frozenset[str], drain_timeout_s: float) -> None:
         self.group = group
         self._broker = broker
         self._topics = topics
-        self._drain_s = drain_s
+        self._drain_s = drain_timeout_s
         self.member = self._new_member()
         self._told: dict[Partition, Assignment] = {}  # what the lane knows it has
         self._positions: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
         self._stopped: set[Partition] = set()  # before what cannot be read
-        self._unreadable: list[Unreadable] = []
+        self._unreadable: list[UnreadableRange] = []
         self._generation = -1
         self._closed = False
 
-    def poll(self, timeout_s: float, max_records: int) -> Polled:
+    def poll(self, timeout_s: float, max_records: int) -> PollResult:
         """See `broker.base.Consumer.poll`."""
         with self._broker.changed:
             polled = self._poll_once(max_records)
@@ -277,9 +285,9 @@ class MemoryConsumer:
                 polled = self._poll_once(max_records)
             return polled
 
-    def _poll_once(self, max_records: int) -> Polled:
+    def _poll_once(self, max_records: int) -> PollResult:
         if not self._broker.available:
-            return Polled(broker_available=False)
+            return PollResult(broker_available=False)
         lost = self._rejoin_if_thrown_out()
         if self.member not in self.group.members:
             self.group.join(self.member)
@@ -290,7 +298,7 @@ class MemoryConsumer:
         lost_ranges, rewound = self._skip_what_is_gone()
         records = self._read(max_records)
         unreadable, self._unreadable = self._unreadable, []
-        return Polled(records, assigned, revoking, lost, lost_ranges, rewound, unreadable)
+        return PollResult(records, assigned, revoking, lost, lost_ranges, rewound, unreadable)
 
     def release(self, partitions: Collection[Partition]) -> None:
         """See `broker.base.Consumer.release`."""
@@ -376,7 +384,7 @@ class MemoryConsumer:
         taken, self.member.to_assign = self.member.to_assign, []
         return taken
 
-    def _begin(self, assignment: Assignment) -> Assigned:
+    def _begin(self, assignment: Assignment) -> AssignedPartition:
         partition = _partition(assignment)
         log_start, log_end = self._broker.log_range(partition)
         committed = self.group.committed.get(partition)
@@ -389,7 +397,7 @@ class MemoryConsumer:
             start = committed
         self._told[partition] = assignment
         self._positions[partition] = start
-        return Assigned(assignment, start, lost, cut_from)
+        return AssignedPartition(assignment, start, lost, cut_from)
 
     def _skip_what_is_gone(self) -> tuple[list[LostRange], list[tuple[Partition, int]]]:
         """Goes on where the logs are now: (removed by retention, rolled back)."""
@@ -411,7 +419,7 @@ class MemoryConsumer:
                 offset = record.position.offset
                 if not self._broker.is_readable(record.position):
                     self._stopped.add(partition)
-                    self._unreadable.append(Unreadable(partition, offset, offset + 1, "it was spoiled"))
+                    self._unreadable.append(UnreadableRange(partition, offset, offset + 1, "it was spoiled"))
                     break
                 records.append(record)
                 self._positions[partition] = offset + 1
@@ -455,6 +463,6 @@ def _partition(assignment: Assignment) -> Partition:
     return Partition(assignment.topic, assignment.partition)
 
 
-def _tells_something(polled: Polled) -> bool:
-    told = (polled.records, polled.assigned, polled.revoking, polled.lost, polled.lost_ranges)
-    return any((*told, polled.rewound, polled.unreadable))
+def _tells_something(polled: PollResult) -> bool:
+    told = (polled.records, polled.assigned, polled.revoking, polled.revoked_without_drain, polled.lost_ranges)
+    return any((*told, polled.truncated, polled.unreadable))

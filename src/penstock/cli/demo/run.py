@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from penstock.broker.producer import Producer
+from penstock.broker.producer import MessageProducer
 from penstock.broker.topics import group_lag
 from penstock.cli.common import print_table, say
 from penstock.cli.demo.questions import Question, sample_questions
@@ -89,7 +89,7 @@ class DemoRun:
     # --- streaming ---------------------------------------------------------------------------------------------------
 
     def _stream(self) -> None:
-        producer = Producer(self._settings.kafka)
+        producer = MessageProducer(self._settings.kafka)
         try:
             stream = Stream(producer, rate_per_s=_RATE_PER_S)
             self._tally = stream.tally

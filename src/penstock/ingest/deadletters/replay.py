@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from penstock.broker import headers as names
 from penstock.broker.base import DeadLetter, Message, Partition, PartitionLag, Producer
-from penstock.broker.deadletters import Wanted
+from penstock.broker.deadletters import DeadLetterFilter
 from penstock.errors import PenstockError, PermanentError, UnavailableError
 from penstock.ingest.deadletters.resolution import (
     RESOLVED,
@@ -50,7 +50,7 @@ class ReplayRequest:
         wait_s: how long to wait until the replays are settled; 0: not at all.
     """
 
-    filter: Wanted = field(default_factory=Wanted)
+    filter: DeadLetterFilter = field(default_factory=DeadLetterFilter)
     positions: frozenset[tuple[int, int]] = frozenset()
     limit: int | None = None
     dry_run: bool = False
@@ -147,7 +147,7 @@ class Replayer:
         return replace(one, status=ResolutionStatus.NOT_SENT, detail=why) if why else None
 
     def _value(self, letter: DeadLetter) -> bytes | None:
-        return letter.value if letter.stashed_uri is None else self._judge.read_offloaded(letter.stashed_uri)
+        return letter.value if letter.offloaded_uri is None else self._judge.read_offloaded(letter.offloaded_uri)
 
     # --- 4 wait -----------------------------------------------------------------------------------------------------
 
@@ -217,7 +217,7 @@ def _why_not(letter: DeadLetter, topics: Collection[str], logs: Mapping[Partitio
         return f"there is no {origin} any more; save the value and produce it as a new event"
     if letter.origin.offset >= logs[origin].log_end:
         return f"{letter.origin} is yet to come: the topic was made anew; save the value and produce it as a new event"
-    if letter.key is None and letter.value is None and letter.stashed_uri is None:
+    if letter.key is None and letter.value is None and letter.offloaded_uri is None:
         return "a null value without a key names no asset, and no client can write it; send a tombstone with a key"
     return ""
 

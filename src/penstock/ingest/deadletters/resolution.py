@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from penstock.broker.base import DeadLetter
-from penstock.broker.deadletters import Wanted
+from penstock.broker.deadletters import DeadLetterFilter
 from penstock.broker.wire import parse_record
 from penstock.errors import PenstockError, UsageError
 from penstock.records import AssetRow, Event, Modality, Outcome, Position, Record, Version
@@ -108,10 +108,10 @@ class Resolver:
         """As the lane understood it; None if it cannot be understood, or if its topic is none of ours."""
         if letter.origin.topic not in self.topics:
             return None
-        if letter.stashed_uri is None:
+        if letter.offloaded_uri is None:
             return self._parse(letter, letter.value)
         try:  # a structured CloudEvent has its attributes in the value
-            return self._parse(letter, _STAND_IN) or self._parse(letter, self.read_offloaded(letter.stashed_uri))
+            return self._parse(letter, _STAND_IN) or self._parse(letter, self.read_offloaded(letter.offloaded_uri))
         except PenstockError:
             return None
 
@@ -151,7 +151,7 @@ class _Newest(NamedTuple):
 
 def select(
     read: ReadLetters,
-    wanted: Wanted,
+    wanted: DeadLetterFilter,
     positions: Collection[tuple[int, int]] = (),
     show: Callable[[str, int, int | None], None] = lambda _what, _done, _total: None,
 ) -> Selection:
@@ -174,7 +174,7 @@ def select(
         ends[partition] = offset + 1
         if (partition, offset) in positions:
             named[partition, offset] = letter.origin
-        one = _Newest(letter.failed_at_ms, offset, partition, wanted.takes(letter))
+        one = _Newest(letter.failed_at_ms, offset, partition, wanted.matches(letter))
         newest[letter.origin] = max(one, newest.get(letter.origin, one))
         show("dead letters looked at", number, None)
     if missing := sorted(set(positions) - named.keys()):

@@ -13,8 +13,8 @@ from typing import Any
 
 from penstock.assets import AssetStore, asset_uri
 from penstock.broker.consumer import LaneConsumer
-from penstock.broker.deadletters import DeadLetters
-from penstock.broker.producer import Producer
+from penstock.broker.deadletters import DeadLetterWriter
+from penstock.broker.producer import MessageProducer
 from penstock.broker.wire import parse_record
 from penstock.config import Settings
 from penstock.encoders.profiles import SPEECH, Profile, load_profile
@@ -119,8 +119,10 @@ def make_lane(settings: Settings, pools: Pools, name: str) -> Lane:
     profile = load_profile(settings.profile)
     topics = {topic: modality for topic, modality in settings.kafka.topics().items() if modality in ingest.modalities}
     assets = AssetStore(settings.asset_store_url)
-    dead_letters = DeadLetters(
-        Producer(settings.kafka), settings.kafka.dead_letter_topic, stash=lambda data: asset_uri(assets.put(data))
+    dead_letters = DeadLetterWriter(
+        MessageProducer(settings.kafka),
+        settings.kafka.dead_letter_topic,
+        offload=lambda data: asset_uri(assets.put(data)),
     )
     pipeline = Pipeline(
         lane=name,
@@ -146,7 +148,7 @@ def make_lane(settings: Settings, pools: Pools, name: str) -> Lane:
     threads = len(topics) * (2 * ingest.max_batches_in_flight + settings.long_media.max_concurrent)
     return Lane(
         name=name,
-        consumer=LaneConsumer(settings.kafka, list(topics), drain_s=ingest.drain_timeout_s),
+        consumer=LaneConsumer(settings.kafka, list(topics), drain_timeout_s=ingest.drain_timeout_s),
         pipeline=pipeline,
         batcher=Batcher(limits, time.monotonic),
         parse=lambda record, modality: parse_record(

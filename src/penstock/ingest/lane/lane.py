@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 
-from penstock.broker.base import Consumer, LostRange, Partition, Polled, Unreadable
+from penstock.broker.base import Consumer, LostRange, Partition, PollResult, UnreadableRange
 from penstock.errors import FencedError, UnavailableError
 from penstock.ingest.delivery import Batch, Delivery
 from penstock.ingest.lane.batcher import Batcher, Continuation
@@ -245,23 +245,25 @@ class Lane:
 
     # --- membership -------------------------------------------------------------------------------------------------
 
-    def _follow_group(self, polled: Polled) -> None:
+    def _follow_group(self, polled: PollResult) -> None:
         self._turned_s = self._clock()
         self._status.broker_available = polled.broker_available
-        for partition in polled.lost:
+        for partition in polled.revoked_without_drain:
             logger.warning("%s lost %s to another lane; what it holds of it is dropped", self._name, partition)
             self._forget(partition)
         for assigned in polled.assigned:
             self._forget(assigned.partition)
             lost = assigned.lost
-            self._ledger.assign(assigned.assignment, assigned.start, assigned.cut_from if lost is None else lost.first)
+            self._ledger.assign(
+                assigned.assignment, assigned.start, assigned.truncated_from if lost is None else lost.first
+            )
             if lost is not None:
                 self._note_lost(lost)
-            if assigned.cut_from is not None:
-                self._next_commit_s = self._clock()  # at once: see `Assigned.cut_from`
+            if assigned.truncated_from is not None:
+                self._next_commit_s = self._clock()  # at once: see `AssignedPartition.truncated_from`
         for found in polled.lost_ranges:
             self._note_lost(found)
-        for partition, offset in polled.rewound:
+        for partition, offset in polled.truncated:
             self._roll_back(partition, offset)
         self._wind_up(polled.revoking)
         self._revoking.update(polled.revoking)
@@ -486,7 +488,7 @@ class Lane:
         self._batcher.drop([partition])
         self._halted[partition] = _Halt(why, self._clock() + _HALT_RETRY_S)
 
-    def _halt_before(self, found: Sequence[Unreadable]) -> None:
+    def _halt_before(self, found: Sequence[UnreadableRange]) -> None:
         """These partitions take nothing more in: what comes next cannot be read, and to skip it would be to lose it.
         What lies before it goes on, and is committed.
         """
