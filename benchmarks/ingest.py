@@ -28,8 +28,8 @@ from penstock.broker.topics import ensure_topics
 from penstock.config import KafkaSettings, Settings
 from penstock.encoders.load import profile_fingerprints
 from penstock.encoders.profiles import JOINT_IMAGE, SpeechSpec, load_profile, profile_names
-from penstock.processes import collect_seldom
 from penstock.records import Modality
+from penstock.runtime_tuning import relax_gc
 from penstock.store.milvus.store import MilvusStore
 from penstock.store.spec import index_spec
 
@@ -106,7 +106,7 @@ def bench_ingest(plan: IngestPlan, say: Say) -> dict[str, Any]:
     Raises:
         PenstockError: something did not start, or events did not become searchable.
     """
-    collect_seldom()  # all that is sent is kept until it is acknowledged
+    relax_gc()  # all that is sent is kept until it is acknowledged
     figures: dict[str, Any] = {}
     facts = machine_facts(precision=plan.precision)
     hearing = plan.profile if isinstance(load_profile(plan.profile).speech, SpeechSpec) else "reference"

@@ -1,4 +1,4 @@
-"""Of the room that several writing threads share."""
+"""Checks the memory budget and the keyed locks that threads share."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from penstock.concurrency import Room
+from penstock.concurrency import KeyedLocks, MemoryBudget
 
 _PATIENCE_S = 10.0
 
 
-class Guest:
-    """Goes into a room, stays there until it is let go, and says when it is in."""
+class Holder:
+    """Reserves an amount in a thread of its own and holds it until released."""
 
-    def __init__(self, room: Room, wanted: int, threads: ThreadPoolExecutor) -> None:
-        self.inside, self._leave = threading.Event(), threading.Event()
-        self._room, self._wanted = room, wanted
-        self._stays = threads.submit(self._stay)
+    def __init__(self, budget: MemoryBudget, amount: int, threads: ThreadPoolExecutor) -> None:
+        self.admitted, self._released = threading.Event(), threading.Event()
+        self._budget, self._amount = budget, amount
+        self._done = threads.submit(self._hold)
 
-    def _stay(self) -> None:
-        with self._room.of(self._wanted):
-            self.inside.set()
-            assert self._leave.wait(_PATIENCE_S)
+    def _hold(self) -> None:
+        with self._budget.reserve(self._amount):
+            self.admitted.set()
+            assert self._released.wait(_PATIENCE_S)
 
-    def leave(self) -> None:
-        self._leave.set()
-        self._stays.result(_PATIENCE_S)
+    def release(self) -> None:
+        self._released.set()
+        self._done.result(_PATIENCE_S)
 
 
 @pytest.fixture
@@ -37,61 +37,105 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield executor
 
 
-def entered(room: Room, wanted: int, threads: ThreadPoolExecutor) -> Guest:
-    guest = Guest(room, wanted, threads)
-    assert guest.inside.wait(_PATIENCE_S)
-    return guest
+def admitted(budget: MemoryBudget, amount: int, threads: ThreadPoolExecutor) -> Holder:
+    holder = Holder(budget, amount, threads)
+    assert holder.admitted.wait(_PATIENCE_S)
+    return holder
 
 
-def waiting(room: Room, wanted: int, threads: ThreadPoolExecutor) -> Guest:
-    """One that has come and is not let in; those that came before it waited already."""
-    before = len(room._waiting)
-    guest = Guest(room, wanted, threads)
-    while len(room._waiting) == before:
-        assert not guest.inside.is_set()
-    return guest
+def waiting(budget: MemoryBudget, amount: int, threads: ThreadPoolExecutor) -> Holder:
+    """Returns a holder whose request is queued behind the others and not admitted."""
+    before = len(budget._waiting)
+    holder = Holder(budget, amount, threads)
+    while len(budget._waiting) == before:
+        assert not holder.admitted.is_set()
+    return holder
 
 
-def test_what_fits_goes_in_beside_the_others_and_the_next_waits(threads: ThreadPoolExecutor) -> None:
-    room = Room(10)
-    first, second = entered(room, 6, threads), entered(room, 4, threads)
-    third = waiting(room, 1, threads)
-    second.leave()
-    assert third.inside.wait(_PATIENCE_S)
-    third.leave()
-    first.leave()
+def test_amounts_that_fit_are_held_concurrently_and_the_next_waits(threads: ThreadPoolExecutor) -> None:
+    budget = MemoryBudget(10)
+    first, second = admitted(budget, 6, threads), admitted(budget, 4, threads)
+    third = waiting(budget, 1, threads)
+    second.release()
+    assert third.admitted.wait(_PATIENCE_S)
+    third.release()
+    first.release()
 
 
-def test_what_is_larger_than_the_room_goes_in_alone(threads: ThreadPoolExecutor) -> None:
-    room = Room(10)
-    small = entered(room, 1, threads)
-    large = waiting(room, 100, threads)
-    small.leave()
-    assert large.inside.wait(_PATIENCE_S)
-    after = waiting(room, 1, threads)
-    large.leave()
-    assert after.inside.wait(_PATIENCE_S)
-    after.leave()
+def test_an_amount_above_the_budget_is_admitted_alone(threads: ThreadPoolExecutor) -> None:
+    budget = MemoryBudget(10)
+    small = admitted(budget, 1, threads)
+    large = waiting(budget, 100, threads)
+    small.release()
+    assert large.admitted.wait(_PATIENCE_S)
+    after = waiting(budget, 1, threads)
+    large.release()
+    assert after.admitted.wait(_PATIENCE_S)
+    after.release()
 
 
-def test_a_small_one_does_not_overtake_a_large_one_that_waits(threads: ThreadPoolExecutor) -> None:
-    room = Room(10)
-    first = entered(room, 6, threads)
-    large = waiting(room, 10, threads)
-    small = waiting(room, 1, threads)
-    nothing = entered(room, 0, threads)
-    nothing.leave()
-    first.leave()
-    assert large.inside.wait(_PATIENCE_S)
-    assert not small.inside.is_set()
-    large.leave()
-    assert small.inside.wait(_PATIENCE_S)
-    small.leave()
+def test_a_small_amount_does_not_overtake_a_large_one_that_waits(threads: ThreadPoolExecutor) -> None:
+    budget = MemoryBudget(10)
+    first = admitted(budget, 6, threads)
+    large = waiting(budget, 10, threads)
+    small = waiting(budget, 1, threads)
+    nothing = admitted(budget, 0, threads)
+    nothing.release()
+    first.release()
+    assert large.admitted.wait(_PATIENCE_S)
+    assert not small.admitted.is_set()
+    large.release()
+    assert small.admitted.wait(_PATIENCE_S)
+    small.release()
 
 
-def test_room_is_given_back_by_one_that_fails() -> None:
-    room = Room(1)
-    with pytest.raises(KeyError), room.of(1):
+def test_a_block_that_fails_releases_its_amount() -> None:
+    budget = MemoryBudget(1)
+    with pytest.raises(KeyError), budget.reserve(1):
         raise KeyError
-    with room.of(1):
+    with budget.reserve(1):
+        pass
+
+
+class NotedLocks(KeyedLocks):
+    """Signals when a thread waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = threading.Event()
+
+    def _wait(self) -> None:
+        self.waits.set()
+        super()._wait()
+
+
+def test_requests_without_a_common_key_are_granted_concurrently() -> None:
+    locks = KeyedLocks()
+    with locks.hold(["a", "b"]), locks.hold(["c"]), locks.hold([]), locks.hold([]):
+        pass
+
+
+def test_a_request_waits_for_an_earlier_one_that_shares_a_key(threads: ThreadPoolExecutor) -> None:
+    locks, keys = NotedLocks(), frozenset({"a"})  # the same object twice, to show that requests differ by identity
+    held = locks.hold(keys)
+    held.__enter__()
+    granted = threading.Event()
+
+    def wait_for_it() -> None:
+        with locks.hold(keys):
+            granted.set()
+
+    second = threads.submit(wait_for_it)
+    assert locks.waits.wait(_PATIENCE_S)
+    assert not granted.is_set()
+    held.__exit__(None, None, None)
+    second.result(_PATIENCE_S)
+    assert granted.is_set()
+
+
+def test_a_block_that_fails_releases_its_keys() -> None:
+    locks = KeyedLocks()
+    with pytest.raises(KeyError), locks.hold(["a"]):
+        raise KeyError
+    with locks.hold(["a"]):
         pass

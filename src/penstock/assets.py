@@ -37,7 +37,7 @@ class MissingAssetError(PermanentError):
     """No media of that hash are in the store: never put, or swept."""
 
 
-class Stored(NamedTuple):
+class StoredMedia(NamedTuple):
     """One of the media in the store: its hash, its size in bytes, when it was last put, seconds since the epoch."""
 
     sha256: str
@@ -130,12 +130,12 @@ class AssetStore:
         with self._translated(f"removing {asset_uri(sha256)}"):
             self._remove(self._path(sha256))
 
-    def list(self) -> Iterator[Stored]:
+    def list(self) -> Iterator[StoredMedia]:
         """All media, in bounded memory: one fan-out folder (a 256th of the store) at a time, in no stated order."""
         for info in self._files():
             name = _name(info)
             if _SHA256.fullmatch(name):
-                yield Stored(name, int(info["size"] or 0), self._modified_s(info))
+                yield StoredMedia(name, int(info["size"] or 0), self._modified_s(info))
 
     # ---- sweeping ----
 
@@ -170,7 +170,7 @@ class AssetStore:
         logger.info("swept %s: %d of %d media removed, %d bytes", self.url, removed, seen, removed_bytes)
         return SweepReport(seen, removed, removed_bytes, too_young)
 
-    def _remove_unless_refreshed(self, stored: Stored, youngest_s: float) -> bool:
+    def _remove_unless_refreshed(self, stored: StoredMedia, youngest_s: float) -> bool:
         """Removes one of the media, unless a `put` made it young since it was listed.
 
         On a local folder the file is moved away first and its age looked at then: a `put` that came before the move

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from penstock.config import how_to_start, read_endpoints
+from penstock.config import read_endpoints, start_hint
 from penstock.errors import PenstockError, QueryError, UnavailableError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _answer(
         response = httpx.request(method, url.rstrip("/") + path, json=body, timeout=timeout_s)
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         why = str(exc) or type(exc).__name__
-        raise UnavailableError(f"no query plane answers at {url} ({why}). {how_to_start(settings)}") from exc
+        raise UnavailableError(f"no query plane answers at {url} ({why}). {start_hint(settings)}") from exc
     if response.is_success:
         answer: dict[str, Any] = response.json()
         return answer

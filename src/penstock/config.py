@@ -428,7 +428,7 @@ def to_environment(settings: Settings) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class ExplainedSetting:
     """One setting for people: its dotted name, what it is, and where that came from."""
 
     name: str
@@ -439,7 +439,7 @@ class Explained:
     description: str
 
 
-def explain(settings: Settings, overrides: Mapping[str, Any]) -> tuple[Explained, ...]:
+def explain(settings: Settings, overrides: Mapping[str, Any]) -> tuple[ExplainedSetting, ...]:
     """Every setting, in order. Secrets are masked.
 
     Args:
@@ -447,7 +447,7 @@ def explain(settings: Settings, overrides: Mapping[str, Any]) -> tuple[Explained
         overrides: what `load_settings` was given.
     """
     file = _read_toml(_config_file())
-    found: list[Explained] = []
+    found: list[ExplainedSetting] = []
     for path, info, value in _leaves(settings):
         variable = _ENV_PREFIX + "__".join(path).upper()
         if _reaches(overrides, path):
@@ -460,7 +460,7 @@ def explain(settings: Settings, overrides: Mapping[str, Any]) -> tuple[Explained
             source = "default"
         default = info.get_default(call_default_factory=True)
         shown = str(value) if isinstance(value, SecretStr) else value
-        found.append(Explained(".".join(path), shown, source, variable, default, info.description or ""))
+        found.append(ExplainedSetting(".".join(path), shown, source, variable, default, info.description or ""))
     return tuple(found)
 
 
@@ -497,7 +497,7 @@ def demo_folder(settings: Settings) -> Path:
     return settings.data_dir / "demo"
 
 
-def how_to_start(settings: Settings) -> str:
+def start_hint(settings: Settings) -> str:
     """What to do when nothing runs on the data folder: one sentence."""
     demo = demo_folder(settings)
     if read_endpoints(demo) is not None:

@@ -8,7 +8,6 @@ not safe in a process with threads, and a SIGKILL of the parent leaves nothing b
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import shutil
 import signal
@@ -22,11 +21,7 @@ from pathlib import Path
 from penstock.errors import UnavailableError
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
-_BUFFER_BYTES, _TRIM_BYTES = 64 * 1024, 1024 * 1024
-_NEW_OBJECTS = 10_000  # of Python's, before its garbage collector looks through them
 _POLL_S = 0.05
-_LOWEST = 19  # of nice values, and the system stops there
 
 
 class Child:
@@ -118,40 +113,6 @@ def free_bytes(folder: Path) -> int:
     """Free disk space where the folder is, or will be once it is made."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(existing).free
-
-
-def give_back_buffers() -> None:
-    """From now on this process returns freed buffers of 64 KiB and more to the system at once, where glibc allocates.
-
-    By itself glibc stops that with the first one freed, and what lies between smaller pieces is kept: a lane with no
-    more than 128 MB of records in flight grew from 220 to 340 MB in 20,000 events of 100 kB; like this it stays at 140.
-    For processes that hold media; a model's buffers come and go too often.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _BUFFER_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
-
-
-def collect_seldom() -> None:
-    """From now on Python's garbage collector looks through fewer objects, less often: none of those that are alive now
-    (modules, models), and the others once there are 10,000 more of them. A batch makes some thousands that live until
-    it ends, and to look through these again and again was a tenth of what lanes and writers did.
-
-    Not for processes that decode: what hangs together in a circle and holds a large buffer, as what is left of a film
-    may, waits for the collector.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.collect()  # it waits for a quarter more than it saw alive the last time
-    gc.set_threshold(_NEW_OBJECTS)
-
-
-def give_way() -> None:
-    """From now on this process has the lowest priority. Ray runs its workers at a nice value of 15, and Linux gives one
-    of 19 less than half of the time of such a one, while they want every core; all of it while they don't.
-    """
-    os.nice(_LOWEST)
 
 
 def listens(host: str, port: int) -> bool:

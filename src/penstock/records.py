@@ -7,7 +7,7 @@ between processes by pickle with the arrays out of band.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cache, lru_cache
@@ -563,93 +563,12 @@ class Continues(FastPickle):
 WriteResult: TypeAlias = Settled | Fenced | Continues
 
 
-# --- queries ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelHit:
-    """That one channel found an entry: its rank there, from 1, and its raw score (cosine, or BM25)."""
-
-    channel: Channel
-    rank: int
-    score: float
-
-
 @dataclass(frozen=True, slots=True)
 class ScoredEntry:
-    """An entry as one channel returned it, best first; without vectors."""
+    """An entry without its vectors, with its score in one channel."""
 
     entry: Entry
     score: float
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """An entry of a moment, and which channels found it."""
-
-    entry: Entry
-    found_by: tuple[ChannelHit, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What was found of one recording close together in time.
-
-    Attributes:
-        start_ms, end_ms: on the player's clock: of the best member, and of those that the same channel found nearly as
-            well. Others may reach beyond.
-        members: entries of `speech` and `frame`, in order of time.
-        frame: the one of its frames that was found best; None if only words were found.
-    """
-
-    start_ms: int
-    end_ms: int
-    members: tuple[Member, ...]
-    frame: Entry | None
-
-    @property
-    def transcript(self) -> str:
-        """What is said in it, as far as it was found."""
-        spoken = (member.entry for member in self.members if member.entry.collection is Collection.SPEECH)
-        return " ".join(entry.text for entry in spoken)
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A result.
-
-    Attributes:
-        entry: what was found; of a moment the best of its entries.
-        score: of the fusion.
-        found_by: the channels that found it; of a moment the best rank that each of them gave one of its entries.
-        moment: where it lies in its recording; None where that means nothing.
-        indexing: its recording is long, and the rest of it is being indexed still.
-    """
-
-    entry: Entry
-    score: float
-    found_by: tuple[ChannelHit, ...]
-    moment: Moment | None = None
-    indexing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """The answer to one search.
-
-    Attributes:
-        hits: best first.
-        partial: whether a channel failed or was late. One that the store cannot offer at all is in `missing` only.
-        missing: the channels left out, with the reason in words.
-        took_ms: milliseconds by step: hear (of a question by voice), encode, search, fuse, total.
-        transcript: what was understood of a question by voice; None if it was asked otherwise.
-    """
-
-    hits: Sequence[Hit]
-    partial: bool
-    missing: Mapping[Channel, str]
-    took_ms: Mapping[str, float]
-    transcript: str | None = None
 
 
 @lru_cache(maxsize=2_048)  # an id is asked for a dozen times while a batch is worked on, and takes 3 µs

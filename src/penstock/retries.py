@@ -38,13 +38,13 @@ class Breaker:
     Safe to use from several threads.
 
     Args:
-        what: for `status`: "store".
+        dependency: its name in the metric and in `status`, such as "store".
         clock: monotonic seconds.
         backoff: how long it stays shut after each failure in a row.
     """
 
-    def __init__(self, what: str, *, clock: Callable[[], float], backoff: Backoff) -> None:
-        self.what = what
+    def __init__(self, dependency: str, *, clock: Callable[[], float], backoff: Backoff) -> None:
+        self.dependency = dependency
         self._clock = clock
         self._backoff = backoff
         self._lock = threading.Lock()
@@ -54,7 +54,7 @@ class Breaker:
         self.last_error = ""
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         """Whether the last call failed (the circuit is broken)."""
         return self._failures > 0
 
@@ -80,7 +80,7 @@ class Breaker:
                 self._failures += 1
                 self._shut_until_s = self._clock() + self._backoff.wait_s(self._failures)
                 self.last_error = str(exc)
-            metrics.BREAKER_OPEN.labels(self.what).set(1)
+            metrics.BREAKER_OPEN.labels(self.dependency).set(1)
             raise
         except PenstockError:
             self._answered()
@@ -95,4 +95,4 @@ class Breaker:
     def _answered(self) -> None:
         with self._lock:
             self._failures = 0
-        metrics.BREAKER_OPEN.labels(self.what).set(0)
+        metrics.BREAKER_OPEN.labels(self.dependency).set(0)

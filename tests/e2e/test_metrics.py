@@ -137,7 +137,7 @@ def test_a_store_that_hangs_shows_as_an_open_breaker_retries_lag_and_bytes_in_fl
 ) -> None:
     with frozen(house.process("milvus_lite")):
         house.produce(texts("late", _TEXTS))
-        watcher.becomes(1, "penstock_breaker_open", what="store")
+        watcher.becomes(1, "penstock_breaker_open", dependency="store")
         watcher.reaches(1, "penstock_retries_total", cause="store")
         watcher.reaches(_TEXTS, "penstock_lag_records", topic="media.text")
         watcher.reaches(1, "penstock_in_flight_bytes", lane="lane-0")
@@ -145,7 +145,7 @@ def test_a_store_that_hangs_shows_as_an_open_breaker_retries_lag_and_bytes_in_fl
         watcher.reaches(1, "penstock_query_seconds_count", status="503")
         watcher.reaches(1, "penstock_query_channel_seconds_count", result="missing")
     house.settle()
-    watcher.becomes(0, "penstock_breaker_open", what="store")
+    watcher.becomes(0, "penstock_breaker_open", dependency="store")
 
 
 def test_the_canary_is_found_by_queries_and_by_nobody_else(house: House, watcher: Watcher) -> None:

@@ -21,6 +21,7 @@ from penstock.broker.deadletters import DeadLetterWriter, parse_dead_letter
 from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP, format_origin, parse_origin
 from penstock.broker.memory.broker import MemoryBroker, MemoryConsumer
 from penstock.broker.wire import parse_record
+from penstock.concurrency import KeyedLocks
 from penstock.errors import PermanentError, Reason, UnavailableError, WorkerLostError
 from penstock.ingest.delivery import Batch
 from penstock.ingest.executor.pool import Call, call_all
@@ -48,7 +49,6 @@ from penstock.records import (
     Collection as Table,
 )
 from penstock.retries import Backoff, Breaker
-from penstock.store.claims import Claims
 from penstock.store.memory import MemoryStore
 from penstock.store.writer import Writer
 from tests.ingest.builders import event
@@ -351,7 +351,7 @@ class InlinePool:
             self.busy[worker].remove(actor)
 
 
-class PausingClaims(Claims):
+class PausingLocks(KeyedLocks):
     """Who waits for another's claim pauses; with the writer, it dies."""
 
     def _wait(self) -> None:
@@ -720,7 +720,7 @@ class World:
 
     def _writer(self, shard: int) -> Writer:
         store: Any = LaggingStore(ShakyStore(self.store, self.media), self.store, [Table.TEXT])
-        return Writer(store, wall_ms=self.now_ms, shard=shard, shards=self.shards, locks=PausingClaims())
+        return Writer(store, wall_ms=self.now_ms, shard=shard, shards=self.shards, locks=PausingLocks())
 
     def _pipeline(self, name: str, abandon: threading.Event) -> Pipeline:
         backoff = Backoff(0.01, 0.1, random.Random(0))

@@ -15,8 +15,17 @@ from penstock.encoders.profiles import Profile, load_profile
 from penstock.errors import OverloadedError, PermanentError, QueryError, UnavailableError
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.route import NOT_OFFERED
+from penstock.query.types import SearchResult
 from penstock.query.understand.validate import SearchRequest
-from penstock.records import Channel, Checkpoint, Collection, Field, MediaPosition, ScoredEntry, SearchResult, Version
+from penstock.records import (
+    Channel,
+    Checkpoint,
+    Collection,
+    Field,
+    MediaPosition,
+    ScoredEntry,
+    Version,
+)
 
 SMALL = load_profile("small")  # text and pictures share a space of their own
 REFERENCE = load_profile("reference")  # one space for everything

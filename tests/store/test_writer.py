@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from penstock.concurrency import KeyedLocks
 from penstock.errors import NotReadyError, UnavailableError
 from penstock.records import (
     AssetRow,
@@ -24,7 +25,6 @@ from penstock.records import (
     entry_id,
 )
 from penstock.store import writer as writer_module
-from penstock.store.claims import Claims
 from penstock.store.memory import MemoryStore
 from penstock.store.writer import Writer, WriteRequest
 from tests.ingest.builders import TOPIC, event
@@ -281,7 +281,7 @@ class HeldStore(NotedStore):
         super().put_asset_rows(asset_rows)
 
 
-class NotedClaims(Claims):
+class NotedLocks(KeyedLocks):
     """Says when somebody waits."""
 
     def __init__(self) -> None:
@@ -300,7 +300,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def test_an_asset_waits_for_the_write_before_it_and_others_do_not(threads: ThreadPoolExecutor) -> None:
-    store, claims = HeldStore(held=1), NotedClaims()
+    store, claims = HeldStore(held=1), NotedLocks()
     writer = Writer(store, wall_ms=lambda: 5_000, locks=claims)
     writer.start([OWNED])
     first = threads.submit(write, writer, event(1, data=b"parts:3"))
@@ -335,7 +335,7 @@ def test_entries_wait_for_room_and_their_asset_is_written_after_all(
 
 
 def test_a_write_that_waited_while_its_partition_went_to_another_lane_is_fenced(threads: ThreadPoolExecutor) -> None:
-    store, claims = HeldStore(held=1), NotedClaims()
+    store, claims = HeldStore(held=1), NotedLocks()
     writer = Writer(store, wall_ms=lambda: 5_000, locks=claims)
     writer.start([OWNED])
     first = threads.submit(write, writer, event(1))
@@ -353,7 +353,7 @@ def test_a_write_that_waited_while_its_partition_went_to_another_lane_is_fenced(
 def test_an_asset_is_neither_asked_about_nor_cleaned_up_while_it_is_written(
     threads: ThreadPoolExecutor, ask: Callable[..., object]
 ) -> None:
-    store, claims = HeldStore(held=1), NotedClaims()
+    store, claims = HeldStore(held=1), NotedLocks()
     writer = Writer(store, wall_ms=lambda: 5_000, locks=claims)
     writer.start([OWNED])
     first = threads.submit(write, writer, event(1))
@@ -367,7 +367,7 @@ def test_an_asset_is_neither_asked_about_nor_cleaned_up_while_it_is_written(
 
 
 def test_who_waits_for_an_asset_is_not_overtaken_by_those_who_come_later(threads: ThreadPoolExecutor) -> None:
-    claims, order, held = NotedClaims(), list[str](), threading.Event()
+    claims, order, held = NotedLocks(), list[str](), threading.Event()
 
     def work(name: str, *assets: str) -> None:
         with claims.of(assets):

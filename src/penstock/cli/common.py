@@ -75,13 +75,12 @@ def require_store(settings: Settings) -> None:
 
 
 def _require(settings: Settings, address: str | None, what: str, name: str) -> None:
-    from penstock.config import how_to_start
+    from penstock.config import start_hint
     from penstock.errors import UnavailableError
 
     if address is None:
         raise UnavailableError(
-            f"no {what} is configured ({name}) and no `penstock up` runs on {settings.data_dir}. "
-            f"{how_to_start(settings)}"
+            f"no {what} is configured ({name}) and no `penstock up` runs on {settings.data_dir}. {start_hint(settings)}"
         )
 
 

@@ -11,7 +11,7 @@ import typer
 from penstock.cli.common import JsonFlag, print_json, print_table, read_settings
 
 if TYPE_CHECKING:
-    from penstock.config import Explained
+    from penstock.config import ExplainedSetting
 
 _HEAD = """# Settings
 
@@ -60,14 +60,14 @@ def config(
         print_table(list(shown))
 
 
-def _markdown(explained: Iterable[Explained]) -> Iterable[str]:
+def _markdown(explained: Iterable[ExplainedSetting]) -> Iterable[str]:
     for setting in explained:
         default = f"`{_default(setting)}`" if setting.default is not None else ""
         meaning = setting.description.replace("|", "\\|")
         yield f"| `{setting.name}` | `{setting.variable}` | {default} | {meaning} |"
 
 
-def _default(setting: Explained) -> str:
+def _default(setting: ExplainedSetting) -> str:
     """The default as anyone's machine has it."""
     return "the user's data folder" if setting.name == "data_dir" else _text(setting.default)
 

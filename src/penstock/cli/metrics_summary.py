@@ -24,7 +24,9 @@ def measured(before: Scrape, now: Scrape) -> dict[str, Any]:
         "steps": _quantiles(now, metrics.STEP, "step"),
         "pools": _pools(before, now, window_s),
         "in_flight_bytes": now.by(metrics.IN_FLIGHT, "lane"),
-        "breaker_open": {what: bool(value) for what, value in now.by(metrics.BREAKER_OPEN, "what").items()},
+        "breaker_open": {
+            dependency: bool(value) for dependency, value in now.by(metrics.BREAKER_OPEN, "dependency").items()
+        },
         "retries": _whole(now.by(metrics.RETRIES, "cause")),
         "commits": _whole(now.by(metrics.COMMITS, "result")),
         "freshness": _quantiles(now, metrics.FRESHNESS, "modality"),

@@ -150,17 +150,17 @@ def _index(settings: Settings) -> dict[str, Any]:
 
 
 def _ingest(settings: Settings) -> dict[str, Any]:
-    from penstock.config import how_to_start
+    from penstock.config import start_hint
     from penstock.errors import UnavailableError
     from penstock.ingest.status import read_status
 
     found = read_status(settings.data_dir)
     if found is None:
-        raise UnavailableError(f"no ingest plane has run on {settings.data_dir}. {how_to_start(settings)}")
+        raise UnavailableError(f"no ingest plane has run on {settings.data_dir}. {start_hint(settings)}")
     age_ms = time.time_ns() // 1_000_000 - found["updated_ms"]
     if age_ms > _STALE_AFTER_MS or found["state"] == "stopped":
         last = f"the last one was {found['state']} {age_ms // 1000} s ago"
-        raise UnavailableError(f"no ingest plane runs: {last}. {how_to_start(settings)}")
+        raise UnavailableError(f"no ingest plane runs: {last}. {start_hint(settings)}")
     return found
 
 

@@ -22,7 +22,7 @@ from dataclasses import replace
 import tenacity
 
 from penstock.assets import AssetStore, asset_uri
-from penstock.concurrency import Room
+from penstock.concurrency import MemoryBudget
 from penstock.config import FetchSettings
 from penstock.errors import BadInputError, Reason, TransientError
 from penstock.media.claim_check import ClaimCheckReader, RetryableFetchError
@@ -74,7 +74,7 @@ class Fetcher:
         self._small_bytes = min(small_bytes, settings.max_bytes)
         only_small = settings.model_copy(update={"max_bytes": self._small_bytes})
         self._small_claims = ClaimCheckReader(only_small, resolver=resolver, clock=clock)
-        self._room = Room(large_budget_bytes)
+        self._room = MemoryBudget(large_budget_bytes)
         self._threads = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="fetch")
 
     def __enter__(self) -> Fetcher:
@@ -102,7 +102,7 @@ class Fetcher:
         at_once = self._threads.map if self._waits(events) else map
         outcomes = list(at_once(self._settled_if_small, events))
         larger = [event for event, outcome in zip(events, outcomes, strict=True) if outcome is None]
-        with self._room.of(len(larger) * self._settings.max_bytes):
+        with self._room.reserve(len(larger) * self._settings.max_bytes):
             found = iter(list(self._threads.map(self.fetch_one, larger)))
         fetched: list[FetchedMedia] = []
         rejected: list[Rejected] = []

@@ -93,7 +93,10 @@ RETRIES = _counter(
     "retries", "Tries that failed for now and are made again: of a batch, its write or its dead letters", "cause"
 )
 BREAKER_OPEN = _gauge(
-    "breaker_open", "1 while what stands behind a breaker does not answer, else 0", "what", over_processes="livemax"
+    "breaker_open",
+    "1 while what stands behind a breaker does not answer, else 0",
+    "dependency",
+    over_processes="livemax",
 )
 
 # --- pools -----------------------------------------------------------------------------------------------------------

@@ -29,9 +29,16 @@ from penstock.query.fusion.moments import RECORDED, MomentRules
 from penstock.query.fusion.rrf import fuse
 from penstock.query.retrieve import Rankings, SearchParams, search_channels
 from penstock.query.route import ChannelQuery, SearchPlan, route
+from penstock.query.types import Hit, SearchResult
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.query.understand.validate import Question, SearchRequest, understand, with_transcript
-from penstock.records import Channel, Collection, Entry, Float32, Hit, ScoredEntry, SearchResult
+from penstock.records import (
+    Channel,
+    Collection,
+    Entry,
+    Float32,
+    ScoredEntry,
+)
 from penstock.store.base import Store
 
 _log = logging.getLogger(__name__)
@@ -98,7 +105,7 @@ class QueryPipeline:
         if question.spoken is not None:
             transcript = await self._hear(question.spoken)
             question = with_transcript(question, transcript)
-            watch.lap("hear")
+            watch.lap("transcribe")
         deadline_s = self._clock() + question.deadline_ms / 1000
         offered = await self._channels.get(deadline_s=deadline_s)
         chosen = route(question, offered=offered, profile=self._profile)
@@ -276,7 +283,7 @@ class _Stopwatch:
         """In order: hear (of a question by voice), encode, search, fuse, and the total. What did not happen took 0."""
         took: dict[str, float] = {}
         before_s = self.started_s
-        for step in (*(("hear",) if "hear" in self._ends_s else ()), "encode", "search", "fuse"):
+        for step in (*(("transcribe",) if "transcribe" in self._ends_s else ()), "encode", "search", "fuse"):
             end_s = max(before_s, self._ends_s.get(step, before_s))
             took[step] = round((end_s - before_s) * 1000, 3)
             before_s = end_s

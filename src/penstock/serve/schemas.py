@@ -10,7 +10,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 from penstock.assets import sha256_of
-from penstock.records import ChannelHit, Entry, Hit, Member, Modality, Moment, SearchResult
+from penstock.query.types import ChannelHit, Hit, Member, Moment, SearchResult
+from penstock.records import (
+    Entry,
+    Modality,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999

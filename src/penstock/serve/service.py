@@ -19,9 +19,13 @@ from penstock.errors import PenstockError, QueryError, UnavailableError
 from penstock.processes import free_bytes
 from penstock.query.embed import BatchingQueryEncoder
 from penstock.query.pipeline import QueryPipeline
+from penstock.query.types import SearchResult
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.query.understand.validate import SearchRequest
-from penstock.records import Channel, Collection, SearchResult
+from penstock.records import (
+    Channel,
+    Collection,
+)
 from penstock.store.base import Store
 
 _T = TypeVar("_T")

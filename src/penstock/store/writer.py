@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Collection as AnyOf
 from dataclasses import dataclass
 
-from penstock.concurrency import Room
+from penstock.concurrency import KeyedLocks, MemoryBudget
 from penstock.errors import NotReadyError, PermanentError, Reason
 from penstock.records import (
     COLLECTIONS_OF,
@@ -44,7 +44,6 @@ from penstock.records import (
     part_id,
 )
 from penstock.store.base import Store
-from penstock.store.claims import Claims
 from penstock.store.write_plan import (
     Resume,
     WritePlan,
@@ -94,14 +93,16 @@ class Writer:
         wall_ms: Callable[[], int],
         shard: int = 0,
         shards: int = 1,
-        locks: Claims | None = None,
+        locks: KeyedLocks | None = None,
     ) -> None:
         self._store = store
         self._shard = shard
         self._shards = shards
         self._wall_ms = wall_ms
-        self._locks = locks or Claims()
-        self._room = Room(MAX_CONCURRENT_ENTRIES)  # asked for with assets claimed, and never the other way round
+        self._locks = locks or KeyedLocks()
+        self._room = MemoryBudget(
+            MAX_CONCURRENT_ENTRIES
+        )  # asked for with assets claimed, and never the other way round
         self._lock = threading.Lock()  # of the generations
         self._generations: dict[tuple[str, int], int] | None = None
 
@@ -146,7 +147,7 @@ class Writer:
             UnavailableError: the store does not answer; nothing is lost by writing the whole batch again.
         """
         mine = self._own_events((*decoded.indexable, *decoded.tombstones))
-        with self._locks.of(event.asset.id for event in mine):
+        with self._locks.hold(event.asset.id for event in mine):
             fenced = self._fence(request)
             failed = _encode_failures(decoded, encoded)
             told = decoded.rejected if self._shard == 0 else ()
@@ -174,7 +175,7 @@ class Writer:
             NotReadyError, UnavailableError: as `write` does.
         """
         mine = self._own_events(events)
-        with self._locks.of(event.asset.id for event in mine):
+        with self._locks.hold(event.asset.id for event in mine):
             fenced = self._fence(request)
             lost = [event for event in mine if (event.position.topic, event.position.partition) in fenced]
             settled, current, _ = self._order([event for event in mine if event not in lost])
@@ -205,7 +206,7 @@ class Writer:
             NotReadyError, UnavailableError: as `write` does.
         """
         mine = self._own_events(events)
-        with self._locks.of(event.asset.id for event in mine):
+        with self._locks.hold(event.asset.id for event in mine):
             fenced = self._fence(request)
             kept = [event for event in mine if (event.position.topic, event.position.partition) not in fenced]
             if not kept:
@@ -251,7 +252,7 @@ class Writer:
         if not plans:
             return results
         drafts = [draft for draft in decoded.pending if draft.event.asset.id in plans]
-        with self._room.of(len(drafts)):
+        with self._room.reserve(len(drafts)):
             return results + self._write_planned(plans, drafts, encoded)
 
     def _write_planned(

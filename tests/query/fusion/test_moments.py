@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from penstock.query.fusion.moments import MomentRules, group, has_times, span_ms
 from penstock.query.fusion.rrf import fuse
-from penstock.records import AssetRef, Channel, Collection, Entry, Field, Hit, Position, ScoredEntry, entry_id
+from penstock.query.types import Hit
+from penstock.records import (
+    AssetRef,
+    Channel,
+    Collection,
+    Entry,
+    Field,
+    Position,
+    ScoredEntry,
+    entry_id,
+)
 
 RULES = MomentRules(gap_ms=5_000, longest_ms=60_000)
 SPEECH_PASSAGE = Channel(Collection.SPEECH, Field.PASSAGE)

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from penstock.query.fusion.moments import MomentRules
 from penstock.query.fusion.rrf import fuse, shares
-from penstock.records import AssetRef, Channel, Collection, Entry, Field, Hit, Position, ScoredEntry
+from penstock.query.types import Hit
+from penstock.records import (
+    AssetRef,
+    Channel,
+    Collection,
+    Entry,
+    Field,
+    Position,
+    ScoredEntry,
+)
 
 K = 10
 DEPTH = 50

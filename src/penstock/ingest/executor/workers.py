@@ -21,7 +21,6 @@ from penstock.encoders.base import Encoder, Fingerprint
 from penstock.encoders.profiles import SPEECH, load_profile
 from penstock.ingest.lane.batcher import scale_batch_size
 from penstock.observability.exposition import connect
-from penstock.processes import collect_seldom, give_back_buffers, give_way
 from penstock.records import (
     TIMED_MODALITIES,
     AssetRef,
@@ -36,6 +35,7 @@ from penstock.records import (
     Rejected,
     Transcript,
 )
+from penstock.runtime_tuning import lower_priority, relax_gc, tune_malloc
 from penstock.store.base import IndexSpec, Store
 from penstock.store.writer import Writer
 
@@ -216,13 +216,13 @@ class MediaWorkerFactory:
 def init_media_process(settings: Settings, process: str) -> None:
     """First thing in the process of a media worker. Here, and not with the plane, whose imports are 50 MB."""
     connect(settings, process)
-    give_back_buffers()
+    tune_malloc()
 
 
 def init_long_media_process(settings: Settings, process: str) -> None:
     """The same in that of a worker of long media: those that are not long go first."""
     init_media_process(settings, process)
-    give_way()
+    lower_priority()
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ class WriterFactory:
     def __call__(self, number: int) -> Writer:
         store = open_store(self.settings)
         store.ensure(self.spec)
-        collect_seldom()
+        relax_gc()
         return Writer(store, wall_ms=lambda: time.time_ns() // 1_000_000, shard=number, shards=self.shards)
 
 

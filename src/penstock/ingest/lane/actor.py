@@ -25,9 +25,10 @@ from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits, LaneStatus
 from penstock.ingest.pipeline.driver import Pipeline, Pools
 from penstock.observability.exposition import connect
-from penstock.processes import collect_seldom, free_bytes, give_back_buffers
+from penstock.processes import free_bytes
 from penstock.records import COLLECTIONS_OF, TIMED_MODALITIES, Assignment, Modality
 from penstock.retries import Backoff, Breaker
+from penstock.runtime_tuning import relax_gc, tune_malloc
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class LaneHost:
 
     def __init__(self, settings: Settings, handles: WorkerHandles, number: int) -> None:
         connect(settings, "lane")
-        give_back_buffers()
+        tune_malloc()
         pool = partial(RayPool, call_timeout_s=settings.ingest.call_timeout_s)
         self._pools = {name: pool(name, group) for name, group in handles.by_pool().items()}
         self._version = handles.version
@@ -77,7 +78,7 @@ class LaneHost:
             concurrent_writes=handles.concurrent_writes,
         )
         self._lane = make_lane(settings, pools, f"lane-{number}")
-        collect_seldom()
+        relax_gc()
         self._thread = threading.Thread(target=self._lane.run, name="lane", daemon=True)
         self._thread.start()
 

@@ -189,7 +189,7 @@ class Pipeline:
     @property
     def store_error(self) -> str:
         """Why the store does not answer; empty while it does."""
-        return self._breaker.last_error if self._breaker.open else ""
+        return self._breaker.last_error if self._breaker.is_open else ""
 
     def run(self, batch: Batch) -> BatchReport:
         """Settles every item of a batch, whatever it takes.

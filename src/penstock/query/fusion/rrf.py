@@ -33,7 +33,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from penstock.query.fusion.moments import RECORDED, MomentRules, group, has_times, span_ms
-from penstock.records import FIELDS_OF, Channel, ChannelHit, Collection, Entry, Hit, Member, Moment, ScoredEntry
+from penstock.query.types import ChannelHit, Hit, Member, Moment
+from penstock.records import (
+    FIELDS_OF,
+    Channel,
+    Collection,
+    Entry,
+    ScoredEntry,
+)
 
 _NEARLY = 0.8  # of the way from the last score of a channel to the best entry's
 _AS_GOOD = 0.95  # of the best entry's score

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from penstock.processes import collect_seldom, give_back_buffers
+from penstock.runtime_tuning import relax_gc, tune_malloc
 
 BUFFERS = 300
 # Small pieces that stay lie between the buffers that go, as headers and keys lie between payloads.
 PROGRAM = f"""
 import psutil
-from penstock.processes import give_back_buffers
-give_back = {{give_back}}
-if give_back:
-    give_back_buffers()
+from penstock.runtime_tuning import tune_malloc
+tuned = {{tuned}}
+if tuned:
+    tune_malloc()
 made = [bytes(200_000) and None for _ in range(3)]  # the first one freed makes glibc raise its limit
 kept = [(bytearray(100_000), bytearray(1_000)) for _ in range({BUFFERS})]
 small = [pair[1] for pair in kept]
@@ -26,28 +26,28 @@ print(psutil.Process().memory_info().rss)
 """
 
 
-def rss_mb(*, give_back: bool) -> float:
+def rss_mb(*, tuned: bool) -> float:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(give_back=give_back)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROGRAM.format(tuned=tuned)], capture_output=True, text=True, check=True
     )
     return int(done.stdout) / 1e6
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_freed_buffers_go_back_to_the_system_though_smaller_pieces_stay_between_them() -> None:
-    kept_mb = rss_mb(give_back=False) - rss_mb(give_back=True)
+    kept_mb = rss_mb(tuned=False) - rss_mb(tuned=True)
     assert kept_mb > 0.8 * BUFFERS * 0.1
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())
-    give_back_buffers()
+    tune_malloc()
 
 
 @pytest.fixture
 def seldom() -> Iterator[None]:
     before = gc.get_threshold()
-    collect_seldom()
+    relax_gc()
     yield
     gc.unfreeze()
     gc.set_threshold(*before)
