@@ -22,7 +22,7 @@ from penstock.encoders.reference.image_model import CHECKPOINT_NAME, TOWER_DIR
 from penstock.encoders.reference.speech_model import SPEECH_DIR, SPEECH_MODEL
 from penstock.encoders.weights import HubWeights, InstalledWeights, RandomWeights, ShippedWeights, Source
 from penstock.errors import ConfigError
-from penstock.records import FIELDS_OF, Collection, Field
+from penstock.records import FIELDS_OF, VISUAL_COLLECTIONS, Collection, Field
 
 PASSAGE_TEXT = "passage.text"
 PASSAGE_QUERY = "passage.query"
@@ -203,7 +203,7 @@ class Profile:
     def _role(self, collection: Collection, field: Field) -> str:
         if field is Field.PASSAGE:
             return PASSAGE_TEXT
-        return JOINT_IMAGE if collection in (Collection.IMAGE, Collection.FRAME) else self.joint_text_encoder
+        return JOINT_IMAGE if collection in VISUAL_COLLECTIONS else self.joint_text_encoder
 
 
 def role_of(encoder: str) -> str:

@@ -25,7 +25,7 @@ from penstock.errors import PenstockError, QueryError, TransientError, Unavailab
 from penstock.observability import metrics
 from penstock.query.embed import QueryEncoder
 from penstock.query.executor import BoundedExecutor
-from penstock.query.fusion.moments import RECORDED, MomentRules
+from penstock.query.fusion.moments import MomentRules
 from penstock.query.fusion.rrf import fuse
 from penstock.query.retrieve import Rankings, SearchParams, search_channels
 from penstock.query.route import ChannelQuery, SearchPlan, route
@@ -33,6 +33,7 @@ from penstock.query.types import Hit, SearchResult
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.query.understand.validate import Question, SearchRequest, understand, with_transcript
 from penstock.records import (
+    TIMED_COLLECTIONS,
     Channel,
     Collection,
     Entry,
@@ -199,14 +200,14 @@ class QueryPipeline:
             spaces={probe.channel: probe.space for probe in chosen.queries},
             weights=self._settings.weights,
             k=self._settings.rrf_k,
-            depths={collection: terms.limit if collection in RECORDED else depth for collection in Collection},
+            depths={collection: terms.limit if collection in TIMED_COLLECTIONS else depth for collection in Collection},
             moments=MomentRules(self._settings.max_moment_gap_ms, self._settings.max_moment_ms),
             limit=limit,
         )
 
     async def _with_progress(self, hits: list[Hit], deadline_s: float) -> list[Hit]:
         """Says of recordings whether they are being indexed still. Where the store does not tell in time, nothing."""
-        recorded = {hit.entry.asset.id for hit in hits if hit.entry.collection in RECORDED}
+        recorded = {hit.entry.asset.id for hit in hits if hit.entry.collection in TIMED_COLLECTIONS}
         if not recorded:
             return hits
         try:
@@ -228,7 +229,7 @@ def _event_of(entry: Entry) -> tuple[str, int, int]:
 
 def _recorded(searched: Rankings) -> dict[Channel, Sequence[ScoredEntry]]:
     """What was found of recordings, by the channels that answered."""
-    return {channel: found for channel, found in searched.entries.items() if channel.collection in RECORDED}
+    return {channel: found for channel, found in searched.entries.items() if channel.collection in TIMED_COLLECTIONS}
 
 
 def _has_more(searched: Rankings, terms: SearchParams) -> bool:

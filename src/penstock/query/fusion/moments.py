@@ -15,10 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from penstock.records import AssetRef, Collection, Entry, Position
-
-RECORDED: frozenset[Collection] = frozenset({Collection.SPEECH, Collection.FRAME})
-"""Collections whose entries have a place in time."""
+from penstock.records import TIMED_COLLECTIONS, AssetRef, Collection, Entry, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ def span_ms(entries: Iterable[Entry]) -> tuple[int, int]:
 
 def has_times(entry: Entry) -> bool:
     """Whether the entry is a stretch of its recording. An asset without speech has one of `speech` that is none."""
-    if entry.collection not in RECORDED or entry.end_ms < entry.start_ms:
+    if entry.collection not in TIMED_COLLECTIONS or entry.end_ms < entry.start_ms:
         return False
     return entry.end_ms > 0 or entry.collection is Collection.FRAME or bool(entry.text.strip())
 

@@ -32,10 +32,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from penstock.query.fusion.moments import RECORDED, MomentRules, group, has_times, span_ms
+from penstock.query.fusion.moments import MomentRules, group, has_times, span_ms
 from penstock.query.types import ChannelHit, Hit, Member, Moment
 from penstock.records import (
     FIELDS_OF,
+    TIMED_COLLECTIONS,
     Channel,
     Collection,
     Entry,
@@ -75,8 +76,8 @@ def fuse(
         for collection, ranked in by_collection.items()
     }
     entries = {collection: _fuse_collection(ranked, terms[collection]) for collection, ranked in by_collection.items()}
-    recorded = {collection: found for collection, found in entries.items() if collection in RECORDED}
-    kinds = [found for collection, found in entries.items() if collection not in RECORDED]
+    recorded = {collection: found for collection, found in entries.items() if collection in TIMED_COLLECTIONS}
+    kinds = [found for collection, found in entries.items() if collection not in TIMED_COLLECTIONS]
     kinds.append(_fuse_moments(recorded, terms, moments))
     fused = [
         (max(terms[collection].weight for collection in candidate.collections) / (k + place), candidate)

@@ -1,0 +1,125 @@
+"""Entries and asset rows as the store holds them, and what a write did with an event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from penstock.records.events import AssetRef, Outcome, Rejected, Version, digest_of
+from penstock.records.fast_pickle import FastPickle
+from penstock.records.kafka import Position
+from penstock.records.media import Float32, MediaPosition
+from penstock.records.taxonomy import Collection, Field
+
+SLOTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(FastPickle):
+    """One row of a collection. `vectors` maps a field to float32[dim], L2-normalised.
+
+    Over the limit because a row has this many columns.
+    """
+
+    id: str
+    collection: Collection
+    asset: AssetRef
+    part: int
+    title: str
+    text: str
+    uri: str
+    mime: str
+    attributes_json: str
+    start_ms: int
+    end_ms: int
+    start_char: int
+    end_char: int
+    event_time_ms: int
+    indexed_at_ms: int
+    origin: Position
+    thumbnail: str = ""
+    vectors: Mapping[Field, Float32] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredEntry:
+    """An entry without its vectors, with its score in one channel."""
+
+    entry: Entry
+    score: float
+
+
+def entry_id(asset: AssetRef, collection: Collection, part: int, slot: int = 0) -> str:
+    """Returns the primary key of an entry: 32 hexadecimal digits, always the same for the same part and slot."""
+    return part_id(asset.id, collection, part, slot)
+
+
+def part_id(asset_id: str, collection: Collection, part: int, slot: int = 0) -> str:
+    """Returns `entry_id` from the asset's id, so that stores can look up its parts by primary key.
+
+    A part has an id in each of two slots. A version that is written in segments takes the slot that the older version
+    does not use, so that the older one stays complete until the last segment is written. All others use slot 0.
+    """
+    return digest_of(asset_id, collection, str(part), *(["other"] if slot else []))
+
+
+@dataclass(frozen=True, slots=True)
+class AssetRow(FastPickle):
+    """The newest settled event of an asset, by which ordering, audit and replay are decided.
+
+    Attributes:
+        asset: the asset; its id is the row's primary key.
+        version: of the event that the row records.
+        outcome: `INDEXED` or `DELETED`.
+        counts: entries by collection; empty for a deleted asset.
+        uri: of the media, so that the sweep of the asset store knows which media are in use; empty if deleted.
+        indexed_at_ms: when the row was written, milliseconds since the epoch.
+        slot: of its entries' ids; see `part_id`.
+    """
+
+    asset: AssetRef
+    version: Version
+    outcome: Outcome
+    counts: Mapping[Collection, int]
+    uri: str
+    indexed_at_ms: int
+    slot: int = 0
+
+    @property
+    def origin(self) -> Position:
+        """The position at which its event was first produced."""
+        return Position(self.asset.topic, self.version.partition, self.version.offset)
+
+
+# --- what a write did with an event ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Settled(FastPickle):
+    """The event at this position has its outcome; `rejection` says why, for `DEAD_LETTERED`."""
+
+    position: Position
+    outcome: Outcome
+    rejection: Rejected | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced(FastPickle):
+    """The event was not written: another lane owns its partition now and will process it."""
+
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Continues(FastPickle):
+    """The event has no outcome yet: the next segment of its media starts at `at`.
+
+    If that is the start of the media, nothing of the event is written, or it waits for a newer version under way.
+    """
+
+    position: Position
+    at: MediaPosition
+
+
+WriteResult: TypeAlias = Settled | Fenced | Continues

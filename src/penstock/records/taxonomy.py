@@ -1,0 +1,110 @@
+"""The taxonomy: modalities, collections, vector fields and channels, and how they belong together.
+
+A new modality is one row of `MODALITIES`, a row of `COLLECTION_SPECS` for each collection that it adds, and a decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Modality(StrEnum):
+    """The kind of media that a topic carries. A topic has one modality."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    AUDIO = "audio"
+    VIDEO = "video"
+
+
+class Collection(StrEnum):
+    """A logical collection, named after its rows. The store versions physical ones by encoder."""
+
+    TEXT = "text"  # a passage of a text asset
+    IMAGE = "image"  # an image
+    SPEECH = "speech"  # a passage of the transcript of an audio or video asset
+    FRAME = "frame"  # a keyframe of a video asset
+
+
+class Field(StrEnum):
+    """A vector field of a collection."""
+
+    JOINT = "joint"  # the space that text and images share (CLIP)
+    PASSAGE = "passage"  # the space of the sentence encoder
+    LEXICAL = "lexical"  # BM25, computed by the store from `text`
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionSpec:
+    """The facts about a collection that all packages share.
+
+    Attributes:
+        fields: its vector fields, the most important first: a store that can hold only one keeps the first.
+        visual: whether its entries are images, so that an image encoder fills the field `joint`.
+    """
+
+    fields: tuple[Field, ...]
+    visual: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModalitySpec:
+    """The facts about a modality that all packages share.
+
+    Attributes:
+        collections: those in which its assets can have entries; surplus entries are searched in all of them.
+        timed: whether its media have a duration, and may be too long to be indexed in one batch.
+        single_entry: whether an asset has at most one entry, part 0. A newer version then overwrites it, so that no
+            surplus entries can remain.
+    """
+
+    collections: tuple[Collection, ...]
+    timed: bool = False
+    single_entry: bool = False
+
+
+COLLECTION_SPECS: Mapping[Collection, CollectionSpec] = {
+    Collection.TEXT: CollectionSpec((Field.PASSAGE, Field.JOINT, Field.LEXICAL)),
+    Collection.IMAGE: CollectionSpec((Field.JOINT,), visual=True),
+    Collection.SPEECH: CollectionSpec((Field.PASSAGE, Field.LEXICAL)),
+    Collection.FRAME: CollectionSpec((Field.JOINT,), visual=True),
+}
+
+MODALITIES: Mapping[Modality, ModalitySpec] = {
+    Modality.TEXT: ModalitySpec((Collection.TEXT,)),
+    Modality.IMAGE: ModalitySpec((Collection.IMAGE,), single_entry=True),
+    Modality.AUDIO: ModalitySpec((Collection.SPEECH,), timed=True),
+    Modality.VIDEO: ModalitySpec((Collection.FRAME, Collection.SPEECH), timed=True),
+}
+
+# --- derived from the two tables -------------------------------------------------------------------------------------
+
+FIELDS_OF: Mapping[Collection, tuple[Field, ...]] = {
+    collection: spec.fields for collection, spec in COLLECTION_SPECS.items()
+}
+COLLECTIONS_OF: Mapping[Modality, tuple[Collection, ...]] = {
+    modality: spec.collections for modality, spec in MODALITIES.items()
+}
+VISUAL_COLLECTIONS: frozenset[Collection] = frozenset(
+    collection for collection, spec in COLLECTION_SPECS.items() if spec.visual
+)
+TIMED_MODALITIES: frozenset[Modality] = frozenset(modality for modality, spec in MODALITIES.items() if spec.timed)
+TIMED_COLLECTIONS: frozenset[Collection] = frozenset(
+    collection for modality in TIMED_MODALITIES for collection in COLLECTIONS_OF[modality]
+)
+SINGLE_ENTRY_COLLECTIONS: frozenset[Collection] = frozenset(
+    collection for spec in MODALITIES.values() if spec.single_entry for collection in spec.collections
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Channel:
+    """A collection and one of its vector fields, which can be searched by itself. Written `image.joint`."""
+
+    collection: Collection
+    field: Field
+
+    def __str__(self) -> str:
+        return f"{self.collection}.{self.field}"
