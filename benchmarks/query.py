@@ -31,8 +31,9 @@ from penstock.encoders.load import load_encoder, profile_fingerprints
 from penstock.encoders.profiles import Profile, load_profile, role_of
 from penstock.errors import UnavailableError
 from penstock.query.embed import MAX_BATCH
-from penstock.query.route import ChannelQuery, route
-from penstock.query.understand.validate import SearchRequest, understand
+from penstock.query.route import route
+from penstock.query.types import ChannelQuery, SearchRequest
+from penstock.query.understand.validate import validate
 from penstock.records import EncoderInput
 from penstock.store.base import Store
 from penstock.store.milvus.store import MilvusStore
@@ -265,8 +266,8 @@ class _Parts:
 
     def __init__(self, store: Store, settings: Settings, profile: Profile) -> None:
         self._store, self._settings = store, settings
-        question = understand(SearchRequest(text="anything"), settings.query)
-        self.probes: Sequence[ChannelQuery] = route(question, offered=store.channels(), profile=profile).queries
+        query = validate(SearchRequest(text="anything"), settings.query)
+        self.probes: Sequence[ChannelQuery] = route(query, offered=store.channels(), profile=profile).queries
         self.product = store.capabilities.product
         self._threads = ThreadPoolExecutor(settings.query.search_threads)
         self._vectors = {

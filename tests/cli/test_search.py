@@ -42,7 +42,7 @@ MEMBER: dict[str, Any] = {"id": "1" * 32, "part": 0, "text": "", "start_ms": 0, 
 MOMENT: dict[str, Any] = {
     "start_ms": 65_900,
     "end_ms": 3_675_000,
-    "words": "The heron came back.",
+    "transcript": "The heron came back.",
     "frame": {"id": "1" * 32, "start_ms": 65_900, "end_ms": 70_000},
     "members": [{**MEMBER, "collection": "frame"}, {**MEMBER, "collection": "speech", "text": "The heron came back."}],
 }

@@ -15,15 +15,8 @@ import pytest
 from penstock.config import Settings, load_settings
 from penstock.encoders.profiles import load_profile
 from penstock.ingest.executor.workers import EncodeWorkerFactory, MediaWorkerFactory
-from penstock.query.types import Hit
-from penstock.query.understand.validate import SearchRequest
-from penstock.records import (
-    AssetRef,
-    Event,
-    Inline,
-    Modality,
-    Position,
-)
+from penstock.query.types import Hit, SearchRequest
+from penstock.records import AssetRef, Event, Inline, Modality, Position
 from penstock.samples.images import Concept, compose, load_concepts
 from penstock.samples.texts import sample_texts
 from penstock.serve.app import build_service

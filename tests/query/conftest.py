@@ -1,4 +1,4 @@
-"""A store whose channels can be told to fail or to hang, and an encoder that knows a few words."""
+"""A store whose channels fail or hang as a test sets them, and an encoder that knows a few words."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def word_vector(word: str) -> Float32:
     return vector / np.float32(np.linalg.norm(vector))
 
 
-class TroubledStore:
-    """Entries in a list; any channel can be told to raise, or to hang until released.
+class FaultyStore:
+    """Entries in a list. A channel can raise, or hang until it is released.
 
     Attributes:
-        failing: what a channel raises instead of answering.
+        failing: the exception that a channel raises instead of answering.
         hanging: channels that answer only after `release` is set.
         entered: set as soon as a call hangs.
         calls: (channel, tenant, limit, timeout_s) of every search.
-        under_way: how far recordings are that are being indexed still; an exception: the store does not tell.
+        stored_checkpoints: of media that are still being indexed; an exception is raised.
     """
 
     def __init__(self, channels: frozenset[Channel] = TEXT_AND_IMAGE) -> None:
@@ -60,12 +60,12 @@ class TroubledStore:
         self.release = threading.Event()
         self.entered = threading.Event()
         self.calls: list[tuple[Channel, str, int, float]] = []
-        self.under_way: dict[str, Checkpoint] | Exception = {}
+        self.stored_checkpoints: dict[str, Checkpoint] | Exception = {}
 
     def checkpoints(self, asset_ids: Sequence[str]) -> dict[str, Checkpoint]:
-        if isinstance(self.under_way, Exception):
-            raise self.under_way
-        return {each: self.under_way[each] for each in asset_ids if each in self.under_way}
+        if isinstance(self.stored_checkpoints, Exception):
+            raise self.stored_checkpoints
+        return {key: self.stored_checkpoints[key] for key in asset_ids if key in self.stored_checkpoints}
 
     def channels(self) -> frozenset[Channel]:
         return self._channels
@@ -80,7 +80,7 @@ class TroubledStore:
         part: int = 0,
         times_ms: tuple[int, int] = (0, 0),
     ) -> Entry:
-        """An entry whose vectors and text are all of one word, its key; of a recording if an asset is named."""
+        """Adds an entry whose vectors and text are its key, one word. If an asset is named, it is a video."""
         topic = f"media.{collection}" if asset is None else "media.video"
         ref = AssetRef(tenant, topic, asset or key)
         entry = Entry(
@@ -120,13 +120,13 @@ class TroubledStore:
             self.release.wait(30)
         if channel in self.failing:
             raise self.failing[channel]
-        found = [
+        scored = [
             ScoredEntry(entry, self._score(entry, query))
             for entry in self.entries
             if entry.collection is channel.collection and entry.asset.tenant == tenant
         ]
-        found = [each for each in found if each.score > 0 or not isinstance(query, str)]
-        return sorted(found, key=lambda each: -each.score)[:limit]
+        matching = [result for result in scored if result.score > 0 or not isinstance(query, str)]
+        return sorted(matching, key=lambda result: -result.score)[:limit]
 
     def _score(self, entry: Entry, query: Float32 | str) -> float:
         if isinstance(query, str):
@@ -135,7 +135,7 @@ class TroubledStore:
 
 
 class WordEncoder:
-    """A `QueryEncoder`: text by `word_vector`, a picture by the word that its bytes spell."""
+    """A `QueryEncoder`: text by `word_vector`, an image by the word that its bytes spell."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
@@ -155,24 +155,24 @@ class WordEncoder:
 
 
 @pytest.fixture
-def store() -> Iterator[TroubledStore]:
-    made = TroubledStore()
-    yield made
-    made.release.set()
+def store() -> Iterator[FaultyStore]:
+    faulty = FaultyStore()
+    yield faulty
+    faulty.release.set()
 
 
 @pytest.fixture
 def make_store() -> Iterator[Any]:
-    """`make_store(channels)`; every store made is released at the end."""
-    made: list[TroubledStore] = []
+    """Returns a function that makes stores with these channels. All are released at the end."""
+    stores: list[FaultyStore] = []
 
-    def make(channels: frozenset[Channel]) -> TroubledStore:
-        made.append(TroubledStore(channels))
-        return made[-1]
+    def make(channels: frozenset[Channel]) -> FaultyStore:
+        stores.append(FaultyStore(channels))
+        return stores[-1]
 
     yield make
-    for each in made:
-        each.release.set()
+    for faulty in stores:
+        faulty.release.set()
 
 
 @pytest.fixture

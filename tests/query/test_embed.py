@@ -1,4 +1,4 @@
-"""Query encoding: batches grow with the load, nobody waits for a timer, and nobody computes what is known."""
+"""Embedding of queries: batches grow with the load, without a timer, and known vectors are not computed again."""
 
 from __future__ import annotations
 
@@ -46,13 +46,15 @@ class HeldEncoder:
         return Encoded(batch.encoder, vectors, failed)
 
 
-def no_picture(_: bytes) -> UInt8:
-    raise QueryError("no picture", status=422, field="/image")
+def no_image(_: bytes) -> UInt8:
+    raise QueryError("not an image", status=422, field="/image")
 
 
-def run(held: HeldEncoder, scenario: Callable[[BatchingQueryEncoder], Awaitable[None]], *, cache: int = 100) -> None:
+def run(
+    held: HeldEncoder, scenario: Callable[[BatchingQueryEncoder], Awaitable[None]], *, cache_size: int = 100
+) -> None:
     async def main() -> None:
-        encoder = BatchingQueryEncoder({"passage.text": held}, decode_image=no_picture, cache=cache)
+        encoder = BatchingQueryEncoder({"passage.text": held}, decode_image=no_image, cache_size=cache_size)
         try:
             await asyncio.wait_for(scenario(encoder), 20)
         finally:
@@ -66,7 +68,7 @@ async def entered(held: HeldEncoder) -> None:
     await asyncio.get_running_loop().run_in_executor(None, held.entered.wait)
 
 
-def test_an_idle_encoder_takes_the_first_query_at_once_and_the_next_ones_together() -> None:
+def test_an_idle_encoder_takes_the_first_query_immediately_and_the_next_ones_together() -> None:
     held = HeldEncoder()
     held.gate.clear()
 
@@ -96,7 +98,7 @@ def test_the_same_query_is_computed_once_whether_it_comes_later_or_at_the_same_t
     assert held.batches == [("a",)]
 
 
-def test_questions_and_passages_do_not_share_vectors() -> None:
+def test_queries_and_passages_do_not_share_vectors() -> None:
     held = HeldEncoder()
 
     async def scenario(encoder: BatchingQueryEncoder) -> None:
@@ -107,19 +109,19 @@ def test_questions_and_passages_do_not_share_vectors() -> None:
     assert held.batches == [("a",), ("a",)]
 
 
-@pytest.mark.parametrize(("cache", "computed"), [(0, 4), (1, 4), (2, 2)])
-def test_the_cache_keeps_so_many_of_the_latest(cache: int, computed: int) -> None:
+@pytest.mark.parametrize(("cache_size", "computed"), [(0, 4), (1, 4), (2, 2)])
+def test_the_cache_keeps_the_latest_vectors_up_to_its_size(cache_size: int, computed: int) -> None:
     held = HeldEncoder()
 
     async def scenario(encoder: BatchingQueryEncoder) -> None:
         for text in ("a", "b", "a", "b"):
             await encoder.encode_text("passage.text", text)
 
-    run(held, scenario, cache=cache)
+    run(held, scenario, cache_size=cache_size)
     assert len(held.batches) == computed
 
 
-def test_a_query_that_fails_alone_fails_alone() -> None:
+def test_a_query_that_fails_does_not_fail_its_batch() -> None:
     held = HeldEncoder()
     held.gate.clear()
 
@@ -137,7 +139,7 @@ def test_a_query_that_fails_alone_fails_alone() -> None:
     run(held, scenario)
 
 
-def test_a_lost_device_is_told_to_all_and_the_next_query_tries_again() -> None:
+def test_a_lost_device_fails_the_batch_and_the_next_query_tries_again() -> None:
     held = HeldEncoder()
     held.error = UnavailableError("the GPU is gone")
 
@@ -150,7 +152,7 @@ def test_a_lost_device_is_told_to_all_and_the_next_query_tries_again() -> None:
     run(held, scenario)
 
 
-def test_a_request_that_gives_up_takes_nothing_from_the_others() -> None:
+def test_a_request_that_gives_up_does_not_cancel_the_vector_of_another() -> None:
     held = HeldEncoder()
     held.gate.clear()
 
@@ -164,7 +166,7 @@ def test_a_request_that_gives_up_takes_nothing_from_the_others() -> None:
     run(held, scenario)
 
 
-def test_too_many_waiting_queries_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_waiting_queries_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_WAITING", 2)
     held = HeldEncoder()
     held.gate.clear()
@@ -181,7 +183,7 @@ def test_too_many_waiting_queries_are_refused(monkeypatch: pytest.MonkeyPatch) -
     run(held, scenario)
 
 
-def test_a_picture_that_is_none_is_the_askers_fault() -> None:
+def test_an_invalid_image_is_the_clients_fault() -> None:
     async def scenario(encoder: BatchingQueryEncoder) -> None:
         with pytest.raises(QueryError):
             await encoder.encode_image(b"GIF89a, or so it says")
@@ -189,14 +191,14 @@ def test_a_picture_that_is_none_is_the_askers_fault() -> None:
     run(HeldEncoder(), scenario)
 
 
-def test_the_encoders_of_a_profile_serve_text_and_pictures() -> None:
+def test_the_encoders_of_a_profile_serve_text_and_images() -> None:
     profile = load_profile("null:16")
     pixels = np.zeros((profile.image.size_px, profile.image.size_px, 3), np.uint8)
 
     async def main() -> list[Any]:
-        encoder = BatchingQueryEncoder(load_encoders(profile), decode_image=lambda _: pixels, cache=10)
+        encoder = BatchingQueryEncoder(load_encoders(profile), decode_image=lambda _: pixels, cache_size=10)
         try:
-            return [await encoder.encode_text("joint.text", "cat"), await encoder.encode_image(b"a picture")]
+            return [await encoder.encode_text("joint.text", "cat"), await encoder.encode_image(b"an image")]
         finally:
             encoder.close()
 

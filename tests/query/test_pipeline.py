@@ -1,4 +1,4 @@
-"""A whole question: what is asked of whom, and what becomes of the answer when somebody fails or is late."""
+"""Tests whole searches: the channels that are searched, and the result if one of them fails or is late."""
 
 from __future__ import annotations
 
@@ -15,19 +15,10 @@ from penstock.encoders.profiles import Profile, load_profile
 from penstock.errors import OverloadedError, PermanentError, QueryError, UnavailableError
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.route import NOT_OFFERED
-from penstock.query.types import SearchResult
-from penstock.query.understand.validate import SearchRequest
-from penstock.records import (
-    Channel,
-    Checkpoint,
-    Collection,
-    Field,
-    MediaPosition,
-    ScoredEntry,
-    Version,
-)
+from penstock.query.types import SearchRequest, SearchResult
+from penstock.records import Channel, Checkpoint, Collection, Field, MediaPosition, ScoredEntry, Version
 
-SMALL = load_profile("small")  # text and pictures share a space of their own
+SMALL = load_profile("small")  # text and images share a space of their own
 REFERENCE = load_profile("reference")  # one space for everything
 TEXT_PASSAGE = Channel(Collection.TEXT, Field.PASSAGE)
 TEXT_LEXICAL = Channel(Collection.TEXT, Field.LEXICAL)
@@ -51,11 +42,11 @@ def ask(store: Any, encoder: Any, request: SearchRequest, profile: Profile = SMA
 async def until(condition: Callable[[], bool]) -> None:
     """Lets other tasks run until the condition holds."""
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  (what is awaited is a count, which no event tells)
+        while not condition():  # noqa: ASYNC110  (no event signals this count)
             await asyncio.sleep(0)
 
 
-def test_a_word_finds_its_picture_and_its_text_first(store: Any, encoder: Any) -> None:
+def test_a_word_finds_its_image_and_its_text_first(store: Any, encoder: Any) -> None:
     for key in ("cat", "dog", "boat"):
         store.add(Collection.TEXT, key)
         store.add(Collection.IMAGE, key)
@@ -69,16 +60,16 @@ def test_every_hit_names_its_channels_with_rank_and_raw_score(store: Any, encode
     store.add(Collection.TEXT, "cat")
     store.add(Collection.TEXT, "dog")
     (cat, dog) = ask(store, encoder, SearchRequest(text="cat")).hits
-    assert [(str(found.channel), found.rank) for found in cat.found_by] == [
+    assert [(str(by.channel), by.rank) for by in cat.found_by] == [
         ("text.passage", 1),
         ("text.joint", 1),
         ("text.lexical", 1),
     ]
     assert cat.found_by[0].score == pytest.approx(1.0, abs=1e-5)
-    assert [str(found.channel) for found in dog.found_by] == ["text.passage", "text.joint"]
+    assert [str(by.channel) for by in dog.found_by] == ["text.passage", "text.joint"]
 
 
-def test_a_picture_finds_pictures_and_texts(store: Any, encoder: Any) -> None:
+def test_an_image_finds_images_and_texts(store: Any, encoder: Any) -> None:
     for key in ("cat", "dog"):
         store.add(Collection.TEXT, key)
         store.add(Collection.IMAGE, key)
@@ -94,8 +85,8 @@ def test_one_vector_serves_every_channel_of_its_encoder(store: Any, encoder: Any
 def test_tenant_and_candidates_reach_every_channel(store: Any, encoder: Any) -> None:
     store.add(Collection.TEXT, "cat", tenant="acme")
     assert ask(store, encoder, SearchRequest(text="cat")).hits == []
-    found = ask(store, encoder, SearchRequest(text="cat", tenant="acme", limit=70), candidates=50)
-    assert [hit.entry.asset.tenant for hit in found.hits] == ["acme"]
+    result = ask(store, encoder, SearchRequest(text="cat", tenant="acme", limit=70), candidates=50)
+    assert [hit.entry.asset.tenant for hit in result.hits] == ["acme"]
     assert {(tenant, limit) for _, tenant, limit, _ in store.calls[-4:]} == {("acme", 70)}
 
 
@@ -109,7 +100,7 @@ def test_a_channel_that_fails_is_left_out_and_named(store: Any, encoder: Any) ->
     assert len(result.hits) == 2
 
 
-def test_a_fault_nobody_foresaw_costs_one_channel_and_is_logged(
+def test_an_unexpected_error_costs_one_channel_and_is_logged(
     store: Any, encoder: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.add(Collection.TEXT, "cat")
@@ -131,20 +122,20 @@ def test_a_channel_that_hangs_costs_no_more_than_the_deadline(store: Any, encode
     assert result.hits[0].entry.title == "cat"
 
 
-def test_channels_are_searched_at_the_same_time(store: Any, encoder: Any) -> None:
-    """All four hang until the last has come: one after the other they would never end."""
-    everyone_came = threading.Barrier(4, timeout=10)
+def test_channels_are_searched_concurrently(store: Any, encoder: Any) -> None:
+    """All four hang until the last is called: one after the other they would never end."""
+    all_called = threading.Barrier(4, timeout=10)
     search = store.search
 
     def together(*args: Any, **options: Any) -> Any:
-        everyone_came.wait()
+        all_called.wait()
         return search(*args, **options)
 
     store.search = together
     assert not ask(store, encoder, SearchRequest(text="cat", deadline_ms=20_000)).partial
 
 
-def test_the_store_is_told_how_much_time_is_left(store: Any, encoder: Any) -> None:
+def test_the_store_is_given_the_time_that_is_left(store: Any, encoder: Any) -> None:
     ask(store, encoder, SearchRequest(text="cat", deadline_ms=500))
     assert all(0 < timeout_s <= 0.5 for *_, timeout_s in store.calls)
 
@@ -153,53 +144,53 @@ def test_a_dead_encoder_costs_only_the_channels_that_need_it(store: Any, encoder
     store.add(Collection.TEXT, "cat")
     encoder.failing["joint.text"] = UnavailableError("the GPU is gone")
     result = ask(store, encoder, SearchRequest(text="cat"))
-    assert {str(channel): why for channel, why in result.missing.items()} == {
+    assert {str(channel): reason for channel, reason in result.missing.items()} == {
         "text.joint": "the GPU is gone",
         "image.joint": "the GPU is gone",
     }
-    assert [str(found.channel) for found in result.hits[0].found_by] == ["text.passage", "text.lexical"]
+    assert [str(by.channel) for by in result.hits[0].found_by] == ["text.passage", "text.lexical"]
 
 
-def test_nothing_answering_is_an_error_that_says_why(store: Any, encoder: Any) -> None:
+def test_no_answer_from_any_channel_is_an_error_with_the_reasons(store: Any, encoder: Any) -> None:
     for channel in store.channels():
         store.failing[channel] = UnavailableError("connection refused")
     with pytest.raises(UnavailableError, match="connection refused"):
         ask(store, encoder, SearchRequest(text="cat"))
 
 
-def test_a_question_that_the_store_refuses_is_the_askers_fault(store: Any, encoder: Any) -> None:
+def test_a_query_that_the_store_rejects_is_the_clients_fault(store: Any, encoder: Any) -> None:
     store.failing[TEXT_LEXICAL] = QueryError("no such attribute", field="/filter")
     with pytest.raises(QueryError, match="no such attribute"):
         ask(store, encoder, SearchRequest(text="cat"))
 
 
-def test_what_is_no_picture_is_the_askers_fault(store: Any, encoder: Any) -> None:
-    encoder.failing["joint.image"] = QueryError("no picture", status=422, field="/image")
-    with pytest.raises(QueryError, match="no picture"):
+def test_an_invalid_image_is_the_clients_fault(store: Any, encoder: Any) -> None:
+    encoder.failing["joint.image"] = QueryError("not an image", status=422, field="/image")
+    with pytest.raises(QueryError, match="not an image"):
         ask(store, encoder, SearchRequest(image=b"cat"))
 
 
-def test_a_text_that_no_encoder_takes_is_still_looked_up_by_its_words(store: Any, encoder: Any) -> None:
+def test_a_text_that_no_encoder_takes_is_still_searched_for_by_bm25(store: Any, encoder: Any) -> None:
     store.add(Collection.TEXT, "cat")
     for role in ("joint.text", "passage.text"):
         encoder.failing[role] = PermanentError("too strange")
     result = ask(store, encoder, SearchRequest(text="cat"))
-    assert [str(found.channel) for found in result.hits[0].found_by] == ["text.lexical"]
+    assert [str(by.channel) for by in result.hits[0].found_by] == ["text.lexical"]
 
 
-def test_what_the_store_never_offered_is_missing_but_not_partial(make_store: Any, encoder: Any) -> None:
+def test_a_channel_that_the_store_does_not_offer_is_missing_but_not_partial(make_store: Any, encoder: Any) -> None:
     store = make_store(frozenset({TEXT_PASSAGE, IMAGE_JOINT}))
     result = ask(store, encoder, SearchRequest(text="cat"))
     assert set(result.missing.values()) == {NOT_OFFERED}
     assert not result.partial
 
 
-def test_an_empty_index_answers_with_nothing(make_store: Any, encoder: Any) -> None:
+def test_an_empty_index_gives_an_empty_result(make_store: Any, encoder: Any) -> None:
     result = ask(make_store(frozenset()), encoder, SearchRequest(text="cat"))
     assert (result.hits, result.partial) == ([], False)
 
 
-def test_a_hung_store_fills_a_bounded_line_and_then_refuses_at_once(store: Any, encoder: Any) -> None:
+def test_a_hung_store_fills_a_bounded_queue_and_then_rejects_immediately(store: Any, encoder: Any) -> None:
     store.hanging.update(store.channels())
 
     async def run() -> None:
@@ -207,9 +198,9 @@ def test_a_hung_store_fills_a_bounded_line_and_then_refuses_at_once(store: Any, 
         late = [asyncio.create_task(pipeline.search(SearchRequest(text="cat", deadline_ms=150))) for _ in range(2)]
         outcomes = await asyncio.gather(*late, return_exceptions=True)
         assert all(isinstance(outcome, UnavailableError) for outcome in outcomes)
-        assert pipeline.threads.pending == 4  # those that waited were dropped; those that hang still hold their threads
+        assert pipeline.executor.pending == 4  # waiting calls were dropped; hanging ones keep their threads
         waiting = asyncio.create_task(pipeline.search(SearchRequest(text="cat", deadline_ms=5_000)))
-        await until(lambda: pipeline.threads.pending == 8)
+        await until(lambda: pipeline.executor.pending == 8)
         with pytest.raises(OverloadedError):
             await pipeline.search(SearchRequest(text="cat", deadline_ms=5_000))
         store.release.set()
@@ -220,9 +211,9 @@ def test_a_hung_store_fills_a_bounded_line_and_then_refuses_at_once(store: Any, 
 
 
 def test_took_ms_adds_up_to_the_total(store: Any, encoder: Any) -> None:
-    took = ask(store, encoder, SearchRequest(text="cat")).took_ms
-    assert list(took) == ["encode", "search", "fuse", "total"]
-    assert took["total"] == pytest.approx(took["encode"] + took["search"] + took["fuse"], abs=0.01)
+    took_ms = ask(store, encoder, SearchRequest(text="cat")).took_ms
+    assert list(took_ms) == ["encode", "search", "fuse", "total"]
+    assert took_ms["total"] == pytest.approx(took_ms["encode"] + took_ms["search"] + took_ms["fuse"], abs=0.01)
 
 
 def test_new_channels_are_noticed_without_a_restart(store: Any, encoder: Any) -> None:
@@ -241,46 +232,47 @@ def test_new_channels_are_noticed_without_a_restart(store: Any, encoder: Any) ->
     asyncio.run(asyncio.wait_for(run(), 10))
 
 
-def add_films(store: Any, films: int, shots: int) -> None:
-    """Films that show a cat, each for so many shots."""
-    for film in range(films):
+def add_videos(store: Any, videos: int, shots: int) -> None:
+    """Adds videos that show a cat in this number of shots each."""
+    for video in range(videos):
         for shot in range(shots):
-            store.add(Collection.FRAME, "cat", asset=f"film-{film}", part=shot, times_ms=(400 * shot, 400 * shot + 399))
+            times_ms = (400 * shot, 400 * shot + 399)
+            store.add(Collection.FRAME, "cat", asset=f"video-{video}", part=shot, times_ms=times_ms)
 
 
-def test_what_is_seen_and_said_at_once_is_one_hit(make_store: Any, encoder: Any) -> None:
+def test_speech_and_a_frame_at_the_same_time_are_one_hit(make_store: Any, encoder: Any) -> None:
     store = make_store(frozenset({FRAME_JOINT, SPEECH_LEXICAL}))
-    store.add(Collection.SPEECH, "cat", asset="film", times_ms=(4_000, 9_000))
-    store.add(Collection.FRAME, "cat", asset="film", times_ms=(5_000, 6_000))
-    store.add(Collection.FRAME, "cat", asset="film", part=1, times_ms=(60_000, 61_000))
-    both, seen = ask(store, encoder, SearchRequest(text="cat"), max_moment_gap_ms=1_000).hits
-    assert [str(found.channel) for found in both.found_by] == ["frame.joint", "speech.lexical"]
-    assert [str(found.channel) for found in seen.found_by] == ["frame.joint"]
-    assert [(hit.moment.start_ms, hit.moment.end_ms) for hit in (both, seen)] == [(5_000, 6_000), (60_000, 61_000)]
+    store.add(Collection.SPEECH, "cat", asset="video", times_ms=(4_000, 9_000))
+    store.add(Collection.FRAME, "cat", asset="video", times_ms=(5_000, 6_000))
+    store.add(Collection.FRAME, "cat", asset="video", part=1, times_ms=(60_000, 61_000))
+    both, shown = ask(store, encoder, SearchRequest(text="cat"), max_moment_gap_ms=1_000).hits
+    assert [str(by.channel) for by in both.found_by] == ["frame.joint", "speech.lexical"]
+    assert [str(by.channel) for by in shown.found_by] == ["frame.joint"]
+    assert [(hit.moment.start_ms, hit.moment.end_ms) for hit in (both, shown)] == [(5_000, 6_000), (60_000, 61_000)]
 
 
-def test_a_recording_that_is_being_indexed_still_says_so_by_its_version(make_store: Any, encoder: Any) -> None:
+def test_hits_of_a_version_that_is_still_being_indexed_are_marked(make_store: Any, encoder: Any) -> None:
     store = make_store(frozenset({FRAME_JOINT, IMAGE_JOINT}))
-    film, other = (store.add(Collection.FRAME, "cat", asset=name, times_ms=(0, 5_000)) for name in ("film", "other"))
+    video, other = (store.add(Collection.FRAME, "cat", asset=name, times_ms=(0, 5_000)) for name in ("video", "other"))
     store.add(Collection.IMAGE, "cat")
-    under_way = Checkpoint(film.asset, Version(0, 0, 0), MediaPosition(9, 9, 9), {}, "", "")
-    newer = Checkpoint(other.asset, Version(0, 0, 7), MediaPosition(9, 9, 9), {}, "", "")
-    store.under_way = {film.asset.id: under_way, other.asset.id: newer}
+    same_version = Checkpoint(video.asset, Version(0, 0, 0), MediaPosition(9, 9, 9), {}, "", "")
+    newer_version = Checkpoint(other.asset, Version(0, 0, 7), MediaPosition(9, 9, 9), {}, "", "")
+    store.stored_checkpoints = {video.asset.id: same_version, other.asset.id: newer_version}
     hits = ask(store, encoder, SearchRequest(text="cat")).hits
-    assert {hit.entry.asset.key: hit.indexing for hit in hits} == {"film": True, "other": False, "cat": False}
+    assert {hit.entry.asset.key: hit.indexing for hit in hits} == {"video": True, "other": False, "cat": False}
 
 
-def test_a_store_that_does_not_tell_of_progress_costs_no_hit(make_store: Any, encoder: Any) -> None:
+def test_a_store_that_fails_to_return_checkpoints_costs_no_hit(make_store: Any, encoder: Any) -> None:
     store = make_store(frozenset({FRAME_JOINT}))
-    store.add(Collection.FRAME, "cat", asset="film", times_ms=(0, 5_000))
-    store.under_way = UnavailableError("away")
+    store.add(Collection.FRAME, "cat", asset="video", times_ms=(0, 5_000))
+    store.stored_checkpoints = UnavailableError("down")
     [hit] = ask(store, encoder, SearchRequest(text="cat")).hits
     assert not hit.indexing
 
 
-def test_recordings_are_searched_for_more_until_moments_fill_the_limit(make_store: Any, encoder: Any) -> None:
+def test_timed_media_are_searched_deeper_until_moments_fill_the_limit(make_store: Any, encoder: Any) -> None:
     store = make_store(frozenset({FRAME_JOINT, SPEECH_LEXICAL, IMAGE_JOINT}))
-    add_films(store, films=12, shots=5)
+    add_videos(store, videos=12, shots=5)
     store.add(Collection.IMAGE, "cat")
     result = ask(store, encoder, SearchRequest(text="cat", limit=10), candidates=10)
     assert len(result.hits) == 10
@@ -290,60 +282,48 @@ def test_recordings_are_searched_for_more_until_moments_fill_the_limit(make_stor
     }
 
 
-def test_recordings_are_searched_once_where_there_is_no_more_to_find(make_store: Any, encoder: Any) -> None:
+def test_timed_media_are_searched_once_if_there_are_no_more_entries(make_store: Any, encoder: Any) -> None:
     store = make_store(frozenset({FRAME_JOINT, SPEECH_LEXICAL}))
-    add_films(store, films=1, shots=9)
+    add_videos(store, videos=1, shots=9)
     assert len(ask(store, encoder, SearchRequest(text="cat", limit=10), candidates=10).hits) == 1
     assert len(store.calls) == 2
 
 
-def test_a_search_for_more_ends_though_one_film_has_no_end(make_store: Any, encoder: Any) -> None:
+def test_a_deeper_search_ends_at_the_maximum_of_candidates(make_store: Any, encoder: Any) -> None:
     store = make_store(frozenset({FRAME_JOINT}))
-    add_films(store, films=1, shots=1_000)
-    assert (
-        len(
-            ask(
-                store,
-                encoder,
-                SearchRequest(text="cat", limit=5),
-                candidates=5,
-                max_moment_ms=10**9,
-                max_moment_gap_ms=10**9,
-            ).hits
-        )
-        == 1
-    )
+    add_videos(store, videos=1, shots=1_000)
+    request = SearchRequest(text="cat", limit=5)
+    result = ask(store, encoder, request, candidates=5, max_moment_ms=10**9, max_moment_gap_ms=10**9)
+    assert len(result.hits) == 1
     assert [limit for _, _, limit, _ in store.calls] == [5, 20, 80, 320]
 
 
-def test_a_second_search_that_fails_keeps_what_the_first_found_and_is_named(make_store: Any, encoder: Any) -> None:
+def test_a_deeper_search_that_fails_keeps_the_earlier_entries_and_is_named(make_store: Any, encoder: Any) -> None:
     store = make_store(frozenset({FRAME_JOINT, SPEECH_LEXICAL}))
-    add_films(store, films=1, shots=30)
-    first = store.search
+    add_videos(store, videos=1, shots=30)
+    search = store.search
 
-    def once(channel: Channel, *args: Any, limit: int, **options: Any) -> Any:
+    def fail_deeper(channel: Channel, *args: Any, limit: int, **options: Any) -> Any:
         if limit > 10:
             raise UnavailableError("the store hung up")
-        return first(channel, *args, limit=limit, **options)
+        return search(channel, *args, limit=limit, **options)
 
-    store.search = once
+    store.search = fail_deeper
     result = ask(store, encoder, SearchRequest(text="cat", limit=10), candidates=10)
     assert len(result.hits) == 1
     assert result.partial
     assert "the store hung up" in result.missing[FRAME_JOINT]
-    assert "second time" in result.missing[FRAME_JOINT]
+    assert "search for more entries" in result.missing[FRAME_JOINT]
 
 
-def test_after_a_second_search_what_one_channel_did_not_find_is_behind_all_that_it_was_asked_for(
-    make_store: Any, encoder: Any
-) -> None:
-    """Found at rank 10 is better than not found among 64, though worse than not found among 4."""
+def test_after_a_deeper_search_an_absent_entry_ranks_after_the_larger_depth(make_store: Any, encoder: Any) -> None:
+    """Rank 10 is better than absent from 64 entries, but worse than absent from 4."""
     store = make_store(frozenset({SPEECH_PASSAGE, SPEECH_LEXICAL}))
     by_meaning, by_both = (
         store.add(Collection.SPEECH, "cat", asset=asset, times_ms=(0, 999)) for asset in ("meaning", "both")
     )
-    film = [store.add(Collection.SPEECH, "cat", asset="film", part=part, times_ms=(0, 999)) for part in range(14)]
-    rankings = {SPEECH_PASSAGE: [by_meaning, by_both, *film], SPEECH_LEXICAL: [*film[:9], by_both, *film[9:]]}
+    video = [store.add(Collection.SPEECH, "cat", asset="video", part=part, times_ms=(0, 999)) for part in range(14)]
+    rankings = {SPEECH_PASSAGE: [by_meaning, by_both, *video], SPEECH_LEXICAL: [*video[:9], by_both, *video[9:]]}
     store.search = lambda channel, *_, limit, **__: [ScoredEntry(entry, 1.0) for entry in rankings[channel][:limit]]
     hits = ask(store, encoder, SearchRequest(text="cat", limit=4), candidates=4).hits
-    assert [hit.entry.asset.key for hit in hits] == ["film", "both", "meaning"]
+    assert [hit.entry.asset.key for hit in hits] == ["video", "both", "meaning"]

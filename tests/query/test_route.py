@@ -1,4 +1,4 @@
-"""Which channels a question is put to, on full and on poorer stores."""
+"""Tests the channels that a query is searched in, on stores with all fields and with fewer."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ import pytest
 from penstock.config import QuerySettings
 from penstock.encoders.profiles import Profile, load_profile
 from penstock.errors import QueryError
-from penstock.query.route import NO_COLLECTION, NOT_OFFERED, SearchPlan, route
-from penstock.query.understand.validate import SearchRequest, understand
+from penstock.query.route import NO_COLLECTION, NOT_OFFERED, route
+from penstock.query.types import ImageInput, SearchPlan, SearchRequest, TextInput
+from penstock.query.understand.validate import validate
 from penstock.records import FIELDS_OF, Channel, Collection, Field
 
 REFERENCE = load_profile("reference")  # one space for everything
-SMALL = load_profile("small")  # text and pictures share a space of their own
+SMALL = load_profile("small")  # text and images share a space of their own
 ALL = frozenset(Channel(collection, field) for collection, fields in FIELDS_OF.items() for field in fields)
 ONE_FIELD = frozenset({Channel(Collection.TEXT, Field.PASSAGE), Channel(Collection.IMAGE, Field.JOINT)})
 
 
 def routed(request: SearchRequest, offered: frozenset[Channel], profile: Profile) -> SearchPlan:
-    return route(understand(request, QuerySettings()), offered=offered, profile=profile)
+    return route(validate(request, QuerySettings()), offered=offered, profile=profile)
 
 
-def plan(found: SearchPlan) -> dict[str, str | None]:
-    return {str(probe.channel): probe.encoder for probe in found.queries}
+def encoders(plan: SearchPlan) -> dict[str, str | None]:
+    return {str(query.channel): query.encoder for query in plan.queries}
 
 
-def test_text_is_put_to_every_channel_with_the_vector_of_its_space() -> None:
-    found = routed(SearchRequest(text="cat"), ALL, SMALL)
-    assert plan(found) == {
+def test_text_is_searched_for_in_every_channel_with_the_vector_of_its_space() -> None:
+    plan = routed(SearchRequest(text="cat"), ALL, SMALL)
+    assert encoders(plan) == {
         "text.passage": "passage.text",
         "text.joint": "joint.text",
         "text.lexical": None,
@@ -36,51 +37,58 @@ def test_text_is_put_to_every_channel_with_the_vector_of_its_space() -> None:
         "speech.lexical": None,
         "frame.joint": "joint.text",
     }
-    assert found.missing == {}
+    assert plan.missing == {}
 
 
 def test_two_channels_of_one_collection_and_one_space_are_searched_once() -> None:
-    found = routed(SearchRequest(text="cat", modalities=["text", "image"]), ALL, REFERENCE)
-    assert plan(found) == {"text.passage": "passage.text", "text.lexical": None, "image.joint": "passage.text"}
-    assert found.missing == {}
+    plan = routed(SearchRequest(text="cat", modalities=["text", "image"]), ALL, REFERENCE)
+    assert encoders(plan) == {"text.passage": "passage.text", "text.lexical": None, "image.joint": "passage.text"}
+    assert plan.missing == {}
 
 
-def test_an_image_is_put_to_every_joint_channel() -> None:
-    found = routed(SearchRequest(image=b"cat"), ALL, SMALL)
-    assert plan(found) == {"text.joint": "joint.image", "image.joint": "joint.image", "frame.joint": "joint.image"}
+def test_an_image_is_searched_for_in_every_joint_channel() -> None:
+    plan = routed(SearchRequest(image=b"cat"), ALL, SMALL)
+    assert encoders(plan) == {"text.joint": "joint.image", "image.joint": "joint.image", "frame.joint": "joint.image"}
 
 
 def test_an_image_finds_texts_by_their_passage_vector_where_that_is_the_joint_space() -> None:
-    found = routed(SearchRequest(image=b"cat"), ONE_FIELD, REFERENCE)
-    assert plan(found) == {"text.passage": "joint.image", "image.joint": "joint.image"}
-    assert found.missing == {}
+    plan = routed(SearchRequest(image=b"cat"), ONE_FIELD, REFERENCE)
+    assert encoders(plan) == {"text.passage": "joint.image", "image.joint": "joint.image"}
+    assert plan.missing == {}
 
 
 def test_an_image_does_not_search_passages_of_another_space() -> None:
-    found = routed(SearchRequest(image=b"cat"), ONE_FIELD, SMALL)
-    assert plan(found) == {"image.joint": "joint.image"}
-    assert found.missing == {Channel(Collection.TEXT, Field.JOINT): NOT_OFFERED}
+    plan = routed(SearchRequest(image=b"cat"), ONE_FIELD, SMALL)
+    assert encoders(plan) == {"image.joint": "joint.image"}
+    assert plan.missing == {Channel(Collection.TEXT, Field.JOINT): NOT_OFFERED}
 
 
-def test_what_a_poorer_store_cannot_search_is_told() -> None:
-    found = routed(SearchRequest(text="cat"), ONE_FIELD, SMALL)
-    assert plan(found) == {"text.passage": "passage.text", "image.joint": "joint.text"}
-    assert found.missing == {
+def test_channels_that_the_store_does_not_offer_are_missing() -> None:
+    plan = routed(SearchRequest(text="cat"), ONE_FIELD, SMALL)
+    assert encoders(plan) == {"text.passage": "passage.text", "image.joint": "joint.text"}
+    assert plan.missing == {
         Channel(Collection.TEXT, Field.JOINT): NOT_OFFERED,
         Channel(Collection.TEXT, Field.LEXICAL): NOT_OFFERED,
     }
 
 
-def test_a_kind_that_was_never_indexed_is_told_only_to_those_who_name_it() -> None:
+def test_a_collection_that_is_not_in_the_index_is_missing_only_if_it_was_requested() -> None:
     assert routed(SearchRequest(text="cat"), ONE_FIELD, REFERENCE).missing.keys() == {
         Channel(Collection.TEXT, Field.LEXICAL)
     }
-    found = routed(SearchRequest(text="cat", modalities=["audio"]), ONE_FIELD, REFERENCE)
-    assert found.queries == ()
-    assert set(found.missing.values()) == {NO_COLLECTION}
+    plan = routed(SearchRequest(text="cat", modalities=["audio"]), ONE_FIELD, REFERENCE)
+    assert plan.queries == ()
+    assert set(plan.missing.values()) == {NO_COLLECTION}
 
 
-def test_a_picture_cannot_be_asked_for_speech() -> None:
+def test_an_image_query_for_speech_alone_is_rejected() -> None:
     with pytest.raises(QueryError) as caught:
         routed(SearchRequest(image=b"cat", modalities=["audio"]), ALL, REFERENCE)
     assert caught.value.field == "/modalities"
+
+
+def test_a_channel_query_has_the_part_of_the_query_that_its_encoder_takes() -> None:
+    text = {query.search_for for query in routed(SearchRequest(text=" cat "), ONE_FIELD, SMALL).queries}
+    assert text == {TextInput("passage.text", "cat"), TextInput("joint.text", "cat")}
+    image = {query.search_for for query in routed(SearchRequest(image=b"cat"), ALL, SMALL).queries}
+    assert image == {ImageInput("joint.image", b"cat")}

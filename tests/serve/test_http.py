@@ -185,7 +185,7 @@ def test_a_text_is_found_with_everything_that_is_known_of_it(search: Callable[..
         "origin": {"topic": "media.text", "partition": 3, "offset": 17},
         "media_url": None,
         "moment": None,
-        "incomplete": False,
+        "indexing": False,
     }
     assert (body["partial"], body["missing"], body["transcript"]) == (False, {}, None)
     assert set(body["took_ms"]) == {"encode", "search", "fuse", "total"}
@@ -237,11 +237,11 @@ def test_what_is_seen_and_said_at_once_is_a_moment_with_its_frame_and_its_words(
     (hit,) = search(text=text, modalities=["video"]).json()["hits"]
     assert [found["channel"] for found in hit["found_by"]] == ["frame.joint", "speech.passage", "speech.lexical"]
     moment = hit["moment"]
-    assert (moment["start_ms"], moment["end_ms"], moment["words"]) == (61_000, 64_500, text)
+    assert (moment["start_ms"], moment["end_ms"], moment["transcript"]) == (61_000, 64_500, text)
     assert moment["frame"] == {
         "id": shown.id, "start_ms": 58_000, "end_ms": 63_000, "thumbnail_url": f"/v1/media/{'ab' * 32}"
     }  # fmt: skip
-    assert not hit["incomplete"]
+    assert not hit["indexing"]
     assert [(one["id"], one["part"], one["text"]) for one in moment["members"]] == [
         (shown.id, 4, ""),
         (said.id, 0, text),
@@ -308,7 +308,7 @@ def test_the_limit_is_kept(search: Callable[..., httpx.Response]) -> None:
     [
         ({}, 400, "/text", "nothing to search for"),
         ({"text": "  "}, 400, "/text", "empty"),
-        ({"text": "a", "image": "AAAA"}, 400, "/image", "one of them"),
+        ({"text": "a", "image": "AAAA"}, 400, "/image", "not supported"),
         ({"text": "a", "filter": {"colour": "red"}}, 400, "/filter", "colour"),
         ({"text": "a", "filter": "mime"}, 422, "/filter", "dict"),
         ({"text": "a", "modalities": ["smell"]}, 400, "/modalities/0", "smell"),
@@ -319,14 +319,14 @@ def test_the_limit_is_kept(search: Callable[..., httpx.Response]) -> None:
         ({"text": 7}, 422, "/text", "string"),
         ({"text": "a", "page": 2}, 422, "/page", "not permitted"),
         ({"image": "no base64!"}, 400, "/image", "base64"),
-        ({"image": base64.b64encode(b"no picture").decode()}, 422, "/image", "picture"),
+        ({"image": base64.b64encode(b"no picture").decode()}, 422, "/image", "image"),
         ({"image": base64.b64encode(PICTURES["noon"][:60]).decode()}, 422, "/image", "does not decode"),
         ({"image": base64.b64encode(b"x" * 5000).decode()}, 413, "/image", "4,096"),
-        ({"image": "AAAA", "modalities": ["audio"]}, 400, "/modalities", "picture"),
-        ({"text": "a", "audio": "AAAA"}, 400, "/audio", "one of them"),
+        ({"image": "AAAA", "modalities": ["audio"]}, 400, "/modalities", "image query"),
+        ({"text": "a", "audio": "AAAA"}, 400, "/audio", "not supported"),
         ({"audio": "no base64!"}, 400, "/audio", "base64"),
         ({"audio": 7}, 422, "/audio", "string"),
-        ({"audio": base64.b64encode(b"no sound").decode()}, 422, "/audio", "sound"),
+        ({"audio": base64.b64encode(b"no sound").decode()}, 422, "/audio", "audio"),
         ({"audio": base64.b64encode(b"x" * 100_001).decode()}, 413, "/audio", "max_audio_bytes"),
     ],
 )

@@ -128,11 +128,11 @@ def _kind(hit: dict[str, Any]) -> str:
     """The collection; of a moment that was both seen and heard, both; and whether more of it is to come."""
     moment = hit.get("moment") or {"members": []}
     kind = " + ".join(sorted({member["collection"] for member in moment["members"]})) or str(hit["collection"])
-    return f"{kind}, not all of it yet" if hit.get("incomplete") else kind
+    return f"{kind}, not all of it yet" if hit.get("indexing") else kind
 
 
 def _snippet(hit: dict[str, Any]) -> str:
-    words = hit["moment"]["words"] if hit.get("moment") else hit["text"]
+    words = hit["moment"]["transcript"] if hit.get("moment") else hit["text"]
     text = " ".join(f"{hit['title']}  {words}".split()) or hit["key"]
     return text if len(text) <= _SNIPPET_CHARS else text[: _SNIPPET_CHARS - 1] + "…"
 

@@ -1,7 +1,7 @@
-"""Step 3, encode: a query becomes a vector, in one batch with the queries that came at the same time.
+"""Step 3, embed: the embeddings of a query, in one batch with those of concurrent queries.
 
-Batching adds no wait: when the encoder is idle the first query goes at once, and what arrives while it is busy goes
-together as the next batch. So batches grow with the load by themselves, and no timer has to be tuned.
+Batching adds no wait: an idle encoder takes the first query immediately, and those that arrive while it is busy become
+the next batch. So batches grow with the load by themselves, and no timer has to be tuned.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -20,9 +21,10 @@ from penstock.encoders.base import Encoder
 from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, role_of
 from penstock.errors import OverloadedError, PermanentError
 from penstock.observability import metrics
+from penstock.query.types import ChannelQuery, EmbeddingInput, TextInput
 from penstock.records import Encoded, EncoderInput, Float32, UInt8
 
-# A batch of 32 short texts takes a sentence encoder little longer than one: beyond, waiting in turn is fairer.
+# A sentence encoder takes little longer for a batch of 32 short texts than for one; beyond, waiting in turn is fairer.
 MAX_BATCH = 32
 # Some ten batches: at a hundred milliseconds each, more than a deadline's worth.
 MAX_WAITING = 256
@@ -33,30 +35,76 @@ class QueryEncoder(Protocol):
     """Makes query vectors. Safe to use by many tasks of one event loop."""
 
     async def encode_text(self, encoder: str, text: str) -> Float32:
-        """float32[dim], L2-normalised.
+        """Returns the embedding of a text, float32[dim], L2-normalised.
 
         Args:
-            encoder: `EncoderInput.encoder`, as `Profile.query_encoder` has it.
-            text: a question.
+            encoder: as `Profile.query_encoder` names it.
+            text: a query.
 
         Raises:
             OverloadedError: too many queries wait.
             PermanentError: the encoder fails on this text, every time.
-            TransientError: the encoder's device is gone.
+            TransientError: the encoder's device is lost.
         """
 
     async def encode_image(self, data: bytes) -> Float32:
-        """float32[dim], L2-normalised, of an encoded picture, by `joint.image`.
+        """Returns the embedding of an encoded image by `joint.image`, float32[dim], L2-normalised.
 
         Raises:
-            QueryError: it is no picture, or too large a one.
+            QueryError: the bytes are not an image, or one that is too large.
             OverloadedError, PermanentError, TransientError: as above.
         """
 
 
+# --- the vectors of one query ----------------------------------------------------------------------------------------
+
+QueryVectors: TypeAlias = Mapping[EmbeddingInput, asyncio.Task[Float32]]
+
+
+@contextmanager
+def start_embedding(
+    encoder: QueryEncoder, queries: Sequence[ChannelQuery], *, on_done: Callable[[], None]
+) -> Iterator[QueryVectors]:
+    """Starts a task for each distinct input of these queries; cancels those that are unfinished at the end.
+
+    Args:
+        encoder: makes the vectors.
+        queries: searched for vectors or texts.
+        on_done: called as each task ends.
+    """
+    vectors: dict[EmbeddingInput, asyncio.Task[Float32]] = {}
+    for query in queries:
+        content = query.search_for
+        if not isinstance(content, str) and content not in vectors:
+            vectors[content] = asyncio.create_task(_embed(encoder, content))
+            vectors[content].add_done_callback(lambda _: on_done())
+    try:
+        yield vectors
+    finally:
+        _cancel_unused(vectors.values())
+
+
+async def _embed(encoder: QueryEncoder, content: EmbeddingInput) -> Float32:
+    if isinstance(content, TextInput):
+        return await encoder.encode_text(content.encoder, content.text)
+    return await encoder.encode_image(content.image)
+
+
+def _cancel_unused(tasks: Iterable[asyncio.Task[Float32]]) -> None:
+    """Cancels unfinished tasks, and retrieves the exceptions of the others, which asyncio would log."""
+    for task in tasks:
+        if not task.done():
+            task.cancel()
+        elif not task.cancelled():
+            task.exception()
+
+
+# --- the encoders of a replica ---------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """One item in line for its encoder."""
+    """An item in the queue of its encoder."""
 
     encoder: str
     key: str
@@ -64,7 +112,7 @@ class _Waiting:
     done: asyncio.Future[Float32]
 
     def succeed(self, vector: Float32) -> None:
-        if not self.done.cancelled():  # it is when whoever waited has given up
+        if not self.done.cancelled():  # the request that waited for it has given up
             self.done.set_result(vector)
 
     def fail(self, error: Exception) -> None:
@@ -76,46 +124,52 @@ class BatchingQueryEncoder:
     """Runs the encoders of a profile in one thread of this process, batched across requests and cached.
 
     Args:
-        encoders: by role. Used by this object alone from now on.
-        decode_image: encoded picture → uint8[size, size, 3] of the image encoder's size; raises `QueryError`.
-        cache: vectors kept; the least recently used go first.
+        encoders: by role. After this call only this object uses them.
+        decode_image: encoded image → uint8[size, size, 3] of the image encoder's size; raises `QueryError`.
+        cache_size: vectors to keep; the least recently used are evicted first.
     """
 
-    def __init__(self, encoders: Mapping[str, Encoder], *, decode_image: Callable[[bytes], UInt8], cache: int) -> None:
+    def __init__(
+        self, encoders: Mapping[str, Encoder], *, decode_image: Callable[[bytes], UInt8], cache_size: int
+    ) -> None:
         self._encoders = dict(encoders)
         self._decode_image = decode_image
-        self.cache = VectorCache(cache)
+        self.cache = QueryVectorCache(cache_size)
         self._computing: dict[tuple[str, str], asyncio.Task[Float32]] = {}
-        self._line: list[_Waiting] = []
+        self._queue: list[_Waiting] = []
         self._worker: asyncio.Task[None] | None = None
-        # One thread: an encoder may be called from one at a time, and two at once would only share the same cores.
+        # One thread: an encoder takes one call at a time, and two encoders would only share the same cores.
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode-query")
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decode-query")
 
     async def encode_text(self, encoder: str, text: str) -> Float32:
-        async def as_it_is() -> str:
+        """See `QueryEncoder.encode_text`."""
+
+        async def _passthrough() -> str:
             return text
 
-        return await self._vector(encoder, text.encode(), as_it_is)
+        return await self._vector(encoder, text.encode(), _passthrough)
 
     async def encode_image(self, data: bytes) -> Float32:
-        async def pixels() -> UInt8:
+        """See `QueryEncoder.encode_image`."""
+
+        async def _pixels() -> UInt8:
             return await asyncio.get_running_loop().run_in_executor(self._decoding, self._decode_image, data)
 
-        return await self._vector(JOINT_IMAGE, data, pixels)
+        return await self._vector(JOINT_IMAGE, data, _pixels)
 
     async def check(self) -> None:
-        """Encodes a word, past the cache. Raises what an encoder that does not work raises."""
+        """Encodes a word without the cache, and raises whatever a broken encoder raises."""
         await self._encoded(PASSAGE_TEXT, "check", "penstock")
 
     def close(self) -> None:
-        """Drops what waits; a batch under way ends by itself."""
+        """Drops the queue. A running batch ends by itself."""
         self._decoding.shutdown(wait=False, cancel_futures=True)
         self._encoding.shutdown(wait=False, cancel_futures=True)
 
     async def _vector(self, encoder: str, content: bytes, prepare: Callable[[], Awaitable[str | UInt8]]) -> Float32:
-        """From the cache, from a task that is at it already, or from a new one."""
-        # By encoder too: questions and passages may be encoded differently by one and the same model.
+        """Returns the vector from the cache, from a task that is computing it already, or from a new task."""
+        # The encoder is part of the key: one model may encode queries and passages differently.
         key = hashlib.blake2b(content, digest_size=16, person=encoder.encode()[:16]).hexdigest()
         known = self.cache.get(encoder, key)
         if known is not None:
@@ -127,7 +181,7 @@ class BatchingQueryEncoder:
             task = asyncio.create_task(self._compute(encoder, key, prepare))
             self._computing[encoder, key] = task
             task.add_done_callback(lambda done: self._forget(encoder, key, done))
-        # Shielded: a request that gives up must not take the vector away from the others that wait for it.
+        # Shielded: a request that gives up must not cancel the vector that other requests wait for.
         return await asyncio.shield(task)
 
     async def _compute(self, encoder: str, key: str, prepare: Callable[[], Awaitable[str | UInt8]]) -> Float32:
@@ -136,42 +190,42 @@ class BatchingQueryEncoder:
         return vector
 
     async def _encoded(self, encoder: str, key: str, item: str | UInt8) -> Float32:
-        """Stands in line for the encoder, and sets it to work if it is idle."""
+        """Queues the item, and starts the encoder if it is idle."""
         waiting = _Waiting(encoder, key, item, asyncio.get_running_loop().create_future())
-        self._line.append(waiting)
+        self._queue.append(waiting)
         if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work_off_the_line())
+            self._worker = asyncio.create_task(self._drain_queue())
         return await waiting.done
 
     def _forget(self, encoder: str, key: str, task: asyncio.Task[Float32]) -> None:
         del self._computing[encoder, key]
         if not task.cancelled():
-            task.exception()  # seen, also where every request that waited for it has given up
+            task.exception()  # retrieved also where every request that waited for it has given up
 
-    async def _work_off_the_line(self) -> None:
-        """Encodes until nobody waits: each time all that wait for the same encoder as the first in line."""
+    async def _drain_queue(self) -> None:
+        """Encodes until the queue is empty. A batch has the items with the same encoder as the first in the queue."""
         loop = asyncio.get_running_loop()
-        while self._line:
-            encoder = self._line[0].encoder
-            batch = [waiting for waiting in self._line if waiting.encoder == encoder][:MAX_BATCH]
+        while self._queue:
+            encoder = self._queue[0].encoder
+            batch = [waiting for waiting in self._queue if waiting.encoder == encoder][:MAX_BATCH]
             taken = {id(waiting) for waiting in batch}
-            self._line = [waiting for waiting in self._line if id(waiting) not in taken]
+            self._queue = [waiting for waiting in self._queue if id(waiting) not in taken]
             try:
                 encoded = await loop.run_in_executor(
                     self._encoding, self._encoders[role_of(encoder)].encode, _as_input(encoder, batch)
                 )
-            except Exception as exc:  # whatever it is, it belongs to those who wait for this batch
+            except Exception as exc:  # whatever its type, it belongs to the requests that wait for this batch
                 for waiting in batch:
                     waiting.fail(exc)
             else:
-                _hand_out(batch, encoded)
+                _resolve(batch, encoded)
 
 
-class VectorCache:
-    """The vectors of the latest queries. Belongs to one event loop.
+class QueryVectorCache:
+    """An LRU cache of query vectors. Belongs to one event loop.
 
     Attributes:
-        hits, misses: how often a vector was asked for that was here, or was not.
+        hits, misses: the number of look-ups that did and did not return a vector.
     """
 
     def __init__(self, size: int) -> None:
@@ -181,6 +235,7 @@ class VectorCache:
         self.misses = 0
 
     def get(self, encoder: str, key: str) -> Float32 | None:
+        """Returns the vector, float32[dim], or None."""
         vector = self._vectors.get((encoder, key))
         metrics.CACHE_REQUESTS.labels("query", "miss" if vector is None else "hit").inc()
         if vector is None:
@@ -191,6 +246,7 @@ class VectorCache:
         return vector
 
     def put(self, encoder: str, key: str, vector: Float32) -> None:
+        """Adds a vector, and evicts the least recently used one if there are too many."""
         self._vectors[encoder, key] = vector
         if len(self._vectors) > self._size:
             self._vectors.popitem(last=False)
@@ -204,8 +260,8 @@ def _as_input(encoder: str, batch: Sequence[_Waiting]) -> EncoderInput:
     return EncoderInput(encoder, keys, pixels=np.stack([np.asarray(waiting.item) for waiting in batch]))
 
 
-def _hand_out(batch: Sequence[_Waiting], encoded: Encoded) -> None:
-    """Gives everyone their row, or what went wrong with it."""
+def _resolve(batch: Sequence[_Waiting], encoded: Encoded) -> None:
+    """Gives each request its row, or the failure of its row."""
     failed = dict(encoded.failed)
     for row, waiting in enumerate(batch):
         if row in failed:

@@ -1,45 +1,43 @@
-"""Step 4, search: every channel at once, each with what is left of the deadline.
+"""Step 4, retrieve: searches the channels concurrently, each within what is left of the deadline.
 
-The store answers in threads (`query.threads`). A call is told how long it may take, so that a store that hangs gives
-its threads back.
+The store is called in threads (`query.executor`). Each call has a timeout, so that its thread is free again if the
+store hangs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from penstock.errors import OverloadedError, PenstockError, QueryError, UnavailableError
+from penstock.errors import OverloadedError, PenstockError, QueryError, TransientError, UnavailableError
 from penstock.observability import metrics
+from penstock.query.embed import QueryVectors
 from penstock.query.executor import BoundedExecutor
-from penstock.query.route import ChannelQuery
-from penstock.records import Channel, Float32, ScoredEntry
+from penstock.query.types import ChannelQuery, EmbeddingInput, Hit, Rankings
+from penstock.records import TIMED_COLLECTIONS, Channel, Collection, Entry, Float32, ScoredEntry
 from penstock.store.base import Store
 from penstock.store.filters import Filter
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Rankings:
-    """What the channels found, and why the others did not."""
-
-    entries: Mapping[Channel, Sequence[ScoredEntry]]
-    missing: Mapping[Channel, str]
+# Fifty entries that are all of one video make a moment or a few. Then timed media are searched for this many times more
+REFETCH_FACTOR = 4
+# entries, up to this many of each channel: fusing 800 of three channels takes 50 ms, which blocks the event loop.
+MAX_CANDIDATES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class SearchParams:
-    """What holds for every channel of one search.
+    """The parameters that all channels of one search share.
 
     Attributes:
-        tenant: only its entries are found.
+        tenant: the owner of the entries.
         where: a further condition.
-        limit: entries asked of each channel.
-        deadline_s: when the search must be over, on the clock of the threads.
+        limit: maximum number of entries of each channel.
+        deadline_s: the end of the search, on the clock of the executor.
     """
 
     tenant: str
@@ -48,74 +46,158 @@ class SearchParams:
     deadline_s: float
 
 
-async def search_channels(
-    store: Store,
-    threads: BoundedExecutor,
-    queries: Mapping[ChannelQuery, str | asyncio.Future[Float32]],
-    terms: SearchParams,
-) -> Rankings:
-    """Puts each query to its channel, all at once. A channel whose vector is not there yet waits for that alone.
+class Retrieval:
+    """The searches of one query, of which the second and later ones fetch more entries of timed media.
 
-    Raises:
-        QueryError: the store refuses the question itself, such as a filter that it cannot answer.
-        OverloadedError: too many searches are under way.
-        UnavailableError: not one channel answered; says why each did not.
+    Args:
+        store: searched from several threads.
+        executor: runs these calls.
+        queries: one for each channel.
+        vectors: the embeddings of these queries, which may still be computed.
+        params: of the first search.
     """
-    threads.admit(len(queries))
-    outcomes = await asyncio.gather(
-        *(_search_one(store, threads, probe, query, terms) for probe, query in queries.items())
-    )
-    found: dict[Channel, Sequence[ScoredEntry]] = {}
-    missing: dict[Channel, str] = {}
-    for probe, outcome in zip(queries, outcomes, strict=True):
-        if isinstance(outcome, QueryError):
-            raise outcome
-        if isinstance(outcome, Exception):
-            missing[probe.channel] = _reason(outcome)
-        else:
-            found[probe.channel] = outcome
-    if missing and not found:
-        if overload := next((outcome for outcome in outcomes if isinstance(outcome, OverloadedError)), None):
-            raise overload
-        said = "; ".join(f"{channel}: {reason}" for channel, reason in missing.items())
-        raise UnavailableError(f"no channel answered the search ({said}). `penstock status` shows what is down.")
-    return Rankings(found, missing)
+
+    def __init__(
+        self,
+        store: Store,
+        executor: BoundedExecutor,
+        queries: Sequence[ChannelQuery],
+        vectors: QueryVectors,
+        params: SearchParams,
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._queries = queries
+        self._vectors = vectors
+        self._params = params
+        self._spaces = {query.channel: query.space for query in queries}
+        self._depths = dict.fromkeys(Collection, params.limit)
+        self._rankings = Rankings({}, {}, self._depths, self._spaces)
+
+    async def search(self) -> Rankings:
+        """Searches every channel. A channel whose vector is not computed yet waits for that vector alone.
+
+        Raises:
+            QueryError: the store rejects the query itself, such as a filter that it cannot evaluate.
+            OverloadedError: too many searches are running.
+            UnavailableError: no channel answered; the message has the reason of each.
+        """
+        by_channel, missing = await self._search(self._queries)
+        self._rankings = Rankings(by_channel, missing, self._depths, self._spaces)
+        return self._rankings
+
+    def has_more(self) -> bool:
+        """Returns whether a channel of timed media may hold more entries, and another search may fetch them."""
+        limit = self._params.limit
+        # A channel that failed in the latest search kept fewer entries than it was searched for.
+        full = any(len(self._rankings.by_channel[channel]) >= limit for channel in self._timed_channels())
+        return full and limit * REFETCH_FACTOR <= MAX_CANDIDATES
+
+    async def search_deeper(self) -> Rankings:
+        """Searches timed media for more entries. A channel that fails keeps its earlier entries and is named.
+
+        Raises QueryError as `search` does.
+        """
+        self._params = replace(self._params, limit=self._params.limit * REFETCH_FACTOR)
+        self._depths = {**self._depths, **dict.fromkeys(TIMED_COLLECTIONS, self._params.limit)}
+        timed = self._timed_channels()
+        queries = [query for query in self._queries if query.channel in timed]
+        try:
+            by_channel, missing = await self._search(queries)
+        except TransientError as exc:
+            by_channel, missing = {}, {query.channel: str(exc) for query in queries}
+        missing = {channel: f"the search for more entries failed: {reason}" for channel, reason in missing.items()}
+        self._rankings = Rankings(
+            {**self._rankings.by_channel, **by_channel},
+            {**self._rankings.missing, **missing},
+            self._depths,
+            self._spaces,
+        )
+        return self._rankings
+
+    def _timed_channels(self) -> set[Channel]:
+        """Returns the channels of timed media that answered."""
+        return {channel for channel in self._rankings.by_channel if channel.collection in TIMED_COLLECTIONS}
+
+    async def _search(
+        self, queries: Sequence[ChannelQuery]
+    ) -> tuple[dict[Channel, Sequence[ScoredEntry]], dict[Channel, str]]:
+        """Returns the entries of the channels that answered, and the reasons of the others."""
+        self._executor.admit(len(queries))
+        results = await asyncio.gather(*(self._search_channel(query) for query in queries))
+        by_channel: dict[Channel, Sequence[ScoredEntry]] = {}
+        missing: dict[Channel, str] = {}
+        for query, result in zip(queries, results, strict=True):
+            if isinstance(result, QueryError):
+                raise result
+            if isinstance(result, Exception):
+                missing[query.channel] = describe_failure(result)
+            else:
+                by_channel[query.channel] = result
+        if missing and not by_channel:
+            if overload := next((result for result in results if isinstance(result, OverloadedError)), None):
+                raise overload
+            reasons = "; ".join(f"{channel}: {reason}" for channel, reason in missing.items())
+            raise UnavailableError(f"no channel answered the search ({reasons}). `penstock status` shows what is down.")
+        return by_channel, missing
+
+    async def _search_channel(self, query: ChannelQuery) -> Sequence[ScoredEntry] | Exception:
+        """Returns the entries of one channel, or its failure, which must not fail the other channels."""
+        params = self._params
+        try:
+            target = query.search_for if isinstance(query.search_for, str) else await self._vector(query.search_for)
+            with _measured(query.channel, self._executor.clock):
+                return await self._executor.call(
+                    lambda timeout_s: self._store.search(
+                        query.channel,
+                        target,
+                        tenant=params.tenant,
+                        where=params.where,
+                        limit=params.limit,
+                        timeout_s=timeout_s,
+                    ),
+                    deadline_s=params.deadline_s,
+                )
+        except (PenstockError, TimeoutError) as exc:
+            return exc
+        except Exception as exc:
+            logger.exception("searching %s failed unexpectedly", query.channel)
+            return exc
+
+    async def _vector(self, content: EmbeddingInput) -> Float32:
+        async with asyncio.timeout(self._params.deadline_s - self._executor.clock()):
+            return await asyncio.shield(self._vectors[content])  # other channels may wait for the same vector
 
 
-async def _search_one(
-    store: Store,
-    threads: BoundedExecutor,
-    probe: ChannelQuery,
-    query: str | asyncio.Future[Float32],
-    terms: SearchParams,
-) -> Sequence[ScoredEntry] | Exception:
-    """What one channel found, or what kept it from that: one channel's failure must not take the others down."""
+async def mark_indexing(hits: list[Hit], store: Store, executor: BoundedExecutor, *, deadline_s: float) -> list[Hit]:
+    """Marks the hits whose timed media are still being indexed; none if the store does not answer in time."""
+    asset_ids = {hit.entry.asset.id for hit in hits if hit.entry.collection in TIMED_COLLECTIONS}
+    if not asset_ids:
+        return hits
     try:
-        async with asyncio.timeout(terms.deadline_s - threads.clock()):
-            # Shielded: the vector may be one that other channels wait for too.
-            content = query if isinstance(query, str) else await asyncio.shield(query)
-        with _measured(probe.channel, threads.clock):
-            return await threads.call(
-                lambda timeout_s: store.search(
-                    probe.channel,
-                    content,
-                    tenant=terms.tenant,
-                    where=terms.where,
-                    limit=terms.limit,
-                    timeout_s=timeout_s,
-                ),
-                deadline_s=terms.deadline_s,
-            )
+        checkpoints = await executor.call(lambda _: store.checkpoints(sorted(asset_ids)), deadline_s=deadline_s)
     except (PenstockError, TimeoutError) as exc:
-        return exc
-    except Exception as exc:
-        _log.exception("searching %s failed in a way that nobody foresaw", probe.channel)
-        return exc
+        logger.warning("the store did not return which media are still being indexed: %s", exc)
+        return hits
+    indexing = {
+        (asset_id, checkpoint.version.partition, checkpoint.version.offset)
+        for asset_id, checkpoint in checkpoints.items()
+    }
+    return [replace(hit, indexing=_event_of(hit.entry) in indexing) for hit in hits]
+
+
+def describe_failure(failure: Exception) -> str:
+    """Returns why a channel is missing, in words for the client."""
+    if isinstance(failure, TimeoutError):
+        return "did not answer within the deadline"
+    if isinstance(failure, PenstockError):
+        return str(failure)
+    return "failed unexpectedly; the log of the query plane has the error"
 
 
 @contextmanager
 def _measured(channel: Channel, clock: Callable[[], float]) -> Iterator[None]:
-    """Notes how long the channel took, and whether it answered."""
+    """Measures the seconds that the channel took, and whether it answered."""
     started_s, result = clock(), "missing"
     try:
         yield
@@ -124,10 +206,5 @@ def _measured(channel: Channel, clock: Callable[[], float]) -> Iterator[None]:
         metrics.QUERY_CHANNEL.labels(channel, result).observe(clock() - started_s)
 
 
-def _reason(outcome: Exception) -> str:
-    """Why a channel is missing, in words for the user."""
-    if isinstance(outcome, TimeoutError):
-        return "did not answer within the deadline"
-    if isinstance(outcome, PenstockError):
-        return str(outcome)
-    return "failed unexpectedly; the log of the query plane tells how"
+def _event_of(entry: Entry) -> tuple[str, int, int]:
+    return entry.asset.id, entry.origin.partition, entry.origin.offset

@@ -1,110 +1,89 @@
-"""Step 2, route: which channels a question is put to, and with which vector.
+"""Step 2, route: chooses the channels that a query is searched in, and the vector for each.
 
-A channel of the wanted collections is one of three things: searched; spare, because a sibling of the same collection
-and space is searched and would find the same; or missing, because this store does not offer it although the collection
-is meant to have it. Missing channels are told to the user: the answer is worse than it would be on a full store.
+A channel of the requested collections is one of three things: searched; spare, because another channel of the same
+collection and space is searched and would find the same; or missing, because this store does not offer it although the
+collection is meant to have it. Missing channels are reported to the client: the answer is worse than on a full store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Set
 
 from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, Profile, role_of
 from penstock.errors import QueryError
-from penstock.query.understand.validate import Question
+from penstock.query.types import ChannelQuery, ImageInput, Query, SearchPlan, TextInput
 from penstock.records import FIELDS_OF, Channel, Collection, Field
 
-LEXICAL_SPACE = "lexical"  # BM25 compares with no vectors, so it is a space of its own
+LEXICAL_SPACE = "lexical"  # BM25 compares no vectors, so it is a space of its own
 NOT_OFFERED = "not offered by this store"
-NO_COLLECTION = "nothing of this kind is in the index"
+NO_COLLECTION = "the index has no collection of this kind"
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelQuery:
-    """One channel to search.
-
-    Attributes:
-        channel: which.
-        encoder: what makes its query vector (`EncoderInput.encoder`); None: the store takes the text itself.
-        space: the id of the space it compares in.
-    """
-
-    channel: Channel
-    encoder: str | None
-    space: str
-
-
-@dataclass(frozen=True, slots=True)
-class SearchPlan:
-    """What a question is put to. `missing` are channels that it would have been put to on a store that offers them."""
-
-    queries: tuple[ChannelQuery, ...]
-    missing: Mapping[Channel, str]
-
-
-def route(question: Question, *, offered: Set[Channel], profile: Profile) -> SearchPlan:
-    """Chooses the channels.
+def route(query: Query, *, offered: Set[Channel], profile: Profile) -> SearchPlan:
+    """Derives the channel queries of a query.
 
     Args:
-        question: what is asked.
+        query: to be searched for. Audio must have been transcribed.
         offered: the channels that the store can search.
-        profile: says which encoder makes queries for which field, and in which space.
+        profile: names the encoder of queries for each field, and its space.
 
     Raises:
-        QueryError: no channel could ever answer: a picture does not search transcripts.
+        QueryError: no channel could ever answer, such as an image query that is restricted to audio.
     """
     in_index = {channel.collection for channel in offered}
-    probes: list[ChannelQuery] = []
+    queries: list[ChannelQuery] = []
     missing: dict[Channel, str] = {}
     answerable = False
-    for collection in question.collections:
-        candidates = _candidates(collection, question.content, profile)
+    for collection in query.collections:
+        candidates = _candidates(collection, query, profile)
         answerable = answerable or bool(candidates)
         if collection in in_index:
-            chosen = _one_a_space(probe for probe in candidates if probe.channel in offered)
-            reached = {probe.space for probe in chosen}
-            probes += chosen
-            missing |= {probe.channel: NOT_OFFERED for probe in candidates if probe.space not in reached}
-        elif question.named:
-            missing |= {probe.channel: NO_COLLECTION for probe in candidates}
+            chosen = _first_of_each_space(candidate for candidate in candidates if candidate.channel in offered)
+            reached = {candidate.space for candidate in chosen}
+            queries += chosen
+            missing |= {candidate.channel: NOT_OFFERED for candidate in candidates if candidate.space not in reached}
+        elif query.modalities_given:
+            missing |= {candidate.channel: NO_COLLECTION for candidate in candidates}
     if not answerable:
         raise QueryError(
-            "a picture can find pictures, frames and texts, but none of them is among the modalities asked for",
-            field="/modalities",
+            "an image query can match image, video or text; none of these is in `modalities`", field="/modalities"
         )
-    return SearchPlan(tuple(probes), missing)
+    return SearchPlan(tuple(queries), missing)
 
 
-def _candidates(collection: Collection, content: str | bytes, profile: Profile) -> list[ChannelQuery]:
-    """Every channel of the collection that could answer, the preferred one of a space first."""
-    if isinstance(content, bytes):
-        return _for_image(collection, profile)
-    return [_for_text(Channel(collection, field), profile) for field in FIELDS_OF[collection]]
+def _candidates(collection: Collection, query: Query, profile: Profile) -> list[ChannelQuery]:
+    """Returns a query for every channel of the collection that could answer, the preferred one of a space first."""
+    candidates: list[ChannelQuery] = []
+    if query.text is not None:
+        candidates += [_for_text(Channel(collection, field), query.text, profile) for field in FIELDS_OF[collection]]
+    if query.image is not None:
+        candidates += _for_image(collection, query.image, profile)
+    return candidates
 
 
-def _for_text(channel: Channel, profile: Profile) -> ChannelQuery:
+def _for_text(channel: Channel, text: str, profile: Profile) -> ChannelQuery:
     if channel.field is Field.LEXICAL:
-        return ChannelQuery(channel, None, LEXICAL_SPACE)
+        return ChannelQuery(channel, LEXICAL_SPACE, text)
     encoder = profile.query_encoder(channel.field)
-    return ChannelQuery(channel, encoder, profile.space(role_of(encoder)).id)
+    return ChannelQuery(channel, profile.space(role_of(encoder)).id, TextInput(encoder, text))
 
 
-def _for_image(collection: Collection, profile: Profile) -> list[ChannelQuery]:
-    """`joint`; and `passage` to stand in for it where both are one space, for a store that holds one field only."""
+def _for_image(collection: Collection, image: bytes, profile: Profile) -> list[ChannelQuery]:
+    """Returns `joint`, and `passage` where both are one space: it replaces `joint` in a store with one field only."""
     fields = FIELDS_OF[collection]
     if Field.JOINT not in fields:
         return []
     space = profile.space(JOINT_IMAGE)
-    probes = [ChannelQuery(Channel(collection, Field.JOINT), JOINT_IMAGE, space.id)]
+    content = ImageInput(JOINT_IMAGE, image)
+    queries = [ChannelQuery(Channel(collection, Field.JOINT), space.id, content)]
     if Field.PASSAGE in fields and profile.space(PASSAGE_TEXT) == space:
-        probes.append(ChannelQuery(Channel(collection, Field.PASSAGE), JOINT_IMAGE, space.id))
-    return probes
+        queries.append(ChannelQuery(Channel(collection, Field.PASSAGE), space.id, content))
+    return queries
 
 
-def _one_a_space(probes: Iterable[ChannelQuery]) -> list[ChannelQuery]:
-    """The first probe of each space: two channels of one collection and space would find the same twice."""
+def _first_of_each_space(queries: Iterable[ChannelQuery]) -> list[ChannelQuery]:
+    """Returns the first query of each space: two channels of one collection and space would find the same entries."""
     first: dict[str, ChannelQuery] = {}
-    for probe in probes:
-        first.setdefault(probe.space, probe)
+    for query in queries:
+        first.setdefault(query.space, query)
     return list(first.values())

@@ -1,16 +1,139 @@
-"""Results of a search: hits, the channels that found them, and the moments they lie in."""
+"""The records that travel between the steps of a search: SearchRequest → Query → SearchPlan → Rankings → Hit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from penstock.records import Channel, Collection, Entry
+from penstock.records import Channel, Collection, Entry, ScoredEntry
+from penstock.store.filters import Filter
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """A search as the client sent it, unchecked.
+
+    Attributes:
+        text: the query in words.
+        image: an encoded image (JPEG, PNG, WebP or another format that Pillow reads).
+        audio: a spoken query: an encoded audio file, or a video file of which only the audio track is used.
+        modalities: names of the modalities to search; None: all.
+        where: a further condition.
+        tenant: the owner of the entries to search.
+        limit: maximum number of hits; None: the setting.
+        deadline_ms: milliseconds for the whole search; None: the setting.
+    """
+
+    text: str | None = None
+    image: bytes | None = field(default=None, repr=False)
+    audio: bytes | None = field(default=None, repr=False)
+    modalities: Sequence[str] | None = None
+    where: Filter | None = None
+    tenant: str = "default"
+    limit: int | None = None
+    deadline_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A checked request with its defaults filled in. Channel queries are derived from its parts.
+
+    Attributes:
+        text: normalised text; of a spoken query, once it is transcribed.
+        image: an encoded image.
+        audio: an encoded spoken query that is not transcribed yet (see `with_transcript`).
+        transcript: the text of a spoken query, as the speech model wrote it.
+        collections: the collections to search, in the order of `Collection`.
+        modalities_given: whether the request named modalities, rather than searching all.
+        where, tenant, limit: as in the request.
+        deadline_ms: milliseconds for the whole search.
+    """
+
+    text: str | None = field(repr=False)
+    image: bytes | None = field(repr=False)
+    audio: bytes | None = field(repr=False)
+    collections: tuple[Collection, ...]
+    modalities_given: bool
+    where: Filter | None
+    tenant: str
+    limit: int
+    deadline_ms: int
+    transcript: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextInput:
+    """Text to embed. `encoder` is named as in `EncoderInput.encoder`."""
+
+    encoder: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    """An encoded image to embed. `encoder` is named as in `EncoderInput.encoder`."""
+
+    encoder: str
+    image: bytes = field(repr=False, hash=False)  # hashing 20 MB takes 10 ms, and one search has one image
+
+
+EmbeddingInput: TypeAlias = TextInput | ImageInput
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelQuery:
+    """A channel to search, and what it is searched for.
+
+    Attributes:
+        channel: the channel.
+        space: the id of the space in which it compares.
+        search_for: the text itself, which the store matches by BM25, or the input of the encoder whose vector it takes.
+    """
+
+    channel: Channel
+    space: str
+    search_for: str | EmbeddingInput
+
+    @property
+    def encoder(self) -> str | None:
+        """The encoder of the query vector; None if the channel takes the text itself."""
+        return None if isinstance(self.search_for, str) else self.search_for.encoder
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPlan:
+    """The channel queries of a query, and the channels that the store does not offer, with the reason."""
+
+    queries: tuple[ChannelQuery, ...]
+    missing: Mapping[Channel, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rankings:
+    """The entries that each channel returned.
+
+    Attributes:
+        by_channel: entries of the channels that answered, best first, each at most once.
+        missing: the other channels, and why each did not answer.
+        depths: how many entries the channels of a collection were searched for.
+        spaces: the space in which each channel compares.
+    """
+
+    by_channel: Mapping[Channel, Sequence[ScoredEntry]]
+    missing: Mapping[Channel, str]
+    depths: Mapping[Collection, int]
+    spaces: Mapping[Channel, str]
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelHit:
-    """Says that one channel found an entry: its rank there, from 1, and its raw score (cosine, or BM25)."""
+    """The rank and the score that one channel gave an entry.
+
+    Attributes:
+        rank: from 1.
+        score: cosine similarity or BM25, as the channel returned it.
+    """
 
     channel: Channel
     rank: int
@@ -18,8 +141,8 @@ class ChannelHit:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """An entry of a moment, with the channels that found it."""
+class MomentMember:
+    """An entry of a moment, and the channels that found it."""
 
     entry: Entry
     found_by: tuple[ChannelHit, ...]
@@ -27,25 +150,25 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Neighbouring entries of one audio or video asset, merged into a range of time.
+    """A range of time within a video or audio asset that answers a query.
 
     Attributes:
-        start_ms, end_ms: in the asset's own time: from the best member and those that the same channel ranked nearly as
-            well. Other members may reach beyond.
+        start_ms, end_ms: milliseconds of media time: those of the best member and of members that the same channel
+            scored nearly as high. Other members may lie outside.
         members: entries of `speech` and `frame`, in order of time.
-        frame: the best of its frames; None if only speech was found.
+        frame: the frame that was ranked best; None if only speech was found.
     """
 
     start_ms: int
     end_ms: int
-    members: tuple[Member, ...]
+    members: tuple[MomentMember, ...]
     frame: Entry | None
 
     @property
     def transcript(self) -> str:
-        """The text of its speech members, in order of time."""
-        speech = (member.entry for member in self.members if member.entry.collection is Collection.SPEECH)
-        return " ".join(entry.text for entry in speech)
+        """The text of the speech entries that were found, in order of time."""
+        spoken = (member.entry for member in self.members if member.entry.collection is Collection.SPEECH)
+        return " ".join(entry.text for entry in spoken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +177,10 @@ class Hit:
 
     Attributes:
         entry: the entry that was found; the best one of a moment.
-        score: the fused score.
-        found_by: the channels that found it; for a moment, each with the best rank of any member.
-        moment: its range of time; None for entries without one.
-        indexing: its asset is long, and later segments are not indexed yet.
+        score: from the fusion; it only orders the hits of one search.
+        found_by: the channels that found it; of a moment, the best rank that each gave one of its entries.
+        moment: the range of time around it; None for entries without a time.
+        indexing: whether later segments of its timed media are still being indexed.
     """
 
     entry: Entry
@@ -69,13 +192,13 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The response to one search.
+    """The answer to one search.
 
     Attributes:
         hits: best first.
-        partial: whether a channel failed or was late. One that the store cannot offer at all is in `missing` only.
-        missing: the channels left out, each with the reason.
-        took_ms: milliseconds by step: transcribe (of a spoken query), encode, search, fuse, total.
+        partial: whether a channel failed or was late. A channel that the store does not offer is only in `missing`.
+        missing: the channels that were left out, with the reason.
+        took_ms: milliseconds by step: transcribe (spoken queries only), encode, search, fuse, total.
         transcript: the text of a spoken query; None for other queries.
     """
 

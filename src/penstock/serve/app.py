@@ -52,7 +52,7 @@ def build_service(settings: Settings, store: Store | None = None) -> QueryServic
         encoder=BatchingQueryEncoder(
             encoders,
             decode_image=query_image_decoder(profile.image, settings.image),
-            cache=settings.query.vector_cache_size,
+            cache_size=settings.query.vector_cache_size,
         ),
         media=AssetStore(settings.asset_store_url),
         listener=_listener(profile, settings),

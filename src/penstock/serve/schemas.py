@@ -10,11 +10,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 from penstock.assets import sha256_of
-from penstock.query.types import ChannelHit, Hit, Member, Moment, SearchResult
-from penstock.records import (
-    Entry,
-    Modality,
-)
+from penstock.query.types import ChannelHit, Hit, Moment, MomentMember, SearchResult
+from penstock.records import Entry, Modality
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
@@ -104,7 +101,7 @@ class MomentOut(BaseModel):
 
     start_ms: int = Field(description="milliseconds from the start of the recording; where to begin playing")
     end_ms: int
-    words: str = Field(description="what is said in it, as far as it was found, in order of time")
+    transcript: str = Field(description="what is said in it, as far as it was found, in order of time")
     frame: FrameOut | None = Field(description="null where only words were found")
     members: list[MemberOut] = Field(description="the entries that make it up, in order of time")
 
@@ -136,7 +133,7 @@ class HitOut(BaseModel):
         description="of a moment: the best rank that each channel gave one of its entries"
     )
     moment: MomentOut | None = Field(description="of sound and film; null for texts and images")
-    incomplete: bool = Field(description="of sound and film: it is long, and the rest of it is being indexed still")
+    indexing: bool = Field(description="of sound and film: it is long, and the rest of it is being indexed still")
 
 
 class SearchOut(BaseModel):
@@ -232,7 +229,7 @@ def _hit_out(hit: Hit) -> HitOut:
         media_url=_media_url(entry),
         found_by=_found_by_out(hit.found_by),
         moment=None if hit.moment is None else _moment_out(hit.moment),
-        incomplete=hit.indexing,
+        indexing=hit.indexing,
     )
 
 
@@ -241,7 +238,7 @@ def _moment_out(moment: Moment) -> MomentOut:
     return MomentOut(
         start_ms=moment.start_ms,
         end_ms=moment.end_ms,
-        words=moment.transcript,
+        transcript=moment.transcript,
         frame=None if frame is None else _frame_out(frame),
         members=[_member_out(member) for member in moment.members],
     )
@@ -251,7 +248,7 @@ def _frame_out(frame: Entry) -> FrameOut:
     return FrameOut(id=frame.id, start_ms=frame.start_ms, end_ms=frame.end_ms, thumbnail_url=_kept_url(frame.thumbnail))
 
 
-def _member_out(member: Member) -> MemberOut:
+def _member_out(member: MomentMember) -> MemberOut:
     entry = member.entry
     return MemberOut(
         id=entry.id,

@@ -19,13 +19,9 @@ from penstock.errors import PenstockError, QueryError, UnavailableError
 from penstock.processes import free_bytes
 from penstock.query.embed import BatchingQueryEncoder
 from penstock.query.pipeline import QueryPipeline
-from penstock.query.types import SearchResult
+from penstock.query.types import SearchRequest, SearchResult
 from penstock.query.understand.speech import SpeechQueryTranscriber
-from penstock.query.understand.validate import SearchRequest
-from penstock.records import (
-    Channel,
-    Collection,
-)
+from penstock.records import Channel, Collection
 from penstock.store.base import Store
 
 _T = TypeVar("_T")
@@ -93,7 +89,7 @@ class QueryService:
 
     def __post_init__(self) -> None:
         self.pipeline = QueryPipeline(
-            self.store, self.encoder, self.profile, self.settings.query, listener=self.listener, clock=self.clock
+            self.store, self.encoder, self.profile, self.settings.query, transcriber=self.listener, clock=self.clock
         )
         self._started_s = self.clock()
 
@@ -139,7 +135,7 @@ class QueryService:
             entries=counts,
             assets=assets,
             counters=self.counters,
-            store_calls=self.pipeline.threads.pending,
+            store_calls=self.pipeline.executor.pending,
             cache_hits=self.encoder.cache.hits,
             cache_misses=self.encoder.cache.misses,
         )
@@ -196,7 +192,7 @@ class QueryService:
 
     async def _ask(self, work: Callable[[], _T], timeout_s: float) -> _T:
         try:
-            return await self.pipeline.threads.call(lambda _: work(), deadline_s=self.clock() + timeout_s)
+            return await self.pipeline.executor.call(lambda _: work(), deadline_s=self.clock() + timeout_s)
         except TimeoutError as exc:
             raise UnavailableError(f"no answer within {timeout_s:g} s") from exc
 

@@ -1,4 +1,4 @@
-"""Moments: what must hold for any entries (hypothesis), and the cases that decided what belongs together."""
+"""Moments: properties of any entries (hypothesis), and the cases that decided what belongs together."""
 
 from __future__ import annotations
 
@@ -11,26 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.query.fusion.moments import MomentRules, group, has_times, span_ms
-from penstock.query.fusion.rrf import fuse
 from penstock.query.types import Hit
-from penstock.records import (
-    AssetRef,
-    Channel,
-    Collection,
-    Entry,
-    Field,
-    Position,
-    ScoredEntry,
-    entry_id,
-)
+from penstock.records import AssetRef, Channel, Collection, Entry, Field, Position, ScoredEntry, entry_id
+from tests.query.fusion.ranking import K, rank_hits
 
-RULES = MomentRules(gap_ms=5_000, longest_ms=60_000)
+RULES = MomentRules(max_gap_ms=5_000, max_ms=60_000)
 SPEECH_PASSAGE = Channel(Collection.SPEECH, Field.PASSAGE)
 SPEECH_LEXICAL = Channel(Collection.SPEECH, Field.LEXICAL)
 FRAME_JOINT = Channel(Collection.FRAME, Field.JOINT)
 TEXT_PASSAGE = Channel(Collection.TEXT, Field.PASSAGE)
 SPACES = {SPEECH_PASSAGE: "minilm", SPEECH_LEXICAL: "lexical", FRAME_JOINT: "clip", TEXT_PASSAGE: "minilm"}
-K = 10
 
 
 def entry(
@@ -38,20 +28,20 @@ def entry(
     start_s: float,
     end_s: float,
     *,
-    key: str = "film",
+    key: str = "video",
     tenant: str = "default",
     offset: int = 0,
     text: str | None = None,
 ) -> Entry:
     asset = AssetRef(tenant, "media.video", key)
-    words = f"said at {start_s:g}" if collection is Collection.SPEECH else ""
+    transcript = f"spoken at {start_s:g}" if collection is Collection.SPEECH else ""
     return Entry(
         id=entry_id(asset, collection, round(start_s * 1000)),
         collection=collection,
         asset=asset,
         part=0,
         title=key,
-        text=words if text is None else text,
+        text=transcript if text is None else text,
         uri="",
         mime="video/mp4",
         attributes_json="{}",
@@ -84,16 +74,14 @@ def run(
     limit: int = 1_000,
 ) -> list[Hit]:
     channels = {SPEECH_PASSAGE: speech, SPEECH_LEXICAL: lexical, FRAME_JOINT: frames, TEXT_PASSAGE: texts}
-    return fuse(
+    return rank_hits(
         {
             channel: [ScoredEntry(entry, 1.0 - rank / 100) for rank, entry in enumerate(ranking)]
             for channel, ranking in channels.items()
             if ranking is not None
         },
         spaces=SPACES,
-        weights=weights or {},
-        k=K,
-        depths=dict.fromkeys(Collection, 50),
+        weights=weights,
         moments=rules,
         limit=limit,
     )
@@ -121,15 +109,15 @@ def any_entry(draw: st.DrawFn) -> Entry:
     )
 
 
-any_entries = st.lists(any_entry(), unique_by=lambda one: one.id, max_size=25)
-any_rules = st.builds(MomentRules, gap_ms=st.integers(0, 20_000), longest_ms=st.integers(1, 90_000))
+any_entries = st.lists(any_entry(), unique_by=lambda entry: entry.id, max_size=25)
+any_rules = st.builds(MomentRules, max_gap_ms=st.integers(0, 20_000), max_ms=st.integers(1, 90_000))
 
 
-def apart_ms(one: Entry, other: Entry) -> int:
-    return max(one.start_ms - other.end_ms, other.start_ms - one.end_ms, 0)
+def gap_ms(first: Entry, second: Entry) -> int:
+    return max(first.start_ms - second.end_ms, second.start_ms - first.end_ms, 0)
 
 
-# --- what must hold for any entries -----------------------------------------------------------------------------------
+# --- properties of any entries ---------------------------------------------------------------------------------------
 
 
 @given(any_entries, any_rules)
@@ -137,50 +125,50 @@ def test_every_entry_is_in_one_group_and_groups_stand_in_the_order_of_their_best
     entries: list[Entry], rules: MomentRules
 ) -> None:
     groups = group(entries, rules)
-    assert sorted(one.id for each in groups for one in each) == sorted(one.id for one in entries)
-    ranks = {one.id: rank for rank, one in enumerate(entries)}
-    assert [ranks[each[0].id] for each in groups] == sorted(ranks[each[0].id] for each in groups)
-    assert all(ranks[before.id] < ranks[after.id] for each in groups for before, after in pairwise(each))
+    assert sorted(member.id for members in groups for member in members) == sorted(entry.id for entry in entries)
+    ranks = {entry.id: rank for rank, entry in enumerate(entries)}
+    assert [ranks[members[0].id] for members in groups] == sorted(ranks[members[0].id] for members in groups)
+    assert all(ranks[before.id] < ranks[after.id] for members in groups for before, after in pairwise(members))
 
 
 @given(any_entries, any_rules)
 def test_a_group_is_of_one_version_of_one_asset_of_one_tenant(entries: list[Entry], rules: MomentRules) -> None:
-    for each in group(entries, rules):
-        assert len({(one.asset, one.origin) for one in each}) == 1
+    for members in group(entries, rules):
+        assert len({(member.asset, member.origin) for member in members}) == 1
 
 
 @given(any_entries, any_rules)
-def test_all_of_a_moment_is_close_to_its_best_and_no_longer_than_the_rule(
+def test_members_are_close_to_the_best_one_and_a_moment_is_no_longer_than_the_rule(
     entries: list[Entry], rules: MomentRules
 ) -> None:
-    for each in group(entries, rules):
-        assert all(apart_ms(each[0], one) <= rules.gap_ms for one in each)
-        start_ms, end_ms = span_ms(each)
-        assert len(each) == 1 or end_ms - start_ms <= rules.longest_ms
+    for members in group(entries, rules):
+        assert all(gap_ms(members[0], member) <= rules.max_gap_ms for member in members)
+        start_ms, end_ms = span_ms(members)
+        assert len(members) == 1 or end_ms - start_ms <= rules.max_ms
 
 
 @given(any_entries, any_rules)
-def test_what_is_close_to_the_best_of_a_moment_is_left_out_only_if_it_is_taken_or_too_much(
+def test_an_entry_close_to_the_best_one_is_left_out_only_if_taken_already_or_too_long(
     entries: list[Entry], rules: MomentRules
 ) -> None:
     groups = group(entries, rules)
-    for number, each in enumerate(groups):
-        for one in (one for later in groups[number + 1 :] for one in later):
-            best = each[0]
-            if (one.asset, one.origin) == (best.asset, best.origin) and has_times(one) and has_times(best):
-                start_ms, end_ms = span_ms([*each, one])
-                assert apart_ms(best, one) > rules.gap_ms or end_ms - start_ms > rules.longest_ms
+    for number, members in enumerate(groups):
+        for entry in (entry for later in groups[number + 1 :] for entry in later):
+            best = members[0]
+            if (entry.asset, entry.origin) == (best.asset, best.origin) and has_times(entry) and has_times(best):
+                start_ms, end_ms = span_ms([*members, entry])
+                assert gap_ms(best, entry) > rules.max_gap_ms or end_ms - start_ms > rules.max_ms
 
 
 @given(any_entries, any_entries, any_rules, st.integers(1, 5), st.randoms())
-def test_hits_are_the_same_in_whatever_order_channels_come_and_as_many_as_asked_for(
-    heard: list[Entry], seen: list[Entry], rules: MomentRules, limit: int, random: object
+def test_hits_depend_on_neither_the_order_of_channels_nor_the_limit(
+    some: list[Entry], others: list[Entry], rules: MomentRules, limit: int, random: object
 ) -> None:
-    said = [one for one in heard if one.collection is Collection.SPEECH]
-    lexical = list(said)
+    spoken = [entry for entry in some if entry.collection is Collection.SPEECH]
+    lexical = list(spoken)
     random.shuffle(lexical)  # type: ignore[attr-defined]
-    shown = [one for one in seen if one.collection is Collection.FRAME]
-    channels = {"speech": said, "lexical": lexical, "frames": shown, "texts": texts(2)}
+    shown = [entry for entry in others if entry.collection is Collection.FRAME]
+    channels = {"speech": spoken, "lexical": lexical, "frames": shown, "texts": texts(2)}
     hits = run(**channels, rules=rules)
     shuffled = list(channels.items())
     random.shuffle(shuffled)  # type: ignore[attr-defined]
@@ -190,82 +178,84 @@ def test_hits_are_the_same_in_whatever_order_channels_come_and_as_many_as_asked_
 
 @given(any_entries, any_rules)
 def test_a_moment_covers_its_best_entry_and_explains_all_its_members(entries: list[Entry], rules: MomentRules) -> None:
-    said = [one for one in entries if one.collection is Collection.SPEECH]
-    shown = [one for one in entries if one.collection is Collection.FRAME]
-    told = []
-    for hit in run(speech=said, lexical=said[::-1], frames=shown, rules=rules):
+    spoken = [entry for entry in entries if entry.collection is Collection.SPEECH]
+    shown = [entry for entry in entries if entry.collection is Collection.FRAME]
+    explained = []
+    for hit in run(speech=spoken, lexical=spoken[::-1], frames=shown, rules=rules):
         if hit.moment is None:
-            told += [(hit.entry.id, found.channel, found.rank) for found in hit.found_by]
+            explained += [(hit.entry.id, by.channel, by.rank) for by in hit.found_by]
             continue
         assert hit.moment.start_ms <= hit.moment.end_ms
         for member in hit.moment.members:
             if member.entry == hit.entry:
                 assert hit.moment.start_ms <= member.entry.start_ms <= member.entry.end_ms <= hit.moment.end_ms
-            told += [(member.entry.id, found.channel, found.rank) for found in member.found_by]
+            explained += [(member.entry.id, by.channel, by.rank) for by in member.found_by]
         starts = [member.entry.start_ms for member in hit.moment.members]
         assert hit.moment.start_ms in starts
         assert hit.moment.end_ms in [member.entry.end_ms for member in hit.moment.members]
         assert starts == sorted(starts)
         assert hit.entry in [member.entry for member in hit.moment.members]
-        every = [found for member in hit.moment.members for found in member.found_by]
-        assert {found.channel: found.rank for found in hit.found_by} == {
-            channel: min(found.rank for found in every if found.channel == channel)
-            for channel in {found.channel for found in every}
+        all_hits = [by for member in hit.moment.members for by in member.found_by]
+        assert {by.channel: by.rank for by in hit.found_by} == {
+            channel: min(by.rank for by in all_hits if by.channel == channel)
+            for channel in {by.channel for by in all_hits}
         }
-    rankings = {SPEECH_PASSAGE: said, SPEECH_LEXICAL: said[::-1], FRAME_JOINT: shown}
-    assert sorted(told) == sorted(
-        (one.id, channel, rank) for channel, ranking in rankings.items() for rank, one in enumerate(ranking, start=1)
+    rankings = {SPEECH_PASSAGE: spoken, SPEECH_LEXICAL: spoken[::-1], FRAME_JOINT: shown}
+    assert sorted(explained) == sorted(
+        (entry.id, channel, rank)
+        for channel, ranking in rankings.items()
+        for rank, entry in enumerate(ranking, start=1)
     )
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 10))
-def test_seen_and_said_stands_before_what_is_only_one_of_them_and_ranks_no_better(
-    said_before: int, seen_before: int, after: int
+def test_spoken_and_shown_ranks_above_what_is_only_one_of_them_at_no_better_rank(
+    spoken_before: int, shown_before: int, after: int
 ) -> None:
-    only_said = [speech(10, 20, key=f"said-{number}") for number in range(said_before + after)]
-    only_seen = [frame(10, 20, key=f"seen-{number}") for number in range(seen_before + after)]
-    said = [*only_said[:said_before], speech(10, 20, key="both"), *only_said[said_before:]]
-    seen = [*only_seen[:seen_before], frame(10, 20, key="both"), *only_seen[seen_before:]]
-    found = keys(run(speech=said, frames=seen))
-    ranks = {one.asset.key: rank for ranking in (said, seen) for rank, one in enumerate(ranking)}
-    worse = [key for key in found if key != "both" and ranks[key] >= max(said_before, seen_before)]
-    assert all(found.index("both") < found.index(key) for key in worse)
+    only_spoken = [speech(10, 20, key=f"spoken-{number}") for number in range(spoken_before + after)]
+    only_shown = [frame(10, 20, key=f"shown-{number}") for number in range(shown_before + after)]
+    spoken = [*only_spoken[:spoken_before], speech(10, 20, key="both"), *only_spoken[spoken_before:]]
+    shown = [*only_shown[:shown_before], frame(10, 20, key="both"), *only_shown[shown_before:]]
+    hit_keys = keys(run(speech=spoken, frames=shown))
+    ranks = {entry.asset.key: rank for ranking in (spoken, shown) for rank, entry in enumerate(ranking)}
+    worse = [key for key in hit_keys if key != "both" and ranks[key] >= max(spoken_before, shown_before)]
+    assert all(hit_keys.index("both") < hit_keys.index(key) for key in worse)
 
 
 # --- what belongs together --------------------------------------------------------------------------------------------
 
 
-def test_overlap_and_a_gap_up_to_the_rule_join_and_a_longer_one_parts() -> None:
-    said = speech(10, 20)
-    assert group([said, frame(19, 30)], RULES) == [[said, frame(19, 30)]]
-    assert group([said, frame(25, 30)], RULES) == [[said, frame(25, 30)]]
-    assert group([said, frame(0, 5)], RULES) == [[said, frame(0, 5)]]
-    assert group([said, frame(25.001, 30)], RULES) == [[said], [frame(25.001, 30)]]
-    assert group([said, frame(0, 4.999)], RULES) == [[said], [frame(0, 4.999)]]
+def test_an_overlap_or_a_gap_within_the_rule_joins_entries_and_a_longer_gap_does_not() -> None:
+    spoken = speech(10, 20)
+    assert group([spoken, frame(19, 30)], RULES) == [[spoken, frame(19, 30)]]
+    assert group([spoken, frame(25, 30)], RULES) == [[spoken, frame(25, 30)]]
+    assert group([spoken, frame(0, 5)], RULES) == [[spoken, frame(0, 5)]]
+    assert group([spoken, frame(25.001, 30)], RULES) == [[spoken], [frame(25.001, 30)]]
+    assert group([spoken, frame(0, 4.999)], RULES) == [[spoken], [frame(0, 4.999)]]
 
 
-def test_a_moment_does_not_grow_on_from_what_it_took_in() -> None:
-    """A talk without a pause would else be one moment from its first passage that was found to its last."""
+def test_a_moment_does_not_grow_further_from_what_it_took_in() -> None:
+    """Otherwise a talk without a pause would be one moment, from its first passage in the rankings to its last."""
     talk = [speech(start, start + 10) for start in (40, 50, 30, 60, 20, 70)]
     assert group(talk, RULES) == [[talk[0], talk[1], talk[2]], [talk[3], talk[5]], [talk[4]]]
 
 
-def test_a_short_shot_far_behind_a_long_one_is_not_overlooked() -> None:
+def test_a_long_shot_that_starts_far_before_the_best_entry_is_not_overlooked() -> None:
     late = speech(55, 58)
     assert group([late, frame(0, 54), frame(50, 51)], RULES) == [[late, frame(0, 54), frame(50, 51)]]
 
 
-def test_a_moment_stays_within_its_length_and_takes_the_better_ones() -> None:
+def test_a_moment_stays_within_its_length_and_takes_the_better_entries() -> None:
     best, before, after = speech(50, 70), frame(20, 48), frame(72, 100)
     assert group([best, after, before], RULES) == [[best, after], [before]]
 
 
 def test_a_shot_longer_than_a_moment_stands_alone_with_its_times() -> None:
-    lecture, said = frame(0, 3_600), speech(100, 110)
-    by_frame, by_words = run(speech=[said], frames=[lecture])
+    lecture, spoken = frame(0, 3_600), speech(100, 110)
+    by_frame, by_text = run(speech=[spoken], frames=[lecture])
     assert (by_frame.moment.start_ms, by_frame.moment.end_ms) == (0, 3_600_000)  # type: ignore[union-attr]
-    assert by_words.moment is not None
-    assert [member.entry for member in by_words.moment.members] == [said]
+    assert by_text.moment is not None
+    assert [member.entry for member in by_text.moment.members] == [spoken]
 
 
 def test_the_entry_of_an_asset_without_speech_is_no_moment_and_joins_none() -> None:
@@ -280,63 +270,56 @@ def test_words_at_the_very_start_and_the_first_frame_are_a_moment() -> None:
     assert (hit.moment.transcript, len(hit.moment.members)) == ("Oh", 2)
 
 
-def test_frames_of_a_version_that_is_being_replaced_are_of_another_recording() -> None:
+def test_entries_of_two_versions_of_an_asset_are_not_joined() -> None:
     assert len(run(speech=[speech(10, 20, offset=7)], frames=[frame(10, 20, offset=3)])) == 2
 
 
-# --- what a moment tells ----------------------------------------------------------------------------------------------
+# --- the parts of a moment -------------------------------------------------------------------------------------------
 
 
-def test_a_moment_has_its_words_in_order_of_time_and_the_frame_that_was_found_best() -> None:
-    said = [speech(12, 20, text="came back"), speech(5, 12, text="The heron"), speech(20, 25, text="in March.")]
+def test_a_moment_has_its_transcript_in_order_of_time_and_the_best_frame() -> None:
+    spoken = [speech(12, 20, text="came back"), speech(5, 12, text="The heron"), speech(20, 25, text="in March.")]
     shown = [frame(17, 24), frame(6, 17)]
-    (hit,) = run(speech=said, frames=shown)
+    (hit,) = run(speech=spoken, frames=shown)
     assert hit.moment is not None
     assert hit.moment.transcript == "The heron came back in March."
     assert hit.moment.frame == shown[0]
     assert (hit.moment.start_ms, hit.moment.end_ms) == (6_000, 24_000), (
-        "as its best frame and the one found nearly as well"
+        "those of its best frame and of the one scored nearly as high"
     )
 
 
 @pytest.mark.parametrize(("scores", "times"), [((0.7, 0.6, 0.1), (4_000, 12_000)), ((0.7, 0.5, 0.1), (4_000, 9_000))])
-def test_a_moment_lasts_as_long_as_what_was_found_nearly_as_well_as_its_best(
+def test_a_moment_lasts_as_long_as_its_best_entry_and_those_scored_nearly_as_high(
     scores: tuple[float, ...], times: tuple[int, int]
 ) -> None:
     shots = [frame(4, 9), frame(9, 12), frame(0, 4)]
-    (hit,) = fuse(
+    (hit,) = rank_hits(
         {
             FRAME_JOINT: [ScoredEntry(shot, score) for shot, score in zip(shots, scores, strict=True)],
             SPEECH_PASSAGE: [ScoredEntry(speech(2, 11), 0.9)],
         },
         spaces=SPACES,
         weights={Collection.SPEECH: 0.5},
-        k=K,
-        depths=dict.fromkeys(Collection, 50),
         moments=RULES,
-        limit=10,
     )
     assert hit.moment is not None
     assert len(hit.moment.members) == 4
     assert (hit.moment.start_ms, hit.moment.end_ms) == times
 
 
-def test_to_a_model_to_which_all_pictures_are_near_a_neighbour_is_not_nearly_as_good() -> None:
+def test_a_score_near_the_last_one_of_its_channel_is_not_nearly_as_high() -> None:
     shots = [frame(4, 9), frame(9, 12), frame(40, 44, key="another")]
-    hits = fuse(
+    hits = rank_hits(
         {FRAME_JOINT: [ScoredEntry(shot, score) for shot, score in zip(shots, (0.9, 0.75, 0.7), strict=True)]},
         spaces=SPACES,
-        weights={},
-        k=K,
-        depths=dict.fromkeys(Collection, 50),
         moments=RULES,
-        limit=10,
     )
     assert hits[0].moment is not None
     assert (hits[0].moment.start_ms, hits[0].moment.end_ms) == (4_000, 9_000)
 
 
-def test_a_moment_that_is_only_heard_has_no_frame() -> None:
+def test_a_moment_that_is_only_spoken_has_no_frame() -> None:
     (hit,) = run(speech=[speech(5, 12)], frames=[])
     assert hit.moment is not None
     assert hit.moment.frame is None
@@ -345,65 +328,67 @@ def test_a_moment_that_is_only_heard_has_no_frame() -> None:
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
-def test_seen_and_said_at_second_rank_stands_before_the_first_of_each_alone() -> None:
+def test_spoken_and_shown_at_second_rank_is_above_the_first_of_each_alone() -> None:
     hits = run(
-        speech=[speech(0, 9, key=key) for key in ("said", "both", "b", "c", "d")],
-        frames=[frame(0, 9, key=key) for key in ("seen", "both", "e", "f", "g")],
+        speech=[speech(0, 9, key=key) for key in ("spoken", "both", "b", "c", "d")],
+        frames=[frame(0, 9, key=key) for key in ("shown", "both", "e", "f", "g")],
     )
     assert keys(hits)[0] == "both"
 
 
-def test_a_sound_recording_is_not_behind_all_films_because_it_has_no_pictures() -> None:
-    films = [f"film-{number}" for number in range(6)]
+def test_audio_does_not_rank_below_all_videos_because_it_has_no_frames() -> None:
+    videos = [f"video-{number}" for number in range(6)]
     hits = run(
-        speech=[speech(0, 9, key=key) for key in ("sound", *films)],
-        lexical=[speech(0, 9, key=key) for key in ("sound", *films)],
-        frames=[frame(0, 9, key=key) for key in reversed(films)],
+        speech=[speech(0, 9, key=key) for key in ("audio", *videos)],
+        lexical=[speech(0, 9, key=key) for key in ("audio", *videos)],
+        frames=[frame(0, 9, key=key) for key in reversed(videos)],
     )
-    assert "sound" in keys(hits)[:2]
+    assert "audio" in keys(hits)[:2]
 
 
-def test_a_moment_grows_around_what_more_channels_agree_on() -> None:
-    said = speech(2, 5)
-    (hit, *_) = run(speech=[said], lexical=[said], frames=[frame(7, 12), frame(0, 7)])
+def test_a_moment_grows_around_the_entry_that_more_channels_found() -> None:
+    spoken = speech(2, 5)
+    (hit, *_) = run(speech=[spoken], lexical=[spoken], frames=[frame(7, 12), frame(0, 7)])
     assert hit.moment is not None
     assert (hit.moment.start_ms, hit.moment.end_ms) == (2_000, 5_000)
 
 
-def test_the_first_of_one_stands_before_what_is_found_by_both_but_not_well() -> None:
-    """Counted as nothing where it is not found, what is said best would come after what is eighth in both."""
-    said, seen = ([f"{how}-{number}" for number in range(28)] for how in ("said", "seen"))
+def test_the_best_of_one_collection_ranks_above_a_moment_that_is_poor_in_both() -> None:
+    """If a collection without the moment counted as zero, the best speech would rank below what is eighth in both."""
+    spoken, shown = ([f"{prefix}-{number}" for number in range(28)] for prefix in ("spoken", "shown"))
     hits = run(
-        speech=[speech(0, 9, key=key) for key in (*said[:7], "both", *said[7:])],
-        frames=[frame(0, 9, key=key) for key in (*seen[:7], "both", *seen[7:])],
+        speech=[speech(0, 9, key=key) for key in (*spoken[:7], "both", *spoken[7:])],
+        frames=[frame(0, 9, key=key) for key in (*shown[:7], "both", *shown[7:])],
     )
-    assert {*keys(hits)[:2]} == {"said-0", "seen-0"}
+    assert {*keys(hits)[:2]} == {"spoken-0", "shown-0"}
     assert keys(hits)[2] == "both"
 
 
-def test_a_long_film_does_not_win_by_the_number_of_its_hits() -> None:
+def test_a_long_video_does_not_win_by_the_number_of_its_entries() -> None:
     many = [frame(start / 2, 9, key="long") for start in range(10)]
     hits = run(speech=[speech(0, 9, key="best")], frames=[frame(0, 9, key="best"), *many])
     assert keys(hits) == ["best", "long"]
 
 
-def test_shots_of_one_moment_take_one_place() -> None:
-    """Ten shots of one film would else put the next film on the eleventh place, behind ten texts."""
-    shots = [frame(10 + number / 10, 20, key="film") for number in range(10)]
+def test_the_shots_of_one_moment_take_one_rank() -> None:
+    """Otherwise ten shots of one video would put the next video on rank eleven, below ten texts."""
+    shots = [frame(10 + number / 10, 20, key="video") for number in range(10)]
     hits = run(frames=[*shots, frame(0, 9, key="next")], texts=texts(10))
     assert keys(hits).index("next") == 3
     assert [hit.score for hit in hits if hit.moment] == [1 / (K + 1), 1 / (K + 2)]
 
 
-def test_the_best_text_is_not_behind_every_film_that_is_seen_and_said() -> None:
-    films = [str(number) for number in range(5)]
+def test_the_best_text_does_not_rank_below_every_video_that_is_spoken_and_shown() -> None:
+    videos = [str(number) for number in range(5)]
     hits = run(
-        speech=[speech(0, 9, key=key) for key in films], frames=[frame(0, 9, key=key) for key in films], texts=texts(5)
+        speech=[speech(0, 9, key=key) for key in videos],
+        frames=[frame(0, 9, key=key) for key in videos],
+        texts=texts(5),
     )
     assert [hit.moment is None for hit in hits] == [False, True] * 5
 
 
-def test_texts_and_their_scores_are_the_same_with_and_without_films() -> None:
+def test_texts_and_their_scores_are_the_same_with_and_without_videos() -> None:
     alone = run(texts=texts(5))
     beside = run(texts=texts(5), speech=[speech(0, 9)], frames=[frame(0, 9)])
     assert [hit for hit in beside if hit.moment is None] == alone
@@ -418,11 +403,11 @@ def test_frames_that_weigh_less_decide_less() -> None:
     assert keys(run(**channels, weights={Collection.SPEECH: 0.5})) == ["seen", "said"]
 
 
-def test_the_best_passage_by_meaning_and_the_best_by_words_of_one_moment_count_together() -> None:
-    by_meaning, by_words, other = speech(10, 15), speech(15, 20), speech(0, 9, key="other")
-    hits = run(speech=[other, by_meaning], lexical=[other, by_words])
-    assert [(found.rank) for found in hits[1].found_by] == [2, 2]
-    assert keys(run(speech=[by_meaning, other], lexical=[by_words, other])) == ["film", "other"]
+def test_the_best_passage_by_meaning_and_the_best_by_bm25_count_together() -> None:
+    by_meaning, by_text, other = speech(10, 15), speech(15, 20), speech(0, 9, key="other")
+    hits = run(speech=[other, by_meaning], lexical=[other, by_text])
+    assert [by.rank for by in hits[1].found_by] == [2, 2]
+    assert keys(run(speech=[by_meaning, other], lexical=[by_text, other])) == ["video", "other"]
 
 
 def test_an_entry_whose_end_lies_before_its_start_is_no_moment() -> None:

@@ -1,4 +1,4 @@
-"""Fusion: what must hold for any rankings (hypothesis), and the cases that decided its shape."""
+"""Fusion: properties of any rankings (hypothesis), and the cases that decided its design."""
 
 from __future__ import annotations
 
@@ -9,20 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.query.fusion.moments import MomentRules
-from penstock.query.fusion.rrf import fuse, shares
+from penstock.query.fusion.rrf import channel_weights
 from penstock.query.types import Hit
-from penstock.records import (
-    AssetRef,
-    Channel,
-    Collection,
-    Entry,
-    Field,
-    Position,
-    ScoredEntry,
-)
+from penstock.records import AssetRef, Channel, Collection, Entry, Field, Position, ScoredEntry
+from tests.query.fusion.ranking import K, rank_hits
 
-K = 10
-DEPTH = 50
 TEXT_PASSAGE = Channel(Collection.TEXT, Field.PASSAGE)
 TEXT_JOINT = Channel(Collection.TEXT, Field.JOINT)
 TEXT_LEXICAL = Channel(Collection.TEXT, Field.LEXICAL)
@@ -74,13 +65,11 @@ def run(
     weights: Mapping[Collection, float] | None = None,
     limit: int = 1000,
 ) -> list[Hit]:
-    return fuse(
+    return rank_hits(
         {channel: ranking(channel, numbers) for channel, numbers in rankings.items()},
         spaces=spaces,
-        weights=weights or {},
-        k=K,
-        depths=dict.fromkeys(Collection, DEPTH),
-        moments=MomentRules(gap_ms=5_000, longest_ms=60_000),
+        weights=weights,
+        moments=MomentRules(max_gap_ms=5_000, max_ms=60_000),
         limit=limit,
     )
 
@@ -121,8 +110,8 @@ def test_being_found_by_one_more_channel_never_lowers_a_score(
     rankings: dict[Channel, list[int]], lexical: list[int], number: int
 ) -> None:
     without = {**rankings, TEXT_LEXICAL: [other for other in lexical if other != number], TEXT_PASSAGE: [number, 20]}
-    found_too = {**without, TEXT_LEXICAL: [*without[TEXT_LEXICAL], number]}
-    assert score_of(run(found_too), Collection.TEXT, number) >= score_of(run(without), Collection.TEXT, number)
+    with_lexical = {**without, TEXT_LEXICAL: [*without[TEXT_LEXICAL], number]}
+    assert score_of(run(with_lexical), Collection.TEXT, number) >= score_of(run(without), Collection.TEXT, number)
 
 
 @given(any_rankings)
@@ -130,8 +119,10 @@ def test_every_entry_is_a_hit_once_with_each_rank_and_score_it_had(rankings: dic
     hits = run(rankings)
     ids = [hit.entry.id for hit in hits]
     assert len(ids) == len(set(ids))
-    told = {(str(found.channel), hit.entry.id, found.rank) for hit in hits for found in hit.found_by}
-    assert told == {
+    explained = {
+        (str(channel_hit.channel), hit.entry.id, channel_hit.rank) for hit in hits for channel_hit in hit.found_by
+    }
+    assert explained == {
         (str(channel), entry(channel.collection, number).id, rank)
         for channel, numbers in rankings.items()
         for rank, number in enumerate(numbers, start=1)
@@ -148,45 +139,45 @@ def test_scores_fall_and_are_those_of_reciprocal_ranks_in_each_collection(rankin
 
 
 @given(st.sets(st.sampled_from([TEXT_PASSAGE, TEXT_JOINT, TEXT_LEXICAL]), min_size=1), st.data())
-def test_the_shares_of_a_collection_are_one_however_many_channels_it_has(
+def test_the_channel_weights_of_a_collection_add_up_to_one_however_many_channels_it_has(
     channels: set[Channel], data: st.DataObject
 ) -> None:
     spaces = {channel: data.draw(st.sampled_from(["one", "two", "three"])) for channel in channels}
-    found = shares(channels, spaces)
-    assert sum(found.values()) == pytest.approx(1.0)
+    weights = channel_weights(sorted(channels), spaces)
+    assert sum(weights.values()) == pytest.approx(1.0)
     by_space: dict[str, float] = {}
-    for channel, share in found.items():
-        by_space[spaces[channel]] = by_space.get(spaces[channel], 0.0) + share
+    for channel, weight in weights.items():
+        by_space[spaces[channel]] = by_space.get(spaces[channel], 0.0) + weight
     assert list(by_space.values()) == pytest.approx([1 / len(by_space)] * len(by_space))
 
 
 def test_two_channels_of_one_space_count_once() -> None:
-    found = shares(
+    weights = channel_weights(
         [TEXT_PASSAGE, TEXT_JOINT, TEXT_LEXICAL], {TEXT_PASSAGE: "m", TEXT_JOINT: "m", TEXT_LEXICAL: "lexical"}
     )
-    assert found == {TEXT_PASSAGE: 0.25, TEXT_JOINT: 0.25, TEXT_LEXICAL: 0.5}
+    assert weights == {TEXT_PASSAGE: 0.25, TEXT_JOINT: 0.25, TEXT_LEXICAL: 0.5}
 
 
-def test_a_missing_channel_leaves_its_share_to_its_own_collection() -> None:
+def test_a_missing_channel_leaves_its_weight_to_its_own_collection() -> None:
     full = run({TEXT_PASSAGE: [1, 2], TEXT_LEXICAL: [1, 2], IMAGE_JOINT: [1, 2]})
     degraded = run({TEXT_PASSAGE: [1, 2], IMAGE_JOINT: [1, 2]})
     assert [(hit.entry.id, hit.score) for hit in degraded] == [(hit.entry.id, hit.score) for hit in full]
 
 
 def test_collections_take_turns_however_many_channels_found_their_entries() -> None:
-    """In one stage all fifty pictures would stand before a text that only one of two channels found."""
+    """In one stage all fifty images would rank above a text that only one of two channels found."""
     hits = run({TEXT_PASSAGE: [1, 2, 3], TEXT_LEXICAL: [4, 5, 6], IMAGE_JOINT: range(50)}, limit=10)
     assert [hit.entry.collection for hit in hits].count(Collection.TEXT) == 5
     assert {hits[0].entry.collection, hits[1].entry.collection} == {Collection.TEXT, Collection.IMAGE}
 
 
-def test_an_entry_found_by_two_channels_stands_before_one_found_by_one_at_the_same_rank() -> None:
+def test_an_entry_of_two_channels_ranks_above_an_entry_of_one_channel_at_the_same_rank() -> None:
     hits = run({TEXT_PASSAGE: [7, 1], TEXT_LEXICAL: [8, 1]})
     assert hits[0].entry.id == "text-001"
 
 
-def test_the_first_of_one_channel_stands_before_what_two_find_at_their_ends() -> None:
-    """Counted as nothing where it is not found, the best passage would come after 30 poor ones."""
+def test_the_best_entry_of_one_channel_ranks_above_the_last_entries_of_two() -> None:
+    """If a channel that does not return an entry counted as zero, the best passage would come after 30 poor ones."""
     ends = list(range(20, 50))
     hits = run({TEXT_PASSAGE: [1, *range(100, 119), *ends], TEXT_LEXICAL: [*range(200, 220), *ends]})
     assert hits[0].entry.id == "text-001"
@@ -208,6 +199,6 @@ def test_ties_are_broken_the_same_way_every_time() -> None:
     assert [hit.entry.id for hit in hits] == ["text-002", "text-001"]  # the first channel of `FIELDS_OF` decides
 
 
-def test_nothing_found_is_no_hit() -> None:
+def test_no_entries_give_no_hits() -> None:
     assert run({}) == []
     assert run({TEXT_PASSAGE: [], IMAGE_JOINT: []}) == []

@@ -1,4 +1,4 @@
-"""Questions by voice: what is heard, what is refused and why, and that nobody waits for ever."""
+"""Spoken queries: what is transcribed, what is rejected and why, and that no query waits indefinitely."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from penstock.errors import ConfigError, OverloadedError, QueryError, Unavailabl
 from penstock.media.av.audio import RATE_HZ
 from penstock.media.av.vad import SileroVAD
 from penstock.query.pipeline import QueryPipeline
-from penstock.query.understand.speech import SpeechQueryTranscriber, speech_in
-from penstock.query.understand.validate import SearchRequest
+from penstock.query.types import SearchRequest
+from penstock.query.understand.speech import SpeechQueryTranscriber, detect_speech
 from penstock.records import Collection, Float32, TimedText, Transcript
 from tests.media.recordings import SOUND_FORMATS, beeps, picture, write_channels, write_film, write_sound
 from tools.reference_models.speech_synthesis import SpeechSynthesizer
@@ -27,7 +27,7 @@ SMALL = load_profile("small")
 
 
 class LoudIsSpeech(SileroVAD):
-    """Takes whatever is loud for speech, so that tones will do for it."""
+    """Detects speech in anything loud, so that tones can replace speech."""
 
     def __init__(self) -> None:
         pass
@@ -39,18 +39,18 @@ class LoudIsSpeech(SileroVAD):
         return (np.abs(samples.reshape(-1, 512)).max(axis=1) > 0.05).astype(np.float32)
 
 
-class ScriptedEar:
-    """Hears what it is told to, and can be held while it listens.
+class ScriptedModel:
+    """Returns the transcripts of a script, and can be held during a call.
 
     Attributes:
         lengths_s: of the windows of each call.
         threads: in which it was called.
-        loaded: how often.
-        failing: what loading raises.
+        loaded: number of times.
+        failing: the exception that loading raises.
     """
 
-    def __init__(self, *heard: Transcript) -> None:
-        self.heard = heard or (said("cat"),)
+    def __init__(self, *transcripts: Transcript) -> None:
+        self.transcripts = transcripts or (transcript_of("cat"),)
         self.lengths_s: list[list[float]] = []
         self.threads: set[int] = set()
         self.loaded = 0
@@ -59,7 +59,7 @@ class ScriptedEar:
         self.gate = threading.Event()
         self.gate.set()
 
-    def load(self) -> ScriptedEar:
+    def load(self) -> ScriptedModel:
         self.loaded += 1
         if self.failing:
             raise self.failing
@@ -70,29 +70,29 @@ class ScriptedEar:
         assert self.gate.wait(10)
         self.threads.add(threading.get_ident())
         self.lengths_s.append([len(window) / RATE_HZ for window in windows])
-        return self.heard
+        return self.transcripts
 
 
-def said(*texts: str, failed: str = "") -> Transcript:
+def transcript_of(*texts: str, failed: str = "") -> Transcript:
     return Transcript("en", 1.0, tuple(TimedText(0.0, 1.0, text) for text in texts), failed)
 
 
-def listen(
-    ear: ScriptedEar, scenario: Callable[[SpeechQueryTranscriber], Coroutine[Any, Any, Any]], **settings: Any
+def with_transcriber(
+    model: ScriptedModel, scenario: Callable[[SpeechQueryTranscriber], Coroutine[Any, Any, Any]], **settings: Any
 ) -> Any:
     async def main() -> Any:
-        listener = SpeechQueryTranscriber(ear.load, QuerySettings(**settings), detector=LoudIsSpeech)
+        transcriber = SpeechQueryTranscriber(model.load, QuerySettings(**settings), detector=LoudIsSpeech)
         try:
-            return await asyncio.wait_for(scenario(listener), 20)
+            return await asyncio.wait_for(scenario(transcriber), 20)
         finally:
-            ear.gate.set()
-            listener.close()
+            model.gate.set()
+            transcriber.close()
 
     return asyncio.run(main())
 
 
-def hear(ear: ScriptedEar, data: bytes, **settings: Any) -> Any:
-    return listen(ear, lambda listener: listener.transcribe(data), **settings)
+def transcribe(model: ScriptedModel, data: bytes, **settings: Any) -> Any:
+    return with_transcriber(model, lambda transcriber: transcriber.transcribe(data), **settings)
 
 
 @pytest.fixture
@@ -101,46 +101,46 @@ def tone(tmp_path: Path) -> bytes:
     return write_sound(tmp_path / "tone.wav", beeps(2)).read_bytes()
 
 
-# --- what is heard ----------------------------------------------------------------------------------------------------
+# --- transcribed queries ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", SOUND_FORMATS)
-def test_a_question_is_heard_in_any_container(kind: str, tmp_path: Path) -> None:
-    ear = ScriptedEar(said("where is", "the cat"), said("now"))
+def test_a_query_is_transcribed_from_any_container(kind: str, tmp_path: Path) -> None:
+    model = ScriptedModel(transcript_of("where is", "the cat"), transcript_of("now"))
     rate_hz = 48_000 if kind in ("ogg", "webm") else 44_100
-    path = write_sound(tmp_path / f"question.{kind}", beeps(2, rate_hz), rate_hz=rate_hz, layout="stereo")
-    assert hear(ear, path.read_bytes()) == "where is the cat now"
-    ((length_s,),) = ear.lengths_s
+    path = write_sound(tmp_path / f"query.{kind}", beeps(2, rate_hz), rate_hz=rate_hz, layout="stereo")
+    assert transcribe(model, path.read_bytes()) == "where is the cat now"
+    ((length_s,),) = model.lengths_s
     assert length_s == pytest.approx(1.7, abs=0.2)  # from the first beep to after the second
 
 
-def test_the_sound_of_a_film_is_a_question_too(tmp_path: Path) -> None:
-    film = write_sound(tmp_path / "question.mp4", beeps(2), picture_s=2)
-    assert hear(ScriptedEar(), film.read_bytes()) == "cat"
+def test_the_audio_track_of_a_video_is_transcribed(tmp_path: Path) -> None:
+    video = write_sound(tmp_path / "query.mp4", beeps(2), picture_s=2)
+    assert transcribe(ScriptedModel(), video.read_bytes()) == "cat"
 
 
-def test_speech_is_told_from_noise_by_the_detector_that_ships(tmp_path: Path) -> None:
+def test_the_detector_that_ships_distinguishes_speech_from_noise(tmp_path: Path) -> None:
     spoken = SpeechSynthesizer().synthesize("Where does the heron wait?").samples
     silence = np.zeros(RATE_HZ, np.float32)
-    question = write_sound(tmp_path / "question.wav", np.concatenate((silence, spoken, silence))).read_bytes()
-    (window,) = speech_in(question, SileroVAD(), max_s=60)
+    query = write_sound(tmp_path / "query.wav", np.concatenate((silence, spoken, silence))).read_bytes()
+    (window,) = detect_speech(query, SileroVAD(), max_s=60)
     assert len(window) / RATE_HZ == pytest.approx(len(spoken) / RATE_HZ, abs=0.8)
     noise = np.random.default_rng(1).normal(0, 0.05, 2 * RATE_HZ).astype(np.float32)
     hiss = write_sound(tmp_path / "hiss.wav", noise).read_bytes()
-    assert list(speech_in(hiss, SileroVAD(), max_s=60)) == []
+    assert list(detect_speech(hiss, SileroVAD(), max_s=60)) == []
 
 
-def test_a_question_of_exactly_the_longest_is_heard(tmp_path: Path) -> None:
-    path = write_sound(tmp_path / "question.wav", beeps(3))
-    assert hear(ScriptedEar(), path.read_bytes(), max_audio_s=3.0) == "cat"
+def test_a_query_of_exactly_the_maximum_length_is_transcribed(tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "query.wav", beeps(3))
+    assert transcribe(ScriptedModel(), path.read_bytes(), max_audio_s=3.0) == "cat"
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- rejected queries ------------------------------------------------------------------------------------------------
 
 
-def refusal(ear: ScriptedEar, data: bytes, **settings: Any) -> tuple[int, str]:
+def refusal(model: ScriptedModel, data: bytes, **settings: Any) -> tuple[int, str]:
     with pytest.raises(QueryError) as caught:
-        hear(ear, data, **settings)
+        transcribe(model, data, **settings)
     assert caught.value.field == "/audio"
     return caught.value.status, str(caught.value)
 
@@ -158,113 +158,113 @@ def refusal(ear: ScriptedEar, data: bytes, **settings: Any) -> tuple[int, str]:
         b"ID3" + bytes(100),
     ],
 )
-def test_what_is_no_sound_is_refused_before_a_model_is_loaded(data: bytes) -> None:
-    ear = ScriptedEar()
-    status, message = refusal(ear, data)
-    assert (status, ear.loaded) == (422, 0)
-    assert message.startswith("the sound ")
+def test_bytes_that_are_not_audio_are_rejected_before_a_model_is_loaded(data: bytes) -> None:
+    model = ScriptedModel()
+    status, message = refusal(model, data)
+    assert (status, model.loaded) == (422, 0)
+    assert message.startswith("the audio ")
 
 
-def test_sound_of_channels_that_nobody_knows_how_to_mix_is_refused(tmp_path: Path) -> None:
-    sound = write_channels(tmp_path / "question.wav", 9)
-    status, message = refusal(ScriptedEar(), sound.read_bytes())
+def test_audio_with_an_unknown_channel_layout_is_rejected(tmp_path: Path) -> None:
+    audio = write_channels(tmp_path / "query.wav", 9)
+    status, message = refusal(ScriptedModel(), audio.read_bytes())
     assert status == 422
     assert "9 channels" in message
 
 
-def test_a_silent_film_has_no_question(tmp_path: Path) -> None:
-    film = write_film(tmp_path / "film.mp4", [(1.0, picture(1))])
-    status, message = refusal(ScriptedEar(), film.read_bytes())
+def test_a_video_without_an_audio_track_is_rejected(tmp_path: Path) -> None:
+    video = write_film(tmp_path / "video.mp4", [(1.0, picture(1))])
+    status, message = refusal(ScriptedModel(), video.read_bytes())
     assert status == 422
-    assert "no sound track" in message
+    assert "without an audio track" in message
 
 
-def test_sound_in_which_nobody_speaks_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
-    ear = ScriptedEar()
+def test_audio_without_speech_is_rejected_before_a_model_is_loaded(tmp_path: Path) -> None:
+    model = ScriptedModel()
     silence = write_sound(tmp_path / "silence.wav", np.zeros(RATE_HZ, np.float32)).read_bytes()
-    status, message = refusal(ear, silence)
-    assert (status, ear.loaded) == (422, 0)
-    assert "nobody speaks" in message
+    status, message = refusal(model, silence)
+    assert (status, model.loaded) == (422, 0)
+    assert "no speech detected" in message
 
 
-def test_speech_without_words_is_refused_and_says_why_if_the_model_failed(tone: bytes) -> None:
-    assert "no words" in refusal(ScriptedEar(said()), tone)[1]
-    status, message = refusal(ScriptedEar(said(failed="out of range")), tone)
+def test_an_empty_transcript_is_rejected_with_the_failure_of_the_model(tone: bytes) -> None:
+    assert "could not be transcribed" in refusal(ScriptedModel(transcript_of()), tone)[1]
+    status, message = refusal(ScriptedModel(transcript_of(failed="out of range")), tone)
     assert status == 422
     assert "out of range" in message
 
 
-def test_a_question_that_is_too_long_is_refused_by_what_it_holds_not_by_what_its_header_says(tmp_path: Path) -> None:
-    ear = ScriptedEar()
-    path = write_sound(tmp_path / "question.wav", beeps(3))
-    status, message = refusal(ear, path.read_bytes(), max_audio_s=2.5)
-    assert (status, ear.loaded) == (413, 0)
+def test_a_query_that_is_too_long_is_rejected_by_its_samples_not_by_its_header(tmp_path: Path) -> None:
+    model = ScriptedModel()
+    path = write_sound(tmp_path / "query.wav", beeps(3))
+    status, message = refusal(model, path.read_bytes(), max_audio_s=2.5)
+    assert (status, model.loaded) == (413, 0)
     assert "longer than 2.5 s" in message
 
 
-# --- one at a time ----------------------------------------------------------------------------------------------------
+# --- one at a time ---------------------------------------------------------------------------------------------------
 
 
-def test_the_model_is_loaded_once_and_called_from_one_thread_that_is_not_the_loops(tone: bytes) -> None:
-    ear = ScriptedEar()
+def test_the_model_is_loaded_once_and_called_from_one_thread_beside_the_loop(tone: bytes) -> None:
+    model = ScriptedModel()
 
-    async def scenario(listener: SpeechQueryTranscriber) -> None:
-        assert ear.loaded == 0
-        assert await asyncio.gather(*(listener.transcribe(tone) for _ in range(3))) == ["cat"] * 3
+    async def scenario(transcriber: SpeechQueryTranscriber) -> None:
+        assert model.loaded == 0
+        assert await asyncio.gather(*(transcriber.transcribe(tone) for _ in range(3))) == ["cat"] * 3
 
-    listen(ear, scenario)
-    assert ear.loaded == 1
-    assert len(ear.threads) == 1
-    assert threading.get_ident() not in ear.threads
+    with_transcriber(model, scenario)
+    assert model.loaded == 1
+    assert len(model.threads) == 1
+    assert threading.get_ident() not in model.threads
 
 
-def test_what_does_not_load_is_unavailable_and_tried_again(tone: bytes) -> None:
-    ear = ScriptedEar()
-    ear.failing = ConfigError("its weights are not here")
+def test_a_model_that_does_not_load_is_unavailable_and_loaded_again(tone: bytes) -> None:
+    model = ScriptedModel()
+    model.failing = ConfigError("its weights are not here")
 
-    async def scenario(listener: SpeechQueryTranscriber) -> None:
+    async def scenario(transcriber: SpeechQueryTranscriber) -> None:
         with pytest.raises(UnavailableError, match="its weights are not here"):
-            await listener.transcribe(tone)
-        ear.failing = None
-        assert await listener.transcribe(tone) == "cat"
+            await transcriber.transcribe(tone)
+        model.failing = None
+        assert await transcriber.transcribe(tone) == "cat"
 
-    listen(ear, scenario)
+    with_transcriber(model, scenario)
 
 
-def test_more_than_the_line_holds_are_refused_at_once(tone: bytes) -> None:
-    ear = ScriptedEar()
-    ear.gate.clear()
+def test_more_queries_than_the_queue_holds_are_rejected_immediately(tone: bytes) -> None:
+    model = ScriptedModel()
+    model.gate.clear()
 
-    async def scenario(listener: SpeechQueryTranscriber) -> None:
-        waiting = [asyncio.create_task(listener.transcribe(tone)) for _ in range(2)]
-        await asyncio.get_running_loop().run_in_executor(None, ear.entered.wait)
-        with pytest.raises(OverloadedError, match="questions by voice"):
-            await listener.transcribe(tone)
-        ear.gate.set()
+    async def scenario(transcriber: SpeechQueryTranscriber) -> None:
+        waiting = [asyncio.create_task(transcriber.transcribe(tone)) for _ in range(2)]
+        await asyncio.get_running_loop().run_in_executor(None, model.entered.wait)
+        with pytest.raises(OverloadedError, match="spoken queries"):
+            await transcriber.transcribe(tone)
+        model.gate.set()
         assert await asyncio.gather(*waiting) == ["cat", "cat"]
 
-    listen(ear, scenario, transcription_queue_size=1)
+    with_transcriber(model, scenario, transcription_queue_size=1)
 
 
-def test_a_model_that_hangs_costs_no_more_than_the_time_there_is(tone: bytes) -> None:
-    ear = ScriptedEar()
-    ear.gate.clear()
+def test_a_model_that_hangs_costs_no_more_than_the_timeout(tone: bytes) -> None:
+    model = ScriptedModel()
+    model.gate.clear()
 
-    async def scenario(listener: SpeechQueryTranscriber) -> None:
+    async def scenario(transcriber: SpeechQueryTranscriber) -> None:
         with pytest.raises(UnavailableError, match="transcription_timeout_s"):
-            await listener.transcribe(tone)
+            await transcriber.transcribe(tone)
 
-    listen(ear, scenario, transcription_timeout_s=0.3)
-
-
-# --- the whole question -----------------------------------------------------------------------------------------------
+    with_transcriber(model, scenario, transcription_timeout_s=0.3)
 
 
-def ask(store: Any, encoder: Any, data: bytes, ear: ScriptedEar | None, **request: Any) -> Any:
+# --- whole searches --------------------------------------------------------------------------------------------------
+
+
+def ask(store: Any, encoder: Any, data: bytes, model: ScriptedModel | None, **request: Any) -> Any:
     async def main() -> Any:
         settings = QuerySettings()
-        listener = None if ear is None else SpeechQueryTranscriber(ear.load, settings, detector=LoudIsSpeech)
-        pipeline = QueryPipeline(store, encoder, SMALL, settings, listener=listener)
+        transcriber = None if model is None else SpeechQueryTranscriber(model.load, settings, detector=LoudIsSpeech)
+        pipeline = QueryPipeline(store, encoder, SMALL, settings, transcriber=transcriber)
         try:
             return await pipeline.search(SearchRequest(audio=data, **request))
         finally:
@@ -273,26 +273,26 @@ def ask(store: Any, encoder: Any, data: bytes, ear: ScriptedEar | None, **reques
     return asyncio.run(main())
 
 
-def test_a_spoken_question_finds_what_the_written_one_does_and_says_what_was_understood(
+def test_a_spoken_query_finds_what_the_written_one_finds_and_returns_its_transcript(
     store: Any, encoder: Any, tone: bytes
 ) -> None:
     for key in ("cat", "dog"):
         store.add(Collection.TEXT, key)
-    result = ask(store, encoder, tone, ScriptedEar(said(" cat ")))
+    result = ask(store, encoder, tone, ScriptedModel(transcript_of(" cat ")))
     assert result.transcript == "cat"
     assert result.hits[0].entry.title == "cat"
-    assert [str(found.channel) for found in result.hits[0].found_by] == ["text.passage", "text.joint", "text.lexical"]
+    assert [str(by.channel) for by in result.hits[0].found_by] == ["text.passage", "text.joint", "text.lexical"]
     assert list(result.took_ms) == ["transcribe", "encode", "search", "fuse", "total"]
 
 
-def test_the_deadline_is_for_the_search_and_not_for_the_listening(store: Any, encoder: Any, tone: bytes) -> None:
-    class SlowEar(ScriptedEar):
+def test_the_deadline_begins_after_the_transcription(store: Any, encoder: Any, tone: bytes) -> None:
+    class SlowModel(ScriptedModel):
         def transcribe(self, windows: Sequence[Float32]) -> Sequence[Transcript]:
             threading.Event().wait(0.4)
             return super().transcribe(windows)
 
     store.add(Collection.TEXT, "cat")
-    result = ask(store, encoder, tone, SlowEar(), deadline_ms=300)
+    result = ask(store, encoder, tone, SlowModel(), deadline_ms=300)
     assert not result.partial
     assert result.took_ms["transcribe"] >= 400
 
@@ -303,10 +303,10 @@ def test_a_profile_without_a_speech_model_says_so(store: Any, encoder: Any, tone
     assert (caught.value.status, caught.value.field) == (400, "/audio")
 
 
-def test_a_request_that_is_wrong_otherwise_is_refused_before_anybody_listens(
+def test_an_otherwise_invalid_request_is_rejected_before_it_is_transcribed(
     store: Any, encoder: Any, tone: bytes
 ) -> None:
-    ear = ScriptedEar()
+    model = ScriptedModel()
     with pytest.raises(QueryError):
-        ask(store, encoder, tone, ear, modalities=["smell"])
-    assert ear.loaded == 0
+        ask(store, encoder, tone, model, modalities=["smell"])
+    assert model.loaded == 0

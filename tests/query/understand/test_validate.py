@@ -1,20 +1,16 @@
-"""A request is checked before anything is asked of anyone."""
+"""A request is checked before an encoder or the store is called."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from penstock.config import QuerySettings
 from penstock.errors import QueryError
-from penstock.query.understand.validate import (
-    MAX_DEADLINE_MS,
-    MAX_TEXT_CHARS,
-    SearchRequest,
-    understand,
-    with_transcript,
-)
+from penstock.query.types import SearchRequest
+from penstock.query.understand.validate import MAX_DEADLINE_MS, MAX_TEXT_CHARS, validate, with_transcript
 from penstock.records import Collection
 
 SETTINGS = QuerySettings(max_image_bytes=100, max_audio_bytes=50)
@@ -44,29 +40,29 @@ SETTINGS = QuerySettings(max_image_bytes=100, max_audio_bytes=50)
         (SearchRequest(text="a", deadline_ms=MAX_DEADLINE_MS + 1), 400, "/deadline_ms"),
     ],
 )
-def test_a_request_that_is_wrong_is_refused_and_its_field_named(
+def test_an_invalid_request_is_rejected_and_its_field_is_named(
     request_: SearchRequest, status: int, field: str
 ) -> None:
     with pytest.raises(QueryError) as caught:
-        understand(request_, SETTINGS)
+        validate(request_, SETTINGS)
     assert (caught.value.status, caught.value.field) == (status, field)
 
 
 def test_the_message_for_an_unknown_modality_lists_the_known_ones() -> None:
     with pytest.raises(QueryError, match=r"'smell'.*text, image, audio, video"):
-        understand(SearchRequest(text="a", modalities=["smell"]), SETTINGS)
+        validate(SearchRequest(text="a", modalities=["smell"]), SETTINGS)
 
 
-def test_what_a_request_leaves_out_comes_from_the_settings() -> None:
-    question = understand(SearchRequest(text="a"), SETTINGS)
-    assert (question.limit, question.deadline_ms) == (SETTINGS.limit, SETTINGS.deadline_ms)
-    assert question.collections == tuple(Collection)
-    assert not question.named
+def test_defaults_come_from_the_settings() -> None:
+    query = validate(SearchRequest(text="a"), SETTINGS)
+    assert (query.limit, query.deadline_ms) == (SETTINGS.limit, SETTINGS.deadline_ms)
+    assert query.collections == tuple(Collection)
+    assert not query.modalities_given
 
 
 @pytest.mark.parametrize("spelling", ["red  cafe\u0301", " red\ncaf\u00e9 ", "red\x07café"])
-def test_spellings_of_one_question_become_one(spelling: str) -> None:
-    assert understand(SearchRequest(text=spelling), SETTINGS).content == "red café"
+def test_spellings_of_one_text_become_one(spelling: str) -> None:
+    assert validate(SearchRequest(text=spelling), SETTINGS).text == "red café"
 
 
 @pytest.mark.parametrize(
@@ -78,12 +74,13 @@ def test_spellings_of_one_question_become_one(spelling: str) -> None:
         (["video"], (Collection.SPEECH, Collection.FRAME)),
     ],
 )
-def test_a_modality_stands_for_its_collections(modalities: Any, collections: tuple[Collection, ...]) -> None:
-    assert understand(SearchRequest(text="a", modalities=modalities), SETTINGS).collections == collections
+def test_a_modality_selects_its_collections(modalities: Any, collections: tuple[Collection, ...]) -> None:
+    assert validate(SearchRequest(text="a", modalities=modalities), SETTINGS).collections == collections
 
 
-def test_a_spoken_question_becomes_the_same_as_the_written_one_once_its_words_are_known() -> None:
-    spoken = understand(SearchRequest(audio=b"sound", limit=3, modalities=["text"]), SETTINGS)
-    assert spoken.spoken == b"sound"
-    written = understand(SearchRequest(text="red café", limit=3, modalities=["text"]), SETTINGS)
-    assert with_transcript(spoken, " red  cafe\u0301 ") == written
+def test_a_transcribed_query_equals_the_written_one_but_for_its_transcript() -> None:
+    spoken = validate(SearchRequest(audio=b"audio", limit=3, modalities=["text"]), SETTINGS)
+    assert (spoken.text, spoken.audio) == (None, b"audio")
+    written = validate(SearchRequest(text="red café", limit=3, modalities=["text"]), SETTINGS)
+    transcript = " red  cafe\u0301 "
+    assert with_transcript(spoken, transcript) == replace(written, transcript=transcript)

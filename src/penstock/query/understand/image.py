@@ -1,4 +1,4 @@
-"""A picture to search by, brought to the encoder's size as the ingest plane does it with those that are indexed."""
+"""Decodes the image of a query to the encoder's size, as the ingest plane does with the images that it indexes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from penstock.records import AssetRef, Event, FetchedMedia, Modality, Position, 
 
 
 def query_image_decoder(spec: ImageSpec, settings: ImageSettings) -> Callable[[bytes], UInt8]:
-    """A function from the bytes of a picture to uint8[size_px, size_px, 3], RGB; it raises `QueryError`."""
+    """Returns a function from an encoded image to uint8[size_px, size_px, 3], RGB; it raises `QueryError`."""
 
     def decode(data: bytes) -> UInt8:
         try:
-            return decode_image(_fetched(data), spec=spec, settings=settings)
+            return decode_image(_as_media(data), spec=spec, settings=settings)
         except BadInputError as exc:
             status = 413 if exc.reason is Reason.TOO_LARGE else 422
-            raise QueryError(f"the picture cannot be searched by: {exc}", status=status, field="/image") from exc
+            raise QueryError(f"the image cannot be decoded: {exc}", status=status, field="/image") from exc
 
     return decode
 
 
-def _fetched(data: bytes) -> FetchedMedia:
-    """The form that the decoder takes. The event is a blank: a question comes from no topic."""
+def _as_media(data: bytes) -> FetchedMedia:
+    """Returns the input of the decoder, with an empty event: a query comes from no topic."""
     nowhere = Position("", 0, 0)
     event = Event(AssetRef("", "", ""), nowhere, nowhere, 0, Modality.IMAGE, payload=None)
     return FetchedMedia(event, data, sniff(data, declared=None).mime, hashlib.sha256(data).hexdigest(), uri="")

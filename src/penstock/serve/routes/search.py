@@ -13,7 +13,7 @@ from fastapi_offline import FastAPIOffline
 
 from penstock import __version__
 from penstock.errors import QueryError
-from penstock.query.understand.validate import SearchRequest
+from penstock.query.types import SearchRequest
 from penstock.serve import problems
 from penstock.serve.middleware.body_limit import BodyLimit, body_limit
 from penstock.serve.middleware.metrics import SearchMetrics

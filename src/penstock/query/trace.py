@@ -1,0 +1,65 @@
+"""The timing of each step of one search, and the channels missing from its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from penstock.observability import metrics
+from penstock.records import Channel
+
+
+class Trace:
+    """Records when the steps of one search end, and which channels are left out.
+
+    Args:
+        clock: seconds, monotonic.
+
+    Attributes:
+        missing: the channels that were left out, with the reason.
+        partial: whether one of these failed or was late.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._started_s = clock()
+        self._ends_s: dict[str, float] = {}
+        self.missing: dict[Channel, str] = {}
+        self.partial = False
+
+    def begin(self, step: str) -> None:
+        """Adds a step that overlaps the next ones. Until it ends it takes no time."""
+        self._ends_s[step] = self._started_s
+
+    def end(self, step: str) -> None:
+        """Notes that a step ended now, and adds it if it is new. Of several ends the last one counts."""
+        self._ends_s[step] = self._clock()
+
+    def add_unavailable(self, missing: Mapping[Channel, str]) -> None:
+        """Adds channels that could not be searched in this store."""
+        self.missing |= missing
+
+    def add_failed(self, missing: Mapping[Channel, str]) -> None:
+        """Adds channels that failed or were late, which makes the result partial."""
+        self.missing |= missing
+        self.partial = self.partial or bool(missing)
+
+    def took_ms(self) -> dict[str, float]:
+        """Returns the milliseconds of each step in order, and the total.
+
+        A step lasts from the end of the step before it to its own end, so the times of steps that overlap add up.
+        """
+        took_ms: dict[str, float] = {}
+        before_s = self._started_s
+        for step, step_ends_s in self._ends_s.items():
+            ends_s = max(before_s, step_ends_s)
+            took_ms[step] = round((ends_s - before_s) * 1000, 3)
+            before_s = ends_s
+        took_ms["total"] = round((before_s - self._started_s) * 1000, 3)
+        return took_ms
+
+    def publish(self) -> dict[str, float]:
+        """Adds the times to the metrics and returns them, as `took_ms`."""
+        took_ms = self.took_ms()
+        for step, step_ms in took_ms.items():
+            metrics.QUERY_STEP.labels(step).observe(step_ms / 1000)
+        return took_ms
