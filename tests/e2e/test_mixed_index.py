@@ -19,8 +19,8 @@ from penstock.query.types import Hit, SearchRequest
 from penstock.records import AssetRef, Event, Inline, Modality, Position
 from penstock.samples.images import Concept, compose, load_concepts
 from penstock.samples.texts import sample_texts
-from penstock.serve.app import build_service
-from penstock.serve.service import QueryService
+from penstock.serve.app import build_query_plane
+from penstock.serve.plane import QueryPlane
 from penstock.store.milvus.store import MilvusStore
 from penstock.store.spec import index_spec
 from penstock.store.writer import Writer, WriteRequest
@@ -70,25 +70,25 @@ def fill(settings: Settings, store: MilvusStore) -> None:
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[QueryService]:
+def plane() -> Iterator[QueryPlane]:
     with tempfile.TemporaryDirectory() as folder, milvus_lite_server() as server:
         settings = load_settings(profile="reference", data_dir=Path(folder), store={"uri": server.uri})
         store = MilvusStore(settings.store)
         fill(settings, store)
-        made = build_service(settings, store)
+        made = build_query_plane(settings, store)
         try:
             yield made
         finally:
             made.close()
 
 
-def share_found(service: QueryService, queries: Sequence[tuple[str, Callable[[Hit], bool]]]) -> float:
+def share_found(plane: QueryPlane, queries: Sequence[tuple[str, Callable[[Hit], bool]]]) -> float:
     """Of the queries, how many have a right hit among the first ten."""
 
     async def ask() -> int:
         found = 0
         for text, right in queries:
-            result = await service.search(SearchRequest(text=text, limit=10, deadline_ms=10_000))
+            result = await plane.searches.search(SearchRequest(text=text, limit=10, deadline_ms=10_000))
             assert not result.partial
             found += any(right(hit) for hit in result.hits)
         return found
@@ -104,15 +104,15 @@ def is_text(key: str) -> Callable[[Hit], bool]:
     return lambda hit: hit.entry.asset.key == key
 
 
-def test_nine_of_ten_picture_names_find_a_right_picture_among_the_first_ten(service: QueryService) -> None:
+def test_nine_of_ten_picture_names_find_a_right_picture_among_the_first_ten(plane: QueryPlane) -> None:
     queries = [(concept.name, shows(concept)) for concept in load_concepts()[::4]]
-    assert share_found(service, queries) >= 0.9
+    assert share_found(plane, queries) >= 0.9
 
 
-def test_nine_of_ten_sentences_find_the_text_they_are_from_among_the_first_ten(service: QueryService) -> None:
+def test_nine_of_ten_sentences_find_the_text_they_are_from_among_the_first_ten(plane: QueryPlane) -> None:
     sentences = [
         (sentence, is_text(text.key))
         for text in sample_texts()[:TEXTS]
         for sentence in re.split(r"(?<=[.!?])\s+", text.text)
     ]
-    assert share_found(service, sentences[::4]) >= 0.9
+    assert share_found(plane, sentences[::4]) >= 0.9

@@ -1,12 +1,15 @@
-"""From settings to the ASGI application: loads the encoders, opens the store, checks that the two belong together."""
+"""Builds the ASGI application from settings: opens the store, loads the encoders, and wires use cases and routes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 import numpy as np
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
+from penstock import __version__
 from penstock.assets import AssetStore
 from penstock.config import Settings
 from penstock.encoders.base import Encoder
@@ -14,79 +17,128 @@ from penstock.encoders.load import load_encoders, load_transcriber
 from penstock.encoders.profiles import JOINT_IMAGE, Profile, load_profile
 from penstock.errors import ConfigError
 from penstock.query.embed import BatchingQueryEncoder
+from penstock.query.pipeline import QueryPipeline
 from penstock.query.understand.image import query_image_decoder
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.records import EncoderInput
-from penstock.serve.routes.search import create_app
-from penstock.serve.service import QueryService
+from penstock.serve import problems
+from penstock.serve.dependencies import provide
+from penstock.serve.middleware.body_limit import BodyLimit, body_limit
+from penstock.serve.middleware.metrics import SearchMetrics
+from penstock.serve.plane import QueryPlane
+from penstock.serve.routes import media, search, status
+from penstock.serve.use_cases.media import MediaService
+from penstock.serve.use_cases.search import SearchService
+from penstock.serve.use_cases.status import StatusService
 from penstock.store.base import Store
 from penstock.store.spec import index_spec
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """The application of one replica, ready to answer. It closes its store and threads when it shuts down.
+    """Returns the application of one replica, ready to answer. It closes its store and threads when it shuts down.
 
     Raises:
-        ConfigError: an unknown profile, weights that cannot be had, an index made by another model, no store named.
+        ConfigError: an unknown profile, missing weights, an index of another model, or no store in the settings.
         UnavailableError: the store does not answer.
     """
-    return create_app(build_service(settings))
+    return create_app(build_query_plane(settings))
 
 
-def build_service(settings: Settings, store: Store | None = None) -> QueryService:
-    """Everything behind the routes. Takes a store that is open already, such as one in memory; else opens its own.
+def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPlane:
+    """Returns the query plane over a store that is open already, such as one in memory, or over the settings' store.
 
     Raises as `build_app` does.
     """
     profile = load_profile(settings.profile)
     store = open_store(settings) if store is None else store
-    # The encoder keeps no vectors of its own: the query plane's cache stands before it.
+    # The encoders keep no vectors: the cache of the query plane comes before them.
     encoders = load_encoders(profile, precision=settings.precision, device=settings.device, cache_size=0)
     fingerprints = {role: encoder.fingerprint for role, encoder in encoders.items()}
     store.ensure(index_spec(profile, fingerprints, settings.store))
     warm_up(encoders, profile)
-    return QueryService(
+    encoder = BatchingQueryEncoder(
+        encoders,
+        decode_image=query_image_decoder(profile.image, settings.image),
+        cache_size=settings.query.vector_cache_size,
+    )
+    transcriber = _transcriber(profile, settings)
+    pipeline = QueryPipeline(store, encoder, profile, settings.query, transcriber=transcriber)
+    assets = AssetStore(settings.asset_store_url)
+    searches = SearchService(pipeline, profile=profile, default_tenant=settings.tenant)
+    return QueryPlane(
         settings=settings,
         profile=profile,
         store=store,
-        encoder=BatchingQueryEncoder(
-            encoders,
-            decode_image=query_image_decoder(profile.image, settings.image),
-            cache_size=settings.query.vector_cache_size,
+        encoder=encoder,
+        transcriber=transcriber,
+        pipeline=pipeline,
+        assets=assets,
+        searches=searches,
+        status=StatusService(
+            store,
+            encoder,
+            pipeline.executor,
+            searches.counts,
+            profile=profile,
+            data_dir=settings.data_dir,
+            min_free_disk_bytes=settings.ingest.min_free_disk_bytes,
         ),
-        media=AssetStore(settings.asset_store_url),
-        listener=_listener(profile, settings),
+        media=MediaService(assets, pipeline.executor, timeout_s=settings.store.timeout_s),
     )
 
 
-def _listener(profile: Profile, settings: Settings) -> SpeechQueryTranscriber | None:
-    """None where the profile has no speech model. The model is loaded when somebody first asks by voice."""
-    if profile.speech is None:
-        return None
-    return SpeechQueryTranscriber(
-        lambda: load_transcriber(profile, precision=settings.precision, device=settings.device), settings.query
+def create_app(plane: QueryPlane) -> FastAPI:
+    """Returns the ASGI application over a query plane, which it closes when it shuts down."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        plane.close()
+
+    app = FastAPIOffline(  # FastAPI with the scripts of /docs from the package instead of a CDN
+        title="Penstock",
+        summary="Search text, images, audio and video seconds after they were produced.",
+        version=__version__,
+        lifespan=lifespan,
+        redoc_url=None,
     )
+    provide(app, plane)
+    app.add_middleware(BodyLimit, max_bytes=body_limit(plane.settings.query))
+    app.add_middleware(SearchMetrics, path=search.PATH)
+    problems.install(app)
+    for routes in (search, status, media):
+        app.include_router(routes.router)
+    return app
 
 
 def open_store(settings: Settings) -> Store:
-    """The store that the settings name.
+    """Opens the store that the settings name.
 
     Raises:
-        ConfigError: they name none.
+        ConfigError: the settings name none.
         UnavailableError: it does not answer.
     """
     from penstock.store.milvus.store import MilvusStore
 
     if settings.store.uri is None:
-        raise ConfigError("no store is named: set store.uri (PENSTOCK_STORE__URI), or start one with `penstock up`")
+        raise ConfigError("no store is configured: set store.uri (PENSTOCK_STORE__URI), or start one: `penstock up`")
     return MilvusStore(settings.store)
 
 
 def warm_up(encoders: Mapping[str, Encoder], profile: Profile) -> None:
-    """Encodes one item with each, so that the first question is as fast as the second."""
+    """Encodes one item with each encoder, so that the first query is as fast as the second."""
     size = profile.image.size_px
     for role, encoder in encoders.items():
         if role == JOINT_IMAGE:
             encoder.encode(EncoderInput(role, ("warm-up",), pixels=np.zeros((1, size, size, 3), np.uint8)))
         else:
             encoder.encode(EncoderInput(role, ("warm-up",), texts=("warm-up",)))
+
+
+def _transcriber(profile: Profile, settings: Settings) -> SpeechQueryTranscriber | None:
+    """Returns None where the profile has no speech model. The first spoken query loads the model."""
+    if profile.speech is None:
+        return None
+    return SpeechQueryTranscriber(
+        lambda: load_transcriber(profile, precision=settings.precision, device=settings.device), settings.query
+    )

@@ -1,10 +1,10 @@
-"""The query plane on Ray Serve: one deployment, whose replicas hold everything that a question needs.
+"""Deploys the query plane on Ray Serve: one deployment, whose replicas hold everything that a search needs.
 
-One deployment and not two, on purpose. Serve's way from the HTTP proxy to a replica costs some 14 ms at the median on
-two cores; encoders in a deployment of their own would cost a second such hop for each question, more than the encoding
-of a short text itself. So each replica has its own copy of the query encoders (MiniLM: 90 MB) and batches across its
-own requests, and the plane is scaled by replicas (`query.replicas`). Whoever has a text encoder too large for that
-gives the replicas a share of a GPU each (`query.replica_gpus`).
+There is one deployment and not two because Serve's way from the HTTP proxy to a replica costs some 14 ms at the median
+on two cores. Encoders in a deployment of their own would cost a second such hop for each query, more than encoding a
+short text. So each replica has its own copy of the query encoders (MiniLM: 90 MB) and batches across its own requests,
+and the plane is scaled by replicas (`query.replicas`). For a text encoder that is too large for that, the replicas get
+a share of a GPU each (`query.replica_gpus`).
 """
 
 from __future__ import annotations
@@ -29,43 +29,43 @@ from penstock.processes import free_port
 from penstock.serve.app import build_app, open_store
 from penstock.store.spec import index_spec
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 APPLICATION = "penstock"
 DEPLOYMENT = "query"
 
-# Far above what the store's threads and their backlog take on, so that a full replica answers 429 with its reason
-# instead of Serve letting requests wait without a word.
+# Far above the capacity of the store's threads and their queue, so that a full replica answers 429 with its reason,
+# instead of Serve letting requests wait without an answer.
 _MAX_ONGOING_REQUESTS = 512
-# Longer than the default deadline: what is under way when a replica stops is answered.
+# Longer than the default deadline: searches that run when a replica stops are answered.
 _GRACEFUL_SHUTDOWN_S = 5.0
 
 
 def deploy(settings: Settings) -> str:
     """Starts or updates the query plane on the Ray of the settings, or on a local one, and returns its URL.
 
-    1. What would keep a replica from starting is looked for here first, where it can be said in one line.
-    2. Ray is joined, or started.
-    3. Serve is started on the configured address, or found there.
-    4. The application is deployed; returns once its replicas answer.
+    1. Checks for what would keep a replica from starting, here where the error is one line.
+    2. Joins Ray, or starts it.
+    3. Starts Serve on the configured address, or uses the one that listens there.
+    4. Deploys the application; returns once its replicas answer.
 
     Raises:
-        ConfigError: an unknown profile, absent weights, an index made by another model, a port in use.
+        ConfigError: an unknown profile, missing weights, an index of another model, or a port in use.
         UnavailableError: the store or Ray does not answer, or a replica did not start.
     """
-    check(settings)
-    _join_ray(settings)
-    url = _start_serve(settings)
+    check(settings)  # 1
+    _join_ray(settings)  # 2
+    url = _start_serve(settings)  # 3
     try:
-        serve.run(_application(settings), name=APPLICATION, route_prefix="/")
+        serve.run(_application(settings), name=APPLICATION, route_prefix="/")  # 4
     except RuntimeError as exc:
-        raise UnavailableError(f"the query plane did not start: {_why_not(exc)}") from exc
-    _log.info("the query plane answers at %s", url)
+        raise UnavailableError(f"the query plane did not start: {_cause(exc)}") from exc
+    logger.info("query plane: listening at %s", url)
     return url
 
 
 def shutdown() -> None:
-    """Stops the query plane, after what is under way is answered; and Serve, if nothing else runs on it."""
+    """Stops the query plane after running searches are answered; and Serve, if nothing else runs on it."""
     if not ray.is_initialized() or _get_global_client(raise_if_no_controller_running=False) is None:
         return
     serve.delete(APPLICATION)
@@ -98,15 +98,15 @@ def _join_ray(settings: Settings) -> None:
 
 
 def _start_serve(settings: Settings) -> str:
-    """The URL of Serve's proxy. A Serve that runs on this Ray already is used if it listens where it should."""
+    """Returns the URL of Serve's proxy. A Serve that already runs on this Ray is used if it has the configured port."""
     host, port = settings.query.host, settings.query.port
     client = _get_global_client(raise_if_no_controller_running=False)
     if client is not None:
         running = client.http_config
         if port not in (0, running.port):
             raise ConfigError(
-                f"this Ray's Serve listens on port {running.port} already, not on {port}: set query.port to it, or to "
-                "0, or stop that Serve (`serve shutdown`)"
+                f"the Serve of this Ray already listens on port {running.port}, not on {port}: set query.port to it or "
+                "to 0, or stop that Serve (`serve shutdown`)"
             )
         return _url(running.host, running.port)
     port = port or free_port()
@@ -116,7 +116,7 @@ def _start_serve(settings: Settings) -> str:
 
 
 def _check_port(host: str, port: int) -> None:
-    """Serve itself would say that a port is taken in the log of one of its actors only."""
+    """Raises ConfigError if the port is in use, which Serve reports only in the log of one of its actors."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family) as probe:
@@ -125,8 +125,8 @@ def _check_port(host: str, port: int) -> None:
     except OSError as exc:
         if exc.errno == errno.EADDRINUSE:
             message = (
-                f"port {port} of {host} (query.port) is in use. Stop what listens there, or set PENSTOCK_QUERY__PORT "
-                "to another port, 0 for any free one"
+                f"port {port} of {host} (query.port) is in use. Stop the process that listens there, or set "
+                "PENSTOCK_QUERY__PORT to another port, 0 for any free one"
             )
         else:
             message = f"cannot listen on {host}:{port} (query.host, query.port): {exc.strerror or exc}"
@@ -150,15 +150,15 @@ def _application(settings: Settings) -> serve.Application:
     return deployment.bind()
 
 
-def _why_not(error: RuntimeError) -> str:
-    """The last line of the traceback that Serve kept of the replica; without one, what Serve says itself."""
+def _cause(error: RuntimeError) -> str:
+    """Returns the last line of the replica's traceback, as Serve kept it; without one, the error of Serve itself."""
     application = serve.status().applications.get(APPLICATION)
-    messages = [found.message for found in application.deployments.values()] if application else []
+    messages = [deployment.message for deployment in application.deployments.values()] if application else []
     lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
     return lines[-1] if lines else str(error)
 
 
 def _url(host: str | None, port: int) -> str:
-    """Where a client on this machine asks."""
+    """Returns the URL for clients on this machine."""
     reachable = "127.0.0.1" if host in (None, "0.0.0.0", "::") else host
     return f"http://[{reachable}]:{port}" if ":" in str(reachable) else f"http://{reachable}:{port}"

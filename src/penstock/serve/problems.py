@@ -1,4 +1,4 @@
-"""Every error as a problem document (RFC 9457): what went wrong, where, and what to do. Never a traceback."""
+"""Answers every error with a problem document (RFC 9457): the failure, its place and the next step. No tracebacks."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from starlette.exceptions import HTTPException
 
 from penstock.errors import OverloadedError, PenstockError, QueryError, TransientError, UsageError
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-# A store that restarts is back within some seconds; asking more often would only add to its load.
+# A store that restarts is back within some seconds; more requests would only add to its load.
 RETRY_AFTER_UNAVAILABLE_S = 5.0
 
 
 class Problem(BaseModel):
     """A problem document (RFC 9457), for OpenAPI."""
 
-    type: str = Field(examples=["urn:penstock:problem:query"], description="names the kind of problem")
-    title: str = Field(examples=["The request cannot be answered as written"])
+    type: str = Field(examples=["urn:penstock:problem:query"], description="identifies the kind of problem")
+    title: str = Field(examples=["Invalid request"])
     status: int = Field(examples=[400])
-    detail: str = Field(examples=["the query is empty: say what to search for"])
-    instance: str = Field(examples=["/v1/search"], description="the path that was asked")
+    detail: str = Field(examples=["text is empty: send what to search for"])
+    instance: str = Field(examples=["/v1/search"], description="the path of the request")
     field: str | None = Field(None, examples=["/text"], description="JSON pointer to the field at fault")
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    code: {"description": what, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
-    for code, what in (
-        (400, "The request is wrong in itself; `field` points at the fault"),
+    code: {"description": description, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
+    for code, description in (
+        (400, "The request is invalid; `field` points at the fault"),
         (413, "The body is larger than the limits allow"),
-        (422, "A field has the wrong type, the picture is none, or nothing is said in the sound"),
-        (429, "Too much at once; `Retry-After` says when to come back"),
-        (503, "The store or the encoders do not answer; `Retry-After` says when to come back"),
+        (422, "A field has the wrong type, the image cannot be decoded, or the audio has no speech"),
+        (429, "Too many requests; `Retry-After` has the seconds to wait"),
+        (503, "The store or the encoders do not answer; `Retry-After` has the seconds to wait"),
     )
 }
-"""What a route that searches declares beside its 200."""
+"""The error responses of a route, for OpenAPI."""
 
 
 def install(app: FastAPI) -> None:
-    """Answers every exception of the app with a problem document."""
+    """Makes the application answer every exception with a problem document."""
     app.add_exception_handler(PenstockError, _penstock)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unforeseen)
+    app.add_exception_handler(Exception, _unexpected)
 
 
 def problem(
@@ -65,7 +65,7 @@ def problem(
     field: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """A response with a problem document. `kind` is the last part of its type."""
+    """Returns a response with a problem document. `kind` is the last part of its type."""
     document = Problem(
         type=f"urn:penstock:problem:{kind}", title=title, status=status, detail=detail, instance=instance, field=field
     )
@@ -75,37 +75,39 @@ def problem(
 
 
 def _penstock(request: Request, exc: Exception) -> JSONResponse:
-    where = request.url.path
+    path = request.url.path
     detail = str(exc)
     if isinstance(exc, QueryError):
-        title = "Not found" if exc.status == HTTPStatus.NOT_FOUND else "The request cannot be answered as written"
-        return problem(status=exc.status, kind="query", title=title, detail=detail, instance=where, field=exc.field)
+        title = "Not found" if exc.status == HTTPStatus.NOT_FOUND else "Invalid request"
+        return problem(status=exc.status, kind="query", title=title, detail=detail, instance=path, field=exc.field)
     if isinstance(exc, UsageError):
-        return problem(status=400, kind="usage", title="This cannot be done as asked", detail=detail, instance=where)
+        return problem(
+            status=400, kind="usage", title="The request cannot be carried out", detail=detail, instance=path
+        )
     if isinstance(exc, OverloadedError):
         return problem(
             status=429,
             kind="overloaded",
-            title="Too much at once",
+            title="Too many requests",
             detail=detail,
-            instance=where,
+            instance=path,
             headers=_retry_after(exc.retry_after_s),
         )
     if isinstance(exc, TransientError):
-        _log.warning("%s could not be answered: %s", where, detail)
+        logger.warning("%s could not be answered: %s", path, detail)
         return problem(
             status=503,
             kind="unavailable",
-            title="Something that is needed does not answer",
+            title="A backend is unavailable",
             detail=detail,
-            instance=where,
+            instance=path,
             headers=_retry_after(RETRY_AFTER_UNAVAILABLE_S),
         )
-    return _unforeseen(request, exc)
+    return _unexpected(request, exc)
 
 
 def _validation(request: Request, exc: Exception) -> JSONResponse:
-    """Pydantic's findings: the first in words, with a pointer to it."""
+    """Reports the first finding of pydantic, with a pointer to its field."""
     assert isinstance(exc, RequestValidationError)
     findings: Sequence[Mapping[str, Any]] = exc.errors()
     first = findings[0]
@@ -122,7 +124,7 @@ def _validation(request: Request, exc: Exception) -> JSONResponse:
     return problem(
         status=422,
         kind="validation",
-        title="A field is not what it has to be",
+        title="A field is invalid",
         detail=f"{pointer or 'the body'}: {first['msg']}{more}. The schema is at /docs.",
         instance=request.url.path,
         field=pointer or None,
@@ -130,7 +132,7 @@ def _validation(request: Request, exc: Exception) -> JSONResponse:
 
 
 def _http(request: Request, exc: Exception) -> JSONResponse:
-    """What the framework raises itself: no such path, wrong method, body too large."""
+    """Reports what the framework raises itself: no such path, wrong method, body too large."""
     assert isinstance(exc, HTTPException)
     phrase = HTTPStatus(exc.status_code).phrase
     detail = exc.detail if exc.detail != phrase else f"{request.method} {request.url.path}: {phrase.lower()}"
@@ -144,20 +146,20 @@ def _http(request: Request, exc: Exception) -> JSONResponse:
     )
 
 
-def _unforeseen(request: Request, exc: Exception) -> JSONResponse:
-    """A fault of ours: the log gets all of it, the client nothing of it."""
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=exc)
+def _unexpected(request: Request, exc: Exception) -> JSONResponse:
+    """Logs the exception in full, and sends the client none of it."""
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=exc)
     return problem(
         status=500,
         kind="internal",
-        title="A fault of the server",
-        detail="The request failed for a reason that is the server's. Its log tells more.",
+        title="Internal server error",
+        detail="The request failed unexpectedly. The log of the query plane has the error.",
         instance=request.url.path,
     )
 
 
 def _pointer(location: Sequence[int | str]) -> str:
-    """("body", "filter", "a/b") → /filter/a~1b (RFC 6901). A query or path parameter is pointed at by its name."""
+    """Returns /filter/a~1b (RFC 6901) for ("body", "filter", "a/b"), and /name for a query or path parameter."""
     parts = [str(part).replace("~", "~0").replace("/", "~1") for part in location[1:]]
     return "".join(f"/{part}" for part in parts)
 

@@ -1,4 +1,4 @@
-"""Refuses bodies that are too large, before they are in memory."""
+"""Rejects request bodies that are too large before they are in memory."""
 
 from __future__ import annotations
 
@@ -8,23 +8,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from penstock.config import QuerySettings
 from penstock.serve.problems import problem
 
-# Everything of a request but the picture or the sound: the text, a filter, names.
+# Everything in a request but the image or the audio: the text, a filter, names.
 _BESIDE_MEDIA_BYTES = 256 * 1024
 
 
 def body_limit(settings: QuerySettings) -> int:
-    """Bytes of the largest request: a picture or a sound in base64 (4 for 3) and what stands beside it."""
+    """Returns the bytes of the largest request: an image or audio in base64 (4 bytes for 3) and the other fields."""
     return -(-max(settings.max_image_bytes, settings.max_audio_bytes) // 3) * 4 + _BESIDE_MEDIA_BYTES
 
 
 class BodyLimit:
-    """Middleware: 413 for a body of more bytes than allowed, by its announced length or while it comes in."""
+    """Middleware that answers 413 to a body over the limit, by its announced length or while it is received.
+
+    Args:
+        app: the application behind it.
+        max_bytes: of a body.
+    """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
         self._app = app
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Calls the application with a `receive` that counts bytes, unless the announced length is too large."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

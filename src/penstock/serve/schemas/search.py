@@ -1,4 +1,4 @@
-"""The JSON of the HTTP API: requests as they are checked, responses as they are made."""
+"""The JSON of `POST /v1/search`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 
 
 class SearchBody(BaseModel):
-    """What to look for: `text`, `image` or `audio`, and conditions."""
+    """A query (`text`, `image` or `audio`) with its conditions."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -38,29 +38,31 @@ class SearchBody(BaseModel):
         },
     )
 
-    text: StrictStr | None = Field(None, description="the question in words; exactly one of text, image and audio")
-    image: StrictStr | None = Field(None, description="a picture to search by: JPEG, PNG, WebP…, base64")
+    text: StrictStr | None = Field(None, description="the query in words; exactly one of text, image and audio")
+    image: StrictStr | None = Field(None, description="an image to search by: JPEG, PNG, WebP…, base64")
     audio: StrictStr | None = Field(
         None,
-        description="the question as it was spoken: WAV, MP3, Ogg, MP4…, at most 60 s unless set otherwise, base64",
+        description="a spoken query: WAV, MP3, Ogg, MP4…, at most 60 s unless configured otherwise, base64",
     )
     modalities: list[Annotated[StrictStr, Field(json_schema_extra={"enum": list(Modality)})]] | None = Field(
-        None, description="what may be found; all when left out"
+        None, description="modalities to search; all if absent"
     )
     filter: dict[str, Any] | None = Field(
         None,
         description='conditions on fields and attributes: {"mime": "image/png"}, {"event_time": {"gte": …}}, '
         '{"attributes.camera": {"in": […]}}; joined by {"and": […]}, {"or": […]}, {"not": …}',
     )
-    tenant: StrictStr | None = Field(None, description="whose entries are searched; the default tenant when left out")
-    limit: StrictInt | None = Field(None, description="most hits; 10 unless set otherwise")
+    tenant: StrictStr | None = Field(
+        None, description="the owner of the entries to search; the default tenant if absent"
+    )
+    limit: StrictInt | None = Field(None, description="maximum number of hits; 10 unless configured otherwise")
     deadline_ms: StrictInt | None = Field(
-        None, description="milliseconds for the whole search; channels that are later are left out and named"
+        None, description="milliseconds for the whole search; later channels are left out and reported in `missing`"
     )
 
 
 class OriginOut(BaseModel):
-    """The Kafka position of the event that an entry comes from."""
+    """The Kafka position of the event that wrote an entry."""
 
     topic: str
     partition: int
@@ -68,11 +70,11 @@ class OriginOut(BaseModel):
 
 
 class FoundByOut(BaseModel):
-    """That one channel found the entry."""
+    """The rank and the score that one channel gave the entry."""
 
     channel: str = Field(examples=["image.joint"], description="collection and vector field")
-    rank: int = Field(examples=[1], description="place in that channel, from 1")
-    score: float = Field(examples=[0.31], description="the channel's own: cosine, or BM25; comparable only within it")
+    rank: int = Field(examples=[1], description="from 1")
+    score: float = Field(examples=[0.31], description="cosine similarity or BM25; comparable only within the channel")
 
 
 class MemberOut(BaseModel):
@@ -81,123 +83,86 @@ class MemberOut(BaseModel):
     id: str
     collection: str = Field(examples=["speech"])
     part: int
-    text: str = Field(description="what is said; empty for a frame")
+    text: str = Field(description="transcript; empty for a frame")
     start_ms: int
     end_ms: int
     found_by: list[FoundByOut]
 
 
 class FrameOut(BaseModel):
-    """The frame that shows a moment best, for a thumbnail."""
+    """The frame of a moment that was ranked best."""
 
     id: str
-    start_ms: int = Field(description="from when on the film looks like this")
+    start_ms: int = Field(description="start of its shot")
     end_ms: int
-    thumbnail_url: str | None = Field(description="path of a small JPEG of it")
+    thumbnail_url: str | None = Field(description="path of its thumbnail, a small JPEG")
 
 
 class MomentOut(BaseModel):
-    """What was found of a recording close together in time, by its sound or by its pictures."""
+    """A range of time within a video or audio asset that answers the query."""
 
-    start_ms: int = Field(description="milliseconds from the start of the recording; where to begin playing")
+    start_ms: int = Field(description="milliseconds from the start of the media; where to start playing")
     end_ms: int
-    transcript: str = Field(description="what is said in it, as far as it was found, in order of time")
-    frame: FrameOut | None = Field(description="null where only words were found")
-    members: list[MemberOut] = Field(description="the entries that make it up, in order of time")
+    transcript: str = Field(description="text of the speech entries that were found, in order of time")
+    frame: FrameOut | None = Field(description="null if only speech was found")
+    members: list[MemberOut] = Field(description="its entries, in order of time")
 
 
 class HitOut(BaseModel):
-    """One entry that was found, or one moment: then the best of its entries, and all of them in `moment`."""
+    """An entry, or a moment: then its best entry, with all of its entries in `moment`."""
 
-    id: str = Field(description="32 hexadecimal digits; the same for the same part of the same asset for ever")
+    id: str = Field(description="32 hexadecimal digits; always the same for one part of one asset")
     collection: str = Field(examples=["image"])
-    score: float = Field(description="of the fusion; says the order, nothing more")
+    score: float = Field(description="from the fusion; it only orders the hits of one search")
     tenant: str
     topic: str
     key: str
     part: int = Field(description="number of the passage within its asset, from 0")
     title: str
-    text: str = Field(description="the passage, or what is said; empty for a picture")
+    text: str = Field(description="passage or transcript; empty for an image")
     uri: str
     mime: str
     attributes: dict[str, Any]
     start_ms: int
     end_ms: int
-    start_char: int = Field(description="where the passage lies in its text, in characters")
+    start_char: int = Field(description="position of the passage in its text, in characters")
     end_char: int
-    event_time: str = Field(description="RFC 3339: when it happened")
-    indexed_at: str = Field(description="RFC 3339: when it was written to the index")
+    event_time: str = Field(description="RFC 3339: time of the event")
+    indexed_at: str = Field(description="RFC 3339: time of the write to the index")
     origin: OriginOut
-    media_url: str | None = Field(description="path of the media, where Penstock keeps them")
+    media_url: str | None = Field(description="path of the media, if Penstock stores them")
     found_by: list[FoundByOut] = Field(
-        description="of a moment: the best rank that each channel gave one of its entries"
+        description="the channels that found it; for a moment, the best rank that each gave one of its entries"
     )
-    moment: MomentOut | None = Field(description="of sound and film; null for texts and images")
-    indexing: bool = Field(description="of sound and film: it is long, and the rest of it is being indexed still")
+    moment: MomentOut | None = Field(description="for audio and video; null for texts and images")
+    indexing: bool = Field(description="whether later segments of this audio or video are still being indexed")
 
 
 class SearchOut(BaseModel):
-    """The answer: hits, best first, and how it came about."""
+    """The hits, best first, with the channels and the times of the search."""
 
     hits: list[HitOut]
-    transcript: str | None = Field(description="what was understood of a question by voice; null for any other")
-    partial: bool = Field(description="a channel failed or was late: there may be better hits than these")
+    transcript: str | None = Field(description="text of a spoken query; null for other queries")
+    partial: bool = Field(description="whether a channel failed or was late: better hits may be missing")
     missing: dict[str, str] = Field(
-        description="channels that were left out, and why; those that this store cannot offer too",
+        description="channels that were left out, with the reason; includes those that this store does not offer",
         examples=[{"text.lexical": "did not answer within the deadline"}],
     )
-    took_ms: dict[str, float] = Field(examples=[{"encode": 7.1, "search": 5.2, "fuse": 0.2, "total": 12.6}])
+    took_ms: dict[str, float] = Field(
+        description="milliseconds by step; `transcribe` only for spoken queries",
+        examples=[{"encode": 7.1, "search": 5.2, "fuse": 0.2, "total": 12.6}],
+    )
     profile: str = Field(examples=["reference"])
-    notice: str | None = Field(description="what to know of the models before believing the answer")
-
-
-class HealthOut(BaseModel):
-    """The process lives."""
-
-    status: str = Field("ok", examples=["ok"])
-
-
-class ReadinessOut(BaseModel):
-    """Whether searches can be answered now, and if not, what keeps them."""
-
-    ready: bool
-    checks: dict[str, str] = Field(examples=[{"store": "ok", "encoders": "ok", "disk": "ok"}])
-
-
-class CacheOut(BaseModel):
-    """Query vectors that were known, or were not."""
-
-    hits: int
-    misses: int
-
-
-class StatusOut(BaseModel):
-    """The query plane as `penstock status` shows it. Counters are this replica's, since it started."""
-
-    version: str
-    profile: str
-    notice: str | None
-    uptime_s: float
-    ready: bool
-    checks: dict[str, str]
-    store: str | None = Field(description="name and version of the store; null while it does not answer")
-    channels: list[str]
-    entries: dict[str, int] = Field(description="rows of each collection")
-    assets: int | None
-    searches: int
-    searches_failed: int
-    searches_partial: int
-    store_calls: int = Field(description="calls of the store that wait or are under way")
-    vector_cache: CacheOut
+    notice: str | None = Field(description="a limitation of the models of the profile")
 
 
 def search_out(result: SearchResult, *, profile: str, notice: str | None) -> SearchOut:
-    """A result as JSON is made of it."""
+    """Returns the JSON of a result."""
     return SearchOut(
         hits=[_hit_out(hit) for hit in result.hits],
         transcript=result.transcript,
         partial=result.partial,
-        missing={str(channel): why for channel, why in result.missing.items()},
+        missing={str(channel): reason for channel, reason in result.missing.items()},
         took_ms=dict(result.took_ms),
         profile=profile,
         notice=notice,
@@ -245,7 +210,9 @@ def _moment_out(moment: Moment) -> MomentOut:
 
 
 def _frame_out(frame: Entry) -> FrameOut:
-    return FrameOut(id=frame.id, start_ms=frame.start_ms, end_ms=frame.end_ms, thumbnail_url=_kept_url(frame.thumbnail))
+    return FrameOut(
+        id=frame.id, start_ms=frame.start_ms, end_ms=frame.end_ms, thumbnail_url=_asset_url(frame.thumbnail)
+    )
 
 
 def _member_out(member: MomentMember) -> MemberOut:
@@ -266,16 +233,16 @@ def _found_by_out(hits: Sequence[ChannelHit]) -> list[FoundByOut]:
 
 
 def _media_url(entry: Entry) -> str | None:
-    """Where this server serves the media; None for a claim check, whose own address is in `uri`."""
-    return _kept_url(entry.uri)
+    """Returns the path of the media; None for a claim check, whose own address is in `uri`."""
+    return _asset_url(entry.uri)
 
 
-def _kept_url(uri: str) -> str | None:
+def _asset_url(uri: str) -> str | None:
     sha256 = sha256_of(uri)
     return None if sha256 is None else f"/v1/media/{sha256}"
 
 
 def _rfc3339(milliseconds: int) -> str:
-    """Times beyond the years 1 to 9999, which Kafka allows, become the nearest that RFC 3339 can write."""
+    """Times outside the years 1 to 9999, which Kafka allows, become the nearest that RFC 3339 can express."""
     moment = _EPOCH + timedelta(milliseconds=min(max(milliseconds, _FIRST_MS), _LAST_MS))
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

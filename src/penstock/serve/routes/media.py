@@ -1,14 +1,16 @@
-"""How stored media are handed to a browser: shown where that is harmless, saved to disk otherwise.
+"""`GET /v1/media/{sha256}`: shown by the browser where that is harmless, saved to disk otherwise.
 
-Media are whatever somebody produced, so nothing in them may run under this origin: the type is the one found in the
-bytes, browsers are told not to guess another, scripts are forbidden, and what can hold a script is an attachment.
+Media are whatever a producer sent, so nothing in them may run under this origin: the content type is sniffed from the
+bytes, browsers must not guess another, scripts are forbidden, and types that can hold a script become attachments.
 """
 
 from __future__ import annotations
 
-from fastapi import Response
+from fastapi import APIRouter, Request, Response
 
 from penstock.media.sniff import PLAIN, sniff
+from penstock.serve import problems
+from penstock.serve.dependencies import MediaDependency
 
 _INLINE = frozenset(
     (
@@ -24,12 +26,20 @@ _INLINE = frozenset(
     )
 )
 _INLINE_FAMILIES = ("audio/", "video/")
-# Content under a hash never changes; that it may be deleted is why it is kept for an hour only.
+# Content under a hash never changes, but it may be deleted: hence an hour only.
 _CACHE_CONTROL = "private, max-age=3600, immutable"
+
+router = APIRouter(tags=["media"])
+
+
+@router.get("/v1/media/{sha256}", response_class=Response, responses=problems.RESPONSES)
+async def media(sha256: str, request: Request, service: MediaDependency) -> Response:
+    """Returns the media that the `media_url` of a hit names."""
+    return media_response(sha256, await service.read(sha256), request.headers.get("if-none-match"))
 
 
 def media_response(sha256: str, data: bytes, if_none_match: str | None) -> Response:
-    """The media, or 304 where the client has them already."""
+    """Returns the media, or 304 if the client has them already."""
     etag = f'"{sha256}"'
     headers = {"ETag": etag, "Cache-Control": _CACHE_CONTROL}
     if if_none_match is not None and etag in if_none_match:

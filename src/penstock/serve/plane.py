@@ -1,0 +1,47 @@
+"""The parts of the query plane in one process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from penstock.config import Settings
+from penstock.encoders.profiles import Profile
+from penstock.query.embed import BatchingQueryEncoder
+from penstock.query.pipeline import QueryPipeline
+from penstock.query.understand.speech import SpeechQueryTranscriber
+from penstock.serve.use_cases.media import AssetReader, MediaService
+from penstock.serve.use_cases.search import SearchService
+from penstock.serve.use_cases.status import StatusService
+from penstock.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPlane:
+    """The use cases that the routes call, and what they share. Every replica has one.
+
+    Attributes:
+        settings: all settings.
+        profile: of the encoders.
+        store, encoder, transcriber, pipeline: owned by this object, and closed by `close`.
+        assets: the store of media.
+        searches, status, media: the use cases.
+    """
+
+    settings: Settings
+    profile: Profile
+    store: Store
+    encoder: BatchingQueryEncoder
+    transcriber: SpeechQueryTranscriber | None
+    pipeline: QueryPipeline
+    assets: AssetReader
+    searches: SearchService
+    status: StatusService
+    media: MediaService
+
+    def close(self) -> None:
+        """Ends threads and connections. Running searches fail."""
+        self.pipeline.close()
+        if self.transcriber is not None:
+            self.transcriber.close()
+        self.encoder.close()
+        self.store.close()

@@ -1,0 +1,50 @@
+"""Answers searches and counts them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from penstock.encoders.profiles import Profile
+from penstock.errors import PenstockError
+from penstock.query.pipeline import QueryPipeline
+from penstock.query.types import SearchRequest, SearchResult
+
+
+@dataclass(slots=True)
+class SearchCounts:
+    """The number of searches of this replica since it started, of failed ones and of partial results."""
+
+    searches: int = 0
+    failed: int = 0
+    partial: int = 0
+
+
+class SearchService:
+    """The use case behind `POST /v1/search`.
+
+    Args:
+        pipeline: answers the searches.
+        profile: of its encoders; its notice goes into every answer.
+        default_tenant: the tenant of a request that names none.
+
+    Attributes:
+        counts: of the searches.
+        profile, default_tenant: as given.
+    """
+
+    def __init__(self, pipeline: QueryPipeline, *, profile: Profile, default_tenant: str) -> None:
+        self._pipeline = pipeline
+        self.profile = profile
+        self.default_tenant = default_tenant
+        self.counts = SearchCounts()
+
+    async def search(self, request: SearchRequest) -> SearchResult:
+        """Answers a request and counts it. Raises as `QueryPipeline.search` does."""
+        self.counts.searches += 1
+        try:
+            result = await self._pipeline.search(request)
+        except PenstockError:
+            self.counts.failed += 1
+            raise
+        self.counts.partial += result.partial
+        return result

@@ -1,0 +1,157 @@
+"""The JSON of a search: hits, moments, tenants, filters and spoken queries."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from penstock.errors import UnavailableError
+from penstock.records import AssetRef, Channel, Collection, Field, Float32, TimedText, Transcript, entry_id
+from penstock.serve import app as app_module
+from penstock.serve.plane import QueryPlane
+from tests.media.recordings import write_sound
+from tests.serve.sample_index import IMAGES, PROFILE, entry, vector
+from tools.reference_models.speech_synthesis import SpeechSynthesizer
+
+
+def test_a_hit_has_every_field_of_its_entry(search: Callable[..., httpx.Response]) -> None:
+    answer = search(text="a cat on a mat", modalities=["text"])
+    assert answer.status_code == 200
+    body = answer.json()
+    hit = body["hits"][0]
+    found_by = hit.pop("found_by")
+    assert [(by["channel"], by["rank"]) for by in found_by] == [
+        ("text.passage", 1),
+        ("text.joint", 1),
+        ("text.lexical", 1),
+    ]
+    assert found_by[0]["score"] == pytest.approx(1.0, abs=1e-4)
+    assert hit.pop("score") == pytest.approx(1 / 11)
+    assert hit == {
+        "id": entry_id(AssetRef("default", "media.text", "cat"), Collection.TEXT, 0),
+        "collection": "text",
+        "tenant": "default",
+        "topic": "media.text",
+        "key": "cat",
+        "part": 0,
+        "title": "cat",
+        "text": "a cat on a mat",
+        "uri": "file:///media/cat",
+        "mime": "text/plain",
+        "attributes": {"lines": 1},
+        "start_ms": 0,
+        "end_ms": 0,
+        "start_char": 0,
+        "end_char": 14,
+        "event_time": "2026-01-01T00:00:00.000Z",
+        "indexed_at": "2026-01-01T00:00:01.250Z",
+        "origin": {"topic": "media.text", "partition": 3, "offset": 17},
+        "media_url": None,
+        "moment": None,
+        "indexing": False,
+    }
+    assert (body["partial"], body["missing"], body["transcript"]) == (False, {}, None)
+    assert set(body["took_ms"]) == {"encode", "search", "fuse", "total"}
+    assert (body["profile"], body["notice"]) == (PROFILE.name, PROFILE.notice)
+
+
+def test_speech_and_a_frame_at_the_same_time_are_a_moment_with_frame_and_transcript(
+    plane: QueryPlane, search: Callable[..., httpx.Response]
+) -> None:
+    text = "the bread is done"
+    asset = AssetRef("default", "media.video", "video")
+    of_video: dict[str, Any] = {"asset": asset, "title": "video", "mime": "video/mp4"}
+    spoken = entry(
+        Collection.SPEECH,
+        "spoken",
+        **of_video,
+        text=text,
+        start_ms=61_000,
+        end_ms=64_500,
+        vectors={Field.PASSAGE: vector("passage.text", text, plane.settings)},
+    )
+    shown = entry(
+        Collection.FRAME,
+        "shown",
+        **of_video,
+        part=4,
+        thumbnail=f"asset:{'ab' * 32}",
+        start_ms=58_000,
+        end_ms=63_000,
+        vectors={Field.JOINT: vector("joint.text", text, plane.settings)},
+    )
+    plane.store.upsert(Collection.SPEECH, [spoken])
+    plane.store.upsert(Collection.FRAME, [shown])
+    (hit,) = search(text=text, modalities=["video"]).json()["hits"]
+    assert [by["channel"] for by in hit["found_by"]] == ["frame.joint", "speech.passage", "speech.lexical"]
+    moment = hit["moment"]
+    assert (moment["start_ms"], moment["end_ms"], moment["transcript"]) == (61_000, 64_500, text)
+    assert moment["frame"] == {
+        "id": shown.id, "start_ms": 58_000, "end_ms": 63_000, "thumbnail_url": f"/v1/media/{'ab' * 32}"
+    }  # fmt: skip
+    assert not hit["indexing"]
+    assert [(member["id"], member["part"], member["text"]) for member in moment["members"]] == [
+        (shown.id, 4, ""),
+        (spoken.id, 0, text),
+    ]
+    assert [[by["rank"] for by in member["found_by"]] for member in moment["members"]] == [[1], [1, 1]]
+
+
+def test_a_tenant_sees_its_own_entries_only(search: Callable[..., httpx.Response]) -> None:
+    keys = {hit["key"] for hit in search(text="a dog in the fog").json()["hits"]}
+    assert "dog" not in keys
+    assert [hit["key"] for hit in search(text="a dog in the fog", tenant="acme").json()["hits"]] == ["dog"]
+
+
+def test_a_filter_holds_for_every_hit(search: Callable[..., httpx.Response]) -> None:
+    hits = search(text="cat", filter={"mime": "image/png"}).json()["hits"]
+    assert {hit["key"] for hit in hits} == set(IMAGES)
+
+
+def test_a_spoken_query_is_answered_with_its_transcript(
+    plane: QueryPlane, search: Callable[..., httpx.Response], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls: list[list[Float32]] = []
+
+    class SpeechModelDouble:
+        def transcribe(self, windows: list[Float32]) -> tuple[Transcript, ...]:
+            calls.append(windows)
+            return (Transcript("en", 1.0, (TimedText(0.0, 1.0, "a cat on a mat"),)),)
+
+    monkeypatch.setattr(app_module, "load_transcriber", lambda *_, **__: SpeechModelDouble())
+    spoken = SpeechSynthesizer().synthesize("A cat on a mat.").samples
+    query = write_sound(tmp_path / "query.mp3", spoken).read_bytes()
+    answer = search(audio=base64.b64encode(query).decode(), modalities=["text"])
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["transcript"] == "a cat on a mat"
+    assert body["hits"] == search(text="a cat on a mat", modalities=["text"]).json()["hits"]
+    assert "transcribe" in body["took_ms"]
+    ((window,),) = calls
+    assert len(window) == pytest.approx(len(spoken), rel=0.5)
+
+
+def test_the_limit_is_kept(search: Callable[..., httpx.Response]) -> None:
+    assert len(search(text="cat", limit=1).json()["hits"]) == 1
+
+
+def test_a_late_channel_is_named_and_the_others_answer(
+    plane: QueryPlane, search: Callable[..., httpx.Response], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_time = plane.store.search
+
+    def late_images(channel: Channel, *args: Any, timeout_s: float, **options: Any) -> Any:
+        if channel.collection is Collection.IMAGE:
+            raise UnavailableError(f"no answer within {timeout_s:.1f} s")
+        return in_time(channel, *args, timeout_s=timeout_s, **options)
+
+    monkeypatch.setattr(plane.store, "search", late_images)
+    body = search(text="a cat on a mat", deadline_ms=700).json()
+    assert body["partial"] is True
+    assert body["missing"] == {"image.joint": "no answer within 0.7 s"}
+    assert body["hits"][0]["key"] == "cat"
