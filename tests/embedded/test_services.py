@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from penstock.embedded import services as hosting
-from penstock.embedded.services import Backoff, Host, Plane, Progress, Server, StartInterruptedError
+from penstock.embedded.services import (
+    Backoff,
+    EmbeddedServer,
+    PlaneProcess,
+    ServiceHost,
+    ServiceStatus,
+    StartInterruptedError,
+)
 from penstock.errors import ConfigError, UnavailableError
 
 
@@ -19,10 +26,10 @@ class Reports:
     """Collects reports, and lets a test wait for one."""
 
     def __init__(self) -> None:
-        self.all: list[Progress] = []
+        self.all: list[ServiceStatus] = []
         self._changed = threading.Condition()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: ServiceStatus) -> None:
         with self._changed:
             self.all.append(progress)
             self._changed.notify_all()
@@ -51,8 +58,8 @@ class Scripted:
     def stop(self) -> None:
         self.alive = False
 
-    def server(self) -> Server:
-        return Server(self.start, self.stop, lambda: self.alive)
+    def server(self) -> EmbeddedServer:
+        return EmbeddedServer(self.start, self.stop, lambda: self.alive)
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +78,7 @@ def test_waits_double_up_to_a_limit_and_begin_anew_after_a_long_life() -> None:
 
 def test_a_server_that_dies_is_started_again() -> None:
     reports, scripted = Reports(), Scripted()
-    host = Host("Kafka", scripted.server(), reports)
+    host = ServiceHost("Kafka", scripted.server(), reports)
     assert host.address(threading.Event()) == "127.0.0.1:1"
     scripted.alive = False
     reports.wait_for("ready", times=2)
@@ -83,7 +90,7 @@ def test_a_server_that_dies_is_started_again() -> None:
 
 def test_a_server_that_may_not_be_restarted_is_an_error_when_it_dies() -> None:
     reports, scripted = Reports(), Scripted()
-    host = Host("Ray", scripted.server(), reports, restart=False)
+    host = ServiceHost("Ray", scripted.server(), reports, restart=False)
     host.address(threading.Event())
     host.check()
     scripted.alive = False
@@ -94,7 +101,7 @@ def test_a_server_that_may_not_be_restarted_is_an_error_when_it_dies() -> None:
 
 
 def test_a_first_start_that_fails_is_told_to_who_waits() -> None:
-    host = Host("Kafka", Scripted(failures=1).server(), Reports())
+    host = ServiceHost("Kafka", Scripted(failures=1).server(), Reports())
     with pytest.raises(UnavailableError, match="not yet"):
         host.address(threading.Event())
     host.stop()
@@ -107,7 +114,7 @@ def test_a_stop_ends_the_waiting_for_a_start() -> None:
         release.wait(20)
         return ""
 
-    host = Host("Kafka", Server(start, lambda: None, lambda: True), Reports())
+    host = ServiceHost("Kafka", EmbeddedServer(start, lambda: None, lambda: True), Reports())
     stop.set()
     with pytest.raises(StartInterruptedError):
         host.address(stop)
@@ -115,8 +122,8 @@ def test_a_stop_ends_the_waiting_for_a_start() -> None:
     host.stop()
 
 
-def plane(tmp_path: Path, program: str, reports: Reports, ready: Callable[[], bool]) -> Plane:
-    return Plane(
+def plane(tmp_path: Path, program: str, reports: Reports, ready: Callable[[], bool]) -> PlaneProcess:
+    return PlaneProcess(
         "ingest",
         (sys.executable, "-c", program),
         log=tmp_path / "ingest.log",

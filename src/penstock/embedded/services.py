@@ -27,11 +27,11 @@ _COMPLAINT = "penstock: "  # what `cli.main` puts before an expected error
 _BACKOFF_MAX_S = 30.0
 _STABLE_AFTER_S = 60.0  # what lived so long begins again with the shortest wait
 
-State: TypeAlias = Literal["starting", "ready", "external", "died", "stopping", "stopped"]
+ServiceState: TypeAlias = Literal["starting", "ready", "external", "died", "stopping", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ServiceStatus:
     """What happened to one service: for whoever shows it.
 
     Attributes:
@@ -42,12 +42,12 @@ class Progress:
     """
 
     service: str
-    state: State
+    state: ServiceState
     detail: str = ""
     seconds: float | None = None
 
 
-Report: TypeAlias = Callable[[Progress], None]
+StatusListener: TypeAlias = Callable[[ServiceStatus], None]
 
 
 class StartInterruptedError(PenstockError):
@@ -57,7 +57,7 @@ class StartInterruptedError(PenstockError):
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class EmbeddedServer:
     """What can be hosted.
 
     Attributes:
@@ -90,7 +90,7 @@ class Backoff:
         return wait_s
 
 
-class Host:
+class ServiceHost:
     """An embedded server, started again whenever it dies, by a thread that lives as long as the server should.
 
     Args:
@@ -100,7 +100,7 @@ class Host:
         report: told of each change.
     """
 
-    def __init__(self, name: str, server: Server, report: Report, *, restart: bool = True) -> None:
+    def __init__(self, name: str, server: EmbeddedServer, report: StatusListener, *, restart: bool = True) -> None:
         self._name = name
         self._server = server
         self._report = report
@@ -131,10 +131,10 @@ class Host:
             raise self._ended
 
     def stop(self) -> None:
-        self._report(Progress(self._name, "stopping"))
+        self._report(ServiceStatus(self._name, "stopping"))
         self._stop.set()
         self._thread.join(_JOIN_S)
-        self._report(Progress(self._name, "stopped"))
+        self._report(ServiceStatus(self._name, "stopped"))
 
     def _run(self) -> None:
         backoff = Backoff()
@@ -147,17 +147,17 @@ class Host:
             if not self._server.alive():
                 if not self._restart:
                     self._ended = UnavailableError(f"{self._name} died; start `penstock up` again: nothing was lost")
-                self._report(Progress(self._name, "died"))
+                self._report(ServiceStatus(self._name, "died"))
                 if not self._restart:
                     return
                 self._start_again(backoff)
         self._server.stop()
 
     def _start(self) -> str:
-        self._report(Progress(self._name, "starting"))
+        self._report(ServiceStatus(self._name, "starting"))
         began = time.monotonic()
         address = self._server.start()
-        self._report(Progress(self._name, "ready", address, time.monotonic() - began))
+        self._report(ServiceStatus(self._name, "ready", address, time.monotonic() - began))
         return address
 
     def _start_again(self, backoff: Backoff) -> None:
@@ -172,7 +172,7 @@ class Host:
                 return
 
 
-class Plane:
+class PlaneProcess:
     """A plane in a process of its own, started again whenever it dies. To be used from one lasting thread.
 
     Args:
@@ -196,7 +196,7 @@ class Plane:
         address: str,
         ready: Callable[[], bool],
         stop_timeout_s: float,
-        report: Report,
+        report: StatusListener,
     ) -> None:
         self._name = name
         self._argv = tuple(argv)
@@ -217,7 +217,7 @@ class Plane:
 
     def start(self) -> None:
         """Starts the process; `wait` for it to be of use."""
-        self._report(Progress(self._name, "starting"))
+        self._report(ServiceStatus(self._name, "starting"))
         self._backoff.started()
         self._began = time.monotonic()
         self._child = Child(f"the {self._name} plane", self._argv, log=self._log, env=self._environment)
@@ -240,7 +240,7 @@ class Plane:
             self._child.wait_until(is_ready, timeout_s=_PLANE_START_TIMEOUT_S)
         except UnavailableError as error:
             raise self._in_its_own_words() or error from error
-        self._report(Progress(self._name, "ready", self._address, time.monotonic() - self._began))
+        self._report(ServiceStatus(self._name, "ready", self._address, time.monotonic() - self._began))
 
     def _in_its_own_words(self) -> ConfigError | None:
         """What a plane said that ended because of the settings, without the log around it."""
@@ -253,7 +253,7 @@ class Plane:
         if self._start_at is None:
             if self.pid is None:
                 wait_s = self._backoff.died()
-                self._report(Progress(self._name, "died", f"starts again in {wait_s:.0f} s; its log: {self._log}"))
+                self._report(ServiceStatus(self._name, "died", f"starts again in {wait_s:.0f} s; its log: {self._log}"))
                 self._start_at = time.monotonic() + wait_s
         elif time.monotonic() >= self._start_at:
             self._start_at = None
@@ -262,6 +262,6 @@ class Plane:
     def stop(self) -> None:
         """SIGTERM, and SIGKILL if it does not end in time."""
         if self._child is not None:
-            self._report(Progress(self._name, "stopping"))
+            self._report(ServiceStatus(self._name, "stopping"))
             self._child.stop(timeout_s=self._stop_timeout_s)
-            self._report(Progress(self._name, "stopped"))
+            self._report(ServiceStatus(self._name, "stopped"))

@@ -35,7 +35,7 @@ from penstock.config import (
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.milvus import EmbeddedMilvus
 from penstock.embedded.ray import EmbeddedRay, ray_environment
-from penstock.embedded.services import Host, Plane, Progress, Report, Server
+from penstock.embedded.services import EmbeddedServer, PlaneProcess, ServiceHost, ServiceStatus, StatusListener
 from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError
 from penstock.ingest.status import read_status
@@ -59,13 +59,13 @@ class Supervisor:
         stop: set it to end `start` or `watch`.
     """
 
-    def __init__(self, settings: Settings, report: Report, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, report: StatusListener, stop: threading.Event) -> None:
         self._settings = settings
         self._listener = report
         self._stop = stop
         self._cleanup = ExitStack()
-        self._hosts: list[Host] = []
-        self._planes: list[Plane] = []
+        self._hosts: list[ServiceHost] = []
+        self._planes: list[PlaneProcess] = []
 
     def start(self) -> Endpoints:
         """Starts everything and returns once a search can be asked.
@@ -126,7 +126,7 @@ class Supervisor:
                 raise
             return future.result()
 
-    def report_to(self, report: Report) -> None:
+    def report_to(self, report: StatusListener) -> None:
         """Tells another from now on."""
         self._listener = report
 
@@ -134,37 +134,37 @@ class Supervisor:
         """Stops everything in order: the query plane, the ingest plane (which drains), Ray, the store, the broker."""
         self._cleanup.close()
 
-    def _report(self, progress: Progress) -> None:
+    def _report(self, progress: ServiceStatus) -> None:
         self._listener(progress)
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
     def _host(
-        self, name: str, configured: str | None, make: Callable[[], Server], *, restart: bool = True
+        self, name: str, configured: str | None, make: Callable[[], EmbeddedServer], *, restart: bool = True
     ) -> Callable[[], str]:
         """Begins to start a service; the result waits for its address. One configured elsewhere is there already."""
         if configured is not None:
-            self._report(Progress(name, "external", configured))
+            self._report(ServiceStatus(name, "external", configured))
             return lambda: configured
-        host = Host(name, make(), self._report, restart=restart)
+        host = ServiceHost(name, make(), self._report, restart=restart)
         self._hosts.append(host)
         self._cleanup.callback(host.stop)
         return lambda: host.address(self._stop)
 
-    def _kafka(self) -> Server:
+    def _kafka(self) -> EmbeddedServer:
         def on_jar(done: int, total: int) -> None:
-            self._report(Progress("Kafka", "starting", f"downloads its jars, this once: {done} of {total}"))
+            self._report(ServiceStatus("Kafka", "starting", f"downloads its jars, this once: {done} of {total}"))
 
         kafka = EmbeddedKafka(self._settings.data_dir / "kafka", on_progress=on_jar)
-        return Server(kafka.start, kafka.stop, lambda: kafka.pid is not None)
+        return EmbeddedServer(kafka.start, kafka.stop, lambda: kafka.pid is not None)
 
-    def _milvus(self) -> Server:
+    def _milvus(self) -> EmbeddedServer:
         data_dir = self._settings.data_dir
         milvus = EmbeddedMilvus(data_dir / "milvus", log=data_dir / "logs" / "milvus.log")
         port = free_port()  # the same after a restart: the planes know it
-        return Server(lambda: milvus.start(port), milvus.stop, lambda: milvus.alive)
+        return EmbeddedServer(lambda: milvus.start(port), milvus.stop, lambda: milvus.alive)
 
-    def _ray(self) -> Server:
+    def _ray(self) -> EmbeddedServer:
         """Ray's CPUs are a count of what it may place at once, not a limit: the planes have to fit on two cores too."""
         ingest, query = self._settings.ingest, self._settings.query
         encoders = ingest.encoder_limit * _MOST_ENCODER_ROLES
@@ -176,14 +176,14 @@ class Supervisor:
             + math.ceil(query.replicas * query.replica_cpus)
             + 1,
         )
-        return Server(ray.start, ray.stop, lambda: ray.pid is not None)
+        return EmbeddedServer(ray.start, ray.stop, lambda: ray.pid is not None)
 
     def _start_planes(self, endpoints: Endpoints) -> None:
         settings = _handed_over(self._settings, endpoints)
         environment = self._environment_of_planes(settings)
         logs = settings.data_dir / "logs"
         started_ms = time.time_ns() // 1_000_000
-        ingest = Plane(
+        ingest = PlaneProcess(
             "ingest",
             _command("ingest"),
             log=logs / "ingest.log",
@@ -193,7 +193,7 @@ class Supervisor:
             stop_timeout_s=settings.ingest.drain_timeout_s + _DRAIN_MARGIN_S,
             report=self._report,
         )
-        serve = Plane(
+        serve = PlaneProcess(
             "search",
             _command("serve"),
             log=logs / "serve.log",
