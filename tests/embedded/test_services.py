@@ -1,4 +1,4 @@
-"""What is hosted is started again when it dies, and says so."""
+"""Tests the hosts of embedded servers and planes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from penstock.errors import ConfigError, UnavailableError
 
 
 class Reports:
-    """Collects reports, and lets a test wait for one."""
+    """Collects reports, and lets a test wait for plane_process."""
 
     def __init__(self) -> None:
         self.all: list[ServiceStatus] = []
@@ -36,12 +36,14 @@ class Reports:
 
     def wait_for(self, state: str, times: int = 1) -> None:
         with self._changed:
-            found = self._changed.wait_for(lambda: [one.state for one in self.all].count(state) >= times, timeout=20)
-        assert found, [one.state for one in self.all]
+            reached = self._changed.wait_for(
+                lambda: [status.state for status in self.all].count(state) >= times, timeout=20
+            )
+        assert reached, [status.state for status in self.all]
 
 
 class Scripted:
-    """A server whose life the test decides."""
+    """A server that the test starts and stops."""
 
     def __init__(self, failures: int = 0) -> None:
         self.failures = failures
@@ -144,40 +146,40 @@ def test_a_plane_that_dies_is_started_again_after_a_wait(tmp_path: Path, monkeyp
     reports = Reports()
     monkeypatch.setattr(Backoff, "died", lambda _self: 0.0)
     log = tmp_path / "ingest.log"
-    one = plane(tmp_path, SLEEPS, reports, lambda: log.read_text().count("up") >= 1)
-    one.start()
-    one.wait(threading.Event())
-    assert one._child is not None
-    one._child.kill()
-    one.keep_alive()  # notices
-    one.keep_alive()  # starts
-    assert one.pid is not None
+    plane_process = plane(tmp_path, SLEEPS, reports, lambda: log.read_text().count("up") >= 1)
+    plane_process.start()
+    plane_process.wait(threading.Event())
+    assert plane_process._child is not None
+    plane_process._child.kill()
+    plane_process.keep_alive()  # notices
+    plane_process.keep_alive()  # starts
+    assert plane_process.pid is not None
     assert [report.state for report in reports.all] == ["starting", "ready", "died", "starting"]
-    one.stop()
-    assert one.pid is None
+    plane_process.stop()
+    assert plane_process.pid is None
 
 
-def test_a_plane_that_refuses_its_settings_says_so_in_its_own_words(tmp_path: Path) -> None:
+def test_a_plane_that_refuses_its_settings_says_so_in_one_line(tmp_path: Path) -> None:
     program = "import sys; print('noise'); print('penstock: no such profile', file=sys.stderr); sys.exit(2)"
-    one = plane(tmp_path, program, Reports(), lambda: False)
-    one.start()
+    plane_process = plane(tmp_path, program, Reports(), lambda: False)
+    plane_process.start()
     with pytest.raises(ConfigError, match=r"^no such profile$"):
-        one.wait(threading.Event())
+        plane_process.wait(threading.Event())
 
 
 def test_a_plane_that_crashes_at_the_start_quotes_its_log(tmp_path: Path) -> None:
-    one = plane(tmp_path, "raise SystemExit('out of ideas')", Reports(), lambda: False)
-    one.start()
+    plane_process = plane(tmp_path, "raise SystemExit('out of ideas')", Reports(), lambda: False)
+    plane_process.start()
     with pytest.raises(UnavailableError, match="out of ideas"):
-        one.wait(threading.Event())
+        plane_process.wait(threading.Event())
 
 
 def test_a_stop_ends_the_waiting_for_a_plane(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
-    one = plane(tmp_path, SLEEPS, Reports(), lambda: False)
-    one.start()
+    plane_process = plane(tmp_path, SLEEPS, Reports(), lambda: False)
+    plane_process.start()
     with pytest.raises(StartInterruptedError):
-        one.wait(stop)
-    one.stop()
-    assert one.pid is None
+        plane_process.wait(stop)
+    plane_process.stop()
+    assert plane_process.pid is None

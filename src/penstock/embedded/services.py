@@ -1,6 +1,6 @@
-"""The two kinds of thing that a supervisor keeps running: an embedded server in a thread of its own, and a plane.
+"""Keeps embedded servers and planes running, and reports what happens to them.
 
-Both are processes that die with this one. See `cli.supervisor` for why an embedded server has a thread.
+Both are processes that die with this one. `embedded.supervisor` says why an embedded server has a thread.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from typing import Literal, TypeAlias
 from penstock.errors import ConfigError, PenstockError, UnavailableError
 from penstock.processes import Child
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
-_JOIN_S = 30.0  # a server that is still starting when all is stopped; it dies with this process anyway
+_JOIN_S = 30.0  # for a server that is still starting at the stop; it dies with this process anyway
 _PLANE_START_TIMEOUT_S = 300.0  # 15 s on two idle cores, 65 s on busy ones; models may have to be downloaded
-_COMPLAINT = "penstock: "  # what `cli.main` puts before an expected error
+_COMPLAINT = "penstock: "  # the prefix of `cli.main` before an expected error
 _BACKOFF_MAX_S = 30.0
-_STABLE_AFTER_S = 60.0  # what lived so long begins again with the shortest wait
+_STABLE_AFTER_S = 60.0  # a service that lived longer starts again with the shortest wait
 
 ServiceState: TypeAlias = Literal["starting", "ready", "external", "died", "stopping", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """What happened to one service: for whoever shows it.
+    """A change of one service, for display.
 
     Attributes:
         service: its name.
-        state: what it is now.
+        state: its state after the change.
         detail: its address once ready, else a few words.
-        seconds: how long that took, where it says something.
+        seconds: how long the start took, once it is ready.
     """
 
     service: str
@@ -51,14 +51,14 @@ StatusListener: TypeAlias = Callable[[ServiceStatus], None]
 
 
 class StartInterruptedError(PenstockError):
-    """A stop was asked for while things were still starting."""
+    """A stop was requested while services were still starting."""
 
     exit_code = 130
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedServer:
-    """What can be hosted.
+    """The functions by which a host runs an embedded server.
 
     Attributes:
         start: starts it and returns its address once it answers; may be called again after `stop`.
@@ -91,13 +91,13 @@ class Backoff:
 
 
 class ServiceHost:
-    """An embedded server, started again whenever it dies, by a thread that lives as long as the server should.
+    """Runs an embedded server in a thread of its own, and restarts it whenever it dies.
 
     Args:
         name: for reports and messages.
         server: not started yet.
         restart: False for a server whose address would change: its death is then an error, raised by `check`.
-        report: told of each change.
+        report: called with each change.
     """
 
     def __init__(self, name: str, server: EmbeddedServer, report: StatusListener, *, restart: bool = True) -> None:
@@ -126,11 +126,12 @@ class ServiceHost:
         raise StartInterruptedError(f"stopped while {self._name} was starting")
 
     def check(self) -> None:
-        """Raises `UnavailableError` if the server is gone for good."""
+        """Raises `UnavailableError` if the server is gone and will not be restarted."""
         if self._ended is not None:
             raise self._ended
 
     def stop(self) -> None:
+        """Stops the server and waits for its thread."""
         self._report(ServiceStatus(self._name, "stopping"))
         self._stop.set()
         self._thread.join(_JOIN_S)
@@ -140,8 +141,8 @@ class ServiceHost:
         backoff = Backoff()
         try:
             self._first.set_result(self._start())
-        except BaseException as error:
-            self._first.set_exception(error)
+        except BaseException as exc:
+            self._first.set_exception(exc)
             return
         while not self._stop.wait(_POLL_S):
             if not self._server.alive():
@@ -150,7 +151,7 @@ class ServiceHost:
                 self._report(ServiceStatus(self._name, "died"))
                 if not self._restart:
                     return
-                self._start_again(backoff)
+                self._restart_until_ready(backoff)
         self._server.stop()
 
     def _start(self) -> str:
@@ -160,30 +161,30 @@ class ServiceHost:
         self._report(ServiceStatus(self._name, "ready", address, time.monotonic() - began))
         return address
 
-    def _start_again(self, backoff: Backoff) -> None:
+    def _restart_until_ready(self, backoff: Backoff) -> None:
         while not self._stop.wait(backoff.died()):
             try:
-                self._server.stop()  # what a dead one leaves open
+                self._server.stop()  # releases what a dead server left open
                 self._start()
-            except PenstockError as error:
-                _log.warning("%s could not be started again: %s", self._name, error)
+            except PenstockError as exc:
+                logger.warning("%s could not be restarted: %s", self._name, exc)
             else:
                 backoff.started()
                 return
 
 
 class PlaneProcess:
-    """A plane in a process of its own, started again whenever it dies. To be used from one lasting thread.
+    """Runs a plane in a process of its own, and restarts it whenever it dies. Used from one thread that does not end.
 
     Args:
         name: for reports and messages.
         argv: the command that runs it.
-        log: file that takes its output.
-        environment: of the process: the resolved settings are in it.
-        address: where it can be reached, if it can be.
-        ready: whether it does its work by now; asked often.
-        stop_timeout_s: how long it may take to end in order.
-        report: told of each change.
+        log: the file for its output.
+        environment: of the process, with the resolved settings.
+        address: its URL; empty if it has none.
+        ready: returns whether it works; called often.
+        stop_timeout_s: for an orderly end.
+        report: called with each change.
     """
 
     def __init__(
@@ -213,17 +214,18 @@ class PlaneProcess:
 
     @property
     def pid(self) -> int | None:
+        """The process id; None unless it runs."""
         return self._child.pid if self._child is not None and self._child.alive else None
 
     def start(self) -> None:
-        """Starts the process; `wait` for it to be of use."""
+        """Starts the process; `wait` returns once it works."""
         self._report(ServiceStatus(self._name, "starting"))
         self._backoff.started()
         self._began = time.monotonic()
         self._child = Child(f"the {self._name} plane", self._argv, log=self._log, env=self._environment)
 
     def wait(self, stop: threading.Event) -> None:
-        """Returns when the plane does its work.
+        """Returns once the plane works.
 
         Raises:
             UnavailableError: it ended, or took too long; quotes its log.
@@ -238,29 +240,29 @@ class PlaneProcess:
 
         try:
             self._child.wait_until(is_ready, timeout_s=_PLANE_START_TIMEOUT_S)
-        except UnavailableError as error:
-            raise self._in_its_own_words() or error from error
+        except UnavailableError as exc:
+            raise self._config_error() or exc from exc
         self._report(ServiceStatus(self._name, "ready", self._address, time.monotonic() - self._began))
 
-    def _in_its_own_words(self) -> ConfigError | None:
-        """What a plane said that ended because of the settings, without the log around it."""
+    def _config_error(self) -> ConfigError | None:
+        """Returns the error of a plane that ended because of its settings, without the log around it."""
         assert self._child is not None
-        said = self._log.read_text(errors="replace").rstrip().rpartition(_COMPLAINT)
-        return ConfigError(said[2]) if self._child.exit_code == ConfigError.exit_code and said[1] else None
+        message = self._log.read_text(errors="replace").rstrip().rpartition(_COMPLAINT)
+        return ConfigError(message[2]) if self._child.exit_code == ConfigError.exit_code and message[1] else None
 
     def keep_alive(self) -> None:
-        """Starts the process again if it has died and its wait is over. Never blocks."""
+        """Restarts the process if it has died and its wait is over. Never blocks."""
         if self._start_at is None:
             if self.pid is None:
                 wait_s = self._backoff.died()
-                self._report(ServiceStatus(self._name, "died", f"starts again in {wait_s:.0f} s; its log: {self._log}"))
+                self._report(ServiceStatus(self._name, "died", f"restarts in {wait_s:.0f} s; its log: {self._log}"))
                 self._start_at = time.monotonic() + wait_s
         elif time.monotonic() >= self._start_at:
             self._start_at = None
             self.start()
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL if it does not end in time."""
+        """Sends SIGTERM, and SIGKILL if it does not end in time."""
         if self._child is not None:
             self._report(ServiceStatus(self._name, "stopping"))
             self._child.stop(timeout_s=self._stop_timeout_s)
