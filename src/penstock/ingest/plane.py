@@ -177,7 +177,7 @@ class IngestPlane:
         media = partial(start, MediaWorkerFactory(self._settings), on_start=partial(init_media_process, self._settings))
         encode = partial(start, num_cpus=0 if gpus else 1, num_gpus=gpus)
         return {
-            "fetch": partial(media, name="fetch", num_cpus=0.1, threads=_FETCH_THREADS),
+            "fetch": partial(media, name="fetch", num_cpus=0.1, concurrent_calls=_FETCH_THREADS),
             "decode": partial(media, name="decode", num_cpus=1),
             "slice": partial(
                 media, name="slice", num_cpus=1, on_start=partial(init_long_media_process, self._settings)
@@ -370,7 +370,7 @@ def _await_ready(workers: Sequence[Any], encoders: Mapping[str, Sequence[Any]]) 
 
 
 def _start_one(spawner: Callable[..., list[Any]], number: int) -> Any:
-    return spawner(1, first=number)[0]
+    return spawner(1, first_number=number)[0]
 
 
 def _lives(lane: Any) -> bool:

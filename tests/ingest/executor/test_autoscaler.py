@@ -102,7 +102,7 @@ def make_elastic(cluster: None, tmp_path: Path) -> Iterator[MakeElastic]:
         pool = ElasticPool(
             "test",
             tuple(start(num_cpus=0.1)),
-            WorkerSpec(lambda number: start(num_cpus=num_cpus, first=number)[0], "1 CPU", GOOD),
+            WorkerSpec(lambda number: start(num_cpus=num_cpus, first_number=number)[0], "1 CPU", GOOD),
             ScalingPolicy(RULES, clock),
             60.0,
             clock,
