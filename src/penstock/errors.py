@@ -143,3 +143,9 @@ class OverloadedError(TransientError):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+def first_line(exc: BaseException) -> str:
+    """Returns the class of an error and the first line of its message, for messages of one line."""
+    text = str(exc).strip()
+    return f"{type(exc).__name__}: {text.splitlines()[0]}" if text else type(exc).__name__

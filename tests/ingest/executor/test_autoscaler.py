@@ -17,7 +17,7 @@ from penstock.encoders.base import Fingerprint
 from penstock.errors import UnavailableError
 from penstock.ingest.executor.autoscaler import Autoscaler, ElasticPool, LaneUsage, LoadMeter, PoolLoad, WorkerSpec
 from penstock.ingest.executor.pool import Usage
-from penstock.ingest.executor.ray_pool import spawn_actors
+from penstock.ingest.executor.ray_actor import spawn_actors
 from penstock.ingest.executor.scaling_policy import ScalingPolicy, ScalingRules
 from penstock.ingest.lag import LagMonitor
 
