@@ -12,9 +12,9 @@ import pytest
 
 from penstock.embedded import services as hosting
 from penstock.embedded.services import (
-    Backoff,
     EmbeddedServer,
     PlaneProcess,
+    RestartBackoff,
     ServiceHost,
     ServiceStatus,
     StartInterruptedError,
@@ -71,11 +71,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_waits_double_up_to_a_limit_and_begin_anew_after_a_long_life() -> None:
     now = 0.0
-    backoff = Backoff(lambda: now)
-    assert [backoff.died() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
-    backoff.started()
+    backoff = RestartBackoff(lambda: now)
+    assert [backoff.record_death() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
+    backoff.record_start()
     now += 3600
-    assert backoff.died() == 1
+    assert backoff.record_death() == 1
 
 
 def test_a_server_that_dies_is_started_again() -> None:
@@ -144,7 +144,7 @@ SLEEPS = (
 
 def test_a_plane_that_dies_is_started_again_after_a_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reports = Reports()
-    monkeypatch.setattr(Backoff, "died", lambda _self: 0.0)
+    monkeypatch.setattr(RestartBackoff, "record_death", lambda _self: 0.0)
     log = tmp_path / "ingest.log"
     plane_process = plane(tmp_path, SLEEPS, reports, lambda: log.read_text().count("up") >= 1)
     plane_process.start()

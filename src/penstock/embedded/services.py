@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias
 
 from penstock.errors import ConfigError, PenstockError, UnavailableError
 from penstock.processes import Child
+from penstock.retries import Backoff
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ _POLL_S = 0.2
 _JOIN_S = 30.0  # for a server that is still starting at the stop; it dies with this process anyway
 _PLANE_START_TIMEOUT_S = 300.0  # 15 s on two idle cores, 65 s on busy ones; models may have to be downloaded
 _COMPLAINT = "penstock: "  # the prefix of `cli.main` before an expected error
-_BACKOFF_MAX_S = 30.0
+_RESTARTS = Backoff(initial_s=1.0, max_s=30.0)
 _STABLE_AFTER_S = 60.0  # a service that lived longer starts again with the shortest wait
 
 ServiceState: TypeAlias = Literal["starting", "ready", "external", "died", "stopping", "stopped"]
@@ -71,23 +72,24 @@ class EmbeddedServer:
     alive: Callable[[], bool]
 
 
-class Backoff:
-    """Waits that double from a second to half a minute, and begin anew after a long life."""
+class RestartBackoff:
+    """Waits before restarts: they double from a second to half a minute, and start over after a minute of life."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._next_s = 1.0
+        self._deaths = 0
         self._started_at = clock()
 
-    def started(self) -> None:
+    def record_start(self) -> None:
+        """Records that the process was started."""
         self._started_at = self._clock()
 
-    def died(self) -> float:
-        """Seconds to wait before the next start."""
+    def record_death(self) -> float:
+        """Records that the process died, and returns the seconds to wait before the next start."""
         if self._clock() - self._started_at > _STABLE_AFTER_S:
-            self._next_s = 1.0
-        wait_s, self._next_s = self._next_s, min(self._next_s * 2, _BACKOFF_MAX_S)
-        return wait_s
+            self._deaths = 0
+        self._deaths += 1
+        return _RESTARTS.wait_s(self._deaths)
 
 
 class ServiceHost:
@@ -138,7 +140,7 @@ class ServiceHost:
         self._report(ServiceStatus(self._name, "stopped"))
 
     def _run(self) -> None:
-        backoff = Backoff()
+        backoff = RestartBackoff()
         try:
             self._first.set_result(self._start())
         except BaseException as exc:
@@ -161,15 +163,15 @@ class ServiceHost:
         self._report(ServiceStatus(self._name, "ready", address, time.monotonic() - began))
         return address
 
-    def _restart_until_ready(self, backoff: Backoff) -> None:
-        while not self._stop.wait(backoff.died()):
+    def _restart_until_ready(self, backoff: RestartBackoff) -> None:
+        while not self._stop.wait(backoff.record_death()):
             try:
                 self._server.stop()  # releases what a dead server left open
                 self._start()
             except PenstockError as exc:
                 logger.warning("%s could not be restarted: %s", self._name, exc)
             else:
-                backoff.started()
+                backoff.record_start()
                 return
 
 
@@ -207,7 +209,7 @@ class PlaneProcess:
         self._ready = ready
         self._stop_timeout_s = stop_timeout_s
         self._report = report
-        self._backoff = Backoff()
+        self._backoff = RestartBackoff()
         self._child: Child | None = None
         self._began = 0.0
         self._start_at: float | None = None
@@ -220,7 +222,7 @@ class PlaneProcess:
     def start(self) -> None:
         """Starts the process; `wait` returns once it works."""
         self._report(ServiceStatus(self._name, "starting"))
-        self._backoff.started()
+        self._backoff.record_start()
         self._began = time.monotonic()
         self._child = Child(f"the {self._name} plane", self._argv, log=self._log, env=self._environment)
 
@@ -254,7 +256,7 @@ class PlaneProcess:
         """Restarts the process if it has died and its wait is over. Never blocks."""
         if self._start_at is None:
             if self.pid is None:
-                wait_s = self._backoff.died()
+                wait_s = self._backoff.record_death()
                 self._report(ServiceStatus(self._name, "died", f"restarts in {wait_s:.0f} s; its log: {self._log}"))
                 self._start_at = time.monotonic() + wait_s
         elif time.monotonic() >= self._start_at:
