@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 
-class Component(StrEnum):
+class Part(StrEnum):
     """Whose a process of `penstock up` is."""
 
     INGEST = "ingest"
@@ -22,17 +22,17 @@ _OF_RAY = ("ray::IDLE", "ray::Dashboard", "ray::RuntimeEnv")
 _OF_QUERY = ("ray::Serve", "ray::Proxy", "ray::Replica")
 
 
-def component_of(command: Sequence[str]) -> Component:
+def part_of(command: Sequence[str]) -> Part:
     """Whose a process is, by its command line."""
     line = " ".join(command)
     if line.startswith(_RAY_ACTOR):
         if line.startswith(_OF_RAY):
-            return Component.RAY
-        return Component.QUERY if line.startswith(_OF_QUERY) else Component.INGEST
+            return Part.RAY
+        return Part.QUERY if line.startswith(_OF_QUERY) else Part.INGEST
     if "kafka.Kafka" in line:
-        return Component.BROKER
+        return Part.BROKER
     if "milvus_lite" in line:
-        return Component.STORE
+        return Part.STORE
     if command and command[-1] in ("ingest", "serve") and "penstock.cli.main" in command:
-        return Component.INGEST if command[-1] == "ingest" else Component.QUERY
-    return Component.SUPERVISOR if "penstock.cli.main" in command else Component.RAY
+        return Part.INGEST if command[-1] == "ingest" else Part.QUERY
+    return Part.SUPERVISOR if "penstock.cli.main" in command else Part.RAY

@@ -61,7 +61,7 @@ class _Entries:
         )
 
 
-class QuerySampler:
+class Questions:
     """Questions that were never asked before, so that no cache of vectors answers. Safe to use from several threads."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class QuerySampler:
         self._numbers = itertools.count()
         self._lock = threading.Lock()
 
-    def query(self) -> str:
+    def one(self) -> str:
         with self._lock:
             chosen = self._random.choice(self._words, _WORDS_OF_QUESTION)
             return f"{' '.join(chosen)} {next(self._numbers)}"

@@ -1,4 +1,4 @@
-"""Reads metrics of this process in tests."""
+"""What this process has counted, for tests of where it counts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ from penstock.observability.metrics import Metric
 
 
 def counted(metric: Metric, suffix: str = "_total", **labels: str) -> float:
-    """Returns the sum of the samples with these labels.
-
-    `suffix` is `_count` or `_sum` for a histogram, and empty for a gauge.
-    """
+    """The sum of the samples with these labels; `suffix` is `_count` or `_sum` for a histogram, "" for a gauge."""
     (family,) = metric.collect()
-    return sum(
-        sample.value
-        for sample in family.samples
-        if sample.name == family.name + suffix and labels.items() <= sample.labels.items()
-    )
+    wanted = [
+        one.value for one in family.samples if one.name == family.name + suffix and labels.items() <= one.labels.items()
+    ]
+    return sum(wanted)

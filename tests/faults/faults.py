@@ -203,7 +203,7 @@ def lane_asleep(case: Case) -> None:
 
 def _times_fenced(log: str) -> int:
     """Counts both ways to learn of it: a refused commit, and the group's answer."""
-    return log.count("a commit was refused") + log.count("to another lane; what it holds of it is dropped")
+    return log.count("commit refused") + log.count("to another lane and drops its events")
 
 
 def late_write(case: Case) -> None:

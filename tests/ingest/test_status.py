@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from penstock.ingest.lane.lane import LaneStatus
+from penstock.ingest.lane.status import LaneStatus
 from penstock.ingest.status import read_status, summed, write_status
 from penstock.records import Modality, Outcome
 

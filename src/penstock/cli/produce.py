@@ -15,8 +15,8 @@ import typer
 from penstock.cli.common import JsonFlag, connected_settings, print_json, require_kafka, say
 
 if TYPE_CHECKING:
-    from penstock.cli.sources import ProduceItem, ProduceOptions
-    from penstock.cli.streaming import ProduceTally
+    from penstock.cli.sources import Item, Wishes
+    from penstock.cli.streaming import Tally
     from penstock.config import Settings
 
 _SHOWN = 50
@@ -56,13 +56,13 @@ def produce(
 
     Exits with 1 if anything was refused or not acknowledged, and lists it.
     """
-    from penstock.cli.sources import ProduceOptions, read_all, tombstone
+    from penstock.cli.sources import Wishes, read_all, tombstone
 
     settings = connected_settings(context)
-    wishes = ProduceOptions(tenant, key, topic, _parse_attributes(attributes), claim_check)
+    wishes = Wishes(tenant, key, topic, _parse_attributes(attributes), claim_check)
     _check_request(paths or [], delete, wishes, settings)
     require_kafka(settings)
-    items: Iterable[ProduceItem]
+    items: Iterable[Item]
     if delete is not None:
         assert topic is not None
         items = [tombstone(delete, topic, tenant or settings.tenant)]
@@ -91,7 +91,7 @@ def _parse_attributes(text: str | None) -> dict[str, Any] | None:
     return found
 
 
-def _check_request(paths: list[str], delete: str | None, wishes: ProduceOptions, settings: Settings) -> None:
+def _check_request(paths: list[str], delete: str | None, wishes: Wishes, settings: Settings) -> None:
     from penstock.cli.sources import STDIN, check_topic
     from penstock.errors import UsageError
 
@@ -105,15 +105,13 @@ def _check_request(paths: list[str], delete: str | None, wishes: ProduceOptions,
         raise UsageError("--key names one asset, so give exactly one file")
 
 
-def _stream(
-    items: Iterable[ProduceItem], settings: Settings, paths: list[str], rate: float | None, *, quiet: bool
-) -> ProduceTally:
+def _stream(items: Iterable[Item], settings: Settings, paths: list[str], rate: float | None, *, quiet: bool) -> Tally:
     from penstock.broker.producer import MessageProducer
-    from penstock.cli.streaming import ProduceStream
+    from penstock.cli.streaming import Stream
 
     producer = MessageProducer(settings.kafka)
-    with _progress(None if quiet else _count_files(paths)) as show:
-        stream = ProduceStream(producer, rate_per_s=rate, on_change=show)
+    with _progress(None if quiet else _count(paths)) as show:
+        stream = Stream(producer, rate_per_s=rate, on_change=show)
         try:
             for item in items:
                 stream.send(item)
@@ -126,7 +124,7 @@ def _stream(
     return stream.tally
 
 
-def _count_files(paths: list[str]) -> int | None:
+def _count(paths: list[str]) -> int | None:
     """How many files there are, for the progress bar; None where lines of JSONL are among them."""
     from penstock.cli.sources import is_jsonl
 
@@ -144,7 +142,7 @@ def _files_below(folder: str) -> int:
 
 
 @contextmanager
-def _progress(total: int | None) -> Iterator[Callable[[ProduceTally], None]]:
+def _progress(total: int | None) -> Iterator[Callable[[Tally], None]]:
     """A progress bar on a terminal; nothing elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -154,14 +152,14 @@ def _progress(total: int | None) -> Iterator[Callable[[ProduceTally], None]]:
     with Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total, volume="")
 
-        def show(tally: ProduceTally) -> None:
+        def show(tally: Tally) -> None:
             done = tally.acknowledged + len(tally.refused) + len(tally.failed)
             bar.update(task, completed=done, volume=f"{tally.acknowledged_bytes / 1e6:,.1f} MB")
 
         yield show
 
 
-def _report(tally: ProduceTally) -> None:
+def _report(tally: Tally) -> None:
     topics = ", ".join(f"{count} to {topic}" for topic, count in sorted(tally.by_topic.items()))
     say(f"{tally.acknowledged} events acknowledged" + (f": {topics}" if topics else ""))
     for heading, listed in (("refused", tally.refused), ("not acknowledged", tally.failed)):
@@ -173,7 +171,7 @@ def _report(tally: ProduceTally) -> None:
             say(f"  … and {len(listed) - _SHOWN} more; --json lists them all")
 
 
-def _summary(tally: ProduceTally) -> dict[str, Any]:
+def _summary(tally: Tally) -> dict[str, Any]:
     return {
         "acknowledged": tally.acknowledged,
         "acknowledged_bytes": tally.acknowledged_bytes,

@@ -1,4 +1,4 @@
-"""The records between the lane and the pipeline: one delivery, and a batch of them."""
+"""The types that lane and pipeline share: one delivered record, and a batch of them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from penstock.records import Assignment, Event, Record, Rejected
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A delivered record on its way: what it was parsed to, and under which assignment it came.
+    """A delivered record with the event that it was parsed to, and the assignment under which it arrived.
 
-    The lane keeps the record until it is settled, so that a batch can begin again from it.
+    The lane keeps the record until its event has an outcome, so that a batch can be processed again from its records.
 
-    `asset_id` is None for a record that could not be understood: it belongs to no asset and waits for none. It is asked
-    for at every turn, among thousands that wait, and so reckoned once.
+    Attributes:
+        record: the record as Kafka delivered it.
+        assignment: the assignment of its partition at that time.
+        parsed: the event, or why the record has none.
+        asset_id: the event's asset; None for a record that has no event: it belongs to no asset and waits for none.
+            Calculated once, as each turn reads it of thousands of queued deliveries.
     """
 
     record: Record
@@ -28,20 +32,31 @@ class Delivery:
         object.__setattr__(self, "asset_id", asset_id)
 
     @property
+    def event(self) -> Event:
+        """Returns the event of a delivery that was parsed to one."""
+        assert isinstance(self.parsed, Event)
+        return self.parsed
+
+    @property
     def partition(self) -> Partition:
+        """Returns the partition that delivered the record."""
         return Partition(self.assignment.topic, self.assignment.partition)
 
     @property
     def is_replay(self) -> bool:
-        """Whether it is a dead letter sent again: its event first was somewhere else."""
+        """Returns whether the record is a replay: its event was first produced at another position."""
         return isinstance(self.parsed, Event) and self.parsed.origin != self.parsed.position
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Items of one topic that go down the steps together, in the order in which they were delivered.
+    """Deliveries of one topic that go through the steps together, in the order in which they arrived.
 
-    `long`: of media that were not finished in a batch before; the next slice of one of them.
+    Attributes:
+        number: rises with every batch of a lane.
+        topic: the topic of all deliveries.
+        deliveries: at least one.
+        is_continuation: whether it is the next segment of one event whose earlier segments are written.
     """
 
     number: int
@@ -51,8 +66,10 @@ class Batch:
 
     @property
     def size_bytes(self) -> int:
-        return sum(item.record.size_bytes for item in self.deliveries)
+        """Returns the size of all keys, values and headers."""
+        return sum(delivery.record.size_bytes for delivery in self.deliveries)
 
     @property
     def accounted_bytes(self) -> int:
-        return sum(item.record.accounted_bytes for item in self.deliveries)
+        """Returns the memory that the batch counts against the limit of bytes in flight."""
+        return sum(delivery.record.accounted_bytes for delivery in self.deliveries)

@@ -10,9 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from penstock.ingest.lane.lane import LaneStatus
+from penstock.ingest.lane.status import LaneStatus
 from penstock.records import Modality
 
 
@@ -145,8 +143,9 @@ def read_status(data_dir: Path) -> dict[str, Any] | None:
 
 
 def _freshness(seconds: Sequence[float]) -> Freshness:
-    p50_s, p95_s = np.quantile(seconds, (0.5, 0.95), method="inverted_cdf").tolist()
-    return Freshness(len(seconds), p50_s, p95_s, max(seconds))
+    ordered = sorted(seconds)
+    last = len(ordered) - 1
+    return Freshness(len(ordered), ordered[last // 2], ordered[round(last * 0.95)], ordered[last])
 
 
 def _first(reasons: Iterable[str]) -> str:

@@ -1,1 +1,0 @@
-"""Answers searches: understand, route, embed, retrieve, fuse, group."""

@@ -1,1 +1,0 @@
-"""Serves the query plane over HTTP, in replicas of Ray Serve."""

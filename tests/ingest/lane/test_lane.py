@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -75,7 +76,7 @@ class House:
             consumer=self.broker.consumer(GROUP, [TOPIC], drain_timeout_s=drain_s),
             pipeline=pipeline_on(self.store, self.sink, media=media, stop=stop),
             batcher=Batcher(BatchLimits(8, 100_000, 0.001, 4), time.monotonic),
-            parse=parse,
+            parse=partial(parse, modality=Modality.TEXT),
             topics={TOPIC: Modality.TEXT},
             limits=LaneLimits(budget_bytes, 0.01, drain_s),
             executor=ThreadPoolExecutor(8),
@@ -156,7 +157,7 @@ def test_a_budget_of_bytes_in_flight_pauses_partitions_and_poll_goes_on(house: H
     with running(lane):
         eventually(lambda: len(lane.assignments()) == 2, "both partitions")
         house.produce(5, value=b"x" * 100)
-        eventually(lambda: "budget" in lane.status().paused, "paused")
+        eventually(lambda: "in flight" in lane.status().paused, "paused")
         house.produce(500, value=b"x" * 100)
         eventually(lambda: lane.status().in_flight_bytes >= 3_500, "bytes in flight")
         assert media.seen < 100
@@ -196,7 +197,7 @@ def test_the_smallest_records_pause_partitions_too(house: House) -> None:
     with running(lane):
         eventually(lambda: len(lane.assignments()) == 2, "both partitions")
         house.produce(5_000, value=b"")
-        eventually(lambda: "budget" in lane.status().paused, "paused")
+        eventually(lambda: "in flight" in lane.status().paused, "paused")
         assert lane.status().in_flight_bytes < 100_000 + 2 * 200 * 2_000, "no more than a poll or two beyond the budget"
         media.open.set()
         eventually(lambda: house.committed() == 5_000, "all committed")
@@ -264,7 +265,7 @@ def test_a_stop_while_the_group_rebalances_commits_once_it_takes_commits_again(h
         end = _rebalancing(lane)
         lane.stop()
         media.open.set()
-        eventually(lambda: not lane._flying_batches and not lane._abandon.is_set(), "all is settled")
+        eventually(lambda: not lane._in_flight.batches and not lane._batches._abandon.is_set(), "all is settled")
         end()
     assert house.committed() == 8
 
@@ -275,12 +276,12 @@ def test_a_revoked_partition_is_given_up_once_the_group_takes_commits_again(hous
     house.produce(8, partition=0)
     house.produce(8, partition=1)
     with running(first):
-        eventually(lambda: first._flying.total() == 16, "both partitions under way")
+        eventually(lambda: first._in_flight.deliveries == 16, "both partitions under way")
         end = _rebalancing(first)
         with running(second):
-            eventually(lambda: first._revoking != set(), "a partition is wanted back")
+            eventually(lambda: first._membership.revoking != set(), "a partition is wanted back")
             media.open.set()
-            eventually(lambda: not first._flying_batches, "all is settled")
+            eventually(lambda: not first._in_flight.batches, "all is settled")
             assert second.assignments() == ()
             end()
             eventually(lambda: len(second.assignments()) == 1, "handed over")
@@ -292,11 +293,11 @@ def _held_below_what_went(house: House, lane: Lane) -> None:
     """In both partitions offset 1 waits for offset 0, of the same asset, while offset 2 is under way."""
     for partition in (0, 1):
         house.produce(1, partition=partition, key=f"same-{partition}")
-    eventually(lambda: lane._flying.total() == 2, "the first ones are under way")
+    eventually(lambda: lane._in_flight.deliveries == 2, "the first ones are under way")
     for partition in (0, 1):
         house.produce(1, partition=partition, key=f"same-{partition}")
         house.produce(1, partition=partition)
-    eventually(lambda: lane._flying.total() == 4, "the third ones have passed the second")
+    eventually(lambda: lane._in_flight.deliveries == 4, "the third ones have passed the second")
 
 
 def test_stop_drains_what_lies_below_what_is_settled_so_that_nothing_is_done_again(house: House) -> None:
@@ -305,7 +306,7 @@ def test_stop_drains_what_lies_below_what_is_settled_so_that_nothing_is_done_aga
     with running(lane):
         _held_below_what_went(house, lane)
         lane.stop()
-        eventually(lambda: lane._paused == set(PARTITIONS), "it takes nothing new in")
+        eventually(lambda: lane._flow.paused == set(PARTITIONS), "it takes nothing new in")
         media.open.set()
     assert house.committed() == 6
     assert sum(lane.status().outcomes.values()) == 6
@@ -317,7 +318,7 @@ def test_a_revoked_partition_is_drained_of_what_lies_below_what_is_settled(house
     with running(first):
         _held_below_what_went(house, first)
         with running(second):
-            eventually(lambda: first._revoking != set(), "a partition is wanted back")
+            eventually(lambda: first._membership.revoking != set(), "a partition is wanted back")
             media.open.set()
             eventually(lambda: len(second.assignments()) == 1, "handed over")
             eventually(lambda: house.committed() == 6, "all committed")
@@ -332,7 +333,7 @@ def test_stop_gives_up_after_its_deadline_and_commits_nothing_unsettled(house: H
     thread.start()
     eventually(lambda: media.seen == 8, "a batch under way")
     lane.stop()
-    eventually(lane._abandon.is_set, "gave up")
+    eventually(lane._batches._abandon.is_set, "gave up")
     media.open.set()
     thread.join(30)
     assert house.committed() == 0
@@ -360,10 +361,10 @@ def test_a_partition_is_kept_until_its_batch_under_way_is_committed(house: House
     house.produce(8, partition=0)
     house.produce(8, partition=1)
     with running(first):
-        eventually(lambda: first._flying.total() == 16, "both partitions under way")
+        eventually(lambda: first._in_flight.deliveries == 16, "both partitions under way")
         with running(second):
             house.produce(1, partition=0)
-            eventually(lambda: first._revoking != set(), "a partition is wanted back")
+            eventually(lambda: first._membership.revoking != set(), "a partition is wanted back")
             assert second.assignments() == ()
             media.open.set()
             eventually(lambda: len(second.assignments()) == 1, "handed over")
@@ -432,7 +433,7 @@ def test_a_log_that_was_rolled_back_has_its_lower_offset_committed_so_that_the_n
         eventually(lambda: _committed(house) == 10, "all committed")
         end = _rebalancing(lane)
         house.broker.truncate_to(PARTITIONS[0], 4)
-        eventually(lambda: PARTITIONS[0] in lane._ledger.offsets_to_commit(), "the lane knows")
+        eventually(lambda: PARTITIONS[0] in lane._offsets.offsets_to_commit(), "the lane knows")
         end()
         eventually(lambda: _committed(house) == 4, "the lower offset is committed, though it was refused at first")
     house.produce(8, partition=0)
@@ -461,12 +462,12 @@ def test_what_a_log_still_holds_below_where_it_was_rolled_back_is_delivered_agai
     house.produce(10, partition=0)
     lane = house.lane(media=media)
     with running(lane):
-        eventually(lambda: media.seen == 10 or lane._flying.total() == 10, "all under way")
+        eventually(lambda: media.seen == 10 or lane._in_flight.deliveries == 10, "all under way")
         for number in range(4):
             house.produce(1, partition=0, key=f"k{number}")  # 10 to 13 wait behind the first four
         eventually(lambda: lane._batcher.has_queued(PARTITIONS[0]), "four wait")
         house.broker.truncate_to(PARTITIONS[0], 12)
-        eventually(lambda: PARTITIONS[0] in lane._halted, "the lane knows")
+        eventually(lambda: PARTITIONS[0] in lane._halts, "the lane knows")
         house.produce(1, partition=0, key="other")
         assert _committed(house) == 0
         media.open.set()
@@ -480,9 +481,9 @@ def test_what_was_under_way_of_the_log_that_was_does_not_settle_what_has_its_off
     house.produce(8, partition=0)
     lane = house.lane(media=media)
     with running(lane):
-        eventually(lambda: lane._flying.total() == 8, "all under way")
+        eventually(lambda: lane._in_flight.deliveries == 8, "all under way")
         house.broker.truncate_to(PARTITIONS[0], 4)
-        eventually(lambda: PARTITIONS[0] in lane._halted, "the lane knows")
+        eventually(lambda: PARTITIONS[0] in lane._halts, "the lane knows")
         house.produce(8, partition=0)
         media.open.set()
         eventually(lambda: _committed(house) == 12, "all committed")
@@ -490,16 +491,16 @@ def test_what_was_under_way_of_the_log_that_was_does_not_settle_what_has_its_off
 
 
 def test_a_record_that_cannot_be_read_halts_its_partition_alone_and_what_lies_before_it_is_committed(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    house: House,
 ) -> None:
-    monkeypatch.setattr("penstock.ingest.lane.lane._HALT_RETRY_S", 0.05)
     media = Gated()
     house.produce(20, partition=0)
     house.broker.corrupt(Position(TOPIC, 0, 15))
     house.produce(20, partition=1)
     lane = house.lane(media=media)
+    lane._halts._retry_s = 0.05
     with running(lane):
-        eventually(lambda: PARTITIONS[0] in lane._halted, "halted")
+        eventually(lambda: PARTITIONS[0] in lane._halts, "halted")
         media.open.set()
         eventually(lambda: house.committed() == 15 + 20, "all that can be read is committed")
         eventually(lambda: "offset 15" in lane.status().halted.get(str(PARTITIONS[0]), ""), "it says where it stands")
@@ -513,7 +514,7 @@ def test_a_record_that_cannot_be_read_halts_its_partition_alone_and_what_lies_be
 def test_a_loop_that_makes_no_turn_any_more_is_known_to_hang(house: House) -> None:
     now_s = [0.0]
     lane = house.lane()
-    lane._clock = lambda: now_s[0]
+    lane._stats._clock = lambda: now_s[0]
     for _ in range(3):
         lane.turn()
         now_s[0] += 100

@@ -20,10 +20,9 @@ from penstock.encoders.base import Fingerprint, Space
 from penstock.errors import UnavailableError, WorkerLostError
 from penstock.ingest.delivery import Batch, Delivery
 from penstock.ingest.executor.pool import LocalPool
-from penstock.ingest.executor.proxies import Pools
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits
-from penstock.ingest.pipeline.driver import BatchReport, Pipeline, Unfinished
+from penstock.ingest.pipeline.driver import BatchReport, Pipeline, Pools, Unfinished
 from penstock.records import (
     AssetRef,
     Assignment,
@@ -160,7 +159,7 @@ class House:
         backoff = Backoff(0.001, 0.001, np.random)  # type: ignore[arg-type]
         pipeline = Pipeline(
             lane=name,
-            pools=Pools.over(
+            pools=Pools(
                 fetch=LocalPool(lambda _: self.media),
                 decode=LocalPool(lambda _: self.media, 3),
                 long_media=LocalPool(lambda _: self.slicer, 2),
@@ -206,8 +205,8 @@ class House:
         return None if row is None else row.outcome
 
 
-def parse(record: Record, modality: Modality) -> Any:
-    return parse_record(record, modality=modality, default_tenant="default", max_inline_bytes=1_000_000)
+def parse(record: Record) -> Any:
+    return parse_record(record, modality=Modality.AUDIO, default_tenant="default", max_inline_bytes=1_000_000)
 
 
 @pytest.fixture
@@ -309,13 +308,14 @@ def test_older_versions_of_another_partition_are_taken_back_from_a_film_that_goe
         Delivery(Record(one.position, b"film", b"3", (), 0), Assignment(TOPIC, one.position.partition, 1), one)
         for one in (event(0, "film", topic=TOPIC, partition=number) for number in range(2))
     )
-    monkeypatch.setattr(lane, "_goes_on", lambda item: item is older)
+    monkeypatch.setattr(lane, "_still_ours", lambda delivery: delivery is older)
     lane._batcher.add(newer)
     lane._batcher.add(older)
     batch = Batch(1, TOPIC, (newer, older))
     eventually(lambda: lane._batcher.next_batch() is not None, "the batch goes")
-    lane._reports.put((batch, BatchReport(batch, unfinished=[Unfinished(newer, MediaPosition(0, 0, 1_000), (older,))])))
-    lane._collect()
+    unfinished = Unfinished(newer, MediaPosition(0, 0, 1_000), (older,))
+    lane._batches._reports.put((batch, BatchReport(batch, unfinished=[unfinished])))
+    lane._collect_reports()
     assert lane._batcher.has_queued(PARTITIONS[1])
     assert not lane._batcher.has_queued(PARTITIONS[0])
 
@@ -327,7 +327,7 @@ def test_a_partition_moves_though_a_film_is_under_way(house: House) -> None:
     house.media.hold("other film")
     first, second = house.lane("first", drain_s=30), house.lane("second")
     with running(first):
-        eventually(lambda: first._flying_long.total() == 2, "both are in their second slice")
+        eventually(lambda: first._in_flight.continuations == 2, "both are in their second slice")
         began_s = time.monotonic()
         with running(second):
             eventually(lambda: len(second.assignments()) == 1, "handed over")
@@ -387,36 +387,3 @@ def test_a_store_that_is_away_between_two_slices_costs_none(house: House, monkey
     with running(house.lane()):
         eventually(lambda: house.committed() == 1, "committed")
     assert house.media.made == [("film", number) for number in range(5)]
-
-
-# --- the queue of long media ------------------------------------------------------------------------------------------
-
-
-def test_tenants_take_turns_and_so_do_the_films_of_one(house: House) -> None:
-    from penstock.ingest.lane.batcher import Continuation
-
-    def film(offset: int, tenant: str) -> Delivery:
-        one = event(offset, f"{tenant}-{offset}", topic=TOPIC, tenant=tenant)
-        record = Record(one.position, b"", b"v", (), 0)
-        return Delivery(record, Assignment(TOPIC, 0, 1), one)
-
-    batcher = Batcher(BatchLimits(8, 1_000, 0.0, 4, max_continuations=1), lambda: 0.0)
-    films = [film(0, "many"), film(1, "many"), film(2, "many"), film(3, "one")]
-    for one in films:
-        batcher.add(one)
-    batch = batcher.next_batch()
-    assert batch is not None
-    batcher.release(batch, continuations=[Continuation(one) for one in films])
-    order = []
-    for _ in range(8):
-        batch = batcher.next_batch()
-        assert batch is not None
-        assert batch.is_continuation
-        assert batcher.next_batch() is None, "one at a time"
-        order.append(batch.deliveries[0].record.position.offset)
-        batcher.release(batch, continuations=[Continuation(batch.deliveries[0])])
-    assert order == [0, 3, 1, 3, 2, 3, 0, 3]
-    assert batcher.queued_bytes == sum(one.record.accounted_bytes for one in films)
-    batcher.drop([PARTITIONS[0]], beyond={PARTITIONS[0]: 100})
-    assert batcher.queued_bytes == 0
-    assert not batcher.has_queued(PARTITIONS[0])

@@ -1,0 +1,1 @@
+"""Drives the events of one Kafka consumer from receipt to commit."""

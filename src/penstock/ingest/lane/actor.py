@@ -19,12 +19,12 @@ from penstock.broker.wire import parse_record
 from penstock.config import Settings
 from penstock.encoders.profiles import SPEECH, Profile, load_profile
 from penstock.ingest.executor.autoscaler import Autoscaler, LaneUsage
-from penstock.ingest.executor.proxies import Pools
 from penstock.ingest.executor.ray_pool import RayPool
 from penstock.ingest.executor.workers import known_good_events
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
-from penstock.ingest.lane.lane import Lane, LaneLimits, LaneStatus
-from penstock.ingest.pipeline.driver import Pipeline
+from penstock.ingest.lane.lane import Lane, LaneLimits
+from penstock.ingest.lane.status import LaneStatus
+from penstock.ingest.pipeline.driver import Pipeline, Pools
 from penstock.observability.exposition import connect
 from penstock.processes import free_bytes
 from penstock.records import COLLECTIONS_OF, TIMED_MODALITIES, Assignment, Modality
@@ -70,7 +70,7 @@ class LaneHost:
         self._pools = {name: pool(name, group) for name, group in handles.by_pool().items()}
         self._version = handles.version
         self._resizing = threading.Lock()
-        pools = Pools.over(
+        pools = Pools(
             fetch=self._pools["fetch"],
             decode=self._pools["decode"],
             long_media=self._pools["slice"],
@@ -153,8 +153,11 @@ def make_lane(settings: Settings, pools: Pools, name: str) -> Lane:
         consumer=LaneConsumer(settings.kafka, list(topics), drain_timeout_s=ingest.drain_timeout_s),
         pipeline=pipeline,
         batcher=Batcher(limits, time.monotonic),
-        parse=lambda record, modality: parse_record(
-            record, modality=modality, default_tenant=settings.tenant, max_inline_bytes=settings.fetch.max_bytes
+        parse=lambda record: parse_record(
+            record,
+            modality=topics[record.position.topic],
+            default_tenant=settings.tenant,
+            max_inline_bytes=settings.fetch.max_bytes,
         ),
         topics=topics,
         limits=LaneLimits(ingest.max_in_flight_bytes, ingest.commit_interval_ms / 1000, ingest.drain_timeout_s),

@@ -2,58 +2,42 @@
 
 A batch is due at a number of events or bytes, or when its first event has lingered long enough, whichever comes first.
 It holds events of one topic, and either inline media or claim checks: a slow host then delays its own batches only.
-Where more events wait than make it due, it takes more of them, as many as the slowest step can do within a given time:
-what a batch costs whatever its size is then shared by more, and nothing waits that could have gone before.
-Long media, once known as such, queue apart, one a batch, tenant by tenant in turn: clips never wait for them.
+If more events wait than make a batch due, it takes more of them: as many as the slowest step can process within a given
+time. The fixed cost of a batch is then shared by more events, and none waits that could have gone before.
+The next segments of long media have a queue of their own (`continuations`), so that short media never wait for them.
 A pure state machine; the clock is handed in.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from dataclasses import dataclass
 
 from penstock.broker.base import Partition
 from penstock.ingest.delivery import Batch, Delivery
-from penstock.records import ClaimCheck, Event
-
-
-@dataclass(frozen=True, slots=True)
-class Continuation:
-    """An item of long media with more slices to come.
-
-    Attributes:
-        item: the item.
-        older: items of the same asset that wait for it, oldest first.
-        after_s: it goes no sooner than so many seconds from now.
-        yields: nothing of it is indexed, so that newer items of its asset may go first: it waits for one of them, if
-            that was begun before a restart.
-    """
-
-    delivery: Delivery
-    older: Sequence[Delivery] = ()
-    delay_s: float = 0.0
-    yields_to_newer: bool = False
+from penstock.ingest.lane.continuations import Continuation, ContinuationQueue, LongMediaProgress
+from penstock.ingest.lane.queues import BatchKey, DeliveryQueue, QueuedDelivery
+from penstock.records import Event
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """When a batch is due and when it is full, and how many of one queue may be under way at once.
+    """The sizes at which batches are due and full, and the number that may be in flight.
 
     Attributes:
-        events: a batch of so many is due.
-        size_bytes: or of so many bytes; it never holds more, but for a single larger event.
-        linger_s: or when its first event has waited so long.
-        in_flight: batches of one queue under way at once.
-        claims: events of a batch of claim checks: what they point to is not counted in bytes, and may be large.
-        slow: topics whose batches are as small: a minute of sound or film takes its encoders seconds. Of claim checks
-            there they have one event, as it may take minutes.
-        most_events: up to so many a batch takes where they wait; None: no more than make it due.
-        step_s: how long the slowest step of a batch of more than `events` may take.
-        long: long media of one topic under way at once.
+        min_events: a batch of this many events is due.
+        max_bytes: so is one of this size, which only a single larger event exceeds.
+        linger_s: so is one whose first event has waited this long.
+        max_in_flight: batches of one queue in flight.
+        max_claim_checks: events of a batch of claim checks: the media they refer to are not counted in bytes, and may
+            be large.
+        max_events: events of a batch if enough of them wait; None: `min_events`.
+        max_step_s: the time that the slowest step of a batch of more than `min_events` may take.
+        max_continuations: batches of long media of one topic in flight.
+        slow_topics: topics whose batches are as small as those of claim checks: a minute of audio or video takes the
+            encoders seconds. A batch of claim checks has one event there, as it may take minutes.
     """
 
     min_events: int
@@ -67,59 +51,16 @@ class BatchLimits:
     slow_topics: frozenset[str] = frozenset()
 
 
-class _Key(NamedTuple):
-    """What the items of one batch have in common."""
+def scale_batch_size(events: int, elapsed_s: float, target_s: float) -> int:
+    """Returns how many events would have taken `target_s`, at most twice as many as took `elapsed_s`.
 
-    topic: str
-    claims: bool
-    long: bool = False
-
-
-class _Waiting(NamedTuple):
-    item: Delivery
-    asset_id: str | None
-    key: _Key
-    since_s: float
-
-
-@dataclass(slots=True)
-class _Queue:
-    """Items of one key, ready to go, in order. `full` is how many a batch of them takes at most, at present."""
-
-    full: int
-    waiting: deque[_Waiting] = field(default_factory=deque)
-    size_bytes: int = 0
-    in_flight: int = 0
-
-    def add(self, entry: _Waiting, *, first: bool) -> None:
-        self.size_bytes += entry.item.record.size_bytes
-        if first:
-            self.waiting.appendleft(entry)
-        else:
-            self.waiting.append(entry)
-
-    def popleft(self) -> _Waiting:
-        entry = self.waiting.popleft()
-        self.size_bytes -= entry.item.record.size_bytes
-        return entry
-
-    def remove(self, wanted: Callable[[_Waiting], bool]) -> list[_Waiting]:
-        removed = [entry for entry in self.waiting if wanted(entry)]
-        if removed:
-            self.waiting = deque(entry for entry in self.waiting if not wanted(entry))
-            self.size_bytes -= sum(entry.item.record.size_bytes for entry in removed)
-        return removed
-
-
-def scale_batch_size(done: int, took_s: float, within_s: float) -> int:
-    """How many would have taken `within_s` where so many took `took_s`; at most twice as many, as the part of it that
-    does not depend on their number is not known.
+    The part of the elapsed time that does not depend on the number of events is not known, hence the bound.
     """
-    return int(min(2 * done, within_s * done / took_s)) if took_s > 0 else 2 * done
+    return int(min(2 * events, target_s * events / elapsed_s)) if elapsed_s > 0 else 2 * events
 
 
 class Batcher:
-    """Queues items by topic and hands out batches.
+    """Queues deliveries by topic and hands out batches.
 
     Args:
         limits: see `BatchLimits`.
@@ -130,222 +71,229 @@ class Batcher:
         self._limits = limits
         self._clock = clock
         self._numbers = itertools.count(1)
-        self._queues: dict[_Key, _Queue] = {}
-        self._queued: Counter[str | None] = Counter()  # items in the queues, by asset
+        self._queues: dict[BatchKey, DeliveryQueue] = {}
+        self._queued: Counter[str | None] = Counter()  # deliveries in the queues, by asset
         self._in_flight: set[str] = set()  # assets
-        self._held: dict[str, list[_Waiting]] = {}  # behind an asset in flight, oldest first
-        self._long: set[str] = set()  # assets of long media, under way or between two slices
-        self._served: dict[str, int] = {}  # the number of the latest batch of long media, by tenant
+        self._held: dict[str, list[QueuedDelivery]] = {}  # behind an asset in flight, oldest first
+        self._continuations = ContinuationQueue(limits.max_continuations, clock)
         self.queued_bytes = 0
 
-    def add(self, item: Delivery) -> None:
-        """Takes an item. One whose asset is in flight is held until that is settled."""
-        entry = _Waiting(item, item.asset_id, _key_of(item), self._clock())
-        self.queued_bytes += item.record.accounted_bytes
+    def add(self, delivery: Delivery) -> None:
+        """Queues a delivery. One whose asset is in flight is held until the asset is released."""
+        entry = QueuedDelivery(delivery, delivery.asset_id, BatchKey.of_delivery(delivery), self._clock())
+        self.queued_bytes += delivery.record.accounted_bytes
         if entry.asset_id in self._in_flight:
             self._held.setdefault(str(entry.asset_id), []).append(entry)
         else:
             self._enqueue(entry)
 
     def next_batch(self) -> Batch | None:
-        """The next batch that is due; None if none is. Call until None, again after `finished` and as time passes."""
+        """Returns the next batch that is due, or None.
+
+        Call it until it returns None, and again after `release` and as time passes.
+        """
         for key, queue in self._queues.items():
-            if queue.in_flight < self._most_in_flight(key) and self._due(key, queue):
-                return self._next_slice(key, queue) if key.long else self._form(key, queue)
-        return None
+            if queue.in_flight < self._limits.max_in_flight and self._is_due(key, queue):
+                return self._form_batch(key, queue)
+        delivery = self._continuations.next_delivery()
+        if delivery is None:
+            return None
+        self.queued_bytes -= delivery.record.accounted_bytes
+        return Batch(next(self._numbers), delivery.record.position.topic, (delivery,), is_continuation=True)
 
     def next_due_s(self) -> float | None:
-        """When, by the clock, lingering makes the next batch due; None if nothing waits that may go."""
-        heads = [
-            min(entry.since_s for entry in queue.waiting)
-            if key.long
-            else queue.waiting[0].since_s + self._limits.linger_s
-            for key, queue in self._queues.items()
-            if queue.waiting and queue.in_flight < self._most_in_flight(key)
+        """Returns the time of the clock at which a batch is due, at the latest; None if none may go."""
+        lingered = [
+            queue.entries[0].since_s + self._limits.linger_s
+            for queue in self._queues.values()
+            if queue.entries and queue.in_flight < self._limits.max_in_flight
         ]
-        return min(heads, default=None)
+        continuation = self._continuations.next_due_s()
+        return min(lingered if continuation is None else [*lingered, continuation], default=None)
 
     def release(self, batch: Batch, slowest_s: float | None = None, continuations: Sequence[Continuation] = ()) -> None:
-        """A batch is settled or given up: its assets are free, and what was held behind them goes next.
+        """Frees the assets of a batch that is settled or given up; deliveries held behind them go next.
 
         Args:
-            batch: as it was taken.
-            slowest_s: seconds that its slowest step took, where it was settled.
-            unfinished: items of long media that go on. Their assets stay in flight.
+            batch: the batch, as it was returned.
+            slowest_s: seconds that its slowest step took, if it was settled.
+            continuations: its events that have more segments to come. Their assets stay in flight.
         """
-        key = _batch_key(batch)
-        queue = self._queues[key]
-        queue.in_flight -= 1
-        if slowest_s is not None and not key.claims and not key.long:
-            queue.full = self._fitting(len(batch.deliveries), slowest_s)
-        going_on = {one.delivery.asset_id for one in continuations}
-        for asset_id in {item.asset_id for item in batch.deliveries if item.asset_id is not None} - going_on:
-            self._free(asset_id)
-        for one in continuations:
-            self._go_on(one)
+        if batch.is_continuation:
+            self._continuations.release(batch.topic)
+        else:
+            key = BatchKey.of_delivery(batch.deliveries[0])
+            queue = self._queues[key]
+            queue.in_flight -= 1
+            if slowest_s is not None and not key.claim_checks:
+                queue.max_events = self._adapted_size(len(batch.deliveries), slowest_s)
+        continuing = {continuation.delivery.asset_id for continuation in continuations}
+        for asset_id in {delivery.asset_id for delivery in batch.deliveries if delivery.asset_id is not None}:
+            if asset_id not in continuing:
+                self._free(asset_id)
+        progressed = self._continuations.update_progress(batch.deliveries, continuations)
+        for continuation, has_progressed in zip(continuations, progressed, strict=True):
+            self._continue(continuation, stalled=not has_progressed)
 
     def drop(
         self, partitions: Collection[Partition], *, beyond: Mapping[Partition, int] | None = None
     ) -> Sequence[Delivery]:
-        """Forgets what has not gone yet of these partitions, and returns it.
+        """Removes the queued and held deliveries of partitions, and returns them.
 
         Args:
-            partitions: whose items go.
-            beyond: of a partition that is named here, only those above this offset go, and long media with all that
-                waits for them: nobody waits until those are finished.
+            partitions: the partitions.
+            beyond: for the partitions named here, only deliveries above this offset are removed, and long media with
+                all that is held behind them: no drain waits until those are finished.
         """
-        if not partitions:  # nearly always: whoever asks each turn does not pay for all that waits
+        if not partitions:  # nearly always: a call each turn must not look at thousands of deliveries
             return []
-        gone = {partition: -1 if beyond is None else beyond.get(partition, -1) for partition in partitions}
+        kept_up_to = {partition: -1 if beyond is None else beyond.get(partition, -1) for partition in partitions}
+        long_media = self._continuations.assets
 
-        def wanted(entry: _Waiting) -> bool:
-            partition = entry.item.partition
-            if partition not in gone:
+        def is_dropped(delivery: Delivery) -> bool:
+            last_kept = kept_up_to.get(delivery.partition)
+            if last_kept is None:
                 return False
-            return entry.item.record.position.offset > gone[partition] or entry.asset_id in self._long
+            return delivery.record.position.offset > last_kept or delivery.asset_id in long_media
 
-        dropped = self._sweep(wanted)
-        between_slices = [entry.asset_id for entry in dropped if entry.key.long and entry.asset_id is not None]
-        for asset_id, held in list(self._held.items()):
-            dropped += [entry for entry in held if wanted(entry)]
-            self._held[asset_id] = [entry for entry in held if not wanted(entry)]
+        dropped = [entry.delivery for entry in self._remove_queued(lambda entry: is_dropped(entry.delivery))]
+        segments = self._continuations.remove(is_dropped)
+        for asset_id, entries in list(self._held.items()):
+            dropped += [entry.delivery for entry in entries if is_dropped(entry.delivery)]
+            self._held[asset_id] = [entry for entry in entries if not is_dropped(entry.delivery)]
             if not self._held[asset_id]:
                 del self._held[asset_id]
-        for asset_id in between_slices:
-            self._free(asset_id)
-        self.queued_bytes -= sum(entry.item.record.accounted_bytes for entry in dropped)
-        return [entry.item for entry in dropped]
+        for delivery in segments:
+            self._free(str(delivery.asset_id))
+        dropped += segments
+        self.queued_bytes -= sum(delivery.record.accounted_bytes for delivery in dropped)
+        return dropped
+
+    def forget(self, partition: Partition) -> None:
+        """Drops all deliveries of a partition that is no longer owned, and the progress of its long media."""
+        self.drop([partition])
+        self._continuations.forget(partition)
 
     def has_queued(self, partition: Partition) -> bool:
-        """Whether anything of this partition has not gone yet."""
-        waiting = itertools.chain(*(queue.waiting for queue in self._queues.values()), *self._held.values())
-        return any(entry.item.partition == partition for entry in waiting)
+        """Returns whether a delivery of a partition is queued or held."""
+        queued = itertools.chain(*(queue.entries for queue in self._queues.values()), *self._held.values())
+        deliveries = itertools.chain((entry.delivery for entry in queued), self._continuations)
+        return any(delivery.partition == partition for delivery in deliveries)
+
+    @property
+    def long_media_progress(self) -> Sequence[LongMediaProgress]:
+        """Returns how far the assets are indexed that have more segments to come."""
+        return self._continuations.progress
+
+    # --- assets -----------------------------------------------------------------------------------------------------
 
     def _free(self, asset_id: str) -> None:
-        """Nothing of this asset is under way any more: what was held behind it goes next."""
+        """Ends the flight of an asset, and queues the deliveries held behind it before all others."""
         self._in_flight.discard(asset_id)
-        self._long.discard(asset_id)
+        self._continuations.discard(asset_id)
         for entry in reversed(self._held.pop(asset_id, [])):
             self._enqueue(entry, first=True)
 
-    def _go_on(self, one: Continuation) -> None:
-        """Long media queue up for their next slice; their asset stays in flight, unless they yield to a newer item."""
-        asset_id = one.delivery.asset_id
-        assert asset_id is not None
+    def _continue(self, continuation: Continuation, *, stalled: bool) -> None:
+        """Queues the next segment of an event, whose asset stays in flight.
+
+        An event of which nothing is indexed yields to a newer version of its asset: it may be waiting for just that
+        one, which was started before a restart.
+        """
+        delivery = continuation.delivery
+        asset_id = delivery.event.asset.id
         now_s = self._clock()
-        self.queued_bytes += sum(item.record.accounted_bytes for item in (one.delivery, *one.older))
-        waiting = [_Waiting(older, asset_id, _key_of(older), now_s) for older in one.older]
-        waiting += self._held.pop(asset_id, [])
-        if one.yields_to_newer and any(_is_newer(entry.item, one.delivery) for entry in waiting):
-            self._held[asset_id] = [*waiting, _Waiting(one.delivery, asset_id, _key_of(one.delivery), now_s)]
+        self.queued_bytes += sum(queued.record.accounted_bytes for queued in (delivery, *continuation.older))
+        held = [QueuedDelivery(older, asset_id, BatchKey.of_delivery(older), now_s) for older in continuation.older]
+        held += self._held.pop(asset_id, [])
+        if continuation.is_unstarted and any(_is_newer(entry.delivery, delivery) for entry in held):
+            held.append(QueuedDelivery(delivery, asset_id, BatchKey.of_delivery(delivery), now_s))
+            self._held[asset_id] = held
             self._free(asset_id)
             return
-        self._long.add(asset_id)
-        key = _Key(one.delivery.record.position.topic, claims=False, long=True)
-        self._enqueue(_Waiting(one.delivery, asset_id, key, now_s + one.delay_s))
-        if waiting:
-            self._held[asset_id] = waiting
+        self._continuations.add(delivery, stalled=stalled)
+        if held:
+            self._held[asset_id] = held
 
-    def _next_slice(self, key: _Key, queue: _Queue) -> Batch:
-        """One item of the tenant that has waited longest for its turn; of one tenant the first in the queue."""
-        now_s = self._clock()
-        due = [entry for entry in queue.waiting if entry.since_s <= now_s]
-        chosen = min(due, key=lambda entry: self._served.get(_tenant(entry), 0))
-        queue.remove(lambda entry: entry is chosen)
-        self._dequeued(chosen)
-        self.queued_bytes -= chosen.item.record.accounted_bytes
-        queue.in_flight += 1
-        number = next(self._numbers)
-        self._served[_tenant(chosen)] = number
-        return Batch(number, key.topic, (chosen.item,), is_continuation=True)
+    def _hold(self, assets: Set[str]) -> None:
+        """Sets aside the queued deliveries of assets that have just gone into flight, in arrival order."""
+        if not assets:
+            return
+        removed = self._remove_queued(lambda entry: entry.asset_id in assets)
+        for entry in sorted(removed, key=lambda entry: entry.since_s):
+            self._held.setdefault(str(entry.asset_id), []).append(entry)
 
-    def _most_in_flight(self, key: _Key) -> int:
-        return self._limits.max_continuations if key.long else self._limits.max_in_flight
+    # --- batches ----------------------------------------------------------------------------------------------------
 
-    def _least(self, key: _Key) -> int:
-        """So many events make a batch due."""
+    def _is_due(self, key: BatchKey, queue: DeliveryQueue) -> bool:
+        if not queue.entries:
+            return False
+        if len(queue.entries) >= self._due_size(key) or queue.size_bytes >= self._limits.max_bytes:
+            return True
+        return self._clock() - queue.entries[0].since_s >= self._limits.linger_s
+
+    def _due_size(self, key: BatchKey) -> int:
+        """Returns the number of events that make a batch due."""
         slow = key.topic in self._limits.slow_topics
-        if key.claims and slow:
+        if key.claim_checks and slow:
             return 1
-        return (
-            min(self._limits.max_claim_checks, self._limits.min_events)
-            if key.claims or slow
-            else self._limits.min_events
-        )
+        if key.claim_checks or slow:
+            return min(self._limits.max_claim_checks, self._limits.min_events)
+        return self._limits.min_events
 
-    def _fitting(self, events: int, slowest_s: float) -> int:
-        """How many events a batch may take after one whose slowest step took so long."""
-        most = self._limits.max_events or self._limits.min_events
-        return max(self._limits.min_events, min(most, scale_batch_size(events, slowest_s, self._limits.max_step_s)))
+    def _adapted_size(self, events: int, slowest_s: float) -> int:
+        """Returns how many events the next batch may take, from the size and the slowest step of the last one."""
+        largest = self._limits.max_events or self._limits.min_events
+        return max(self._limits.min_events, min(largest, scale_batch_size(events, slowest_s, self._limits.max_step_s)))
 
-    def _due(self, key: _Key, queue: _Queue) -> bool:
-        if not queue.waiting or key.long:
-            now_s = self._clock()
-            return any(entry.since_s <= now_s for entry in queue.waiting)
-        enough = len(queue.waiting) >= self._least(key) or queue.size_bytes >= self._limits.max_bytes
-        return enough or self._clock() - queue.waiting[0].since_s >= self._limits.linger_s
-
-    def _form(self, key: _Key, queue: _Queue) -> Batch:
-        """Takes items from the front of a queue until the batch is full; what is left of their assets is held."""
-        chosen: list[_Waiting] = []
+    def _form_batch(self, key: BatchKey, queue: DeliveryQueue) -> Batch:
+        """Takes deliveries from the front of a queue until the batch is full, and holds the rest of their assets."""
+        small = key.claim_checks or key.topic in self._limits.slow_topics
+        max_events = min(queue.max_events, self._due_size(key)) if small else queue.max_events
+        chosen: list[QueuedDelivery] = []
         size_bytes = 0
-        most = min(queue.full, self._least(key)) if key.claims or key.topic in self._limits.slow_topics else queue.full
-        while queue.waiting and len(chosen) < most:
-            if chosen and size_bytes + queue.waiting[0].item.record.size_bytes > self._limits.max_bytes:
+        while queue.entries and len(chosen) < max_events:
+            if chosen and size_bytes + queue.entries[0].delivery.record.size_bytes > self._limits.max_bytes:
                 break
-            entry = queue.popleft()
-            self._dequeued(entry)
+            entry = queue.pop_left()
+            self._count_removed(entry)
             chosen.append(entry)
-            size_bytes += entry.item.record.size_bytes
+            size_bytes += entry.delivery.record.size_bytes
         assets = {entry.asset_id for entry in chosen if entry.asset_id is not None}
         self._in_flight |= assets
         self._hold({asset_id for asset_id in assets if self._queued[asset_id]})
         queue.in_flight += 1
-        batch = Batch(next(self._numbers), key.topic, tuple(entry.item for entry in chosen))
+        batch = Batch(next(self._numbers), key.topic, tuple(entry.delivery for entry in chosen))
         self.queued_bytes -= batch.accounted_bytes
         return batch
 
-    def _hold(self, assets: set[str]) -> None:
-        """Sets aside what still waits of assets that have just gone into flight; later items queue up behind."""
-        if not assets:
-            return
-        for entry in sorted(self._sweep(lambda entry: entry.asset_id in assets), key=lambda entry: entry.since_s):
-            self._held.setdefault(str(entry.asset_id), []).append(entry)
+    # --- queues -----------------------------------------------------------------------------------------------------
 
-    def _enqueue(self, entry: _Waiting, *, first: bool = False) -> None:
-        self._queues.setdefault(entry.key, _Queue(self._limits.min_events)).add(entry, first=first)
+    def _enqueue(self, entry: QueuedDelivery, *, first: bool = False) -> None:
+        queue = self._queues.get(entry.key)
+        if queue is None:
+            queue = self._queues[entry.key] = DeliveryQueue(self._limits.min_events)
+        if first:
+            queue.append_left(entry)
+        else:
+            queue.append(entry)
         self._queued[entry.asset_id] += 1
 
-    def _sweep(self, wanted: Callable[[_Waiting], bool]) -> list[_Waiting]:
-        """Takes the wanted items out of all queues."""
-        swept: list[_Waiting] = []
-        for queue in self._queues.values():
-            taken = queue.remove(wanted)
-            for entry in taken:
-                self._dequeued(entry)
-            swept += taken
-        return swept
+    def _remove_queued(self, matches: Callable[[QueuedDelivery], bool]) -> list[QueuedDelivery]:
+        """Removes the deliveries that match from all queues, and returns them."""
+        removed = [entry for queue in self._queues.values() for entry in queue.remove(matches)]
+        for entry in removed:
+            self._count_removed(entry)
+        return removed
 
-    def _dequeued(self, entry: _Waiting) -> None:
+    def _count_removed(self, entry: QueuedDelivery) -> None:
         self._queued[entry.asset_id] -= 1
         if not self._queued[entry.asset_id]:
             del self._queued[entry.asset_id]  # or it would grow with every asset there ever was
 
 
-def _batch_key(batch: Batch) -> _Key:
-    return _Key(batch.topic, claims=False, long=True) if batch.is_continuation else _key_of(batch.deliveries[0])
-
-
-def _tenant(entry: _Waiting) -> str:
-    assert isinstance(entry.item.parsed, Event)
-    return entry.item.parsed.asset.tenant
-
-
-def _is_newer(item: Delivery, other: Delivery) -> bool:
-    one, another = item.parsed, other.parsed
-    return isinstance(one, Event) and isinstance(another, Event) and one.version.newer_than(another.version)
-
-
-def _key_of(item: Delivery) -> _Key:
-    claims = isinstance(item.parsed, Event) and isinstance(item.parsed.payload, ClaimCheck)
-    return _Key(item.record.position.topic, claims)
+def _is_newer(delivery: Delivery, other: Delivery) -> bool:
+    parsed, other_parsed = delivery.parsed, other.parsed
+    if not isinstance(parsed, Event) or not isinstance(other_parsed, Event):
+        return False
+    return parsed.version.newer_than(other_parsed.version)

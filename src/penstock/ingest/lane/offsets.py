@@ -1,7 +1,7 @@
-"""Which offsets may be committed: per partition the first delivered record that is not done, else the position.
+"""Tracks which offsets a lane may commit: per partition the first incomplete offset, or the position if there is none.
 
-Contiguity is over the records that were delivered, not over numbers: compaction and transaction markers leave holes.
-A pure state machine without a clock or a lock; the lane owns one and calls it from its own thread.
+Contiguity is over the records that were delivered, not over numbers: compaction and control records leave holes.
+A pure state machine without a clock or a lock. The lane owns one and calls it from its own thread.
 """
 
 from __future__ import annotations
@@ -13,149 +13,168 @@ from dataclasses import dataclass, field
 from penstock.broker.base import Partition
 from penstock.records import Assignment, Position
 
+# Offsets of one partition that are kept behind one that is incomplete: some 60 MB, and the records that would be
+# delivered again after a crash. Fewer arrive behind a video of ten hours, the longest that was tried.
 MAX_INCOMPLETE_OFFSETS = 1_000_000
-"""Records of one partition that may wait to be committed behind one that is not settled: some 60 MB, and what would be
-delivered again after a crash. Behind a film of ten hours, the longest that was tried, come fewer.
-"""
 
 
 @dataclass(slots=True)
-class _Tracked:
-    """One assigned partition: what was delivered and is not committable yet, oldest first."""
+class _PartitionOffsets:
+    """The offsets of one assigned partition that cannot be committed yet.
+
+    Attributes:
+        assignment: the assignment under which the partition is owned.
+        position: the offset after the last delivered record.
+        committed: the offset that the group has; None if that is unknown, so that the next one is committed whatever
+            it is.
+        incomplete: delivered offsets from the first that has no outcome, oldest first. Those after the first may be
+            complete.
+        completed: the offsets among them that have an outcome.
+        completed_before_rewind: offsets that had an outcome before a rewind and will be delivered once more.
+        truncated: whether offsets from `position` on stand for other records until the next rewind.
+    """
 
     assignment: Assignment
     position: int
-    committed: int | None  # None: not known, so that what is committable is committed whatever it is
-    open: deque[int] = field(default_factory=deque)
-    done: set[int] = field(default_factory=set)
-    settled: set[int] = field(default_factory=set)  # done before a rewind, and to be delivered once more
-    cut: bool = False  # until it is rewound, nothing from `position` on is what it was
+    committed: int | None
+    incomplete: deque[int] = field(default_factory=deque)
+    completed: set[int] = field(default_factory=set)
+    completed_before_rewind: set[int] = field(default_factory=set)
+    truncated: bool = False
 
     @property
-    def committable(self) -> int:
-        return self.open[0] if self.open else self.position
+    def offset_to_commit(self) -> int:
+        """Returns the first incomplete offset, or the position if all are complete."""
+        return self.incomplete[0] if self.incomplete else self.position
 
 
 class OffsetLedger:
-    """Delivered and done records of the partitions that a lane owns."""
+    """The delivered and the completed offsets of the partitions that a lane owns."""
 
     def __init__(self) -> None:
-        self._partitions: dict[Partition, _Tracked] = {}
+        self._partitions: dict[Partition, _PartitionOffsets] = {}
+
+    # --- the life of a partition ------------------------------------------------------------------------------------
 
     def assign(self, assignment: Assignment, start: int, committed: int | None = None) -> None:
-        """A partition begins (anew) at `start`; whatever was known of it before is forgotten.
+        """Starts to track a partition at `start`, and forgets all that was known of it.
 
         Args:
-            assignment: under which it is owned from now on.
+            assignment: the assignment under which the partition is owned after this call.
             start: the offset that is delivered first.
-            committed: what the group has committed, where that is not `start`; it is then committed anew.
+            committed: the offset that the group has committed if it is not `start`, which is then committed.
         """
         partition = Partition(assignment.topic, assignment.partition)
         known = start if committed is None else committed
-        self._partitions[partition] = _Tracked(assignment, position=start, committed=known)
+        self._partitions[partition] = _PartitionOffsets(assignment, position=start, committed=known)
 
     def rewind(self, partition: Partition, start: int) -> None:
-        """An owned partition is delivered again from `start` on. What was done under this assignment stays done.
+        """Expects an owned partition to be delivered again from `start`; what was completed stays complete.
 
-        Only while nothing of it is under way.
+        Call it only while no delivery of the partition is in flight.
         """
         tracked = self._partitions[partition]
-        tracked.settled |= tracked.done
-        tracked.open.clear()
-        tracked.done.clear()
+        tracked.completed_before_rewind |= tracked.completed
+        tracked.incomplete.clear()
+        tracked.completed.clear()
         tracked.position = start
-        tracked.cut = False
+        tracked.truncated = False
 
     def truncate(self, partition: Partition, end: int) -> None:
-        """The log of an owned partition was rolled back to `end`: offsets from there on stand for other records now.
+        """Forgets the offsets from `end` on, because the log was rolled back and they stand for other records.
 
-        The lower offset is committable from now on. Nothing that is delivered or done from `end` on counts before
-        `rewind`. Records below `end` are what they were: those that are not done are to be delivered again.
+        After this call the lower offset is to be committed. No delivery or completion from `end` on counts before
+        `rewind`. Records below `end` are unchanged: those that are incomplete have to be delivered again.
         """
         tracked = self._partitions[partition]
-        tracked.open = deque(offset for offset in tracked.open if offset < end)
-        tracked.done = {offset for offset in tracked.done if offset < end}
-        tracked.settled = {offset for offset in tracked.settled if offset < end}
+        tracked.incomplete = deque(offset for offset in tracked.incomplete if offset < end)
+        tracked.completed = {offset for offset in tracked.completed if offset < end}
+        tracked.completed_before_rewind = {offset for offset in tracked.completed_before_rewind if offset < end}
         tracked.position = min(tracked.position, end)
         tracked.committed = None
-        tracked.cut = True
+        tracked.truncated = True
 
     def forget(self, partition: Partition) -> None:
-        """The partition is no longer this lane's. Done marks that come later are dropped."""
+        """Stops to track a partition that is no longer owned; later completions of it are dropped."""
         self._partitions.pop(partition, None)
 
     def assignment(self, partition: Partition) -> Assignment | None:
-        """The assignment under which the partition is owned now; None if it is not."""
+        """Returns the assignment under which a partition is owned, or None if it is not."""
         tracked = self._partitions.get(partition)
         return tracked.assignment if tracked else None
 
     def assignments(self) -> tuple[Assignment, ...]:
+        """Returns the assignments of all owned partitions."""
         return tuple(tracked.assignment for tracked in self._partitions.values())
 
+    # --- the life of a record ---------------------------------------------------------------------------------------
+
     def track(self, position: Position) -> bool:
-        """Notes a delivered record.
+        """Records a delivery, and returns whether it is to be processed.
 
         Returns:
-            False if it must not be processed: the partition is not owned, or the record was delivered before under the
-            same assignment (a fetch answered twice, or a rewind over what is done).
+            False if the partition is not owned, or if the record was delivered before under the same assignment (a
+            fetch answered twice, or a rewind over completed offsets).
         """
         tracked = self._partitions.get(Partition(position.topic, position.partition))
-        if tracked is None or tracked.cut or position.offset < tracked.position:
+        if tracked is None or tracked.truncated or position.offset < tracked.position:
             return False
         tracked.position = position.offset + 1
-        if position.offset in tracked.settled:
-            tracked.settled.remove(position.offset)
-            if tracked.open:  # else nothing before it holds back the commit
-                tracked.open.append(position.offset)
-                tracked.done.add(position.offset)
+        if position.offset in tracked.completed_before_rewind:
+            tracked.completed_before_rewind.remove(position.offset)
+            if tracked.incomplete:  # else no lower offset holds back the commit
+                tracked.incomplete.append(position.offset)
+                tracked.completed.add(position.offset)
             return False
-        tracked.open.append(position.offset)
+        tracked.incomplete.append(position.offset)
         return True
 
     def complete(self, assignment: Assignment, offset: int) -> bool:
-        """Notes that a record is settled.
+        """Records that an event has its outcome, and returns whether that counts.
 
         Returns:
-            False if the mark is dropped: it belongs to a former assignment of the partition, or to no open record.
+            False if it is dropped: it belongs to a former assignment of the partition, or to no incomplete offset.
         """
         tracked = self._partitions.get(Partition(assignment.topic, assignment.partition))
         if tracked is None or tracked.assignment != assignment:
             return False
-        if not tracked.open or not tracked.open[0] <= offset < tracked.position or offset in tracked.done:
+        incomplete, completed = tracked.incomplete, tracked.completed
+        if not incomplete or not incomplete[0] <= offset < tracked.position or offset in completed:
             return False
-        tracked.done.add(offset)
-        while tracked.open and tracked.open[0] in tracked.done:
-            tracked.done.remove(tracked.open.popleft())
+        completed.add(offset)
+        while incomplete and incomplete[0] in completed:
+            completed.remove(incomplete.popleft())
         return True
 
+    # --- commits ----------------------------------------------------------------------------------------------------
+
     def offsets_to_commit(self) -> Mapping[Partition, int]:
-        """The offsets to commit: those that moved, in either direction, since they were last noted as committed."""
+        """Returns the offsets that moved, in either direction, since they were last marked as committed."""
         return {
-            partition: tracked.committable
+            partition: tracked.offset_to_commit
             for partition, tracked in self._partitions.items()
-            if tracked.committable != tracked.committed
+            if tracked.offset_to_commit != tracked.committed
         }
 
     def offset_to_commit(self, partition: Partition) -> int:
-        """The offset from which an owned partition would have to be read again. Raises KeyError if it is not owned."""
-        return self._partitions[partition].committable
+        """Returns the offset from which an owned partition would have to be read again.
+
+        Raises:
+            KeyError: the partition is not owned.
+        """
+        return self._partitions[partition].offset_to_commit
 
     def mark_committed(self, offsets: Mapping[Partition, int]) -> None:
-        """Notes a commit that was acknowledged."""
+        """Records a commit that was acknowledged."""
         for partition, offset in offsets.items():
             tracked = self._partitions.get(partition)
             if tracked is not None:
                 tracked.committed = offset
 
     def full_partitions(self) -> set[Partition]:
-        """The partitions of which no more can be remembered until something before is settled."""
+        """Returns the partitions that have `MAX_INCOMPLETE_OFFSETS` and can take no record before one completes."""
         return {
-            partition for partition, tracked in self._partitions.items() if len(tracked.open) >= MAX_INCOMPLETE_OFFSETS
+            partition
+            for partition, tracked in self._partitions.items()
+            if len(tracked.incomplete) >= MAX_INCOMPLETE_OFFSETS
         }
-
-    def incomplete_count(self, partition: Partition | None = None) -> int:
-        """Records delivered that hold back the commit: of one partition, or of all."""
-        if partition is None:
-            return sum(len(tracked.open) - len(tracked.done) for tracked in self._partitions.values())
-        tracked = self._partitions.get(partition)
-        return len(tracked.open) - len(tracked.done) if tracked else 0

@@ -1,1 +1,0 @@
-"""Takes a batch of deliveries through its steps: fetch, decode, encode, write, settle."""

@@ -1,1 +1,0 @@
-"""Combines the rankings of several channels into hits."""

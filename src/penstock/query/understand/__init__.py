@@ -1,1 +1,0 @@
-"""Turns requests into queries: checks them, decodes images and transcribes speech."""

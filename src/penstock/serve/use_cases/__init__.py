@@ -1,1 +1,0 @@
-"""The use cases behind the routes, which depend on neither HTTP nor Ray."""

@@ -1,0 +1,84 @@
+"""Pauses and resumes partitions, so that a lane holds no more than it may. Polling never stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+
+from penstock.broker.base import Consumer, Partition
+from penstock.ingest.lane.offsets import OffsetLedger
+
+_RESUME_SHARE = 0.8  # of the limit, below which partitions that it paused are resumed
+
+
+class FlowControl:
+    """The backpressure of a lane.
+
+    Args:
+        consumer: the lane's group member.
+        offsets: the lane's ledger.
+        max_in_flight_bytes: at this memory of queued and dispatched records all partitions are paused.
+        admission_check: returns why nothing may be received at all (the disk is full), or an empty text.
+
+    Attributes:
+        refusal: the last result of the admission check; while it is not empty no batch is dispatched.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        offsets: OffsetLedger,
+        *,
+        max_in_flight_bytes: int,
+        admission_check: Callable[[], str],
+    ) -> None:
+        self._consumer = consumer
+        self._offsets = offsets
+        self._max_in_flight_bytes = max_in_flight_bytes
+        self._admission_check = admission_check
+        self._paused: set[Partition] = set()
+        self._over_limit = False
+        self.refusal = ""
+
+    @property
+    def paused(self) -> Set[Partition]:
+        """Returns the partitions that are paused."""
+        return self._paused
+
+    @property
+    def reason(self) -> str:
+        """Returns why partitions are paused that are not halted; empty if none is."""
+        if self.refusal:
+            return self.refusal
+        if self._over_limit:
+            return f"{self._max_in_flight_bytes} bytes are in flight, the limit (ingest.max_in_flight_bytes)"
+        return "; ".join(
+            f"{partition} has as many offsets as a lane can track behind one that is not settled"
+            for partition in sorted(self._offsets.full_partitions(), key=str)
+        )
+
+    def check_admission(self) -> None:
+        """Repeats the admission check."""
+        self.refusal = self._admission_check()
+
+    def update(self, owned: Set[Partition], *, halted: Set[Partition], in_flight_bytes: int, stopping: bool) -> None:
+        """Pauses and resumes what has changed.
+
+        Args:
+            owned: the partitions of the lane.
+            halted: those of them, and perhaps others, that are halted.
+            in_flight_bytes: the memory of queued and dispatched records.
+            stopping: whether the lane receives nothing more.
+        """
+        threshold = self._max_in_flight_bytes * (_RESUME_SHARE if self._over_limit else 1.0)
+        self._over_limit = in_flight_bytes >= threshold
+        if self._over_limit or self.refusal or stopping:
+            to_pause = set(owned)
+        else:
+            to_pause = {*(owned & halted), *self._offsets.full_partitions()}
+        self._consumer.pause(to_pause - self._paused)
+        self._consumer.resume(self._paused - to_pause)
+        self._paused = to_pause
+
+    def forget(self, partition: Partition) -> None:
+        """Forgets a partition that is no longer owned."""
+        self._paused.discard(partition)

@@ -1,0 +1,119 @@
+"""Keeps the partitions that are halted: why, and when each is tried again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Set
+from dataclasses import dataclass
+
+from penstock.broker.base import Consumer, Partition, UnreadableRange
+from penstock.errors import FencedError
+from penstock.ingest.lane.offsets import OffsetLedger
+
+logger = logging.getLogger(__name__)
+
+_RETRY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Why a partition receives nothing, and when it is read again from the offset to commit.
+
+    Attributes:
+        reason: for `penstock status`.
+        retry_at_s: by the lane's clock.
+        drains: whether the events that the lane holds of it continue: the fault lies behind them.
+    """
+
+    reason: str
+    retry_at_s: float
+    drains: bool = False
+
+
+class PartitionHalts:
+    """The halted partitions of a lane.
+
+    Args:
+        lane: name, for logs.
+        offsets: the lane's ledger.
+        consumer: the lane's group member.
+        clock: monotonic seconds.
+        retry_s: time after which a halted partition is tried again from its offset to commit.
+    """
+
+    def __init__(
+        self,
+        lane: str,
+        offsets: OffsetLedger,
+        consumer: Consumer,
+        clock: Callable[[], float],
+        *,
+        retry_s: float = _RETRY_S,
+    ) -> None:
+        self._lane = lane
+        self._offsets = offsets
+        self._consumer = consumer
+        self._clock = clock
+        self._retry_s = retry_s
+        self._halts: dict[Partition, Halt] = {}
+
+    def __contains__(self, partition: Partition) -> bool:
+        return partition in self._halts
+
+    @property
+    def partitions(self) -> Set[Partition]:
+        """Returns the halted partitions."""
+        return self._halts.keys()
+
+    @property
+    def reasons(self) -> Mapping[str, str]:
+        """Returns why each partition is halted, by its name."""
+        return {str(partition): halt.reason for partition, halt in self._halts.items()}
+
+    def stops_events(self, partition: Partition) -> bool:
+        """Returns whether the events that the lane holds of a partition must not continue."""
+        halt = self._halts.get(partition)
+        return halt is not None and not halt.drains
+
+    def add(self, partition: Partition, reason: str) -> None:
+        """Halts a partition with an event that can be neither processed nor dead-lettered."""
+        self._halts[partition] = Halt(reason, self._clock() + self._retry_s)
+
+    def add_truncated(self, partition: Partition) -> None:
+        """Halts a partition whose log was rolled back, until it is idle and can be read again."""
+        reason = f"the log of {partition} was rolled back or created again"
+        self._halts[partition] = Halt(reason, self._clock())
+
+    def add_unreadable(self, unreadable: Collection[UnreadableRange]) -> None:
+        """Halts partitions before records that cannot be read, since to skip them would be to lose them.
+
+        The events before them continue and are committed.
+        """
+        for records in unreadable:
+            if self._offsets.assignment(records.partition) is not None and records.partition not in self._halts:
+                logger.error("%s: %s", self._lane, records)
+                self._halts[records.partition] = Halt(str(records), self._clock() + self._retry_s, drains=True)
+
+    def forget(self, partition: Partition) -> None:
+        """Forgets a partition that is no longer owned."""
+        self._halts.pop(partition, None)
+
+    def retry_due(self, is_idle: Callable[[Partition], bool]) -> None:
+        """Reads halted partitions again from the offset to commit, once they are idle and their time has come.
+
+        Args:
+            is_idle: whether the lane holds no event of a partition.
+        """
+        if not self._halts:
+            return
+        now_s = self._clock()
+        for partition, halt in list(self._halts.items()):
+            if now_s < halt.retry_at_s or not is_idle(partition):
+                continue
+            start = self._offsets.offset_to_commit(partition)
+            try:
+                self._consumer.seek_to(partition, start)
+            except FencedError:
+                continue  # the next poll reports that it is lost
+            self._offsets.rewind(partition, start)
+            del self._halts[partition]
