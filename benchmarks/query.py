@@ -35,7 +35,7 @@ from penstock.query.route import route
 from penstock.query.types import ChannelQuery, SearchRequest
 from penstock.query.understand.validate import validate
 from penstock.records import EncoderInput
-from penstock.store.base import Store
+from penstock.store.base import EntryQuery, Store
 from penstock.store.milvus.store import MilvusStore
 from penstock.store.spec import index_spec
 
@@ -300,13 +300,10 @@ class _Parts:
                     waiting.done.set()
 
     def _search_one(self, probe: ChannelQuery, text: str) -> None:
+        content = self._vectors[probe] if probe.encoder else text
+        limit = self._settings.query.candidates
         self._store.search(
-            probe.channel,
-            self._vectors[probe] if probe.encoder else text,
-            tenant=self._settings.tenant,
-            where=None,
-            limit=self._settings.query.candidates,
-            timeout_s=_TIMEOUT_S,
+            EntryQuery(probe.channel, content, self._settings.tenant, where=None, limit=limit, timeout_s=_TIMEOUT_S)
         )
 
 

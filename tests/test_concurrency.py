@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -131,6 +131,31 @@ def test_a_request_waits_for_an_earlier_one_that_shares_a_key(threads: ThreadPoo
     held.__exit__(None, None, None)
     second.result(_PATIENCE_S)
     assert granted.is_set()
+
+
+def test_a_request_that_waits_is_not_overtaken_by_a_later_one(threads: ThreadPoolExecutor) -> None:
+    locks, order, held = NotedLocks(), list[str](), threading.Event()
+
+    def work(name: str, *keys: str) -> None:
+        with locks.hold(keys):
+            order.append(name)
+
+    def hold() -> None:
+        with locks.hold(["a"]):
+            held.set()
+            assert locks.waits.wait(_PATIENCE_S)
+            locks.waits.clear()
+            late.append(threads.submit(work, "late", "b"))
+            assert locks.waits.wait(_PATIENCE_S)
+
+    late: list[Future[None]] = []
+    first = threads.submit(hold)
+    assert held.wait(_PATIENCE_S)
+    early = threads.submit(work, "early", "a", "b")
+    for future in (first, early):
+        future.result(_PATIENCE_S)
+    late[0].result(_PATIENCE_S)
+    assert order == ["early", "late"]
 
 
 def test_a_block_that_fails_releases_its_keys() -> None:

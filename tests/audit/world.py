@@ -140,7 +140,7 @@ class World:
 
     def drop_row(self, asset: AssetRef) -> None:
         """What no writer ever does."""
-        del self.store._assets()[asset.id]
+        del self.store._asset_table().assets[asset.id]
 
     def entries(self, collection: Collection = Collection.TEXT) -> list[Entry]:
         return [one for page in self.store.scan_entries(collection) for one in page]

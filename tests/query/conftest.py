@@ -21,7 +21,7 @@ from penstock.records import (
     ScoredEntry,
     entry_id,
 )
-from penstock.store.filters import Filter
+from penstock.store.base import EntryQuery
 
 DIM = 8
 TEXT_AND_IMAGE = frozenset(
@@ -104,29 +104,21 @@ class FaultyStore:
         self.entries.append(entry)
         return entry
 
-    def search(
-        self,
-        channel: Channel,
-        query: Float32 | str,
-        *,
-        tenant: str,
-        where: Filter | None,
-        limit: int,
-        timeout_s: float,
-    ) -> Sequence[ScoredEntry]:
-        self.calls.append((channel, tenant, limit, timeout_s))
+    def search(self, query: EntryQuery) -> Sequence[ScoredEntry]:
+        channel = query.channel
+        self.calls.append((channel, query.tenant, query.limit, query.timeout_s))
         if channel in self.hanging:
             self.entered.set()
             self.release.wait(30)
         if channel in self.failing:
             raise self.failing[channel]
         scored = [
-            ScoredEntry(entry, self._score(entry, query))
+            ScoredEntry(entry, self._score(entry, query.content))
             for entry in self.entries
-            if entry.collection is channel.collection and entry.asset.tenant == tenant
+            if entry.collection is channel.collection and entry.asset.tenant == query.tenant
         ]
-        matching = [result for result in scored if result.score > 0 or not isinstance(query, str)]
-        return sorted(matching, key=lambda result: -result.score)[:limit]
+        matching = [result for result in scored if result.score > 0 or not isinstance(query.content, str)]
+        return sorted(matching, key=lambda result: -result.score)[: query.limit]
 
     def _score(self, entry: Entry, query: Float32 | str) -> float:
         if isinstance(query, str):

@@ -17,6 +17,7 @@ from penstock.query.pipeline import QueryPipeline
 from penstock.query.route import NOT_OFFERED
 from penstock.query.types import SearchRequest, SearchResult
 from penstock.records import Channel, Checkpoint, Collection, Field, MediaPosition, ScoredEntry, Version
+from penstock.store.base import EntryQuery
 
 SMALL = load_profile("small")  # text and images share a space of their own
 REFERENCE = load_profile("reference")  # one space for everything
@@ -303,10 +304,10 @@ def test_a_deeper_search_that_fails_keeps_the_earlier_entries_and_is_named(make_
     add_videos(store, videos=1, shots=30)
     search = store.search
 
-    def fail_deeper(channel: Channel, *args: Any, limit: int, **options: Any) -> Any:
-        if limit > 10:
+    def fail_deeper(query: EntryQuery) -> Any:
+        if query.limit > 10:
             raise UnavailableError("the store hung up")
-        return search(channel, *args, limit=limit, **options)
+        return search(query)
 
     store.search = fail_deeper
     result = ask(store, encoder, SearchRequest(text="cat", limit=10), candidates=10)
@@ -324,6 +325,6 @@ def test_after_a_deeper_search_an_absent_entry_ranks_after_the_larger_depth(make
     )
     video = [store.add(Collection.SPEECH, "cat", asset="video", part=part, times_ms=(0, 999)) for part in range(14)]
     rankings = {SPEECH_PASSAGE: [by_meaning, by_both, *video], SPEECH_LEXICAL: [*video[:9], by_both, *video[9:]]}
-    store.search = lambda channel, *_, limit, **__: [ScoredEntry(entry, 1.0) for entry in rankings[channel][:limit]]
+    store.search = lambda query: [ScoredEntry(entry, 1.0) for entry in rankings[query.channel][: query.limit]]
     hits = ask(store, encoder, SearchRequest(text="cat", limit=4), candidates=4).hits
     assert [hit.entry.asset.key for hit in hits] == ["video", "both", "meaning"]

@@ -22,7 +22,7 @@ from penstock.records import (
     ScoredEntry,
     Version,
 )
-from penstock.store.base import AssetState, EntryKey, Store
+from penstock.store.base import AssetState, EntryKey, EntryQuery, Store
 from penstock.store.filters import parse_filter
 from tests.store.builders import asset, asset_row, entry, spec, vector
 
@@ -33,7 +33,7 @@ LEXICAL = Channel(Collection.TEXT, Field.LEXICAL)
 
 def search(store: Store, tenant: str, *, where: dict[str, object] | None = None, limit: int = 10) -> list[ScoredEntry]:
     condition = parse_filter(where) if where else None
-    return list(store.search(JOINT, vector(1), tenant=tenant, where=condition, limit=limit, timeout_s=20))
+    return list(store.search(EntryQuery(JOINT, vector(1), tenant, condition, limit, timeout_s=20)))
 
 
 def scalars(each: Entry) -> Entry:
@@ -265,7 +265,7 @@ def test_filters_select(store: Store, filtered: str, where: dict[str, object], k
 def test_text_is_found_by_passage(store: Store, tenant: str) -> None:
     texts = [entry(asset(tenant, str(n)), collection=Collection.TEXT, passage=vector(1, n)) for n in range(3)]
     store.upsert(Collection.TEXT, texts)
-    found = store.search(PASSAGE, vector(1, 2), tenant=tenant, where=None, limit=1, timeout_s=20)
+    found = store.search(EntryQuery(PASSAGE, vector(1, 2), tenant, where=None, limit=1, timeout_s=20))
     assert [each.entry.id for each in found] == [texts[2].id]
 
 
@@ -276,7 +276,7 @@ def test_words_are_found_where_the_store_has_bm25(store: Store, tenant: str) -> 
     said = {"t": "A turtle crosses the old bridge", "b": "A bridge over the bridge of bridges", "n": "Nothing of it"}
     texts = [entry(asset(tenant, key), collection=Collection.TEXT, text=text) for key, text in said.items()]
     store.upsert(Collection.TEXT, texts)
-    found = store.search(LEXICAL, "turtle BRIDGE", tenant=tenant, where=None, limit=5, timeout_s=20)
+    found = store.search(EntryQuery(LEXICAL, "turtle BRIDGE", tenant, where=None, limit=5, timeout_s=20))
     assert [each.entry.asset.key for each in found] == ["t", "b"]
     assert found[0].score > found[1].score > 0
 

@@ -5,19 +5,9 @@ from __future__ import annotations
 import pytest
 
 from penstock.errors import PermanentError
-from penstock.records import AssetRef, Field
-from penstock.store.rows import MAX_BYTES, dense_columns, entry_row, ordered_by_part, parse_entry, too_long
+from penstock.records import Field
+from penstock.store.rows import dense_columns, entry_row, ordered_by_part, parse_entry
 from tests.store.builders import DIM, asset, entry, vector
-
-
-def test_too_long_names_what_does_not_fit_in_bytes() -> None:
-    fits = AssetRef("t", "media.text", "é" * (MAX_BYTES["key"] // 2))
-    assert too_long(fits) is None
-    assert (
-        too_long(AssetRef("t", "media.text", "é" * MAX_BYTES["key"]))
-        == "the key has 131070 bytes, the store holds 65535"
-    )
-    assert "attributes" in str(too_long(fits, attributes_json="x" * 70_000))
 
 
 def test_nulls_in_attributes_are_left_out() -> None:

@@ -366,31 +366,6 @@ def test_an_asset_is_neither_asked_about_nor_cleaned_up_while_it_is_written(
     assert stored(store) == ids(1, 1)
 
 
-def test_who_waits_for_an_asset_is_not_overtaken_by_those_who_come_later(threads: ThreadPoolExecutor) -> None:
-    claims, order, held = NotedLocks(), list[str](), threading.Event()
-
-    def work(name: str, *assets: str) -> None:
-        with claims.of(assets):
-            order.append(name)
-
-    def hold() -> None:
-        with claims.of(["a"]):
-            held.set()
-            assert claims.waits.wait(_PATIENCE_S)
-            claims.waits.clear()
-            late.append(threads.submit(work, "late", "b"))
-            assert claims.waits.wait(_PATIENCE_S)
-
-    late: list[Any] = []
-    first = threads.submit(hold)
-    assert held.wait(_PATIENCE_S)
-    early = threads.submit(work, "early", "a", "b")
-    for one in (first, early):
-        one.result(_PATIENCE_S)
-    late[0].result(_PATIENCE_S)
-    assert order == ["early", "late"]
-
-
 def test_assets_are_free_again_after_a_write_that_failed(store: NotedStore) -> None:
     writer = begun(store)
     store.failing = ("upsert", "before")

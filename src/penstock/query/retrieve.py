@@ -18,7 +18,7 @@ from penstock.query.embed import QueryVectors
 from penstock.query.executor import BoundedExecutor
 from penstock.query.types import ChannelQuery, EmbeddingInput, Hit, Rankings
 from penstock.records import TIMED_COLLECTIONS, Channel, Collection, Entry, Float32, ScoredEntry
-from penstock.store.base import Store
+from penstock.store.base import EntryQuery, EntrySearch
 from penstock.store.filters import Filter
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Retrieval:
 
     def __init__(
         self,
-        store: Store,
+        store: EntrySearch,
         executor: BoundedExecutor,
         queries: Sequence[ChannelQuery],
         vectors: QueryVectors,
@@ -149,12 +149,7 @@ class Retrieval:
             with _measured(query.channel, self._executor.clock):
                 return await self._executor.call(
                     lambda timeout_s: self._store.search(
-                        query.channel,
-                        target,
-                        tenant=params.tenant,
-                        where=params.where,
-                        limit=params.limit,
-                        timeout_s=timeout_s,
+                        EntryQuery(query.channel, target, params.tenant, params.where, params.limit, timeout_s)
                     ),
                     deadline_s=params.deadline_s,
                 )
@@ -169,7 +164,9 @@ class Retrieval:
             return await asyncio.shield(self._vectors[content])  # other channels may wait for the same vector
 
 
-async def mark_indexing(hits: list[Hit], store: Store, executor: BoundedExecutor, *, deadline_s: float) -> list[Hit]:
+async def mark_indexing(
+    hits: list[Hit], store: EntrySearch, executor: BoundedExecutor, *, deadline_s: float
+) -> list[Hit]:
     """Marks the hits whose timed media are still being indexed; none if the store does not answer in time."""
     asset_ids = {hit.entry.asset.id for hit in hits if hit.entry.collection in TIMED_COLLECTIONS}
     if not asset_ids:

@@ -1,5 +1,6 @@
-"""The one interface to the store. `store.memory` is the double, `store.milvus` the real thing; both pass
-tests/store/test_contract.py.
+"""The interface to the store: rows, a search request, and one protocol for each use.
+
+`store.memory` is the double and `store.milvus` the real store; both pass tests/store/test_contract.py.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from penstock.store.filters import Filter
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a backend can do. What it lacks is logged once and degrades visibly.
+    """The features of a backend. A missing one is logged once and degrades visibly.
 
     Attributes:
-        product: name and version as the server tells them.
+        product: name and version as the server reports them.
         lexical: BM25 (Milvus 2.5 and Lite).
         vector_fields: vector fields a collection can have (1 before Milvus 2.4).
         shards: whether `num_shards` is honoured.
@@ -45,7 +46,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class VectorSpec:
-    """One dense vector field: the space it is in and the encoder that fills it."""
+    """One dense vector field: its space, and the encoder that fills it."""
 
     space: Space
     fingerprint: Fingerprint
@@ -53,7 +54,7 @@ class VectorSpec:
 
 @dataclass(frozen=True, slots=True)
 class IndexSpec:
-    """What the collections must be able to hold: made from a profile, compared with what is there.
+    """The requirements on the collections, derived from a profile and compared with the existing collections.
 
     Attributes:
         vectors: for each collection its dense fields. `LEXICAL` is not named: the store computes it.
@@ -70,13 +71,13 @@ class IndexSpec:
 
 @dataclass(frozen=True, slots=True)
 class EntryKey:
-    """An entry as far as it says whose it is: for looking over millions of them.
+    """The identity of an entry without its content, for scans over millions of entries.
 
     Attributes:
         id: the primary key.
         asset_id: `AssetRef.id` of its asset.
         part: its number within asset and collection.
-        origin: of the event that it comes from.
+        origin: position of the event that it comes from.
     """
 
     id: str
@@ -87,15 +88,15 @@ class EntryKey:
 
 @dataclass(frozen=True, slots=True)
 class AssetState:
-    """An asset row as far as it says what became of its asset: for looking over millions of them.
+    """The part of an asset row that decides on order and outcome, for scans over millions of rows.
 
     Attributes:
         asset_id: `AssetRef.id`.
-        origin: of the event that the row stands for.
+        origin: position of the event that the row stands for.
         timestamp_ms: Kafka's timestamp of that event.
         deleted: the outcome is `DELETED`, else `INDEXED`.
         counts: entries by collection.
-        space: of the entries' ids; see `records.part_id`.
+        slot: of the entries' ids; see `records.part_id`.
     """
 
     asset_id: str
@@ -107,133 +108,150 @@ class AssetState:
 
     @property
     def version(self) -> Version:
+        """The version of the event that the row stands for."""
         return Version(self.timestamp_ms, self.origin.partition, self.origin.offset)
 
 
-class Store(Protocol):
-    """Holds entries and asset rows. Safe to call from several threads.
+@dataclass(frozen=True, slots=True, eq=False)
+class EntryQuery:
+    """A search of one channel.
 
-    Errors: `UnavailableError` when the server does not answer (after one request's timeout, without retries: the caller
-    decides how long to go on), `PermanentError` when it refuses for good, `QueryError` for a filter that is wrong.
+    Attributes:
+        channel: the channel to search.
+        content: float32[dim], L2-normalised, for a dense field; the text itself for `LEXICAL`.
+        tenant: only entries of this tenant match.
+        where: a further condition on entries, or None.
+        limit: maximum number of entries.
+        timeout_s: after this time `UnavailableError` is raised.
     """
 
-    @property
-    def capabilities(self) -> Capabilities: ...
+    channel: Channel
+    content: Float32 | str
+    tenant: str
+    where: Filter | None
+    limit: int
+    timeout_s: float
 
-    def ensure(self, spec: IndexSpec) -> None:
-        """Creates missing collections and aliases and loads them, compares the existing ones. Idempotent.
 
-        Raises:
-            ConfigError: a collection was made by another encoder (names both), or another dimension.
-        """
-
-    def channels(self) -> frozenset[Channel]:
-        """The channels that can be searched here: those of the aliases' collections that have the field."""
-
-    # ---- writing: called by the writer that owns the assets ----
-
-    def catch_up(self) -> None:
-        """From now on `entry_ids`, `asset_rows` and `checkpoints` see what anyone wrote before this call and what was
-        written through this store since, and need not see more: where a store's readers lag behind, they do not wait.
-
-        Called by who alone writes the assets that it will ask for, each time that this right came from somebody else. A
-        write that failed may come about later; its assets are read at Strong consistency until they are written again.
-        Before the first call all of these reads are at Strong consistency.
-        """
-
-    def upsert(self, collection: Collection, entries: Sequence[Entry]) -> None:
-        """Writes entries by id, replacing those that are there. Acknowledged on return: a crash does not undo it.
-
-        Entries of one call have distinct ids.
-        """
-
-    def delete(self, collection: Collection, ids: Sequence[str]) -> None:
-        """Removes entries by primary key; absent ones are no error. Acknowledged on return."""
+class AssetLookup(Protocol):
+    """Reads what is stored of given assets, at Strong consistency unless `EntryWriter.catch_up` allows less."""
 
     def entry_ids(self, collection: Collection, asset_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        """The ids of all entries of these assets (by `AssetRef.id`); absent assets are left out. At Strong consistency,
-        or as `catch_up` says.
+        """Returns the ids of all entries of these assets, by `AssetRef.id`; assets without entries are left out.
 
-        Parts of an asset have no gaps and are written in ascending order, which lets a backend look for them by key;
-        in both spaces (`records.part_id`), where entries of a collection can be written in slices.
+        Parts of an asset have no gaps and are written in ascending order, so a backend may look for them by key; in
+        both slots (`records.part_id`) where entries of a collection can be written in segments.
         """
 
     def asset_rows(self, asset_ids: Sequence[str]) -> Mapping[str, AssetRow]:
-        """The rows of these assets by id, absent ones left out. At Strong consistency, or as `catch_up` says."""
-
-    def put_asset_rows(self, rows: Sequence[AssetRow]) -> None:
-        """Writes rows by asset id, replacing. Acknowledged on return."""
+        """Returns the rows of these assets by id; absent ones are left out."""
 
     def checkpoints(self, asset_ids: Sequence[str]) -> Mapping[str, Checkpoint]:
-        """How far those of these assets are that are being written in slices, by `AssetRef.id`. At Strong consistency,
-        or as `catch_up` says.
+        """Returns the checkpoints of those of these assets that are written in segments, by `AssetRef.id`.
 
-        What a crash has left of one that is finished may be among it: its version is then the asset row's, or older.
+        A crash may have left the checkpoint of a finished asset: its version is then the asset row's, or older.
         """
+
+
+class EntryWriter(AssetLookup, Protocol):
+    """Writes entries, asset rows and checkpoints. Only the writer that owns the assets uses it.
+
+    Every write is acknowledged when the method returns: a crash does not undo it.
+    """
+
+    def catch_up(self) -> None:
+        """Makes later lookups see every write made before this call, by any writer.
+
+        Lookups also see what was written through this store since. They need not see more, so a store whose readers lag
+        behind does not make them wait. A writer calls this whenever it takes over assets from another writer. Until the
+        first call all lookups are strongly consistent. A write that failed may still arrive later: its assets are read
+        at Strong consistency until they are written again.
+        """
+
+    def upsert(self, collection: Collection, entries: Sequence[Entry]) -> None:
+        """Writes entries by id, replacing existing ones. Entries of one call have distinct ids."""
+
+    def delete(self, collection: Collection, ids: Sequence[str]) -> None:
+        """Removes entries by primary key; absent ones are no error."""
+
+    def put_asset_rows(self, asset_rows: Sequence[AssetRow]) -> None:
+        """Writes rows by asset id, replacing existing ones."""
 
     def put_checkpoints(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """Writes it by asset, replacing. Acknowledged on return."""
+        """Writes checkpoints by asset id, replacing existing ones."""
 
     def drop_checkpoints(self, asset_ids: Sequence[str]) -> None:
-        """Removes it; absent ones are no error. Acknowledged on return."""
+        """Removes the checkpoints of these assets; absent ones are no error."""
 
-    # ---- reading ----
 
-    def search(
-        self,
-        channel: Channel,
-        query: Float32 | str,
-        *,
-        tenant: str,
-        where: Filter | None,
-        limit: int,
-        timeout_s: float,
-    ) -> Sequence[ScoredEntry]:
-        """The `limit` best entries of one channel, best first, at the query plane's consistency.
+class EntrySearch(Protocol):
+    """Searches entries for the query plane."""
 
-        Args:
-            channel: what to search.
-            query: float32[dim], L2-normalised, for a dense field; the text itself for `LEXICAL`.
-            tenant: only this tenant's entries are found.
-            where: a further condition, or None.
-            limit: how many at most.
-            timeout_s: seconds after which `UnavailableError` is raised.
+    def channels(self) -> frozenset[Channel]:
+        """Returns the searchable channels: those whose field the collection behind the alias has."""
 
-        Returns:
-            entries without vectors; score is the cosine, or BM25 for `LEXICAL`; higher is better.
+    def search(self, query: EntryQuery) -> Sequence[ScoredEntry]:
+        """Returns the best entries of one channel, best first, at the query plane's consistency.
+
+        The entries have no vectors. The score is the cosine, or BM25 for `LEXICAL`; higher is better.
         """
+
+    def checkpoints(self, asset_ids: Sequence[str]) -> Mapping[str, Checkpoint]:
+        """See `AssetLookup.checkpoints`; an asset that has one is still being indexed."""
+
+
+class EntryScan(AssetLookup, Protocol):
+    """Reads all rows, for the audit, the asset sweep and status. Reads are strongly consistent.
+
+    Scans return rows in batches and in bounded memory.
+    """
 
     def get(self, collection: Collection, ids: Sequence[str]) -> Sequence[Entry]:
-        """Entries by id at Strong consistency, with their dense vectors; absent ones are left out."""
+        """Returns entries by id, with their dense vectors; absent ones are left out."""
 
     def count(self, collection: Collection) -> int:
-        """Rows of the collection, at Strong consistency."""
+        """Returns the number of rows of the collection."""
 
     def count_assets(self) -> int:
-        """Rows of the `asset` collection, progress among them, at Strong consistency."""
-
-    def scan_assets(self, *, batch: int = 1000) -> Iterator[Sequence[AssetRow]]:
-        """All asset rows, in batches, in bounded memory, at Strong consistency."""
+        """Returns the number of rows of the `asset` collection, checkpoints included."""
 
     def scan_media(self, *, batch: int = 1000) -> Iterator[Sequence[str]]:
-        """The addresses of all media that asset rows, progress and entries refer to, some more than once, in batches,
-        in bounded memory, at Strong consistency.
-        """
-
-    def scan_entries(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Entry]]:
-        """All entries of a collection without vectors, in batches, in bounded memory, at Strong consistency."""
+        """Yields the URIs of all media that asset rows, checkpoints and entries refer to, some more than once."""
 
     def scan_asset_states(self, *, batch: int = 1000) -> Iterator[Sequence[AssetState]]:
-        """All asset rows without names and addresses, by ascending asset id, in batches, in bounded memory, at Strong
-        consistency. A row that is there throughout is seen once.
-        """
+        """Yields the states of all assets by ascending id. A row that exists throughout is returned once."""
 
     def scan_entry_keys(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[EntryKey]]:
-        """All entries of a collection without what they hold, by ascending id, in batches, in bounded memory, at Strong
-        consistency. An entry that is there throughout is seen once.
+        """Yields the keys of all entries by ascending id. An entry that exists throughout is returned once."""
+
+
+class Store(EntryWriter, EntrySearch, EntryScan, Protocol):
+    """Holds entries, asset rows and checkpoints. Safe to call from several threads.
+
+    Raises from every method:
+        UnavailableError: the server does not answer. It comes after one request's timeout, without retries: the caller
+            decides how long to try.
+        PermanentError: the server refuses the request permanently.
+        QueryError: a filter is wrong.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The features of the backend."""
+
+    def ensure(self, spec: IndexSpec) -> None:
+        """Creates missing collections and aliases, loads them, and compares existing ones. Idempotent.
+
+        Raises:
+            ConfigError: a collection was filled by another encoder (names both), or has another dimension.
         """
 
     def ping(self) -> None:
-        """Returns if the server answers. Raises `UnavailableError` otherwise."""
+        """Returns if the server answers.
 
-    def close(self) -> None: ...
+        Raises:
+            UnavailableError: it does not.
+        """
+
+    def close(self) -> None:
+        """Ends the connection."""

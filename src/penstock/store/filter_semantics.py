@@ -1,5 +1,6 @@
-"""What a filter means: `matches` decides for one entry, `to_expression` writes it for Milvus. Both start from the same
-`positive` form, so that they cannot differ in what "not" does to a missing attribute.
+"""Defines the meaning of a filter: `matches` decides for one entry, `to_expression` writes it for Milvus.
+
+Both start from the same form without negations, so that they cannot differ in how "not" treats a missing attribute.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from penstock.store.filters import ATTRIBUTES, Combination, Comparison, Filter, 
 
 _OPPOSITE: Mapping[Operator, Operator] = {"eq": "ne", "ne": "eq", "gt": "lte", "lte": "gt", "gte": "lt", "lt": "gte"}
 _SYMBOL: Mapping[Operator, str] = {"eq": "==", "ne": "!=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
-_DECIDE: Mapping[Operator, Callable[[Any, Any], Any]] = {
+_COMPARE: Mapping[Operator, Callable[[Any, Any], Any]] = {
     "eq": operators.eq,
     "ne": operators.ne,
     "gt": operators.gt,
@@ -39,7 +40,7 @@ _COLUMNS: Mapping[str, Callable[[Entry], Scalar]] = {
 
 
 def without_negation(condition: Filter, *, negated: bool = False) -> Filter:
-    """The same without `not` and `in`: negations pushed down to the comparisons (De Morgan), lists spelt out.
+    """Returns the filter without `not` and `in`: negations moved to the comparisons (De Morgan), lists expanded.
 
     Milvus before 2.5 takes `not (attributes["x"] == 1)` as true where x is missing, Lite as false. Without `not` they
     agree. A comparison whose attribute is missing or of another type does not match, and neither does its opposite;
@@ -50,25 +51,25 @@ def without_negation(condition: Filter, *, negated: bool = False) -> Filter:
     if condition.operator == "not":
         return without_negation(condition.conditions[0], negated=not negated)
     joined_by_and = (condition.operator == "and") != negated
-    conditions = tuple(without_negation(each, negated=negated) for each in condition.conditions)
+    conditions = tuple(without_negation(member, negated=negated) for member in condition.conditions)
     return Combination("and" if joined_by_and else "or", conditions)
 
 
 def _comparison_without_negation(compare: Comparison, negated: bool) -> Filter:
     if isinstance(compare.value, tuple):
-        each_operator: Operator = "ne" if negated else "eq"
-        each = tuple(Comparison(compare.name, each_operator, value) for value in compare.value)
-        return Combination("and" if negated else "or", each)
+        operator: Operator = "ne" if negated else "eq"
+        comparisons = tuple(Comparison(compare.name, operator, value) for value in compare.value)
+        return Combination("and" if negated else "or", comparisons)
     return Comparison(compare.name, _OPPOSITE[compare.operator], compare.value) if negated else compare
 
 
-# --- deciding --------------------------------------------------------------------------------------------------------
+# --- matches ---------------------------------------------------------------------------------------------------------
 
 
 def matches(condition: Filter, entry: Entry) -> bool:
-    """Whether an entry satisfies it; the same as Milvus answers to `to_expression`.
+    """Returns whether an entry satisfies the filter; agrees with Milvus's answer to `to_expression`.
 
-    One difference is known: Milvus Lite takes true for 1 and false for 0 where an attribute is compared.
+    One difference is known: Milvus Lite treats true as 1 and false as 0 when it compares an attribute.
     """
     return _holds(without_negation(condition), entry, json.loads(entry.attributes_json))
 
@@ -76,39 +77,39 @@ def matches(condition: Filter, entry: Entry) -> bool:
 def _holds(condition: Filter, entry: Entry, attributes: Mapping[str, Any]) -> bool:
     if isinstance(condition, Combination):
         joined = all if condition.operator == "and" else any
-        return joined(_holds(each, entry, attributes) for each in condition.conditions)
+        return joined(_holds(member, entry, attributes) for member in condition.conditions)
     if not condition.name.startswith(ATTRIBUTES):
         return _satisfies(_COLUMNS[condition.name](entry), condition.operator, condition.value)
-    found: Any = attributes
+    actual: Any = attributes
     for segment in attribute_path(condition.name):
-        found = found.get(segment) if isinstance(found, Mapping) else None
-    return found is not None and _satisfies(found, condition.operator, condition.value)
+        actual = actual.get(segment) if isinstance(actual, Mapping) else None
+    return actual is not None and _satisfies(actual, condition.operator, condition.value)
 
 
-def _satisfies(found: Any, operator: Operator, value: Any) -> bool:
-    if not _comparable(found, value):
+def _satisfies(actual: Any, operator: Operator, value: Any) -> bool:
+    if not _comparable(actual, value):
         return operator == "ne"
-    return bool(_DECIDE[operator](found, value))
+    return bool(_COMPARE[operator](actual, value))
 
 
-def _comparable(found: Any, value: Any) -> bool:
-    if isinstance(found, bool) or isinstance(value, bool):
-        return isinstance(found, bool) and isinstance(value, bool)
-    numbers = isinstance(found, int | float) and isinstance(value, int | float)
-    return numbers or (isinstance(found, str) and isinstance(value, str))
+def _comparable(actual: Any, value: Any) -> bool:
+    if isinstance(actual, bool) or isinstance(value, bool):
+        return isinstance(actual, bool) and isinstance(value, bool)
+    numbers = isinstance(actual, int | float) and isinstance(value, int | float)
+    return numbers or (isinstance(actual, str) and isinstance(value, str))
 
 
-# --- writing ---------------------------------------------------------------------------------------------------------
+# --- to_expression ---------------------------------------------------------------------------------------------------
 
 
 def to_expression(condition: Filter) -> str:
-    """A Milvus boolean expression. Values are escaped (`literal`), names were checked by `parse_filter`."""
+    """Returns a Milvus boolean expression. Values are escaped (`literal`); `parse_filter` has checked the names."""
     return _expression(without_negation(condition))
 
 
 def _expression(condition: Filter) -> str:
     if isinstance(condition, Combination):
-        return "(" + f" {condition.operator} ".join(_expression(each) for each in condition.conditions) + ")"
+        return "(" + f" {condition.operator} ".join(_expression(member) for member in condition.conditions) + ")"
     value = literal(condition.value)
     if not condition.name.startswith(ATTRIBUTES):
         return f"{condition.name} {_SYMBOL[condition.operator]} {value}"
@@ -118,13 +119,13 @@ def _expression(condition: Filter) -> str:
 
 
 def literal(value: Scalar | tuple[Scalar, ...]) -> str:
-    """A value as Milvus and Milvus Lite both read it.
+    """Writes a value in the syntax that Milvus and Milvus Lite share.
 
     In strings, `"`, `\\`, line feed, carriage return and tab are the escapes that both know; every other character
     stands for itself in both, control characters included.
     """
     if isinstance(value, tuple):
-        return "[" + ", ".join(literal(each) for each in value) + "]"
+        return "[" + ", ".join(literal(member) for member in value) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

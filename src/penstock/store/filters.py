@@ -1,12 +1,12 @@
-"""Filters of a search, as a structure: parsed from JSON once, checked here, turned into an expression by each store.
+"""Parses and checks the JSON filter of a search. Each store turns the result into an expression of its own.
 
     {"mime": "image/png"}                                        equal
     {"attributes.camera": {"in": ["x100", "gr3"]}}               one of
     {"event_time": {"gte": "2026-01-01T00:00:00Z", "lt": …}}     range; times as RFC 3339 or milliseconds
     {"and": […]} {"or": […]} {"not": …}                          combined
 
-Several names in one object are joined by "and". What can be filtered is in `FILTERABLE`, and below `attributes` any
-path of names joined by dots. A missing (or null) attribute matches nothing, not even `ne` or a `not`.
+Several names in one object are joined by "and". The fields that can be filtered are those of `FILTERABLE`, and below
+`attributes` any path of names joined by dots. A missing (or null) attribute matches nothing, not even `ne` or a `not`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SEGMENT = re.compile(r"(?!\d+$)[^\"'\\\x00-\x1f\x7f]{1,128}")
 
 
 class ValueType(Enum):
-    """What values a filterable field takes, in words for messages."""
+    """The values that a filterable field is compared with, in words for messages."""
 
     TEXT = "a string"
     INTEGER = "a whole number"
@@ -83,21 +83,21 @@ Filter: TypeAlias = Comparison | Combination
 
 
 def parse_filter(raw: Mapping[str, Any], *, at: str = "/filter") -> Filter | None:
-    """Checks and parses; an empty object is None.
+    """Parses and checks a filter; an empty object gives None.
 
     Args:
         raw: the JSON object.
         at: JSON pointer to it within the request; errors carry the pointer of the part at fault.
 
     Raises:
-        QueryError: an unknown field or operator, a value of the wrong type, or too much of it; the message lists what
-            is allowed.
+        QueryError: an unknown field or operator, a value of the wrong type, or a filter over a limit; the message lists
+            the allowed ones.
     """
     if isinstance(raw, Mapping) and not raw:
         return None
     parsed = _parse_object(raw, at, depth=1)
     comparisons = list(_comparisons(parsed))
-    values = sum(len(each.value) if isinstance(each.value, tuple) else 1 for each in comparisons)
+    values = sum(len(compared.value) if isinstance(compared.value, tuple) else 1 for compared in comparisons)
     if len(comparisons) > MAX_COMPARISONS or values > MAX_VALUES:
         raise QueryError(
             f"the filter has {len(comparisons)} comparisons with {values} values; "
@@ -122,68 +122,70 @@ def _parse_member(name: str, value: Any, at: str, depth: int) -> Filter:
         return _parse_comparison(name, value, at)
     if not isinstance(value, list | tuple) or not value:
         raise QueryError(f'"{name}" takes a list of conditions, not empty', field=at)
-    conditions = tuple(_parse_object(each, _below(at, index), depth + 1) for index, each in enumerate(value))
+    conditions = tuple(_parse_object(member, _below(at, index), depth + 1) for index, member in enumerate(value))
     return Combination("and" if name == "and" else "or", conditions)
 
 
 def _parse_comparison(name: str, raw: Any, at: str) -> Filter:
-    kind = _kind(name, at)
+    value_type = _value_type(name, at)
     if not isinstance(raw, Mapping):
-        return Comparison(name, "eq", _value(name, kind, raw, at))
+        return Comparison(name, "eq", _value(name, value_type, raw, at))
     if not raw:
-        raise QueryError(f"{name} has no operator; there are {', '.join(OPERATORS)}", field=at)
-    return _joined([_parse_operator(name, kind, str(op), value, _below(at, op)) for op, value in raw.items()])
+        raise QueryError(f"{name} has no operator; use one of {', '.join(OPERATORS)}", field=at)
+    return _joined([_parse_operator(name, value_type, str(op), value, _below(at, op)) for op, value in raw.items()])
 
 
-def _parse_operator(name: str, kind: ValueType, operator: str, raw: Any, at: str) -> Filter:
+def _parse_operator(name: str, value_type: ValueType, operator: str, raw: Any, at: str) -> Filter:
     if operator not in OPERATORS:
-        raise QueryError(f"unknown operator {operator!r} of {name}; there are {', '.join(OPERATORS)}", field=at)
+        raise QueryError(f"unknown operator {operator!r} of {name}; use one of {', '.join(OPERATORS)}", field=at)
     if operator == "in":
         if not isinstance(raw, list | tuple) or not raw:
             raise QueryError(f'"in" of {name} takes a list of values, not empty', field=at)
-        return Comparison(name, "in", tuple(_value(name, kind, each, _below(at, i)) for i, each in enumerate(raw)))
-    value = _value(name, kind, raw, at)
+        return Comparison(
+            name, "in", tuple(_value(name, value_type, member, _below(at, i)) for i, member in enumerate(raw))
+        )
+    value = _value(name, value_type, raw, at)
     if isinstance(value, bool) and operator not in ("eq", "ne"):
         raise QueryError(f"true and false have no order: {operator!r} of {name} takes a string or a number", field=at)
     return Comparison(name, operator, value)  # type: ignore[arg-type]  # one of OPERATORS, as checked
 
 
-def _kind(name: str, at: str) -> ValueType:
+def _value_type(name: str, at: str) -> ValueType:
     if name.startswith(ATTRIBUTES):
         if all(_SEGMENT.fullmatch(segment) for segment in attribute_path(name)):
             return ValueType.ATTRIBUTE
         raise QueryError(
-            f"{name!r} is no path of attributes: names joined by dots, without quotes, backslashes or array positions",
+            f"{name!r} is not a path of attributes: join names by dots, without quotes, backslashes or array positions",
             field=at,
         )
     if name not in FILTERABLE:
         allowed = ", ".join([*FILTERABLE, "attributes.<path>"])
-        raise QueryError(f"unknown field {name!r}; what can be filtered is {allowed}, and, or, not", field=at)
+        raise QueryError(f"unknown field {name!r}; use one of {allowed}, and, or, not", field=at)
     return FILTERABLE[name]
 
 
-def _value(name: str, kind: ValueType, raw: Any, at: str) -> Scalar:
-    value = _converted(kind, raw)
+def _value(name: str, value_type: ValueType, raw: Any, at: str) -> Scalar:
+    value = _converted(value_type, raw)
     if value is None:
-        raise QueryError(f"{name} is compared with {kind.value}, not with {str(raw)[:80]!r}", field=at)
+        raise QueryError(f"{name} is compared with {value_type.value}, not with {str(raw)[:80]!r}", field=at)
     if isinstance(value, str) and len(value.encode()) > MAX_STRING_BYTES:
         raise QueryError(f"a value of {name} is longer than {MAX_STRING_BYTES} bytes", field=at)
     return value
 
 
-def _converted(kind: ValueType, raw: Any) -> Scalar | None:
-    """The value as this kind of field is compared with; None if it is of no use there."""
+def _converted(value_type: ValueType, raw: Any) -> Scalar | None:
+    """Returns the value in the form that this type of field is compared with; None if it cannot be."""
     if isinstance(raw, bool):
-        return raw if kind is ValueType.ATTRIBUTE else None
+        return raw if value_type is ValueType.ATTRIBUTE else None
     if isinstance(raw, str):
-        if kind is ValueType.TIME:
+        if value_type is ValueType.TIME:
             return _milliseconds(raw)
-        return raw if kind in (ValueType.TEXT, ValueType.ATTRIBUTE) and _is_unicode(raw) else None
+        return raw if value_type in (ValueType.TEXT, ValueType.ATTRIBUTE) and _is_unicode(raw) else None
     if isinstance(raw, float) and math.isfinite(raw):
-        if kind is ValueType.ATTRIBUTE:
+        if value_type is ValueType.ATTRIBUTE:
             return raw
         raw = int(raw) if raw.is_integer() else None
-    return raw if isinstance(raw, int) and raw in _INT64 and kind is not ValueType.TEXT else None
+    return raw if isinstance(raw, int) and raw in _INT64 and value_type is not ValueType.TEXT else None
 
 
 def _milliseconds(text: str) -> int | None:
@@ -195,7 +197,7 @@ def _milliseconds(text: str) -> int | None:
 
 
 def _is_unicode(text: str) -> bool:
-    """False for half a surrogate pair, which JSON can spell and UTF-8 cannot."""
+    """Returns False for half a surrogate pair, which JSON can express and UTF-8 cannot."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -204,7 +206,7 @@ def _joined(conditions: list[Filter]) -> Filter:
 
 
 def _below(pointer: str, name: object) -> str:
-    """JSON pointer to a member (RFC 6901)."""
+    """Returns the JSON pointer to a member (RFC 6901)."""
     return f"{pointer}/{str(name).replace('~', '~0').replace('/', '~1')}"
 
 
@@ -212,10 +214,10 @@ def _comparisons(condition: Filter) -> Iterator[Comparison]:
     if isinstance(condition, Comparison):
         yield condition
     else:
-        for each in condition.conditions:
-            yield from _comparisons(each)
+        for member in condition.conditions:
+            yield from _comparisons(member)
 
 
 def attribute_path(name: str) -> list[str]:
-    """`attributes.camera.model` → ["camera", "model"]."""
+    """Splits `attributes.camera.model` into ["camera", "model"]."""
     return name.removeprefix(ATTRIBUTES).split(".")

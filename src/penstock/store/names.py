@@ -1,4 +1,4 @@
-"""Names of physical collections: `image__clip_vit_b32__v1`. Before the first `__` stands the alias it can serve."""
+"""Names of physical collections, such as `image__clip_vit_b32__v1`. The part before the first `__` is the alias."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from penstock.errors import ConfigError
 from penstock.records import Collection
 
+# The alias of the asset rows. Their physical collections are `asset__v1`, `asset__v2`: one for each version, because a
+# reindex is a second consumer group, which decides for itself what is older than the events it has settled.
 ASSET = "asset"
-"""The alias of the asset rows. Their physical collections are `asset__v1`, `asset__v2`: one for each version, because a
-reindex is a second consumer group, which judges for itself what is older than what it has settled."""
 
 _NAME = re.compile(r"(?P<alias>[a-z]+)(__(?P<slug>[a-z0-9]+(_[a-z0-9]+)*))?__v(?P<version>[1-9]\d*)")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class PhysicalCollection:
-    """A physical collection, taken apart. `slug` is empty for asset rows."""
+    """The parsed name of a physical collection. `slug` is empty for asset rows."""
 
     alias: str
     version: int
@@ -28,29 +28,30 @@ class PhysicalCollection:
 
 
 def entry_collection(collection: Collection, model_slug: str, version: int) -> PhysicalCollection:
-    """The physical collection of entries. A slug is lower case letters and digits, words joined by one underscore.
+    """Returns the physical collection of entries. A slug has lower case letters and digits, and single underscores.
 
     Raises:
         ConfigError: the slug is not of this form.
     """
     name = PhysicalCollection(collection.value, version, model_slug)
     if not model_slug or parse_name(str(name)) != name:
-        raise ConfigError(f"model slug {model_slug!r}: lower case letters and digits, joined by single underscores")
+        raise ConfigError(f"model slug {model_slug!r}: use lower case letters and digits, joined by single underscores")
     return name
 
 
 def asset_collection(version: int) -> PhysicalCollection:
+    """Returns the physical collection of asset rows."""
     return PhysicalCollection(ASSET, version)
 
 
 def parse_name(name: str) -> PhysicalCollection | None:
-    """None for a collection that is not Penstock's."""
-    found = _NAME.fullmatch(name)
-    return PhysicalCollection(found["alias"], int(found["version"]), found["slug"] or "") if found else None
+    """Parses a collection's name; None if the collection is not Penstock's."""
+    match = _NAME.fullmatch(name)
+    return PhysicalCollection(match["alias"], int(match["version"]), match["slug"] or "") if match else None
 
 
 def check_served_version(target: PhysicalCollection, served: PhysicalCollection | None) -> None:
-    """Refuses to fill a collection beside one of the same version that is served.
+    """Refuses to fill a collection while another one of the same version is served.
 
     Raises:
         ConfigError: names both.

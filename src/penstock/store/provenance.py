@@ -1,84 +1,106 @@
-"""Who filled a collection: recorded with it when it is made, compared when it is used."""
+"""Records with each collection which encoders fill it, and refuses vectors of other encoders."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from penstock.errors import ConfigError
 from penstock.records import FIELDS_OF, Collection, Field
 from penstock.store.base import Capabilities, VectorSpec
 
+# Property of a collection: JSON of the space and encoder of each dense field. Milvus Lite and real servers both keep
+# properties; Lite drops the description.
 VECTORS_PROPERTY = "penstock.vectors"
-"""Property of a collection: JSON of the space and encoder of each dense field. Kept by Lite and real servers alike; the
-description is not (Lite drops it)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInfo:
+    """The space and the encoder of a vector field. The attributes are the keys of the recorded JSON.
+
+    Attributes:
+        space: id of the vector space.
+        dim: number of dimensions.
+        model, weights, preprocessing: fingerprint of the encoder.
+    """
+
+    space: str
+    dim: int
+    model: str
+    weights: str
+    preprocessing: str
+
+    @classmethod
+    def from_spec(cls, spec: VectorSpec) -> EncoderInfo:
+        """Returns what is recorded for a field of this specification."""
+        fingerprint = spec.fingerprint
+        return cls(spec.space.id, spec.space.dim, fingerprint.model, fingerprint.weights, fingerprint.preprocessing)
+
+    def __str__(self) -> str:
+        return f"{self.model} ({self.dim}-d, weights {self.weights}, preprocessing {self.preprocessing})"
 
 
 def supported_fields(
     collection: Collection, vectors: Mapping[Field, VectorSpec], capabilities: Capabilities
 ) -> tuple[Field, ...]:
-    """The vector fields that this backend can give a collection, the most important first."""
-    wanted = required_fields(collection, vectors)
-    possible = [field for field in wanted if field is not Field.LEXICAL or capabilities.lexical]
+    """Returns the vector fields that a backend can give a collection, the most important first."""
+    required = required_fields(collection, vectors)
+    possible = [field for field in required if field is not Field.LEXICAL or capabilities.lexical]
     return tuple(possible[: capabilities.vector_fields])
 
 
 def required_fields(collection: Collection, vectors: Mapping[Field, VectorSpec]) -> tuple[Field, ...]:
-    """Those that a backend without limits would hold."""
+    """Returns the vector fields that a backend without limits would hold."""
     return tuple(field for field in FIELDS_OF[collection] if field in vectors or field is Field.LEXICAL)
 
 
-def made_by(fields: tuple[Field, ...], vectors: Mapping[Field, VectorSpec]) -> str:
-    """What is recorded with a collection."""
-    return json.dumps({field.value: maker(vectors[field]) for field in fields if field in vectors}, sort_keys=True)
+def encoders_of(fields: tuple[Field, ...], vectors: Mapping[Field, VectorSpec]) -> dict[Field, EncoderInfo]:
+    """Returns the encoders of those of the fields that are dense."""
+    return {field: EncoderInfo.from_spec(vectors[field]) for field in fields if field in vectors}
 
 
-def check_compatible(name: str, properties: Mapping[str, Any], vectors: Mapping[Field, VectorSpec]) -> None:
-    """Refuses a collection whose vectors came from other encoders than these.
-
-    Raises:
-        ConfigError: one line that names both.
-    """
-    for field, made in recorded(name, properties).items():
-        asked = vectors.get(field)
-        if asked is None or not is_maker(asked, made):
-            ours = _words(maker(asked)) if asked else "no encoder"
-            raise ConfigError(
-                f"collection {name} was filled by {_words(made)}, but {field} is now encoded by {ours}: use the "
-                "profile that filled it, or set store.version to a new number and fill new collections beside it"
-            )
+def to_property(encoders: Mapping[Field, EncoderInfo]) -> str:
+    """Returns the value of `VECTORS_PROPERTY`."""
+    return json.dumps({field.value: asdict(info) for field, info in encoders.items()}, sort_keys=True)
 
 
-def is_maker(asked: VectorSpec | None, made: Mapping[str, Any] | None) -> bool:
-    """Whether vectors recorded as `made` can be compared with those of `asked`; True where nothing is asked."""
-    return asked is None or maker(asked) == made
-
-
-def recorded(name: str, properties: Mapping[str, Any]) -> Mapping[Field, Mapping[str, Any]]:
-    """The makers of a collection's dense fields.
+def from_properties(name: str, properties: Mapping[str, Any]) -> dict[Field, EncoderInfo]:
+    """Returns the encoders of a collection's dense fields.
 
     Raises:
-        ConfigError: it is not a collection of Penstock's.
+        ConfigError: the collection is not Penstock's, or recorded in another form.
     """
     if VECTORS_PROPERTY not in properties:
         raise ConfigError(
             f"collection {name} is not Penstock's: drop or rename it, or set store.database to another one"
         )
-    return {Field(field): made for field, made in json.loads(properties[VECTORS_PROPERTY]).items()}
+    try:
+        recorded = json.loads(properties[VECTORS_PROPERTY])
+        return {Field(field): EncoderInfo(**info) for field, info in recorded.items()}
+    except (TypeError, ValueError) as exc:
+        raise ConfigError(
+            f"collection {name} was created by another version of Penstock: set store.version to a new number"
+        ) from exc
 
 
-def maker(spec: VectorSpec) -> dict[str, Any]:
-    """A space and an encoder as they are recorded."""
-    made = spec.fingerprint
-    return {
-        "space": spec.space.id,
-        "dim": spec.space.dim,
-        "model": made.model,
-        "weights": made.weights,
-        "preprocessing": made.preprocessing,
-    }
+def check_compatible(name: str, encoders: Mapping[Field, EncoderInfo], vectors: Mapping[Field, VectorSpec]) -> None:
+    """Refuses a collection that was filled by other encoders than these.
+
+    Raises:
+        ConfigError: one line that names both.
+    """
+    for field, info in encoders.items():
+        spec = vectors.get(field)
+        if spec is None or not is_filled_by(spec, info):
+            ours = EncoderInfo.from_spec(spec) if spec else "no encoder"
+            raise ConfigError(
+                f"collection {name} was filled by {info}, but {field} is now encoded by {ours}: use the "
+                "profile that filled it, or set store.version to a new number and fill new collections beside it"
+            )
 
 
-def _words(made: Mapping[str, Any]) -> str:
-    return f"{made['model']} ({made['dim']}-d, weights {made['weights']}, preprocessing {made['preprocessing']})"
+def is_filled_by(spec: VectorSpec | None, info: EncoderInfo | None) -> bool:
+    """Returns whether vectors of this encoder can be compared with those of `spec`; True if there is no `spec`."""
+    return spec is None or EncoderInfo.from_spec(spec) == info

@@ -1,4 +1,7 @@
-"""Entries and asset rows as rows of columns, and back. Shared by Milvus and the double, so that both hold the same."""
+"""Converts entries, asset rows and checkpoints to rows of columns, and back.
+
+Milvus and the double share it, so that both hold the same.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ Row: TypeAlias = dict[str, Any]
 T = TypeVar("T")
 
 # Bytes of UTF-8, which is what Milvus counts for VARCHAR; 65,535 is the most it allows. `title` and `text` are for
-# showing and BM25 and are cut at a character; the others name things and are refused when longer.
+# display and BM25 and are cut at a character; the other columns identify things, and a longer value is refused.
 MAX_BYTES: Mapping[str, int] = {
     "id": 32,
     "asset": 32,
@@ -43,41 +46,31 @@ MAX_BYTES: Mapping[str, int] = {
     "outcome": 32,
     "thumbnail": 128,
 }
-ENTRY_INTEGERS = (
-    "part",
-    "start_ms",
-    "end_ms",
-    "start_char",
-    "end_char",
-    "event_time",
-    "indexed_at",
-    "partition",
-    "offset",
-)
 ENTRY_STRINGS = ("id", "tenant", "asset", "topic", "key", "title", "text", "uri", "mime", "thumbnail")
-ENTRY_COLUMNS = (*ENTRY_STRINGS, *ENTRY_INTEGERS, "attributes")
-"""Every column of an entry but its vectors."""
-
+ENTRY_INTEGERS = (
+    "part", "start_ms", "end_ms", "start_char", "end_char", "event_time", "indexed_at", "partition", "offset",
+)  # fmt: skip
+ENTRY_COLUMNS = (*ENTRY_STRINGS, *ENTRY_INTEGERS, "attributes")  # without the vectors
 ENTRY_KEY_COLUMNS = ("id", "asset", "topic", "part", "partition", "offset")
-"""Those that say whose an entry is."""
 
 ASSET_STRINGS = ("id", "tenant", "topic", "key", "outcome", "uri")
 ASSET_INTEGERS = ("timestamp_ms", "partition", "offset", "indexed_at")
 ASSET_COLUMNS = (*ASSET_STRINGS, *ASSET_INTEGERS, "counts")
+ASSET_STATE_COLUMNS = ("id", "topic", "outcome", "timestamp_ms", "partition", "offset", "counts")
 
-_SLOT = "space"  # beside the counts; an asset row of space 0 leaves it out
-_UNFINISHED = "unfinished"
+# In the JSON of `counts`, beside the collections. An asset row of slot 0 leaves the slot out.
+_SLOT, _POSITION, _SETTINGS_HASH, _MEDIA_SHA256 = "space", "place", "settings", "media"
+_CHECKPOINT = "unfinished"  # the `outcome` of a checkpoint, which no asset row has
 _COLLECTIONS = frozenset(collection.value for collection in Collection)
 
-ASSET_STATE_COLUMNS = ("id", "topic", "outcome", "timestamp_ms", "partition", "offset", "counts")
-"""Those that say what became of an asset."""
+# --- entries ---------------------------------------------------------------------------------------------------------
 
 
 def entry_row(entry: Entry) -> Row:
-    """The columns of an entry without its vectors.
+    """Returns the columns of an entry without its vectors.
 
     Raises:
-        PermanentError: a name is longer than its column.
+        PermanentError: an identifying value is longer than its column.
     """
     return {
         "id": entry.id,
@@ -102,7 +95,7 @@ def entry_row(entry: Entry) -> Row:
 
 
 def parse_entry(collection: Collection, row: Mapping[str, Any], fields: Sequence[Field] = ()) -> Entry:
-    """The entry of a row, with the vectors of these fields. A vector of zeros stands for none."""
+    """Returns the entry of a row, with the vectors of these fields. A vector of zeros is left out."""
     asset = AssetRef(row["tenant"], row["topic"], row["key"])
     vectors = {field: np.asarray(row[field.value], dtype=np.float32) for field in fields}
     return Entry(
@@ -114,7 +107,7 @@ def parse_entry(collection: Collection, row: Mapping[str, Any], fields: Sequence
         text=row["text"],
         uri=row["uri"],
         mime=row["mime"],
-        attributes_json=_json(row["attributes"]),
+        attributes_json=_attributes_json(row["attributes"]),
         start_ms=int(row["start_ms"]),
         end_ms=int(row["end_ms"]),
         start_char=int(row["start_char"]),
@@ -128,17 +121,19 @@ def parse_entry(collection: Collection, row: Mapping[str, Any], fields: Sequence
 
 
 def parse_entry_key(row: Mapping[str, Any]) -> EntryKey:
-    """Whose entry a row is; of `PART_COLUMNS`."""
+    """Returns the key of an entry from a row with `ENTRY_KEY_COLUMNS`."""
     origin = Position(row["topic"], int(row["partition"]), int(row["offset"]))
     return EntryKey(row["id"], row["asset"], int(row["part"]), origin)
 
 
 def dense_columns(entry: Entry, dims: Mapping[Field, int]) -> Row:
-    """The vector columns, float32[dim] each. A field for which the entry has no vector gets zeros: near to nothing, and
-    left out again by `entry_of`. A vector of a field that the collection lacks is not kept.
+    """Returns the vector columns, float32[dim] each; `dims` are those of the collection's dense fields.
+
+    A field for which the entry has no vector gets zeros, which are similar to nothing and which `parse_entry` leaves
+    out. A vector of a field that the collection lacks is dropped.
 
     Raises:
-        PermanentError: a vector of another length.
+        PermanentError: a vector has another length.
     """
     columns: Row = {}
     for field, dim in dims.items():
@@ -149,11 +144,25 @@ def dense_columns(entry: Entry, dims: Mapping[Field, int]) -> Row:
     return columns
 
 
-def asset_row(row: AssetRow) -> Row:
-    """The columns of an asset row.
+def ordered_by_part(entries: Sequence[Entry]) -> list[Entry]:
+    """Returns the entries in order of their parts.
 
     Raises:
-        PermanentError: a name is longer than its column.
+        PermanentError: two have the same id; a real Milvus would keep either.
+    """
+    if len({entry.id for entry in entries}) != len(entries):
+        raise PermanentError("two entries of one write have the same id; pass each part of an asset once")
+    return sorted(entries, key=lambda entry: entry.part)
+
+
+# --- asset rows and checkpoints --------------------------------------------------------------------------------------
+
+
+def asset_row(row: AssetRow) -> Row:
+    """Returns the columns of an asset row.
+
+    Raises:
+        PermanentError: an identifying value is longer than its column.
     """
     return {
         "id": row.asset.id,
@@ -169,34 +178,47 @@ def asset_row(row: AssetRow) -> Row:
 
 
 def parse_asset_row(row: Mapping[str, Any]) -> AssetRow:
+    """Returns the asset row of a row with `ASSET_COLUMNS`."""
     return AssetRow(
         asset=AssetRef(row["tenant"], row["topic"], row["key"]),
         version=Version(int(row["timestamp_ms"]), int(row["partition"]), int(row["offset"])),
         outcome=Outcome(row["outcome"]),
-        counts=_counts_of(row),
+        counts=_parse_counts(row),
         uri=row["uri"],
         indexed_at_ms=int(row["indexed_at"]),
         slot=int(row["counts"].get(_SLOT, 0)),
     )
 
 
+def parse_asset_state(row: Mapping[str, Any]) -> AssetState:
+    """Returns the state of an asset from a row with `ASSET_STATE_COLUMNS`."""
+    return AssetState(
+        asset_id=row["id"],
+        origin=Position(row["topic"], int(row["partition"]), int(row["offset"])),
+        timestamp_ms=int(row["timestamp_ms"]),
+        deleted=row["outcome"] == Outcome.DELETED,
+        counts=_parse_counts(row),
+        slot=int(row["counts"].get(_SLOT, 0)),
+    )
+
+
 def is_checkpoint(row: Mapping[str, Any]) -> bool:
-    """Whether a row of the asset collection tells how far an asset is, and not what became of it."""
-    return bool(row["outcome"] == _UNFINISHED)
+    """Returns whether a row of the asset collection is a checkpoint and not an asset row."""
+    return bool(row["outcome"] == _CHECKPOINT)
 
 
 def checkpoint_id(asset_id: str) -> str:
-    """The primary key of an asset's progress, beside its row."""
+    """Returns the primary key of an asset's checkpoint, which differs from that of its row."""
     return blake2b(asset_id.encode(), digest_size=16, person=b"progress").hexdigest()
 
 
 def checkpoint_row(checkpoint: Checkpoint) -> Row:
-    """The columns of a progress: a row of the asset collection, of another outcome than any asset has."""
-    place = checkpoint.position
+    """Returns the columns of a checkpoint, which is a row of the asset collection with an outcome of its own."""
+    position = checkpoint.position
     return {
         "id": checkpoint_id(checkpoint.asset.id),
         **_asset_names(checkpoint.asset),
-        "outcome": _UNFINISHED,
+        "outcome": _CHECKPOINT,
         "uri": _checked("uri", checkpoint.uri),
         "timestamp_ms": checkpoint.version.timestamp_ms,
         "partition": checkpoint.version.partition,
@@ -205,62 +227,31 @@ def checkpoint_row(checkpoint: Checkpoint) -> Row:
         "counts": {
             **_counts(checkpoint.counts),
             _SLOT: checkpoint.slot,
-            "place": [place.audio_ms, place.video_ms, place.scanned_ms],
-            "settings": checkpoint.settings_hash,
-            "media": checkpoint.media_sha256,
+            _POSITION: [position.audio_ms, position.video_ms, position.scanned_ms],
+            _SETTINGS_HASH: checkpoint.settings_hash,
+            _MEDIA_SHA256: checkpoint.media_sha256,
         },
     }
 
 
 def parse_checkpoint(row: Mapping[str, Any]) -> Checkpoint:
+    """Returns the checkpoint of a row with `ASSET_COLUMNS`."""
     counts = row["counts"]
     return Checkpoint(
         asset=AssetRef(row["tenant"], row["topic"], row["key"]),
         version=Version(int(row["timestamp_ms"]), int(row["partition"]), int(row["offset"])),
-        position=MediaPosition(*map(int, counts["place"])),
-        counts=_counts_of(row),
-        settings_hash=counts["settings"],
+        position=MediaPosition(*map(int, counts[_POSITION])),
+        counts=_parse_counts(row),
+        settings_hash=counts[_SETTINGS_HASH],
         uri=row["uri"],
-        media_sha256=counts["media"],
+        media_sha256=counts[_MEDIA_SHA256],
         updated_ms=int(row["indexed_at"]),
         slot=int(counts[_SLOT]),
     )
 
 
-def parse_asset_state(row: Mapping[str, Any]) -> AssetState:
-    """What became of an asset; of `STANDING_COLUMNS`."""
-    return AssetState(
-        asset_id=row["id"],
-        origin=Position(row["topic"], int(row["partition"]), int(row["offset"])),
-        timestamp_ms=int(row["timestamp_ms"]),
-        deleted=row["outcome"] == Outcome.DELETED,
-        counts=_counts_of(row),
-        slot=int(row["counts"].get(_SLOT, 0)),
-    )
-
-
-def too_long(asset: AssetRef, *, uri: str = "", attributes_json: str = "{}") -> str | None:
-    """What of an event no row could hold, as one line; None if everything fits. For the step that receives it."""
-    named = {"tenant": asset.tenant, "topic": asset.topic, "key": asset.key, "uri": uri, "attributes": attributes_json}
-    for name, value in named.items():
-        if (size := len(value.encode())) > MAX_BYTES[name]:
-            return f"the {name} has {size} bytes, the store holds {MAX_BYTES[name]}"
-    return None
-
-
-def ordered_by_part(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries in order of their parts.
-
-    Raises:
-        PermanentError: two have the same id; real Milvus would keep either.
-    """
-    if len({entry.id for entry in entries}) != len(entries):
-        raise PermanentError("two entries of one write have the same id; a caller gives each part of an asset once")
-    return sorted(entries, key=lambda entry: entry.part)
-
-
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Cuts a sequence into pieces of at most `size`."""
+    """Yields pieces of at most `size` items, in order."""
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
@@ -268,7 +259,7 @@ def _counts(counts: Mapping[Collection, int]) -> Row:
     return {collection.value: count for collection, count in counts.items()}
 
 
-def _counts_of(row: Mapping[str, Any]) -> Mapping[Collection, int]:
+def _parse_counts(row: Mapping[str, Any]) -> Mapping[Collection, int]:
     return {Collection(name): int(count) for name, count in row["counts"].items() if name in _COLLECTIONS}
 
 
@@ -278,29 +269,29 @@ def _asset_names(asset: AssetRef) -> Row:
 
 def _checked(name: str, value: str) -> str:
     if (size := len(value.encode())) > MAX_BYTES[name]:
-        raise PermanentError(f"the {name} of an entry has {size} bytes, the store holds {MAX_BYTES[name]}")
+        raise PermanentError(f"the {name} of an entry has {size} bytes, over the store's limit of {MAX_BYTES[name]}")
     return value
 
 
-def _truncate(text: str, limit: int) -> str:
-    """At most so many bytes, without half a character."""
+def _truncate(text: str, max_bytes: int) -> str:
+    """Cuts a text at a character boundary."""
     data = text.encode()
-    return text if len(data) <= limit else data[:limit].decode(errors="ignore")
+    return text if len(data) <= max_bytes else data[:max_bytes].decode(errors="ignore")
 
 
 def _attributes(text: str) -> Any:
-    """The object, its nulls left out: Milvus 2.3 finds them where 2.5 and Lite take them for missing."""
-    if (size := len(text.encode())) > MAX_BYTES["attributes"]:
-        raise PermanentError(f"the attributes of an entry have {size} bytes, the store holds {MAX_BYTES['attributes']}")
+    """Returns the object without its nulls: Milvus 2.3 matches nulls that 2.5 and Lite treat as missing."""
+    if (size := len(text.encode())) > (limit := MAX_BYTES["attributes"]):
+        raise PermanentError(f"the attributes of an entry have {size} bytes, over the store's limit of {limit}")
     return _without_nulls(json.loads(text))
 
 
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
+        return {name: _without_nulls(member) for name, member in value.items() if member is not None}
     return value
 
 
-def _json(attributes: Any) -> str:
-    found = json.loads(attributes) if isinstance(attributes, str | bytes) else attributes
-    return json.dumps(found, ensure_ascii=False)
+def _attributes_json(attributes: Any) -> str:
+    value = json.loads(attributes) if isinstance(attributes, str | bytes) else attributes
+    return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What the collections must hold, from a profile and the fingerprints of its loaded encoders."""
+"""Derives the requirements on the collections from a profile and the fingerprints of its loaded encoders."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from penstock.store.base import IndexSpec, VectorSpec
 
 
 def index_spec(profile: Profile, fingerprints: Mapping[str, Fingerprint], settings: StoreSettings) -> IndexSpec:
-    """Both planes make theirs from the encoders they loaded, so that one that does not match is found at start.
+    """Returns the requirements on the collections.
+
+    Each plane derives its own from the encoders that it has loaded, so a mismatch is detected at start.
 
     Args:
         profile: says which encoder fills which field.
-        fingerprints: of the loaded encoders, by role. A collection that needs another one is left out: a plane that
-            takes in pictures alone has no sentence encoder.
+        fingerprints: of the loaded encoders, by role. A collection that needs another encoder is left out: a plane that
+            indexes only images has no sentence encoder.
         settings: shards and version of the collections.
     """
     vectors = {

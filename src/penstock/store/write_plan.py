@@ -1,31 +1,43 @@
-"""How an event is written whose media may be long: which ids its entries get, and what of its asset is left alone.
+"""Decides how an event is written: the slot of its entries, what stays in the store, and where its media continue.
 
-A version that is written in slices lies beside the older one, in the other of two spaces of ids, until its last slice
-is there. Pure functions of what the store knows: the asset's row, and how far a version of it is that is under way.
+A version that is written in segments lies beside the older one, in the other of two slots of ids, until its last
+segment is written. The functions are pure: they decide from the asset row and from the checkpoint that the store holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection as AnyOf
+from collections import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from penstock.records import TIMED_MODALITIES, AssetRow, Checkpoint, Collection, Event, MediaPosition, Outcome, part_id
+from penstock.records import (
+    TIMED_MODALITIES,
+    AssetRow,
+    Checkpoint,
+    Collection,
+    Continues,
+    Event,
+    MediaPosition,
+    Outcome,
+    Settled,
+    WriteResult,
+    part_id,
+)
 
+# A version whose checkpoint has not moved for this long no longer blocks older ones: its record may be gone.
 ABANDONED_AFTER_MS = 3_600_000
-"""A version that has made no progress for so long does not keep older ones waiting: its record may be gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class WritePlan:
-    """How one event is written.
+    """The decisions for one event that is written.
 
     Attributes:
         event: the event.
-        space: of its entries' ids; see `records.part_id`.
-        progress: of an event whose media did not fit into one slice, as it is to be noted; None for any other.
-        spared: the space in which a newer version is under way, whose entries stay; None if none is.
-        drops: whether the asset's progress is over with this event.
+        slot: of its entries' ids; see `records.part_id`.
+        checkpoint: to be stored with this segment, for media that take more than one; None for any other event.
+        protected_slot: the slot of a newer version that is being written, whose entries stay; None if there is none.
+        ends_checkpoint: whether the asset's checkpoint is dropped once the event is written.
     """
 
     event: Event
@@ -36,18 +48,29 @@ class WritePlan:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing of it is to come."""
+        """Whether this write is the last of the event."""
         return self.checkpoint is None or self.checkpoint.finished
 
+    @property
+    def outcome(self) -> Outcome:
+        """The outcome of the event once it is complete."""
+        return Outcome.DELETED if self.event.is_tombstone else Outcome.INDEXED
+
     def ids_so_far(self, collection: Collection) -> set[str]:
-        """Ids of the entries that it has once this is written, its earlier slices included; of an event in slices."""
+        """Returns the ids of all entries up to this segment; none for an event that is written without checkpoints."""
         count = self.checkpoint.counts.get(collection, 0) if self.checkpoint else 0
         return {part_id(self.event.asset.id, collection, part, self.slot) for part in range(count)}
+
+    def result(self) -> WriteResult:
+        """Returns the result to report once everything planned is acknowledged."""
+        if self.checkpoint is None or self.checkpoint.finished:
+            return Settled(self.event.position, self.outcome)
+        return Continues(self.event.position, self.checkpoint.position)
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Nothing of the event is written now: its next slice begins at this place, or it waits, if that is the start."""
+    """Nothing is written now: the event's next segment begins at `position`, or, if that is the start, it waits."""
 
     event: Event
     position: MediaPosition
@@ -56,69 +79,78 @@ class Resume:
 def plan_write(
     event: Event, segment: Checkpoint | None, *, row: AssetRow | None, checkpoint: Checkpoint | None, now_ms: int
 ) -> WritePlan | Resume:
-    """How an event that its asset's row has not overtaken is written.
+    """Decides how an event is written that is newer than its asset row.
 
     Args:
         event: the event.
-        told: of media in slices: where this slice begins and ends.
-        row: of its asset, if there is one.
-        begun: how far a version of its asset is, this one or another.
+        segment: where the decoded segment starts and ends; None for media that were decoded as a whole.
+        row: the asset row, if there is one.
+        checkpoint: the stored checkpoint of the asset, of this version or another.
         now_ms: milliseconds since the epoch.
     """
-    newer = checkpoint is not None and _is_newer_and_active(checkpoint, event, now_ms)
-    if segment is None:
-        if checkpoint is None:
-            return WritePlan(event)
-        return (
-            WritePlan(event, 1 - checkpoint.slot, protected_slot=checkpoint.slot)
-            if newer
-            else WritePlan(event, ends_checkpoint=True)
-        )
-    if newer:
-        return Resume(event, MediaPosition())
-    if checkpoint is not None and checkpoint.version == event.version:
-        if segment.start not in (MediaPosition(), checkpoint.position) and segment.position != checkpoint.position:
-            return Resume(event, checkpoint.position)
-        space = checkpoint.slot
-    elif segment.start != MediaPosition():
-        return Resume(event, MediaPosition())
-    else:
-        space = 1 - row.slot if row is not None and row.counts else 0
-    progress = replace(segment, slot=space, updated_ms=now_ms)
-    return WritePlan(event, space, progress, ends_checkpoint=segment.finished and checkpoint is not None)
+    if segment is not None:
+        return _plan_segment(event, segment, row, checkpoint, now_ms)
+    if checkpoint is None:
+        return WritePlan(event)
+    if _is_newer_and_active(checkpoint, event, now_ms):
+        return WritePlan(event, 1 - checkpoint.slot, protected_slot=checkpoint.slot)
+    return WritePlan(event, ends_checkpoint=True)
 
 
 def must_wait(event: Event, checkpoint: Checkpoint | None, now_ms: int) -> bool:
-    """Whether a long medium has to wait for a newer version of it that is under way."""
+    """Returns whether timed media have to wait for a newer version that is being written."""
     return checkpoint is not None and event.payload is not None and _is_newer_and_active(checkpoint, event, now_ms)
 
 
 def orphaned_ids(
-    event: Event, row: AssetRow | None, checkpoint: Checkpoint | None, collection: Collection, ids: AnyOf[str]
+    event: Event, row: AssetRow | None, checkpoint: Checkpoint | None, collection: Collection, ids: abc.Collection[str]
 ) -> set[str]:
-    """Of the ids of an asset's entries those that a rejected event has perhaps left.
+    """Returns those of an asset's entry ids that an interrupted write of a rejected event may have left.
 
-    An asset that has no row, or is deleted, should have none at all. Where an older version has a row, its entries are
-    partly overwritten, and removing the rest would lose still more of it; but not by slices, which lie beside it.
+    An asset that has no row, or is deleted, should have no entries at all. If an older version has a row, its entries
+    are partly overwritten, and removing the others would lose still more of it; segments, however, lie beside it.
     """
-    bare = row is None or row.outcome is Outcome.DELETED
-    found = set(ids) if bare else set()
-    if row is not None and not bare and event.modality in TIMED_MODALITIES:
-        found = ids_in_slot(event.asset.id, collection, ids, 1 - row.slot)
+    has_no_entries = row is None or row.outcome is Outcome.DELETED
+    orphaned = set(ids) if has_no_entries else set()
+    if row is not None and not has_no_entries and event.modality in TIMED_MODALITIES:
+        orphaned = ids_in_slot(event.asset.id, collection, ids, 1 - row.slot)
     if checkpoint is not None and checkpoint.version.newer_than(event.version):
-        found -= ids_in_slot(event.asset.id, collection, ids, checkpoint.slot)
-    return found
+        orphaned -= ids_in_slot(event.asset.id, collection, ids, checkpoint.slot)
+    return orphaned
 
 
-def ids_in_slot(asset_id: str, collection: Collection, ids: AnyOf[str], slot: int) -> set[str]:
-    """Those of an asset's entries that lie in a space; parts have no gaps in either."""
+def ids_in_slot(asset_id: str, collection: Collection, ids: abc.Collection[str], slot: int) -> set[str]:
+    """Returns those of an asset's entry ids that lie in a slot; parts have no gaps in either."""
     return {id_ for part in range(len(ids)) if (id_ := part_id(asset_id, collection, part, slot)) in ids}
 
 
-def own_checkpoints(events: AnyOf[Event], checkpoints: Mapping[str, Checkpoint]) -> tuple[Checkpoint, ...]:
-    """How far these very events are."""
-    ours = [(event, checkpoints[event.asset.id]) for event in events if event.asset.id in checkpoints]
-    return tuple(progress for event, progress in ours if progress.version == event.version)
+def own_checkpoints(events: abc.Collection[Event], checkpoints: Mapping[str, Checkpoint]) -> tuple[Checkpoint, ...]:
+    """Returns the checkpoints that belong to the very versions of these events."""
+    pairs = [(event, checkpoints[event.asset.id]) for event in events if event.asset.id in checkpoints]
+    return tuple(checkpoint for event, checkpoint in pairs if checkpoint.version == event.version)
+
+
+def is_obsolete(checkpoint: Checkpoint | None, event: Event) -> bool:
+    """Returns whether a checkpoint belongs to a settled event: this one, or an older one."""
+    return checkpoint is not None and not checkpoint.version.newer_than(event.version)
+
+
+def _plan_segment(
+    event: Event, segment: Checkpoint, row: AssetRow | None, checkpoint: Checkpoint | None, now_ms: int
+) -> WritePlan | Resume:
+    start = MediaPosition()
+    if checkpoint is not None and _is_newer_and_active(checkpoint, event, now_ms):
+        return Resume(event, start)
+    if checkpoint is not None and checkpoint.version == event.version:
+        if segment.start not in (start, checkpoint.position) and segment.position != checkpoint.position:
+            return Resume(event, checkpoint.position)
+        slot = checkpoint.slot
+    elif segment.start != start:
+        return Resume(event, start)
+    else:
+        slot = 1 - row.slot if row is not None and row.counts else 0
+    stored = replace(segment, slot=slot, updated_ms=now_ms)
+    return WritePlan(event, slot, stored, ends_checkpoint=segment.finished and checkpoint is not None)
 
 
 def _is_newer_and_active(checkpoint: Checkpoint, event: Event, now_ms: int) -> bool:

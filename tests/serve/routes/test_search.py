@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 from penstock.errors import UnavailableError
-from penstock.records import AssetRef, Channel, Collection, Field, Float32, TimedText, Transcript, entry_id
+from penstock.records import AssetRef, Collection, Field, Float32, ScoredEntry, TimedText, Transcript, entry_id
 from penstock.serve import app as app_module
 from penstock.serve.plane import QueryPlane
+from penstock.store.base import EntryQuery
 from tests.media.recordings import write_sound
 from tests.serve.sample_index import IMAGES, PROFILE, entry, vector
 from tools.reference_models.speech_synthesis import SpeechSynthesizer
@@ -145,10 +146,10 @@ def test_a_late_channel_is_named_and_the_others_answer(
 ) -> None:
     in_time = plane.store.search
 
-    def late_images(channel: Channel, *args: Any, timeout_s: float, **options: Any) -> Any:
-        if channel.collection is Collection.IMAGE:
-            raise UnavailableError(f"no answer within {timeout_s:.1f} s")
-        return in_time(channel, *args, timeout_s=timeout_s, **options)
+    def late_images(query: EntryQuery) -> Sequence[ScoredEntry]:
+        if query.channel.collection is Collection.IMAGE:
+            raise UnavailableError(f"no answer within {query.timeout_s:.1f} s")
+        return in_time(query)
 
     monkeypatch.setattr(plane.store, "search", late_images)
     body = search(text="a cat on a mat", deadline_ms=700).json()

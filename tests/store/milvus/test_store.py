@@ -15,7 +15,7 @@ from penstock.config import StoreSettings
 from penstock.errors import ConfigError, UnavailableError
 from penstock.processes import free_port
 from penstock.records import Channel, Collection, Field
-from penstock.store.base import Store
+from penstock.store.base import EntryQuery, Store
 from penstock.store.memory import MemoryStore
 from penstock.store.milvus.store import MilvusStore
 from penstock.store.names import PhysicalCollection
@@ -70,7 +70,7 @@ def test_a_new_version_is_filled_beside_the_one_that_is_served(connect: Connect)
     assert JOINT not in new.channels()  # the alias serves the vectors of another model
     assert JOINT in old.channels()
 
-    found = old.search(JOINT, vector(1), tenant="default", where=None, limit=5, timeout_s=20)
+    found = old.search(EntryQuery(JOINT, vector(1), "default", None, limit=5, timeout_s=20))
     assert [each.entry.asset.key for each in found] == ["old"]
     first, second = PhysicalCollection("image", 1, "clip_a"), PhysicalCollection("image", 2, "clip_b")
     assert list(new.aliases.candidates("image")) == [first, second]
@@ -97,7 +97,7 @@ def test_a_collection_that_a_crash_left_unindexed_is_completed(
     second = connect()
     second.ensure(spec())
     second.upsert(Collection.IMAGE, [entry(asset())])
-    assert second.search(JOINT, vector(1), tenant="default", where=None, limit=1, timeout_s=20)
+    assert second.search(EntryQuery(JOINT, vector(1), "default", None, limit=1, timeout_s=20))
 
 
 @pytest.mark.services
@@ -158,7 +158,7 @@ def test_a_kill_loses_nothing_and_the_same_store_goes_on(connect: Connect, serve
         except UnavailableError:
             assert time.monotonic() < deadline
     assert store.count_assets() == 300
-    assert len(store.search(JOINT, vector(1), tenant="default", where=None, limit=400, timeout_s=20)) == 299
+    assert len(store.search(EntryQuery(JOINT, vector(1), "default", None, limit=400, timeout_s=20))) == 299
     assert store.entry_ids(Collection.IMAGE, [asset(key="1").id]) == {
         asset(key="1").id: frozenset({entry(asset(key="1")).id})
     }
@@ -177,7 +177,7 @@ def test_a_store_that_does_not_answer_is_given_up_after_the_timeout(server: Lite
         with pytest.raises(UnavailableError, match="deadline exceeded"):
             store.count(Collection.IMAGE)
         with pytest.raises(UnavailableError):
-            store.search(JOINT, vector(1), tenant="default", where=None, limit=1, timeout_s=0.5)
+            store.search(EntryQuery(JOINT, vector(1), "default", None, limit=1, timeout_s=0.5))
         assert time.monotonic() - begun < 5
     finally:
         os.kill(server.pid, signal.SIGCONT)

@@ -1,6 +1,6 @@
-"""What each kind of Milvus can do and how it is best used, by the version that the server tells.
+"""The differences between kinds of Milvus, by the version that the server reports.
 
-No pymilvus here, so that the differences between the backends can be read, and tested, in one place.
+No pymilvus here, so that the differences can be read, and tested, in one place.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from penstock.store.base import Capabilities
 _LITE = "milvus_lite-"
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
-MAX_RESULT_ROWS = 16_384
-"""Milvus returns at most so many to a limited query or search."""
+MAX_RESULT_ROWS = 16_384  # Milvus returns at most this number to a limited query or search
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,25 +22,25 @@ class Backend:
     """One kind of server.
 
     Attributes:
-        capabilities: what the rest of Penstock asks for.
-        partition_key: whether `tenant` is made the partition key. Not before 2.4: 2.3.5 puts upserted rows, unlike
+        capabilities: as the rest of Penstock sees them.
+        partition_key: whether `tenant` is the partition key. Not before 2.4: 2.3.5 puts upserted rows, unlike
             inserted ones, into a partition in which a filter on the key does not look for them. Not in Lite, which
             does not use it for reading and writes a file for each of 16 partitions.
-        scalar_index: index of `asset`, `tenant` and the times. Trie is 2.3's for strings. Lite filters its small
-            segments no faster with one (measured: 59 ms with, 78 ms without at 20,000 rows, but 1,400 instead of
-            1,700 upserts/s).
+        scalar_index: index of `asset` and `tenant`. Trie is 2.3's for strings. None in Lite: a filter over its small
+            segments took 59 ms with an index and 78 ms without at 20,000 rows, but the index left 1,400 of 1,700
+            upserts/s.
         dense_index: HNSW on real servers. Lite is best without: building HNSW beside the writes left 720 upserts/s and
-            230 ms a search at 20,000 rows; without it 1,700 upserts/s and 63 ms, as its time goes elsewhere.
-        probe_parts: entries of an asset are asked for by primary key, part by part, rather than by their asset: Lite
-            reads every row for `asset in […]` (80 ms at 20,000 rows), and 4 ms for `id in […]`.
-        ids_per_delete: most primary keys in one request. Lite logs one delete as one record, so that a crash leaves
-            an asset whole or gone.
-        rows_per_page: most rows in one page of a scan. Milvus returns at most 16,384 to a limited query. Lite has no
-            limit, but goes over all rows for every page.
+            230 ms a search at 20,000 rows; without it 1,700 upserts/s and 63 ms, as its time is spent elsewhere.
+        finds_parts_by_key: entries of an asset are looked up by primary key, part by part, rather than by their asset:
+            Lite reads every row for `asset in […]` (80 ms at 20,000 rows), and takes 4 ms for `id in […]`.
+        max_ids_per_delete: primary keys in one request. Lite logs one delete as one record, so that a crash leaves an
+            asset whole or deleted.
+        max_rows_per_page: rows in one page of a scan. Milvus returns at most 16,384 to a limited query. Lite has no
+            limit, but reads all rows for every page.
         paging: options of a query that make its limit keep the first rows by primary key. Lite does so for iterators
-            only; on real servers pymilvus takes that option for leave to read at the collection's default consistency.
-        refusals: the numbers of errors for which the request itself is at fault. Everything else may pass.
-        lags: readers lag behind what was acknowledged, so that a read at Strong consistency has to wait for them.
+            only; on real servers pymilvus reads that option as permission for the collection's default consistency.
+        permanent_codes: the error codes for which the request itself is at fault. Any other error may be transient.
+        readers_lag: readers lag behind acknowledged writes, so that a read at Strong consistency has to wait for them.
     """
 
     capabilities: Capabilities
@@ -57,12 +56,12 @@ class Backend:
 
 
 def detect_backend(version: str) -> Backend:
-    """The backend that a server's version string stands for: `milvus_lite-3.2.2`, `v2.3.5-lite`, `2.6.1`."""
+    """Returns the backend of a server's version string, such as `milvus_lite-3.2.2`, `v2.3.5-lite` or `2.6.1`."""
     if version.startswith(_LITE):
         return _lite(version)
-    found = _VERSION.search(version)
-    # A version we cannot read is a build of somebody's own, and those are recent.
-    return _server(version, (int(found[1]), int(found[2])) if found else (2, 6))
+    match = _VERSION.search(version)
+    # A version that does not parse is a custom build, and those are recent.
+    return _server(version, (int(match[1]), int(match[2])) if match else (2, 6))
 
 
 def _lite(version: str) -> Backend:

@@ -1,4 +1,4 @@
-"""Rows of one collection: written, deleted, read by key or condition, paged through. What `MilvusStore` is made of."""
+"""Writes, deletes, reads, pages and searches the rows of one collection."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ from penstock.store.milvus.read_timestamps import STRONG
 from penstock.store.milvus.upsert_codec import upsert_requests
 from penstock.store.rows import Row, chunks
 
-MAX_WRITE_BYTES = 8 * 1024 * 1024
-"""The largest upsert, but for a single larger row; gRPC servers take 64 MB by default."""
-MAX_READ_IDS = 1_000
-"""Primary keys in one read of whole rows: 64 MB is enough for 1,000 rows of the longest text."""
-MAX_KEY_READ_IDS = 16_000
-"""Primary keys in one read of keys alone; Milvus returns at most 16,384 rows to a limited query."""
+MAX_WRITE_BYTES = 8 * 1024 * 1024  # of an upsert, except for a single larger row; gRPC servers take 64 MB by default
+MAX_READ_IDS = 1_000  # primary keys in a read of whole rows: 64 MB is enough for 1,000 rows of the longest text
+MAX_KEY_READ_IDS = 16_000  # in a read of keys alone; Milvus returns at most 16,384 rows to a limited query
 
 
 class RowIO:
-    """Reads are at Strong consistency unless they are given a timestamp to see everything up to; `search` is at its
-    own. Names may be aliases. Errors are those of `Connection`.
+    """Access to the rows of a collection, which is named in each call and may be an alias.
+
+    Reads are strongly consistent unless they are given a guarantee timestamp; a search takes its own consistency level.
+    Errors are those of `Connection`.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -35,16 +34,18 @@ class RowIO:
         self._timeout_s = connection.timeout_s
 
     def write(self, name: str, rows: Sequence[Row]) -> int:
-        """Upserts in order, in requests of at most `WRITE_BYTES`. The rows that a failed call left are overwritten by
-        the next try.
+        """Upserts rows in order, in requests of at most `MAX_WRITE_BYTES`.
+
+        The next attempt overwrites rows that a failed call has left.
 
         Returns:
-            the server's timestamp of the latest request; of no rows 0.
+            the server's timestamp of the latest request; 0 for no rows.
         """
         requests = upsert_requests(name, rows, MAX_WRITE_BYTES) if rows else ()
         return max((self._write(name, request) for request in requests), default=0)
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
+        """Deletes rows by primary key, in order."""
         for chunk in chunks(ids, self._connection.backend.max_ids_per_delete):
             self._delete(name, list(chunk))
 
@@ -58,12 +59,12 @@ class RowIO:
         limit: int | None = None,
         options: Mapping[str, str] = MappingProxyType({}),
     ) -> list[Row]:
-        """The rows that satisfy an expression.
+        """Returns the rows that satisfy an expression.
 
         Args:
             name, condition, columns: what to read.
-            seen: a timestamp of the server, up to which the read sees everything.
-            limit: how many at most; None: all.
+            guarantee: a timestamp of the server, up to which the read sees everything.
+            limit: maximum number of rows; None: all.
             options: further ones of pymilvus.
         """
         return list(
@@ -75,7 +76,8 @@ class RowIO:
                     output_fields=list(columns),
                     **({} if limit is None else {"limit": limit}),
                     **_consistency_options(guarantee),
-                    **self._once(),
+                    timeout=self._timeout_s,
+                    retry_on_rate_limit=False,
                     **options,
                 ),
                 collection=name,
@@ -83,8 +85,10 @@ class RowIO:
         )
 
     def entry_ids(self, name: str, asset_ids: Sequence[str], *, guarantee: int = STRONG) -> list[Row]:
-        """`id` and `asset` of all rows of these assets. A server answers with no more than so many bytes (Milvus with
-        100 MB, a million rows of these): what it refuses is asked for in halves.
+        """Returns `id` and `asset` of all rows of these assets.
+
+        A server limits the bytes of an answer (Milvus to 100 MB, a million of these rows): a refused request is sent
+        in halves.
         """
         try:
             return self.query(name, f"asset in {literal(tuple(asset_ids))}", ("id", "asset"), guarantee=guarantee)
@@ -104,32 +108,33 @@ class RowIO:
         guarantee: int = STRONG,
         max_ids: int = MAX_READ_IDS,
     ) -> list[Row]:
-        """The rows with these primary keys that exist, in no order."""
+        """Returns those rows with these primary keys that exist, in no order."""
         return [
             row
             for chunk in chunks(ids, max_ids)
             for row in self.query(name, f"id in {literal(tuple(chunk))}", columns, guarantee=guarantee)
         ]
 
-    def present(self, name: str, ids: Sequence[str]) -> set[str]:
-        """Those of the primary keys that exist."""
+    def existing(self, name: str, ids: Sequence[str]) -> set[str]:
+        """Returns those of the primary keys that exist."""
         return {row["id"] for row in self.by_ids(name, ids, ("id",), max_ids=MAX_KEY_READ_IDS)}
 
     def pages(self, name: str, columns: Sequence[str], batch: int) -> Iterator[list[Row]]:
-        """All rows, a page at a time, by ascending primary key: a row that is there throughout is seen once."""
+        """Yields all rows in pages, by ascending primary key: a row that exists throughout is returned once."""
         backend = self._connection.backend
         limit, last = min(batch, backend.max_rows_per_page), ""
         while True:
-            # Each shard gives its first `limit` rows, so the first of them all are the first of all; what is beyond may
-            # have gaps and is asked for again.
-            found = self.query(name, f"id > {literal(last)}", columns, limit=limit, options=backend.paging)
-            page = sorted(found, key=lambda row: str(row["id"]))[:limit]
+            # Each shard returns its first `limit` rows, so the first `limit` of the union are the first of all; the
+            # rows beyond them may have gaps and are read again.
+            rows = self.query(name, f"id > {literal(last)}", columns, limit=limit, options=backend.paging)
+            page = sorted(rows, key=lambda row: str(row["id"]))[:limit]
             if not page:
                 return
             yield page
             last = page[-1]["id"]
 
     def count(self, name: str) -> int:
+        """Returns the number of rows."""
         return int(self.query(name, "", ("count(*)",))[0]["count(*)"])
 
     def search(
@@ -145,7 +150,7 @@ class RowIO:
         consistency: str,
         timeout_s: float,
     ) -> list[tuple[Row, float]]:
-        """The best rows with their scores, best first."""
+        """Returns the best rows with their scores, best first."""
         hits = self._connection.call(
             f"searching {name}.{field}",
             lambda client: client.search(
@@ -167,22 +172,19 @@ class RowIO:
     def _write(self, name: str, request: UpsertRequest) -> int:
         return self._connection.call(
             f"writing {request.num_rows} rows to {name}",
-            lambda client: self._connection.upsert(client, request, **self._once()),
+            lambda client: self._connection.upsert(client, request, timeout_s=self._timeout_s),
             collection=name,
         )
 
     def _delete(self, name: str, ids: list[str]) -> None:
         self._connection.call(
             f"deleting {len(ids)} rows of {name}",
-            lambda client: client.delete(name, ids=ids, **self._once()),
+            lambda client: client.delete(name, ids=ids, timeout=self._timeout_s, retry_on_rate_limit=False),
             collection=name,
         )
 
-    def _once(self) -> dict[str, Any]:
-        return {"timeout": self._timeout_s, "retry_on_rate_limit": False}
 
-
-def _consistency_options(seen: int) -> dict[str, Any]:
-    if seen == STRONG:
+def _consistency_options(guarantee: int) -> dict[str, Any]:
+    if guarantee == STRONG:
         return {"consistency_level": "Strong"}
-    return {"consistency_level": "Customized", "guarantee_timestamp": seen}
+    return {"consistency_level": "Customized", "guarantee_timestamp": guarantee}

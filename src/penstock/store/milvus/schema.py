@@ -1,4 +1,7 @@
-"""What a physical collection looks like to Milvus: columns, vector fields, indexes."""
+"""Defines the columns, vector fields and indexes of the physical collections.
+
+The `IndexParams` of pymilvus come from `pymilvus.milvus_client.index`, which it does not export.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from penstock.store import rows
 from penstock.store.base import VectorSpec
 from penstock.store.milvus.dialect import Backend
 
+# The vector field that Milvus demands of the asset rows, which have no vectors: always these two numbers.
 PLACEHOLDER = "placeholder"
-"""The vector that Milvus demands of the asset rows, which have none: two numbers, always these."""
 PLACEHOLDER_VALUE = [1.0, 0.0]
 
 # HNSW's usual values: 16 links and a beam of 200 while building give recall@10 above 0.98 at a million 512-d vectors.
@@ -24,6 +27,7 @@ _HNSW = {"M": 16, "efConstruction": 200}
 def entries_schema(
     fields: tuple[Field, ...], vectors: Mapping[Field, VectorSpec], backend: Backend
 ) -> CollectionSchema:
+    """Returns the columns of a collection of entries with these vector fields."""
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     for name in rows.ENTRY_STRINGS:
         _add_string(schema, name, backend, analysed=name == "text" and Field.LEXICAL in fields)
@@ -40,6 +44,7 @@ def entries_schema(
 
 
 def entries_indexes(fields: tuple[Field, ...], backend: Backend) -> IndexParams:
+    """Returns the indexes of a collection of entries with these vector fields."""
     indexes = MilvusClient.prepare_index_params()
     for field in fields:
         if field is Field.LEXICAL:
@@ -54,6 +59,7 @@ def entries_indexes(fields: tuple[Field, ...], backend: Backend) -> IndexParams:
 
 
 def assets_schema(backend: Backend) -> CollectionSchema:
+    """Returns the columns of the collection of asset rows and checkpoints."""
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     for name in rows.ASSET_STRINGS:
         _add_string(schema, name, backend)
@@ -65,6 +71,7 @@ def assets_schema(backend: Backend) -> CollectionSchema:
 
 
 def assets_indexes() -> IndexParams:
+    """Returns the index of the collection of asset rows, on its placeholder vector."""
     indexes = MilvusClient.prepare_index_params()
     indexes.add_index(PLACEHOLDER, index_type="FLAT", metric_type="COSINE")
     return indexes

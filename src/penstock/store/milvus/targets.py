@@ -1,0 +1,73 @@
+"""Resolves the physical collections that the calls of a store go to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from penstock.records import Collection, Field
+from penstock.store import provenance
+from penstock.store.base import IndexSpec
+from penstock.store.milvus.aliases import Aliases
+from penstock.store.milvus.provision import Provisioner
+from penstock.store.names import ASSET, asset_collection, entry_collection
+
+
+class Targets:
+    """The names of the collections, and their vector fields.
+
+    After `use_spec` they are the physical collections of its version, also while the aliases still serve another one;
+    after `use_version` those of that version; otherwise the aliases.
+    """
+
+    def __init__(self, provisioner: Provisioner, aliases: Aliases) -> None:
+        self._provisioner = provisioner
+        self._aliases = aliases
+        self._spec: IndexSpec | None = None
+        self._pinned: Mapping[str, str] = {}
+        self._dense_fields: dict[str, Mapping[Field, int]] = {}
+
+    def use_spec(self, spec: IndexSpec) -> None:
+        """Selects the physical collections of this specification, which exist."""
+        self._spec = spec
+
+    def use_version(self, version: int, collections: Iterable[Collection]) -> None:
+        """Selects the asset rows and these collections of this version, whatever the aliases serve.
+
+        Raises:
+            ConfigError: one of them does not exist.
+        """
+        aliases = [ASSET, *(collection.value for collection in collections)]
+        self._pinned = {alias: str(self._aliases.resolve(alias, version)) for alias in aliases}
+
+    @property
+    def assets(self) -> str:
+        """The collection of asset rows."""
+        return self._pinned.get(ASSET, ASSET) if self._spec is None else str(asset_collection(self._spec.version))
+
+    def entries(self, collection: Collection) -> str:
+        """Returns the name of a collection of entries."""
+        if self._spec is None or collection not in self._spec.model_slug:
+            return self._pinned.get(collection.value, collection.value)
+        return str(entry_collection(collection, self._spec.model_slug[collection], self._spec.version))
+
+    def dense_fields(self, collection: Collection) -> Mapping[Field, int]:
+        """Returns the dense fields with their dimensions; cached for physical collections, which do not change."""
+        name = self.entries(collection)
+        if name in self._dense_fields:
+            return self._dense_fields[name]
+        fields = self._provisioner.dense_fields(name)
+        if self._spec is not None:
+            self._dense_fields[name] = fields
+        return fields
+
+    def searchable_fields(self, collection: Collection) -> Iterator[Field]:
+        """Yields the vector fields behind the alias, except those that an encoder outside the specification filled."""
+        described = self._provisioner.describe(collection.value)
+        if described is None:
+            return
+        encoders = provenance.from_properties(collection.value, described["properties"])
+        columns = {column["name"] for column in described["fields"]}
+        vectors = self._spec.vectors.get(collection, {}) if self._spec else {}
+        for field in Field:
+            if field.value in columns and provenance.is_filled_by(vectors.get(field), encoders.get(field)):
+                yield field
