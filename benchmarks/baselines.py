@@ -47,7 +47,7 @@ _COMMIT_TIMEOUT_S = 10.0
 _PATIENCE_S = 60.0  # for the first record: joining a group takes a second or two
 
 
-class Model:
+class BaselineModel:
     """Decoder and encoder of pictures, in this process.
 
     Args:
@@ -71,7 +71,7 @@ class Model:
         return self._encoder.encode(batch).vectors
 
 
-def load_model(settings: Settings, *, threads: int | None) -> Model:
+def load_model(settings: Settings, *, threads: int | None) -> BaselineModel:
     """The model of the settings' profile, without a cache: the loops take the same pictures in turn, and Penstock none
     that it has seen.
     """
@@ -84,10 +84,10 @@ def load_model(settings: Settings, *, threads: int | None) -> Model:
         cache_size=0,
         threads=threads,
     )
-    return Model(encoder, profile.image, settings.image)
+    return BaselineModel(encoder, profile.image, settings.image)
 
 
-def bare(model: Model, pictures: Sequence[bytes]) -> float:
+def model_only(model: BaselineModel, pictures: Sequence[bytes]) -> float:
     """(a). Seconds from the first decode to the last vector."""
     batches = [pictures[start : start + BATCH] for start in range(0, len(pictures), BATCH)]
     with ThreadPoolExecutor(1, thread_name_prefix="decode") as decoding:
@@ -101,7 +101,7 @@ def bare(model: Model, pictures: Sequence[bytes]) -> float:
         return time.perf_counter() - began_s
 
 
-def naive(model: Model, consumer: Consumer, store: Store, *, events: int, batch: int) -> float:
+def naive_loop(model: BaselineModel, consumer: Consumer, store: Store, *, events: int, batch: int) -> float:
     """(b) with a batch of 1, (c) with one of 32. The records are in the topic already.
 
     Returns:

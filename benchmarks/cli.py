@@ -94,13 +94,13 @@ def ingest(
 
     Starts a whole Penstock on a temporary folder and stops it. Leave the machine alone meanwhile.
     """
-    from benchmarks.ingest import IngestPlan, Measure, bench_ingest
+    from benchmarks.ingest import IngestMeasure, IngestPlan, bench_ingest
     from penstock.errors import ConfigError
 
     try:
-        measures = frozenset(map(Measure, measure or ("rounds", "freshness", "transport")))
+        measures = frozenset(map(IngestMeasure, measure or ("rounds", "freshness", "transport")))
     except ValueError as exc:
-        raise ConfigError(f"--measure: {exc}; take {', '.join(Measure)}") from exc
+        raise ConfigError(f"--measure: {exc}; take {', '.join(IngestMeasure)}") from exc
     plan = IngestPlan(
         model=model,
         measures=measures,

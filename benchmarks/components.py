@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 
-class Part(StrEnum):
+class Component(StrEnum):
     """Whose a process of `penstock up` is."""
 
     INGEST = "ingest"
@@ -22,17 +22,17 @@ _OF_RAY = ("ray::IDLE", "ray::Dashboard", "ray::RuntimeEnv")
 _OF_QUERY = ("ray::Serve", "ray::Proxy", "ray::Replica")
 
 
-def part_of(command: Sequence[str]) -> Part:
+def component_of(command: Sequence[str]) -> Component:
     """Whose a process is, by its command line."""
     line = " ".join(command)
     if line.startswith(_RAY_ACTOR):
         if line.startswith(_OF_RAY):
-            return Part.RAY
-        return Part.QUERY if line.startswith(_OF_QUERY) else Part.INGEST
+            return Component.RAY
+        return Component.QUERY if line.startswith(_OF_QUERY) else Component.INGEST
     if "kafka.Kafka" in line:
-        return Part.BROKER
+        return Component.BROKER
     if "milvus_lite" in line:
-        return Part.STORE
+        return Component.STORE
     if command and command[-1] in ("ingest", "serve") and "penstock.cli.main" in command:
-        return Part.INGEST if command[-1] == "ingest" else Part.QUERY
-    return Part.SUPERVISOR if "penstock.cli.main" in command else Part.RAY
+        return Component.INGEST if command[-1] == "ingest" else Component.QUERY
+    return Component.SUPERVISOR if "penstock.cli.main" in command else Component.RAY

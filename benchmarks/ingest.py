@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from benchmarks.baselines import BATCH, Model, bare, load_model, naive
-from benchmarks.components import Part
+from benchmarks.baselines import BATCH, BaselineModel, load_model, model_only, naive_loop
+from benchmarks.components import Component
 from benchmarks.host_info import machine_facts
-from benchmarks.load_generator import Stream
+from benchmarks.load_generator import LoadGenerator
 from benchmarks.long_media import MINUTES, LongPlan, bench_long
-from benchmarks.memory import CONSTANT_MB, MemoryWatch, bound_mb, highest_mb, pss_mb
-from benchmarks.stack import House, house_settings, running, temporary_folder
+from benchmarks.memory import CONSTANT_MB, MemoryWatch, bound_mb, peak_by_component, pss_mb
+from benchmarks.stack import LocalStack, running_stack, stack_settings, temporary_folder
 from benchmarks.statistics import growth, median, quantile
-from benchmarks.store_ceiling import StoreAlone
-from benchmarks.synthetic_images import Pictures, small_picture
+from benchmarks.store_ceiling import StoreCeiling
+from benchmarks.synthetic_images import SyntheticImages, small_image
 from benchmarks.transcription import CLIPS, bench_transcription
 from penstock.broker.base import Message
 from penstock.broker.consumer import LaneConsumer
@@ -33,7 +33,7 @@ from penstock.runtime_tuning import relax_gc
 from penstock.store.milvus.store import MilvusStore
 from penstock.store.spec import index_spec
 
-Say: TypeAlias = Callable[[str], None]
+Reporter: TypeAlias = Callable[[str], None]
 
 TRANSPORT_PROFILE = "null:512"
 TRANSPORT_BYTES = 1024
@@ -46,18 +46,18 @@ _LOOPS_TOPIC, _LOOPS_GROUP = "bench.loops", "bench-loops"
 _OWN_VERSION = 2  # of the collections that the loops and the lone writer fill
 
 
-class Measure(StrEnum):
+class IngestMeasure(StrEnum):
     """What `bench ingest` can measure."""
 
     ROUNDS = "rounds"
     FRESHNESS = "freshness"
     TRANSPORT = "transport"
     MEMORY = "memory"
-    HEARING = "hearing"
+    TRANSCRIPTION = "hearing"
     LONG = "long"
 
 
-_NO_PICTURES = frozenset({Measure.HEARING, Measure.LONG})
+_WITHOUT_IMAGES = frozenset({IngestMeasure.TRANSCRIPTION, IngestMeasure.LONG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class IngestPlan:
     """
 
     model: str
-    measures: frozenset[Measure]
+    measures: frozenset[IngestMeasure]
     images: int = 512
     rounds: int = 5
     freshness_s: float = 30.0
@@ -97,8 +97,8 @@ class IngestPlan:
         return TRANSPORT_PROFILE if self.model == "null" else f"random:{self.model}"
 
 
-def bench_ingest(plan: IngestPlan, say: Say) -> dict[str, Any]:
-    """Measures what the plan asks for, in as many houses as it has profiles.
+def bench_ingest(plan: IngestPlan, say: Reporter) -> dict[str, Any]:
+    """Measures what the plan asks for, in as many stacks as it has profiles.
 
     Returns:
         plain JSON values; a figure that was not asked for is None.
@@ -110,20 +110,20 @@ def bench_ingest(plan: IngestPlan, say: Say) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     facts = machine_facts(precision=plan.precision)
     hearing = plan.profile if isinstance(load_profile(plan.profile).speech, SpeechSpec) else "reference"
-    if Measure.HEARING in plan.measures:
+    if IngestMeasure.TRANSCRIPTION in plan.measures:
         figures |= bench_transcription(
             hearing, clips=plan.clips, rounds=plan.rounds, threads=plan.encoder_threads, report=say
         )
-    if Measure.LONG in plan.measures:
+    if IngestMeasure.LONG in plan.measures:
         figures |= bench_long(LongPlan(hearing, plan.long_minutes, threads=plan.encoder_threads), say)
-    of_model = plan.measures & {Measure.ROUNDS, Measure.FRESHNESS}
-    of_null = plan.measures & {Measure.TRANSPORT, Measure.MEMORY}
+    of_model = plan.measures & {IngestMeasure.ROUNDS, IngestMeasure.FRESHNESS}
+    of_null = plan.measures & {IngestMeasure.TRANSPORT, IngestMeasure.MEMORY}
     if plan.profile == TRANSPORT_PROFILE:
-        of_model, of_null = plan.measures - _NO_PICTURES, frozenset()
+        of_model, of_null = plan.measures - _WITHOUT_IMAGES, frozenset()
     for profile, measures in ((plan.profile, of_model), (TRANSPORT_PROFILE, of_null)):
         if measures:
-            with _bench(plan, profile, say) as bench:
-                # What both houses tell, such as their peaks, is told of the plan's own model.
+            with _measured_stack(plan, profile, say) as bench:
+                # What both stacks tell, such as their peaks, is told of the plan's own model.
                 figures = dict(bench.measure_all(measures)) | figures
     return {
         "model": plan.model,
@@ -163,21 +163,21 @@ _FIGURES = (
 
 
 @contextmanager
-def _bench(plan: IngestPlan, profile: str, say: Say) -> Iterator[_Bench]:
-    """A house of the profile, warm, and everything that measures it; gone afterwards."""
+def _measured_stack(plan: IngestPlan, profile: str, say: Reporter) -> Iterator[_Bench]:
+    """A stack of the profile, warm, and everything that measures it; gone afterwards."""
     with temporary_folder() as folder:
-        settings = house_settings(
+        settings = stack_settings(
             folder,
             profile=profile,
             store_uri=plan.store_uri,
             ingest={"modalities": (Modality.IMAGE,), "encoder_threads": plan.encoder_threads},
         ).model_copy(update={"precision": plan.precision})
         say(f"starting a whole Penstock with profile {profile} in {folder}")
-        with running(settings) as house:
-            producer, store = MessageProducer(house.settings.kafka), MilvusStore(house.settings.store)
+        with running_stack(settings) as stack:
+            producer, store = MessageProducer(stack.settings.kafka), MilvusStore(stack.settings.store)
             try:
-                stream = Stream(producer, store, settings.kafka.image_topic, settings.tenant)
-                yield _Bench(plan, house, stream, say)
+                stream = LoadGenerator(producer, store, settings.kafka.image_topic, settings.tenant)
+                yield _Bench(plan, stack, stream, say)
             finally:
                 producer.close(10.0)
                 store.close()
@@ -185,34 +185,34 @@ def _bench(plan: IngestPlan, profile: str, say: Say) -> Iterator[_Bench]:
 
 @dataclass(slots=True)
 class _Bench:
-    """One house and what was measured of it so far."""
+    """One stack and what was measured of it so far."""
 
     plan: IngestPlan
-    house: House
-    stream: Stream
-    say: Say
+    stack: LocalStack
+    stream: LoadGenerator
+    report: Reporter
     _next: int = 0
     _per_s: float = 0.0
-    _peaks_mb: Mapping[Part, float] = field(default_factory=dict)
-    _pictures: Pictures = field(default_factory=Pictures)
+    _peaks_mb: Mapping[Component, float] = field(default_factory=dict)
+    _images: SyntheticImages = field(default_factory=SyntheticImages)
 
-    def measure_all(self, measures: frozenset[Measure]) -> Mapping[str, Any]:
+    def measure_all(self, measures: frozenset[IngestMeasure]) -> Mapping[str, Any]:
         """The figures of some measures and, where memory was looked at, the most that it came to over all of them."""
         found: dict[str, Any] = {}
-        for each in Measure:
+        for each in IngestMeasure:
             if each in measures:
                 found |= self._measure(each)
         if self._peaks_mb:
-            found["peak_rss_mb"] = self._peaks_mb[Part.INGEST]
+            found["peak_rss_mb"] = self._peaks_mb[Component.INGEST]
             found["peak_by_part_mb"] = {str(part): megabytes for part, megabytes in self._peaks_mb.items()}
         return found
 
-    def _measure(self, what: Measure) -> Mapping[str, Any]:
-        by_name: Mapping[Measure, Callable[[], Mapping[str, Any]]] = {
-            Measure.ROUNDS: self._rounds,
-            Measure.FRESHNESS: self._freshness,
-            Measure.TRANSPORT: self._transport,
-            Measure.MEMORY: self._memory,
+    def _measure(self, what: IngestMeasure) -> Mapping[str, Any]:
+        by_name: Mapping[IngestMeasure, Callable[[], Mapping[str, Any]]] = {
+            IngestMeasure.ROUNDS: self._rounds,
+            IngestMeasure.FRESHNESS: self._freshness,
+            IngestMeasure.TRANSPORT: self._transport,
+            IngestMeasure.MEMORY: self._memory,
         }
         return by_name[what]()
 
@@ -226,16 +226,16 @@ class _Bench:
         timed, with looks every half a second.
         """
         self._warm_up()
-        idle = self.house.idle_cores(_IDLE_S)
+        idle = self.stack.idle_cores(_IDLE_S)
         took: dict[str, list[float]] = {name: [] for name in ("bare", "naive", "naive_batched", "pipeline")}
-        with _loops(self.plan, self.house.settings) as loops:
+        with _loops(self.plan, self.stack.settings) as loops:
             for number in range(1, self.plan.rounds + 1):
-                for name, per_s in loops.round(self._take(self.plan.images)).items():
+                for name, per_s in loops.round(self._next_payloads(self.plan.images)).items():
                     took[name].append(per_s)
                 took["pipeline"].append(self._pipeline())
-                self._look()
+                self._sample_memory()
                 latest = ", ".join(f"{name} {values[-1]:.1f}" for name, values in took.items())
-                self.say(f"round {number} of {self.plan.rounds}, images/s: {latest}")
+                self.report(f"round {number} of {self.plan.rounds}, images/s: {latest}")
         found = {f"{name}_per_s": median(values) for name, values in took.items()}
         self._per_s = found["pipeline_per_s"]
         with self._watched(interval_s=0.5):
@@ -245,19 +245,19 @@ class _Bench:
             "efficiency": found["pipeline_per_s"] / found["bare_per_s"],
             "rounds": took,
             "idle_cores": idle,
-            "memory_mb": self._look(),
+            "memory_mb": self._sample_memory(),
         }
 
     def _pipeline(self) -> float:
         """(d), images per second: from the first message produced to the last asset searchable."""
-        pictures = self._take(self.plan.images)
-        return len(pictures) / self.stream.through(pictures, first=self._used(len(pictures)))
+        pictures = self._next_payloads(self.plan.images)
+        return len(pictures) / self.stream.send_all(pictures, first=self._reserve_numbers(len(pictures)))
 
     def _warm_up(self) -> None:
         """Until a second batch is not slower than the first: models, code and connections are warm then."""
         before = 0.0
         for _ in range(5):
-            per_s = BATCH / self.stream.through(self._take(BATCH), first=self._used(BATCH))
+            per_s = BATCH / self.stream.send_all(self._next_payloads(BATCH), first=self._reserve_numbers(BATCH))
             if per_s < before * 1.1:
                 break
             before = per_s
@@ -270,16 +270,16 @@ class _Bench:
             self._per_s = self._pipeline()
         per_s = self._per_s / 2
         count = max(10, round(self.plan.freshness_s * per_s))
-        self.say(f"freshness: {count} events at {per_s:.1f}/s")
-        first = self._used(count)
+        self.report(f"freshness: {count} events at {per_s:.1f}/s")
+        first = self._reserve_numbers(count)
         with self._watched(interval_s=2.0):
-            seconds = self.stream.paced(self._pictures.one, first=first, count=count, per_s=per_s)
+            seconds = self.stream.send_paced(self._images.image, first=first, count=count, per_s=per_s)
         shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
         return {
             **{f"freshness_{name}_s": quantile(seconds, share) for name, share in shares.items()},
             "freshness_events": count,
             "freshness_rate_per_s": per_s,
-            "memory_mb": self._look(),
+            "memory_mb": self._sample_memory(),
         }
 
     # --- the transport alone ----------------------------------------------------------------------------------------
@@ -288,15 +288,15 @@ class _Bench:
         rates: list[float] = []
         alone: list[float] = []
         cpu_ms: list[Mapping[str, float]] = []
-        with _own_collections(self.house.settings) as store:
-            one_writer = StoreAlone(store, load_profile(self.house.settings.profile).space(JOINT_IMAGE).dim)
+        with _own_collections(self.stack.settings) as store:
+            one_writer = StoreCeiling(store, load_profile(self.stack.settings.profile).space(JOINT_IMAGE).dim)
             for number in range(self.plan.rounds + 1):
                 events = self.plan.transport_events if number else min(1_000, self.plan.transport_events)
-                first = self._used(events)
-                payloads = [small_picture(first + one, TRANSPORT_BYTES) for one in range(events)]
-                before, own_s = self.house.cpu_s(), time.process_time()
-                took_s = self.stream.through(payloads, first=first)
-                after, own_s = self.house.cpu_s(), time.process_time() - own_s
+                first = self._reserve_numbers(events)
+                payloads = [small_image(first + one, TRANSPORT_BYTES) for one in range(events)]
+                before, own_s = self.stack.cpu_s(), time.process_time()
+                took_s = self.stream.send_all(payloads, first=first)
+                after, own_s = self.stack.cpu_s(), time.process_time() - own_s
                 alone_per_s = one_writer.per_s(events)
                 if number == 0:
                     continue  # warm-up
@@ -304,7 +304,7 @@ class _Bench:
                 alone.append(alone_per_s)
                 spent = {str(part): (cpu_s - before[part]) / events * 1000 for part, cpu_s in after.items()}
                 cpu_ms.append(spent | {"producer": own_s / events * 1000})
-                self.say(
+                self.report(
                     f"transport round {number} of {self.plan.rounds}: {rates[-1]:.0f} events/s, "
                     f"one writer and the store alone {alone_per_s:.0f}"
                 )
@@ -324,52 +324,52 @@ class _Bench:
         sent = 0
         with self._watched(interval_s=1.0, progress=lambda: sent) as watch:
             while sent < _MEMORY_TO:
-                first = self._used(_MEMORY_PER_CALL)
-                payloads = [small_picture(first + one, MEMORY_BYTES) for one in range(_MEMORY_PER_CALL)]
-                self.stream.through(payloads, first=first)
+                first = self._reserve_numbers(_MEMORY_PER_CALL)
+                payloads = [small_image(first + one, MEMORY_BYTES) for one in range(_MEMORY_PER_CALL)]
+                self.stream.send_all(payloads, first=first)
                 sent += _MEMORY_PER_CALL
                 if sent % 2_000 == 0:
-                    self.say(f"memory: {sent} events, ingest plane {watch.samples[-1][1][Part.INGEST]:.0f} MB")
-        series = [(events, by_part[Part.INGEST]) for events, by_part in watch.samples]
-        bound = bound_mb(self.house.settings.ingest)
+                    self.report(f"memory: {sent} events, ingest plane {watch.samples[-1][1][Component.INGEST]:.0f} MB")
+        series = [(events, by_part[Component.INGEST]) for events, by_part in watch.samples]
+        bound = bound_mb(self.stack.settings.ingest)
         return {
             "memory_growth": growth(series, _MEMORY_FROM, _MEMORY_TO),
             "memory_series_mb": series,
             "memory_peak_mb": {str(part): megabytes for part, megabytes in watch.peaks_mb().items()},
-            "memory_budget_mb": self.house.settings.ingest.max_in_flight_bytes / 1e6,
+            "memory_budget_mb": self.stack.settings.ingest.max_in_flight_bytes / 1e6,
             "memory_constant_mb": CONSTANT_MB,
             "memory_bound_mb": bound,
-            "memory_within_bound": watch.peak_mb(Part.INGEST) <= bound,
+            "memory_within_bound": watch.peak_mb(Component.INGEST) <= bound,
         }
 
-    def _look(self) -> dict[str, float]:
+    def _sample_memory(self) -> dict[str, float]:
         """Memory by part as it is now, MB."""
-        now = pss_mb(self.house.processes())
-        self._peaks_mb = highest_mb([self._peaks_mb, now])
+        now = pss_mb(self.stack.processes())
+        self._peaks_mb = peak_by_component([self._peaks_mb, now])
         return {str(part): megabytes for part, megabytes in now.items()}
 
     @contextmanager
     def _watched(self, *, interval_s: float, progress: Callable[[], int] = lambda: 0) -> Iterator[MemoryWatch]:
         """Memory is looked at meanwhile; the most that it came to is kept."""
-        with MemoryWatch(self.house, interval_s, progress) as watch:
+        with MemoryWatch(self.stack, interval_s, progress) as watch:
             yield watch
-        self._peaks_mb = highest_mb([self._peaks_mb, watch.peaks_mb()])
+        self._peaks_mb = peak_by_component([self._peaks_mb, watch.peaks_mb()])
 
     # --- numbers ----------------------------------------------------------------------------------------------------
 
-    def _take(self, count: int) -> list[bytes]:
-        return list(self._pictures.many(self._next, count))
+    def _next_payloads(self, count: int) -> list[bytes]:
+        return list(self._images.images(self._next, count))
 
-    def _used(self, count: int) -> int:
+    def _reserve_numbers(self, count: int) -> int:
         first, self._next = self._next, self._next + count
         return first
 
 
 @dataclass(slots=True)
 class _Loops:
-    """(a) to (c), in this process, while the house idles."""
+    """(a) to (c), in this process, while the stack idles."""
 
-    model: Model
+    model: BaselineModel
     consumer: LaneConsumer
     producer: MessageProducer
     store: MilvusStore
@@ -379,7 +379,7 @@ class _Loops:
         """Images per second of each loop."""
         some = pictures[: max(1, len(pictures) // 3)]
         return {
-            "bare": len(pictures) / bare(self.model, pictures),
+            "bare": len(pictures) / model_only(self.model, pictures),
             "naive": len(some) / self._naive(some, 1),
             "naive_batched": len(pictures) / self._naive(pictures, BATCH),
         }
@@ -390,7 +390,7 @@ class _Loops:
             self._next += 1
             self.producer.send(Message(_LOOPS_TOPIC, key=f"loop-{self._next:09d}".encode(), value=picture))
         self.producer.flush(30.0)
-        return naive(self.model, self.consumer, self.store, events=len(pictures), batch=batch)
+        return naive_loop(self.model, self.consumer, self.store, events=len(pictures), batch=batch)
 
 
 @contextmanager
@@ -403,8 +403,8 @@ def _loops(plan: IngestPlan, settings: Settings) -> Iterator[_Loops]:
         with _own_collections(settings) as store:
             model = load_model(settings, threads=plan.encoder_threads or os.cpu_count())
             loops = _Loops(model, consumer, producer, store)
-            warm_up = list(Pictures(BATCH).many(10**9, BATCH))
-            bare(loops.model, warm_up)
+            warm_up = list(SyntheticImages(BATCH).images(10**9, BATCH))
+            model_only(loops.model, warm_up)
             loops._naive(warm_up, BATCH)
             yield loops
     finally:
@@ -414,7 +414,7 @@ def _loops(plan: IngestPlan, settings: Settings) -> Iterator[_Loops]:
 
 @contextmanager
 def _own_collections(settings: Settings) -> Iterator[MilvusStore]:
-    """Collections beside those of the house, in the same store, for what is compared with it."""
+    """Collections beside those of the stack, in the same store, for what is compared with it."""
     profile = load_profile(settings.profile)
     own = settings.store.model_copy(update={"version": _OWN_VERSION})
     store = MilvusStore(own)

@@ -1,4 +1,4 @@
-"""Driving a house: messages in at full speed or at a pace, and finding out exactly when they were searchable."""
+"""Driving a stack: messages in at full speed or at a pace, and finding out exactly when they were searchable."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _READ_ROWS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
-    """A way into a house and a look at its index.
+class LoadGenerator:
+    """A way into a stack and a look at its index.
 
     Attributes:
         producer: of its Kafka.
@@ -37,7 +37,7 @@ class Stream:
     topic: str
     tenant: str
 
-    def through(self, payloads: Sequence[bytes], *, first: int) -> float:
+    def send_all(self, payloads: Sequence[bytes], *, first: int) -> float:
         """Sends all at once.
 
         Args:
@@ -55,7 +55,7 @@ class Stream:
         _acknowledged(sent)
         return ended_s - began_s
 
-    def paced(self, payload: Callable[[int], bytes], *, first: int, count: int, per_s: float) -> list[float]:
+    def send_paced(self, payload: Callable[[int], bytes], *, first: int, count: int, per_s: float) -> list[float]:
         """Sends at an even pace and waits until all are searchable.
 
         Returns:

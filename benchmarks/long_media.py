@@ -16,10 +16,10 @@ from typing import Any, TypeAlias
 import av
 import numpy as np
 
-from benchmarks.components import Part
-from benchmarks.load_generator import Stream
+from benchmarks.components import Component
+from benchmarks.load_generator import LoadGenerator
 from benchmarks.memory import MemoryWatch
-from benchmarks.stack import House, house_settings, running, temporary_folder
+from benchmarks.stack import LocalStack, running_stack, stack_settings, temporary_folder
 from benchmarks.statistics import growth, quantile
 from penstock.broker.producer import MessageProducer
 from penstock.broker.wire import encode_event
@@ -30,7 +30,7 @@ from tools.reference_models.audio_writer import write_speech
 from tools.reference_models.grammar import sentence
 from tools.reference_models.speech_synthesis import RATE_HZ, SpeechSynthesizer
 
-Say: TypeAlias = Callable[[str], None]
+Reporter: TypeAlias = Callable[[str], None]
 
 MINUTES = 120.0
 _SEED = 31
@@ -63,7 +63,7 @@ class LongPlan:
     threads: int = 0
 
 
-def bench_long(plan: LongPlan, say: Say) -> dict[str, Any]:
+def bench_long(plan: LongPlan, say: Reporter) -> dict[str, Any]:
     """Freshness of the clips alone and beside the recording, and the ingest plane's memory with it.
 
     Raises:
@@ -74,14 +74,14 @@ def bench_long(plan: LongPlan, say: Say) -> dict[str, Any]:
 
 
 @contextmanager
-def _bench(plan: LongPlan, folder: Path, say: Say) -> Iterator[_Bench]:
-    """The media spoken, and a house to take them in; gone afterwards."""
+def _bench(plan: LongPlan, folder: Path, say: Reporter) -> Iterator[_Bench]:
+    """The media spoken, and a stack to take them in; gone afterwards."""
     media = folder / "media"
     media.mkdir()
     say(f"speaking for {plan.minutes:g} minutes")
     recording = _write(media / "long.ogg", _talk(plan.minutes * 60))
     clips = [_write(media / f"{number}.ogg", [_clip(number)]).read_bytes() for number in range(_DIFFERENT)]
-    settings = house_settings(
+    settings = stack_settings(
         folder,
         profile=plan.profile,
         store_uri=None,
@@ -89,11 +89,11 @@ def _bench(plan: LongPlan, folder: Path, say: Say) -> Iterator[_Bench]:
         fetch={"allowed_roots": (media,)},
     )
     say(f"starting a whole Penstock with profile {plan.profile} in {folder}")
-    with running(settings) as house:
-        producer, store = MessageProducer(house.settings.kafka), MilvusStore(house.settings.store)
+    with running_stack(settings) as stack:
+        producer, store = MessageProducer(stack.settings.kafka), MilvusStore(stack.settings.store)
         try:
-            stream = Stream(producer, store, settings.kafka.audio_topic, settings.tenant)
-            yield _Bench(plan, house, stream, recording, clips, say)
+            stream = LoadGenerator(producer, store, settings.kafka.audio_topic, settings.tenant)
+            yield _Bench(plan, stack, stream, recording, clips, say)
         finally:
             producer.close(10.0)
             store.close()
@@ -101,31 +101,31 @@ def _bench(plan: LongPlan, folder: Path, say: Say) -> Iterator[_Bench]:
 
 @dataclass(slots=True)
 class _Bench:
-    """A house, a recording and clips for it."""
+    """A stack, a recording and clips for it."""
 
     plan: LongPlan
-    house: House
-    stream: Stream
+    stack: LocalStack
+    stream: LoadGenerator
     recording: Path
     clips: Sequence[bytes]
-    say: Say
+    report: Reporter
     _next: int = 0
 
     def measure(self) -> dict[str, Any]:
         self._paced(_WARM_UP)
         alone = self._paced(self.plan.clips)
-        self.say(f"clips alone: {_told(alone)}")
-        with MemoryWatch(self.house, progress=lambda: round(self._indexed_s())) as watch:
+        self.report(f"clips alone: {_told(alone)}")
+        with MemoryWatch(self.stack, progress=lambda: round(self._indexed_s())) as watch:
             began_s = time.monotonic()
             self._begin()
             beside = self._paced(self.plan.clips)
             indexed_s = self._indexed_s()
-            self.say(f"clips beside the recording: {_told(beside)}; {indexed_s / 60:.0f} minutes of it are indexed")
+            self.report(f"clips beside the recording: {_told(beside)}; {indexed_s / 60:.0f} minutes of it are indexed")
             if not self._under_way:
                 raise UnavailableError("the recording was over before the clips were: take a longer one")
             self._await(lambda: not self._under_way, "the recording is indexed", self.plan.minutes * 60)
             took_s = time.monotonic() - began_s
-        memory = [(second, by_part[Part.INGEST]) for second, by_part in watch.samples if second]
+        memory = [(second, by_part[Component.INGEST]) for second, by_part in watch.samples if second]
         return {
             "clips_alone_p50_s": quantile(alone, 0.5),
             "clips_alone_p95_s": quantile(alone, 0.95),
@@ -135,7 +135,7 @@ class _Bench:
             "long_minutes": self.plan.minutes,
             "long_took_s": took_s,
             "long_minutes_beside": indexed_s / 60,
-            "long_peak_mb": watch.peak_mb(Part.INGEST),
+            "long_peak_mb": watch.peak_mb(Component.INGEST),
             "long_memory_growth": growth(memory, 0, round(self.plan.minutes * 60)),
             "long_memory_mb": memory,
         }
@@ -143,7 +143,7 @@ class _Bench:
     def _paced(self, count: int) -> list[float]:
         """Clips at the plan's pace; their freshness, seconds."""
         first, self._next = self._next, self._next + count
-        return self.stream.paced(
+        return self.stream.send_paced(
             lambda number: self.clips[number % len(self.clips)], first=first, count=count, per_s=self.plan.per_s
         )
 

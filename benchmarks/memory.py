@@ -15,8 +15,8 @@ from typing import Self
 
 import psutil
 
-from benchmarks.components import Part, part_of
-from benchmarks.stack import House
+from benchmarks.components import Component, component_of
+from benchmarks.stack import LocalStack
 from penstock.config import IngestSettings
 
 # What the ingest plane takes beside its byte budget, with profile null:512 and one lane. Six processes with their
@@ -34,12 +34,12 @@ def bound_mb(ingest: IngestSettings) -> float:
     return ingest.max_in_flight_bytes * ingest.lanes / 1e6 + CONSTANT_MB
 
 
-def pss_mb(processes: Iterable[psutil.Process]) -> dict[Part, float]:
+def pss_mb(processes: Iterable[psutil.Process]) -> dict[Component, float]:
     """Megabytes of PSS by part; processes that end meanwhile are left out."""
-    total = dict.fromkeys(Part, 0.0)
+    total = dict.fromkeys(Component, 0.0)
     for process in processes:
         try:
-            part = part_of(process.cmdline())
+            part = component_of(process.cmdline())
             memory = process.memory_full_info()
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
@@ -47,9 +47,9 @@ def pss_mb(processes: Iterable[psutil.Process]) -> dict[Part, float]:
     return total
 
 
-def highest_mb(looks: Iterable[Mapping[Part, float]]) -> dict[Part, float]:
+def peak_by_component(looks: Iterable[Mapping[Component, float]]) -> dict[Component, float]:
     """The most that each part had in any look; 0.0 of no look."""
-    found = dict.fromkeys(Part, 0.0)
+    found = dict.fromkeys(Component, 0.0)
     for look in looks:
         found = {part: max(most, look.get(part, 0.0)) for part, most in found.items()}
     return found
@@ -57,19 +57,19 @@ def highest_mb(looks: Iterable[Mapping[Part, float]]) -> dict[Part, float]:
 
 @dataclass(slots=True)
 class MemoryWatch:
-    """Looks at a house's memory at an interval, in a thread, while it is entered.
+    """Looks at a stack's memory at an interval, in a thread, while it is entered.
 
     Attributes:
-        house: what to look at.
+        stack: what to look at.
         interval_s: a look costs some 10 ms of CPU for each GB of mapped memory.
         progress: told with each look, what goes on the other axis: events so far.
         samples: (progress, megabytes by part), in order.
     """
 
-    house: House
+    stack: LocalStack
     interval_s: float = 1.0
     progress: Callable[[], int] = lambda: 0
-    samples: list[tuple[int, Mapping[Part, float]]] = field(default_factory=list)
+    samples: list[tuple[int, Mapping[Component, float]]] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -83,16 +83,16 @@ class MemoryWatch:
         if self._thread is not None:
             self._thread.join()
 
-    def peak_mb(self, part: Part) -> float:
+    def peak_mb(self, part: Component) -> float:
         return self.peaks_mb()[part]
 
-    def peaks_mb(self) -> dict[Part, float]:
+    def peaks_mb(self) -> dict[Component, float]:
         """The most that each part had; not all at the same time."""
-        return highest_mb(by_part for _, by_part in self.samples)
+        return peak_by_component(by_part for _, by_part in self.samples)
 
     def _look(self) -> None:
         while True:
             began_s = time.monotonic()
-            self.samples.append((self.progress(), pss_mb(self.house.processes())))
+            self.samples.append((self.progress(), pss_mb(self.stack.processes())))
             if self._stop.wait(max(0.0, self.interval_s - (time.monotonic() - began_s))):
                 return

@@ -21,11 +21,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from benchmarks.components import Part
+from benchmarks.components import Component
 from benchmarks.host_info import machine_facts
-from benchmarks.stack import House, house_settings, running, temporary_folder
+from benchmarks.stack import LocalStack, running_stack, stack_settings, temporary_folder
 from benchmarks.statistics import median, quantile
-from benchmarks.synthetic_index import Questions, fill, unit_vector
+from benchmarks.synthetic_index import QuerySampler, fill, unit_vector
 from penstock.config import Settings
 from penstock.encoders.load import load_encoder, profile_fingerprints
 from penstock.encoders.profiles import Profile, load_profile, role_of
@@ -39,7 +39,7 @@ from penstock.store.base import EntryQuery, Store
 from penstock.store.milvus.store import MilvusStore
 from penstock.store.spec import index_spec
 
-Say: TypeAlias = Callable[[str], None]
+Reporter: TypeAlias = Callable[[str], None]
 
 _SEED = 20_24
 _TIMEOUT_S = 30.0
@@ -69,7 +69,7 @@ class QueryPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class LoadResult:
     """What came of asking for a while.
 
     Attributes:
@@ -80,7 +80,7 @@ class Load:
 
     took_ms: Sequence[float]
     took_s: float
-    cpu_s: Mapping[Part, float] = field(default_factory=dict)
+    cpu_s: Mapping[Component, float] = field(default_factory=dict)
 
     @property
     def p50_ms(self) -> float:
@@ -95,17 +95,17 @@ class Load:
         return len(self.took_ms) / self.took_s
 
 
-def joined(loads: Sequence[Load]) -> Load:
+def merged(loads: Sequence[LoadResult]) -> LoadResult:
     """Several whiles as one."""
     parts = {part for load in loads for part in load.cpu_s}
-    return Load(
+    return LoadResult(
         [took_ms for load in loads for took_ms in load.took_ms],
         sum(load.took_s for load in loads),
         {part: sum(load.cpu_s[part] for load in loads) for part in parts},
     )
 
 
-def bench_query(plan: QueryPlan, say: Say) -> dict[str, Any]:
+def bench_query(plan: QueryPlan, say: Reporter) -> dict[str, Any]:
     """Fills an index, then asks it at each level, through the API and through the parts.
 
     Returns:
@@ -116,16 +116,16 @@ def bench_query(plan: QueryPlan, say: Say) -> dict[str, Any]:
     """
     facts = machine_facts()
     with temporary_folder() as folder:
-        settings = house_settings(
+        settings = stack_settings(
             folder, profile=plan.profile, store_uri=plan.store_uri, query={"port": 0, "deadline_ms": _DEADLINE_MS}
         )
         say(f"starting a whole Penstock with profile {plan.profile} in {folder}")
-        with running(settings) as house, _opened(house.settings) as store:
+        with running_stack(settings) as stack, _opened(stack.settings) as store:
             profile = load_profile(plan.profile)
             say(f"writing {plan.entries} entries")
             fill(store, profile, plan.entries, settings.tenant)
-            parts = _Parts(store, house.settings, profile)
-            rows = _levels(plan, house, parts, say)
+            parts = _Parts(store, stack.settings, profile)
+            rows = _levels(plan, stack, parts, say)
     return {
         "profile": plan.profile,
         "entries": plan.entries,
@@ -136,17 +136,17 @@ def bench_query(plan: QueryPlan, say: Say) -> dict[str, Any]:
     }
 
 
-def _levels(plan: QueryPlan, house: House, parts: _Parts, say: Say) -> list[dict[str, Any]]:
-    measured: dict[int, dict[str, list[Load]]] = {clients: {} for clients in plan.clients}
-    questions = Questions()
-    with _Api(house.query_url) as api:
+def _levels(plan: QueryPlan, stack: LocalStack, parts: _Parts, say: Reporter) -> list[dict[str, Any]]:
+    measured: dict[int, dict[str, list[LoadResult]]] = {clients: {} for clients in plan.clients}
+    questions = QuerySampler()
+    with _Api(stack.query_url) as api:
         for number, clients in itertools.product(range(plan.rounds), plan.clients):
             ways: Mapping[str, Callable[[], object]] = {
-                "api": lambda: api.search(questions.one()),
-                "store": lambda: parts.search(questions.one()),
-                "encoder": lambda: parts.encode(questions.one()),
+                "api": lambda: api.search(questions.query()),
+                "store": lambda: parts.search(questions.query()),
+                "encoder": lambda: parts.encode(questions.query()),
             }
-            for name, load in _in_turn(ways, house, clients=clients, seconds=plan.seconds).items():
+            for name, load in _in_turn(ways, stack, clients=clients, seconds=plan.seconds).items():
                 measured[clients].setdefault(name, []).append(load)
             latest = measured[clients]["api"][-1]
             say(f"round {number + 1}, {clients} clients: p50 {latest.p50_ms:.0f} ms, {latest.per_s:.1f}/s")
@@ -154,28 +154,28 @@ def _levels(plan: QueryPlan, house: House, parts: _Parts, say: Say) -> list[dict
 
 
 def _in_turn(
-    ways: Mapping[str, Callable[[], object]], house: House, *, clients: int, seconds: float
-) -> Mapping[str, Load]:
+    ways: Mapping[str, Callable[[], object]], stack: LocalStack, *, clients: int, seconds: float
+) -> Mapping[str, LoadResult]:
     """Each way for so many seconds. A single client changes between them every few answers, so that what else the
     machine does falls on all alike; many clients need a while until each of them has been answered.
     """
     turns = _TURNS_OF_ONE if clients == 1 else 1
-    loads: dict[str, list[Load]] = {name: [] for name in ways}
+    loads: dict[str, list[LoadResult]] = {name: [] for name in ways}
     for _, (name, ask) in itertools.product(range(turns), ways.items()):
-        before = house.cpu_s()
-        load = hammer(ask, clients=clients, seconds=seconds / turns)
-        spent = {part: cpu_s - before[part] for part, cpu_s in house.cpu_s().items()}
+        before = stack.cpu_s()
+        load = run_load(ask, clients=clients, seconds=seconds / turns)
+        spent = {part: cpu_s - before[part] for part, cpu_s in stack.cpu_s().items()}
         loads[name].append(replace(load, cpu_s=spent))
-    return {name: joined(each) for name, each in loads.items()}
+    return {name: merged(each) for name, each in loads.items()}
 
 
-def _row(clients: int, loads: Mapping[str, Sequence[Load]]) -> dict[str, Any]:
+def _row(clients: int, loads: Mapping[str, Sequence[LoadResult]]) -> dict[str, Any]:
     """Medians over the rounds, and what the parts allow."""
     row: dict[str, Any] = {"clients": clients}
     for name, rounds in loads.items():
         for figure in ("p50_ms", "p95_ms", "per_s"):
             row[f"{name}_{figure}"] = median([getattr(load, figure) for load in rounds])
-    for part in (Part.QUERY, Part.STORE, Part.RAY):
+    for part in (Component.QUERY, Component.STORE, Component.RAY):
         spent_ms = [load.cpu_s[part] / len(load.took_ms) * 1000 for load in loads["api"]]
         row[f"api_{part}_cpu_ms"] = median(spent_ms)
     row["parts_per_s"] = 1 / (1 / row["store_per_s"] + 1 / row["encoder_per_s"])
@@ -184,7 +184,7 @@ def _row(clients: int, loads: Mapping[str, Sequence[Load]]) -> dict[str, Any]:
     return row
 
 
-def hammer(ask: Callable[[], object], *, clients: int, seconds: float) -> Load:
+def run_load(ask: Callable[[], object], *, clients: int, seconds: float) -> LoadResult:
     """Asks from so many threads at once, each again as soon as it was answered. The first error ends it."""
     took_ms: list[float] = []
     errors: list[BaseException] = []
@@ -208,7 +208,7 @@ def hammer(ask: Callable[[], object], *, clients: int, seconds: float) -> Load:
     if errors:
         raise errors[0]
     took_s = time.perf_counter() - began_s
-    return Load(took_ms, took_s)
+    return LoadResult(took_ms, took_s)
 
 
 # --- the API ---------------------------------------------------------------------------------------------------------

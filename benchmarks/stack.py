@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.components import Part, part_of
+from benchmarks.components import Component, component_of
 from penstock.config import Settings, load_settings, read_endpoints, to_environment, with_endpoints
 from penstock.errors import UnavailableError
 from penstock.processes import Child
@@ -28,7 +28,7 @@ _PREFIX = "PENSTOCK_"
 _DATA = "data"
 
 
-class House:
+class LocalStack:
     """A running `penstock up`.
 
     Args:
@@ -52,13 +52,13 @@ class House:
         root = psutil.Process(self._child.pid)
         return [root, *root.children(recursive=True)]
 
-    def cpu_s(self) -> dict[Part, float]:
+    def cpu_s(self) -> dict[Component, float]:
         """CPU seconds by part, of all processes that live, since each began."""
-        total = dict.fromkeys(Part, 0.0)
+        total = dict.fromkeys(Component, 0.0)
         for process in self.processes():
             try:
                 times = process.cpu_times()
-                total[part_of(process.cmdline())] += times.user + times.system
+                total[component_of(process.cmdline())] += times.user + times.system
             except psutil.NoSuchProcess:
                 continue
         return total
@@ -71,7 +71,7 @@ class House:
         return {str(part): (cpu_s - before[part]) / took_s for part, cpu_s in self.cpu_s().items()}
 
 
-def house_settings(folder: Path, *, profile: str, store_uri: str | None, **more: Any) -> Settings:
+def stack_settings(folder: Path, *, profile: str, store_uri: str | None, **more: Any) -> Settings:
     """The settings of the environment, on a folder, Kafka and Ray of its own.
 
     Args:
@@ -100,7 +100,7 @@ def house_settings(folder: Path, *, profile: str, store_uri: str | None, **more:
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[House]:
+def running_stack(settings: Settings) -> Iterator[LocalStack]:
     """`penstock up` on these settings, ready for events and questions; stopped with all its children, come what may.
 
     Raises:
@@ -113,17 +113,17 @@ def running(settings: Settings) -> Iterator[House]:
     child = Child("the measured `penstock up`", command, log=settings.data_dir / "up.log", env=environment)
     try:
         child.wait_until(lambda: read_endpoints(settings.data_dir) is not None, timeout_s=_START_TIMEOUT_S)
-        yield House(with_endpoints(settings), child)
+        yield LocalStack(with_endpoints(settings), child)
     finally:
         child.stop(timeout_s=_STOP_TIMEOUT_S)
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """For a house; deleted afterwards, also if a process that just died still holds something in it.
+    """For a stack; deleted afterwards, also if a process that just died still holds something in it.
 
     Raises:
-        UnavailableError: the one that was raised within. Its cause may be in the house's logs, so the folder is kept,
+        UnavailableError: the one that was raised within. Its cause may be in the stack's logs, so the folder is kept,
             and the message names it.
     """
     folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))

@@ -1,33 +1,30 @@
-"""The few statistics that a benchmark needs, each said plainly."""
+"""The statistics of benchmarks: quantiles, medians and growth."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
+
+import numpy as np
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest value that is not below `share` of the values (nearest rank); NaN of none."""
-    if not values:
-        return math.nan
-    rank = math.ceil(share * len(values))
-    return sorted(values)[max(0, rank - 1)]
+    """Returns the smallest measured value that at least `share` of the values do not exceed; NaN without values."""
+    return float(np.quantile(values, share, method="inverted_cdf")) if values else math.nan
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle one, or the mean of the two in the middle; NaN of none."""
-    if not values:
-        return math.nan
-    ordered, half = sorted(values), len(values) // 2
-    return ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / 2
+    """Returns the middle value, or the mean of the two in the middle; NaN without values."""
+    return statistics.median(values) if values else math.nan
 
 
 def growth(values: Sequence[tuple[int, float]], first: int, last: int) -> float:
-    """By which share a quantity grew: the median of the last tenth of `first`…`last` over that of the first tenth.
+    """Returns the relative growth of a quantity: the median of the last tenth against that of the first tenth.
 
     Args:
         values: (events so far, quantity), in order of the events.
-        first, last: the stretch of events that counts. A tenth has one sample at least.
+        first, last: the range of events that counts. A tenth has at least one sample.
     """
     inside = [value for events, value in values if first <= events <= last]
     if len(inside) < 2:

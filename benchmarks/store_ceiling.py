@@ -28,7 +28,7 @@ BATCH = 512  # the largest of ingest's own (ingest.max_batch_events)
 _URI = f"asset:{'0' * 64}"
 
 
-class StoreAlone:
+class StoreCeiling:
     """A writer in this process, on collections of its own.
 
     Args:

@@ -22,7 +22,7 @@ _SIGMA = 6.0  # of the sensor's noise, in grey values: 640 × 480 come to some 6
 _START, _COMMENT = b"\xff\xd8", b"\xff\xfe"
 
 
-class Pictures:
+class SyntheticImages:
     """JPEGs of 640 × 480 pixels, 60 kB or so.
 
     Args:
@@ -32,15 +32,15 @@ class Pictures:
     def __init__(self, count: int = 64) -> None:
         self._bases = [_camera_jpeg(number) for number in range(count)]
 
-    def one(self, number: int) -> bytes:
+    def image(self, number: int) -> bytes:
         """The picture of a number; no two numbers give the same bytes."""
         return commented(self._bases[number % len(self._bases)], f"penstock bench {number}".encode())
 
-    def many(self, start: int, count: int) -> Sequence[bytes]:
-        return [self.one(number) for number in range(start, start + count)]
+    def images(self, start: int, count: int) -> Sequence[bytes]:
+        return [self.image(number) for number in range(start, start + count)]
 
 
-def small_picture(number: int, size_bytes: int) -> bytes:
+def small_image(number: int, size_bytes: int) -> bytes:
     """A BMP of 16 × 16 pixels, the format that is opened soonest, filled up behind its pixels to exactly `size_bytes`;
     no two numbers give the same bytes.
 

@@ -61,7 +61,7 @@ class _Entries:
         )
 
 
-class Questions:
+class QuerySampler:
     """Questions that were never asked before, so that no cache of vectors answers. Safe to use from several threads."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Questions:
         self._numbers = itertools.count()
         self._lock = threading.Lock()
 
-    def one(self) -> str:
+    def query(self) -> str:
         with self._lock:
             chosen = self._random.choice(self._words, _WORDS_OF_QUESTION)
             return f"{' '.join(chosen)} {next(self._numbers)}"

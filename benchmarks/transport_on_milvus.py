@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 
-from benchmarks.ingest import IngestPlan, Measure, bench_ingest
+from benchmarks.ingest import IngestMeasure, IngestPlan, bench_ingest
 from tests.store.servers import milvus_standalone
 
 
@@ -22,13 +22,15 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--events", type=int, default=10_000, help="of a round")
     parser.add_argument(
-        "--measure", choices=[Measure.TRANSPORT.value, Measure.FRESHNESS.value], default=Measure.TRANSPORT.value
+        "--measure",
+        choices=[IngestMeasure.TRANSPORT.value, IngestMeasure.FRESHNESS.value],
+        default=IngestMeasure.TRANSPORT.value,
     )
     wanted = parser.parse_args()
     with milvus_standalone() as server:
         plan = IngestPlan(
             "null",
-            frozenset({Measure(wanted.measure)}),
+            frozenset({IngestMeasure(wanted.measure)}),
             rounds=wanted.rounds,
             transport_events=wanted.events,
             store_uri=server.uri,

@@ -1,6 +1,9 @@
-"""A second chance for tests with real servers, and for those only; and no deadlines for property tests."""
+"""Reruns tests with real servers once, removes deadlines from property tests, and offers an empty environment."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -11,10 +14,22 @@ hypothesis.settings.load_profile("without deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On two shared cores a server misses a deadline in one of some hundred such tests. It is tried once more, the
-    summary counts it, and failing twice is failing. Tests without servers have no such excuse, and neither have faults:
-    what they test is just that nothing goes wrong once in a while.
+    """Reruns a failed test with real servers once, except tests of faults.
+
+    On two shared cores a server misses a deadline in one of some hundred such tests. The summary counts the reruns, and
+    a test that fails twice fails. Tests without servers have no such excuse, and neither have tests of faults: they
+    check that nothing goes wrong once in a while.
     """
     for item in items:
         if item.get_closest_marker("services") and "/faults/" not in item.nodeid:
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+@pytest.fixture
+def no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Returns an empty working directory, without settings in the environment."""
+    for name in list(os.environ):
+        if name.startswith("PENSTOCK_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

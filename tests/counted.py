@@ -1,4 +1,4 @@
-"""What this process has counted, for tests of where it counts."""
+"""Reads metrics of this process in tests."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from penstock.observability.metrics import Metric
 
 
 def counted(metric: Metric, suffix: str = "_total", **labels: str) -> float:
-    """The sum of the samples with these labels; `suffix` is `_count` or `_sum` for a histogram, "" for a gauge."""
+    """Returns the sum of the samples with these labels.
+
+    `suffix` is `_count` or `_sum` for a histogram, and empty for a gauge.
+    """
     (family,) = metric.collect()
-    wanted = [
-        one.value for one in family.samples if one.name == family.name + suffix and labels.items() <= one.labels.items()
-    ]
-    return sum(wanted)
+    return sum(
+        sample.value
+        for sample in family.samples
+        if sample.name == family.name + suffix and labels.items() <= sample.labels.items()
+    )

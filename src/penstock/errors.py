@@ -1,21 +1,27 @@
-"""One tree of errors.
+"""The error tree of Penstock.
 
     PenstockError
-    ├── UsageError               the caller's mistake: a bad flag, query, filter or setting; nothing was changed
-    │   ├── ConfigError          a setting that cannot be used, named with its value
-    │   └── QueryError           a search request that cannot be answered as written (HTTP 4xx)
-    ├── PermanentError           trying again cannot help: the event becomes a dead letter
-    │   └── BadInputError        the media itself is at fault; carries the `Reason`
-    └── TransientError           trying again may help: pause, back off with jitter, go on
-        ├── UnavailableError     a broker, store, worker or host does not answer
-        ├── WorkerLostError      the process that ran a step died; the batch restarts from its records
-        ├── WorkerBrokenError    this process can never do its step again: its device is lost; it has to be restarted
-        ├── NotReadyError        a writer that was restarted does not know yet which lane owns what
-        ├── FencedError          this lane no longer owns the partition; what it holds of it is dropped
-        └── OverloadedError      too much at once; carries how long to wait
+    ├── UsageError                   the caller's mistake: a bad flag, query, filter or setting; nothing was changed
+    │   ├── ConfigError              a setting that cannot be used, named with its value
+    │   └── QueryError               a search request that cannot be answered as written (HTTP 4xx)
+    ├── PermanentError               no retry can help: the event becomes a dead letter
+    │   ├── BadInputError            the media or its description is at fault; carries the `Reason`
+    │   ├── MessageTooLargeError     a message exceeds the limit of its topic or broker       (broker.base)
+    │   └── MissingAssetError        the asset store has no media of that hash                (assets)
+    ├── TransientError               a retry may help: pause, back off with jitter, continue
+    │   ├── UnavailableError         a broker, store, worker or host does not answer
+    │   ├── RetryableFetchError      a claim check failed in a way that a retry may cure      (media.claim_check)
+    │   ├── WorkerLostError          the process that ran a step died; the batch restarts from its records
+    │   ├── WorkerBrokenError        this process can never run its step again, as its device is lost; restart it
+    │   ├── NotReadyError            a restarted writer does not know the assignments of the lanes yet
+    │   ├── FencedError              this lane no longer owns the partition; its work on it is dropped
+    │   └── OverloadedError          too many requests; carries how long to wait
+    └── StartInterruptedError        a stop was requested while a service was starting        (embedded.services)
 
-A message says what was being done, to what, and what to do next. Vendors' exceptions are translated once, in the
-adapter that calls them, with `raise … from exc`.
+    StoppedError                     ends a batch of a lane that stops; never leaves the lane (ingest.pipeline)
+
+The last column is the module that defines an error, if it is not this one. A message says what was done, to what, and
+what to do next. Exceptions of libraries are translated once, in the adapter that calls them, with `raise … from exc`.
 """
 
 from __future__ import annotations
@@ -25,22 +31,22 @@ from typing import Any
 
 
 class Reason(StrEnum):
-    """Why an event became a dead letter: the closed list that metrics, `deadletters list` and the docs share."""
+    """The reason why an event became a dead letter: a closed list that metrics, `deadletters list` and docs share."""
 
     MALFORMED = "malformed"  # not a CloudEvent though it says so, attributes that are no JSON object…
     WRONG_TOPIC = "wrong_topic"  # media of another modality than the topic's
-    UNSUPPORTED = "unsupported"  # a type that no decoder reads
-    CORRUPT = "corrupt"  # of a known type, but it does not decode
+    UNSUPPORTED = "unsupported"  # a type that no decoder supports
+    CORRUPT = "corrupt"  # of a supported type, but it cannot be decoded
     TOO_LARGE = "too_large"  # more bytes or pixels than the limits allow
-    FORBIDDEN = "forbidden"  # a claim check to a path, host or scheme that the settings refuse
+    FORBIDDEN = "forbidden"  # a claim check to a path, host or scheme that the settings do not allow
     UNREACHABLE = "unreachable"  # a claim check that could not be fetched within its deadline
-    ENCODER_FAILED = "encoder_failed"  # the encoder fails on this item alone, every time
-    REFUSED = "refused"  # the store refuses the entries of this item for good
-    CRASHES_WORKER = "crashes_worker"  # three workers died of it while a known-good item passed in between
+    ENCODER_FAILED = "encoder_failed"  # the encoder fails on this item alone and every time
+    REFUSED = "refused"  # the store permanently rejects the entries of this item
+    CRASHES_WORKER = "crashes_worker"  # three workers crashed on it while a known-good item passed in between
 
 
 class PenstockError(Exception):
-    """Base of every error that Penstock raises on purpose. All of them travel between processes by pickle."""
+    """The base of all errors that Penstock raises on purpose. All of them travel between processes by pickle."""
 
     exit_code = 1
 
@@ -56,7 +62,7 @@ def _rebuild(cls: type[PenstockError], args: tuple[Any, ...], state: dict[str, A
 
 
 class UsageError(PenstockError):
-    """What was asked for cannot be done as asked; nothing was changed."""
+    """The request cannot be carried out as it is; nothing was changed."""
 
     exit_code = 2
 
@@ -66,11 +72,11 @@ class ConfigError(UsageError):
 
 
 class QueryError(UsageError):
-    """A search request that is wrong in itself.
+    """A search request that is invalid in itself.
 
     Args:
-        message: what is wrong and how to put it right.
-        status: the HTTP status that says the same (RFC 9110).
+        message: what is wrong and how to correct it.
+        status: the corresponding HTTP status (RFC 9110).
         field: the request field at fault, as a JSON pointer, if there is one.
     """
 
@@ -81,7 +87,7 @@ class QueryError(UsageError):
 
 
 class PermanentError(PenstockError):
-    """Trying again cannot help."""
+    """No retry can help."""
 
 
 class BadInputError(PermanentError):
@@ -93,24 +99,24 @@ class BadInputError(PermanentError):
 
 
 class TransientError(PenstockError):
-    """Trying again may help; never the cause of a dead letter by itself."""
+    """A retry may help; such an error alone never causes a dead letter."""
 
     exit_code = 3
 
 
 class UnavailableError(TransientError):
-    """Something that is needed does not answer."""
+    """A dependency does not answer."""
 
 
 class WorkerLostError(TransientError):
-    """The worker that ran a step died before it answered.
+    """The worker that ran a step died before it returned.
 
     Args:
         message: which worker, during what.
-        blamed: whether it is known to have died while it worked on this very call, not on another one.
-        hung: whether it was killed because it worked on this call for too long.
-        starved: whether it was killed while it worked on this call because its node ran out of memory; whose memory
-            that was is not known.
+        blamed: whether it is known to have died while it ran this very call, not another one.
+        hung: whether it was killed because it ran this call for too long.
+        starved: whether it was killed while it ran this call because its node ran out of memory. Which process had used
+            the memory is not known.
     """
 
     def __init__(self, message: str, *, blamed: bool = False, hung: bool = False, starved: bool = False) -> None:
@@ -121,11 +127,11 @@ class WorkerLostError(TransientError):
 
 
 class WorkerBrokenError(TransientError):
-    """Nothing will work in this process again, such as after CUDA lost its context. Its host ends the process."""
+    """Nothing will work in this process again, for example after CUDA lost its context. Its host ends the process."""
 
 
 class NotReadyError(TransientError):
-    """The writer was restarted and waits for the assignments; the batch is worth trying again soon."""
+    """The writer was restarted and waits for the assignments; retry the batch soon."""
 
 
 class FencedError(TransientError):
@@ -133,13 +139,19 @@ class FencedError(TransientError):
 
 
 class OverloadedError(TransientError):
-    """Too much at once.
+    """The queue or pool is full.
 
     Args:
         message: what is full.
-        retry_after_s: seconds to wait before trying again.
+        retry_after_s: seconds to wait before a retry.
     """
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+def first_line(exc: BaseException) -> str:
+    """Returns the class of an error and the first line of its message, for messages of one line."""
+    text = str(exc).strip()
+    return f"{type(exc).__name__}: {text.splitlines()[0]}" if text else type(exc).__name__

@@ -1,4 +1,4 @@
-"""When to try again: backoff with jitter, and a breaker that spares an absent store the whole crowd."""
+"""Retries after transient failures: exponential backoff, and a circuit breaker for dependencies."""
 
 from __future__ import annotations
 
@@ -11,36 +11,44 @@ from dataclasses import dataclass
 from penstock.errors import PenstockError, TransientError
 from penstock.observability import metrics
 
+_MAX_DOUBLINGS = 30  # keeps the power finite; every maximum is reached long before
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter", 2015).
+    """Exponential backoff, with full jitter (Brooker, "Exponential Backoff And Jitter", 2015) or with none.
 
     Attributes:
         initial_s: upper bound of the first wait, seconds.
         max_s: upper bound of any wait.
-        rng: the random source.
+        rng: the random source; None: each wait is its upper bound.
     """
 
     initial_s: float
     max_s: float
-    rng: random.Random
+    rng: random.Random | None = None
 
     def wait_s(self, attempt: int) -> float:
-        """Seconds to wait after the failed attempt `attempt`, counted from 1; at least a tenth of the bound."""
-        bound = min(self.max_s, self.initial_s * 2 ** min(attempt - 1, 30))
-        return self.rng.uniform(bound / 10, bound)
+        """Returns the seconds to wait after failed attempt number `attempt`, counted from 1.
+
+        With jitter, at least a tenth of the upper bound.
+        """
+        bound = min(self.max_s, self.initial_s * 2 ** min(attempt - 1, _MAX_DOUBLINGS))
+        return bound if self.rng is None else self.rng.uniform(bound / 10, bound)
 
 
 class Breaker:
-    """Lets calls through while they succeed; after a transient failure, one at a time until one succeeds.
+    """A circuit breaker: after a transient failure it lets one call through at a time, until one succeeds.
 
-    Safe to use from several threads.
+    Thread-safe.
 
     Args:
-        dependency: its name in the metric and in `status`, such as "store".
+        dependency: its name in the metric `breaker_open` and in `penstock status`, such as "store".
         clock: monotonic seconds.
-        backoff: how long it stays shut after each failure in a row.
+        backoff: the wait after each failure in a row.
+
+    Attributes:
+        last_error: the message of the latest transient failure; empty if there was none.
     """
 
     def __init__(self, dependency: str, *, clock: Callable[[], float], backoff: Backoff) -> None:
@@ -55,11 +63,11 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether the last call failed (the circuit is broken)."""
+        """Whether the last call failed, so that calls are held back."""
         return self._failures > 0
 
     def wait_s(self) -> float:
-        """Seconds until a call may be tried; 0 if now. Where the answer is 0, call `attempt` at once."""
+        """Returns the seconds until a call may be tried. If 0, call `attempt` immediately."""
         with self._lock:
             if self._failures == 0:
                 return 0.0
@@ -69,7 +77,7 @@ class Breaker:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Around a call: notes whether it failed transiently. Any other outcome means that the other side answers."""
+        """Observes a call. A transient failure opens the breaker; any other end proves that the dependency answers."""
         with self._lock:
             probe = self._failures > 0
             self._probing = self._probing or probe
@@ -83,16 +91,16 @@ class Breaker:
             metrics.BREAKER_OPEN.labels(self.dependency).set(1)
             raise
         except PenstockError:
-            self._answered()
+            self._close()
             raise
         else:
-            self._answered()
+            self._close()
         finally:
             if probe:
                 with self._lock:
                     self._probing = False
 
-    def _answered(self) -> None:
+    def _close(self) -> None:
         with self._lock:
             self._failures = 0
         metrics.BREAKER_OPEN.labels(self.dependency).set(0)

@@ -2,30 +2,30 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.components import Part, part_of
+from benchmarks.components import Component, component_of
 
 
 @pytest.mark.parametrize(
     ("command", "part"),
     [
-        (["ray::LaneHost"], Part.INGEST),
-        (["ray::decode-0"], Part.INGEST),
-        (["ray::_Host.call"], Part.INGEST),
-        (["ray::IDLE"], Part.RAY),
-        (["ray::DashboardAgent"], Part.RAY),
-        (["ray::RuntimeEnvAgent"], Part.RAY),
-        (["ray::ServeController"], Part.QUERY),
-        (["ray::ServeReplica:penstock:query"], Part.QUERY),
-        (["ray::ProxyActor"], Part.QUERY),
-        (["/usr/bin/java", "-Xmx512m", "kafka.Kafka", "server.properties"], Part.BROKER),
-        (["python", "-m", "milvus_lite", "server"], Part.STORE),
-        (["python", "-m", "penstock.cli.main", "-v", "ingest"], Part.INGEST),
-        (["python", "-m", "penstock.cli.main", "-v", "serve"], Part.QUERY),
-        (["python", "-m", "penstock.cli.main", "up"], Part.SUPERVISOR),
-        (["/ray/core/src/ray/raylet/raylet", "--node"], Part.RAY),
-        (["python", "-m", "penstock.embedded.ray"], Part.RAY),
-        ([], Part.RAY),
+        (["ray::LaneHost"], Component.INGEST),
+        (["ray::decode-0"], Component.INGEST),
+        (["ray::_Host.call"], Component.INGEST),
+        (["ray::IDLE"], Component.RAY),
+        (["ray::DashboardAgent"], Component.RAY),
+        (["ray::RuntimeEnvAgent"], Component.RAY),
+        (["ray::ServeController"], Component.QUERY),
+        (["ray::ServeReplica:penstock:query"], Component.QUERY),
+        (["ray::ProxyActor"], Component.QUERY),
+        (["/usr/bin/java", "-Xmx512m", "kafka.Kafka", "server.properties"], Component.BROKER),
+        (["python", "-m", "milvus_lite", "server"], Component.STORE),
+        (["python", "-m", "penstock.cli.main", "-v", "ingest"], Component.INGEST),
+        (["python", "-m", "penstock.cli.main", "-v", "serve"], Component.QUERY),
+        (["python", "-m", "penstock.cli.main", "up"], Component.SUPERVISOR),
+        (["/ray/core/src/ray/raylet/raylet", "--node"], Component.RAY),
+        (["python", "-m", "penstock.embedded.ray"], Component.RAY),
+        ([], Component.RAY),
     ],
 )
-def test_a_process_is_told_by_its_command(command: list[str], part: Part) -> None:
-    assert part_of(command) is part
+def test_a_process_is_told_by_its_command(command: list[str], part: Component) -> None:
+    assert component_of(command) is part

@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from benchmarks import cli, ingest, memory
-from benchmarks.components import Part
-from benchmarks.ingest import TRANSPORT_PROFILE, IngestPlan, Measure, bench_ingest
-from benchmarks.load_generator import Stream
-from benchmarks.stack import House
+from benchmarks.components import Component
+from benchmarks.ingest import TRANSPORT_PROFILE, IngestMeasure, IngestPlan, bench_ingest
+from benchmarks.load_generator import LoadGenerator
+from benchmarks.stack import LocalStack
 from penstock.cli.main import main
 from penstock.config import IngestSettings, Settings
 
@@ -48,7 +48,7 @@ ASKED = (
     ],
 )
 def test_a_model_is_a_profile_or_an_architecture_with_random_weights(model: str, profile: str) -> None:
-    assert IngestPlan(model, frozenset(Measure)).profile == profile
+    assert IngestPlan(model, frozenset(IngestMeasure)).profile == profile
 
 
 def test_an_unknown_measure_is_refused_before_anything_starts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,7 +57,7 @@ def test_an_unknown_measure_is_refused_before_anything_starts(capsys: pytest.Cap
 
 
 class QuietHouse:
-    """A house of no processes, whose memory `Machine` tells."""
+    """A stack of no processes, whose memory `Machine` tells."""
 
     def __init__(self, budget_bytes: int = 100_000_000) -> None:
         self.settings = Settings(ingest=IngestSettings(max_in_flight_bytes=budget_bytes))
@@ -83,7 +83,7 @@ class Machine:
         self.calls = 0
         self.busy_looks: list[int] = []
 
-    def through(self, payloads: Sequence[bytes], *, first: int) -> float:
+    def send_all(self, payloads: Sequence[bytes], *, first: int) -> float:
         self._busy = True
         self._looked.clear()
         if self._waits(self.calls):
@@ -92,11 +92,11 @@ class Machine:
         self._busy = False
         return 1.0
 
-    def pss_mb(self, _processes: object) -> dict[Part, float]:
+    def pss_mb(self, _processes: object) -> dict[Component, float]:
         if self._busy:
             self.busy_looks.append(self.calls)
             self._looked.set()
-        return dict.fromkeys(Part, 10.0) | {Part.INGEST: 900.0 if self._busy else 500.0}
+        return dict.fromkeys(Component, 10.0) | {Component.INGEST: 900.0 if self._busy else 500.0}
 
 
 @contextmanager
@@ -105,44 +105,44 @@ def no_loops(*_of: object) -> Iterator[SimpleNamespace]:
 
 
 def bench_of(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, measure: Measure, budget_bytes: int = 100_000_000
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, measure: IngestMeasure, budget_bytes: int = 100_000_000
 ) -> dict[str, Any]:
     monkeypatch.setattr(ingest, "pss_mb", machine.pss_mb)
     monkeypatch.setattr(memory, "pss_mb", machine.pss_mb)
     monkeypatch.setattr(ingest, "_loops", no_loops)
     monkeypatch.setattr(ingest, "_MEMORY_TO", 1_000)
     plan = IngestPlan("null", frozenset({measure}), images=2, rounds=3)
-    house, stream = cast(House, QuietHouse(budget_bytes)), cast(Stream, machine)
-    return dict(ingest._Bench(plan, house, stream, lambda _line: None).measure_all(plan.measures))
+    stack, stream = cast(LocalStack, QuietHouse(budget_bytes)), cast(LoadGenerator, machine)
+    return dict(ingest._Bench(plan, stack, stream, lambda _line: None).measure_all(plan.measures))
 
 
 def test_rounds_alone_tell_the_peak_of_d_and_no_timed_round_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     warm_up, rounds = 2, 3
     machine = Machine(waits_for_looks=lambda call: call == warm_up + rounds)
-    found = bench_of(machine, monkeypatch, Measure.ROUNDS)
+    found = bench_of(machine, monkeypatch, IngestMeasure.ROUNDS)
     assert found["peak_rss_mb"] == 900.0
     assert found["memory_mb"]["ingest"] == 500.0
-    assert found["peak_by_part_mb"] == {str(part): 900.0 if part is Part.INGEST else 10.0 for part in Part}
+    assert found["peak_by_part_mb"] == {str(part): 900.0 if part is Component.INGEST else 10.0 for part in Component}
     assert set(machine.busy_looks) == {warm_up + rounds}
     assert len(found["rounds"]["pipeline"]) == rounds
 
 
 def test_memory_is_looked_at_right_after_each_round_of_d(monkeypatch: pytest.MonkeyPatch) -> None:
     machine, looks = Machine(), list[int]()
-    monkeypatch.setattr(ingest._Bench, "_look", lambda _self: looks.append(machine.calls) or {})
-    bench_of(machine, monkeypatch, Measure.ROUNDS)
+    monkeypatch.setattr(ingest._Bench, "_sample_memory", lambda _self: looks.append(machine.calls) or {})
+    bench_of(machine, monkeypatch, IngestMeasure.ROUNDS)
     assert looks[:3] == [3, 4, 5]  # two calls were to warm up
 
 
 def test_memory_alone_tells_its_peak_and_keeps_to_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = bench_of(Machine(waits_for_looks=lambda call: call == 0), monkeypatch, Measure.MEMORY, 100_000_000)
+    found = bench_of(Machine(waits_for_looks=lambda call: call == 0), monkeypatch, IngestMeasure.MEMORY, 100_000_000)
     assert found["peak_rss_mb"] == found["memory_peak_mb"]["ingest"] == 900.0
     assert (found["memory_constant_mb"], found["memory_bound_mb"]) == (memory.CONSTANT_MB, 100 + memory.CONSTANT_MB)
     assert found["memory_within_bound"] is True
 
 
 def test_memory_above_its_bound_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = bench_of(Machine(waits_for_looks=lambda call: call == 0), monkeypatch, Measure.MEMORY, 90_000_000)
+    found = bench_of(Machine(waits_for_looks=lambda call: call == 0), monkeypatch, IngestMeasure.MEMORY, 90_000_000)
     assert found["memory_bound_mb"] < found["memory_peak_mb"]["ingest"]
     assert found["memory_within_bound"] is False
 
@@ -152,16 +152,16 @@ def test_of_two_houses_the_peak_of_the_plans_own_model_is_told(monkeypatch: pyte
     peaks = {"random:ViT-B-32": 1_600.0, TRANSPORT_PROFILE: 890.0}
 
     @contextmanager
-    def houses(_plan: IngestPlan, profile: str, _say: object) -> Iterator[SimpleNamespace]:
+    def stacks(_plan: IngestPlan, profile: str, _say: object) -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(measure_all=lambda _measures: {"peak_rss_mb": peaks[profile], profile: True})
 
-    monkeypatch.setattr(ingest, "_bench", houses)
-    both = IngestPlan("ViT-B-32", frozenset({Measure.ROUNDS, Measure.MEMORY}))
+    monkeypatch.setattr(ingest, "_measured_stack", stacks)
+    both = IngestPlan("ViT-B-32", frozenset({IngestMeasure.ROUNDS, IngestMeasure.MEMORY}))
     found = bench_ingest(both, lambda _line: None)
     assert found["peak_rss_mb"] == 1_600.0
     assert all(found[profile] for profile in peaks)
     assert found["freshness_p50_s"] is None
-    alone = bench_ingest(IngestPlan("ViT-B-32", frozenset({Measure.MEMORY})), lambda _line: None)
+    alone = bench_ingest(IngestPlan("ViT-B-32", frozenset({IngestMeasure.MEMORY})), lambda _line: None)
     assert alone["peak_rss_mb"] == 890.0
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from benchmarks import load_generator as module
-from benchmarks.load_generator import Stream
+from benchmarks.load_generator import LoadGenerator
 from penstock.broker.memory.broker import MemoryBroker
 from penstock.config import StoreSettings
 from penstock.encoders.load import profile_fingerprints
@@ -43,7 +43,7 @@ class Plane:
         consumer.close(1.0)
 
 
-def with_a_plane(late_ms: Callable[[int], int], use: Callable[[Stream], object]) -> None:
+def with_a_plane(late_ms: Callable[[int], int], use: Callable[[LoadGenerator], object]) -> None:
     broker, store, profile = MemoryBroker(), MemoryStore(), load_profile("null:8")
     store.ensure(index_spec(profile, profile_fingerprints(profile), StoreSettings()))
     broker.create_topic(TOPIC)
@@ -51,33 +51,33 @@ def with_a_plane(late_ms: Callable[[int], int], use: Callable[[Stream], object])
     thread = threading.Thread(target=plane.run)
     thread.start()
     try:
-        use(Stream(broker.producer(), store, TOPIC, "default"))
+        use(LoadGenerator(broker.producer(), store, TOPIC, "default"))
     finally:
         plane.stop.set()
         thread.join()
 
 
 def test_a_stream_returns_when_every_asset_has_its_row() -> None:
-    def use(stream: Stream) -> None:
-        assert stream.through([b"x"] * 25, first=0) > 0
+    def use(stream: LoadGenerator) -> None:
+        assert stream.send_all([b"x"] * 25, first=0) > 0
         assert stream.store.count_assets() == 25
-        stream.through([b"x"] * 5, first=25)
+        stream.send_all([b"x"] * 5, first=25)
         assert stream.store.count_assets() == 30
 
     with_a_plane(lambda _: 0, use)
 
 
 def test_freshness_is_the_age_of_each_event_when_its_row_was_written() -> None:
-    def use(stream: Stream) -> None:
-        found = stream.paced(lambda _: b"x", first=0, count=10, per_s=500.0)
+    def use(stream: LoadGenerator) -> None:
+        found = stream.send_paced(lambda _: b"x", first=0, count=10, per_s=500.0)
         assert sorted(found) == [number * 0.25 for number in range(10)]
 
     with_a_plane(lambda settled: settled * 250, use)
 
 
 def test_messages_name_their_assets_by_number() -> None:
-    def use(stream: Stream) -> None:
-        stream.through([b"x"], first=41)
+    def use(stream: LoadGenerator) -> None:
+        stream.send_all([b"x"], first=41)
         asset = AssetRef("default", TOPIC, "bench-000000041")
         assert asset.id in stream.store.asset_rows([asset.id])
 
@@ -90,4 +90,4 @@ def test_events_that_nobody_indexes_name_the_log_that_says_why(monkeypatch: pyte
     store.ensure(index_spec(profile, profile_fingerprints(profile), StoreSettings()))
     broker.create_topic(TOPIC)
     with pytest.raises(UnavailableError, match=r"3 of 3 events are not searchable: `ingest\.log`.*fewer events"):
-        Stream(broker.producer(), store, TOPIC, "default").through([b"x"] * 3, first=0)
+        LoadGenerator(broker.producer(), store, TOPIC, "default").send_all([b"x"] * 3, first=0)

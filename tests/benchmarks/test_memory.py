@@ -4,8 +4,8 @@ import os
 
 import psutil
 
-from benchmarks.components import Part
-from benchmarks.memory import CONSTANT_MB, bound_mb, highest_mb, pss_mb
+from benchmarks.components import Component
+from benchmarks.memory import CONSTANT_MB, bound_mb, peak_by_component, pss_mb
 from penstock.config import IngestSettings
 
 
@@ -16,8 +16,8 @@ def test_memory_is_summed_by_part_and_in_megabytes() -> None:
 
 
 def test_the_highest_of_each_part_need_not_be_of_the_same_look() -> None:
-    found = highest_mb([{Part.INGEST: 1.0, Part.STORE: 9.0}, {Part.INGEST: 5.0}])
-    assert (found[Part.INGEST], found[Part.STORE], found[Part.BROKER]) == (5.0, 9.0, 0.0)
+    found = peak_by_component([{Component.INGEST: 1.0, Component.STORE: 9.0}, {Component.INGEST: 5.0}])
+    assert (found[Component.INGEST], found[Component.STORE], found[Component.BROKER]) == (5.0, 9.0, 0.0)
 
 
 def test_the_bound_is_the_budget_of_each_lane_and_a_constant() -> None:

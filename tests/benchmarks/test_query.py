@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from benchmarks.components import Part
-from benchmarks.query import Load, hammer, joined
+from benchmarks.components import Component
+from benchmarks.query import LoadResult, merged, run_load
 from penstock.errors import UnavailableError
 
 
@@ -17,7 +17,7 @@ def test_so_many_clients_ask_at_once() -> None:
         if not hasattr(met, "others"):  # the first question of each client is answered when all have asked
             met.others = together.wait()
 
-    load = hammer(ask, clients=4, seconds=0.05)
+    load = run_load(ask, clients=4, seconds=0.05)
 
     assert load.per_s > 0
     assert load.p50_ms <= load.p95_ms
@@ -29,10 +29,12 @@ def test_an_answer_that_fails_ends_the_measurement() -> None:
 
     began_s = time.monotonic()
     with pytest.raises(UnavailableError, match="does not answer"):
-        hammer(ask, clients=2, seconds=600.0)
+        run_load(ask, clients=2, seconds=600.0)
     assert time.monotonic() - began_s < 60
 
 
 def test_whiles_are_joined_to_one() -> None:
-    whole = joined([Load([1.0, 9.0], 1.0, {Part.STORE: 0.5}), Load([2.0], 2.0, {Part.STORE: 1.0})])
-    assert (whole.p50_ms, whole.per_s, whole.cpu_s) == (2.0, 1.0, {Part.STORE: 1.5})
+    whole = merged(
+        [LoadResult([1.0, 9.0], 1.0, {Component.STORE: 0.5}), LoadResult([2.0], 2.0, {Component.STORE: 1.0})]
+    )
+    assert (whole.p50_ms, whole.per_s, whole.cpu_s) == (2.0, 1.0, {Component.STORE: 1.5})

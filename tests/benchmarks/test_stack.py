@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.stack import House, house_settings, temporary_folder
+from benchmarks.stack import LocalStack, stack_settings, temporary_folder
 from penstock.errors import ConfigError, UnavailableError
 from penstock.processes import Child
 
@@ -50,7 +50,7 @@ def test_logs_are_kept_and_named_where_something_did_not_answer(temporary: Path)
 
 
 def test_a_house_that_ended_by_itself_names_its_log(temporary: Path) -> None:
-    settings = house_settings(temporary, profile="null:8", store_uri=None)
-    house = House(settings, Child("a house", [sys.executable, "-c", ""], log=settings.data_dir / "up.log"))
+    settings = stack_settings(temporary, profile="null:8", store_uri=None)
+    stack = LocalStack(settings, Child("a stack", [sys.executable, "-c", ""], log=settings.data_dir / "up.log"))
     with pytest.raises(UnavailableError, match=r"ended by itself; its `up\.log` says why"):
-        _ = house.query_url
+        _ = stack.query_url

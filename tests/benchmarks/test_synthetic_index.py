@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from benchmarks.synthetic_index import Questions, fill
+from benchmarks.synthetic_index import QuerySampler, fill
 from penstock.config import StoreSettings
 from penstock.encoders.load import profile_fingerprints
 from penstock.encoders.profiles import load_profile
@@ -20,5 +20,5 @@ def test_an_index_is_filled_half_with_texts_and_half_with_pictures() -> None:
 
 
 def test_no_question_is_asked_twice() -> None:
-    questions = Questions()
-    assert len({questions.one() for _ in range(200)}) == 200
+    questions = QuerySampler()
+    assert len({questions.query() for _ in range(200)}) == 200

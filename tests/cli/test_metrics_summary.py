@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from penstock.cli.metrics_summary import lines, measured
+from penstock.cli.metrics_summary import lines, summarize
 from penstock.cli.scrape import Scrape, parse, scrape
 from penstock.errors import UnavailableError
 from penstock.observability import metrics
@@ -58,7 +58,7 @@ def test_rates_and_busy_shares_are_of_the_time_between_two_scrapes() -> None:
     metrics.EVENTS.labels("text", "indexed").inc(20)
     metrics.EVENTS.labels("image", "dead_lettered").inc(1)
     metrics.BUSY.labels("decode").inc(4)
-    figures = measured(before, seen(14.0))
+    figures = summarize(before, seen(14.0))
     assert figures["events_per_s"] == {"text": 5.0, "image": 0.25}
     assert figures["pools"]["decode"] == {"workers": 2, "busy_share": 0.5, "wait_p95_s": None}
 
@@ -67,7 +67,7 @@ def test_a_batch_is_told_by_its_means() -> None:
     for events, size_bytes in ((31, 40_000), (32, 60_000)):
         metrics.BATCH_EVENTS.labels("text").observe(events)
         metrics.BATCH_BYTES.labels("text").observe(size_bytes)
-    figures = measured(seen(0.0), seen(1.0))
+    figures = summarize(seen(0.0), seen(1.0))
     assert figures["batches"] == {"text": {"count": 2, "mean_events": 31.5, "mean_bytes": 50_000}}
     assert "batches, mean: text 31.5 events and 50.0 kB" in lines(figures)
 
@@ -76,7 +76,7 @@ def test_channels_that_are_missing_are_counted_apart_and_slow_no_answers() -> No
     metrics.QUERY_CHANNEL.labels("text.passage", "answered").observe(0.01)
     metrics.QUERY_CHANNEL.labels("text.passage", "missing").observe(1.9)
     metrics.QUERY_CHANNEL.labels("image.joint", "missing").observe(1.9)
-    figures = measured(seen(0.0), seen(1.0))
+    figures = summarize(seen(0.0), seen(1.0))
     passage = figures["channels"]["text.passage"]
     assert (passage["answered"]["count"], passage["missing"]["count"]) == (1, 1)
     assert passage["answered"]["p95_s"] < 0.011
@@ -91,7 +91,7 @@ def test_events_and_dead_letters_are_told_by_how_they_ended() -> None:
     metrics.EVENTS.labels("text", "superseded").inc(3)
     metrics.EVENTS.labels("image", "dead_lettered").inc(1)
     metrics.DEAD_LETTERS.labels("corrupt").inc(1)
-    figures = measured(seen(0.0), seen(1.0))
+    figures = summarize(seen(0.0), seen(1.0))
     assert figures["events"] == {"text": {"deleted": 2, "superseded": 3}, "image": {"dead_lettered": 1}}
     assert figures["dead_letters"] == {"corrupt": 1}
 
@@ -112,7 +112,7 @@ def test_every_metric_is_among_the_figures() -> None:
     found = seen(1.0)
     samples = Samples(found.samples)
     samples.asked = set()
-    measured(seen(0.0), replace(found, samples=samples))
+    summarize(seen(0.0), replace(found, samples=samples))
     names = {metrics.name_of(metric) for metric in metrics.every_metric()}
     told = {name for name in names for asked in samples.asked if asked.startswith(name)}
     assert names - told == {metrics.name_of(metrics.LAG)}
@@ -134,7 +134,7 @@ def test_everything_that_was_measured_is_told_in_words() -> None:
     metrics.LOST_OFFSETS.labels("media.text").inc(9)
     metrics.QUERY_STEP.labels("fuse").observe(0.01)
     metrics.PROCESSES.labels("lane").set(1)
-    told = "\n".join(lines(measured(before, seen(1.0))))
+    told = "\n".join(lines(summarize(before, seen(1.0))))
     for expected in (
         "3 text",
         "encode 38 ms / 49 ms",
@@ -153,7 +153,7 @@ def test_everything_that_was_measured_is_told_in_words() -> None:
 
 
 def test_nothing_measured_yet_is_said_in_one_line() -> None:
-    assert list(lines(measured(seen(0.0), seen(1.0)))) == ["retries: none; breakers open: none"]
+    assert list(lines(summarize(seen(0.0), seen(1.0)))) == ["retries: none; breakers open: none"]
 
 
 def test_an_endpoint_that_does_not_answer_is_named() -> None:

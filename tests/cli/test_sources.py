@@ -13,7 +13,7 @@ import pytest
 
 from penstock.broker.base import Message
 from penstock.broker.wire import parse_record
-from penstock.cli.sources import Item, Outgoing, Refused, Wishes, read_all, tombstone
+from penstock.cli.sources import OutgoingMessage, ProduceItem, ProduceOptions, RefusedSource, read_all, tombstone
 from penstock.config import MIB, Settings, load_settings
 from penstock.errors import UsageError
 from penstock.records import ClaimCheck, Event, Inline, Modality, Position, Record
@@ -38,27 +38,27 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def read(paths: Sequence[Path | str], settings: Settings, **wishes: Any) -> list[Item]:
-    return list(read_all([str(path) for path in paths], settings, Wishes(**wishes)))
+def read(paths: Sequence[Path | str], settings: Settings, **wishes: Any) -> list[ProduceItem]:
+    return list(read_all([str(path) for path in paths], settings, ProduceOptions(**wishes)))
 
 
-def lines(settings: Settings, *objects: Any, folder: Path | None = None) -> list[Item]:
+def lines(settings: Settings, *objects: Any, folder: Path | None = None) -> list[ProduceItem]:
     text = "\n".join(one if isinstance(one, str) else json.dumps(one) for one in objects)
     if folder is None:
-        return list(read_all(["-"], settings, Wishes(), io.StringIO(text)))
+        return list(read_all(["-"], settings, ProduceOptions(), io.StringIO(text)))
     (folder / "events.jsonl").write_text(text)
     return read([folder / "events.jsonl"], settings)
 
 
-def sent(items: Sequence[Item]) -> list[Message]:
-    refused = [item for item in items if isinstance(item, Refused)]
+def sent(items: Sequence[ProduceItem]) -> list[Message]:
+    refused = [item for item in items if isinstance(item, RefusedSource)]
     assert refused == []
-    return [item.message for item in items if isinstance(item, Outgoing)]
+    return [item.message for item in items if isinstance(item, OutgoingMessage)]
 
 
-def why(items: Sequence[Item]) -> str:
+def why(items: Sequence[ProduceItem]) -> str:
     (item,) = items
-    assert isinstance(item, Refused)
+    assert isinstance(item, RefusedSource)
     return item.why
 
 
@@ -117,14 +117,14 @@ def test_a_topic_can_be_forced(folder: Path, settings: Settings) -> None:
 
 def test_a_missing_path_is_told_before_anything_is_sent(folder: Path, settings: Settings) -> None:
     with pytest.raises(UsageError, match="missing"):
-        next(read_all([str(folder), "missing"], settings, Wishes()))
+        next(read_all([str(folder), "missing"], settings, ProduceOptions()))
 
 
 def test_two_folders_of_one_name_are_refused(folder: Path, tmp_path: Path, settings: Settings) -> None:
     other = tmp_path / "other" / "photos"
     other.mkdir(parents=True)
     with pytest.raises(UsageError, match="both named 'photos'"):
-        next(read_all([str(folder), str(other)], settings, Wishes()))
+        next(read_all([str(folder), str(other)], settings, ProduceOptions()))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path, settings: Setti
 def test_a_link_to_nowhere_does_not_stop_the_rest(folder: Path, settings: Settings) -> None:
     (folder / "a.png").symlink_to("gone.png")
     refused, *rest = read([folder], settings)
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, RefusedSource)
     assert len(sent(rest)) == 2
 
 
@@ -160,7 +160,7 @@ def test_unreadable_files_and_folders_are_listed(folder: Path, settings: Setting
         refused = read([folder], settings)
     finally:
         (folder / "2026").chmod(0o700)
-    assert [isinstance(item, Refused) and "Permission denied" in item.why for item in refused] == [True, True]
+    assert [isinstance(item, RefusedSource) and "Permission denied" in item.why for item in refused] == [True, True]
 
 
 # --- large files and claim checks ------------------------------------------------------------------------------------
@@ -256,10 +256,10 @@ def test_a_uri_is_a_claim_check(settings: Settings) -> None:
 )
 def test_a_bad_line_is_refused_by_number_and_the_next_is_sent(line: Any, words: str, settings: Settings) -> None:
     refused, good = lines(settings, line, {"text": "fine"})
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, RefusedSource)
     assert refused.label == "stdin:1"
     assert words in refused.why
-    assert isinstance(good, Outgoing)
+    assert isinstance(good, OutgoingMessage)
 
 
 # --- deletions -------------------------------------------------------------------------------------------------------

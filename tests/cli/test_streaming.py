@@ -8,8 +8,8 @@ import pytest
 
 from penstock.broker.base import Message
 from penstock.cli import streaming
-from penstock.cli.sources import Outgoing, Refused
-from penstock.cli.streaming import Stream
+from penstock.cli.sources import OutgoingMessage, RefusedSource
+from penstock.cli.streaming import ProduceStream
 from penstock.errors import PermanentError, UnavailableError
 from penstock.records import Position
 
@@ -66,12 +66,12 @@ class Clock:
         self.now_s += seconds
 
 
-def outgoing(number: int, size: int = 1) -> Outgoing:
-    return Outgoing(f"file {number}", Message("media.text", b"", bytes(size)))
+def outgoing(number: int, size: int = 1) -> OutgoingMessage:
+    return OutgoingMessage(f"file {number}", Message("media.text", b"", bytes(size)))
 
 
 def test_what_was_acknowledged_is_counted_by_topic() -> None:
-    stream = Stream(PromptProducer())
+    stream = ProduceStream(PromptProducer())
     for number in range(3):
         stream.send(outgoing(number, size=10))
     stream.finish()
@@ -83,7 +83,7 @@ def test_what_was_acknowledged_is_counted_by_topic() -> None:
 
 def test_nothing_counts_before_it_is_acknowledged() -> None:
     producer = HeldProducer()
-    stream = Stream(producer)
+    stream = ProduceStream(producer)
     stream.send(outgoing(1))
     assert stream.tally.acknowledged == 0
     producer.acknowledge_all()
@@ -94,7 +94,7 @@ def test_nothing_counts_before_it_is_acknowledged() -> None:
 def test_bytes_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "_WINDOW_BYTES", 100)
     held = HeldProducer()
-    stream = Stream(held)
+    stream = ProduceStream(held)
     stream.send(outgoing(1, size=60))
     held.acknowledge_all()  # else the next send would wait for ever
     stream.send(outgoing(2, size=60))
@@ -104,7 +104,7 @@ def test_bytes_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_messages_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "_WINDOW_MESSAGES", 2)
     held = HeldProducer()
-    stream = Stream(held)
+    stream = ProduceStream(held)
     stream.send(outgoing(1))
     stream.send(outgoing(2))
     held.open[0].set_result(Position("media.text", 0, 0))
@@ -114,7 +114,7 @@ def test_messages_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_rate_is_kept_from_the_first_message_on() -> None:
     clock = Clock()
-    stream = Stream(PromptProducer(), rate_per_s=10, clock=clock, sleep=clock.sleep)
+    stream = ProduceStream(PromptProducer(), rate_per_s=10, clock=clock, sleep=clock.sleep)
     for number in range(21):
         stream.send(outgoing(number))
     assert clock.now_s == pytest.approx(2.0)
@@ -122,7 +122,7 @@ def test_a_rate_is_kept_from_the_first_message_on() -> None:
 
 def test_a_pause_is_not_made_up_for_by_a_burst() -> None:
     clock = Clock()
-    stream = Stream(PromptProducer(), rate_per_s=10, clock=clock, sleep=clock.sleep)
+    stream = ProduceStream(PromptProducer(), rate_per_s=10, clock=clock, sleep=clock.sleep)
     stream.send(outgoing(0))
     clock.now_s = 60.0
     for number in range(40):
@@ -131,8 +131,8 @@ def test_a_pause_is_not_made_up_for_by_a_burst() -> None:
 
 
 def test_a_refusal_and_a_message_too_large_do_not_stop_the_rest() -> None:
-    stream = Stream(PromptProducer(PermanentError("too large")))
-    stream.send(Refused("file 0", "is empty"))
+    stream = ProduceStream(PromptProducer(PermanentError("too large")))
+    stream.send(RefusedSource("file 0", "is empty"))
     stream.send(outgoing(1))
     stream.finish()
     assert [item.label for item in stream.tally.refused] == ["file 0"]
@@ -142,7 +142,7 @@ def test_a_refusal_and_a_message_too_large_do_not_stop_the_rest() -> None:
 
 def test_an_absent_broker_ends_it_and_says_how_far_it_came() -> None:
     held = HeldProducer()
-    stream = Stream(held)
+    stream = ProduceStream(held)
     stream.send(outgoing(1))
     stream.send(outgoing(2))
     held.open[0].set_result(Position("media.text", 0, 0))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.house import House
+from tests.e2e.stack import Stack
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def claims_root() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def house(claims_root: Path) -> Iterator[House]:
+def stack(claims_root: Path) -> Iterator[Stack]:
     """One running Penstock for all tests that leave it as it was, but for their own assets."""
     environment = {
         "PENSTOCK_FETCH__ALLOWED_ROOTS": f'["{claims_root}"]',
@@ -26,7 +26,7 @@ def house(claims_root: Path) -> Iterator[House]:
         "PENSTOCK_QUERY__PORT": "0",
     }
     with tempfile.TemporaryDirectory(prefix="penstock-e2e-") as folder:
-        made = House(Path(folder) / "data", environment)
+        made = Stack(Path(folder) / "data", environment)
         try:
             made.start()
             yield made

@@ -14,7 +14,7 @@ from penstock.errors import Reason
 from penstock.media.av.audio import RATE_HZ
 from penstock.records import Float32
 from penstock.samples.timed_media import sample_timed_media
-from tests.e2e.house import House
+from tests.e2e.stack import Stack
 from tests.media.recordings import picture, write_film, write_sound
 from tools.reference_models.audio_writer import write_speech
 from tools.reference_models.speech_synthesis import SpeechSynthesizer
@@ -27,7 +27,7 @@ RECORDINGS = {one.key: one for one in sample_timed_media()}
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def stack(tmp_path: Path) -> Iterator[Stack]:
     environment = {
         "PENSTOCK_PROFILE": "null:8",
         "PENSTOCK_QUERY__PORT": "0",
@@ -35,7 +35,7 @@ def house(tmp_path: Path) -> Iterator[House]:
         "PENSTOCK_LONG_MEDIA__FIRST_SEGMENT_S": "10",
         "PENSTOCK_LONG_MEDIA__SEGMENT_S": "15",
     }
-    made = House(tmp_path / "data", environment)
+    made = Stack(tmp_path / "data", environment)
     try:
         made.start()
         yield made
@@ -85,43 +85,43 @@ def good_ones(folder: Path) -> Mapping[tuple[str, str], bytes]:
     }
 
 
-def test_each_ends_as_it_should_and_the_audit_balances(house: House, tmp_path: Path) -> None:
+def test_each_ends_as_it_should_and_the_audit_balances(stack: Stack, tmp_path: Path) -> None:
     bad, good = bad_ones(tmp_path), good_ones(tmp_path)
     messages = [Message(topic, key.encode(), data) for (topic, key), data in good.items()]
     messages[3:3] = [Message(topic, key.encode(), data) for (topic, key), (data, _) in bad.items()]
-    house.produce(messages)
-    house.settle()
+    stack.produce(messages)
+    stack.settle()
     for (topic, key), (_, reason) in bad.items():
-        [letter] = house.dead_letters(key)
+        [letter] = stack.dead_letters(key)
         assert (letter.origin.topic, letter.reason) == (topic, reason), letter.detail
-    parts = {key: house.stored(key) for _, key in good}
+    parts = {key: stack.stored(key) for _, key in good}
     assert len(parts["its header lies about its length"]) == 3
     assert len(parts["long"]) == 10
     assert [entry.text for entry in parts["long and silent"]] == [""]
     assert len(parts["cut off in its midst"]) >= 1
     assert 60 <= len(parts["ten cuts a second"]) <= 121
-    house.json("audit")  # which exits with 1 if it does not balance
-    house.produce([messages[1]])
-    house.settle()
-    assert len(house.stored("long")) == 10
-    house.json("audit")
+    stack.json("audit")  # which exits with 1 if it does not balance
+    stack.produce([messages[1]])
+    stack.settle()
+    assert len(stack.stored("long")) == 10
+    stack.json("audit")
 
 
 @pytest.mark.exhaustive
-def test_ten_hours_of_silence_and_ten_thousand_cuts_end_as_they_should(house: House, tmp_path: Path) -> None:
+def test_ten_hours_of_silence_and_ten_thousand_cuts_end_as_they_should(stack: Stack, tmp_path: Path) -> None:
     cuts = 10_000
     flicker = write_film(tmp_path / "cuts.mp4", [(0.1, picture(number, (64, 36))) for number in range(cuts)])
     silence = tmp_path / "silence.flac"
     with av.open(str(silence), "w") as container:
         minutes = (np.zeros(60 * RATE_HZ, np.float32) for _ in range(600))
         write_speech(container, container.add_stream("flac", rate=RATE_HZ, layout="mono"), minutes)
-    before_mb, peak_mb = house.ingest_mb(), 0.0
-    house.produce([Message(AUDIO, b"silence", silence.read_bytes()), Message(VIDEO, b"cuts", flicker.read_bytes())])
-    while not house.settled():
-        peak_mb = max(peak_mb, house.ingest_mb())
+    before_mb, peak_mb = stack.ingest_mb(), 0.0
+    stack.produce([Message(AUDIO, b"silence", silence.read_bytes()), Message(VIDEO, b"cuts", flicker.read_bytes())])
+    while not stack.settled():
+        peak_mb = max(peak_mb, stack.ingest_mb())
     assert peak_mb < before_mb + _MOST_GROWTH_MB
-    assert [entry.text for entry in house.stored("silence")] == [""]
-    shots = house.stored("cuts")
+    assert [entry.text for entry in stack.stored("silence")] == [""]
+    shots = stack.stored("cuts")
     assert cuts * 0.1 <= len(shots) <= cuts * 0.2  # no shot is shorter than video.min_shot_ms
     assert shots[-1].end_ms == pytest.approx(cuts * 100, abs=1_000)
-    house.json("audit")
+    stack.json("audit")

@@ -15,8 +15,8 @@ from penstock.broker.base import Message
 from penstock.cli.scrape import scrape
 from penstock.ingest.canary import TENANT
 from penstock.observability import metrics
-from tests.e2e.house import House, eventually
 from tests.e2e.prometheus import Prometheus, program, scraping
+from tests.e2e.stack import Stack, eventually
 
 pytestmark = [pytest.mark.services, pytest.mark.exhaustive]
 
@@ -51,14 +51,14 @@ def _prometheus() -> None:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     environment = {
         "PENSTOCK_PROFILE": "null:8",
         "PENSTOCK_QUERY__PORT": "0",
         "PENSTOCK_CANARY__INTERVAL_S": "1",
         "PENSTOCK_STORE__TIMEOUT_S": "2",
     }
-    made = House(tmp_path_factory.mktemp("metrics") / "data", environment)
+    made = Stack(tmp_path_factory.mktemp("metrics") / "data", environment)
     try:
         made.start()
         yield made
@@ -67,9 +67,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 @pytest.fixture(scope="module")
-def watcher(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watcher]:
-    assert house.endpoints.metrics_url is not None
-    with scraping(house.endpoints.metrics_url, tmp_path_factory.mktemp("prometheus")) as asked:
+def watcher(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watcher]:
+    assert stack.endpoints.metrics_url is not None
+    with scraping(stack.endpoints.metrics_url, tmp_path_factory.mktemp("prometheus")) as asked:
         yield Watcher(asked)
 
 
@@ -91,13 +91,13 @@ def test_every_process_of_both_planes_counts(watcher: Watcher) -> None:
         watcher.becomes(1, "penstock_processes", process=process)
 
 
-def test_events_are_counted_as_they_end_and_what_they_cost_on_the_way(house: House, watcher: Watcher) -> None:
+def test_events_are_counted_as_they_end_and_what_they_cost_on_the_way(stack: Stack, watcher: Watcher) -> None:
     indexed_before = watcher.value("penstock_events_total", modality="text", outcome="indexed")
-    house.produce([*texts("one", _TEXTS), *texts("same", 2, "The same content.")])
-    house.produce([Message("media.text", b"one0", b"A second version."), Message("media.image", b"bad", b"no picture")])
-    house.settle()
-    house.produce([Message("media.text", b"one1", None)])
-    house.settle()
+    stack.produce([*texts("one", _TEXTS), *texts("same", 2, "The same content.")])
+    stack.produce([Message("media.text", b"one0", b"A second version."), Message("media.image", b"bad", b"no picture")])
+    stack.settle()
+    stack.produce([Message("media.text", b"one1", None)])
+    stack.settle()
 
     wanted = indexed_before + _TEXTS + 2
     watcher.reaches(wanted, "penstock_events_total", modality="text", outcome="indexed")
@@ -119,10 +119,10 @@ def test_events_are_counted_as_they_end_and_what_they_cost_on_the_way(house: Hou
         assert watcher.value("penstock_worker_busy_seconds_total", pool=pool) > 0
 
 
-def test_queries_are_measured_as_a_whole_by_step_and_by_channel(house: House, watcher: Watcher) -> None:
+def test_queries_are_measured_as_a_whole_by_step_and_by_channel(stack: Stack, watcher: Watcher) -> None:
     for _ in range(2):
-        house.search("a harbour")
-    assert house.post({"text": ""}).status_code == 400
+        stack.search("a harbour")
+    assert stack.post({"text": ""}).status_code == 400
     watcher.reaches(2, "penstock_query_seconds_count", status="200")
     watcher.reaches(1, "penstock_query_seconds_count", status="400")
     for channel in ("text.passage", "image.joint"):
@@ -133,35 +133,35 @@ def test_queries_are_measured_as_a_whole_by_step_and_by_channel(house: House, wa
 
 
 def test_a_store_that_hangs_shows_as_an_open_breaker_retries_lag_and_bytes_in_flight(
-    house: House, watcher: Watcher
+    stack: Stack, watcher: Watcher
 ) -> None:
-    with frozen(house.process("milvus_lite")):
-        house.produce(texts("late", _TEXTS))
+    with frozen(stack.process_with("milvus_lite")):
+        stack.produce(texts("late", _TEXTS))
         watcher.becomes(1, "penstock_breaker_open", dependency="store")
         watcher.reaches(1, "penstock_retries_total", cause="store")
         watcher.reaches(_TEXTS, "penstock_lag_records", topic="media.text")
         watcher.reaches(1, "penstock_in_flight_bytes", lane="lane-0")
-        assert house.post({"text": "a harbour", "deadline_ms": 500}).status_code == 503
+        assert stack.post({"text": "a harbour", "deadline_ms": 500}).status_code == 503
         watcher.reaches(1, "penstock_query_seconds_count", status="503")
         watcher.reaches(1, "penstock_query_channel_seconds_count", result="missing")
-    house.settle()
+    stack.settle()
     watcher.becomes(0, "penstock_breaker_open", dependency="store")
 
 
-def test_the_canary_is_found_by_queries_and_by_nobody_else(house: House, watcher: Watcher) -> None:
+def test_the_canary_is_found_by_queries_and_by_nobody_else(stack: Stack, watcher: Watcher) -> None:
     for modality in ("text", "image"):
         found = watcher.value("penstock_canaries_total", modality=modality, result="found")
         watcher.reaches(found + 1, "penstock_canaries_total", modality=modality, result="found")
         watcher.reaches(found + 1, "penstock_canary_seconds_count", modality=modality)
-    everything = house.search("The canary sings in the penstock.", limit=200)
+    everything = stack.search("The canary sings in the penstock.", limit=200)
     assert everything
     assert TENANT not in {hit["tenant"] for hit in everything}
 
 
-def test_status_shows_what_was_measured(house: House) -> None:
-    shown = house.json("status")
+def test_status_shows_what_was_measured(stack: Stack) -> None:
+    shown = stack.json("status")
     figures = shown["metrics"]
-    assert shown["addresses"]["metrics"] == house.endpoints.metrics_url
+    assert shown["addresses"]["metrics"] == stack.endpoints.metrics_url
     assert figures["steps"]["encode"]["p95_s"] > 0
     assert figures["queries"]["200"]["p50_s"] > 0
     assert {"text.passage", "image.joint"} <= figures["channels"].keys()
@@ -174,16 +174,16 @@ def test_status_shows_what_was_measured(house: House) -> None:
     assert figures["pools"]["write"]["workers"] == 1
     assert figures["retries"]["store"] >= 1
     assert figures["canary"]["text"]["p95_s"] > 0
-    said = house.run("status").stdout.decode()
+    said = stack.run("status").stdout.decode()
     assert "text canary, produced to found" in said
 
 
-def test_the_other_plane_takes_the_endpoint_over_and_no_total_falls(house: House, watcher: Watcher) -> None:
-    url = house.endpoints.metrics_url
+def test_the_other_plane_takes_the_endpoint_over_and_no_total_falls(stack: Stack, watcher: Watcher) -> None:
+    url = stack.endpoints.metrics_url
     assert url is not None
     indexed = _indexed_texts(url)
     assert indexed > 0
-    ingest, serve = house.plane("ingest"), house.plane("serve")
+    ingest, serve = stack.plane("ingest"), stack.plane("serve")
     ingest.kill()
     eventually(lambda: _serves(serve, url), "the query plane's driver serves", _TIMEOUT_S)
     assert _indexed_texts(url) >= indexed

@@ -15,7 +15,7 @@ import pytest
 from penstock.broker.base import Message
 from penstock.records import Float32
 from penstock.samples.images import Concept, compose, load_concepts
-from tests.e2e.house import House
+from tests.e2e.stack import Stack
 from tests.media.recordings import write_film, write_sound
 from tools.reference_models.speech_synthesis import RATE_HZ, SpeechSynthesizer
 
@@ -80,13 +80,13 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Made]:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, recordings: Sequence[Made]) -> Iterator[House]:
+def stack(tmp_path_factory: pytest.TempPathFactory, recordings: Sequence[Made]) -> Iterator[Stack]:
     environment = {
         "PENSTOCK_PROFILE": "reference",
         "PENSTOCK_QUERY__PORT": "0",
         "PENSTOCK_INGEST__MODALITIES": json.dumps(["audio", "video"]),
     }
-    found = House(tmp_path_factory.mktemp("house") / "data", environment)
+    found = Stack(tmp_path_factory.mktemp("stack") / "data", environment)
     try:
         found.start()
         found.produce(
@@ -101,26 +101,26 @@ def house(tmp_path_factory: pytest.TempPathFactory, recordings: Sequence[Made]) 
         found.close()
 
 
-def test_sentences_are_found_by_words(house: House, recordings: Sequence[Made]) -> None:
+def test_sentences_are_found_by_words(stack: Stack, recordings: Sequence[Made]) -> None:
     for made in recordings:
         for words, happening in made.sentences.items():
-            _check(words, happening, house.search(words, limit=_WITHIN))
+            _check(words, happening, stack.search(words, limit=_WITHIN))
 
 
-def test_sentences_are_found_by_voice(house: House, recordings: Sequence[Made], tmp_path: Path) -> None:
+def test_sentences_are_found_by_voice(stack: Stack, recordings: Sequence[Made], tmp_path: Path) -> None:
     for made in recordings:
         for words, happening in made.sentences.items():
             asked = write_sound(tmp_path / "question.wav", SpeechSynthesizer().synthesize(words).samples).read_bytes()
-            hits = house.search(audio=base64.b64encode(asked).decode(), limit=_WITHIN)
+            hits = stack.search(audio=base64.b64encode(asked).decode(), limit=_WITHIN)
             _check(f"voice: {words}", happening, hits)
 
 
-def test_scenes_are_found_by_picture(house: House, recordings: Sequence[Made], tmp_path: Path) -> None:
+def test_scenes_are_found_by_picture(stack: Stack, recordings: Sequence[Made], tmp_path: Path) -> None:
     for made in recordings:
         for concept_id, happening in made.scenes.items():
             file = tmp_path / "question.png"
             compose(_concept(concept_id), _ASKED_SEED, 256).convert("RGB").save(file)
-            hits = house.search(image=base64.b64encode(file.read_bytes()).decode(), limit=_WITHIN)
+            hits = stack.search(image=base64.b64encode(file.read_bytes()).decode(), limit=_WITHIN)
             _check(f"picture of {concept_id}", happening, hits)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from penstock.broker.base import Message
 from penstock.broker.topics import group_lag
-from tests.e2e.house import House
+from tests.e2e.stack import Stack
 from tests.e2e.test_spine import claim
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
@@ -17,42 +17,42 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
 TOPIC = "media.text"
 
 
-def ends(house: House) -> int:
+def ends(stack: Stack) -> int:
     """How many offsets the topic has, all partitions together."""
-    return sum(one.log_end for one in group_lag(house.settings.kafka, [TOPIC]))
+    return sum(one.log_end for one in group_lag(stack.settings.kafka, [TOPIC]))
 
 
-def replayed(house: House, *keys: str, code: int = 0) -> dict[str, dict[str, Any]]:
+def replayed(stack: Stack, *keys: str, code: int = 0) -> dict[str, dict[str, Any]]:
     """What became of the dead letters of these keys, by key."""
-    letters = [house.dead_letters(key)[0].position for key in keys]
-    told = house.json("deadletters", "replay", *(f"{at.partition}@{at.offset}" for at in letters), code=code)
+    letters = [stack.dead_letters(key)[0].position for key in keys]
+    told = stack.json("deadletters", "replay", *(f"{at.partition}@{at.offset}" for at in letters), code=code)
     return {one["key"]: one for one in told["letters"]}
 
 
-def test_dead_letters_are_mended_and_replayed(house: House, claims_root: Path) -> None:
+def test_dead_letters_are_mended_and_replayed(stack: Stack, claims_root: Path) -> None:
     mended, newer, deleted, hopeless = keys = [f"replay-{name}" for name in ("mended", "newer", "deleted", "hopeless")]
     missing = {key: claims_root / ("never.txt" if key == hopeless else "late.txt") for key in keys}
-    house.produce([claim(key, path.as_uri()) for key, path in missing.items()])
-    house.settle()
-    house.produce([Message(TOPIC, newer.encode(), b"The newer version."), Message(TOPIC, deleted.encode(), None)])
-    house.settle()
+    stack.produce([claim(key, path.as_uri()) for key, path in missing.items()])
+    stack.settle()
+    stack.produce([Message(TOPIC, newer.encode(), b"The newer version."), Message(TOPIC, deleted.encode(), None)])
+    stack.settle()
     missing[mended].write_text("The ferry sailed at dawn.")
-    open_ = {one["key"] for one in house.json("deadletters", "list", "--open", "--topic", TOPIC)}
+    open_ = {one["key"] for one in stack.json("deadletters", "list", "--open", "--topic", TOPIC)}
     assert open_.intersection(keys) == {mended, hopeless}
 
-    first = replayed(house, *keys, code=1)
+    first = replayed(stack, *keys, code=1)
     assert {key: first[key]["now"] for key in keys} == {
         mended: "indexed", newer: "superseded", deleted: "superseded", hopeless: "failed_again",
     }  # fmt: skip
     assert first[mended]["replayed_to"].partition("@")[0] == first[mended]["origin"].partition("@")[0]
     assert "deleted the asset" in first[deleted]["now_detail"]
     assert first[hopeless]["now_detail"].startswith(first[hopeless]["reason"])
-    assert len(house.dead_letters(hopeless)) == 2
-    assert [hit["text"] for hit in house.entries_of(mended)] == ["The ferry sailed at dawn."]
+    assert len(stack.dead_letters(hopeless)) == 2
+    assert [hit["text"] for hit in stack.entries_of(mended)] == ["The ferry sailed at dawn."]
 
-    counts, end = house.counts(), ends(house)
-    again = replayed(house, mended, newer, deleted)
+    counts, end = stack.counts(), ends(stack)
+    again = replayed(stack, mended, newer, deleted)
     assert [again[key]["now"] for key in (mended, newer, deleted)] == ["indexed", "superseded", "superseded"]
-    assert (house.counts(), ends(house)) == (counts, end)
-    assert [hit["text"] for hit in house.entries_of(newer)] == ["The newer version."]
-    assert house.entries_of(deleted) == []
+    assert (stack.counts(), ends(stack)) == (counts, end)
+    assert [hit["text"] for hit in stack.entries_of(newer)] == ["The newer version."]
+    assert stack.entries_of(deleted) == []

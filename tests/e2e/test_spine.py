@@ -21,7 +21,7 @@ from PIL import Image
 from penstock.broker.base import Message
 from penstock.errors import Reason
 from penstock.samples.images import compose, load_concepts
-from tests.e2e.house import House
+from tests.e2e.stack import Stack
 from tests.services import console_producer
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
@@ -57,57 +57,57 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_is_found_by_words_and_by_pictures_and_again_changes_nothing(
-    house: House, folder: Path, tmp_path: Path
+    stack: Stack, folder: Path, tmp_path: Path
 ) -> None:
-    house.json("produce", str(folder))
-    house.settle()
-    assert house.search("banana", modalities=["image"])[0]["key"] == "mine/banana.jpg"
-    assert house.search("how to bake a loaf", modalities=["text"])[0]["key"] == "mine/notes/bread.md"
+    stack.json("produce", str(folder))
+    stack.settle()
+    assert stack.search("banana", modalities=["image"])[0]["key"] == "mine/banana.jpg"
+    assert stack.search("how to bake a loaf", modalities=["text"])[0]["key"] == "mine/notes/bread.md"
     by_picture = base64.b64encode(jpeg("hammer", seed=77)).decode()
-    assert house.search(image=by_picture, modalities=["image"])[0]["key"] == "mine/hammer.png"
-    before = house.counts()
-    house.json("produce", str(folder))
-    house.settle()
-    assert house.counts() == before
+    assert stack.search(image=by_picture, modalities=["image"])[0]["key"] == "mine/hammer.png"
+    before = stack.counts()
+    stack.json("produce", str(folder))
+    stack.settle()
+    assert stack.counts() == before
     query = tmp_path / "query.jpg"
     query.write_bytes(jpeg("hammer", seed=78))
-    answer = house.json("search", "--image", str(query), "--modality", "image", "--filter", '{"mime": "image/png"}')
+    answer = stack.json("search", "--image", str(query), "--modality", "image", "--filter", '{"mime": "image/png"}')
     assert {hit["mime"] for hit in answer["hits"]} == {"image/png"}
     assert answer["hits"][0]["key"] == "mine/hammer.png"
 
 
-def test_a_shorter_version_leaves_no_surplus_and_a_tombstone_removes_everything(house: House, folder: Path) -> None:
+def test_a_shorter_version_leaves_no_surplus_and_a_tombstone_removes_everything(stack: Stack, folder: Path) -> None:
     note = folder / "notes" / "lighthouse.txt"
-    house.json("produce", str(folder), "--tenant", "surplus")
-    house.settle()
+    stack.json("produce", str(folder), "--tenant", "surplus")
+    stack.settle()
     key = "mine/notes/lighthouse.txt"
     wanted = {"tenant": "surplus", "filter": {"key": key}, "limit": 50}
-    assert len(house.search("lighthouse keeper", **wanted)) > 2
+    assert len(stack.search("lighthouse keeper", **wanted)) > 2
     note.write_text("The lighthouse was sold.")
-    house.json("produce", str(folder), "--tenant", "surplus")
-    house.settle()
-    assert [hit["text"] for hit in house.search("lighthouse keeper", **wanted)] == ["The lighthouse was sold."]
-    house.json("produce", "--delete", key, "--topic", "media.text", "--tenant", "surplus")
-    house.settle()
-    assert house.search("lighthouse keeper", **wanted) == []
+    stack.json("produce", str(folder), "--tenant", "surplus")
+    stack.settle()
+    assert [hit["text"] for hit in stack.search("lighthouse keeper", **wanted)] == ["The lighthouse was sold."]
+    stack.json("produce", "--delete", key, "--topic", "media.text", "--tenant", "surplus")
+    stack.settle()
+    assert stack.search("lighthouse keeper", **wanted) == []
 
 
-def test_a_bare_value_of_kafkas_console_producer_is_indexed(house: House) -> None:
+def test_a_bare_value_of_kafkas_console_producer_is_indexed(stack: Stack) -> None:
     line = b"console-1:The violinist practised scales all afternoon.\n"
-    console_producer(house.endpoints.bootstrap_servers, "media.text", line)
-    house.settle()
-    assert [hit["text"] for hit in house.entries_of("console-1")] == ["The violinist practised scales all afternoon."]
+    console_producer(stack.endpoints.bootstrap_servers, "media.text", line)
+    stack.settle()
+    assert [hit["text"] for hit in stack.entries_of("console-1")] == ["The violinist practised scales all afternoon."]
 
 
-def test_a_structured_cloud_event_of_the_sdk_is_indexed(house: House) -> None:
+def test_a_structured_cloud_event_of_the_sdk_is_indexed(stack: Stack) -> None:
     event = CloudEvent(
         {"type": "note", "source": "/tests", "subject": "structured-1", "datacontenttype": "text/plain"},
         "The astronomer counted the moons of Jupiter.",
     )
     made = ce_kafka.to_structured(event, JSONFormat())
-    house.produce([Message("media.text", None, made.value, tuple(made.headers.items()))])
-    house.settle()
-    assert [hit["text"] for hit in house.entries_of("structured-1")] == ["The astronomer counted the moons of Jupiter."]
+    stack.produce([Message("media.text", None, made.value, tuple(made.headers.items()))])
+    stack.settle()
+    assert [hit["text"] for hit in stack.entries_of("structured-1")] == ["The astronomer counted the moons of Jupiter."]
 
 
 @contextmanager
@@ -129,11 +129,11 @@ def claim(key: str, uri: str, topic: str = "media.text") -> Message:
     )
 
 
-def test_claim_checks_to_a_file_and_to_a_server_are_fetched(house: House, claims_root: Path, tmp_path: Path) -> None:
+def test_claim_checks_to_a_file_and_to_a_server_are_fetched(stack: Stack, claims_root: Path, tmp_path: Path) -> None:
     (claims_root / "claimed.txt").write_text("The cellist tuned her instrument before the concert.")
     (tmp_path / "served.txt").write_text("The glacier calved into the fjord with a roar.")
     with served(tmp_path) as url:
-        house.produce(
+        stack.produce(
             [
                 claim("claim-file", (claims_root / "claimed.txt").as_uri()),
                 claim("claim-http", f"{url}/served.txt"),
@@ -141,14 +141,14 @@ def test_claim_checks_to_a_file_and_to_a_server_are_fetched(house: House, claims
                 claim("claim-gone", f"{url}/nothing.txt"),
             ]
         )
-        house.settle()
-    assert "cellist" in house.entries_of("claim-file")[0]["text"]
-    assert "glacier" in house.entries_of("claim-http")[0]["text"]
-    assert [letter.reason for letter in house.dead_letters("claim-outside")] == [Reason.FORBIDDEN]
-    assert [letter.reason for letter in house.dead_letters("claim-gone")] == [Reason.UNREACHABLE]
+        stack.settle()
+    assert "cellist" in stack.entries_of("claim-file")[0]["text"]
+    assert "glacier" in stack.entries_of("claim-http")[0]["text"]
+    assert [letter.reason for letter in stack.dead_letters("claim-outside")] == [Reason.FORBIDDEN]
+    assert [letter.reason for letter in stack.dead_letters("claim-gone")] == [Reason.UNREACHABLE]
 
 
-def test_bad_input_becomes_a_dead_letter_that_says_why_and_nothing_else_is_lost(house: House) -> None:
+def test_bad_input_becomes_a_dead_letter_that_says_why_and_nothing_else_is_lost(stack: Stack) -> None:
     huge = io.BytesIO()
     Image.new("1", (50_000, 50_000)).save(huge, "PNG")
     cases = {
@@ -159,34 +159,34 @@ def test_bad_input_becomes_a_dead_letter_that_says_why_and_nothing_else_is_lost(
         "bad-topic": ("media.text", png("hammer"), Reason.WRONG_TOPIC),
     }
     good = [Message("media.text", f"good-{number}".encode(), f"A good text {number}.".encode()) for number in range(20)]
-    house.produce([Message(topic, key.encode(), value) for key, (topic, value, _) in cases.items()] + good)
-    house.settle()
-    found = {key: [letter.reason for letter in house.dead_letters(key)] for key in cases}
+    stack.produce([Message(topic, key.encode(), value) for key, (topic, value, _) in cases.items()] + good)
+    stack.settle()
+    found = {key: [letter.reason for letter in stack.dead_letters(key)] for key in cases}
     assert found == {key: [reason] for key, (_, _, reason) in cases.items()}
-    assert "media.image" in house.dead_letters("bad-topic")[0].detail
-    assert len(house.search("A good text", filter={"key": {"in": [f"good-{n}" for n in range(20)]}}, limit=50)) == 20
+    assert "media.image" in stack.dead_letters("bad-topic")[0].detail
+    assert len(stack.search("A good text", filter={"key": {"in": [f"good-{n}" for n in range(20)]}}, limit=50)) == 20
 
 
-def test_of_two_versions_the_newer_corrupt_the_older_is_indexed(house: House) -> None:
+def test_of_two_versions_the_newer_corrupt_the_older_is_indexed(stack: Stack) -> None:
     whole = jpeg("hammer")
-    house.produce(
+    stack.produce(
         [Message("media.image", b"two-versions", whole), Message("media.image", b"two-versions", whole[:700])]
     )
-    house.settle()
-    assert len(house.entries_of("two-versions", "media.image")) == 1
-    assert [letter.reason for letter in house.dead_letters("two-versions")] == [Reason.CORRUPT]
+    stack.settle()
+    assert len(stack.entries_of("two-versions", "media.image")) == 1
+    assert [letter.reason for letter in stack.dead_letters("two-versions")] == [Reason.CORRUPT]
 
 
-def test_the_same_key_on_two_topics_and_for_two_tenants_is_separate_assets(house: House, tmp_path: Path) -> None:
+def test_the_same_key_on_two_topics_and_for_two_tenants_is_separate_assets(stack: Stack, tmp_path: Path) -> None:
     note = tmp_path / "note.txt"
     note.write_text("A note of the first tenant.")
-    house.json("produce", str(note), "--key", "shared", "--tenant", "first")
+    stack.json("produce", str(note), "--key", "shared", "--tenant", "first")
     note.write_text("A note of the second tenant.")
-    house.json("produce", str(note), "--key", "shared", "--tenant", "second")
-    house.produce([Message("media.image", b"shared", jpeg("banana"))])
-    house.settle()
+    stack.json("produce", str(note), "--key", "shared", "--tenant", "second")
+    stack.produce([Message("media.image", b"shared", jpeg("banana"))])
+    stack.settle()
     texts = {
-        tenant: [hit["text"] for hit in house.search("note", tenant=tenant, filter={"key": "shared"})]
+        tenant: [hit["text"] for hit in stack.search("note", tenant=tenant, filter={"key": "shared"})]
         for tenant in ("first", "second", "default")
     }
     assert texts == {
@@ -196,17 +196,17 @@ def test_the_same_key_on_two_topics_and_for_two_tenants_is_separate_assets(house
     }
 
 
-def test_a_killed_ingest_driver_comes_back_and_every_event_is_found_once(house: House) -> None:
-    before = house.counts()
+def test_a_killed_ingest_driver_comes_back_and_every_event_is_found_once(stack: Stack) -> None:
+    before = stack.counts()
     messages = [
         Message("media.text", f"driver-{number}".encode(), f"Event {number} of five hundred.".encode())
         for number in range(500)
     ]
-    house.produce(messages[:250])
-    house.plane("ingest").kill()
-    house.produce(messages[250:])
-    house.settle()
-    after = house.counts()
+    stack.produce(messages[:250])
+    stack.plane("ingest").kill()
+    stack.produce(messages[250:])
+    stack.settle()
+    after = stack.counts()
     assert after["text"] - before["text"] == after["asset"] - before["asset"] == 500
 
 
@@ -222,9 +222,9 @@ def test_a_killed_ingest_driver_comes_back_and_every_event_is_found_once(house: 
     ],
 )
 def test_a_bad_search_is_answered_with_problem_details(
-    house: House, body: dict[str, object], status: int, named: str
+    stack: Stack, body: dict[str, object], status: int, named: str
 ) -> None:
-    response = house.post(body)
+    response = stack.post(body)
     assert response.headers["content-type"].startswith("application/problem+json")
     problem = response.json()
     assert problem["status"] == response.status_code
@@ -232,40 +232,40 @@ def test_a_bad_search_is_answered_with_problem_details(
     assert named in str(problem)
 
 
-def test_status_and_dead_letters_are_told_on_the_command_line(house: House) -> None:
-    house.produce([Message("media.image", b"told", b"no picture at all, but text")])
-    house.settle()
-    listed = house.json("deadletters", "list", "--reason", "wrong_topic")
+def test_status_and_dead_letters_are_told_on_the_command_line(stack: Stack) -> None:
+    stack.produce([Message("media.image", b"told", b"no picture at all, but text")])
+    stack.settle()
+    listed = stack.json("deadletters", "list", "--reason", "wrong_topic")
     assert any(letter["key"] == "told" for letter in listed)
-    assert house.json("status")["index"]["entries"]["text"] > 0
+    assert stack.json("status")["index"]["entries"]["text"] > 0
 
 
-def test_a_second_up_on_the_same_folder_says_so(house: House) -> None:
-    done = house.run("up")
+def test_a_second_up_on_the_same_folder_says_so(stack: Stack) -> None:
+    done = stack.run("up")
     assert done.returncode == 2
-    assert str(house.endpoints.pid) in done.stderr.decode()
+    assert str(stack.endpoints.pid) in done.stderr.decode()
 
 
 def test_what_was_acknowledged_survives_the_death_of_every_process(tmp_path: Path) -> None:
     folder = tmp_path / "d"
-    house = House(folder, {"PENSTOCK_QUERY__PORT": "0", "PENSTOCK_PROFILE": "null:8"})
+    stack = Stack(folder, {"PENSTOCK_QUERY__PORT": "0", "PENSTOCK_PROFILE": "null:8"})
     try:
-        house.start()
+        stack.start()
         texts = [
             Message("media.text", f"k{number}".encode(), f"Text {number} about a harbour.".encode())
             for number in range(100)
         ]
-        house.produce([*texts, Message("media.image", b"banana", jpeg("banana"))])
-        house.settle()
-        house.produce(
+        stack.produce([*texts, Message("media.image", b"banana", jpeg("banana"))])
+        stack.settle()
+        stack.produce(
             [Message("media.text", f"late{number}".encode(), f"Late text {number}.".encode()) for number in range(50)]
         )
-        house.kill_tree()
-        house.start()
-        house.settle()
-        assert house.counts() == {"text": 150, "image": 1, "asset": 151}
-        assert house.search("banana", modalities=["image"])[0]["key"] == "banana"
-        assert house.stop() == 0
+        stack.kill_tree()
+        stack.start()
+        stack.settle()
+        assert stack.counts() == {"text": 150, "image": 1, "asset": 151}
+        assert stack.search("banana", modalities=["image"])[0]["key"] == "banana"
+        assert stack.stop() == 0
     finally:
-        house.close()
+        stack.close()
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What is hosted is started again when it dies, and says so."""
+"""Tests the hosts of embedded servers and planes."""
 
 from __future__ import annotations
 
@@ -11,30 +11,39 @@ from pathlib import Path
 import pytest
 
 from penstock.embedded import services as hosting
-from penstock.embedded.services import Backoff, Host, Plane, Progress, Server, StartInterruptedError
+from penstock.embedded.services import (
+    EmbeddedServer,
+    PlaneProcess,
+    RestartBackoff,
+    ServiceHost,
+    ServiceStatus,
+    StartInterruptedError,
+)
 from penstock.errors import ConfigError, UnavailableError
 
 
 class Reports:
-    """Collects reports, and lets a test wait for one."""
+    """Collects reports, and lets a test wait for plane_process."""
 
     def __init__(self) -> None:
-        self.all: list[Progress] = []
+        self.all: list[ServiceStatus] = []
         self._changed = threading.Condition()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: ServiceStatus) -> None:
         with self._changed:
             self.all.append(progress)
             self._changed.notify_all()
 
     def wait_for(self, state: str, times: int = 1) -> None:
         with self._changed:
-            found = self._changed.wait_for(lambda: [one.state for one in self.all].count(state) >= times, timeout=20)
-        assert found, [one.state for one in self.all]
+            reached = self._changed.wait_for(
+                lambda: [status.state for status in self.all].count(state) >= times, timeout=20
+            )
+        assert reached, [status.state for status in self.all]
 
 
 class Scripted:
-    """A server whose life the test decides."""
+    """A server that the test starts and stops."""
 
     def __init__(self, failures: int = 0) -> None:
         self.failures = failures
@@ -51,8 +60,8 @@ class Scripted:
     def stop(self) -> None:
         self.alive = False
 
-    def server(self) -> Server:
-        return Server(self.start, self.stop, lambda: self.alive)
+    def server(self) -> EmbeddedServer:
+        return EmbeddedServer(self.start, self.stop, lambda: self.alive)
 
 
 @pytest.fixture(autouse=True)
@@ -62,16 +71,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_waits_double_up_to_a_limit_and_begin_anew_after_a_long_life() -> None:
     now = 0.0
-    backoff = Backoff(lambda: now)
-    assert [backoff.died() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
-    backoff.started()
+    backoff = RestartBackoff(lambda: now)
+    assert [backoff.record_death() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
+    backoff.record_start()
     now += 3600
-    assert backoff.died() == 1
+    assert backoff.record_death() == 1
 
 
 def test_a_server_that_dies_is_started_again() -> None:
     reports, scripted = Reports(), Scripted()
-    host = Host("Kafka", scripted.server(), reports)
+    host = ServiceHost("Kafka", scripted.server(), reports)
     assert host.address(threading.Event()) == "127.0.0.1:1"
     scripted.alive = False
     reports.wait_for("ready", times=2)
@@ -83,7 +92,7 @@ def test_a_server_that_dies_is_started_again() -> None:
 
 def test_a_server_that_may_not_be_restarted_is_an_error_when_it_dies() -> None:
     reports, scripted = Reports(), Scripted()
-    host = Host("Ray", scripted.server(), reports, restart=False)
+    host = ServiceHost("Ray", scripted.server(), reports, restart=False)
     host.address(threading.Event())
     host.check()
     scripted.alive = False
@@ -94,7 +103,7 @@ def test_a_server_that_may_not_be_restarted_is_an_error_when_it_dies() -> None:
 
 
 def test_a_first_start_that_fails_is_told_to_who_waits() -> None:
-    host = Host("Kafka", Scripted(failures=1).server(), Reports())
+    host = ServiceHost("Kafka", Scripted(failures=1).server(), Reports())
     with pytest.raises(UnavailableError, match="not yet"):
         host.address(threading.Event())
     host.stop()
@@ -107,7 +116,7 @@ def test_a_stop_ends_the_waiting_for_a_start() -> None:
         release.wait(20)
         return ""
 
-    host = Host("Kafka", Server(start, lambda: None, lambda: True), Reports())
+    host = ServiceHost("Kafka", EmbeddedServer(start, lambda: None, lambda: True), Reports())
     stop.set()
     with pytest.raises(StartInterruptedError):
         host.address(stop)
@@ -115,8 +124,8 @@ def test_a_stop_ends_the_waiting_for_a_start() -> None:
     host.stop()
 
 
-def plane(tmp_path: Path, program: str, reports: Reports, ready: Callable[[], bool]) -> Plane:
-    return Plane(
+def plane(tmp_path: Path, program: str, reports: Reports, ready: Callable[[], bool]) -> PlaneProcess:
+    return PlaneProcess(
         "ingest",
         (sys.executable, "-c", program),
         log=tmp_path / "ingest.log",
@@ -135,42 +144,42 @@ SLEEPS = (
 
 def test_a_plane_that_dies_is_started_again_after_a_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reports = Reports()
-    monkeypatch.setattr(Backoff, "died", lambda _self: 0.0)
+    monkeypatch.setattr(RestartBackoff, "record_death", lambda _self: 0.0)
     log = tmp_path / "ingest.log"
-    one = plane(tmp_path, SLEEPS, reports, lambda: log.read_text().count("up") >= 1)
-    one.start()
-    one.wait(threading.Event())
-    assert one._child is not None
-    one._child.kill()
-    one.keep_alive()  # notices
-    one.keep_alive()  # starts
-    assert one.pid is not None
+    plane_process = plane(tmp_path, SLEEPS, reports, lambda: log.read_text().count("up") >= 1)
+    plane_process.start()
+    plane_process.wait(threading.Event())
+    assert plane_process._child is not None
+    plane_process._child.kill()
+    plane_process.keep_alive()  # notices
+    plane_process.keep_alive()  # starts
+    assert plane_process.pid is not None
     assert [report.state for report in reports.all] == ["starting", "ready", "died", "starting"]
-    one.stop()
-    assert one.pid is None
+    plane_process.stop()
+    assert plane_process.pid is None
 
 
-def test_a_plane_that_refuses_its_settings_says_so_in_its_own_words(tmp_path: Path) -> None:
+def test_a_plane_that_refuses_its_settings_says_so_in_one_line(tmp_path: Path) -> None:
     program = "import sys; print('noise'); print('penstock: no such profile', file=sys.stderr); sys.exit(2)"
-    one = plane(tmp_path, program, Reports(), lambda: False)
-    one.start()
+    plane_process = plane(tmp_path, program, Reports(), lambda: False)
+    plane_process.start()
     with pytest.raises(ConfigError, match=r"^no such profile$"):
-        one.wait(threading.Event())
+        plane_process.wait(threading.Event())
 
 
 def test_a_plane_that_crashes_at_the_start_quotes_its_log(tmp_path: Path) -> None:
-    one = plane(tmp_path, "raise SystemExit('out of ideas')", Reports(), lambda: False)
-    one.start()
+    plane_process = plane(tmp_path, "raise SystemExit('out of ideas')", Reports(), lambda: False)
+    plane_process.start()
     with pytest.raises(UnavailableError, match="out of ideas"):
-        one.wait(threading.Event())
+        plane_process.wait(threading.Event())
 
 
 def test_a_stop_ends_the_waiting_for_a_plane(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
-    one = plane(tmp_path, SLEEPS, Reports(), lambda: False)
-    one.start()
+    plane_process = plane(tmp_path, SLEEPS, Reports(), lambda: False)
+    plane_process.start()
     with pytest.raises(StartInterruptedError):
-        one.wait(stop)
-    one.stop()
-    assert one.pid is None
+        plane_process.wait(stop)
+    plane_process.stop()
+    assert plane_process.pid is None

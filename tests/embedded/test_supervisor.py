@@ -49,23 +49,23 @@ class Up:
                 start_new_session=True,
             )
 
-    def said(self) -> str:
+    def output(self) -> str:
         return self.log.read_text(errors="replace")
 
     def processes(self) -> list[psutil.Process]:
         """Every living process that carries the marker."""
-        found = []
+        living = []
         for process in psutil.process_iter():
             try:
                 if process.environ().get("TEST_MARKER") == self.marker and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
+                    living.append(process)
             except psutil.Error:
                 continue
-        return found
+        return living
 
     def wait_ready(self) -> None:
-        _wait(lambda: "Ready." in self.said() or self.process.poll() is not None, _START_S, self.said)
-        assert self.process.poll() is None, self.said()
+        _wait(lambda: "Ready." in self.output() or self.process.poll() is not None, _START_S, self.output)
+        assert self.process.poll() is None, self.output()
 
     def wait_until_nothing_is_left(self, timeout_s: float) -> None:
         _wait(lambda: not self.processes(), timeout_s, lambda: str(self.processes()))
@@ -77,10 +77,10 @@ class Up:
         self.ray.stop()  # its folder outlives a supervisor that is killed, until the next one starts
 
 
-def _wait(condition: Callable[[], bool], timeout_s: float, what: Callable[[], str]) -> None:
+def _wait(condition: Callable[[], bool], timeout_s: float, describe: Callable[[], str]) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, what()
+        assert time.monotonic() < deadline, describe()
         time.sleep(0.1)
 
 
@@ -111,7 +111,7 @@ def test_up_serves_on_loopback_says_so_to_a_second_and_ends_in_order(
     }
     assert listening
     outside = [name for name, address in listening if address.ip.removeprefix("::ffff:") != "127.0.0.1"]
-    # Serve's replica binds a port for other deployments to every interface (hard-coded); it asks for Ray's token too.
+    # Serve's replica binds a port for other deployments to every interface (hard-coded); it requires Ray's token too.
     assert [name for name in outside if not name.startswith("ray::ServeReplica")] == []
 
     assert (up.data_dir / "ray-token").stat().st_mode & 0o077 == 0
@@ -127,11 +127,11 @@ def test_up_serves_on_loopback_says_so_to_a_second_and_ends_in_order(
     assert json.loads(capsys.readouterr().out)["ingest"]["state"] == "running"
 
     up.process.send_signal(signal.SIGTERM)
-    assert up.process.wait(90) == 0, up.said()
+    assert up.process.wait(90) == 0, up.output()
     up.wait_until_nothing_is_left(5)
     assert not up.ray.temp_dir.exists()
     assert not endpoints_file(up.data_dir).exists()
-    stopped = [line.partition(":")[0] for line in up.said().splitlines() if line.endswith(": stopped")]
+    stopped = [line.partition(":")[0] for line in up.output().splitlines() if line.endswith(": stopped")]
     assert stopped == ["search", "ingest", "Ray", "Milvus", "Kafka"]
 
 
@@ -148,9 +148,9 @@ def test_nothing_outlives_a_supervisor_that_is_killed(up: Up) -> None:
 @pytest.mark.services
 @pytest.mark.timeout(600)
 def test_a_stop_while_it_starts_ends_it_and_leaves_nothing(up: Up) -> None:
-    _wait(lambda: "starting" in up.said(), 60, up.said)
+    _wait(lambda: "starting" in up.output(), 60, up.said)
     up.process.send_signal(signal.SIGTERM)
-    assert up.process.wait(120) in (0, 130), up.said()
+    assert up.process.wait(120) in (0, 130), up.output()
     up.wait_until_nothing_is_left(10)
 
 
@@ -185,18 +185,18 @@ def test_a_port_that_was_asked_for_and_is_taken_is_refused_before_anything_start
         port = taken.getsockname()[1]
         monkeypatch.setenv(f"PENSTOCK_{section.upper()}__PORT", str(port))
         assert cli.main(["--data-dir", str(tmp_path), "--profile", "null", "up"]) == 2
-    said = capsys.readouterr().err
-    assert f"port {port} of 127.0.0.1 ({section}.port)" in said
-    assert "starting" not in said
+    stderr = capsys.readouterr().err
+    assert f"port {port} of 127.0.0.1 ({section}.port)" in stderr
+    assert "starting" not in stderr
 
 
 def test_an_unknown_profile_is_refused_before_anything_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["--data-dir", str(tmp_path), "--profile", "nope", "up"]) == 2
-    said = capsys.readouterr().err
-    assert "'nope'" in said
-    assert "starting" not in said
+    stderr = capsys.readouterr().err
+    assert "'nope'" in stderr
+    assert "starting" not in stderr
 
 
 def test_only_a_plane_that_started_since_counts_as_running(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def standing() -> Iterator[Ground]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-faults-")))
         # Ray's workers must find the faulty workers of these tests.
         os.environ["PYTHONPATH"] = os.pathsep.join([str(_REPOSITORY), os.environ.get("PYTHONPATH", "")]).rstrip(":")
-        ray = EmbeddedRay(folder, least_cpus=_RAY_CPUS)
+        ray = EmbeddedRay(folder, min_cpus=_RAY_CPUS)
         stack.callback(ray.stop)
         ray_address = ray.start()
         kafka = stack.enter_context(kafka_broker())

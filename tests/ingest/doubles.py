@@ -18,7 +18,8 @@ import numpy as np
 from penstock.encoders.base import Fingerprint, Space
 from penstock.errors import Reason, WorkerLostError
 from penstock.ingest.executor.pool import LocalPool
-from penstock.ingest.pipeline.driver import Pipeline, Pools
+from penstock.ingest.executor.proxies import Pools
+from penstock.ingest.pipeline.driver import Pipeline
 from penstock.records import (
     ClaimCheck,
     Collection,
@@ -137,7 +138,7 @@ def pipeline_on(
     """A pipeline over local pools. It never waits: `sleep` returns at once, True if `stop` is set."""
     backoff = Backoff(0.001, 0.001, random.Random(0))
     stop = stop or threading.Event()
-    pools = Pools(
+    pools = Pools.over(
         fetch=LocalPool(lambda _: media or ScriptedMedia()),
         decode=LocalPool(lambda _: media or ScriptedMedia()),
         long_media=LocalPool(lambda _: media or ScriptedMedia()),

@@ -27,7 +27,8 @@ from penstock.broker.producer import MessageProducer
 from penstock.broker.topics import group_lag
 from penstock.config import Settings, load_settings
 from penstock.errors import WorkerLostError
-from penstock.ingest.executor.ray_pool import RayPool, spawn_actors
+from penstock.ingest.executor.ray_actor import spawn_actors
+from penstock.ingest.executor.ray_pool import RayPool
 from penstock.ingest.plane import IngestPlane
 from penstock.ingest.status import PlaneStatus
 from penstock.records import Outcome
@@ -143,7 +144,7 @@ def test_a_death_is_blamed_on_its_call_wherever_the_worker_is_restarted(two_node
     seen = {ray.get(handle.ready.remote()).node}
     for _ in range(20):
         with pytest.raises(WorkerLostError) as caught:
-            pool.run("die")
+            pool.run(Worker.die)
         assert caught.value.blamed
         seen.add(ray.get(handle.ready.remote()).node)
         if len(seen) == 2:

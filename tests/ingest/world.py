@@ -25,9 +25,10 @@ from penstock.concurrency import KeyedLocks
 from penstock.errors import PermanentError, Reason, UnavailableError, WorkerLostError
 from penstock.ingest.delivery import Batch
 from penstock.ingest.executor.pool import Call, call_all
+from penstock.ingest.executor.proxies import Pools
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits
-from penstock.ingest.pipeline.driver import Pipeline, Pools
+from penstock.ingest.pipeline.driver import Pipeline
 from penstock.records import (
     AssetRow,
     ClaimCheck,
@@ -318,18 +319,18 @@ class InlinePool:
     def fetch(self, ref: Any) -> Any:
         return ref
 
-    def run(self, method: str, *args: Any, returns: int = 1) -> Call:
+    def run(self, method: Callable[..., Any], *args: Any, returns: int = 1) -> Call:
         return self.run_on(0, method, *args, returns=returns)
 
-    def run_on(self, worker: int, method: str, *args: Any, returns: int = 1) -> Call:
+    def run_on(self, worker: int, method: Callable[..., Any], *args: Any, returns: int = 1) -> Call:
         with self._turn(worker):
             asked = self.workers[worker]
-            result = getattr(asked, method)(*args)
+            result = getattr(asked, method.__name__)(*args)
             if self.workers[worker] is not asked:
                 raise WorkerLostError("the worker was killed before it answered")
         return Call((result,) if returns == 1 else tuple(result), 0.0)
 
-    def run_on_all(self, method: str, *args: Any, returns: int = 1) -> Sequence[Call]:
+    def run_on_all(self, method: Callable[..., Any], *args: Any, returns: int = 1) -> Sequence[Call]:
         calls = [partial(self.run_on, worker, method, *args, returns=returns) for worker in range(self.size)]
         return call_all(partial(partial, call) for call in calls)
 
@@ -732,7 +733,9 @@ class World:
 
         return Pipeline(
             lane=name,
-            pools=Pools(fetch=media, decode=media, long_media=media, encoders={ROLE: encoder}, writers=self.writers),
+            pools=Pools.over(
+                fetch=media, decode=media, long_media=media, encoders={ROLE: encoder}, writers=self.writers
+            ),
             roles={Modality.TEXT: (ROLE,)},
             dead_letters=ShakySink(self.sink),
             backoff=backoff,

@@ -16,7 +16,7 @@ from ray.util import list_named_actors
 from penstock.config import MetricsSettings, Settings
 from penstock.observability.exposition import Endpoint, read_url
 from penstock.observability.node_endpoints import OtherNodes, keep_endpoints
-from tests.e2e.house import eventually
+from tests.e2e.stack import eventually
 
 pytestmark = [pytest.mark.services, pytest.mark.exhaustive]
 

@@ -26,21 +26,21 @@ TEXT = "a cat on a mat"
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Of a store that holds one text, and of a Ray that both end with the module."""
+    """Yields the settings of a store with one text and of a local Ray; both end with the module."""
     folder: Path = tmp_path_factory.mktemp("query")
     with EmbeddedMilvus(folder / "milvus") as server:
         uri = server.start()
-        made = Settings(
+        configured = Settings(
             profile=PROFILE.name,
             data_dir=folder,
             store={"uri": uri},  # type: ignore[arg-type]
             query={"port": 0},  # type: ignore[arg-type]
             ingest={"min_free_disk_bytes": 0},  # type: ignore[arg-type]
         )
-        fill(made)
+        fill(configured)
         ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 1024**2, log_to_driver=False)
         try:
-            yield made
+            yield configured
         finally:
             ray.shutdown()
 
@@ -92,7 +92,7 @@ def test_serve_answers_on_a_free_port_takes_an_update_and_stops(settings: Settin
             refused = client.post("/v1/search", json={"text": ""})
             assert (refused.status_code, refused.headers["content-type"]) == (400, "application/problem+json")
             assert client.get("/docs").status_code == 200
-        # A driver that died and comes back finds its Serve again, at the same address.
+        # A driver that is restarted finds its Serve again, at the same address.
         assert deployment.deploy(settings) == url
         assert httpx.get(f"{url}/healthz", timeout=20).status_code == 200
     finally:
@@ -102,7 +102,7 @@ def test_serve_answers_on_a_free_port_takes_an_update_and_stops(settings: Settin
 
 
 @pytest.mark.services
-def test_what_keeps_the_plane_from_starting_is_said_before_anything_starts(settings: Settings) -> None:
+def test_errors_that_keep_the_plane_from_starting_are_raised_before_anything_starts(settings: Settings) -> None:
     def changed(**update: object) -> Settings:
         return settings.model_copy(update=update)
 
@@ -110,12 +110,12 @@ def test_what_keeps_the_plane_from_starting_is_said_before_anything_starts(setti
         deployment.deploy(changed(profile="nonsense"))
     with pytest.raises(ConfigError, match=r"store\.uri"):
         deployment.deploy(changed(store=settings.store.model_copy(update={"uri": None})))
-    nobody = settings.store.model_copy(update={"uri": "http://127.0.0.1:9", "timeout_s": 1.0})
+    unreachable = settings.store.model_copy(update={"uri": "http://127.0.0.1:9", "timeout_s": 1.0})
     with pytest.raises(UnavailableError, match="127"):
-        deployment.deploy(changed(store=nobody))
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+        deployment.deploy(changed(store=unreachable))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"port {port} .* in use"):
             deployment.deploy(changed(query=settings.query.model_copy(update={"port": port})))

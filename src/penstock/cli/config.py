@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 _HEAD = """# Settings
 
-Every setting, made from the code by `penstock config --markdown`.
+All settings, generated from the code by `penstock config --markdown`.
 
-A setting comes from, the first that has it: the command line, an environment variable, the file that `--config` or
-`PENSTOCK_CONFIG` names or else `penstock.toml` in the working folder, its default. In the file a dotted name is a
-section and a name:
+A setting comes from the first source that has it: the command line; its environment variable; the file that
+`--config` or `PENSTOCK_CONFIG` names, else `penstock.toml` in the working directory; its default. `penstock config`
+shows each with its source. In the file, the part before the dot is a section:
 
 ```toml
 profile = "small"
@@ -31,7 +31,7 @@ bootstrap_servers = "kafka-1:9092,kafka-2:9092"
 lanes = 4
 ```
 
-| setting | environment variable | default | |
+| setting | environment variable | default | meaning |
 |---|---|---|---|
 """
 

@@ -54,7 +54,7 @@ def stashed_value(settings: Settings, uri: str) -> bytes:
     return AssetStore(settings.asset_store_url).read(uri.rpartition(":")[2])
 
 
-def text_of(key: bytes | None) -> str | None:
+def text_preview(key: bytes | None) -> str | None:
     return None if key is None else key.decode(errors="backslashreplace")
 
 
@@ -62,7 +62,7 @@ def time_of(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def wanted_of(reason: str | None, topic: str | None, key: str | None, since: str | None) -> DeadLetterFilter:
+def filter_from_options(reason: str | None, topic: str | None, key: str | None, since: str | None) -> DeadLetterFilter:
     from penstock.broker.deadletters import DeadLetterFilter
 
     return DeadLetterFilter(_reason(reason), topic, None if key is None else key.encode(), _since_ms(since))

@@ -17,12 +17,12 @@ from penstock.cli.deadletter_options import (
     ReasonOption,
     SinceOption,
     TopicOption,
+    filter_from_options,
     judge_of,
     position_of,
     stashed_value,
-    text_of,
+    text_preview,
     time_of,
-    wanted_of,
 )
 from penstock.cli.replay import replay
 
@@ -60,7 +60,7 @@ def list_(
 
     `now` is open, or indexed, deleted, superseded where the asset's row tells so. Without a store it is left out.
     """
-    wanted = wanted_of(reason, topic, key, since)
+    wanted = filter_from_options(reason, topic, key, since)
     settings = connected_settings(context)
     require_kafka(settings)
     if only_open:
@@ -154,7 +154,7 @@ def _row(letter: DeadLetter, standing: Resolution | None) -> dict[str, Any]:
         "reason": str(letter.reason),
         "step": letter.step,
         "origin": str(letter.origin),
-        "key": text_of(letter.key),
+        "key": text_preview(letter.key),
         "bytes": f"{letter.value_bytes:,}",
         "detail": letter.detail,
     }
@@ -173,7 +173,7 @@ def _as_json(letter: DeadLetter, standing: Resolution | None = None) -> dict[str
         "detail": letter.detail,
         "failed_at": time_of(letter.failed_at_ms),
         "produced_at": time_of(letter.timestamp_ms),
-        "key": text_of(letter.key),
+        "key": text_preview(letter.key),
         "value_bytes": letter.value_bytes,
         "offloaded_uri": letter.offloaded_uri,
         "headers": {name: value.decode(errors="backslashreplace") for name, value in letter.headers},

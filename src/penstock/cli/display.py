@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from penstock.embedded.services import Progress
+from penstock.embedded.services import ServiceStatus
 
 _STYLE = {
     "starting": "yellow",
@@ -33,11 +33,11 @@ class StartDisplay:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
         self._lock = threading.Lock()
-        self._latest: dict[str, Progress] = {}
+        self._latest: dict[str, ServiceStatus] = {}
         self._began: dict[str, float] = {}
         self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=4, transient=False)
 
-    def report(self, progress: Progress) -> None:
+    def report(self, progress: ServiceStatus) -> None:
         with self._lock:
             before = self._latest.get(progress.service)
             self._latest[progress.service] = progress
@@ -68,6 +68,6 @@ class StartDisplay:
         return table
 
 
-def _line(progress: Progress) -> str:
+def _line(progress: ServiceStatus) -> str:
     took = f" in {progress.seconds:.1f} s" if progress.seconds is not None else ""
     return f"{progress.service}: {progress.state}{took}" + (f"  {progress.detail}" if progress.detail else "")

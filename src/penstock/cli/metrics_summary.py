@@ -11,7 +11,7 @@ from penstock.cli.scrape import Scrape
 from penstock.observability import metrics
 
 
-def measured(before: Scrape, now: Scrape) -> dict[str, Any]:
+def summarize(before: Scrape, now: Scrape) -> dict[str, Any]:
     """The figures of a node: totals and quantiles since the start, rates and busy shares between the two scrapes."""
     window_s = now.at_s - before.at_s
     return {

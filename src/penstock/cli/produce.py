@@ -15,8 +15,8 @@ import typer
 from penstock.cli.common import JsonFlag, connected_settings, print_json, require_kafka, say
 
 if TYPE_CHECKING:
-    from penstock.cli.sources import Item, Wishes
-    from penstock.cli.streaming import Tally
+    from penstock.cli.sources import ProduceItem, ProduceOptions
+    from penstock.cli.streaming import ProduceTally
     from penstock.config import Settings
 
 _SHOWN = 50
@@ -56,13 +56,13 @@ def produce(
 
     Exits with 1 if anything was refused or not acknowledged, and lists it.
     """
-    from penstock.cli.sources import Wishes, read_all, tombstone
+    from penstock.cli.sources import ProduceOptions, read_all, tombstone
 
     settings = connected_settings(context)
-    wishes = Wishes(tenant, key, topic, _parse_attributes(attributes), claim_check)
+    wishes = ProduceOptions(tenant, key, topic, _parse_attributes(attributes), claim_check)
     _check_request(paths or [], delete, wishes, settings)
     require_kafka(settings)
-    items: Iterable[Item]
+    items: Iterable[ProduceItem]
     if delete is not None:
         assert topic is not None
         items = [tombstone(delete, topic, tenant or settings.tenant)]
@@ -91,7 +91,7 @@ def _parse_attributes(text: str | None) -> dict[str, Any] | None:
     return found
 
 
-def _check_request(paths: list[str], delete: str | None, wishes: Wishes, settings: Settings) -> None:
+def _check_request(paths: list[str], delete: str | None, wishes: ProduceOptions, settings: Settings) -> None:
     from penstock.cli.sources import STDIN, check_topic
     from penstock.errors import UsageError
 
@@ -105,13 +105,15 @@ def _check_request(paths: list[str], delete: str | None, wishes: Wishes, setting
         raise UsageError("--key names one asset, so give exactly one file")
 
 
-def _stream(items: Iterable[Item], settings: Settings, paths: list[str], rate: float | None, *, quiet: bool) -> Tally:
+def _stream(
+    items: Iterable[ProduceItem], settings: Settings, paths: list[str], rate: float | None, *, quiet: bool
+) -> ProduceTally:
     from penstock.broker.producer import MessageProducer
-    from penstock.cli.streaming import Stream
+    from penstock.cli.streaming import ProduceStream
 
     producer = MessageProducer(settings.kafka)
-    with _progress(None if quiet else _count(paths)) as show:
-        stream = Stream(producer, rate_per_s=rate, on_change=show)
+    with _progress(None if quiet else _count_files(paths)) as show:
+        stream = ProduceStream(producer, rate_per_s=rate, on_change=show)
         try:
             for item in items:
                 stream.send(item)
@@ -124,7 +126,7 @@ def _stream(items: Iterable[Item], settings: Settings, paths: list[str], rate: f
     return stream.tally
 
 
-def _count(paths: list[str]) -> int | None:
+def _count_files(paths: list[str]) -> int | None:
     """How many files there are, for the progress bar; None where lines of JSONL are among them."""
     from penstock.cli.sources import is_jsonl
 
@@ -142,7 +144,7 @@ def _files_below(folder: str) -> int:
 
 
 @contextmanager
-def _progress(total: int | None) -> Iterator[Callable[[Tally], None]]:
+def _progress(total: int | None) -> Iterator[Callable[[ProduceTally], None]]:
     """A progress bar on a terminal; nothing elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -152,14 +154,14 @@ def _progress(total: int | None) -> Iterator[Callable[[Tally], None]]:
     with Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total, volume="")
 
-        def show(tally: Tally) -> None:
+        def show(tally: ProduceTally) -> None:
             done = tally.acknowledged + len(tally.refused) + len(tally.failed)
             bar.update(task, completed=done, volume=f"{tally.acknowledged_bytes / 1e6:,.1f} MB")
 
         yield show
 
 
-def _report(tally: Tally) -> None:
+def _report(tally: ProduceTally) -> None:
     topics = ", ".join(f"{count} to {topic}" for topic, count in sorted(tally.by_topic.items()))
     say(f"{tally.acknowledged} events acknowledged" + (f": {topics}" if topics else ""))
     for heading, listed in (("refused", tally.refused), ("not acknowledged", tally.failed)):
@@ -171,7 +173,7 @@ def _report(tally: Tally) -> None:
             say(f"  … and {len(listed) - _SHOWN} more; --json lists them all")
 
 
-def _summary(tally: Tally) -> dict[str, Any]:
+def _summary(tally: ProduceTally) -> dict[str, Any]:
     return {
         "acknowledged": tally.acknowledged,
         "acknowledged_bytes": tally.acknowledged_bytes,

@@ -17,10 +17,10 @@ from penstock.cli.deadletter_options import (
     ReasonOption,
     SinceOption,
     TopicOption,
+    filter_from_options,
     judge_of,
     position_of,
-    text_of,
-    wanted_of,
+    text_preview,
 )
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def replay(
     from penstock.ingest.deadletters.replay import ReplayRequest
     from penstock.ingest.deadletters.resolution import ResolutionStatus
 
-    wanted = wanted_of(reason, topic, key, since)
+    wanted = filter_from_options(reason, topic, key, since)
     at = frozenset(position_of(position) for position in positions or ())
     settings = connected_settings(context)
     require_kafka(settings)
@@ -152,7 +152,7 @@ def _standing_row(one: Resolution) -> dict[str, Any]:
         "at": f"{one.letter.partition}@{one.letter.offset}",
         "reason": one.reason,
         "origin": str(one.origin),
-        "key": text_of(one.key),
+        "key": text_preview(one.key),
         "now": one.status.value.replace("_", " "),
         "detail": one.detail,
     }
@@ -162,7 +162,7 @@ def _standing_json(one: Resolution) -> dict[str, Any]:
     return {
         "position": f"{one.letter.partition}@{one.letter.offset}",
         "origin": str(one.origin),
-        "key": text_of(one.key),
+        "key": text_preview(one.key),
         "reason": one.reason,
         "replayed_to": None if one.replayed_to is None else str(one.replayed_to),
         "now": one.status.value,

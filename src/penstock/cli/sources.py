@@ -34,7 +34,7 @@ _HEAD_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class OutgoingMessage:
     """One message to be sent, and what it is called in messages for people: a path, or file and line."""
 
     label: str
@@ -46,18 +46,18 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedSource:
     """What cannot be sent, and why."""
 
     label: str
     why: str
 
 
-Item: TypeAlias = Outgoing | Refused
+ProduceItem: TypeAlias = OutgoingMessage | RefusedSource
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class ProduceOptions:
     """What the command line asked for, for all that is sent.
 
     Attributes:
@@ -75,7 +75,9 @@ class Wishes:
     claim_check: bool = False
 
 
-def read_all(paths: Iterable[str], settings: Settings, wishes: Wishes, stdin: TextIO | None = None) -> Iterator[Item]:
+def read_all(
+    paths: Iterable[str], settings: Settings, wishes: ProduceOptions, stdin: TextIO | None = None
+) -> Iterator[ProduceItem]:
     """Everything that the paths name, in order; folders sorted, hidden files and folders left out.
 
     A file's key is its path below the given folder, that folder's name first (`photos/2026/a.jpg`); for a file named
@@ -104,10 +106,10 @@ def is_jsonl(path: str) -> bool:
     return path == STDIN or (Path(path).suffix.lower() in _JSONL and not Path(path).is_dir())
 
 
-def tombstone(key: str, topic: str, tenant: str | None) -> Outgoing:
+def tombstone(key: str, topic: str, tenant: str | None) -> OutgoingMessage:
     """The message that deletes an asset of a topic."""
     message = encode_event(topic=topic, key=key, payload=None, source=SOURCE, tenant=tenant)
-    return Outgoing(f"deletion of {key}", message)
+    return OutgoingMessage(f"deletion of {key}", message)
 
 
 def _check_paths(paths: list[Path]) -> None:
@@ -126,7 +128,7 @@ def _check_paths(paths: list[Path]) -> None:
 
 
 class _Reader:
-    def __init__(self, settings: Settings, wishes: Wishes) -> None:
+    def __init__(self, settings: Settings, wishes: ProduceOptions) -> None:
         self._settings = settings
         self._wishes = wishes
         self._inline_limit = min(settings.kafka.max_message_bytes - _MESSAGE_OVERHEAD_BYTES, settings.fetch.max_bytes)
@@ -134,11 +136,11 @@ class _Reader:
 
     # --- folders and files -------------------------------------------------------------------------------------------
 
-    def folder(self, root: Path) -> Iterator[Item]:
-        unreadable: list[Refused] = []
+    def folder(self, root: Path) -> Iterator[ProduceItem]:
+        unreadable: list[RefusedSource] = []
 
         def on_error(error: OSError) -> None:
-            unreadable.append(Refused(str(error.filename), f"cannot be read: {error.strerror}"))
+            unreadable.append(RefusedSource(str(error.filename), f"cannot be read: {error.strerror}"))
 
         base = root.absolute()
         prefix = root.resolve().name
@@ -152,14 +154,14 @@ class _Reader:
             unreadable.clear()
         yield from unreadable
 
-    def file(self, file: Path, key: str) -> Item:
+    def file(self, file: Path, key: str) -> ProduceItem:
         label = str(file)
         try:
-            return Outgoing(label, self._file_message(file, key))
+            return OutgoingMessage(label, self._file_message(file, key))
         except OSError as error:
-            return Refused(label, f"cannot be read: {error.strerror or error}")
+            return RefusedSource(label, f"cannot be read: {error.strerror or error}")
         except (BadInputError, UsageError) as error:
-            return Refused(label, str(error))
+            return RefusedSource(label, str(error))
 
     def _file_message(
         self, file: Path, key: str, *, described: Mapping[str, Any] | None = None, topic: str | None = None
@@ -213,32 +215,32 @@ class _Reader:
 
     # --- JSONL -------------------------------------------------------------------------------------------------------
 
-    def jsonl_file(self, file: Path) -> Iterator[Item]:
+    def jsonl_file(self, file: Path) -> Iterator[ProduceItem]:
         try:
             with file.open(encoding="utf-8") as lines:
                 yield from self.jsonl(lines, str(file), file.absolute().parent)
         except OSError as error:
-            yield Refused(str(file), f"cannot be read: {error.strerror}")
+            yield RefusedSource(str(file), f"cannot be read: {error.strerror}")
         except UnicodeDecodeError as error:
-            yield Refused(str(file), f"is not UTF-8: {error}")
+            yield RefusedSource(str(file), f"is not UTF-8: {error}")
 
-    def jsonl(self, lines: Iterable[str], name: str, folder: Path) -> Iterator[Item]:
+    def jsonl(self, lines: Iterable[str], name: str, folder: Path) -> Iterator[ProduceItem]:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 yield self._line(line, f"{name}:{number}", folder)
 
-    def _line(self, line: str, label: str, folder: Path) -> Item:
+    def _line(self, line: str, label: str, folder: Path) -> ProduceItem:
         try:
             fields = json.loads(line)
             if not isinstance(fields, dict):
                 raise UsageError("is no JSON object")
-            return Outgoing(label, self._line_message(fields, folder))
+            return OutgoingMessage(label, self._line_message(fields, folder))
         except json.JSONDecodeError as error:
-            return Refused(label, f"is not JSON: {error}")
+            return RefusedSource(label, f"is not JSON: {error}")
         except OSError as error:
-            return Refused(label, f"names a file that cannot be read: {error.strerror or error}")
+            return RefusedSource(label, f"names a file that cannot be read: {error.strerror or error}")
         except (BadInputError, UsageError) as error:
-            return Refused(label, str(error))
+            return RefusedSource(label, str(error))
 
     def _line_message(self, fields: Mapping[str, Any], folder: Path) -> Message:
         _check_line(fields)

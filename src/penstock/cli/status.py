@@ -183,11 +183,11 @@ def _scraped(settings: Settings) -> Scrape | None:
 
 def _metrics(began: Scrape, settings: Settings) -> dict[str, Any]:
     """What was measured: rates over the time that the rest took to gather, a second at least."""
-    from penstock.cli.metrics_summary import measured
+    from penstock.cli.metrics_summary import summarize
     from penstock.cli.scrape import metrics_url, scrape
 
     time.sleep(max(0.0, began.at_s + _RATES_OVER_S - time.monotonic()))
-    return measured(began, scrape(metrics_url(settings)))
+    return summarize(began, scrape(metrics_url(settings)))
 
 
 # --- for people ------------------------------------------------------------------------------------------------------

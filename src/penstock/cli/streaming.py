@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from penstock.broker.base import Producer
-from penstock.cli.sources import Outgoing, Refused
+from penstock.cli.sources import OutgoingMessage, RefusedSource
 from penstock.errors import PenstockError, PermanentError, UnavailableError
 from penstock.records import Position
 
@@ -19,21 +19,21 @@ _WINDOW_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(slots=True)
-class Tally:
+class ProduceTally:
     """What became of the messages. `refused` are those that were never sent, `failed` those never acknowledged."""
 
     acknowledged: int = 0
     acknowledged_bytes: int = 0
     by_topic: dict[str, int] = field(default_factory=dict)
-    refused: list[Refused] = field(default_factory=list)
-    failed: list[Refused] = field(default_factory=list)
+    refused: list[RefusedSource] = field(default_factory=list)
+    failed: list[RefusedSource] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
         return not self.refused and not self.failed
 
 
-class Stream:
+class ProduceStream:
     """Messages on their way to Kafka. For one thread.
 
     Args:
@@ -48,27 +48,27 @@ class Stream:
         producer: Producer,
         *,
         rate_per_s: float | None = None,
-        on_change: Callable[[Tally], None] = lambda _: None,
+        on_change: Callable[[ProduceTally], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.tally = Tally()
+        self.tally = ProduceTally()
         self._producer = producer
         self._interval_s = 1.0 / rate_per_s if rate_per_s else 0.0
         self._on_change = on_change
         self._clock = clock
         self._sleep = sleep
         self._next_at = clock()
-        self._open: deque[tuple[Outgoing, Future[Position]]] = deque()
+        self._open: deque[tuple[OutgoingMessage, Future[Position]]] = deque()
         self._open_bytes = 0
 
-    def send(self, item: Outgoing | Refused) -> None:
+    def send(self, item: OutgoingMessage | RefusedSource) -> None:
         """Sends a message, or notes a refusal. Waits while the window is full or the rate used up.
 
         Raises:
             UnavailableError: the broker is gone; says how many were acknowledged.
         """
-        if isinstance(item, Refused):
+        if isinstance(item, RefusedSource):
             self.tally.refused.append(item)
             return
         self._pace()
@@ -76,7 +76,7 @@ class Stream:
         try:
             future = self._producer.send(item.message)
         except PermanentError as error:
-            self.tally.failed.append(Refused(item.label, str(error)))
+            self.tally.failed.append(RefusedSource(item.label, str(error)))
             return
         self._open.append((item, future))
         self._open_bytes += item.size_bytes
@@ -114,7 +114,7 @@ class Stream:
             done = f"{self.tally.acknowledged} events were acknowledged before"
             raise UnavailableError(f"{error} {done}; run it again to go on: nothing is doubled") from error
         except PenstockError as error:
-            self.tally.failed.append(Refused(item.label, str(error)))
+            self.tally.failed.append(RefusedSource(item.label, str(error)))
         else:
             self.tally.acknowledged += 1
             self.tally.acknowledged_bytes += item.size_bytes

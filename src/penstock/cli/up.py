@@ -13,7 +13,7 @@ from penstock.cli.common import read_settings, say, stopped_by_signals
 
 if TYPE_CHECKING:
     from penstock.config import Endpoints, Settings
-    from penstock.embedded.services import Progress
+    from penstock.embedded.services import ServiceStatus
     from penstock.embedded.supervisor import Supervisor
 
 
@@ -51,7 +51,7 @@ def everything(settings: Settings, stop: threading.Event) -> Iterator[tuple[Supe
         supervisor.stop()
 
 
-def _say_progress(progress: Progress) -> None:
+def _say_progress(progress: ServiceStatus) -> None:
     """After the start: deaths and restarts, and the end of each service."""
     took = f" after {progress.seconds:.1f} s" if progress.seconds is not None else ""
     say(f"{progress.service}: {progress.state}{took}" + (f" ({progress.detail})" if progress.detail else ""))

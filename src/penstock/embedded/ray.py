@@ -1,10 +1,10 @@
-"""A local Ray of one node, for `penstock up`. Run as a module it is the head: `python -m penstock.embedded.ray`.
+"""A local Ray of one node, for `penstock up`. Run as a module (`python -m penstock.embedded.ray`), it is the head.
 
-The head has a process of its own, so that the supervisor stays small and a Ray that fails takes nothing else along.
+The head has a process of its own, so that the supervisor stays small and a Ray that fails affects nothing else.
 Ray's processes share its fate (PDEATHSIG, which Ray itself sets), and it shares its parent's (`processes.Child`).
 
-Everything listens on loopback (but for one port of Serve's replicas, which Serve binds to every interface), and asks
-for a token that only this user can read: on a shared machine nobody else can run code here.
+Everything listens on loopback (except for one port of Serve's replicas, which Serve binds to every interface), and
+requires a token that only this user can read: on a shared machine no other user can run code here.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from pathlib import Path
 from penstock.errors import ConfigError, UnavailableError
 from penstock.processes import Child, free_port
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 120.0  # 9 s on two idle cores, 22 s on two busy ones
 _TRIES = 3  # Ray gives its own node 30 s, without a setting for it; on a machine under load that is too little at times
 _MIB = 1024 * 1024
 # A Unix socket's path has at most 107 bytes (Linux, sys/un.h); Ray adds up to 75 to its temporary folder.
-_LONGEST_TEMP_DIR = 30
+_MAX_TEMP_DIR_BYTES = 30
 
 
 class EmbeddedRay:
@@ -41,25 +41,27 @@ class EmbeddedRay:
     Args:
         data_dir: where the token and the log are kept. Sessions and their sockets go to a short temporary folder, which
             is the same for the same data folder and removed at `stop`.
-        least_cpus: CPUs that Ray is told it has, on a machine with fewer.
+        min_cpus: CPUs that Ray is configured with, on a machine with fewer.
     """
 
-    def __init__(self, data_dir: Path, *, least_cpus: int = 2) -> None:
+    def __init__(self, data_dir: Path, *, min_cpus: int = 2) -> None:
         self._data_dir = data_dir
-        self._least_cpus = least_cpus
+        self._min_cpus = min_cpus
         self._child: Child | None = None
 
     @property
     def log(self) -> Path:
+        """The log file of the head and its processes."""
         return self._data_dir / "logs" / "ray.log"
 
     @property
     def pid(self) -> int | None:
-        """Of the head's process while it runs."""
+        """The process id of the head; None unless it runs."""
         return self._child.pid if self._child is not None and self._child.alive else None
 
     @property
     def temp_dir(self) -> Path:
+        """The folder of sessions and sockets."""
         return _temp_dir(self._data_dir)
 
     def start(self) -> str:
@@ -73,8 +75,8 @@ class EmbeddedRay:
         for _ in range(_TRIES - 1):
             try:
                 return self._start()
-            except UnavailableError as error:
-                _log.warning("%s Trying again.", error)
+            except UnavailableError as exc:
+                logger.warning("%s Trying again.", exc)
         return self._start()
 
     def stop(self) -> None:
@@ -85,9 +87,9 @@ class EmbeddedRay:
         shutil.rmtree(self.temp_dir, ignore_errors=True)
 
     def _start(self) -> str:
-        _make_afresh(self.temp_dir)
+        _create_empty(self.temp_dir)
         address_file = self.temp_dir / "address"
-        cpus = max(self._least_cpus, _cores())
+        cpus = max(self._min_cpus, _cores())
         command = [sys.executable, "-m", "penstock.embedded.ray", str(self.temp_dir), str(address_file), str(cpus)]
         environment = {**os.environ, **ray_environment(self._data_dir), **_own_ports()}
         self._child = Child("the embedded Ray", command, log=self.log, env=environment)
@@ -100,7 +102,7 @@ class EmbeddedRay:
 
 
 def ray_environment(data_dir: Path) -> Mapping[str, str]:
-    """What the head and every driver of the embedded Ray need in their environment before Ray is imported."""
+    """Returns the variables that the head and every driver of the embedded Ray need before Ray is imported."""
     token = data_dir / "ray-token"
     if not token.exists():
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -110,8 +112,8 @@ def ray_environment(data_dir: Path) -> Mapping[str, str]:
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
-        # Ray turns 127.0.0.1 into the machine's outer address, and then listens on all of them, unless it is told that
-        # this is a machine without clusters. The name is historical; it is read on every platform.
+        # Ray turns 127.0.0.1 into the machine's outer address, and then listens on all of them, unless this
+        # variable declares a machine without clusters. The name is historical; it is read on every platform.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         # Serve kills and remakes a proxy that is not ready after 5 s; two cores that load models are slower.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
@@ -123,7 +125,7 @@ def ray_environment(data_dir: Path) -> Mapping[str, str]:
 
 
 def _own_ports() -> Mapping[str, str]:
-    """Ray's helpers listen on fixed ports by default, which a second Ray on this machine would want too."""
+    """Returns free ports for Ray's helpers, whose default ports a second Ray on this machine would use too."""
     return {"AUTOSCALER_METRIC_PORT": str(free_port()), "DASHBOARD_METRIC_PORT": str(free_port())}
 
 
@@ -133,14 +135,14 @@ def _cores() -> int:
 
 def _temp_dir(data_dir: Path) -> Path:
     base = tempfile.gettempdir()
-    if len(os.fsencode(base)) > _LONGEST_TEMP_DIR - len("/penstock-12345678"):
+    if len(os.fsencode(base)) > _MAX_TEMP_DIR_BYTES - len("/penstock-12345678"):
         base = "/tmp"
     name = blake2b(os.fsencode(data_dir.absolute()), digest_size=4).hexdigest()
     return Path(base) / f"penstock-{name}"
 
 
-def _make_afresh(folder: Path) -> None:
-    """An empty folder of our own. What a killed run left there is removed; the lock on data_dir keeps others out."""
+def _create_empty(folder: Path) -> None:
+    """Creates an empty folder. What a killed run left there is removed; the lock on data_dir keeps others out."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.mkdir(mode=0o700)
@@ -152,36 +154,40 @@ def _make_afresh(folder: Path) -> None:
 
 
 def _object_store_bytes() -> int:
-    """An eighth of the memory, 256 MiB to 2 GiB: Ray's own 30 % is too much on a machine with 4 GB and a broker."""
+    """Returns an eighth of the memory, 256 MiB to 2 GiB.
+
+    Ray's own 30 % is too much on a machine with 4 GB and a broker.
+    """
     import psutil
 
     total: int = psutil.virtual_memory().total
     return min(max(total // 8, 256 * _MIB), 2048 * _MIB)
 
 
-def _leave_nothing_behind() -> None:
-    """Has whatever is left of this process group killed when this process ends.
+def _kill_group_at_exit() -> None:
+    """Starts a watcher that kills the rest of this process group when this process ends.
 
-    Most of Ray's processes share its fate at once. Two agents of the raylet do not: they see that it is gone, and then
-    try for more than a minute to tell a head that is gone too. The watcher waits for the end of a pipe that only this
-    process holds open, in a session of its own.
+    Most of Ray's processes end with it immediately. Two agents of the raylet do not: they notice that it is gone, and
+    then try for more than a minute to report so to a head that is gone too. The watcher waits for the end of a pipe
+    that only this process holds open, in a session of its own.
     """
-    theirs, _ours_until_the_end = os.pipe()
+    read_end, _write_end = os.pipe()  # the write end stays open until this process ends
     watcher = ["/bin/sh", "-c", 'read -r _; kill -s KILL -- "-$1"', "sh", str(os.getpgrp())]
     subprocess.Popen(
-        watcher, stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        watcher, stdin=read_end, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    os.close(theirs)
+    os.close(read_end)
 
 
 def main() -> None:
+    """Runs the head until SIGTERM."""
     parser = argparse.ArgumentParser()
     parser.add_argument("temp_dir", type=Path)
     parser.add_argument("address_file", type=Path)
     parser.add_argument("cpus", type=int)
     arguments = parser.parse_args()
 
-    _leave_nothing_behind()
+    _kill_group_at_exit()
     import ray
 
     ray.init(

@@ -1,6 +1,6 @@
-"""The two kinds of thing that a supervisor keeps running: an embedded server in a thread of its own, and a plane.
+"""Keeps embedded servers and planes running, and reports what happens to them.
 
-Both are processes that die with this one. See `cli.supervisor` for why an embedded server has a thread.
+Both are processes that die with this one. `embedded.supervisor` says why an embedded server has a thread.
 """
 
 from __future__ import annotations
@@ -17,48 +17,49 @@ from typing import Literal, TypeAlias
 
 from penstock.errors import ConfigError, PenstockError, UnavailableError
 from penstock.processes import Child
+from penstock.retries import Backoff
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
-_JOIN_S = 30.0  # a server that is still starting when all is stopped; it dies with this process anyway
+_JOIN_S = 30.0  # for a server that is still starting at the stop; it dies with this process anyway
 _PLANE_START_TIMEOUT_S = 300.0  # 15 s on two idle cores, 65 s on busy ones; models may have to be downloaded
-_COMPLAINT = "penstock: "  # what `cli.main` puts before an expected error
-_BACKOFF_MAX_S = 30.0
-_STABLE_AFTER_S = 60.0  # what lived so long begins again with the shortest wait
+_COMPLAINT = "penstock: "  # the prefix of `cli.main` before an expected error
+_RESTARTS = Backoff(initial_s=1.0, max_s=30.0)
+_STABLE_AFTER_S = 60.0  # a service that lived longer starts again with the shortest wait
 
-State: TypeAlias = Literal["starting", "ready", "external", "died", "stopping", "stopped"]
+ServiceState: TypeAlias = Literal["starting", "ready", "external", "died", "stopping", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """What happened to one service: for whoever shows it.
+class ServiceStatus:
+    """A change of one service, for display.
 
     Attributes:
         service: its name.
-        state: what it is now.
+        state: its state after the change.
         detail: its address once ready, else a few words.
-        seconds: how long that took, where it says something.
+        seconds: how long the start took, once it is ready.
     """
 
     service: str
-    state: State
+    state: ServiceState
     detail: str = ""
     seconds: float | None = None
 
 
-Report: TypeAlias = Callable[[Progress], None]
+StatusListener: TypeAlias = Callable[[ServiceStatus], None]
 
 
 class StartInterruptedError(PenstockError):
-    """A stop was asked for while things were still starting."""
+    """A stop was requested while services were still starting."""
 
     exit_code = 130
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """What can be hosted.
+class EmbeddedServer:
+    """The functions by which a host runs an embedded server.
 
     Attributes:
         start: starts it and returns its address once it answers; may be called again after `stop`.
@@ -71,36 +72,37 @@ class Server:
     alive: Callable[[], bool]
 
 
-class Backoff:
-    """Waits that double from a second to half a minute, and begin anew after a long life."""
+class RestartBackoff:
+    """Waits before restarts: they double from a second to half a minute, and start over after a minute of life."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._next_s = 1.0
+        self._deaths = 0
         self._started_at = clock()
 
-    def started(self) -> None:
+    def record_start(self) -> None:
+        """Records that the process was started."""
         self._started_at = self._clock()
 
-    def died(self) -> float:
-        """Seconds to wait before the next start."""
+    def record_death(self) -> float:
+        """Records that the process died, and returns the seconds to wait before the next start."""
         if self._clock() - self._started_at > _STABLE_AFTER_S:
-            self._next_s = 1.0
-        wait_s, self._next_s = self._next_s, min(self._next_s * 2, _BACKOFF_MAX_S)
-        return wait_s
+            self._deaths = 0
+        self._deaths += 1
+        return _RESTARTS.wait_s(self._deaths)
 
 
-class Host:
-    """An embedded server, started again whenever it dies, by a thread that lives as long as the server should.
+class ServiceHost:
+    """Runs an embedded server in a thread of its own, and restarts it whenever it dies.
 
     Args:
         name: for reports and messages.
         server: not started yet.
         restart: False for a server whose address would change: its death is then an error, raised by `check`.
-        report: told of each change.
+        report: called with each change.
     """
 
-    def __init__(self, name: str, server: Server, report: Report, *, restart: bool = True) -> None:
+    def __init__(self, name: str, server: EmbeddedServer, report: StatusListener, *, restart: bool = True) -> None:
         self._name = name
         self._server = server
         self._report = report
@@ -126,64 +128,65 @@ class Host:
         raise StartInterruptedError(f"stopped while {self._name} was starting")
 
     def check(self) -> None:
-        """Raises `UnavailableError` if the server is gone for good."""
+        """Raises `UnavailableError` if the server is gone and will not be restarted."""
         if self._ended is not None:
             raise self._ended
 
     def stop(self) -> None:
-        self._report(Progress(self._name, "stopping"))
+        """Stops the server and waits for its thread."""
+        self._report(ServiceStatus(self._name, "stopping"))
         self._stop.set()
         self._thread.join(_JOIN_S)
-        self._report(Progress(self._name, "stopped"))
+        self._report(ServiceStatus(self._name, "stopped"))
 
     def _run(self) -> None:
-        backoff = Backoff()
+        backoff = RestartBackoff()
         try:
             self._first.set_result(self._start())
-        except BaseException as error:
-            self._first.set_exception(error)
+        except BaseException as exc:
+            self._first.set_exception(exc)
             return
         while not self._stop.wait(_POLL_S):
             if not self._server.alive():
                 if not self._restart:
                     self._ended = UnavailableError(f"{self._name} died; start `penstock up` again: nothing was lost")
-                self._report(Progress(self._name, "died"))
+                self._report(ServiceStatus(self._name, "died"))
                 if not self._restart:
                     return
-                self._start_again(backoff)
+                self._restart_until_ready(backoff)
         self._server.stop()
 
     def _start(self) -> str:
-        self._report(Progress(self._name, "starting"))
+        self._report(ServiceStatus(self._name, "starting"))
         began = time.monotonic()
         address = self._server.start()
-        self._report(Progress(self._name, "ready", address, time.monotonic() - began))
+        self._report(ServiceStatus(self._name, "ready", address, time.monotonic() - began))
         return address
 
-    def _start_again(self, backoff: Backoff) -> None:
-        while not self._stop.wait(backoff.died()):
+    def _restart_until_ready(self, backoff: RestartBackoff) -> None:
+        while not self._stop.wait(backoff.record_death()):
             try:
-                self._server.stop()  # what a dead one leaves open
+                self._server.stop()  # releases what a dead server left open
                 self._start()
-            except PenstockError as error:
-                _log.warning("%s could not be started again: %s", self._name, error)
+            except PenstockError as exc:
+                logger.warning("%s could not be restarted: %s", self._name, exc)
             else:
-                backoff.started()
+                backoff.record_start()
                 return
 
 
-class Plane:
-    """A plane in a process of its own, started again whenever it dies. To be used from one lasting thread.
+class PlaneProcess:
+    """Runs a plane in a process of its own, and restarts it whenever it dies. Used from one thread that does not end.
 
     Args:
         name: for reports and messages.
         argv: the command that runs it.
-        log: file that takes its output.
-        environment: of the process: the resolved settings are in it.
-        address: where it can be reached, if it can be.
-        ready: whether it does its work by now; asked often.
-        stop_timeout_s: how long it may take to end in order.
-        report: told of each change.
+        log: the file for its output.
+        environment: of the process, with the resolved settings.
+        address: its URL; empty if it has none.
+        ready: returns whether it works; called often.
+        stop_timeout_s: for an orderly end.
+        report: called with each change.
     """
 
     def __init__(
@@ -196,7 +199,7 @@ class Plane:
         address: str,
         ready: Callable[[], bool],
         stop_timeout_s: float,
-        report: Report,
+        report: StatusListener,
     ) -> None:
         self._name = name
         self._argv = tuple(argv)
@@ -206,24 +209,25 @@ class Plane:
         self._ready = ready
         self._stop_timeout_s = stop_timeout_s
         self._report = report
-        self._backoff = Backoff()
+        self._backoff = RestartBackoff()
         self._child: Child | None = None
         self._began = 0.0
         self._start_at: float | None = None
 
     @property
     def pid(self) -> int | None:
+        """The process id; None unless it runs."""
         return self._child.pid if self._child is not None and self._child.alive else None
 
     def start(self) -> None:
-        """Starts the process; `wait` for it to be of use."""
-        self._report(Progress(self._name, "starting"))
-        self._backoff.started()
+        """Starts the process; `wait` returns once it works."""
+        self._report(ServiceStatus(self._name, "starting"))
+        self._backoff.record_start()
         self._began = time.monotonic()
         self._child = Child(f"the {self._name} plane", self._argv, log=self._log, env=self._environment)
 
     def wait(self, stop: threading.Event) -> None:
-        """Returns when the plane does its work.
+        """Returns once the plane works.
 
         Raises:
             UnavailableError: it ended, or took too long; quotes its log.
@@ -238,30 +242,30 @@ class Plane:
 
         try:
             self._child.wait_until(is_ready, timeout_s=_PLANE_START_TIMEOUT_S)
-        except UnavailableError as error:
-            raise self._in_its_own_words() or error from error
-        self._report(Progress(self._name, "ready", self._address, time.monotonic() - self._began))
+        except UnavailableError as exc:
+            raise self._config_error() or exc from exc
+        self._report(ServiceStatus(self._name, "ready", self._address, time.monotonic() - self._began))
 
-    def _in_its_own_words(self) -> ConfigError | None:
-        """What a plane said that ended because of the settings, without the log around it."""
+    def _config_error(self) -> ConfigError | None:
+        """Returns the error of a plane that ended because of its settings, without the log around it."""
         assert self._child is not None
-        said = self._log.read_text(errors="replace").rstrip().rpartition(_COMPLAINT)
-        return ConfigError(said[2]) if self._child.exit_code == ConfigError.exit_code and said[1] else None
+        message = self._log.read_text(errors="replace").rstrip().rpartition(_COMPLAINT)
+        return ConfigError(message[2]) if self._child.exit_code == ConfigError.exit_code and message[1] else None
 
     def keep_alive(self) -> None:
-        """Starts the process again if it has died and its wait is over. Never blocks."""
+        """Restarts the process if it has died and its wait is over. Never blocks."""
         if self._start_at is None:
             if self.pid is None:
-                wait_s = self._backoff.died()
-                self._report(Progress(self._name, "died", f"starts again in {wait_s:.0f} s; its log: {self._log}"))
+                wait_s = self._backoff.record_death()
+                self._report(ServiceStatus(self._name, "died", f"restarts in {wait_s:.0f} s; its log: {self._log}"))
                 self._start_at = time.monotonic() + wait_s
         elif time.monotonic() >= self._start_at:
             self._start_at = None
             self.start()
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL if it does not end in time."""
+        """Sends SIGTERM, and SIGKILL if it does not end in time."""
         if self._child is not None:
-            self._report(Progress(self._name, "stopping"))
+            self._report(ServiceStatus(self._name, "stopping"))
             self._child.stop(timeout_s=self._stop_timeout_s)
-            self._report(Progress(self._name, "stopped"))
+            self._report(ServiceStatus(self._name, "stopped"))

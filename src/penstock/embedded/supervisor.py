@@ -1,6 +1,6 @@
 """Starts, watches and stops everything of one data folder: the embedded services and the two planes.
 
-What is configured elsewhere (a Kafka, a Milvus, a Ray) is used and not started. Whatever is started here is a child of
+A Kafka, Milvus or Ray that is configured elsewhere is used and not started. Everything started here is a child of
 this process and dies with it, even by SIGKILL (`processes.Child`). The kernel's death signal follows the thread that
 started a child, so each embedded service has a thread that lives as long as the service, and the planes are started
 from the thread that calls `start` and `watch`, which has to be one that stays: the main one.
@@ -35,7 +35,7 @@ from penstock.config import (
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.milvus import EmbeddedMilvus
 from penstock.embedded.ray import EmbeddedRay, ray_environment
-from penstock.embedded.services import Host, Plane, Progress, Report, Server
+from penstock.embedded.services import EmbeddedServer, PlaneProcess, ServiceHost, ServiceStatus, StatusListener
 from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError
 from penstock.ingest.status import read_status
@@ -45,40 +45,40 @@ from penstock.processes import free_port, listens
 T = TypeVar("T")
 
 _WATCH_S = 0.5
-_MOST_ENCODER_ROLES = 3  # passage.text, joint.image and, in most profiles, joint.text
+_MAX_ENCODER_ROLES = 3  # passage.text, joint.image and, in most profiles, joint.text
 _DRAIN_MARGIN_S = 10.0  # on top of the plane's own limit, for closing what it has open
 _SERVE_STOP_S = 20.0
 
 
 class Supervisor:
-    """Everything of one data folder.
+    """Runs the embedded services and both planes of one data folder.
 
     Args:
         settings: as configured, without the addresses of another `up`.
-        report: told of each step; called from several threads.
+        report: called with each change of a service, from several threads.
         stop: set it to end `start` or `watch`.
     """
 
-    def __init__(self, settings: Settings, report: Report, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, report: StatusListener, stop: threading.Event) -> None:
         self._settings = settings
         self._listener = report
         self._stop = stop
         self._cleanup = ExitStack()
-        self._hosts: list[Host] = []
-        self._planes: list[Plane] = []
+        self._hosts: list[ServiceHost] = []
+        self._planes: list[PlaneProcess] = []
 
     def start(self) -> Endpoints:
-        """Starts everything and returns once a search can be asked.
+        """Starts everything and returns once a search can be answered.
 
-        1. lock the data folder, and look for what would stop the planes: it is said sooner here
-        2. broker, store and Ray, side by side
-        3. the planes, side by side
+        1. lock the data folder, and check the settings that would stop the planes, so that the error comes early
+        2. start broker, store and Ray concurrently
+        3. start the planes concurrently
         4. write the endpoints, by which other commands find them
 
         Raises:
             ConfigError: another `penstock up` has the folder (names it), or a port is in use.
-            UnavailableError: something did not come up; quotes its log.
-            StartInterruptedError: `stop` was set meanwhile.
+            UnavailableError: a service did not start; quotes its log.
+            StartInterruptedError: `stop` was set during the start.
         """
         data_dir = self._settings.data_dir
         self._cleanup.enter_context(_locked(self._settings))
@@ -104,7 +104,7 @@ class Supervisor:
         return endpoints
 
     def watch(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Returns when `stop` is set or `until` holds; meanwhile starts again what dies, with growing waits between.
+        """Restarts services that die, with growing waits, until `stop` is set or `until` holds.
 
         Raises:
             UnavailableError: Ray died, whose address would change. `stop` everything: what was acknowledged is on disk.
@@ -116,7 +116,7 @@ class Supervisor:
                 plane.keep_alive()
 
     def watch_beside(self, work: Callable[[], T]) -> T:
-        """Watches while `work` runs in a thread of its own; returns what it returns, raises what it raises."""
+        """Watches while `work` runs in a thread of its own; returns what it returns, propagates what it raises."""
         with ThreadPoolExecutor(1, thread_name_prefix="beside") as pool:
             future = pool.submit(work)
             try:
@@ -126,64 +126,64 @@ class Supervisor:
                 raise
             return future.result()
 
-    def report_to(self, report: Report) -> None:
-        """Tells another from now on."""
+    def report_to(self, report: StatusListener) -> None:
+        """Replaces the listener."""
         self._listener = report
 
     def stop(self) -> None:
         """Stops everything in order: the query plane, the ingest plane (which drains), Ray, the store, the broker."""
         self._cleanup.close()
 
-    def _report(self, progress: Progress) -> None:
+    def _report(self, progress: ServiceStatus) -> None:
         self._listener(progress)
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
     def _host(
-        self, name: str, configured: str | None, make: Callable[[], Server], *, restart: bool = True
+        self, name: str, configured: str | None, make: Callable[[], EmbeddedServer], *, restart: bool = True
     ) -> Callable[[], str]:
-        """Begins to start a service; the result waits for its address. One configured elsewhere is there already."""
+        """Starts a service in the background and returns a function that waits for its address."""
         if configured is not None:
-            self._report(Progress(name, "external", configured))
+            self._report(ServiceStatus(name, "external", configured))
             return lambda: configured
-        host = Host(name, make(), self._report, restart=restart)
+        host = ServiceHost(name, make(), self._report, restart=restart)
         self._hosts.append(host)
         self._cleanup.callback(host.stop)
         return lambda: host.address(self._stop)
 
-    def _kafka(self) -> Server:
+    def _kafka(self) -> EmbeddedServer:
         def on_jar(done: int, total: int) -> None:
-            self._report(Progress("Kafka", "starting", f"downloads its jars, this once: {done} of {total}"))
+            self._report(ServiceStatus("Kafka", "starting", f"downloading its jars, once: {done} of {total}"))
 
         kafka = EmbeddedKafka(self._settings.data_dir / "kafka", on_progress=on_jar)
-        return Server(kafka.start, kafka.stop, lambda: kafka.pid is not None)
+        return EmbeddedServer(kafka.start, kafka.stop, lambda: kafka.pid is not None)
 
-    def _milvus(self) -> Server:
+    def _milvus(self) -> EmbeddedServer:
         data_dir = self._settings.data_dir
         milvus = EmbeddedMilvus(data_dir / "milvus", log=data_dir / "logs" / "milvus.log")
         port = free_port()  # the same after a restart: the planes know it
-        return Server(lambda: milvus.start(port), milvus.stop, lambda: milvus.alive)
+        return EmbeddedServer(lambda: milvus.start(port), milvus.stop, lambda: milvus.alive)
 
-    def _ray(self) -> Server:
-        """Ray's CPUs are a count of what it may place at once, not a limit: the planes have to fit on two cores too."""
+    def _ray(self) -> EmbeddedServer:
+        """Sets Ray's CPUs to the number of actors, not of cores: the planes have to fit on two cores too."""
         ingest, query = self._settings.ingest, self._settings.query
-        encoders = ingest.encoder_limit * _MOST_ENCODER_ROLES
+        encoders = ingest.encoder_limit * _MAX_ENCODER_ROLES
         ray = EmbeddedRay(
             self._settings.data_dir,
-            least_cpus=ingest.decoder_limit
+            min_cpus=ingest.decoder_limit
             + ingest.long_media_decoders
             + encoders
             + math.ceil(query.replicas * query.replica_cpus)
             + 1,
         )
-        return Server(ray.start, ray.stop, lambda: ray.pid is not None)
+        return EmbeddedServer(ray.start, ray.stop, lambda: ray.pid is not None)
 
     def _start_planes(self, endpoints: Endpoints) -> None:
-        settings = _handed_over(self._settings, endpoints)
+        settings = _resolved(self._settings, endpoints)
         environment = self._environment_of_planes(settings)
         logs = settings.data_dir / "logs"
         started_ms = time.time_ns() // 1_000_000
-        ingest = Plane(
+        ingest = PlaneProcess(
             "ingest",
             _command("ingest"),
             log=logs / "ingest.log",
@@ -193,7 +193,7 @@ class Supervisor:
             stop_timeout_s=settings.ingest.drain_timeout_s + _DRAIN_MARGIN_S,
             report=self._report,
         )
-        serve = Plane(
+        serve = PlaneProcess(
             "search",
             _command("serve"),
             log=logs / "serve.log",
@@ -211,7 +211,7 @@ class Supervisor:
             plane.wait(self._stop)
 
     def _environment_of_planes(self, settings: Settings) -> dict[str, str]:
-        """This process's, with exactly the resolved settings and, where it is used, the way into the embedded Ray."""
+        """Returns the environment with the resolved settings and, where it is used, access to the embedded Ray."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
         environment |= to_environment(settings)
         if self._settings.ray_address is None:
@@ -224,7 +224,7 @@ def _command(name: str) -> tuple[str, ...]:
 
 
 def _address(section: QuerySettings | MetricsSettings, name: str) -> str:
-    """The configured address; a free port if the default one is taken and nobody asked for it."""
+    """Returns the configured address, with a free port if the default port is taken and was not set explicitly."""
     port = section.port
     host = "127.0.0.1" if section.host in ("0.0.0.0", "::") else section.host
     if port == 0:
@@ -240,7 +240,7 @@ def _address(section: QuerySettings | MetricsSettings, name: str) -> str:
 
 
 def answers(query_url: str) -> bool:
-    """Whether the query plane can be asked: it is ready, or says itself that it lacks no more than disk space."""
+    """Returns whether the query plane is ready, or lacks nothing but disk space."""
     try:
         response = httpx.get(f"{query_url}/readyz", timeout=1.0)
         if response.status_code != 503:
@@ -252,13 +252,13 @@ def answers(query_url: str) -> bool:
 
 
 def ingests(data_dir: Path, since_ms: int) -> bool:
-    """Whether an ingest plane that started after that moment takes events in."""
+    """Returns whether an ingest plane that started after that time consumes events."""
     status = read_status(data_dir)
     return status is not None and status["state"] == "running" and status["updated_ms"] >= since_ms
 
 
-def _handed_over(settings: Settings, endpoints: Endpoints) -> Settings:
-    """The settings of the planes: the same with all addresses filled in."""
+def _resolved(settings: Settings, endpoints: Endpoints) -> Settings:
+    """Returns the settings of the planes: the same with all addresses filled in."""
     query_port = int(endpoints.query_url.rsplit(":", 1)[1])
     metrics, canary = settings.metrics, settings.canary
     if endpoints.metrics_url is not None:
@@ -280,7 +280,7 @@ def _handed_over(settings: Settings, endpoints: Endpoints) -> Settings:
 
 @contextmanager
 def _locked(settings: Settings) -> Iterator[None]:
-    """One `up` a data folder. The kernel gives the lock back when the process ends, however it does."""
+    """Locks the data folder for one `up`. The kernel releases the lock when the process ends."""
     data_dir = settings.data_dir
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -293,7 +293,7 @@ def _locked(settings: Settings) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            raise ConfigError(_who_has_it(data_dir, lock.name)) from exc
+            raise ConfigError(_describe_owner(data_dir, lock.name)) from exc
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
@@ -301,7 +301,7 @@ def _locked(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _who_has_it(data_dir: Path, lock: str) -> str:
+def _describe_owner(data_dir: Path, lock: str) -> str:
     running = read_endpoints(data_dir)
     if running is None:
         return (

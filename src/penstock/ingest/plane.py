@@ -27,9 +27,10 @@ from penstock.errors import ConfigError, PenstockError, UnavailableError
 from penstock.ingest.asset_gc import sweep_until
 from penstock.ingest.background import observe
 from penstock.ingest.executor.autoscaler import Autoscaler, ElasticPool, LaneUsage, LoadMeter, PoolLoad, WorkerSpec
-from penstock.ingest.executor.ray_pool import spawn_actors
+from penstock.ingest.executor.ray_actor import control, remote_reason, spawn_actors, when_ready
 from penstock.ingest.executor.scaling_policy import ScalingPolicy, ScalingRules
 from penstock.ingest.executor.workers import (
+    EncodeWorker,
     EncodeWorkerFactory,
     MediaWorkerFactory,
     WriterFactory,
@@ -45,6 +46,7 @@ from penstock.observability import metrics
 from penstock.observability.exposition import connect
 from penstock.records import TIMED_MODALITIES, Assignment
 from penstock.store.spec import index_spec
+from penstock.store.writer import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +179,7 @@ class IngestPlane:
         media = partial(start, MediaWorkerFactory(self._settings), on_start=partial(init_media_process, self._settings))
         encode = partial(start, num_cpus=0 if gpus else 1, num_gpus=gpus)
         return {
-            "fetch": partial(media, name="fetch", num_cpus=0.1, threads=_FETCH_THREADS),
+            "fetch": partial(media, name="fetch", num_cpus=0.1, concurrent_calls=_FETCH_THREADS),
             "decode": partial(media, name="decode", num_cpus=1),
             "slice": partial(
                 media, name="slice", num_cpus=1, on_start=partial(init_long_media_process, self._settings)
@@ -236,7 +238,7 @@ class IngestPlane:
             num_cpus=0.1,
             concurrent_calls=at_once,
         )
-        _get([writer.ready.remote() for writer in writers], "a writer to start", _START_TIMEOUT_S)
+        _get([when_ready(writer) for writer in writers], "a writer to start", _START_TIMEOUT_S)
         for writer in writers:
             _begin(writer, ())
         return writers, at_once
@@ -268,7 +270,7 @@ class IngestPlane:
         """Tells a restarted writer what every lane that answers owns; until then it accepts nothing."""
         assert self._handles is not None
         for writer in self._handles.writers:
-            if _get([writer.ask.remote("is_started")], "a writer", _ASK_TIMEOUT_S)[0]:
+            if _get([control(writer, Writer.is_started)], "a writer", _ASK_TIMEOUT_S)[0]:
                 continue
             known = [one for lane in self._ask_lanes("assignments") if lane is not None for one in lane]
             logger.warning("a writer was restarted; it is told the %d assignments in force", len(known))
@@ -364,8 +366,10 @@ def _join_ray(settings: Settings) -> None:
 
 def _await_ready(workers: Sequence[Any], encoders: Mapping[str, Sequence[Any]]) -> dict[str, Fingerprint]:
     """Waits for all workers, and for the models of the encoders; the fingerprint of each role's encoder."""
-    fingerprints = {role: [actor.ask.remote("fingerprint") for actor in actors] for role, actors in encoders.items()}
-    _get([actor.ready.remote() for actor in workers], "a worker to start", _START_TIMEOUT_S)
+    fingerprints = {
+        role: [control(actor, EncodeWorker.fingerprint) for actor in actors] for role, actors in encoders.items()
+    }
+    _get([when_ready(actor) for actor in workers], "a worker to start", _START_TIMEOUT_S)
     return {role: _get(refs, f"the {role} encoder to load", _START_TIMEOUT_S)[0] for role, refs in fingerprints.items()}
 
 
@@ -384,7 +388,7 @@ def _lives(lane: Any) -> bool:
 
 
 def _begin(writer: Any, assignments: Sequence[Assignment]) -> None:
-    _get([writer.ask.remote("start", tuple(assignments))], "a writer", _ASK_TIMEOUT_S)
+    _get([control(writer, Writer.start, tuple(assignments))], "a writer", _ASK_TIMEOUT_S)
 
 
 def _get(refs: Sequence[Any], what: str, timeout_s: float) -> list[Any]:
@@ -395,5 +399,5 @@ def _get(refs: Sequence[Any], what: str, timeout_s: float) -> list[Any]:
         cause = getattr(exc, "cause", None) or getattr(exc, "__cause__", None)
         if isinstance(cause, PenstockError):
             raise cause from exc
-        raise UnavailableError(f"waited for {what}: {str(exc).strip().splitlines()[-1]}") from exc
+        raise UnavailableError(f"waited for {what}: {remote_reason(exc)}") from exc
     return answers

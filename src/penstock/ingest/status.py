@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from penstock.ingest.lane.status import LaneStatus
 from penstock.records import Modality
 
@@ -143,9 +145,8 @@ def read_status(data_dir: Path) -> dict[str, Any] | None:
 
 
 def _freshness(seconds: Sequence[float]) -> Freshness:
-    ordered = sorted(seconds)
-    last = len(ordered) - 1
-    return Freshness(len(ordered), ordered[last // 2], ordered[round(last * 0.95)], ordered[last])
+    p50_s, p95_s = np.quantile(seconds, (0.5, 0.95), method="inverted_cdf").tolist()
+    return Freshness(len(seconds), p50_s, p95_s, max(seconds))
 
 
 def _first(reasons: Iterable[str]) -> str:

@@ -1,0 +1,1 @@
+"""Answers searches: understand, route, embed, retrieve, fuse, group."""

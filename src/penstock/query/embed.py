@@ -103,7 +103,7 @@ def _cancel_unused(tasks: Iterable[asyncio.Task[Float32]]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _QueuedItem:
     """An item in the queue of its encoder."""
 
     encoder: str
@@ -136,7 +136,7 @@ class BatchingQueryEncoder:
         self._decode_image = decode_image
         self.cache = QueryVectorCache(cache_size)
         self._computing: dict[tuple[str, str], asyncio.Task[Float32]] = {}
-        self._queue: list[_Waiting] = []
+        self._queue: list[_QueuedItem] = []
         self._worker: asyncio.Task[None] | None = None
         # One thread: an encoder takes one call at a time, and two encoders would only share the same cores.
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode-query")
@@ -191,7 +191,7 @@ class BatchingQueryEncoder:
 
     async def _encoded(self, encoder: str, key: str, item: str | UInt8) -> Float32:
         """Queues the item, and starts the encoder if it is idle."""
-        waiting = _Waiting(encoder, key, item, asyncio.get_running_loop().create_future())
+        waiting = _QueuedItem(encoder, key, item, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._drain_queue())
@@ -252,7 +252,7 @@ class QueryVectorCache:
             self._vectors.popitem(last=False)
 
 
-def _as_input(encoder: str, batch: Sequence[_Waiting]) -> EncoderInput:
+def _as_input(encoder: str, batch: Sequence[_QueuedItem]) -> EncoderInput:
     keys = tuple(waiting.key for waiting in batch)
     texts = tuple(waiting.item for waiting in batch if isinstance(waiting.item, str))
     if texts:
@@ -260,7 +260,7 @@ def _as_input(encoder: str, batch: Sequence[_Waiting]) -> EncoderInput:
     return EncoderInput(encoder, keys, pixels=np.stack([np.asarray(waiting.item) for waiting in batch]))
 
 
-def _resolve(batch: Sequence[_Waiting], encoded: Encoded) -> None:
+def _resolve(batch: Sequence[_QueuedItem], encoded: Encoded) -> None:
     """Gives each request its row, or the failure of its row."""
     failed = dict(encoded.failed)
     for row, waiting in enumerate(batch):

@@ -1,0 +1,1 @@
+"""Serves the query plane over HTTP, in replicas of Ray Serve."""

@@ -45,7 +45,7 @@ def build_app(settings: Settings) -> FastAPI:
 
 
 def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPlane:
-    """Returns the query plane over a store that is open already, such as one in memory, or over the settings' store.
+    """Returns the query plane over an open store, such as one in memory, or over the store of the settings.
 
     Raises as `build_app` does.
     """

@@ -42,7 +42,7 @@ _GRACEFUL_SHUTDOWN_S = 5.0
 
 
 def deploy(settings: Settings) -> str:
-    """Starts or updates the query plane on the Ray of the settings, or on a local one, and returns its URL.
+    """Starts or updates the query plane on a Ray cluster or a local Ray, and returns its URL.
 
     1. Checks for what would keep a replica from starting, here where the error is one line.
     2. Joins Ray, or starts it.

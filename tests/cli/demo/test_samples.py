@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from penstock.cli.demo.questions import sample_questions
-from penstock.cli.demo.samples import Picture, sample_events, sample_pictures
+from penstock.cli.demo.questions import sample_queries
+from penstock.cli.demo.samples import SampleImage, sample_events, sample_images
 from penstock.config import Settings, load_settings
 from penstock.records import TIMED_MODALITIES, Modality
 from penstock.samples.images import load_concepts
@@ -19,7 +19,7 @@ def settings_in(folder: Path) -> Settings:
 
 
 def test_every_concept_comes_before_any_comes_twice() -> None:
-    pictures = sample_pictures(1000)
+    pictures = sample_images(1000)
     concepts = len(load_concepts())
     assert len({picture.key for picture in pictures}) == 1000
     assert len({picture.concept.id for picture in pictures[:concepts]}) == concepts
@@ -53,14 +53,14 @@ def test_the_pictures_lie_where_their_events_say(tmp_path: Path) -> None:
 
 def test_what_is_searched_of_a_picture_does_not_name_what_it_shows(tmp_path: Path) -> None:
     *_, event = sample_events(settings_in(tmp_path), 1, 0)
-    name = sample_pictures(1)[0].concept.name.split()[-1]
+    name = sample_images(1)[0].concept.name.split()[-1]
     assert name not in dict(event.message.headers)["ce_title"].decode().lower()
 
 
 def test_every_question_has_its_right_answer_among_what_is_streamed() -> None:
-    pictures = sample_pictures(1000)
+    pictures = sample_images(1000)
     picture_keys, text_keys = {picture.key for picture in pictures}, {text.key for text in sample_texts()[:200]}
-    questions = list(sample_questions(1000, 200))
+    questions = list(sample_queries(1000, 200))
     assert {question.way for question in questions} == {
         "text → image", "text → text", "image → image", "image → text",
         "text → speech", "image → scene", "voice → speech",
@@ -80,18 +80,18 @@ def test_every_question_has_its_right_answer_among_what_is_streamed() -> None:
 
 
 def test_pictures_asked_with_are_not_among_those_streamed() -> None:
-    streamed = {picture.jpeg() for picture in sample_pictures(60)}
-    asked = [question.picture for question in sample_questions(1000, 200) if question.picture is not None]
+    streamed = {picture.jpeg() for picture in sample_images(60)}
+    asked = [question.picture for question in sample_queries(1000, 200) if question.picture is not None]
     assert asked
     assert not streamed.intersection(asked)
-    assert 999 not in {picture.seed for picture in sample_pictures(5000)}
+    assert 999 not in {picture.seed for picture in sample_images(5000)}
 
 
 def test_questions_whose_answers_are_not_streamed_are_not_asked() -> None:
     """Recordings always are."""
-    assert {question.modality for question in sample_questions(1, 0)} == TIMED_MODALITIES
+    assert {question.modality for question in sample_queries(1, 0)} == TIMED_MODALITIES
 
 
 def test_a_picture_is_the_same_each_time() -> None:
     concept = load_concepts()[0]
-    assert Picture(concept, 1).jpeg() == Picture(concept, 1).jpeg() != Picture(concept, 2).jpeg()
+    assert SampleImage(concept, 1).jpeg() == SampleImage(concept, 1).jpeg() != SampleImage(concept, 2).jpeg()

@@ -17,7 +17,7 @@ from penstock.encoders.base import Fingerprint
 from penstock.errors import UnavailableError
 from penstock.ingest.executor.autoscaler import Autoscaler, ElasticPool, LaneUsage, LoadMeter, PoolLoad, WorkerSpec
 from penstock.ingest.executor.pool import Usage
-from penstock.ingest.executor.ray_pool import spawn_actors
+from penstock.ingest.executor.ray_actor import spawn_actors
 from penstock.ingest.executor.scaling_policy import ScalingPolicy, ScalingRules
 from penstock.ingest.lag import LagMonitor
 
@@ -102,7 +102,7 @@ def make_elastic(cluster: None, tmp_path: Path) -> Iterator[MakeElastic]:
         pool = ElasticPool(
             "test",
             tuple(start(num_cpus=0.1)),
-            WorkerSpec(lambda number: start(num_cpus=num_cpus, first=number)[0], "1 CPU", GOOD),
+            WorkerSpec(lambda number: start(num_cpus=num_cpus, first_number=number)[0], "1 CPU", GOOD),
             ScalingPolicy(RULES, clock),
             60.0,
             clock,

@@ -20,7 +20,8 @@ import ray
 
 from penstock.errors import BadInputError, Reason, UnavailableError, WorkerBrokenError, WorkerLostError
 from penstock.ingest.executor.pool import Call, LeastLoaded, LocalPool, Pool, Usage, call_all
-from penstock.ingest.executor.ray_pool import RayPool, spawn_actors
+from penstock.ingest.executor.ray_actor import spawn_actors
+from penstock.ingest.executor.ray_pool import RayPool
 from penstock.records import UInt8
 
 
@@ -114,18 +115,18 @@ def ray_pool(size: int, notes: Path) -> RayPool:
 
 def test_results_travel_from_one_call_into_the_next_by_reference(make_pool: MakePool) -> None:
     pool = make_pool(2)
-    (pixels,) = pool.run("pixels", 1_000_000).results
-    assert pool.fetch(pool.run("total", pixels).results[0]) == 7_000_000
+    (pixels,) = pool.run(Worker.pixels, 1_000_000).results
+    assert pool.fetch(pool.run(Worker.total, pixels).results[0]) == 7_000_000
 
 
 def test_several_results_are_several_references(make_pool: MakePool) -> None:
     pool = make_pool(1)
-    assert [pool.fetch(ref) for ref in pool.run("halves", 7, returns=2).results] == [3, 4]
+    assert [pool.fetch(ref) for ref in pool.run(Worker.halves, 7, returns=2).results] == [3, 4]
 
 
 def test_an_error_of_ours_arrives_as_it_was_raised(make_pool: MakePool) -> None:
     with pytest.raises(BadInputError, match="not a picture") as caught:
-        make_pool(1).run("refuse")
+        make_pool(1).run(Worker.refuse)
     assert caught.value.reason is Reason.CORRUPT
 
 
@@ -134,7 +135,7 @@ def test_a_failed_call_keeps_nothing_in_memory_once_its_error_is_forgotten(clust
     def fail() -> weakref.ref[Worker]:
         of_the_batch = Worker(0)
         with contextlib.suppress(BadInputError):
-            pool.run("refuse")
+            pool.run(Worker.refuse)
         return weakref.ref(of_the_batch)
 
     pool = ray_pool(1, tmp_path)
@@ -148,15 +149,15 @@ def test_a_failed_call_keeps_nothing_in_memory_once_its_error_is_forgotten(clust
 def test_a_worker_that_is_broken_for_good_is_made_anew_and_its_call_is_blamed(make_pool: MakePool) -> None:
     pool = make_pool(1)
     with pytest.raises(WorkerLostError) as caught:
-        pool.run("lose_device")
+        pool.run(Worker.lose_device)
     assert caught.value.blamed
     assert not caught.value.hung
-    assert pool.fetch(pool.run("lost_device").results[0]) is False
+    assert pool.fetch(pool.run(Worker.lost_device).results[0]) is False
 
 
 def test_all_workers_are_asked_at_the_same_time(make_pool: MakePool, tmp_path: Path) -> None:
     pool = make_pool(3)
-    calls = pool.run_on_all("meet", str(tmp_path), 3)  # none returns before all have come
+    calls = pool.run_on_all(Worker.meet, str(tmp_path), 3)  # none returns before all have come
     assert [pool.fetch(call.results[0]) for call in calls] == [0, 1, 2]
 
 
@@ -187,7 +188,7 @@ def test_calls_go_to_the_worker_with_the_fewest_under_way(make_pool: MakePool, t
     pool = make_pool(2)
     release = tmp_path / "release"
     with ThreadPoolExecutor(2) as threads:
-        held = [threads.submit(pool.run, "hold", str(tmp_path / str(number)), str(release)) for number in range(2)]
+        held = [threads.submit(pool.run, Worker.hold, str(tmp_path / str(number)), str(release)) for number in range(2)]
         while not all((tmp_path / str(number)).exists() for number in range(2)):
             assert not any(call.done() for call in held)
             time.sleep(0.01)
@@ -252,8 +253,8 @@ def test_workers_are_replaced_while_calls_are_under_way_and_no_call_is_lost(clus
     def keep_calling() -> int:
         done = 0
         while not enough.is_set():
-            (pixels,) = pool.run("pixels", 200_000).results
-            assert pool.fetch(pool.run("total", pixels).results[0]) == 1_400_000
+            (pixels,) = pool.run(Worker.pixels, 200_000).results
+            assert pool.fetch(pool.run(Worker.total, pixels).results[0]) == 1_400_000
             done += 1
         return done
 
@@ -276,23 +277,23 @@ def test_workers_are_replaced_while_calls_are_under_way_and_no_call_is_lost(clus
 @pytest.mark.services
 def test_what_an_actor_returned_outlives_it(cluster: None, tmp_path: Path) -> None:
     pool = ray_pool(2, tmp_path)
-    results = [pool.run("pixels", 1_000_000).results[0] for _ in range(4)]
+    results = [pool.run(Worker.pixels, 1_000_000).results[0] for _ in range(4)]
     first, second = pool.usage()
     pool.replace([second])
     ray.kill(first)
     with pytest.raises(ray.exceptions.RayActorError):
         ray.get(first.ready.remote())
-    assert [pool.fetch(pool.run("total", pixels).results[0]) for pixels in results] == [7_000_000] * 4
+    assert [pool.fetch(pool.run(Worker.total, pixels).results[0]) for pixels in results] == [7_000_000] * 4
 
 
 @pytest.mark.services
 def test_a_worker_that_dies_is_lost_blamed_on_its_call_and_restarted(cluster: None, tmp_path: Path) -> None:
     pool = ray_pool(1, tmp_path)
-    first = pool.fetch(pool.run("pid").results[0])
+    first = pool.fetch(pool.run(Worker.pid).results[0])
     with pytest.raises(WorkerLostError) as caught:
-        pool.run("die")
+        pool.run(Worker.die)
     assert caught.value.blamed
-    assert pool.fetch(pool.run("pid").results[0]) != first
+    assert pool.fetch(pool.run(Worker.pid).results[0]) != first
 
 
 @pytest.mark.services
@@ -302,11 +303,11 @@ def test_a_call_that_waited_behind_the_one_that_killed_the_worker_is_lost_but_no
     pool = ray_pool(1, tmp_path)
     started, release = tmp_path / "started", tmp_path / "release"
     with ThreadPoolExecutor(2) as threads:
-        held = threads.submit(pool.run, "hold", str(started), str(release))
+        held = threads.submit(pool.run, Worker.hold, str(started), str(release))
         while not started.exists():
             assert not held.done()
             time.sleep(0.01)
-        waiting = threads.submit(pool.run, "pid")
+        waiting = threads.submit(pool.run, Worker.pid)
         os.kill(int(started.read_text()), signal.SIGKILL)
         with pytest.raises(WorkerLostError) as blamed:
             held.result()
@@ -320,10 +321,10 @@ def test_a_call_that_waited_behind_the_one_that_killed_the_worker_is_lost_but_no
 def test_a_worker_that_hangs_on_a_call_is_killed_blamed_and_restarted(cluster: None, tmp_path: Path) -> None:
     pool = RayPool("test", spawn_actors(Worker, 1, name="test", journal_dir=tmp_path, num_cpus=0.1), call_timeout_s=2)
     with pytest.raises(WorkerLostError) as caught:
-        pool.run("hang")
+        pool.run(Worker.hang)
     assert caught.value.blamed
     assert caught.value.hung
-    assert pool.fetch(pool.run("total", np.ones(3, np.uint8)).results[0]) == 3
+    assert pool.fetch(pool.run(Worker.total, np.ones(3, np.uint8)).results[0]) == 3
 
 
 @pytest.mark.services
@@ -332,9 +333,9 @@ def test_a_call_that_waits_while_others_of_its_worker_end_does_not_hang(cluster:
     pool = RayPool("test", handles, call_timeout_s=4)
     started, release = tmp_path / "started", tmp_path / "release"
     with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(pool.run, "hold", str(started), str(release))
+        waiting = threads.submit(pool.run, Worker.hold, str(started), str(release))
         while not waiting.done() and time.monotonic() < _begun_s(started) + 10:
-            pool.run("pid")
+            pool.run(Worker.pid)
         release.touch()
         waiting.result(60)
 
@@ -344,10 +345,10 @@ def test_a_call_that_hangs_while_others_of_its_worker_end_is_found_after_all(clu
     handles = spawn_actors(Worker, 1, name="test", journal_dir=tmp_path, num_cpus=0.1, concurrent_calls=2)
     pool = RayPool("test", handles, call_timeout_s=2)
     with ThreadPoolExecutor(1) as threads:
-        hanging = threads.submit(pool.run, "hang")
+        hanging = threads.submit(pool.run, Worker.hang)
         while not hanging.done():
             with contextlib.suppress(WorkerLostError):
-                pool.run("pid")
+                pool.run(Worker.pid)
         with pytest.raises(WorkerLostError) as caught:
             hanging.result()
     assert caught.value.hung
@@ -361,7 +362,7 @@ def test_a_call_that_hangs_though_its_caller_is_dead_is_found_by_those_that_wait
     abandoned = handles[0].call.options(num_returns=2).remote("of a lane that died", "hang", 1)
     pool = RayPool("test", handles, call_timeout_s=1)
     with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(pool.run, "pid")
+        waiting = threads.submit(pool.run, Worker.pid)
         try:
             with pytest.raises(WorkerLostError) as caught:
                 waiting.result(60)
@@ -377,13 +378,13 @@ def test_a_call_that_hangs_is_left_to_its_caller_while_that_one_lives(cluster: N
     """Only its caller knows that the batch has to be halved at once."""
     handles = spawn_actors(Worker, 1, name="test", journal_dir=tmp_path, num_cpus=0.1)
     patient, hasty = (RayPool("test", handles, call_timeout_s=seconds) for seconds in (3, 2))
-    hasty.run("pid")
+    hasty.run(Worker.pid)
     with ThreadPoolExecutor(2) as threads:
-        hanging = threads.submit(patient.run, "hang")
+        hanging = threads.submit(patient.run, Worker.hang)
         while not any(usage.calls for usage in patient.usage().values()):
             time.sleep(0.01)
         time.sleep(0.3)  # it has been sent
-        waiting = threads.submit(hasty.run, "pid")
+        waiting = threads.submit(hasty.run, Worker.pid)
         with pytest.raises(WorkerLostError) as hung:
             hanging.result(60)
         with pytest.raises(WorkerLostError) as waited:
@@ -396,7 +397,7 @@ def test_a_call_that_hangs_is_left_to_its_caller_while_that_one_lives(cluster: N
 def test_a_call_may_wait_long_for_a_worker_that_gets_things_done(cluster: None, tmp_path: Path) -> None:
     pool = RayPool("test", spawn_actors(Worker, 1, name="test", journal_dir=tmp_path, num_cpus=0.1), call_timeout_s=1)
     with ThreadPoolExecutor(12) as threads:
-        calls = [threads.submit(pool.run, "work_for", 0.4) for _ in range(12)]
+        calls = [threads.submit(pool.run, Worker.work_for, 0.4) for _ in range(12)]
         assert len({pool.fetch(call.result(60).results[0]) for call in calls}) == 1
 
 
@@ -413,14 +414,14 @@ def test_a_worker_that_cannot_be_made_again_at_once_comes_back_later(cluster: No
         partial(LateStarter, away=away), 1, name="test", journal_dir=tmp_path / "notes", num_cpus=0.1
     )
     pool = RayPool("test", handles, call_timeout_s=60)
-    first = pool.fetch(pool.run("pid").results[0])
+    first = pool.fetch(pool.run(Worker.pid).results[0])
     away.touch()
     with ThreadPoolExecutor(1) as threads:
-        dying = threads.submit(pool.run, "die")
+        dying = threads.submit(pool.run, Worker.die)
         with pytest.raises(TimeoutError):
             dying.result(3)  # it is made in vain meanwhile
         away.unlink()
         with pytest.raises(WorkerLostError) as caught:
             dying.result(60)
     assert caught.value.blamed
-    assert pool.fetch(pool.run("pid").results[0]) != first
+    assert pool.fetch(pool.run(Worker.pid).results[0]) != first

@@ -68,7 +68,7 @@ def test_a_pool_grows_once_it_has_been_overloaded_for_long_enough() -> None:
 def test_the_reason_for_a_change_is_said() -> None:
     grown = pool()
     grown.seconds(10, work=2.0)
-    assert "100% busy, 1.0 calls wait, lag is 5,000 records" in grown.second(2.0, lag=5_000).reason
+    assert "utilization is 100%, 1.0 calls are queued, lag is 5,000 records" in grown.second(2.0, lag=5_000).reason
 
 
 def test_a_moment_of_overload_is_no_reason_to_grow() -> None:

@@ -20,9 +20,10 @@ from penstock.encoders.base import Fingerprint, Space
 from penstock.errors import UnavailableError, WorkerLostError
 from penstock.ingest.delivery import Batch, Delivery
 from penstock.ingest.executor.pool import LocalPool
+from penstock.ingest.executor.proxies import Pools
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits
-from penstock.ingest.pipeline.driver import BatchReport, Pipeline, Pools, Unfinished
+from penstock.ingest.pipeline.driver import BatchReport, Pipeline, Unfinished
 from penstock.records import (
     AssetRef,
     Assignment,
@@ -159,7 +160,7 @@ class House:
         backoff = Backoff(0.001, 0.001, np.random)  # type: ignore[arg-type]
         pipeline = Pipeline(
             lane=name,
-            pools=Pools(
+            pools=Pools.over(
                 fetch=LocalPool(lambda _: self.media),
                 decode=LocalPool(lambda _: self.media, 3),
                 long_media=LocalPool(lambda _: self.slicer, 2),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.cli.demo.samples import Picture, concepts_by_id, sample_pictures
+from penstock.cli.demo.samples import SampleImage, concepts_by_id, sample_images
 from penstock.records import Modality
 from penstock.samples.texts import sample_texts
 from penstock.samples.timed_media import SPOKEN_QUESTION, Annotation, sample_timed_media
@@ -16,7 +16,7 @@ _UNSEEN_SEED = 999  # backgrounds that no streamed picture has
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class SampleQuery:
     """One question.
 
     Attributes:
@@ -38,36 +38,36 @@ class Question:
     sound: bytes | None = None
 
 
-def sample_questions(pictures: int, texts: int) -> Iterator[Question]:
+def sample_queries(pictures: int, texts: int) -> Iterator[SampleQuery]:
     """The questions that the streamed media can answer, from each kind to each kind."""
-    streamed = {picture.concept.id for picture in sample_pictures(pictures)}
+    streamed = {picture.concept.id for picture in sample_images(pictures)}
     for text, concept_ids in _TEXT_TO_PICTURE.items():
         if streamed.intersection(concept_ids):
-            yield Question("text → image", text, None, Modality.IMAGE, 5, _shows(*concept_ids))
+            yield SampleQuery("text → image", text, None, Modality.IMAGE, 5, _shows(*concept_ids))
     keys = {text.key for text in sample_texts()[:texts]}
     for key, text in _TEXT_TO_TEXT.items():
         if key in keys:
-            yield Question("text → text", text, None, Modality.TEXT, 3, _is(key))
+            yield SampleQuery("text → text", text, None, Modality.TEXT, 3, _is(key))
     for concept_id in _PICTURES_ASKED_WITH:
         if concept_id in streamed:
-            yield Question("image → image", *_unseen(concept_id), Modality.IMAGE, 5, _shows(concept_id))
+            yield SampleQuery("image → image", *_unseen(concept_id), Modality.IMAGE, 5, _shows(concept_id))
     for concept_id, key in _PICTURE_TO_TEXT.items():
         if key in keys:
-            yield Question("image → text", *_unseen(concept_id), Modality.TEXT, 5, _is(key))
+            yield SampleQuery("image → text", *_unseen(concept_id), Modality.TEXT, 5, _is(key))
     yield from _about_recordings()
 
 
-def _about_recordings() -> Iterator[Question]:
+def _about_recordings() -> Iterator[SampleQuery]:
     """Scenes and sentences, each with the times at which they are in their recording."""
     by_key = {recording.key: recording for recording in sample_timed_media()}
     for text, (key, sentence) in _TEXT_TO_SPEECH.items():
         said = by_key[key].sentences[sentence]
-        yield Question("text → speech", text, None, by_key[key].modality, 3, _at(key, said))
+        yield SampleQuery("text → speech", text, None, by_key[key].modality, 3, _at(key, said))
     for concept_id, (key, number) in _PICTURE_TO_SCENE.items():
         scene = by_key[key].scenes[number]
-        yield Question("image → scene", *_unseen(concept_id), Modality.VIDEO, 3, _at(key, scene))
+        yield SampleQuery("image → scene", *_unseen(concept_id), Modality.VIDEO, 3, _at(key, scene))
     said = by_key["note-anchor"].sentences[0]
-    yield Question(
+    yield SampleQuery(
         "voice → speech",
         "(a spoken question)",
         None,
@@ -81,7 +81,7 @@ def _about_recordings() -> Iterator[Question]:
 def _unseen(concept_id: str) -> tuple[str, bytes]:
     """What a new picture shows, and its JPEG."""
     concept = concepts_by_id()[concept_id]
-    return f"a new picture of: {concept.name}", Picture(concept, _UNSEEN_SEED).jpeg()
+    return f"a new picture of: {concept.name}", SampleImage(concept, _UNSEEN_SEED).jpeg()
 
 
 def _shows(*concept_ids: str) -> Callable[[Mapping[str, Any]], bool]:

@@ -16,10 +16,10 @@ from rich.table import Table
 from penstock.broker.producer import MessageProducer
 from penstock.broker.topics import group_lag
 from penstock.cli.common import print_table, say
-from penstock.cli.demo.questions import Question, sample_questions
+from penstock.cli.demo.questions import SampleQuery, sample_queries
 from penstock.cli.demo.samples import sample_events
 from penstock.cli.search import hit_row
-from penstock.cli.streaming import Stream, Tally
+from penstock.cli.streaming import ProduceStream, ProduceTally
 from penstock.client import get_status, post_search
 from penstock.config import Endpoints, Settings
 from penstock.embedded.services import StartInterruptedError
@@ -64,7 +64,7 @@ class DemoRun:
         self._pictures = pictures
         self._texts = texts
         self._questions = questions
-        self._tally = Tally()
+        self._tally = ProduceTally()
 
     def run(self) -> bool:
         """Streams, waits, asks.
@@ -80,7 +80,7 @@ class DemoRun:
             self._stream()
             self._await_searchable()
         self._check_counts()
-        answered = [self._ask(question) for question in sample_questions(self._pictures, self._texts)]
+        answered = [self._ask(question) for question in sample_queries(self._pictures, self._texts)]
         for text in self._questions:
             self._show(f"Your question: {text}", post_search(self._url, {"text": text}, self._settings))
         say(f"{sum(answered)} of {len(answered)} sample questions found something right.")
@@ -91,7 +91,7 @@ class DemoRun:
     def _stream(self) -> None:
         producer = MessageProducer(self._settings.kafka)
         try:
-            stream = Stream(producer, rate_per_s=_RATE_PER_S)
+            stream = ProduceStream(producer, rate_per_s=_RATE_PER_S)
             self._tally = stream.tally
             for item in sample_events(self._settings, self._pictures, self._texts):
                 self._go_on()
@@ -140,7 +140,7 @@ class DemoRun:
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
-    def _ask(self, question: Question) -> bool:
+    def _ask(self, question: SampleQuery) -> bool:
         body: dict[str, Any] = {"limit": question.within, "modalities": [question.modality.value]}
         if question.picture is not None:
             body["image"] = base64.b64encode(question.picture).decode()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.broker.wire import encode_event
-from penstock.cli.sources import Outgoing
+from penstock.cli.sources import OutgoingMessage
 from penstock.config import Settings
 from penstock.records import Inline, Modality
 from penstock.samples.images import Concept, compose, load_concepts
@@ -21,7 +21,7 @@ _PICTURES_TO_A_TEXT = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class SampleImage:
     """One sample picture: what it shows, and the number that makes its background.
 
     Its file name tells people what it shows. Search does not read it: pictures are found by their pixels.
@@ -41,17 +41,17 @@ class Picture:
         return sink.getvalue()
 
 
-def sample_pictures(count: int) -> tuple[Picture, ...]:
+def sample_images(count: int) -> tuple[SampleImage, ...]:
     """The first `count` pictures: each concept once, then each on another background, and so on."""
     concepts = load_concepts()
-    return tuple(Picture(concepts[number % len(concepts)], 1 + number // len(concepts)) for number in range(count))
+    return tuple(SampleImage(concepts[number % len(concepts)], 1 + number // len(concepts)) for number in range(count))
 
 
 def concepts_by_id() -> Mapping[str, Concept]:
     return {concept.id: concept for concept in load_concepts()}
 
 
-def sample_events(settings: Settings, pictures: int, texts: int) -> Iterator[Outgoing]:
+def sample_events(settings: Settings, pictures: int, texts: int) -> Iterator[OutgoingMessage]:
     """Films and clips first, as they take longest; then pictures with a text between them now and then.
 
     Pictures are kept in data_dir/pictures, to be looked at.
@@ -60,20 +60,20 @@ def sample_events(settings: Settings, pictures: int, texts: int) -> Iterator[Out
     """
     yield from _recordings(settings)
     waiting = iter(_texts(settings, texts))
-    for number, picture in enumerate(sample_pictures(pictures), start=1):
+    for number, picture in enumerate(sample_images(pictures), start=1):
         yield _picture(settings, picture, number)
         if number % _PICTURES_TO_A_TEXT == 0:
             yield from _next(waiting)
     yield from waiting
 
 
-def _next(waiting: Iterator[Outgoing]) -> Iterator[Outgoing]:
+def _next(waiting: Iterator[OutgoingMessage]) -> Iterator[OutgoingMessage]:
     for item in waiting:
         yield item
         return
 
 
-def _recordings(settings: Settings) -> Iterator[Outgoing]:
+def _recordings(settings: Settings) -> Iterator[OutgoingMessage]:
     for recording in sample_timed_media():
         message = encode_event(
             topic=settings.kafka.topic_of(recording.modality),
@@ -85,10 +85,10 @@ def _recordings(settings: Settings) -> Iterator[Outgoing]:
             title=recording.title,
             attributes={"path": str(recording.file)},
         )
-        yield Outgoing(recording.key, message)
+        yield OutgoingMessage(recording.key, message)
 
 
-def _texts(settings: Settings, count: int) -> Iterator[Outgoing]:
+def _texts(settings: Settings, count: int) -> Iterator[OutgoingMessage]:
     topic = settings.kafka.topic_of(Modality.TEXT)
     for text in sample_texts()[:count]:
         message = encode_event(
@@ -100,10 +100,10 @@ def _texts(settings: Settings, count: int) -> Iterator[Outgoing]:
             tenant=settings.tenant,
             title=text.title,
         )
-        yield Outgoing(text.key, message)
+        yield OutgoingMessage(text.key, message)
 
 
-def _picture(settings: Settings, picture: Picture, number: int) -> Outgoing:
+def _picture(settings: Settings, picture: SampleImage, number: int) -> OutgoingMessage:
     file = settings.data_dir / "pictures" / f"{picture.key}.jpg"
     message = encode_event(
         topic=settings.kafka.topic_of(Modality.IMAGE),
@@ -115,10 +115,10 @@ def _picture(settings: Settings, picture: Picture, number: int) -> Outgoing:
         title=f"sample picture {number}",
         attributes={"path": str(file)},
     )
-    return Outgoing(picture.key, message)
+    return OutgoingMessage(picture.key, message)
 
 
-def _kept(file: Path, picture: Picture) -> bytes:
+def _kept(file: Path, picture: SampleImage) -> bytes:
     """The picture's bytes, from its file if an earlier run made it."""
     if file.is_file():
         return file.read_bytes()

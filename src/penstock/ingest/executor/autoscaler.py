@@ -1,10 +1,10 @@
 """Pools that change their size while lanes use them.
 
     grow      start an actor ─► wait until it is ready ─► publish the new set to all lanes
-    shrink    publish the smaller set ─► wait until no lane has a call under way on the actor ─► end it
+    shrink    publish the smaller set ─► wait until no lane has a call under way on the actor ─► terminate it
 
-A set has a version. A lane that missed one is told again, and one that is started anew begins with the latest. So a
-change of size does nothing to the events in flight.
+A set of actors has a version. A lane that missed one receives it again, and a restarted lane begins with the latest. So
+a change of size does not affect the events in flight.
 """
 
 from __future__ import annotations
@@ -13,21 +13,24 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import ray
+from ray import ObjectRef
 from ray.exceptions import RayError
 
 from penstock.encoders.base import Fingerprint
+from penstock.ingest.executor.crash_notes import CrashRecord
 from penstock.ingest.executor.pool import Usage
+from penstock.ingest.executor.ray_actor import Actor, control, remote_reason, when_ready
 from penstock.ingest.executor.scaling_policy import PoolSample, ScalingPolicy
+from penstock.ingest.executor.workers import EncodeWorker
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class LaneUsage:
-    """What one lane asks of the pools.
+    """The calls of one lane to the pools.
 
     Attributes:
         version: of the set of actors that it uses.
@@ -37,45 +40,47 @@ class LaneUsage:
 
     version: int
     at_s: float
-    pools: Mapping[str, Mapping[Any, Usage]]
+    pools: Mapping[str, Mapping[Actor, Usage]]
 
 
 @dataclass(frozen=True, slots=True)
 class PoolLoad:
-    """How a pool fared between two looks: see `scaling.Sample`."""
+    """The load of a pool between two measurements: see `scaling_policy.PoolSample`."""
 
     utilization: float
     queued: float
 
 
 class LoadMeter:
-    """Makes of what the lanes report, one look after another, how busy each pool was in between."""
+    """Derives the load of each pool from successive reports of the lanes."""
 
     def __init__(self) -> None:
-        self._before: dict[Any, LaneUsage] = {}
+        self._previous: dict[Actor, LaneUsage] = {}
 
-    def measure(self, lanes: Mapping[Any, LaneUsage], sizes: Mapping[str, int]) -> Mapping[str, PoolLoad]:
-        """By pool. Empty if one of the lanes is new: its share in the load is not known yet.
+    def measure(self, lanes: Mapping[Actor, LaneUsage], sizes: Mapping[str, int]) -> Mapping[str, PoolLoad]:
+        """Returns the load of each pool since the last call; nothing if a lane is new.
 
-        An actor counts as busy at most all of the time, though several lanes' calls may have overlapped there.
+        The share of a new lane in the load is not known yet. An actor counts as busy at most all of the time, though
+        calls of several lanes may have overlapped there.
         """
-        before, self._before = self._before, dict(lanes)
-        if lanes.keys() - before.keys():
+        previous, self._previous = self._previous, dict(lanes)
+        if lanes.keys() - previous.keys():
             return {}
-        busy: dict[str, dict[Any, float]] = defaultdict(lambda: defaultdict(float))
+        busy: dict[str, dict[Actor, float]] = defaultdict(lambda: defaultdict(float))
         calls: dict[str, float] = defaultdict(float)
         for lane, now in lanes.items():
-            passed_s = max(now.at_s - before[lane].at_s, 1e-9)
+            before = previous[lane]
+            passed_s = max(now.at_s - before.at_s, 1e-9)
             for pool, actors in now.pools.items():
                 for actor, usage in actors.items():
-                    was = before[lane].pools.get(pool, {}).get(actor, Usage())
-                    busy[pool][actor] += (usage.busy_s - was.busy_s) / passed_s
-                    calls[pool] += (usage.call_s - was.call_s) / passed_s
-        measured: dict[str, PoolLoad] = {}
+                    usage_before = before.pools.get(pool, {}).get(actor, Usage())
+                    busy[pool][actor] += (usage.busy_s - usage_before.busy_s) / passed_s
+                    calls[pool] += (usage.call_s - usage_before.call_s) / passed_s
+        loads: dict[str, PoolLoad] = {}
         for pool, size in sizes.items():
             workers = sum(min(1.0, share) for share in busy[pool].values())
-            measured[pool] = PoolLoad(min(1.0, workers / size) if size else 0.0, max(0.0, calls[pool] - workers))
-        return measured
+            loads[pool] = PoolLoad(min(1.0, workers / size) if size else 0.0, max(0.0, calls[pool] - workers))
+        return loads
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,44 +88,44 @@ class WorkerSpec:
     """The actors of a pool.
 
     Attributes:
-        start: starts one of a number.
-        needs: what one reserves, in words: "1 CPU".
+        start: starts the actor of a number.
+        resources: what one reserves, in words: "1 CPU".
         fingerprint: of the model that a new encoder has to have; None for workers without a model.
     """
 
-    start: Callable[[int], Any]
+    start: Callable[[int], Actor]
     resources: str
     fingerprint: Fingerprint | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Starting:
-    handle: Any
-    answer: Any
+class _StartingActor:
+    handle: Actor
+    answer: ObjectRef[CrashRecord] | ObjectRef[Fingerprint]
     deadline_s: float
 
 
 @dataclass(slots=True)
 class ElasticPool:
-    """The actors of one pool, those that come and those that go. Used from one thread.
+    """The actors of one pool, including those that start and those that end. Used from one thread.
 
     Args:
         name: for the log.
         handles: the actors that lanes call.
-        kind: how to start more.
-        scaler: decides on the size.
-        start_s: an actor that is not ready after so long is given up.
+        spec: how to start more.
+        policy: decides on the size.
+        start_timeout_s: an actor that is not ready after this time is abandoned.
         clock: monotonic seconds.
     """
 
     name: str
-    handles: tuple[Any, ...]
+    handles: tuple[Actor, ...]
     spec: WorkerSpec
     policy: ScalingPolicy
     start_timeout_s: float
     clock: Callable[[], float]
-    retiring: dict[Any, int] = field(default_factory=dict)  # the version of the first set without it
-    _starting: list[_Starting] = field(default_factory=list)
+    retiring: dict[Actor, int] = field(default_factory=dict)  # the version of the first set without it
+    _starting: list[_StartingActor] = field(default_factory=list)
     _next_number: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -128,64 +133,71 @@ class ElasticPool:
 
     @property
     def is_stable(self) -> bool:
+        """Returns whether no actor is starting or retiring."""
         return not self._starting and not self.retiring
 
-    def unpublished(self) -> Sequence[Any]:
-        """Actors that no lane calls: not yet, or no more."""
-        return [*self.retiring, *(one.handle for one in self._starting)]
+    def unpublished(self) -> Sequence[Actor]:
+        """Returns the actors that no lane is to call: not yet, or no longer."""
+        return [*self.retiring, *(starting.handle for starting in self._starting)]
 
     def plan(self, sample: PoolSample, next_version: int) -> bool:
-        """Starts or retires actors, if the pool should have another size; whether the set is a smaller one now."""
+        """Starts or retires actors if the pool needs another size; returns whether the set is smaller now."""
         decision = self.policy.observe(sample)
-        more = decision.size - len(self.handles)
-        if more:
-            size = len(self.handles)
-            logger.warning("%s goes from %d to %d workers: %s", self.name, size, decision.size, decision.reason)
-        for _ in range(more):
-            self._start_one()
+        change = decision.size - len(self.handles)
+        if change:
+            logger.warning(
+                "%s: scaling from %d to %d workers: %s", self.name, len(self.handles), decision.size, decision.reason
+            )
+        for _ in range(change):
+            self._start_actor()
         for handle in self.handles[decision.size :]:
             self.retiring[handle] = next_version
         self.handles = self.handles[: decision.size]
-        return more < 0
+        return change < 0
 
     def admit_ready(self) -> bool:
-        """Takes in the actors that have become ready, and gives up those that take too long; whether any came."""
-        ready = [one for one in self._starting if ray.wait([one.answer], timeout=0, fetch_local=False)[0]]
-        late = [one for one in self._starting if one not in ready and self.clock() > one.deadline_s]
-        joined = [one.handle for one in ready if self._fits(one)]
-        for one in late:
-            self._give_up(one, f"is not ready after {self.start_timeout_s:.0f} s. {self._free_resources()}")
-        self._starting = [one for one in self._starting if one not in ready and one not in late]
-        self.handles += tuple(joined)
-        return bool(joined)
+        """Adds the actors that are ready and abandons those that are late; returns whether any was added."""
+        ready = [actor for actor in self._starting if ray.wait([actor.answer], timeout=0, fetch_local=False)[0]]
+        late = [actor for actor in self._starting if actor not in ready and self.clock() > actor.deadline_s]
+        admitted = [actor.handle for actor in ready if self._is_fit(actor)]
+        for actor in late:
+            self._abandon(actor, f"not ready after {self.start_timeout_s:.0f} s. {self._free_resources()}")
+        self._starting = [actor for actor in self._starting if actor not in ready and actor not in late]
+        self.handles += tuple(admitted)
+        return bool(admitted)
 
     def terminate_idle(self, lanes: Sequence[LaneUsage]) -> None:
-        """Ends the retired actors that no lane calls any more; `lanes` is what all of them said."""
+        """Terminates the retiring actors that no lane calls any more; `lanes` are the reports of all lanes."""
         for handle, version in list(self.retiring.items()):
             if all(lane.version >= version and handle not in lane.pools.get(self.name, {}) for lane in lanes):
                 ray.kill(handle)
                 del self.retiring[handle]
 
-    def _start_one(self) -> None:
+    def _start_actor(self) -> None:
         handle = self.spec.start(self._next_number)
         self._next_number += 1
-        answer = handle.ready.remote() if self.spec.fingerprint is None else handle.ask.remote("fingerprint")
-        self._starting.append(_Starting(handle, answer, self.clock() + self.start_timeout_s))
+        answer: ObjectRef[CrashRecord] | ObjectRef[Fingerprint] = (
+            when_ready(handle) if self.spec.fingerprint is None else control(handle, EncodeWorker.fingerprint)
+        )
+        self._starting.append(_StartingActor(handle, answer, self.clock() + self.start_timeout_s))
 
-    def _fits(self, one: _Starting) -> bool:
+    def _is_fit(self, actor: _StartingActor) -> bool:
+        """Returns whether an actor started with the right model; abandons it if not."""
         try:
-            answer = ray.get(one.answer)
+            answer = ray.get(actor.answer)
         except RayError as exc:
-            self._give_up(one, f"could not be made: {str(exc).strip().splitlines()[-1]}")
+            self._abandon(actor, f"it did not start: {remote_reason(exc)}")
             return False
         if self.spec.fingerprint not in (None, answer):
-            self._give_up(one, f"has another model ({answer}) than the pool ({self.spec.fingerprint}): mend its node")
+            self._abandon(
+                actor, f"it has another model ({answer}) than the pool ({self.spec.fingerprint}): correct its node"
+            )
             return False
         return True
 
-    def _give_up(self, one: _Starting, why: str) -> None:
-        logger.error("a further %s worker is given up, as it %s", self.name, why)
-        ray.kill(one.handle)
+    def _abandon(self, actor: _StartingActor, reason: str) -> None:
+        logger.error("abandoned an additional %s worker: %s", self.name, reason)
+        ray.kill(actor.handle)
         self.policy.suspend_growth()
 
     def _free_resources(self) -> str:
@@ -212,35 +224,35 @@ class Autoscaler:
 
     @property
     def can_scale(self) -> bool:
-        """Whether any pool may; the lag is of interest only then."""
+        """Returns whether any pool may grow; the lag is needed only then."""
         return any(pool.policy.rules.max_workers > pool.policy.rules.min_workers for pool in self._pools.values())
 
-    def handles(self) -> Mapping[str, Sequence[Any]]:
-        """What lanes are to call, by pool."""
+    def handles(self) -> Mapping[str, Sequence[Actor]]:
+        """Returns the actors that lanes are to call, by pool."""
         return {name: pool.handles for name, pool in self._pools.items()}
 
-    def unpublished(self) -> Sequence[Any]:
-        """Actors that no lane calls: not yet, or no more."""
+    def unpublished(self) -> Sequence[Actor]:
+        """Returns the actors that no lane is to call: not yet, or no longer."""
         return [handle for pool in self._pools.values() for handle in pool.unpublished()]
 
     def step(self, lanes: Sequence[LaneUsage | None], loads: Mapping[str, PoolLoad], *, blocked: bool) -> None:
-        """Moves every pool one step on.
+        """Moves every pool one step towards its size.
 
         Args:
-            lanes: what each lane said; None for one that gave no answer. It may be calling anyone.
-            measured: by pool; a pool that is missing is left at its size.
-            held: whether something else than the pools holds the events up.
+            lanes: the report of each lane; None for one that did not answer. It may be calling any actor.
+            loads: by pool; a pool that is missing keeps its size.
+            blocked: whether something other than the pools holds the events back.
         """
         next_version, changed = self.version + 1, False
-        answers = [lane for lane in lanes if lane is not None]
+        reports = [lane for lane in lanes if lane is not None]
         for name, pool in self._pools.items():
             changed |= pool.admit_ready()
-            if len(answers) == len(lanes):
-                pool.terminate_idle(answers)
+            if len(reports) == len(lanes):
+                pool.terminate_idle(reports)
             if not pool.is_stable:
                 pool.policy.reset()
             elif name in loads:
-                now = loads[name]
-                sample = PoolSample(len(pool.handles), now.utilization, now.queued, self._lag(name), blocked)
+                load = loads[name]
+                sample = PoolSample(len(pool.handles), load.utilization, load.queued, self._lag(name), blocked)
                 changed |= pool.plan(sample, next_version)
         self.version += changed

@@ -1,7 +1,7 @@
 """Workers behind one protocol: in this process (`LocalPool`), or as Ray actors (`ray_pool.RayPool`).
 
-A step is a method of a worker. What it returns stays where it was made and travels by reference: the `Ref`s of one
-step go into the next one's call, so that media and pixels never pass through the lane; only small reports are fetched.
+A step is a method of a worker. Its results stay where they were made and travel by reference: the `Ref`s of one step go
+into the call of the next one, so that media and pixels never pass through the lane. Only small reports are fetched.
 """
 
 from __future__ import annotations
@@ -15,71 +15,100 @@ from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from penstock.errors import WorkerBrokenError, WorkerLostError
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+FirstT = TypeVar("FirstT")
+RestT = TypeVar("RestT")
 WorkerT = TypeVar("WorkerT", bound=Hashable)
 
-Ref: TypeAlias = Any
-"""A result: a future of a `LocalPool`, an object reference of a `RayPool`."""
+
+class Ref(Generic[T_co]):
+    """A result that stays in the worker's process or object store until it is fetched.
+
+    A type for the checker alone, so that a reference costs nothing: at run time it is a future of a `LocalPool` or an
+    object reference of a `RayPool`, and only pools of that kind resolve it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A finished call of a worker's method.
+class Call(Generic[T_co]):
+    """A finished call of a worker's method that returns `T_co`.
 
     Attributes:
-        results: a reference to each value the method returned.
-        busy_s: seconds the worker was busy with it, without waiting in its queue.
+        results: a reference to each value that the method returned.
+        busy_s: seconds for which the call occupied the worker, without the wait in its queue.
     """
 
-    results: tuple[Ref, ...]
+    results: tuple[Ref[Any], ...]
     busy_s: float
+
+    @property
+    def result(self) -> Ref[T_co]:
+        """Returns the reference to the value of a method that returns one."""
+        return self.results[0]
+
+    def pair(self: Call[tuple[FirstT, RestT]]) -> tuple[Ref[FirstT], Ref[RestT]]:
+        """Returns the references to the values of a method that returns two."""
+        first, second = self.results
+        return first, second
+
+    def first_and_rest(
+        self: Call[tuple[FirstT, *tuple[RestT, ...]]],
+    ) -> tuple[Ref[FirstT], tuple[Ref[RestT], ...]]:
+        """Returns the references to the values of a method that returns one value and others of one type."""
+        return self.results[0], self.results[1:]
 
 
 class Pool(Protocol):
-    """Workers of one kind that share the work. Safe to call from several threads."""
+    """Workers of one kind that share the work. Safe to call from several threads.
+
+    Every call takes the method itself, as the class of the workers defines it; a worker runs its own method of that
+    name. `proxies` gives the calls their types.
+    """
 
     @property
     def size(self) -> int:
-        """Workers there are now."""
+        """Returns the present number of workers."""
 
-    def put(self, value: object) -> Ref:
+    def put(self, value: T) -> Ref[T]:
         """Makes a value available to several calls without sending it twice."""
 
-    def run(self, method: str, *args: Any, returns: int = 1) -> Call:
+    def run(self, method: Callable[..., T], *args: object, returns: int = 1) -> Call[T]:
         """Calls a method of the least busy worker and waits for its end; the results stay where they are.
 
         Args:
-            method: name of the worker's method.
+            method: the worker's method.
             *args: values, or refs of pools of the same kind, which are resolved where the worker is.
-            returns: how many values the method returns; a tuple, if more than one.
+            returns: the number of values that the method returns; a tuple, if more than one.
 
         Raises:
-            WorkerLostError: the worker died, was broken for good and is made anew, gave no answer in time, or an
-                argument was lost with its node.
-            PenstockError: whatever the method raised.
+            WorkerLostError: the worker died, broke permanently and is replaced, did not answer in time, or an argument
+                was lost with its node.
+            PenstockError: the method raised it.
         """
 
-    def run_on(self, worker: int, method: str, *args: Any, returns: int = 1) -> Call:
-        """The same, on a certain worker: 0 to `size` - 1."""
+    def run_on(self, worker: int, method: Callable[..., T], *args: object, returns: int = 1) -> Call[T]:
+        """Calls a method of the worker of this number, 0 to `size` - 1. See `run`."""
 
-    def run_on_all(self, method: str, *args: Any, returns: int = 1) -> Sequence[Call]:
-        """The same, on each worker at the same time, in their order. Raises once all have ended, what the first of
-        those that failed did.
+    def run_on_all(self, method: Callable[..., T], *args: object, returns: int = 1) -> Sequence[Call[T]]:
+        """Calls a method of every worker concurrently and returns the calls in the workers' order. See `run`.
+
+        Raises only once all calls have ended, and then the error of the first call that failed.
         """
 
-    def fetch(self, ref: Ref) -> Any:
-        """The value itself; for small ones. Raises as `run` does."""
+    def fetch(self, ref: Ref[T]) -> T:
+        """Returns the value itself; for small ones. Raises as `run` does."""
 
 
 class LocalPool:
     """Workers in this process, one thread each.
 
     Args:
-        make: makes the worker of a number; called `size` times, in this thread, and again for one that is broken.
+        make: makes the worker of a number; called `size` times in this thread, and again for a worker that broke.
         size: number of workers.
     """
 
@@ -91,44 +120,49 @@ class LocalPool:
 
     @property
     def size(self) -> int:
+        """Returns the number of workers."""
         return len(self._workers)
 
-    def put(self, value: object) -> Ref:
-        future: Future[object] = Future()
+    def put(self, value: T) -> Ref[T]:
+        """See `Pool.put`."""
+        future: Future[T] = Future()
         future.set_result(value)
-        return future
+        return cast("Ref[T]", future)
 
-    def run(self, method: str, *args: Any, returns: int = 1) -> Call:
+    def run(self, method: Callable[..., T], *args: object, returns: int = 1) -> Call[T]:
+        """See `Pool.run`."""
         with self._load.acquire() as worker:
-            return self._call(worker, method, args, returns)
+            return self._start(worker, method, args, returns)()
 
-    def run_on(self, worker: int, method: str, *args: Any, returns: int = 1) -> Call:
+    def run_on(self, worker: int, method: Callable[..., T], *args: object, returns: int = 1) -> Call[T]:
+        """See `Pool.run_on`."""
         with self._load.track(worker):
-            return self._call(worker, method, args, returns)
+            return self._start(worker, method, args, returns)()
 
-    def run_on_all(self, method: str, *args: Any, returns: int = 1) -> Sequence[Call]:
+    def run_on_all(self, method: Callable[..., T], *args: object, returns: int = 1) -> Sequence[Call[T]]:
+        """See `Pool.run_on_all`."""
         with ExitStack() as loads:
             for worker in range(self.size):
                 loads.enter_context(self._load.track(worker))
-            return call_all(partial(self._begin, worker, method, args, returns) for worker in range(self.size))
+            return call_all(partial(self._start, worker, method, args, returns) for worker in range(self.size))
 
-    def fetch(self, ref: Ref) -> Any:
-        return ref.result()
+    def fetch(self, ref: Ref[T]) -> T:
+        """See `Pool.fetch`."""
+        return cast("Future[T]", ref).result()
 
     def close(self) -> None:
-        """Ends the threads; the workers go with the pool."""
+        """Ends the threads; the workers end with the pool."""
         for thread in self._threads:
             thread.shutdown(wait=True)
 
-    def _call(self, worker: int, method: str, args: Sequence[Any], returns: int) -> Call:
-        return self._begin(worker, method, args, returns)()
-
-    def _begin(self, worker: int, method: str, args: Sequence[Any], returns: int) -> Callable[[], Call]:
+    def _start(
+        self, worker: int, method: Callable[..., T], args: Sequence[object], returns: int
+    ) -> Callable[[], Call[T]]:
         values = [arg.result() if isinstance(arg, Future) else arg for arg in args]
-        done = self._threads[worker].submit(call_timed, self._workers[worker], method, returns, values)
-        return partial(self._answer, worker, done)
+        done = self._threads[worker].submit(call_timed, self._workers[worker], method.__name__, returns, values)
+        return partial(self._finish, worker, done)
 
-    def _answer(self, worker: int, done: Future[tuple[Any, ...]]) -> Call:
+    def _finish(self, worker: int, done: Future[tuple[float, *tuple[object, ...]]]) -> Call[Any]:
         try:
             busy_s, *results = done.result()
         except WorkerBrokenError as exc:
@@ -137,34 +171,33 @@ class LocalPool:
         return Call(tuple(self.put(value) for value in results), busy_s)
 
 
-def call_all(calls_to_start: Iterable[Callable[[], Callable[[], Call]]]) -> Sequence[Call]:
-    """Asks every one and then waits for every one, whatever becomes of the others: when this returns or raises, none is
-    under way.
+def call_all(starters: Iterable[Callable[[], Callable[[], Call[T]]]]) -> Sequence[Call[T]]:
+    """Starts every call and then waits for every one, also after one failed: none is under way afterwards.
 
     Args:
-        asks: each begins a call, and returns what waits for its end.
+        starters: each starts a call, and returns a function that waits for its end.
 
     Raises:
-        Exception: what the first that failed did.
+        Exception: the error of the first call that failed.
     """
-    failed: list[Exception] = []
-    begun = [answer for ask in calls_to_start if (answer := _tried(ask, failed)) is not None]
-    calls = [call for answer in begun if (call := _tried(answer, failed)) is not None]
-    if failed:
-        raise failed[0]
+    errors: list[Exception] = []
+    started = [finish for start in starters if (finish := _attempt(start, errors)) is not None]
+    calls = [call for finish in started if (call := _attempt(finish, errors)) is not None]
+    if errors:
+        raise errors[0]
     return calls
 
 
-def _tried(step: Callable[[], T], failed: list[Exception]) -> T | None:
+def _attempt(step: Callable[[], T], errors: list[Exception]) -> T | None:
     try:
         return step()
     except Exception as exc:
-        failed.append(exc)
+        errors.append(exc)
         return None
 
 
-def call_timed(worker: object, method: str, returns: int, args: Sequence[Any]) -> tuple[Any, ...]:
-    """Calls the method; how long it took stands before what it returned."""
+def call_timed(worker: object, method: str, returns: int, args: Sequence[object]) -> tuple[float, *tuple[object, ...]]:
+    """Calls the method of this name; returns the seconds that it took, and then its results."""
     started_s = time.perf_counter()
     result = getattr(worker, method)(*args)
     busy_s = time.perf_counter() - started_s
@@ -173,7 +206,7 @@ def call_timed(worker: object, method: str, returns: int, args: Sequence[Any]) -
 
 @dataclass(slots=True)
 class Usage:
-    """What one process has asked of one worker.
+    """The calls of one process to one worker.
 
     Attributes:
         calls: under way now.
@@ -187,12 +220,12 @@ class Usage:
 
 
 class LeastLoaded(Generic[WorkerT]):
-    """Calls under way at each worker, to pick the least busy one, and how long there were any.
+    """Picks the worker with the fewest calls under way, and adds up how long there were any.
 
-    Workers may be replaced at any time; one that is gone is remembered until its last call has ended.
+    Workers may be replaced at any time; one that is removed is remembered until its last call has ended.
 
     Args:
-        workers: what stands for each.
+        workers: a key for each.
         clock: monotonic seconds.
     """
 
@@ -200,30 +233,33 @@ class LeastLoaded(Generic[WorkerT]):
         self._clock = clock
         self._workers = list(workers)
         self._usage: dict[WorkerT, Usage] = {worker: Usage() for worker in self._workers}
-        self._quarantined_until_s: dict[WorkerT, float] = {}  # until when others are picked first
+        self._quarantined_until_s: dict[WorkerT, float] = {}  # others are picked first
         self._accrued_until_s = clock()
         self._turn = 0
         self._lock = threading.Lock()
 
     def replace(self, workers: Iterable[WorkerT]) -> None:
-        """From now on calls go to these; those under way go on."""
+        """Directs later calls to these workers; calls under way continue where they are."""
         with self._lock:
             self._accrue()
             self._workers = list(workers)
             for worker in self._workers:
                 self._usage.setdefault(worker, Usage())
             for worker in list(self._usage):
-                self._drop_if_gone(worker)
+                self._drop_if_removed(worker)
 
     def usage(self) -> Mapping[WorkerT, Usage]:
-        """Of each worker, those included that were replaced and still have calls under way."""
+        """Returns the usage of each worker, including those that were replaced and still have calls under way."""
         with self._lock:
             self._accrue()
             return {worker: copy(usage) for worker, usage in self._usage.items()}
 
     @contextmanager
     def acquire(self) -> Iterator[WorkerT]:
-        """A call to the worker with the fewest; picked and counted in one step, lest it is replaced in between."""
+        """Counts a call to the worker with the fewest calls for the duration of the block.
+
+        Picking and counting are one step, so that the worker is not replaced in between.
+        """
         with self._lock:
             self._accrue()
             self._turn += 1  # so that idle workers take turns
@@ -237,7 +273,7 @@ class LeastLoaded(Generic[WorkerT]):
 
     @contextmanager
     def track(self, worker: WorkerT) -> Iterator[WorkerT]:
-        """A call to this very worker."""
+        """Counts a call to this worker for the duration of the block."""
         with self._lock:
             self._begin(worker)
         try:
@@ -247,9 +283,10 @@ class LeastLoaded(Generic[WorkerT]):
 
     @contextmanager
     def quarantine(self, worker: WorkerT, retry_after_s: float) -> Iterator[None]:
-        """Around waiting for a worker that is not there: it has the fewest calls, as it takes none, and is picked last.
+        """Ranks a worker last while the block waits for its return.
 
-        If it does not come back (an error passes through), it is picked last for `again_after_s` seconds more.
+        Without this it would rank first, as it accepts no call and so has the fewest. If it does not return (an error
+        passes through), it ranks last for `retry_after_s` more seconds.
         """
         with self._lock:
             self._quarantined_until_s[worker] = math.inf
@@ -275,17 +312,17 @@ class LeastLoaded(Generic[WorkerT]):
         with self._lock:
             self._accrue()
             self._usage[worker].calls -= 1
-            self._drop_if_gone(worker)
+            self._drop_if_removed(worker)
 
     def _accrue(self) -> None:
-        """Adds up what was under way since the last change."""
+        """Adds the time since the last change to every worker that had calls under way."""
         now_s = self._clock()
         passed_s, self._accrued_until_s = now_s - self._accrued_until_s, now_s
         for usage in self._usage.values():
             usage.busy_s += passed_s if usage.calls else 0.0
             usage.call_s += passed_s * usage.calls
 
-    def _drop_if_gone(self, worker: WorkerT) -> None:
+    def _drop_if_removed(self, worker: WorkerT) -> None:
         if worker not in self._workers and worker in self._usage and not self._usage[worker].calls:
             del self._usage[worker]
             self._quarantined_until_s.pop(worker, None)

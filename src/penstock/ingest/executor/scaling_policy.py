@@ -1,9 +1,9 @@
-"""How many workers a pool should have: a pure state machine, one a pool; the clock is handed in.
+"""Decides the number of workers of a pool: a pure state machine, one a pool; the clock is injected.
 
-A pool grows while its workers are busy, calls wait behind them, and the lag does not go away by itself; it shrinks when
-fewer would do for a longer time. Ray Serve and the autoscalers of Kubernetes (HPA, KEDA) do alike: a target for calls
-under way, a sliding window, a delay for each direction that is longer downwards. The two marks lie so far apart that a
-worker which was added is not taken away again under the same load.
+A pool grows while its workers are busy, calls queue behind them, and the lag does not shrink by itself. It shrinks when
+fewer workers have sufficed for a longer time. Ray Serve and the autoscalers of Kubernetes (HPA, KEDA) do the same: a
+target for calls under way, a sliding window, a delay for each direction that is longer downwards. The two thresholds
+lie so far apart that a worker that was added is not removed again under the same load.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from dataclasses import dataclass
 from statistics import fmean
 
 # With batches of even length a call waits ρ/(2(1-ρ)) of its own time (M/D/1): 2.8 times at 0.85, 0.75 times at 0.6.
-# The work for which a worker was added has to fall by 30 % (0.6 to 0.85) before that worker goes again.
-SCALE_UP_UTILIZATION = 0.85  # busy share above which more workers are wanted
-SCALE_DOWN_UTILIZATION = 0.6  # busy share below which the workers that remain must stay when one goes
-# Calls that wait, on average; a further worker would have had work for at least half of the time.
+# The work for which a worker was added has to fall by 30 % (0.6 to 0.85) before that worker is removed again.
+SCALE_UP_UTILIZATION = 0.85  # above it the pool needs more workers
+SCALE_DOWN_UTILIZATION = 0.6  # the remaining workers must stay below it when one is removed
+# Mean number of queued calls; a further worker would have had work for at least half of the time.
 SCALE_UP_QUEUE = 0.5
-# A burst that is worked off within so long is over before a further worker has loaded its models and paid for it.
+# A burst that is processed within this time is over before a further worker has loaded its models and paid for it.
 CATCH_UP_S = 30.0
-# How long a pool that found no room for another worker does not ask again: an autoscaler needs minutes for a node.
+# A pool that had no room for another worker does not try again for this long: an autoscaler needs minutes for a node.
 SUSPEND_GROWTH_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSample:
-    """How a pool fared since the sample before it.
+    """The load of a pool since the sample before it.
 
     Attributes:
         size: workers it has.
-        busy: share of the time in which they had a call under way, 0 to 1.
-        waiting: calls that waited behind another one, on average.
+        utilization: share of the time in which they had a call under way, 0 to 1.
+        queued: mean number of calls that waited behind another one.
         lag: records of the pool's topics that are not settled yet; None if it is not known.
-        held: whether something other than the pools holds the events up, such as an absent store.
+        blocked: whether something other than the pools holds the events back, such as an unavailable store.
     """
 
     size: int
@@ -47,12 +47,12 @@ class PoolSample:
 
 @dataclass(frozen=True, slots=True)
 class ScalingRules:
-    """Between which sizes a pool moves, and for how long there must be reason to.
+    """The sizes between which a pool moves, and the time for which there must be a reason.
 
     Attributes:
-        smallest, largest: workers.
-        up_after_s: so long the pool has to be overloaded.
-        down_after_s: so long fewer workers have to do.
+        min_workers, max_workers: the bounds.
+        up_after_s: seconds for which the pool has to be overloaded before it grows.
+        down_after_s: seconds for which fewer workers have to suffice before it shrinks.
     """
 
     min_workers: int
@@ -63,7 +63,7 @@ class ScalingRules:
 
 @dataclass(frozen=True, slots=True)
 class ScalingDecision:
-    """The size that a pool should have, and the reason in words where that is another one than it has."""
+    """The size that a pool should have, and the reason in words if that differs from the present size."""
 
     size: int
     reason: str = ""
@@ -73,7 +73,7 @@ class ScalingPolicy:
     """Decides for one pool.
 
     Args:
-        rules: see `Rules`.
+        rules: see `ScalingRules`.
         clock: monotonic seconds.
     """
 
@@ -82,12 +82,13 @@ class ScalingPolicy:
         self._clock = clock
         self._window: deque[tuple[float, PoolSample]] = deque()  # of one size, the latest `up_after_s` of them
         self._low_since_s: float | None = None
-        self._held_until_s = -math.inf
+        self._suspended_until_s = -math.inf
 
     def observe(self, sample: PoolSample) -> ScalingDecision:
-        """Takes a sample, and says what size is wanted now. Call it about once a second while nothing is changing.
+        """Takes a sample and returns the size that is needed now.
 
-        Whoever is told another size than that of the sample changes it before the next call, or calls `hold`.
+        Call it about once a second while the pool's size does not change. After a decision for another size than the
+        sample's, change the size before the next call, or call `suspend_growth`.
         """
         rules, now_s = self.rules, self._clock()
         if self._window and self._window[-1][1].size != sample.size:
@@ -98,52 +99,51 @@ class ScalingPolicy:
             self._window.popleft()
         if not rules.min_workers <= sample.size <= rules.max_workers:
             return ScalingDecision(
-                min(max(sample.size, rules.min_workers), rules.max_workers), "it is outside its bounds"
+                min(max(sample.size, rules.min_workers), rules.max_workers), "the size is outside its bounds"
             )
         return self._decide(sample.size, now_s) if full else ScalingDecision(sample.size)
 
     def suspend_growth(self) -> None:
-        """A wanted worker found no room: none is asked for in the next `HOLD_S` seconds."""
-        self._held_until_s = self._clock() + SUSPEND_GROWTH_S
+        """Stops growth for `SUSPEND_GROWTH_S` seconds, after a worker could not be added."""
+        self._suspended_until_s = self._clock() + SUSPEND_GROWTH_S
         self.reset()
 
     def reset(self) -> None:
-        """What was seen so far says nothing any more."""
+        """Forgets the samples so far, which do not describe the present pool."""
         self._window.clear()
         self._low_since_s = None
 
     def _decide(self, size: int, now_s: float) -> ScalingDecision:
-        busy = fmean(sample.utilization for _, sample in self._window)
-        waiting = fmean(sample.queued for _, sample in self._window)
-        if size < self.rules.max_workers and now_s >= self._held_until_s and self._overloaded(busy, waiting):
-            # As many as calls wait for, at most twice as many as there are: HPA's default policy upwards.
-            more = min(self.rules.max_workers - size, size, max(1, int(waiting)))
-            return ScalingDecision(
-                size + more, f"they are {busy:.0%} busy, {waiting:.1f} calls wait, lag is {self._lag}"
-            )
-        if size == self.rules.min_workers or not self._fewer_would_do(size, busy):
+        utilization = fmean(sample.utilization for _, sample in self._window)
+        queued = fmean(sample.queued for _, sample in self._window)
+        can_grow = size < self.rules.max_workers and now_s >= self._suspended_until_s
+        if can_grow and self._is_overloaded(utilization, queued):
+            # As many as calls are queued, at most twice the present number: HPA's default policy upwards.
+            more = min(self.rules.max_workers - size, size, max(1, int(queued)))
+            reason = f"utilization is {utilization:.0%}, {queued:.1f} calls are queued, lag is {self._lag}"
+            return ScalingDecision(size + more, reason)
+        if size == self.rules.min_workers or not self._would_fewer_suffice(size, utilization):
             self._low_since_s = None
             return ScalingDecision(size)
         self._low_since_s = now_s if self._low_since_s is None else self._low_since_s
         if now_s - self._low_since_s < self.rules.down_after_s:
             return ScalingDecision(size)
-        return ScalingDecision(size - 1, f"they are {busy:.0%} busy, so that {size - 1} will do")
+        return ScalingDecision(size - 1, f"utilization is {utilization:.0%}, {size - 1} suffice")
 
-    def _overloaded(self, busy: float, waiting: float) -> bool:
-        return busy >= SCALE_UP_UTILIZATION and waiting >= SCALE_UP_QUEUE and not self._catches_up()
+    def _is_overloaded(self, utilization: float, queued: float) -> bool:
+        return utilization >= SCALE_UP_UTILIZATION and queued >= SCALE_UP_QUEUE and not self._catches_up()
 
-    def _fewer_would_do(self, size: int, busy: float) -> bool:
-        return busy * size / (size - 1) <= SCALE_DOWN_UTILIZATION and not any(
-            sample.blocked for _, sample in self._window
-        )
+    def _would_fewer_suffice(self, size: int, utilization: float) -> bool:
+        blocked = any(sample.blocked for _, sample in self._window)
+        return utilization * size / (size - 1) <= SCALE_DOWN_UTILIZATION and not blocked
 
     def _catches_up(self) -> bool:
-        """Whether the lag is gone within `CATCH_UP_S` if it goes on as in the window; not if it is unknown."""
+        """Returns whether the lag ends within `CATCH_UP_S` at the window's rate; not if it is unknown."""
         (first_s, first), (last_s, last) = self._window[0], self._window[-1]
         if first.lag is None or last.lag is None:
             return False
-        fallen_per_s = (first.lag - last.lag) / max(last_s - first_s, 1e-9)
-        return last.lag == 0 or (fallen_per_s > 0 and last.lag / fallen_per_s <= CATCH_UP_S)
+        rate_per_s = (first.lag - last.lag) / max(last_s - first_s, 1e-9)
+        return last.lag == 0 or (rate_per_s > 0 and last.lag / rate_per_s <= CATCH_UP_S)
 
     @property
     def _lag(self) -> str:

@@ -1,7 +1,7 @@
-"""What the pools host: workers, each made in its own process by a small picklable maker.
+"""The workers of the pools, and picklable factories that make each of them in its own process.
 
 A worker's methods take and return the frozen types of `records`, so that the same worker runs in a thread of a
-`LocalPool` and in a Ray actor.
+`LocalPool` and in a Ray actor. `proxies` calls them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from penstock.records import (
     TIMED_MODALITIES,
     AssetRef,
     Checkpoint,
+    Decoded,
     Encoded,
     EncoderInput,
     Event,
@@ -39,6 +40,16 @@ from penstock.runtime_tuning import lower_priority, relax_gc, tune_malloc
 from penstock.store.base import IndexSpec, Store
 from penstock.store.writer import Writer
 
+if TYPE_CHECKING:  # each process imports what its own worker needs
+    from penstock.encoders.null import NullTranscriber
+    from penstock.encoders.whisper import WhisperTranscriber
+    from penstock.media.decode import Decoder
+    from penstock.media.fetch import Fetcher
+    from penstock.media.segments.decoder import DecodedSegments, SegmentDecoder
+
+DecodedBatch: TypeAlias = tuple[Decoded, *tuple[EncoderInput, ...]]
+"""A decoded batch, then one input for each of the requested encoders, in their order."""
+
 
 @dataclass(frozen=True, slots=True)
 class FetchedBatch:
@@ -50,127 +61,145 @@ class FetchedBatch:
 
 
 class MediaWorker:
-    """Steps 2 and 3: from events to drafts and encoder inputs. Needs a CPU and no model.
+    """Runs steps 2 and 3: makes pending entries and encoder inputs of events. Needs a CPU and no model.
 
     Args:
-        fetcher: `media.fetch.Fetcher`.
-        decoder: `media.decode.Decoder`.
-        slicer: `media.segments.decoder.SegmentDecoder`, where sound or film are taken in.
+        fetcher: reads the media of claim checks.
+        decoder: decodes text and images.
+        segment_decoder: decodes audio and video; None where neither is consumed.
     """
 
-    def __init__(self, fetcher: Any, decoder: Any, slicer: Any = None) -> None:
+    def __init__(self, fetcher: Fetcher, decoder: Decoder, segment_decoder: SegmentDecoder | None = None) -> None:
         self._fetcher = fetcher
         self._decoder = decoder
-        self._slicer = slicer
+        self._segment_decoder = segment_decoder
 
     def fetch(self, events: Sequence[Event]) -> FetchedBatch:
-        """Step 2: every event with its bytes; what cannot be had or is not allowed is rejected."""
+        """Reads the bytes of every event (step 2); rejects those that are unavailable or not allowed."""
         tombstones = tuple(event for event in events if event.is_tombstone)
         fetched, rejected = self._fetcher.fetch_batch([event for event in events if not event.is_tombstone])
         return FetchedBatch(tuple(fetched), tuple(rejected), tombstones)
 
-    def decode(self, fetching: FetchedBatch, roles: Sequence[str]) -> tuple[Any, ...]:
-        """Step 3.
+    def decode(self, batch: FetchedBatch, roles: Sequence[str]) -> DecodedBatch:
+        """Decodes a batch (step 3).
 
         Returns:
             `Decoded`, then one `EncoderInput` for each of `roles`, empty where the batch has nothing for it.
         """
-        decoded, inputs = self._decoder.decode(fetching.fetched, fetching.rejected, fetching.tombstones)
+        decoded, inputs = self._decoder.decode(batch.fetched, batch.rejected, batch.tombstones)
         return (decoded, *(inputs.get(role, EncoderInput(role, ())) for role in roles))
 
-    def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> tuple[Any, ...]:
-        """Steps 2 and 3 in one call, for inline media: their bytes are here already."""
+    def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> DecodedBatch:
+        """Runs steps 2 and 3 in one call, for inline media: their bytes are here already."""
         return self.decode(self.fetch(events), roles)
 
     def decode_segments(
-        self, events: Sequence[Event], known: Sequence[Checkpoint], roles: Sequence[str], keep: bool
-    ) -> tuple[Any, ...]:
-        """Steps 2 and 3 of sound and film: the next slice of each event. Media are fetched one after the other, so that
-        no more than one at a time is held in memory; those that are open still are not fetched again.
+        self, events: Sequence[Event], checkpoints: Sequence[Checkpoint], roles: Sequence[str], keep_open: bool
+    ) -> tuple[DecodedSegments, *tuple[EncoderInput, ...]]:
+        """Reads and decodes the next segment of each event of timed media (steps 2 and 3).
+
+        Fetches media one after the other, so that it holds one at most in memory, and not those that are still open.
 
         Args:
             events: of one modality.
-            known: how far those of them are that were begun.
-            roles: the encoders of slices.
-            keep: leave media open that are not finished: this worker is asked for their next slices.
+            checkpoints: of those events that were begun before.
+            roles: the encoders of segments.
+            keep_open: leave media open that are not finished: this worker receives their next segments.
 
         Returns:
-            `DecodedSegments`, then one `EncoderInput` for each of `roles`, empty where the slice has nothing for it.
+            the segments, then one `EncoderInput` for each of `roles`, empty where the segments have nothing for it.
         """
-        sliced, inputs = self._slicer.decode(events, known, self._fetcher.fetch_one, keep_open=keep)
-        return (sliced, *(inputs.get(role, EncoderInput(role, ())) for role in roles))
+        assert self._segment_decoder is not None
+        fetch = self._fetcher.fetch_one
+        segments, inputs = self._segment_decoder.decode(events, checkpoints, fetch, keep_open=keep_open)
+        return (segments, *(inputs.get(role, EncoderInput(role, ())) for role in roles))
 
-    def compose(self, sliced: Any, *heard: Sequence[Transcript]) -> tuple[Any, EncoderInput]:
-        """The slices with what is said in them, as the transcriber gave it, some windows after the others: `Decoded`,
-        and the sentence encoder's input.
+    def compose(self, segments: DecodedSegments, *transcripts: Sequence[Transcript]) -> tuple[Decoded, EncoderInput]:
+        """Completes segments with their transcripts; returns them and the sentence encoder's input.
+
+        Args:
+            segments: from `decode_segments`.
+            *transcripts: of the segments' windows, in order, as many at a time as the transcriber returned.
         """
-        decoded, passages = self._slicer.compose(sliced, tuple(chain.from_iterable(heard)))
-        return decoded, passages
+        assert self._segment_decoder is not None
+        return self._segment_decoder.compose(segments, tuple(chain.from_iterable(transcripts)))
 
 
 class EncodeWorker:
-    """Step 4: one encoder, loaded once."""
+    """Runs step 4 with one encoder, loaded once."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
 
     def encode(self, batch: EncoderInput) -> Encoded:
-        """Vectors for the batch, which may be empty: all of it may have been rejected. See `Encoder.encode`."""
+        """Returns the embeddings of a batch, which may be empty: all of it may have been rejected.
+
+        See `Encoder.encode`.
+        """
         if not len(batch):
             return Encoded(batch.encoder, np.zeros((0, self._encoder.space.dim), np.float32))
         return self._encoder.encode(batch)
 
     def fingerprint(self) -> Fingerprint:
+        """Returns the fingerprint of the encoder's model."""
         return self._encoder.fingerprint
 
 
 class TranscribeWorker:
-    """Step 4 for speech: one transcriber, loaded once.
+    """Runs step 4 for speech with one transcriber, loaded once.
 
     Args:
-        transcriber: `encoders.whisper.WhisperTranscriber`.
-        hear_s: how long a call for long media should take at most, seconds; one window it takes in any case. None: as
-            the transcriber has it.
+        transcriber: the speech model.
+        chunk_s: seconds that a call for long media should take at most; it takes at least one window in any case. None:
+            the transcriber's own value.
         clock: monotonic seconds.
     """
 
-    def __init__(self, transcriber: Any, chunk_s: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        transcriber: WhisperTranscriber | NullTranscriber,
+        chunk_s: float | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._transcriber = transcriber
-        self._chunk_s: float = chunk_s or transcriber.chunk_s
+        self._chunk_s = chunk_s or transcriber.chunk_s
         self._clock = clock
-        self._long_media_windows = 1  # windows of long media
+        self._long_media_windows = 1  # in one call
 
-    def transcribe(self, batch: EncoderInput, start: int, apart: bool) -> tuple[tuple[Transcript, ...], int | None]:
-        """What is said in some windows of the batch, which may be empty. See `WhisperTranscriber.transcribe`.
+    def transcribe(
+        self, batch: EncoderInput, start: int, is_long_media: bool
+    ) -> tuple[tuple[Transcript, ...], int | None]:
+        """Transcribes the next windows of a batch, which may be empty. See `WhisperTranscriber.transcribe`.
 
         Args:
             batch: windows.
-            start: the first of them to be heard now.
-            apart: they are of long media: no more at a time than clips can wait for.
+            start: the first window of this call.
+            is_long_media: the windows are of long media: no more at a time than clips can wait for.
 
         Returns:
-            a transcript for each window, of as many as the model takes at once, and where to go on; None at the end.
+            a transcript for each window, as many as the model takes in one batch, and the next start; None at the end.
         """
-        largest: int = self._transcriber.max_windows
-        planned = min(self._long_media_windows, largest) if apart else largest
+        max_windows = self._transcriber.max_windows
+        planned = min(self._long_media_windows, max_windows) if is_long_media else max_windows
         end = min(start + planned, len(batch))
         if start == end:
             return (), None
         began_s = self._clock()
-        found: tuple[Transcript, ...] = self._transcriber.transcribe(batch.waveforms[start:end])
-        took_s = self._clock() - began_s
-        if apart and (end - start == planned or took_s > self._chunk_s):  # what is left over tells only if it was slow
-            self._long_media_windows = max(1, scale_batch_size(end - start, took_s, self._chunk_s))
-        return found, (end if end < len(batch) else None)
+        transcripts = self._transcriber.transcribe(batch.waveforms[start:end])
+        duration_s = self._clock() - began_s
+        # A remainder of fewer windows is a measure only if it was slow.
+        if is_long_media and (end - start == planned or duration_s > self._chunk_s):
+            self._long_media_windows = max(1, scale_batch_size(end - start, duration_s, self._chunk_s))
+        return transcripts, (end if end < len(batch) else None)
 
     def fingerprint(self) -> Fingerprint:
-        found: Fingerprint = self._transcriber.fingerprint
-        return found
+        """Returns the fingerprint of the speech model."""
+        return self._transcriber.fingerprint
 
 
 @dataclass(frozen=True)
 class MediaWorkerFactory:
-    """Makes the worker of a decode or fetch pool from the settings."""
+    """Makes the worker of a fetch or decode pool from the settings."""
 
     settings: Settings
 
@@ -190,37 +219,36 @@ class MediaWorkerFactory:
             tokenizer=load_tokenizer(profile),
             joint_text_encoder=profile.joint_text_encoder,
         )
-        return MediaWorker(
-            fetcher, decoder, self._slicer() if TIMED_MODALITIES.intersection(settings.ingest.modalities) else None
-        )
+        has_timed_media = TIMED_MODALITIES.intersection(settings.ingest.modalities)
+        return MediaWorker(fetcher, decoder, self._segment_decoder() if has_timed_media else None)
 
-    def _slicer(self) -> Any:
+    def _segment_decoder(self) -> SegmentDecoder:
         from penstock.assets import AssetStore, asset_uri
         from penstock.encoders.load import speech_fingerprint
         from penstock.media.segments.decoder import SegmentDecoder
 
         settings, profile = self.settings, load_profile(self.settings.profile)
         assets = AssetStore(settings.asset_store_url)
-        decides = (settings.speech, settings.video, profile.image, speech_fingerprint(profile))
+        determinants = (settings.speech, settings.video, profile.image, speech_fingerprint(profile))
         return SegmentDecoder(
             speech=settings.speech,
             video=settings.video,
             long_media=settings.long_media,
             image_spec=profile.image,
             put_thumbnail=lambda data: asset_uri(assets.put(data)),
-            settings_hash=hashlib.sha256(repr(decides).encode()).hexdigest()[:16],
+            settings_hash=hashlib.sha256(repr(determinants).encode()).hexdigest()[:16],
             folder=settings.data_dir / "open",
         )
 
 
 def init_media_process(settings: Settings, process: str) -> None:
-    """First thing in the process of a media worker. Here, and not with the plane, whose imports are 50 MB."""
+    """Prepares the process of a media worker. Defined here, as importing it from the plane would take 50 MB there."""
     connect(settings, process)
     tune_malloc()
 
 
 def init_long_media_process(settings: Settings, process: str) -> None:
-    """The same in that of a worker of long media: those that are not long go first."""
+    """Prepares the process of a worker of long media, and lowers its priority below that of other media."""
     init_media_process(settings, process)
     lower_priority()
 
@@ -260,7 +288,7 @@ class EncodeWorkerFactory:
 
 @dataclass(frozen=True)
 class WriterFactory:
-    """Makes the writer of one shard; it waits for `start` before it accepts anything."""
+    """Makes the writer of one shard; it accepts nothing before `start`."""
 
     settings: Settings
     spec: IndexSpec
@@ -274,14 +302,14 @@ class WriterFactory:
 
 
 def open_store(settings: Settings) -> Store:
-    """The store that the settings name."""
+    """Connects to the store that the settings name."""
     from penstock.store.milvus.store import MilvusStore
 
     return MilvusStore(settings.store)
 
 
 def known_good_events(settings: Settings) -> Mapping[Modality, Event]:
-    """For each consumed modality a tiny event that every healthy worker takes. They are never written."""
+    """Returns, for each consumed modality, a tiny event that every healthy worker accepts. It is never written."""
     from penstock.media.known_good import sample
 
     return {modality: _sample_event(settings, modality, sample(modality)) for modality in settings.ingest.modalities}

@@ -19,12 +19,13 @@ from penstock.broker.wire import parse_record
 from penstock.config import Settings
 from penstock.encoders.profiles import SPEECH, Profile, load_profile
 from penstock.ingest.executor.autoscaler import Autoscaler, LaneUsage
+from penstock.ingest.executor.proxies import Pools
 from penstock.ingest.executor.ray_pool import RayPool
 from penstock.ingest.executor.workers import known_good_events
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits
 from penstock.ingest.lane.status import LaneStatus
-from penstock.ingest.pipeline.driver import Pipeline, Pools
+from penstock.ingest.pipeline.driver import Pipeline
 from penstock.observability.exposition import connect
 from penstock.processes import free_bytes
 from penstock.records import COLLECTIONS_OF, TIMED_MODALITIES, Assignment, Modality
@@ -70,7 +71,7 @@ class LaneHost:
         self._pools = {name: pool(name, group) for name, group in handles.by_pool().items()}
         self._version = handles.version
         self._resizing = threading.Lock()
-        pools = Pools(
+        pools = Pools.over(
             fetch=self._pools["fetch"],
             decode=self._pools["decode"],
             long_media=self._pools["slice"],

@@ -1,0 +1,1 @@
+"""Takes a batch of deliveries through its steps: fetch, decode, encode, write, settle."""

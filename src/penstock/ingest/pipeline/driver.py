@@ -36,13 +36,17 @@ from penstock.errors import (
     WorkerLostError,
 )
 from penstock.ingest.delivery import Batch, Delivery
-from penstock.ingest.executor.pool import Pool, Ref
+from penstock.ingest.executor.pool import Ref
+from penstock.ingest.executor.proxies import InputRefs, Pools
 from penstock.observability import metrics
 from penstock.records import (
     TIMED_MODALITIES,
     Checkpoint,
     ClaimCheck,
     Continues,
+    Decoded,
+    Encoded,
+    EncoderInput,
     Event,
     Fenced,
     MediaPosition,
@@ -69,27 +73,6 @@ _ACK_TIMEOUT_S = 180.0  # above the producer's own delivery timeout: only a prod
 
 class StoppedError(Exception):
     """The lane was told to stop while a batch waited to be tried again; the batch is not settled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pools:
-    """The workers that the steps run on, all of one kind: local or Ray.
-
-    Attributes:
-        fetch, decode: hosts of `workers.MediaWorker`.
-        slices: likewise, for what would keep text, pictures and clips waiting: claim checks of sound and film, and all
-            slices but the first. Empty where neither is taken in.
-        encoders: by role (`passage.text`), hosts of `workers.EncodeWorker`.
-        writers: hosts of `store.writer.Writer`; the number of a worker is its shard.
-        writes_at_once: batches that each of them has under way.
-    """
-
-    fetch: Pool
-    decode: Pool
-    long_media: Pool
-    encoders: Mapping[str, Pool]
-    writers: Pool
-    concurrent_writes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +285,7 @@ class Pipeline:
         *,
         apart: bool,
         slicer: int | None = None,
-    ) -> tuple[Ref, Sequence[Ref]]:
+    ) -> tuple[Ref[Decoded], Sequence[Ref[Encoded]]]:
         """Steps 2 to 4: a reference to `Decoded`, and one to each encoder's vectors.
 
         Args:
@@ -316,7 +299,7 @@ class Pipeline:
         if events[0].modality in TIMED_MODALITIES:
             return self._prepare_slices(events, known, roles, report, apart=apart, slicer=slicer)
         decoded, inputs = self._decode(events, report)
-        return decoded, [self._encode(role, batch, report) for role, batch in zip(roles, inputs, strict=True)]
+        return decoded, [self._encode(role, batch, report) for role, batch in inputs.items()]
 
     def _prepare_slices(
         self,
@@ -327,63 +310,40 @@ class Pipeline:
         *,
         apart: bool,
         slicer: int | None,
-    ) -> tuple[Ref, Sequence[Ref]]:
+    ) -> tuple[Ref[Decoded], Sequence[Ref[Encoded]]]:
         """The same for the next slice of each event.
 
         What may take long has workers of its own, each medium always the same one, which has it open still; any other,
         where that one was lost. Clips share theirs with text and pictures, so that none of these waits behind a film,
         or behind a host that is slow.
         """
-        first = tuple(role for role in roles if role != PASSAGE_TEXT)
-        asked, pool = (
-            (tuple(events), tuple(known), first, apart),
-            self._pools.long_media if apart else self._pools.decode,
+        assert self._pools.transcriber is not None
+        first = [role for role in roles if role != PASSAGE_TEXT]
+        pool = self._pools.long_media if apart else self._pools.decode
+        segments, by_role = pool.decode_segments(
+            events, known, first, report.add_step_time, keep_open=apart, affinity=slicer if apart else None
         )
-        if apart and slicer is not None:
-            call = pool.run_on(slicer % pool.size, "decode_segments", *asked, returns=1 + len(first))
-        else:
-            call = pool.run("decode_segments", *asked, returns=1 + len(first))
-        report.add_step_time("decode", call.busy_s)
-        sliced, inputs = call.results[0], dict(zip(first, call.results[1:], strict=True))
-        heard = self._hear(inputs.pop(SPEECH), report, apart=apart)
-        composed = self._pools.decode.run("compose", sliced, *heard, returns=2)
-        report.add_step_time("decode", composed.busy_s)
-        decoded, passages = composed.results
+        inputs = dict(by_role)
+        transcripts = self._pools.transcriber.transcribe(inputs.pop(SPEECH), report.add_step_time, is_long_media=apart)
+        decoded, passages = self._pools.decode.compose(segments, transcripts, report.add_step_time)
         return decoded, [
             self._encode(role, batch, report) for role, batch in {**inputs, PASSAGE_TEXT: passages}.items()
         ]
 
-    def _hear(self, sounds: Ref, report: BatchReport, *, apart: bool) -> list[Ref]:
-        """Step 4 of speech, some windows at a time: in between the transcriber hears those of others."""
-        transcriber, heard = self._pools.encoders[SPEECH], list[Ref]()
-        start: int | None = 0
-        while start is not None:
-            call = transcriber.run("transcribe", sounds, start, apart, returns=2)
-            report.add_step_time("encode", call.busy_s)
-            heard.append(call.results[0])
-            start = transcriber.fetch(call.results[1])
-        return heard
-
-    def _decode(self, events: Sequence[Event], report: BatchReport) -> tuple[Ref, Sequence[Ref]]:
+    def _decode(self, events: Sequence[Event], report: BatchReport) -> tuple[Ref[Decoded], InputRefs]:
         """Steps 2 and 3: a reference to `Decoded`, and one to each encoder's input."""
-        roles = tuple(self._roles[events[0].modality])
+        roles = self._roles[events[0].modality]
         if any(isinstance(event.payload, ClaimCheck) for event in events):
-            fetched = self._pools.fetch.run("fetch", tuple(events))
-            report.add_step_time("fetch", fetched.busy_s)
-            call = self._pools.decode.run("decode", *fetched.results, roles, returns=1 + len(roles))
-        else:
-            call = self._pools.decode.run("fetch_and_decode", tuple(events), roles, returns=1 + len(roles))
-        report.add_step_time("decode", call.busy_s)
-        return call.results[0], call.results[1:]
+            fetched = self._pools.fetch.fetch(events, report.add_step_time)
+            return self._pools.decode.decode(fetched, roles, report.add_step_time)
+        return self._pools.decode.fetch_and_decode(events, roles, report.add_step_time)
 
-    def _encode(self, role: str, batch: Ref, report: BatchReport) -> Ref:
+    def _encode(self, role: str, batch: Ref[EncoderInput], report: BatchReport) -> Ref[Encoded]:
         """Step 4, one encoder."""
-        call = self._pools.encoders[role].run("encode", batch)
-        report.add_step_time("encode", call.busy_s)
-        return call.results[0]
+        return self._pools.encoders[role].encode(batch, report.add_step_time)
 
     def _write_at_last(
-        self, items: Sequence[Delivery], decoded: Ref, encoded: Sequence[Ref], report: BatchReport
+        self, items: Sequence[Delivery], decoded: Ref[Decoded], encoded: Sequence[Ref[Encoded]], report: BatchReport
     ) -> list[WriteResult]:
         """Step 5, until the store answers. What is decoded and encoded is kept: a claim check may be gone by then."""
         return self._until_the_store_answers(report, lambda: self._write(items, decoded, encoded, report))
@@ -397,15 +357,8 @@ class Pipeline:
     def _ask_standing(self, items: Sequence[Delivery]) -> tuple[list[WriteResult], list[Checkpoint]]:
         request = WriteRequest(self._lane, tuple({item.assignment for item in items}))
         events = tuple(_event(item) for item in items)
-        settled: list[WriteResult] = []
-        known: list[Checkpoint] = []
-        writers = self._pools.writers
         with self._breaker.attempt():
-            for call in writers.run_on_all("lookup", request, events):
-                over, begun = writers.fetch(call.results[0])
-                settled += over
-                known += begun
-        return settled, known
+            return self._pools.writers.lookup(request, events)
 
     def _until_the_store_answers(self, report: BatchReport, ask: Callable[[], T]) -> T:
         attempt = 0
@@ -423,18 +376,12 @@ class Pipeline:
                 self._pause(self._backoff.wait_s(attempt))
 
     def _write(
-        self, items: Sequence[Delivery], decoded: Ref, encoded: Sequence[Ref], report: BatchReport
+        self, items: Sequence[Delivery], decoded: Ref[Decoded], encoded: Sequence[Ref[Encoded]], report: BatchReport
     ) -> list[WriteResult]:
         """Step 5, on every writer: each takes the assets of its shard."""
         request = WriteRequest(self._lane, tuple({item.assignment for item in items}))
-        settled: list[WriteResult] = []
-        writers = self._pools.writers
         with self._breaker.attempt():
-            calls = writers.run_on_all("write", request, decoded, *encoded)
-            for call in calls:
-                settled += writers.fetch(call.results[0])
-            report.add_step_time("write", max(call.busy_s for call in calls))
-        return settled
+            return self._pools.writers.write(request, decoded, encoded, report.add_step_time)
 
     def _known_good_passes(self, item: Delivery, report: BatchReport) -> bool:
         """Whether the workers still take a harmless event: then it is the item that kills them."""
@@ -457,7 +404,7 @@ class Pipeline:
             self._await_store()
             try:
                 with self._breaker.attempt():
-                    self._pools.writers.run_on_all("retract", request, events)
+                    self._pools.writers.retract(request, events)
                 return
             except (TransientError, UsageError) as exc:
                 metrics.RETRIES.labels("store").inc()

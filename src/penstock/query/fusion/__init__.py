@@ -1,0 +1,1 @@
+"""Combines the rankings of several channels into hits."""

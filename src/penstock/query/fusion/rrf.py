@@ -51,7 +51,10 @@ class ReciprocalRankFusion:
         self._k = k
 
     def rank_entries(self, rankings: Rankings) -> list[Candidate]:
-        """Stage 1. Moments grow around the entries with the best ranks, then around those that more channels found."""
+        """Applies stage 1.
+
+        Moments grow around the entries with the best ranks, at equal ranks around those that more channels found.
+        """
         candidates: list[Candidate] = []
         timed: list[tuple[float, float, str, str, Candidate]] = []
         for collection, scoring in self._scoring(rankings).items():
@@ -73,7 +76,7 @@ class ReciprocalRankFusion:
         return [*candidates, *(candidate for *_, candidate in timed)]
 
     def rank_candidates(self, candidates: Sequence[Candidate], rankings: Rankings) -> list[tuple[float, Candidate]]:
-        """Stages 2 and 3."""
+        """Applies stages 2 and 3."""
         scorings = self._scoring(rankings)
         kinds: dict[Collection | None, list[tuple[float, Candidate]]] = defaultdict(list)
         moments: list[Candidate] = []
@@ -170,13 +173,13 @@ def _rank_moments(
     for collection, scoring in scorings.items():
         if collection not in TIMED_COLLECTIONS:
             continue
-        found = []
+        matches = []
         for number, moment in enumerate(moments):
             if hits := moment.found_in(collection):
                 score = scoring.rrf_score(hits)
                 scores[number].append(score)
-                found.append((_sort_key(score, hits, moment), number))
-        ranks = {number: rank for rank, (_, number) in enumerate(sorted(found), start=1)}
+                matches.append((_sort_key(score, hits, moment), number))
+        ranks = {number: rank for rank, (_, number) in enumerate(sorted(matches), start=1)}
         for number, terms in enumerate(reciprocals):
             terms.append(scoring.weight / (scoring.k + ranks.get(number, len(ranks) + 1)))
     rows = [

@@ -1,0 +1,1 @@
+"""Turns requests into queries: checks them, decodes images and transcribes speech."""

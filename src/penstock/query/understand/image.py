@@ -1,4 +1,4 @@
-"""Decodes the image of a query to the encoder's size, as the ingest plane does with the images that it indexes."""
+"""Decodes the image of a query as the ingest plane decodes the images that it indexes."""
 
 from __future__ import annotations
 

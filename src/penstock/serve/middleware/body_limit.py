@@ -13,7 +13,7 @@ _BESIDE_MEDIA_BYTES = 256 * 1024
 
 
 def body_limit(settings: QuerySettings) -> int:
-    """Returns the bytes of the largest request: an image or audio in base64 (4 bytes for 3) and the other fields."""
+    """Returns the bytes of the largest request: media in base64 (4 bytes for 3) and the other fields."""
     return -(-max(settings.max_image_bytes, settings.max_audio_bytes) // 3) * 4 + _BESIDE_MEDIA_BYTES
 
 

@@ -109,7 +109,10 @@ class MomentOut(BaseModel):
 
 
 class HitOut(BaseModel):
-    """An entry, or a moment: then its best entry, with all of its entries in `moment`."""
+    """An entry, or a moment: then its best entry, with all of its entries in `moment`.
+
+    Over the limit because the JSON of a hit is flat, and its fields are public.
+    """
 
     id: str = Field(description="32 hexadecimal digits; always the same for one part of one asset")
     collection: str = Field(examples=["image"])

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import psutil
 
-from benchmarks.components import Part
+from benchmarks.components import Component
 from benchmarks.memory import pss_mb
 from penstock.broker.base import DeadLetter, Message
 from penstock.broker.deadletters import scan_dead_letters
@@ -37,7 +37,7 @@ def eventually(holds: Callable[[], bool], what: str, timeout_s: float) -> None:
         time.sleep(0.1)
 
 
-class House:
+class Stack:
     """One data folder and, while it runs, the `penstock up` on it."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
@@ -78,7 +78,7 @@ class House:
         (found,) = (child for child in children if child.cmdline()[-1:] == [command])
         return found
 
-    def process(self, word: str) -> psutil.Process:
+    def process_with(self, word: str) -> psutil.Process:
         """The one process whose command has this word."""
         assert self._up is not None
         children = psutil.Process(self._up.pid).children(recursive=True)
@@ -157,7 +157,7 @@ class House:
     def ingest_mb(self) -> float:
         """The ingest plane's memory now, PSS."""
         assert self._up is not None
-        return pss_mb(psutil.Process(self._up.pid).children(recursive=True))[Part.INGEST]
+        return pss_mb(psutil.Process(self._up.pid).children(recursive=True))[Component.INGEST]
 
     def counts(self) -> dict[str, int]:
         """Entries by collection, and asset rows."""

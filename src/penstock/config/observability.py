@@ -1,0 +1,25 @@
+"""Settings of metrics and canaries."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from penstock.config.section import Section
+
+
+class MetricsSettings(Section):
+    """Metrics for Prometheus: each node has one endpoint for all processes of both planes."""
+
+    enabled: bool = Field(True, description="whether processes count, and each node serves its metrics")
+    host: str = Field("127.0.0.1", description="address that each node's endpoint listens on; 0.0.0.0 in a cluster")
+    port: int = Field(8601, ge=0, le=65535, description="port of the endpoint, http://host:port/metrics; 0: a free one")
+
+
+class CanarySettings(Section):
+    """Canaries: marked events that the ingest plane produces and then searches for, to measure end-to-end freshness."""
+
+    interval_s: float = Field(10.0, ge=0, description="interval between canaries, seconds; 0: none are sent")
+    timeout_s: float = Field(30.0, gt=0, description="time after which a canary that is not found is late, seconds")
+    query_url: str | None = Field(
+        None, description="query plane to search; unset: that of `penstock up`, and without one none are sent"
+    )
