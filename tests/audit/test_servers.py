@@ -36,6 +36,7 @@ from penstock.store.milvus.store import MilvusStore
 from tests.audit.world import kinds
 from tests.services import kafka_server
 from tests.store.builders import entry, spec
+from tests.store.scans import all_entries
 from tests.store.servers import milvus_lite_server
 
 pytestmark = pytest.mark.services
@@ -124,7 +125,7 @@ def test_real_servers_balance_until_something_is_taken_away(servers: Settings) -
     whole = run_audit(servers, sample=1.0)
     assert (whole.produced, whole.indexed, whole.entries) == (60, report.indexed, report.entries)
 
-    taken = next(one for page in store.scan_entries(Collection.IMAGE) for one in page)
+    taken = all_entries(store, Collection.IMAGE)[0]
     store.delete(Collection.IMAGE, [taken.id])
     store.upsert(Collection.TEXT, [replace(taken, collection=Collection.TEXT, id="f" * 32)])
     found = told(servers, 1)

@@ -29,6 +29,7 @@ from penstock.records import (
 )
 from penstock.store.memory import MemoryStore
 from tests.store.builders import entry, spec
+from tests.store.scans import all_asset_rows, all_entries
 
 GROUP = "group"
 TEXT, IMAGE, DEAD = "media.text", "media.image", "media.dlq"
@@ -143,10 +144,10 @@ class World:
         del self.store._asset_table().assets[asset.id]
 
     def entries(self, collection: Collection = Collection.TEXT) -> list[Entry]:
-        return [one for page in self.store.scan_entries(collection) for one in page]
+        return all_entries(self.store, collection)
 
     def rows(self) -> list[AssetRow]:
-        return [one for page in self.store.scan_assets() for one in page]
+        return all_asset_rows(self.store)
 
     # ---- the audit ----
 

@@ -7,6 +7,7 @@ from penstock.encoders.profiles import load_profile
 from penstock.records import Collection
 from penstock.store.memory import MemoryStore
 from penstock.store.spec import index_spec
+from tests.store.scans import all_entries
 
 
 def test_an_index_is_filled_half_with_texts_and_half_with_pictures() -> None:
@@ -15,7 +16,7 @@ def test_an_index_is_filled_half_with_texts_and_half_with_pictures() -> None:
     fill(store, profile, 41, "default")
     assert store.count(Collection.TEXT) == 21
     assert store.count(Collection.IMAGE) == 20
-    entries = [entry for page in store.scan_entries(Collection.TEXT) for entry in page]
+    entries = all_entries(store, Collection.TEXT)
     assert all(len(entry.text.split()) == 60 for entry in entries)
 
 

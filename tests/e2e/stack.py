@@ -25,6 +25,7 @@ from penstock.config import Endpoints, Settings, load_settings, read_endpoints, 
 from penstock.ingest.status import read_status
 from penstock.records import Collection, Entry, Modality, Position
 from penstock.store.milvus.store import MilvusStore
+from tests.store.scans import all_entries
 
 _START_TIMEOUT_S = 240.0
 _SETTLE_TIMEOUT_S = 120.0
@@ -173,11 +174,12 @@ class Stack:
         store = MilvusStore(self.settings.store)
         try:
             collections = {channel.collection for channel in store.channels()}
-            pages = [page for collection in collections for page in store.scan_entries(collection)]
+            entries = [entry for collection in collections for entry in all_entries(store, collection)]
         finally:
             store.close()
-        found = [entry for page in pages for entry in page if entry.asset.key == key]
-        return sorted(found, key=lambda entry: (entry.collection, entry.part))
+        return sorted(
+            (entry for entry in entries if entry.asset.key == key), key=lambda entry: (entry.collection, entry.part)
+        )
 
     def entries_of(self, key: str, topic: str = "media.text") -> list[dict[str, Any]]:
         """What a search restricted to one asset finds."""

@@ -21,6 +21,7 @@ from penstock.errors import ConfigError
 from penstock.records import Collection
 from penstock.store.milvus.store import MilvusStore
 from tests.store.builders import asset, entry, spec
+from tests.store.scans import all_entries
 from tests.store.servers import LiteServer, milvus_lite_server
 
 DIM = 256
@@ -68,7 +69,7 @@ def test_overlapping_writes_and_a_kill_lose_nothing(monkeypatch: pytest.MonkeyPa
         store = MilvusStore(StoreSettings(uri=server.uri))
         store.ensure(spec(dim=DIM))
         assert store.count(Collection.IMAGE) == writers * rounds * batch
-        keys = {each.asset.key for page in store.scan_entries(Collection.IMAGE) for each in page}
+        keys = {each.asset.key for each in all_entries(store, Collection.IMAGE)}
         assert keys == {f"{writer}-{n}" for writer in range(writers) for n in range(rounds * batch)}
         store.close()
 

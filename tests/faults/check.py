@@ -12,6 +12,7 @@ from penstock.records import Collection, Entry, Outcome
 from penstock.samples.timed_media import SampleTimedMedia
 from penstock.store.milvus.store import MilvusStore
 from tests.faults.stream import Sent, Stream
+from tests.store.scans import all_entries
 
 _NEAR_S = 0.7  # by which a detector, a codec or a cut between two frames may be off
 
@@ -55,10 +56,9 @@ def _entries(store: MilvusStore, asset_ids: set[str]) -> dict[str, list[Entry]]:
     """Returns the entries of each asset, in order."""
     by_asset: dict[str, list[Entry]] = {}
     for collection in Collection:
-        for page in store.scan_entries(collection):
-            for entry in page:
-                if entry.asset.id in asset_ids:
-                    by_asset.setdefault(entry.asset.id, []).append(entry)
+        for entry in all_entries(store, collection):
+            if entry.asset.id in asset_ids:
+                by_asset.setdefault(entry.asset.id, []).append(entry)
     for entries in by_asset.values():
         entries.sort(key=lambda entry: entry.part)
     return by_asset

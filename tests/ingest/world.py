@@ -55,6 +55,7 @@ from penstock.store.writer import Writer
 from tests.ingest.builders import event
 from tests.ingest.doubles import ROLE, ScriptedEncoder, memory_store, text_of
 from tests.store.lagging import LaggingStore
+from tests.store.scans import all_asset_rows, all_entries
 
 T = TypeVar("T")
 GROUP = "penstock"
@@ -641,7 +642,7 @@ class World:
 
     def check_rows(self) -> None:
         """No asset's row ever goes back to an older version."""
-        for (row,) in self.store.scan_assets(batch=1):
+        for row in all_asset_rows(self.store):
             before = self.newest.get(row.asset.id, row.version)
             assert row.version == before or row.version.newer_than(before), f"{row.asset} went back to {row.version}"
             self.newest[row.asset.id] = row.version
@@ -667,12 +668,12 @@ class World:
         self._check_store(newest)
 
     def _check_store(self, newest: Mapping[str, Known]) -> None:
-        rows = {row.asset.id: row for (row,) in self.store.scan_assets(batch=1)}
+        rows = {row.asset.id: row for row in all_asset_rows(self.store)}
         assert {asset: row.version for asset, row in rows.items()} == {
             asset: one.version for asset, one in newest.items()
         }
         torn = self._torn(newest)
-        entries = [entry for (entry,) in self.store.scan_entries(Table.TEXT, batch=1)]
+        entries = all_entries(self.store, Table.TEXT)
         assert {entry.id: entry.text for entry in entries if entry.asset.id not in torn} == {
             entry_id(rows[asset].asset, Table.TEXT, part): one.text
             for asset, one in newest.items()

@@ -10,6 +10,7 @@ from typing import Any
 
 from penstock.records import AssetRow, Collection, Entry
 from penstock.store.memory import MemoryStore
+from tests.store.scans import all_asset_rows, all_entries
 
 
 class LaggingStore:
@@ -79,8 +80,8 @@ class LaggingStore:
         self._unsure -= written
 
     def _look(self) -> None:
-        self._rows = {row.asset.id: row for page in self._actual.scan_assets() for row in page}
+        self._rows = {row.asset.id: row for row in all_asset_rows(self._actual)}
         self._ids = {
-            collection: {entry.id: entry.asset.id for page in self._actual.scan_entries(collection) for entry in page}
+            collection: {entry.id: entry.asset.id for entry in all_entries(self._actual, collection)}
             for collection in self._collections
         }

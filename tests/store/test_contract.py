@@ -11,7 +11,6 @@ import pytest
 
 from penstock.errors import PermanentError
 from penstock.records import (
-    AssetRow,
     Channel,
     Checkpoint,
     Collection,
@@ -25,6 +24,7 @@ from penstock.records import (
 from penstock.store.base import AssetState, EntryKey, EntryQuery, Store
 from penstock.store.filters import parse_filter
 from tests.store.builders import asset, asset_row, entry, spec, vector
+from tests.store.scans import all_asset_rows
 
 JOINT = Channel(Collection.IMAGE, Field.JOINT)
 PASSAGE = Channel(Collection.TEXT, Field.PASSAGE)
@@ -156,7 +156,7 @@ def test_progress_lies_beside_asset_rows_and_is_none_of_them(store: Store, tenan
     store.put_checkpoints([replace(begun, counts={}), begun])
     assert store.checkpoints([film.id, other.id]) == {film.id: begun}
     assert set(store.asset_rows([film.id, other.id])) == {film.id, other.id}
-    assert [row.asset for page in store.scan_assets() for row in page if row.asset == film] == [film]
+    assert [row.asset for row in all_asset_rows(store) if row.asset == film] == [film]
     assert [one.asset_id for page in store.scan_asset_states() for one in page if one.asset_id == film.id] == [film.id]
     assert "asset:ff" in {uri for page in store.scan_media() for uri in page}
     store.drop_checkpoints([film.id, other.id])
@@ -290,38 +290,29 @@ def test_channels_are_what_the_store_can_hold(store: Store) -> None:
     assert store.channels() == expected
 
 
-def test_scans_see_every_row_once_in_batches(store: Store, tenant: str) -> None:
+def test_scans_return_every_row_once_in_batches_in_order(store: Store, tenant: str) -> None:
     assets = [asset(tenant, str(n)) for n in range(1_100)]
-    store.upsert(Collection.IMAGE, [entry(each) for each in assets])
-    store.put_asset_rows([asset_row(each) for each in assets])
-    seen: list[Entry] = []
-    for entries in store.scan_entries(Collection.IMAGE, batch=300):
-        assert len(entries) <= 300
-        seen += [each for each in entries if each.asset.tenant == tenant]
-    assert len(seen) == 1_100
-    assert {each.asset for each in seen} == set(assets)
-    assert all(not each.vectors for each in seen)
-    parts: list[EntryKey] = []
-    for some in store.scan_entry_keys(Collection.IMAGE, batch=300):
-        assert len(some) <= 300
-        parts += some
-    assert [each.id for each in parts] == sorted(each.id for each in parts)
-    mine = {each.id: EntryKey(each.id, each.asset.id, each.part, each.origin) for each in seen}
-    assert {each.id: each for each in parts if each.id in mine} == mine
-    standings: list[AssetState] = []
-    for some_rows in store.scan_asset_states(batch=300):
-        assert len(some_rows) <= 300
-        standings += some_rows
-    assert [each.asset_id for each in standings] == sorted(each.asset_id for each in standings)
-    ours = {row.asset.id: row for row in map(asset_row, assets)}
-    assert {each.asset_id: each for each in standings if each.asset_id in ours} == {
-        id_: AssetState(id_, row.origin, row.version.timestamp_ms, False, row.counts) for id_, row in ours.items()
+    store.upsert(Collection.IMAGE, [entry(ref) for ref in assets])
+    store.put_asset_rows([asset_row(ref) for ref in assets])
+    keys: list[EntryKey] = []
+    for key_page in store.scan_entry_keys(Collection.IMAGE, batch=300):
+        assert len(key_page) <= 300
+        keys += key_page
+    assert [key.id for key in keys] == sorted({key.id for key in keys})
+    own_keys = {own.id: EntryKey(own.id, own.asset.id, own.part, own.origin) for own in map(entry, assets)}
+    assert {key.id: key for key in keys if key.id in own_keys} == own_keys
+    states: list[AssetState] = []
+    for state_page in store.scan_asset_states(batch=300):
+        assert len(state_page) <= 300
+        states += state_page
+    assert [state.asset_id for state in states] == sorted({state.asset_id for state in states})
+    own_rows = {row.asset.id: row for row in map(asset_row, assets)}
+    assert {state.asset_id: state for state in states if state.asset_id in own_rows} == {
+        id_: AssetState(id_, row.origin, row.version.timestamp_ms, False, row.counts) for id_, row in own_rows.items()
     }
-    rows: list[AssetRow] = []
-    for page in store.scan_assets(batch=1_000):
-        assert len(page) <= 1_000
-        rows += [each for each in page if each.asset.tenant == tenant]
-    assert sorted(rows, key=lambda row: row.asset) == sorted(map(asset_row, assets), key=lambda row: row.asset)
+    assert sorted(store.asset_rows(list(own_rows)).values(), key=lambda row: row.asset.id) == sorted(
+        own_rows.values(), key=lambda row: row.asset.id
+    )
 
 
 def test_threads_share_a_store(store: Store, tenant: str) -> None:

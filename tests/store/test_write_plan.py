@@ -34,6 +34,7 @@ from penstock.store.memory import MemoryStore
 from penstock.store.write_plan import ABANDONED_AFTER_MS
 from penstock.store.writer import Writer, WriteRequest
 from tests.ingest.builders import event
+from tests.store.scans import all_entries
 
 TOPIC, ROLE, SPEECH = "media.audio", "passage.text", Collection.SPEECH
 SPEC = IndexSpec(
@@ -92,9 +93,7 @@ class House:
 
     def found(self) -> list[tuple[int, int, str]]:
         """(offset of the event, part, text) of all entries."""
-        return sorted(
-            (one.origin.offset, one.part, one.text) for page in self.store.scan_entries(SPEECH) for one in page
-        )
+        return sorted((one.origin.offset, one.part, one.text) for one in all_entries(self.store, SPEECH))
 
 
 def film(offset: int) -> Event:

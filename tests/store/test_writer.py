@@ -30,6 +30,7 @@ from penstock.store.writer import Writer, WriteRequest
 from tests.ingest.builders import TOPIC, event
 from tests.ingest.doubles import ROLE, SPEC, ScriptedEncoder, ScriptedMedia
 from tests.store.lagging import LaggingStore
+from tests.store.scans import all_entries
 
 OWNED = Assignment(TOPIC, 0, 5)
 _PATIENCE_S = 30.0  # for another thread
@@ -100,7 +101,7 @@ def ids(offset: int, parts: int) -> set[str]:
 
 
 def stored(store: MemoryStore) -> set[str]:
-    return {entry.id for page in store.scan_entries(Collection.TEXT) for entry in page}
+    return {entry.id for entry in all_entries(store, Collection.TEXT)}
 
 
 def row_offset(store: MemoryStore) -> int | None:

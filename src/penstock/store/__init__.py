@@ -1,0 +1,1 @@
+"""Entries, asset rows and checkpoints: the interface, the writer, the double in memory, and Milvus."""

@@ -82,7 +82,7 @@ class Combination:
 Filter: TypeAlias = Comparison | Combination
 
 
-def parse_filter(raw: Mapping[str, Any], *, at: str = "/filter") -> Filter | None:
+def parse_filter(raw: Mapping[str, object], *, at: str = "/filter") -> Filter | None:
     """Parses and checks a filter; an empty object gives None.
 
     Args:

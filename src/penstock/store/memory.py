@@ -202,16 +202,6 @@ class MemoryStore(Store):
             keys = [rows.parse_entry_key(rows.entry_row(entry)) for _, entry in entries]
         yield from rows.chunks(keys, batch)
 
-    def scan_assets(self, *, batch: int = 1000) -> Iterator[Sequence[AssetRow]]:
-        with self._lock:
-            found = [row for _, row in sorted(self._asset_table().assets.items())]
-        yield from rows.chunks(found, batch)
-
-    def scan_entries(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Entry]]:
-        with self._lock:
-            found = [_without_vectors(entry) for _, entry in sorted(self._table(collection).entries.items())]
-        yield from rows.chunks(found, batch)
-
     # --- collections ------------------------------------------------------------------------------------------------
 
     def _refuse_other_models(self, targets: Mapping[Collection, PhysicalCollection], spec: IndexSpec) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from penstock.errors import ConfigError
 from penstock.records import FIELDS_OF, Collection, Field
@@ -66,7 +65,7 @@ def to_property(encoders: Mapping[Field, EncoderInfo]) -> str:
     return json.dumps({field.value: asdict(info) for field, info in encoders.items()}, sort_keys=True)
 
 
-def from_properties(name: str, properties: Mapping[str, Any]) -> dict[Field, EncoderInfo]:
+def from_properties(name: str, properties: Mapping[str, str]) -> dict[Field, EncoderInfo]:
     """Returns the encoders of a collection's dense fields.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Decides how an event is written: the slot of its entries, what stays in the store, and where its media continue.
+"""Decides how an event is written: the slot of its entries, protected entries, and where its media continue.
 
 A version that is written in segments lies beside the older one, in the other of two slots of ids, until its last
 segment is written. The functions are pure: they decide from the asset row and from the checkpoint that the store holds.

@@ -93,7 +93,7 @@ class Writer:
         return self._fence.is_started
 
     def start(self, assignments: Iterable[Assignment]) -> None:
-        """Accepts writes from now on under these assignments, which are those in force of all lanes.
+        """Starts to accept writes under these assignments: those of all lanes that are in force.
 
         Raises:
             UnavailableError: the store does not answer; the writer is not started.

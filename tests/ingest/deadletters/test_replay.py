@@ -22,6 +22,7 @@ from penstock.records import AssetRow, Collection, Event, Inline, Modality, Outc
 from tests.ingest.builders import TOPIC, event
 from tests.ingest.doubles import ScriptedMedia, text_of
 from tests.ingest.lane.test_lane import GROUP, House, eventually, running
+from tests.store.scans import all_asset_rows, all_entries
 
 DLQ = "media.dlq"
 
@@ -109,7 +110,7 @@ class Plant(House):
         self.broker.append(replace(message, **more))
 
     def text(self, key: str = "k") -> str:
-        (entries,) = self.store.scan_entries(Collection.TEXT)
+        entries = all_entries(self.store, Collection.TEXT)
         (found,) = [entry.text for entry in entries if entry.asset.key == key]
         return found
 
@@ -357,4 +358,4 @@ def test_a_tombstone_that_failed_is_deleted_by_its_replay(plant: Plant) -> None:
     plant.dead(Position(TOPIC, 0, 1), b"k", None, timestamp_ms=2**41)
     with running(plant.started()):
         assert [one.status for one in plant.replay()] == [ResolutionStatus.DELETED]
-    assert {row.asset.key for rows in plant.store.scan_assets() for row in rows if row.counts} == {"other"}
+    assert {row.asset.key for row in all_asset_rows(plant.store) if row.counts} == {"other"}

@@ -27,6 +27,7 @@ from penstock.store.memory import MemoryStore
 from tests.counted import counted
 from tests.ingest.builders import TOPIC
 from tests.ingest.doubles import RecordingSink, ScriptedMedia, memory_store, pipeline_on
+from tests.store.scans import all_asset_rows
 
 GROUP = "penstock"
 PARTITIONS = [Partition(TOPIC, number) for number in range(2)]
@@ -421,7 +422,7 @@ def _committed(house: House) -> int:
 
 
 def _indexed(house: House) -> set[str]:
-    return {row.asset.key for rows in house.store.scan_assets() for row in rows}
+    return {row.asset.key for row in all_asset_rows(house.store)}
 
 
 def test_a_log_that_was_rolled_back_has_its_lower_offset_committed_so_that_the_next_owner_skips_nothing(
@@ -472,7 +473,7 @@ def test_what_a_log_still_holds_below_where_it_was_rolled_back_is_delivered_agai
         assert _committed(house) == 0
         media.open.set()
         eventually(lambda: _committed(house) == 13, "all committed")
-    rows = {row.asset.key: row.version.offset for rows in house.store.scan_assets() for row in rows}
+    rows = {row.asset.key: row.version.offset for row in all_asset_rows(house.store)}
     assert (rows["k0"], rows["k1"], rows["k2"], rows["other"]) == (10, 11, 2, 12)
 
 

@@ -47,6 +47,7 @@ from penstock.store.memory import MemoryStore
 from tests.ingest.builders import event
 from tests.ingest.doubles import DIM, RecordingSink, ScriptedEncoder, begun_writer
 from tests.ingest.lane.test_lane import eventually, running
+from tests.store.scans import all_entries
 
 TOPIC, GROUP, SPEECH = "media.audio", "penstock", Collection.SPEECH
 PARTITIONS = [Partition(TOPIC, number) for number in range(2)]
@@ -198,7 +199,7 @@ class House:
         return self.broker.committed(GROUP).get(PARTITIONS[partition], 0)
 
     def texts(self, key: str) -> list[str]:
-        return sorted(one.text for page in self.store.scan_entries(SPEECH) for one in page if one.asset.key == key)
+        return sorted(one.text for one in all_entries(self.store, SPEECH) if one.asset.key == key)
 
     def outcome(self, key: str) -> Outcome | None:
         asset = AssetRef("default", TOPIC, key)

@@ -20,6 +20,7 @@ from penstock.store.memory import MemoryStore
 from penstock.store.milvus.store import MilvusStore
 from penstock.store.names import PhysicalCollection
 from tests.store.builders import asset, asset_row, entry, spec, vector
+from tests.store.scans import all_asset_rows
 from tests.store.servers import LiteServer, Standalone
 
 JOINT = Channel(Collection.IMAGE, Field.JOINT)
@@ -60,7 +61,7 @@ def test_a_new_version_is_filled_beside_the_one_that_is_served(connect: Connect)
     assert {part.asset_id for page in onlooker.scan_entry_keys(Collection.IMAGE) for part in page} == {
         asset(key="new").id
     }
-    assert [row.asset.key for page in onlooker.scan_assets() for row in page] == ["new"]
+    assert [row.asset.key for row in all_asset_rows(onlooker)] == ["new"]
     onlooker.use_version(1, [Collection.IMAGE])
     assert {part.asset_id for page in onlooker.scan_entry_keys(Collection.IMAGE) for part in page} == {
         asset(key="old").id
@@ -127,8 +128,8 @@ def test_what_a_decision_rests_on_is_read_at_strong_consistency(connect: Connect
         entries = [entry(asset(key=f"{each}-{n}")) for n in range(400)]
         store.upsert(Collection.IMAGE, entries)
         store.put_asset_rows([asset_row(one.asset) for one in entries])
-        assert sum(map(len, store.scan_entries(Collection.IMAGE, batch=300))) == 400 * each
-        assert sum(map(len, store.scan_assets(batch=300))) == 400 * each
+        assert sum(map(len, store.scan_entry_keys(Collection.IMAGE, batch=300))) == 400 * each
+        assert sum(map(len, store.scan_asset_states(batch=300))) == 400 * each
         store.upsert(Collection.IMAGE, [entry(asset(key=f"{each}-0"), part=1)])
         assert len(store.entry_ids(Collection.IMAGE, [asset(key=f"{each}-0").id])[asset(key=f"{each}-0").id]) == 2
         store.delete(Collection.IMAGE, [entry(asset(key=f"{each}-0"), part=1).id])

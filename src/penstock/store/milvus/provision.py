@@ -103,7 +103,7 @@ class Provisioner:
         self._check_compatible(str(target), properties, collection, spec)
 
     def _check_compatible(
-        self, name: str, properties: Mapping[str, Any], collection: Collection, spec: IndexSpec
+        self, name: str, properties: Mapping[str, str], collection: Collection, spec: IndexSpec
     ) -> None:
         encoders = provenance.from_properties(name, properties)
         provenance.check_compatible(name, encoders, spec.vectors[collection])
@@ -115,7 +115,7 @@ class Provisioner:
         indexes: IndexParams,
         vectors_property: str,
         spec: IndexSpec,
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, str]:
         """Returns the properties of the collection as it is now."""
         name = str(target)
         if self.describe(name) is None:

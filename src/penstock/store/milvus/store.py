@@ -172,14 +172,6 @@ class MilvusStore(Store):
         for page in self._row_io.pages(self._targets.entries(collection), rows.ENTRY_KEY_COLUMNS, batch):
             yield [rows.parse_entry_key(row) for row in page]
 
-    def scan_assets(self, *, batch: int = 1000) -> Iterator[Sequence[AssetRow]]:
-        for page in self._row_io.pages(self._targets.assets, rows.ASSET_COLUMNS, batch):
-            yield [rows.parse_asset_row(row) for row in page if not rows.is_checkpoint(row)]
-
-    def scan_entries(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Entry]]:
-        for page in self._row_io.pages(self._targets.entries(collection), rows.ENTRY_COLUMNS, batch):
-            yield [rows.parse_entry(collection, row) for row in page]
-
     # --- rows -------------------------------------------------------------------------------------------------------
 
     def _asset_collection_rows(self, ids: Sequence[str]) -> list[rows.Row]:
