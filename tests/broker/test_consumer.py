@@ -100,7 +100,8 @@ def test_a_lane_that_slept_through_its_session_cannot_commit(kafka_settings: Kaf
         stopped.set()
         go_on.wait()
 
-    lane.consumer._client._net.call_soon_threadsafe(sleep)  # the network thread does nothing, so no heartbeats
+    client = lane.consumer._membership.client
+    client._net.call_soon_threadsafe(sleep)  # the network thread does nothing, so no heartbeats
     stopped.wait()
     other = Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
     until(lambda: len(other.owned) == 4, other)
@@ -192,7 +193,7 @@ def test_a_log_rolled_back_to_nobody_knows_where_is_asked_for_until_it_is_known(
             producer.send(text_topic, b"v", partition=number).get(DEADLINE_S)
     lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
     until(lambda: len(lane.records) == 6, lane)
-    client = lane.consumer._client
+    client = lane.consumer._membership.client
     starts = client.beginning_offsets
     client.beginning_offsets = lambda *_, **__: (_ for _ in ()).throw(KafkaTimeoutError())
     parted = {TopicPartition(text_topic, 0): None, TopicPartition(text_topic, 1): OffsetAndMetadata(2, "", 0)}
@@ -213,7 +214,7 @@ def test_a_log_rolled_back_to_nobody_knows_where_is_asked_for_until_it_is_known(
 
 
 def test_a_drain_as_long_as_the_group_waits_is_refused() -> None:
-    with pytest.raises(ConfigError, match="drain_s"):
+    with pytest.raises(ConfigError, match="drain_timeout_s"):
         LaneConsumer(
             KafkaSettings(bootstrap_servers="localhost:1", max_poll_interval_ms=5_000), ["t"], drain_timeout_s=5
         )

@@ -23,7 +23,8 @@ from penstock.broker.base import (
 )
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.deadletters import DeadLetterWriter, parse_dead_letter
-from penstock.broker.memory.broker import MemoryBroker, MemoryConsumer
+from penstock.broker.memory.broker import MemoryBroker
+from penstock.broker.memory.consumer import MemoryConsumer
 from penstock.broker.producer import MessageProducer as KafkaProducer
 from penstock.config import KafkaSettings
 from penstock.errors import FencedError, PermanentError, Reason
@@ -96,7 +97,7 @@ class KafkaRig:
         assert isinstance(consumer, LaneConsumer)
         from kafka.admin import MemberToRemove
 
-        member_id = consumer._client.group_metadata().member_id
+        member_id = consumer._membership.client.group_metadata().member_id
         with self._admin() as admin:
             admin.remove_group_members(self.settings.group, [MemberToRemove(member_id=member_id)])
 

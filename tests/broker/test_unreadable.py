@@ -153,5 +153,5 @@ def test_its_words_name_the_place_and_what_to_do() -> None:
     client.answer(BAD, batch(0, 3, codec=5))
     client.poll()
     words = str(client.told[0])
-    assert "media.text[1] cannot be read from offset 0 on: UnsupportedCodecError" in words
+    assert "media.text[1] cannot be read from offset 0: UnsupportedCodecError" in words
     assert "kafka-delete-records up to 3" in words

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 from penstock.broker.base import Message, Partition, PollResult
 from penstock.broker.deadletters import DeadLetterWriter, parse_dead_letter
 from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP, format_origin, parse_origin
-from penstock.broker.memory.broker import MemoryBroker, MemoryConsumer
+from penstock.broker.memory.broker import MemoryBroker
+from penstock.broker.memory.consumer import MemoryConsumer
 from penstock.broker.wire import parse_record
 from penstock.concurrency import KeyedLocks
 from penstock.errors import PermanentError, Reason, UnavailableError, WorkerLostError

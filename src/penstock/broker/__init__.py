@@ -1,0 +1,1 @@
+"""Kafka: topics, consumers, producers and dead letters; the only package that imports kafka-python."""

@@ -1,7 +1,7 @@
-"""What the ingest and query planes know of Kafka: its types, and the protocols of consumer, producer and dead letters.
+"""The types that the planes exchange with Kafka, and the protocols of consumer, producer, reader and dead letters.
 
-`broker.consumer`, `broker.producer` and `broker.deadletters` are the real things, `broker.memory` the doubles; both
-pass tests/broker/test_contract.py.
+`broker.consumer`, `broker.producer`, `broker.reader` and `broker.deadletters` implement the protocols on a real broker,
+`broker.memory` in memory. Both pass tests/broker/test_contract.py and tests/broker/test_reader.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from penstock.errors import PermanentError, Reason
 from penstock.records import Assignment, Position, Record, Rejected
@@ -26,11 +26,16 @@ class Partition:
         return f"{self.topic}[{self.partition}]"
 
 
+def partition_of(item: Position | Assignment) -> Partition:
+    """Returns the partition of a position or an assignment."""
+    return Partition(item.topic, item.partition)
+
+
 @dataclass(frozen=True, slots=True)
 class LostRange:
     """Offsets that retention removed before this group committed them: `first` to `end`, exclusive.
 
-    Some of these numbers may never have been records (compaction and transaction markers leave holes).
+    Some of these offsets may never have been records: compaction and control records leave gaps.
     """
 
     partition: Partition
@@ -41,15 +46,34 @@ class LostRange:
         return f"{self.partition} offsets {self.first} to {self.end - 1}"
 
 
-@dataclass(frozen=True, slots=True)
-class UnreadableRange:
-    """Records that this client cannot read, so that their partition cannot go on. All before them were delivered.
+class LogRange(NamedTuple):
+    """The offsets of a partition's log: from `start` to `end`, exclusive. Not every offset between is a record."""
+
+    start: int
+    end: int
+
+
+class Truncation(NamedTuple):
+    """A partition whose log lost its newest records, or was created again.
 
     Attributes:
-        partition: which.
-        first: the offset from which nothing can be read.
-        end: where the batch that holds it ends, exclusive: what has to be left out to go on.
-        detail: what is wrong with it, in words.
+        partition: the partition.
+        end: the offset from which it is read again; offsets from there on stand for other records than before.
+    """
+
+    partition: Partition
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableRange:
+    """Records that the client cannot read, so that their partition stops. All records before them were delivered.
+
+    Attributes:
+        partition: the partition that stops.
+        first: the first offset that cannot be read.
+        end: where the batch that holds it ends, exclusive: skipping up to here lets the partition continue.
+        detail: the cause, in words.
     """
 
     partition: Partition
@@ -59,26 +83,28 @@ class UnreadableRange:
 
     def __str__(self) -> str:
         return (
-            f"{self.partition} cannot be read from offset {self.first} on: {self.detail}. It is tried again. Have what "
-            "is there sent again, compressed with gzip, snappy, lz4, zstd or not at all, and header names in UTF-8. To "
-            f"go on without offsets {self.first} to {self.end - 1}, which are lost then: kafka-delete-records up to "
-            f"{self.end}; or stop the ingest plane and set the offset of its consumer group to {self.end}."
+            f"{self.partition} cannot be read from offset {self.first}: {self.detail}. Reading is retried. Produce "
+            "these records again, compressed with gzip, snappy, lz4, zstd or not at all, and with header names in "
+            f"UTF-8. To skip offsets {self.first} to {self.end - 1}, which are then lost: run kafka-delete-records up "
+            f"to {self.end}, or stop the ingest plane and set the offset of its consumer group to {self.end}."
         )
 
 
 @dataclass(frozen=True, slots=True)
 class AssignedPartition:
-    """A partition that this member now owns.
+    """A partition that this member now owns, with the offset at which it starts.
+
+    At most one of `lost` and `truncated_from` is set.
 
     Attributes:
-        assignment: topic, partition and the group's generation in which this member got it; the same for as long as it
-            keeps it, whatever rebalances pass meanwhile.
-        start: the offset that is delivered first: the committed one, or the log's start where nothing was committed or
-            retention has removed more than that.
-        lost: what retention removed past the committed offset, if it did.
-        truncated_from: the committed offset, where the log ends below it: it was rolled back or made anew. `start` is
-            to be committed at once: if the log grows past this offset first, the next owner begins there, and what lies
-            between is lost.
+        assignment: topic, partition and the group's generation in which this member received it. It stays the same
+            while the member keeps the partition, through any rebalance.
+        start: the offset that is delivered first: the committed one, or the start of the log if nothing was committed
+            or retention removed that offset.
+        lost: the offsets past the committed one that retention removed, if any.
+        truncated_from: the committed offset, if the log ends below it because it was truncated or created again. Commit
+            `start` immediately: if the log grows past this offset first, the next owner starts there, and the records
+            between are lost.
     """
 
     assignment: Assignment
@@ -88,29 +114,44 @@ class AssignedPartition:
 
     @property
     def partition(self) -> Partition:
-        return Partition(self.assignment.topic, self.assignment.partition)
+        """The assigned partition."""
+        return partition_of(self.assignment)
+
+    @classmethod
+    def resume(cls, assignment: Assignment, committed: int | None, log: LogRange) -> AssignedPartition:
+        """Starts at the committed offset, or at the start of the log if it does not hold that offset."""
+        if committed is None:
+            return cls(assignment, log.start)
+        if committed > log.end:
+            return cls(assignment, log.start, truncated_from=committed)
+        if committed < log.start:
+            return cls(assignment, log.start, lost=LostRange(partition_of(assignment), committed, log.start))
+        return cls(assignment, committed)
 
 
 @dataclass(frozen=True, slots=True)
 class PollResult:
-    """What happened since the last poll. Read it in this order: lost, assigned, lost ranges, rewound, records,
-    unreadable, revoking.
+    """The records and group events since the last poll.
 
-    A partition's life: it is in `assigned` once; then its records come, in order of their offsets; it ends by being in
-    `revoking`, after which no record of it comes and `release` gives it up, or by being in `lost`. A partition that is
-    in `revoking` and not released in time turns up in `lost` later. After either end it may be in `assigned` anew.
+    Apply the fields in this order: `revoked_without_drain`, `assigned`, `lost_ranges`, `truncated`, `records`,
+    `unreadable`, `revoking`.
+
+    A partition appears once in `assigned`; then its records follow, in order of their offsets. It ends in one of two
+    ways: in `revoking`, after which no record of it follows and `release` gives it up, or in `revoked_without_drain`. A
+    partition in `revoking` that is not released in time appears in `revoked_without_drain` later. After either end it
+    may be assigned again.
 
     Attributes:
-        records: delivered now; of each partition in order, partitions in any order.
-        assigned: partitions this member got.
-        revoking: partitions the group wants back. Still owned: drain, commit, then `release`.
-        revoked_without_drain: partitions that are another's already; nothing of them can be committed.
-        truncated: partitions whose log was rolled back or made anew, with the offset from which they go on; offsets
-            told before stand for other records now, and the lower one is to be committed at once (see
+        records: the delivered records, ordered by offset within a partition; partitions are in any order.
+        assigned: partitions that this member received.
+        revoking: partitions that the group takes back. They are still owned: drain, commit, then `release`.
+        revoked_without_drain: partitions that another member owns already; nothing of them can be committed.
+        lost_ranges: offsets that retention removed while this member was reading them; those of newly assigned
+            partitions are in `assigned`.
+        truncated: partitions that are read again from a lower offset, which is to be committed immediately (see
             `AssignedPartition.truncated_from`).
-        unreadable: partitions that stop before records that cannot be read; nothing more comes of them until `seek_to`.
-        lost_ranges: offsets that retention removed while this member was reading them (not those in `assigned`).
-        broker_available: False while no broker answers; then nothing is delivered, and that is no error.
+        unreadable: partitions that stop before records that cannot be read; they deliver nothing until `seek_to`.
+        broker_available: False while no broker answers; then nothing is delivered, which is not an error.
     """
 
     records: Sequence[Record] = ()
@@ -118,67 +159,82 @@ class PollResult:
     revoking: Sequence[Partition] = ()
     revoked_without_drain: Sequence[Partition] = ()
     lost_ranges: Sequence[LostRange] = ()
-    truncated: Sequence[tuple[Partition, int]] = ()
+    truncated: Sequence[Truncation] = ()
     unreadable: Sequence[UnreadableRange] = ()
     broker_available: bool = True
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was delivered and nothing happened."""
+        return not (
+            self.records
+            or self.assigned
+            or self.revoking
+            or self.revoked_without_drain
+            or self.lost_ranges
+            or self.truncated
+            or self.unreadable
+        )
+
 
 class Consumer(Protocol):
-    """One member of a consumer group: what a lane drives, from one thread.
+    """One member of a consumer group, driven by a lane from one thread.
 
-    Nothing is committed unless `commit` is called. Nothing calls back: whatever happens is told by `poll`.
+    It commits only in `commit`, and never calls back: `poll` reports everything that happened.
     """
 
     def poll(self, timeout_s: float, max_records: int) -> PollResult:
-        """Waits until there is something to tell, `timeout_s` at most.
+        """Waits until there is something to report, for at most `timeout_s`.
 
-        Call it at least every `max_poll_interval_ms`, also when everything is paused or waits: it is what keeps the
-        membership. Never raises for an absent broker (see `PollResult.broker_available`); while none has answered yet,
-        it may take 2 s longer than asked. While the group rebalances nothing is delivered.
+        Call it at least every `max_poll_interval_ms`, even while everything is paused or waiting: polling keeps the
+        membership. It never raises for an absent broker (see `PollResult.broker_available`); until a broker has
+        answered for the first time it may take 2 s longer. While the group rebalances, nothing is delivered.
 
         Raises:
             ConfigError: the settings can never work (authentication refused, group or topic not authorised).
         """
 
     def release(self, partitions: Collection[Partition]) -> None:
-        """Gives up partitions that `revoking` named; the group goes on at once when all of them are released.
+        """Gives up partitions that `PollResult.revoking` listed. The group continues once all of them are released.
 
-        Commit first. Partitions that are not being revoked are ignored: they were lost meanwhile.
+        Commit first. Partitions that are not being revoked are ignored: they were lost before this call.
         """
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
-        """Commits the next offset to read of each partition; acknowledged by the group on return. Works while a
-        revocation is held open.
+        """Commits the next offset to read of each partition; the group has acknowledged it on return.
+
+        Works while a revocation is held open.
 
         Raises:
-            FencedError: this member no longer owns one of them, or the group went on without it. None was committed.
-            UnavailableError: no broker acknowledged in time, or the group is rebalancing (poll, then commit again);
-                whether it was committed is not known, and committing the same or a later offset again is right.
+            FencedError: this member no longer owns one of them, or the group removed this member. None was committed.
+            UnavailableError: no broker acknowledged in time, or the group is rebalancing (poll, then commit again). It
+                is not known whether the offsets were committed; commit the same or later ones again.
         """
 
     def pause(self, partitions: Collection[Partition]) -> None:
-        """Stops delivery of these; lasts until `resume`, across rebalances, for as long as the partition is kept.
-        What was fetched of them already is kept for later. Partitions not owned are ignored.
+        """Stops delivery of these partitions until `resume`, also across rebalances while they are kept.
+
+        Records that were fetched already are kept for later. Partitions that are not owned are ignored.
         """
 
     def resume(self, partitions: Collection[Partition]) -> None:
-        """Undoes `pause`. Partitions not paused or not owned are ignored."""
+        """Continues delivery after `pause`. Partitions that are not paused or not owned are ignored."""
 
     def seek_to(self, partition: Partition, offset: int) -> None:
-        """Delivers this partition again from `offset` on; also one that stopped before unreadable records.
+        """Delivers this partition again from `offset`, also if it stopped before unreadable records.
 
         Raises:
-            FencedError: this member does not own it, or it is being revoked.
+            FencedError: this member does not own the partition, or it is being revoked.
         """
 
     def assignments(self) -> Mapping[Partition, Assignment]:
-        """What this member owns, as told by `poll` so far, partitions being revoked included."""
+        """Returns the partitions that this member owns, as reported by `poll`, including those being revoked."""
 
     def generation(self) -> int:
-        """The group's generation this member was last part of; -1 before the first and after being thrown out."""
+        """Returns the group's generation of this member; -1 before the first one and after removal from the group."""
 
     def close(self, timeout_s: float) -> None:
-        """Leaves the group at once, so that others take over without waiting. Commits nothing. Idempotent."""
+        """Leaves the group, so that others take over without waiting for a timeout. Commits nothing. Idempotent."""
 
 
 class MessageTooLargeError(PermanentError):
@@ -187,15 +243,15 @@ class MessageTooLargeError(PermanentError):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is written to Kafka.
+    """A message to be written to Kafka.
 
     Attributes:
-        topic: where to.
-        key: names the asset and picks the partition (murmur2, as Java's client does); None: any partition.
+        topic: the destination.
+        key: names the asset and selects the partition (murmur2, as Java's client does); None: any partition.
         value: the bytes; None is a tombstone.
         headers: in order; names may repeat.
-        timestamp_ms: milliseconds since the epoch; None: now.
-        partition: a certain partition instead of the key's.
+        timestamp_ms: milliseconds since the epoch; None: the time of sending.
+        partition: a fixed partition instead of the key's.
     """
 
     topic: str
@@ -210,51 +266,51 @@ class Producer(Protocol):
     """Writes messages. Safe to call from several threads."""
 
     def send(self, message: Message) -> Future[Position]:
-        """Queues a message; the future has its position once every in-sync replica has it.
+        """Queues a message; the future receives its position once every in-sync replica has it.
 
         Waits while the buffer is full. Raises nothing: the future fails with `MessageTooLargeError` (names the limit),
-        another `PermanentError` (it can never be sent as it is) or `UnavailableError` (no broker took it in time, or
-        the topic does not exist yet). Messages with one key keep their order; a retry within the producer may write one
-        twice. Callbacks of the future run on the producer's own thread: keep them short.
+        another `PermanentError` (the message can never be sent as it is) or `UnavailableError` (no broker took it in
+        time, or the topic does not exist yet). Messages with one key keep their order; a retry within the producer
+        may write a message twice. Callbacks of the future run on the producer's own thread: keep them short.
         """
 
     def flush(self, timeout_s: float) -> None:
-        """Returns when everything sent so far is acknowledged or failed.
+        """Returns when every message sent so far is acknowledged or failed.
 
         Raises:
-            UnavailableError: time ran out first; the message tells how many are open.
+            UnavailableError: the timeout passed first; the text gives the number of open messages.
         """
 
     def close(self, timeout_s: float) -> None:
-        """Flushes within the timeout, fails what is left, and frees everything. Idempotent."""
+        """Flushes within the timeout, fails the remaining messages and frees all resources. Idempotent."""
 
 
 class DeadLetterSink(Protocol):
-    """Takes what can never be indexed."""
+    """Accepts events that can never be indexed."""
 
     def send(self, record: Record, rejected: Rejected) -> Future[Position]:
-        """Writes the record to the dead-letter topic, with where and why it failed.
+        """Writes the record to the dead-letter topic, with the step and reason of its failure.
 
-        The future has the dead letter's own position once it is acknowledged: only then is the record settled. It fails
-        with `UnavailableError` or `PermanentError` if the topic can't take it; the partition then has to halt.
+        The future receives the dead letter's own position once it is acknowledged: only then is the event settled. It
+        fails with `UnavailableError` or `PermanentError` if the topic cannot take it; the partition then has to halt.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A dead letter as it stands in the dead-letter topic.
+    """A dead letter as the dead-letter topic holds it.
 
     Attributes:
         position: its own, in the dead-letter topic.
-        origin: where the event first was.
-        reason, step, detail: why it failed, where, and in words.
+        origin: the position at which the event was first produced.
+        reason, step, detail: why the event failed, in which step, and in words.
         failed_at_ms: when it failed, milliseconds since the epoch.
         timestamp_ms: Kafka's timestamp of the original record.
         key: the original key.
         headers: the original headers, without those that Penstock added.
         value: the original value; None for a tombstone or if it is in the asset store.
         value_bytes: size of the original value, wherever it is.
-        offloaded_uri: where the value is if it did not fit the topic.
+        offloaded_uri: the value's address in the asset store, if it was too large for the topic.
     """
 
     position: Position
@@ -273,12 +329,12 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class PartitionLag:
-    """How far the group is in one partition.
+    """The group's progress in one partition.
 
     Attributes:
-        partition: which.
+        partition: the partition.
         committed: the next offset the group will read; None if it never committed.
-        log_start: the oldest offset there is.
+        log_start: the oldest offset of the log.
         log_end: the offset the next record will get.
     """
 
@@ -289,51 +345,48 @@ class PartitionLag:
 
     @property
     def lag(self) -> int:
-        """Offsets still to be committed; an upper bound of records, as offsets may be holes."""
+        """Offsets still to be committed; an upper bound of records, as the log may have gaps."""
         return self.log_end - max(self.log_start, self.committed or 0)
 
     @property
     def lost(self) -> LostRange | None:
-        """What retention removed past the committed offset."""
+        """The offsets past the committed one that retention removed, if any."""
         if self.committed is None or self.committed >= self.log_start:
             return None
         return LostRange(self.partition, self.committed, self.log_start)
 
 
-@dataclass(frozen=True, slots=True)
-class LogRange:
-    """What a partition holds: from `start` to `end`, exclusive. Not every number between need be a record."""
-
-    start: int
-    end: int
-
-
 class TopicReader(Protocol):
-    """Reads topics from outside of any group, and tells how far the group of the ingest plane is. For one thread.
+    """Reads topics outside of any group, and reports the progress of the ingest plane's group. For one thread.
 
-    Errors: `UnavailableError` when no broker answers, `ConfigError` when it does not let this client in,
-    `PermanentError` before records that cannot be read.
+    Errors: `UnavailableError` when no broker answers, `ConfigError` when it refuses this client, `PermanentError`
+    before records that cannot be read.
     """
 
     def lag(self, topics: Collection[str]) -> Sequence[PartitionLag]:
-        """How far the group is in every partition, in order. Its committed offsets are asked for before the ends, so
-        that what is committed lies below them. Topics that do not exist are left out.
+        """Returns the group's progress in every partition, in order. Topics that do not exist are left out.
+
+        The committed offsets are read before the ends, so that every committed offset lies below its end.
         """
 
     def bounds(self, topics: Collection[str]) -> Mapping[Partition, LogRange]:
-        """What every partition holds now. The end is the last stable offset: what a lane may have been given, nothing
-        of an open transaction. Topics that do not exist are left out.
+        """Returns the present log range of every partition. Topics that do not exist are left out.
+
+        The end is the last stable offset: everything that a lane may have been delivered, and nothing of an open
+        transaction.
         """
 
     def read(self, partition: Partition, first: int, end: int) -> Iterator[Record]:
-        """The records from offset `first` to `end`, exclusive, in order, in bounded memory; aborted transactions left
-        out. Begins at the log's start if retention has removed `first`. One partition is read at a time.
+        """Yields the records from offset `first` to `end`, exclusive, in order and in bounded memory.
+
+        Aborted transactions are left out. Starts at the log's start if retention removed `first`. Read one partition at
+        a time.
 
         Args:
-            partition: which.
-            first: where to begin.
-            end: no more than `bounds` told.
+            partition: the partition to read.
+            first: the first offset.
+            end: at most the end that `bounds` returned.
         """
 
     def compacted(self, topics: Collection[str]) -> frozenset[str]:
-        """Those of the topics from which compaction removes records. Topics that do not exist are left out."""
+        """Returns those of the topics that compaction cleans. Topics that do not exist are left out."""

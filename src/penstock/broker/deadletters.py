@@ -1,7 +1,7 @@
-"""Dead letters: what can never be indexed, kept with where and why it failed.
+"""Writes and reads dead letters: events that can never be indexed, kept with the step and reason of their failure.
 
-A dead letter has the original's key, value, headers and timestamp, and the headers of `broker.headers` on top. A value
-too large even for the dead-letter topic goes to the asset store, and the dead letter holds its address.
+A dead letter has the original's key, value, headers and timestamp, and the headers of `broker.headers` beside them. A
+value too large even for the dead-letter topic is offloaded to the asset store, and the dead letter holds its address.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from penstock.config import KafkaSettings
 from penstock.errors import BadInputError, ConfigError, Reason
 from penstock.records import Position, Record, Rejected
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _MAX_DETAIL_CHARS = 2_000
 _NULL_VALUE_BYTES = -1  # as Kafka's own protocol writes the length of a null
+
+# --- writing ---------------------------------------------------------------------------------------------------------
 
 
 class DeadLetterWriter:
@@ -33,8 +35,8 @@ class DeadLetterWriter:
     Args:
         producer: its limit should be that of the dead-letter topic (`topics.dead_letter_bytes`).
         topic: the dead-letter topic.
-        offload: puts a value that does not fit into the asset store and returns its address; called on a thread of
-            ours.
+        offload: puts a value that is too large into the asset store and returns its address; called on a thread of the
+            writer.
         now: seconds since the epoch.
     """
 
@@ -43,41 +45,41 @@ class DeadLetterWriter:
     ) -> None:
         self._producer = producer
         self._topic = topic
-        self._stash = offload
+        self._offload = offload
         self._now = now
-        # Stashing may take a network; it must hold up neither the lane nor the producer's thread.
-        self._stashing = ThreadPoolExecutor(1, thread_name_prefix="dead-letter-stash")
+        # Offloading may use a network; it must hold up neither the lane nor the producer's thread.
+        self._offloading = ThreadPoolExecutor(1, thread_name_prefix="dead-letter-offload")
 
     def send(self, record: Record, rejected: Rejected) -> Future[Position]:
         """See `broker.base.DeadLetterSink.send`."""
         message = to_message(record, rejected, topic=self._topic, failed_at_ms=round(self._now() * 1000))
         outcome: Future[Position] = Future()
-        self._producer.send(message).add_done_callback(lambda sent: self._sent(sent, message, outcome))
+        self._producer.send(message).add_done_callback(lambda sent: self._on_sent(sent, message, outcome))
         return outcome
 
     def close(self) -> None:
-        """Waits for what is being stashed. The producer is its owner's to close."""
-        self._stashing.shutdown()
+        """Waits for values that are being offloaded. Does not close the producer, which belongs to the caller."""
+        self._offloading.shutdown()
 
-    def _sent(self, sent: Future[Position], message: Message, outcome: Future[Position]) -> None:
+    def _on_sent(self, sent: Future[Position], message: Message, outcome: Future[Position]) -> None:
         error = sent.exception()
         if error is None:
             outcome.set_result(sent.result())
         elif isinstance(error, MessageTooLargeError) and message.value:
-            self._stashing.submit(self._send_stashed, message, outcome)
+            self._offloading.submit(self._send_offloaded, message, outcome)
         else:
             outcome.set_exception(error)
 
-    def _send_stashed(self, message: Message, outcome: Future[Position]) -> None:
-        """Whatever fails here fails the future: the partition halts, and the lane tries again."""
+    def _send_offloaded(self, message: Message, outcome: Future[Position]) -> None:
+        """Sends the message without its value. A failure fails the future: the partition halts, and is retried."""
         try:
-            outcome.set_result(self._producer.send(_stashed(message, self._stash)).result())
+            outcome.set_result(self._producer.send(_without_value(message, self._offload)).result())
         except Exception as exc:
             outcome.set_exception(exc)
 
 
 def to_message(record: Record, rejected: Rejected, *, topic: str, failed_at_ms: int) -> Message:
-    """The dead letter of a record. A replay that failed again keeps the origin it came with."""
+    """Returns the dead letter of a record. A replay that failed again keeps its origin."""
     origin, origin_ms = names.first_seen(record)
     added: tuple[tuple[str, bytes], ...] = (
         (names.REASON, rejected.reason.value.encode()),
@@ -88,30 +90,31 @@ def to_message(record: Record, rejected: Rejected, *, topic: str, failed_at_ms: 
         (names.FAILED_AT, str(failed_at_ms).encode()),
     )
     value = record.value
-    if value is None and record.key is None:  # no client can write that; say that it was a null and write nothing
+    if value is None and record.key is None:  # no client can write that: note the null in a header, and write nothing
         added, value = (*added, (names.OFFLOADED_BYTES, str(_NULL_VALUE_BYTES).encode())), b""
     timestamp_ms = origin_ms if origin_ms >= 0 else None
     return Message(topic, record.key, value, (*original_headers(record.headers), *added), timestamp_ms)
 
 
 def original_headers(headers: tuple[tuple[str, bytes], ...]) -> tuple[tuple[str, bytes], ...]:
-    """Without those that Penstock adds."""
+    """Returns the headers without those that Penstock adds."""
     return tuple((name, value) for name, value in headers if not name.startswith(names.PREFIX))
 
 
-def _stashed(message: Message, stash: Callable[[bytes], str]) -> Message:
+def _without_value(message: Message, offload: Callable[[bytes], str]) -> Message:
+    """Offloads the value, and returns the message with its address instead."""
     value = message.value or b""
-    added = ((names.OFFLOADED_URI, stash(value).encode()), (names.OFFLOADED_BYTES, str(len(value)).encode()))
+    added = ((names.OFFLOADED_URI, offload(value).encode()), (names.OFFLOADED_BYTES, str(len(value)).encode()))
     empty = b"" if message.key is None else None
     return Message(message.topic, message.key, empty, message.headers + added, message.timestamp_ms)
 
 
-# ---- reading ----
+# --- reading ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """Which dead letters are asked for; what is None does not matter.
+    """A selection of dead letters; a condition that is None matches all.
 
     Attributes:
         reason: only of this reason.
@@ -126,6 +129,7 @@ class DeadLetterFilter:
     since_ms: int | None = None
 
     def matches(self, letter: DeadLetter) -> bool:
+        """Returns whether the dead letter meets all conditions."""
         return (
             (self.reason is None or letter.reason is self.reason)
             and (self.topic is None or letter.origin.topic == self.topic)
@@ -143,25 +147,25 @@ def scan_dead_letters(
     since_ms: int | None = None,
     limit: int | None = None,
 ) -> Iterator[DeadLetter]:
-    """The dead letters there are now, partition by partition, oldest first, in bounded memory.
+    """Yields the present dead letters that match, partition by partition, oldest first, in bounded memory.
 
     Args:
         kafka_settings: names broker and dead-letter topic.
         reason, topic, key, since_ms: see `DeadLetterFilter`.
-        limit: at most so many.
+        limit: the largest number of dead letters; None for all.
 
     Raises:
         UnavailableError: no broker answers.
-        ConfigError: there is no dead-letter topic.
+        ConfigError: the dead-letter topic does not exist.
     """
-    wanted = DeadLetterFilter(reason, topic, key, since_ms)
-    return itertools.islice((letter for letter in read_dead_letters(kafka_settings) if wanted.matches(letter)), limit)
+    selected = DeadLetterFilter(reason, topic, key, since_ms)
+    return itertools.islice((letter for letter in read_dead_letters(kafka_settings) if selected.matches(letter)), limit)
 
 
 def read_dead_letters(
     kafka_settings: KafkaSettings, within: Callable[[int], range] = lambda _: range(sys.maxsize)
 ) -> Iterator[DeadLetter]:
-    """The dead letters there are now within a range of offsets of each partition; an empty one passes it over.
+    """Yields the present dead letters within a range of offsets of each partition; an empty range skips it.
 
     Partition by partition, oldest first, in bounded memory. Raises as `scan_dead_letters` does.
     """
@@ -169,46 +173,46 @@ def read_dead_letters(
         for record in _until_end(reader, kafka_settings.dead_letter_topic, within):
             letter = parse_dead_letter(record)
             if letter is None:
-                _log.warning("%s is not a dead letter of ours: skipped", record.position)
+                logger.warning("%s is not a dead letter of Penstock: skipped", record.position)
             else:
                 yield letter
 
 
 def _until_end(reader: KafkaReader, topic: str, within: Callable[[int], range]) -> Iterator[Record]:
-    """Every record of the ranges, up to where the topic ended when this was called."""
-    held = reader.bounds([topic])
-    if not held:
+    """Yields every record of the ranges, up to the end that the topic had at this call."""
+    logs = reader.bounds([topic])
+    if not logs:
         raise ConfigError(f"there is no dead-letter topic {topic}; it is created when the ingest plane starts.")
-    for partition, found in held.items():
-        wanted = within(partition.partition)
-        start, end = max(wanted.start, found.start), min(wanted.stop, found.end)
-        if start < end:
-            yield from reader.read(partition, start, end)
+    for partition, log in logs.items():
+        selected = within(partition.partition)
+        first, end = max(selected.start, log.start), min(selected.stop, log.end)
+        if first < end:
+            yield from reader.read(partition, first, end)
 
 
 def parse_dead_letter(record: Record) -> DeadLetter | None:
-    """A record of the dead-letter topic as what it stands for; None if somebody else wrote it."""
-    ours = {name: value for name, value in record.headers if name.startswith(names.PREFIX)}
+    """Parses a record of the dead-letter topic; returns None if Penstock did not write it."""
+    added = {name: value for name, value in record.headers if name.startswith(names.PREFIX)}
     try:
-        reason = Reason(ours[names.REASON].decode())
-        origin = names.parse_origin(ours[names.ORIGIN])
-        timestamp_ms = int(ours.get(names.ORIGIN_TIMESTAMP, record.timestamp_ms))
-        failed_at_ms = int(ours[names.FAILED_AT])
-        stashed_bytes = int(ours[names.OFFLOADED_BYTES]) if names.OFFLOADED_BYTES in ours else None
+        reason = Reason(added[names.REASON].decode())
+        origin = names.parse_origin(added[names.ORIGIN])
+        timestamp_ms = int(added.get(names.ORIGIN_TIMESTAMP, record.timestamp_ms))
+        failed_at_ms = int(added[names.FAILED_AT])
+        offloaded_bytes = int(added[names.OFFLOADED_BYTES]) if names.OFFLOADED_BYTES in added else None
     except (KeyError, ValueError, BadInputError):
         return None
-    value = None if stashed_bytes is not None else record.value
+    value = None if offloaded_bytes is not None else record.value
     return DeadLetter(
         position=record.position,
         origin=origin,
         reason=reason,
-        step=ours.get(names.STEP, b"").decode(errors="replace"),
-        detail=ours.get(names.DETAIL, b"").decode(errors="replace"),
+        step=added.get(names.STEP, b"").decode(errors="replace"),
+        detail=added.get(names.DETAIL, b"").decode(errors="replace"),
         failed_at_ms=failed_at_ms,
         timestamp_ms=timestamp_ms,
         key=record.key,
         headers=original_headers(record.headers),
         value=value,
-        value_bytes=len(value or b"") if stashed_bytes is None else max(0, stashed_bytes),
-        offloaded_uri=ours[names.OFFLOADED_URI].decode(errors="replace") if names.OFFLOADED_URI in ours else None,
+        value_bytes=len(value or b"") if offloaded_bytes is None else max(0, offloaded_bytes),
+        offloaded_uri=added[names.OFFLOADED_URI].decode(errors="replace") if names.OFFLOADED_URI in added else None,
     )

@@ -1,4 +1,4 @@
-"""The Kafka headers that Penstock adds, and how they are written. All others belong to the producer."""
+"""Reads and writes the Kafka headers that Penstock adds. All others belong to the producer."""
 
 from __future__ import annotations
 
@@ -8,33 +8,34 @@ from penstock.records import Position, Record
 PREFIX = "penstock-"
 
 ORIGIN = "penstock-origin"
-"""Where the event first was: `topic/partition/offset`. On dead letters, and on replays of them."""
+"""The position at which the event was first produced, `topic/partition/offset`; on dead letters and replays."""
 
 ORIGIN_TIMESTAMP = "penstock-origin-timestamp"
-"""Kafka's timestamp of the record at its origin, milliseconds since the epoch. Comes with `ORIGIN`."""
+"""Kafka's timestamp of the record at its origin, milliseconds since the epoch; beside `ORIGIN`."""
 
 REASON = "penstock-reason"
 STEP = "penstock-step"
 DETAIL = "penstock-detail"
 FAILED_AT = "penstock-failed-at"
-"""When the event failed, milliseconds since the epoch."""
+"""The time at which the event failed, milliseconds since the epoch."""
 
 OFFLOADED_URI = "penstock-stashed"
-"""Address of the value in the asset store, where it did not fit the dead-letter topic; the value itself is null."""
+"""The address of a value in the asset store that is too large for the dead-letter topic; the value itself is null."""
 
 OFFLOADED_BYTES = "penstock-stashed-bytes"
-"""Size of that value."""
+"""The size of that value; -1 for a null without a key, which no client can write."""
 
 
 def format_origin(position: Position) -> bytes:
+    """Writes a position as `topic/partition/offset`."""
     return f"{position.topic}/{position.partition}/{position.offset}".encode()
 
 
 def parse_origin(value: bytes) -> Position:
-    """The position written by `format_origin`.
+    """Reads a position that `format_origin` wrote.
 
     Raises:
-        BadInputError: `MALFORMED`, it is none.
+        BadInputError: `MALFORMED`, it is not a position.
     """
     try:
         topic, partition, offset = value.decode().split("/")
@@ -42,15 +43,15 @@ def parse_origin(value: bytes) -> Position:
     except ValueError as exc:
         raise BadInputError(Reason.MALFORMED, f"{ORIGIN} is not topic/partition/offset: {value!r}") from exc
     if not (0 <= position.partition < 2**31 and 0 <= position.offset < 2**63):
-        raise BadInputError(Reason.MALFORMED, f"{ORIGIN} has a number that Kafka has not: {value!r}")
+        raise BadInputError(Reason.MALFORMED, f"{ORIGIN} has a number out of Kafka's range: {value!r}")
     return position
 
 
 def origin_of(record: Record) -> tuple[Position, int]:
-    """The event's first position and Kafka's timestamp (ms) there: the record's own, unless it is a replay.
+    """Returns the event's origin and Kafka's timestamp (ms) there: the record's own, unless it is a replay.
 
     Raises:
-        BadInputError: `MALFORMED`, the headers of a replay are not what a replay writes.
+        BadInputError: `MALFORMED`, the headers of a replay are not those that a replay writes.
     """
     origin: Position | None = None
     timestamp_ms = record.timestamp_ms
@@ -73,8 +74,9 @@ def origin_of(record: Record) -> tuple[Position, int]:
 
 
 def first_seen(record: Record) -> tuple[Position, int]:
-    """The same for a record that may be malformed: one whose headers are not what a replay writes is named by where it
-    stands, as its dead letter is.
+    """Returns the origin and timestamp of a record that may be malformed.
+
+    A record whose replay headers are malformed is named by its own position, as its dead letter is.
     """
     try:
         return origin_of(record)
@@ -83,15 +85,15 @@ def first_seen(record: Record) -> tuple[Position, int]:
 
 
 def parse_ms(name: str, value: bytes) -> int:
-    """A header of milliseconds since the epoch.
+    """Reads a header of milliseconds since the epoch.
 
     Raises:
-        BadInputError: `MALFORMED`, it is no number.
+        BadInputError: `MALFORMED`, it is not a number.
     """
     try:
         milliseconds = int(value)
     except ValueError as exc:
         raise BadInputError(Reason.MALFORMED, f"{name} is not a number of milliseconds: {value!r}") from exc
     if abs(milliseconds) >= 2**62:  # Kafka has 64 bits for it
-        raise BadInputError(Reason.MALFORMED, f"{name} is no time that Kafka can hold: {value!r}")
+        raise BadInputError(Reason.MALFORMED, f"{name} is not a time that Kafka can hold: {value!r}")
     return milliseconds

@@ -1,11 +1,14 @@
-"""The producer: kafka-python's, with futures of the standard library and a bound on what it buffers.
+"""Wraps kafka-python's producer: futures of the standard library, and a bound on the buffered bytes.
 
 Every in-sync replica acknowledges (`acks=all`), and messages of a partition keep their order (one request in flight).
 Not compressed: media are already.
 
-Not idempotent: in kafka-python 3.0.12 one message that the broker refuses for good (too large, a bad timestamp) ends an
-idempotent producer for ever, and every message after it fails with the same error. So a retry whose first answer was
-lost can write a message twice; it has the key or the id of the first, and is settled as superseding it.
+Not idempotent: in kafka-python 3.0.12 one message that the broker refuses permanently (too large, a bad timestamp) ends
+an idempotent producer, and every message after it fails with the same error. So a retry whose first answer was lost can
+write a message twice; it has the key or the id of the first, and is settled as superseding it.
+
+The private part of kafka-python that is used here is `KafkaProducer._sender.force_close`, in `close`. pyproject.toml
+pins the minor version for which this was written.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import kafka
 from kafka import errors
 
 from penstock.broker.base import Message, MessageTooLargeError
-from penstock.broker.client import connection, open_client, translate
+from penstock.broker.client import connection_arguments, open_client, translate
 from penstock.broker.topics import dead_letter_bytes
 from penstock.config import MIB, KafkaSettings
 from penstock.errors import PenstockError, PermanentError, UnavailableError
@@ -27,7 +30,7 @@ from penstock.records import Position
 _BUFFER_BYTES = 64 * MIB  # unacknowledged; kafka-python itself buffers without end
 _BLOCK_S = 10.0  # how long `send` waits for room in the buffer, or for the topic's partitions
 _DELIVERY_S = 30.0  # how long a message may take to be acknowledged, all retries included
-_CLOSE_S = 5.0  # for the network thread to end, once nothing is to be sent any more
+_CLOSE_S = 5.0  # for the network thread to end, once nothing is left to send
 _OVERHEAD_BYTES = 64  # of a record and its batch on the wire, at most, besides key, value and headers
 
 
@@ -35,9 +38,9 @@ class MessageProducer:
     """Writes messages (`broker.base.Producer`). Safe to call from several threads.
 
     Args:
-        kafka_settings: where to.
-        max_request_bytes: largest message, its key and headers included; None: that of the dead-letter topic, which
-            is the largest of all (a media topic then refuses what is too large for it).
+        kafka_settings: the brokers.
+        max_request_bytes: the largest message, including key and headers; None: that of the dead-letter topic, which is
+            the largest of all (a media topic then refuses a message that is too large for it).
 
     Raises:
         UnavailableError: no broker answers within 8 s.
@@ -60,7 +63,7 @@ class MessageProducer:
     def send(self, message: Message) -> Future[Position]:
         """See `broker.base.Producer.send`."""
         future: Future[Position] = Future()
-        future.set_running_or_notify_cancel()  # what is sent cannot be cancelled
+        future.set_running_or_notify_cancel()  # a message that is sent cannot be cancelled
         size = _size(message)
         doing = f"write a message of {size:,} bytes to {message.topic}"
         if size > self._max_request_bytes:
@@ -106,16 +109,20 @@ class MessageProducer:
         try:
             self.flush(timeout_s)
         except UnavailableError:
-            # kafka-python's own `close` gives up where anything is unacknowledged, and leaves its thread running.
+            # kafka-python's own `close` gives up while a message is unacknowledged, and leaves its thread running.
             self._client._sender.force_close()
         self._client.close(timeout=_CLOSE_S)
 
     def _reserve(self, size: int, doing: str) -> None:
-        """Waits for room in the buffer."""
+        """Waits until the message fits the buffer.
+
+        Raises:
+            UnavailableError: it did not fit in time.
+        """
         with self._changed:
             if not self._changed.wait_for(lambda: self._open_bytes + size <= self._buffer_bytes, _BLOCK_S):
                 raise UnavailableError(
-                    f"could not {doing}: {self._open_bytes:,} bytes wait already and Kafka at "
+                    f"could not {doing}: {self._open_bytes:,} bytes are buffered already and Kafka at "
                     f"{self._settings.bootstrap_servers} acknowledged none in {_BLOCK_S:g} s. Check that it runs."
                 )
             self._open += 1
@@ -161,7 +168,7 @@ def _too_large(doing: str, limit: str) -> MessageTooLargeError:
 
 
 def _arguments(settings: KafkaSettings, max_request_bytes: int) -> dict[str, Any]:
-    return connection(settings) | {
+    return connection_arguments(settings) | {
         "acks": "all",
         "enable_idempotence": False,
         "max_in_flight_requests_per_connection": 1,

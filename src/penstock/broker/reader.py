@@ -1,4 +1,4 @@
-"""Reads topics from outside of any group: all that a partition holds, up to a stated end, in bounded memory."""
+"""Reads topics outside of any group: all that a partition holds up to a stated end, in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ import kafka
 from kafka import TopicPartition
 
 from penstock.broker.base import LogRange, Partition, PartitionLag, UnreadableRange
-from penstock.broker.client import connection, open_client, to_record, translated
+from penstock.broker.client import (
+    ConsumerClient,
+    connection_arguments,
+    open_client,
+    to_partition,
+    to_record,
+    to_topic_partition,
+    translated,
+)
 from penstock.broker.topics import compacted_topics, group_lag
 from penstock.broker.unreadable import report_unreadable
 from penstock.config import KafkaSettings
@@ -20,21 +28,22 @@ from penstock.records import Record
 
 _POLL_MS = 500
 _REQUEST_TIMEOUT_MS = 10_000
-_RECORDS_A_POLL = 2_000
-_STALLED_S = 30.0
-"""A client of kafka-python waits for an absent broker without a word; after so long without a record we say it."""
+_POLL_RECORDS = 2_000
+_STALLED_S = 30.0  # a client of kafka-python waits silently for an absent broker; longer without a record is an error
 
 
 class KafkaReader:
-    """`broker.base.TopicReader` on the real broker, with one client for all. For one thread; close it.
+    """Reads the topics of a real broker (`broker.base.TopicReader`) with one client for all of them. For one thread.
+
+    Close it, or use it as a context manager.
 
     Args:
-        settings: names broker and group.
+        settings: broker and group.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._client: Any = None
+        self._client: ConsumerClient | None = None
         self._unreadable: list[UnreadableRange] = []
 
     def lag(self, topics: Collection[str]) -> Sequence[PartitionLag]:
@@ -47,7 +56,7 @@ class KafkaReader:
 
     def bounds(self, topics: Collection[str]) -> Mapping[Partition, LogRange]:
         """See `broker.base.TopicReader.bounds`."""
-        with translated(f"ask where {', '.join(sorted(topics))} begin and end", self._settings):
+        with translated(f"look up where {', '.join(sorted(topics))} begin and end", self._settings):
             client = self._connected()
             tps = [
                 TopicPartition(topic, number)
@@ -56,28 +65,28 @@ class KafkaReader:
             ]
             starts = client.beginning_offsets(tps, timeout_ms=_REQUEST_TIMEOUT_MS) if tps else {}
             ends = client.end_offsets(tps, timeout_ms=_REQUEST_TIMEOUT_MS) if tps else {}
-        return {Partition(tp.topic, tp.partition): LogRange(starts[tp], ends[tp]) for tp in tps}
+        return {to_partition(tp): LogRange(starts[tp], ends[tp]) for tp in tps}
 
     def read(self, partition: Partition, first: int, end: int) -> Iterator[Record]:
         """See `broker.base.TopicReader.read`."""
-        tp = TopicPartition(partition.topic, partition.partition)
+        tp = to_topic_partition(partition)
         with translated(f"read {partition}", self._settings):
             client = self._connected()
             client.assign([tp])
             client.seek(tp, first)
-            client.resume(tp)  # it may be the one that was read last, and have stopped before what cannot be read
+            client.resume(tp)  # it may be the partition that was read last, and have stopped before unreadable records
             self._unreadable.clear()
-            heard_s = time.monotonic()
+            progress_s = time.monotonic()
             while (before := client.position(tp)) < end:
-                found = client.poll(timeout_ms=_POLL_MS).get(tp, ())
-                for raw in found:
+                fetched = client.poll(timeout_ms=_POLL_MS).get(tp, ())
+                for raw in fetched:
                     if raw.offset < end:
                         yield to_record(raw)
                 if self._unreadable and self._unreadable[0].first < end:
                     raise PermanentError(f"could not read on: {self._unreadable[0]}")
-                if found or client.position(tp) != before:
-                    heard_s = time.monotonic()
-                elif time.monotonic() - heard_s > _STALLED_S:
+                if fetched or client.position(tp) != before:
+                    progress_s = time.monotonic()
+                elif time.monotonic() - progress_s > _STALLED_S:
                     raise UnavailableError(
                         f"could not read {partition} beyond offset {before}: Kafka at "
                         f"{self._settings.bootstrap_servers} has sent nothing for {_STALLED_S:.0f} s, and {end} is its "
@@ -98,25 +107,25 @@ class KafkaReader:
     ) -> None:
         self.close()
 
-    def _stop_before(self, found: UnreadableRange) -> None:
-        self._unreadable.append(found)
-        self._client.pause(TopicPartition(found.partition.topic, found.partition.partition))
+    def _on_unreadable(self, stop: UnreadableRange) -> None:
+        self._unreadable.append(stop)
+        self._connected().pause(to_topic_partition(stop.partition))
 
-    def _connected(self) -> Any:
+    def _connected(self) -> ConsumerClient:
         if self._client is None:
             self._client = open_client(kafka.KafkaConsumer, _arguments(self._settings))
-            report_unreadable(self._client, self._stop_before)
+            report_unreadable(self._client, self._on_unreadable)
         return self._client
 
 
 def _arguments(settings: KafkaSettings) -> dict[str, Any]:
-    return connection(settings) | {
+    return connection_arguments(settings) | {
         "group_id": None,
         "enable_auto_commit": False,
         "auto_offset_reset": "earliest",
         "isolation_level": "read_committed",
         "fetch_max_wait_ms": 100,
         "max_partition_fetch_bytes": settings.max_message_bytes,
-        "max_poll_records": _RECORDS_A_POLL,
+        "max_poll_records": _POLL_RECORDS,
         "metrics_enabled": False,
     }

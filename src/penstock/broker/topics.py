@@ -1,4 +1,4 @@
-"""Topics: missing ones are created, existing ones are checked and never changed. And how far the group is in them."""
+"""Creates missing topics, checks existing ones without changing them, and reads the progress of the group."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import kafka
 from kafka import KafkaAdminClient, TopicPartition, errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from penstock.broker.base import Partition, PartitionLag
-from penstock.broker.client import connection, open_client, translated
+from penstock.broker.base import PartitionLag
+from penstock.broker.client import ConsumerClient, connection_arguments, open_client, to_partition, translated
 from penstock.config import MIB, KafkaSettings
 from penstock.records import Modality
 
 _REQUEST_TIMEOUT_MS = 10_000
 _COORDINATOR_POLL_S = 0.2
-_FOREVER = "-1"
+_UNLIMITED = "-1"
 _ANY_TIME = str(2**63 - 1)  # milliseconds; Kafka's default refuses a timestamp over an hour in the future
 
 
 class FindingKind(StrEnum):
-    """What can be wrong with a topic that was there already."""
+    """The settings of an existing topic that can break a promise."""
 
     MAX_MESSAGE_BYTES = "max_message_bytes"  # messages that the settings allow would be refused
     RETENTION = "retention"  # dead letters would be removed
@@ -34,7 +34,7 @@ class FindingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A setting of an existing topic that breaks a promise. `detail` is one line: what, its effect, what to do."""
+    """A setting of an existing topic that breaks a promise. `detail` is one line: the fault, its effect, the remedy."""
 
     topic: str
     kind: FindingKind
@@ -46,12 +46,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class TopicReport:
-    """What `ensure_topics` did and found.
+    """The result of `ensure_topics`.
 
     Attributes:
         created: topics that were missing.
-        partitions: of every topic, the created ones included.
-        findings: what is wrong with those that were there; empty if all is well.
+        partitions: the number of partitions of every topic, including created ones.
+        findings: the faults of existing topics; empty if there are none.
     """
 
     created: tuple[str, ...]
@@ -60,36 +60,36 @@ class TopicReport:
 
 
 def dead_letter_bytes(kafka_settings: KafkaSettings) -> int:
-    """Largest message of the dead-letter topic: whatever a source topic took fits, with its extra headers."""
+    """Returns the largest size of a dead letter: any message of a source topic fits, with the added headers."""
     return kafka_settings.max_message_bytes * 3 // 2 + MIB
 
 
 def ensure_topics(kafka_settings: KafkaSettings, modalities: Collection[Modality]) -> TopicReport:
-    """Creates the media topics of these modalities and the dead-letter topic where they are missing, checks the others.
+    """Creates missing topics of these modalities and a missing dead-letter topic, and checks existing ones.
 
-    Idempotent; two processes may do it at once.
+    Idempotent; two processes may do it concurrently.
 
     Raises:
         UnavailableError: no broker answers within 8 s.
         PermanentError: the broker refuses, such as a replication factor above its number of nodes.
         ConfigError: it does not let this client in.
     """
-    wanted = {kafka_settings.topic_of(modality): _media_settings(kafka_settings) for modality in sorted(modalities)}
-    wanted[kafka_settings.dead_letter_topic] = _dead_letter_settings(kafka_settings)
-    with _admin(kafka_settings, f"create or check the topics {', '.join(wanted)}") as admin:
-        there = set(admin.list_topics())
-        missing = {topic: configs for topic, configs in wanted.items() if topic not in there}
+    required = {kafka_settings.topic_of(modality): _media_configs(kafka_settings) for modality in sorted(modalities)}
+    required[kafka_settings.dead_letter_topic] = _dead_letter_configs(kafka_settings)
+    with _admin(kafka_settings, f"create or check the topics {', '.join(required)}") as admin:
+        existing = set(admin.list_topics())
+        missing = {topic: configs for topic, configs in required.items() if topic not in existing}
         created = _create(admin, missing, kafka_settings)
-        found = {topic: configs for topic, configs in wanted.items() if topic not in created}
-        findings = _check(admin, found, kafka_settings)
-        partitions = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics(list(wanted))}
+        to_check = {topic: configs for topic, configs in required.items() if topic not in created}
+        findings = _check(admin, to_check, kafka_settings)
+        partitions = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics(list(required))}
     return TopicReport(tuple(created), partitions, tuple(findings))
 
 
 def group_lag(kafka_settings: KafkaSettings, topics: Collection[str] | None = None) -> Sequence[PartitionLag]:
-    """How far the ingest plane's group is in every partition of these topics (None: all media topics), in order.
+    """Returns the progress of the ingest plane's group in every partition of these topics, in order.
 
-    Topics that do not exist are left out.
+    Topics that do not exist are left out. None stands for all media topics.
 
     Raises:
         UnavailableError: no broker answers.
@@ -97,8 +97,8 @@ def group_lag(kafka_settings: KafkaSettings, topics: Collection[str] | None = No
     """
     group = kafka_settings.group
     with _admin(kafka_settings, f"look up the lag of group {group}") as admin:
-        there = set(admin.list_topics()).intersection(kafka_settings.topics() if topics is None else topics)
-        described = admin.describe_topics(sorted(there)) if there else []
+        existing = set(admin.list_topics()).intersection(kafka_settings.topics() if topics is None else topics)
+        described = admin.describe_topics(sorted(existing)) if existing else []
         tps = [
             TopicPartition(topic["name"], partition["partition_index"])
             for topic in described
@@ -106,42 +106,40 @@ def group_lag(kafka_settings: KafkaSettings, topics: Collection[str] | None = No
         ]
         committed = _committed(admin, group, tps)
         starts, ends = _log_ends(kafka_settings, tps)
-    return [
-        PartitionLag(Partition(tp.topic, tp.partition), committed.get(tp), starts[tp], ends[tp]) for tp in sorted(tps)
-    ]
+    return [PartitionLag(to_partition(tp), committed.get(tp), starts[tp], ends[tp]) for tp in sorted(tps)]
 
 
 def compacted_topics(kafka_settings: KafkaSettings, topics: Collection[str]) -> frozenset[str]:
-    """Those of the topics from which compaction removes records. Topics that do not exist are left out.
+    """Returns those of the topics that compaction cleans. Topics that do not exist are left out.
 
     Raises:
         UnavailableError: no broker answers.
         ConfigError: it does not let this client in.
     """
     with _admin(kafka_settings, f"look up the cleanup policy of {', '.join(sorted(topics))}") as admin:
-        there = sorted(set(admin.list_topics()).intersection(topics))
-        described = _describe(admin, there)
-    return frozenset(topic for topic in there if "compact" in described[topic]["cleanup.policy"])
+        existing = sorted(set(admin.list_topics()).intersection(topics))
+        described = _describe(admin, existing)
+    return frozenset(topic for topic in existing if "compact" in described[topic]["cleanup.policy"])
 
 
 def _describe(admin: Any, topics: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
-    """Every setting of these topics."""
+    """Returns every setting of these topics, with the defaults of the broker."""
     if not topics:
         return {}
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
     described = admin.describe_configs(resources, config_filter="all")["topic"]
-    return {topic: {name: found["value"] for name, found in described[topic].items()} for topic in topics}
+    return {topic: {name: config["value"] for name, config in described[topic].items()} for topic in topics}
 
 
-def _media_settings(settings: KafkaSettings) -> dict[str, str]:
+def _media_configs(settings: KafkaSettings) -> dict[str, str]:
     return {"max.message.bytes": str(settings.max_message_bytes)}
 
 
-def _dead_letter_settings(settings: KafkaSettings) -> dict[str, str]:
+def _dead_letter_configs(settings: KafkaSettings) -> dict[str, str]:
     return {
         "max.message.bytes": str(dead_letter_bytes(settings)),
-        "retention.ms": _FOREVER,
-        "retention.bytes": _FOREVER,
+        "retention.ms": _UNLIMITED,
+        "retention.bytes": _UNLIMITED,
         "cleanup.policy": "delete",
         # A dead letter keeps its record's timestamp, and must not be refused for it.
         "message.timestamp.after.max.ms": _ANY_TIME,
@@ -159,7 +157,7 @@ def _create(admin: Any, missing: Mapping[str, Mapping[str, str]], settings: Kafk
         try:
             admin.create_topics({topic: specification}, timeout_ms=_REQUEST_TIMEOUT_MS, wait_for_metadata=True)
         except errors.TopicAlreadyExistsError:
-            continue  # another process was quicker; it is checked with those that were there
+            continue  # another process created it first; it is checked with the existing ones
         created.append(topic)
     return created
 
@@ -167,21 +165,21 @@ def _create(admin: Any, missing: Mapping[str, Mapping[str, str]], settings: Kafk
 def _check(admin: Any, topics: Mapping[str, Mapping[str, str]], settings: KafkaSettings) -> list[Finding]:
     described = _describe(admin, list(topics))
     findings = []
-    for topic, wanted in topics.items():
+    for topic, required in topics.items():
         actual = described[topic]
-        findings += _check_size(topic, actual, int(wanted["max.message.bytes"]))
+        findings += _check_size(topic, actual, int(required["max.message.bytes"]))
         if topic == settings.dead_letter_topic:
             findings += _check_keeps_everything(topic, actual)
     return findings
 
 
-def _check_size(topic: str, actual: Mapping[str, str], wanted: int) -> list[Finding]:
+def _check_size(topic: str, actual: Mapping[str, str], required: int) -> list[Finding]:
     limit = int(actual["max.message.bytes"])
-    if limit >= wanted:
+    if limit >= required:
         return []
     detail = (
-        f"topic {topic} has max.message.bytes={limit:,}, but messages of up to {wanted:,} bytes have to fit. Raise it "
-        f"(kafka-configs --alter --topic {topic} --add-config max.message.bytes={wanted}), or lower "
+        f"topic {topic} has max.message.bytes={limit:,}, but messages of up to {required:,} bytes have to fit. Raise "
+        f"it (kafka-configs --alter --topic {topic} --add-config max.message.bytes={required}), or lower "
         "kafka.max_message_bytes."
     )
     return [Finding(topic, FindingKind.MAX_MESSAGE_BYTES, detail)]
@@ -190,9 +188,9 @@ def _check_size(topic: str, actual: Mapping[str, str], wanted: int) -> list[Find
 def _check_keeps_everything(topic: str, actual: Mapping[str, str]) -> list[Finding]:
     findings = []
     for name in ("retention.ms", "retention.bytes"):
-        if actual[name] != _FOREVER:
+        if actual[name] != _UNLIMITED:
             detail = (
-                f"topic {topic} has {name}={actual[name]}, so dead letters are removed before anyone dealt with them. "
+                f"topic {topic} has {name}={actual[name]}, so dead letters may be removed before they are resolved. "
                 f"Set it to -1 (kafka-configs --alter --topic {topic} --add-config {name}=-1)."
             )
             findings.append(Finding(topic, FindingKind.RETENTION, detail))
@@ -206,28 +204,31 @@ def _check_keeps_everything(topic: str, actual: Mapping[str, str]) -> list[Findi
     return findings
 
 
-def _committed(admin: Any, group: str, tps: Sequence[Any]) -> dict[Any, int]:
+def _committed(admin: Any, group: str, tps: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
     if not tps:
         return {}
     deadline_s = time.monotonic() + _REQUEST_TIMEOUT_MS / 1000
     while True:
         try:
-            found = admin.list_group_offsets({group: list(tps)})[group]
+            offsets = admin.list_group_offsets({group: list(tps)})[group]
             break
         except errors.GroupIdNotFoundError:
             return {}
-        except errors.CoordinatorNotAvailableError:  # so answers a young broker that still makes its offsets topic
+        except errors.CoordinatorNotAvailableError:  # a new broker is still creating its offsets topic
             if time.monotonic() > deadline_s:
                 raise
             time.sleep(_COORDINATOR_POLL_S)
-    return {tp: offset.offset for tp, offset in found.items() if offset.offset >= 0}
+    return {tp: offset.offset for tp, offset in offsets.items() if offset.offset >= 0}
 
 
-def _log_ends(settings: KafkaSettings, tps: Sequence[Any]) -> tuple[dict[Any, int], dict[Any, int]]:
-    """First and next offset of each partition."""
+def _log_ends(
+    settings: KafkaSettings, tps: Sequence[TopicPartition]
+) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+    """Returns the first and the next offset of each partition."""
     if not tps:
         return {}, {}
-    client = open_client(kafka.KafkaConsumer, connection(settings) | {"group_id": None, "metrics_enabled": False})
+    arguments = connection_arguments(settings) | {"group_id": None, "metrics_enabled": False}
+    client: ConsumerClient = open_client(kafka.KafkaConsumer, arguments)
     try:
         return (
             client.beginning_offsets(list(tps), timeout_ms=_REQUEST_TIMEOUT_MS),
@@ -240,7 +241,7 @@ def _log_ends(settings: KafkaSettings, tps: Sequence[Any]) -> tuple[dict[Any, in
 @contextmanager
 def _admin(settings: KafkaSettings, doing: str) -> Iterator[Any]:
     with translated(doing, settings):
-        arguments = connection(settings) | {"request_timeout_ms": _REQUEST_TIMEOUT_MS}
+        arguments = connection_arguments(settings) | {"request_timeout_ms": _REQUEST_TIMEOUT_MS}
         admin = open_client(KafkaAdminClient, arguments)
         try:
             yield admin

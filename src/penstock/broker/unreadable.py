@@ -1,14 +1,19 @@
-"""Records that kafka-python cannot read, told instead of raised.
+"""Reports records that kafka-python cannot read, instead of raising for them.
 
-A batch may be compressed with a codec that is not there, be damaged, or hold a header name that is not UTF-8.
+A batch may be compressed with a codec that is not installed, be corrupt, or hold a header name that is not UTF-8.
 kafka-python 3.0 raises for it out of `poll` and leaves three things undone (`kafka/consumer/fetcher.py`):
 
-- What it was reading stays in line with its iterator spent, so that the next poll asks it for records for ever.
-- If other partitions gave records in the same poll, the error is kept for the next one, and dropped without a word if
+- The fetched records stay queued with their iterator exhausted, so that every later poll fails on them again.
+- If other partitions returned records in the same poll, the error is kept for the next one, and discarded silently if
   the partition is paused by then: the same endless loop once it is resumed.
-- The error does not say where the batch ends, so that nobody knows what to leave out.
+- The error does not contain the end of the batch, so that no caller knows which offsets to skip.
 
-So what is being read is told and let go at the moment when it fails, and nothing of it is ever raised.
+So the records are reported and discarded at the moment when reading them fails, and nothing is ever raised for them.
+
+Private parts of kafka-python that are used here: `KafkaConsumer._fetcher` with `PartitionRecords` (subclassed and
+replaced: `_unpack_records`, `take`, `drain`, `next_fetch_offset`, `topic_partition`) and `_parse_fetched_data`
+(wrapped), and the `next_batch` of its records. pyproject.toml pins the minor version for which this was written;
+tests/broker/test_unreadable.py fails without it.
 """
 
 from __future__ import annotations
@@ -16,40 +21,41 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kafka import errors
+from kafka import TopicPartition, errors
 
-from penstock.broker.base import Partition, UnreadableRange
+from penstock.broker.base import UnreadableRange
+from penstock.broker.client import ConsumerClient, describe, to_partition
 from penstock.broker.unpacking import bound_unpacking
 
+# Answers to a fetch that do not concern the records themselves.
 _RAISED: tuple[type[BaseException], ...] = (errors.OffsetOutOfRangeError, errors.AuthorizationError)
-"""Answers to a fetch that say nothing of the records."""
 
 
-def report_unreadable(client: Any, report: Callable[[UnreadableRange], None]) -> None:
-    """From now on `poll` of this `KafkaConsumer` calls `tell` instead of raising for what cannot be read.
+def report_unreadable(client: ConsumerClient, report: Callable[[UnreadableRange], None]) -> None:
+    """Makes `poll` of this `KafkaConsumer` call `report` instead of raising for records that cannot be read.
 
-    `tell` has to pause the partition: it is fetched again otherwise. Called in the thread that polls.
+    `report` has to pause the partition, or it is fetched again. It is called in the thread that polls.
     """
     bound_unpacking()
-    fetcher = client._fetcher
+    fetcher: Any = client._fetcher  # type: ignore[attr-defined]  # private
     fetcher.PartitionRecords = _readable(fetcher.PartitionRecords, report)
     parse = fetcher._parse_fetched_data
 
-    def parse_or_tell(completed: Any) -> Any:
+    def parse_or_report(completed: Any) -> Any:
         try:
             return parse(completed)
         except _RAISED:
             raise
         except Exception as exc:
-            at = completed.fetched_offset
-            report(_unreadable(completed.topic_partition, at, at + 1, exc))
+            first = completed.fetched_offset
+            report(_unreadable(completed.topic_partition, first, first + 1, exc))
             return None
 
-    fetcher._parse_fetched_data = parse_or_tell
+    fetcher._parse_fetched_data = parse_or_report
 
 
-def _readable(base: type[Any], tell: Callable[[UnreadableRange], None]) -> type[Any]:
-    """kafka-python's fetched records of one partition, which end where they cannot be read."""
+def _readable(base: type[Any], report: Callable[[UnreadableRange], None]) -> type[Any]:
+    """Returns a class of kafka-python's fetched records of one partition, which end where they cannot be read."""
 
     class Readable(base):  # type: ignore[misc]  # kafka-python has no types
         def _unpack_records(self, tp: Any, records: Any, *deserializers: Any) -> Any:
@@ -61,14 +67,14 @@ def _readable(base: type[Any], tell: Callable[[UnreadableRange], None]) -> type[
                 return super().take(n)  # type: ignore[no-any-return]
             except Exception as exc:  # codecs raise what they like: zlib.error, ZstdError, RuntimeError, EOFError
                 self.drain()
-                tell(_unreadable(self.topic_partition, self.next_fetch_offset, self._batches.end, exc))
+                report(_unreadable(self.topic_partition, self.next_fetch_offset, self._batches.end, exc))
                 return []
 
     return Readable
 
 
 class _Batches:
-    """The batches of a fetch, of which it knows the one that was asked for last."""
+    """The batches of a fetch, with the end of the one that was read last."""
 
     def __init__(self, records: Any) -> None:
         self._records = records
@@ -80,10 +86,9 @@ class _Batches:
 
     @property
     def end(self) -> int:
-        """The offset after the batch; 0 if it does not say."""
+        """The offset after the batch; 0 if the batch does not contain it."""
         return int(getattr(self._last, "next_offset", 0))
 
 
-def _unreadable(tp: Any, first: int, end: int, exc: Exception) -> UnreadableRange:
-    what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
-    return UnreadableRange(Partition(tp.topic, tp.partition), first, max(end, first + 1), what.rstrip("."))
+def _unreadable(tp: TopicPartition, first: int, end: int, exc: Exception) -> UnreadableRange:
+    return UnreadableRange(to_partition(tp), first, max(end, first + 1), describe(exc).rstrip("."))

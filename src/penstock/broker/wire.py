@@ -1,4 +1,4 @@
-"""The wire format: Kafka records to events, and events to messages.
+"""Converts Kafka records to events, and events to messages: the wire format.
 
 A message is a CloudEvent 1.0 in the binary or structured mode of the Kafka protocol binding
 (github.com/cloudevents/spec, bindings/kafka-protocol-binding.md), or bare media without any CloudEvents header.
@@ -9,10 +9,10 @@ A message is a CloudEvent 1.0 in the binary or structured mode of the Kafka prot
     extensions   `tenant`, `title`, `attributes` (a JSON object as a string, of scalars and lists of scalars), `dataref`
 
 A key that is not UTF-8 becomes `hex:` and its bytes in hexadecimal; so does one that begins with `hex:` itself, so that
-two different keys never become one. An empty key counts as none.
+two different keys never become the same. An empty key counts as none.
 
-Structured mode is read here and not by the CloudEvents SDK, because the SDK makes up an `id` and a `specversion` where
-they are missing: a record read twice would be two assets.
+Structured mode is read here and not by the CloudEvents SDK, because the SDK invents a missing `id` or `specversion`: a
+record read twice would be two assets.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ class _Parsed:
 
 
 def parse_record(record: Record, *, modality: Modality, default_tenant: str, max_inline_bytes: int) -> Event | Rejected:
-    """Understands one record. Never raises for what is in it.
+    """Parses one record. Never raises for its content.
 
     Args:
         record: as delivered.
-        modality: its topic's.
-        default_tenant: tenant of an event that names none.
+        modality: that of its topic.
+        default_tenant: the tenant of an event that names none.
         max_inline_bytes: a larger value is rejected as `TOO_LARGE`.
 
     Returns:
-        the event, or what is wrong with it: `MALFORMED` or `TOO_LARGE`, step `receive`.
+        the event, or its rejection in step `receive` as `MALFORMED` or `TOO_LARGE`.
     """
     try:
         return _parse(record, modality, default_tenant, max_inline_bytes)
@@ -78,7 +78,7 @@ def _parse(record: Record, modality: Modality, default_tenant: str, max_inline_b
         raise BadInputError(
             Reason.TOO_LARGE,
             f"the value has {len(record.value):,} bytes, more than fetch.max_bytes allows ({max_inline_bytes:,}). "
-            "Put the media elsewhere and send its address as dataref.",
+            "Store the media elsewhere and send its address as dataref.",
         )
     parsed = _read(record)
     attributes = parsed.attributes
@@ -106,7 +106,7 @@ def _parse(record: Record, modality: Modality, default_tenant: str, max_inline_b
     )
 
 
-# ---- the three modes ----
+# --- the three modes -------------------------------------------------------------------------------------------------
 
 
 def _read(record: Record) -> _Parsed:
@@ -130,12 +130,12 @@ def _read_structured(content_type: str, value: bytes | None) -> _Parsed:
     if media_type.startswith("application/cloudevents-batch"):
         _malformed("batched CloudEvents are not part of the Kafka binding; send one event per message")
     if media_type != "application/cloudevents+json":
-        _malformed(f"structured CloudEvents are read as application/cloudevents+json only, not as {media_type}")
+        _malformed(f"structured CloudEvents are supported as application/cloudevents+json only, not as {media_type}")
     if value is None:  # a tombstone has no body to hold attributes, whatever its headers say
         return _Parsed({}, None, None)
     body = _load_object(value, "the structured CloudEvent")
     data = _structured_data(body)
-    attributes = {name: _attribute_text(name, found) for name, found in body.items() if found is not None}
+    attributes = {name: _attribute_text(name, value) for name, value in body.items() if value is not None}
     _check_required(attributes)
     if data is None and "dataref" not in attributes:
         _malformed("the CloudEvent has neither data nor dataref; a message with a null value deletes an asset")
@@ -143,7 +143,7 @@ def _read_structured(content_type: str, value: bytes | None) -> _Parsed:
 
 
 def _structured_data(body: dict[str, Any]) -> bytes | None:
-    """Takes `data` or `data_base64` out of the body and returns the bytes they stand for; None if neither is there."""
+    """Removes `data` or `data_base64` from the body and returns the bytes they stand for; None if both are missing."""
     encoded, data = body.pop("data_base64", None), body.pop("data", None)
     if encoded is not None:
         try:
@@ -159,7 +159,7 @@ def _structured_data(body: dict[str, Any]) -> bytes | None:
 
 
 def _attribute_text(name: str, value: object) -> str:
-    """A CloudEvents attribute in its string form (spec 1.0, type system): booleans and integers have one too."""
+    """Returns a CloudEvents attribute as a string (spec 1.0, type system); booleans and integers have a string form."""
     if isinstance(value, str):
         _utf8(name, value)
         return value
@@ -176,14 +176,14 @@ def _check_required(attributes: Mapping[str, str]) -> None:
         if not attributes.get(name):
             _malformed(f"the CloudEvent has no {name}, which CloudEvents 1.0 requires")
     if attributes["specversion"] != "1.0":
-        _malformed(f"CloudEvents {attributes['specversion']} is not read here; send specversion 1.0")
+        _malformed(f"CloudEvents {attributes['specversion']} is not supported; send specversion 1.0")
 
 
-# ---- the parts of an event ----
+# --- the parts of an event -------------------------------------------------------------------------------------------
 
 
 def _payload(parsed: _Parsed) -> Inline | ClaimCheck | None:
-    """The value where there is one (with `dataref` beside it both are the same, by the extension's spec)."""
+    """Returns the value if there is one; a `dataref` beside it names the same content, by the extension's spec."""
     if parsed.data:
         return Inline(parsed.data)
     uri = parsed.attributes.get("dataref")
@@ -205,7 +205,7 @@ def _asset_key(key: bytes | None, attributes: Mapping[str, str], origin: Positio
 
 
 def render_key(key: bytes) -> str:
-    """A message key as an asset's key: its UTF-8 text, or `hex:…` (see the head of this file).
+    """Returns a message key as an asset's key: its UTF-8 text, or `hex:…` (see the head of this file).
 
     Raises:
         BadInputError: `MALFORMED`, longer than `MAX_KEY_BYTES`.
@@ -240,16 +240,16 @@ def _time_ms(text: str) -> int:
 
 
 def _attributes_json(text: str) -> str:
-    """Checked, and written in one way: no blanks, keys as they came, the last of two equal keys."""
-    found = _load_object(text, "the attributes extension")
-    for name, value in found.items():
+    """Checks the attributes and writes them in one form: no blanks, keys in their order, the last of two equal keys."""
+    attributes = _load_object(text, "the attributes extension")
+    for name, value in attributes.items():
         for item in value if isinstance(value, list) else (value,):
             if not (item is None or isinstance(item, (str, int, float, bool))):
                 _malformed(
                     f"attribute {name!r} is neither a scalar nor a list of scalars; filters cannot reach inside it"
                 )
     try:
-        written = json.dumps(found, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        written = json.dumps(attributes, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
         _malformed("an attribute is a number too large for JSON")
     if len(_utf8("attributes", written)) > MAX_ATTRIBUTES_BYTES:
@@ -257,17 +257,17 @@ def _attributes_json(text: str) -> str:
     return written
 
 
-# ---- text and JSON ----
+# --- text and JSON ---------------------------------------------------------------------------------------------------
 
 
-def _load_object(text: str | bytes, what: str) -> dict[str, Any]:
+def _load_object(text: str | bytes, source: str) -> dict[str, Any]:
     try:
-        found = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as exc:
-        raise BadInputError(Reason.MALFORMED, f"{what} is not JSON: {exc}") from exc
-    if not isinstance(found, dict):
-        _malformed(f"{what} is JSON, but a {type(found).__name__} and not an object")
-    return found
+        raise BadInputError(Reason.MALFORMED, f"{source} is not JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        _malformed(f"{source} is JSON, but a {type(value).__name__} and not an object")
+    return value
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -282,7 +282,7 @@ def _decode(name: str, value: bytes) -> str:
 
 
 def _utf8(name: str, text: str) -> bytes:
-    """JSON can spell half a surrogate pair (`\\ud800`), which is no text and cannot be stored."""
+    """Encodes text. JSON can spell half a surrogate pair (`\\ud800`), which is not text and cannot be stored."""
     try:
         return text.encode()
     except UnicodeEncodeError as exc:
@@ -293,7 +293,7 @@ def _malformed(message: str) -> NoReturn:
     raise BadInputError(Reason.MALFORMED, message)
 
 
-# ---- writing ----
+# --- writing ---------------------------------------------------------------------------------------------------------
 
 
 def encode_event(
@@ -305,30 +305,30 @@ def encode_event(
     content_type: str | None = None,
     tenant: str | None = None,
     title: str = "",
-    attributes: Mapping[str, Any] | None = None,
+    attributes: Mapping[str, object] | None = None,
     time_ms: int | None = None,
     event_id: str | None = None,
     structured: bool = False,
 ) -> Message:
-    """An event as a CloudEvent for `Producer.send`: what `parse_record` reads back.
+    """Returns an event as a CloudEvent for `Producer.send`, as `parse_record` reads it back.
 
     Args:
         topic: the topic of the media's modality.
-        key: the asset's name within tenant and topic; None for media that nothing ever replaces.
+        key: the asset's name within tenant and topic; None for media that are never replaced.
         payload: bytes, an address, or None to delete the asset.
-        source: who says so, a URI reference: `penstock/produce`.
-        content_type: of the media.
+        source: the producer of the event as a URI reference, such as `penstock/produce`.
+        content_type: that of the media.
         tenant: None for the consumer's default.
         title: shown with hits.
-        attributes: filterable; scalars and lists of scalars.
-        time_ms: when it happened, milliseconds since the epoch; None for no word on it.
+        attributes: for filters; scalars and lists of scalars.
+        time_ms: when it happened, milliseconds since the epoch; None if not known.
         event_id: unique within `source`; None for a random one.
         structured: one JSON document as the value instead of headers and bytes; a deletion is always binary.
 
     Raises:
         BadInputError: the event could not be read back (a key too long, attributes too deep…).
     """
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "specversion": "1.0",
         "id": event_id or str(uuid.uuid4()),
         "source": source,
@@ -340,14 +340,14 @@ def encode_event(
         "attributes": _attributes_json(json.dumps(attributes)) if attributes else None,
         "dataref": payload.uri if isinstance(payload, ClaimCheck) else None,
     }
-    found = {name: value for name, value in found.items() if value is not None}
+    fields = {name: value for name, value in fields.items() if value is not None}
     data = payload.data if isinstance(payload, Inline) else None
     key_bytes = None if key is None else key.encode()
     if key_bytes is not None:
         _check_key_size(len(key_bytes))
     if structured and payload is not None:
-        return _encode_structured(topic, key_bytes, found, data)
-    return _encode_binary(topic, key_bytes, found, data, is_tombstone=payload is None)
+        return _encode_structured(topic, key_bytes, fields, data)
+    return _encode_binary(topic, key_bytes, fields, data, is_tombstone=payload is None)
 
 
 def _encode_binary(

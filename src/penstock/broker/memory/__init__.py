@@ -1,0 +1,1 @@
+"""A broker in memory, for tests and for the lane's state machine."""

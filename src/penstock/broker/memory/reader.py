@@ -1,4 +1,4 @@
-"""The reader of topics in memory: `broker.base.TopicReader` on a `MemoryBroker`."""
+"""The reader of topics in memory."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from penstock.broker.memory.broker import MemoryBroker
 from penstock.errors import PermanentError, UnavailableError
 from penstock.records import Record
 
-_RECORDS_A_POLL = 100
+_READ_RECORDS = 100
 
 
 class MemoryReader:
-    """Reads a `MemoryBroker`, and tells how far a group of it is.
+    """Reads a `MemoryBroker` outside of any group (`broker.base.TopicReader`).
 
     Args:
-        broker: what to read.
-        group: whose committed offsets to tell.
-        compacted: the topics that compaction is said to clean.
+        broker: the broker to read.
+        group: the group whose committed offsets `lag` reports.
+        compacted: the topics to be reported as cleaned by compaction.
     """
 
     def __init__(self, broker: MemoryBroker, group: str, *, compacted: Collection[str] = ()) -> None:
@@ -30,29 +30,29 @@ class MemoryReader:
         """See `broker.base.TopicReader.lag`."""
         committed = self._broker.committed(self._group)
         return [
-            PartitionLag(partition, committed.get(partition), held.start, held.end)
-            for partition, held in self.bounds(topics).items()
+            PartitionLag(partition, committed.get(partition), log.start, log.end)
+            for partition, log in self.bounds(topics).items()
         ]
 
     def bounds(self, topics: Collection[str]) -> Mapping[Partition, LogRange]:
         """See `broker.base.TopicReader.bounds`."""
         self._check_available()
-        found = [partition for topic in sorted(topics) for partition in self._broker.partitions(topic)]
-        return {partition: LogRange(*self._broker.log_range(partition)) for partition in found}
+        partitions = [partition for topic in sorted(topics) for partition in self._broker.partitions(topic)]
+        return {partition: self._broker.log_range(partition) for partition in partitions}
 
     def read(self, partition: Partition, first: int, end: int) -> Iterator[Record]:
         """See `broker.base.TopicReader.read`."""
         while True:
             self._check_available()
-            found = list(self._broker.read(partition, first, _RECORDS_A_POLL))
-            for record in found:
+            records = list(self._broker.read(partition, first, _READ_RECORDS))
+            for record in records:
                 if record.position.offset < end:
                     if not self._broker.is_readable(record.position):
-                        raise PermanentError(f"could not read on: {record.position} was spoiled")
+                        raise PermanentError(f"could not read on: {record.position} was corrupted")
                     yield record
-            if not found or found[-1].position.offset >= end:
+            if not records or records[-1].position.offset >= end:
                 return
-            first = found[-1].position.offset + 1
+            first = records[-1].position.offset + 1
 
     def compacted(self, topics: Collection[str]) -> frozenset[str]:
         """See `broker.base.TopicReader.compacted`."""
