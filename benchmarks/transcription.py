@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -76,7 +77,7 @@ def sample_speech() -> list[Float32]:
 
 
 def _samples(file: Any) -> Float32:
-    with AudioTrack(file) as sound:
+    with closing(AudioTrack(file)) as sound:
         return np.concatenate([block.samples for block in sound.blocks()])
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def test_clips_are_three_seconds_of_different_sentences() -> None:
 
 def test_the_recording_lasts_as_long_as_it_should(tmp_path: Path) -> None:
     file = long._write(tmp_path / "talk.ogg", long._talk(20.0))
-    with AudioTrack(file) as sound:
+    with closing(AudioTrack(file)) as sound:
         heard_s = sum(len(block.samples) for block in sound.blocks()) / RATE_HZ
     assert 20.0 <= heard_s < 26.0
 

@@ -15,7 +15,7 @@ from penstock.media.av.audio import RATE_HZ
 from penstock.records import Float32
 from penstock.samples.timed_media import sample_timed_media
 from tests.e2e.stack import Stack
-from tests.media.recordings import picture, write_film, write_sound
+from tests.media.media_files import scene_image, write_audio, write_video
 from tools.reference_models.audio_writer import write_speech
 from tools.reference_models.speech_synthesis import SpeechSynthesizer
 
@@ -55,7 +55,7 @@ def talk(minutes: float) -> Float32:
 def bad_ones(folder: Path) -> Mapping[tuple[str, str], tuple[bytes, Reason]]:
     """By topic and key the bytes, and why they are refused."""
     film = RECORDINGS["animals"].file.read_bytes()
-    clip = write_sound(folder / "clip.webm", talk(0.2)).read_bytes()
+    clip = write_audio(folder / "clip.webm", talk(0.2)).read_bytes()
     return {
         (VIDEO, "cut off before its table of contents"): (film[: len(film) // 2], Reason.CORRUPT),
         (VIDEO, "a picture under a film's name"): (b"\x89PNG\r\n\x1a\n" + bytes(64), Reason.WRONG_TOPIC),
@@ -68,19 +68,19 @@ def bad_ones(folder: Path) -> Mapping[tuple[str, str], tuple[bytes, Reason]]:
 
 def good_ones(folder: Path) -> Mapping[tuple[str, str], bytes]:
     """Odd, and yet to be indexed."""
-    lying = bytearray(write_sound(folder / "lying.wav", talk(0.5)).read_bytes())
+    lying = bytearray(write_audio(folder / "lying.wav", talk(0.5)).read_bytes())
     at = lying.index(b"data") + 4
     lying[at : at + 4] = (0x7FFFFFF0).to_bytes(4, "little")  # more than eighteen hours
-    cut = write_film(folder / "cut.mkv", [(6.0, picture(1)), (6.0, picture(2))]).read_bytes()
-    flicker = [(0.1, picture(number, (64, 36))) for number in range(600)]
+    cut = write_video(folder / "cut.mkv", [(6.0, scene_image(1)), (6.0, scene_image(2))]).read_bytes()
+    flicker = [(0.1, scene_image(number, (64, 36))) for number in range(600)]
     return {
         (AUDIO, "its header lies about its length"): bytes(lying),
-        (AUDIO, "long"): write_sound(folder / "long.mp3", talk(2)).read_bytes(),
-        (AUDIO, "long and silent"): write_sound(
+        (AUDIO, "long"): write_audio(folder / "long.mp3", talk(2)).read_bytes(),
+        (AUDIO, "long and silent"): write_audio(
             folder / "silent.flac", np.zeros(90 * RATE_HZ, np.float32)
         ).read_bytes(),
         (VIDEO, "cut off in its midst"): cut[: len(cut) * 2 // 3],
-        (VIDEO, "ten cuts a second"): write_film(folder / "flicker.mp4", flicker).read_bytes(),
+        (VIDEO, "ten cuts a second"): write_video(folder / "flicker.mp4", flicker).read_bytes(),
         (VIDEO, "animals"): RECORDINGS["animals"].file.read_bytes(),
     }
 
@@ -110,7 +110,7 @@ def test_each_ends_as_it_should_and_the_audit_balances(stack: Stack, tmp_path: P
 @pytest.mark.exhaustive
 def test_ten_hours_of_silence_and_ten_thousand_cuts_end_as_they_should(stack: Stack, tmp_path: Path) -> None:
     cuts = 10_000
-    flicker = write_film(tmp_path / "cuts.mp4", [(0.1, picture(number, (64, 36))) for number in range(cuts)])
+    flicker = write_video(tmp_path / "cuts.mp4", [(0.1, scene_image(number, (64, 36))) for number in range(cuts)])
     silence = tmp_path / "silence.flac"
     with av.open(str(silence), "w") as container:
         minutes = (np.zeros(60 * RATE_HZ, np.float32) for _ in range(600))

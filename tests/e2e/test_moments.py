@@ -16,7 +16,7 @@ from penstock.broker.base import Message
 from penstock.records import Float32
 from penstock.samples.images import Concept, compose, load_concepts
 from tests.e2e.stack import Stack
-from tests.media.recordings import write_film, write_sound
+from tests.media.media_files import write_audio, write_video
 from tools.reference_models.speech_synthesis import RATE_HZ, SpeechSynthesizer
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
@@ -110,7 +110,7 @@ def test_sentences_are_found_by_words(stack: Stack, recordings: Sequence[Made]) 
 def test_sentences_are_found_by_voice(stack: Stack, recordings: Sequence[Made], tmp_path: Path) -> None:
     for made in recordings:
         for words, happening in made.sentences.items():
-            asked = write_sound(tmp_path / "question.wav", SpeechSynthesizer().synthesize(words).samples).read_bytes()
+            asked = write_audio(tmp_path / "question.wav", SpeechSynthesizer().synthesize(words).samples).read_bytes()
             hits = stack.search(audio=base64.b64encode(asked).decode(), limit=_WITHIN)
             _check(f"voice: {words}", happening, hits)
 
@@ -150,8 +150,8 @@ def _made(file: Path, contents: Sequence[tuple[str, str]]) -> Made:
         at += len(part)
     sound = np.concatenate(samples)
     if shown:
-        return Made(write_film(file, shown, sound=sound), sentences, scenes)
-    return Made(write_sound(file, sound), sentences, scenes)
+        return Made(write_video(file, shown, audio=sound), sentences, scenes)
+    return Made(write_audio(file, sound), sentences, scenes)
 
 
 def _concept(concept_id: str) -> Concept:

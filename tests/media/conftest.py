@@ -15,7 +15,7 @@ TOPICS = {modality: f"media.{modality}" for modality in Modality}
 
 
 class WordTokenizer:
-    """A word or a mark of punctuation is a token; an ideograph is one, too."""
+    """A tokenizer to which a word, a mark of punctuation and an ideograph are one token each."""
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [
@@ -30,7 +30,7 @@ def tokenizer() -> WordTokenizer:
 
 @pytest.fixture
 def event_of() -> Callable[..., Event]:
-    """Makes events with offsets that count up."""
+    """Returns a function that makes events with consecutive offsets."""
     count = iter(range(1_000_000))
 
     def make(
@@ -51,18 +51,18 @@ def event_of() -> Callable[..., Event]:
 
 @pytest.fixture
 def fetched_of(event_of: Callable[..., Event]) -> Callable[..., FetchedMedia]:
-    """Makes fetched media as `Fetcher` does, type found in the bytes included."""
+    """Returns a function that makes fetched media as `Fetcher` does, with their detected type."""
 
     def make(
         data: bytes | str, *, declared: str | None = None, modality: Modality | None = None, title: str = ""
     ) -> FetchedMedia:
         data = data.encode() if isinstance(data, str) else data
-        found = sniff(data, declared=declared)
+        sniffed = sniff(data, declared=declared)
         sha256 = hashlib.sha256(data).hexdigest()
         uri = f"asset:{sha256}"
-        topic = modality or found.modality or Modality.TEXT
+        topic = modality or sniffed.modality or Modality.TEXT
         return FetchedMedia(
-            event_of(uri, modality=topic, declared=declared, title=title), data, found.mime, sha256, uri
+            event_of(uri, modality=topic, declared=declared, title=title), data, sniffed.mime, sha256, uri
         )
 
     return make

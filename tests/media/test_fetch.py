@@ -1,4 +1,4 @@
-"""Claim checks → bytes, against real files and real servers on loopback."""
+"""Claim checks to real files and to real servers on loopback, and inline media."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ PNG = _png()
 
 @dataclass
 class Server:
-    """Answers a path by a function of the handler; remembers what was asked and from which connection."""
+    """A server that answers each path with a function, and records requests and connections."""
 
     routes: dict[str, Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     hosts: list[str] = field(default_factory=list)
     connections: set[Any] = field(default_factory=set)
     port: int = 0
@@ -85,7 +85,7 @@ def server() -> Iterator[Server]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            state.asked.append(self.path)
+            state.requests.append(self.path)
             state.hosts.append(self.headers["Host"])
             state.connections.add(self.client_address)
             route = state.routes.get(self.path.partition("?")[0])
@@ -122,21 +122,21 @@ def assets(tmp_path: Path) -> AssetStore:
 
 @pytest.fixture
 def fetcher_of(assets: AssetStore) -> Iterator[Callable[..., Fetcher]]:
-    """Makes fetchers that may reach loopback and do not wait between tries, unless told otherwise."""
-    made: list[Fetcher] = []
+    """Returns a function that makes fetchers which may reach loopback and do not wait between attempts, by default."""
+    fetchers: list[Fetcher] = []
 
     def make(*, options: Mapping[str, Any] | None = None, **settings: Any) -> Fetcher:
         defaults = {"allow_private_addresses": True, "deadline_s": 5.0}
         limits = FetchSettings(**{**defaults, **settings})
-        made.append(Fetcher(limits, assets, topic_of=TOPIC_OF, **{"sleep": lambda _: None, **(options or {})}))
-        return made[-1]
+        fetchers.append(Fetcher(limits, assets, topic_of=TOPIC_OF, **{"sleep": lambda _: None, **(options or {})}))
+        return fetchers[-1]
 
     yield make
-    for fetcher in made:
+    for fetcher in fetchers:
         fetcher.close()
 
 
-def _refused(fetcher: Fetcher, event: Event) -> BadInputError:
+def _rejection(fetcher: Fetcher, event: Event) -> BadInputError:
     with pytest.raises(BadInputError) as caught:
         fetcher.fetch(event)
     return caught.value
@@ -175,13 +175,13 @@ class Bad:
     ],
     ids=lambda bad: bad.words,
 )
-def test_inline_media_that_are_refused_are_not_kept(
+def test_inline_media_that_are_rejected_are_not_stored(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], assets: AssetStore, bad: Bad
 ) -> None:
     event = event_of(bad.data, modality=bad.modality, declared="image/png")
-    refused = _refused(fetcher_of(max_bytes=1_000), event)
-    assert refused.reason is bad.reason
-    assert bad.words in str(refused)
+    rejection = _rejection(fetcher_of(max_bytes=1_000), event)
+    assert rejection.reason is bad.reason
+    assert bad.words in str(rejection)
     assert list(assets.list()) == []
 
 
@@ -190,7 +190,7 @@ def test_a_tombstone_has_nothing_to_fetch(fetcher_of: Callable[..., Fetcher], ev
         fetcher_of().fetch(event_of(None))
 
 
-def test_an_asset_store_that_is_away_stops_the_batch(event_of: Callable[..., Event], tmp_path: Path) -> None:
+def test_an_unavailable_asset_store_stops_the_batch(event_of: Callable[..., Event], tmp_path: Path) -> None:
     (tmp_path / "blocker").write_bytes(b"")
     away = AssetStore(str(tmp_path / "blocker"))
     with Fetcher(FetchSettings(), away, topic_of=TOPIC_OF) as fetcher, pytest.raises(UnavailableError):
@@ -226,15 +226,15 @@ def test_a_file_outside_of_the_roots_is_forbidden(
 ) -> None:
     (root / "link.png").symlink_to("../secret.png")
     (root / "linked").symlink_to("..")
-    assert _refused(fetcher_of(allowed_roots=(root,)), event_of(f"file://{root}/{path}")).reason is Reason.FORBIDDEN
+    assert _rejection(fetcher_of(allowed_roots=(root,)), event_of(f"file://{root}/{path}")).reason is Reason.FORBIDDEN
 
 
 def test_no_file_is_allowed_unless_roots_are_set(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], root: Path
 ) -> None:
-    refused = _refused(fetcher_of(), event_of((root / "sub" / "a b%41.png").as_uri()))
-    assert refused.reason is Reason.FORBIDDEN
-    assert "none are set" in str(refused)
+    rejection = _rejection(fetcher_of(), event_of((root / "sub" / "a b%41.png").as_uri()))
+    assert rejection.reason is Reason.FORBIDDEN
+    assert "none are set" in str(rejection)
 
 
 def test_a_link_within_the_root_is_followed(
@@ -250,7 +250,7 @@ def test_only_regular_files_of_this_host_are_read(
     os.mkfifo(root / "pipe")
     fetcher = fetcher_of(allowed_roots=(root,))
     for uri in (f"file://{root}/pipe", f"file://{root}/sub", f"file://elsewhere{root}/sub/x.png"):
-        assert _refused(fetcher, event_of(uri)).reason is Reason.FORBIDDEN
+        assert _rejection(fetcher, event_of(uri)).reason is Reason.FORBIDDEN
 
 
 @pytest.mark.parametrize("put_back", [False, True])
@@ -275,7 +275,7 @@ def test_a_path_that_changes_while_it_is_opened_is_forbidden(
 
     monkeypatch.setattr("penstock.media.claim_check.os.open", open_elsewhere)
     assert (
-        _refused(fetcher_of(allowed_roots=(root,)), event_of(f"file://{root}/sub/secret.png")).reason
+        _rejection(fetcher_of(allowed_roots=(root,)), event_of(f"file://{root}/sub/secret.png")).reason
         is Reason.FORBIDDEN
     )
 
@@ -284,20 +284,21 @@ def test_an_absent_file_is_unreachable(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], root: Path
 ) -> None:
     assert (
-        _refused(fetcher_of(allowed_roots=(root,)), event_of(f"file://{root}/absent.png")).reason is Reason.UNREACHABLE
+        _rejection(fetcher_of(allowed_roots=(root,)), event_of(f"file://{root}/absent.png")).reason
+        is Reason.UNREACHABLE
     )
 
 
-def test_a_file_of_two_gigabytes_is_refused_unread(
+def test_a_file_of_two_gigabytes_is_rejected_unread(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], root: Path
 ) -> None:
     with (root / "large.png").open("wb") as sparse:
         sparse.truncate(2 * 1024**3)
     started = time.perf_counter()
-    refused = _refused(fetcher_of(allowed_roots=(root,)), event_of(f"file://{root}/large.png"))
+    rejection = _rejection(fetcher_of(allowed_roots=(root,)), event_of(f"file://{root}/large.png"))
     assert time.perf_counter() - started < 0.5
-    assert refused.reason is Reason.TOO_LARGE
-    assert "2,147,483,648 bytes" in str(refused)
+    assert rejection.reason is Reason.TOO_LARGE
+    assert "2,147,483,648 bytes" in str(rejection)
 
 
 # --- addresses -------------------------------------------------------------------------------------------------------
@@ -319,29 +320,29 @@ def test_a_file_of_two_gigabytes_is_refused_unread(
         ("s3://arn:aws:s3/x", Reason.MALFORMED),
     ],
 )
-def test_addresses_that_are_refused_unasked(
+def test_addresses_that_are_rejected_without_a_request(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], uri: str, reason: Reason
 ) -> None:
-    refused = _refused(fetcher_of(), event_of(uri))
-    assert refused.reason is reason
-    assert "hunter2" not in str(refused)
+    rejection = _rejection(fetcher_of(), event_of(uri))
+    assert rejection.reason is reason
+    assert "hunter2" not in str(rejection)
 
 
 def test_a_scheme_can_be_disallowed(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
 ) -> None:
-    refused = _refused(fetcher_of(allowed_schemes=("file", "https")), event_of(server.url("/a")))
-    assert refused.reason is Reason.FORBIDDEN
-    assert server.asked == []
+    rejection = _rejection(fetcher_of(allowed_schemes=("file", "https")), event_of(server.url("/a")))
+    assert rejection.reason is Reason.FORBIDDEN
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"])
 def test_private_hosts_are_forbidden_by_default(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server, host: str
 ) -> None:
-    refused = _refused(fetcher_of(allow_private_addresses=False), event_of(server.url("/a", host)))
-    assert refused.reason is Reason.FORBIDDEN
-    assert server.asked == []
+    rejection = _rejection(fetcher_of(allow_private_addresses=False), event_of(server.url("/a", host)))
+    assert rejection.reason is Reason.FORBIDDEN
+    assert server.requests == []
 
 
 def test_a_name_that_resolves_to_a_private_address_is_forbidden(
@@ -349,9 +350,9 @@ def test_a_name_that_resolves_to_a_private_address_is_forbidden(
 ) -> None:
     resolver = {"looks.public": ["127.0.0.1"]}
     fetcher = fetcher_of(allow_private_addresses=False, options={"resolver": lambda host, port: resolver[host]})
-    refused = _refused(fetcher, event_of(server.url("/a", "looks.public")))
-    assert (refused.reason, server.asked) == (Reason.FORBIDDEN, [])
-    assert "looks.public is at 127.0.0.1" in str(refused)
+    rejection = _rejection(fetcher, event_of(server.url("/a", "looks.public")))
+    assert (rejection.reason, server.requests) == (Reason.FORBIDDEN, [])
+    assert "looks.public resolves to 127.0.0.1" in str(rejection)
 
 
 def test_the_connection_goes_to_the_address_that_was_checked(
@@ -359,15 +360,15 @@ def test_the_connection_goes_to_the_address_that_was_checked(
 ) -> None:
     """A name is resolved once a connection, and the host header keeps the name: no second answer can rebind it."""
     server.routes["/a"] = _send()
-    asked: list[str] = []
+    resolved: list[str] = []
 
     def resolver(host: str, port: int) -> list[str]:
-        asked.append(host)
-        return ["127.0.0.1"] if len(asked) == 1 else ["203.0.113.1"]
+        resolved.append(host)
+        return ["127.0.0.1"] if len(resolved) == 1 else ["203.0.113.1"]
 
     fetcher = fetcher_of(options={"resolver": resolver})
     assert fetcher.fetch(event_of(server.url("/a", "no.such.name.invalid"))).data == PNG
-    assert asked == ["no.such.name.invalid"]
+    assert resolved == ["no.such.name.invalid"]
     assert server.hosts == [f"no.such.name.invalid:{server.port}"]
 
 
@@ -379,10 +380,10 @@ def test_media_behind_http_keep_their_address(
 ) -> None:
     server.routes["/a.png"] = _send()
     fetched = fetcher_of().fetch(event_of(server.url("/a.png?size=1")))
-    assert (fetched.data, fetched.uri, server.asked) == (PNG, server.url("/a.png?size=1"), ["/a.png?size=1"])
+    assert (fetched.data, fetched.uri, server.requests) == (PNG, server.url("/a.png?size=1"), ["/a.png?size=1"])
 
 
-def test_connections_are_used_again(
+def test_connections_are_reused(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
 ) -> None:
     server.routes["/a"] = _send()
@@ -401,7 +402,7 @@ def test_redirects_are_followed(
 
 @pytest.mark.parametrize("target", ["http://169.254.169.254/latest", "http://inner.host/x", "file:///etc/passwd",
                                     "http://u:p@public.host/", "gopher://public.host/"])  # fmt: skip
-def test_a_redirect_to_what_is_forbidden_is_forbidden(
+def test_a_redirect_to_a_forbidden_address_is_forbidden(
     assets: AssetStore, event_of: Callable[..., Event], server: Server, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server on loopback plays a public host here: of the addresses, its own is taken for public."""
@@ -411,40 +412,40 @@ def test_a_redirect_to_what_is_forbidden_is_forbidden(
     server.routes["/a"] = _redirect(target)
     names = {"public.host": ["127.0.0.1"], "inner.host": ["10.0.0.1"], "169.254.169.254": ["169.254.169.254"]}
     with Fetcher(FetchSettings(), assets, topic_of=TOPIC_OF, resolver=lambda host, port: names[host]) as fetcher:
-        assert _refused(fetcher, event_of(server.url("/a", "public.host"))).reason is Reason.FORBIDDEN
-    assert server.asked == ["/a"]
+        assert _rejection(fetcher, event_of(server.url("/a", "public.host"))).reason is Reason.FORBIDDEN
+    assert server.requests == ["/a"]
 
 
 def test_a_loop_of_redirects_ends(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
 ) -> None:
     server.routes["/a"] = _redirect("/a")
-    assert _refused(fetcher_of(), event_of(server.url("/a"))).reason is Reason.UNREACHABLE
-    assert len(server.asked) == 6
+    assert _rejection(fetcher_of(), event_of(server.url("/a"))).reason is Reason.UNREACHABLE
+    assert len(server.requests) == 6
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 204, 304])
-def test_a_lasting_refusal_is_unreachable_at_once(
+def test_a_permanent_status_is_unreachable_immediately(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server, status: int
 ) -> None:
     server.routes["/a"] = _send(b"", status)
-    refused = _refused(fetcher_of(), event_of(server.url("/a")))
-    assert refused.reason is Reason.UNREACHABLE
-    assert f"answers {status}" in str(refused)
-    assert len(server.asked) == 1
+    rejection = _rejection(fetcher_of(), event_of(server.url("/a")))
+    assert rejection.reason is Reason.UNREACHABLE
+    assert f"returned HTTP status {status}" in str(rejection)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-def test_a_passing_failure_is_tried_again(
+def test_a_transient_failure_is_retried(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server, status: int
 ) -> None:
     answers = (_send(b"", status), _send(b"", status), _send())
     server.routes["/a"] = _in_turn(*answers)
     assert fetcher_of().fetch(event_of(server.url("/a"))).data == PNG
-    assert len(server.asked) == 3
+    assert len(server.requests) == 3
 
 
-def test_tries_wait_longer_and_longer_and_end_before_the_deadline(
+def test_attempts_back_off_and_end_before_the_deadline(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
 ) -> None:
     server.routes["/a"] = _send(b"", 503)
@@ -455,15 +456,15 @@ def test_tries_wait_longer_and_longer_and_end_before_the_deadline(
         now_s[0] += seconds
 
     fetcher = fetcher_of(deadline_s=30.0, options={"clock": lambda: now_s[0], "sleep": sleep})
-    refused = _refused(fetcher, event_of(server.url("/a")))
-    assert refused.reason is Reason.UNREACHABLE
-    assert f"{len(waits) + 1} tries within fetch.deadline_s, 30 s" in str(refused)
-    assert len(server.asked) == len(waits) + 1
+    rejection = _rejection(fetcher, event_of(server.url("/a")))
+    assert rejection.reason is Reason.UNREACHABLE
+    assert f"{len(waits) + 1} attempts within fetch.deadline_s, 30 s" in str(rejection)
+    assert len(server.requests) == len(waits) + 1
     assert waits[0] < 0.5 < waits[-1] <= 5.5
     assert sum(waits) < 30
 
 
-def test_the_wait_that_a_server_asks_for_is_kept(
+def test_the_wait_that_a_server_requests_is_kept(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
 ) -> None:
     answers = (_send(b"", 429, {"Retry-After": "3"}), _send())
@@ -479,16 +480,16 @@ def test_a_host_where_nothing_listens_is_unreachable(
     from penstock.processes import free_port
 
     fetcher = fetcher_of(deadline_s=1.0, options={"sleep": time.sleep})
-    refused = _refused(fetcher, event_of(f"http://127.0.0.1:{free_port()}/a"))
-    assert refused.reason is Reason.UNREACHABLE
+    rejection = _rejection(fetcher, event_of(f"http://127.0.0.1:{free_port()}/a"))
+    assert rejection.reason is Reason.UNREACHABLE
 
 
-def test_an_announced_size_above_the_limit_is_refused_unread(
+def test_an_announced_size_above_the_limit_is_rejected_unread(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
 ) -> None:
     server.routes["/a"] = _send(b"", headers={"Content-Length": str(2 * 1024**3)})
-    refused = _refused(fetcher_of(max_bytes=1_000), event_of(server.url("/a")))
-    assert (refused.reason, len(server.asked)) == (Reason.TOO_LARGE, 1)
+    rejection = _rejection(fetcher_of(max_bytes=1_000), event_of(server.url("/a")))
+    assert (rejection.reason, len(server.requests)) == (Reason.TOO_LARGE, 1)
 
 
 def test_a_body_that_never_ends_is_cut_at_the_limit(
@@ -505,18 +506,18 @@ def test_a_body_that_never_ends_is_cut_at_the_limit(
             sent[0] += 65_536
 
     server.routes["/a"] = endless
-    assert _refused(fetcher_of(max_bytes=1_000_000), event_of(server.url("/a"))).reason is Reason.TOO_LARGE
+    assert _rejection(fetcher_of(max_bytes=1_000_000), event_of(server.url("/a"))).reason is Reason.TOO_LARGE
     assert sent[0] < 100_000_000
 
 
-def test_more_bytes_than_announced_are_not_taken(
+def test_more_bytes_than_announced_are_not_read(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
 ) -> None:
     server.routes["/a"] = _send(PNG + bytes(5_000_000), headers={"Content-Length": str(len(PNG))})
     assert fetcher_of(max_bytes=1_000).fetch(event_of(server.url("/a"))).data == PNG
 
 
-def test_fewer_bytes_than_announced_are_a_passing_failure(
+def test_fewer_bytes_than_announced_are_a_transient_failure(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
 ) -> None:
     def short(handler: BaseHTTPRequestHandler) -> None:
@@ -526,11 +527,11 @@ def test_fewer_bytes_than_announced_are_a_passing_failure(
     answers = (short, _send())
     server.routes["/a"] = _in_turn(*answers)
     assert fetcher_of().fetch(event_of(server.url("/a"))).data == PNG
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("part", ["headers", "body"])
-def test_a_server_that_drips_ends_at_the_deadline(
+def test_a_slow_server_is_given_up_at_the_deadline(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server, part: str
 ) -> None:
     stop = threading.Event()
@@ -544,9 +545,9 @@ def test_a_server_that_drips_ends_at_the_deadline(
 
     server.routes["/a"] = drips
     started = time.monotonic()
-    refused = _refused(fetcher_of(deadline_s=0.6), event_of(server.url("/a")))
+    rejection = _rejection(fetcher_of(deadline_s=0.6), event_of(server.url("/a")))
     stop.set()
-    assert refused.reason is Reason.UNREACHABLE
+    assert rejection.reason is Reason.UNREACHABLE
     assert 0.4 < time.monotonic() - started < 3
 
 
@@ -565,17 +566,17 @@ def test_an_object_is_read_from_the_configured_endpoint(
     fetcher = fetcher_of(allow_private_addresses=False, s3_endpoint=server.url(""), max_bytes=4_000, deadline_s=10.0)
     fetched = fetcher.fetch(event_of("s3://bucket/a%20b.png"))
     assert (fetched.data, fetched.uri) == (PNG, "s3://bucket/a%20b.png")
-    assert _refused(fetcher, event_of("s3://bucket/large.png")).reason is Reason.TOO_LARGE
-    assert _refused(fetcher, event_of("s3://bucket/absent.png")).reason is Reason.UNREACHABLE
+    assert _rejection(fetcher, event_of("s3://bucket/large.png")).reason is Reason.TOO_LARGE
+    assert _rejection(fetcher, event_of("s3://bucket/absent.png")).reason is Reason.UNREACHABLE
 
 
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_is_fetched_at_once_and_keeps_its_order(
+def test_a_batch_is_fetched_concurrently_and_keeps_its_order(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
 ) -> None:
-    gate = threading.Barrier(8, timeout=10)  # opens only if eight are asked for at the same time
+    gate = threading.Barrier(8, timeout=10)  # opens only if eight are requested concurrently
 
     def together(handler: BaseHTTPRequestHandler) -> None:
         gate.wait()
@@ -585,21 +586,21 @@ def test_a_batch_is_fetched_at_once_and_keeps_its_order(
     events = [event_of(server.url("/together")) for _ in range(8)]
     events[3:3] = [event_of(b"words"), event_of("gopher://x/")]
     fetched, rejected = fetcher_of().fetch_batch(events)
-    assert [each.event.position for each in fetched] == [event.position for event in events[:3] + events[5:]]
-    assert [(each.position, each.step, each.reason) for each in rejected] == [
+    assert [media.event.position for media in fetched] == [event.position for event in events[:3] + events[5:]]
+    assert [(rejection.position, rejection.step, rejection.reason) for rejection in rejected] == [
         (events[3].position, "fetch", Reason.WRONG_TOPIC),
         (events[4].position, "fetch", Reason.FORBIDDEN),
     ]
 
 
-def test_large_media_of_several_batches_are_held_as_far_as_there_is_room_and_small_ones_pass_them(
+def test_large_media_of_several_batches_wait_for_memory_and_small_ones_do_not(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
 ) -> None:
     large, gate = _png(30), threading.Event()
 
     def held(handler: BaseHTTPRequestHandler) -> None:
-        """What is asked for a second time, as it was found to be large, waits for the gate."""
-        if server.asked.count(handler.path) > 1:
+        """Delays the second request, which follows once the media are known to be large."""
+        if server.requests.count(handler.path) > 1:
             gate.wait(10)
         _send(large)(handler)
 
@@ -612,57 +613,57 @@ def test_large_media_of_several_batches_are_held_as_far_as_there_is_room_and_sma
         paths = (f"/large?{name}0", f"/small?{name}", f"/large?{name}1")
         return [event_of(server.url(path)) for path in paths]
 
-    def asked(name: str) -> int:
-        return sum(path.startswith(f"/large?{name}") for path in server.asked)
+    def request_count(name: str) -> int:
+        return sum(path.startswith(f"/large?{name}") for path in server.requests)
 
     first, second, small = batch("a"), batch("b"), [event_of(server.url("/small?c"))]
     with ThreadPoolExecutor(3) as threads:
         try:
             holding = threads.submit(fetcher.fetch_batch, first)
-            _until(lambda: asked("a") == 4)
+            _until(lambda: request_count("a") == 4)
             waiting = threads.submit(fetcher.fetch_batch, second)
-            _until(lambda: asked("b") >= 2)
+            _until(lambda: request_count("b") >= 2)
             assert len(threads.submit(fetcher.fetch_batch, small).result(10)[0]) == 1
-            time.sleep(0.2)  # more than enough to ask again
-            assert asked("b") == 2
+            time.sleep(0.2)  # more than enough for another request
+            assert request_count("b") == 2
         finally:
             gate.set()
         for events, call in ((first, holding), (second, waiting)):
             fetched, rejected = call.result(10)
-            assert [one.event.position for one in fetched] == [event.position for event in events]
+            assert [media.event.position for media in fetched] == [event.position for event in events]
             assert rejected == []
-    assert asked("b") == 4
+    assert request_count("b") == 4
 
 
-def test_one_that_is_fetched_alone_is_asked_for_once_however_large_it_is(
+def test_media_fetched_alone_are_requested_once_at_any_size(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
 ) -> None:
     server.routes["/a"] = _send()
     fetched = fetcher_of(options={"small_bytes": 1, "large_budget_bytes": 1}).fetch_one(event_of(server.url("/a")))
     assert isinstance(fetched, FetchedMedia)
-    assert server.asked == ["/a"]
+    assert server.requests == ["/a"]
 
 
-def _until(comes: Callable[[], bool]) -> None:
+def _until(condition: Callable[[], bool]) -> None:
     deadline_s = time.monotonic() + 10
-    while not comes():
+    while not condition():
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
 
 
-def test_a_surprise_is_that_events_alone(
+def test_an_unexpected_error_rejects_that_event_alone(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from penstock.media import fetch
 
     real = fetch.sniff
 
-    def surprises(data: bytes, *, declared: str | None) -> Any:
+    def fails_on_odd(data: bytes, *, declared: str | None) -> Any:
         if declared == "odd/one":
             raise ZeroDivisionError("odd")
         return real(data, declared=declared)
 
-    monkeypatch.setattr(fetch, "sniff", surprises)
+    monkeypatch.setattr(fetch, "sniff", fails_on_odd)
     fetched, rejected = fetcher_of().fetch_batch([event_of(PNG, declared="odd/one"), event_of(PNG)])
     assert len(fetched) == 1
     assert "ZeroDivisionError: odd" in rejected[0].detail

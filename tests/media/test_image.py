@@ -1,4 +1,4 @@
-"""Pictures → pixels of the encoder's size."""
+"""Images decoded to pixels of the encoder's size."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _top_left(pixels: UInt8) -> tuple[int, ...]:
     return tuple(int(value) for value in pixels[0, 0])
 
 
-# --- as open_clip does it --------------------------------------------------------------------------------------------
+# --- equal to open_clip ----------------------------------------------------------------------------------------------
 
 SIZES = [(640, 480), (481, 640), (224, 224), (224, 300), (225, 224), (100, 37), (31, 333), (1001, 333), (7, 7), (1, 3)]
 
@@ -121,7 +121,7 @@ def test_a_jpeg_decoded_at_reduced_scale_has_the_same_vector(
     assert float(torch.nn.functional.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0)) > 0.999
 
 
-# --- what open_clip leaves out ---------------------------------------------------------------------------------------
+# --- in addition to open_clip ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -140,7 +140,7 @@ def test_exif_orientation_is_applied(decode: Callable[..., UInt8], orientation: 
     assert min(pixels[6, 6].min(), pixels[1, 6].min(), pixels[6, 1].min()) > 215
 
 
-def test_broken_exif_leaves_the_picture_as_it_is(decode: Callable[..., UInt8]) -> None:
+def test_broken_exif_is_ignored(decode: Callable[..., UInt8]) -> None:
     data = _encoded(Image.new("RGB", (32, 32), "red"), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(20))
     assert decode(data, spec=TINY)[0, 0, 0] > 240
 
@@ -196,7 +196,7 @@ def test_other_modes_become_rgb(decode: Callable[..., UInt8], mode: str) -> None
 
 
 def _png_of(width: int, height: int) -> bytes:
-    """A PNG that says it is so large and has next to nothing in it."""
+    """Returns a PNG with a large size in its header and almost no data."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
@@ -208,7 +208,7 @@ def _png_of(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [(50_000, 50_000), (14_000, 13_000)])
-def test_a_bomb_is_refused_by_its_header_in_milliseconds(decode: Callable[..., UInt8], size: tuple[int, int]) -> None:
+def test_a_bomb_is_rejected_by_its_header_in_milliseconds(decode: Callable[..., UInt8], size: tuple[int, int]) -> None:
     data = _png_of(*size)
     started = time.perf_counter()
     with pytest.raises(BadInputError) as caught:
@@ -227,7 +227,7 @@ def test_the_limit_of_pixels_is_the_settings(decode: Callable[..., UInt8]) -> No
 
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF", "BMP", "JPEG2000"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_truncated_picture_is_corrupt(decode: Callable[..., UInt8], format_name: str, share: float) -> None:
+def test_a_truncated_image_is_corrupt(decode: Callable[..., UInt8], format_name: str, share: float) -> None:
     data = _encoded(_photo(320, 240), format_name)
     with pytest.raises(BadInputError) as caught:
         decode(data[: int(len(data) * share)])
@@ -241,7 +241,7 @@ def test_a_strip_is_resized_without_the_memory_of_its_length(decode: Callable[..
     assert _top_left(pixels) == (255, 0, 0)
 
 
-def test_a_type_without_reader_is_unsupported(decode: Callable[..., UInt8]) -> None:
-    with pytest.raises(BadInputError, match="no reader for image/heic") as caught:
+def test_a_type_without_a_decoder_is_unsupported(decode: Callable[..., UInt8]) -> None:
+    with pytest.raises(BadInputError, match="no decoder for image/heic") as caught:
         decode(b"\0\0\0\x18ftypheic" + bytes(100))
     assert caught.value.reason is Reason.UNSUPPORTED

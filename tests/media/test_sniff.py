@@ -34,7 +34,7 @@ _WRITABLE = {
 }
 
 
-def _picture(format_name: str) -> bytes:
+def _image(format_name: str) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (64, 64), "red").save(out, format_name)
     return out.getvalue()
@@ -58,8 +58,8 @@ def _mp4(brand: bytes, handler: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("mime", "format_name"), _WRITABLE.items())
-def test_pictures_that_pillow_writes_are_told(mime: str, format_name: str) -> None:
-    assert sniff(_picture(format_name), declared=None) == Sniffed(mime, Modality.IMAGE)
+def test_images_that_pillow_writes_are_detected(mime: str, format_name: str) -> None:
+    assert sniff(_image(format_name), declared=None) == Sniffed(mime, Modality.IMAGE)
     assert mime in FORMATS
 
 
@@ -88,10 +88,12 @@ def test_pictures_that_pillow_writes_are_told(mime: str, format_name: str) -> No
         (b"\x00\x01\x02\x03" * 50, "application/octet-stream", None),
     ],
 )
-def test_sound_film_and_what_is_not_supported(data: bytes, mime: str | None, modality: Modality | None) -> None:
-    found = sniff(data, declared="image/jpeg")
-    assert found.modality == modality
-    assert mime is None or found.mime == mime
+def test_audio_video_and_unsupported_types_are_detected(
+    data: bytes, mime: str | None, modality: Modality | None
+) -> None:
+    sniffed = sniff(data, declared="image/jpeg")
+    assert sniffed.modality == modality
+    assert mime is None or sniffed.mime == mime
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_sound_film_and_what_is_not_supported(data: bytes, mime: str | None, mod
         ("# Title\n\nSee [this](http://x/y).\n", "application/octet-stream", "markdown"),
     ],
 )
-def test_kinds_of_text(text: str, declared: str | None, kind: str) -> None:
+def test_kinds_of_text_are_detected(text: str, declared: str | None, kind: str) -> None:
     assert sniff(text.encode(), declared=declared) == Sniffed(f"text/{kind}", Modality.TEXT)
 
 
@@ -124,25 +126,25 @@ def test_text_is_text_in_any_charset(charset: str) -> None:
     assert sniff("Grüße aus München, sagte er.".encode(charset), declared=None).modality is Modality.TEXT
 
 
-def test_octets_at_random_are_never_text() -> None:
+def test_random_bytes_are_never_text() -> None:
     source = random.Random(7)
-    found = {sniff(source.randbytes(2_000), declared="text/plain").modality for _ in range(200)}
-    assert Modality.TEXT not in found
+    modalities = {sniff(source.randbytes(2_000), declared="text/plain").modality for _ in range(200)}
+    assert Modality.TEXT not in modalities
 
 
-def test_a_declaration_does_not_make_a_picture_of_text() -> None:
+def test_a_declaration_does_not_turn_text_into_an_image() -> None:
     assert sniff(b"words", declared="image/png").modality is Modality.TEXT
-    assert sniff(_picture("PNG"), declared="text/html").modality is Modality.IMAGE
+    assert sniff(_image("PNG"), declared="text/html").modality is Modality.IMAGE
 
 
-def test_a_picture_is_told_within_50_microseconds() -> None:
-    data = _picture("WEBP")
-    took = []
+def test_an_image_is_detected_within_50_microseconds() -> None:
+    data = _image("WEBP")
+    elapsed_s = []
     for _ in range(50):
         started = time.perf_counter()
         sniff(data, declared=None)
-        took.append(time.perf_counter() - started)
-    assert min(took) < 50e-6
+        elapsed_s.append(time.perf_counter() - started)
+    assert min(elapsed_s) < 50e-6
 
 
 @pytest.mark.parametrize("unit", ["<!--", "<!-- -->", "<?xml", "# a\n\n", "](", "**a", "P1 #\n", "[a](b", "\n# a\n"])

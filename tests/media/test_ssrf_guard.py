@@ -1,4 +1,4 @@
-"""Which addresses are public, and a network that connects to no others."""
+"""A network that connects to public addresses only."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ from penstock.media.ssrf_guard import GuardedNetwork, is_public
         "64:ff9b::a00:1",
     ],
 )
-def test_addresses_that_are_refused(address: str) -> None:
+def test_internal_addresses_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "100.128.0.1", "2606:4700::1111", "64:ff9b::808:808"])
-def test_addresses_that_are_public(address: str) -> None:
+def test_public_addresses_are_public(address: str) -> None:
     assert is_public(address)
 
 
-def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
+def test_one_private_address_among_public_ones_is_rejected() -> None:
     network = GuardedNetwork(resolver=lambda host, port: ["8.8.8.8", "10.0.0.1"], allow_private=False)
-    with pytest.raises(BadInputError, match=r"some\.host is at 10\.0\.0\.1") as caught:
+    with pytest.raises(BadInputError, match=r"some\.host resolves to 10\.0\.0\.1") as caught:
         network.connect_tcp("some.host", 80)
     assert caught.value.reason is Reason.FORBIDDEN
 
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "127.1", "localhost", "::1"])
-def test_other_spellings_of_loopback_are_refused(host: str) -> None:
+def test_other_spellings_of_loopback_are_rejected(host: str) -> None:
     from penstock.media.ssrf_guard import system_resolver
 
     network = GuardedNetwork(resolver=system_resolver, allow_private=False)
@@ -67,7 +67,7 @@ def test_other_spellings_of_loopback_are_refused(host: str) -> None:
     assert caught.value.reason is Reason.FORBIDDEN
 
 
-def test_a_resolver_that_hangs_is_left_at_the_deadline() -> None:
+def test_a_resolver_that_hangs_is_given_up_at_the_deadline() -> None:
     import threading
     import time
 
@@ -85,7 +85,7 @@ def test_a_resolver_that_hangs_is_left_at_the_deadline() -> None:
     assert time.monotonic() - started < 5
 
 
-def test_a_name_that_does_not_resolve_is_no_connection() -> None:
+def test_a_name_that_does_not_resolve_is_a_connection_error() -> None:
     def fails(host: str, port: int) -> list[str]:
         raise OSError("no such name")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
 from penstock.media.av.audio import RATE_HZ
@@ -21,7 +23,7 @@ RECORDINGS = {one.key: one for one in sample_timed_media()}
 def test_a_recording_is_what_the_list_says(recording: SampleTimedMedia) -> None:
     data = recording.file.read_bytes()
     assert sniff(data, declared=None).modality is recording.modality
-    with AVReader(data, VadOptions(min_silence_ms=1_000), ShotOptions()) as reel:
+    with closing(AVReader(data, VadOptions(min_silence_ms=1_000), ShotOptions())) as reel:
         found = reel.read()
     assert len(found.shots) == len(recording.scenes)
     for shot, scene in zip(found.shots, recording.scenes, strict=True):

@@ -1,7 +1,8 @@
-"""Step 3: bytes → entries that wait for their vectors, and what the encoders have to encode for them.
+"""Step 3: decodes media into pending entries, and collects the inputs of the encoders for them.
 
-One decoder a modality, in `DECODERS`; a new modality is a new function there. Each turns one asset into parts, and says
-of each part which encoder's input its vectors come from. `Decoder` gathers the inputs of a whole batch, each item once.
+`DECODERS` has one decoder for each modality that is decoded as a whole; a new modality is a new function there. Each
+turns one asset into parts, and names for each part the encoder items that its vectors come from. `Decoder` collects
+the items of a whole batch, each distinct item once. Timed media are decoded by `media.segments`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from penstock.config import ImageSettings, TextSettings
 from penstock.encoders.base import ImageSpec, Tokenizer
+from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT
 from penstock.errors import BadInputError, Reason, TransientError
 from penstock.media.image import decode_image, set_pixel_limit
 from penstock.media.text.passages import decode_text
@@ -34,13 +36,10 @@ from penstock.records import (
 
 logger = logging.getLogger(__name__)
 
-PASSAGE_TEXT = "passage.text"
-JOINT_IMAGE = "joint.image"
-
 
 @dataclass(frozen=True, slots=True)
 class DecoderContext:
-    """What the decoders of all modalities work with; see `Decoder`."""
+    """The settings and models that the decoders of all modalities share; see `Decoder`."""
 
     text: TextSettings
     image: ImageSettings
@@ -51,7 +50,7 @@ class DecoderContext:
 
 @dataclass(frozen=True, slots=True)
 class EncoderItem:
-    """One thing to encode: a text, or uint8[height, width, 3] of pixels, under the hash of its content."""
+    """A text or uint8[height, width, 3] of pixels to encode, with the hash of its content as key."""
 
     key: str
     content: str | UInt8
@@ -59,7 +58,7 @@ class EncoderItem:
 
 @dataclass(frozen=True, slots=True)
 class DecodedPart:
-    """One entry of an asset: a passage, a picture, a segment, a frame. The fields are those of `Draft`.
+    """One entry of an asset, such as a passage or an image. The fields are those of `PendingEntry`.
 
     Attributes:
         vectors: for each vector field the encoder that fills it and the item that it encodes.
@@ -83,13 +82,13 @@ class DecodedAsset:
 
 
 class Decoder:
-    """Decodes batches. A decode worker owns one; it is not thread-safe if the tokenizer is not.
+    """Decodes batches of text and images. A decode worker owns one. Not thread-safe if the tokenizer is not.
 
     Args:
-        text, image: limits and how text is cut.
-        image_spec: what the encoder of pictures wants.
-        tokenizer: counts as the sentence encoder does.
-        joint_text_encoder: the encoder of texts in the joint space; `passage.text` where the two spaces are one, so
+        text, image: limits, and how text is cut.
+        image_spec: the input size and preprocessing of the image encoder.
+        tokenizer: counts tokens as the sentence encoder does.
+        joint_text_encoder: the encoder of texts in the joint space; `passage.text` where both spaces are the same, so
             that one row serves both fields.
     """
 
@@ -102,7 +101,7 @@ class Decoder:
         tokenizer: Tokenizer,
         joint_text_encoder: str,
     ) -> None:
-        self._tools = DecoderContext(text, image, image_spec, tokenizer, joint_text_encoder)
+        self._context = DecoderContext(text, image, image_spec, tokenizer, joint_text_encoder)
         set_pixel_limit(image.max_pixels)
 
     def decode(
@@ -111,75 +110,74 @@ class Decoder:
         rejected: Sequence[Rejected] = (),
         tombstones: Sequence[Event] = (),
     ) -> tuple[Decoded, dict[str, EncoderInput]]:
-        """Decodes every asset of a batch; those that cannot be are rejected, and take no other along.
+        """Decodes every asset of a batch. An asset that cannot be decoded is rejected alone.
 
         Args:
             fetched: events with their media.
-            rejected: what earlier steps refused; handed on.
-            tombstones: events that delete; handed on.
+            rejected: rejections of earlier steps, passed through.
+            tombstones: events that delete, passed through.
 
         Returns:
-            the batch, and by encoder what it has to encode: texts, or uint8[n, size_px, size_px, 3].
+            the batch, and by encoder its input: texts, or uint8[n, size_px, size_px, 3].
 
         Raises:
-            TransientError: what a decoder needs is away; the batch is worth trying again.
+            TransientError: a dependency of a decoder is unavailable; the batch can be retried.
         """
         inputs = EncoderInputs()
         indexable: list[Event] = []
-        drafts: list[PendingEntry] = []
-        refused = list(rejected)
-        for one in fetched:
-            outcome = self._decode_one(one)
-            if isinstance(outcome, Rejected):
-                refused.append(outcome)
+        pending: list[PendingEntry] = []
+        rejections = list(rejected)
+        for media in fetched:
+            asset = self._decode_or_reject(media)
+            if isinstance(asset, Rejected):
+                rejections.append(asset)
                 continue
-            found = outcome.title and not one.event.title
-            event = replace(one.event, title=outcome.title) if found else one.event
+            event = media.event
+            if asset.title and not event.title:
+                event = replace(event, title=asset.title)
             indexable.append(event)
-            drafts.extend(_drafts(event, one, outcome, inputs))
-        return Decoded(tuple(indexable), tuple(tombstones), tuple(drafts), tuple(refused)), inputs.by_encoder()
+            pending.extend(_pending_entries(event, media, asset, inputs))
+        return Decoded(tuple(indexable), tuple(tombstones), tuple(pending), tuple(rejections)), inputs.by_encoder()
 
-    def _decode_one(self, fetched: FetchedMedia) -> DecodedAsset | Rejected:
-        position, modality = fetched.event.position, fetched.event.modality
+    def _decode_or_reject(self, fetched: FetchedMedia) -> DecodedAsset | Rejected:
+        modality = fetched.event.modality
         try:
             decoder = DECODERS.get(modality)
             if decoder is None:
-                raise BadInputError(Reason.UNSUPPORTED, f"this version decodes no {modality}")
-            return decoder(fetched, self._tools)
+                raise BadInputError(Reason.UNSUPPORTED, f"this version has no decoder for {modality}")
+            return decoder(fetched, self._context)
         except TransientError:
             raise
         except Exception as exc:
-            return to_rejection(position, fetched.mime, exc)
+            return to_rejection(fetched.event.position, fetched.mime, exc)
 
 
 def to_rejection(position: Position, mime: str, exc: Exception) -> Rejected:
-    """What a decoder's exception means for the event; a surprise stands in the log with its traceback."""
+    """Converts a decoder's exception to a rejection. An unexpected one is logged with its traceback."""
     if isinstance(exc, BadInputError):
         return Rejected(position, "decode", exc.reason, str(exc))
     if isinstance(exc, MemoryError):
-        detail = f"{mime}: decoding it takes more memory than there is"
-        return Rejected(position, "decode", Reason.TOO_LARGE, detail)
-    logger.error("decoding %s (%s) failed in a way that is not foreseen", position, mime, exc_info=exc)
-    return Rejected(
-        position, "decode", Reason.CORRUPT, f"{mime} on which its decoder fails: {type(exc).__name__}: {exc}"
-    )
+        return Rejected(position, "decode", Reason.TOO_LARGE, f"{mime}: not enough memory to decode it")
+    logger.error("unexpected error while decoding %s (%s); the event is rejected", position, mime, exc_info=exc)
+    detail = f"{mime}: its decoder failed: {type(exc).__name__}: {exc}"
+    return Rejected(position, "decode", Reason.CORRUPT, detail)
 
 
 # --- one decoder a modality ------------------------------------------------------------------------------------------
 
 
-def _decode_image_asset(fetched: FetchedMedia, tools: DecoderContext) -> DecodedAsset:
-    pixels = decode_image(fetched, spec=tools.image_spec, settings=tools.image)
+def _decode_image_asset(fetched: FetchedMedia, context: DecoderContext) -> DecodedAsset:
+    pixels = decode_image(fetched, spec=context.image_spec, settings=context.image)
     item = EncoderItem(fetched.sha256, pixels)
     return DecodedAsset("", (DecodedPart(Collection.IMAGE, ((Field.JOINT, JOINT_IMAGE, item),)),))
 
 
-def _decode_text_asset(fetched: FetchedMedia, tools: DecoderContext) -> DecodedAsset:
-    document = decode_text(fetched, settings=tools.text, tokenizer=tools.tokenizer)
+def _decode_text_asset(fetched: FetchedMedia, context: DecoderContext) -> DecodedAsset:
+    document = decode_text(fetched, settings=context.text, tokenizer=context.tokenizer)
     parts = []
     for passage in document.passages:
         item = EncoderItem(hashlib.sha256(passage.text.encode()).hexdigest(), passage.text)
-        vectors = ((Field.PASSAGE, PASSAGE_TEXT, item), (Field.JOINT, tools.joint_text_encoder, item))
+        vectors = ((Field.PASSAGE, PASSAGE_TEXT, item), (Field.JOINT, context.joint_text_encoder, item))
         parts.append(
             DecodedPart(
                 Collection.TEXT,
@@ -192,24 +190,25 @@ def _decode_text_asset(fetched: FetchedMedia, tools: DecoderContext) -> DecodedA
     return DecodedAsset(document.title, tuple(parts))
 
 
+# A decoder raises `BadInputError` for a fault of the media, and `TransientError` for one of a dependency.
 DECODERS: Mapping[Modality, Callable[[FetchedMedia, DecoderContext], DecodedAsset]] = {
     Modality.TEXT: _decode_text_asset,
     Modality.IMAGE: _decode_image_asset,
 }
-"""Raises of a decoder: `BadInputError` for what is the media's fault, `TransientError` for what is not."""
 
 
-# --- gathering -------------------------------------------------------------------------------------------------------
+# --- inputs of the encoders ------------------------------------------------------------------------------------------
 
 
 class EncoderInputs:
-    """The encoders' inputs of a batch, in order of arrival; an item that comes twice has one row."""
+    """The encoders' inputs of a batch, in order of arrival. An item that comes twice has one row."""
 
     def __init__(self) -> None:
         self._rows: dict[str, dict[str, int]] = {}
         self._contents: dict[str, list[str | UInt8]] = {}
 
     def row(self, encoder: str, item: EncoderItem) -> int:
+        """Returns the row of an item in the encoder's input, and adds the item if it is new."""
         rows = self._rows.setdefault(encoder, {})
         if item.key not in rows:
             rows[item.key] = len(rows)
@@ -217,6 +216,7 @@ class EncoderInputs:
         return rows[item.key]
 
     def by_encoder(self) -> dict[str, EncoderInput]:
+        """Returns the inputs of all encoders that have any."""
         return {
             encoder: _encoder_input(encoder, tuple(rows), self._contents[encoder])
             for encoder, rows in self._rows.items()
@@ -232,14 +232,16 @@ def _encoder_input(encoder: str, keys: tuple[str, ...], contents: Sequence[str |
     )
 
 
-def _drafts(event: Event, fetched: FetchedMedia, asset: DecodedAsset, inputs: EncoderInputs) -> list[PendingEntry]:
-    """Parts are numbered within their collection, from 0 without gaps."""
+def _pending_entries(
+    event: Event, fetched: FetchedMedia, asset: DecodedAsset, inputs: EncoderInputs
+) -> list[PendingEntry]:
+    """Returns the parts as entries, numbered within their collection from 0 without gaps."""
     counts: dict[Collection, int] = {}
-    drafts = []
+    entries = []
     for part in asset.parts:
         number = counts.get(part.collection, 0)
         counts[part.collection] = number + 1
-        drafts.append(
+        entries.append(
             PendingEntry(
                 event,
                 part.collection,
@@ -254,4 +256,4 @@ def _drafts(event: Event, fetched: FetchedMedia, asset: DecodedAsset, inputs: En
                 vectors=tuple((field, encoder, inputs.row(encoder, item)) for field, encoder, item in part.vectors),
             )
         )
-    return drafts
+    return entries

@@ -1,13 +1,14 @@
-"""Step 2: claim checks → bytes, and the type that the bytes really are.
+"""Step 2: fetches the bytes of media, and detects their type.
 
-Inline media go to the asset store, so that a result can be shown; media behind a claim check keep their own address.
+Inline media are written to the asset store, so that results can show them. Media behind a claim check keep their own
+address.
 
-A claim check that fails for a reason that may pass (no connection, a timeout, 408, 425, 429, 5xx) is tried again with
-jitter until its deadline, then `unreachable`. One that answers 401, 403, 404, 410 or any other 4xx is `unreachable` at
-once: what the owner of the media says is not argued with.
+A claim check that fails for a transient reason (no connection, a timeout, 408, 425, 429, 5xx) is retried with jitter
+until its deadline, and is then `unreachable`. One that answers 401, 403, 404, 410 or any other 4xx is `unreachable`
+immediately.
 
-How large media are is known only when they are asked for. So those of a batch are first asked for as small ones. What
-is larger is dropped, and asked for again once there is room for as many of the largest kind.
+The size of media is known only once they are requested. So all media of a batch are first requested as small ones.
+Larger media are dropped, and requested again once memory for as many of the largest size is reserved.
 """
 
 from __future__ import annotations
@@ -32,25 +33,25 @@ from penstock.records import ClaimCheck, Event, FetchedMedia, Inline, Modality, 
 
 logger = logging.getLogger(__name__)
 
-_PARALLEL = 16  # claim checks wait for others' servers nearly all of their time
+_MAX_CONCURRENT = 16  # claim checks wait for other hosts' servers nearly all of their time
 _FIRST_WAIT_S = 0.2
-_LONGEST_WAIT_S = 5.0
-_SMALL_BYTES = 16 * 1024**2  # most media: of these a worker with 8 batches of 8 claim checks holds 1 GiB at most
-_ROOM_BYTES = 1024**3  # for all that are larger, or for those of one batch alone, if that is more
+_MAX_WAIT_S = 5.0
+_SMALL_BYTES = 16 * 1024**2  # most media: a worker with 8 batches of 8 such claim checks holds 1 GiB at most
+_LARGE_BUDGET_BYTES = 1024**3  # for all larger media, or for those of one batch alone, if they are more
 
 
 class Fetcher:
     """Fetches the media of events. Thread-safe. Close it, or use it in a `with` statement.
 
     Args:
-        settings: what claim checks may point to, and limits.
-        assets: takes inline media.
+        settings: limits of claim checks.
+        assets: stores inline media.
         topic_of: the topic of each modality, for messages that name the right one.
         resolver: host names → addresses.
         clock: monotonic seconds.
-        sleep: waits between tries, seconds.
-        small_bytes: media behind claim checks that are larger wait for room, bytes.
-        large_budget_bytes: and have so much of it, all batches together, bytes.
+        sleep: waits between attempts, seconds.
+        small_bytes: media behind claim checks that are larger wait until memory is reserved for them, bytes.
+        large_budget_bytes: the memory for them in all batches together, bytes.
     """
 
     def __init__(
@@ -63,19 +64,19 @@ class Fetcher:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         small_bytes: int = _SMALL_BYTES,
-        large_budget_bytes: int = _ROOM_BYTES,
+        large_budget_bytes: int = _LARGE_BUDGET_BYTES,
     ) -> None:
         self._settings = settings
         self._assets = assets
         self._topic_of = topic_of
         self._clock = clock
         self._sleep = sleep
-        self._claims = ClaimCheckReader(settings, resolver=resolver, clock=clock)
+        self._reader = ClaimCheckReader(settings, resolver=resolver, clock=clock)
         self._small_bytes = min(small_bytes, settings.max_bytes)
         only_small = settings.model_copy(update={"max_bytes": self._small_bytes})
-        self._small_claims = ClaimCheckReader(only_small, resolver=resolver, clock=clock)
-        self._room = MemoryBudget(large_budget_bytes)
-        self._threads = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="fetch")
+        self._small_reader = ClaimCheckReader(only_small, resolver=resolver, clock=clock)
+        self._large_budget = MemoryBudget(large_budget_bytes)
+        self._threads = ThreadPoolExecutor(_MAX_CONCURRENT, thread_name_prefix="fetch")
 
     def __enter__(self) -> Fetcher:
         return self
@@ -84,109 +85,116 @@ class Fetcher:
         self.close()
 
     def close(self) -> None:
-        """Waits for claim checks under way, at most until their deadlines, and closes connections."""
+        """Waits for active claim checks, at most until their deadlines, and closes connections."""
         self._threads.shutdown(cancel_futures=True)
-        self._claims.close()
-        self._small_claims.close()
+        self._reader.close()
+        self._small_reader.close()
 
     def fetch_batch(self, events: Sequence[Event]) -> tuple[list[FetchedMedia], list[Rejected]]:
-        """Fetches a batch at once, each event with a deadline of its own. Both lists are in the order of `events`.
+        """Fetches a batch concurrently, each event with a deadline of its own.
 
-        1 all that are small; a larger one is dropped as soon as it shows
-        2 the larger ones, when there is room for all of this batch: who had some and waited for more would wait for
-          others who do the same; their deadlines begin only then
+        1. Fetch all media that are small. Larger media are dropped as soon as their size shows.
+        2. Fetch the larger media once memory for all of this batch is reserved: batches that each held a part and
+           waited for more would wait for one another. Their deadlines begin only then.
+
+        Returns:
+            fetched media and rejections, both in the order of `events`.
 
         Raises:
-            TransientError: the asset store does not answer; the batch is worth trying again.
+            TransientError: the asset store is unavailable; the batch can be retried.
         """
-        at_once = self._threads.map if self._waits(events) else map
-        outcomes = list(at_once(self._settled_if_small, events))
-        larger = [event for event, outcome in zip(events, outcomes, strict=True) if outcome is None]
-        with self._room.reserve(len(larger) * self._settings.max_bytes):
-            found = iter(list(self._threads.map(self.fetch_one, larger)))
+        map_events = self._threads.map if self._waits_for_others(events) else map
+        small = list(map_events(self._fetch_if_small, events))  # 1
+        larger = [event for event, outcome in zip(events, small, strict=True) if outcome is None]
+        with self._large_budget.reserve(len(larger) * self._settings.max_bytes):  # 2
+            large = iter(list(self._threads.map(self.fetch_one, larger)))
         fetched: list[FetchedMedia] = []
         rejected: list[Rejected] = []
-        for outcome in (outcome or next(found) for outcome in outcomes):
+        for outcome in (outcome or next(large) for outcome in small):
             if isinstance(outcome, FetchedMedia):
                 fetched.append(outcome)
             else:
                 rejected.append(outcome)
         return fetched, rejected
 
-    def _waits(self, events: Sequence[Event]) -> bool:
-        """Whether there are others to wait for. Inline media into a local folder only take CPU time, and more of it
-        with threads: 183 µs instead of 136 for 1 kB.
+    def _waits_for_others(self, events: Sequence[Event]) -> bool:
+        """Returns whether threads help. Inline media in a local folder take CPU time only.
+
+        With threads they take more of it: 183 µs instead of 136 for 1 kB.
         """
         return not self._assets.local or any(isinstance(event.payload, ClaimCheck) for event in events)
 
     def fetch_one(self, event: Event) -> FetchedMedia | Rejected:
-        """Fetches one event however large it is, for who holds no others meanwhile.
+        """Fetches one event of any size, for a caller that holds the media of no other event in that time.
 
         Raises:
             TransientError: as `fetch_batch` does.
         """
-        return self._fetch_or_reject(event, self._claims)
+        return self._fetch_or_reject(event, self._reader)
 
     def fetch(self, event: Event) -> FetchedMedia:
-        """Fetches one event: 1 its bytes, 2 their type, 3 inline ones into the asset store; it keeps a claim check.
+        """Fetches one event.
+
+        1. Read its bytes.
+        2. Detect their type.
+        3. Write inline media to the asset store. A claim check keeps its address.
 
         Raises:
             BadInputError: FORBIDDEN, TOO_LARGE, UNREACHABLE, MALFORMED, CORRUPT (no bytes), UNSUPPORTED, WRONG_TOPIC.
-            TransientError: the asset store does not answer.
+            TransientError: the asset store is unavailable.
             ValueError: the event is a tombstone.
         """
-        return self._fetch(event, self._claims)
+        return self._fetch(event, self._reader)
 
-    def _fetch(self, event: Event, claims: ClaimCheckReader) -> FetchedMedia:
+    def _fetch(self, event: Event, reader: ClaimCheckReader) -> FetchedMedia:
         if event.payload is None:
-            raise ValueError(f"{event.position} is a tombstone: there is nothing to fetch")
-        data = self._bytes(event.payload, claims)
-        mime = self._mime(event, data)
+            raise ValueError(f"{event.position} is a tombstone: it has no media to fetch")
+        data = self._bytes(event.payload, reader)  # 1
+        mime = self._mime(event, data)  # 2
         if isinstance(event.payload, ClaimCheck):
             sha256, uri = hashlib.sha256(data).hexdigest(), event.payload.uri
         else:
-            sha256 = self._assets.put(data)
+            sha256 = self._assets.put(data)  # 3
             uri = asset_uri(sha256)
         return FetchedMedia(replace(event, payload=ClaimCheck(uri)), data, mime, sha256, uri)
 
-    def _settled_if_small(self, event: Event) -> FetchedMedia | Rejected | None:
-        """None for a claim check to more than may be held without room for it."""
-        outcome = self._fetch_or_reject(event, self._small_claims)
+    def _fetch_if_small(self, event: Event) -> FetchedMedia | Rejected | None:
+        """Returns None for a claim check to media that need reserved memory."""
+        outcome = self._fetch_or_reject(event, self._small_reader)
         too_large = isinstance(outcome, Rejected) and outcome.reason is Reason.TOO_LARGE
         may_be_larger = isinstance(event.payload, ClaimCheck) and self._small_bytes < self._settings.max_bytes
         return None if too_large and may_be_larger else outcome
 
-    def _fetch_or_reject(self, event: Event, claims: ClaimCheckReader) -> FetchedMedia | Rejected:
-        """Fetched or rejected; a surprise is this event's alone, and stands in the log with its traceback."""
+    def _fetch_or_reject(self, event: Event, reader: ClaimCheckReader) -> FetchedMedia | Rejected:
+        """Fetches or rejects one event. An unexpected error rejects this event alone, and is logged with traceback."""
         try:
-            return self._fetch(event, claims)
+            return self._fetch(event, reader)
         except BadInputError as exc:
             return Rejected(event.position, "fetch", exc.reason, str(exc))
         except TransientError:
             raise
         except Exception as exc:
-            logger.exception("fetching %s failed in a way that is not foreseen", event.position)
-            return Rejected(
-                event.position, "fetch", Reason.MALFORMED, f"fetching it failed: {type(exc).__name__}: {exc}"
-            )
+            logger.exception("unexpected error while fetching %s; the event is rejected", event.position)
+            detail = f"unexpected error while fetching it: {type(exc).__name__}: {exc}"
+            return Rejected(event.position, "fetch", Reason.MALFORMED, detail)
 
-    def _bytes(self, payload: Inline | ClaimCheck, claims: ClaimCheckReader) -> bytes:
+    def _bytes(self, payload: Inline | ClaimCheck, reader: ClaimCheckReader) -> bytes:
         if isinstance(payload, ClaimCheck):
-            return self._claimed(payload.uri, claims)
+            return self._read_with_retries(payload.uri, reader)
         if len(payload.data) > self._settings.max_bytes:
             detail = f"{len(payload.data):,} bytes inline; fetch.max_bytes is {self._settings.max_bytes:,}"
             raise BadInputError(Reason.TOO_LARGE, detail)
         return payload.data
 
-    def _claimed(self, uri: str, claims: ClaimCheckReader) -> bytes:
-        """Tries until it works, cannot work, or the deadline would be over before the next try."""
+    def _read_with_retries(self, uri: str, reader: ClaimCheckReader) -> bytes:
+        """Tries until it succeeds, fails permanently, or would pass the deadline before the next attempt."""
         deadline_s = self._clock() + self._settings.deadline_s
-        backoff = tenacity.wait_exponential(_FIRST_WAIT_S, _LONGEST_WAIT_S) + tenacity.wait_random(0, _FIRST_WAIT_S)
+        backoff = tenacity.wait_exponential(_FIRST_WAIT_S, _MAX_WAIT_S) + tenacity.wait_random(0, _FIRST_WAIT_S)
 
         def wait_s(state: tenacity.RetryCallState) -> float:
-            return max(backoff(state), _asked_to_wait_s(state))
+            return max(backoff(state), _retry_after_s(state))
 
-        tries = tenacity.Retrying(
+        attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(RetryableFetchError),
             wait=wait_s,
             stop=lambda state: self._clock() + state.upcoming_sleep >= deadline_s,
@@ -194,33 +202,33 @@ class Fetcher:
             reraise=True,
         )
         try:
-            return tries(claims.read, uri, deadline_s=deadline_s)
+            return attempts(reader.read, uri, deadline_s=deadline_s)
         except RetryableFetchError as exc:
-            count = tries.statistics["attempt_number"]
-            detail = f"{exc} ({count} tries within fetch.deadline_s, {self._settings.deadline_s:g} s)"
+            count = attempts.statistics["attempt_number"]
+            detail = f"{exc} ({count} attempts within fetch.deadline_s, {self._settings.deadline_s:g} s)"
             raise BadInputError(Reason.UNREACHABLE, detail) from exc
 
     def _mime(self, event: Event, data: bytes) -> str:
-        """The type of the bytes, if the topic is the right one for it."""
+        """Returns the type of the bytes, if it belongs to the event's topic."""
         if not data:
-            raise BadInputError(
-                Reason.CORRUPT, "no bytes in it; to delete an asset send the null value, not an empty one"
-            )
+            detail = "the media are empty; to delete an asset, send a null value, not an empty one"
+            raise BadInputError(Reason.CORRUPT, detail)
         sniffed = sniff(data, declared=event.content_type)
         if sniffed.modality is None:
             declared = f", declared as {event.content_type}" if event.content_type else ""
-            raise BadInputError(Reason.UNSUPPORTED, f"{sniffed.mime} by its bytes{declared}: no decoder reads it")
+            detail = f"{sniffed.mime} by its bytes{declared}: no decoder for this type"
+            raise BadInputError(Reason.UNSUPPORTED, detail)
         if sniffed.modality is not event.modality:
             raise BadInputError(Reason.WRONG_TOPIC, self._wrong_topic(event, sniffed))
         return sniffed.mime
 
     def _wrong_topic(self, event: Event, sniffed: Sniffed) -> str:
         right = self._topic_of.get(sniffed.modality) if sniffed.modality else None
-        advice = f"send it to {right}" if right else f"there is no topic of {sniffed.modality}"
+        advice = f"send it to {right}" if right else f"no topic carries {sniffed.modality}"
         return f"{sniffed.mime} by its bytes, on {event.position.topic}, a topic of {event.modality}: {advice}"
 
 
-def _asked_to_wait_s(state: tenacity.RetryCallState) -> float:
-    """What the server's `Retry-After` asked for."""
+def _retry_after_s(state: tenacity.RetryCallState) -> float:
+    """Returns the wait that the server requested with `Retry-After`; 0 if none."""
     failure = state.outcome.exception() if state.outcome else None
     return failure.retry_after_s if isinstance(failure, RetryableFetchError) else 0.0

@@ -1,7 +1,7 @@
-"""Step 3 for pictures: bytes → RGB pixels of the encoder's size.
+"""Step 3 of images: decodes bytes to RGB pixels of the encoder's size.
 
-The result is what open_clip's own transform makes of the same picture, with what it leaves out: EXIF orientation, alpha
-on white, 16-bit and floating-point samples by their range, and limits that are checked before anything is decoded.
+The result equals that of open_clip's own transform, with additions: EXIF orientation, alpha on white, 16-bit and
+floating-point samples scaled by their range, and limits that are checked before anything is decoded.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from penstock.records import FetchedMedia, UInt8
 
 logger = logging.getLogger(__name__)
 
-# `max_pixels` refuses in words; Pillow's own limit, which looks into nested headers too, stays as the second net.
+# `max_pixels` gives a readable rejection. Pillow's own limit, which covers nested headers too, is the second check.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
+# Pillow's readers by detected type. No others run: some of Pillow's start other programs.
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "image/jpeg": ("JPEG", "MPO"),
     "image/png": ("PNG",),
@@ -47,7 +48,6 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "image/x-portable-anymap": ("PPM",),
     "image/x-tga": ("TGA",),
 }
-"""Pillow's readers by the type that was found in the bytes. No others run: some of Pillow's start other programs."""
 
 _ORIENTATION_TAG = 0x0112
 _ORIENTATIONS: Mapping[int, Image.Transpose] = {
@@ -63,19 +63,16 @@ _RESAMPLING: Mapping[str, Image.Resampling] = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
 }
-_DRAFT_MARGIN = 2
-"""A JPEG is decoded at the smallest of its scales that leaves so many times the target."""
+_DRAFT_MARGIN = 2  # a JPEG is decoded at the smallest of its scales that leaves this multiple of the target size
+_MAX_RESIZE_RATIO = 16  # a longer strip is cropped before it is resized: 1 × 10,000 px would become 5·10⁸
 
-_LONGEST_RESIZE = 16
-"""A picture so many times longer than wide is resized only where the crop will be: 1 × 10,000 px would become 5·10⁸."""
-
+# The exceptions of Pillow's readers on bytes that are not of their format.
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError, IndexError, KeyError,
                    TypeError, OverflowError, NotImplementedError)  # fmt: skip
-"""What Pillow's readers raise on bytes that are not what they claim to be."""
 
 
 def decode_image(fetched: FetchedMedia, *, spec: ImageSpec, settings: ImageSettings) -> UInt8:
-    """Decodes the first frame of a picture and brings it to the encoder's size.
+    """Decodes the first frame of an image and resizes it to the encoder's size.
 
     Returns:
         uint8[size_px, size_px, 3], RGB.
@@ -85,29 +82,28 @@ def decode_image(fetched: FetchedMedia, *, spec: ImageSpec, settings: ImageSetti
     """
     if fetched.mime not in FORMATS:
         raise BadInputError(
-            Reason.UNSUPPORTED, f"no reader for {fetched.mime}; send JPEG, PNG, WebP, AVIF, GIF or TIFF"
+            Reason.UNSUPPORTED, f"no decoder for {fetched.mime}; send JPEG, PNG, WebP, AVIF, GIF or TIFF"
         )
     try:
         with Image.open(io.BytesIO(fetched.data), formats=FORMATS[fetched.mime]) as image:
             _check_size(image.size, settings)
             _draft(image, spec)
             image.load()
-            upright = _apply_orientation(image)
-            return fit_image(_as_rgb(upright), spec)
+            return fit_image(_as_rgb(_apply_orientation(image)), spec)
     except Image.DecompressionBombError as exc:
         raise BadInputError(Reason.TOO_LARGE, f"a decompression bomb: {exc}") from exc
     except _DECODER_ERRORS as exc:
-        detail = f"{fetched.mime} that does not decode: {type(exc).__name__}: {exc}"
+        detail = f"{fetched.mime} does not decode: {type(exc).__name__}: {exc}"
         raise BadInputError(Reason.CORRUPT, detail) from exc
 
 
 def fit_image(image: Image.Image, spec: ImageSpec) -> UInt8:
-    """Brings a picture that is decoded, upright and RGB to the encoder's size: uint8[size_px, size_px, 3]."""
+    """Resizes an upright RGB image to the encoder's size: uint8[size_px, size_px, 3]."""
     return np.array(_resize(image, spec), dtype=np.uint8)
 
 
 def set_pixel_limit(max_pixels: int) -> None:
-    """Raises Pillow's own limit, which refuses at twice its number, where `max_pixels` is above it."""
+    """Raises Pillow's own limit, which rejects at twice its number, to match a higher `max_pixels`."""
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, -(-max_pixels // 2))
 
 
@@ -116,7 +112,7 @@ def _check_size(size: tuple[int, int], settings: ImageSettings) -> None:
     if width * height > settings.max_pixels:
         raise BadInputError(
             Reason.TOO_LARGE,
-            f"{width:,} × {height:,} pixels; image.max_pixels allows {settings.max_pixels:,} in all",
+            f"{width:,} × {height:,} pixels; image.max_pixels is {settings.max_pixels:,} in all",
         )
 
 
@@ -132,14 +128,14 @@ def _draft(image: Image.Image, spec: ImageSpec) -> None:
 
 
 def _apply_orientation(image: Image.Image) -> Image.Image:
-    """Turned and mirrored as its EXIF says. EXIF that is broken says nothing, and the picture is taken as it is."""
+    """Rotates and mirrors an image as its EXIF states. Broken EXIF is ignored."""
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG)
     except _DECODER_ERRORS as exc:
-        logger.debug("EXIF that cannot be read is left out: %s", exc)
+        logger.debug("broken EXIF is ignored: %s", exc)
         return image
-    turn = _ORIENTATIONS.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+    transpose = _ORIENTATIONS.get(orientation) if isinstance(orientation, int) else None
+    return image if transpose is None else image.transpose(transpose)
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
@@ -156,9 +152,9 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _as_grey(image: Image.Image) -> Image.Image:
-    """8 bits of deeper grey; Pillow's own conversion would clip all above 255 to white.
+    """Converts deeper grey to 8 bits. Pillow's own conversion would clip all above 255 to white.
 
-    16 bits lose their lower half. 32-bit integers and floats are stretched from their least to their greatest value,
+    16-bit samples lose their lower byte. 32-bit integers and floats are scaled from their minimum to their maximum,
     unless they fit 16 bits, 8 bits or 0…1 as they are.
     """
     values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
@@ -184,10 +180,10 @@ def _resize(image: Image.Image, spec: ImageSpec) -> Image.Image:
 
 
 def _fit_shortest(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    """Shorter side to `size_px`, then the centre. The longer side is cut off to a whole number, the offset rounded."""
+    """Resizes the shorter side to `size_px` and crops the centre. The longer side is truncated, the offset rounded."""
     size, (width, height) = spec.size_px, image.size
     short, long = sorted(image.size)
-    if long > _LONGEST_RESIZE * short:
+    if long > _MAX_RESIZE_RATIO * short:
         return _fit_strip(image, spec)
     longer = int(size * long / short)
     image = _resized(image, (size, longer) if width <= height else (longer, size), spec)
@@ -195,17 +191,17 @@ def _fit_shortest(image: Image.Image, spec: ImageSpec) -> Image.Image:
 
 
 def _fit_strip(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    """`_fit_shortest` for a strip: all of it but the middle is cut off before it is resized, not after."""
+    """Does the same to a strip, of which only the middle is kept before it is resized, not after."""
     width, height = image.size
     side = min(width, height)
-    reach = _LONGEST_RESIZE * side
+    reach = _MAX_RESIZE_RATIO * side
     left, top = max(0, (width - reach) // 2), max(0, (height - reach) // 2)
     middle = image.crop((left, top, min(width, left + reach), min(height, top + reach)))
     return _fit_shortest(middle, spec)
 
 
 def _fit_longest(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    """Longer side to `size_px`, then padding around; the odd pixel of padding goes right and below."""
+    """Resizes the longer side to `size_px` and pads around. An odd pixel of padding goes right and below."""
     size, (width, height) = spec.size_px, image.size
     ratio = max(width, height) / size
     image = _resized(image, (max(1, round(width / ratio)), max(1, round(height / ratio))), spec)

@@ -1,4 +1,7 @@
-"""For each modality the smallest media that every healthy worker takes; they tell poison from broken workers."""
+"""The smallest media of each modality that every healthy worker accepts.
+
+They show whether a worker, rather than an event, is at fault.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 
 from penstock.records import Modality
 
-# Made by `python -m tools.reference_models.known_good`: a few words, and the same beside two pictures.
+# Written by `python -m tools.reference_models.known_good`: a few words, and the same beside two images.
 AUDIO = Path(__file__).with_name("known_good.ogg")
 VIDEO = Path(__file__).with_name("known_good.mp4")
 
@@ -22,7 +25,7 @@ _SMALL: Mapping[Modality, bytes] = {
 
 
 def sample(modality: Modality) -> bytes:
-    """The media of a modality."""
+    """Returns the media of a modality."""
     if modality in _SMALL:
         return _SMALL[modality]
     return (AUDIO if modality is Modality.AUDIO else VIDEO).read_bytes()

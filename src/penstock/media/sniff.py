@@ -1,8 +1,8 @@
-"""What media really are, from their bytes.
+"""Detects the type of media from their bytes.
 
-A producer's declaration is not believed, with one exception: it tells kinds of text apart, which no magic number does.
-Binary formats are told by their signatures, the pictures that Pillow reads first (they are most of the traffic), then
-sound and film, then anything else that puremagic can name, which is unsupported but gets a name in the dead letter.
+A producer's declaration is not trusted, with one exception: it separates kinds of text, which no magic number does.
+Binary formats are detected by their signatures: first the images that Pillow reads (they are most of the traffic), then
+audio and video, then any type that puremagic can name. The last are unsupported, but get a name in the dead letter.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from penstock.records import Modality
 
 PLAIN, HTML, MARKDOWN = "text/plain", "text/html", "text/markdown"
 
-_HEAD_BYTES = 65_536  # what is looked at of a text: enough to see its kind, little enough to cost nothing
+_HEAD_BYTES = 65_536  # of a text that are searched: enough to detect its kind, at no measurable cost
 
 
 @dataclass(frozen=True, slots=True)
 class Sniffed:
-    """What the bytes are.
+    """The detected type of media.
 
     Attributes:
-        mime: the type, `application/octet-stream` if nothing is known of it.
-        modality: the topic it belongs to; None for what no decoder reads.
+        mime: the type; `application/octet-stream` if it is unknown.
+        modality: the modality of its topic; None if there is no decoder for it.
     """
 
     mime: str
@@ -35,30 +35,30 @@ class Sniffed:
 
 
 def sniff(data: bytes, *, declared: str | None) -> Sniffed:
-    """Tells the type of media by their bytes.
+    """Detects the type of media from their bytes.
 
-    Text is HTML if it begins as the WHATWG's MIME Sniffing Standard says HTML begins, or is declared so. It is Markdown
-    if declared so, or if it is not declared as anything particular and has a heading with a blank line around it and
-    some second mark of Markdown. A declared `text/plain` is kept from being read as Markdown, not as HTML.
+    Text is HTML if it starts as the WHATWG's MIME Sniffing Standard defines for HTML, or is declared so. It is Markdown
+    if declared so, or if it is not declared as anything particular and has a heading between blank lines and
+    a second mark of Markdown. A declared `text/plain` is never Markdown, but may be HTML.
 
     Args:
         data: the whole media.
         declared: the producer's content type, or None.
     """
-    picture = _picture(data)
-    if picture:
-        return Sniffed(picture, Modality.IMAGE)
-    film_or_sound = _container(data)
-    if film_or_sound:
-        return film_or_sound
+    image_type = _image_type(data)
+    if image_type:
+        return Sniffed(image_type, Modality.IMAGE)
+    timed = _audio_or_video(data)
+    if timed:
+        return timed
     if looks_like_text(data):
         return _kind_of_text(data, declared)
     return Sniffed(_name_of(data), None)
 
 
-# --- pictures --------------------------------------------------------------------------------------------------------
+# --- images ----------------------------------------------------------------------------------------------------------
 
-_PICTURES: tuple[tuple[bytes, str], ...] = (
+_IMAGE_SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"GIF87a", "image/gif"),
@@ -79,7 +79,7 @@ _PICTURES: tuple[tuple[bytes, str], ...] = (
     (b"/* XPM */", "image/x-xpixmap"),
 )
 _NETPBM = re.compile(rb"P[1-6]\s(?:\s|#[^\n]*\n)*\d{1,9}\s+\d{1,9}\s")
-_BMP_HEADER_BYTES = frozenset((12, 16, 40, 52, 56, 64, 108, 124))  # the sizes that its second header has had
+_BMP_HEADER_BYTES = frozenset((12, 16, 40, 52, 56, 64, 108, 124))  # the sizes of its second header over the versions
 _PCX_VERSIONS = (b"\0", b"\2", b"\3", b"\5")
 _PCX_DEPTHS = (b"\1", b"\2", b"\4", b"\x08")
 
@@ -93,19 +93,19 @@ def _is_avif(data: bytes) -> bool:
 
 
 def _is_bmp(data: bytes) -> bool:
-    """`BM` alone begins many a text; its reserved octets and the size of the second header do not."""
+    """Checks reserved bytes and the size of the second header too, since many texts start with `BM`."""
     return data[:2] == b"BM" and data[6:10] == bytes(4) and int.from_bytes(data[14:18], "little") in _BMP_HEADER_BYTES
 
 
 def _is_icon(data: bytes) -> bool:
-    """Icon or cursor: reserved, type, number of pictures, and the reserved octet of the first one's entry."""
+    """Checks icon or cursor: reserved, type, number of images, and the reserved byte of the first one's entry."""
     return (
         data[:4] in (b"\0\0\1\0", b"\0\0\2\0") and 0 < int.from_bytes(data[4:6], "little") < 257 and data[9:10] == b"\0"
     )
 
 
 def _is_pcx(data: bytes) -> bool:
-    """Manufacturer, version, run-length coded, and bits per plane."""
+    """Checks manufacturer, version, run-length coding and bits per plane."""
     return data[:1] == b"\n" and data[2:3] == b"\1" and data[1:2] in _PCX_VERSIONS and data[3:4] in _PCX_DEPTHS
 
 
@@ -117,7 +117,7 @@ def _is_tga(data: bytes) -> bool:
     return data[-18:] == b"TRUEVISION-XFILE.\0"
 
 
-_STRUCTURED_PICTURES: tuple[tuple[Callable[[bytes], bool], str], ...] = (
+_STRUCTURED_IMAGES: tuple[tuple[Callable[[bytes], bool], str], ...] = (
     (_is_webp, "image/webp"),
     (_is_avif, "image/avif"),
     (_is_bmp, "image/bmp"),
@@ -128,17 +128,17 @@ _STRUCTURED_PICTURES: tuple[tuple[Callable[[bytes], bool], str], ...] = (
 )
 
 
-def _picture(data: bytes) -> str | None:
-    """The type of a picture that Pillow reads."""
-    for signature, mime in _PICTURES:
+def _image_type(data: bytes) -> str | None:
+    """Returns the type of an image that Pillow reads."""
+    for signature, mime in _IMAGE_SIGNATURES:
         if data.startswith(signature):
             return mime
-    return next((mime for matches, mime in _STRUCTURED_PICTURES if matches(data)), None)
+    return next((mime for matches, mime in _STRUCTURED_IMAGES if matches(data)), None)
 
 
-# --- sound and film --------------------------------------------------------------------------------------------------
+# --- audio and video -------------------------------------------------------------------------------------------------
 
-_SIGNATURES: tuple[tuple[bytes, str, Modality], ...] = (
+_TIMED_SIGNATURES: tuple[tuple[bytes, str, Modality], ...] = (
     (b"ID3", "audio/mpeg", Modality.AUDIO),
     (b"fLaC", "audio/flac", Modality.AUDIO),
     (b".snd", "audio/basic", Modality.AUDIO),
@@ -165,12 +165,12 @@ _UNREADABLE_BRANDS: Mapping[bytes, str] = {
     b"msf1": "image/heif",
     b"crx ": "image/x-canon-cr3",
 }
-_FILM_IN_OGG = (b"\x80theora", b"\1video", b"BBCD\0")
+_VIDEO_CODECS_IN_OGG = (b"\x80theora", b"\1video", b"BBCD\0")
 
 
-def _container(data: bytes) -> Sniffed | None:
-    """Sound and film. A container that can hold either is film if it has a track of pictures."""
-    for signature, mime, modality in _SIGNATURES:
+def _audio_or_video(data: bytes) -> Sniffed | None:
+    """Detects audio and video. A container that can hold either is video if it has a video track."""
+    for signature, mime, modality in _TIMED_SIGNATURES:
         if data.startswith(signature):
             return Sniffed(mime, modality)
     chunked = _CHUNKED.get(data[:4] + data[8:12])
@@ -186,14 +186,14 @@ def _container(data: bytes) -> Sniffed | None:
 
 
 def _ogg(data: bytes) -> Sniffed:
-    """The first pages name the codecs."""
-    if any(codec in data[:4096] for codec in _FILM_IN_OGG):
+    """Reads the first pages, which name the codecs."""
+    if any(codec in data[:4096] for codec in _VIDEO_CODECS_IN_OGG):
         return Sniffed("video/ogg", Modality.VIDEO)
     return Sniffed("audio/ogg", Modality.AUDIO)
 
 
 def _matroska(data: bytes) -> Sniffed:
-    """Codec names such as `V_VP9` stand in the track list, which lies before the media in files made for streaming."""
+    """Searches the track list, which precedes the media in files made for streaming, for codecs such as `V_VP9`."""
     head = data[:_HEAD_BYTES]
     kind = "webm" if b"webm" in head[:64] else "x-matroska"
     if b"A_" in head and b"V_" not in head:
@@ -202,7 +202,7 @@ def _matroska(data: bytes) -> Sniffed:
 
 
 def _iso_base_media(data: bytes) -> Sniffed:
-    """MP4 and its family: by brand, else by whether its `moov` box has a handler of pictures (ISO/IEC 14496-12)."""
+    """Detects MP4 and its family by brand, else by the video handler in its `moov` box (ISO/IEC 14496-12)."""
     brand = data[8:12]
     if brand in _UNREADABLE_BRANDS:
         return Sniffed(_UNREADABLE_BRANDS[brand], None)
@@ -216,7 +216,7 @@ def _iso_base_media(data: bytes) -> Sniffed:
 
 
 def _box(data: bytes, name: bytes) -> tuple[int, int]:
-    """Start and end of the first box of that name at the top level; (0, 0) if there is none."""
+    """Returns start and end of the first box of that name at the top level; (0, 0) if there is none."""
     at = 0
     while at + 8 <= len(data):
         size = int.from_bytes(data[at : at + 4], "big")
@@ -231,7 +231,7 @@ def _box(data: bytes, name: bytes) -> tuple[int, int]:
 
 
 def _mpeg_frames(data: bytes) -> Sniffed | None:
-    """MPEG with no header: packets of 188 octets; or frames of AAC or MP3, told by fields with forbidden values."""
+    """Detects MPEG without a header: packets of 188 bytes; or AAC and MP3 frames, by fields with forbidden values."""
     if data[:1] == b"\x47" and len(data) > 376 and data[188] == data[376] == 0x47:
         return Sniffed("video/mp2t", Modality.VIDEO)
     if len(data) < 4 or data[0] != 0xFF:
@@ -248,17 +248,17 @@ def _mpeg_frames(data: bytes) -> Sniffed | None:
 
 BOMS: tuple[tuple[bytes, str], ...] = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is a prefix of it
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _CONTROLS = bytes({*range(32), 127} - set(b"\t\n\v\f\r\x1b"))
-_CONTROL_SHARE = 0.02  # a stray NUL or bell is dropped later; octets at random have 11 % of these
+_CONTROL_SHARE = 0.02  # a stray NUL or bell is dropped later; random bytes have 11 % of these
 
 
 def looks_like_text(data: bytes) -> bool:
-    """Whether the head has a byte order mark, is UTF-16 without one, or has next to no control characters."""
+    """Returns whether the head has a byte order mark, is UTF-16 without one, or has almost no control characters."""
     head = data[:_HEAD_BYTES]
     if any(head.startswith(mark) for mark, _ in BOMS) or utf16_without_mark(head):
         return True
@@ -267,7 +267,7 @@ def looks_like_text(data: bytes) -> bool:
 
 
 def utf16_without_mark(head: bytes) -> str | None:
-    """`utf-16-le` or `utf-16-be` where every second octet is NUL nearly always and the others next to never."""
+    """Returns `utf-16-le` or `utf-16-be` if nearly every second byte is NUL and almost no other; else None."""
     pairs = len(head) // 2
     if pairs < 2 or head.count(0) < pairs // 2:
         return None
@@ -294,7 +294,7 @@ _SVG_START = re.compile(
 )
 _HEADING = re.compile(r"(?:\A|\n[ \t]*\n)#{1,6} \S[^\n]*\n[ \t]*\n")
 _MARKDOWN_MARKS = (
-    re.compile(r"\]\([^\s()]+\)"),  # a link or picture
+    re.compile(r"\]\([^\s()]+\)"),  # a link or image
     re.compile(r"^(?:```|~~~)", re.MULTILINE),  # a fence
     re.compile(r"\*\*[^\s*][^*\n]{0,200}\*\*"),  # bold
     re.compile(r"^[ \t]{0,3}[-*+] \S[^\n]*\n[ \t]{0,3}[-*+] \S", re.MULTILINE),  # a list
@@ -326,7 +326,7 @@ def _kind_of_text(data: bytes, declared: str | None) -> Sniffed:
 
 
 def _head_as_text(data: bytes) -> str:
-    """Good enough to see markup, which is ASCII in every charset that matters."""
+    """Decodes the head well enough to find markup, which is ASCII in every charset that matters."""
     head = data[:_HEAD_BYTES]
     charset = next((name for mark, name in BOMS if head.startswith(mark)), None) or utf16_without_mark(head)
     text = head.decode(charset, "replace") if charset else head.decode("utf-8", "replace")
@@ -337,7 +337,7 @@ def _head_as_text(data: bytes) -> str:
 
 
 def _name_of(data: bytes) -> str:
-    """A name for what is not supported anyway. Signatures of fewer than three octets are too often chance."""
+    """Returns a name for an unsupported type. Signatures of fewer than three bytes match by chance too often."""
     try:
         matches = puremagic.magic_string(data)
     except puremagic.PureError:

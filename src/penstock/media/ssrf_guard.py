@@ -1,8 +1,8 @@
-"""Which hosts a claim check may reach, and a network that reaches no others.
+"""Connects to public hosts only, so that a claim check cannot reach internal addresses (SSRF).
 
-The check sits where the connection is made, on the addresses that the connection then goes to. So it holds for every
-redirect, for names that resolve to something else the second time (DNS rebinding), and for odd spellings of an address,
-without a word of the URL being interpreted here.
+The check is made when a connection is opened, on the addresses to which it then goes. So it holds for every redirect,
+for names that resolve differently the second time (DNS rebinding), and for odd spellings of an address. No part of the
+URL is interpreted here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ import httpcore
 from penstock.errors import BadInputError, Reason
 
 Resolver: TypeAlias = Callable[[str, int], Sequence[str]]
-"""Host name and port → its addresses, as text. Raises OSError if it has none."""
+"""Resolves a host name and port to addresses, as text. Raises OSError if there are none."""
+
+SocketOption: TypeAlias = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
+"""An option of a socket, as httpcore passes it."""
 
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -32,15 +35,15 @@ _CONNECT_TIMEOUT_S = 5.0
 
 
 def system_resolver(host: str, port: int) -> Sequence[str]:
-    """The addresses by the operating system's resolver, in its order."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    """Returns the addresses of the operating system's resolver, in its order."""
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is of the public internet: not private, loopback, link-local, multicast, reserved or CGNAT.
+    """Returns whether an address is public: not private, loopback, link-local, multicast, reserved or CGNAT.
 
-    IPv6 addresses that carry an IPv4 one inside (mapped, 6to4, Teredo) are refused; those of NAT64 are judged by it.
+    IPv6 addresses that contain an IPv4 one (mapped, 6to4, Teredo) are not; those of NAT64 are as public as it is.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
@@ -52,18 +55,18 @@ def is_public(address: str) -> bool:
 
 
 def _is_public(ip: _Address) -> bool:
-    refused = (
+    internal = (
         ip.is_private or ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_reserved or ip.is_unspecified
     )
-    return ip.is_global and not refused and not (ip.version == 4 and ip in _CGNAT)
+    return ip.is_global and not internal and not (ip.version == 4 and ip in _CGNAT)
 
 
 class GuardedNetwork(httpcore.NetworkBackend):
-    """Connects to public addresses only, and keeps every read and write within a deadline. Thread-safe.
+    """A network that connects to public addresses only, and limits every read and write by a deadline. Thread-safe.
 
     Args:
-        resolver: names → addresses.
-        allow_private: leaves the check of addresses out.
+        resolver: host names → addresses.
+        allow_private: skips the check of addresses.
         clock: monotonic seconds.
     """
 
@@ -76,7 +79,7 @@ class GuardedNetwork(httpcore.NetworkBackend):
 
     @contextlib.contextmanager
     def until(self, deadline_s: float) -> Iterator[None]:
-        """Within it, whatever this thread sends or receives ends at the deadline, by the clock."""
+        """Ends everything that this thread sends or receives in the block at the deadline, by the clock."""
         token = self._deadline_s.set(deadline_s)
         try:
             yield
@@ -84,17 +87,17 @@ class GuardedNetwork(httpcore.NetworkBackend):
             self._deadline_s.reset(token)
 
     def remaining_s(self, timeout_s: float | None = None) -> float | None:
-        """Seconds until the deadline, or the timeout if that is sooner; None: neither is set.
+        """Returns the seconds until the deadline, or the timeout if that is sooner; None if neither is set.
 
         Raises:
             httpcore.ReadTimeout: the deadline has passed.
         """
-        left = self._deadline_s.get() - self._clock()
-        if left <= 0:
+        remaining = self._deadline_s.get() - self._clock()
+        if remaining <= 0:
             raise httpcore.ReadTimeout("the deadline has passed")
         if timeout_s is not None:
-            return min(left, timeout_s)
-        return None if left == float("inf") else left
+            return min(remaining, timeout_s)
+        return None if remaining == float("inf") else remaining
 
     def connect_tcp(
         self,
@@ -102,18 +105,18 @@ class GuardedNetwork(httpcore.NetworkBackend):
         port: int,
         timeout: float | None = None,
         local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
+        socket_options: Iterable[SocketOption] | None = None,
     ) -> httpcore.NetworkStream:
-        """Resolves, checks and connects, to the first of the checked addresses that answers.
+        """Resolves a host, checks its addresses, and connects to the first that answers.
 
         Raises:
-            BadInputError: FORBIDDEN; one address that is not public is enough.
-            httpcore.ConnectError, httpcore.ConnectTimeout: none answers.
+            BadInputError: FORBIDDEN, if one of the addresses is not public.
+            httpcore.ConnectError, httpcore.ConnectTimeout: no address answers.
         """
         addresses = self._resolve(host, port)
-        refused = [address for address in addresses if not self._allow_private and not is_public(address)]
-        if refused:
-            detail = f"{host} is at {refused[0]}, no public address; see fetch.allow_private_addresses"
+        internal = [address for address in addresses if not self._allow_private and not is_public(address)]
+        if internal:
+            detail = f"{host} resolves to {internal[0]}, which is not public; see fetch.allow_private_addresses"
             raise BadInputError(Reason.FORBIDDEN, detail)
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in addresses:
@@ -126,16 +129,16 @@ class GuardedNetwork(httpcore.NetworkBackend):
         raise failure
 
     def _resolve(self, host: str, port: int) -> Sequence[str]:
-        """The resolver's answer within the deadline: getaddrinfo knows no timeout, so it gets a thread of its own."""
+        """Resolves within the deadline, in a thread of its own, since getaddrinfo has no timeout."""
         answer: list[Sequence[str] | Exception] = []
 
-        def ask() -> None:
+        def resolve() -> None:
             try:
                 answer.append(self._resolver(host, port))
-            except Exception as exc:  # OSError, or UnicodeError for what is no name; raised below, in the caller
+            except Exception as exc:  # OSError, or UnicodeError for an invalid name; raised again below
                 answer.append(exc)
 
-        thread = threading.Thread(target=ask, name=f"resolve {host}", daemon=True)
+        thread = threading.Thread(target=resolve, name=f"resolve {host}", daemon=True)
         thread.start()
         thread.join(self.remaining_s())
         if not answer:
@@ -146,7 +149,7 @@ class GuardedNetwork(httpcore.NetworkBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection whose every wait ends at the deadline of the thread that waits: a server that drips cannot stall."""
+    """A connection on which every wait ends at the thread's deadline, so that a slow server cannot stall it."""
 
     def __init__(self, stream: httpcore.NetworkStream, network: GuardedNetwork) -> None:
         self._stream = stream

@@ -1,7 +1,8 @@
-"""Media read a stretch at a time: by one process, or by one after the other."""
+"""Media read in chunks, by one process or by several in turn."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,15 @@ from penstock.media.av.reader import AVReader, Chunk
 from penstock.media.av.vad import VadOptions
 from penstock.media.av.video import ShotDetector, ShotOptions
 from penstock.records import Float32, MediaPosition
-from tests.media.recordings import beeps, picture, write_film, write_sound
+from tests.media.media_files import beeps, scene_image, write_audio, write_video
 from tools.reference_models.speech_synthesis import SpeechSynthesizer
 
-VOICE, SHOTS = VadOptions(min_silence_ms=700), ShotOptions()
+VAD, SHOTS = VadOptions(min_silence_ms=700), ShotOptions()
 
 
 @pytest.fixture(scope="module")
 def talk() -> tuple[Float32, list[tuple[float, float]]]:
-    """A minute in which a sentence is spoken every 8 s, and when each is."""
+    """Returns a minute in which a sentence is spoken every 8 s, and the times of the sentences."""
     samples, spoken_s = np.zeros(60 * RATE_HZ, np.float32), []
     sentence = SpeechSynthesizer().synthesize("the red fox waits near the river").samples
     for start in range(2 * RATE_HZ, 55 * RATE_HZ, 8 * RATE_HZ):
@@ -30,17 +31,17 @@ def talk() -> tuple[Float32, list[tuple[float, float]]]:
     return samples, spoken_s
 
 
-def test_a_recording_read_at_once_and_in_stretches_holds_the_same_speech(
+def test_audio_has_the_same_speech_read_as_a_whole_and_in_chunks(
     talk: tuple[Float32, list[tuple[float, float]]], tmp_path: Path
 ) -> None:
     samples, spoken_s = talk
-    write_sound(tmp_path / "talk.mp3", samples)
-    with AVReader(tmp_path / "talk.mp3", VOICE, None) as reel:
-        whole = reel.read()
-    with AVReader(tmp_path / "talk.mp3", VOICE, None) as reel:
-        stretches = [reel.read(10_000) for _ in range(7)]
-        assert reel.ended
-    assert times(whole) == [time for stretch in stretches for time in times(stretch)]
+    write_audio(tmp_path / "talk.mp3", samples)
+    with closing(AVReader(tmp_path / "talk.mp3", VAD, None)) as reader:
+        whole = reader.read()
+    with closing(AVReader(tmp_path / "talk.mp3", VAD, None)) as reader:
+        chunks = [reader.read(10_000) for _ in range(7)]
+        assert reader.ended
+    assert times(whole) == [time for chunk in chunks for time in times(chunk)]
     assert len(whole.windows) == len(spoken_s)
     for (start_s, end_s), (spoken_start_s, spoken_end_s) in zip(times(whole), spoken_s, strict=True):
         assert start_s <= spoken_start_s + 0.1
@@ -48,85 +49,93 @@ def test_a_recording_read_at_once_and_in_stretches_holds_the_same_speech(
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "flac", "ogg", "m4a", "wav", "webm"])
-def test_a_recording_is_taken_up_where_another_process_left_it(
+def test_another_reader_resumes_audio_at_the_saved_position(
     suffix: str, talk: tuple[Float32, list[tuple[float, float]]], tmp_path: Path
 ) -> None:
     samples, _ = talk
     path = tmp_path / f"talk.{suffix}"
-    write_sound(path, samples)
-    with AVReader(path, VOICE, None) as reel:
-        whole = reel.read()
-    found, place, readers = list[tuple[float, float]](), MediaPosition(), 0
+    write_audio(path, samples)
+    with closing(AVReader(path, VAD, None)) as reader:
+        whole = reader.read()
+    results, position, readers = list[tuple[float, float]](), MediaPosition(), 0
     while True:
-        with AVReader(path, VOICE, None, position=place) as reel:
-            assert not readers or reel.position == place, "it stands where it was opened"
-            found += times(reel.read(15_000))
+        with closing(AVReader(path, VAD, None, position=position)) as reader:
+            assert not readers or reader.position == position, "a reader is at the position at which it was opened"
+            results += times(reader.read(15_000))
             readers += 1
-            place = reel.position
-            if reel.ended:
+            position = reader.position
+            if reader.ended:
                 break
     assert readers >= 4
-    assert np.allclose(found, times(whole), atol=0.15)
+    assert np.allclose(results, times(whole), atol=0.15)
 
 
-def test_speech_under_way_at_the_end_of_a_stretch_is_whole_in_the_next(tmp_path: Path) -> None:
+def test_speech_at_the_end_of_a_chunk_is_whole_in_the_next_one(tmp_path: Path) -> None:
     sentence = (
         SpeechSynthesizer().synthesize("the captain carries a golden violin and my sister paints the castle").samples
     )
     samples = np.concatenate([np.zeros(RATE_HZ, np.float32), sentence, np.zeros(2 * RATE_HZ, np.float32)])
-    write_sound(tmp_path / "talk.wav", samples)
-    with AVReader(tmp_path / "talk.wav", VOICE, None) as reel:
-        assert not reel.read(2_500).windows
-        place = reel.position
-    assert place.audio_ms <= 1_000
-    with AVReader(tmp_path / "talk.wav", VOICE, None, position=place) as reel:
-        [window] = reel.read().windows
+    write_audio(tmp_path / "talk.wav", samples)
+    with closing(AVReader(tmp_path / "talk.wav", VAD, None)) as reader:
+        assert not reader.read(2_500).windows
+        position = reader.position
+    assert position.audio_ms <= 1_000
+    with closing(AVReader(tmp_path / "talk.wav", VAD, None, position=position)) as reader:
+        [window] = reader.read().windows
     assert len(window.samples) >= len(sentence)
 
 
-SCENES = [(3.0, picture(1)), (4.5, picture(2)), (2.5, picture(3)), (6.0, picture(4)), (4.0, picture(5))]
+SCENES = [
+    (3.0, scene_image(1)),
+    (4.5, scene_image(2)),
+    (2.5, scene_image(3)),
+    (6.0, scene_image(4)),
+    (4.0, scene_image(5)),
+]
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "webm", "mkv"])
-def test_a_film_is_taken_up_where_another_process_left_it(suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"film.{suffix}"
-    write_film(path, SCENES)
-    with AVReader(path, VOICE, SHOTS) as reel:
-        whole = [(shot.start_ms, shot.end_ms) for shot in reel.read().shots]
-    found, place = list[tuple[int, int]](), MediaPosition()
+def test_another_reader_resumes_video_at_the_saved_position(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"video.{suffix}"
+    write_video(path, SCENES)
+    with closing(AVReader(path, VAD, SHOTS)) as reader:
+        whole = [(shot.start_ms, shot.end_ms) for shot in reader.read().shots]
+    results, position = list[tuple[int, int]](), MediaPosition()
     while True:
-        with AVReader(path, VOICE, SHOTS, position=place) as reel:
-            assert place == MediaPosition() or reel.position == place, "it stands where it was opened"
-            found += [(shot.start_ms, shot.end_ms) for shot in reel.read(4_000).shots]
-            place = reel.position
-            if reel.ended:
+        with closing(AVReader(path, VAD, SHOTS, position=position)) as reader:
+            assert position == MediaPosition() or reader.position == position, (
+                "a reader is at the position at which it was opened"
+            )
+            results += [(shot.start_ms, shot.end_ms) for shot in reader.read(4_000).shots]
+            position = reader.position
+            if reader.ended:
                 break
     assert len(whole) == len(SCENES)
-    assert [start for start, _ in found] == [start for start, _ in whole]
+    assert [start for start, _ in results] == [start for start, _ in whole]
 
 
-FAR_APART = [(20.8, picture(1)), (3.2, picture(2)), (4.0, picture(3)), (2.0, picture(4))]
+FAR_APART = [(20.8, scene_image(1)), (3.2, scene_image(2)), (4.0, scene_image(3)), (2.0, scene_image(4))]
 
 
 def late_ms(suffix: str) -> int:
-    """AVI knows nothing of reordered frames: in it times are as many frames late. Others are right to the frame."""
+    """Returns the tolerance of times. AVI does not support reordered frames, so its times are some frames late."""
     return 170 if suffix == "avi" else 41
 
 
-@pytest.mark.parametrize("slice_ms", [None, 6_000])
+@pytest.mark.parametrize("chunk_ms", [None, 6_000])
 @pytest.mark.parametrize("suffix", ["mp4", "ts", "mpg", "flv", "avi"])
-def test_a_film_whose_key_frames_are_far_apart_is_seen_to_the_frame_in_any_container(
-    suffix: str, slice_ms: int | None, tmp_path: Path
+def test_cuts_are_found_to_the_frame_in_any_container_with_iframes_far_apart(
+    suffix: str, chunk_ms: int | None, tmp_path: Path
 ) -> None:
-    path = write_film(tmp_path / f"film.{suffix}", FAR_APART, per_s=25, key_frames=250)
-    found = shots_in_slices(path, slice_ms)
-    assert [start for start, _ in found] == pytest.approx([0, 20_800, 24_000, 28_000], abs=late_ms(suffix))
-    assert [end for _, end in found] == pytest.approx([20_800, 24_000, 28_000, 30_000], abs=late_ms(suffix))
+    path = write_video(tmp_path / f"video.{suffix}", FAR_APART, frames_per_s=25, iframe_interval=250)
+    results = shots_in_chunks(path, chunk_ms)
+    assert [start for start, _ in results] == pytest.approx([0, 20_800, 24_000, 28_000], abs=late_ms(suffix))
+    assert [end for _, end in results] == pytest.approx([20_800, 24_000, 28_000, 30_000], abs=late_ms(suffix))
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "ts", "mpg", "flv", "avi"])
-def test_a_film_is_begun_in_its_midst_to_the_frame(suffix: str, tmp_path: Path) -> None:
-    path = write_film(tmp_path / f"film.{suffix}", FAR_APART, per_s=25, key_frames=250)
+def test_a_detector_starts_to_the_frame_in_the_middle_of_a_video(suffix: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / f"video.{suffix}", FAR_APART, frames_per_s=25, iframe_interval=250)
     starts = starts_ms(path, 0)
     assert starts_ms(path, 8_400) == [pytest.approx(8_400, abs=late_ms(suffix)), *starts[1:]]
     for number, begin_ms in enumerate(starts[1:], 1):
@@ -134,118 +143,120 @@ def test_a_film_is_begun_in_its_midst_to_the_frame(suffix: str, tmp_path: Path) 
 
 
 def starts_ms(path: Path, begin_ms: int) -> list[int]:
-    with ShotDetector(path, SHOTS, start_ms=begin_ms) as film:
-        return [shot.start_ms for shot in film.shots()]
+    """Returns the starts of all shots from a time on."""
+    with closing(ShotDetector(path, SHOTS, start_ms=begin_ms)) as detector:
+        return [shot.start_ms for shot in detector.shots()]
 
 
-def shots_in_slices(path: Path, slice_ms: int | None) -> list[tuple[int, int]]:
-    """Times of all shots, each slice read by another reel."""
-    found, place = list[tuple[int, int]](), MediaPosition()
+def shots_in_chunks(path: Path, chunk_ms: int | None) -> list[tuple[int, int]]:
+    """Returns the times of all shots, each chunk read by another reader."""
+    results, position = list[tuple[int, int]](), MediaPosition()
     while True:
-        with AVReader(path, VOICE, SHOTS, position=place) as reel:
-            found += [(shot.start_ms, shot.end_ms) for shot in reel.read(slice_ms).shots]
-            place = reel.position
-            if reel.ended:
-                return found
+        with closing(AVReader(path, VAD, SHOTS, position=position)) as reader:
+            results += [(shot.start_ms, shot.end_ms) for shot in reader.read(chunk_ms).shots]
+            position = reader.position
+            if reader.ended:
+                return results
 
 
-@pytest.mark.parametrize("slice_ms", [None, 3_000])
+@pytest.mark.parametrize("chunk_ms", [None, 3_000])
 @pytest.mark.parametrize("suffix", ["ts", "mpg"])
-def test_both_of_two_films_that_were_joined_are_seen(suffix: str, slice_ms: int | None, tmp_path: Path) -> None:
-    one = write_film(tmp_path / f"one.{suffix}", [(4.0, picture(1)), (3.0, picture(2))], per_s=25)
-    other = write_film(tmp_path / f"other.{suffix}", [(2.0, picture(3)), (6.0, picture(4))], per_s=25)
+def test_both_of_two_joined_videos_are_read(suffix: str, chunk_ms: int | None, tmp_path: Path) -> None:
+    first = write_video(tmp_path / f"first.{suffix}", [(4.0, scene_image(1)), (3.0, scene_image(2))], frames_per_s=25)
+    second = write_video(tmp_path / f"second.{suffix}", [(2.0, scene_image(3)), (6.0, scene_image(4))], frames_per_s=25)
     joined = tmp_path / f"joined.{suffix}"
-    joined.write_bytes(one.read_bytes() + other.read_bytes())
-    found = shots_in_slices(joined, slice_ms)
-    assert [start for start, _ in found] == pytest.approx([0, 4_000, 7_000, 9_000], abs=130)
-    assert found[-1][1] == pytest.approx(15_000, abs=200)
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    results = shots_in_chunks(joined, chunk_ms)
+    assert [start for start, _ in results] == pytest.approx([0, 4_000, 7_000, 9_000], abs=130)
+    assert results[-1][1] == pytest.approx(15_000, abs=200)
 
 
-def test_a_film_that_never_changes_is_cut_where_it_can_be_left(tmp_path: Path) -> None:
-    write_film(tmp_path / "still.mp4", [(20.0, picture(1))])
-    with AVReader(tmp_path / "still.mp4", VOICE, ShotOptions(max_shot_ms=6_000)) as reel:
-        shots = reel.read().shots
+def test_a_video_that_never_changes_is_cut_into_shots(tmp_path: Path) -> None:
+    write_video(tmp_path / "still.mp4", [(20.0, scene_image(1))])
+    with closing(AVReader(tmp_path / "still.mp4", VAD, ShotOptions(max_shot_ms=6_000))) as reader:
+        shots = reader.read().shots
     assert [round(shot.end_ms / 1000) - round(shot.start_ms / 1000) for shot in shots[:-1]] == [6] * (len(shots) - 1)
     assert shots[-1].end_ms == pytest.approx(20_000, abs=100)
 
 
-def test_what_has_no_track_that_is_wanted_says_so(tmp_path: Path) -> None:
-    write_film(tmp_path / "silent.mp4", [(2.0, picture(1))])
-    with pytest.raises(BadInputError, match="no sound track") as error:
-        AVReader(tmp_path / "silent.mp4", VOICE, None)
+def test_a_file_without_a_track_to_read_is_unsupported(tmp_path: Path) -> None:
+    write_video(tmp_path / "silent.mp4", [(2.0, scene_image(1))])
+    with pytest.raises(BadInputError, match="no audio track") as error:
+        AVReader(tmp_path / "silent.mp4", VAD, None)
     assert error.value.reason is Reason.UNSUPPORTED
-    write_sound(tmp_path / "sound.m4a", np.zeros(RATE_HZ, np.float32))
-    with AVReader(tmp_path / "sound.m4a", VOICE, SHOTS) as reel:
-        assert not reel.read().shots
-        assert reel.ended
+    write_audio(tmp_path / "audio.m4a", np.zeros(RATE_HZ, np.float32))
+    with closing(AVReader(tmp_path / "audio.m4a", VAD, SHOTS)) as reader:
+        assert not reader.read().shots
+        assert reader.ended
 
 
-def times(stretch: Chunk) -> list[tuple[float, float]]:
-    return [(window.start / RATE_HZ, (window.start + len(window.samples)) / RATE_HZ) for window in stretch.windows]
+def times(chunk: Chunk) -> list[tuple[float, float]]:
+    return [(window.start / RATE_HZ, (window.start + len(window.samples)) / RATE_HZ) for window in chunk.windows]
 
 
-def test_a_jump_of_the_timestamps_takes_no_more_slices_than_the_sound_that_there_is(tmp_path: Path) -> None:
+def test_a_jump_of_the_timestamps_takes_no_more_chunks_than_there_is_audio(tmp_path: Path) -> None:
     samples = np.zeros(8 * RATE_HZ, np.float32)
-    write_sound(tmp_path / "jump.mkv", samples, starts_s=((0.0, 0.0), (4.0, 40_000.0)))
-    place, slices = MediaPosition(), 0
+    write_audio(tmp_path / "jump.mkv", samples, starts_s=((0.0, 0.0), (4.0, 40_000.0)))
+    position, chunks = MediaPosition(), 0
     while True:
-        with AVReader(tmp_path / "jump.mkv", VOICE, None, position=place) as reel:
-            reel.read(3_000)
-            place, slices = reel.position, slices + 1
-            if reel.ended:
+        with closing(AVReader(tmp_path / "jump.mkv", VAD, None, position=position)) as reader:
+            reader.read(3_000)
+            position, chunks = reader.position, chunks + 1
+            if reader.ended:
                 break
-        assert slices < 10
+        assert chunks < 10
 
 
 @pytest.mark.parametrize("broken", ["", "audio"])
 @pytest.mark.parametrize("suffix", ["mkv", "ts"])
-def test_a_film_whose_sound_is_empty_or_does_not_decode_is_seen(suffix: str, broken: str, tmp_path: Path) -> None:
-    path = write_sound(tmp_path / f"a.{suffix}", beeps(2 if broken else 0), picture_s=4.0, broken=broken)
-    assert len(shots_in_slices(path, 1_000)) == 1
-    with AVReader(path, VOICE, SHOTS) as reel:
-        assert len(reel.read(1_000).shots + reel.read().shots) == 1
-        assert reel.ended
+def test_shots_are_found_if_the_audio_is_empty_or_does_not_decode(suffix: str, broken: str, tmp_path: Path) -> None:
+    path = write_audio(tmp_path / f"a.{suffix}", beeps(2 if broken else 0), video_s=4.0, broken=broken)
+    assert len(shots_in_chunks(path, 1_000)) == 1
+    with closing(AVReader(path, VAD, SHOTS)) as reader:
+        assert len(reader.read(1_000).shots + reader.read().shots) == 1
+        assert reader.ended
 
 
-def test_a_film_whose_pictures_do_not_decode_is_heard(tmp_path: Path) -> None:
+def test_speech_is_found_if_the_video_does_not_decode(tmp_path: Path) -> None:
     spoken = SpeechSynthesizer().synthesize("the red fox waits near the river").samples
-    path = write_sound(tmp_path / "a.mkv", spoken, picture_s=1.0, broken="video")
-    with AVReader(path, VOICE, SHOTS) as reel:
-        assert len(reel.read().windows) == 1
-        assert reel.ended
+    path = write_audio(tmp_path / "a.mkv", spoken, video_s=1.0, broken="video")
+    with closing(AVReader(path, VAD, SHOTS)) as reader:
+        assert len(reader.read().windows) == 1
+        assert reader.ended
 
 
 @pytest.mark.parametrize("samples", [np.zeros(0, np.float32), beeps(2)], ids=len)
-def test_what_has_no_track_that_decodes_is_corrupt(samples: Float32, tmp_path: Path) -> None:
-    path = write_sound(tmp_path / "a.mkv", samples, picture_s=1.0, broken="both")
+def test_a_file_without_a_track_that_decodes_is_corrupt(samples: Float32, tmp_path: Path) -> None:
+    path = write_audio(tmp_path / "a.mkv", samples, video_s=1.0, broken="both")
     for shots in (SHOTS, None):
-        with AVReader(path, VOICE, shots) as reel, pytest.raises(BadInputError, match="does not decode") as caught:
-            reel.read(1_000)
+        with (
+            closing(AVReader(path, VAD, shots)) as reader,
+            pytest.raises(BadInputError, match="does not decode") as caught,
+        ):
+            reader.read(1_000)
         assert caught.value.reason is Reason.CORRUPT
 
 
-def test_pictures_that_are_over_before_the_sound_come_once(tmp_path: Path) -> None:
-    sound = np.zeros(12 * RATE_HZ, np.float32)
-    write_sound(tmp_path / "still.mp4", sound, picture_s=1.0)
-    found, place = [], MediaPosition()
+def test_a_video_track_that_ends_before_the_audio_is_read_once(tmp_path: Path) -> None:
+    silence = np.zeros(12 * RATE_HZ, np.float32)
+    write_audio(tmp_path / "still.mp4", silence, video_s=1.0)
+    results, position = [], MediaPosition()
     while True:
-        with AVReader(tmp_path / "still.mp4", VOICE, SHOTS, position=place) as reel:
-            found += reel.read(3_000).shots
-            place = reel.position
-            if reel.ended:
+        with closing(AVReader(tmp_path / "still.mp4", VAD, SHOTS, position=position)) as reader:
+            results += reader.read(3_000).shots
+            position = reader.position
+            if reader.ended:
                 break
-    assert len(found) == 1
+    assert len(results) == 1
 
 
 @pytest.mark.parametrize("container", ["mp4", "webm", "mkv"])
 @pytest.mark.parametrize("frames", [2, 30])
-def test_a_film_whose_sound_is_its_first_track_is_seen_to_its_last_frame(
-    container: str, frames: int, tmp_path: Path
-) -> None:
-    file = tmp_path / f"film.{container}"
-    scenes = [(frames / 20, picture(1)), (frames / 20, picture(2))]
-    write_film(file, scenes, sound=np.zeros(frames * RATE_HZ // 10, np.float32), sound_first=True)
-    with AVReader(file, VadOptions(), ShotOptions(min_shot_ms=0)) as reel:
-        shots = reel.read().shots
+def test_a_video_after_the_audio_track_is_read_to_its_last_frame(container: str, frames: int, tmp_path: Path) -> None:
+    file = tmp_path / f"video.{container}"
+    scenes = [(frames / 20, scene_image(1)), (frames / 20, scene_image(2))]
+    write_video(file, scenes, audio=np.zeros(frames * RATE_HZ // 10, np.float32), audio_first=True)
+    with closing(AVReader(file, VadOptions(), ShotOptions(min_shot_ms=0))) as reader:
+        shots = reader.read().shots
     assert [shot.start_ms for shot in shots] == pytest.approx([0, 50 * frames], abs=1)
     assert shots[-1].end_ms == pytest.approx(100 * frames, abs=101)

@@ -31,7 +31,7 @@ def test_unicode_decodes_with_and_without_a_mark(charset: str) -> None:
         ("It’s a “quoted” text – with dashes, and some more words to follow here.", "cp1252"),
     ],
 )
-def test_a_charset_that_reads_well_is_found(text: str, charset: str) -> None:
+def test_a_charset_that_fits_a_language_is_detected(text: str, charset: str) -> None:
     assert decode_charset(text.encode(charset), declared=None) == text
 
 
@@ -53,7 +53,7 @@ def test_utf8_wins_over_a_wrong_declaration() -> None:
 
 
 @pytest.mark.parametrize("named", ["rot13", "hex", "no-such-charset", "utf-8"])
-def test_a_named_charset_that_is_none_is_passed_over(named: str) -> None:
+def test_an_unknown_named_charset_is_ignored(named: str) -> None:
     with pytest.raises(BadInputError) as caught:
         decode_charset(b"Gr\xfc\xdfe", declared=f"text/plain; charset={named}")
     assert caught.value.reason is Reason.CORRUPT
@@ -62,20 +62,20 @@ def test_a_named_charset_that_is_none_is_passed_over(named: str) -> None:
 @pytest.mark.parametrize(
     ("data", "offset"),
     [
-        (b"Hello \xff\xfe\x80\x81 world", "octet 6"),
-        ("naïve café résumé ".encode() * 5 + b"\xe9\xff caf\xe9", "octet 110"),
-        ("Das ist größer".encode()[:12] + b"\xff", "octet 12"),
-        (b"\xff\xfea\0b", "octet 4"),
+        (b"Hello \xff\xfe\x80\x81 world", "byte 6"),
+        ("naïve café résumé ".encode() * 5 + b"\xe9\xff caf\xe9", "byte 110"),
+        ("Das ist größer".encode()[:12] + b"\xff", "byte 12"),
+        (b"\xff\xfea\0b", "byte 4"),
     ],
 )
-def test_garbage_is_refused_with_the_offset_of_the_first_bad_octet(data: bytes, offset: str) -> None:
+def test_garbage_is_rejected_with_the_offset_of_the_first_invalid_byte(data: bytes, offset: str) -> None:
     with pytest.raises(BadInputError, match=offset) as caught:
         decode_charset(data, declared=None)
     assert caught.value.reason is Reason.CORRUPT
 
 
-def test_utf8_with_one_octet_lost_is_refused_not_read_as_another_charset() -> None:
+def test_utf8_with_a_missing_byte_is_rejected_and_not_decoded_otherwise() -> None:
     """Without that rule it reads as Windows-1252, "cafÃ©", and quite well."""
     data = ("The old café by the river serves very good bread, and we went there every morning. " * 4).encode()
-    with pytest.raises(BadInputError, match=f"octet {len(data)}"):
+    with pytest.raises(BadInputError, match=f"byte {len(data)}"):
         decode_charset(data + "é".encode()[:1], declared=None)

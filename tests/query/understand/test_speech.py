@@ -20,7 +20,7 @@ from penstock.query.pipeline import QueryPipeline
 from penstock.query.types import SearchRequest
 from penstock.query.understand.speech import SpeechQueryTranscriber, detect_speech
 from penstock.records import Collection, Float32, TimedText, Transcript
-from tests.media.recordings import SOUND_FORMATS, beeps, picture, write_channels, write_film, write_sound
+from tests.media.media_files import AUDIO_FORMATS, beeps, scene_image, write_audio, write_channels, write_video
 from tools.reference_models.speech_synthesis import SpeechSynthesizer
 
 SMALL = load_profile("small")
@@ -98,40 +98,40 @@ def transcribe(model: ScriptedModel, data: bytes, **settings: Any) -> Any:
 @pytest.fixture
 def tone(tmp_path: Path) -> bytes:
     """Two seconds of beeps, WAV."""
-    return write_sound(tmp_path / "tone.wav", beeps(2)).read_bytes()
+    return write_audio(tmp_path / "tone.wav", beeps(2)).read_bytes()
 
 
 # --- transcribed queries ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", SOUND_FORMATS)
+@pytest.mark.parametrize("kind", AUDIO_FORMATS)
 def test_a_query_is_transcribed_from_any_container(kind: str, tmp_path: Path) -> None:
     model = ScriptedModel(transcript_of("where is", "the cat"), transcript_of("now"))
     rate_hz = 48_000 if kind in ("ogg", "webm") else 44_100
-    path = write_sound(tmp_path / f"query.{kind}", beeps(2, rate_hz), rate_hz=rate_hz, layout="stereo")
+    path = write_audio(tmp_path / f"query.{kind}", beeps(2, rate_hz), rate_hz=rate_hz, layout="stereo")
     assert transcribe(model, path.read_bytes()) == "where is the cat now"
     ((length_s,),) = model.lengths_s
     assert length_s == pytest.approx(1.7, abs=0.2)  # from the first beep to after the second
 
 
 def test_the_audio_track_of_a_video_is_transcribed(tmp_path: Path) -> None:
-    video = write_sound(tmp_path / "query.mp4", beeps(2), picture_s=2)
+    video = write_audio(tmp_path / "query.mp4", beeps(2), video_s=2)
     assert transcribe(ScriptedModel(), video.read_bytes()) == "cat"
 
 
 def test_the_detector_that_ships_distinguishes_speech_from_noise(tmp_path: Path) -> None:
     spoken = SpeechSynthesizer().synthesize("Where does the heron wait?").samples
     silence = np.zeros(RATE_HZ, np.float32)
-    query = write_sound(tmp_path / "query.wav", np.concatenate((silence, spoken, silence))).read_bytes()
+    query = write_audio(tmp_path / "query.wav", np.concatenate((silence, spoken, silence))).read_bytes()
     (window,) = detect_speech(query, SileroVAD(), max_s=60)
     assert len(window) / RATE_HZ == pytest.approx(len(spoken) / RATE_HZ, abs=0.8)
     noise = np.random.default_rng(1).normal(0, 0.05, 2 * RATE_HZ).astype(np.float32)
-    hiss = write_sound(tmp_path / "hiss.wav", noise).read_bytes()
+    hiss = write_audio(tmp_path / "hiss.wav", noise).read_bytes()
     assert list(detect_speech(hiss, SileroVAD(), max_s=60)) == []
 
 
 def test_a_query_of_exactly_the_maximum_length_is_transcribed(tmp_path: Path) -> None:
-    path = write_sound(tmp_path / "query.wav", beeps(3))
+    path = write_audio(tmp_path / "query.wav", beeps(3))
     assert transcribe(ScriptedModel(), path.read_bytes(), max_audio_s=3.0) == "cat"
 
 
@@ -173,7 +173,7 @@ def test_audio_with_an_unknown_channel_layout_is_rejected(tmp_path: Path) -> Non
 
 
 def test_a_video_without_an_audio_track_is_rejected(tmp_path: Path) -> None:
-    video = write_film(tmp_path / "video.mp4", [(1.0, picture(1))])
+    video = write_video(tmp_path / "video.mp4", [(1.0, scene_image(1))])
     status, message = refusal(ScriptedModel(), video.read_bytes())
     assert status == 422
     assert "without an audio track" in message
@@ -181,7 +181,7 @@ def test_a_video_without_an_audio_track_is_rejected(tmp_path: Path) -> None:
 
 def test_audio_without_speech_is_rejected_before_a_model_is_loaded(tmp_path: Path) -> None:
     model = ScriptedModel()
-    silence = write_sound(tmp_path / "silence.wav", np.zeros(RATE_HZ, np.float32)).read_bytes()
+    silence = write_audio(tmp_path / "silence.wav", np.zeros(RATE_HZ, np.float32)).read_bytes()
     status, message = refusal(model, silence)
     assert (status, model.loaded) == (422, 0)
     assert "no speech detected" in message
@@ -196,7 +196,7 @@ def test_an_empty_transcript_is_rejected_with_the_failure_of_the_model(tone: byt
 
 def test_a_query_that_is_too_long_is_rejected_by_its_samples_not_by_its_header(tmp_path: Path) -> None:
     model = ScriptedModel()
-    path = write_sound(tmp_path / "query.wav", beeps(3))
+    path = write_audio(tmp_path / "query.wav", beeps(3))
     status, message = refusal(model, path.read_bytes(), max_audio_s=2.5)
     assert (status, model.loaded) == (413, 0)
     assert "longer than 2.5 s" in message

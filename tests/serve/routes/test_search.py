@@ -15,7 +15,7 @@ from penstock.records import AssetRef, Collection, Field, Float32, ScoredEntry, 
 from penstock.serve import app as app_module
 from penstock.serve.plane import QueryPlane
 from penstock.store.base import EntryQuery
-from tests.media.recordings import write_sound
+from tests.media.media_files import write_audio
 from tests.serve.sample_index import IMAGES, PROFILE, entry, vector
 from tools.reference_models.speech_synthesis import SpeechSynthesizer
 
@@ -126,7 +126,7 @@ def test_a_spoken_query_is_answered_with_its_transcript(
 
     monkeypatch.setattr(app_module, "load_transcriber", lambda *_, **__: SpeechModelDouble())
     spoken = SpeechSynthesizer().synthesize("A cat on a mat.").samples
-    query = write_sound(tmp_path / "query.mp3", spoken).read_bytes()
+    query = write_audio(tmp_path / "query.mp3", spoken).read_bytes()
     answer = search(audio=base64.b64encode(query).decode(), modalities=["text"])
     assert answer.status_code == 200
     body = answer.json()

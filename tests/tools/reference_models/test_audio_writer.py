@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import av
@@ -16,7 +17,7 @@ from tools.reference_models.speech_synthesis import RATE_HZ
 def _written(file: Path, parts: Sequence[Float32]) -> Float32:
     with av.open(str(file), "w") as container:
         write_speech(container, container.add_stream("flac", rate=RATE_HZ, layout="mono"), parts)
-    with AudioTrack(file) as sound:
+    with closing(AudioTrack(file)) as sound:
         return np.concatenate([block.samples for block in sound.blocks()])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
 from penstock.encoders.load import load_transcriber
@@ -47,7 +49,7 @@ def test_it_hears_nothing_where_nobody_speaks(figures: Figures) -> None:
 
 def test_it_hears_the_sample_recordings(ear: WhisperTranscriber) -> None:
     for recording in sample_timed_media():
-        with AVReader(recording.file.read_bytes(), VadOptions(), None) as reel:
+        with closing(AVReader(recording.file.read_bytes(), VadOptions(), None)) as reel:
             windows = reel.read().windows
         heard = ear.transcribe([window.samples for window in windows])
         texts = [segment.text for one in heard for segment in one.segments]

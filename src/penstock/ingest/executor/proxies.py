@@ -16,7 +16,7 @@ from penstock.records import Checkpoint, Decoded, Encoded, EncoderInput, Event, 
 from penstock.store.writer import Writer, WriteRequest
 
 if TYPE_CHECKING:
-    from penstock.media.segments.decoder import DecodedSegments
+    from penstock.media.segments.compose import DecodedSegments
 
 StepTimer: TypeAlias = Callable[[str, float], None]
 """Adds seconds to a step of the batch for which a call is made."""

@@ -45,7 +45,8 @@ if TYPE_CHECKING:  # each process imports what its own worker needs
     from penstock.encoders.whisper import WhisperTranscriber
     from penstock.media.decode import Decoder
     from penstock.media.fetch import Fetcher
-    from penstock.media.segments.decoder import DecodedSegments, SegmentDecoder
+    from penstock.media.segments.compose import DecodedSegments
+    from penstock.media.segments.decoder import SegmentDecoder
 
 DecodedBatch: TypeAlias = tuple[Decoded, *tuple[EncoderInput, ...]]
 """A decoded batch, then one input for each of the requested encoders, in their order."""

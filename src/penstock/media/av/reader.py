@@ -1,18 +1,16 @@
-"""Recordings and films, read a stretch at a time: what is said in it and what is to be seen in it.
+"""Reads audio and video in time-bounded chunks, and can resume at a saved position in another process.
 
-However long the medium, a stretch takes bounded memory; and what follows it can be read by another process, which needs
-nothing but the medium and the `Place` up to which it has been read.
+However long the media, a chunk takes bounded memory. Another process needs only the media and the `MediaPosition` up to
+which they have been read.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from penstock.errors import BadInputError, Reason
 from penstock.media.av.audio import RATE_HZ, AudioTrack, Block
@@ -27,125 +25,116 @@ _SAMPLES_PER_MS = RATE_HZ // 1000
 
 @dataclass(slots=True)
 class Chunk:
-    """What was found between two places."""
+    """The speech and the shots between two positions."""
 
     windows: list[SpeechWindow] = field(default_factory=list)
     shots: list[Shot] = field(default_factory=list)
 
 
 class AVReader:
-    """A medium that is open. Use it in a `with` statement, or close it.
+    """Reads the speech and the shots of one audio or video file. Close it.
 
     Args:
         media: a path, or the bytes themselves.
-        vad: what counts as speech.
-        shots: what a shot is; None: pictures are not wanted.
-        position: where to begin.
+        vad: which audio counts as speech.
+        shots: where shots begin and end; None: the video track is not read.
+        position: where to start.
 
     Attributes:
-        title: as the file's own tags have it; empty if they have none.
+        title: the title in the file's own tags; "" if there is none.
 
     Raises:
-        BadInputError: CORRUPT, if no container can be made out; UNSUPPORTED, if a codec has no decoder here, or if it
-            has none of the tracks that are wanted.
+        BadInputError: CORRUPT, if no container is recognised; UNSUPPORTED, if a codec has no decoder here, or if the
+            file has none of the tracks to read; TOO_LARGE, if its frames have too many pixels.
     """
 
     def __init__(
         self, media: Path | bytes, vad: VadOptions, shots: ShotOptions | None, *, position: MediaPosition | None = None
     ) -> None:
         position = position or MediaPosition()
-        self._silent = position.audio_ms == END_OF_TRACK  # there is no more sound
-        self._heard = max(0, position.audio_ms) * _SAMPLES_PER_MS  # the sample after the latest block
-        self._sound = AudioTrack(io.BytesIO(media) if isinstance(media, bytes) else media, start=self._heard)
-        self._film = (
-            None
-            if shots is None or position.video_ms == END_OF_TRACK
-            else ShotDetector(media, shots, start_ms=position.video_ms)
-        )
-        self.title = self._sound.title
-        if (
-            position == MediaPosition()
-            and self._sound.codec is None
-            and (self._film is None or self._film.codec is None)
-        ):
-            self.close()
-            wanted = "no sound track" if shots is None else "neither a sound track nor pictures"
-            raise BadInputError(Reason.UNSUPPORTED, f"there is {wanted} in it")
-        self._finder = SpeechSegmenter(SileroVAD(), vad, start=self._heard)
-        self._blocks: Iterator[Block] = self._sound.blocks()
-        self._tracks = (self._sound.codec is not None) + (self._film is not None and self._film.codec is not None)
-        self._failed: list[BadInputError] = []  # why tracks are over
-        self._read_ms = position.scanned_ms
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
+        self._audio_ended = position.audio_ms == END_OF_TRACK
+        self._next_sample = max(0, position.audio_ms) * _SAMPLES_PER_MS  # the sample after the latest block
+        with ExitStack() as tracks:
+            self._audio = tracks.enter_context(closing(AudioTrack(media, start=self._next_sample)))
+            self._video: ShotDetector | None = None
+            if shots is not None and position.video_ms != END_OF_TRACK:
+                self._video = ShotDetector(media, shots, start_ms=position.video_ms)
+                tracks.enter_context(closing(self._video))
+            self.title = self._audio.title
+            codecs = (self._audio.codec, None if self._video is None else self._video.codec)
+            if position == MediaPosition() and codecs == (None, None):
+                kinds = "audio track" if shots is None else "audio or video track"
+                raise BadInputError(Reason.UNSUPPORTED, f"the file has no {kinds}")
+            self._speech = SpeechSegmenter(SileroVAD(), vad, start=self._next_sample)
+            self._tracks = tracks.pop_all()
+        self._blocks: Iterator[Block] = self._audio.blocks()
+        self._track_count = sum(codec is not None for codec in codecs)
+        self._failures: list[BadInputError] = []  # one for each track that ended because of it
+        self._scanned_ms = position.scanned_ms
 
     def close(self) -> None:
-        for track in (self._sound, self._film):
-            if track is not None:
-                track.__exit__(None, None, None)
+        """Closes the file."""
+        self._tracks.close()
 
     @property
     def position(self) -> MediaPosition:
-        """How far it has been read, for another reel to go on from there."""
-        heard_ms = END_OF_TRACK if self._silent else self._finder.resume_sample // _SAMPLES_PER_MS
-        seen_ms = END_OF_TRACK if self._film is None or self._film.ended else self._film.resume_ms
-        return MediaPosition(heard_ms, seen_ms, self._read_ms)
+        """The position at which another reader can resume."""
+        audio_ms = END_OF_TRACK if self._audio_ended else self._speech.resume_sample // _SAMPLES_PER_MS
+        video_ms = END_OF_TRACK if self._video is None or self._video.ended else self._video.resume_ms
+        return MediaPosition(audio_ms, video_ms, self._scanned_ms)
 
     @property
     def ended(self) -> bool:
-        return self._silent and (self._film is None or self._film.ended)
+        """Whether all tracks have been read to their ends."""
+        return self._audio_ended and (self._video is None or self._video.ended)
 
     def read(self, max_ms: int | None = None) -> Chunk:
-        """What is known for sure once so much more of it has been read, or all that is left.
+        """Reads up to `max_ms` more, or all that is left, and returns the speech and shots complete by then.
 
-        A track that cannot be read counts as over, if there is another one that can.
+        A track that cannot be read counts as ended, if another track can be.
 
         Raises:
-            BadInputError: CORRUPT or UNSUPPORTED, if there is none.
+            BadInputError: CORRUPT or UNSUPPORTED, if no track can be read.
         """
-        found = Chunk()
+        chunk = Chunk()
         until_ms = None if max_ms is None else self._reached_ms + max_ms
-        while not self._silent and (until_ms is None or self._heard < until_ms * _SAMPLES_PER_MS):
+        while not self._audio_ended and (until_ms is None or self._next_sample < until_ms * _SAMPLES_PER_MS):
             block = self._next_block()
             if block is None:
-                found.windows.extend(self._finder.end())
-                self._silent = True
+                chunk.windows.extend(self._speech.end())
+                self._audio_ended = True
             else:
-                found.windows.extend(self._finder.add(block))
-                self._heard = block.end
-        found.shots.extend(self._shots(until_ms))
-        if self._failed and len(self._failed) == self._tracks:
-            raise self._failed[0]
-        self._read_ms = max(self._read_ms, until_ms or 0)
-        return found
+                chunk.windows.extend(self._speech.add(block))
+                self._next_sample = block.end
+        chunk.shots.extend(self._read_shots(until_ms))
+        if self._failures and len(self._failures) == self._track_count:
+            raise self._failures[0]
+        self._scanned_ms = max(self._scanned_ms, until_ms or 0)
+        return chunk
 
     def _next_block(self) -> Block | None:
         try:
             return next(self._blocks, None)
         except BadInputError as exc:
-            self._fails(exc)
+            self._add_failure(exc)
             return None
 
-    def _shots(self, until_ms: int | None) -> Iterator[Shot]:
-        if self._film is None:
+    def _read_shots(self, until_ms: int | None) -> Iterator[Shot]:
+        if self._video is None:
             return
         try:
-            yield from self._film.shots(until_ms)
+            yield from self._video.shots(until_ms)
         except BadInputError as exc:
-            self._fails(exc)
+            self._add_failure(exc)
 
-    def _fails(self, exc: BadInputError) -> None:
-        self._failed.append(exc)
-        logger.warning("one of %d tracks cannot be read: %s", self._tracks, exc)
+    def _add_failure(self, exc: BadInputError) -> None:
+        self._failures.append(exc)
+        logger.warning("one of %d tracks cannot be read and is left out: %s", self._track_count, exc)
 
     @property
     def _reached_ms(self) -> int:
-        """Up to where it has been looked at. Where timestamps jump ahead, tracks are beyond what was asked for."""
-        reached = [] if self._silent else [self._heard // _SAMPLES_PER_MS]
-        if self._film is not None and not self._film.ended:
-            reached.append(self._film.sampled_ms)
-        return max(self._read_ms, min(reached, default=0))
+        """The time up to which media are read. Where timestamps jump ahead, tracks are beyond the last request."""
+        reached = [] if self._audio_ended else [self._next_sample // _SAMPLES_PER_MS]
+        if self._video is not None and not self._video.ended:
+            reached.append(self._video.scanned_ms)
+        return max(self._scanned_ms, min(reached, default=0))

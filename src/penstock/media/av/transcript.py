@@ -1,7 +1,7 @@
-"""From words that were heard to passages that can be found: segments of one asset, joined to 5 to 30 s.
+"""Joins transcript segments of one asset into passages of 5 to 30 s that can be searched.
 
-A transcriber's segments are as long as a breath. A passage ends where a sentence does or a breath is taken, once it is
-long enough, or at a pause; it never spans a change of language.
+A speech model's segments are as long as a breath. A passage ends at the end of a sentence or at a breath once it is
+long enough, or at a pause. It never spans a change of language.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？", "।", "؟")
 
 @dataclass(frozen=True, slots=True)
 class SpeechPassage:
-    """A segment on the player's clock, milliseconds."""
+    """Transcribed speech: a transcript segment or several joined. Times on the player's clock, milliseconds."""
 
     start_ms: int
     end_ms: int
@@ -24,13 +24,14 @@ class SpeechPassage:
 
 @dataclass(frozen=True, slots=True)
 class PassageOptions:
-    """How long a passage is, milliseconds.
+    """Limits of a passage of speech, milliseconds.
 
     Attributes:
-        min_ms: a shorter one goes on, if it can,
-        max_ms: and never beyond this.
-        pause_ms: a longer pause ends a passage, however short it is.
-        breath_ms: a pause of so long ends one that is long enough, as a full stop does: not all models write any.
+        min_ms: a shorter passage is continued, if it can be.
+        max_ms: a passage is not continued beyond this.
+        pause_ms: a longer pause ends a passage of any length.
+        breath_ms: a pause of this length ends a passage that is long enough, as a full stop does, since not all models
+            write punctuation.
     """
 
     min_ms: int = 5_000
@@ -39,31 +40,31 @@ class PassageOptions:
     breath_ms: int = 700
 
 
-def join_segments(heard: Sequence[SpeechPassage], rules: PassageOptions) -> Iterator[SpeechPassage]:
-    """Joins segments that follow each other. A single longer one stays whole.
+def join_segments(segments: Sequence[SpeechPassage], options: PassageOptions) -> Iterator[SpeechPassage]:
+    """Yields passages of consecutive segments. A single segment over the limit stays whole.
 
     Args:
-        heard: of one asset, in order of their times.
-        rules: see `PassageOptions`.
+        segments: those of one asset, in order of their times.
+        options: see `PassageOptions`.
     """
     joined: SpeechPassage | None = None
-    for one in heard:
+    for segment in segments:
         if joined is None:
-            joined = one
-        elif _goes_on(joined, one, rules):
-            joined = SpeechPassage(joined.start_ms, one.end_ms, f"{joined.text} {one.text}", joined.language)
+            joined = segment
+        elif _continues(joined, segment, options):
+            joined = SpeechPassage(joined.start_ms, segment.end_ms, f"{joined.text} {segment.text}", joined.language)
         else:
             yield joined
-            joined = one
+            joined = segment
     if joined is not None:
         yield joined
 
 
-def _goes_on(joined: SpeechPassage, after: SpeechPassage, rules: PassageOptions) -> bool:
-    """Whether the segment belongs to the passage before it."""
+def _continues(joined: SpeechPassage, after: SpeechPassage, options: PassageOptions) -> bool:
+    """Returns whether the segment belongs to the passage before it."""
     pause_ms = after.start_ms - joined.end_ms
-    apart = pause_ms > rules.pause_ms or after.language != joined.language
-    if apart or after.end_ms - joined.start_ms > rules.max_ms:
+    apart = pause_ms > options.pause_ms or after.language != joined.language
+    if apart or after.end_ms - joined.start_ms > options.max_ms:
         return False
-    long_enough = joined.end_ms - joined.start_ms >= rules.min_ms
-    return not (long_enough and (joined.text.endswith(_SENTENCE_ENDS) or pause_ms >= rules.breath_ms))
+    long_enough = joined.end_ms - joined.start_ms >= options.min_ms
+    return not (long_enough and (joined.text.endswith(_SENTENCE_ENDS) or pause_ms >= options.breath_ms))

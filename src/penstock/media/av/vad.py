@@ -1,7 +1,7 @@
-"""Where somebody speaks: windows of speech for the transcriber, found while the sound streams by.
+"""Detects speech in a stream of audio, and cuts it into windows for the speech model.
 
-The detector is Silero's, as faster-whisper ships it (github.com/snakers4/silero-vad, version 6): a probability for each
-32 ms. It is run here with its state carried from block to block, so that sound of any length takes the same memory.
+The detector is Silero VAD, version 6, as faster-whisper ships it (github.com/snakers4/silero-vad): one probability for
+each 32 ms. Its state is carried from block to block here, so that audio of any length takes the same memory.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from penstock.media.av.audio import RATE_HZ, Block
 from penstock.records import Float32
 
 FRAME_SAMPLES = 512  # samples of one probability, 32 ms
-_CONTEXT = 64  # samples of the frame before that the model looks back at
-_STATE = (1, 1, 128)
-MAX_WINDOW_SAMPLES = 30 * RATE_HZ  # samples: what Whisper hears at once
-_NONE = 2.0  # above every probability
+_CONTEXT_SAMPLES = 64  # samples of the frame before that the model looks back at
+_STATE_SHAPE = (1, 1, 128)
+MAX_WINDOW_SAMPLES = 30 * RATE_HZ  # the longest input of Whisper
+_ABOVE_ALL = 2.0  # above every probability
 
 
 @dataclass(frozen=True, slots=True)
 class VadOptions:
-    """What counts as speech. Probabilities 0…1, times in milliseconds.
+    """Limits that decide which audio counts as speech. Probabilities 0…1, times in milliseconds.
 
     Attributes:
-        threshold: speech begins with a frame of at least this probability,
-        end_threshold: and goes on while frames are not below this one,
-        min_silence_ms: for less than so long; shorter pauses stay inside a window.
-        min_speech_ms: shorter speech is a click or a cough.
-        pad_ms: added before and after, as the model is late at both ends.
+        threshold: speech starts at a frame of at least this probability.
+        end_threshold: speech continues while frames have at least this probability.
+        min_silence_ms: a shorter pause stays inside a window.
+        min_speech_ms: shorter speech is a click or a cough, and is dropped.
+        pad_ms: added before and after, since the model is late at both ends.
     """
 
     threshold: float = 0.5
@@ -46,7 +46,7 @@ class VadOptions:
 
 @dataclass(frozen=True, slots=True)
 class SpeechWindow:
-    """Speech for one run of the transcriber.
+    """Speech for one run of the speech model.
 
     Attributes:
         start: number of its first sample on the player's clock, at `RATE_HZ`.
@@ -58,7 +58,7 @@ class SpeechWindow:
 
 
 class SileroVAD:
-    """Silero's model with its state. Belongs to one stretch of sound at a time; `reset` begins another."""
+    """Silero's model with its state, for one stream of audio at a time. `reset` starts another stream."""
 
     def __init__(self) -> None:
         import onnxruntime
@@ -73,140 +73,146 @@ class SileroVAD:
         self.reset()
 
     def reset(self) -> None:
-        self._hidden = np.zeros(_STATE, np.float32)
-        self._cell = np.zeros(_STATE, np.float32)
-        self._before = np.zeros(_CONTEXT, np.float32)
+        """Forgets the audio so far."""
+        self._hidden = np.zeros(_STATE_SHAPE, np.float32)
+        self._cell = np.zeros(_STATE_SHAPE, np.float32)
+        self._context = np.zeros(_CONTEXT_SAMPLES, np.float32)
 
     def probabilities(self, samples: Float32) -> Float32:
-        """float32[n] of speech in each frame of float32[n * `FRAME_SAMPLES`], which follow those of the call before."""
+        """Returns the probability of speech in each frame.
+
+        Args:
+            samples: float32[n * `FRAME_SAMPLES`], which follow those of the call before.
+
+        Returns:
+            float32[n].
+        """
         frames = samples.reshape(-1, FRAME_SAMPLES)
-        tails = np.concatenate((self._before[None], frames[:, -_CONTEXT:]))
+        tails = np.concatenate((self._context[None], frames[:, -_CONTEXT_SAMPLES:]))
         inputs = np.concatenate((tails[:-1], frames), axis=1)
-        found, self._hidden, self._cell = self._session.run(None, {"input": inputs, "h": self._hidden, "c": self._cell})
-        self._before = tails[-1]
-        probabilities: Float32 = found.reshape(-1)
+        output, self._hidden, self._cell = self._session.run(
+            None, {"input": inputs, "h": self._hidden, "c": self._cell}
+        )
+        self._context = tails[-1]
+        probabilities: Float32 = output.reshape(-1)
         return probabilities
 
 
 class SpeechSegmenter:
-    """Cuts sound into windows of speech.
+    """Cuts audio into windows of speech.
 
-    A pause shorter than `min_silence_ms` stays inside a window. Speech without a longer one is cut where its
+    A pause shorter than `min_silence_ms` stays inside a window. Speech without a longer pause is cut where its
     probability was lowest in the second half of the longest window.
 
     Args:
         detector: its state is reset.
         options: see `VadOptions`.
-        start: number of the first sample that is to come.
+        start: number of the first sample that will be added.
     """
 
     def __init__(self, detector: SileroVAD, options: VadOptions, *, start: int = 0) -> None:
         self._detector = detector
-        self._begins_at, self._ends_at = options.threshold, options.end_threshold
-        self._silence, self._least, self._pad = (
+        self._threshold, self._end_threshold = options.threshold, options.end_threshold
+        self._min_silence, self._min_speech, self._pad = (
             ms * RATE_HZ // 1000 for ms in (options.min_silence_ms, options.min_speech_ms, options.pad_ms)
         )
-        self._samples: Float32 = np.zeros(0, np.float32)  # those that are kept
-        self._first = start  # number of the first one kept
-        self._heard = start  # all before it have a probability
-        self._free = start  # all before it belong to windows that are out
-        self._speech: int | None = None  # where the speech under way began, its padding left out
-        self._quiet: int | None = None  # where the pause under way began
-        self._best = (_NONE, 0)  # the least probability in the window's second half, and its frame
+        self._samples: Float32 = np.zeros(0, np.float32)  # a window's worth at most, and a block's
+        self._first = start  # number of the first sample in `_samples`
+        self._classified = start  # all before it have a probability
+        self._free = start  # all before it belong to windows that were returned
+        self._speech: int | None = None  # start of the current speech, without padding
+        self._silence: int | None = None  # start of the current pause
+        self._weakest = (_ABOVE_ALL, 0)  # the least probability in the window's second half, and its frame
         detector.reset()
 
     @property
     def resume_sample(self) -> int:
-        """Number of the sample before which nothing is to come any more: reading may begin there anew.
+        """The number of the sample at which reading can resume: no later window begins before it.
 
-        Speech that is yet to be heard is padded with what was heard last, as far as that is in no window.
+        Speech that starts after it is padded with audio before that is in no window yet.
         """
-        return self._begin(self._heard if self._speech is None else self._speech)
-
-    @property
-    def held_samples(self) -> int:
-        """Samples that are kept at present: a window's worth at most, and a block's."""
-        return len(self._samples)
+        return self._window_start(self._classified if self._speech is None else self._speech)
 
     def add(self, block: Block) -> Iterator[SpeechWindow]:
-        """The windows that are complete once this block is known. Blocks come in order."""
+        """Yields the windows that are complete with this block. Blocks come in order."""
         if block.start != self._end:
             yield from self.end()
-            self._begin_stretch(block.start)
+            self._restart(block.start)
         self._samples = np.concatenate((self._samples, block.samples))
-        whole = (self._end - self._heard) // FRAME_SAMPLES * FRAME_SAMPLES
+        whole = (self._end - self._classified) // FRAME_SAMPLES * FRAME_SAMPLES
         if whole:
-            fresh = self._between(self._heard, self._heard + whole)
-            for probability in self._detector.probabilities(fresh):
-                yield from self._hear(float(probability))
-        self._forget()
+            unclassified = self._copy(self._classified, self._classified + whole)
+            for probability in self._detector.probabilities(unclassified):
+                yield from self._classify(float(probability))
+        self._drop_unneeded()
 
     def end(self) -> Iterator[SpeechWindow]:
-        """The last window, if somebody speaks to the end."""
+        """Yields the last window, if there is speech up to the end."""
         if self._speech is not None:
-            yield from self._cut(self._speech, self._end if self._quiet is None else self._quiet, self._pad)
+            yield from self._cut(self._speech, self._end if self._silence is None else self._silence, self._pad)
         self._speech = None
 
-    # --- a stretch of sound without gaps ----------------------------------------------------------------------------
+    # --- audio without gaps ------------------------------------------------------------------------------------------
 
-    def _begin_stretch(self, start: int) -> None:
+    def _restart(self, start: int) -> None:
         self._detector.reset()
         self._samples = np.zeros(0, np.float32)
-        self._first = self._heard = self._free = start
+        self._first = self._classified = self._free = start
 
     @property
     def _end(self) -> int:
         return self._first + len(self._samples)
 
-    def _hear(self, probability: float) -> Iterator[SpeechWindow]:
-        frame, self._heard = self._heard, self._heard + FRAME_SAMPLES
+    def _classify(self, probability: float) -> Iterator[SpeechWindow]:
+        """Takes the next frame as speech or silence, and yields the window that this completes."""
+        frame, self._classified = self._classified, self._classified + FRAME_SAMPLES
         if self._speech is None:
-            if probability >= self._begins_at:
-                self._speech, self._quiet, self._best = frame, None, (_NONE, frame)
+            if probability >= self._threshold:
+                self._speech, self._silence, self._weakest = frame, None, (_ABOVE_ALL, frame)
             return
-        begin = self._begin(self._speech)
-        if probability >= self._begins_at:
-            self._quiet = None
-        elif probability < self._ends_at and self._quiet is None:
-            self._quiet = frame
-        if frame - begin >= MAX_WINDOW_SAMPLES / 2 and probability <= self._best[0]:
-            self._best = (probability, frame)
-        if self._quiet is not None and self._heard - self._quiet >= self._silence:
-            yield from self._cut(self._speech, self._quiet, self._pad)
+        start = self._window_start(self._speech)
+        if probability >= self._threshold:
+            self._silence = None
+        elif probability < self._end_threshold and self._silence is None:
+            self._silence = frame
+        if frame - start >= MAX_WINDOW_SAMPLES / 2 and probability <= self._weakest[0]:
+            self._weakest = (probability, frame)
+        if self._silence is not None and self._classified - self._silence >= self._min_silence:
+            yield from self._cut(self._speech, self._silence, self._pad)
             self._speech = None
-        elif self._heard + FRAME_SAMPLES - begin > MAX_WINDOW_SAMPLES:
-            cut = self._best[1]
+        elif self._classified + FRAME_SAMPLES - start > MAX_WINDOW_SAMPLES:
+            cut = self._weakest[1]
             yield from self._cut(self._speech, cut, 0)
-            self._speech, self._best = cut, (_NONE, cut)
+            self._speech, self._weakest = cut, (_ABOVE_ALL, cut)
 
-    def _begin(self, speech: int) -> int:
-        """Where the window of speech that began there begins."""
+    def _window_start(self, speech: int) -> int:
+        """Returns the start of the window for speech that starts there."""
         return max(self._free, speech - self._pad)
 
     def _cut(self, speech: int, end: int, pad: int) -> Iterator[SpeechWindow]:
-        """The window from where the speech began to where it ends; however short, if it goes on from the one before."""
-        if end - speech >= self._least or self._free == speech < end:
-            begin = self._begin(speech)
-            self._free = min(end + pad, self._end, begin + MAX_WINDOW_SAMPLES)
-            yield SpeechWindow(begin, self._between(begin, self._free))
+        """Yields the window from the start of the speech to its end; a short one only if it continues the last one."""
+        if end - speech >= self._min_speech or self._free == speech < end:
+            start = self._window_start(speech)
+            self._free = min(end + pad, self._end, start + MAX_WINDOW_SAMPLES)
+            yield SpeechWindow(start, self._copy(start, self._free))
 
-    def _between(self, start: int, end: int) -> Float32:
+    def _copy(self, start: int, end: int) -> Float32:
         return self._samples[start - self._first : end - self._first].copy()
 
-    def _forget(self) -> None:
-        """Lets go of samples that no window can want any more."""
-        wanted = self._heard - self._pad if self._speech is None else self._begin(self._speech)
-        if (gone := max(self._first, wanted) - self._first) > 0:
-            self._samples = self._samples[gone:].copy()
-            self._first += gone
+    def _drop_unneeded(self) -> None:
+        """Drops the samples that no later window can contain."""
+        needed = self._classified - self._pad if self._speech is None else self._window_start(self._speech)
+        if (surplus := max(self._first, needed) - self._first) > 0:
+            self._samples = self._samples[surplus:].copy()
+            self._first += surplus
 
 
 def _model_path() -> Path:
-    """The file inside faster-whisper, found without importing that: its package brings CTranslate2 along."""
+    """Returns the model's file in faster-whisper without importing it, since its package loads CTranslate2."""
     package = importlib.util.find_spec("faster_whisper")
     assert package is not None
     assert package.origin is not None
     path = Path(package.origin).parent / "assets" / "silero_vad_v6.onnx"
     if not path.is_file():
-        raise ConfigError(f"faster-whisper has no {path.name}; install faster-whisper 1.2")
+        raise ConfigError(f"faster-whisper does not contain {path.name}; install faster-whisper 1.2")
     return path

@@ -1,0 +1,1 @@
+"""Timed media: decodes audio and video in segments, which any worker can continue."""

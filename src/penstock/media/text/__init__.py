@@ -1,0 +1,1 @@
+"""Text: charsets, markup and passages."""

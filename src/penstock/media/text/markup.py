@@ -1,6 +1,6 @@
-"""HTML and Markdown → the text that a reader sees, with blocks apart, and the document's title.
+"""Extracts the visible text and the title of HTML and Markdown documents.
 
-Both parsers are libraries'; what is added here bounds the time that they take on input made to stall them.
+Both parsers are libraries'. The code here bounds the time that they take on input crafted to stall them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-BLOCK = "\x1e"
-"""Where a block begins or ends, until `text.normalised` makes an empty line of it. U+001E, "record separator"."""
-
-LINE = "\x1f"
-"""Where a line ends within a block. U+001F, "unit separator"."""
+# Marks in the extracted text, which `passages.normalize_text` replaces.
+BLOCK = "\x1e"  # start or end of a block, replaced by an empty line; U+001E, "record separator"
+LINE = "\x1f"  # end of a line within a block; U+001F, "unit separator"
 
 # --- HTML ------------------------------------------------------------------------------------------------------------
 
@@ -35,8 +33,8 @@ _BLOCKS = frozenset((
 # fmt: on
 _CELLS = frozenset(("td", "th"))
 
-_MOST_TAGS = 8_000
-"""Lexbor takes time with the square of nesting: 8,000 nested tags at most 0.8 s, 100,000 a minute (measured)."""
+# Lexbor's time grows with the square of nesting: 8,000 nested tags take at most 0.8 s, 100,000 a minute (measured).
+_MAX_TAGS = 8_000
 _PIECE_TAGS = 1_000
 
 _TAG = re.compile(r"<[a-zA-Z]")
@@ -48,10 +46,10 @@ _TITLE = re.compile(r"<title\b[^<>]{0,200}>([^<]{0,2000})<", re.IGNORECASE)
 
 
 def html_text(html: str) -> tuple[str, str]:
-    """The text of a page, `BLOCK` and `LINE` in it, and its title ("" if it has none).
+    """Returns the text of a page with `BLOCK` and `LINE` marks, and its title ("" if it has none).
 
     A page of more than 8,000 tags is parsed in pieces of about 1,000, cut where a block begins, so that the time grows
-    with its length alone.
+    only linearly.
     """
     title = _TITLE.search(html)
     text = "".join(_fragment_text(piece) for piece in _pieces(html))
@@ -64,7 +62,7 @@ def _fragment_text(html: str) -> str:
 
 
 def _walk(body: LexborNode) -> Iterator[str]:
-    """The words of a tree in order, without recursion: no depth of nesting can exhaust the stack."""
+    """Yields the words of a tree in order, without recursion, so that deep nesting cannot exhaust the stack."""
     stack: list[LexborNode | str] = [body]
     while stack:
         node = stack.pop()
@@ -75,22 +73,22 @@ def _walk(body: LexborNode) -> Iterator[str]:
         elif node.tag == "br":
             yield LINE
         elif node.tag not in _DROPPED:
-            around = BLOCK if node.tag in _BLOCKS else " " if node.tag in _CELLS else ""
+            separator = BLOCK if node.tag in _BLOCKS else " " if node.tag in _CELLS else ""
             children = list(node.iter(include_text=True))
-            stack.append(around)
+            stack.append(separator)
             stack.extend(reversed(children))
-            yield around
+            yield separator
 
 
 def _pieces(html: str) -> Iterable[str]:
     tags = [match.start() for match in _TAG.finditer(html)]
-    if len(tags) <= _MOST_TAGS:
+    if len(tags) <= _MAX_TAGS:
         return (html,)
     return _cut(_without_opaque(html))
 
 
 def _cut(html: str) -> Iterator[str]:
-    """Pieces of 1,000 tags and up to the next block, or of 2,000 where no block begins."""
+    """Yields pieces of 1,000 tags and up to the next block, or of 2,000 where no block begins."""
     start = count = 0
     for match in _TAG.finditer(html):
         count += 1
@@ -101,14 +99,14 @@ def _cut(html: str) -> Iterator[str]:
 
 
 def _without_opaque(html: str) -> str:
-    """Without comments and elements whose content is not shown, so that no cut falls into one. One pass."""
+    """Removes comments and elements with invisible content in one pass, so that no cut falls into one."""
     kept, at = [], 0
     lower = html.lower() if html.isascii() else "".join(char.lower() if char < "\x80" else char for char in html)
     while match := _OPAQUE.search(html, at):
         kept.append(html[at : match.start()])
         end_mark = "-->" if match[1] else f"</{match[2].lower()}"
         end = lower.find(end_mark, match.end())
-        if end < 0:  # never closed: it takes the rest of the page with it, as in a browser
+        if end < 0:  # never closed: it hides the rest of the page, as in a browser
             return "".join(kept)
         at = lower.find(">", end) + 1 or len(html)
     kept.append(html[at:])
@@ -117,8 +115,8 @@ def _without_opaque(html: str) -> str:
 
 # --- Markdown --------------------------------------------------------------------------------------------------------
 
-_MOST_MARKDOWN_CHARS = 1_000_000
-"""markdown-it-py reads 1.4 MB/s of prose and 50 KB/s of brackets; a longer text is indexed with its marks in it."""
+# markdown-it-py reads 1.4 MB/s of prose and 50 KB/s of brackets; a longer text is indexed with its markup.
+_MAX_MARKDOWN_CHARS = 1_000_000
 
 _MARKDOWN_CELLS = ("td_open", "td_close", "th_open", "th_close")
 
@@ -126,14 +124,14 @@ _markdown = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
 def markdown_text(source: str) -> tuple[str, str]:
-    """The text of a Markdown document, `BLOCK` and `LINE` in it, and its first heading ("" if it has none)."""
-    if len(source) > _MOST_MARKDOWN_CHARS:
+    """Returns the text of a Markdown document with `BLOCK` and `LINE` marks, and its first heading ("" if none)."""
+    if len(source) > _MAX_MARKDOWN_CHARS:
         return source, ""
     tokens = _markdown.parse(source)
-    return "".join(_rendered(tokens)), _first_heading(tokens)
+    return "".join(_render(tokens)), _first_heading(tokens)
 
 
-def _rendered(tokens: Sequence[Token]) -> Iterator[str]:
+def _render(tokens: Sequence[Token]) -> Iterator[str]:
     for token in tokens:
         if token.type == "inline":
             yield _inline(token.children or ())

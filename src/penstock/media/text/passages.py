@@ -1,9 +1,9 @@
-"""Step 3 for text: bytes → passages on sentence borders, with offsets into the text that they were cut from.
+"""Step 3 of text: decodes bytes to passages at sentence ends, with their offsets in the decoded text.
 
-1 characters     charset, see `charsets`
-2 plain text     markup removed, see `markup`; control characters dropped, whitespace made uniform
-3 sentences      by sentencex, whose rules serve all scripts that mark the end of a sentence
-4 passages       sentences packed up to the encoder's tokens, the last ones repeated at the head of the next passage
+1. Characters: decode the charset; see `charsets`.
+2. Plain text: remove markup (see `markup`) and control characters, and normalise white space.
+3. Sentences: split with sentencex, whose rules cover all scripts that mark the end of a sentence.
+4. Passages: pack sentences up to the encoder's tokens, and repeat the last ones at the head of the next passage.
 """
 
 from __future__ import annotations
@@ -28,18 +28,11 @@ from penstock.records import FetchedMedia
 
 logger = logging.getLogger(__name__)
 
-_TITLE_CHARS = 300
-
-_CHARS_PER_TOKEN = 16
-"""Bounds a passage where tokens do not: one word of any length may count as one token ("unknown")."""
-_MOST_PASSAGE_CHARS = 16_000
-"""Four octets a character at most in UTF-8, and the store holds 65,535 octets of text in a row."""
-
-_BLOCK_CHARS = 4_000
-"""Most that sentencex sees at once: it takes time with the square of quotes that never close (measured, 1.0.32)."""
-
-_COUNT_AT_ONCE = 1_000
-"""Sentences counted in one call of the tokenizer: enough for its threads, few enough to stop early."""
+_MAX_TITLE_CHARS = 300
+_MAX_CHARS_PER_TOKEN = 16  # bounds a passage where tokens do not: a word of any length may be one token ("unknown")
+_MAX_PASSAGE_CHARS = 16_000  # at most four bytes a character in UTF-8; a row of the store holds 65,535 bytes of text
+_MAX_BLOCK_CHARS = 4_000  # sentencex's time grows with the square of quotes that never close (measured, 1.0.32)
+_COUNT_BATCH = 1_000  # sentences a call of the tokenizer: enough for its threads, few enough to stop early
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +46,13 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class TextDocument:
-    """A decoded text: what a reader sees of it, its title ("" if it has none), and its passages, at least one."""
+    """A decoded text.
+
+    Attributes:
+        text: its visible text.
+        title: its title; "" if it has none.
+        passages: at least one.
+    """
 
     text: str
     title: str
@@ -63,24 +62,22 @@ class TextDocument:
 def decode_text(fetched: FetchedMedia, *, settings: TextSettings, tokenizer: Tokenizer) -> TextDocument:
     """Decodes a text and cuts it into passages.
 
-    Sentences are found by the punctuation of all scripts (`.` `。` `।` `؟` …), whatever the language. Thai, Lao and
-    others that write none are cut on spaces and, where there are none, between characters.
+    Sentences end at the punctuation of any script (`.` `。` `।` `؟` …), in any language. Thai, Lao and others without
+    such punctuation are cut at spaces and, where there are none, between characters.
 
     Raises:
-        BadInputError: CORRUPT if it is of no charset, or no text is in it; TOO_LARGE at more than `max_passages`.
+        BadInputError: CORRUPT if its charset is unclear or it contains no text; TOO_LARGE above `max_passages`.
     """
     decoded = decode_charset(fetched.data, declared=fetched.event.content_type)
-    raw, title = _READERS.get(fetched.mime, _as_it_is)(decoded)
+    raw, title = _READERS.get(fetched.mime, _unchanged)(decoded)
     text = normalize_text(raw)
     if not text:
-        raise BadInputError(
-            Reason.CORRUPT, f"no text in it: {len(fetched.data):,} bytes of {fetched.mime}, none of it words"
-        )
-    title = normalize_text(title).replace("\n", " ")[:_TITLE_CHARS].strip()
+        raise BadInputError(Reason.CORRUPT, f"{len(fetched.data):,} bytes of {fetched.mime} that contain no text")
+    title = normalize_text(title).replace("\n", " ")[:_MAX_TITLE_CHARS].strip()
     return TextDocument(text, title, tuple(cut_passages(text, settings=settings, tokenizer=tokenizer)))
 
 
-def _as_it_is(text: str) -> tuple[str, str]:
+def _unchanged(text: str) -> tuple[str, str]:
     return text, ""
 
 
@@ -92,7 +89,7 @@ def _markdown(text: str) -> tuple[str, str]:
     return markdown_text(_without_separators(text))
 
 
-_READERS: Mapping[str, Callable[[str], tuple[str, str]]] = {PLAIN: _as_it_is, HTML: _html, MARKDOWN: _markdown}
+_READERS: Mapping[str, Callable[[str], tuple[str, str]]] = {PLAIN: _unchanged, HTML: _html, MARKDOWN: _markdown}
 
 
 # --- plain text ------------------------------------------------------------------------------------------------------
@@ -101,21 +98,24 @@ _SPACES = re.compile(r"[^\S\n]+")
 _AROUND_LINE_ENDS = re.compile(r" *\n *")
 _EMPTY_LINES = re.compile(r"\n{3,}")
 _LINE_ENDS = re.compile(r"\r\n?|[\v\f\x85\u2028]")
-# Controls, noncharacters and halves of surrogate pairs: nothing that a reader sees. Joiners and bidi marks stay.
-_UNSEEN = re.compile(
+# Controls, noncharacters and halves of surrogate pairs, which are invisible. Joiners and bidi marks stay.
+_INVISIBLE = re.compile(
     "[\\x00-\\x08\\x0e-\\x1d\\x7f-\\x84\\x86-\\x9f\\ufeff\\ufdd0-\\ufdef\\ufffe\\uffff\\ud800-\\udfff]"
 )
 
 
 def normalize_text(text: str) -> str:
-    """Without control characters; one space between words, one line end between lines, two between paragraphs."""
+    """Removes control characters and normalises white space.
+
+    One space separates words, one line end separates lines, and two separate paragraphs.
+    """
     text = _LINE_ENDS.sub("\n", text).replace(BLOCK, "\n\n").replace(LINE, "\n").replace("\u2029", "\n\n")
-    text = _SPACES.sub(" ", _UNSEEN.sub("", text))
+    text = _SPACES.sub(" ", _INVISIBLE.sub("", text))
     return _EMPTY_LINES.sub("\n\n", _AROUND_LINE_ENDS.sub("\n", text)).strip()
 
 
 def _without_separators(text: str) -> str:
-    """Marked-up text, whose line ends mean no more than spaces, before the marks for blocks and lines come into it."""
+    """Removes the marks for blocks and lines from markup, before its parser adds them."""
     return text.replace(BLOCK, "").replace(LINE, "")
 
 
@@ -125,9 +125,10 @@ _Span = tuple[int, int]  # start and end within the text, characters
 
 
 def _sentences(text: str) -> Iterator[_Span]:
-    """Spans of the sentences, spaces around them left out.
+    """Yields the spans of the sentences, without spaces around them.
 
-    Read in blocks: a paragraph, or 4,000 characters of a longer one, whose last sentence then begins the next block.
+    Text is split in blocks: a paragraph, or 4,000 characters of a longer one. The last sentence of such a block starts
+    the next one.
     """
     start = 0
     while start < len(text):
@@ -143,29 +144,29 @@ def _sentences(text: str) -> Iterator[_Span]:
 
 
 def _block_end(text: str, start: int) -> tuple[int, bool]:
-    """Where the block ends that begins at `start`, on a space if it can be, and whether a paragraph ends there."""
-    end = text.find("\n\n", start, start + _BLOCK_CHARS)
+    """Returns the end of the block that begins at `start`, at a space if there is one, and whether a paragraph ends."""
+    end = text.find("\n\n", start, start + _MAX_BLOCK_CHARS)
     if end >= 0:
         return end + 2, True
-    if len(text) <= start + _BLOCK_CHARS:
+    if len(text) <= start + _MAX_BLOCK_CHARS:
         return len(text), True
-    end = start + _BLOCK_CHARS
+    end = start + _MAX_BLOCK_CHARS
     space = max(text.rfind(" ", start, end), text.rfind("\n", start, end))
     return space + 1 if space > start else end, False
 
 
 def _split(block: str) -> list[str]:
-    """Sentences that make up the block again when joined; the block itself where sentencex gives up.
+    """Returns the sentences of a block, or the block itself where sentencex fails. Joined they are the block.
 
-    It fails by a Rust panic, which is no `Exception`, on a space outside ASCII before a full stop. `normalised` leaves
-    no such spaces, so this guards against what we have not met.
+    It fails with a Rust panic, which is no `Exception`, on a space outside ASCII before a full stop. `normalize_text`
+    leaves no such spaces, so this guards against other cases.
     """
     try:
         sentences: list[str] = sentencex.segment("en", block)
     except BaseException as exc:
         if type(exc).__name__ != "PanicException":
             raise
-        logger.warning("sentencex failed on a block of %d characters; it stays whole", len(block))
+        logger.warning("sentencex failed on a block of %d characters; the block stays whole", len(block))
         return [block]
     if sum(map(len, sentences)) != len(block) or "".join(sentences) != block:
         return [block]
@@ -182,7 +183,7 @@ def _trimmed(text: str, start: int, end: int) -> _Span:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A sentence, or a part of one that is longer than a passage."""
+    """A sentence, or a part of a sentence that is longer than a passage."""
 
     start: int
     end: int
@@ -192,15 +193,15 @@ class _Piece:
 def cut_passages(text: str, *, settings: TextSettings, tokenizer: Tokenizer) -> list[Passage]:
     """Packs sentences into passages of at most `passage_tokens`, repeating up to `overlap_tokens` of whole ones.
 
-    Tokens of a passage are taken as the sum over its sentences, which is exact for tokenizers that split on spaces
-    first, as WordPiece does. A passage has at most 16 characters a token, so that unknown words cannot swell it.
+    The tokens of a passage are the sum over its sentences, which is exact for tokenizers that split on spaces first, as
+    WordPiece does. A passage has at most 16 characters a token, so that unknown words cannot make it longer.
 
     Raises:
         BadInputError: TOO_LARGE as soon as there are more than `max_passages`.
     """
-    most_chars = min(_CHARS_PER_TOKEN * settings.max_passage_tokens, _MOST_PASSAGE_CHARS)
+    max_chars = min(_MAX_CHARS_PER_TOKEN * settings.max_passage_tokens, _MAX_PASSAGE_CHARS)
     passages: list[Passage] = []
-    for start, end in _packed(_pieces(text, most_chars, settings, tokenizer), most_chars, settings):
+    for start, end in _packed(_pieces(text, max_chars, settings, tokenizer), max_chars, settings):
         if len(passages) == settings.max_passages:
             detail = f"more than {settings.max_passages:,} passages in {len(text):,} characters; see text.max_passages"
             raise BadInputError(Reason.TOO_LARGE, detail)
@@ -208,15 +209,15 @@ def cut_passages(text: str, *, settings: TextSettings, tokenizer: Tokenizer) -> 
     return passages
 
 
-def _packed(pieces: Iterable[_Piece], most_chars: int, settings: TextSettings) -> Iterator[_Span]:
+def _packed(pieces: Iterable[_Piece], max_chars: int, settings: TextSettings) -> Iterator[_Span]:
     packed: deque[_Piece] = deque()
     tokens = 0
     for piece in pieces:
-        if packed and not _fits(packed, tokens, piece, settings.max_passage_tokens, most_chars):
+        if packed and not _fits(packed, tokens, piece, settings.max_passage_tokens, max_chars):
             yield packed[0].start, packed[-1].end
             packed = _overlap(packed, settings.overlap_tokens)
-            tokens = sum(each.tokens for each in packed)
-            while packed and not _fits(packed, tokens, piece, settings.max_passage_tokens, most_chars):
+            tokens = sum(kept.tokens for kept in packed)
+            while packed and not _fits(packed, tokens, piece, settings.max_passage_tokens, max_chars):
                 tokens -= packed.popleft().tokens
         packed.append(piece)
         tokens += piece.tokens
@@ -224,12 +225,12 @@ def _packed(pieces: Iterable[_Piece], most_chars: int, settings: TextSettings) -
         yield packed[0].start, packed[-1].end
 
 
-def _fits(packed: deque[_Piece], tokens: int, piece: _Piece, passage_tokens: int, most_chars: int) -> bool:
-    return tokens + piece.tokens <= passage_tokens and piece.end - packed[0].start <= most_chars
+def _fits(packed: deque[_Piece], tokens: int, piece: _Piece, passage_tokens: int, max_chars: int) -> bool:
+    return tokens + piece.tokens <= passage_tokens and piece.end - packed[0].start <= max_chars
 
 
 def _overlap(packed: deque[_Piece], overlap_tokens: int) -> deque[_Piece]:
-    """The last pieces, as many as come to `overlap_tokens`; never all, or the next passage would hold this one."""
+    """Returns the last pieces, up to `overlap_tokens`; never all, or the next passage would contain this one."""
     kept: deque[_Piece] = deque()
     for piece in reversed(packed):
         overlap_tokens -= piece.tokens
@@ -239,10 +240,10 @@ def _overlap(packed: deque[_Piece], overlap_tokens: int) -> deque[_Piece]:
     return kept
 
 
-def _pieces(text: str, most_chars: int, settings: TextSettings, tokenizer: Tokenizer) -> Iterator[_Piece]:
-    """Sentences with their tokens, in order; those that no passage can hold in halves, and halves of these."""
-    spans = (part for span in _sentences(text) for part in _shortened(text, span, most_chars))
-    while batch := list(itertools.islice(spans, _COUNT_AT_ONCE)):
+def _pieces(text: str, max_chars: int, settings: TextSettings, tokenizer: Tokenizer) -> Iterator[_Piece]:
+    """Yields sentences with their tokens, in order. One that no passage can hold is halved, and halved again."""
+    spans = (part for span in _sentences(text) for part in _shortened(text, span, max_chars))
+    while batch := list(itertools.islice(spans, _COUNT_BATCH)):
         yield from _counted(text, batch, settings, tokenizer)
 
 
@@ -255,14 +256,14 @@ def _counted(text: str, spans: list[_Span], settings: TextSettings, tokenizer: T
             yield from _counted(text, _halves(text, span), settings, tokenizer)
 
 
-def _shortened(text: str, span: _Span, most_chars: int) -> list[_Span]:
-    if span[1] - span[0] <= most_chars:
+def _shortened(text: str, span: _Span, max_chars: int) -> list[_Span]:
+    if span[1] - span[0] <= max_chars:
         return [span]
-    return [part for half in _halves(text, span) for part in _shortened(text, half, most_chars)]
+    return [part for half in _halves(text, span) for part in _shortened(text, half, max_chars)]
 
 
 def _halves(text: str, span: _Span) -> list[_Span]:
-    """Two parts, cut on the space nearest to the middle; without one, in the middle, not before a combining mark."""
+    """Returns two parts, cut at the space nearest to the middle, or in the middle but not before a combining mark."""
     start, end = span
     middle = (start + end) // 2
     before = max(text.rfind(" ", start, middle), text.rfind("\n", start, middle))
@@ -274,8 +275,8 @@ def _halves(text: str, span: _Span) -> list[_Span]:
 
 
 def _between_characters(text: str, at: int, end: int) -> int:
-    """The next place from `at` where no accent, vowel sign or joiner would lose what it belongs to."""
-    for place in range(at, min(end, at + 16)):
-        if not unicodedata.category(text[place]).startswith("M") and "\u200d" not in text[place - 1 : place + 1]:
-            return place
+    """Returns the next index from `at` where a cut separates no accent, vowel sign or joiner from its character."""
+    for index in range(at, min(end, at + 16)):
+        if not unicodedata.category(text[index]).startswith("M") and "\u200d" not in text[index - 1 : index + 1]:
+            return index
     return at

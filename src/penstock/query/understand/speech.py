@@ -6,9 +6,9 @@ One query is transcribed at a time: the model takes one call, and two would only
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Protocol
 
 from penstock.config import QuerySettings
@@ -119,7 +119,7 @@ def detect_speech(data: bytes, detector: SileroVAD, *, max_s: float) -> Iterator
         raise QueryError(f"the audio is not audio but {sniffed.mime}", status=422, field=_FIELD)
     segmenter, samples = SpeechSegmenter(detector, VadOptions()), 0
     try:
-        with AudioTrack(io.BytesIO(data)) as track:
+        with closing(AudioTrack(data)) as track:
             if track.codec is None:
                 raise QueryError(f"the audio is {sniffed.mime} without an audio track", status=422, field=_FIELD)
             for block in track.blocks():
