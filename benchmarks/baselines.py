@@ -39,7 +39,7 @@ from penstock.records import (
     Record,
     entry_id,
 )
-from penstock.store.base import Store
+from penstock.store.base import EntryWriter
 
 BATCH = 32
 _POLL_S = 1.0
@@ -101,7 +101,7 @@ def model_only(model: BaselineModel, pictures: Sequence[bytes]) -> float:
         return time.perf_counter() - began_s
 
 
-def naive_loop(model: BaselineModel, consumer: Consumer, store: Store, *, events: int, batch: int) -> float:
+def naive_loop(model: BaselineModel, consumer: Consumer, store: EntryWriter, *, events: int, batch: int) -> float:
     """(b) with a batch of 1, (c) with one of 32. The records are in the topic already.
 
     Returns:

@@ -21,7 +21,7 @@ from penstock.records import (
     PendingEntry,
     Position,
 )
-from penstock.store.base import Store
+from penstock.store.base import EntryWriter
 from penstock.store.writer import Writer, WriteRequest
 
 BATCH = 512  # the largest of ingest's own (ingest.max_batch_events)
@@ -36,7 +36,7 @@ class StoreCeiling:
         dim: of the pictures' vectors.
     """
 
-    def __init__(self, store: Store, dim: int) -> None:
+    def __init__(self, store: EntryWriter, dim: int) -> None:
         self._writer = Writer(store, wall_ms=lambda: time.time_ns() // 1_000_000)
         self._writer.start(())
         vectors = np.random.default_rng(0).standard_normal((BATCH, dim)).astype(np.float32)

@@ -10,14 +10,14 @@ import numpy as np
 from penstock.encoders.profiles import Profile
 from penstock.records import FIELDS_OF, AssetRef, Collection, Entry, Field, Float32, Modality, Position, entry_id
 from penstock.samples.images import load_concepts
-from penstock.store.base import Store
+from penstock.store.base import EntryWriter
 
 _SEED = 20_24
 _WRITE = 500
 _WORDS_OF_PASSAGE, _WORDS_OF_QUESTION = 60, 5
 
 
-def fill(store: Store, profile: Profile, entries: int, tenant: str) -> None:
+def fill(store: EntryWriter, profile: Profile, entries: int, tenant: str) -> None:
     """Writes entries with random unit vectors; every second one is a picture, the others are passages of words."""
     make = _Entries(tenant, profile)
     for start in range(0, entries, _WRITE):

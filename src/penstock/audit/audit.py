@@ -46,7 +46,7 @@ from penstock.broker.wire import parse_record
 from penstock.config import Settings
 from penstock.errors import UnavailableError, UsageError
 from penstock.records import Event, Modality, Outcome, Position, Record, Rejected
-from penstock.store.base import Store
+from penstock.store.base import EntryScan
 from penstock.store.milvus.store import MilvusStore
 
 _TELL_EVERY = 10_000
@@ -106,7 +106,7 @@ def scope_of(settings: Settings, sample: float | None = None) -> AuditScope:
 
 def audit(
     reader: TopicReader,
-    store: Store,
+    store: EntryScan,
     scope: AuditScope,
     *,
     work_dir: Path | None = None,
@@ -145,7 +145,7 @@ class Audit:
     def __init__(
         self,
         reader: TopicReader,
-        store: Store,
+        store: EntryScan,
         scope: AuditScope,
         ledger: Ledger,
         *,

@@ -12,7 +12,7 @@ from penstock.audit.report import AuditProblem, ProblemKind
 from penstock.audit.scan import LOOKED_UP, entries_of, part_of, standing
 from penstock.broker.base import Partition
 from penstock.records import AssetRow, Collection, Outcome, Position, Version
-from penstock.store.base import AssetState, Store
+from penstock.store.base import AssetState, EntryScan
 
 _ROUNDS = 3
 """An asset whose row changes between two looks, so many times in a row, is being written all the while."""
@@ -49,7 +49,7 @@ class Recheck:
 
     def __init__(
         self,
-        store: Store,
+        store: EntryScan,
         ledger: Ledger,
         collections: Sequence[Collection],
         *,

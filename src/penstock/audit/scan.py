@@ -26,7 +26,7 @@ from penstock.records import (
     Record,
     Rejected,
 )
-from penstock.store.base import AssetState, EntryKey, Store
+from penstock.store.base import AssetState, EntryKey, EntryScan
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class Scanner:
     def __init__(
         self,
         reader: TopicReader,
-        store: Store,
+        store: EntryScan,
         scope: AuditScope,
         ledger: Ledger,
         *,
@@ -201,7 +201,7 @@ class Scanner:
 
 
 def entries_of(
-    store: Store, collection: Collection, asset_ids: Sequence[str], more: Sequence[str] = ()
+    store: EntryScan, collection: Collection, asset_ids: Sequence[str], more: Sequence[str] = ()
 ) -> Iterator[Entry]:
     """The entries of these assets, and those of further ids that exist, looked up directly."""
     found = store.entry_ids(collection, asset_ids)

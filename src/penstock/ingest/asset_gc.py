@@ -13,13 +13,13 @@ from penstock.broker.base import DeadLetter
 from penstock.broker.deadletters import scan_dead_letters
 from penstock.config import Settings
 from penstock.errors import PenstockError, UnavailableError
-from penstock.store.base import Store
+from penstock.store.base import EntryScan
 from penstock.store.milvus.store import MilvusStore
 
 logger = logging.getLogger(__name__)
 
 
-def referenced_media(store: Store, dead_letters: Iterable[DeadLetter]) -> Iterator[str]:
+def referenced_media(store: EntryScan, dead_letters: Iterable[DeadLetter]) -> Iterator[str]:
     """SHA-256 of all media that the store or a dead letter refers to, in any order, some more than once."""
     kept = itertools.chain.from_iterable(store.scan_media())
     uris = itertools.chain(kept, (letter.offloaded_uri or "" for letter in dead_letters))

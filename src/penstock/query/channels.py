@@ -8,7 +8,7 @@ import logging
 from penstock.errors import PenstockError, UnavailableError
 from penstock.query.executor import BoundedExecutor
 from penstock.records import Channel
-from penstock.store.base import Store
+from penstock.store.base import EntrySearch
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class OfferedChannels:
         executor: runs these calls.
     """
 
-    def __init__(self, store: Store, executor: BoundedExecutor) -> None:
+    def __init__(self, store: EntrySearch, executor: BoundedExecutor) -> None:
         self._store = store
         self._executor = executor
         self._known: frozenset[Channel] | None = None

@@ -31,7 +31,7 @@ from penstock.query.trace import Trace
 from penstock.query.types import Hit, Query, Rankings, SearchRequest, SearchResult
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.query.understand.validate import validate, with_transcript
-from penstock.store.base import Store
+from penstock.store.base import EntrySearch
 
 # Long enough for a backlog of searches of some 20 ms each to clear.
 RETRY_AFTER_S = 1.0
@@ -52,7 +52,7 @@ class QueryPipeline:
 
     def __init__(
         self,
-        store: Store,
+        store: EntrySearch,
         encoder: QueryEncoder,
         profile: Profile,
         settings: QuerySettings,
