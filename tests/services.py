@@ -1,4 +1,4 @@
-"""Real servers for tests: each starts on a free port with a folder of its own, and is gone afterwards in any case."""
+"""Starts real servers for tests, each on a free port and with a folder of its own, and removes them in any case."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from penstock.embedded.kafka import EmbeddedKafka
 
 @contextmanager
 def kafka_broker() -> Iterator[EmbeddedKafka]:
-    """A running broker that the test may stop, kill and start again. Its folder is deleted at the end."""
+    """Yields a running broker that the test may stop, kill and restart. Its folder is deleted at the end."""
     with tempfile.TemporaryDirectory(prefix="penstock-kafka-", ignore_cleanup_errors=True) as folder:
         broker = EmbeddedKafka(Path(folder), heap_mb=384)
         try:
             broker.start()
             yield broker
         finally:
-            broker.kill()  # nothing of it is needed any more, so no orderly shutdown
+            broker.kill()  # its data are not needed any more, so it is not shut down in order
 
 
 @contextmanager
 def kafka_server() -> Iterator[str]:
-    """The bootstrap servers of a running broker."""
+    """Yields the bootstrap servers of a running broker."""
     with kafka_broker() as broker:
         yield broker.bootstrap_servers
 
 
 def console_producer(bootstrap_servers: str, topic: str, lines: bytes) -> None:
-    """Kafka's own console producer, fed with lines of `key:value`."""
+    """Produces lines of `key:value` with Kafka's own console producer."""
     jars = lock.fetch_jars(lock.default_cache())
     subprocess.run(
         [

@@ -1,4 +1,4 @@
-"""The asset store, on a local folder and on a store of objects."""
+"""Checks the asset store, in a local folder and on an object store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DAY_S = 86_400.0
 @pytest.fixture(params=["file", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AssetStore]:
     if request.param == "file":
-        yield AssetStore((tmp_path / "not made yet").as_uri())
+        yield AssetStore((tmp_path / "not created yet").as_uri())
         return
     root = f"memory://assets-{uuid.uuid4().hex}"
     yield AssetStore(root)
@@ -45,7 +45,7 @@ def _age(path: Path, days: float) -> None:
     os.utime(path, (then, then))
 
 
-def test_what_was_put_is_read_by_its_hash(store: AssetStore) -> None:
+def test_media_are_read_by_their_hash(store: AssetStore) -> None:
     assert store.put(DATA) == NAME
     assert store.exists(NAME)
     assert store.read(NAME) == DATA
@@ -59,40 +59,40 @@ def test_media_are_listed_once_however_often_they_were_put(store: AssetStore) ->
     before = time.time()
     for data in (DATA, b"other", DATA, b""):
         store.put(data)
-    found = {stored.sha256: stored for stored in store.list()}
-    assert {stored.size for stored in found.values()} == {len(DATA), 5, 0}
-    assert len(found) == 3
-    assert all(before - 2 < stored.modified_s < time.time() + 2 for stored in found.values())
+    files = {stored.sha256: stored for stored in store.list()}
+    assert {stored.size for stored in files.values()} == {len(DATA), 5, 0}
+    assert len(files) == 3
+    assert all(before - 2 < stored.modified_s < time.time() + 2 for stored in files.values())
 
 
-def test_deleted_media_are_gone_and_deleting_twice_is_no_error(store: AssetStore) -> None:
+def test_deleted_media_are_missing_and_deleting_twice_is_no_error(store: AssetStore) -> None:
     store.put(DATA)
     store.delete(NAME)
     store.delete(NAME)
     assert not store.exists(NAME)
-    for ask in (store.read, store.size, store.open):
+    for read in (store.read, store.size, store.open):
         with pytest.raises(MissingAssetError, match=NAME):
-            ask(NAME)
+            read(NAME)
 
 
 def test_an_empty_store_lists_and_sweeps_nothing(store: AssetStore) -> None:
     store.put(DATA)
     store.delete(NAME)
     assert list(store.list()) == []
-    assert store.sweep([], grace_s=0, now_s=time.time() + DAY_S).seen == 0
+    assert store.sweep([], grace_s=0, now_s=time.time() + DAY_S).checked == 0
 
 
-def test_the_sweep_removes_only_what_is_old_and_not_referred_to(store: AssetStore) -> None:
-    kept, gone = store.put(b"kept"), store.put(b"gone")
+def test_the_sweep_removes_only_old_media_that_nothing_refers_to(store: AssetStore) -> None:
+    kept, unused = store.put(b"kept"), store.put(b"unused")
     in_two_days_s = time.time() + 2 * DAY_S
     assert store.sweep([kept], grace_s=3 * DAY_S, now_s=in_two_days_s).removed == 0
     report = store.sweep(iter([kept, kept]), grace_s=DAY_S, now_s=in_two_days_s)
-    assert (report.seen, report.removed, report.removed_bytes, report.too_young) == (2, 1, 4, 0)
+    assert (report.checked, report.removed, report.removed_bytes, report.too_young) == (2, 1, 6, 0)
     assert store.exists(kept)
-    assert not store.exists(gone)
+    assert not store.exists(unused)
 
 
-def test_media_put_again_are_young_again(folder: tuple[AssetStore, Path]) -> None:
+def test_a_repeated_put_resets_the_age(folder: tuple[AssetStore, Path]) -> None:
     store, path = folder
     store.put(DATA)
     _age(path, 9)
@@ -101,7 +101,7 @@ def test_media_put_again_are_young_again(folder: tuple[AssetStore, Path]) -> Non
     assert (report.removed, report.too_young) == (0, 1)
 
 
-def test_media_put_again_are_not_written_again(folder: tuple[AssetStore, Path]) -> None:
+def test_a_repeated_put_does_not_write_the_file_again(folder: tuple[AssetStore, Path]) -> None:
     store, path = folder
     store.put(DATA)
     inode = path.stat().st_ino
@@ -109,7 +109,7 @@ def test_media_put_again_are_not_written_again(folder: tuple[AssetStore, Path]) 
     assert path.stat().st_ino == inode
 
 
-def test_media_cut_short_by_a_loss_of_power_are_written_again(folder: tuple[AssetStore, Path]) -> None:
+def test_media_truncated_by_a_power_failure_are_written_again(folder: tuple[AssetStore, Path]) -> None:
     store, path = folder
     store.put(DATA)
     path.write_bytes(DATA[:3])
@@ -117,7 +117,7 @@ def test_media_cut_short_by_a_loss_of_power_are_written_again(folder: tuple[Asse
     assert store.read(NAME) == DATA
 
 
-def test_media_cut_short_by_a_full_disk_are_written_again(
+def test_media_truncated_by_a_full_disk_are_written_again(
     folder: tuple[AssetStore, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, path = folder
@@ -137,13 +137,13 @@ def test_media_cut_short_by_a_full_disk_are_written_again(
     assert store.read(NAME) == DATA
 
 
-def test_media_that_another_process_is_writing_are_whole_when_put_returns(folder: tuple[AssetStore, Path]) -> None:
+def test_media_that_another_process_is_writing_are_complete_when_put_returns(folder: tuple[AssetStore, Path]) -> None:
     store, path = folder
     path.parent.mkdir()
     with path.open("wb") as other:
         other.write(DATA[:3])
         other.flush()
-        with pytest.raises(MissingAssetError, match="not whole"):
+        with pytest.raises(MissingAssetError, match="incomplete"):
             store.read(NAME)
         store.put(DATA)
         assert store.read(NAME) == DATA
@@ -151,7 +151,7 @@ def test_media_that_another_process_is_writing_are_whole_when_put_returns(folder
     assert store.read(NAME) == DATA
 
 
-def test_objects_are_rewritten_once_they_are_old_and_swept_with_that_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_objects_are_rewritten_and_swept_with_that_margin(monkeypatch: pytest.MonkeyPatch) -> None:
     store = AssetStore(f"memory://assets-{uuid.uuid4().hex}")
     store.put(DATA)
     first = next(store.list()).modified_s
@@ -196,7 +196,7 @@ def test_a_put_while_the_sweep_runs_is_never_lost(folder: tuple[AssetStore, Path
     assert store.read(NAME) == DATA
 
 
-def test_a_put_between_the_look_and_the_removal_wins(
+def test_a_put_between_listing_and_removal_keeps_the_media(
     folder: tuple[AssetStore, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, path = folder
@@ -204,7 +204,7 @@ def test_a_put_between_the_look_and_the_removal_wins(
     _age(path, 9)
     listed = list(store.list())
     monkeypatch.setattr(store, "list", lambda: iter(listed))
-    store.put(DATA)  # after the sweep saw it old
+    store.put(DATA)  # after the sweep has listed the old file
     assert store.sweep([], grace_s=DAY_S, now_s=time.time()).removed == 0
     assert store.read(NAME) == DATA
 
@@ -221,7 +221,7 @@ def test_leftovers_of_dead_writers_are_swept(folder: tuple[AssetStore, Path]) ->
     assert (old.exists(), young.exists()) == (False, True)
 
 
-def test_many_writers_of_the_same_media_leave_one_whole_file(folder: tuple[AssetStore, Path]) -> None:
+def test_concurrent_writers_of_the_same_media_leave_one_complete_file(folder: tuple[AssetStore, Path]) -> None:
     store, path = folder
     data = os.urandom(1_000_000)
     threads = [threading.Thread(target=AssetStore(store.url).put, args=(data,)) for _ in range(8)]
@@ -231,28 +231,28 @@ def test_many_writers_of_the_same_media_leave_one_whole_file(folder: tuple[Asset
         thread.join()
     name = hashlib.sha256(data).hexdigest()
     assert store.read(name) == data
-    assert [each.name for each in (path.parent.parent / name[:2]).iterdir()] == [name]
+    assert [file.name for file in (path.parent.parent / name[:2]).iterdir()] == [name]
 
 
 def test_a_store_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
     blocker = tmp_path / "a file"
     blocker.write_bytes(b"")
-    with pytest.raises(UnavailableError, match="keeping 10 bytes"):
+    with pytest.raises(UnavailableError, match="writing 10 bytes"):
         AssetStore(str(blocker)).put(DATA)
 
 
-def test_an_address_of_no_known_kind_is_a_setting_at_fault() -> None:
+def test_a_url_without_a_file_system_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match=r"assets\.url"):
         AssetStore("gopher://x/y")
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "", "AB" * 32, "a" * 63])
-def test_only_hashes_are_names(tmp_path: Path, name: str) -> None:
+def test_only_hashes_are_accepted_as_names(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="not a SHA-256"):
         AssetStore(str(tmp_path)).read(name)
 
 
-def test_addresses_of_media() -> None:
+def test_asset_uris_contain_the_hash() -> None:
     assert sha256_of(asset_uri(NAME)) == NAME
     assert sha256_of("https://host/asset:x") is None
     assert sha256_of("asset:nonsense") is None

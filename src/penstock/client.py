@@ -1,9 +1,8 @@
-"""The HTTP client of the query plane: one request, and its errors in words."""
+"""The HTTP client of the query plane."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httpx
 
@@ -13,24 +12,23 @@ from penstock.errors import PenstockError, QueryError, UnavailableError
 if TYPE_CHECKING:
     from penstock.config import Settings
 
-_MARGIN_S = 10.0  # beyond the deadline that the server keeps itself
+JsonObject: TypeAlias = dict[str, Any]  # a request or response; docs/search.md describes the fields
+
+_MARGIN_S = 10.0  # beyond the deadline that the server enforces
 
 
 def query_url(settings: Settings) -> str:
-    """The running `penstock up`'s query plane, else the configured address."""
+    """Returns the address of the query plane: that of the running `penstock up`, else the configured one."""
     running = read_endpoints(settings.data_dir)
     return running.query_url if running is not None else f"http://{settings.query.host}:{settings.query.port}"
 
 
-def post_search(url: str, body: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """Asks `/v1/search`.
-
-    Returns:
-        the answer as JSON.
+def post_search(url: str, body: JsonObject, settings: Settings) -> JsonObject:
+    """Sends a request to `/v1/search` and returns the JSON of the response.
 
     Raises:
-        QueryError: the request is wrong in itself, in the server's words.
-        UnavailableError: nothing answers there, or what it needs does not.
+        QueryError: the request is invalid; the message is the server's.
+        UnavailableError: the query plane does not answer, or one of its dependencies does not.
     """
     timeout_s = (body.get("deadline_ms") or settings.query.deadline_ms) / 1000 + _MARGIN_S
     if "audio" in body:
@@ -38,27 +36,27 @@ def post_search(url: str, body: Mapping[str, Any], settings: Settings) -> dict[s
     return _answer(url, settings, "POST", "/v1/search", timeout_s=timeout_s, body=body)
 
 
-def get_status(url: str, settings: Settings) -> dict[str, Any]:
-    """The query plane's own status. Raises as `post_search` does."""
+def get_status(url: str, settings: Settings) -> JsonObject:
+    """Returns the status of the query plane as JSON. Raises the same errors as `post_search`."""
     return _answer(url, settings, "GET", "/v1/status", timeout_s=_MARGIN_S)
 
 
 def _answer(
-    url: str, settings: Settings, method: str, path: str, *, timeout_s: float, body: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+    url: str, settings: Settings, method: str, path: str, *, timeout_s: float, body: JsonObject | None = None
+) -> JsonObject:
     try:
         response = httpx.request(method, url.rstrip("/") + path, json=body, timeout=timeout_s)
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         why = str(exc) or type(exc).__name__
         raise UnavailableError(f"no query plane answers at {url} ({why}). {start_hint(settings)}") from exc
     if response.is_success:
-        answer: dict[str, Any] = response.json()
+        answer: JsonObject = response.json()
         return answer
     raise _problem(response)
 
 
 def _problem(response: httpx.Response) -> PenstockError:
-    """A problem document (RFC 9457) as an error of ours."""
+    """Translates a problem document (RFC 9457) into an error."""
     try:
         document = response.json()
         detail = str(document["detail"])

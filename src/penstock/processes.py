@@ -1,8 +1,8 @@
-"""Child processes that never outlive their parent, and ports for them.
+"""Child processes that never outlive their parent, with ports and disk space for them.
 
-Run as a module it is the launcher: `python -m penstock.processes <parent pid> <command…>` asks the kernel to kill the
-process when its parent dies (Linux), then becomes the command. So nothing of ours runs between fork and exec, which is
-not safe in a process with threads, and a SIGKILL of the parent leaves nothing behind.
+As a program this module is the launcher: `python -m penstock.processes <parent pid> <command…>` makes the kernel kill
+the process when its parent dies (Linux), then becomes the command. So no code of this package runs between fork and
+exec, which is not safe in a process with threads, and a SIGKILL of the parent leaves no processes behind.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _POLL_S = 0.05
 
 
 class Child:
-    """A server that this process started and stops.
+    """A server process that this process starts and stops.
 
-    Start it from a thread that lives as long as the child should: the kernel's death signal follows the thread.
+    Start it from a thread that lives as long as the child should: the kernel kills the child when the thread ends.
 
     Args:
         name: for messages: "Kafka broker".
         argv: the command.
-        log: file that takes its output; its end is quoted when the child dies early.
-        env: its whole environment; None: this process's.
+        log: the file that receives its output; errors quote its end.
+        env: its whole environment; None: that of this process.
     """
 
     def __init__(self, name: str, argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
@@ -47,42 +47,44 @@ class Child:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 env=None if env is None else dict(env),
-                start_new_session=True,  # Ctrl-C goes to us alone; we stop our children in order
+                start_new_session=True,  # Ctrl-C reaches the parent alone, which stops its children in order
             )
 
     @property
     def pid(self) -> int:
+        """Its process id."""
         return self._process.pid
 
     @property
     def alive(self) -> bool:
+        """Whether it still runs."""
         return self._process.poll() is None
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; minus the signal's number if one ended it."""
+        """Its exit code: None while it runs; minus the number of the signal that ended it, if any."""
         return self._process.poll()
 
     def wait_until(self, ready: Callable[[], bool], *, timeout_s: float) -> None:
-        """Returns when `ready` does. `ready` is asked often and should answer within a second.
+        """Waits until `ready` returns True. It is called often and should return within a second.
 
         Raises:
-            UnavailableError: the child ended first, or time ran out; the message quotes the end of its log.
+            UnavailableError: the child ended first, or the time is over; the message quotes the end of its log.
         """
         deadline = time.monotonic() + timeout_s
         while not ready():
             if not self.alive:
                 code = self._process.returncode
-                raise UnavailableError(f"{self.name} ended with code {code} while starting. {self._last_words()}")
+                raise UnavailableError(f"{self.name} ended with code {code} while starting. {self._log_tail()}")
             if time.monotonic() > deadline:
-                raise UnavailableError(f"{self.name} was not ready after {timeout_s:.0f} s. {self._last_words()}")
+                raise UnavailableError(f"{self.name} was not ready after {timeout_s:.0f} s. {self._log_tail()}")
             time.sleep(_POLL_S)
 
     def stop(self, *, timeout_s: float = 15.0) -> None:
-        """SIGTERM to its process group, SIGKILL after the timeout. No error if it is gone already."""
-        for sent in (signal.SIGTERM, signal.SIGKILL):
+        """Sends SIGTERM to its process group, and SIGKILL after the timeout. No error if it has ended already."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
             try:
-                os.killpg(self.pid, sent)
+                os.killpg(self.pid, number)
             except ProcessLookupError:
                 break
             try:
@@ -93,30 +95,30 @@ class Child:
         self._process.wait()
 
     def kill(self) -> None:
-        """SIGKILL to its process group, for tests of crashes."""
+        """Sends SIGKILL to its process group, for tests of crashes."""
         os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _last_words(self, lines: int = 5) -> str:
+    def _log_tail(self, lines: int = 5) -> str:
         tail = self.log.read_text(errors="replace").splitlines()[-lines:] if self.log.exists() else []
         return f"Log {self.log} ends: " + " | ".join(tail) if tail else f"Its log {self.log} is empty."
 
 
 def free_port() -> int:
-    """A TCP port of loopback that was free a moment ago."""
+    """Returns a TCP port of the loopback address that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def free_bytes(folder: Path) -> int:
-    """Free disk space where the folder is, or will be once it is made."""
+    """Returns the free disk space at the folder, which need not exist yet, in bytes."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(existing).free
 
 
 def listens(host: str, port: int) -> bool:
-    """Whether something accepts connections there."""
+    """Returns whether a server accepts connections at this address."""
     try:
         with socket.create_connection((host, port), timeout=0.5):
             return True
@@ -125,7 +127,7 @@ def listens(host: str, port: int) -> bool:
 
 
 def _become(parent_pid: int, argv: Sequence[str]) -> None:
-    """Ties this process to its parent's life, then replaces it by the command."""
+    """Ties this process to the life of its parent, then replaces it by the command."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent_pid:  # the parent died before the line above

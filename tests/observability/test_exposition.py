@@ -1,4 +1,4 @@
-"""Metrics of several processes at one endpoint, with real processes: what they share is files and locks."""
+"""Checks the metrics of several real processes at one endpoint; they share files and locks."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from penstock.config import Settings
 from penstock.observability import metrics
 from penstock.observability.exposition import Endpoint, NodeMetrics, connect, read_url, remove_stale
 
-# From a server that has imported everything once: a process takes milliseconds instead of a second.
+# A fork server that has imported everything: a process then starts in milliseconds instead of a second.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([__name__])
 
 
-def _count(data_dir: Path, name: str, told: Connection) -> None:
-    """A process: connects under a name, then does each line that it is told."""
-    metrics.EVENTS.labels("text", "indexed").inc(1000)  # before it was connected: nobody's
+def _count(data_dir: Path, name: str, commands: Connection) -> None:
+    """Runs in a child process: connects under a name, then executes each line that it receives."""
+    metrics.EVENTS.labels("text", "indexed").inc(1000)  # before it is connected, so that no process shows it
     connect(Settings(data_dir=data_dir), name)
-    told.send(None)
+    commands.send(None)
     while True:
-        exec(told.recv())
-        told.send(None)
+        exec(commands.recv())
+        commands.send(None)
 
 
 class Process:
-    """One that counts."""
+    """A child process that counts."""
 
     def __init__(self, data_dir: Path, name: str) -> None:
-        self._told, theirs = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=_count, args=(data_dir, name, theirs), daemon=True)
+        self._commands, remote = _CONTEXT.Pipe()
+        self._process = _CONTEXT.Process(target=_count, args=(data_dir, name, remote), daemon=True)
         self._process.start()
-        theirs.close()
-        self._told.recv()
+        remote.close()
+        self._commands.recv()
 
     def do(self, line: str) -> None:
-        """Raises EOFError if it fails on it; its standard error says why."""
-        self._told.send(line)
-        self._told.recv()
+        """Executes a line. Raises EOFError if it fails; its standard error says why."""
+        self._commands.send(line)
+        self._commands.recv()
 
     def kill(self) -> None:
         self._process.kill()
@@ -54,11 +54,11 @@ class Process:
 
 @contextmanager
 def process(data_dir: Path, name: str) -> Iterator[Process]:
-    made = Process(data_dir, name)
+    child = Process(data_dir, name)
     try:
-        yield made
+        yield child
     finally:
-        made.kill()
+        child.kill()
 
 
 @pytest.fixture
@@ -67,9 +67,13 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def samples(settings: Settings) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """What a scrape would see."""
+    """Returns the samples that a scrape would see."""
     collected = NodeMetrics(settings.metrics_dir).collect()
-    return {(one.name, frozenset(one.labels.items())): one.value for metric in collected for one in metric.samples}
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for metric in collected
+        for sample in metric.samples
+    }
 
 
 def value(settings: Settings, name: str, **labels: str) -> float | None:
@@ -82,15 +86,15 @@ HOLD = 'metrics.IN_FLIGHT.labels("{}").set({})'
 
 
 def test_counters_of_living_and_dead_processes_are_summed(settings: Settings) -> None:
-    with process(settings.data_dir, "lane-0") as one, process(settings.data_dir, "lane-1") as other:
-        one.do(COUNT.format(3))
+    with process(settings.data_dir, "lane-0") as first, process(settings.data_dir, "lane-1") as other:
+        first.do(COUNT.format(3))
         other.do(COUNT.format(4))
         assert value(settings, "penstock_events_total", **INDEXED) == 7
         other.kill()
         assert value(settings, "penstock_events_total", **INDEXED) == 7
 
 
-def test_a_process_in_a_dead_ones_place_goes_on_with_its_counters_and_files(settings: Settings) -> None:
+def test_a_restarted_process_continues_the_counters_and_files_of_its_predecessor(settings: Settings) -> None:
     with process(settings.data_dir, "lane-0") as first:
         first.do(COUNT.format(3))
     files = sorted(settings.metrics_dir.iterdir())
@@ -101,20 +105,20 @@ def test_a_process_in_a_dead_ones_place_goes_on_with_its_counters_and_files(sett
     assert sorted(settings.metrics_dir.iterdir()) == files
 
 
-def test_two_living_processes_of_one_name_do_not_share_a_file(settings: Settings) -> None:
-    with process(settings.data_dir, "query") as one, process(settings.data_dir, "query") as other:
-        one.do(COUNT.format(1))
+def test_two_living_processes_of_the_same_name_use_different_files(settings: Settings) -> None:
+    with process(settings.data_dir, "query") as first, process(settings.data_dir, "query") as other:
+        first.do(COUNT.format(1))
         other.do(COUNT.format(1))
-        one.do(COUNT.format(1))
+        first.do(COUNT.format(1))
         assert value(settings, "penstock_events_total", **INDEXED) == 3
         assert value(settings, "penstock_processes", process="query") == 2
 
 
-def test_gauges_of_a_dead_process_are_gone_and_do_not_come_back_with_its_successor(settings: Settings) -> None:
-    with process(settings.data_dir, "lane-0") as one, process(settings.data_dir, "lane-1") as other:
-        one.do(HOLD.format("lane-0", 5))
+def test_gauges_of_a_dead_process_disappear_and_do_not_return_with_its_successor(settings: Settings) -> None:
+    with process(settings.data_dir, "lane-0") as first, process(settings.data_dir, "lane-1") as other:
+        first.do(HOLD.format("lane-0", 5))
         other.do(HOLD.format("lane-1", 6))
-        one.kill()
+        first.kill()
         assert value(settings, "penstock_in_flight_bytes", lane="lane-0") is None
         assert value(settings, "penstock_in_flight_bytes", lane="lane-1") == 6
         with process(settings.data_dir, "lane-0"):
@@ -130,9 +134,9 @@ def test_stale_files_are_removed_and_those_of_living_processes_kept(settings: Se
         assert value(settings, "penstock_events_total", **INDEXED) == 1
 
 
-def test_a_broken_file_hides_no_other_and_is_replaced(settings: Settings) -> None:
-    with process(settings.data_dir, "lane-0") as one:
-        one.do(COUNT.format(3))
+def test_a_broken_file_hides_no_others_and_is_replaced(settings: Settings) -> None:
+    with process(settings.data_dir, "lane-0") as first:
+        first.do(COUNT.format(3))
     with process(settings.data_dir, "lane-1") as other:
         other.do(COUNT.format(4))
     broken = settings.metrics_dir / "counter_lane-0.db"
@@ -143,15 +147,15 @@ def test_a_broken_file_hides_no_other_and_is_replaced(settings: Settings) -> Non
     assert value(settings, "penstock_events_total", **INDEXED) == 5
 
 
-def test_metrics_of_other_libraries_are_not_shown(settings: Settings) -> None:
-    with process(settings.data_dir, "query") as one:
-        one.do('from prometheus_client import Counter; Counter("theirs", "not ours").inc()')
+def test_metrics_of_other_libraries_are_left_out(settings: Settings) -> None:
+    with process(settings.data_dir, "query") as first:
+        first.do('from prometheus_client import Counter; Counter("theirs", "not ours").inc()')
         assert {name for name, _ in samples(settings)} == {"penstock_processes"}
 
 
 def test_no_child_process_inherits_the_folder(settings: Settings) -> None:
-    with process(settings.data_dir, "ingest") as one:
-        one.do("import os; assert not any('multiproc' in name.lower() for name in os.environ)")
+    with process(settings.data_dir, "ingest") as first:
+        first.do("import os; assert not any('multiproc' in name.lower() for name in os.environ)")
 
 
 def test_the_endpoint_is_taken_over_at_the_same_port_when_its_process_dies(settings: Settings) -> None:
@@ -171,9 +175,7 @@ def test_the_endpoint_is_taken_over_at_the_same_port_when_its_process_dies(setti
         second.close()
 
 
-def test_a_port_that_another_program_has_is_named_once_and_tried_again(
-    settings: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_port_in_use_is_logged_once_and_retried(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     other = Endpoint(settings.data_dir / "other", "127.0.0.1", 0)
     other.ensure()
     port = int(other.url.removesuffix("/metrics").rpartition(":")[2])
@@ -188,14 +190,14 @@ def test_a_port_that_another_program_has_is_named_once_and_tried_again(
     endpoint.close()
 
 
-def test_a_process_that_cannot_write_counts_on_in_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_process_that_cannot_write_files_counts_in_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "metrics").write_text("a file where the folder should be")
     connect(Settings(data_dir=tmp_path), "lane-0")
-    assert "the metrics of lane-0 are not shown" in caplog.text
+    assert "metrics of lane-0 are not exported" in caplog.text
     metrics.EVENTS.labels("text", "indexed").inc()
 
 
-def test_every_metric_has_a_label_and_can_so_be_begun_anew_by_clearing_it() -> None:
+def test_every_metric_has_a_label_so_that_it_can_be_reset() -> None:
     for metric in metrics.every_metric():
         with pytest.raises(ValueError, match="label"):
             metric.observe(1) if isinstance(metric, Histogram) else metric.inc()
@@ -203,4 +205,4 @@ def test_every_metric_has_a_label_and_can_so_be_begun_anew_by_clearing_it() -> N
 
 def _scraped(url: str) -> dict[str, float]:
     text = httpx.get(url, timeout=10).text
-    return {one.name: one.value for family in text_string_to_metric_families(text) for one in family.samples}
+    return {sample.name: sample.value for family in text_string_to_metric_families(text) for sample in family.samples}

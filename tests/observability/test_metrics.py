@@ -1,4 +1,4 @@
-"""The catalogue of metrics and its page."""
+"""Checks that docs/metrics.md lists all metrics, and that their names follow Prometheus."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from penstock.observability import metrics
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
-def test_the_page_has_every_metric_as_it_is() -> None:
+def test_the_page_lists_every_metric() -> None:
     rows = [line.strip("|\n").split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| `penstock_")]
-    told = [tuple(cell.strip() for cell in row[:4]) for row in rows]
-    assert told == [_described(metric) for metric in metrics.every_metric()]
+    listed = [tuple(cell.strip() for cell in row[:4]) for row in rows]
+    assert listed == [_described(metric) for metric in metrics.every_metric()]
     assert all(len(row) == 5 and row[4].strip() for row in rows)
 
 

@@ -1,4 +1,4 @@
-"""Metrics of a cluster of several nodes, which here share one machine and so one folder and one port."""
+"""Checks the endpoints of a cluster of several nodes, which here share one machine, one folder and one port."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _STORE = 100 * 1024**2
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    made = Cluster(
+    nodes = Cluster(
         initialize_head=True,
         head_node_args={"num_cpus": 1, "object_store_memory": _STORE, "include_dashboard": False},
     )
-    ray.init(address=made.address, log_to_driver=False)
+    ray.init(address=nodes.address, log_to_driver=False)
     try:
-        yield made
+        yield nodes
     finally:
         ray.shutdown()
-        made.shutdown()
+        nodes.shutdown()
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def actors() -> set[str]:
-    return {one["name"] for one in list_named_actors(all_namespaces=True) if one["namespace"] == "penstock"}
+    return {actor["name"] for actor in list_named_actors(all_namespaces=True) if actor["namespace"] == "penstock"}
 
 
 def test_each_node_has_an_endpoint_as_nodes_come_and_go(cluster: Cluster, settings: Settings) -> None:
@@ -57,27 +57,27 @@ def test_each_node_has_an_endpoint_as_nodes_come_and_go(cluster: Cluster, settin
     cluster.wait_for_nodes()
     others.ensure()
     assert actors() == {f"penstock-metrics-{node.node_id}"}
-    OtherNodes(settings).ensure()  # the other plane's
+    OtherNodes(settings).ensure()  # as the other plane would
     assert len(actors()) == 1
 
     own.close()
     others.ensure()
-    assert _answers(read_url(settings.metrics_dir))
+    assert _responds(read_url(settings.metrics_dir))
 
     cluster.remove_node(node)
-    eventually(lambda: _settled(others), "the node is gone and so is its endpoint", 60)
+    eventually(lambda: _has_no_actors(others), "the node is gone and so is its endpoint", 60)
     own.ensure()
     assert own.url
     own.close()
 
 
-def _settled(others: OtherNodes) -> bool:
+def _has_no_actors(others: OtherNodes) -> bool:
     others.ensure()
     return actors() == set()
 
 
-def _answers(url: str) -> bool:
-    """With nothing counted there is nothing to tell."""
+def _responds(url: str) -> bool:
+    """Returns whether the endpoint answers; without counts its response is empty."""
     return list(text_string_to_metric_families(httpx.get(url, timeout=10).text)) == []
 
 
@@ -86,7 +86,7 @@ def test_a_driver_serves_its_own_node_until_it_is_stopped(cluster: Cluster, sett
     keeper = threading.Thread(target=keep_endpoints, args=(stop, settings))
     keeper.start()
     eventually(lambda: bool(read_url(settings.metrics_dir)), "it serves", 30)
-    assert _answers(read_url(settings.metrics_dir))
+    assert _responds(read_url(settings.metrics_dir))
     stop.set()
     keeper.join(30)
     successor = Endpoint(settings.metrics_dir, "127.0.0.1", 0)

@@ -122,7 +122,7 @@ class Fetcher:
 
         With threads they take more of it: 183 µs instead of 136 for 1 kB.
         """
-        return not self._assets.local or any(isinstance(event.payload, ClaimCheck) for event in events)
+        return not self._assets.is_local or any(isinstance(event.payload, ClaimCheck) for event in events)
 
     def fetch_one(self, event: Event) -> FetchedMedia | Rejected:
         """Fetches one event of any size, for a caller that holds the media of no other event in that time.

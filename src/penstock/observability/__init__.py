@@ -1,0 +1,1 @@
+"""Metrics of all processes, and their exposition to Prometheus."""

@@ -1,16 +1,17 @@
-"""How metrics get from all processes of a node to its one endpoint: prometheus_client's multiprocess mode, made to fit.
+"""Exposition of the metrics of all processes of a node at one endpoint, by prometheus_client's multiprocess mode.
 
     process ─► <data_dir>/metrics/counter_<slot>.db, histogram_…, gauge_…  ─► merged at each scrape ─► /metrics
 
-A **slot** is what a process writes as: its name (`decode`), with a number if that is taken. The process holds a lock on
-it for as long as it lives; the kernel gives it back however the process ends. By that lock everything is told:
+A **slot** is the name under which a process writes: its own (`decode`), with a number if that is taken. The process
+locks its slot for as long as it lives; the kernel releases the lock however the process ends. The lock decides two
+things:
 
-- A process that takes a dead one's slot goes on with its counters, so that totals never jump back, and the number of
-  files stays that of the processes there were at once, however often they are restarted.
-- Gauges of a slot that nobody holds are left out: they were said of a process that is gone.
+- A process that takes the slot of a dead one continues its counters. Totals then never fall, and the number of files
+  stays that of the processes that ran concurrently, however often they are restarted.
+- Gauges of a slot that no process holds are left out, since they describe a process that ended.
 
-prometheus_client itself names files by process id, which would leave three files behind each restart, and reads its
-folder from the environment, which Ray's agents would inherit: they use prometheus_client too.
+prometheus_client itself names files by process id, which would leave three files at each restart. It reads its folder
+from the environment, which Ray's agents would inherit: they use prometheus_client as well.
 """
 
 from __future__ import annotations
@@ -36,23 +37,23 @@ from penstock.observability import metrics
 logger = logging.getLogger(__name__)
 
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-# Written out beforehand: a file with holes, mapped into memory, ends its process by SIGBUS when the disk is full. With
-# four modalities a lane's histograms take 124 KB; the lag of 256 partitions takes 45 KB. Beyond its size a file grows.
+# Allocated in advance: a sparse file that is mapped into memory kills its process by SIGBUS when the disk is full. With
+# four modalities the histograms of a lane take 124 KB; the lag of 256 partitions takes 45 KB. A file may grow beyond.
 _FILES = {"counter": 64 * 1024, "histogram": 256 * 1024, "gauge_livesum": 64 * 1024, "gauge_livemax": 64 * 1024}
 _lock = threading.Lock()
 _slot: IO[str] | None = None  # open, and so locked, for as long as this process lives
 
 
 def connect(settings: Settings, process: str) -> None:
-    """From now on this process counts into the node's files. Call it first thing; a second call changes nothing.
+    """Makes this process count in the files of its node. Call it before counting; a second call has no effect.
 
-    Without room for the files the process counts in memory, and the log says so: metrics never stop the work.
+    If the files cannot be written, the process counts in memory and logs a warning: metrics never stop the work.
 
     Args:
-        settings: `metrics.enabled`, and the folder.
-        process: what this process is, without a number: `decode`.
+        settings: whether metrics are enabled, and their folder.
+        process: the name of this process, without a number: `decode`.
     """
-    global _slot  # noqa: PLW0603 - as prometheus_client's own choice of where values are kept, it is the process's
+    global _slot  # noqa: PLW0603 - it belongs to the process, as prometheus_client's own choice of storage does
     with _lock:
         if _slot is not None or not settings.metrics.enabled:
             return
@@ -60,9 +61,7 @@ def connect(settings: Settings, process: str) -> None:
             slot = _take_slot(settings.metrics_dir, process)
         except OSError as exc:
             where = settings.metrics_dir
-            logger.warning(
-                "the metrics of %s are not shown, its files in %s cannot be written: %s", process, where, exc
-            )
+            logger.warning("metrics of %s are not exported: its files in %s cannot be written: %s", process, where, exc)
             return
         _slot = slot
     _keep_values_in(settings.metrics_dir, Path(slot.name).stem)
@@ -72,7 +71,7 @@ def connect(settings: Settings, process: str) -> None:
 
 
 def remove_stale(directory: Path) -> None:
-    """Removes what dead processes counted: for the start of a run in which all begin at zero."""
+    """Removes the files of dead processes, for a run in which all counters start at zero."""
     for lock in directory.glob("*.lock"):
         if not _is_held(lock):
             for file in directory.glob(f"*_{lock.stem}.db"):
@@ -80,7 +79,7 @@ def remove_stale(directory: Path) -> None:
 
 
 def _take_slot(directory: Path, process: str) -> IO[str]:
-    """The lock of the first slot of this name that is free, with its files there and its gauges gone."""
+    """Locks the first free slot of this name, creates its missing files, and empties its gauges."""
     directory.mkdir(parents=True, exist_ok=True)
     name = process.replace("_", "-")  # an underscore separates the parts of a file's name
     for number in itertools.count(1):
@@ -93,7 +92,7 @@ def _take_slot(directory: Path, process: str) -> IO[str]:
             continue
         for kind, size in _FILES.items():
             file = directory / f"{kind}_{slot}.db"
-            if kind.startswith("gauge") or not _is_sound(file):
+            if kind.startswith("gauge") or not _is_readable(file):
                 fresh = file.with_suffix(".new")
                 fresh.write_bytes(bytes(size))
                 fresh.replace(file)
@@ -101,8 +100,8 @@ def _take_slot(directory: Path, process: str) -> IO[str]:
     raise AssertionError("unreachable")
 
 
-def _is_sound(file: Path) -> bool:
-    """Whether a file of an earlier process is there and can be read; after a power failure it may be half written."""
+def _is_readable(file: Path) -> bool:
+    """Returns whether the file of an earlier process exists and is readable; a power failure may leave half of it."""
     try:
         _merged([file])
     except Exception:
@@ -111,28 +110,28 @@ def _is_sound(file: Path) -> bool:
 
 
 def _keep_values_in(directory: Path, slot: str) -> None:
-    """Has prometheus_client keep the values of this process in the slot's files.
+    """Makes prometheus_client keep the values of this process in the files of the slot.
 
-    It chooses by the environment when it is imported, and other libraries may have imported it by now. All files are
-    opened here, so that the variable is needed only here.
+    It reads the environment when it is imported, and other libraries may have imported it already. All files are opened
+    here, so that the variable is set only here.
     """
-    kept = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
+    value_class = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
     before = os.environ.get(_VARIABLE)
     os.environ[_VARIABLE] = os.fspath(directory)
     try:
         for kind in _FILES:
             typ, _, over_processes = kind.partition("_")
-            kept(typ, "opened", "opened", (), (), "", multiprocess_mode=over_processes)
+            value_class(typ, "opened", "opened", (), (), "", multiprocess_mode=over_processes)
     finally:
         if before is None:
             del os.environ[_VARIABLE]
         else:
             os.environ[_VARIABLE] = before
-    values.ValueClass = kept
+    values.ValueClass = value_class
 
 
 def _is_held(lock: Path) -> bool:
-    """Whether a living process has the slot."""
+    """Returns whether a living process holds the slot."""
     try:
         with lock.open() as probe:
             fcntl.flock(probe, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -144,7 +143,7 @@ def _is_held(lock: Path) -> bool:
 
 
 class NodeMetrics(Collector):
-    """What all processes of a node have counted, merged anew at each scrape.
+    """The metrics of all processes of a node, merged at each scrape.
 
     Args:
         directory: `Settings.metrics_dir`.
@@ -154,12 +153,13 @@ class NodeMetrics(Collector):
         self._directory = directory
 
     def collect(self) -> Iterable[Metric]:
+        """Returns the merged metrics of Penstock; those of other libraries and unreadable files are left out."""
         files = list(self._files())
         try:
             merged = _merged(files)
         except Exception:  # one broken file must not hide the others
-            logger.exception("a file of metrics in %s cannot be read and is left out", self._directory)
-            merged = _merged([file for file in files if _is_sound(file)])
+            logger.exception("metrics: a file in %s cannot be read and is left out", self._directory)
+            merged = _merged([file for file in files if _is_readable(file)])
         return [metric for metric in merged if metric.name.startswith(metrics.PREFIX)]
 
     def _files(self) -> Iterator[Path]:
@@ -177,11 +177,14 @@ def _merged(files: Iterable[Path]) -> Iterable[Metric]:
 
 
 class Endpoint:
-    """A node's endpoint, `http://host:port/metrics`: served by whichever process asks first, taken over when that ends.
+    """The metrics endpoint of a node, `http://host:port/metrics`: one process serves it, and another takes over.
 
     Args:
         directory: `Settings.metrics_dir`.
-        host, port: where it listens; port 0: a free one, and the same again after a takeover if it is still free.
+        host, port: the address that it listens on; port 0: a free one, and after a takeover the same if it is free.
+
+    Attributes:
+        url: its address while this process serves it, else empty.
     """
 
     def __init__(self, directory: Path, host: str, port: int) -> None:
@@ -189,16 +192,16 @@ class Endpoint:
         self._host = host
         self._port = port
         self._serving = contextlib.ExitStack()
-        self._complained = False
+        self._warned = False
         self.url = ""
 
     def ensure(self) -> None:
-        """Serves, unless another process of this node does. Returns at once; call it every few seconds."""
+        """Serves, unless another process of this node does. Returns immediately; call it every few seconds."""
         if self.url:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as taken:
-            lock = taken.enter_context(endpoint_file(self._directory).open("a"))
+        with contextlib.ExitStack() as resources:
+            lock = resources.enter_context(endpoint_file(self._directory).open("a"))
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -206,44 +209,45 @@ class Endpoint:
             server = self._listen()
             if server is None:
                 return
-            taken.callback(server.server_close)
-            taken.callback(server.shutdown)
+            resources.callback(server.server_close)
+            resources.callback(server.shutdown)
             self.url = f"http://{_reachable(self._host)}:{server.server_port}/metrics"
             lock.truncate(0)
             lock.write(self.url)
             lock.flush()
-            self._serving = taken.pop_all()
+            self._serving = resources.pop_all()
 
     def close(self) -> None:
-        """Leaves it to another process, if there is one. Idempotent."""
+        """Stops serving, so that another process can take over. Idempotent."""
         self.url = ""
         self._serving.close()
 
     def _listen(self) -> Any:
-        """The server, answering in threads of its own; None while the port is another program's."""
+        """Returns the server, which answers in threads of its own; None while another program uses the port."""
         registry = CollectorRegistry()
         registry.register(NodeMetrics(self._directory))
-        wanted = [self._port] if self._port else [_port_of(read_url(self._directory)), 0]
-        for port in wanted:
+        ports = [self._port] if self._port else [_port_of(read_url(self._directory)), 0]
+        for port in ports:
             try:
                 return start_http_server(port, self._host, registry)[0]
             except OSError as exc:
-                if port == wanted[-1] and not self._complained:
-                    self._complained = True
+                if port == ports[-1] and not self._warned:
+                    self._warned = True
                     logger.warning(
-                        "metrics are not served, cannot listen on %s:%d (metrics.host, metrics.port): %s. Tried again "
-                        "until it works; set PENSTOCK_METRICS__PORT to another port, 0 for any free one",
+                        "metrics are not served, cannot listen on %s:%d (metrics.host, metrics.port): %s. Retrying "
+                        "until it succeeds; set PENSTOCK_METRICS__PORT to another port, 0 for any free one",
                         *(self._host, port, exc),
                     )
         return None
 
 
 def endpoint_file(directory: Path) -> Path:
+    """Returns the path of the file that holds the endpoint's lock and its address."""
     return directory / "endpoint"
 
 
 def read_url(directory: Path) -> str:
-    """Where the endpoint of this node was served last; empty if it never was."""
+    """Returns the latest address of this node's endpoint; empty if it was never served."""
     try:
         return endpoint_file(directory).read_text()
     except OSError:
@@ -255,6 +259,6 @@ def _port_of(url: str) -> int:
 
 
 def _reachable(host: str) -> str:
-    """The host by which a client on this machine reaches it."""
+    """Returns the host at which a client on this machine reaches it."""
     reachable = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
     return f"[{reachable}]" if ":" in reachable else reachable

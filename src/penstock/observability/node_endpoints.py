@@ -1,7 +1,7 @@
-"""Keeps a metrics endpoint on every node of the Ray cluster, as nodes come and go. Run by both planes' drivers.
+"""Maintains a metrics endpoint on every node of the Ray cluster, as nodes come and go. Each plane's driver runs it.
 
-This process serves the node that it is on itself, which costs no process more. Each other node gets a small actor that
-does. Both go by names and locks, so that two planes share the endpoints, and one takes over from the other.
+The driver serves its own node without a further process; each other node gets a small actor. Names and locks let two
+planes share the endpoints, and let either take over from the other.
 """
 
 from __future__ import annotations
@@ -19,47 +19,50 @@ from penstock.observability.exposition import Endpoint
 
 logger = logging.getLogger(__name__)
 
-_INTERVAL_S = 5.0  # three of them are shorter than the minute that a scrape is often apart
-_ASK_TIMEOUT_S = 10.0  # of an actor whose process has yet to start
+_INTERVAL_S = 5.0  # several attempts between two scrapes, which are often a minute apart
+_CALL_TIMEOUT_S = 10.0  # enough for an actor whose process has yet to start
 _NAMESPACE = "penstock"
 
 
 def keep_endpoints(stop: threading.Event, settings: Settings) -> None:
-    """Until `stop`: sees to it that each node's metrics are served. Ray must be joined."""
+    """Maintains the endpoints of all nodes until `stop` is set. Ray must be initialised."""
     own = Endpoint(settings.metrics_dir, settings.metrics.host, settings.metrics.port)
     others = OtherNodes(settings)
     while True:
         try:
             own.ensure()
             others.ensure()
-        except (RayError, OSError, ValueError) as exc:  # ValueError: Ray's for a name that is just being taken
-            logger.warning("the metrics endpoints are looked after again in %.0f s: %s", _INTERVAL_S, exc)
+        except (RayError, OSError, ValueError) as exc:  # ValueError: Ray raises it for a name that is being taken
+            logger.warning("metrics endpoints: next check in %.0f s after an error: %s", _INTERVAL_S, exc)
         if stop.wait(_INTERVAL_S):
             own.close()
             return
 
 
 class OtherNodes:
-    """An actor on each node but this process's own."""
+    """The endpoint actors on all nodes except the one of this process."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._actors: dict[str, Any] = {}
 
     def ensure(self) -> None:
+        """Starts missing actors, and makes each serve its node. Actors that fail are replaced at the next call."""
         here = ray.get_runtime_context().get_node_id()
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - {here}  # type: ignore[no-untyped-call]
         self._actors = {node: self._actors.get(node) or self._spawn(node) for node in alive}
-        asked = {node: actor.ensure.remote() for node, actor in self._actors.items()}
-        for node, answer in asked.items():
+        calls = {node: actor.ensure.remote() for node, actor in self._actors.items()}
+        for node, call in calls.items():
             try:
-                ray.get(answer, timeout=_ASK_TIMEOUT_S)
+                ray.get(call, timeout=_CALL_TIMEOUT_S)
             except RayError as exc:
-                logger.warning("the metrics endpoint of node %s is made anew: %s", node, str(exc).partition("\n")[0])
+                logger.warning(
+                    "metrics endpoint of node %s failed and is replaced: %s", node, str(exc).partition("\n")[0]
+                )
                 del self._actors[node]
 
     def _spawn(self, node: str) -> Any:
-        """The node's actor: another plane's, if that was quicker."""
+        """Returns the actor of a node: a new one, or that of another plane which was quicker."""
         metrics = self._settings.metrics
         options = {
             "name": f"penstock-metrics-{node}",
