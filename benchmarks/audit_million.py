@@ -70,17 +70,17 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--store", choices=("lite", "standalone"), default="standalone")
     parser.add_argument("--sample", type=float, help="audit this share of the assets instead of all")
-    wanted = parser.parse_args()
+    arguments = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-bench-", ignore_cleanup_errors=True))
         )
-        settings = serve(stack, folder, wanted.store)
+        settings = serve(stack, folder, arguments.store)
         began = time.monotonic()
-        fill(settings, wanted.events)
-        print(f"filled with {wanted.events:,} events in {time.monotonic() - began:.0f} s", file=sys.stderr)
-        arguments = [] if wanted.sample is None else ["--sample", str(wanted.sample)]
-        print(json.dumps(measure(settings, folder, arguments), indent=2))
+        fill(settings, arguments.events)
+        print(f"filled with {arguments.events:,} events in {time.monotonic() - began:.0f} s", file=sys.stderr)
+        options = [] if arguments.sample is None else ["--sample", str(arguments.sample)]
+        print(json.dumps(measure(settings, folder, options), indent=2))
 
 
 def serve(stack: ExitStack, folder: Path, kind: str) -> Settings:
@@ -149,14 +149,14 @@ def settle(
                 producer.send(to_message(record, rejected, topic=settings.kafka.dead_letter_topic, failed_at_ms=1))
             )
         elif number % 100 != 2:
-            found = parse_record(
+            event = parse_record(
                 record,
                 modality=Modality.TEXT,
                 default_tenant=settings.tenant,
                 max_inline_bytes=settings.fetch.max_bytes,
             )
-            assert isinstance(found, Event)
-            events.append(found)
+            assert isinstance(event, Event)
+            events.append(event)
     for letter in letters:
         letter.result(DEADLINE_S)
     store.upsert(Collection.TEXT, list(entries(encoder, [event for event in events if not event.is_tombstone])))
@@ -197,7 +197,7 @@ def row(event: Event) -> AssetRow:
 
 def commit(settings: Settings) -> None:
     """The group's offsets at the ends of the topic."""
-    ends = {one.partition: one.log_end for one in group_lag(settings.kafka, [settings.kafka.text_topic])}
+    ends = {lag.partition: lag.log_end for lag in group_lag(settings.kafka, [settings.kafka.text_topic])}
     consumer = LaneConsumer(settings.kafka, [settings.kafka.text_topic], drain_timeout_s=1.0)
     while set(ends) - set(consumer.assignments()):
         consumer.poll(0.2, 1)
@@ -218,7 +218,7 @@ def measure(settings: Settings, folder: Path, arguments: list[str]) -> dict[str,
         _, status, usage = os.wait4(child.pid, 0)
     took_s = time.monotonic() - began
     report = json.loads(answer.read_text())
-    kept = {name: found for name, found in report.items() if name not in ("partitions", "problems", "unseen")}
+    kept = {name: value for name, value in report.items() if name not in ("partitions", "problems", "unseen")}
     return {
         **kept,
         "problems": report["problems"][:3],

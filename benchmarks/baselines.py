@@ -1,11 +1,11 @@
 """The loops that Penstock is compared with, written as people write them, with the same decoder, encoder and threads.
 
-(a) bare     batches of 32, decoded on a second thread meanwhile, encoded; no broker, no store
+(a) bare     batches of 32, decoded on a second thread and encoded; no broker, no store
 (b) naive    poll one, decode, encode, upsert, commit
 (c) batched  the same in batches of 32, one step after the other
 
 (b) and (c) read a topic of their own in a group of their own, and write collections of their own in the same store.
-They keep no media, know no order of events and no dead letters: less than Penstock does for the same picture.
+They keep no media, know no order of events and no dead letters: less than Penstock does for the same image.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ _PATIENCE_S = 60.0  # for the first record: joining a group takes a second or tw
 
 
 class BaselineModel:
-    """Decoder and encoder of pictures, in this process.
+    """Decodes and encodes images in this process.
 
     Args:
         encoder: of the role `joint.image`.
         spec: what it takes.
-        limits: of pictures.
+        limits: of images.
     """
 
     def __init__(self, encoder: Encoder, spec: ImageSpec, limits: ImageSettings) -> None:
@@ -63,8 +63,8 @@ class BaselineModel:
 
     def decode(self, pictures: Sequence[bytes]) -> EncoderInput:
         fetched = [_fetched(data) for data in pictures]
-        pixels = np.stack([decode_image(one, spec=self._spec, settings=self._limits) for one in fetched])
-        return EncoderInput(JOINT_IMAGE, tuple(one.sha256 for one in fetched), pixels=pixels)
+        pixels = np.stack([decode_image(media, spec=self._spec, settings=self._limits) for media in fetched])
+        return EncoderInput(JOINT_IMAGE, tuple(media.sha256 for media in fetched), pixels=pixels)
 
     def encode(self, batch: EncoderInput) -> Float32:
         """float32[n, dim]."""
@@ -72,7 +72,7 @@ class BaselineModel:
 
 
 def load_model(settings: Settings, *, threads: int | None) -> BaselineModel:
-    """The model of the settings' profile, without a cache: the loops take the same pictures in turn, and Penstock none
+    """The model of the settings' profile, without a cache: the loops take the same images in turn, and Penstock none
     that it has seen.
     """
     profile = load_profile(settings.profile)
@@ -120,11 +120,11 @@ def naive_loop(model: BaselineModel, consumer: Consumer, store: EntryWriter, *, 
     return time.perf_counter() - began_s
 
 
-def _poll(consumer: Consumer, wanted: int, began_s: float) -> Sequence[Record]:
+def _poll(consumer: Consumer, max_records: int, began_s: float) -> Sequence[Record]:
     """As many records as are wanted, from as many polls as that takes."""
     records: list[Record] = []
-    while len(records) < wanted:
-        records += consumer.poll(_POLL_S, wanted - len(records)).records
+    while len(records) < max_records:
+        records += consumer.poll(_POLL_S, max_records - len(records)).records
         if not records and time.perf_counter() - began_s > _PATIENCE_S:
             raise UnavailableError(
                 f"the loop that is measured was delivered nothing within {_PATIENCE_S:.0f} s: its group did not come "
@@ -136,7 +136,8 @@ def _poll(consumer: Consumer, wanted: int, began_s: float) -> Sequence[Record]:
 
 def _after(records: Sequence[Record]) -> dict[Partition, int]:
     """The offsets to commit; records of a partition are in order."""
-    return {Partition(one.position.topic, one.position.partition): one.position.offset + 1 for one in records}
+    positions = [record.position for record in records]
+    return {Partition(at.topic, at.partition): at.offset + 1 for at in positions}
 
 
 def _fetched(data: bytes) -> FetchedMedia:

@@ -42,21 +42,21 @@ _INGEST_ROWS = (
 _PARTS = {"store": "the store", "broker": "the broker", "query": "the query plane"}
 
 
-def _ingest_rows(found: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What was measured, for people; what was not has no row."""
-    rows = [(_figure(found.get(name)), what, unit) for name, what, unit in _INGEST_ROWS]
-    if found.get("memory_bound_mb") is not None:
-        rows.append((_figure(found["memory_peak_mb"]["ingest"]), _within(found), "MB"))
-    for part, megabytes in (found.get("peak_by_part_mb") or {}).items():
+def _ingest_rows(figures: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Returns a table row for each figure that was measured."""
+    rows = [(_figure(figures.get(name)), description, unit) for name, description, unit in _INGEST_ROWS]
+    if figures.get("memory_bound_mb") is not None:
+        rows.append((_figure(figures["memory_peak_mb"]["ingest"]), _within(figures), "MB"))
+    for part, megabytes in (figures.get("peak_by_part_mb") or {}).items():
         if part in _PARTS:
             rows.append((_figure(megabytes), f"beside it, memory of {_PARTS[part]}, peak", "MB"))
-    return [{"what": what, "figure": figure, "unit": unit} for figure, what, unit in rows if figure]
+    return [{"what": description, "figure": figure, "unit": unit} for figure, description, unit in rows if figure]
 
 
-def _within(found: Mapping[str, Any]) -> str:
-    """What the ingest plane's memory is held against, and whether it kept to it."""
-    bound, constant = found["memory_bound_mb"], found["memory_constant_mb"]
-    kept = "kept" if found["memory_within_bound"] else "exceeded"
+def _within(figures: Mapping[str, Any]) -> str:
+    """Describes the bound of the ingest plane's memory, and whether it was kept."""
+    bound, constant = figures["memory_bound_mb"], figures["memory_constant_mb"]
+    kept = "kept" if figures["memory_within_bound"] else "exceeded"
     return (
         f"ingest plane's memory at most, bound {_figure(bound)} MB ({_figure(bound - constant)} of budget and "
         f"{_figure(constant)} beside it): {kept}"
@@ -72,11 +72,11 @@ def ingest(
     measure: Annotated[
         list[str] | None,
         typer.Option(
-            help="rounds, freshness, transport, memory, hearing or long; repeatable. Default: the first three."
+            help="rounds, freshness, transport, memory, transcription or long; repeatable. Default: the first three."
         ),
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Pictures of a round.")] = 512,
-    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; medians are told.")] = 5,
+    images: Annotated[int, typer.Option(min=1, help="Images of a round.")] = 512,
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; medians are reported.")] = 5,
     events: Annotated[int, typer.Option(min=1, help="Events of a round of the transport.")] = 10_000,
     long_minutes: Annotated[float, typer.Option(min=5, help="Minutes of the long recording.")] = 120.0,
     freshness_s: Annotated[float, typer.Option(min=1, help="Seconds of events at half the rate.")] = 30.0,
@@ -90,9 +90,9 @@ def ingest(
     encoder_threads: Annotated[int, typer.Option(min=0, help="CPU threads of the encoders; 0: every core.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure pictures per second from Kafka to searchable, beside the loops that people write.
+    """Measure images per second from Kafka to searchable, beside the loops that people write.
 
-    Starts a whole Penstock on a temporary folder and stops it. Leave the machine alone meanwhile.
+    Starts a whole Penstock on a temporary folder and stops it. Run nothing else on the machine during that time.
     """
     from benchmarks.ingest import IngestMeasure, IngestPlan, bench_ingest
     from penstock.errors import ConfigError
@@ -114,21 +114,21 @@ def ingest(
         encoder_threads=encoder_threads,
     )
     with _stopped_in_order():
-        found = bench_ingest(plan, say)
+        figures = bench_ingest(plan, say)
     if as_json:
-        print_json(found)
+        print_json(figures)
         return
-    _say_machine(found["machine"])
-    print_table(_ingest_rows(found))
+    _say_machine(figures["machine"])
+    print_table(_ingest_rows(figures))
 
 
 @app.command("query")
 def query(
     context: typer.Context,
     *,
-    entries: Annotated[int, typer.Option(min=2, help="Entries of the index, half texts and half pictures.")] = 20_000,
+    entries: Annotated[int, typer.Option(min=2, help="Entries of the index, half texts and half images.")] = 20_000,
     clients: Annotated[list[int] | None, typer.Option(min=1, help="Repeatable. Default: 1, 8 and 32.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of all; medians are told.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of all; medians are reported.")] = 3,
     seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement in each round.")] = 6.0,
     store_uri: Annotated[
         str | None,
@@ -140,7 +140,7 @@ def query(
 ) -> None:
     """Measure POST /v1/search beside the store's own search of the same channels and the encoder alone.
 
-    Starts a whole Penstock on a temporary folder and stops it. Leave the machine alone meanwhile.
+    Starts a whole Penstock on a temporary folder and stops it. Run nothing else on the machine during that time.
     """
     from benchmarks.query import QueryPlan, bench_query
 
@@ -153,13 +153,13 @@ def query(
         store_uri=store_uri,
     )
     with _stopped_in_order():
-        found = bench_query(plan, say)
+        figures = bench_query(plan, say)
     if as_json:
-        print_json(found)
+        print_json(figures)
         return
-    _say_machine(found["machine"])
-    typer.echo(f"{found['entries']:,} entries in {found['store']}, channels {', '.join(found['channels'])}")
-    print_table([{name: _figure(row[name]) for name in _QUERY_COLUMNS} for row in found["rows"]])
+    _say_machine(figures["machine"])
+    typer.echo(f"{figures['entries']:,} entries in {figures['store']}, channels {', '.join(figures['channels'])}")
+    print_table([{name: _figure(row[name]) for name in _QUERY_COLUMNS} for row in figures["rows"]])
 
 
 _QUERY_COLUMNS = ("clients", "api_p50_ms", "api_p95_ms", "api_per_s", "store_p50_ms", "store_per_s",
@@ -196,15 +196,15 @@ def encode(
         threads=threads,
         seconds=seconds,
     )
-    found = bench_encode(plan, say)
+    figures = bench_encode(plan, say)
     if as_json:
-        print_json(found)
+        print_json(figures)
         return
-    _say_machine(found["machine"])
-    for name, peak in found["peak_gflop_per_s"].items():
+    _say_machine(figures["machine"])
+    for name, peak in figures["peak_gflop_per_s"].items():
         typer.echo(f"peak in {name}: {peak:,.0f} GFLOP/s, by a large matrix product")
-    print_table([{name: _shown(row[name]) for name in row if name != "no_share"} for row in found["rows"]])
-    for line in dict.fromkeys((*_reasons(found["rows"]), *found["left_out"])):
+    print_table([{name: _shown(row[name]) for name in row if name != "no_share"} for row in figures["rows"]])
+    for line in dict.fromkeys((*_reasons(figures["rows"]), *figures["left_out"])):
         typer.echo(line)
 
 

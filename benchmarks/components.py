@@ -1,4 +1,4 @@
-"""Whose a process of `penstock up` is, so that memory and CPU time can be told apart."""
+"""Assigns the processes of `penstock up` to components, so that memory and CPU time can be reported by component."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Component(StrEnum):
-    """Whose a process of `penstock up` is."""
+    """A component of `penstock up`."""
 
     INGEST = "ingest"
     QUERY = "query"
@@ -23,7 +23,7 @@ _OF_QUERY = ("ray::Serve", "ray::Proxy", "ray::Replica")
 
 
 def component_of(command: Sequence[str]) -> Component:
-    """Whose a process is, by its command line."""
+    """Returns the component of a process, by its command line."""
     line = " ".join(command)
     if line.startswith(_RAY_ACTOR):
         if line.startswith(_OF_RAY):

@@ -1,4 +1,4 @@
-"""What a figure was measured on: part of every output, since a figure without its machine says nothing."""
+"""Describes the machine: part of every output, since a figure means nothing without its machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def machine_facts(*, precision: str = "auto", device: str = "auto") -> dict[str,
     """Processor, memory, load before, and versions; as plain JSON values.
 
     Args:
-        precision, device: as configured; what they come to here is told.
+        precision, device: as configured; the result has what they resolve to on this machine.
     """
     where = choose_device(device)
     return {
@@ -45,15 +45,15 @@ def _cpu_model() -> str:
         text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
         return platform.processor()
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found[1].strip() if found else platform.processor()
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return model[1].strip() if model else platform.processor()
 
 
 def _versions() -> Mapping[str, str]:
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

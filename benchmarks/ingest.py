@@ -1,4 +1,4 @@
-"""`penstock bench ingest`: the whole pipeline beside the loops it replaces, over the same pictures in one run."""
+"""`penstock bench ingest`: the whole pipeline beside the loops it replaces, over the same images in one run."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ _OWN_VERSION = 2  # of the collections that the loops and the lone writer fill
 
 
 class IngestMeasure(StrEnum):
-    """What `bench ingest` can measure."""
+    """A measurement of `bench ingest`."""
 
     ROUNDS = "rounds"
     FRESHNESS = "freshness"
     TRANSPORT = "transport"
     MEMORY = "memory"
-    TRANSCRIPTION = "hearing"
+    TRANSCRIPTION = "transcription"
     LONG = "long"
 
 
@@ -62,16 +62,16 @@ _WITHOUT_IMAGES = frozenset({IngestMeasure.TRANSCRIPTION, IngestMeasure.LONG})
 
 @dataclass(frozen=True, slots=True)
 class IngestPlan:
-    """What to measure, and how much of it.
+    """The measurements of one run, and their sizes.
 
     Attributes:
         model: `reference`, `null`, any profile, or an architecture of open_clip, which then has random weights.
         measures: which figures.
-        images: pictures of a round; (b), which is slow, gets a third of them.
-        rounds: of (a) to (d), interleaved; medians are told.
+        images: images of a round; (b), which is slow, gets a third of them.
+        rounds: of (a) to (d), interleaved; medians are reported.
         freshness_s: how long events are sent at half of (d)'s rate.
         transport_events: events of a round of the transport.
-        clips: sound clips of a round of hearing.
+        clips: audio clips of a round of transcription.
         long_minutes: that the recording lasts beside which clips stream.
         store_uri: a Milvus to use instead of the embedded Lite; its collections are written to.
         precision: of all encoders.
@@ -98,10 +98,10 @@ class IngestPlan:
 
 
 def bench_ingest(plan: IngestPlan, say: Reporter) -> dict[str, Any]:
-    """Measures what the plan asks for, in as many stacks as it has profiles.
+    """Runs the measurements of the plan, with one stack a profile.
 
     Returns:
-        plain JSON values; a figure that was not asked for is None.
+        plain JSON values; a figure that was not requested is None.
 
     Raises:
         PenstockError: something did not start, or events did not become searchable.
@@ -109,13 +109,13 @@ def bench_ingest(plan: IngestPlan, say: Reporter) -> dict[str, Any]:
     relax_gc()  # all that is sent is kept until it is acknowledged
     figures: dict[str, Any] = {}
     facts = machine_facts(precision=plan.precision)
-    hearing = plan.profile if isinstance(load_profile(plan.profile).speech, SpeechSpec) else "reference"
+    speech_profile = plan.profile if isinstance(load_profile(plan.profile).speech, SpeechSpec) else "reference"
     if IngestMeasure.TRANSCRIPTION in plan.measures:
         figures |= bench_transcription(
-            hearing, clips=plan.clips, rounds=plan.rounds, threads=plan.encoder_threads, report=say
+            speech_profile, clips=plan.clips, rounds=plan.rounds, threads=plan.encoder_threads, report=say
         )
     if IngestMeasure.LONG in plan.measures:
-        figures |= bench_long(LongPlan(hearing, plan.long_minutes, threads=plan.encoder_threads), say)
+        figures |= bench_long(LongPlan(speech_profile, plan.long_minutes, threads=plan.encoder_threads), say)
     of_model = plan.measures & {IngestMeasure.ROUNDS, IngestMeasure.FRESHNESS}
     of_null = plan.measures & {IngestMeasure.TRANSPORT, IngestMeasure.MEMORY}
     if plan.profile == TRANSPORT_PROFILE:
@@ -123,7 +123,7 @@ def bench_ingest(plan: IngestPlan, say: Reporter) -> dict[str, Any]:
     for profile, measures in ((plan.profile, of_model), (TRANSPORT_PROFILE, of_null)):
         if measures:
             with _measured_stack(plan, profile, say) as bench:
-                # What both stacks tell, such as their peaks, is told of the plan's own model.
+                # Figures that both stacks have, such as their peaks, are those of the plan's own model.
                 figures = dict(bench.measure_all(measures)) | figures
     return {
         "model": plan.model,
@@ -198,23 +198,23 @@ class _Bench:
 
     def measure_all(self, measures: frozenset[IngestMeasure]) -> Mapping[str, Any]:
         """The figures of some measures and, where memory was looked at, the most that it came to over all of them."""
-        found: dict[str, Any] = {}
-        for each in IngestMeasure:
-            if each in measures:
-                found |= self._measure(each)
+        figures: dict[str, Any] = {}
+        for measure in IngestMeasure:
+            if measure in measures:
+                figures |= self._measure(measure)
         if self._peaks_mb:
-            found["peak_rss_mb"] = self._peaks_mb[Component.INGEST]
-            found["peak_by_part_mb"] = {str(part): megabytes for part, megabytes in self._peaks_mb.items()}
-        return found
+            figures["peak_rss_mb"] = self._peaks_mb[Component.INGEST]
+            figures["peak_by_part_mb"] = {str(part): megabytes for part, megabytes in self._peaks_mb.items()}
+        return figures
 
-    def _measure(self, what: IngestMeasure) -> Mapping[str, Any]:
+    def _measure(self, measure: IngestMeasure) -> Mapping[str, Any]:
         by_name: Mapping[IngestMeasure, Callable[[], Mapping[str, Any]]] = {
             IngestMeasure.ROUNDS: self._rounds,
             IngestMeasure.FRESHNESS: self._freshness,
             IngestMeasure.TRANSPORT: self._transport,
             IngestMeasure.MEMORY: self._memory,
         }
-        return by_name[what]()
+        return by_name[measure]()
 
     # --- (a) to (d) -------------------------------------------------------------------------------------------------
 
@@ -227,23 +227,23 @@ class _Bench:
         """
         self._warm_up()
         idle = self.stack.idle_cores(_IDLE_S)
-        took: dict[str, list[float]] = {name: [] for name in ("bare", "naive", "naive_batched", "pipeline")}
+        rates: dict[str, list[float]] = {name: [] for name in ("bare", "naive", "naive_batched", "pipeline")}
         with _loops(self.plan, self.stack.settings) as loops:
             for number in range(1, self.plan.rounds + 1):
                 for name, per_s in loops.round(self._next_payloads(self.plan.images)).items():
-                    took[name].append(per_s)
-                took["pipeline"].append(self._pipeline())
+                    rates[name].append(per_s)
+                rates["pipeline"].append(self._pipeline())
                 self._sample_memory()
-                latest = ", ".join(f"{name} {values[-1]:.1f}" for name, values in took.items())
+                latest = ", ".join(f"{name} {values[-1]:.1f}" for name, values in rates.items())
                 self.report(f"round {number} of {self.plan.rounds}, images/s: {latest}")
-        found = {f"{name}_per_s": median(values) for name, values in took.items()}
-        self._per_s = found["pipeline_per_s"]
+        medians = {f"{name}_per_s": median(values) for name, values in rates.items()}
+        self._per_s = medians["pipeline_per_s"]
         with self._watched(interval_s=0.5):
             self._pipeline()
         return {
-            **found,
-            "efficiency": found["pipeline_per_s"] / found["bare_per_s"],
-            "rounds": took,
+            **medians,
+            "efficiency": medians["pipeline_per_s"] / medians["bare_per_s"],
+            "rounds": rates,
             "idle_cores": idle,
             "memory_mb": self._sample_memory(),
         }
@@ -293,7 +293,7 @@ class _Bench:
             for number in range(self.plan.rounds + 1):
                 events = self.plan.transport_events if number else min(1_000, self.plan.transport_events)
                 first = self._reserve_numbers(events)
-                payloads = [small_image(first + one, TRANSPORT_BYTES) for one in range(events)]
+                payloads = [small_image(first + offset, TRANSPORT_BYTES) for offset in range(events)]
                 before, own_s = self.stack.cpu_s(), time.process_time()
                 took_s = self.stream.send_all(payloads, first=first)
                 after, own_s = self.stack.cpu_s(), time.process_time() - own_s
@@ -313,7 +313,7 @@ class _Bench:
             "transport_rounds": rates,
             "store_alone_per_s": median(alone),
             "store_alone_rounds": alone,
-            "transport_cpu_ms_per_event": {part: median([one[part] for one in cpu_ms]) for part in cpu_ms[0]},
+            "transport_cpu_ms_per_event": {part: median([sample[part] for sample in cpu_ms]) for part in cpu_ms[0]},
             "transport_store": self.stream.store.capabilities.product,
         }
 
@@ -325,7 +325,7 @@ class _Bench:
         with self._watched(interval_s=1.0, progress=lambda: sent) as watch:
             while sent < _MEMORY_TO:
                 first = self._reserve_numbers(_MEMORY_PER_CALL)
-                payloads = [small_image(first + one, MEMORY_BYTES) for one in range(_MEMORY_PER_CALL)]
+                payloads = [small_image(first + offset, MEMORY_BYTES) for offset in range(_MEMORY_PER_CALL)]
                 self.stream.send_all(payloads, first=first)
                 sent += _MEMORY_PER_CALL
                 if sent % 2_000 == 0:
@@ -350,7 +350,7 @@ class _Bench:
 
     @contextmanager
     def _watched(self, *, interval_s: float, progress: Callable[[], int] = lambda: 0) -> Iterator[MemoryWatch]:
-        """Memory is looked at meanwhile; the most that it came to is kept."""
+        """Samples memory during its block, and keeps the peaks."""
         with MemoryWatch(self.stack, interval_s, progress) as watch:
             yield watch
         self._peaks_mb = peak_by_component([self._peaks_mb, watch.peaks_mb()])

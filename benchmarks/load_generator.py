@@ -1,4 +1,4 @@
-"""Driving a stack: messages in at full speed or at a pace, and finding out exactly when they were searchable."""
+"""Sends messages to a stack at full speed or at a steady rate, and measures exactly when they are searchable."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _ACK_TIMEOUT_S = 60.0
 _SETTLE_TIMEOUT_S = 240.0
 _LEAST_WAIT_S, _MOST_WAIT_S = 0.01, 2.0  # counting each half second was 6 % of what Lite did
 # Of the time that what is left should take: few questions while much is left, and the end is known to a twentieth of a
-# batch's time. With a fifth it came 0.1 s late, 2 % of a round of 256 pictures.
+# batch's time. With a fifth it came 0.1 s late, 2 % of a round of 256 images.
 _WAIT_SHARE, _WAIT_SHARE_AT_LAST, _AT_LAST_S = 0.2, 0.05, 1.0
 _READ_ROWS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class LoadGenerator:
-    """A way into a stack and a look at its index.
+    """Sends events to a stack and observes its index.
 
     Attributes:
         producer: of its Kafka.
-        store: its index; asked at Strong consistency.
+        store: its index, read at Strong consistency.
         topic: where messages go.
         tenant: whose they are.
     """
@@ -38,7 +38,7 @@ class LoadGenerator:
     tenant: str
 
     def send_all(self, payloads: Sequence[bytes], *, first: int) -> float:
-        """Sends all at once.
+        """Sends all messages without a pause.
 
         Args:
             payloads: what to send, each as a new asset.
@@ -75,7 +75,7 @@ class LoadGenerator:
         return self.producer.send(Message(self.topic, key=_key(number), value=payload))
 
     def _await(self, before: int, events: int, began_s: float) -> float:
-        """When the store held the rows of all events, by `time.perf_counter`."""
+        """Waits until the store holds the rows of all events; returns that time of `time.perf_counter`."""
         deadline_s = began_s + _SETTLE_TIMEOUT_S
         while (done := self.store.count_assets() - before) < events:
             now_s = time.perf_counter()

@@ -46,7 +46,7 @@ _LOOK_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class LongPlan:
-    """What to stream.
+    """The events of one run.
 
     Attributes:
         profile: with a speech model.
@@ -160,19 +160,20 @@ class _Bench:
         return bool(self.stream.store.checkpoints([self._asset]))
 
     def _indexed_s(self) -> float:
-        """Of the recording, while it is under way."""
-        return sum(one.position.audio_ms for one in self.stream.store.checkpoints([self._asset]).values()) / 1000
+        """Returns the indexed seconds of the long audio, until it is finished."""
+        checkpoints = self.stream.store.checkpoints([self._asset])
+        return sum(checkpoint.position.audio_ms for checkpoint in checkpoints.values()) / 1000
 
     @property
     def _asset(self) -> str:
         return AssetRef(self.stream.tenant, self.stream.topic, _KEY).id
 
-    def _await(self, holds: Callable[[], bool], what: str, timeout_s: float) -> None:
+    def _await(self, holds: Callable[[], bool], condition: str, timeout_s: float) -> None:
         deadline_s = time.monotonic() + timeout_s
         while not holds():
             if time.monotonic() > deadline_s:
                 raise UnavailableError(
-                    f"did not come about within {timeout_s:.0f} s: {what}; the log of ingest says why"
+                    f"did not come about within {timeout_s:.0f} s: {condition}; the log of ingest says why"
                 )
             time.sleep(_LOOK_S)
 
@@ -193,8 +194,8 @@ def _talk(seconds: float) -> Iterator[Float32]:
     """Sentences with pauses between them."""
     choose, speaker, said_s = random.Random(_SEED), SpeechSynthesizer(), 0.0
     while said_s < seconds:
-        said = speaker.synthesize(sentence(choose)).samples
-        part = np.pad(said, (0, round(choose.uniform(*_PAUSES_S) * RATE_HZ)))
+        speech = speaker.synthesize(sentence(choose)).samples
+        part = np.pad(speech, (0, round(choose.uniform(*_PAUSES_S) * RATE_HZ)))
         said_s += len(part) / RATE_HZ
         yield part
 

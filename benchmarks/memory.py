@@ -1,4 +1,4 @@
-"""Who has how much memory: the ingest plane told apart from broker, store, query plane and Ray itself.
+"""Measures memory by component: the ingest plane, broker, store, query plane and Ray itself.
 
 PSS is what is counted (proc(5), smaps_rollup): pages that several processes share, such as Ray's object store and the
 libraries, are divided among them, so that the sum over processes is true.
@@ -27,7 +27,7 @@ CONSTANT_MB = 800.0
 
 
 def bound_mb(ingest: IngestSettings) -> float:
-    """What the ingest plane's memory is never to exceed, with profile null:512: the budget of each lane and a constant.
+    """Returns the bound of the ingest plane's memory with profile null:512: the budget of each lane and a constant.
 
     The constant was measured with one lane. Each more brings a process with its libraries, which it does not allow for.
     """
@@ -35,7 +35,7 @@ def bound_mb(ingest: IngestSettings) -> float:
 
 
 def pss_mb(processes: Iterable[psutil.Process]) -> dict[Component, float]:
-    """Megabytes of PSS by part; processes that end meanwhile are left out."""
+    """Returns megabytes of PSS by component, without processes that have ended."""
     total = dict.fromkeys(Component, 0.0)
     for process in processes:
         try:
@@ -48,21 +48,21 @@ def pss_mb(processes: Iterable[psutil.Process]) -> dict[Component, float]:
 
 
 def peak_by_component(looks: Iterable[Mapping[Component, float]]) -> dict[Component, float]:
-    """The most that each part had in any look; 0.0 of no look."""
-    found = dict.fromkeys(Component, 0.0)
+    """Returns the peak of each component over all samples; 0.0 without samples."""
+    peaks = dict.fromkeys(Component, 0.0)
     for look in looks:
-        found = {part: max(most, look.get(part, 0.0)) for part, most in found.items()}
-    return found
+        peaks = {part: max(most, look.get(part, 0.0)) for part, most in peaks.items()}
+    return peaks
 
 
 @dataclass(slots=True)
 class MemoryWatch:
-    """Looks at a stack's memory at an interval, in a thread, while it is entered.
+    """Samples a stack's memory at an interval, in a thread, during its block.
 
     Attributes:
-        stack: what to look at.
-        interval_s: a look costs some 10 ms of CPU for each GB of mapped memory.
-        progress: told with each look, what goes on the other axis: events so far.
+        stack: the stack to sample.
+        interval_s: a sample costs some 10 ms of CPU for each GB of mapped memory.
+        progress: returns the events so far, stored with each sample.
         samples: (progress, megabytes by part), in order.
     """
 
@@ -87,7 +87,7 @@ class MemoryWatch:
         return self.peaks_mb()[part]
 
     def peaks_mb(self) -> dict[Component, float]:
-        """The most that each part had; not all at the same time."""
+        """Returns the peak of each component; they need not coincide."""
         return peak_by_component(by_part for _, by_part in self.samples)
 
     def _look(self) -> None:

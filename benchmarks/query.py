@@ -1,6 +1,6 @@
 """`penstock bench query`: POST /v1/search beside the parts it is made of.
 
-The parts are the store's own search of the same channels, all at once, from one process as in a replica, and the
+The parts are the store's own search of the same channels, all concurrently, from one process as in a replica, and the
 encoder alone. What the parts allow together is their times added, as they share the machine.
 """
 
@@ -49,14 +49,14 @@ _DEADLINE_MS = 30_000  # no answer of a loaded machine may leave a channel out: 
 
 @dataclass(frozen=True, slots=True)
 class QueryPlan:
-    """What to measure.
+    """The load of one run.
 
     Attributes:
         profile: its query encoders.
-        entries: in the index, half of them texts and half pictures.
+        entries: in the index, half of them texts and half images.
         clients: levels of concurrency.
         seconds: how long each level is measured, in each round.
-        rounds: of all levels, the API and the parts in turn; medians are told.
+        rounds: of all levels, the API and the parts in turn; medians are reported.
         store_uri: a Milvus to use instead of the embedded Lite; its collections are written to.
     """
 
@@ -70,12 +70,12 @@ class QueryPlan:
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What came of asking for a while.
+    """The answers of one load level over a period.
 
     Attributes:
         took_ms: of each answer, milliseconds.
         took_s: the while, seconds.
-        cpu_s: CPU seconds meanwhile, by part.
+        cpu_s: CPU seconds of that period, by component.
     """
 
     took_ms: Sequence[float]
@@ -106,7 +106,7 @@ def merged(loads: Sequence[LoadResult]) -> LoadResult:
 
 
 def bench_query(plan: QueryPlan, say: Reporter) -> dict[str, Any]:
-    """Fills an index, then asks it at each level, through the API and through the parts.
+    """Fills an index, then queries it at each level, through the API and through the parts.
 
     Returns:
         plain JSON values; one row a level of concurrency.
@@ -156,8 +156,10 @@ def _levels(plan: QueryPlan, stack: LocalStack, parts: _Parts, say: Reporter) ->
 def _in_turn(
     ways: Mapping[str, Callable[[], object]], stack: LocalStack, *, clients: int, seconds: float
 ) -> Mapping[str, LoadResult]:
-    """Each way for so many seconds. A single client changes between them every few answers, so that what else the
-    machine does falls on all alike; many clients need a while until each of them has been answered.
+    """Runs each way for `seconds` seconds.
+
+    A single client changes between them every few answers, so that other load of the machine affects all alike; many
+    clients need a while until each of them has been answered.
     """
     turns = _TURNS_OF_ONE if clients == 1 else 1
     loads: dict[str, list[LoadResult]] = {name: [] for name in ways}
@@ -166,7 +168,7 @@ def _in_turn(
         load = run_load(ask, clients=clients, seconds=seconds / turns)
         spent = {part: cpu_s - before[part] for part, cpu_s in stack.cpu_s().items()}
         loads[name].append(replace(load, cpu_s=spent))
-    return {name: merged(each) for name, each in loads.items()}
+    return {name: merged(results) for name, results in loads.items()}
 
 
 def _row(clients: int, loads: Mapping[str, Sequence[LoadResult]]) -> dict[str, Any]:
@@ -185,7 +187,7 @@ def _row(clients: int, loads: Mapping[str, Sequence[LoadResult]]) -> dict[str, A
 
 
 def run_load(ask: Callable[[], object], *, clients: int, seconds: float) -> LoadResult:
-    """Asks from so many threads at once, each again as soon as it was answered. The first error ends it."""
+    """Queries from `clients` threads concurrently, each as soon as it has its answer. The first error ends the load."""
     took_ms: list[float] = []
     errors: list[BaseException] = []
     ends_s = time.perf_counter() + seconds
@@ -239,17 +241,18 @@ class _Api:
         answer = response.read()
         if response.status != 200:
             raise UnavailableError(f"/v1/search answered {response.status}: {answer[:300].decode(errors='replace')}")
-        found = json.loads(answer)
-        if found["partial"] or not found["hits"]:
-            raise UnavailableError(f"/v1/search left channels out: {found['missing']}")
+        body = json.loads(answer)
+        if body["partial"] or not body["hits"]:
+            raise UnavailableError(f"/v1/search left channels out: {body['missing']}")
 
     def _connection(self) -> http.client.HTTPConnection:
-        found: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if found is None:
-            found = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=_TIMEOUT_S)
-            self._local.connection = found
-            self._open.append(found)
-        return found
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            host, port = self._address.hostname or "", self._address.port
+            connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+            self._local.connection = connection
+            self._open.append(connection)
+        return connection
 
 
 # --- the parts -------------------------------------------------------------------------------------------------------
@@ -260,7 +263,7 @@ class _Parts:
 
     Args:
         store: the index.
-        settings: how many entries a channel is asked for, and how many threads there are.
+        settings: the candidates of a channel and the number of threads.
         profile: of the encoders.
     """
 
@@ -282,7 +285,10 @@ class _Parts:
         self._line: deque[_Waiting] = deque()
 
     def search(self, text: str) -> None:
-        """Every channel at once; returns with the last. BM25 is asked for the text: how long it takes depends on it."""
+        """Searches every channel concurrently and returns with the last.
+
+        BM25 gets the text, on which its time depends.
+        """
         for searched in [self._threads.submit(self._search_one, probe, text) for probe in self.probes]:
             searched.result()
 

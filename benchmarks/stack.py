@@ -42,18 +42,18 @@ class LocalStack:
 
     @property
     def query_url(self) -> str:
-        found = read_endpoints(self.settings.data_dir)
-        if found is None:
+        endpoints = read_endpoints(self.settings.data_dir)
+        if endpoints is None:
             raise UnavailableError("the measured `penstock up` ended by itself; its `up.log` says why")
-        return found.query_url
+        return endpoints.query_url
 
     def processes(self) -> list[psutil.Process]:
-        """It and all below it, as of now."""
+        """Returns the process and all its descendants."""
         root = psutil.Process(self._child.pid)
         return [root, *root.children(recursive=True)]
 
     def cpu_s(self) -> dict[Component, float]:
-        """CPU seconds by part, of all processes that live, since each began."""
+        """Returns CPU seconds by component, of all living processes, since each started."""
         total = dict.fromkeys(Component, 0.0)
         for process in self.processes():
             try:
@@ -64,7 +64,7 @@ class LocalStack:
         return total
 
     def idle_cores(self, seconds: float) -> dict[str, float]:
-        """Cores that each part takes while nobody asks anything of it: what measurements beside it are short of."""
+        """Returns the cores that each component uses while idle, which measurements beside it lack."""
         before, began_s = self.cpu_s(), time.monotonic()
         time.sleep(seconds)
         took_s = time.monotonic() - began_s

@@ -1,4 +1,4 @@
-"""What one writer and the store do when nothing comes before them: the ceiling of the transport's figure."""
+"""Measures one writer and the store alone: the ceiling of the transport's throughput."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StoreCeiling:
 
     Args:
         store: whose collections exist and are written to.
-        dim: of the pictures' vectors.
+        dim: of the image vectors.
     """
 
     def __init__(self, store: EntryWriter, dim: int) -> None:
@@ -44,7 +44,7 @@ class StoreCeiling:
         self._next = 0
 
     def per_s(self, events: int) -> float:
-        """Events per second: rows asked for, entries upserted, asset rows upserted; all of them new assets."""
+        """Returns events per second: rows looked up, entries upserted, asset rows upserted, all of new assets."""
         batches = list(self._batches(events))
         began_s = time.perf_counter()
         for decoded in batches:

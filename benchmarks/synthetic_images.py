@@ -1,7 +1,7 @@
-"""The pictures that benchmarks are fed with: the project's own renderings, the same on every machine.
+"""Generates the images of the benchmarks from the project's own renderings, the same on every machine.
 
 Each carries a mark of its own, so that no two are the same bytes: nothing is spared by a cache of vectors or of
-media, and the pixels are those of a few hundred pictures that cost little to make.
+media, and the pixels are those of a few hundred images that cost little to make.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class SyntheticImages:
     """JPEGs of 640 × 480 pixels, 60 kB or so.
 
     Args:
-        count: how many different pictures there are; after them they repeat, with other comments.
+        count: the number of different images; after that they repeat, with other comments.
     """
 
     def __init__(self, count: int = 64) -> None:
         self._bases = [_camera_jpeg(number) for number in range(count)]
 
     def image(self, number: int) -> bytes:
-        """The picture of a number; no two numbers give the same bytes."""
+        """Returns the image of a number; no two numbers give the same bytes."""
         return commented(self._bases[number % len(self._bases)], f"penstock bench {number}".encode())
 
     def images(self, start: int, count: int) -> Sequence[bytes]:
@@ -50,7 +50,7 @@ def small_image(number: int, size_bytes: int) -> bytes:
     base, mark = _tiny_bmp(), f"{number:016d}".encode()
     room = size_bytes - len(base) - len(mark)
     if room < 0:
-        raise ValueError(f"a picture has at least {len(base) + len(mark)} bytes, not {size_bytes}")
+        raise ValueError(f"an image has at least {len(base) + len(mark)} bytes, not {size_bytes}")
     return base + mark + b"." * room
 
 

@@ -1,4 +1,4 @@
-"""The index that the query bench asks, and the questions that it is asked: words without sense, vectors at random."""
+"""Generates the index and the queries of `bench query`: random words, random vectors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORDS_OF_PASSAGE, _WORDS_OF_QUESTION = 60, 5
 
 
 def fill(store: EntryWriter, profile: Profile, entries: int, tenant: str) -> None:
-    """Writes entries with random unit vectors; every second one is a picture, the others are passages of words."""
+    """Writes entries with random unit vectors; every second one is an image, the others are passages of words."""
     make = _Entries(tenant, profile)
     for start in range(0, entries, _WRITE):
         numbers = range(start, min(entries, start + _WRITE))
@@ -62,7 +62,7 @@ class _Entries:
 
 
 class QuerySampler:
-    """Questions that were never asked before, so that no cache of vectors answers. Safe to use from several threads."""
+    """Generates queries that no cache has seen. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._random = np.random.default_rng(_SEED + 1)

@@ -26,18 +26,18 @@ def main() -> int:
         choices=[IngestMeasure.TRANSPORT.value, IngestMeasure.FRESHNESS.value],
         default=IngestMeasure.TRANSPORT.value,
     )
-    wanted = parser.parse_args()
+    arguments = parser.parse_args()
     with milvus_standalone() as server:
         plan = IngestPlan(
             "null",
-            frozenset({IngestMeasure(wanted.measure)}),
-            rounds=wanted.rounds,
-            transport_events=wanted.events,
+            frozenset({IngestMeasure(arguments.measure)}),
+            rounds=arguments.rounds,
+            transport_events=arguments.events,
             store_uri=server.uri,
         )
         figures = bench_ingest(plan, lambda line: print(line, file=sys.stderr, flush=True))
-    told = {name: value for name, value in figures.items() if value is not None}
-    print(json.dumps(told, indent=2, default=str))
+    reported = {name: value for name, value in figures.items() if value is not None}
+    print(json.dumps(reported, indent=2, default=str))
     return 0
 
 

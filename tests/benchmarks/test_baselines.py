@@ -66,7 +66,7 @@ def test_the_bare_loop_encodes_every_picture_once(model: BaselineModel, monkeypa
 
 
 def test_the_same_picture_is_encoded_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loops are given the same pictures in turn: with a cache the later ones would not be measured."""
+    """The loops get the same images in turn: with a cache the later ones would not be measured."""
     forwarded: list[int] = []
     forward = NullEncoder._forward
 

@@ -57,7 +57,7 @@ def test_an_unknown_measure_is_refused_before_anything_starts(capsys: pytest.Cap
 
 
 class QuietHouse:
-    """A stack of no processes, whose memory `Machine` tells."""
+    """A stack of no processes, whose memory `Machine` reports."""
 
     def __init__(self, budget_bytes: int = 100_000_000) -> None:
         self.settings = Settings(ingest=IngestSettings(max_in_flight_bytes=budget_bytes))
@@ -73,7 +73,7 @@ class Machine:
     """A stream whose messages take memory while they are under way, and the looks at that memory.
 
     Args:
-        waits_for_looks: which calls of `through`, counted from 0, last until memory was looked at meanwhile.
+        waits_for_looks: which calls of `through`, counted from 0, last until memory was sampled during them.
     """
 
     def __init__(self, waits_for_looks: Callable[[int], bool] = lambda _call: False) -> None:
@@ -119,12 +119,12 @@ def bench_of(
 def test_rounds_alone_tell_the_peak_of_d_and_no_timed_round_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     warm_up, rounds = 2, 3
     machine = Machine(waits_for_looks=lambda call: call == warm_up + rounds)
-    found = bench_of(machine, monkeypatch, IngestMeasure.ROUNDS)
-    assert found["peak_rss_mb"] == 900.0
-    assert found["memory_mb"]["ingest"] == 500.0
-    assert found["peak_by_part_mb"] == {str(part): 900.0 if part is Component.INGEST else 10.0 for part in Component}
+    figures = bench_of(machine, monkeypatch, IngestMeasure.ROUNDS)
+    assert figures["peak_rss_mb"] == 900.0
+    assert figures["memory_mb"]["ingest"] == 500.0
+    assert figures["peak_by_part_mb"] == {str(part): 900.0 if part is Component.INGEST else 10.0 for part in Component}
     assert set(machine.busy_looks) == {warm_up + rounds}
-    assert len(found["rounds"]["pipeline"]) == rounds
+    assert len(figures["rounds"]["pipeline"]) == rounds
 
 
 def test_memory_is_looked_at_right_after_each_round_of_d(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,16 +135,16 @@ def test_memory_is_looked_at_right_after_each_round_of_d(monkeypatch: pytest.Mon
 
 
 def test_memory_alone_tells_its_peak_and_keeps_to_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = bench_of(Machine(waits_for_looks=lambda call: call == 0), monkeypatch, IngestMeasure.MEMORY, 100_000_000)
-    assert found["peak_rss_mb"] == found["memory_peak_mb"]["ingest"] == 900.0
-    assert (found["memory_constant_mb"], found["memory_bound_mb"]) == (memory.CONSTANT_MB, 100 + memory.CONSTANT_MB)
-    assert found["memory_within_bound"] is True
+    figures = bench_of(Machine(waits_for_looks=lambda call: call == 0), monkeypatch, IngestMeasure.MEMORY, 100_000_000)
+    assert figures["peak_rss_mb"] == figures["memory_peak_mb"]["ingest"] == 900.0
+    assert (figures["memory_constant_mb"], figures["memory_bound_mb"]) == (memory.CONSTANT_MB, 100 + memory.CONSTANT_MB)
+    assert figures["memory_within_bound"] is True
 
 
 def test_memory_above_its_bound_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = bench_of(Machine(waits_for_looks=lambda call: call == 0), monkeypatch, IngestMeasure.MEMORY, 90_000_000)
-    assert found["memory_bound_mb"] < found["memory_peak_mb"]["ingest"]
-    assert found["memory_within_bound"] is False
+    figures = bench_of(Machine(waits_for_looks=lambda call: call == 0), monkeypatch, IngestMeasure.MEMORY, 90_000_000)
+    assert figures["memory_bound_mb"] < figures["memory_peak_mb"]["ingest"]
+    assert figures["memory_within_bound"] is False
 
 
 def test_of_two_houses_the_peak_of_the_plans_own_model_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,16 +157,16 @@ def test_of_two_houses_the_peak_of_the_plans_own_model_is_told(monkeypatch: pyte
 
     monkeypatch.setattr(ingest, "_measured_stack", stacks)
     both = IngestPlan("ViT-B-32", frozenset({IngestMeasure.ROUNDS, IngestMeasure.MEMORY}))
-    found = bench_ingest(both, lambda _line: None)
-    assert found["peak_rss_mb"] == 1_600.0
-    assert all(found[profile] for profile in peaks)
-    assert found["freshness_p50_s"] is None
+    figures = bench_ingest(both, lambda _line: None)
+    assert figures["peak_rss_mb"] == 1_600.0
+    assert all(figures[profile] for profile in peaks)
+    assert figures["freshness_p50_s"] is None
     alone = bench_ingest(IngestPlan("ViT-B-32", frozenset({IngestMeasure.MEMORY})), lambda _line: None)
     assert alone["peak_rss_mb"] == 890.0
 
 
 def test_people_are_told_memory_by_part_and_whether_it_kept_to_its_bound() -> None:
-    found = {
+    figures = {
         "bare_per_s": None,
         "peak_rss_mb": 893.0,
         "peak_by_part_mb": {"ingest": 893.0, "query": 624.0, "broker": 366.0, "store": 213.0, "ray": 505.0},
@@ -175,7 +175,7 @@ def test_people_are_told_memory_by_part_and_whether_it_kept_to_its_bound() -> No
         "memory_bound_mb": 934.2,
         "memory_within_bound": True,
     }
-    rows = {row["what"]: (row["figure"], row["unit"]) for row in cli._ingest_rows(found)}
+    rows = {row["what"]: (row["figure"], row["unit"]) for row in cli._ingest_rows(figures)}
     assert rows == {
         "ingest plane's memory (sum of PSS), peak": ("893", "MB"),
         "ingest plane's memory at most, bound 934 MB (134 of budget and 800 beside it): kept": ("892", "MB"),
@@ -183,7 +183,7 @@ def test_people_are_told_memory_by_part_and_whether_it_kept_to_its_bound() -> No
         "beside it, memory of the broker, peak": ("366", "MB"),
         "beside it, memory of the store, peak": ("213", "MB"),
     }
-    assert any("exceeded" in row["what"] for row in cli._ingest_rows(found | {"memory_within_bound": False}))
+    assert any("exceeded" in row["what"] for row in cli._ingest_rows(figures | {"memory_within_bound": False}))
     assert cli._ingest_rows({"peak_rss_mb": None}) == []
 
 
@@ -196,8 +196,8 @@ def test_a_whole_penstock_is_measured_and_stopped() -> None:
     environment = {**os.environ, "PENSTOCK_KAFKA__PARTITIONS": "2"}
     done = subprocess.run([*command, *small], env=environment, capture_output=True, timeout=220, check=False)
     assert done.returncode == 0, done.stderr.decode()
-    found = json.loads(done.stdout)
-    assert all(found[name] > 0 for name in ASKED), found
-    assert found["efficiency"] == pytest.approx(found["pipeline_per_s"] / found["bare_per_s"])
-    assert found["machine"]["cores"] > 0
-    assert {part for part, megabytes in found["memory_mb"].items() if megabytes > 10} >= {"ingest", "broker", "store"}
+    figures = json.loads(done.stdout)
+    assert all(figures[name] > 0 for name in ASKED), figures
+    assert figures["efficiency"] == pytest.approx(figures["pipeline_per_s"] / figures["bare_per_s"])
+    assert figures["machine"]["cores"] > 0
+    assert {part for part, megabytes in figures["memory_mb"].items() if megabytes > 10} >= {"ingest", "broker", "store"}

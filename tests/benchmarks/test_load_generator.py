@@ -69,8 +69,8 @@ def test_a_stream_returns_when_every_asset_has_its_row() -> None:
 
 def test_freshness_is_the_age_of_each_event_when_its_row_was_written() -> None:
     def use(stream: LoadGenerator) -> None:
-        found = stream.send_paced(lambda _: b"x", first=0, count=10, per_s=500.0)
-        assert sorted(found) == [number * 0.25 for number in range(10)]
+        seconds = stream.send_paced(lambda _: b"x", first=0, count=10, per_s=500.0)
+        assert sorted(seconds) == [number * 0.25 for number in range(10)]
 
     with_a_plane(lambda settled: settled * 250, use)
 

@@ -27,8 +27,8 @@ def test_the_recording_lasts_as_long_as_it_should(tmp_path: Path) -> None:
 @pytest.mark.services
 @pytest.mark.exhaustive
 def test_clips_and_a_recording_are_measured() -> None:
-    told: list[str] = []
-    figures = bench_long(LongPlan("null:8", minutes=10.0, clips=10, per_s=5.0), told.append)
+    lines: list[str] = []
+    figures = bench_long(LongPlan("null:8", minutes=10.0, clips=10, per_s=5.0), lines.append)
     assert 0 < figures["clips_alone_p95_s"] < 30
     assert figures["clips_ratio"] == pytest.approx(figures["clips_beside_p95_s"] / figures["clips_alone_p95_s"])
     assert 0 < figures["long_minutes_beside"] < 10

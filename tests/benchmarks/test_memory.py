@@ -11,13 +11,13 @@ from penstock.config import IngestSettings
 
 def test_memory_is_summed_by_part_and_in_megabytes() -> None:
     held = bytearray(os.urandom(64_000_000))
-    found = pss_mb([psutil.Process()])
-    assert len(held) / 1e6 < sum(found.values()) < 10_000
+    megabytes = pss_mb([psutil.Process()])
+    assert len(held) / 1e6 < sum(megabytes.values()) < 10_000
 
 
 def test_the_highest_of_each_part_need_not_be_of_the_same_look() -> None:
-    found = peak_by_component([{Component.INGEST: 1.0, Component.STORE: 9.0}, {Component.INGEST: 5.0}])
-    assert (found[Component.INGEST], found[Component.STORE], found[Component.BROKER]) == (5.0, 9.0, 0.0)
+    peaks = peak_by_component([{Component.INGEST: 1.0, Component.STORE: 9.0}, {Component.INGEST: 5.0}])
+    assert (peaks[Component.INGEST], peaks[Component.STORE], peaks[Component.BROKER]) == (5.0, 9.0, 0.0)
 
 
 def test_the_bound_is_the_budget_of_each_lane_and_a_constant() -> None:

@@ -14,7 +14,7 @@ def test_so_many_clients_ask_at_once() -> None:
     together, met = threading.Barrier(4, timeout=60), threading.local()
 
     def ask() -> None:
-        if not hasattr(met, "others"):  # the first question of each client is answered when all have asked
+        if not hasattr(met, "others"):  # the first query of each client is answered once all have sent one
             met.others = together.wait()
 
     load = run_load(ask, clients=4, seconds=0.05)

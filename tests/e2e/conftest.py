@@ -26,9 +26,9 @@ def stack(claims_root: Path) -> Iterator[Stack]:
         "PENSTOCK_QUERY__PORT": "0",
     }
     with tempfile.TemporaryDirectory(prefix="penstock-e2e-") as folder:
-        made = Stack(Path(folder) / "data", environment)
+        stack = Stack(Path(folder) / "data", environment)
         try:
-            made.start()
-            yield made
+            stack.start()
+            yield stack
         finally:
-            made.close()
+            stack.close()

@@ -1,4 +1,4 @@
-"""A Prometheus server that scrapes one endpoint, and what it answers.
+"""A Prometheus server that scrapes one endpoint, and its answers.
 
 Prometheus comes with no Python package: the machine has to have it (Debian's package `prometheus`).
 """
@@ -21,7 +21,7 @@ _START_TIMEOUT_S = 30.0
 
 
 class Prometheus:
-    """One that runs, asked by its HTTP API."""
+    """A running server, queried by its HTTP API."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -29,28 +29,28 @@ class Prometheus:
     def value(self, sample: str, **labels: str) -> float | None:
         """The sum of the samples of this name and these labels as they are now; None if there are none."""
         selector = ",".join(f"{name}={json.dumps(value)}" for name, value in labels.items())
-        found = self.ask(f"sum({sample}{{{selector}}})")
-        return found[0] if found else None
+        values = self.query(f"sum({sample}{{{selector}}})")
+        return values[0] if values else None
 
-    def ask(self, query: str) -> list[float]:
+    def query(self, expression: str) -> list[float]:
         """The values of an instant vector."""
-        response = httpx.get(f"{self._url}/api/v1/query", params={"query": query}, timeout=10)
+        response = httpx.get(f"{self._url}/api/v1/query", params={"query": expression}, timeout=10)
         answer = response.json()
         assert answer["status"] == "success", answer
-        return [float(one["value"][1]) for one in answer["data"]["result"]]
+        return [float(sample["value"][1]) for sample in answer["data"]["result"]]
 
 
 def program() -> str:
-    """Where Prometheus is. Without it the test fails: nothing else stands for it."""
-    found = shutil.which("prometheus")
-    if found is None:
+    """Returns the path of Prometheus. Without it the test fails: nothing else replaces it."""
+    path = shutil.which("prometheus")
+    if path is None:
         pytest.fail("there is no Prometheus on the PATH: run `apt-get install prometheus`", pytrace=False)
-    return found
+    return path
 
 
 @contextmanager
 def scraping(target: str, folder: Path) -> Iterator[Prometheus]:
-    """One to ask about a target (`http://host:port/metrics`), which it scrapes each second."""
+    """Starts a server that scrapes a target (`http://host:port/metrics`) each second."""
     prometheus_program = program()
     address, _, path = target.removeprefix("http://").partition("/")
     job = {"job_name": "penstock", "metrics_path": f"/{path}", "static_configs": [{"targets": [address]}]}

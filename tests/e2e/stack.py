@@ -1,4 +1,4 @@
-"""`penstock up` as a person runs it: a process in a folder of its own, and the other commands beside it."""
+"""Runs `penstock up` as an operator would: a process in a folder of its own, and the other commands beside it."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _START_TIMEOUT_S = 240.0
 _SETTLE_TIMEOUT_S = 120.0
 
 
-def eventually(holds: Callable[[], bool], what: str, timeout_s: float) -> None:
+def eventually(holds: Callable[[], bool], condition: str, timeout_s: float) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not holds():
-        assert time.monotonic() < deadline_s, f"did not come about within {timeout_s:.0f} s: {what}"
+        assert time.monotonic() < deadline_s, f"did not hold within {timeout_s:.0f} s: {condition}"
         time.sleep(0.1)
 
 
@@ -62,11 +62,11 @@ class Stack:
         return self._up.wait(90)
 
     def kill_tree(self) -> None:
-        """SIGKILL to all processes at once, as when the power fails."""
+        """Sends SIGKILL to all processes, as a power failure would."""
         assert self._up is not None
         tree = [psutil.Process(self._up.pid), *psutil.Process(self._up.pid).children(recursive=True)]
         for process in tree:
-            process.suspend()  # so that none restarts another meanwhile
+            process.suspend()  # so that none restarts another
         for process in tree:
             process.kill()
         self._up.wait(30)
@@ -76,18 +76,18 @@ class Stack:
         """The driver of a plane: `ingest` or `serve`."""
         assert self._up is not None
         children = psutil.Process(self._up.pid).children(recursive=True)
-        (found,) = (child for child in children if child.cmdline()[-1:] == [command])
-        return found
+        (driver,) = (child for child in children if child.cmdline()[-1:] == [command])
+        return driver
 
     def process_with(self, word: str) -> psutil.Process:
         """The one process whose command has this word."""
         assert self._up is not None
         children = psutil.Process(self._up.pid).children(recursive=True)
-        (found,) = (child for child in children if word in child.cmdline())
-        return found
+        (process,) = (child for child in children if word in child.cmdline())
+        return process
 
     def close(self) -> None:
-        """For the end of a test, however it went."""
+        """Stops it at the end of a test, also a failed one."""
         if self._up is not None and self._up.poll() is None:
             try:
                 self.stop()
@@ -99,7 +99,7 @@ class Stack:
         assert self._up.poll() is None, f"penstock up ended with {self._up.returncode}: {self._log.read_text()[-2000:]}"
         return read_endpoints(self.folder) is not None
 
-    # ---- what a person does ----
+    # ---- as an operator ----
 
     def run(self, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
@@ -113,8 +113,8 @@ class Stack:
 
     def search(self, text: str | None = None, **body: Any) -> list[dict[str, Any]]:
         """Hits of POST /v1/search."""
-        wanted = body if text is None else {"text": text, **body}
-        response = httpx.post(f"{self.endpoints.query_url}/v1/search", json=wanted, timeout=30)
+        request = body if text is None else {"text": text, **body}
+        response = httpx.post(f"{self.endpoints.query_url}/v1/search", json=request, timeout=30)
         assert response.status_code == 200, response.text
         hits: list[dict[str, Any]] = response.json()["hits"]
         return hits
@@ -122,13 +122,13 @@ class Stack:
     def post(self, body: Mapping[str, Any]) -> httpx.Response:
         return httpx.post(f"{self.endpoints.query_url}/v1/search", json=dict(body), timeout=30)
 
-    # ---- what a test looks at ----
+    # ---- for assertions ----
 
     @property
     def endpoints(self) -> Endpoints:
-        found = read_endpoints(self.folder)
-        assert found is not None
-        return found
+        endpoints = read_endpoints(self.folder)
+        assert endpoints is not None
+        return endpoints
 
     @property
     def settings(self) -> Settings:
@@ -145,12 +145,12 @@ class Stack:
 
     def settled(self) -> bool:
         """Whether everything produced is settled and committed."""
-        return not any(one.lag for one in self._lag())
+        return not any(partition.lag for partition in self._lag())
 
     def settle(self) -> None:
         """Waits for it."""
         deadline_s = time.monotonic() + _SETTLE_TIMEOUT_S
-        while behind := [one for one in self._lag() if one.lag]:
+        while behind := [partition for partition in self._lag() if partition.lag]:
             log = (self.folder / "logs" / "ingest.log").read_text()[-3000:]
             assert time.monotonic() < deadline_s, f"not settled: {behind}; {read_status(self.folder)}; {log}"
             time.sleep(0.1)
@@ -164,8 +164,8 @@ class Stack:
         """Entries by collection, and asset rows."""
         store = MilvusStore(self.settings.store)
         try:
-            found = {collection.value: store.count(collection) for collection in (Collection.TEXT, Collection.IMAGE)}
-            return {**found, "asset": store.count_assets()}
+            entries = {collection.value: store.count(collection) for collection in (Collection.TEXT, Collection.IMAGE)}
+            return {**entries, "asset": store.count_assets()}
         finally:
             store.close()
 
@@ -182,7 +182,7 @@ class Stack:
         )
 
     def entries_of(self, key: str, topic: str = "media.text") -> list[dict[str, Any]]:
-        """What a search restricted to one asset finds."""
+        """Returns the hits of a search restricted to one asset."""
         return self.search("anything", filter={"and": [{"key": key}, {"topic": topic}]}, limit=50)
 
     def dead_letters(self, key: str) -> list[DeadLetter]:

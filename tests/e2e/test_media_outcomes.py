@@ -1,4 +1,4 @@
-"""Sound and film that are not as they should be, amid good ones: a clear outcome for each, and the audit balances."""
+"""Damaged and unusual audio and video among good ones: a clear outcome for each, and the audit balances."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tools.reference_models.speech_synthesis import SpeechSynthesizer
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1_800)]
 
 AUDIO, VIDEO = "media.audio", "media.video"
-_MOST_GROWTH_MB = 300  # with a film and a recording under way, each of any length
-RECORDINGS = {one.key: one for one in sample_timed_media()}
+_MOST_GROWTH_MB = 300  # with a video and an audio file in progress, each of any length
+RECORDINGS = {medium.key: medium for medium in sample_timed_media()}
 
 
 @pytest.fixture
@@ -35,12 +35,12 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         "PENSTOCK_LONG_MEDIA__FIRST_SEGMENT_S": "10",
         "PENSTOCK_LONG_MEDIA__SEGMENT_S": "15",
     }
-    made = Stack(tmp_path / "data", environment)
+    stack = Stack(tmp_path / "data", environment)
     try:
-        made.start()
-        yield made
+        stack.start()
+        yield stack
     finally:
-        made.close()
+        stack.close()
 
 
 def talk(minutes: float) -> Float32:

@@ -1,6 +1,6 @@
-"""Every metric of a whole Penstock moves when it should: a Prometheus server scrapes its one endpoint, and is asked.
+"""Every metric of a whole Penstock moves when it should: a Prometheus server scrapes its one endpoint.
 
-One Penstock for all of them, in this order: the last one looks whether a metric was forgotten.
+One Penstock for all of them, in this order: the last one checks that no metric was forgotten.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _ELSEWHERE = {"penstock_lost_offsets"}
 
 
 class Watcher:
-    """Asks, and keeps a list of what was asked for."""
+    """Reads samples, and keeps a list of their names."""
 
-    def __init__(self, asked: Prometheus) -> None:
-        self._asked = asked
+    def __init__(self, prometheus: Prometheus) -> None:
+        self._prometheus = prometheus
         self.seen: set[str] = set()
 
     def value(self, sample: str, **labels: str) -> float:
         self.seen.add(sample)
-        return self._asked.value(sample, **labels) or 0.0
+        return self._prometheus.value(sample, **labels) or 0.0
 
     def reaches(self, least: float, sample: str, **labels: str) -> None:
         eventually(lambda: self.value(sample, **labels) >= least, f"{sample}{labels} >= {least}", _TIMEOUT_S)
@@ -46,7 +46,7 @@ class Watcher:
 
 @pytest.fixture(scope="module", autouse=True)
 def _prometheus() -> None:
-    """Looked for before a Penstock is started for it."""
+    """Fails early if there is no Prometheus."""
     program()
 
 
@@ -58,19 +58,19 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "PENSTOCK_CANARY__INTERVAL_S": "1",
         "PENSTOCK_STORE__TIMEOUT_S": "2",
     }
-    made = Stack(tmp_path_factory.mktemp("metrics") / "data", environment)
+    stack = Stack(tmp_path_factory.mktemp("metrics") / "data", environment)
     try:
-        made.start()
-        yield made
+        stack.start()
+        yield stack
     finally:
-        made.close()
+        stack.close()
 
 
 @pytest.fixture(scope="module")
 def watcher(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watcher]:
     assert stack.endpoints.metrics_url is not None
-    with scraping(stack.endpoints.metrics_url, tmp_path_factory.mktemp("prometheus")) as asked:
-        yield Watcher(asked)
+    with scraping(stack.endpoints.metrics_url, tmp_path_factory.mktemp("prometheus")) as prometheus:
+        yield Watcher(prometheus)
 
 
 @contextmanager
@@ -94,21 +94,21 @@ def test_every_process_of_both_planes_counts(watcher: Watcher) -> None:
 def test_events_are_counted_as_they_end_and_what_they_cost_on_the_way(stack: Stack, watcher: Watcher) -> None:
     indexed_before = watcher.value("penstock_events_total", modality="text", outcome="indexed")
     stack.produce([*texts("one", _TEXTS), *texts("same", 2, "The same content.")])
-    stack.produce([Message("media.text", b"one0", b"A second version."), Message("media.image", b"bad", b"no picture")])
+    stack.produce([Message("media.text", b"one0", b"A second version."), Message("media.image", b"bad", b"no image")])
     stack.settle()
     stack.produce([Message("media.text", b"one1", None)])
     stack.settle()
 
-    wanted = indexed_before + _TEXTS + 2
-    watcher.reaches(wanted, "penstock_events_total", modality="text", outcome="indexed")
-    watcher.reaches(wanted, "penstock_freshness_seconds_count", modality="text")
+    expected = indexed_before + _TEXTS + 2
+    watcher.reaches(expected, "penstock_events_total", modality="text", outcome="indexed")
+    watcher.reaches(expected, "penstock_freshness_seconds_count", modality="text")
     watcher.becomes(1, "penstock_events_total", modality="text", outcome="deleted")
     watcher.becomes(1, "penstock_events_total", modality="image", outcome="dead_lettered")
     watcher.becomes(1, "penstock_dead_letters_total", reason="wrong_topic")
     for step in ("decode", "encode", "write"):
         watcher.reaches(2, "penstock_step_seconds_count", step=step, modality="text")
     watcher.reaches(1, "penstock_step_seconds_count", step="settle", modality="image")
-    watcher.reaches(wanted, "penstock_batch_events_sum", modality="text")
+    watcher.reaches(expected, "penstock_batch_events_sum", modality="text")
     watcher.reaches(_TEXTS * len("Text 1 of a harbour."), "penstock_batch_bytes_sum", modality="text")
     watcher.reaches(2, "penstock_commits_total", result="acknowledged")
     watcher.reaches(1, "penstock_cache_requests_total", cache="encoder", result="hit")
@@ -148,11 +148,11 @@ def test_a_store_that_hangs_shows_as_an_open_breaker_retries_lag_and_bytes_in_fl
     watcher.becomes(0, "penstock_breaker_open", dependency="store")
 
 
-def test_the_canary_is_found_by_queries_and_by_nobody_else(stack: Stack, watcher: Watcher) -> None:
+def test_the_canary_is_found_by_queries_and_by_no_other_search(stack: Stack, watcher: Watcher) -> None:
     for modality in ("text", "image"):
-        found = watcher.value("penstock_canaries_total", modality=modality, result="found")
-        watcher.reaches(found + 1, "penstock_canaries_total", modality=modality, result="found")
-        watcher.reaches(found + 1, "penstock_canary_seconds_count", modality=modality)
+        before = watcher.value("penstock_canaries_total", modality=modality, result="found")
+        watcher.reaches(before + 1, "penstock_canaries_total", modality=modality, result="found")
+        watcher.reaches(before + 1, "penstock_canary_seconds_count", modality=modality)
     everything = stack.search("The canary sings in the penstock.", limit=200)
     assert everything
     assert TENANT not in {hit["tenant"] for hit in everything}
@@ -174,8 +174,8 @@ def test_status_shows_what_was_measured(stack: Stack) -> None:
     assert figures["pools"]["write"]["workers"] == 1
     assert figures["retries"]["store"] >= 1
     assert figures["canary"]["text"]["p95_s"] > 0
-    said = stack.run("status").stdout.decode()
-    assert "text canary, produced to found" in said
+    output = stack.run("status").stdout.decode()
+    assert "text canary, produced to found" in output
 
 
 def test_the_other_plane_takes_the_endpoint_over_and_no_total_falls(stack: Stack, watcher: Watcher) -> None:
@@ -187,22 +187,23 @@ def test_the_other_plane_takes_the_endpoint_over_and_no_total_falls(stack: Stack
     ingest.kill()
     eventually(lambda: _serves(serve, url), "the query plane's driver serves", _TIMEOUT_S)
     assert _indexed_texts(url) >= indexed
-    # By the lane that was started anew, the canary at least.
+    # By the restarted lane, the canary at least.
     watcher.reaches(indexed + 1, "penstock_events_total", modality="text", outcome="indexed")
 
 
 def _indexed_texts(url: str) -> float:
-    """As the endpoint itself tells it at this moment, which Prometheus knows only since its last scrape."""
-    wanted = {"modality": "text", "outcome": "indexed"}
-    return sum(value for labels, value in scrape(url).samples["penstock_events_total"] if wanted == labels)
+    """Reads the endpoint itself; Prometheus knows only the values of its last scrape."""
+    indexed_text = {"modality": "text", "outcome": "indexed"}
+    return sum(value for labels, value in scrape(url).samples["penstock_events_total"] if indexed_text == labels)
 
 
 def _serves(process: psutil.Process, url: str) -> bool:
     port = int(url.removesuffix("/metrics").rpartition(":")[2])
-    return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in process.net_connections())
+    listening = [at for at in process.net_connections() if at.status == psutil.CONN_LISTEN]
+    return any(at.laddr.port == port for at in listening)
 
 
 def test_no_metric_was_forgotten(watcher: Watcher) -> None:
     names = {metrics.name_of(metric) for metric in metrics.every_metric()}
-    asked = {name for name in names for sample in watcher.seen if sample.startswith(name)}
-    assert names - asked == _ELSEWHERE
+    watched = {name for name in names for sample in watcher.seen if sample.startswith(name)}
+    assert names - watched == _ELSEWHERE

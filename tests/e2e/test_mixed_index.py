@@ -1,4 +1,4 @@
-"""No modality drowns another: 1,000 pictures and 200 texts in one real index, asked without naming a modality."""
+"""No modality drowns another: 1,000 images and 200 texts in one real index, searched without naming a modality."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def fill(settings: Settings, store: MilvusStore) -> None:
     """Through the very workers that the ingest plane hosts."""
     profile = load_profile(settings.profile)
     encoders = {role: EncodeWorkerFactory(settings, role)(0) for role in profile.roles}
-    store.ensure(index_spec(profile, {role: one.fingerprint() for role, one in encoders.items()}, settings.store))
+    fingerprints = {role: encoder.fingerprint() for role, encoder in encoders.items()}
+    store.ensure(index_spec(profile, fingerprints, settings.store))
     media, writer = MediaWorkerFactory(settings)(0), Writer(store, wall_ms=lambda: 0)
     writer.start(())
     for modality, role, source in (
@@ -75,23 +76,23 @@ def plane() -> Iterator[QueryPlane]:
         settings = load_settings(profile="reference", data_dir=Path(folder), store={"uri": server.uri})
         store = MilvusStore(settings.store)
         fill(settings, store)
-        made = build_query_plane(settings, store)
+        plane = build_query_plane(settings, store)
         try:
-            yield made
+            yield plane
         finally:
-            made.close()
+            plane.close()
 
 
 def share_found(plane: QueryPlane, queries: Sequence[tuple[str, Callable[[Hit], bool]]]) -> float:
-    """Of the queries, how many have a right hit among the first ten."""
+    """Returns the share of queries with a right hit among the first ten."""
 
     async def ask() -> int:
-        found = 0
+        hits = 0
         for text, right in queries:
             result = await plane.searches.search(SearchRequest(text=text, limit=10, deadline_ms=10_000))
             assert not result.partial
-            found += any(right(hit) for hit in result.hits)
-        return found
+            hits += any(right(hit) for hit in result.hits)
+        return hits
 
     return asyncio.run(ask()) / len(queries)
 

@@ -1,4 +1,4 @@
-"""Films and recordings of every container with known scenes and sentences: the moments are found, when they are."""
+"""Finds the moments of known scenes and sentences in audio and video files of every container, at their times."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 AUDIO, VIDEO = "media.audio", "media.video"
 _NEAR_MS = 1_000
 _PAUSE_S = 1.8  # before and after each sentence: so that it is a passage of its own
-_SHOWN_SEED, _ASKED_SEED = 3, 77  # of the backgrounds of pictures
+_INDEX_SEED, _QUERY_SEED = 3, 77  # of the backgrounds of images
 _WITHIN = 3  # hits
 
-# Of each container what is shown, if anything, and what is said. Things that the reference image tower knows well.
+# The concepts and sentences of each container; an audio file has no concept. The reference image model knows them well.
 CONTENTS: Mapping[str, Sequence[tuple[str, str]]] = {
-    "film.mp4": (
+    "video.mp4": (
         ("trumpet", "the young dolphin and the quiet whale hides again"),
         ("elephant", "my brother repairs the compass and the kite"),
     ),
-    "film.webm": (
+    "video.webm": (
         ("penguin", "today the camel waits at the church"),
         ("balloon", "the teacher carries a green pencil"),
     ),
-    "film.mkv": (
+    "video.mkv": (
         ("turtle", "there is a dragon in the factory"),
         ("giraffe", "a hungry bear sleeps under the bridge"),
     ),
@@ -56,8 +56,8 @@ CONTENTS: Mapping[str, Sequence[tuple[str, str]]] = {
 
 
 @dataclass(frozen=True)
-class Happening:
-    """What is to be found, and when: milliseconds."""
+class ExpectedMoment:
+    """An expected moment; times in milliseconds."""
 
     key: str
     start_ms: int
@@ -65,93 +65,95 @@ class Happening:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A file, and what happens in it: sentences by their words, scenes by their concept."""
+class SampleFile:
+    """A file with its sentences by their words and its scenes by their concept."""
 
     file: Path
-    sentences: Mapping[str, Happening]
-    scenes: Mapping[str, Happening]
+    sentences: Mapping[str, ExpectedMoment]
+    scenes: Mapping[str, ExpectedMoment]
 
 
 @pytest.fixture(scope="module")
-def recordings(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Made]:
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Sequence[SampleFile]:
     folder = tmp_path_factory.mktemp("recordings")
     return [_made(folder / name, contents) for name, contents in CONTENTS.items()]
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, recordings: Sequence[Made]) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, recordings: Sequence[SampleFile]) -> Iterator[Stack]:
     environment = {
         "PENSTOCK_PROFILE": "reference",
         "PENSTOCK_QUERY__PORT": "0",
         "PENSTOCK_INGEST__MODALITIES": json.dumps(["audio", "video"]),
     }
-    found = Stack(tmp_path_factory.mktemp("stack") / "data", environment)
+    stack = Stack(tmp_path_factory.mktemp("stack") / "data", environment)
     try:
-        found.start()
-        found.produce(
+        stack.start()
+        stack.produce(
             [
-                Message(VIDEO if made.scenes else AUDIO, made.file.name.encode(), made.file.read_bytes())
-                for made in recordings
+                Message(VIDEO if sample.scenes else AUDIO, sample.file.name.encode(), sample.file.read_bytes())
+                for sample in recordings
             ]
         )
-        found.settle()
-        yield found
+        stack.settle()
+        yield stack
     finally:
-        found.close()
+        stack.close()
 
 
-def test_sentences_are_found_by_words(stack: Stack, recordings: Sequence[Made]) -> None:
-    for made in recordings:
-        for words, happening in made.sentences.items():
-            _check(words, happening, stack.search(words, limit=_WITHIN))
+def test_sentences_are_found_by_words(stack: Stack, recordings: Sequence[SampleFile]) -> None:
+    for sample in recordings:
+        for words, moment in sample.sentences.items():
+            _check(words, moment, stack.search(words, limit=_WITHIN))
 
 
-def test_sentences_are_found_by_voice(stack: Stack, recordings: Sequence[Made], tmp_path: Path) -> None:
-    for made in recordings:
-        for words, happening in made.sentences.items():
-            asked = write_audio(tmp_path / "question.wav", SpeechSynthesizer().synthesize(words).samples).read_bytes()
-            hits = stack.search(audio=base64.b64encode(asked).decode(), limit=_WITHIN)
-            _check(f"voice: {words}", happening, hits)
+def test_sentences_are_found_by_voice(stack: Stack, recordings: Sequence[SampleFile], tmp_path: Path) -> None:
+    for sample in recordings:
+        for words, moment in sample.sentences.items():
+            query = write_audio(tmp_path / "question.wav", SpeechSynthesizer().synthesize(words).samples).read_bytes()
+            hits = stack.search(audio=base64.b64encode(query).decode(), limit=_WITHIN)
+            _check(f"voice: {words}", moment, hits)
 
 
-def test_scenes_are_found_by_picture(stack: Stack, recordings: Sequence[Made], tmp_path: Path) -> None:
-    for made in recordings:
-        for concept_id, happening in made.scenes.items():
+def test_scenes_are_found_by_image(stack: Stack, recordings: Sequence[SampleFile], tmp_path: Path) -> None:
+    for sample in recordings:
+        for concept_id, moment in sample.scenes.items():
             file = tmp_path / "question.png"
-            compose(_concept(concept_id), _ASKED_SEED, 256).convert("RGB").save(file)
+            compose(_concept(concept_id), _QUERY_SEED, 256).convert("RGB").save(file)
             hits = stack.search(image=base64.b64encode(file.read_bytes()).decode(), limit=_WITHIN)
-            _check(f"picture of {concept_id}", happening, hits)
+            _check(f"image of {concept_id}", moment, hits)
 
 
-def _check(asked: str, wanted: Happening, hits: Sequence[Mapping[str, Any]]) -> None:
-    """That one of the hits is that moment of that recording, to within a second at both ends."""
-    found = [(hit["key"], hit["moment"]["start_ms"], hit["moment"]["end_ms"]) for hit in hits if hit["moment"]]
+def _check(query: str, expected: ExpectedMoment, hits: Sequence[Mapping[str, Any]]) -> None:
+    """Checks that one of the hits is that moment of that file, to within a second at both ends."""
+    moments = [(hit["key"], hit["moment"]["start_ms"], hit["moment"]["end_ms"]) for hit in hits if hit["moment"]]
     assert any(
-        key == wanted.key and abs(start_ms - wanted.start_ms) <= _NEAR_MS and abs(end_ms - wanted.end_ms) <= _NEAR_MS
-        for key, start_ms, end_ms in found
-    ), (asked, wanted, found)
+        key == expected.key
+        and abs(start_ms - expected.start_ms) <= _NEAR_MS
+        and abs(end_ms - expected.end_ms) <= _NEAR_MS
+        for key, start_ms, end_ms in moments
+    ), (query, expected, moments)
 
 
-def _made(file: Path, contents: Sequence[tuple[str, str]]) -> Made:
+def _made(file: Path, contents: Sequence[tuple[str, str]]) -> SampleFile:
     at, samples = 0, list[Float32]()
-    sentences, scenes = dict[str, Happening](), dict[str, Happening]()
-    shown = []
+    sentences, scenes = dict[str, ExpectedMoment](), dict[str, ExpectedMoment]()
+    scenes_shown = []
     for concept_id, words in contents:
         lead = round(_PAUSE_S * RATE_HZ)
-        said = SpeechSynthesizer().synthesize(words).samples
-        part = np.pad(said, (lead, lead + -(len(said) + 2 * lead) % (RATE_HZ // 10)))  # whole frames of film
-        sentences[words] = Happening(file.name, _ms(at + lead), _ms(at + lead + len(said)))
+        speech = SpeechSynthesizer().synthesize(words).samples
+        part = np.pad(speech, (lead, lead + -(len(speech) + 2 * lead) % (RATE_HZ // 10)))  # whole video frames
+        sentences[words] = ExpectedMoment(file.name, _ms(at + lead), _ms(at + lead + len(speech)))
         if concept_id:
-            scenes[concept_id] = Happening(file.name, _ms(at), _ms(at + len(part)))
-            picture = compose(_concept(concept_id), _SHOWN_SEED, 256).convert("RGB")
-            shown.append((len(part) / RATE_HZ, picture))
+            scenes[concept_id] = ExpectedMoment(file.name, _ms(at), _ms(at + len(part)))
+            image = compose(_concept(concept_id), _INDEX_SEED, 256).convert("RGB")
+            scenes_shown.append((len(part) / RATE_HZ, image))
         samples.append(part)
         at += len(part)
     sound = np.concatenate(samples)
-    if shown:
-        return Made(write_video(file, shown, audio=sound), sentences, scenes)
-    return Made(write_audio(file, sound), sentences, scenes)
+    if scenes_shown:
+        return SampleFile(write_video(file, scenes_shown, sound=sound), sentences, scenes)
+    return SampleFile(write_audio(file, sound), sentences, scenes)
 
 
 def _concept(concept_id: str) -> Concept:

@@ -1,4 +1,4 @@
-"""Dead letters as a person deals with them: look, mend, replay; with the real parts."""
+"""Handles dead letters as an operator does: list, fix the cause, replay; with real services."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ TOPIC = "media.text"
 
 
 def ends(stack: Stack) -> int:
-    """How many offsets the topic has, all partitions together."""
-    return sum(one.log_end for one in group_lag(stack.settings.kafka, [TOPIC]))
+    """Returns the number of offsets of the topic, over all partitions."""
+    return sum(lag.log_end for lag in group_lag(stack.settings.kafka, [TOPIC]))
 
 
 def replayed(stack: Stack, *keys: str, code: int = 0) -> dict[str, dict[str, Any]]:
-    """What became of the dead letters of these keys, by key."""
+    """Returns the resolution of the dead letters of these keys, by key."""
     letters = [stack.dead_letters(key)[0].position for key in keys]
-    told = stack.json("deadletters", "replay", *(f"{at.partition}@{at.offset}" for at in letters), code=code)
-    return {one["key"]: one for one in told["letters"]}
+    report = stack.json("deadletters", "replay", *(f"{at.partition}@{at.offset}" for at in letters), code=code)
+    return {letter["key"]: letter for letter in report["letters"]}
 
 
 def test_dead_letters_are_mended_and_replayed(stack: Stack, claims_root: Path) -> None:
@@ -37,7 +37,7 @@ def test_dead_letters_are_mended_and_replayed(stack: Stack, claims_root: Path) -
     stack.produce([Message(TOPIC, newer.encode(), b"The newer version."), Message(TOPIC, deleted.encode(), None)])
     stack.settle()
     missing[mended].write_text("The ferry sailed at dawn.")
-    open_ = {one["key"] for one in stack.json("deadletters", "list", "--open", "--topic", TOPIC)}
+    open_ = {letter["key"] for letter in stack.json("deadletters", "list", "--open", "--topic", TOPIC)}
     assert open_.intersection(keys) == {mended, hopeless}
 
     first = replayed(stack, *keys, code=1)

@@ -46,7 +46,7 @@ def png(name: str, seed: int = 2) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Somebody's own pictures and texts."""
+    """A folder of images and texts."""
     root = tmp_path / "mine"
     (root / "notes").mkdir(parents=True)
     (root / "banana.jpg").write_bytes(jpeg("banana"))
@@ -81,15 +81,15 @@ def test_a_shorter_version_leaves_no_surplus_and_a_tombstone_removes_everything(
     stack.json("produce", str(folder), "--tenant", "surplus")
     stack.settle()
     key = "mine/notes/lighthouse.txt"
-    wanted = {"tenant": "surplus", "filter": {"key": key}, "limit": 50}
-    assert len(stack.search("lighthouse keeper", **wanted)) > 2
+    criteria = {"tenant": "surplus", "filter": {"key": key}, "limit": 50}
+    assert len(stack.search("lighthouse keeper", **criteria)) > 2
     note.write_text("The lighthouse was sold.")
     stack.json("produce", str(folder), "--tenant", "surplus")
     stack.settle()
-    assert [hit["text"] for hit in stack.search("lighthouse keeper", **wanted)] == ["The lighthouse was sold."]
+    assert [hit["text"] for hit in stack.search("lighthouse keeper", **criteria)] == ["The lighthouse was sold."]
     stack.json("produce", "--delete", key, "--topic", "media.text", "--tenant", "surplus")
     stack.settle()
-    assert stack.search("lighthouse keeper", **wanted) == []
+    assert stack.search("lighthouse keeper", **criteria) == []
 
 
 def test_a_bare_value_of_kafkas_console_producer_is_indexed(stack: Stack) -> None:
@@ -104,8 +104,8 @@ def test_a_structured_cloud_event_of_the_sdk_is_indexed(stack: Stack) -> None:
         {"type": "note", "source": "/tests", "subject": "structured-1", "datacontenttype": "text/plain"},
         "The astronomer counted the moons of Jupiter.",
     )
-    made = ce_kafka.to_structured(event, JSONFormat())
-    stack.produce([Message("media.text", None, made.value, tuple(made.headers.items()))])
+    message = ce_kafka.to_structured(event, JSONFormat())
+    stack.produce([Message("media.text", None, message.value, tuple(message.headers.items()))])
     stack.settle()
     assert [hit["text"] for hit in stack.entries_of("structured-1")] == ["The astronomer counted the moons of Jupiter."]
 
@@ -161,8 +161,8 @@ def test_bad_input_becomes_a_dead_letter_that_says_why_and_nothing_else_is_lost(
     good = [Message("media.text", f"good-{number}".encode(), f"A good text {number}.".encode()) for number in range(20)]
     stack.produce([Message(topic, key.encode(), value) for key, (topic, value, _) in cases.items()] + good)
     stack.settle()
-    found = {key: [letter.reason for letter in stack.dead_letters(key)] for key in cases}
-    assert found == {key: [reason] for key, (_, _, reason) in cases.items()}
+    reasons = {key: [letter.reason for letter in stack.dead_letters(key)] for key in cases}
+    assert reasons == {key: [reason] for key, (_, _, reason) in cases.items()}
     assert "media.image" in stack.dead_letters("bad-topic")[0].detail
     assert len(stack.search("A good text", filter={"key": {"in": [f"good-{n}" for n in range(20)]}}, limit=50)) == 20
 
