@@ -150,10 +150,10 @@ def _made(file: Path, contents: Sequence[tuple[str, str]]) -> SampleFile:
             scenes_shown.append((len(part) / RATE_HZ, image))
         samples.append(part)
         at += len(part)
-    sound = np.concatenate(samples)
+    audio = np.concatenate(samples)
     if scenes_shown:
-        return SampleFile(write_video(file, scenes_shown, sound=sound), sentences, scenes)
-    return SampleFile(write_audio(file, sound), sentences, scenes)
+        return SampleFile(write_video(file, scenes_shown, audio=audio), sentences, scenes)
+    return SampleFile(write_audio(file, audio), sentences, scenes)
 
 
 def _concept(concept_id: str) -> Concept:
