@@ -27,11 +27,12 @@ from benchmarks.flops import device_facts, device_peak, flops
 from benchmarks.host_info import machine_facts
 from benchmarks.statistics import median
 from penstock.encoders.base import Encoder, Fingerprint, Space
+from penstock.encoders.batched_encoder import EncoderOptions
 from penstock.encoders.load import load_encoder
 from penstock.encoders.precision import Precision
 from penstock.encoders.profiles import JOINT_IMAGE, JOINT_TEXT, PASSAGE_TEXT, SentenceSpec, load_profile
 from penstock.encoders.sentence import SentenceEncoder
-from penstock.encoders.weights import ShippedWeights
+from penstock.encoders.weights import FolderWeights
 from penstock.records import EncoderInput
 
 PICTURES = ("ViT-B-32", "ViT-L-14")
@@ -182,10 +183,11 @@ def _sentence_encoder(name: str, shape: Sequence[int], folder: Path, meter: Mete
     fast.save_pretrained(folder / "plain")
     plain = Transformer(str(folder / "plain"))
     SentenceTransformer(modules=[plain, Pooling(width), Normalize()], device="cpu").save(str(folder / "whole"))
-    source = ShippedWeights(folder / "whole", "model.safetensors")
+    source = FolderWeights(folder / "whole", "model.safetensors")
     model = SentenceSpec(f"random/{name}", source, Space(name, width), 256)
-    mark = Fingerprint(model.name, "random", "random")
-    return SentenceEncoder(model, mark, device=meter.device, precision=meter.precision, cache_size=0, max_items=256)
+    identity = Fingerprint(model.name, "random", "random")
+    options = EncoderOptions(device=meter.device, precision=meter.precision, cache_size=0, max_items=256)
+    return SentenceEncoder(model, identity, options)
 
 
 def _passages(count: int, seed: int) -> EncoderInput:

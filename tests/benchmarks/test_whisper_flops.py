@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.whisper_flops import CountedWhisper, WhisperSize, whisper_size
 from penstock.encoders.profiles import SpeechSpec, load_profile
-from penstock.encoders.weights import ShippedWeights
+from penstock.encoders.weights import FolderWeights
 
 TINY = WhisperSize(mels=1, width=2, inner=3, encoder_layers=1, decoder_layers=1, vocabulary=5)
 # Of 4 frames, 2 positions: convolutions 48 + 48, projections 64, attention 16 + 16, MLP 48.
@@ -64,7 +64,7 @@ def test_torch_counts_the_same_for_a_whisper_of_transformers() -> None:
 def test_dimensions_are_read_from_the_shapes_of_the_weights() -> None:
     speech = load_profile("reference").speech
     assert isinstance(speech, SpeechSpec)
-    assert isinstance(speech.source, ShippedWeights)
+    assert isinstance(speech.source, FolderWeights)
     found = whisper_size(speech.source.folder / speech.source.weights)
     assert found == WhisperSize(
         mels=80, width=128, inner=512, encoder_layers=3, decoder_layers=2, vocabulary=found.vocabulary

@@ -16,7 +16,7 @@ from PIL import Image
 from penstock.encoders.base import ImageSpec, Space
 from penstock.encoders.profiles import ClipSpec
 from penstock.encoders.reference.image_model import CHECKPOINT_NAME
-from penstock.encoders.weights import ShippedWeights
+from penstock.encoders.weights import FolderWeights
 from penstock.records import EncoderInput, UInt8
 from penstock.samples import compose, load_concepts
 
@@ -42,12 +42,12 @@ def tower_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tower(tower_folder: Path) -> ClipSpec:
     half, quarter = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
     spec = ImageSpec(64, "shortest", "bicubic", 0, half, quarter)
-    return ClipSpec("tower", "untrained", ShippedWeights(tower_folder, CHECKPOINT_NAME), Space("tower", 384), spec)
+    return ClipSpec("tower", "untrained", FolderWeights(tower_folder, CHECKPOINT_NAME), Space("tower", 384), spec)
 
 
 @pytest.fixture(scope="session")
 def photographs() -> list[bytes]:
-    """JPEG and PNG files, wide, tall and square, of pictures that differ."""
+    """JPEG and PNG files, wide, tall and square, of images that differ."""
     sizes = [(320, 240), (200, 300), (224, 224), (640, 480), (97, 61), (1600, 1200)]
     files = []
     for seed, (concept, size) in enumerate(zip(load_concepts()[::100], sizes, strict=False)):

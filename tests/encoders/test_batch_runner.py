@@ -14,17 +14,17 @@ from tests.encoders.conftest import texts_input
 
 
 class Lengths:
-    """A model whose vector is (length of the text, 1). `bad` makes it fail, `nan` answer NaN."""
+    """A model whose vector is (length of the text, 1). `bad` makes it fail, `nan` return NaN."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.encoded: list[str] = []
         self.broken = False
 
     def forward(self, batch: EncoderInput, rows: Sequence[int]) -> Float32:
         texts = [batch.texts[row] for row in rows]
         if "bad" in texts or self.broken:
             raise ValueError("bad")
-        self.asked += texts
+        self.encoded += texts
         return np.array([[np.nan if text == "nan" else len(text), 1] for text in texts], dtype=np.float32)
 
     def probe(self) -> None:
@@ -49,16 +49,16 @@ def test_rows_keep_their_places_and_have_length_one() -> None:
     assert encoded.failed == ()
 
 
-def test_rows_are_encoded_in_the_order_asked_for() -> None:
+def test_rows_are_encoded_in_the_requested_order() -> None:
     model, texts = Lengths(), ("a", "four", "seven77", "no")
     model.runner().encode(texts_input(*texts), order=lambda row: -len(texts[row]))
-    assert model.asked == ["seven77", "four", "no", "a"]
+    assert model.encoded == ["seven77", "four", "no", "a"]
 
 
 def test_a_duplicate_in_a_batch_is_encoded_once() -> None:
     model = Lengths()
     encoded = model.runner(cache=0).encode(texts_input("a", "four", "a", "a"))
-    assert sorted(model.asked) == ["a", "four"]
+    assert sorted(model.encoded) == ["a", "four"]
     np.testing.assert_allclose(encoded.vectors, expected("a", "four", "a", "a"), rtol=1e-6)
 
 
@@ -67,7 +67,7 @@ def test_a_known_item_is_not_encoded_again() -> None:
     runner = model.runner()
     runner.encode(texts_input("a", "four"))
     encoded = runner.encode(texts_input("four", "new"))
-    assert model.asked == ["a", "four", "new"]
+    assert model.encoded == ["a", "four", "new"]
     np.testing.assert_allclose(encoded.vectors, expected("four", "new"), rtol=1e-6)
     assert (runner.cache.hits, runner.cache.misses) == (1, 3)
 

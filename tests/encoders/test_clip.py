@@ -11,11 +11,12 @@ from safetensors.torch import save_file
 
 from penstock.config import ImageSettings
 from penstock.encoders.base import Fingerprint, ImageSpec
+from penstock.encoders.batched_encoder import EncoderOptions
 from penstock.encoders.clip import ClipImageEncoder, ClipTextEncoder, build
 from penstock.encoders.load import load_encoder
 from penstock.encoders.precision import Precision, choose_precision
 from penstock.encoders.profiles import ClipSpec, load_profile
-from penstock.encoders.weights import HubWeights, ShippedWeights
+from penstock.encoders.weights import FolderWeights, HubWeights
 from penstock.errors import ConfigError
 from penstock.media.image import decode_image
 from penstock.records import AssetRef, Event, FetchedMedia, Float32, Modality, Position, UInt8
@@ -26,7 +27,9 @@ SMALL_ARCHITECTURE = "ViT-S-32-alt"
 
 def image_encoder(model: ClipSpec, precision: Precision = "fp32") -> ClipImageEncoder:
     fingerprint = Fingerprint(model.name, "w", "p")
-    return ClipImageEncoder(model, fingerprint, device="cpu", precision=precision, cache_size=100, max_items=4)
+    return ClipImageEncoder(
+        model, fingerprint, EncoderOptions(device="cpu", precision=precision, cache_size=100, max_items=4)
+    )
 
 
 def random_model() -> ClipSpec:
@@ -43,10 +46,10 @@ def decoded(file: bytes, spec: ImageSpec) -> UInt8:
 
 
 def by_open_clip(model: ClipSpec, files: list[bytes]) -> Float32:
-    """float32[n, dim] by open_clip's own transform and nothing of ours."""
+    """Returns float32[n, dim] by open_clip's own transform, without code of ours."""
     source = model.source
     torch.manual_seed(0)
-    name = f"local-dir:{source.folder}" if isinstance(source, ShippedWeights) else model.architecture
+    name = f"local-dir:{source.folder}" if isinstance(source, FolderWeights) else model.architecture
     built, _, transform = open_clip.create_model_and_transforms(name)
     with torch.inference_mode():
         pixels = torch.stack([transform(opened(file)) for file in files])
@@ -54,7 +57,7 @@ def by_open_clip(model: ClipSpec, files: list[bytes]) -> Float32:
 
 
 def agreement(vectors: Float32, expected: Float32) -> Float32:
-    """Cosines after the mean picture is taken away: weights drawn at random put all pictures close together."""
+    """Returns cosines after the mean image is subtracted: weights drawn at random put all images close together."""
     mean = expected.mean(axis=0)
     mine, theirs = vectors - mean, expected - mean
     norms = np.linalg.norm(mine, axis=1) * np.linalg.norm(theirs, axis=1)
@@ -72,7 +75,7 @@ def test_vectors_agree_with_open_clips_own_transform(kind: str, tower: ClipSpec,
     assert (vectors * expected).sum(axis=1).min() > 0.999
     assert agreement(vectors, expected).min() > 0.999
 
-    # the same comparison must tell a mistake: red and blue exchanged
+    # the same comparison must detect a mistake: red and blue exchanged
     wrong = encoder.encode(replace(pixels_input(pixels[..., ::-1]), keys=tuple("abcdef"))).vectors
     assert agreement(wrong, expected).min() < 0.99
 
@@ -93,19 +96,19 @@ def test_read_only_pixels_are_taken(tower: ClipSpec, recwarn: pytest.WarningsRec
     assert not [warning for warning in recwarn if "writable" in str(warning.message)]
 
 
-def test_pixels_of_another_size_are_refused_before_any_is_blamed(tower: ClipSpec) -> None:
+def test_pixels_of_another_size_are_refused_and_reject_no_item(tower: ClipSpec) -> None:
     with pytest.raises(ConfigError, match=r"uint8\[2, 64, 64, 3\].*uint8\[2, 32, 32, 3\].*same profile"):
         image_encoder(tower).encode(pixels_input(random_pixels(2, 32)))
 
 
-def test_a_profile_that_prepares_pictures_otherwise_than_open_clip_is_refused(tower: ClipSpec) -> None:
+def test_a_profile_with_other_preprocessing_than_open_clips_is_refused(tower: ClipSpec) -> None:
     wrong = replace(tower, image=replace(tower.image, resize_mode="squash"))
     with pytest.raises(ConfigError, match="open_clip prepares"):
         image_encoder(wrong)
 
 
 def test_a_damaged_checkpoint_is_one_clear_line(tower: ClipSpec, tower_folder: Path, tmp_path: Path) -> None:
-    assert isinstance(tower.source, ShippedWeights)
+    assert isinstance(tower.source, FolderWeights)
     (tmp_path / "open_clip_config.json").write_text((tower_folder / "open_clip_config.json").read_text())
     (tmp_path / tower.source.weights).write_bytes(b"not a checkpoint")
     with pytest.raises(ConfigError, match="tower/untrained") as caught:

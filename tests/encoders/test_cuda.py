@@ -1,4 +1,4 @@
-"""What only a GPU can show; without one these are skipped. They need neither weights nor servers."""
+"""Tests that only a GPU can run; without one they are skipped. They need neither weights nor servers."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def encoder(role: str, precision: str, device: str = "cuda") -> Encoder:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> EncoderInput:
+def images() -> EncoderInput:
     return synthetic_input(JOINT_IMAGE, PROFILE, 96, 1)
 
 
 @pytest.fixture(scope="module")
-def expected(pictures: EncoderInput) -> Float32:
+def expected(images: EncoderInput) -> Float32:
     """By the CPU in 32-bit floats."""
-    return encoder(JOINT_IMAGE, "fp32", "cpu").encode(pictures).vectors
+    return encoder(JOINT_IMAGE, "fp32", "cpu").encode(images).vectors
 
 
 @pytest.fixture
@@ -46,28 +46,28 @@ def short_memory() -> Iterator[None]:
     torch.cuda.empty_cache()
 
 
-@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.99999), ("bf16", 0.999), ("fp16", 0.9999)])
-def test_a_gpu_makes_the_vectors_that_a_cpu_makes(
-    precision: str, least: float, pictures: EncoderInput, expected: Float32
+@pytest.mark.parametrize(("precision", "min_cosine"), [("fp32", 0.99999), ("bf16", 0.999), ("fp16", 0.9999)])
+def test_a_gpu_computes_the_vectors_that_a_cpu_computes(
+    precision: str, min_cosine: float, images: EncoderInput, expected: Float32
 ) -> None:
-    vectors = encoder(JOINT_IMAGE, precision).encode(pictures).vectors
-    assert (vectors * expected).sum(axis=1).min() > least
+    vectors = encoder(JOINT_IMAGE, precision).encode(images).vectors
+    assert (vectors * expected).sum(axis=1).min() > min_cosine
 
 
-def test_texts_too() -> None:
+def test_a_gpu_computes_text_vectors_as_a_cpu_does() -> None:
     texts = synthetic_input(JOINT_TEXT, PROFILE, 8, 1)
     on_cpu = encoder(JOINT_TEXT, "fp32", "cpu").encode(texts).vectors
     assert (encoder(JOINT_TEXT, "bf16").encode(texts).vectors * on_cpu).sum(axis=1).min() > 0.999
 
 
-def test_each_picture_gets_its_own_vector_batch_after_batch(pictures: EncoderInput, expected: Float32) -> None:
-    """Copies to the device are not waited for: none may meet pixels of the batch before."""
+def test_every_image_gets_its_own_vector_batch_after_batch(images: EncoderInput, expected: Float32) -> None:
+    """Copies to the device are asynchronous: none may meet pixels of the previous batch."""
     loaded = encoder(JOINT_IMAGE, "fp16")
     choose = np.random.default_rng(0)
     for _ in range(20):
-        rows = choose.permutation(len(pictures))[: choose.integers(1, len(pictures))]
-        found = loaded.encode(part(pictures, rows.tolist())).vectors
-        assert (found * expected[rows]).sum(axis=1).min() > 0.9999
+        rows = choose.permutation(len(images))[: choose.integers(1, len(images))]
+        vectors = loaded.encode(part(images, rows.tolist())).vectors
+        assert (vectors * expected[rows]).sum(axis=1).min() > 0.9999
 
 
 def part(batch: EncoderInput, rows: Sequence[int]) -> EncoderInput:
@@ -76,7 +76,7 @@ def part(batch: EncoderInput, rows: Sequence[int]) -> EncoderInput:
 
 
 @pytest.mark.usefixtures("short_memory")
-def test_what_does_not_fit_is_halved_and_nothing_of_it_fails() -> None:
+def test_a_batch_that_does_not_fit_is_halved_and_no_item_fails() -> None:
     total_gb = torch.cuda.get_device_properties(0).total_memory / 1e9
     torch.cuda.set_per_process_memory_fraction(min(1.0, 1.2 / total_gb))
     loaded = encoder(JOINT_IMAGE, "fp32")
@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_halved_and_nothing_of_it_fails() -> None:
     assert torch.cuda.memory_stats()["num_ooms"] > 0
 
 
-def test_a_device_that_is_gone_breaks_the_worker_and_blames_no_picture() -> None:
+def test_a_device_that_is_gone_breaks_the_worker_and_rejects_no_image() -> None:
     """In a process of its own: after an assertion on the device nothing there works again."""
     script = """
 import torch

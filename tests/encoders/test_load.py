@@ -18,7 +18,7 @@ from penstock.encoders.load import (
     speech_fingerprint,
 )
 from penstock.encoders.profiles import ClipSpec, Profile, SentenceSpec, SpeechSpec, load_profile
-from penstock.encoders.weights import ShippedWeights
+from penstock.encoders.weights import FolderWeights
 from penstock.errors import ConfigError
 from penstock.records import Float32
 from penstock.samples import Concept, compose, load_concepts
@@ -40,23 +40,23 @@ def test_all_encoders_of_a_profile_are_loaded_by_role(profile: Profile) -> None:
     assert {role: encoder.fingerprint for role, encoder in encoders.items()} == profile_fingerprints(profile)
 
 
-def test_the_shipped_reference_models_find_pictures_by_name_as_well_in_auto_precision() -> None:
+def test_the_shipped_reference_models_find_images_by_name_as_well_in_auto_precision() -> None:
     profile = load_profile("reference")
     concepts = load_concepts()[::30]
-    pictures = [compose(concept, seed=9, size_px=profile.image.size_px) for concept in concepts]
-    exact, rounded = (pictures_and_names(profile, precision, pictures, concepts) for precision in ("fp32", "auto"))
-    for one, other in zip(exact, rounded, strict=True):
-        assert (one * other).sum(axis=1).min() > 0.999
+    images = [compose(concept, seed=9, size_px=profile.image.size_px) for concept in concepts]
+    exact, rounded = (images_and_names(profile, precision, images, concepts) for precision in ("fp32", "auto"))
+    for expected, vectors in zip(exact, rounded, strict=True):
+        assert (expected * vectors).sum(axis=1).min() > 0.999
     for vectors, names in (exact, rounded):
-        found = (names @ vectors.T).argmax(axis=1) == np.arange(len(concepts))
-        assert found.mean() >= 0.8
+        is_first = (names @ vectors.T).argmax(axis=1) == np.arange(len(concepts))
+        assert is_first.mean() >= 0.8
 
 
-def pictures_and_names(
-    profile: Profile, precision: str, pictures: Sequence[Image.Image], concepts: Sequence[Concept]
+def images_and_names(
+    profile: Profile, precision: str, images: Sequence[Image.Image], concepts: Sequence[Concept]
 ) -> tuple[Float32, Float32]:
     encoders = load_encoders(profile, precision=precision, device="cpu", threads=1)
-    pixels = np.stack([np.asarray(picture) for picture in pictures])
+    pixels = np.stack([np.asarray(image) for image in images])
     names = texts_input(*(concept.name for concept in concepts))
     return (
         encoders["joint.image"].encode(pixels_input(pixels)).vectors,
@@ -69,21 +69,21 @@ def test_a_role_that_the_profile_lacks_is_refused(profile: Profile) -> None:
         load_encoder("joint.text", profile)
 
 
-def test_a_fingerprint_tells_weights_and_preprocessing_apart(profile: Profile) -> None:
-    one = fingerprint("joint.image", profile)
+def test_a_fingerprint_distinguishes_weights_and_preprocessing(profile: Profile) -> None:
+    original = fingerprint("joint.image", profile)
     assert isinstance(profile.joint, ClipSpec)
     sharper = replace(
         profile, joint=replace(profile.joint, image=replace(profile.joint.image, interpolation="bilinear"))
     )
     other = fingerprint("joint.image", sharper)
-    assert (one.model, one.weights) == (other.model, other.weights)
-    assert one.preprocessing != other.preprocessing
+    assert (original.model, original.weights) == (other.model, other.weights)
+    assert original.preprocessing != other.preprocessing
     assert isinstance(profile.passage, SentenceSpec)
     prompted = replace(profile, passage=replace(profile.passage, passage_prompt="passage: "))
     assert fingerprint("passage.text", prompted) != fingerprint("passage.text", profile)
 
 
-def test_the_models_are_described_without_being_loaded_or_fetched() -> None:
+def test_models_are_described_without_being_loaded_or_fetched() -> None:
     rows = {row.role: row for row in describe_models(load_profile("small"), precision="fp32", device="cpu")}
     assert set(rows) == {"passage.text", "joint.image", "joint.text", "speech"}
     assert rows["passage.text"].present
@@ -100,7 +100,7 @@ def test_the_models_are_described_without_being_loaded_or_fetched() -> None:
 
 
 @pytest.fixture(scope="module")
-def hearing(tmp_path_factory: pytest.TempPathFactory) -> Profile:
+def with_speech(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     """`reference` with an untrained speech model."""
     from tools.reference_models.grammar import VOCABULARY
     from tools.reference_models.speech_tokens import make_tokens
@@ -110,31 +110,31 @@ def hearing(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     tokens = make_tokens(VOCABULARY)
     save(make_model(tokens), tokens, folder)
     return replace(
-        load_profile("reference"), speech=SpeechSpec("untrained", ShippedWeights(folder, "model.bin"), "float32")
+        load_profile("reference"), speech=SpeechSpec("untrained", FolderWeights(folder, "model.bin"), "float32")
     )
 
 
-def test_the_speech_model_of_a_profile_is_loaded_and_hears(hearing: Profile) -> None:
-    loaded = load_transcriber(hearing, device="cpu", threads=1)
-    found = loaded.transcribe([np.zeros(16_000, np.float32)] * 2)
-    assert [one.language for one in found] == ["en", "en"]
-    assert loaded.fingerprint == speech_fingerprint(hearing)
+def test_the_speech_model_of_a_profile_is_loaded_and_transcribes(with_speech: Profile) -> None:
+    loaded = load_transcriber(with_speech, device="cpu", threads=1)
+    transcripts = loaded.transcribe([np.zeros(16_000, np.float32)] * 2)
+    assert [transcript.language for transcript in transcripts] == ["en", "en"]
+    assert loaded.fingerprint == speech_fingerprint(with_speech)
 
 
-def test_a_speech_model_that_is_damaged_is_named(hearing: Profile, tmp_path: Path) -> None:
-    assert isinstance(hearing.speech, SpeechSpec)
+def test_a_speech_model_that_is_damaged_is_named(with_speech: Profile, tmp_path: Path) -> None:
+    assert isinstance(with_speech.speech, SpeechSpec)
     (tmp_path / "model.bin").write_bytes(b"no model")
-    damaged = replace(hearing, speech=replace(hearing.speech, source=ShippedWeights(tmp_path, "model.bin")))
+    damaged = replace(with_speech, speech=replace(with_speech.speech, source=FolderWeights(tmp_path, "model.bin")))
     with pytest.raises(ConfigError, match="untrained: it could not be loaded"):
         load_transcriber(damaged, device="cpu")
 
 
-def test_a_profile_without_a_speech_model_says_which_have_one() -> None:
-    with pytest.raises(ConfigError, match="reference, small and gpu have one"):
+def test_a_profile_without_a_speech_model_names_those_that_have_one() -> None:
+    with pytest.raises(ConfigError, match="reference, small, gpu have one"):
         load_transcriber(load_profile("random:ViT-B-32"))
 
 
-def test_the_null_transcriber_hears_the_same_in_the_same_sound_and_something_else_in_others() -> None:
+def test_the_null_transcriber_gives_equal_audio_equal_words_and_other_audio_others() -> None:
     loaded = load_transcriber(load_profile("null"))
     first, second, third = loaded.transcribe([np.full(16_000, level, np.float32) for level in (0.1, 0.1, 0.2)])
     assert first == second != third
@@ -142,6 +142,6 @@ def test_the_null_transcriber_hears_the_same_in_the_same_sound_and_something_els
 
 
 def test_a_precision_that_ctranslate2_lacks_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="bf16 is bfloat16, in which CTranslate2 does not compute on cpu") as refused:
+    with pytest.raises(ConfigError, match="bf16 is bfloat16, in which CTranslate2 cannot compute on cpu") as refused:
         load_transcriber(load_profile("reference"), device="cpu", precision="bf16")
     assert "\n" not in str(refused.value)

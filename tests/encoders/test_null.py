@@ -22,7 +22,7 @@ def test_the_vectors_never_change_between_releases() -> None:
     np.testing.assert_allclose(vector, [-0.268795, -0.518486, 0.248730, -0.772693], atol=1e-6)
 
 
-def test_pictures_and_texts_have_the_dimension_asked_for() -> None:
+def test_images_and_texts_have_the_requested_dimension() -> None:
     profile = load_profile("null:512")
     encoders = load_encoders(profile)
     size = profile.image.size_px
@@ -31,11 +31,11 @@ def test_pictures_and_texts_have_the_dimension_asked_for() -> None:
     assert {role: encoder.fingerprint for role, encoder in encoders.items()} == profile_fingerprints(profile)
 
 
-def test_pictures_of_another_size_are_refused() -> None:
+def test_images_of_another_size_are_refused() -> None:
     with pytest.raises(ConfigError, match="same profile"):
         load_encoder("joint.image", load_profile("null")).encode(pixels_input(random_pixels(3, 64)))
 
 
-def test_pictures_for_an_encoder_of_texts_are_refused() -> None:
+def test_images_for_an_encoder_of_texts_are_refused() -> None:
     with pytest.raises(ConfigError, match="same profile"):
         load_encoder("joint.text", load_profile("null")).encode(pixels_input(random_pixels(3, 8)))

@@ -42,16 +42,16 @@ def test_auto_takes_bf16_only_on_a_gpu_that_multiplies_it(bf16: bool, precision:
     assert choose_precision("auto", "cuda:1", cuda=FakeCuda(2, bf16)) == precision
 
 
-def test_a_precision_that_was_asked_for_is_taken() -> None:
+def test_a_requested_precision_is_used() -> None:
     assert choose_precision("fp32", "cpu", flags=lambda: frozenset({"amx_bf16"})) == "fp32"
     assert choose_precision("bf16", "cpu", flags=frozenset) == "bf16"
     assert choose_precision("fp16", "cuda") == "fp16"
 
 
-@pytest.mark.parametrize(("wanted", "device"), [("fp16", "cpu"), ("int8", "cpu")])
-def test_an_impossible_precision_is_refused(wanted: str, device: str) -> None:
-    with pytest.raises(ConfigError, match=wanted):
-        choose_precision(wanted, device)
+@pytest.mark.parametrize(("requested", "device"), [("fp16", "cpu"), ("int8", "cpu")])
+def test_an_impossible_precision_is_refused(requested: str, device: str) -> None:
+    with pytest.raises(ConfigError, match=requested):
+        choose_precision(requested, device)
 
 
 def test_auto_takes_a_gpu_where_there_is_one() -> None:
@@ -60,10 +60,10 @@ def test_auto_takes_a_gpu_where_there_is_one() -> None:
     assert choose_device("cuda:1", cuda=FakeCuda(2)) == "cuda:1"
 
 
-@pytest.mark.parametrize(("wanted", "count"), [("cuda", 0), ("cuda:2", 2), ("tpu", 1), ("cuda:", 1)])
-def test_a_device_that_is_not_there_is_refused(wanted: str, count: int) -> None:
-    with pytest.raises(ConfigError, match=wanted):
-        choose_device(wanted, cuda=FakeCuda(count))
+@pytest.mark.parametrize(("requested", "count"), [("cuda", 0), ("cuda:2", 2), ("tpu", 1), ("cuda:", 1)])
+def test_a_device_that_is_not_there_is_refused(requested: str, count: int) -> None:
+    with pytest.raises(ConfigError, match=requested):
+        choose_device(requested, cuda=FakeCuda(count))
 
 
 def test_cpu_flags_are_read_as_linux_writes_them(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from penstock.encoders.clip import check_preprocessing
+from penstock.encoders.clip import check_preprocessing, image_spec_of
 from penstock.encoders.profiles import (
     ClipSpec,
     SentenceSpec,
@@ -120,7 +120,9 @@ def test_the_joint_model_is_as_open_clip_has_it(name: str) -> None:
         "mean": open_clip.OPENAI_DATASET_MEAN,
         "std": open_clip.OPENAI_DATASET_STD,
     }
-    check_preprocessing(model, {**defaults, **{key: value for key, value in tagged.items() if value is not None}})
+    check_preprocessing(
+        model, image_spec_of({**defaults, **{key: value for key, value in tagged.items() if value is not None}})
+    )
 
 
 def test_the_reference_tower_is_as_training_writes_it(tower_folder: Path) -> None:
@@ -128,7 +130,7 @@ def test_the_reference_tower_is_as_training_writes_it(tower_folder: Path) -> Non
     model = load_profile("reference").joint
     assert isinstance(model, ClipSpec)
     assert found["model_cfg"]["embed_dim"] == model.space.dim
-    check_preprocessing(model, {"fill_color": 0, **found["preprocess_cfg"]})
+    check_preprocessing(model, image_spec_of({"fill_color": 0, **found["preprocess_cfg"]}))
 
 
 def test_a_random_profile_takes_dimension_and_size_from_open_clip() -> None:

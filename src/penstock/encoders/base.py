@@ -1,4 +1,4 @@
-"""What an encoder is, and what a profile says of it. No torch here: decode workers and the store read this too."""
+"""The interfaces of encoders, tokenizers and speech models. Imports no torch: decode workers and the store read it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from penstock.records import Encoded, EncoderInput, Float32
+from penstock.records import Encoded, EncoderInput, Float32, Transcript
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """A vector space. Vectors are comparable only within one; two channels of one space count once in fusion.
+    """A vector space. Only vectors of one space can be compared; two channels of one space count once in fusion.
 
     Attributes:
-        id: the same for two encoders that share a space.
+        id: equal for two encoders that share a space.
         dim: length of its vectors.
     """
 
@@ -24,7 +24,7 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """How a picture is brought to an encoder's size, as open_clip names it: what the decode pool has to do.
+    """The preprocessing that an image encoder expects, in open_clip's terms. The decode workers carry it out.
 
     Attributes:
         size_px: height and width of the result.
@@ -44,7 +44,7 @@ class ImageSpec:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What a collection records of the encoder that filled it; another one is refused at start.
+    """Identifies an encoder. A collection records it, and a start with another encoder is refused.
 
     Attributes:
         model: the model's name with its pretrained tag.
@@ -62,16 +62,18 @@ class Encoder(Protocol):
 
     @property
     def name(self) -> str:
-        """`passage.text`, `joint.text` or `joint.image`: the role in the profile."""
+        """Returns the role in the profile: `passage.text`, `joint.text` or `joint.image`."""
 
     @property
-    def space(self) -> Space: ...
+    def space(self) -> Space:
+        """Returns the space of its vectors."""
 
     @property
-    def fingerprint(self) -> Fingerprint: ...
+    def fingerprint(self) -> Fingerprint:
+        """Returns what identifies the model and its preprocessing."""
 
     def encode(self, batch: EncoderInput) -> Encoded:
-        """Vectors for every item that can be encoded.
+        """Encodes every item that can be encoded.
 
         Splits the batch in halves on out-of-memory, and on any other failure until the failing item is alone; that one
         comes back in `failed`. Items whose key was encoded before come from the cache.
@@ -82,16 +84,34 @@ class Encoder(Protocol):
         """
 
 
+class Transcriber(Protocol):
+    """One loaded speech model. Not thread-safe: a worker owns one and calls it from one thread at a time."""
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Returns what identifies the model."""
+
+    @property
+    def max_windows(self) -> int:
+        """Returns the number of windows that make one batch of the model."""
+
+    @property
+    def chunk_s(self) -> float:
+        """Returns the seconds that one call for long media should take, unless the settings give another value."""
+
+    def transcribe(self, windows: Sequence[Float32]) -> tuple[Transcript, ...]:
+        """Returns the transcript of each window, in order. A window that fails alone has the reason in `failed`.
+
+        Args:
+            windows: float32[n] each, 16 kHz mono, at most 30 s.
+
+        Raises:
+            OverloadedError, WorkerBrokenError: as `Encoder.encode`.
+        """
+
+
 class Tokenizer(Protocol):
-    """Counts as the sentence encoder does, without its weights."""
+    """Counts tokens as the sentence encoder does, without its weights."""
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, without the special ones. At any length: nothing is cut off."""
-
-
-def query_vector(encoded: Encoded) -> Float32:
-    """float32[dim] of an input with one item. Raises ValueError if it failed."""
-    if encoded.failed:
-        raise ValueError(encoded.failed[0][1])
-    vector: Float32 = encoded.vectors[0]
-    return vector
+        """Returns the tokens of each text, of any length, without the special ones. No text is truncated."""

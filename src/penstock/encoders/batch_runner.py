@@ -1,4 +1,4 @@
-"""What every encoder does around its model: known vectors from the cache, the rest in sub-batches, all checked."""
+"""Runs a model on batches: known vectors from the cache, the rest in sub-batches, every vector checked."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class BatchRunner:
 
     Args:
         dim: length of the vectors.
-        cache: of this encoder alone.
-        batcher: decides on the size of the model's own batches.
-        forward: makes float[len(rows), dim] of some rows of a batch, not normalised; raises if it cannot.
+        cache: used by this encoder alone.
+        batcher: chooses the size of the model's own batches.
+        forward: computes float[len(rows), dim] for some rows of a batch, not normalised; raises if it cannot.
         probe: encodes a known-good item, raises if that fails.
     """
 
@@ -27,7 +27,7 @@ class BatchRunner:
         self,
         dim: int,
         *,
-        cache: VectorCache,
+        cache: VectorCache[str],
         batcher: SubBatcher,
         forward: Callable[[EncoderInput, Sequence[int]], Float32],
         probe: Callable[[], object],
@@ -45,26 +45,26 @@ class BatchRunner:
         keys: Sequence[str] | None = None,
         order: Callable[[int], float] | None = None,
     ) -> Encoded:
-        """Vectors for a batch: see `Encoder.encode`.
+        """Encodes a batch: see `Encoder.encode`.
 
         Args:
-            batch: what to encode.
-            keys: cache keys, where they have to say more than the content keys.
+            batch: the items.
+            keys: cache keys, where the content keys do not identify a vector.
             order: rows are encoded by rising order, so that neighbours are alike in length.
         """
         keys = batch.keys if keys is None else keys
         vectors = self.cache.lookup(keys)
         first_rows = {key: row for row, key in reversed(list(enumerate(keys))) if key not in vectors}
         rows = sorted(first_rows.values(), key=order)
-        outcome = self._batcher.run(rows, lambda part: self._checked(batch, part), self._probe)
-        for part, encoded in outcome.encoded:
+        results = self._batcher.run(rows, lambda part: self._checked(batch, part), self._probe)
+        for part, encoded in results.encoded:
             for row, vector in zip(part, encoded, strict=True):
                 vectors[keys[row]] = vector
                 self.cache.store(keys[row], vector)
-        return self._assembled(batch.encoder, keys, vectors, {keys[row]: why for row, why in outcome.failed})
+        return self._assembled(batch.encoder, keys, vectors, {keys[row]: reason for row, reason in results.failed})
 
     def _checked(self, batch: EncoderInput, rows: Sequence[int]) -> Float32:
-        """float32[len(rows), dim], L2-normalised. Raises ValueError if one of them has no direction."""
+        """Returns float32[len(rows), dim], L2-normalised. Raises ValueError if a vector has no direction."""
         vectors = np.asarray(self._forward(batch, rows), dtype=np.float32)
         if vectors.shape != (len(rows), self._dim):
             raise ValueError(f"the model returned {vectors.shape} for {len(rows)} items of {self._dim} dimensions")
@@ -85,7 +85,7 @@ class BatchRunner:
 
 
 def checked_pixels(batch: EncoderInput, size_px: int) -> UInt8:
-    """uint8[n, size_px, size_px, 3] of the batch.
+    """Returns the batch's pixels, uint8[n, size_px, size_px, 3].
 
     Raises:
         ConfigError: it holds none, or others.
@@ -93,16 +93,16 @@ def checked_pixels(batch: EncoderInput, size_px: int) -> UInt8:
     pixels = batch.pixels
     shape = (len(batch), size_px, size_px, 3)
     if pixels is None or pixels.shape != shape or pixels.dtype != np.uint8:
-        found = "none" if pixels is None else f"{pixels.dtype}{list(pixels.shape)}"
+        given = "none" if pixels is None else f"{pixels.dtype}{list(pixels.shape)}"
         raise ConfigError(
-            f"the encoder {batch.encoder} takes pixels uint8{list(shape)} and got {found}: decode workers and encoders "
+            f"the encoder {batch.encoder} takes pixels uint8{list(shape)} and got {given}: decode workers and encoders "
             "must run the same profile"
         )
     return pixels
 
 
 def checked_texts(batch: EncoderInput) -> tuple[str, ...]:
-    """The texts of the batch, one a key.
+    """Returns the batch's texts, one a key.
 
     Raises:
         ConfigError: it holds others, or none.

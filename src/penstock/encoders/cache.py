@@ -1,53 +1,63 @@
-"""Vectors by content key, the least recently used ones dropped: the same bytes are not encoded twice."""
+"""A cache of embeddings by content key, which drops the least recently used ones first."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Generic, Literal, TypeVar
+
+from cachetools import LRUCache
 
 from penstock.observability import metrics
 from penstock.records import Float32
 
+K = TypeVar("K", bound=Hashable)
 
-class VectorCache:
-    """A bounded map from content key to vector. One an encoder, so that a key never meets another model's vector.
+
+class VectorCache(Generic[K]):
+    """A bounded map from key to vector. Not thread-safe.
+
+    A key must identify the encoder too where several share a cache.
 
     Args:
         capacity: vectors kept; 0 keeps none.
+        count_as: label of `penstock_cache_requests_total` under which requests count; None: they do not count there.
 
     Attributes:
-        hits: items that needed no encoding: known already, or a second time in the same batch.
-        misses: items that did.
+        hits: items that needed no encoding: known already, or repeated within a batch.
+        misses: items that needed it.
     """
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._vectors: OrderedDict[str, Float32] = OrderedDict()
+    def __init__(self, capacity: int, *, count_as: Literal["encoder", "query"] | None = None) -> None:
+        self._vectors: LRUCache[K, Float32] = LRUCache(capacity)
+        self._count_as = count_as
         self.hits = 0
         self.misses = 0
 
     def __len__(self) -> int:
         return len(self._vectors)
 
-    def lookup(self, keys: Sequence[str]) -> dict[str, Float32]:
-        """The known vectors of a batch's keys. Counts every key of the batch as a hit or a miss."""
+    def lookup(self, keys: Sequence[K]) -> dict[K, Float32]:
+        """Returns the known vectors of a batch's keys. Counts every key of the batch as a hit or a miss."""
         distinct = set(keys)
-        found = {key: self._vectors[key] for key in distinct if key in self._vectors}
-        for key in found:
-            self._vectors.move_to_end(key)
-        misses = len(distinct) - len(found)
-        self.misses += misses
-        self.hits += len(keys) - misses
-        if self._capacity:  # the query plane's encoders keep none, its own cache stands before them
-            metrics.CACHE_REQUESTS.labels("encoder", "miss").inc(misses)
-            metrics.CACHE_REQUESTS.labels("encoder", "hit").inc(len(keys) - misses)
-        return found
+        known = {key: self._vectors[key] for key in distinct if key in self._vectors}
+        misses = len(distinct) - len(known)
+        self._count(len(keys) - misses, misses)
+        return known
 
-    def store(self, key: str, vector: Float32) -> None:
-        """Keeps a copy of float32[dim]: a view would keep the whole batch that it is a row of."""
-        if self._capacity == 0:
-            return
-        self._vectors[key] = vector.copy()
-        self._vectors.move_to_end(key)
-        if len(self._vectors) > self._capacity:
-            self._vectors.popitem(last=False)
+    def get(self, key: K) -> Float32 | None:
+        """Returns one vector if it is known. Counts a hit or a miss."""
+        vector = self._vectors.get(key)
+        self._count(int(vector is not None), int(vector is None))
+        return vector
+
+    def store(self, key: K, vector: Float32) -> None:
+        """Keeps float32[dim]. A row of a batch is copied: as a view it would keep the whole batch in memory."""
+        if self._vectors.maxsize > 0:
+            self._vectors[key] = vector if vector.base is None else vector.copy()
+
+    def _count(self, hits: int, misses: int) -> None:
+        self.hits += hits
+        self.misses += misses
+        if self._count_as is not None:
+            metrics.CACHE_REQUESTS.labels(self._count_as, "miss").inc(misses)
+            metrics.CACHE_REQUESTS.labels(self._count_as, "hit").inc(hits)

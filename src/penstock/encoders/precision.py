@@ -1,4 +1,4 @@
-"""Which device and which number format an encoder computes in. torch is imported only to ask about GPUs."""
+"""Chooses the device and the number format of an encoder. Imports torch only to query GPUs."""
 
 from __future__ import annotations
 
@@ -15,26 +15,29 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 # Linux' names of the instructions that multiply bf16 in hardware. A CPU without them emulates each product: measured a
 # hundred times slower than fp32. With AVX512-BF16, CPU time of one thread, fp32 over bf16, batches of 32: ViT-B-32
-# 1.96, MiniLM 1.89, the reference tower 1.47 (0.8 for a picture alone, of 3 ms). Smallest cosine with fp32: 0.9999,
-# 0.9998 and 0.9996 (over all 775 pictures and names, recall unchanged), so that nothing speaks for an exception.
+# 1.96, MiniLM 1.89, the reference tower 1.47 (0.8 for a single image, of 3 ms). Smallest cosine with fp32: 0.9999,
+# 0.9998 and 0.9996 (over all 775 images and names, recall unchanged), so that nothing argues for an exception.
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
 class Cuda(Protocol):
-    """What is asked of torch.cuda."""
+    """The part of torch.cuda that is used here."""
 
-    def is_available(self) -> bool: ...
+    def is_available(self) -> bool:
+        """Returns whether there is a GPU that torch can use."""
 
-    def device_count(self) -> int: ...
+    def device_count(self) -> int:
+        """Returns the number of GPUs."""
 
-    def is_bf16_supported(self, including_emulation: bool = ...) -> bool: ...
+    def is_bf16_supported(self, including_emulation: bool = ...) -> bool:
+        """Returns whether the present GPU computes in bf16."""
 
 
 def choose_device(requested: str, *, cuda: Cuda | None = None) -> str:
-    """`cpu`, `cuda` or `cuda:N`. `auto` is `cuda` where there is one.
+    """Returns `cpu`, `cuda` or `cuda:N`. `auto` is `cuda` where there is one.
 
     Args:
-        wanted: the setting.
+        requested: the setting.
         cuda: torch.cuda, handed in by tests.
 
     Raises:
@@ -42,14 +45,14 @@ def choose_device(requested: str, *, cuda: Cuda | None = None) -> str:
     """
     if requested == "cpu":
         return requested
-    found = re.fullmatch(r"auto|cuda(?::(\d+))?", requested)
-    if found is None:
+    match = re.fullmatch(r"auto|cuda(?::(\d+))?", requested)
+    if match is None:
         raise ConfigError(f"device {requested!r} is none of auto, cpu, cuda, cuda:N")
     cuda = cuda or _torch_cuda()
     available = cuda.device_count() if cuda.is_available() else 0
     if requested == "auto":
         return "cuda" if available else "cpu"
-    if int(found[1] or 0) >= available:
+    if int(match[1] or 0) >= available:
         raise ConfigError(f"device {requested!r}: torch sees {available} GPUs here; use device=auto or cpu")
     return requested
 
@@ -61,14 +64,14 @@ def choose_precision(
     flags: Callable[[], frozenset[str]] | None = None,
     cuda: Cuda | None = None,
 ) -> Precision:
-    """The number format. `auto` is bf16 where the device multiplies it in hardware, else fp32.
+    """Returns the number format. `auto` is bf16 where the device multiplies it in hardware, else fp32.
 
     Vectors of either precision agree to a cosine above 0.999, so an index takes both; precision is no part of an
     encoder's fingerprint.
 
     Args:
-        wanted: the setting: auto, fp32, bf16 or fp16.
-        device: as `choose_device` answers.
+        requested: the setting: auto, fp32, bf16 or fp16.
+        device: as `choose_device` returns it.
         flags: reads the CPU's flags; handed in by tests.
         cuda: torch.cuda, handed in by tests.
 
@@ -78,7 +81,7 @@ def choose_precision(
     if requested not in ("auto", "fp32", "bf16", "fp16"):
         raise ConfigError(f"precision {requested!r} is none of auto, fp32, bf16, fp16")
     if requested == "fp16" and device == "cpu":
-        raise ConfigError("precision fp16 is for GPUs; on a CPU take auto, fp32 or bf16")
+        raise ConfigError("precision fp16 is for GPUs; use auto, fp32 or bf16 on a CPU")
     if requested != "auto":
         return cast("Precision", requested)
     if device == "cpu":
@@ -87,13 +90,13 @@ def choose_precision(
 
 
 def cpu_flags(path: Path = _CPUINFO) -> frozenset[str]:
-    """The instruction sets of the first CPU as Linux names them; empty on other systems."""
+    """Returns the instruction sets of the first CPU by Linux' names; empty on other systems."""
     try:
         text = path.read_text(encoding="ascii", errors="replace")
     except OSError:
         return frozenset()
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    return frozenset(found[1].split()) if found else frozenset()
+    match = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    return frozenset(match[1].split()) if match else frozenset()
 
 
 def _torch_cuda() -> Cuda:

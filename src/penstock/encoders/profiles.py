@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from penstock.encoders.base import ImageSpec, Space
 from penstock.encoders.reference.image_model import CHECKPOINT_NAME, TOWER_DIR
 from penstock.encoders.reference.speech_model import SPEECH_DIR, SPEECH_MODEL
-from penstock.encoders.weights import HubWeights, InstalledWeights, RandomWeights, ShippedWeights, Source
+from penstock.encoders.weights import FolderWeights, HubWeights, InstalledWeights, RandomWeights, Source
 from penstock.errors import ConfigError
 from penstock.records import FIELDS_OF, VISUAL_COLLECTIONS, Collection, Field
 
@@ -257,7 +257,7 @@ def _reference() -> Profile:
     tower = ClipSpec(
         "reference-tower",
         "emoji",
-        ShippedWeights(TOWER_DIR, CHECKPOINT_NAME),
+        FolderWeights(TOWER_DIR, CHECKPOINT_NAME),
         passage.space,
         ImageSpec(64, "shortest", "bicubic", 0, half, quarter),
     )
@@ -269,7 +269,7 @@ def _reference() -> Profile:
         joint_text_encoder="passage.text",
         joint_slug="reference_tower",
         passage_slug="minilm_l6",
-        speech=SpeechSpec("reference-whisper", ShippedWeights(SPEECH_DIR, SPEECH_MODEL), "float32", any_length=True),
+        speech=SpeechSpec("reference-whisper", FolderWeights(SPEECH_DIR, SPEECH_MODEL), "float32", any_length=True),
         rerank=None,
     )
 

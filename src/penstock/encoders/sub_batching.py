@@ -12,8 +12,8 @@ from penstock.errors import OverloadedError, TransientError, UsageError, WorkerB
 
 T = TypeVar("T")
 
-# After so many full sub-batches in a row without trouble, a quarter more is tried. Too large a try costs one wasted
-# sub-batch, so at worst 1 in 33 while memory stays short.
+# After this number of full sub-batches in a row without a failure, a quarter more is tried. A try that is too large
+# costs one wasted sub-batch, so at worst 1 in 33 while memory stays short.
 _GROW_AFTER_PARTS = 32
 _RETRY_AFTER_S = 5.0
 
@@ -25,15 +25,15 @@ _DEVICE = re.compile(
 
 
 class FailureCause(Enum):
-    """Whose fault an exception is."""
+    """The cause of an exception that a model raised."""
 
-    MEMORY = auto()  # the sub-batch was too large for what is free now
+    MEMORY = auto()  # the sub-batch was too large for the memory that is free now
     DEVICE = auto()  # the device is gone: nothing will work in this process again
-    ITEM = auto()  # anything else: taken to be an item's, until a known-good item fails as well
+    ITEM = auto()  # anything else: attributed to an item, until a known-good item fails as well
 
 
 def classify_message(text: str) -> FailureCause:
-    """Whose fault a plain RuntimeError of a CPU or CUDA library is, by what it says."""
+    """Returns the cause of a plain RuntimeError of a CPU or CUDA library, by its message."""
     if _MEMORY.search(text):
         return FailureCause.MEMORY
     return FailureCause.DEVICE if _DEVICE.search(text) else FailureCause.ITEM
@@ -41,19 +41,24 @@ def classify_message(text: str) -> FailureCause:
 
 @dataclass(frozen=True, slots=True)
 class SubBatchResults(Generic[T]):
-    """What became of the rows: results by groups of rows, and (row, what happened) of those that fail alone."""
+    """The results of a run.
+
+    Attributes:
+        encoded: groups of rows, each with the result of the group.
+        failed: rows that fail alone, each with the error in one line.
+    """
 
     encoded: list[tuple[Sequence[int], T]] = field(default_factory=list)
     failed: list[tuple[int, str]] = field(default_factory=list)
 
 
 class SubBatcher:
-    """Calls an encoder on parts of a batch. Remembers, from batch to batch, what size of part fitted.
+    """Calls an encoder on parts of a batch, and remembers from batch to batch which size of part fitted.
 
     Args:
-        max_size: items in a part at most.
-        classify: says whose fault an exception is.
-        release_memory: called after memory ran out, to give back what is cached.
+        max_size: items in a part.
+        classify: returns the cause of an exception.
+        release_memory: called after memory ran out, to give back what the device's allocator caches.
     """
 
     def __init__(
@@ -63,11 +68,11 @@ class SubBatcher:
         self._classify = classify
         self._release_memory = release_memory
         self._size = max_size
-        self._full_parts = 0  # full parts since the last trouble
+        self._full_parts = 0  # encoded since the last failure
 
     @property
     def size(self) -> int:
-        """Items in a part, as of now."""
+        """Returns the present number of items in a part."""
         return self._size
 
     def run(
@@ -76,8 +81,8 @@ class SubBatcher:
         """Encodes every row once, in the given order as long as nothing fails.
 
         Args:
-            rows: what to encode.
-            encode: makes one result of some of the rows (float32[len(rows), dim], say), or raises.
+            rows: the rows of the batch that need encoding.
+            encode: computes one result for some of the rows, for example float32[len(rows), dim], or raises.
             probe: encodes a known-good item. Called when an item fails alone: if it raises as well, the encoder is at
                 fault and not the item.
 
@@ -87,7 +92,7 @@ class SubBatcher:
             OverloadedError: memory is short even for one item.
             WorkerBrokenError: the device is gone, or the encoder fails on the known-good item too.
         """
-        outcome: SubBatchResults[T] = SubBatchResults()
+        results: SubBatchResults[T] = SubBatchResults()
         waiting = [rows] if rows else []
         while waiting:
             part = waiting.pop()
@@ -96,24 +101,24 @@ class SubBatcher:
                 part = part[: self._size]
             try:
                 result = encode(part)
-            except (TransientError, UsageError):  # says itself that no item is at fault
+            except (TransientError, UsageError):  # by their type no item is at fault
                 raise
             except Exception as exc:
-                waiting.extend(reversed(self._split(part, exc, outcome, probe)))
+                waiting.extend(reversed(self._split(part, exc, results, probe)))
             else:
-                outcome.encoded.append((part, result))
+                results.encoded.append((part, result))
                 self._grow(len(part))
-        return outcome
+        return results
 
     def _split(
-        self, part: Sequence[int], exc: Exception, outcome: SubBatchResults[T], probe: Callable[[], object]
+        self, part: Sequence[int], exc: Exception, results: SubBatchResults[T], probe: Callable[[], object]
     ) -> list[Sequence[int]]:
-        """What to try instead of the part that failed; of a single item that failed, notes it and returns nothing."""
+        """Returns the parts to try instead of the one that failed; none for a single item, which is noted as failed."""
         self._full_parts = 0
-        fault = self._classify(exc)
-        if fault is FailureCause.DEVICE:
+        cause = self._classify(exc)
+        if cause is FailureCause.DEVICE:
             raise WorkerBrokenError(f"the encoder's device failed ({first_line(exc)}); restart its worker") from exc
-        if fault is FailureCause.MEMORY:
+        if cause is FailureCause.MEMORY:
             self._release_memory()
             if len(part) == 1:
                 raise OverloadedError(
@@ -126,23 +131,23 @@ class SubBatcher:
         if len(part) > 1:
             middle = len(part) // 2
             return [part[:middle], part[middle:]]
-        self._confirm_encoder_works(exc, outcome, probe)
-        outcome.failed.append((part[0], first_line(exc)))
+        self._confirm_encoder_works(exc, results, probe)
+        results.failed.append((part[0], first_line(exc)))
         return []
 
-    def _confirm_encoder_works(self, exc: Exception, outcome: SubBatchResults[T], probe: Callable[[], object]) -> None:
-        """Makes sure, once a batch, that the encoder still works: else all its items would end as dead letters."""
-        if outcome.failed:
+    def _confirm_encoder_works(self, exc: Exception, results: SubBatchResults[T], probe: Callable[[], object]) -> None:
+        """Checks, once a batch, that the encoder still works: else all its items would end as dead letters."""
+        if results.failed:
             return
         try:
             probe()
-        except Exception as broken:
+        except Exception as probe_exc:
             raise WorkerBrokenError(
-                f"the encoder fails on every item, a known-good one too ({first_line(broken)}); restart its worker"
+                f"the encoder fails on every item, a known-good one too ({first_line(probe_exc)}); restart its worker"
             ) from exc
 
-    def _grow(self, encoded: int) -> None:
-        if encoded < self._size or self._size == self._max_size:
+    def _grow(self, count: int) -> None:
+        if count < self._size or self._size == self._max_size:
             return
         self._full_parts += 1
         if self._full_parts >= _GROW_AFTER_PARTS:
@@ -151,6 +156,6 @@ class SubBatcher:
 
 
 def first_line(exc: Exception) -> str:
-    """The exception's type and the first line of what it says: for messages of one line."""
+    """Returns the exception's type and the first line of its message, for messages of one line."""
     text = str(exc).strip()
     return f"{type(exc).__name__}: {text.splitlines()[0]}" if text else type(exc).__name__

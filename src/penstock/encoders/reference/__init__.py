@@ -1,0 +1,1 @@
+"""Weights of the reference models, with a card for each."""

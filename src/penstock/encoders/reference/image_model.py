@@ -1,4 +1,4 @@
-"""Where the image tower of the `reference` profile lies: a folder that open_clip loads by itself.
+"""Paths of the image tower of the `reference` profile: a folder that open_clip loads by itself.
 
     open_clip.create_model_and_transforms(tower_name())
 

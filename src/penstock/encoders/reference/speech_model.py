@@ -1,4 +1,4 @@
-"""Where the speech model of the `reference` profile lies: a folder that faster-whisper loads by itself."""
+"""Paths of the speech model of the `reference` profile: a folder that faster-whisper loads by itself."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from penstock.config import Settings
-from penstock.encoders.base import Encoder, Fingerprint
+from penstock.encoders.base import Encoder, Fingerprint, Transcriber
 from penstock.encoders.profiles import SPEECH, load_profile
 from penstock.ingest.lane.batcher import scale_batch_size
 from penstock.observability.exposition import connect
@@ -41,8 +41,6 @@ from penstock.store.base import IndexSpec, Store
 from penstock.store.writer import Writer
 
 if TYPE_CHECKING:  # each process imports what its own worker needs
-    from penstock.encoders.null import NullTranscriber
-    from penstock.encoders.whisper import WhisperTranscriber
     from penstock.media.decode import Decoder
     from penstock.media.fetch import Fetcher
     from penstock.media.segments.compose import DecodedSegments
@@ -158,7 +156,7 @@ class TranscribeWorker:
 
     def __init__(
         self,
-        transcriber: WhisperTranscriber | NullTranscriber,
+        transcriber: Transcriber,
         chunk_s: float | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -170,7 +168,7 @@ class TranscribeWorker:
     def transcribe(
         self, batch: EncoderInput, start: int, is_long_media: bool
     ) -> tuple[tuple[Transcript, ...], int | None]:
-        """Transcribes the next windows of a batch, which may be empty. See `WhisperTranscriber.transcribe`.
+        """Transcribes the next windows of a batch, which may be empty. See `Transcriber.transcribe`.
 
         Args:
             batch: windows.
