@@ -61,3 +61,10 @@ def test_every_setting_has_a_description() -> None:
         if not field.description
     ]
     assert missing == []
+
+
+def test_the_setting_of_a_profile_file_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_settings(profile="mine.toml").profile == str(tmp_path / "mine.toml")
+    assert load_settings(profile="small").profile == "small"
+    assert load_settings(profile="null:8").profile == "null:8"

