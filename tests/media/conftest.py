@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from penstock.assets import AssetStore
+from penstock.config import FetchSettings
+from penstock.media.fetch import Fetcher
 from penstock.media.sniff import sniff
 from penstock.records import AssetRef, ClaimCheck, Event, FetchedMedia, Inline, Modality, Position
-
-TOPICS = {modality: f"media.{modality}" for modality in Modality}
+from tests.media.helpers import TOPICS
+from tests.media.http_server import Server, running_server
 
 
 class WordTokenizer:
@@ -66,3 +71,30 @@ def fetched_of(event_of: Callable[..., Event]) -> Callable[..., FetchedMedia]:
         )
 
     return make
+
+
+@pytest.fixture
+def assets(tmp_path: Path) -> AssetStore:
+    return AssetStore((tmp_path / "assets").as_uri())
+
+
+@pytest.fixture
+def fetcher_of(assets: AssetStore) -> Iterator[Callable[..., Fetcher]]:
+    """Returns a function that makes fetchers which may reach loopback and do not wait between attempts, by default."""
+    fetchers: list[Fetcher] = []
+
+    def make(*, options: Mapping[str, Any] | None = None, **settings: Any) -> Fetcher:
+        defaults = {"allow_private_addresses": True, "deadline_s": 5.0}
+        limits = FetchSettings(**{**defaults, **settings})
+        fetchers.append(Fetcher(limits, assets, topic_of=TOPICS, **{"sleep": lambda _: None, **(options or {})}))
+        return fetchers[-1]
+
+    yield make
+    for fetcher in fetchers:
+        fetcher.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with running_server() as server:
+        yield server

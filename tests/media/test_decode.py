@@ -15,7 +15,7 @@ from penstock.encoders.base import ImageSpec, Tokenizer
 from penstock.errors import Reason, UnavailableError
 from penstock.media import decode as decode_module
 from penstock.media.decode import Decoder
-from penstock.records import Collection, Event, FetchedMedia, Field, Modality, Position, Rejected
+from penstock.records import MODALITIES, Collection, Event, FetchedMedia, Field, Modality, Position, Rejected
 
 SPEC = ImageSpec(16, "shortest", "bicubic", 0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 PROSE = "First sentence here. " * 20
@@ -139,6 +139,10 @@ def test_a_transient_failure_stops_the_batch(
     monkeypatch.setattr(decode_module, "DECODERS", {Modality.TEXT: fails})
     with pytest.raises(UnavailableError):
         decoder.decode([fetched_of("words")])
+
+
+def test_every_modality_without_a_duration_has_a_decoder() -> None:
+    assert set(decode_module.DECODERS) == {modality for modality, spec in MODALITIES.items() if not spec.timed}
 
 
 def test_a_modality_without_decoder_is_unsupported(decoder: Decoder, fetched_of: Callable[..., FetchedMedia]) -> None:
