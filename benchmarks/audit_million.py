@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from penstock.assembly import open_store
 from penstock.broker.base import Message
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.deadletters import to_message
@@ -108,7 +109,7 @@ def serve(stack: ExitStack, folder: Path, kind: str) -> Settings:
 
 def fill(settings: Settings, events: int) -> None:
     ensure_topics(settings.kafka, settings.ingest.modalities)
-    store = MilvusStore(settings.store)
+    store = open_store(settings.store)
     store.ensure(SPEC)
     producer = MessageProducer(settings.kafka)
     encoder = NullEncoder("passage.text", NullSpec("null", SPACE, clip_image_spec(8)), MADE_BY, cache_size=0)

@@ -21,6 +21,7 @@ from benchmarks.statistics import growth, median, quantile
 from benchmarks.store_ceiling import StoreCeiling
 from benchmarks.synthetic_images import SyntheticImages, small_image
 from benchmarks.transcription import CLIPS, bench_transcription
+from penstock.assembly import open_store
 from penstock.broker.base import Message
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.producer import MessageProducer
@@ -174,7 +175,7 @@ def _measured_stack(plan: IngestPlan, profile: str, say: Reporter) -> Iterator[_
         ).model_copy(update={"precision": plan.precision})
         say(f"starting a whole Penstock with profile {profile} in {folder}")
         with running_stack(settings) as stack:
-            producer, store = MessageProducer(stack.settings.kafka), MilvusStore(stack.settings.store)
+            producer, store = MessageProducer(stack.settings.kafka), open_store(stack.settings.store)
             try:
                 stream = LoadGenerator(producer, store, settings.kafka.image_topic, settings.tenant)
                 yield _Bench(plan, stack, stream, say)
@@ -417,7 +418,7 @@ def _own_collections(settings: Settings) -> Iterator[MilvusStore]:
     """Collections beside those of the stack, in the same store, for what is compared with it."""
     profile = load_profile(settings.profile)
     own = settings.store.model_copy(update={"version": _OWN_VERSION})
-    store = MilvusStore(own)
+    store = open_store(own)
     try:
         store.ensure(index_spec(profile, profile_fingerprints(profile), own))
         yield store

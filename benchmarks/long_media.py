@@ -21,11 +21,11 @@ from benchmarks.load_generator import LoadGenerator
 from benchmarks.memory import MemoryWatch
 from benchmarks.stack import LocalStack, running_stack, stack_settings, temporary_folder
 from benchmarks.statistics import growth, quantile
+from penstock.assembly import open_store
 from penstock.broker.producer import MessageProducer
 from penstock.broker.wire import encode_event
 from penstock.errors import UnavailableError
 from penstock.records import AssetRef, ClaimCheck, Float32, Modality
-from penstock.store.milvus.store import MilvusStore
 from tools.reference_models.audio_writer import write_speech
 from tools.reference_models.grammar import sentence
 from tools.reference_models.speech_synthesis import RATE_HZ, SpeechSynthesizer
@@ -90,7 +90,7 @@ def _bench(plan: LongPlan, folder: Path, say: Reporter) -> Iterator[_Bench]:
     )
     say(f"starting a whole Penstock with profile {plan.profile} in {folder}")
     with running_stack(settings) as stack:
-        producer, store = MessageProducer(stack.settings.kafka), MilvusStore(stack.settings.store)
+        producer, store = MessageProducer(stack.settings.kafka), open_store(stack.settings.store)
         try:
             stream = LoadGenerator(producer, store, settings.kafka.audio_topic, settings.tenant)
             yield _Bench(plan, stack, stream, recording, clips, say)

@@ -26,6 +26,7 @@ from benchmarks.host_info import machine_facts
 from benchmarks.stack import LocalStack, running_stack, stack_settings, temporary_folder
 from benchmarks.statistics import median, quantile
 from benchmarks.synthetic_index import QuerySampler, fill, unit_vector
+from penstock.assembly import open_store
 from penstock.config import Settings
 from penstock.encoders.load import load_encoder, profile_fingerprints
 from penstock.encoders.profiles import Profile, load_profile, role_of
@@ -325,7 +326,7 @@ def _dim(probe: ChannelQuery, profile: Profile) -> int:
 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[MilvusStore]:
-    store = MilvusStore(settings.store)
+    store = open_store(settings.store)
     profile = load_profile(settings.profile)
     try:
         store.ensure(index_spec(profile, profile_fingerprints(profile), settings.store))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.assembly import open_store
 from penstock.config import Settings
 from penstock.errors import UnavailableError
 from penstock.ingest.executor.workers import (
@@ -17,7 +18,6 @@ from penstock.ingest.executor.workers import (
     MediaWorker,
     MediaWorkerFactory,
     TranscribeWorker,
-    open_store,
 )
 from penstock.records import (
     AssetRow,
@@ -176,7 +176,7 @@ class MakeFaultyWriter:
     shards: int
 
     def __call__(self, number: int) -> Writer:
-        store = open_store(self.settings)
+        store = open_store(self.settings.store)
         store.ensure(self.spec)
         return FaultyWriter(
             FaultyStore(store, self.switches),

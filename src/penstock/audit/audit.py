@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from penstock.assembly import open_store
 from penstock.audit.checks import fits
 from penstock.audit.ledger import EventOutcome, Ledger, partition_of
 from penstock.audit.recheck import Recheck
@@ -47,7 +48,6 @@ from penstock.config import Settings
 from penstock.errors import UnavailableError, UsageError
 from penstock.records import Event, Modality, Outcome, Position, Record, Rejected
 from penstock.store.base import EntryScan
-from penstock.store.milvus.store import MilvusStore
 
 _TELL_EVERY = 10_000
 _UNSEEN_BY_A_SAMPLE = (
@@ -82,7 +82,7 @@ def run_audit(
     if sample is not None and not 0 < sample <= 1:
         raise UsageError(f"a sample is a share above 0 and up to 1, not {sample}")
     scope = scope_of(settings, sample)
-    store = MilvusStore(settings.store)
+    store = open_store(settings.store)
     try:
         with KafkaReader(settings.kafka) as reader:
             store.use_version(settings.store.version, scope.collections)

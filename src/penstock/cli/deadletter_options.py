@@ -28,14 +28,14 @@ SinceOption = Annotated[
 @contextmanager
 def judge_of(settings: Settings) -> Iterator[Resolver | None]:
     """Tells what became of dead letters, by the store; None if none answers."""
+    from penstock.assembly import open_store
     from penstock.errors import PenstockError
     from penstock.ingest.deadletters.resolution import Resolver
-    from penstock.store.milvus.store import MilvusStore
 
     if settings.store.uri is None:
         yield None
         return
-    store = MilvusStore(settings.store)
+    store = open_store(settings.store)
     try:
         try:
             store.count_assets()
@@ -49,9 +49,9 @@ def judge_of(settings: Settings) -> Iterator[Resolver | None]:
 
 
 def stashed_value(settings: Settings, uri: str) -> bytes:
-    from penstock.assets import AssetStore
+    from penstock.assembly import open_assets
 
-    return AssetStore(settings.asset_store_url).read(uri.rpartition(":")[2])
+    return open_assets(settings).read(uri.rpartition(":")[2])
 
 
 def text_preview(key: bytes | None) -> str | None:

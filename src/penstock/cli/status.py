@@ -137,10 +137,10 @@ def _dead_letters(settings: Settings) -> dict[str, Any]:
 
 
 def _index(settings: Settings) -> dict[str, Any]:
+    from penstock.assembly import open_store
     from penstock.records import COLLECTIONS_OF
-    from penstock.store.milvus.store import MilvusStore
 
-    store = MilvusStore(settings.store)
+    store = open_store(settings.store)
     try:
         collections = {found for modality in settings.ingest.modalities for found in COLLECTIONS_OF[modality]}
         entries = {str(collection): store.count(collection) for collection in sorted(collections)}

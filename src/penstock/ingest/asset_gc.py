@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 
-from penstock.assets import AssetStore, SweepReport, sha256_of
+from penstock.assembly import open_assets, open_store
+from penstock.assets import SweepReport, sha256_of
 from penstock.broker.base import DeadLetter
 from penstock.broker.deadletters import scan_dead_letters
 from penstock.config import Settings
 from penstock.errors import PenstockError, UnavailableError
 from penstock.store.base import EntryScan
-from penstock.store.milvus.store import MilvusStore
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +37,12 @@ def sweep_assets(settings: Settings, *, now_s: float) -> SweepReport:
         UnavailableError: broker, store or asset store does not answer, or two versions of the index exist: only the
             rows of the one that is served are read. Nothing was removed that is referred to.
     """
-    store = MilvusStore(settings.store)
+    store = open_store(settings.store)
     try:
         if len(versions := store.aliases.candidates("asset")) > 1:
             raise UnavailableError(f"{len(versions)} versions of the index exist, and each may refer to media")
         referred = referenced_media(store, scan_dead_letters(settings.kafka))
-        return AssetStore(settings.asset_store_url).sweep(referred, grace_s=settings.assets.grace_s, now_s=now_s)
+        return open_assets(settings).sweep(referred, grace_s=settings.assets.grace_s, now_s=now_s)
     finally:
         store.close()
 

@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
+from penstock.assembly import join_ray, open_store
 from penstock.broker.topics import ensure_topics, group_lag
 from penstock.config import Settings
 from penstock.encoders.base import Fingerprint
@@ -36,7 +37,6 @@ from penstock.ingest.executor.workers import (
     WriterFactory,
     init_long_media_process,
     init_media_process,
-    open_store,
 )
 from penstock.ingest.lag import LagMonitor
 from penstock.ingest.lane.actor import LaneHost, WorkerHandles, needed_roles
@@ -94,7 +94,7 @@ class IngestPlane:
         write_status(settings.data_dir, self.status())
         shutil.rmtree(self._notes, ignore_errors=True)  # of actors that are no more
         self._check_topics()
-        _join_ray(settings)
+        join_ray(settings.ray_address)
         connect(settings, "ingest")
         gpus = settings.ingest.encoder_gpus if ray.cluster_resources().get("GPU", 0) else 0.0  # type: ignore[no-untyped-call]
         spawners = self._spawners(gpus)
@@ -218,7 +218,7 @@ class IngestPlane:
         """As many, and with as many batches at once, as the store allows."""
         settings = self._settings
         spec = index_spec(self._profile, fingerprints, settings.store)
-        store = open_store(settings)
+        store = open_store(settings.store)
         try:
             store.ensure(spec)
             concurrent = store.capabilities.concurrent_writes
@@ -349,19 +349,6 @@ def run_ingest(
                 on_status(plane.status())
     finally:
         plane.stop()
-
-
-def _join_ray(settings: Settings) -> None:
-    if ray.is_initialized():
-        return
-    try:
-        ray.init(
-            address=settings.ray_address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING
-        )
-    except (ConnectionError, RuntimeError, ValueError) as exc:
-        raise UnavailableError(
-            f"no Ray cluster answers at {settings.ray_address or 'this machine'}: {exc}. Check ray_address."
-        ) from exc
 
 
 def _await_ready(workers: Sequence[Any], encoders: Mapping[str, Sequence[Any]]) -> dict[str, Fingerprint]:

@@ -10,12 +10,11 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from penstock import __version__
-from penstock.assets import AssetStore
+from penstock.assembly import open_assets, open_store
 from penstock.config import Settings
 from penstock.encoders.base import Encoder
 from penstock.encoders.load import load_encoders, load_transcriber
 from penstock.encoders.profiles import JOINT_IMAGE, Profile, load_profile
-from penstock.errors import ConfigError
 from penstock.query.embed import BatchingQueryEncoder
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.understand.image import query_image_decoder
@@ -50,7 +49,7 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
     Raises as `build_app` does.
     """
     profile = load_profile(settings.profile)
-    store = open_store(settings) if store is None else store
+    store = open_store(settings.store) if store is None else store
     # The encoders keep no vectors: the cache of the query plane comes before them.
     encoders = load_encoders(profile, precision=settings.precision, device=settings.device, cache_size=0)
     fingerprints = {role: encoder.fingerprint for role, encoder in encoders.items()}
@@ -63,7 +62,7 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
     )
     transcriber = _transcriber(profile, settings)
     pipeline = QueryPipeline(store, encoder, profile, settings.query, transcriber=transcriber)
-    assets = AssetStore(settings.asset_store_url)
+    assets = open_assets(settings)
     searches = SearchService(pipeline, profile=profile, default_tenant=settings.tenant)
     return QueryPlane(
         settings=settings,
@@ -109,20 +108,6 @@ def create_app(plane: QueryPlane) -> FastAPI:
     for routes in (search, status, media):
         app.include_router(routes.router)
     return app
-
-
-def open_store(settings: Settings) -> Store:
-    """Opens the store that the settings name.
-
-    Raises:
-        ConfigError: the settings name none.
-        UnavailableError: it does not answer.
-    """
-    from penstock.store.milvus.store import MilvusStore
-
-    if settings.store.uri is None:
-        raise ConfigError("no store is configured: set store.uri (PENSTOCK_STORE__URI), or start one: `penstock up`")
-    return MilvusStore(settings.store)
 
 
 def warm_up(encoders: Mapping[str, Encoder], profile: Profile) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from typing import Any
 
 import ray
 from fastapi import FastAPI
@@ -20,13 +19,14 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 from ray.serve.context import _get_global_client
 
+from penstock.assembly import join_ray, open_store
 from penstock.config import Settings
 from penstock.encoders.load import profile_fingerprints
 from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError, UnavailableError
 from penstock.observability.exposition import connect
 from penstock.processes import free_port
-from penstock.serve.app import build_app, open_store
+from penstock.serve.app import build_app
 from penstock.store.spec import index_spec
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def deploy(settings: Settings) -> str:
         UnavailableError: the store or Ray does not answer, or a replica did not start.
     """
     check(settings)  # 1
-    _join_ray(settings)  # 2
+    join_ray(settings.ray_address)  # 2
     url = _start_serve(settings)  # 3
     try:
         serve.run(_application(settings), name=APPLICATION, route_prefix="/")  # 4
@@ -77,24 +77,11 @@ def check(settings: Settings) -> None:
     """Compares profile, weights and index, without loading an encoder. Raises as `deploy` does."""
     profile = load_profile(settings.profile)
     fingerprints = profile_fingerprints(profile)
-    store = open_store(settings)
+    store = open_store(settings.store)
     try:
         store.ensure(index_spec(profile, fingerprints, settings.store))
     finally:
         store.close()
-
-
-def _join_ray(settings: Settings) -> None:
-    if ray.is_initialized():
-        return
-    options: dict[str, Any] = {"address": settings.ray_address}
-    if settings.ray_address is None:
-        options = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    try:
-        ray.init(configure_logging=False, log_to_driver=False, **options)
-    except (ConnectionError, RuntimeError, ValueError) as exc:
-        where = settings.ray_address or "this machine"
-        raise UnavailableError(f"Ray at {where} cannot be joined: {exc}. See ray_address.") from exc
 
 
 def _start_serve(settings: Settings) -> str:

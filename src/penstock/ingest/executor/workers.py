@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from penstock.assembly import open_assets, open_store
 from penstock.config import Settings
 from penstock.encoders.base import Encoder, Fingerprint, Transcriber
 from penstock.encoders.profiles import SPEECH, load_profile
@@ -37,7 +38,7 @@ from penstock.records import (
     Transcript,
 )
 from penstock.runtime_tuning import lower_priority, relax_gc, tune_malloc
-from penstock.store.base import IndexSpec, Store
+from penstock.store.base import IndexSpec
 from penstock.store.writer import Writer
 
 if TYPE_CHECKING:  # each process imports what its own worker needs
@@ -203,14 +204,13 @@ class MediaWorkerFactory:
     settings: Settings
 
     def __call__(self, number: int) -> MediaWorker:
-        from penstock.assets import AssetStore
         from penstock.encoders.tokenizer import load_tokenizer
         from penstock.media.decode import Decoder
         from penstock.media.fetch import Fetcher
 
         settings, profile = self.settings, load_profile(self.settings.profile)
         topic_of = {modality: topic for topic, modality in settings.kafka.topics().items()}
-        fetcher = Fetcher(settings.fetch, AssetStore(settings.asset_store_url), topic_of=topic_of)
+        fetcher = Fetcher(settings.fetch, open_assets(settings), topic_of=topic_of)
         decoder = Decoder(
             text=settings.text,
             image=settings.image,
@@ -222,12 +222,12 @@ class MediaWorkerFactory:
         return MediaWorker(fetcher, decoder, self._segment_decoder() if has_timed_media else None)
 
     def _segment_decoder(self) -> SegmentDecoder:
-        from penstock.assets import AssetStore, asset_uri
+        from penstock.assets import asset_uri
         from penstock.encoders.load import speech_fingerprint
         from penstock.media.segments.decoder import SegmentDecoder
 
         settings, profile = self.settings, load_profile(self.settings.profile)
-        assets = AssetStore(settings.asset_store_url)
+        assets = open_assets(settings)
         determinants = (settings.speech, settings.video, profile.image, speech_fingerprint(profile))
         return SegmentDecoder(
             speech=settings.speech,
@@ -294,17 +294,10 @@ class WriterFactory:
     shards: int
 
     def __call__(self, number: int) -> Writer:
-        store = open_store(self.settings)
+        store = open_store(self.settings.store)
         store.ensure(self.spec)
         relax_gc()
         return Writer(store, wall_ms=lambda: time.time_ns() // 1_000_000, shard=number, shards=self.shards)
-
-
-def open_store(settings: Settings) -> Store:
-    """Connects to the store that the settings name."""
-    from penstock.store.milvus.store import MilvusStore
-
-    return MilvusStore(settings.store)
 
 
 def known_good_events(settings: Settings) -> Mapping[Modality, Event]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from penstock.assets import AssetStore, asset_uri
+from penstock.assembly import open_assets
+from penstock.assets import asset_uri
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.deadletters import DeadLetterWriter
 from penstock.broker.producer import MessageProducer
@@ -121,7 +122,7 @@ def make_lane(settings: Settings, pools: Pools, name: str) -> Lane:
     abandon = threading.Event()
     profile = load_profile(settings.profile)
     topics = {topic: modality for topic, modality in settings.kafka.topics().items() if modality in ingest.modalities}
-    assets = AssetStore(settings.asset_store_url)
+    assets = open_assets(settings)
     dead_letters = DeadLetterWriter(
         MessageProducer(settings.kafka),
         settings.kafka.dead_letter_topic,

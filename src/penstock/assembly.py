@@ -1,0 +1,62 @@
+"""Opens the store, the asset store and Ray as the settings say, for every process that needs them.
+
+Imports are made inside the functions: a process that opens no store does not spend 50 MB on its client.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from penstock.config import Settings, StoreSettings
+from penstock.errors import ConfigError, UnavailableError
+
+if TYPE_CHECKING:
+    from penstock.assets import AssetStore
+    from penstock.store.milvus.store import MilvusStore
+
+
+def open_store(settings: StoreSettings) -> MilvusStore:
+    """Connects to the Milvus of the settings. The caller closes it.
+
+    Raises:
+        ConfigError: no store is configured.
+        UnavailableError: it does not answer.
+    """
+    from penstock.store.milvus.store import MilvusStore
+
+    if settings.uri is None:
+        raise ConfigError("no store is configured: set store.uri (PENSTOCK_STORE__URI), or start one: `penstock up`")
+    return MilvusStore(settings)
+
+
+def open_assets(settings: Settings) -> AssetStore:
+    """Opens the asset store of the settings, by default a folder of `data_dir`.
+
+    Raises:
+        ConfigError: the URL cannot be used.
+    """
+    from penstock.assets import AssetStore
+
+    return AssetStore(settings.asset_store_url)
+
+
+def join_ray(address: str | None) -> None:
+    """Connects this process to a Ray cluster, or starts a local Ray on the loopback address if `address` is None.
+
+    Has no effect if this process has joined one already.
+
+    Raises:
+        UnavailableError: Ray cannot be joined or started.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return
+    options: dict[str, Any] = {"address": address}
+    if address is None:
+        options = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    try:
+        ray.init(configure_logging=False, log_to_driver=False, **options)
+    except (ConnectionError, RuntimeError, ValueError) as exc:
+        where = address or "this machine"
+        raise UnavailableError(f"Ray at {where} cannot be joined: {exc}. Check ray_address.") from exc
