@@ -18,7 +18,7 @@ from penstock.config import KafkaSettings
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.errors import ConfigError, UnavailableError
 from penstock.records import Event, Inline, Modality
-from tests.broker.test_contract import DEADLINE_S, Lane, until
+from tests.broker.harness import DEADLINE_S, PollLog, until
 from tests.services import console_producer
 
 
@@ -66,7 +66,7 @@ def test_a_broker_is_alone_on_its_folder_listens_on_loopback_and_leaves_no_proce
 def test_a_bare_value_of_kafkas_console_producer_is_understood(kafka_settings: KafkaSettings, text_topic: str) -> None:
     assert kafka_settings.bootstrap_servers is not None
     console_producer(kafka_settings.bootstrap_servers, text_topic, b"greeting:hello there\n")
-    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
+    lane = PollLog(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
     until(lambda: bool(lane.records), lane)
     lane.consumer.close(5)
     event = parse_record(lane.records[0], modality=Modality.TEXT, default_tenant="default", max_inline_bytes=100)
@@ -78,18 +78,18 @@ def test_a_bare_value_of_kafkas_console_producer_is_understood(kafka_settings: K
 def test_a_structured_event_of_the_cloudevents_sdk_is_understood(
     kafka_settings: KafkaSettings, text_topic: str, raw_producer: KafkaProducer
 ) -> None:
-    made = CloudEvent({"type": "note", "source": "desk", "subject": "memo", "datacontenttype": "text/plain"}, "hello")
-    message = ce_kafka.to_structured(made, JSONFormat())
+    event = CloudEvent({"type": "note", "source": "desk", "subject": "memo", "datacontenttype": "text/plain"}, "hello")
+    message = ce_kafka.to_structured(event, JSONFormat())
     raw_producer.send(text_topic, message.value, headers=list(message.headers.items())).get(DEADLINE_S)
-    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
+    lane = PollLog(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
     until(lambda: bool(lane.records), lane)
     lane.consumer.close(5)
-    event = parse_record(lane.records[0], modality=Modality.TEXT, default_tenant="default", max_inline_bytes=1_000)
-    assert isinstance(event, Event)
-    assert (event.asset.key, event.payload, event.content_type) == ("memo", Inline(b"hello"), "text/plain")
+    parsed = parse_record(lane.records[0], modality=Modality.TEXT, default_tenant="default", max_inline_bytes=1_000)
+    assert isinstance(parsed, Event)
+    assert (parsed.asset.key, parsed.payload, parsed.content_type) == ("memo", Inline(b"hello"), "text/plain")
 
 
-def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

