@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 
+from penstock.broker.base import Producer
+from penstock.broker.memory.broker import MemoryBroker
 from penstock.config import KafkaSettings
+from tests.broker.harness import PARTITIONS, KafkaRig, MemoryRig, PollLog, Rig
 from tests.services import kafka_server
 
 
@@ -49,7 +52,38 @@ def text_topic(kafka_settings: KafkaSettings) -> str:
 
 @pytest.fixture(scope="session")
 def raw_producer(bootstrap_servers: str) -> Iterator[KafkaProducer]:
-    """Any Kafka client: what is written by it must be understood."""
+    """A producer of another Kafka client, whose records must be readable."""
     producer = KafkaProducer(bootstrap_servers=bootstrap_servers, max_request_size=64 * 1024 * 1024)
     yield producer
     producer.close(timeout=5)
+
+
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.services)])
+def rig(request: pytest.FixtureRequest) -> Rig:
+    if request.param == "memory":
+        broker = MemoryBroker()
+        broker.create_topic("media.text", PARTITIONS, max_message_bytes=1_048_588)
+        return MemoryRig(broker)
+    topic = request.getfixturevalue("text_topic")
+    return KafkaRig(request.getfixturevalue("kafka_settings"), topic)
+
+
+@pytest.fixture
+def lanes(rig: Rig) -> Iterator[Callable[..., PollLog]]:
+    """Makes consumers of the rig's topic, and closes them in the end."""
+    lanes: list[PollLog] = []
+
+    def make(**arguments: float) -> PollLog:
+        lanes.append(PollLog(rig.consumer(**arguments)))
+        return lanes[-1]
+
+    yield make
+    for lane in lanes:
+        lane.consumer.close(5)
+
+
+@pytest.fixture
+def producer(rig: Rig) -> Iterator[Producer]:
+    producer = rig.producer()
+    yield producer
+    producer.close(5)

@@ -1,4 +1,4 @@
-"""What only the real consumer can show; what it shares with the double is in test_contract.py."""
+"""Tests the behaviour of the real consumer that the double does not have; test_contract.py has the rest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from penstock.config import KafkaSettings
 from penstock.embedded.kafka import EmbeddedKafka
 from penstock.errors import ConfigError, FencedError, UnavailableError
 from penstock.processes import free_port
-from tests.broker.test_contract import DEADLINE_S, Lane, until
+from tests.broker.harness import DEADLINE_S, PollLog, until
 from tests.services import kafka_broker
 
 pytestmark = pytest.mark.services
@@ -31,7 +31,7 @@ def broker() -> Iterator[EmbeddedKafka]:
 
 
 def settings_of(broker: EmbeddedKafka) -> KafkaSettings:
-    """Of a broker with one text topic of two partitions."""
+    """Creates one text topic of two partitions, and returns the settings of its broker."""
     settings = KafkaSettings(
         bootstrap_servers=broker.bootstrap_servers, session_timeout_ms=3_000, max_poll_interval_ms=30_000
     )
@@ -48,11 +48,11 @@ def write(broker: EmbeddedKafka, topic: str, values: list[bytes]) -> None:
     producer.close()
 
 
-def test_a_broker_that_goes_and_comes_back_costs_nothing_but_time(broker: EmbeddedKafka) -> None:
+def test_an_outage_of_the_broker_loses_nothing(broker: EmbeddedKafka) -> None:
     settings = settings_of(broker)
     partition = Partition(settings.text_topic, 0)
     write(broker, settings.text_topic, [b"a", b"b"])
-    lane = Lane(LaneConsumer(settings, [settings.text_topic], drain_timeout_s=5))
+    lane = PollLog(LaneConsumer(settings, [settings.text_topic], drain_timeout_s=5))
     until(lambda: len(lane.records) == 2, lane)
     lane.consumer.commit({partition: 1}, 5)
 
@@ -68,9 +68,9 @@ def test_a_broker_that_goes_and_comes_back_costs_nothing_but_time(broker: Embedd
     lane.consumer.commit({partition: 3}, 10)
     lane.consumer.close(5)
 
-    again = Lane(LaneConsumer(settings, [settings.text_topic], drain_timeout_s=5))
+    again = PollLog(LaneConsumer(settings, [settings.text_topic], drain_timeout_s=5))
     until(lambda: len(again.owned) == 2, again)
-    assert {one.start for one in again.assigned if one.partition == partition} == {3}
+    assert {assigned.start for assigned in again.assigned if assigned.partition == partition} == {3}
     again.consumer.close(5)
 
 
@@ -92,20 +92,20 @@ def test_a_consumer_may_start_before_its_broker() -> None:
 
 def test_a_lane_that_slept_through_its_session_cannot_commit(kafka_settings: KafkaSettings, text_topic: str) -> None:
     """As after SIGSTOP and SIGCONT: it still believes that it owns its partitions."""
-    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
+    lane = PollLog(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
     until(lambda: len(lane.owned) == 4, lane)
-    stopped, go_on = threading.Event(), threading.Event()
+    stopped, resume = threading.Event(), threading.Event()
 
     def sleep() -> None:
         stopped.set()
-        go_on.wait()
+        resume.wait()
 
-    client = lane.consumer._membership.client
+    client = lane.consumer._member.client
     client._net.call_soon_threadsafe(sleep)  # the network thread does nothing, so no heartbeats
     stopped.wait()
-    other = Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
+    other = PollLog(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
     until(lambda: len(other.owned) == 4, other)
-    go_on.set()
+    resume.set()
     with pytest.raises(FencedError):
         lane.consumer.commit({Partition(text_topic, 0): 1}, 10)
     until(lambda: len(lane.lost) == 4, lane, other)
@@ -113,9 +113,11 @@ def test_a_lane_that_slept_through_its_session_cannot_commit(kafka_settings: Kaf
     other.consumer.close(5)
 
 
-def test_members_that_poll_in_short_steps_come_to_rest(kafka_settings: KafkaSettings, text_topic: str) -> None:
-    """kafka-python alone throws a join away that was answered between two polls, and begins anew, without end."""
-    lanes = [Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5)) for _ in range(3)]
+def test_members_that_poll_in_short_steps_reach_a_stable_generation(
+    kafka_settings: KafkaSettings, text_topic: str
+) -> None:
+    """kafka-python alone discards a join that was answered between two polls, and starts again, without end."""
+    lanes = [PollLog(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5)) for _ in range(3)]
     until(lambda: len(lanes[0].owned) == 4, lanes[0])
 
     def settled() -> bool:
@@ -129,7 +131,7 @@ def test_members_that_poll_in_short_steps_come_to_rest(kafka_settings: KafkaSett
     deadline = time.monotonic() + 2
     while time.monotonic() < deadline:
         for lane in lanes:
-            lane.turn()
+            lane.poll()
     assert {lane.consumer.generation() for lane in lanes} == {generation}
     for lane in lanes:
         lane.consumer.close(5)
@@ -137,18 +139,18 @@ def test_members_that_poll_in_short_steps_come_to_rest(kafka_settings: KafkaSett
 
 def test_a_slow_lane_keeps_its_partitions_as_long_as_it_polls(kafka_settings: KafkaSettings, text_topic: str) -> None:
     settings = kafka_settings.model_copy(update={"max_poll_interval_ms": 4_000})
-    lane = Lane(LaneConsumer(settings, [text_topic], drain_timeout_s=1))
+    lane = PollLog(LaneConsumer(settings, [text_topic], drain_timeout_s=1))
     until(lambda: len(lane.owned) == 4, lane)
     lane.consumer.pause(list(lane.owned))
     deadline = time.monotonic() + 6
     while time.monotonic() < deadline:
-        lane.turn()
+        lane.poll()
     assert lane.lost == lane.revoking == []
     lane.consumer.commit({Partition(text_topic, 0): 0}, 5)
     lane.consumer.close(5)
 
 
-def test_large_messages_come_through(kafka_settings: KafkaSettings) -> None:
+def test_large_messages_are_delivered(kafka_settings: KafkaSettings) -> None:
     settings = kafka_settings.model_copy(update={"max_message_bytes": 8 * 1024 * 1024})
     admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
     configs = {"max.message.bytes": str(12 * 1024 * 1024)}
@@ -159,7 +161,7 @@ def test_large_messages_come_through(kafka_settings: KafkaSettings) -> None:
     for size in sizes:
         producer.send(settings.text_topic, b"x" * size).get(DEADLINE_S)
     producer.close()
-    lane = Lane(LaneConsumer(settings, [settings.text_topic], drain_timeout_s=5))
+    lane = PollLog(LaneConsumer(settings, [settings.text_topic], drain_timeout_s=5))
     until(lambda: len(lane.records) == 3, lane)
     assert [len(value or b"") for value in lane.values()] == sizes
     lane.consumer.close(5)
@@ -176,36 +178,36 @@ def test_every_compression_that_producers_offer_is_read(
     for future in sent:
         future.get(DEADLINE_S)
     producer.close()
-    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
+    lane = PollLog(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
     until(lambda: len(lane.records) == 3, lane)
     assert set(lane.values()) == {b"heron " * 20_000}
     assert lane.unreadable == []
     lane.consumer.close(5)
 
 
-def test_a_log_rolled_back_to_nobody_knows_where_is_asked_for_until_it_is_known(
+def test_a_log_truncated_to_an_unknown_offset_is_looked_up_until_it_is_found(
     kafka_settings: KafkaSettings, text_topic: str
 ) -> None:
-    """kafka-python tells a rollback once: what was not found out then would be skipped once the log has grown again."""
+    """kafka-python reports a truncation once: records would be skipped once the log has grown past the position."""
     producer = KafkaProducer(bootstrap_servers=kafka_settings.bootstrap_servers)
     for number in (0, 1):
         for _ in range(3):
             producer.send(text_topic, b"v", partition=number).get(DEADLINE_S)
-    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
+    lane = PollLog(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
     until(lambda: len(lane.records) == 6, lane)
-    client = lane.consumer._membership.client
+    client = lane.consumer._member.client
     starts = client.beginning_offsets
     client.beginning_offsets = lambda *_, **__: (_ for _ in ()).throw(KafkaTimeoutError())
-    parted = {TopicPartition(text_topic, 0): None, TopicPartition(text_topic, 1): OffsetAndMetadata(2, "", 0)}
-    gone = {TopicPartition(text_topic, 99): OffsetAndMetadata(1, "", 0)}
-    client._fetcher._cached_log_truncation = LogTruncationError(parted | gone)
-    told = list(lane.consumer.poll(1, 100).truncated)
-    assert told == [(Partition(text_topic, 1), 2)]
+    divergent = {TopicPartition(text_topic, 0): None, TopicPartition(text_topic, 1): OffsetAndMetadata(2, "", 0)}
+    not_owned = {TopicPartition(text_topic, 99): OffsetAndMetadata(1, "", 0)}
+    client._fetcher._cached_log_truncation = LogTruncationError(divergent | not_owned)
+    truncated = list(lane.consumer.poll(1, 100).truncated)
+    assert truncated == [(Partition(text_topic, 1), 2)]
     for number in (0, 1):
         producer.send(text_topic, b"w", partition=number).get(DEADLINE_S)
     until(lambda: len(lane.of(Partition(text_topic, 1))) == 5, lane)
     lane.consumer.resume([Partition(text_topic, 0)])
-    lane.turn()
+    lane.poll()
     assert len(lane.of(Partition(text_topic, 0))) == 3
     client.beginning_offsets = starts
     until(lambda: len(lane.of(Partition(text_topic, 0))) == 7, lane)

@@ -1,4 +1,4 @@
-"""Reading dead letters back; writing them is in test_contract.py."""
+"""Reads dead letters back; test_contract_writing.py writes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstock.broker.topics import dead_letter_bytes, ensure_topics
 from penstock.config import KafkaSettings
 from penstock.errors import ConfigError, Reason
 from penstock.records import Modality, Position, Record, Rejected
-from tests.broker.test_contract import DEADLINE_S
+from tests.broker.harness import DEADLINE_S
 
 HERE = Position("media.text", 1, 2)
 
@@ -22,7 +22,7 @@ def rejected(position: Position, reason: Reason = Reason.CORRUPT, detail: str = 
 
 
 @pytest.mark.services
-def test_dead_letters_are_found_by_what_is_known_of_them(kafka_settings: KafkaSettings) -> None:
+def test_dead_letters_are_selected_by_each_condition(kafka_settings: KafkaSettings) -> None:
     ensure_topics(kafka_settings, [Modality.TEXT])
     producer = MessageProducer(kafka_settings, max_request_bytes=dead_letter_bytes(kafka_settings))
     now = [100.0]
@@ -42,9 +42,9 @@ def test_dead_letters_are_found_by_what_is_known_of_them(kafka_settings: KafkaSe
     raw.send(kafka_settings.dead_letter_topic, b"somebody else's").get(DEADLINE_S)
     raw.close()
 
-    def offsets(**wanted: object) -> set[int]:
-        found = scan_dead_letters(kafka_settings, **wanted)  # type: ignore[arg-type]
-        return {letter.origin.offset for letter in found if letter.key != b"large"}
+    def offsets(**conditions: object) -> set[int]:
+        letters = scan_dead_letters(kafka_settings, **conditions)  # type: ignore[arg-type]
+        return {letter.origin.offset for letter in letters if letter.key != b"large"}
 
     assert offsets() == set(range(6))
     assert offsets(reason=Reason.TOO_LARGE) == {0, 1}
@@ -52,16 +52,16 @@ def test_dead_letters_are_found_by_what_is_known_of_them(kafka_settings: KafkaSe
     assert offsets(key=b"k4") == {4}
     assert offsets(since_ms=104_000) == {3, 4, 5}
     assert len(list(scan_dead_letters(kafka_settings, limit=2))) == 2
-    (one,) = scan_dead_letters(kafka_settings, key=b"k3")
-    assert one.position == sent[3]
-    assert (one.value, one.value_bytes, one.headers, one.timestamp_ms) == (b"vvv", 3, (("a", b"1"),), 1_003)
-    (whole,) = scan_dead_letters(kafka_settings, key=b"large")  # all that a media topic takes fits
+    (letter,) = scan_dead_letters(kafka_settings, key=b"k3")
+    assert letter.position == sent[3]
+    assert (letter.value, letter.value_bytes, letter.headers, letter.timestamp_ms) == (b"vvv", 3, (("a", b"1"),), 1_003)
+    (whole,) = scan_dead_letters(kafka_settings, key=b"large")  # any message of a media topic fits
     assert whole.value == largest.value
     assert whole.offloaded_uri is None
 
 
 @pytest.mark.services
-def test_no_dead_letter_topic_is_one_clear_line(kafka_settings: KafkaSettings) -> None:
+def test_a_missing_dead_letter_topic_is_named(kafka_settings: KafkaSettings) -> None:
     with pytest.raises(ConfigError, match=kafka_settings.dead_letter_topic):
         list(scan_dead_letters(kafka_settings))
 
@@ -69,13 +69,13 @@ def test_no_dead_letter_topic_is_one_clear_line(kafka_settings: KafkaSettings) -
 def test_a_replay_that_fails_again_keeps_its_origin() -> None:
     headers = ((ORIGIN, b"media.text/7/8"), (ORIGIN_TIMESTAMP, b"99"), ("penstock-reason", b"corrupt"), ("x", b""))
     message = to_message(Record(HERE, b"k", b"v", headers, 1), rejected(HERE), topic="dlq", failed_at_ms=5)
-    found = dict(message.headers)
-    assert len(found) == len(message.headers)
-    assert (found[ORIGIN], found[ORIGIN_TIMESTAMP], found["x"]) == (b"media.text/7/8", b"99", b"")
+    written = dict(message.headers)
+    assert len(written) == len(message.headers)
+    assert (written[ORIGIN], written[ORIGIN_TIMESTAMP], written["x"]) == (b"media.text/7/8", b"99", b"")
     assert message.timestamp_ms == 99
 
 
-def test_a_record_with_a_forged_origin_is_named_by_where_it_stands() -> None:
+def test_a_record_with_a_forged_origin_is_named_by_its_own_position() -> None:
     record = Record(HERE, b"k", b"v", ((ORIGIN, b"nonsense"),), 1)
     message = to_message(record, rejected(HERE), topic="dlq", failed_at_ms=5)
     assert dict(message.headers)[ORIGIN] == b"media.text/1/2"

@@ -1,4 +1,4 @@
-"""What only the real producer can show; what it shares with the double is in test_contract.py."""
+"""Tests the behaviour of the real producer that the double does not have; test_contract_writing.py has the rest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstock.broker.topics import ensure_topics
 from penstock.config import KafkaSettings
 from penstock.errors import UnavailableError
 from penstock.processes import free_port
-from tests.broker.test_contract import DEADLINE_S
+from tests.broker.harness import DEADLINE_S
 from tests.services import kafka_broker
 
 pytestmark = pytest.mark.services
@@ -51,7 +51,7 @@ def test_messages_of_one_partition_keep_their_order(kafka_settings: KafkaSetting
     producer.close(5)
 
 
-def test_while_the_broker_is_away_messages_wait_and_then_arrive() -> None:
+def test_messages_wait_while_the_broker_is_unavailable_and_then_arrive() -> None:
     with kafka_broker() as broker:
         settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
         ensure_topics(settings, [])

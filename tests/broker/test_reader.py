@@ -1,4 +1,4 @@
-"""What a reader of topics promises: the real one and the double pass the same tests."""
+"""Holds the reader of topics in memory and the real one to the same behaviour."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from penstock.broker.reader import KafkaReader
 from penstock.config import KafkaSettings
 from penstock.errors import PermanentError, UnavailableError
 from penstock.processes import free_port
-from tests.broker.test_contract import DEADLINE_S
-from tests.broker.test_contract import KafkaRig as ContractRig
+from tests.broker.harness import DEADLINE_S
+from tests.broker.harness import KafkaRig as HarnessRig
 
 GROUP = "group"
 
 
 class Rig(Protocol):
-    """A topic of two partitions, and who reads it."""
+    """A topic of two partitions, with a reader."""
 
     topic: str
     reader: TopicReader
@@ -75,14 +75,14 @@ class KafkaRig:
         admin.close()
 
     def write_unreadable(self, partition: int) -> None:
-        ContractRig(self.settings, self.topic).write_unreadable(Partition(self.topic, partition))
+        HarnessRig(self.settings, self.topic).write_unreadable(Partition(self.topic, partition))
 
     def commit(self, partition: int, offset: int) -> None:
         consumer = LaneConsumer(self.settings, [self.topic], drain_timeout_s=0.0)
-        wanted = Partition(self.topic, partition)
-        while wanted not in consumer.assignments():
+        target = Partition(self.topic, partition)
+        while target not in consumer.assignments():
             consumer.poll(0.1, 1)
-        consumer.commit({wanted: offset}, DEADLINE_S)
+        consumer.commit({target: offset}, DEADLINE_S)
         consumer.close(DEADLINE_S)
 
 

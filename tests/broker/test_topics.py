@@ -11,7 +11,7 @@ from penstock.config import KafkaSettings
 from penstock.errors import PermanentError, UnavailableError
 from penstock.processes import free_port
 from penstock.records import Modality
-from tests.broker.test_contract import DEADLINE_S, Lane, until
+from tests.broker.harness import DEADLINE_S, PollLog, until
 
 pytestmark = pytest.mark.services
 BOTH = (Modality.TEXT, Modality.IMAGE)
@@ -21,14 +21,14 @@ def topic_settings(kafka_settings: KafkaSettings, topic: str) -> dict[str, str]:
     admin = KafkaAdminClient(bootstrap_servers=kafka_settings.bootstrap_servers)
     described = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)], config_filter="all")
     admin.close()
-    return {name: found["value"] for name, found in described["topic"][topic].items()}
+    return {name: config["value"] for name, config in described["topic"][topic].items()}
 
 
 def test_missing_topics_are_created_as_stated(kafka_settings: KafkaSettings) -> None:
     report = ensure_topics(kafka_settings, BOTH)
-    wanted = {kafka_settings.text_topic, kafka_settings.image_topic, kafka_settings.dead_letter_topic}
-    assert set(report.created) == wanted
-    assert report.partitions == dict.fromkeys(wanted, 4)
+    required = {kafka_settings.text_topic, kafka_settings.image_topic, kafka_settings.dead_letter_topic}
+    assert set(report.created) == required
+    assert report.partitions == dict.fromkeys(required, 4)
     assert report.findings == ()
     assert topic_settings(kafka_settings, kafka_settings.text_topic)["max.message.bytes"] == str(16 * 1024 * 1024)
     dead = topic_settings(kafka_settings, kafka_settings.dead_letter_topic)
@@ -36,14 +36,14 @@ def test_missing_topics_are_created_as_stated(kafka_settings: KafkaSettings) -> 
     assert int(dead["max.message.bytes"]) == dead_letter_bytes(kafka_settings) > 16 * 1024 * 1024
 
 
-def test_a_second_time_nothing_is_done(kafka_settings: KafkaSettings) -> None:
+def test_a_second_call_changes_nothing(kafka_settings: KafkaSettings) -> None:
     ensure_topics(kafka_settings, BOTH)
     report = ensure_topics(kafka_settings, BOTH)
     assert report.created == ()
     assert report.findings == ()
 
 
-def test_wrong_settings_of_existing_topics_are_told_and_not_touched(kafka_settings: KafkaSettings) -> None:
+def test_wrong_settings_of_existing_topics_are_reported_and_not_changed(kafka_settings: KafkaSettings) -> None:
     admin = KafkaAdminClient(bootstrap_servers=kafka_settings.bootstrap_servers)
     small = {"max.message.bytes": "1000000"}
     compacted = {"cleanup.policy": "compact", "retention.ms": "1000", "max.message.bytes": "99999999"}
@@ -73,9 +73,9 @@ def test_a_replication_that_the_cluster_cannot_give_is_one_clear_line(kafka_sett
 
 
 def test_wrong_bootstrap_servers_are_one_clear_line() -> None:
-    where = f"127.0.0.1:{free_port()}"
-    with pytest.raises(UnavailableError, match=where):
-        ensure_topics(KafkaSettings(bootstrap_servers=where), BOTH)
+    server = f"127.0.0.1:{free_port()}"
+    with pytest.raises(UnavailableError, match=server):
+        ensure_topics(KafkaSettings(bootstrap_servers=server), BOTH)
 
 
 def test_lag_is_counted_from_the_committed_offset(kafka_settings: KafkaSettings, text_topic: str) -> None:
@@ -84,9 +84,9 @@ def test_lag_is_counted_from_the_committed_offset(kafka_settings: KafkaSettings,
         for _ in range(5):
             producer.send(text_topic, b"x", partition=partition).get(DEADLINE_S)
     producer.close()
-    assert [one.lag for one in group_lag(kafka_settings)] == [5, 5, 0, 0]
+    assert [partition.lag for partition in group_lag(kafka_settings)] == [5, 5, 0, 0]
 
-    lane = Lane(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
+    lane = PollLog(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
     until(lambda: len(lane.records) == 10, lane)
     lane.consumer.commit({Partition(text_topic, 0): 2, Partition(text_topic, 1): 1}, 5)
     lane.consumer.close(5)

@@ -29,7 +29,9 @@ def test_a_batch_is_unpacked_whole(compression: str) -> None:
 
 
 @pytest.mark.parametrize("compression", ["gzip", "lz4", "zstd"])
-def test_a_bomb_is_left_alone_before_it_takes_the_memory(compression: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_refused_before_it_takes_the_memory(
+    compression: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(unpacking, "MAX_UNPACKED_BYTES", 1 << 20)
     unpacking.bound_unpacking()
     batch = records(compression, [b"\0" * (64 << 20)]).next_batch()
@@ -41,7 +43,7 @@ def test_a_bomb_is_left_alone_before_it_takes_the_memory(compression: str, monke
 
 
 @pytest.mark.parametrize("compression", ["gzip", "lz4", "zstd"])
-def test_what_is_not_packed_so_is_an_error(compression: str) -> None:
+def test_data_that_is_not_compressed_is_an_error(compression: str) -> None:
     assert getattr(codec, f"has_{compression}")()
-    with pytest.raises(Exception):  # noqa: B017  # each has its own
+    with pytest.raises(Exception):  # noqa: B017  # each codec has its own
         getattr(unpacking, f"_{compression}")(b"no such thing at all")

@@ -1,4 +1,4 @@
-"""kafka-python's fetcher, at what it cannot read: it is told, nothing is raised, and no poll goes round for ever."""
+"""Feeds unreadable records to kafka-python's fetcher: they are reported, nothing is raised, and every poll returns."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from penstock.broker.base import UnreadableRange
 from penstock.broker.unreadable import report_unreadable
 
 GOOD, BAD = TopicPartition("media.text", 0), TopicPartition("media.text", 1)
-_CRC, _ATTRIBUTES = 17, 21  # where they are in a batch
+_CRC, _ATTRIBUTES = 17, 21  # their offsets in a batch
 
 
 def batch(first: int, count: int, *, codec: int = 0, header: bytes = b"name") -> bytes:
-    """A record batch of format 2 that says it is compressed with a codec, without being so."""
+    """Returns a record batch of format 2 that is marked as compressed with a codec, and is not."""
     builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 1 << 20)
     for number in range(count):
         builder.append(number, 1_000, b"k", b"v%d" % (first + number), [("name", b"x")])
@@ -47,7 +47,7 @@ class Client:
     """A `KafkaConsumer` reduced to its fetcher, and what that knows of two partitions."""
 
     def __init__(self) -> None:
-        self.told: list[UnreadableRange] = []
+        self.reported: list[UnreadableRange] = []
         self.paused: set[Any] = set()
         self.turns = 0
         begin = OffsetAndMetadata(0, "", -1)
@@ -60,11 +60,11 @@ class Client:
         fetcher._next_in_line_exception_metadata = None
         fetcher._parse_fetched_data = self.parse
         self._fetcher = fetcher
-        report_unreadable(self, self.tell)
+        report_unreadable(self, self.report)
 
-    def tell(self, found: UnreadableRange) -> None:
-        self.told.append(found)
-        self.paused.add(TopicPartition(found.partition.topic, found.partition.partition))
+    def report(self, stop: UnreadableRange) -> None:
+        self.reported.append(stop)
+        self.paused.add(TopicPartition(stop.partition.topic, stop.partition.partition))
 
     def answer(self, tp: Any, records: bytes | Exception) -> None:
         data = SimpleNamespace(records=records, error_code=0)
@@ -80,10 +80,10 @@ class Client:
         return self._fetcher.PartitionRecords(completed.fetched_offset, completed.topic_partition, records)
 
     def poll(self) -> list[bytes]:
-        found, _ = self._fetcher.fetched_records(200)
-        return [record.value for records in found.values() for record in records]
+        fetched, _ = self._fetcher.fetched_records(200)
+        return [record.value for records in fetched.values() for record in records]
 
-    # what the fetcher asks its subscriptions
+    # the methods that the fetcher calls on its subscriptions
 
     def is_fetchable(self, tp: Any) -> bool:
         return tp not in self.paused
@@ -93,7 +93,7 @@ class Client:
 
     def is_assigned(self, tp: Any) -> bool:
         self.turns += 1
-        assert self.turns < 1_000, "fetched_records() goes round without an end"
+        assert self.turns < 1_000, "fetched_records() does not return"
         return True
 
     def position(self, tp: Any) -> Any:
@@ -112,26 +112,26 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.parametrize("what", UNREADABLE)
-def test_what_cannot_be_read_is_told_after_all_that_lies_before_it(what: str) -> None:
+@pytest.mark.parametrize("fault", UNREADABLE)
+def test_unreadable_records_are_reported_after_the_records_before_them(fault: str) -> None:
     client = Client()
-    client.answer(BAD, batch(0, 2) + UNREADABLE[what] + batch(5, 1))
+    client.answer(BAD, batch(0, 2) + UNREADABLE[fault] + batch(5, 1))
     client.answer(GOOD, batch(0, 2))
     values: list[bytes] = []
     for _ in range(3):
         values += client.poll()
     assert sorted(values) == [b"v0", b"v0", b"v1", b"v1"]
-    assert [(one.partition.partition, one.first, one.end) for one in client.told] == [(1, 2, 5)]
+    assert [(stop.partition.partition, stop.first, stop.end) for stop in client.reported] == [(1, 2, 5)]
     assert client.assignment[BAD].position.offset == 2
 
 
-def test_an_error_told_while_others_gave_records_is_not_forgotten_when_the_partition_pauses() -> None:
-    """kafka-python keeps the error for the next poll, drops it there, and goes round for ever once it is resumed."""
+def test_an_error_is_reported_even_if_other_partitions_gave_records_and_the_partition_pauses() -> None:
+    """kafka-python keeps the error for the next poll, drops it there, and loops endlessly once it is resumed."""
     client = Client()
     client.answer(GOOD, batch(0, 2))
     client.answer(BAD, batch(0, 3, codec=5))
     assert client.poll() == [b"v0", b"v1"]
-    assert [one.first for one in client.told] == [0]
+    assert [stop.first for stop in client.reported] == [0]
     client.paused = {BAD}
     assert client.poll() == []
     client.paused = set()
@@ -145,13 +145,13 @@ def test_an_answer_that_is_an_error_stops_its_partition_alone() -> None:
     client.answer(BAD, OSError("no complete records were found"))
     client.answer(GOOD, batch(0, 1))
     assert client.poll() == [b"v0"]
-    assert [(one.first, one.end) for one in client.told] == [(0, 1)]
+    assert [(stop.first, stop.end) for stop in client.reported] == [(0, 1)]
 
 
-def test_its_words_name_the_place_and_what_to_do() -> None:
+def test_the_message_names_the_position_and_the_remedy() -> None:
     client = Client()
     client.answer(BAD, batch(0, 3, codec=5))
     client.poll()
-    words = str(client.told[0])
+    words = str(client.reported[0])
     assert "media.text[1] cannot be read from offset 0: UnsupportedCodecError" in words
     assert "kafka-delete-records up to 3" in words

@@ -30,20 +30,22 @@ def record(
     return Record(position, key, value, tuple(encoded.items()), 1_700_000_000_000)
 
 
-def parse(found: Record, max_inline_bytes: int = 1_000_000) -> Event | Rejected:
-    return wire.parse_record(found, modality=Modality.TEXT, default_tenant="default", max_inline_bytes=max_inline_bytes)
+def parse(received: Record, max_inline_bytes: int = 1_000_000) -> Event | Rejected:
+    return wire.parse_record(
+        received, modality=Modality.TEXT, default_tenant="default", max_inline_bytes=max_inline_bytes
+    )
 
 
-def event(found: Record) -> Event:
-    parsed = parse(found)
+def event(received: Record) -> Event:
+    parsed = parse(received)
     assert isinstance(parsed, Event), parsed
     return parsed
 
 
-def reason(found: Record) -> Reason:
-    parsed = parse(found)
+def reason(received: Record) -> Reason:
+    parsed = parse(received)
     assert isinstance(parsed, Rejected), parsed
-    assert parsed.position == found.position
+    assert parsed.position == received.position
     assert parsed.step == "receive"
     assert "\n" not in parsed.detail
     return parsed.reason
@@ -57,7 +59,7 @@ def structured(body: dict[str, Any] | bytes) -> Record:
 BODY = {"id": "1", "source": "camera", "type": "shot", "specversion": "1.0"}
 
 
-# ---- bare media ----
+# --- bare media ------------------------------------------------------------------------------------------------------
 
 
 def test_bare_media_is_its_value_under_its_key() -> None:
@@ -100,7 +102,7 @@ def test_a_value_above_the_limit_is_too_large() -> None:
     assert parsed.reason is Reason.TOO_LARGE
 
 
-# ---- keys ----
+# --- keys ------------------------------------------------------------------------------------------------------------
 
 
 def test_keys_that_are_not_utf8_stay_apart() -> None:
@@ -110,9 +112,9 @@ def test_keys_that_are_not_utf8_stay_apart() -> None:
 
 
 @given(st.binary(min_size=1, max_size=64), st.binary(min_size=1, max_size=64))
-def test_rendering_of_keys_is_lossless(one: bytes, other: bytes) -> None:
-    assert (wire.render_key(one) == wire.render_key(other)) == (one == other)
-    wire.render_key(one).encode()  # can be stored
+def test_rendering_of_keys_is_lossless(key: bytes, other: bytes) -> None:
+    assert (wire.render_key(key) == wire.render_key(other)) == (key == other)
+    wire.render_key(key).encode()  # can be stored
 
 
 def test_a_key_above_the_limit_is_malformed() -> None:
@@ -133,7 +135,7 @@ def test_the_assets_key_is_the_first_there_is(key: bytes | None, subject: str | 
     assert event(record(key=key, headers=headers)).asset.key == expected
 
 
-# ---- binary mode ----
+# --- binary mode -----------------------------------------------------------------------------------------------------
 
 
 def test_binary_mode_is_read_with_its_extensions() -> None:
@@ -208,15 +210,15 @@ def test_long_titles_are_cut_at_a_code_point() -> None:
     assert event(record(headers=REQUIRED | {"ce_title": "🐈" * 1_001})).title == "🐈" * 1_000
 
 
-# ---- structured mode ----
+# --- structured mode -------------------------------------------------------------------------------------------------
 
 
 def test_structured_mode_written_by_the_sdk_is_read() -> None:
-    made = CloudEvent(
+    written = CloudEvent(
         {"type": "shot", "source": "camera", "subject": "cat", "datacontenttype": "image/png", "tenant": "acme"},
         b"\x89PNG",
     )
-    message = ce_kafka.to_structured(made, JSONFormat())
+    message = ce_kafka.to_structured(written, JSONFormat())
     parsed = event(Record(HERE, None, message.value, tuple(message.headers.items()), 5))
     assert parsed.asset == AssetRef("acme", "media.text", "cat")
     assert parsed.payload == Inline(b"\x89PNG")
@@ -224,8 +226,8 @@ def test_structured_mode_written_by_the_sdk_is_read() -> None:
 
 
 def test_binary_mode_written_by_the_sdk_is_read() -> None:
-    made = CloudEvent({"type": "shot", "source": "camera", "subject": "cat", "datacontenttype": "text/plain"}, "hi")
-    message = ce_kafka.to_binary(made, JSONFormat())
+    written = CloudEvent({"type": "shot", "source": "camera", "subject": "cat", "datacontenttype": "text/plain"}, "hi")
+    message = ce_kafka.to_binary(written, JSONFormat())
     parsed = event(Record(HERE, None, message.value, tuple(message.headers.items()), 5))
     assert (parsed.asset.key, parsed.payload, parsed.content_type) == ("cat", Inline(b"hi"), "text/plain")
 
@@ -285,7 +287,7 @@ def test_modes_that_the_kafka_binding_lacks_are_malformed(content_type: str) -> 
     assert reason(record(b"[]", headers={"content-type": content_type})) is Reason.MALFORMED
 
 
-# ---- replays ----
+# --- replays ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_replay_keeps_origin_and_timestamp_and_the_name_that_came_from_them() -> None:
@@ -312,7 +314,7 @@ def test_a_forged_origin_is_malformed(headers: dict[str, str | bytes]) -> None:
     assert reason(record(headers=headers)) is Reason.MALFORMED
 
 
-# ---- anything ----
+# --- anything --------------------------------------------------------------------------------------------------------
 
 
 @given(
@@ -327,11 +329,11 @@ def test_a_forged_origin_is_malformed(headers: dict[str, str | bytes]) -> None:
     ),
 )
 def test_no_record_raises(value: bytes | None, key: bytes | None, headers: list[tuple[str, bytes]]) -> None:
-    found = Record(HERE, key, value, tuple(headers), 0)
-    assert parse(found) == parse(found)
+    received = Record(HERE, key, value, tuple(headers), 0)
+    assert parse(received) == parse(received)
 
 
-# ---- writing ----
+# --- writing ---------------------------------------------------------------------------------------------------------
 
 
 def roundtrip(**arguments: Any) -> Event:

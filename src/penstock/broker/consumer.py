@@ -6,7 +6,7 @@ It differs from kafka-python 3.0 in four ways, each in a module of its own:
 - A position never jumps without a report (`broker.start_offsets`). New partitions are paused until their start is
   known, so that `PollResult.assigned` always precedes their first record.
 - A partition that cannot be read stops alone, and is reported (`broker.unreadable`).
-- The client is opened once a broker answers, where kafka-python's constructor would fail (`broker.membership`).
+- The client is opened once a broker answers, where kafka-python's constructor would fail (`broker.member_client`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kafka.structs import OffsetAndMetadata
 
 from penstock.broker.base import AssignedPartition, LostRange, Partition, PollResult, UnreadableRange
 from penstock.broker.client import ConsumerClient, list_offsets, to_record, to_topic_partition, translate
-from penstock.broker.membership import Membership
+from penstock.broker.member_client import MemberClient
 from penstock.broker.rebalances import HeldRevocations, Rebalances
 from penstock.broker.start_offsets import StartOffsets
 from penstock.broker.unreadable import report_unreadable
@@ -69,9 +69,9 @@ class LaneConsumer:
         self._topics = sorted(topics)
         self._drain_timeout_s = drain_timeout_s
         self._clock = clock
-        self._membership = Membership(kafka_settings, self._topics, clock)
+        self._member = MemberClient(kafka_settings, self._topics, clock)
         self._rebalances = Rebalances()
-        self._starts = StartOffsets(self._membership, kafka_settings)
+        self._starts = StartOffsets(self._member, kafka_settings)
         self._owned: dict[Partition, Assignment] = {}
         self._revoking = HeldRevocations()
         self._paused: set[Partition] = set()
@@ -91,7 +91,7 @@ class LaneConsumer:
                 return polled
 
     def _poll_once(self, timeout_s: float, max_records: int) -> PollResult:
-        if not self._membership.connect(timeout_s, self._prepare):
+        if not self._member.connect(timeout_s, self._prepare):
             return PollResult(broker_available=False)
         expired = self._revoking.expired(self._clock())
         lost = self._drop(expired, f"the lane did not release it within {self._drain_timeout_s} s")
@@ -101,7 +101,7 @@ class LaneConsumer:
         self._apply_pause(self._starts.locate_truncated())
         unreadable, self._unreadable = self._unreadable, []
         available = self._rebalances.coordinator_known
-        self._membership.record_available(available)
+        self._member.record_available(available)
         return PollResult(
             records=records,
             assigned=assigned,
@@ -135,7 +135,7 @@ class LaneConsumer:
 
     def _fetch_or_reposition(self, timeout_s: float, max_records: int) -> tuple[list[Record], list[LostRange]]:
         try:
-            fetched = self._membership.client.poll(timeout_ms=timeout_s * 1000, max_records=max_records)
+            fetched = self._member.client.poll(timeout_ms=timeout_s * 1000, max_records=max_records)
         except errors.OffsetOutOfRangeError as exc:
             return [], self._starts.after_out_of_range(exc.args[0])
         except errors.NoOffsetForPartitionError:
@@ -148,7 +148,7 @@ class LaneConsumer:
     def _on_unreadable(self, stop: UnreadableRange) -> None:
         """Stops a partition before unreadable records. kafka-python's poll calls it, in the thread that polls."""
         self._stopped.add(stop.partition)
-        self._membership.client.pause(to_topic_partition(stop.partition))
+        self._member.client.pause(to_topic_partition(stop.partition))
         self._unreadable.append(stop)
 
     # --- ownership ---------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ class LaneConsumer:
         """See `broker.base.Consumer.seek_to`."""
         if partition not in self._owned or partition in self._revoking:
             raise FencedError(f"could not read {partition} again from {offset}: this lane does not own it any more.")
-        self._membership.client.seek(to_topic_partition(partition), offset)
+        self._member.client.seek(to_topic_partition(partition), offset)
         self._stopped.discard(partition)
         self._apply_pause([partition])
 
@@ -185,7 +185,7 @@ class LaneConsumer:
 
     def generation(self) -> int:
         """See `broker.base.Consumer.generation`."""
-        return self._membership.generation()
+        return self._member.generation()
 
     def _apply_rebalances(self) -> tuple[list[Partition], list[Partition]]:
         """Applies the changes that the listener recorded, and returns the partitions (to be revoked, lost)."""
@@ -212,7 +212,7 @@ class LaneConsumer:
         assigned = self._starts.assign()
         for start in assigned:
             self._owned[start.partition] = start.assignment
-            self._membership.record_assignment()
+            self._member.record_assignment()
         self._apply_pause([start.partition for start in assigned])
         return assigned
 
@@ -222,7 +222,7 @@ class LaneConsumer:
         for partition in partitions:
             if partition in self._revoking:
                 continue  # kafka-python has given it up already
-            client = self._membership.client
+            client = self._member.client
             apply = client.pause if partition in paused else client.resume
             apply(to_topic_partition(partition))
 
@@ -251,7 +251,7 @@ class LaneConsumer:
             return
         requested = {to_topic_partition(at): OffsetAndMetadata(offset, "", -1) for at, offset in offsets.items()}
         try:
-            self._membership.client.commit(requested, timeout_ms=timeout_s * 1000)
+            self._member.client.commit(requested, timeout_ms=timeout_s * 1000)
         except errors.KafkaError as exc:
             if _is_rebalancing(exc):
                 raise UnavailableError(
@@ -268,7 +268,7 @@ class LaneConsumer:
         self._closed = True
         self._revoking.clear()
         self._owned.clear()
-        self._membership.close(timeout_s * 1000)
+        self._member.close(timeout_s * 1000)
 
 
 def _is_rebalancing(exc: Exception) -> bool:

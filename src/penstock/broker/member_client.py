@@ -26,7 +26,7 @@ _LEAVE_TIMEOUT_MS = 5_000
 _FETCH_MIN_BYTES = 32 * MIB  # of one fetch of all partitions; a larger message still arrives, alone
 
 
-class Membership:
+class MemberClient:
     """The client of one member of the consumer group.
 
     Args:

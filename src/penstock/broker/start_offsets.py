@@ -15,7 +15,7 @@ from kafka import TopicPartition, errors
 
 from penstock.broker.base import AssignedPartition, LogRange, LostRange, Partition, Truncation
 from penstock.broker.client import to_partition, to_topic_partition, translate
-from penstock.broker.membership import Membership
+from penstock.broker.member_client import MemberClient
 from penstock.config import KafkaSettings
 from penstock.errors import ConfigError
 from penstock.records import Assignment
@@ -32,12 +32,12 @@ class StartOffsets:
     """Positions new partitions, and those whose position the log no longer holds.
 
     Args:
-        membership: has the client to position.
+        member: has the client to position.
         settings: for messages.
     """
 
-    def __init__(self, membership: Membership, settings: KafkaSettings) -> None:
-        self._membership = membership
+    def __init__(self, member: MemberClient, settings: KafkaSettings) -> None:
+        self._member = member
         self._settings = settings
         self._new: dict[Partition, int] = {}  # assigned, without a start yet; with the generation
         self._unlocated: set[Partition] = set()  # truncated, to an offset that is not known yet
@@ -72,7 +72,7 @@ class StartOffsets:
         """
         if not self._new:
             return []
-        client = self._membership.client
+        client = self._member.client
         tps = [to_topic_partition(partition) for partition in self._new]
         try:
             committed = {tp: client.committed(tp, timeout_ms=_LOOKUP_TIMEOUT_MS) for tp in tps}
@@ -93,7 +93,7 @@ class StartOffsets:
         Raises:
             KafkaError: the start could not be looked up.
         """
-        client = self._membership.client
+        client = self._member.client
         lost_ranges = []
         starts = client.beginning_offsets(list(positions), timeout_ms=_LOOKUP_TIMEOUT_MS)
         for tp, position in positions.items():
@@ -117,7 +117,7 @@ class StartOffsets:
         kafka-python reports this once, and would then continue from its position. An offset that it does not know is
         looked up until it is found; the partition stays paused until then.
         """
-        client = self._membership.client
+        client = self._member.client
         owned = client.assignment()
         for tp, offset in divergent.items():
             if tp not in owned:
@@ -134,7 +134,7 @@ class StartOffsets:
             return []
         tps = list(map(to_topic_partition, self._unlocated))
         try:
-            starts = self._membership.client.beginning_offsets(tps, timeout_ms=_LOOKUP_TIMEOUT_MS)
+            starts = self._member.client.beginning_offsets(tps, timeout_ms=_LOOKUP_TIMEOUT_MS)
         except errors.KafkaError as exc:
             logger.warning("could not look up the start of truncated logs; will retry: %r", exc)
             return []
@@ -156,13 +156,13 @@ class StartOffsets:
             logger.warning(
                 "%s ends at %d, before the committed %d: reading it again from its start", partition, log_end, committed
             )
-        self._membership.client.seek(tp, assigned.start)
+        self._member.client.seek(tp, assigned.start)
         return assigned
 
     def _rewind(self, tp: TopicPartition, offset: int) -> None:
         partition = to_partition(tp)
         logger.error("brokers truncated the log of %s; reading it again from %d", partition, offset)
         self._truncations.append(Truncation(partition, offset))
-        client = self._membership.client
+        client = self._member.client
         if tp in client.assignment():  # else it is being revoked
             client.seek(tp, offset)
