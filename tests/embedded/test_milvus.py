@@ -1,4 +1,4 @@
-"""Milvus Lite's server as `penstock up` runs it."""
+"""Tests the server of Milvus Lite as `penstock up` runs it."""
 
 from __future__ import annotations
 
@@ -34,16 +34,18 @@ def fill(uri: str, writer: int, *, rounds: int, batch: int, together: threading.
     store.ensure(spec(dim=DIM))
     if together is not None:
         together.wait()
-    for each in range(rounds):
-        keys = [f"{writer}-{each * batch + n}" for n in range(batch)]
+    for number in range(rounds):
+        keys = [f"{writer}-{number * batch + n}" for n in range(batch)]
         store.upsert(Collection.IMAGE, [entry(asset(key=key), joint=WIDE) for key in keys])
     store.close()
 
 
 @pytest.mark.services
 def test_overlapping_writes_and_a_kill_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four writers upsert into one collection at once; the server is killed when the last one is acknowledged. With ten
-    workers, Milvus Lite's default, it loses rows. All are still in its log: with the small memtable most are in files.
+    """Four writers upsert into one collection concurrently; the server is killed when the last one is acknowledged.
+
+    With ten workers, Milvus Lite's default, it loses rows. All are still in its log: with the small memtable most are
+    in files.
     """
     monkeypatch.setattr(embedded, "MEMTABLE_BYTES", 128 * 1024 * 1024)
     writers, rounds, batch = 4, 40, 100
@@ -58,7 +60,7 @@ def test_overlapping_writes_and_a_kill_lose_nothing(monkeypatch: pytest.MonkeyPa
             together.abort()
 
     with milvus_lite_server() as server:
-        threads = [threading.Thread(target=write, args=(each,)) for each in range(writers)]
+        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(writers)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -69,7 +71,7 @@ def test_overlapping_writes_and_a_kill_lose_nothing(monkeypatch: pytest.MonkeyPa
         store = MilvusStore(StoreSettings(uri=server.uri))
         store.ensure(spec(dim=DIM))
         assert store.count(Collection.IMAGE) == writers * rounds * batch
-        keys = {each.asset.key for each in all_entries(store, Collection.IMAGE)}
+        keys = {stored.asset.key for stored in all_entries(store, Collection.IMAGE)}
         assert keys == {f"{writer}-{n}" for writer in range(writers) for n in range(rounds * batch)}
         store.close()
 
@@ -87,13 +89,15 @@ def test_an_orderly_stop_keeps_everything(tmp_path: Path) -> None:
 
 
 @pytest.mark.services
-def test_it_listens_on_loopback_only(lite: LiteServer) -> None:
+def test_the_server_listens_on_loopback_only(lite: LiteServer) -> None:
     assert lite.pid is not None
-    listening = [each for each in psutil.Process(lite.pid).net_connections("tcp") if each.status == psutil.CONN_LISTEN]
-    assert {each.laddr.ip.removeprefix("::ffff:") for each in listening} == {"127.0.0.1"}  # IPv4, as IPv6 spells it
+    connections = psutil.Process(lite.pid).net_connections("tcp")
+    listening = [bound for bound in connections if bound.status == psutil.CONN_LISTEN]
+    # IPv4, as IPv6 writes it
+    assert {bound.laddr.ip.removeprefix("::ffff:") for bound in listening} == {"127.0.0.1"}
 
 
-def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_port_in_use_gives_a_message_of_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -103,7 +107,7 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.services
-def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+def test_the_server_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from penstock.embedded.milvus import EmbeddedMilvus\n"
         "server = EmbeddedMilvus(Path(sys.argv[1])); server.start(); print(server.pid, flush=True); sys.stdin.read()"
@@ -118,5 +122,5 @@ def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     server = psutil.Process(int(parent.stdout.readline()))
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    _gone, alive = psutil.wait_procs([server], timeout=10)
+    _ended, alive = psutil.wait_procs([server], timeout=10)
     assert not alive

@@ -1,4 +1,4 @@
-"""Stores to test: the double, Milvus Lite's server, and a real Milvus 2.3.5. One server of each for all tests."""
+"""Fixtures of the stores: the double, Milvus Lite's server, and a real Milvus 2.3.5. All tests share the servers."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def standalone() -> Iterator[Standalone]:
 @pytest.fixture(scope="session", params=SERVERS)
 def server(request: pytest.FixtureRequest) -> LiteServer | Standalone:
     """A running server."""
-    found: LiteServer | Standalone = request.getfixturevalue(request.param)
-    return found
+    running: LiteServer | Standalone = request.getfixturevalue(request.param)
+    return running
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def connect(server: LiteServer | Standalone) -> Iterator[Callable[..., MilvusSto
         return stores[-1]
 
     yield make
-    for each in stores:
-        each.close()
+    for opened in stores:
+        opened.close()
     inside = MilvusClient(server.uri, dedicated=True, db_name=database)
     for alias in ("text", "image", "asset"):
         if inside.has_collection(alias):
@@ -70,15 +70,15 @@ def connect(server: LiteServer | Standalone) -> Iterator[Callable[..., MilvusSto
 
 @pytest.fixture(scope="session", params=["memory", *SERVERS])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    """An ensured store, shared by tests: each takes a tenant of its own."""
+    """An ensured store that tests share: each test uses a tenant of its own."""
     if request.param == "memory":
-        made: Store = MemoryStore()
+        backend: Store = MemoryStore()
     else:
         server = request.getfixturevalue(request.param)
-        made = MilvusStore(StoreSettings(uri=server.uri, consistency="Strong", timeout_s=20.0))
-    made.ensure(spec())
-    yield made
-    made.close()
+        backend = MilvusStore(StoreSettings(uri=server.uri, consistency="Strong", timeout_s=20.0))
+    backend.ensure(spec())
+    yield backend
+    backend.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What every store does, said once, for the double, Milvus Lite's server and a real Milvus with two shards."""
+"""Tests that every store passes: the double, Milvus Lite's server and a real Milvus with two shards."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def search(store: Store, tenant: str, *, where: dict[str, object] | None = None,
     return list(store.search(EntryQuery(JOINT, vector(1), tenant, condition, limit, timeout_s=20)))
 
 
-def scalars(each: Entry) -> Entry:
-    return replace(each, vectors={})
+def scalars(stored: Entry) -> Entry:
+    return replace(stored, vectors={})
 
 
 def test_an_entry_comes_back_as_it_was_written(store: Store, tenant: str) -> None:
@@ -50,16 +50,16 @@ def test_an_entry_comes_back_as_it_was_written(store: Store, tenant: str) -> Non
         joint=vector(1, 2, 3),
     )
     store.upsert(Collection.IMAGE, [written])
-    (found,) = store.get(Collection.IMAGE, [written.id])
-    assert scalars(found) == replace(scalars(written), attributes_json=found.attributes_json)
-    assert json.loads(found.attributes_json) == json.loads(written.attributes_json)
-    np.testing.assert_allclose(found.vectors[Field.JOINT], written.vectors[Field.JOINT], atol=1e-6)
+    (stored,) = store.get(Collection.IMAGE, [written.id])
+    assert scalars(stored) == replace(scalars(written), attributes_json=stored.attributes_json)
+    assert json.loads(stored.attributes_json) == json.loads(written.attributes_json)
+    np.testing.assert_allclose(stored.vectors[Field.JOINT], written.vectors[Field.JOINT], atol=1e-6)
 
 
 def test_get_leaves_out_what_is_absent(store: Store, tenant: str) -> None:
     written = entry(asset(tenant))
     store.upsert(Collection.IMAGE, [written])
-    assert [each.id for each in store.get(Collection.IMAGE, ["0" * 32, written.id])] == [written.id]
+    assert [stored.id for stored in store.get(Collection.IMAGE, ["0" * 32, written.id])] == [written.id]
 
 
 def test_the_same_entry_twice_is_one_row(store: Store, tenant: str) -> None:
@@ -73,9 +73,9 @@ def test_the_same_entry_twice_is_one_row(store: Store, tenant: str) -> None:
 def test_upsert_replaces_scalars_and_vectors(store: Store, tenant: str) -> None:
     store.upsert(Collection.IMAGE, [entry(asset(tenant), title="old", joint=vector(1))])
     store.upsert(Collection.IMAGE, [entry(asset(tenant), title="new", joint=vector(0, 1))])
-    (found,) = search(store, tenant)
-    assert found.entry.title == "new"
-    assert found.score == pytest.approx(0.0, abs=1e-5)
+    (hit,) = search(store, tenant)
+    assert hit.entry.title == "new"
+    assert hit.score == pytest.approx(0.0, abs=1e-5)
 
 
 def test_two_entries_of_one_id_in_one_call_are_refused(store: Store, tenant: str) -> None:
@@ -98,11 +98,11 @@ def test_writing_nothing_does_nothing(store: Store) -> None:
 
 
 def test_delete_removes_by_id_and_absent_ids_are_no_error(store: Store, tenant: str) -> None:
-    kept, gone = (entry(asset(tenant, key)) for key in "ab")
-    store.upsert(Collection.IMAGE, [kept, gone])
-    store.delete(Collection.IMAGE, [gone.id, "f" * 32])
-    assert [each.id for each in store.get(Collection.IMAGE, [kept.id, gone.id])] == [kept.id]
-    assert [found.entry.id for found in search(store, tenant)] == [kept.id]
+    kept, deleted = (entry(asset(tenant, key)) for key in "ab")
+    store.upsert(Collection.IMAGE, [kept, deleted])
+    store.delete(Collection.IMAGE, [deleted.id, "f" * 32])
+    assert [stored.id for stored in store.get(Collection.IMAGE, [kept.id, deleted.id])] == [kept.id]
+    assert [hit.entry.id for hit in search(store, tenant)] == [kept.id]
 
 
 def test_a_deleted_entry_can_be_written_again(store: Store, tenant: str) -> None:
@@ -114,37 +114,40 @@ def test_a_deleted_entry_can_be_written_again(store: Store, tenant: str) -> None
 
 
 def test_entry_ids_sees_every_part_right_after_the_write(store: Store, tenant: str) -> None:
-    one, many, none = (asset(tenant, key) for key in ("one", "many", "none"))
+    single, many, none = (asset(tenant, key) for key in ("single", "many", "none"))
     parts = [entry(many, part) for part in range(45)]
-    store.upsert(Collection.IMAGE, [entry(one), *parts])
-    assert store.entry_ids(Collection.IMAGE, [one.id, many.id, none.id]) == {
-        one.id: frozenset({entry(one).id}),
-        many.id: frozenset(each.id for each in parts),
+    store.upsert(Collection.IMAGE, [entry(single), *parts])
+    assert store.entry_ids(Collection.IMAGE, [single.id, many.id, none.id]) == {
+        single.id: frozenset({entry(single).id}),
+        many.id: frozenset(part.id for part in parts),
     }
-    store.delete(Collection.IMAGE, [each.id for each in parts[20:]])
-    assert store.entry_ids(Collection.IMAGE, [many.id])[many.id] == {each.id for each in parts[:20]}
+    store.delete(Collection.IMAGE, [part.id for part in parts[20:]])
+    assert store.entry_ids(Collection.IMAGE, [many.id])[many.id] == {part.id for part in parts[:20]}
 
 
-def test_entries_of_one_asset_in_two_collections_are_told_apart(store: Store, tenant: str) -> None:
-    one = asset(tenant)
-    store.upsert(Collection.IMAGE, [entry(one)])
-    assert store.entry_ids(Collection.TEXT, [one.id]) == {}
+def test_entries_of_one_asset_in_two_collections_are_distinct(store: Store, tenant: str) -> None:
+    ref = asset(tenant)
+    store.upsert(Collection.IMAGE, [entry(ref)])
+    assert store.entry_ids(Collection.TEXT, [ref.id]) == {}
 
 
 def test_asset_rows_come_back_as_written_and_are_replaced(store: Store, tenant: str) -> None:
-    one, other = asset(tenant, "one"), asset(tenant, "other")
+    first, other = asset(tenant, "first"), asset(tenant, "other")
     before = store.count_assets()
-    store.put_asset_rows([asset_row(one), asset_row(other, entries=3)])
-    deleted = asset_row(one, offset=9, outcome=Outcome.DELETED, entries=0)
+    store.put_asset_rows([asset_row(first), asset_row(other, entries=3)])
+    deleted = asset_row(first, offset=9, outcome=Outcome.DELETED, entries=0)
     store.put_asset_rows([deleted])
-    assert store.asset_rows([one.id, other.id, "0" * 32]) == {one.id: deleted, other.id: asset_row(other, entries=3)}
+    assert store.asset_rows([first.id, other.id, "0" * 32]) == {
+        first.id: deleted,
+        other.id: asset_row(other, entries=3),
+    }
     assert store.count_assets() == before + 2
 
 
-def test_progress_lies_beside_asset_rows_and_is_none_of_them(store: Store, tenant: str) -> None:
-    film, other = asset(tenant, "film"), asset(tenant, "other")
-    begun = Checkpoint(
-        film,
+def test_checkpoints_lie_beside_asset_rows_and_are_none_of_them(store: Store, tenant: str) -> None:
+    video, other = asset(tenant, "video"), asset(tenant, "other")
+    checkpoint = Checkpoint(
+        video,
         Version(1_000, 2, 7),
         MediaPosition(5_000, 4_000, 6_000),
         {Collection.IMAGE: 3},
@@ -152,51 +155,53 @@ def test_progress_lies_beside_asset_rows_and_is_none_of_them(store: Store, tenan
         "asset:ff",
         slot=1,
     )
-    store.put_asset_rows([asset_row(film), asset_row(other)])
-    store.put_checkpoints([replace(begun, counts={}), begun])
-    assert store.checkpoints([film.id, other.id]) == {film.id: begun}
-    assert set(store.asset_rows([film.id, other.id])) == {film.id, other.id}
-    assert [row.asset for row in all_asset_rows(store) if row.asset == film] == [film]
-    assert [one.asset_id for page in store.scan_asset_states() for one in page if one.asset_id == film.id] == [film.id]
+    store.put_asset_rows([asset_row(video), asset_row(other)])
+    store.put_checkpoints([replace(checkpoint, counts={}), checkpoint])
+    assert store.checkpoints([video.id, other.id]) == {video.id: checkpoint}
+    assert set(store.asset_rows([video.id, other.id])) == {video.id, other.id}
+    assert [row.asset for row in all_asset_rows(store) if row.asset == video] == [video]
+    assert [state.asset_id for page in store.scan_asset_states() for state in page if state.asset_id == video.id] == [
+        video.id
+    ]
     assert "asset:ff" in {uri for page in store.scan_media() for uri in page}
-    store.drop_checkpoints([film.id, other.id])
-    assert not store.checkpoints([film.id])
-    assert set(store.asset_rows([film.id])) == {film.id}
+    store.drop_checkpoints([video.id, other.id])
+    assert not store.checkpoints([video.id])
+    assert set(store.asset_rows([video.id])) == {video.id}
 
 
-def test_the_space_of_an_assets_entries_is_kept_in_its_row(store: Store, tenant: str) -> None:
+def test_the_slot_of_an_assets_entries_is_kept_in_its_row(store: Store, tenant: str) -> None:
     row = replace(asset_row(asset(tenant)), slot=1)
     store.put_asset_rows([row])
     assert store.asset_rows([row.asset.id]) == {row.asset.id: row}
-    [told] = [one for page in store.scan_asset_states() for one in page if one.asset_id == row.asset.id]
-    assert (told.slot, told.counts) == (1, row.counts)
+    [state] = [state for page in store.scan_asset_states() for state in page if state.asset_id == row.asset.id]
+    assert (state.slot, state.counts) == (1, row.counts)
 
 
 def test_search_returns_the_best_first_with_their_cosine(store: Store, tenant: str) -> None:
-    wanted = [entry(asset(tenant, str(n)), joint=vector(1, n / 10)) for n in range(8)]
-    store.upsert(Collection.IMAGE, wanted)
-    found = search(store, tenant, limit=5)
-    assert [each.entry.id for each in found] == [each.id for each in wanted[:5]]
-    assert [each.score for each in found] == pytest.approx(
-        [float(each.vectors[Field.JOINT][0]) for each in wanted[:5]], abs=1e-5
+    entries = [entry(asset(tenant, str(n)), joint=vector(1, n / 10)) for n in range(8)]
+    store.upsert(Collection.IMAGE, entries)
+    hits = search(store, tenant, limit=5)
+    assert [hit.entry.id for hit in hits] == [best.id for best in entries[:5]]
+    assert [hit.score for hit in hits] == pytest.approx(
+        [float(best.vectors[Field.JOINT][0]) for best in entries[:5]], abs=1e-5
     )
-    assert found[0].entry == replace(scalars(wanted[0]), attributes_json=found[0].entry.attributes_json)
+    assert hits[0].entry == replace(scalars(entries[0]), attributes_json=hits[0].entry.attributes_json)
 
 
-def test_search_finds_the_own_tenant_only(store: Store, tenant: str) -> None:
+def test_search_returns_only_entries_of_its_tenant(store: Store, tenant: str) -> None:
     names = [tenant, f"{tenant}-other", f'{tenant}" or "1" == "1', f"{tenant}\\"]
     store.upsert(Collection.IMAGE, [entry(asset(name)) for name in names])
     for name in names:
-        assert [found.entry.asset.tenant for found in search(store, name)] == [name]
+        assert [hit.entry.asset.tenant for hit in search(store, name)] == [name]
 
 
-def test_an_entry_without_a_vector_is_kept_and_found_last(store: Store, tenant: str) -> None:
+def test_an_entry_without_a_vector_is_kept_and_ranked_last(store: Store, tenant: str) -> None:
     bare = replace(entry(asset(tenant, "bare")), vectors={})
     store.upsert(Collection.IMAGE, [bare, entry(asset(tenant, "near"))])
     assert store.get(Collection.IMAGE, [bare.id])[0].vectors == {}
-    found = search(store, tenant)
-    assert found[0].entry.asset.key == "near"
-    assert all(np.isfinite(each.score) for each in found)
+    hits = search(store, tenant)
+    assert hits[0].entry.asset.key == "near"
+    assert all(np.isfinite(hit.score) for hit in hits)
 
 
 FILTERS: list[tuple[dict[str, object], set[str]]] = [
@@ -231,7 +236,7 @@ FILTERS: list[tuple[dict[str, object], set[str]]] = [
 
 @pytest.fixture(scope="module")
 def filtered(store: Store) -> str:
-    """The tenant of three entries, a, b and c."""
+    """Returns the tenant of three entries, a, b and c."""
     tenant = "filtered"
     first = '{"camera": "x100", "iso": 100, "lens": {"wide": true}, "gone": null}'
     third = json.dumps({"quoted": 'it\'s "so"\\\n\tthere'})
@@ -259,26 +264,26 @@ def filtered(store: Store) -> str:
 
 @pytest.mark.parametrize(("where", "keys"), FILTERS, ids=[json.dumps(where) for where, _ in FILTERS])
 def test_filters_select(store: Store, filtered: str, where: dict[str, object], keys: set[str]) -> None:
-    assert {found.entry.asset.key for found in search(store, filtered, where=where)} == keys
+    assert {hit.entry.asset.key for hit in search(store, filtered, where=where)} == keys
 
 
-def test_text_is_found_by_passage(store: Store, tenant: str) -> None:
+def test_passages_are_searched_by_their_vectors(store: Store, tenant: str) -> None:
     texts = [entry(asset(tenant, str(n)), collection=Collection.TEXT, passage=vector(1, n)) for n in range(3)]
     store.upsert(Collection.TEXT, texts)
-    found = store.search(EntryQuery(PASSAGE, vector(1, 2), tenant, where=None, limit=1, timeout_s=20))
-    assert [each.entry.id for each in found] == [texts[2].id]
+    hits = store.search(EntryQuery(PASSAGE, vector(1, 2), tenant, where=None, limit=1, timeout_s=20))
+    assert [hit.entry.id for hit in hits] == [texts[2].id]
 
 
-def test_words_are_found_where_the_store_has_bm25(store: Store, tenant: str) -> None:
+def test_words_match_where_the_store_has_bm25(store: Store, tenant: str) -> None:
     assert (LEXICAL in store.channels()) == store.capabilities.lexical
     if not store.capabilities.lexical:
         return
-    said = {"t": "A turtle crosses the old bridge", "b": "A bridge over the bridge of bridges", "n": "Nothing of it"}
-    texts = [entry(asset(tenant, key), collection=Collection.TEXT, text=text) for key, text in said.items()]
+    text_of = {"t": "A turtle crosses the old bridge", "b": "A bridge over the bridge of bridges", "n": "Nothing of it"}
+    texts = [entry(asset(tenant, key), collection=Collection.TEXT, text=text) for key, text in text_of.items()]
     store.upsert(Collection.TEXT, texts)
-    found = store.search(EntryQuery(LEXICAL, "turtle BRIDGE", tenant, where=None, limit=5, timeout_s=20))
-    assert [each.entry.asset.key for each in found] == ["t", "b"]
-    assert found[0].score > found[1].score > 0
+    hits = store.search(EntryQuery(LEXICAL, "turtle BRIDGE", tenant, where=None, limit=5, timeout_s=20))
+    assert [hit.entry.asset.key for hit in hits] == ["t", "b"]
+    assert hits[0].score > hits[1].score > 0
 
 
 def test_channels_are_what_the_store_can_hold(store: Store) -> None:
@@ -326,7 +331,7 @@ def test_threads_share_a_store(store: Store, tenant: str) -> None:
         except BaseException as exc:
             failures.append(exc)
 
-    threads = [threading.Thread(target=write, args=(each,)) for each in range(4)]
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -335,12 +340,12 @@ def test_threads_share_a_store(store: Store, tenant: str) -> None:
     assert len(search(store, tenant, limit=100)) == 20
 
 
-def test_what_is_too_long_is_cut_or_refused(store: Store, tenant: str) -> None:
+def test_long_text_is_cut_and_a_long_name_is_refused(store: Store, tenant: str) -> None:
     long = entry(asset(tenant), title="é" * 5_000, text="語" * 30_000)
     store.upsert(Collection.IMAGE, [long])
-    (found,) = store.get(Collection.IMAGE, [long.id])
-    assert found.title == "é" * 2_048
-    assert found.text == "語" * 21_845
+    (stored,) = store.get(Collection.IMAGE, [long.id])
+    assert stored.title == "é" * 2_048
+    assert stored.text == "語" * 21_845
     with pytest.raises(PermanentError, match=r"key .* 70000 bytes"):
         store.upsert(Collection.IMAGE, [entry(asset(tenant, "k" * 70_000))])
 

@@ -1,4 +1,4 @@
-"""The double's `matches` and a server's answer to `to_expression` agree, on filters and attributes made at random."""
+"""Compares the double's `matches` with a server's answer to `to_expression`, on random filters and attributes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from penstock.records import Channel, Collection, Field
+from penstock.store.base import EntryQuery
 from penstock.store.filter_semantics import matches
 from penstock.store.filters import parse_filter
 from penstock.store.milvus.store import MilvusStore
@@ -47,9 +48,9 @@ LEAVES = st.one_of(
 FILTERS = st.recursive(
     LEAVES,
     lambda inner: st.one_of(
-        st.builds(lambda each: {"not": each}, inner),
-        st.builds(lambda each: {"and": each}, st.lists(inner, min_size=1, max_size=3)),
-        st.builds(lambda each: {"or": each}, st.lists(inner, min_size=1, max_size=3)),
+        st.builds(lambda inside: {"not": inside}, inner),
+        st.builds(lambda inside: {"and": inside}, st.lists(inner, min_size=1, max_size=3)),
+        st.builds(lambda inside: {"or": inside}, st.lists(inner, min_size=1, max_size=3)),
     ),
     max_leaves=5,
 )
@@ -57,22 +58,24 @@ FILTERS = st.recursive(
 
 @st.composite
 def attributes(draw: st.DrawFn) -> str:
-    found: dict[str, Any] = {}
+    drawn: dict[str, Any] = {}
     for path, values in PATHS.items():
         if draw(st.booleans()):
-            at = found
+            level = drawn
             *outer, last = path.split(".")
-            for each in outer:
-                at = at.setdefault(each, {})
-            at[last] = draw(values)
-    return json.dumps(found)
+            for name in outer:
+                level = level.setdefault(name, {})
+            level[last] = draw(values)
+    return json.dumps(drawn)
 
 
 ROWS = st.lists(st.tuples(STRINGS, INTEGERS, attributes()), min_size=12, max_size=12)
 
 
 @pytest.mark.services
-def test_the_double_matches_what_the_server_finds(connect: Callable[[], MilvusStore], tenant: str) -> None:
+def test_the_double_matches_the_entries_that_the_server_returns(
+    connect: Callable[[], MilvusStore], tenant: str
+) -> None:
     store = connect()
     store.ensure(spec())
 
@@ -94,8 +97,8 @@ def test_the_double_matches_what_the_server_finds(connect: Callable[[], MilvusSt
         for raw in wheres:
             where = parse_filter(raw)
             assert where is not None
-            expected = {each.asset.key for each in entries if matches(where, each)}
-            found = store.search(JOINT, vector(1), tenant=tenant, where=where, limit=20, timeout_s=20)
-            assert {each.entry.asset.key for each in found} == expected, raw
+            expected = {stored.asset.key for stored in entries if matches(where, stored)}
+            hits = store.search(EntryQuery(JOINT, vector(1), tenant, where, limit=20, timeout_s=20))
+            assert {hit.entry.asset.key for hit in hits} == expected, raw
 
     agree()

@@ -88,17 +88,17 @@ WRONG: list[tuple[Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("raw", "field", "said"), WRONG, ids=[str(field)[:40] for _, field, _ in WRONG])
-def test_what_is_wrong_is_named_with_what_is_allowed(raw: Any, field: str, said: str) -> None:
+@pytest.mark.parametrize(("raw", "field", "message"), WRONG, ids=[str(field)[:40] for _, field, _ in WRONG])
+def test_an_error_names_the_field_and_the_allowed_values(raw: Any, field: str, message: str) -> None:
     with pytest.raises(QueryError) as refused:
         parse_filter(raw)
     assert refused.value.field == field
     assert refused.value.status == 400
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_the_deepest_filter_that_is_allowed_is_taken() -> None:
+def test_a_filter_of_the_maximum_depth_is_parsed() -> None:
     assert parse_filter(nested(MAX_DEPTH)) is not None
 
 
@@ -134,7 +134,7 @@ def test_not_is_pushed_down_to_the_comparisons() -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "found"),
+    ("where", "expected"),
     [
         ({"attributes.n": 1}, True),
         ({"attributes.n": 1.0}, True),
@@ -149,8 +149,8 @@ def test_not_is_pushed_down_to_the_comparisons() -> None:
         ({"attributes.d.e.f": {"ne": 1}}, False),
     ],
 )
-def test_attributes_match_by_value_and_type(where: dict[str, Any], found: bool) -> None:
+def test_attributes_match_by_value_and_type(where: dict[str, Any], expected: bool) -> None:
     stored = '{"n": 1, "t": true, "null": null, "list": [1], "s": "b", "d": {"e": "f"}}'
     condition = parse_filter(where)
     assert condition is not None
-    assert matches(condition, entry(asset(), attributes=stored)) is found
+    assert matches(condition, entry(asset(), attributes=stored)) is expected

@@ -1,13 +1,16 @@
-"""Rows: what fits, what is cut, how they are split."""
+"""Tests rows: nulls, missing vectors, the order of parts, and the JSON that existing deployments hold."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
 from penstock.errors import PermanentError
-from penstock.records import Field
+from penstock.records import AssetRef, Checkpoint, Collection, Field, MediaPosition, part_id
+from penstock.store import rows
 from penstock.store.rows import dense_columns, entry_row, ordered_by_part, parse_entry
-from tests.store.builders import DIM, asset, entry, vector
+from tests.store.builders import DIM, asset, asset_row, entry, vector
 
 
 def test_nulls_in_attributes_are_left_out() -> None:
@@ -19,12 +22,34 @@ def test_a_missing_vector_is_zeros_in_the_row_and_missing_again_in_the_entry() -
     written = entry(asset(), joint=vector(1, 1))
     columns = dense_columns(written, {Field.JOINT: DIM, Field.PASSAGE: DIM})
     assert not columns["passage"].any()
-    found = parse_entry(written.collection, {**entry_row(written), **columns}, (Field.JOINT, Field.PASSAGE))
-    assert set(found.vectors) == {Field.JOINT}
+    parsed = parse_entry(written.collection, {**entry_row(written), **columns}, (Field.JOINT, Field.PASSAGE))
+    assert set(parsed.vectors) == {Field.JOINT}
 
 
 def test_parts_are_written_in_order_and_once() -> None:
     of = asset()
-    assert [each.part for each in ordered_by_part([entry(of, 2), entry(of, 0), entry(of, 1)])] == [0, 1, 2]
+    assert [ordered.part for ordered in ordered_by_part([entry(of, 2), entry(of, 0), entry(of, 1)])] == [0, 1, 2]
     with pytest.raises(PermanentError, match="same id"):
         ordered_by_part([entry(of), entry(of)])
+
+
+def test_the_json_of_asset_rows_and_checkpoints_is_pinned() -> None:
+    ref = asset()
+    row = replace(asset_row(ref), slot=1)
+    assert rows.asset_row(row)["counts"] == {"image": 1, "space": 1}
+    assert rows.asset_row(asset_row(ref))["counts"] == {"image": 1}
+    checkpoint = Checkpoint(
+        ref, row.version, MediaPosition(5, 4, 6), {Collection.IMAGE: 3}, "hash", "asset:ff", "sha", slot=1
+    )
+    stored = rows.checkpoint_row(checkpoint)
+    assert stored["outcome"] == "unfinished"
+    assert stored["counts"] == {"image": 3, "space": 1, "place": [5, 4, 6], "settings": "hash", "media": "sha"}
+    assert rows.parse_checkpoint(stored) == checkpoint
+
+
+def test_the_ids_of_rows_are_pinned() -> None:
+    ref = AssetRef("default", "media.image", "k")
+    assert ref.id == "7aecf401aea05f74f60365d61af7419b"
+    assert part_id(ref.id, Collection.IMAGE, 0) == "304191e644019e22b9d560734d2f0cd4"
+    assert part_id(ref.id, Collection.IMAGE, 0, 1) == "633d6810d6f68eb9d7d467bca1f9c10c"
+    assert rows.checkpoint_id(ref.id) == "614ee2724b792d756910f3b090c7676c"

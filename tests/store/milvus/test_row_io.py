@@ -1,4 +1,4 @@
-"""Requests that a server refuses for their size."""
+"""Tests requests that a server refuses for the size of the answer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from penstock.store.milvus.row_io import RowIO
 _ROWS = 5
 
 
-class StingyTables(RowIO):
-    """Answers with five rows at most, as Milvus does with 100 MB; each asset has two rows, `fat` six."""
+class LimitedRowIO(RowIO):
+    """Answers with at most five rows, as Milvus does with 100 MB; each asset has two rows, `fat` six."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.conditions: list[str] = []
 
     def query(self, name: str, condition: str, columns: Sequence[str], **options: Any) -> list[dict[str, Any]]:
-        self.asked.append(condition)
+        self.conditions.append(condition)
         rows = [
             {"id": f"{asset}{part}", "asset": asset}
             for asset in ("a", "b", "c", "d", "e", "fat")
@@ -32,13 +32,13 @@ class StingyTables(RowIO):
         return rows
 
 
-def test_what_is_too_much_for_one_answer_is_asked_for_in_halves() -> None:
-    tables = StingyTables()
-    found = tables.entry_ids("text", ["a", "b", "c", "d", "e"])
-    assert [row["id"] for row in found] == [f"{asset}{part}" for asset in "abcde" for part in range(2)]
-    assert len(tables.asked) == 5
+def test_a_request_whose_answer_is_too_large_is_sent_in_halves() -> None:
+    row_io = LimitedRowIO()
+    rows = row_io.entry_ids("text", ["a", "b", "c", "d", "e"])
+    assert [row["id"] for row in rows] == [f"{asset}{part}" for asset in "abcde" for part in range(2)]
+    assert len(row_io.conditions) == 5
 
 
-def test_one_asset_that_is_too_much_is_refused() -> None:
+def test_a_single_asset_whose_answer_is_too_large_is_refused() -> None:
     with pytest.raises(PermanentError, match="maxOutputSize"):
-        StingyTables().entry_ids("text", ["a", "fat"])
+        LimitedRowIO().entry_ids("text", ["a", "fat"])

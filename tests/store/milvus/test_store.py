@@ -1,4 +1,4 @@
-"""What only a server can show: collections and aliases, restarts, absence."""
+"""Tests that need a server: collections and aliases, restarts, unavailability."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Connect = Callable[..., MilvusStore]
 
 
 def refusals(make: Callable[[], Store]) -> None:
-    """Every way in which a store of one model refuses another."""
+    """Checks every way in which a store of one model refuses another."""
     make().ensure(spec())
     for other in (spec(weights="bbbb"), spec(model="clip-b"), spec(dim=16)):
         with pytest.raises(ConfigError, match=r"clip-a .*aaaa.* clip-") as refused:
@@ -56,23 +56,23 @@ def test_a_new_version_is_filled_beside_the_one_that_is_served(connect: Connect)
     new.upsert(Collection.IMAGE, [entry(asset(key="new"))])
     new.put_asset_rows([asset_row(asset(key="new"))])
     assert old.count_assets() == 0
-    onlooker = connect()
-    onlooker.use_version(2, [Collection.IMAGE])
-    assert {part.asset_id for page in onlooker.scan_entry_keys(Collection.IMAGE) for part in page} == {
+    reader = connect()
+    reader.use_version(2, [Collection.IMAGE])
+    assert {part.asset_id for page in reader.scan_entry_keys(Collection.IMAGE) for part in page} == {
         asset(key="new").id
     }
-    assert [row.asset.key for row in all_asset_rows(onlooker)] == ["new"]
-    onlooker.use_version(1, [Collection.IMAGE])
-    assert {part.asset_id for page in onlooker.scan_entry_keys(Collection.IMAGE) for part in page} == {
+    assert [row.asset.key for row in all_asset_rows(reader)] == ["new"]
+    reader.use_version(1, [Collection.IMAGE])
+    assert {part.asset_id for page in reader.scan_entry_keys(Collection.IMAGE) for part in page} == {
         asset(key="old").id
     }
     with pytest.raises(ConfigError, match="no collection asset of version 3"):
-        onlooker.use_version(3, [Collection.IMAGE])
+        reader.use_version(3, [Collection.IMAGE])
     assert JOINT not in new.channels()  # the alias serves the vectors of another model
     assert JOINT in old.channels()
 
-    found = old.search(EntryQuery(JOINT, vector(1), "default", None, limit=5, timeout_s=20))
-    assert [each.entry.asset.key for each in found] == ["old"]
+    hits = old.search(EntryQuery(JOINT, vector(1), "default", None, limit=5, timeout_s=20))
+    assert [hit.entry.asset.key for hit in hits] == ["old"]
     first, second = PhysicalCollection("image", 1, "clip_a"), PhysicalCollection("image", 2, "clip_b")
     assert list(new.aliases.candidates("image")) == [first, second]
     assert new.aliases.switch("image", second) == first
@@ -113,31 +113,31 @@ def test_shards_are_honoured_where_there_are_any(connect: Connect, server: LiteS
 
 @pytest.mark.services
 def test_capabilities_are_the_servers(connect: Connect, server: LiteServer | Standalone) -> None:
-    able = connect().capabilities
+    capabilities = connect().capabilities
     real = isinstance(server, Standalone)
-    assert ("2.3.5" if real else "milvus_lite-") in able.product
-    assert (able.lexical, able.shards, able.concurrent_writes) == (not real, real, real)
-    assert able.vector_fields == (1 if real else 4)
+    assert ("2.3.5" if real else "milvus_lite-") in capabilities.product
+    assert (capabilities.lexical, capabilities.shards, capabilities.concurrent_writes) == (not real, real, real)
+    assert capabilities.vector_fields == (1 if real else 4)
 
 
 @pytest.mark.services
-def test_what_a_decision_rests_on_is_read_at_strong_consistency(connect: Connect) -> None:
+def test_lookups_and_scans_are_strongly_consistent(connect: Connect) -> None:
     store = connect("Bounded")
     store.ensure(spec())
-    for each in range(1, 4):
-        entries = [entry(asset(key=f"{each}-{n}")) for n in range(400)]
+    for round_ in range(1, 4):
+        entries = [entry(asset(key=f"{round_}-{n}")) for n in range(400)]
         store.upsert(Collection.IMAGE, entries)
-        store.put_asset_rows([asset_row(one.asset) for one in entries])
-        assert sum(map(len, store.scan_entry_keys(Collection.IMAGE, batch=300))) == 400 * each
-        assert sum(map(len, store.scan_asset_states(batch=300))) == 400 * each
-        store.upsert(Collection.IMAGE, [entry(asset(key=f"{each}-0"), part=1)])
-        assert len(store.entry_ids(Collection.IMAGE, [asset(key=f"{each}-0").id])[asset(key=f"{each}-0").id]) == 2
-        store.delete(Collection.IMAGE, [entry(asset(key=f"{each}-0"), part=1).id])
-        assert store.count(Collection.IMAGE) == 400 * each
+        store.put_asset_rows([asset_row(written.asset) for written in entries])
+        assert sum(map(len, store.scan_entry_keys(Collection.IMAGE, batch=300))) == 400 * round_
+        assert sum(map(len, store.scan_asset_states(batch=300))) == 400 * round_
+        store.upsert(Collection.IMAGE, [entry(asset(key=f"{round_}-0"), part=1)])
+        assert len(store.entry_ids(Collection.IMAGE, [asset(key=f"{round_}-0").id])[asset(key=f"{round_}-0").id]) == 2
+        store.delete(Collection.IMAGE, [entry(asset(key=f"{round_}-0"), part=1).id])
+        assert store.count(Collection.IMAGE) == 400 * round_
 
 
 @pytest.mark.services
-def test_a_kill_loses_nothing_and_the_same_store_goes_on(connect: Connect, server: LiteServer | Standalone) -> None:
+def test_a_kill_loses_nothing_and_the_same_store_continues(connect: Connect, server: LiteServer | Standalone) -> None:
     store = connect()
     store.ensure(spec())
     store.upsert(Collection.IMAGE, [entry(asset(key=str(n))) for n in range(300)])
@@ -145,10 +145,10 @@ def test_a_kill_loses_nothing_and_the_same_store_goes_on(connect: Connect, serve
     store.put_asset_rows([asset_row(asset(key=str(n))) for n in range(300)])
     server.kill()
     try:
-        begun = time.monotonic()
+        started_s = time.monotonic()
         with pytest.raises(UnavailableError, match=r"searching|reading"):
             store.count(Collection.IMAGE)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started_s < 5
     finally:
         server.restart()
     deadline = time.monotonic() + 60
@@ -166,7 +166,7 @@ def test_a_kill_loses_nothing_and_the_same_store_goes_on(connect: Connect, serve
 
 
 @pytest.mark.services
-def test_a_store_that_does_not_answer_is_given_up_after_the_timeout(server: LiteServer | Standalone) -> None:
+def test_a_store_that_does_not_answer_raises_after_the_timeout(server: LiteServer | Standalone) -> None:
     store = MilvusStore(StoreSettings(uri=server.uri, timeout_s=2.0))
     store.ensure(spec())
     assert server.pid is not None
@@ -174,25 +174,25 @@ def test_a_store_that_does_not_answer_is_given_up_after_the_timeout(server: Lite
     while psutil.Process(server.pid).status() != psutil.STATUS_STOPPED:
         time.sleep(0.01)
     try:
-        begun = time.monotonic()
+        started_s = time.monotonic()
         with pytest.raises(UnavailableError, match="deadline exceeded"):
             store.count(Collection.IMAGE)
         with pytest.raises(UnavailableError):
             store.search(EntryQuery(JOINT, vector(1), "default", None, limit=1, timeout_s=0.5))
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started_s < 5
     finally:
         os.kill(server.pid, signal.SIGCONT)
     store.close()
 
 
-def test_nothing_listening_is_noticed_at_once() -> None:
+def test_an_address_without_a_server_is_noticed_immediately() -> None:
     store = MilvusStore(StoreSettings(uri=f"http://127.0.0.1:{free_port()}"))
-    begun = time.monotonic()
+    started_s = time.monotonic()
     with pytest.raises(UnavailableError, match="connecting"):
         store.ping()
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - started_s < 10
 
 
-def test_an_unset_address_is_a_setting_at_fault() -> None:
+def test_a_store_without_an_address_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match=r"store\.uri"):
         MilvusStore(StoreSettings())

@@ -1,4 +1,4 @@
-"""What the reads of a writer have to see on a server whose readers lag behind, and what they need not wait for."""
+"""Tests what a writer's reads see on a server whose readers lag behind, and what they do not wait for."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Connect = Callable[..., MilvusStore]
 NOW = 1_000
 
 
-class NotedTables:
-    """Notes up to which timestamp reads are asked to see everything. `failing`: writes get no answer."""
+class RecordingRowIO:
+    """Records the guarantee timestamp of each read. `failing`: writes get no answer."""
 
     def __init__(self) -> None:
-        self.seen: list[int] = []
+        self.guarantees: list[int] = []
         self.failing = False
         self._written = NOW
 
@@ -38,26 +38,26 @@ class NotedTables:
     def delete(self, name: str, ids: Sequence[str]) -> None: ...
 
     def by_ids(self, name: str, ids: Sequence[str], columns: Sequence[str], *, guarantee: int) -> list[Any]:
-        self.seen.append(guarantee)
+        self.guarantees.append(guarantee)
         return []
 
 
 @pytest.fixture
-def tables() -> NotedTables:
-    return NotedTables()
+def row_io() -> RecordingRowIO:
+    return RecordingRowIO()
 
 
 @pytest.fixture
-def lagging(tables: NotedTables) -> MilvusStore:
-    """Over those tables, of a server that tells 1,000 for its time; an asset's write is at 1,001, and so on."""
+def lagging(row_io: RecordingRowIO) -> MilvusStore:
+    """A store over that double, of a server whose timestamp is 1,000; the first write is at 1,001, and so on."""
     store = MilvusStore(StoreSettings(uri="http://127.0.0.1:1"))
-    store._row_io = tables  # type: ignore[assignment]
+    store._row_io = row_io  # type: ignore[assignment]
     store._connection = SimpleNamespace(backend=detect_backend("v2.6.0"), timestamp=lambda: NOW)  # type: ignore[assignment]
     return store
 
 
-def test_reads_wait_for_nothing_but_what_was_there_and_their_own_writes(
-    lagging: MilvusStore, tables: NotedTables
+def test_reads_wait_only_for_writes_before_the_catch_up_and_their_own(
+    lagging: MilvusStore, row_io: RecordingRowIO
 ) -> None:
     ours, other = asset(key="ours"), asset(key="other")
     lagging.asset_rows([ours.id])
@@ -65,63 +65,63 @@ def test_reads_wait_for_nothing_but_what_was_there_and_their_own_writes(
     lagging.put_asset_rows([asset_row(ours)])
     for ids in ([other.id], [ours.id], [other.id, ours.id]):
         lagging.asset_rows(ids)
-    assert tables.seen == [STRONG, NOW, NOW + 1, NOW + 1]
+    assert row_io.guarantees == [STRONG, NOW, NOW + 1, NOW + 1]
 
 
-def test_an_asset_whose_write_was_not_answered_is_read_at_strong_consistency(
-    lagging: MilvusStore, tables: NotedTables
+def test_an_asset_whose_write_got_no_answer_is_read_at_strong_consistency(
+    lagging: MilvusStore, row_io: RecordingRowIO
 ) -> None:
     ours, other = asset(key="ours"), asset(key="other")
     lagging.catch_up()
-    tables.failing = True
+    row_io.failing = True
     with pytest.raises(UnavailableError):
         lagging.put_asset_rows([asset_row(ours)])
-    tables.failing = False
+    row_io.failing = False
     lagging.asset_rows([ours.id])
     lagging.asset_rows([other.id])
     lagging.put_asset_rows([asset_row(ours)])
     lagging.asset_rows([ours.id])
-    assert tables.seen == [STRONG, NOW, NOW + 1]
+    assert row_io.guarantees == [STRONG, NOW, NOW + 1]
 
 
-def test_a_delete_makes_no_weak_reads_of_strong_ones(lagging: MilvusStore, tables: NotedTables) -> None:
+def test_a_delete_does_not_weaken_strong_reads(lagging: MilvusStore, row_io: RecordingRowIO) -> None:
     lagging.drop_checkpoints(["a"])
     lagging.asset_rows(["a"])
-    assert tables.seen == [STRONG]
+    assert row_io.guarantees == [STRONG]
 
 
 @pytest.mark.services
-def test_what_others_wrote_is_seen_without_and_after_a_catch_up(connect: Connect) -> None:
+def test_writes_of_others_are_visible_before_the_first_and_after_each_catch_up(connect: Connect) -> None:
     ours, theirs = connect(), connect()
     for store in (ours, theirs):
         store.ensure(spec())
     for number in range(5):
-        one = asset(key=f"before-{number}")
-        theirs.put_asset_rows([asset_row(one)])
-        assert ours.asset_rows([one.id])
+        ref = asset(key=f"before-{number}")
+        theirs.put_asset_rows([asset_row(ref)])
+        assert ours.asset_rows([ref.id])
     ours.catch_up()
     for number in range(5):
-        one = asset(key=f"after-{number}")
-        theirs.upsert(Collection.IMAGE, [entry(one)])
-        theirs.put_asset_rows([asset_row(one)])
+        ref = asset(key=f"after-{number}")
+        theirs.upsert(Collection.IMAGE, [entry(ref)])
+        theirs.put_asset_rows([asset_row(ref)])
         ours.catch_up()
-        assert ours.asset_rows([one.id])
-        assert ours.entry_ids(Collection.IMAGE, [one.id]) == {one.id: frozenset({entry(one).id})}
+        assert ours.asset_rows([ref.id])
+        assert ours.entry_ids(Collection.IMAGE, [ref.id]) == {ref.id: frozenset({entry(ref).id})}
 
 
 @pytest.mark.services
-def test_its_own_writes_are_seen_at_once(connect: Connect) -> None:
+def test_own_writes_are_visible_immediately(connect: Connect) -> None:
     store = connect()
     store.ensure(spec())
     store.catch_up()
     for number in range(10):
-        one = asset(key=f"k{number % 3}")
-        parts = [entry(one, part) for part in range(1 + number % 4)]
-        known = store.entry_ids(Collection.IMAGE, [one.id]).get(one.id, frozenset())
+        ref = asset(key=f"k{number % 3}")
+        parts = [entry(ref, part) for part in range(1 + number % 4)]
+        known = store.entry_ids(Collection.IMAGE, [ref.id]).get(ref.id, frozenset())
         store.upsert(Collection.IMAGE, parts)
-        assert store.entry_ids(Collection.IMAGE, [one.id])[one.id] == known | {part.id for part in parts}
+        assert store.entry_ids(Collection.IMAGE, [ref.id])[ref.id] == known | {part.id for part in parts}
         store.delete(Collection.IMAGE, sorted(known - {part.id for part in parts}))
-        assert store.entry_ids(Collection.IMAGE, [one.id])[one.id] == {part.id for part in parts}
-        row = asset_row(one, offset=number)
+        assert store.entry_ids(Collection.IMAGE, [ref.id])[ref.id] == {part.id for part in parts}
+        row = asset_row(ref, offset=number)
         store.put_asset_rows([row])
-        assert store.asset_rows([one.id])[one.id].version == row.version
+        assert store.asset_rows([ref.id])[ref.id].version == row.version
