@@ -1,9 +1,21 @@
-"""Small makers of records, events and items for the tests of the ingest plane."""
+"""Makers of records, events, deliveries and batches for the tests of the ingest plane."""
 
 from __future__ import annotations
 
-from penstock.ingest.delivery import Delivery
-from penstock.records import AssetRef, Assignment, ClaimCheck, Event, Inline, Modality, Position, Record, Rejected
+from penstock.ingest.delivery import Batch, Delivery
+from penstock.ingest.pipeline.types import BatchReport
+from penstock.records import (
+    AssetRef,
+    Assignment,
+    ClaimCheck,
+    Event,
+    Inline,
+    Modality,
+    Outcome,
+    Position,
+    Record,
+    Rejected,
+)
 
 TOPIC = "media.text"
 
@@ -37,7 +49,7 @@ def event(
     )
 
 
-def item(
+def delivery(
     offset: int,
     key: str = "k",
     *,
@@ -54,3 +66,17 @@ def item(
         Assignment(topic, partition, generation),
         parsed,
     )
+
+
+def batch(*deliveries: Delivery) -> Batch:
+    return Batch(1, TOPIC, deliveries)
+
+
+def outcomes(report: BatchReport) -> dict[int, Outcome | None]:
+    """Returns the outcome by offset; None for fenced and halted deliveries."""
+    by_offset = {
+        settlement.delivery.record.position.offset: getattr(settlement, "outcome", None)
+        for settlement in report.settlements
+    }
+    assert len(by_offset) == len(report.settlements), "a delivery was settled twice"
+    return by_offset

@@ -1,4 +1,4 @@
-"""Workers that obey what an event's bytes say, so that a test can order any outcome.
+"""Workers whose behaviour an event's bytes script, so that a test can produce any outcome.
 
 b"bad"       the decoder rejects it            b"poison"  the encoder fails on it alone
 b"parts:3"   three passages                    b"kills"   the worker dies of it, every time
@@ -52,7 +52,7 @@ SPEC = IndexSpec(
 
 
 class ScriptedMedia:
-    """Decodes as the bytes say."""
+    """A media worker that decodes as the bytes script it."""
 
     def fetch(self, events: Sequence[Event]) -> tuple[Event, ...]:
         return tuple(events)
@@ -62,32 +62,31 @@ class ScriptedMedia:
 
     def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> tuple[Decoded, EncoderInput]:
         indexable: list[Event] = []
-        drafts: list[PendingEntry] = []
+        pending: list[PendingEntry] = []
         rejected: list[Rejected] = []
         texts: list[str] = []
-        for one in events:
-            text = text_of(one)
+        for source in events:
+            text = text_of(source)
             if text == "kills":
                 raise WorkerLostError("died", blamed=True)
             if text == "bad":
-                rejected.append(Rejected(one.position, "decode", Reason.CORRUPT, "it is bad"))
-            elif not one.is_tombstone:
-                plain = replace(one, payload=ClaimCheck("asset:x"))
+                rejected.append(Rejected(source.position, "decode", Reason.CORRUPT, "it is bad"))
+            elif not source.is_tombstone:
+                plain = replace(source, payload=ClaimCheck("asset:x"))
                 indexable.append(plain)
                 for part in range(int(text.removeprefix("parts:")) if text.startswith("parts:") else 1):
-                    drafts.append(
-                        PendingEntry(plain, Collection.TEXT, part, "text/plain", "asset:x", text,
-                              vectors=((Field.PASSAGE, ROLE, len(texts)),))
-                    )  # fmt: skip
+                    vectors = ((Field.PASSAGE, ROLE, len(texts)),)
+                    pending.append(
+                        PendingEntry(plain, Collection.TEXT, part, "text/plain", "asset:x", text, vectors=vectors)
+                    )
                     texts.append(text)
-        decoded = Decoded(
-            tuple(indexable), tuple(one for one in events if one.is_tombstone), tuple(drafts), tuple(rejected)
-        )
+        tombstones = tuple(source for source in events if source.is_tombstone)
+        decoded = Decoded(tuple(indexable), tombstones, tuple(pending), tuple(rejected))
         return decoded, EncoderInput(ROLE, tuple(texts), tuple(texts))
 
 
 class ScriptedEncoder:
-    """Encodes everything to one vector, but for poison."""
+    """An encoder that returns the same embedding for every text and fails on poison."""
 
     def encode(self, batch: EncoderInput) -> Encoded:
         vectors = np.tile(np.eye(1, DIM, dtype=np.float32), (len(batch), 1))
@@ -97,7 +96,7 @@ class ScriptedEncoder:
 
 
 class RecordingSink:
-    """A dead-letter topic in a list; `fail` makes sending fail with what it returns, until it returns None."""
+    """A dead-letter topic in a list; sending fails with the error that `fail` returns, if any."""
 
     def __init__(self, fail: Callable[[Record], Exception | None] = lambda _: None) -> None:
         self.letters: list[Rejected] = []
@@ -120,7 +119,7 @@ def memory_store() -> MemoryStore:
     return store
 
 
-def begun_writer(store: Store) -> Writer:
+def started_writer(store: Store) -> Writer:
     writer = Writer(store, wall_ms=lambda: 5_000)
     writer.start(())
     return writer
@@ -135,7 +134,7 @@ def pipeline_on(
     stop: threading.Event | None = None,
     concurrent_writes: int = 1,
 ) -> Pipeline:
-    """A pipeline over local pools. It never waits: `sleep` returns at once, True if `stop` is set."""
+    """Makes a pipeline over local pools. It never waits: `sleep` returns immediately, True if `stop` is set."""
     backoff = Backoff(0.001, 0.001, random.Random(0))
     stop = stop or threading.Event()
     pools = Pools.over(
@@ -143,7 +142,7 @@ def pipeline_on(
         decode=LocalPool(lambda _: media or ScriptedMedia()),
         long_media=LocalPool(lambda _: media or ScriptedMedia()),
         encoders={ROLE: LocalPool(lambda _: make_encoder())},
-        writers=LocalPool(lambda _: begun_writer(store)),
+        writers=LocalPool(lambda _: started_writer(store)),
         concurrent_writes=concurrent_writes,
     )
     return Pipeline(
@@ -158,5 +157,5 @@ def pipeline_on(
     )
 
 
-def text_of(one: Event) -> str:
-    return one.payload.data.decode() if isinstance(one.payload, Inline) else ""
+def text_of(source: Event) -> str:
+    return source.payload.data.decode() if isinstance(source.payload, Inline) else ""

@@ -9,7 +9,7 @@ from penstock.errors import Reason
 from penstock.ingest.delivery import Batch, Delivery
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.records import Position, Rejected
-from tests.ingest.builders import TOPIC, item
+from tests.ingest.builders import TOPIC, delivery
 
 
 class Clock:
@@ -34,30 +34,30 @@ def test_a_batch_goes_when_it_has_enough_events() -> None:
     made = batcher()
     for offset in range(4):
         assert made.next_batch() is None
-        made.add(item(offset, f"k{offset}"))
-    made.add(item(4, "k4"))
+        made.add(delivery(offset, f"k{offset}"))
+    made.add(delivery(4, "k4"))
     assert offsets(made.next_batch()) == [0, 1, 2, 3]
     assert made.next_batch() is None
 
 
 def test_a_batch_goes_when_it_has_enough_bytes() -> None:
     made = batcher(size_bytes=100)
-    made.add(item(0, "a", data=b"x" * 60))
+    made.add(delivery(0, "a", data=b"x" * 60))
     assert made.next_batch() is None
-    made.add(item(1, "b", data=b"x" * 60))
+    made.add(delivery(1, "b", data=b"x" * 60))
     assert offsets(made.next_batch()) == [0]
 
 
 def test_an_event_larger_than_a_batch_goes_alone() -> None:
     made = batcher(size_bytes=10)
-    made.add(item(0, "a", data=b"x" * 60))
+    made.add(delivery(0, "a", data=b"x" * 60))
     assert offsets(made.next_batch()) == [0]
 
 
 def test_a_batch_goes_when_its_first_event_has_lingered() -> None:
     clock = Clock()
     made = batcher(clock, linger_s=1.0)
-    made.add(item(0, "a"))
+    made.add(delivery(0, "a"))
     assert made.next_due_s() == 1.0
     clock.now_s = 0.9
     assert made.next_batch() is None
@@ -67,10 +67,10 @@ def test_a_batch_goes_when_its_first_event_has_lingered() -> None:
 
 def test_an_event_waits_while_its_asset_is_in_flight_and_others_pass_it() -> None:
     made = batcher(linger_s=0.0)
-    made.add(item(0, "a"))
+    made.add(delivery(0, "a"))
     first = made.next_batch()
-    made.add(item(1, "a"))
-    made.add(item(2, "b"))
+    made.add(delivery(1, "a"))
+    made.add(delivery(2, "b"))
     assert offsets(made.next_batch()) == [2]
     assert made.next_batch() is None
     assert first is not None
@@ -80,10 +80,10 @@ def test_an_event_waits_while_its_asset_is_in_flight_and_others_pass_it() -> Non
 
 def test_events_held_behind_an_asset_keep_their_order() -> None:
     made = batcher(linger_s=0.0, events=2)
-    made.add(item(0, "a"))
+    made.add(delivery(0, "a"))
     first = made.next_batch()
     for offset in (1, 2, 3):
-        made.add(item(offset, "a"))
+        made.add(delivery(offset, "a"))
     assert first is not None
     made.release(first)
     second = made.next_batch()
@@ -96,9 +96,9 @@ def test_events_held_behind_an_asset_keep_their_order() -> None:
 
 def test_topics_and_claim_checks_have_batches_of_their_own() -> None:
     made = batcher(linger_s=0.0)
-    made.add(item(0, "a"))
-    made.add(item(1, "b", claim="https://example.org/x"))
-    made.add(item(2, "c", topic="media.image"))
+    made.add(delivery(0, "a"))
+    made.add(delivery(1, "b", claim="https://example.org/x"))
+    made.add(delivery(2, "c", topic="media.image"))
     batches = [offsets(made.next_batch()) for _ in range(3)]
     assert sorted(batches) == [[0], [1], [2]]
 
@@ -106,14 +106,14 @@ def test_topics_and_claim_checks_have_batches_of_their_own() -> None:
 def test_a_batch_of_claim_checks_is_small_since_what_they_point_to_may_be_large() -> None:
     made = batcher(linger_s=0.0, events=32)
     for offset in range(10):
-        made.add(item(offset, f"k{offset}", claim="https://example.org/x"))
+        made.add(delivery(offset, f"k{offset}", claim="https://example.org/x"))
     assert len(offsets(made.next_batch())) == 8
 
 
 def test_only_so_many_batches_of_a_topic_are_under_way() -> None:
     made = batcher(linger_s=0.0, events=1, in_flight=2)
     for offset in range(3):
-        made.add(item(offset, f"k{offset}"))
+        made.add(delivery(offset, f"k{offset}"))
     first = made.next_batch()
     assert made.next_batch() is not None
     assert made.next_batch() is None
@@ -124,20 +124,20 @@ def test_only_so_many_batches_of_a_topic_are_under_way() -> None:
 
 def test_a_record_that_could_not_be_understood_waits_for_no_asset() -> None:
     made = batcher(linger_s=0.0)
-    made.add(item(0, "a"))
+    made.add(delivery(0, "a"))
     made.next_batch()
     rejected = Rejected(Position(TOPIC, 0, 1), "receive", Reason.MALFORMED, "no")
-    made.add(item(1, "a", rejected=rejected))
+    made.add(delivery(1, "a", rejected=rejected))
     assert offsets(made.next_batch()) == [1]
 
 
 def test_dropping_a_partition_forgets_what_waits_and_what_is_held_of_it() -> None:
     made = batcher(linger_s=0.0)
-    made.add(item(0, "a", partition=0))
+    made.add(delivery(0, "a", partition=0))
     flying = made.next_batch()
-    made.add(item(1, "a", partition=0))
-    made.add(item(2, "b", partition=0))
-    made.add(item(0, "c", partition=1))
+    made.add(delivery(1, "a", partition=0))
+    made.add(delivery(2, "b", partition=0))
+    made.add(delivery(0, "c", partition=1))
     dropped = made.drop([Partition(TOPIC, 0)])
     assert sorted(one.record.position.offset for one in dropped) == [1, 2]
     assert offsets(made.next_batch()) == [0]
@@ -149,13 +149,13 @@ def test_dropping_a_partition_forgets_what_waits_and_what_is_held_of_it() -> Non
 
 def test_dropping_what_lies_beyond_an_offset_keeps_what_lies_below() -> None:
     made = batcher(linger_s=0.0)
-    made.add(item(0, "a"))
+    made.add(delivery(0, "a"))
     flying = made.next_batch()
     assert flying is not None
-    made.add(item(1, "a"))
-    made.add(item(3, "a"))
-    made.add(item(2, "b"))
-    made.add(item(4, "c"))
+    made.add(delivery(1, "a"))
+    made.add(delivery(3, "a"))
+    made.add(delivery(2, "b"))
+    made.add(delivery(4, "c"))
     partition = flying.deliveries[0].partition
     assert sorted(one.record.position.offset for one in made.drop([partition], beyond={partition: 2})) == [3, 4]
     assert made.has_queued(partition)
@@ -167,7 +167,7 @@ def test_dropping_what_lies_beyond_an_offset_keeps_what_lies_below() -> None:
 
 def test_dropping_nothing_looks_at_nothing_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     made = batcher()
-    made.add(item(0))
+    made.add(delivery(0))
     monkeypatch.setattr(Delivery, "partition", property(lambda _: pytest.fail("looked at")))
     assert made.drop([]) == []
 
@@ -184,7 +184,7 @@ def test_two_events_of_one_asset_are_never_in_flight_together_and_none_is_forgot
         step = data.draw(st.sampled_from(["add", "take", "finish"]))
         if step == "add" and remaining:
             offset, key = remaining.pop(0)
-            made.add(item(offset, key))
+            made.add(delivery(offset, key))
         elif step == "finish" and flying:
             made.release(flying.pop(data.draw(st.integers(0, len(flying) - 1))))
         else:
@@ -194,7 +194,7 @@ def test_two_events_of_one_asset_are_never_in_flight_together_and_none_is_forgot
                     made.release(flying.pop())
                 elif remaining:
                     offset, key = remaining.pop(0)
-                    made.add(item(offset, key))
+                    made.add(delivery(offset, key))
                 continue
             flying.append(batch)
             in_flight = [asset for one in flying for asset in {entry.asset_id for entry in one.deliveries}]
@@ -226,7 +226,7 @@ def settled(made: Batcher, slowest_s: float | None) -> int:
 
 def filled(made: Batcher, events: int) -> Batcher:
     for offset in range(events):
-        made.add(item(offset, f"k{offset}"))
+        made.add(delivery(offset, f"k{offset}"))
     return made
 
 
@@ -265,6 +265,6 @@ def test_a_grown_batch_keeps_to_its_bytes() -> None:
     limits = BatchLimits(2, 100, 1.0, 1, max_events=32, max_step_s=1.0)
     made = Batcher(limits, Clock())
     for offset in range(8):
-        made.add(item(offset, f"k{offset}", data=b"x" * 30))
+        made.add(delivery(offset, f"k{offset}", data=b"x" * 30))
     sizes = [settled(made, 0.001) for _ in range(3)]
     assert sizes == [2, 3, 3]

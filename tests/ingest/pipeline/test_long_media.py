@@ -1,4 +1,4 @@
-"""Long media in the lane: clips go past them, nobody waits for them, and whoever owns the partition next goes on."""
+"""Long media in the lane: clips overtake them, and the next owner of the partition continues them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from penstock.ingest.executor.pool import LocalPool
 from penstock.ingest.executor.proxies import Pools
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits
-from penstock.ingest.pipeline.driver import BatchReport, Pipeline, Unfinished
+from penstock.ingest.pipeline.driver import Pipeline
+from penstock.ingest.pipeline.types import BatchReport, Unfinished
 from penstock.records import (
     AssetRef,
     Assignment,
@@ -45,7 +46,7 @@ from penstock.retries import Backoff, Breaker
 from penstock.store.base import IndexSpec, VectorSpec
 from penstock.store.memory import MemoryStore
 from tests.ingest.builders import event
-from tests.ingest.doubles import DIM, RecordingSink, ScriptedEncoder, begun_writer
+from tests.ingest.doubles import DIM, RecordingSink, ScriptedEncoder, started_writer
 from tests.ingest.lane.test_lane import eventually, running
 from tests.store.scans import all_entries
 
@@ -57,72 +58,72 @@ SPEC = IndexSpec(
     version=1,
     num_shards=1,
 )
-SLICE_MS = 1_000
+SEGMENT_MS = 1_000
 
 
-class SlicedMedia:
-    """Media whose bytes say how many slices they have: b"3". `hold` keeps slices of a key from being made.
+class SegmentedMedia:
+    """A media worker for events whose bytes are their number of segments: b"3". `hold` delays the segments of a key.
 
     Attributes:
-        made: (key, slice) of all that were made, in order.
-        apart: of each, whether it was made where clips do not wait.
-        waiting: keys of slices that are held now.
+        decoded: (key, segment) of all segments, in order.
+        kept_open: for each of them, whether it was decoded by the workers of long media.
+        waiting: keys of segments that are held now.
     """
 
     def __init__(self) -> None:
-        self.made: list[tuple[str, int]] = []
-        self.apart: list[bool] = []
+        self.decoded: list[tuple[str, int]] = []
+        self.kept_open: list[bool] = []
         self.waiting: set[str] = set()
         self._held: dict[str, threading.Event] = {}
 
     def hold(self, key: str) -> threading.Event:
+        """Holds all segments of a key but the first, until the returned event is set."""
         return self._held.setdefault(key, threading.Event())
 
     def decode_segments(
-        self, events: Sequence[Event], known: Sequence[Checkpoint], roles: Sequence[str], keep: bool
+        self, events: Sequence[Event], checkpoints: Sequence[Checkpoint], roles: Sequence[str], keep_open: bool
     ) -> Any:
-        begun = {one.asset.id: one for one in known}
+        positions = {checkpoint.asset.id: checkpoint.position for checkpoint in checkpoints}
         indexable: list[Event] = []
-        drafts: list[PendingEntry] = []
-        progress: list[Checkpoint] = []
-        for one in events:
-            if one.is_tombstone:
+        pending: list[PendingEntry] = []
+        written: list[Checkpoint] = []
+        for source in events:
+            if source.is_tombstone:
                 continue
-            number = begun[one.asset.id].position.scanned_ms // SLICE_MS if one.asset.id in begun else 0
-            if number and one.asset.key in self._held:
-                self.waiting.add(one.asset.key)
-                self._held[one.asset.key].wait(30)
-                self.waiting.discard(one.asset.key)
-            self.made.append((one.asset.key, number))
-            self.apart.append(keep)
-            assert isinstance(one.payload, Inline)
-            last = number + 1 == int(one.payload.data)
-            plain = replace(one, payload=ClaimCheck("asset:x"))
+            asset, start = source.asset, positions.get(source.asset.id, MediaPosition())
+            number = start.scanned_ms // SEGMENT_MS
+            if number and asset.key in self._held:
+                self.waiting.add(asset.key)
+                self._held[asset.key].wait(30)
+                self.waiting.discard(asset.key)
+            self.decoded.append((asset.key, number))
+            self.kept_open.append(keep_open)
+            assert isinstance(source.payload, Inline)
+            is_last = number + 1 == int(source.payload.data)
+            plain = replace(source, payload=ClaimCheck("asset:x"))
             indexable.append(plain)
-            vectors = ((Field.PASSAGE, "passage.text", len(drafts)),)
-            drafts.append(
+            vectors = ((Field.PASSAGE, "passage.text", len(pending)),)
+            pending.append(
                 PendingEntry(plain, SPEECH, number, "audio/mpeg", "asset:x", f"part {number}", vectors=vectors)
             )
-            if number or not last:
-                place = MediaPosition(0, 0, (number + 1) * SLICE_MS)
-                counts = {SPEECH: number + 1}
-                begins = begun[one.asset.id].position if one.asset.id in begun else MediaPosition()
-                progress.append(
-                    Checkpoint(one.asset, one.version, place, counts, "s", "asset:x", start=begins, finished=last)
+            if number or not is_last:
+                end, counts = MediaPosition(0, 0, (number + 1) * SEGMENT_MS), {SPEECH: number + 1}
+                written.append(
+                    Checkpoint(asset, source.version, end, counts, "s", "asset:x", start=start, finished=is_last)
                 )
-        tombstones = tuple(one for one in events if one.is_tombstone)
-        decoded = Decoded(tuple(indexable), tombstones, tuple(drafts), (), tuple(progress))
+        tombstones = tuple(source for source in events if source.is_tombstone)
+        decoded = Decoded(tuple(indexable), tombstones, tuple(pending), (), tuple(written))
         return (decoded, *(EncoderInput(role, ()) for role in roles))
 
-    def compose(self, decoded: Decoded, *heard: object) -> Any:
-        texts = tuple(draft.text for draft in decoded.pending)
+    def compose(self, decoded: Decoded, *transcripts: object) -> Any:
+        texts = tuple(entry.text for entry in decoded.pending)
         return decoded, EncoderInput("passage.text", texts, texts)
 
 
-class Dying(SlicedMedia):
-    """A worker that dies of everything, so often; then it is well."""
+class DyingWorker(SegmentedMedia):
+    """A worker that dies of every segment, `deaths` times in all; after that it is healthy."""
 
-    def __init__(self, media: SlicedMedia, deaths: int) -> None:
+    def __init__(self, media: SegmentedMedia, deaths: int) -> None:
         super().__init__()
         self._media = media
         self.deaths = deaths
@@ -134,12 +135,14 @@ class Dying(SlicedMedia):
         return self._media.decode_segments(*args)
 
 
-class Deaf:
-    def transcribe(self, batch: EncoderInput, start: int, apart: bool) -> tuple[tuple[()], None]:
+class SilentTranscriber:
+    """A transcriber that finds no speech."""
+
+    def transcribe(self, batch: EncoderInput, start: int, is_long_media: bool) -> tuple[tuple[()], None]:
         return (), None
 
 
-class House:
+class Stack:
     """A broker with a topic of two partitions, a store, one writer, and lanes that share them."""
 
     def __init__(self) -> None:
@@ -147,13 +150,13 @@ class House:
         self.broker.create_topic(TOPIC, 2)
         self.store = MemoryStore()
         self.store.ensure(SPEC)
-        self.writers = LocalPool(lambda _: begun_writer(self.store))
-        self.media = SlicedMedia()
-        self.slicer = self.media
+        self.writers = LocalPool(lambda _: started_writer(self.store))
+        self.media = SegmentedMedia()
+        self.long_media_worker = self.media
         self.sink = RecordingSink()
 
-    def produce(self, key: str, slices: int | None, *, partition: int = 0) -> None:
-        value = None if slices is None else str(slices).encode()
+    def produce(self, key: str, segments: int | None, *, partition: int = 0) -> None:
+        value = None if segments is None else str(segments).encode()
         self.broker.append(Message(TOPIC, key.encode(), value, partition=partition))
 
     def lane(self, name: str = "lane", *, drain_s: float = 5.0, batch: int = 4) -> Lane:
@@ -164,9 +167,9 @@ class House:
             pools=Pools.over(
                 fetch=LocalPool(lambda _: self.media),
                 decode=LocalPool(lambda _: self.media, 3),
-                long_media=LocalPool(lambda _: self.slicer, 2),
+                long_media=LocalPool(lambda _: self.long_media_worker, 2),
                 encoders={
-                    "speech": LocalPool(lambda _: Deaf()),
+                    "speech": LocalPool(lambda _: SilentTranscriber()),
                     "passage.text": LocalPool(lambda _: ScriptedEncoder()),
                 },
                 writers=self.writers,
@@ -199,7 +202,7 @@ class House:
         return self.broker.committed(GROUP).get(PARTITIONS[partition], 0)
 
     def texts(self, key: str) -> list[str]:
-        return sorted(one.text for one in all_entries(self.store, SPEECH) if one.asset.key == key)
+        return sorted(entry.text for entry in all_entries(self.store, SPEECH) if entry.asset.key == key)
 
     def outcome(self, key: str) -> Outcome | None:
         asset = AssetRef("default", TOPIC, key)
@@ -212,103 +215,105 @@ def parse(record: Record) -> Any:
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+def stack() -> Stack:
+    return Stack()
 
 
-def test_a_film_is_indexed_slice_by_slice_and_committed_at_the_end(house: House) -> None:
-    house.produce("film", 5)
-    with running(house.lane()):
-        eventually(lambda: house.committed() == 1, "committed")
-    assert house.media.made == [("film", number) for number in range(5)]
-    assert house.texts("film") == [f"part {number}" for number in range(5)]
-    assert house.outcome("film") is Outcome.INDEXED
+def test_long_media_are_indexed_segment_by_segment_and_committed_at_the_end(stack: Stack) -> None:
+    stack.produce("talk", 5)
+    with running(stack.lane()):
+        eventually(lambda: stack.committed() == 1, "committed")
+    assert stack.media.decoded == [("talk", number) for number in range(5)]
+    assert stack.texts("talk") == [f"part {number}" for number in range(5)]
+    assert stack.outcome("talk") is Outcome.INDEXED
 
 
-def test_clips_go_past_a_film_and_are_committed_with_it(house: House) -> None:
-    gate = house.media.hold("film")
-    house.produce("film", 3)
+def test_clips_overtake_long_media_and_are_committed_with_them(stack: Stack) -> None:
+    gate = stack.media.hold("talk")
+    stack.produce("talk", 3)
     for number in range(20):
-        house.produce(f"clip-{number}", 1)
-    lane = house.lane()
+        stack.produce(f"clip-{number}", 1)
+    lane = stack.lane()
     with running(lane):
-        eventually(lambda: all(house.outcome(f"clip-{number}") for number in range(20)), "the clips are indexed")
-        assert house.outcome("film") is None
-        assert house.committed() == 0
-        eventually(lambda: [(one.asset, one.position.scanned_ms) for one in lane.status().long_media] ==
-                   [("default/media.audio/film", SLICE_MS)], "its progress is told")  # fmt: skip
+        eventually(lambda: all(stack.outcome(f"clip-{number}") for number in range(20)), "the clips are indexed")
+        assert stack.outcome("talk") is None
+        assert stack.committed() == 0
+        eventually(lambda: [(media.asset, media.position.scanned_ms) for media in lane.status().long_media] ==
+                   [("default/media.audio/talk", SEGMENT_MS)], "its progress is published")  # fmt: skip
         gate.set()
-        eventually(lambda: house.committed() == 21, "committed")
-        eventually(lambda: not lane.status().long_media, "it is told no more")
+        eventually(lambda: stack.committed() == 21, "committed")
+        eventually(lambda: not lane.status().long_media, "its progress is removed")
 
 
-def test_whoever_comes_next_goes_on_with_the_film_and_does_no_clip_again(house: House) -> None:
-    gate = house.media.hold("film")
-    house.produce("film", 4)
+def test_the_next_owner_continues_long_media_and_repeats_no_clip(stack: Stack) -> None:
+    gate = stack.media.hold("talk")
+    stack.produce("talk", 4)
     for number in range(10):
-        house.produce(f"clip-{number}", 1)
-    first = house.lane("first", drain_s=0.2)
+        stack.produce(f"clip-{number}", 1)
+    first = stack.lane("first", drain_s=0.2)
     with running(first):
-        eventually(lambda: all(house.outcome(f"clip-{number}") for number in range(10)), "the clips are indexed")
+        eventually(lambda: all(stack.outcome(f"clip-{number}") for number in range(10)), "the clips are indexed")
     gate.set()
-    before = Counter(house.media.made)
-    with running(house.lane("second")):
-        eventually(lambda: house.committed() == 11, "committed")
-    assert house.texts("film") == [f"part {number}" for number in range(4)]
-    again = Counter(house.media.made) - before
+    before = Counter(stack.media.decoded)
+    with running(stack.lane("second")):
+        eventually(lambda: stack.committed() == 11, "committed")
+    assert stack.texts("talk") == [f"part {number}" for number in range(4)]
+    again = Counter(stack.media.decoded) - before
     assert not [key for key, _ in again if key.startswith("clip")]
-    assert again[("film", 0)] == 0, "the slice that is written is not made again"
+    assert again[("talk", 0)] == 0, "the written segment is not decoded again"
 
 
-def test_films_begun_before_wait_for_their_turn_and_keep_no_clip_waiting(house: House) -> None:
-    films = [f"film-{number}" for number in range(6)]
-    first, second = house.media, SlicedMedia()
-    gates = [media.hold(film) for media in (first, second) for film in films]
-    for film in films:
-        house.produce(film, 3)
-    with running(house.lane("first", drain_s=0.2)):
-        eventually(lambda: {film for film, _ in first.made} == set(films), "all are begun")
-    house.media = house.slicer = second
-    with running(house.lane("second")):
+def test_resumed_long_media_take_turns_and_delay_no_clip(stack: Stack) -> None:
+    talks = [f"talk-{number}" for number in range(6)]
+    first, second = stack.media, SegmentedMedia()
+    gates = [media.hold(talk) for media in (first, second) for talk in talks]
+    for talk in talks:
+        stack.produce(talk, 3)
+    with running(stack.lane("first", drain_s=0.2)):
+        eventually(lambda: {key for key, _ in first.decoded} == set(talks), "all have begun")
+    stack.media = stack.long_media_worker = second
+    with running(stack.lane("second")):
         eventually(lambda: len(second.waiting) == 2, "two are under way, the others wait")
-        house.produce("clip", 1)
-        eventually(lambda: house.outcome("clip") is not None, "the clip is indexed")
-        assert (len(second.waiting), second.made) == (2, [("clip", 0)])
+        stack.produce("clip", 1)
+        eventually(lambda: stack.outcome("clip") is not None, "the clip is indexed")
+        assert (len(second.waiting), second.decoded) == (2, [("clip", 0)])
         for gate in gates:
             gate.set()
-        eventually(lambda: house.committed() == 7, "committed")
-    assert [apart for (_, number), apart in zip(second.made, second.apart, strict=True) if number] == [True] * 12
+        eventually(lambda: stack.committed() == 7, "committed")
+    assert [kept_open for (_, number), kept_open in zip(second.decoded, second.kept_open, strict=True) if number] == [
+        True
+    ] * 12
 
 
-def test_an_older_version_does_not_wait_for_a_newer_one_that_waits_behind_it(house: House) -> None:
-    """The newer was begun in a batch with the older; after the restart they come one by one."""
-    gate = house.media.hold("film")
-    house.produce("film", 3)
-    house.produce("film", 3)
-    with running(house.lane("first", drain_s=0.2)):
-        eventually(lambda: house.media.made == [("film", 0)], "the newer is begun")
+def test_an_older_version_does_not_wait_for_a_newer_one_that_is_queued_behind_it(stack: Stack) -> None:
+    """The newer began in a batch with the older; after the restart they come one by one."""
+    gate = stack.media.hold("talk")
+    stack.produce("talk", 3)
+    stack.produce("talk", 3)
+    with running(stack.lane("first", drain_s=0.2)):
+        eventually(lambda: stack.media.decoded == [("talk", 0)], "the newer has begun")
     gate.set()
-    with running(house.lane("second", batch=1)):
-        eventually(lambda: house.committed() == 2, "committed")
-    assert house.texts("film") == ["part 0", "part 1", "part 2"]
+    with running(stack.lane("second", batch=1)):
+        eventually(lambda: stack.committed() == 2, "committed")
+    assert stack.texts("talk") == ["part 0", "part 1", "part 2"]
 
 
-def test_a_film_is_not_blamed_for_workers_that_die_of_all_that_is_long(house: House) -> None:
-    house.slicer = Dying(house.media, deaths=20)
-    house.produce("film", 3)
-    with running(house.lane()):
-        eventually(lambda: house.committed() == 1, "committed")
-    assert house.outcome("film") is Outcome.INDEXED
-    assert house.sink.letters == []
+def test_long_media_are_not_blamed_for_workers_that_die_of_every_segment(stack: Stack) -> None:
+    stack.long_media_worker = DyingWorker(stack.media, deaths=20)
+    stack.produce("talk", 3)
+    with running(stack.lane()):
+        eventually(lambda: stack.committed() == 1, "committed")
+    assert stack.outcome("talk") is Outcome.INDEXED
+    assert stack.sink.letters == []
 
 
-def test_older_versions_of_another_partition_are_taken_back_from_a_film_that_goes(
-    house: House, monkeypatch: pytest.MonkeyPatch
+def test_older_versions_of_another_partition_are_queued_again_when_long_media_move(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lane = house.lane()
+    lane = stack.lane()
     newer, older = (
-        Delivery(Record(one.position, b"film", b"3", (), 0), Assignment(TOPIC, one.position.partition, 1), one)
-        for one in (event(0, "film", topic=TOPIC, partition=number) for number in range(2))
+        Delivery(Record(talk.position, b"talk", b"3", (), 0), Assignment(TOPIC, talk.position.partition, 1), talk)
+        for talk in (event(0, "talk", topic=TOPIC, partition=number) for number in range(2))
     )
     monkeypatch.setattr(lane, "_still_ours", lambda delivery: delivery is older)
     lane._batcher.add(newer)
@@ -322,22 +327,22 @@ def test_older_versions_of_another_partition_are_taken_back_from_a_film_that_goe
     assert not lane._batcher.has_queued(PARTITIONS[0])
 
 
-def test_a_partition_moves_though_a_film_is_under_way(house: House) -> None:
-    gate = house.media.hold("film")
-    house.produce("film", 3, partition=0)
-    house.produce("other film", 3, partition=1)
-    house.media.hold("other film")
-    first, second = house.lane("first", drain_s=30), house.lane("second")
+def test_a_partition_moves_while_long_media_are_under_way(stack: Stack) -> None:
+    gate = stack.media.hold("talk")
+    stack.produce("talk", 3, partition=0)
+    stack.produce("other talk", 3, partition=1)
+    stack.media.hold("other talk")
+    first, second = stack.lane("first", drain_s=30), stack.lane("second")
     with running(first):
-        eventually(lambda: first._in_flight.continuations == 2, "both are in their second slice")
+        eventually(lambda: first._in_flight.continuations == 2, "both are in their second segment")
         began_s = time.monotonic()
         with running(second):
             eventually(lambda: len(second.assignments()) == 1, "handed over")
             assert time.monotonic() - began_s < 20
             gate.set()
-            house.media.hold("other film").set()
-            eventually(lambda: house.committed(0) == house.committed(1) == 1, "committed")
-    assert house.texts("film") == house.texts("other film") == ["part 0", "part 1", "part 2"]
+            stack.media.hold("other talk").set()
+            eventually(lambda: stack.committed(0) == stack.committed(1) == 1, "committed")
+    assert stack.texts("talk") == stack.texts("other talk") == ["part 0", "part 1", "part 2"]
     counts: Counter[Outcome] = Counter()
     for lane in (first, second):
         counts.update({outcome: count for (_, outcome), count in lane.status().outcomes.items()})
@@ -345,47 +350,49 @@ def test_a_partition_moves_though_a_film_is_under_way(house: House) -> None:
 
 
 @pytest.mark.parametrize("newer", [2, None])
-def test_a_newer_version_or_a_tombstone_waits_and_then_takes_its_place(house: House, newer: int | None) -> None:
-    gate = house.media.hold("film")
-    house.produce("film", 3)
-    with running(house.lane()):
-        eventually(lambda: house.media.made == [("film", 0)], "it is begun")
-        house.produce("film", newer)
-        house.produce("clip", 1)
-        eventually(lambda: house.outcome("clip") is not None, "the clip is indexed")
-        assert house.outcome("film") is None
+def test_a_newer_version_or_a_tombstone_waits_and_then_replaces_long_media(stack: Stack, newer: int | None) -> None:
+    gate = stack.media.hold("talk")
+    stack.produce("talk", 3)
+    with running(stack.lane()):
+        eventually(lambda: stack.media.decoded == [("talk", 0)], "it has begun")
+        stack.produce("talk", newer)
+        stack.produce("clip", 1)
+        eventually(lambda: stack.outcome("clip") is not None, "the clip is indexed")
+        assert stack.outcome("talk") is None
         gate.set()
-        eventually(lambda: house.committed() == 3, "committed")
-    assert house.outcome("film") is (Outcome.INDEXED if newer else Outcome.DELETED)
-    assert house.texts("film") == (["part 0", "part 1"] if newer else [])
+        eventually(lambda: stack.committed() == 3, "committed")
+    assert stack.outcome("talk") is (Outcome.INDEXED if newer else Outcome.DELETED)
+    assert stack.texts("talk") == (["part 0", "part 1"] if newer else [])
 
 
-def test_of_versions_in_one_batch_the_newest_is_indexed_and_the_others_wait_for_it(house: House) -> None:
+def test_the_newest_of_several_versions_in_a_batch_is_indexed_and_the_others_wait_for_it(stack: Stack) -> None:
     for _ in range(3):
-        house.produce("film", 3)
-    lane = house.lane()
+        stack.produce("talk", 3)
+    lane = stack.lane()
     with running(lane):
-        eventually(lambda: house.committed() == 3, "committed")
-    assert house.texts("film") == ["part 0", "part 1", "part 2"]
+        eventually(lambda: stack.committed() == 3, "committed")
+    assert stack.texts("talk") == ["part 0", "part 1", "part 2"]
     assert lane.status().outcomes == {(Modality.AUDIO, Outcome.INDEXED): 1, (Modality.AUDIO, Outcome.SUPERSEDED): 2}
-    row = house.store.asset_rows([AssetRef("default", TOPIC, "film").id])
-    assert [one.version.offset for one in row.values()] == [2]
+    row = stack.store.asset_rows([AssetRef("default", TOPIC, "talk").id])
+    assert [asset_row.version.offset for asset_row in row.values()] == [2]
 
 
-def test_a_store_that_is_away_between_two_slices_costs_none(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_is_unavailable_between_two_segments_costs_no_segment(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fails = iter([True, False, True, True])
 
-    def away(method: Callable[..., Any]) -> Callable[..., Any]:
+    def flaky(method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
             if next(fails, False):
-                raise UnavailableError("away")
+                raise UnavailableError("unavailable")
             return method(*args)
 
         return call
 
     for name in ("put_checkpoints", "upsert", "asset_rows"):
-        monkeypatch.setattr(house.store, name, away(getattr(house.store, name)))
-    house.produce("film", 5)
-    with running(house.lane()):
-        eventually(lambda: house.committed() == 1, "committed")
-    assert house.media.made == [("film", number) for number in range(5)]
+        monkeypatch.setattr(stack.store, name, flaky(getattr(stack.store, name)))
+    stack.produce("talk", 5)
+    with running(stack.lane()):
+        eventually(lambda: stack.committed() == 1, "committed")
+    assert stack.media.decoded == [("talk", number) for number in range(5)]

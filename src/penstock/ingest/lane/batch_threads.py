@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 
 from penstock.ingest.delivery import Batch
-from penstock.ingest.pipeline.driver import BatchReport, Pipeline, StoppedError
+from penstock.ingest.pipeline.driver import Pipeline
+from penstock.ingest.pipeline.types import BatchReport, StoppedError
 
 logger = logging.getLogger(__name__)
 

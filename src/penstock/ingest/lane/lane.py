@@ -35,7 +35,8 @@ from penstock.ingest.lane.membership import Membership
 from penstock.ingest.lane.offsets import OffsetLedger
 from penstock.ingest.lane.stats import LaneStats
 from penstock.ingest.lane.status import LaneStatus
-from penstock.ingest.pipeline.driver import BatchReport, Pipeline, Unfinished
+from penstock.ingest.pipeline.driver import Pipeline
+from penstock.ingest.pipeline.types import BatchReport, FencedDelivery, HaltedDelivery, SettledDelivery, Unfinished
 from penstock.records import Assignment, Event, Modality, Record, Rejected
 
 logger = logging.getLogger(__name__)
@@ -268,13 +269,16 @@ class Lane:
         self._stats.record_batch(report.batch, report.step_s)
         for settlement in report.settlements:
             delivery = settlement.delivery
-            if settlement.halted and self._offsets.assignment(delivery.partition) == delivery.assignment:
-                self._batcher.drop([delivery.partition])
-                self._halts.add(delivery.partition, settlement.halted)
-            elif settlement.outcome is not None and self._offsets.complete(
-                delivery.assignment, delivery.record.position.offset
-            ):
-                self._stats.record_outcome(delivery, settlement.outcome, settlement.rejection)
+            match settlement:
+                case HaltedDelivery(reason=reason):
+                    if self._offsets.assignment(delivery.partition) == delivery.assignment:
+                        self._batcher.drop([delivery.partition])
+                        self._halts.add(delivery.partition, reason)
+                case SettledDelivery(outcome=outcome, rejection=rejection):
+                    if self._offsets.complete(delivery.assignment, delivery.record.position.offset):
+                        self._stats.record_outcome(delivery, outcome, rejection)
+                case FencedDelivery():
+                    pass
 
     # --- 7 commit ---------------------------------------------------------------------------------------------------
 
