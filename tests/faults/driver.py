@@ -18,14 +18,15 @@ from ray._private.state import actors
 
 from penstock.cli.common import run_until_signal
 from penstock.config import load_settings
-from penstock.ingest import plane as planes
+from penstock.ingest import launcher
+from penstock.ingest.plane import IngestPlane
 from tests.faults.switches import Switches
 from tests.faults.workers import MakeFaultyEncodeWorker, MakeFaultyMediaWorker, MakeFaultyWriter
 
 _PUBLISH_S = 0.2
 
 
-def pids_of(plane: planes.IngestPlane) -> dict[str, int]:
+def pids_of(plane: IngestPlane) -> dict[str, int]:
     """Process ids of the actors that live, by what they are: `lane-0`, `decode-0`, `joint.image-0`, `write-0`."""
     known = actors()
     pids: dict[str, int] = {}
@@ -36,13 +37,13 @@ def pids_of(plane: planes.IngestPlane) -> dict[str, int]:
     return pids
 
 
-def resize_lanes(plane: planes.IngestPlane, request: Path) -> None:
+def resize_lanes(plane: IngestPlane, request: Path) -> None:
     """Resizes to the number that the test has written to the file."""
     if request.exists():
         plane.resize_lanes(int(request.read_text()))
 
 
-def publish_pids(plane: planes.IngestPlane, target: Path, stop: threading.Event) -> None:
+def publish_pids(plane: IngestPlane, target: Path, stop: threading.Event) -> None:
     while not stop.wait(_PUBLISH_S):
         if ray.is_initialized():
             temporary = target.with_suffix(".tmp")
@@ -53,14 +54,14 @@ def publish_pids(plane: planes.IngestPlane, target: Path, stop: threading.Event)
 def main(folder: Path) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s %(message)s")
     switches = Switches(folder)
-    planes.EncodeWorkerFactory = partial(MakeFaultyEncodeWorker, switches)  # type: ignore[assignment,misc]
-    planes.MediaWorkerFactory = partial(MakeFaultyMediaWorker, switches)  # type: ignore[assignment,misc]
-    planes.WriterFactory = partial(MakeFaultyWriter, switches)  # type: ignore[assignment,misc]
+    launcher.EncodeWorkerFactory = partial(MakeFaultyEncodeWorker, switches)  # type: ignore[assignment,misc]
+    launcher.MediaWorkerFactory = partial(MakeFaultyMediaWorker, switches)  # type: ignore[assignment,misc]
+    launcher.WriterFactory = partial(MakeFaultyWriter, switches)  # type: ignore[assignment,misc]
     run_until_signal(partial(run, folder))
 
 
 def run(folder: Path, stop: threading.Event) -> None:
-    plane = planes.IngestPlane(load_settings())
+    plane = IngestPlane(load_settings())
     threading.Thread(target=publish_pids, args=(plane, folder / "pids.json", stop), daemon=True).start()
     try:
         plane.start()

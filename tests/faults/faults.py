@@ -95,8 +95,8 @@ def video_struck(strike: Callable[[Case], None], case: Case) -> None:
 
 def _long_media_decoder(case: Case) -> None:
     """Kills the decode worker of long media, after checking that it has the lowest priority; Ray gives it 15."""
-    assert psutil.Process(case.plane.pid("slice-0")).nice() == _LOWEST_PRIORITY
-    case.plane.kill("slice-0")
+    assert psutil.Process(case.plane.pid("long_media-0")).nice() == _LOWEST_PRIORITY
+    case.plane.kill("long_media-0")
 
 
 def _lanes(case: Case) -> None:
@@ -135,7 +135,7 @@ def _broker_struck(strike: Callable[[], object], case: Case) -> None:
     assert case.plane.lag() > 0
     strike()
     switches.release("encode")
-    eventually(lambda: not case.plane.status()["broker_available"], "the lanes see that no broker answers")
+    eventually(lambda: not case.plane.status().broker_available, "the lanes see that no broker answers")
     case.ground.kafka.start()
     case.stream.send(250)
 
@@ -151,7 +151,7 @@ def store_killed(case: Case) -> None:
         switches.release("upsert")
         eventually(lambda: switches.under_way("upsert"), "an upsert is under way")
         case.ground.store.kill()
-        eventually(lambda: case.plane.status()["store_error"], "the plane sees that the store is gone")
+        eventually(lambda: case.plane.status().store_error, "the plane sees that the store is gone")
     case.stream.send(400)
     case.ground.store.restart()
 
@@ -162,7 +162,7 @@ def store_away(case: Case) -> None:
     case.ground.store.stop()
     gone_s = time.monotonic()
     case.stream.send(250)
-    eventually(lambda: case.plane.status()["store_error"], "the plane says that the store is gone")
+    eventually(lambda: case.plane.status().store_error, "the plane says that the store is gone")
     eventually(lambda: time.monotonic() - gone_s > _HALF_A_MINUTE_S, "half a minute passes")
     case.ground.store.restart()
 

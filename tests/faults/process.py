@@ -16,7 +16,7 @@ from penstock.broker.topics import group_lag
 from penstock.config import Settings, to_environment
 from penstock.embedded.ray import ray_environment
 from penstock.errors import UnavailableError
-from penstock.ingest.status import read_status
+from penstock.ingest.status import PlaneStatus, read_status
 from penstock.processes import Child
 from tests.faults.ground import Ground
 from tests.faults.switches import Switches
@@ -121,7 +121,7 @@ class PlaneProcess:
         expected = {f"lane-{number}" for number in range(lanes)}
 
         def shared() -> bool:
-            owned: dict[str, list[str]] = self.status()["assignments"]
+            owned = self.status().assignments
             named = [partition for partitions in owned.values() for partition in partitions]
             return owned.keys() == expected and all(owned.values()) and len(named) == len(set(named))
 
@@ -129,14 +129,14 @@ class PlaneProcess:
 
     # ---- how far it is ----
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> PlaneStatus:
         status = read_status(self.settings.data_dir)
         assert status is not None
         return status
 
     def settled(self) -> int:
         """Events settled since the driver started."""
-        return sum(count for by_outcome in self.status()["outcomes"].values() for count in by_outcome.values())
+        return sum(count for by_outcome in self.status().outcomes.values() for count in by_outcome.values())
 
     def lag(self) -> int:
         kafka = self.settings.kafka

@@ -86,7 +86,7 @@ def test_a_full_disk_pauses_ingest_until_there_is_room(own: Own, tmp_path: Path)
     with hoard.open("wb") as sink:
         os.posix_fallocate(sink.fileno(), 0, free // 4)
     try:
-        eventually(lambda: "min_free_disk_bytes" in plane.status()["paused"], "ingest pauses and says why")
+        eventually(lambda: "min_free_disk_bytes" in plane.status().paused, "ingest pauses and says why")
         settled = plane.settled()
         stream.send(450)
         assert plane.settled() == settled

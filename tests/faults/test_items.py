@@ -97,13 +97,13 @@ def test_a_deleted_dead_letter_topic_makes_its_batches_wait_and_skips_nothing(ow
     plane.start()
     with _no_dead_letters(plane.settings):
         stream.send(250)
-        eventually(lambda: plane.status()["in_flight_batches"], "batches are under way")
+        eventually(lambda: plane.status().in_flight_batches, "batches are under way")
         stream.send_these([stream.malformed(f"bad-{number}") for number in range(4 * plane.settings.kafka.partitions)])
         stream.send(300)
         text = plane.settings.kafka.text_topic
         stuck = {Partition(position.topic, position.partition) for position in stream.bad if position.topic == text}
         eventually(lambda: plane.settled() > 0, "what waits for no dead letter continues")
-        assert not plane.status()["halted"]
+        assert not plane.status().halted
         assert stuck <= {lag.partition for lag in group_lag(plane.settings.kafka, [text]) if lag.lag}
     plane.settle()
     check(stream)
@@ -115,7 +115,7 @@ def test_a_dead_letter_topic_that_refuses_halts_the_partition_and_skips_nothing(
     plane.start()
     with _dead_letter_limit(plane.settings, 10):
         stream.send(550)
-        eventually(lambda: plane.status()["halted"], "a partition halts")
+        eventually(lambda: plane.status().halted, "a partition halts")
         assert plane.lag() > 0
         assert not _reasons(plane.settings)
     plane.settle()

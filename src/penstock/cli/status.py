@@ -6,6 +6,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -152,16 +153,16 @@ def _index(settings: Settings) -> dict[str, Any]:
 def _ingest(settings: Settings) -> dict[str, Any]:
     from penstock.config import start_hint
     from penstock.errors import UnavailableError
-    from penstock.ingest.status import read_status
+    from penstock.ingest.status import PlaneState, read_status
 
-    found = read_status(settings.data_dir)
-    if found is None:
+    status = read_status(settings.data_dir)
+    if status is None:
         raise UnavailableError(f"no ingest plane has run on {settings.data_dir}. {start_hint(settings)}")
-    age_ms = time.time_ns() // 1_000_000 - found["updated_ms"]
-    if age_ms > _STALE_AFTER_MS or found["state"] == "stopped":
-        last = f"the last one was {found['state']} {age_ms // 1000} s ago"
+    age_ms = time.time_ns() // 1_000_000 - status.updated_ms
+    if age_ms > _STALE_AFTER_MS or status.state is PlaneState.STOPPED:
+        last = f"the last one was {status.state} {age_ms // 1000} s ago"
         raise UnavailableError(f"no ingest plane runs: {last}. {start_hint(settings)}")
-    return found
+    return asdict(status)
 
 
 def _search(settings: Settings) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from penstock.embedded.ray import EmbeddedRay, ray_environment
 from penstock.embedded.services import EmbeddedServer, PlaneProcess, ServiceHost, ServiceStatus, StatusListener
 from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError
-from penstock.ingest.status import read_status
+from penstock.ingest.status import PlaneState, read_status
 from penstock.observability.exposition import remove_stale
 from penstock.processes import free_port, listens
 
@@ -254,7 +254,7 @@ def answers(query_url: str) -> bool:
 def ingests(data_dir: Path, since_ms: int) -> bool:
     """Returns whether an ingest plane that started after that time consumes events."""
     status = read_status(data_dir)
-    return status is not None and status["state"] == "running" and status["updated_ms"] >= since_ms
+    return status is not None and status.state is PlaneState.RUNNING and status.updated_ms >= since_ms
 
 
 def _resolved(settings: Settings, endpoints: Endpoints) -> Settings:

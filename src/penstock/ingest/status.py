@@ -1,4 +1,4 @@
-"""What the ingest plane tells of itself: summed over its lanes, written each second for `penstock status`."""
+"""The status of the ingest plane: summed over its lanes, and written each second for `penstock status`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,33 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from penstock.ingest.lane.status import LaneStatus
 from penstock.records import Modality
 
 
+class PlaneState(StrEnum):
+    """The phases of an ingest plane's life."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """Seconds from produced to acknowledged by the store, over the latest events of a modality."""
+    """Seconds from produced to acknowledged by the store, over the latest events of a modality.
+
+    Attributes:
+        events: the number of samples.
+        p50_s, p95_s, max_s: their quantiles.
+    """
 
     events: int
     p50_s: float
@@ -28,28 +43,30 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True)
 class PlaneStatus:
-    """The ingest plane as it is now.
+    """The ingest plane at one moment.
+
+    Over the limit because it is one JSON document for operators and tools, and is read as a whole.
 
     Attributes:
-        state: starting, running, draining or stopped.
-        pid: of the driver.
-        updated_ms: when this was written, milliseconds since the epoch; a reader sees by it whether the plane lives.
-        profile: whose models it uses.
-        lanes: how many there are.
+        state: the phase of its life.
+        pid: process id of the driver.
+        updated_ms: time of this status, milliseconds since the epoch; if it is old, the plane no longer runs.
+        profile: the models.
+        lanes: their number.
+        workers: the number of workers, by pool.
         assignments: the partitions that each lane owns, by its name.
-        workers: how many of each pool.
-        busy: share of the time, of late, in which the workers of each pool had a call under way.
+        busy: share of the time in which the workers of each pool had a call running, since the last measurement.
         outcomes: events since the plane started, by modality and outcome.
-        dead_letters: by reason.
+        dead_letters: events that were dead-lettered, by reason.
         freshness: by modality.
         step_s: seconds spent in each step.
         batches, commits, in_flight_batches, in_flight_bytes, lost_offsets: sums over the lanes.
-        paused, halted, store_error: what holds the plane up, in words; empty if nothing does.
-        broker_available: whether every lane sees a broker.
-        long_media: seconds that are indexed of each medium that is not finished, by its asset.
+        paused, halted, store_error: human-readable reasons why events wait; empty if they do not.
+        broker_available: whether every lane reaches a broker.
+        long_media: seconds that are indexed of each asset that has more segments to come.
     """
 
-    state: str
+    state: PlaneState
     pid: int
     updated_ms: int
     profile: str
@@ -73,16 +90,16 @@ class PlaneStatus:
     long_media: Mapping[str, float] = field(default_factory=dict)
 
 
-def summed(
+def sum_lanes(
     lanes: Sequence[LaneStatus],
     *,
-    state: str,
+    state: PlaneState,
     updated_ms: int,
     profile: str,
     workers: Mapping[str, int],
     busy: Mapping[str, float],
 ) -> PlaneStatus:
-    """One status of several lanes."""
+    """Returns one status for all lanes. A lane that did not answer is missing from the sums."""
     outcomes: dict[str, Counter[str]] = {}
     dead_letters: Counter[str] = Counter()
     step_s: Counter[str] = Counter()
@@ -118,16 +135,19 @@ def summed(
         halted=halted,
         store_error=_first(lane.store_error for lane in lanes),
         broker_available=all(lane.broker_available for lane in lanes),
-        long_media={one.asset: one.position.scanned_ms / 1000 for lane in lanes for one in lane.long_media},
+        long_media={
+            progress.asset: progress.position.scanned_ms / 1000 for lane in lanes for progress in lane.long_media
+        },
     )
 
 
 def status_file(data_dir: Path) -> Path:
+    """Returns the path of the status in a data folder."""
     return data_dir / "ingest-status.json"
 
 
 def write_status(data_dir: Path, status: PlaneStatus) -> None:
-    """Replaces the file in one step, so that a reader never sees half of it."""
+    """Replaces the file atomically, so that a reader never sees half of it."""
     target = status_file(data_dir)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(".tmp")
@@ -135,13 +155,15 @@ def write_status(data_dir: Path, status: PlaneStatus) -> None:
     temporary.replace(target)
 
 
-def read_status(data_dir: Path) -> dict[str, Any] | None:
-    """The latest status as plain JSON values; None if the plane never ran on this folder."""
+def read_status(data_dir: Path) -> PlaneStatus | None:
+    """Returns the latest status; None if no ingest plane of this version has run on this folder."""
     try:
-        status: dict[str, Any] = json.loads(status_file(data_dir).read_text())
-    except (OSError, ValueError):
+        return _STATUS.validate_json(status_file(data_dir).read_text())
+    except (OSError, ValidationError):
         return None
-    return status
+
+
+_STATUS = TypeAdapter(PlaneStatus)
 
 
 def _freshness(seconds: Sequence[float]) -> Freshness:

@@ -112,7 +112,7 @@ from penstock.config import load_settings
 from penstock.ingest.executor.workers import init_long_media_process, init_media_process
 init_media_process({settings}, "decode")
 before = os.nice(0)
-init_long_media_process({settings}, "slice")
+init_long_media_process({settings}, "long_media")
 print(before, os.nice(0))
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,4 +15,4 @@ def test_a_lane_whose_loop_is_stuck_counts_as_ended(stuck: bool) -> None:
     host: Any = object.__new__(LaneHost)
     host._thread = threading.current_thread()
     host._lane = SimpleNamespace(is_stuck=lambda: stuck)
-    assert host.running() is not stuck
+    assert host.is_running() is not stuck

@@ -176,30 +176,30 @@ class DemoRun:
         self._say_progress()
 
     def _table(self) -> Table:
-        status = read_status(self._settings.data_dir) or {}
+        status = read_status(self._settings.data_dir)
         title = f"streamed {self._tally.acknowledged} of {self._pictures + self._texts + len(sample_timed_media())}"
         table = Table("", "produced", "searchable", "fresh p50", "fresh p95", "dead letters", title=title, box=None)
         for modality in (Modality.IMAGE, Modality.TEXT, Modality.AUDIO, Modality.VIDEO):
-            outcomes = status.get("outcomes", {}).get(modality.value, {})
-            fresh = status.get("freshness", {}).get(modality.value)
+            outcomes = status.outcomes.get(modality.value, {}) if status else {}
+            fresh = status.freshness.get(modality.value) if status else None
             table.add_row(
                 modality.value,
                 str(self._tally.by_topic.get(self._settings.kafka.topic_of(modality), 0)),
                 str(outcomes.get("indexed", 0)),
-                f"{fresh['p50_s']:.2f} s" if fresh else "",
-                f"{fresh['p95_s']:.2f} s" if fresh else "",
+                f"{fresh.p50_s:.2f} s" if fresh else "",
+                f"{fresh.p95_s:.2f} s" if fresh else "",
                 str(outcomes.get("dead_lettered", 0)),
             )
         return table
 
     def _say_progress(self) -> None:
-        status = read_status(self._settings.data_dir) or {}
-        outcomes = status.get("outcomes", {})
+        status = read_status(self._settings.data_dir)
+        outcomes = status.outcomes if status else {}
         done = sum(by_outcome.get("indexed", 0) for by_outcome in outcomes.values())
         refused = sum(by_outcome.get("dead_lettered", 0) for by_outcome in outcomes.values())
         fresh = ", ".join(
-            f"{modality} fresh after {one['p50_s']:.2f} s (p95 {one['p95_s']:.2f} s)"
-            for modality, one in status.get("freshness", {}).items()
+            f"{modality} fresh after {one.p50_s:.2f} s (p95 {one.p95_s:.2f} s)"
+            for modality, one in (status.freshness.items() if status else ())
         )
         say(
             f"produced {self._tally.acknowledged}, searchable {done}, dead letters {refused}" + (fresh and f"; {fresh}")

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import ray
 from ray import ObjectRef
@@ -24,6 +25,8 @@ from penstock.ingest.executor.pool import Usage
 from penstock.ingest.executor.ray_actor import Actor, control, remote_reason, when_ready
 from penstock.ingest.executor.scaling_policy import PoolSample, ScalingPolicy
 from penstock.ingest.executor.workers import EncodeWorker
+
+LaneT = TypeVar("LaneT", bound=Hashable)
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +54,13 @@ class PoolLoad:
     queued: float
 
 
-class LoadMeter:
-    """Derives the load of each pool from successive reports of the lanes."""
+class LoadMeter(Generic[LaneT]):
+    """Derives the load of each pool from successive reports of the lanes, by whatever identifies a lane."""
 
     def __init__(self) -> None:
-        self._previous: dict[Actor, LaneUsage] = {}
+        self._previous: dict[LaneT, LaneUsage] = {}
 
-    def measure(self, lanes: Mapping[Actor, LaneUsage], sizes: Mapping[str, int]) -> Mapping[str, PoolLoad]:
+    def measure(self, lanes: Mapping[LaneT, LaneUsage], sizes: Mapping[str, int]) -> Mapping[str, PoolLoad]:
         """Returns the load of each pool since the last call; nothing if a lane is new.
 
         The share of a new lane in the load is not known yet. An actor counts as busy at most all of the time, though

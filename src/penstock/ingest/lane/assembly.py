@@ -1,0 +1,108 @@
+"""Builds a lane from the settings: its consumer, pipeline, batcher and limits."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from penstock.assembly import open_assets
+from penstock.assets import asset_uri
+from penstock.broker.consumer import LaneConsumer
+from penstock.broker.deadletters import DeadLetterWriter
+from penstock.broker.producer import MessageProducer
+from penstock.broker.wire import parse_record
+from penstock.config import Settings
+from penstock.encoders.profiles import SPEECH, Profile, load_profile
+from penstock.ingest.executor.proxies import Pools
+from penstock.ingest.executor.workers import known_good_events
+from penstock.ingest.lane.batcher import Batcher, BatchLimits
+from penstock.ingest.lane.lane import Lane, LaneLimits
+from penstock.ingest.pipeline.driver import Pipeline
+from penstock.processes import free_bytes
+from penstock.records import COLLECTIONS_OF, TIMED_MODALITIES, Modality
+from penstock.retries import Backoff, Breaker
+
+
+def build_lane(settings: Settings, pools: Pools, name: str) -> Lane:
+    """Builds a lane on the configured Kafka."""
+    ingest = settings.ingest
+    abandon = threading.Event()
+    topics = {topic: modality for topic, modality in settings.kafka.topics().items() if modality in ingest.modalities}
+    # Inline media, claim checks and long media are queues of their own.
+    threads = len(topics) * (2 * ingest.max_batches_in_flight + settings.long_media.max_concurrent)
+    return Lane(
+        name=name,
+        consumer=LaneConsumer(settings.kafka, list(topics), drain_timeout_s=ingest.drain_timeout_s),
+        pipeline=_build_pipeline(settings, pools, name, abandon),
+        batcher=Batcher(_batch_limits(settings, topics), time.monotonic),
+        parse=lambda record: parse_record(
+            record,
+            modality=topics[record.position.topic],
+            default_tenant=settings.tenant,
+            max_inline_bytes=settings.fetch.max_bytes,
+        ),
+        topics=topics,
+        limits=LaneLimits(ingest.max_in_flight_bytes, ingest.commit_interval_ms / 1000, ingest.drain_timeout_s),
+        executor=ThreadPoolExecutor(threads, thread_name_prefix=f"{name}-batch"),
+        admission_check=partial(check_disk, settings),
+        abandon=abandon,
+        clock=time.monotonic,
+        wall_ms=lambda: time.time_ns() // 1_000_000,
+    )
+
+
+def required_roles(profile: Profile, modalities: Sequence[Modality]) -> tuple[str, ...]:
+    """Returns the roles of the models that these modalities need, each one time, the speech model among them."""
+    fields = [profile.vectors[collection] for modality in modalities for collection in COLLECTIONS_OF[modality]]
+    roles = [role for by_field in fields for role in by_field.values()]
+    return tuple(dict.fromkeys([*([SPEECH] if TIMED_MODALITIES.intersection(modalities) else []), *roles]))
+
+
+def check_disk(settings: Settings) -> str:
+    """Returns why nothing may be received because of the disk; an empty text if it has room."""
+    free = free_bytes(settings.data_dir)
+    if free >= settings.ingest.min_free_disk_bytes:
+        return ""
+    return (
+        f"{free} bytes are free in {settings.data_dir}, fewer than ingest.min_free_disk_bytes "
+        f"({settings.ingest.min_free_disk_bytes}); free some, and ingest continues by itself"
+    )
+
+
+def _build_pipeline(settings: Settings, pools: Pools, lane: str, abandon: threading.Event) -> Pipeline:
+    ingest = settings.ingest
+    backoff = Backoff(ingest.initial_backoff_s, ingest.max_backoff_s, random.Random())
+    profile = load_profile(settings.profile)
+    assets = open_assets(settings)
+    return Pipeline(
+        lane=lane,
+        pools=pools,
+        roles={modality: required_roles(profile, [modality]) for modality in ingest.modalities},
+        dead_letters=DeadLetterWriter(
+            MessageProducer(settings.kafka),
+            settings.kafka.dead_letter_topic,
+            offload=lambda data: asset_uri(assets.put(data)),
+        ),
+        backoff=backoff,
+        breaker=Breaker("store", clock=time.monotonic, backoff=backoff),
+        sleep=abandon.wait,
+        known_good=known_good_events(settings),
+    )
+
+
+def _batch_limits(settings: Settings, topics: Mapping[str, Modality]) -> BatchLimits:
+    ingest = settings.ingest
+    return BatchLimits(
+        min_events=ingest.batch_events,
+        max_bytes=ingest.max_batch_bytes,
+        linger_s=ingest.linger_ms / 1000,
+        max_in_flight=ingest.max_batches_in_flight,
+        max_events=max(ingest.batch_events, ingest.max_batch_events),
+        max_step_s=ingest.target_step_ms / 1000,
+        max_continuations=settings.long_media.max_concurrent,
+        slow_topics=frozenset(topic for topic, modality in topics.items() if modality in TIMED_MODALITIES),
+    )

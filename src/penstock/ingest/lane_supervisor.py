@@ -1,0 +1,129 @@
+"""Keeps the lanes of an ingest plane running: starts them, restarts those that end, adds and drains them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import ray
+from ray import ObjectRef
+from ray.exceptions import GetTimeoutError, RayActorError
+
+from penstock.config import Settings
+from penstock.ingest.actor_results import ANSWER_TIMEOUT_S, START_TIMEOUT_S, results_of, results_or_none
+from penstock.ingest.executor.autoscaler import LaneUsage
+from penstock.ingest.lane.actor import LaneActor, LaneHost, call_lane, spawn_lane
+from penstock.ingest.lane.handles import WorkerHandles
+from penstock.ingest.lane.status import LaneStatus
+from penstock.records import Assignment
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+class LaneSupervisor:
+    """The lanes of an ingest plane. Used from the plane's monitor, but for `resize` and `stop`.
+
+    Args:
+        settings: of the plane.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._target = settings.ingest.lanes
+        self._lanes: list[LaneActor] = []
+        self._draining: dict[LaneActor, ObjectRef[None]] = {}  # each with what resolves once it has left the group
+        self._stopping = False
+
+    @property
+    def lanes(self) -> Sequence[LaneActor]:
+        """Returns the lanes that are to stay, by number."""
+        return self._lanes
+
+    @property
+    def all(self) -> Sequence[LaneActor]:
+        """Returns all lanes, those that drain included."""
+        return [*self._lanes, *self._draining]
+
+    def start(self, handles: WorkerHandles) -> None:
+        """Starts the lanes, and returns once they are running.
+
+        Raises:
+            ConfigError: the group or a topic is refused.
+            UnavailableError: a lane cannot be started.
+        """
+        self._lanes = [spawn_lane(self._settings, handles, number) for number in range(self._target)]
+        answers = [call_lane(lane, LaneHost.assignments) for lane in self._lanes]
+        results_of(answers, "a lane to start", START_TIMEOUT_S)
+
+    def resize(self, count: int) -> None:
+        """Sets the number of lanes and returns immediately; `move_to_target` starts or drains the difference."""
+        self._target = count
+
+    def restart_ended(self, handles: WorkerHandles) -> None:
+        """Restarts the lanes that died, and those whose loop is stuck or ended although it was not stopped."""
+        for number, lane in enumerate(self._lanes):
+            if _is_alive(lane) or self._stopping:  # read last: a lane that is stopped ends too
+                continue
+            logger.error("lane-%d ended or is stuck and will be restarted; its log in Ray says why", number)
+            ray.kill(lane)
+            self._lanes[number] = spawn_lane(self._settings, handles, number)
+
+    def move_to_target(self, handles: WorkerHandles) -> None:
+        """Starts the lanes that are missing, and drains those above the number.
+
+        A lane that drains is queried like the others until it has left the group.
+        """
+        if self._stopping:
+            return
+        while len(self._lanes) < self._target:
+            self._lanes.append(spawn_lane(self._settings, handles, len(self._lanes)))
+        self._draining |= {lane: call_lane(lane, LaneHost.stop) for lane in self._lanes[self._target :]}
+        del self._lanes[self._target :]
+        for lane, left in list(self._draining.items()):
+            if ray.wait([left], timeout=0)[0]:
+                ray.kill(lane)
+                del self._draining[lane]
+
+    def stop(self, timeout_s: float) -> None:
+        """Drains all lanes, and returns once they have left the group or the time is over."""
+        self._stopping = True
+        left = [*(call_lane(lane, LaneHost.stop) for lane in self._lanes), *self._draining.values()]
+        if left:
+            ray.wait(left, num_returns=len(left), timeout=timeout_s)
+
+    # --- queries ----------------------------------------------------------------------------------------------------
+
+    def statuses(self) -> Sequence[LaneStatus]:
+        """Returns the status of every lane that answers."""
+        return [status for status in self._query(LaneHost.status) if status is not None]
+
+    def assignments(self) -> Sequence[Assignment]:
+        """Returns the partitions of all lanes that answer."""
+        answers = self._query(LaneHost.assignments)
+        return [assignment for answer in answers if answer is not None for assignment in answer]
+
+    def usages(self) -> Mapping[LaneActor, LaneUsage | None]:
+        """Returns the load that each lane puts on the workers; None for a lane that does not answer."""
+        return dict(zip(self.all, self._query(LaneHost.usage), strict=True))
+
+    def publish(self, handles: WorkerHandles, usages: Mapping[LaneActor, LaneUsage | None]) -> None:
+        """Sends the handles to the lanes that answered with an older version of them."""
+        for lane, usage in usages.items():
+            if usage is not None and usage.version < handles.version:
+                call_lane(lane, LaneHost.update_handles, handles)
+
+    def _query(self, method: Callable[[LaneHost], T]) -> list[T | None]:
+        return results_or_none([call_lane(lane, method) for lane in self.all])
+
+
+def _is_alive(lane: LaneActor) -> bool:
+    """Returns whether a lane runs. One that does not answer may be busy or suspended, and counts as alive."""
+    try:
+        return ray.get(call_lane(lane, LaneHost.is_running), timeout=ANSWER_TIMEOUT_S)
+    except GetTimeoutError:
+        return True
+    except RayActorError:
+        return False
