@@ -5,7 +5,7 @@ Imports are made inside the functions: a process that opens no store does not sp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.config import Settings, StoreSettings
 from penstock.errors import ConfigError, UnavailableError
@@ -41,7 +41,7 @@ def open_assets(settings: Settings) -> AssetStore:
 
 
 def join_ray(address: str | None) -> None:
-    """Connects this process to a Ray cluster, or starts a local Ray on the loopback address if `address` is None.
+    """Connects this process to a Ray cluster, or starts a local Ray if `address` is None.
 
     Has no effect if this process has joined one already.
 
@@ -52,11 +52,8 @@ def join_ray(address: str | None) -> None:
 
     if ray.is_initialized():
         return
-    options: dict[str, Any] = {"address": address}
-    if address is None:
-        options = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
-        ray.init(configure_logging=False, log_to_driver=False, **options)
+        ray.init(address=address, include_dashboard=False, configure_logging=False, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as exc:
         where = address or "this machine"
         raise UnavailableError(f"Ray at {where} cannot be joined: {exc}. Check ray_address.") from exc
