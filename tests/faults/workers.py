@@ -57,7 +57,7 @@ class FaultyEncodeWorker(EncodeWorker):
 
 
 class FaultyTranscribeWorker(TranscribeWorker):
-    """`hear` can be held."""
+    """`transcribe` can be held."""
 
     def __init__(self, worker: TranscribeWorker, switches: Switches) -> None:
         self._worker = worker
@@ -73,9 +73,7 @@ class FaultyTranscribeWorker(TranscribeWorker):
 
 
 class FaultyMediaWorker(MediaWorker):
-    """`fetch_and_decode` and `slice` can be held, and the slices of media that were begun apart from the others. Which
-    slices were asked for is noted.
-    """
+    """`fetch_and_decode` and `decode_segments` can be held, first and later segments apart. Each segment is noted."""
 
     def __init__(self, worker: MediaWorker, switches: Switches) -> None:
         self._worker = worker
@@ -94,14 +92,14 @@ class FaultyMediaWorker(MediaWorker):
     def decode_segments(
         self, events: Sequence[Event], known: Sequence[Checkpoint], roles: Sequence[str], keep: bool
     ) -> tuple[Any, ...]:
-        begun = {one.asset.id for one in known}
+        resumed = {checkpoint.asset.id for checkpoint in known}
         for event in events:
-            self._switches.note("later-segment" if event.asset.id in begun else "first-segment", str(event.position))
-        self._switches.wait_while_held("later-segment" if begun else "segment")
+            self._switches.note("later-segment" if event.asset.id in resumed else "first-segment", str(event.position))
+        self._switches.wait_while_held("later-segment" if resumed else "segment")
         return self._worker.decode_segments(events, known, roles, keep)
 
-    def compose(self, sliced: Any, *heard: Sequence[Transcript]) -> tuple[Any, EncoderInput]:
-        return self._worker.compose(sliced, *heard)
+    def compose(self, segments: Any, *transcripts: Sequence[Transcript]) -> tuple[Any, EncoderInput]:
+        return self._worker.compose(segments, *transcripts)
 
 
 class FaultyStore:
@@ -129,9 +127,9 @@ class FaultyStore:
         self._store.put_asset_rows(rows)
         self._lose("put_asset_rows")
 
-    def _lose(self, what: str) -> None:
-        if self._switches.take(f"lose-{what}"):
-            raise UnavailableError(f"the answer to {what} was lost on its way")
+    def _lose(self, operation: str) -> None:
+        if self._switches.take(f"lose-{operation}"):
+            raise UnavailableError(f"the answer to {operation} was lost on its way")
 
 
 class FaultyWriter(Writer):

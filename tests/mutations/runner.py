@@ -22,7 +22,7 @@ _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Caught:
-    """Tells which tests notice a mutation: the first one made for it (empty: none), and the property tests."""
+    """Reports which tests notice a mutation: the first one made for it (empty: none), and the property tests."""
 
     mutation: Mutation
     by_test: str
