@@ -80,7 +80,8 @@ def _listed(
 ) -> Iterator[tuple[DeadLetter, Resolution | None]]:
     """Those to show, without their values, each with how it stands; None if no store tells."""
     from penstock.broker.deadletters import read_dead_letters
-    from penstock.ingest.deadletters.resolution import ResolutionStatus, read_selected, select
+    from penstock.ingest.deadletters.resolution import ResolutionStatus
+    from penstock.ingest.deadletters.selection import read_selected, select
 
     read = partial(read_dead_letters, settings.kafka)
     if judge is None:

@@ -16,7 +16,8 @@ from penstock.broker.deadletters import DeadLetterFilter, DeadLetterWriter, pars
 from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP
 from penstock.errors import PermanentError, Reason, UnavailableError, UsageError
 from penstock.ingest.deadletters.replay import Replayer, ReplayRequest
-from penstock.ingest.deadletters.resolution import Resolution, ResolutionStatus, Resolver, read_selected, select
+from penstock.ingest.deadletters.resolution import Resolution, ResolutionStatus, Resolver
+from penstock.ingest.deadletters.selection import read_selected, select
 from penstock.ingest.lane.lane import Lane
 from penstock.records import AssetRow, Collection, Event, Inline, Modality, Outcome, Position, Record, Rejected, Version
 from tests.ingest.builders import TOPIC, event
@@ -246,7 +247,7 @@ def test_what_cannot_be_sent_is_told_of_each_and_the_others_go_on(plant: Plant) 
     words = [
         "none of the media topics",
         "no media.text[7]",
-        "made anew",
+        "created again",
         "without a key",
         "max.message.bytes",
         "asset:9",

@@ -1,0 +1,1 @@
+"""Finds out what became of dead letters, and produces them again."""
