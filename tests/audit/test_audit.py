@@ -587,7 +587,7 @@ def test_progress_is_told_by_stage(world: World) -> None:
     last = {progress.stage: (progress.done, progress.total) for progress in told}
     assert list(last)[:4] == ["events", "dead letters", "asset rows", "entries in text"]
     assert (last["events"], last["asset rows"], last["entries in text"]) == ((1, 1), (1, 1), (1, 1))
-    assert set(report.seconds) == {"events", "dead letters", "store", "judging", "looking again"}
+    assert set(report.seconds) == {"events", "dead letters", "store", "checks", "recheck"}
 
 
 def test_an_absent_broker_ends_the_audit(world: World) -> None:

@@ -1,16 +1,16 @@
-"""The audit: proves from Kafka and the store that every event ended as exactly one thing, or says which did not."""
+"""The audit: proves from Kafka and the store that every event has exactly one outcome, or lists those without."""
 
 from penstock.audit.audit import audit, run_audit, scope_of
 from penstock.audit.report import AuditProblem, AuditProgress, AuditReport, PartitionReport, ProblemKind
 from penstock.audit.scan import AuditScope
 
 __all__ = [
-    "AuditReport",
-    "PartitionReport",
     "AuditProblem",
-    "ProblemKind",
     "AuditProgress",
+    "AuditReport",
     "AuditScope",
+    "PartitionReport",
+    "ProblemKind",
     "audit",
     "run_audit",
     "scope_of",

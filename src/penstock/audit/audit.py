@@ -1,20 +1,22 @@
-"""The audit: gathers, judges, looks once more at what does not fit, and reports.
+"""The audit: scans topics and store, checks what it scanned, and checks again what does not fit.
 
-Why the order of the steps is right while everything runs on:
+The order of the steps is right while everything runs:
 
-1. committed   The group's committed offsets come first. What lies below them was settled before: its entries, rows and
-               dead letters were acknowledged, and whatever is read from now on has them, or something newer.
-2. ends        Only then the ends of the topics, which therefore lie above the committed offsets.
-3. events      The topics between. Events above the committed offset are in flight: not judged, but remembered.
-4. letters     Dead letters, to an end taken after 1. None is ever removed.
-5. rows        All asset rows, and then
-6. entries     all entries. In this order what was written meanwhile shows as an entry newer than its row, which names
-               the event that accounts for it. A settled event's row can only give way to a newer one.
-7. follow      The topics are read on to their new end. Whatever the store had to show in 5 and 6 comes from an event
-               below it, so every event that may be half written is known as in flight.
-8. judge       Each event, each row's origin, each asset's entries. What does not fit is doubted, not yet a problem.
-9. look again  Doubted assets are looked up directly (row, entries, row; again if the row changed meanwhile), the topics
-               followed once more, and only what is wrong then, and no event in flight accounts for, is a problem.
+1. committed     The group's committed offsets are read first. Events below them were settled before: their entries,
+                 rows and dead letters were acknowledged, and every later read has them, or something newer.
+2. ends          Only then the ends of the topics, which therefore lie above the committed offsets.
+3. events        The topics between. Events above the committed offset are in flight: not judged, but remembered.
+4. dead letters  To an end read after 1. None is ever removed.
+5. asset rows    All asset rows, and then
+6. entries       all entries. In this order a write between the two shows as an entry newer than its row, which names
+                 the event that accounts for it. A settled event's row can only be replaced by a newer one.
+7. follow        The topics are read on to their new ends. Everything that the store returned in 5 and 6 comes from an
+                 event below them, so every event that may be half written is known to be in flight.
+8. check         Each event, each row's origin, each asset's entries. An asset that does not fit is flagged, which
+                 is not yet a problem.
+9. recheck       Flagged assets are looked up directly (row, entries, row; again if the row changed during that time),
+                 the topics followed once more, and only what is wrong then, and no event in flight accounts for, is a
+                 problem.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from pathlib import Path
 
 from penstock.assembly import open_store
 from penstock.audit.checks import fits
-from penstock.audit.ledger import EventOutcome, Ledger, partition_of
+from penstock.audit.ledger import Ledger
+from penstock.audit.ledger_rows import EventOutcome
 from penstock.audit.recheck import Recheck
 from penstock.audit.report import (
     AuditProblem,
@@ -41,7 +44,7 @@ from penstock.audit.report import (
     ProblemKind,
 )
 from penstock.audit.scan import AuditScope, Scanner
-from penstock.broker.base import LogRange, Partition, PartitionLag, TopicReader
+from penstock.broker.base import LogRange, Partition, PartitionLag, TopicReader, partition_of
 from penstock.broker.reader import KafkaReader
 from penstock.broker.wire import parse_record
 from penstock.config import Settings
@@ -49,9 +52,9 @@ from penstock.errors import UnavailableError, UsageError
 from penstock.records import Event, Modality, Outcome, Position, Record, Rejected
 from penstock.store.base import EntryScan
 
-_TELL_EVERY = 10_000
+_REPORT_EVERY = 10_000
 _UNSEEN_BY_A_SAMPLE = (
-    "entries and asset rows of assets that none of the sampled events is about",
+    "entries and asset rows of assets without a sampled event",
     "entries whose id does not follow from asset and part, where the store looks entries up by id (Milvus Lite)",
     "dead letters of events that the topics never had",
 )
@@ -65,17 +68,18 @@ def run_audit(
     on_progress: Callable[[AuditProgress], None] | None = None,
     on_problem: Callable[[AuditProblem], None] | None = None,
 ) -> AuditReport:
-    """Audits the group and the topics of the settings against the store, while everything may run on.
+    """Audits the group and the topics of the settings against the store, while everything may keep running.
 
     Args:
         settings: with the addresses of Kafka and Milvus.
-        sample: share of the assets, above 0 and up to 1; None: all, and all entries there are.
-        work_dir: where the scratch file goes, about 150 bytes an event; None: the system's folder for such files.
-        on_progress: told now and then, on the caller's thread.
-        on_problem: told every problem as it is found, on the caller's thread: the report keeps the first of each kind.
+        sample: the share of the assets to check, above 0 and up to 1; None: all of them, and all entries.
+        work_dir: the folder of the scratch file, about 150 bytes an event; None: the system's temporary folder.
+        on_progress: called every now and then, on the caller's thread.
+        on_problem: called with every problem when it is found, on the caller's thread; the report keeps the first ones
+            of each kind.
 
     Raises:
-        UsageError: `sample` is no share.
+        UsageError: `sample` is not a share.
         UnavailableError: Kafka or Milvus does not answer.
         ConfigError: they refuse this client, or there is no index of `store.version` yet.
     """
@@ -92,7 +96,7 @@ def run_audit(
 
 
 def scope_of(settings: Settings, sample: float | None = None) -> AuditScope:
-    """The topics that the ingest plane consumes, understood as it understands them."""
+    """Returns the scope of the topics that the ingest plane consumes, with its parser."""
     kafka, modalities = settings.kafka, settings.ingest.modalities
 
     def parse(record: Record, modality: Modality) -> Event | Rejected:
@@ -114,7 +118,7 @@ def audit(
     on_problem: Callable[[AuditProblem], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AuditReport:
-    """The same on any reader and store. The scratch file is removed in any case.
+    """Audits with any reader and store. The scratch file is removed in any case.
 
     Raises:
         UnavailableError: the scratch file cannot be written, as when the disk is full.
@@ -160,72 +164,73 @@ class Audit:
         self._on_progress = on_progress
         self._clock = clock
         self._exclusions = Exclusions()
-        self._findings = ProblemCollector(on_problem)
+        self._problems = ProblemCollector(on_problem)
         self._scanner = Scanner(reader, store, scope, ledger, exclusions=self._exclusions, on_progress=on_progress)
         self._outcomes: Counter[tuple[Partition, Outcome | None]] = Counter()
         self._seconds: dict[str, float] = {}
         self._lag: Mapping[Partition, PartitionLag] = {}
-        self._held: Mapping[Partition, LogRange] = {}
-        self._followed: Mapping[Partition, LogRange] = {}
+        self._logs: Mapping[Partition, LogRange] = {}  # when the audit began
+        self._followed: Mapping[Partition, LogRange] = {}  # up to where the topics were read
         self._compacted: frozenset[str] = frozenset()
 
     def run(self) -> AuditReport:
+        """Runs all steps."""
+        topics = list(self._scope.topics)
         with self._timed("events"):
-            self._lag = {one.partition: one for one in self._reader.lag(list(self._scope.topics))}
-            self._held = self._reader.bounds(list(self._scope.topics))
-            self._followed = self._held
-            self._compacted = self._reader.compacted(list(self._scope.topics))
-            self._scanner.scan_events(self._held, self._committed())
+            self._lag = {lag.partition: lag for lag in self._reader.lag(topics)}  # 1
+            self._logs = self._followed = self._reader.bounds(topics)  # 2
+            self._compacted = self._reader.compacted(topics)
+            self._scanner.scan_events(self._logs, self._committed())  # 3
             in_flight = Counter(self._scanner.in_flight)
         with self._timed("dead letters"):
-            self._scanner.scan_dead_letters()
+            self._scanner.scan_dead_letters()  # 4
         with self._timed("store"):
-            self._scanner.scan_store()
-        with self._timed("judging"):
-            self._follow()
-            self._check_ends()
-            self._judge_events()
-            self._judge_origins()
-            self._judge_assets()
-        with self._timed("looking again"):
-            self._look_again()
+            self._scanner.scan_store()  # 5 and 6
+        with self._timed("checks"):
+            self._follow()  # 7
+            self._check_ends()  # 8
+            self._check_events()
+            self._check_origins()
+            self._check_assets()
+        with self._timed("recheck"):
+            self._recheck()  # 9
         return self._report(in_flight)
 
-    # ---- 2 to 7 ----
+    # --- 3 events, 7 follow ------------------------------------------------------------------------------------------
 
     def _committed(self) -> dict[Partition, int]:
-        return {partition: one.committed or 0 for partition, one in self._lag.items()}
+        return {partition: lag.committed or 0 for partition, lag in self._lag.items()}
 
     def _follow(self) -> None:
-        """Reads the topics on from where they were read to. All of that is in flight."""
-        now = self._reader.bounds(list(self._scope.topics))
-        new = {partition: LogRange(self._read_to(partition, found), found.end) for partition, found in now.items()}
-        later = {partition: found for partition, found in new.items() if found.end > found.start}
-        self._scanner.scan_events(later, {}, stage="new events")
-        self._followed = now
+        """Reads the topics on from where they were read to. All of these events are in flight."""
+        logs = self._reader.bounds(list(self._scope.topics))
+        unread = {partition: LogRange(self._read_to(partition, log), log.end) for partition, log in logs.items()}
+        grown = {partition: log for partition, log in unread.items() if log.end > log.start}
+        self._scanner.scan_events(grown, {}, stage="new events")
+        self._followed = logs
 
-    def _read_to(self, partition: Partition, now: LogRange) -> int:
+    def _read_to(self, partition: Partition, log: LogRange) -> int:
         followed = self._followed.get(partition)
-        return now.start if followed is None else max(followed.end, now.start)
+        return log.start if followed is None else max(followed.end, log.start)
+
+    # --- 8 check -----------------------------------------------------------------------------------------------------
 
     def _check_ends(self) -> None:
-        for partition, one in self._lag.items():
-            held = self._held.get(partition)
-            if one.committed is not None and held is not None and one.committed > held.end:
-                line = (
-                    f"{partition}: the group has committed {one.committed}, but the log ends at {held.end}: it was "
-                    "rolled back, or made anew"
+        for partition, lag in self._lag.items():
+            log = self._logs.get(partition)
+            if lag.committed is not None and log is not None and lag.committed > log.end:
+                message = (
+                    f"{partition}: the group has committed {lag.committed}, but the log ends at {log.end}: it was "
+                    "rolled back, or created again"
                 )
-                self._findings.add(AuditProblem(ProblemKind.ROLLED_BACK, line))
+                self._problems.add(AuditProblem(ProblemKind.ROLLED_BACK, message))
 
-    # ---- 8 judge ----
-
-    def _judge_events(self) -> None:
+    def _check_events(self) -> None:
         for number, event in enumerate(self._ledger.event_outcomes()):
-            self._tell("judging events", number, None)
+            self._report_progress("checking events", number, None)
             self._outcomes[partition_of(event.origin), event.outcome] += 1
             if event.outcome is None:
-                self._miss(event)
+                self._record_missing(event)
             elif self._contradicts(event):
                 self._ledger.flag(event.asset_id)
 
@@ -233,70 +238,70 @@ class Audit:
         expected = Outcome.DELETED if event.tombstone else Outcome.INDEXED
         return event.outcome in (Outcome.INDEXED, Outcome.DELETED) and event.outcome != expected
 
-    def _miss(self, event: EventOutcome) -> None:
+    def _record_missing(self, event: EventOutcome) -> None:
         if event.asset_id:
             self._ledger.record_missing(event)
-        else:  # nothing but a dead letter can be its outcome, and these were read after it was committed
-            line = f"{event.origin} cannot be read as an event, and there is no dead letter of it"
-            self._findings.add(AuditProblem(ProblemKind.MISSING, line, event.origin))
+        else:  # its only possible outcome is a dead letter, and these were read after it was committed
+            message = f"{event.origin} is malformed, and there is no dead letter of it"
+            self._problems.add(AuditProblem(ProblemKind.MISSING, message, event.origin))
 
-    def _judge_origins(self) -> None:
+    def _check_origins(self) -> None:
         for asset_id, origin in self._ledger.rows_without_event():
-            if not self._set_aside(origin):
+            if not self._exclude(origin):
                 self._ledger.flag(asset_id)
-        if self._scope.sample is not None:  # whose events were not kept is not known
+        if self._scope.sample is not None:  # events outside the sample are not in the ledger
             return
-        for stands, origin in self._ledger.letters_without_event():
-            if not self._set_aside(origin):
-                line = f"dead letter {stands} is of {origin}, and no such record was ever there"
-                self._findings.add(AuditProblem(ProblemKind.UNKNOWN_ORIGIN, line, origin))
+        for position, origin in self._ledger.letters_without_event():
+            if not self._exclude(origin):
+                message = f"dead letter {position} is of {origin}, and no such record was ever there"
+                self._problems.add(AuditProblem(ProblemKind.UNKNOWN_ORIGIN, message, origin))
 
-    def _set_aside(self, origin: Position) -> bool:
-        """Counts an event that is gone; False if it never was."""
+    def _exclude(self, origin: Position) -> bool:
+        """Counts an event that was removed from its topic, and returns whether it was."""
         before_log, compacted = self._removed(origin)
         self._exclusions.before_log += before_log
         self._exclusions.compacted += compacted
         return before_log or compacted
 
     def _removed(self, origin: Position) -> tuple[bool, bool]:
-        """Whether retention, or compaction, may have removed the event that was first at this position."""
-        held = self._followed.get(partition_of(origin))
-        if held is None:
+        """Returns whether (retention, compaction) may have removed the event of this origin."""
+        log = self._followed.get(partition_of(origin))
+        if log is None:
             return False, False
-        return origin.offset < held.start, held.start <= origin.offset < held.end and origin.topic in self._compacted
+        return origin.offset < log.start, log.start <= origin.offset < log.end and origin.topic in self._compacted
 
-    def _judge_assets(self) -> None:
+    def _check_assets(self) -> None:
         for number, (asset_id, row, entries) in enumerate(self._ledger.assets()):
-            self._tell("judging assets", number, self._scanner.rows)
+            self._report_progress("checking assets", number, self._scanner.rows)
             if not fits(asset_id, row, entries):
                 self._ledger.flag(asset_id, entries)
 
-    # ---- 9 look again ----
+    # --- 9 recheck ---------------------------------------------------------------------------------------------------
 
-    def _look_again(self) -> None:
-        look = Recheck(
+    def _recheck(self) -> None:
+        recheck = Recheck(
             self._store,
             self._ledger,
             self._scope.collections,
             follow=self._follow,
-            may_be_gone=lambda origin: any(self._removed(origin)),
+            may_be_removed=lambda origin: any(self._removed(origin)),
         )
         total = self._ledger.count_flagged()
-        for problem in look.problems(lambda done: self._on_progress(AuditProgress("looking again", done, total))):
-            self._findings.add(problem)
-        for (partition, outcome), events in look.found.items():
+        for problem in recheck.problems(lambda done: self._on_progress(AuditProgress("recheck", done, total))):
+            self._problems.add(problem)
+        for (partition, outcome), events in recheck.late_outcomes.items():
             self._outcomes[partition, outcome] += events
             self._outcomes[partition, None] -= events
-        self._exclusions.being_written = look.being_written
+        self._exclusions.being_written = recheck.being_written
 
-    # ---- the report ----
+    # --- the report --------------------------------------------------------------------------------------------------
 
     def _report(self, in_flight: Mapping[Partition, int]) -> AuditReport:
-        partitions = {*self._lag, *self._held, *(partition for partition, _ in self._outcomes)}
+        partitions = {*self._lag, *self._logs, *(partition for partition, _ in self._outcomes)}
         return AuditReport(
             partitions=tuple(self._partition(partition, in_flight) for partition in sorted(partitions)),
-            problems=self._findings.kept(),
-            problem_counts=self._findings.counts,
+            problems=self._problems.kept(),
+            problem_counts=self._problems.counts,
             assets=self._scanner.rows,
             entries=self._scanner.entries,
             exclusions=self._exclusions,
@@ -306,11 +311,11 @@ class Audit:
         )
 
     def _partition(self, partition: Partition, in_flight: Mapping[Partition, int]) -> PartitionReport:
-        lag, held = self._lag.get(partition), self._held.get(partition, LogRange(0, 0))
+        lag, log = self._lag.get(partition), self._logs.get(partition, LogRange(0, 0))
         return PartitionReport(
             partition=partition,
-            start=held.start,
-            end=held.end,
+            start=log.start,
+            end=log.end,
             committed=None if lag is None else lag.committed,
             outcomes={outcome: self._outcomes[partition, outcome] for outcome in Outcome},
             missing=self._outcomes[partition, None],
@@ -326,6 +331,6 @@ class Audit:
         finally:
             self._seconds[stage] = self._clock() - began
 
-    def _tell(self, stage: str, done: int, total: int | None) -> None:
-        if done % _TELL_EVERY == 0:
+    def _report_progress(self, stage: str, done: int, total: int | None) -> None:
+        if done % _REPORT_EVERY == 0:
             self._on_progress(AuditProgress(stage, done, total))

@@ -1,4 +1,4 @@
-"""Looks once more, directly, at what did not fit: what is still wrong then is a problem."""
+"""Checks flagged assets again, by direct look-ups: what is still wrong then is a problem."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from penstock.audit.checks import Held, fits, outcome_of, problems_of
-from penstock.audit.ledger import COLLECTIONS, Ledger, partition_of
+from penstock.audit.checks import StoredEntry, fits, outcome_of, problems_of
+from penstock.audit.ledger import Ledger
+from penstock.audit.ledger_rows import COLLECTIONS
 from penstock.audit.report import AuditProblem, ProblemKind
-from penstock.audit.scan import LOOKED_UP, entries_of, part_of, standing
-from penstock.broker.base import Partition
+from penstock.audit.scan import LOOKUP_ASSETS, key_of, look_up_entries, state_of
+from penstock.broker.base import Partition, partition_of
 from penstock.records import AssetRow, Collection, Outcome, Position, Version
 from penstock.store.base import AssetState, EntryScan
 
-_ROUNDS = 3
-"""An asset whose row changes between two looks, so many times in a row, is being written all the while."""
+_MAX_LOOKUPS = 3  # an asset whose row changed between each two of them is being written all the time
 
 
 @dataclass
-class _Looked:
-    """An asset as it stands now. `steady`: its row was the same before and after its entries were read."""
+class _Snapshot:
+    """An asset as the store holds it now. `steady`: its row was the same before and after its entries were read."""
 
     row: AssetRow | None = None
     name: str = ""
-    entries: list[Held] = field(default_factory=list)
+    entries: list[StoredEntry] = field(default_factory=list)
     steady: bool = True
 
     @property
-    def standing(self) -> AssetState | None:
-        return None if self.row is None else standing(self.row)
+    def state(self) -> AssetState | None:
+        return None if self.row is None else state_of(self.row)
 
 
 class Recheck:
@@ -37,13 +37,13 @@ class Recheck:
 
     Args:
         store: holds entries and asset rows.
-        ledger: says what is doubted, and what the topics told.
-        collections: where entries can be.
-        follow: reads the topics on to where they end now.
-        may_be_gone: whether the topic may have had an event at this position that it does not hold any more.
+        ledger: has the flagged assets, and the events.
+        collections: the collections that may hold entries.
+        follow: reads the topics on to their present ends.
+        may_be_removed: whether an event with this origin may have been removed from its topic.
 
     Attributes:
-        found: settled events that have an outcome after all, by partition.
+        late_outcomes: settled events that have an outcome after all, by partition.
         being_written: assets that do not fit, for which an event in flight accounts.
     """
 
@@ -54,122 +54,126 @@ class Recheck:
         collections: Sequence[Collection],
         *,
         follow: Callable[[], None],
-        may_be_gone: Callable[[Position], bool],
+        may_be_removed: Callable[[Position], bool],
     ) -> None:
         self._store = store
         self._ledger = ledger
         self._collections = collections
         self._follow = follow
-        self._may_be_gone = may_be_gone
-        self.found: Counter[tuple[Partition, Outcome]] = Counter()
+        self._may_be_removed = may_be_removed
+        self.late_outcomes: Counter[tuple[Partition, Outcome]] = Counter()
         self.being_written = 0
 
-    def problems(self, tell: Callable[[int], None]) -> Iterator[AuditProblem]:
-        """What is wrong with the doubted assets, `tell` being told how many were looked at.
+    def problems(self, on_progress: Callable[[int], None]) -> Iterator[AuditProblem]:
+        """Yields the problems of the flagged assets. Passes the number of checked assets to `on_progress`.
 
-        All of them are looked up, in rounds of `LOOKED_UP`: a store that lost everything takes about as long as its
-        scan would have. The topics are followed after each round, so that every event that may be half written in it is
-        known.
+        In rounds of `LOOKUP_ASSETS`, so that a store that lost everything takes about as long as its scan would have:
+
+        1. Look up the assets (row, entries, row; again if the row changed during that time).
+        2. Read the topics on, so that every event that may be half written in 1 is known.
+        3. Check each asset.
         """
         last, done = "", 0
-        while asset_ids := self._ledger.flagged(last, LOOKED_UP):
-            tell(done)
+        while asset_ids := self._ledger.flagged(last, LOOKUP_ASSETS):
+            on_progress(done)
             last, done = asset_ids[-1], done + len(asset_ids)
-            looked = self._look(asset_ids)
-            self._follow()
+            snapshots = self._look_up(asset_ids)  # 1
+            self._follow()  # 2
             for asset_id in asset_ids:
-                yield from self._judge(asset_id, looked[asset_id])
+                yield from self._check(asset_id, snapshots[asset_id])  # 3
 
-    # ---- looking ----
+    # --- looking up --------------------------------------------------------------------------------------------------
 
-    def _look(self, asset_ids: Sequence[str]) -> dict[str, _Looked]:
-        looked: dict[str, _Looked] = {}
-        wanted = list(asset_ids)
-        for _ in range(_ROUNDS):
-            before = self._store.asset_rows(wanted)
-            found = self._entries(wanted)
-            after = self._store.asset_rows(wanted)
-            for asset_id in wanted:
-                one = found[asset_id]
-                one.row = after.get(asset_id)
-                one.steady = before.get(asset_id) == one.row
-                one.name = str(one.row.asset) if one.row else one.name or asset_id
-            looked |= found
-            wanted = [asset_id for asset_id in wanted if not found[asset_id].steady]
-            if not wanted:
+    def _look_up(self, asset_ids: Sequence[str]) -> dict[str, _Snapshot]:
+        snapshots: dict[str, _Snapshot] = {}
+        pending = list(asset_ids)
+        for _ in range(_MAX_LOOKUPS):
+            before = self._store.asset_rows(pending)
+            latest = self._look_up_entries(pending)
+            after = self._store.asset_rows(pending)
+            for asset_id, snapshot in latest.items():
+                snapshot.row = after.get(asset_id)
+                snapshot.steady = before.get(asset_id) == snapshot.row
+                snapshot.name = str(snapshot.row.asset) if snapshot.row else snapshot.name or asset_id
+            snapshots |= latest
+            pending = [asset_id for asset_id in pending if not latest[asset_id].steady]
+            if not pending:
                 break
-        return looked
+        return snapshots
 
-    def _entries(self, asset_ids: Sequence[str]) -> dict[str, _Looked]:
-        looked = {asset_id: _Looked() for asset_id in asset_ids}
+    def _look_up_entries(self, asset_ids: Sequence[str]) -> dict[str, _Snapshot]:
+        snapshots = {asset_id: _Snapshot() for asset_id in asset_ids}
         for collection in self._collections:
-            seen = [id_ for asset_id in asset_ids for id_ in self._ledger.seen_ids(asset_id, collection)]
-            for entry in entries_of(self._store, collection, asset_ids, seen):
-                one = looked.get(entry.asset.id)
-                if one is not None:
-                    one.name = str(entry.asset)
-                    one.entries.append((collection, part_of(entry)))
-        for one in looked.values():
-            one.entries.sort(key=lambda held: (COLLECTIONS.index(held[0]), held[1].part, held[1].id))
-        return looked
+            scanned = [id_ for asset_id in asset_ids for id_ in self._ledger.scanned_ids(asset_id, collection)]
+            for entry in look_up_entries(self._store, collection, asset_ids, scanned):
+                snapshot = snapshots.get(entry.asset.id)
+                if snapshot is not None:
+                    snapshot.name = str(entry.asset)
+                    snapshot.entries.append(StoredEntry(collection, key_of(entry)))
+        for snapshot in snapshots.values():
+            snapshot.entries.sort(key=lambda entry: (COLLECTIONS.index(entry.collection), entry.key.part, entry.key.id))
+        return snapshots
 
-    # ---- judging ----
+    # --- checking ----------------------------------------------------------------------------------------------------
 
-    def _judge(self, asset_id: str, looked: _Looked) -> Iterator[AuditProblem]:
-        row = looked.standing
-        yield from self._missing(asset_id, looked.name, row)
+    def _check(self, asset_id: str, snapshot: _Snapshot) -> Iterator[AuditProblem]:
+        row = snapshot.state
+        yield from self._missing(asset_id, snapshot.name, row)
         if row is not None:
-            yield from self._contradiction(asset_id, looked.name, row)
-        if not fits(asset_id, row, looked.entries):
-            events = _AssetEvents(self._ledger, asset_id)
-            wrong = list(problems_of(asset_id, looked.name, row, looked.entries, events)) if looked.steady else []
-            self.being_written += not wrong
-            yield from wrong
+            yield from self._contradiction(asset_id, snapshot.name, row)
+        if not fits(asset_id, row, snapshot.entries):
+            problems: list[AuditProblem] = []
+            if snapshot.steady:
+                history = _LedgerHistory(self._ledger, asset_id)
+                problems = list(problems_of(asset_id, snapshot.name, row, snapshot.entries, history))
+            self.being_written += not problems
+            yield from problems
 
     def _missing(self, asset_id: str, name: str, row: AssetState | None) -> Iterator[AuditProblem]:
-        for origin, version in self._ledger.missed(asset_id):
+        """Yields the settled events of the asset that still have no outcome, and counts those that have one now."""
+        for origin, version in self._ledger.missing(asset_id):
             newest, deleted = (row.version, row.deleted) if row else (None, False)
             outcome = outcome_of(version, newest, deleted=deleted, dead_letter=False)
             if outcome is not None:
-                self.found[partition_of(origin), outcome] += 1
+                self.late_outcomes[partition_of(origin), outcome] += 1
                 continue
-            stands = f"its asset row is of {row.origin}" if row else "its asset has no row"
-            line = f"{origin} of {name} is committed, but {stands}, and there is no dead letter of it"
-            yield AuditProblem(ProblemKind.MISSING, line, origin, asset_id)
+            state = f"its asset row is of {row.origin}" if row else "its asset has no row"
+            message = f"{origin} of {name} is committed, but {state}, and there is no dead letter of it"
+            yield AuditProblem(ProblemKind.MISSING, message, origin, asset_id)
 
     def _contradiction(self, asset_id: str, name: str, row: AssetState) -> Iterator[AuditProblem]:
-        """What the topic says against the row."""
+        """Yields the contradictions between the row and the record of its event."""
         event = self._ledger.event(asset_id, row.origin)
         if event is None:
-            if not self._may_be_gone(row.origin):
-                line = f"{name}: its asset row is of {row.origin}, where no event of it ever was"
-                yield AuditProblem(ProblemKind.UNKNOWN_ORIGIN, line, row.origin, asset_id)
+            if not self._may_be_removed(row.origin):
+                message = f"{name}: its asset row is of {row.origin}, where no event of it ever was"
+                yield AuditProblem(ProblemKind.UNKNOWN_ORIGIN, message, row.origin, asset_id)
         elif event.version != row.version:
-            line = (
+            message = (
                 f"{name}: its asset row says that {row.origin} was of {row.timestamp_ms} ms, and it is of "
                 f"{event.version.timestamp_ms} ms"
             )
-            yield AuditProblem(ProblemKind.UNKNOWN_ORIGIN, line, row.origin, asset_id)
+            yield AuditProblem(ProblemKind.UNKNOWN_ORIGIN, message, row.origin, asset_id)
         elif event.tombstone != row.deleted:
             is_, says = ("a deletion", "indexed") if event.tombstone else ("no deletion", "deleted")
-            line = f"{name}: {row.origin} is {is_}, but its asset row says {says}"
-            yield AuditProblem(ProblemKind.WRONG_OUTCOME, line, row.origin, asset_id)
+            message = f"{name}: {row.origin} is {is_}, but its asset row says {says}"
+            yield AuditProblem(ProblemKind.WRONG_OUTCOME, message, row.origin, asset_id)
 
 
-class _AssetEvents:
-    """`judge.Events` from the ledger."""
+class _LedgerHistory:
+    """The events of one asset in the ledger (`checks.EventHistory`)."""
 
     def __init__(self, ledger: Ledger, asset_id: str) -> None:
         self._ledger = ledger
         self._asset_id = asset_id
 
-    def pending(self, origin: Position) -> Version | None:
+    def in_flight(self, origin: Position) -> Version | None:
         event = self._ledger.event(self._asset_id, origin)
-        return event.version if event is not None and event.flying else None
+        return event.version if event is not None and event.in_flight else None
 
     def settled(self, origin: Position) -> Version | None:
         event = self._ledger.event(self._asset_id, origin)
         return event.version if event is not None and event.settled else None
 
-    def newer_pending(self, version: Version) -> bool:
-        return any(each.newer_than(version) for each in self._ledger.in_flight(self._asset_id))
+    def has_newer_in_flight(self, version: Version) -> bool:
+        return any(newer.newer_than(version) for newer in self._ledger.in_flight(self._asset_id))

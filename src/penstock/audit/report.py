@@ -1,4 +1,4 @@
-"""What an audit says."""
+"""The result of an audit: its problems, its progress and its balance."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from enum import StrEnum
 from penstock.broker.base import LostRange, Partition
 from penstock.records import Outcome, Position
 
+# Problems that a report keeps. All of them are counted and passed to `on_problem`.
 MAX_PROBLEMS = 1_000
-"""So many problems are kept for the report; all are counted, and told to whoever listens."""
 
 
 class ProblemKind(StrEnum):
-    """What can be wrong. The first three are about events, the others about rows and entries of the store."""
+    """The kinds of problem. The first three concern events, the others rows and entries of the store."""
 
-    MISSING = "missing"  # a committed event that ended as nothing
+    MISSING = "missing"  # a committed event without an outcome
     WRONG_OUTCOME = "wrong_outcome"  # a tombstone's row says indexed, or another event's says deleted
     ROLLED_BACK = "rolled_back"  # the group has committed more than the partition holds
     UNKNOWN_ORIGIN = "unknown_origin"  # an asset row or dead letter of an event that the topic never had
-    INCOMPLETE = "incomplete"  # an asset row tells of more entries than there are
+    INCOMPLETE = "incomplete"  # an asset row counts more entries than there are
     DOUBLED = "doubled"  # two entries are the same part of an asset
     MISNAMED = "misnamed"  # an entry's id is not the one of its part: written again, it is doubled
     LEFTOVER = "leftover"  # an entry that its asset's newest version did not write
@@ -31,14 +31,14 @@ class ProblemKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuditProblem:
-    """One thing that is wrong.
+    """One fault that the audit found.
 
     Attributes:
-        kind: what.
-        message: what is wrong with which, in words.
-        position: of the event, where it is about one.
-        asset_id: of the asset, where it is about one.
-        entry_id: of the entry, where it is about one.
+        kind: its kind.
+        message: the fault in words, with the event, asset or entry at fault.
+        position: the event at fault, if it is one.
+        asset_id: the asset at fault, if it is one.
+        entry_id: the entry at fault, if it is one.
     """
 
     kind: ProblemKind
@@ -50,7 +50,7 @@ class AuditProblem:
 
 @dataclass(frozen=True, slots=True)
 class AuditProgress:
-    """How far an audit is. `total` is an estimate, None where nobody knows."""
+    """The progress of an audit within a stage. `total` is an estimate; None if it is not known."""
 
     stage: str
     done: int
@@ -59,16 +59,16 @@ class AuditProgress:
 
 @dataclass(frozen=True, slots=True)
 class PartitionReport:
-    """What became of the events of one partition.
+    """The balance of one partition.
 
     Attributes:
-        partition: which.
-        start, end: what the log held when the audit began, `end` exclusive.
+        partition: the partition.
+        start, end: the log when the audit began, `end` exclusive.
         committed: up to where the events are judged, exclusive; None if the group never committed.
-        outcomes: settled events by how they ended.
-        missing: settled events that ended as nothing.
+        outcomes: settled events by outcome.
+        missing: settled events without an outcome.
         in_flight: records at and above `committed`; they are not judged.
-        lost: what retention removed past the committed offset.
+        lost: offsets past the committed one that retention removed, if any.
     """
 
     partition: Partition
@@ -82,13 +82,13 @@ class PartitionReport:
 
     @property
     def produced(self) -> int:
-        """Events that are settled by the word of the committed offset, each once, however often it was replayed."""
+        """Events below the committed offset, each counted once, regardless of its replays."""
         return sum(self.outcomes.values()) + self.missing
 
 
 @dataclass(slots=True)
 class Exclusions:
-    """What was met beside, and is no problem.
+    """Counts of records, rows and entries that the audit excludes from its balance, and which are no problems.
 
     Attributes:
         replays: records that are replays of dead letters, and no events of their own.
@@ -111,17 +111,17 @@ class Exclusions:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """The balance of one group's topics and store.
+    """The balance of one group's topics and of the store.
 
     Attributes:
-        partitions: of every topic, in order.
-        problems: the first of each kind, `MAX_PROBLEMS` together, by kind.
-        problem_counts: all of them by kind; kinds without any are left out.
-        assets, entries: how many were looked at.
-        exclusions: what was met beside.
-        unseen: what this audit could not see, one line each: empty unless it was a sample.
-        sample: share of the assets that was looked at; None: all.
-        seconds: how long it took, by stage.
+        partitions: the balance of each partition of every topic, in order.
+        problems: the first problems of each kind, at most `MAX_PROBLEMS` together, by kind.
+        problem_counts: the number of all problems by kind; kinds without any are left out.
+        assets, entries: the number that was checked.
+        exclusions: what the balance excludes.
+        unseen: what this audit cannot detect, one line each; empty unless it was a sample.
+        sample: the share of the assets that was checked; None: all.
+        seconds: the duration of each stage.
     """
 
     partitions: tuple[PartitionReport, ...]
@@ -136,44 +136,50 @@ class AuditReport:
 
     @property
     def balanced(self) -> bool:
-        """Whether every settled event ended as exactly one thing, and the store holds that and nothing else."""
+        """Whether every settled event has exactly one outcome, and the store holds its entries and no others."""
         return not self.problem_counts and not self.lost
 
     @property
     def produced(self) -> int:
-        return sum(one.produced for one in self.partitions)
+        """Events below the committed offsets."""
+        return sum(partition.produced for partition in self.partitions)
 
     @property
     def indexed(self) -> int:
-        return self._ended(Outcome.INDEXED)
+        """Events with the outcome indexed."""
+        return self._count(Outcome.INDEXED)
 
     @property
     def deleted(self) -> int:
-        return self._ended(Outcome.DELETED)
+        """Events with the outcome deleted."""
+        return self._count(Outcome.DELETED)
 
     @property
     def superseded(self) -> int:
-        return self._ended(Outcome.SUPERSEDED)
+        """Events with the outcome superseded."""
+        return self._count(Outcome.SUPERSEDED)
 
     @property
     def dead_lettered(self) -> int:
-        return self._ended(Outcome.DEAD_LETTERED)
+        """Events with the outcome dead-lettered."""
+        return self._count(Outcome.DEAD_LETTERED)
 
     @property
     def in_flight(self) -> int:
-        return sum(one.in_flight for one in self.partitions)
+        """Records at and above the committed offsets."""
+        return sum(partition.in_flight for partition in self.partitions)
 
     @property
     def lost(self) -> tuple[LostRange, ...]:
         """Offsets that retention removed before they were committed."""
-        return tuple(one.lost for one in self.partitions if one.lost is not None)
+        return tuple(partition.lost for partition in self.partitions if partition.lost is not None)
 
-    def _ended(self, outcome: Outcome) -> int:
-        return sum(one.outcomes.get(outcome, 0) for one in self.partitions)
+    def _count(self, outcome: Outcome) -> int:
+        return sum(partition.outcomes.get(outcome, 0) for partition in self.partitions)
 
 
 class ProblemCollector:
-    """Problems as they are found: the first of each kind in full, all of them counted, and told to `on_problem`."""
+    """Keeps the first problems of each kind, counts all of them and passes each to `on_problem`."""
 
     def __init__(self, on_problem: Callable[[AuditProblem], None]) -> None:
         self._on_problem = on_problem
@@ -181,21 +187,23 @@ class ProblemCollector:
         self._kept: dict[ProblemKind, list[AuditProblem]] = {}
 
     def add(self, problem: AuditProblem) -> None:
+        """Adds a problem."""
         self.counts[problem.kind] += 1
         self._on_problem(problem)
         if self.counts[problem.kind] <= MAX_PROBLEMS:
             self._kept.setdefault(problem.kind, []).append(problem)
 
     def kept(self) -> tuple[AuditProblem, ...]:
-        return select_problems([problem for found in self._kept.values() for problem in found], MAX_PROBLEMS)
+        """Returns at most `MAX_PROBLEMS`, by kind."""
+        return select_problems([problem for problems in self._kept.values() for problem in problems], MAX_PROBLEMS)
 
 
 def select_problems(problems: Sequence[AuditProblem], limit: int) -> tuple[AuditProblem, ...]:
-    """At most `limit` of them, by kind, so that many of one kind do not hide the few of another."""
+    """Returns at most `limit` problems, by kind, so that many of one kind do not hide the few of another."""
     by_kind = {kind: [problem for problem in problems if problem.kind is kind] for kind in ProblemKind}
-    chosen: dict[ProblemKind, list[AuditProblem]] = {}
+    selected: dict[ProblemKind, list[AuditProblem]] = {}
     left = limit
-    for number, kind in enumerate(sorted(by_kind, key=lambda each: len(by_kind[each]))):
-        chosen[kind] = by_kind[kind][: left // (len(by_kind) - number)]
-        left -= len(chosen[kind])
-    return tuple(problem for kind in ProblemKind for problem in chosen[kind])
+    for number, kind in enumerate(sorted(by_kind, key=lambda kind: len(by_kind[kind]))):
+        selected[kind] = by_kind[kind][: left // (len(by_kind) - number)]
+        left -= len(selected[kind])
+    return tuple(problem for kind in ProblemKind for problem in selected[kind])

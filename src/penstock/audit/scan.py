@@ -9,9 +9,10 @@ from hashlib import blake2b
 from itertools import islice
 from typing import TypeVar
 
-from penstock.audit.ledger import Ledger, ScannedEvent, partition_of
+from penstock.audit.ledger import Ledger
+from penstock.audit.ledger_rows import ScannedEvent
 from penstock.audit.report import AuditProgress, Exclusions
-from penstock.broker.base import LogRange, Partition, TopicReader
+from penstock.broker.base import LogRange, Partition, TopicReader, partition_of
 from penstock.broker.deadletters import parse_dead_letter
 from penstock.broker.headers import first_seen
 from penstock.records import (
@@ -30,22 +31,21 @@ from penstock.store.base import AssetState, EntryKey, EntryScan
 
 T = TypeVar("T")
 
-ROWS_A_PAGE = 50_000
-"""Standings and parts take about 150 bytes each on the wire, and 700 here until they are in the ledger."""
-LOOKED_UP = 500
-"""Assets in one round of direct look-ups."""
-_TELL_EVERY = 1_000
+# Asset states and entry keys take about 150 bytes each on the wire, and 700 here until they are in the ledger.
+PAGE_ROWS = 50_000
+LOOKUP_ASSETS = 500  # in one round of direct look-ups
+_REPORT_EVERY = 1_000
 
 
 @dataclass(frozen=True)
 class AuditScope:
-    """What is audited.
+    """The extent of an audit.
 
     Attributes:
-        topics: with the modality of each.
-        dead_letter_topic: where dead letters go.
-        parse: as a lane understands a record.
-        sample: share of the assets that is looked at; None: all.
+        topics: the modality of each audited topic.
+        dead_letter_topic: the topic of the dead letters.
+        parse: parses a record as a lane does.
+        sample: the share of the assets that is checked; None: all.
     """
 
     topics: Mapping[str, Modality]
@@ -55,25 +55,29 @@ class AuditScope:
 
     @property
     def collections(self) -> tuple[Collection, ...]:
-        """Those that entries of these topics can be in."""
-        found = [collection for modality in self.topics.values() for collection in COLLECTIONS_OF[modality]]
-        return tuple(dict.fromkeys(found))
+        """The collections that hold entries of these topics."""
+        collections = [collection for modality in self.topics.values() for collection in COLLECTIONS_OF[modality]]
+        return tuple(dict.fromkeys(collections))
 
     def covers(self, digest: str) -> bool:
-        """Whether the sample has the asset of this id; ids are hashes, their first digits as good as dice."""
+        """Returns whether the sample has the asset of this id. Ids are hashes, so their first digits are random."""
         return self.sample is None or int(digest[:8], 16) < self.sample * 2**32
 
 
 class Scanner:
-    """One audit's eyes. For one thread.
+    """Reads topics, dead letters and store into the ledger. For one thread.
 
     Args:
-        reader: of the topics.
+        reader: reads the topics.
         store: holds entries and asset rows.
-        scope: what is audited.
-        ledger: where to.
-        exclusions: counted on the way.
-        on_progress: told now and then.
+        scope: the extent of the audit.
+        ledger: the destination.
+        exclusions: counted during the scan.
+        on_progress: called every now and then.
+
+    Attributes:
+        in_flight: records at and above the committed offset, by partition.
+        entries, rows: the number of entries and asset rows that were scanned.
     """
 
     def __init__(
@@ -97,44 +101,46 @@ class Scanner:
         self.rows = 0
         self._letters = 0
 
-    # ---- Kafka ----
+    # --- Kafka -------------------------------------------------------------------------------------------------------
 
     def scan_events(
-        self, held: Mapping[Partition, LogRange], committed: Mapping[Partition, int], *, stage: str = "events"
+        self, logs: Mapping[Partition, LogRange], committed: Mapping[Partition, int], *, stage: str = "events"
     ) -> None:
-        """Reads these ranges of the topics. What lies below the committed offset is settled."""
-        told = self._telling(stage, sum(found.end - found.start for found in held.values()))
-        for partition, found in held.items():
-            records = told(self._reader.read(partition, found.start, found.end))
-            self._ledger.add_events(self._seen(records, committed.get(partition, 0)))
+        """Reads these ranges of the topics. Events below the committed offset are settled."""
+        counted = self._counting(stage, sum(log.end - log.start for log in logs.values()))
+        for partition, log in logs.items():
+            records = counted(self._reader.read(partition, log.start, log.end))
+            self._ledger.add_events(self._sampled_events(records, committed.get(partition, 0)))
 
     def scan_dead_letters(self) -> None:
-        """Reads the dead letters that there are now."""
-        held = self._reader.bounds([self._scope.dead_letter_topic])
-        told = self._telling("dead letters", sum(found.end - found.start for found in held.values()))
-        for partition, found in held.items():
+        """Reads the present dead letters."""
+        logs = self._reader.bounds([self._scope.dead_letter_topic])
+        counted = self._counting("dead letters", sum(log.end - log.start for log in logs.values()))
+        for partition, log in logs.items():
             before = self._letters
-            new = self._ledger.add_letters(self._told_of(told(self._reader.read(partition, found.start, found.end))))
+            records = counted(self._reader.read(partition, log.start, log.end))
+            new = self._ledger.add_letters(self._audited_letters(records))
             self._exclusions.repeated_dead_letters += self._letters - before - new
 
-    def _seen(self, records: Iterable[Record], committed: int) -> Iterator[ScannedEvent]:
+    def _sampled_events(self, records: Iterable[Record], committed: int) -> Iterator[ScannedEvent]:
         for record in records:
             settled = record.position.offset < committed
-            seen = self._understood(record, settled=settled)
-            if self._scope.covers(seen.asset_id or blake2b(str(seen.origin).encode(), digest_size=16).hexdigest()):
-                self._exclusions.replays += seen.origin != record.position
+            event = self._parse(record, settled=settled)
+            if self._scope.covers(event.asset_id or blake2b(str(event.origin).encode(), digest_size=16).hexdigest()):
+                self._exclusions.replays += event.origin != record.position
                 if not settled:
                     self.in_flight[partition_of(record.position)] += 1
-                yield seen
+                yield event
 
-    def _understood(self, record: Record, *, settled: bool) -> ScannedEvent:
+    def _parse(self, record: Record, *, settled: bool) -> ScannedEvent:
         parsed = self._scope.parse(record, self._scope.topics[record.position.topic])
         if isinstance(parsed, Rejected):
             origin, timestamp_ms = first_seen(record)
             return ScannedEvent(origin, "", timestamp_ms, False, settled)
         return ScannedEvent(parsed.origin, parsed.asset.id, parsed.timestamp_ms, parsed.is_tombstone, settled)
 
-    def _told_of(self, records: Iterable[Record]) -> Iterator[tuple[Position, Position]]:
+    def _audited_letters(self, records: Iterable[Record]) -> Iterator[tuple[Position, Position]]:
+        """Yields the dead letters of audited topics, by origin and own position."""
         for record in records:
             letter = parse_dead_letter(record)
             if letter is None:
@@ -145,82 +151,84 @@ class Scanner:
                 self._letters += 1
                 yield letter.origin, letter.position
 
-    # ---- the store ----
+    # --- the store ---------------------------------------------------------------------------------------------------
 
     def scan_store(self) -> None:
-        """Reads all asset rows, then all entries; of a sample those of its assets, looked up one by one."""
+        """Reads all asset rows, then all entries; for a sample those of its assets, looked up by id."""
         if self._scope.sample is not None:
             self._look_up_sample()
             return
-        told = self._telling("asset rows", self._store.count_assets())
-        for page in self._store.scan_asset_states(batch=ROWS_A_PAGE):
-            self._add_rows(told(page))
+        counted = self._counting("asset rows", self._store.count_assets())
+        for page in self._store.scan_asset_states(batch=PAGE_ROWS):
+            self._add_rows(counted(page))
         for collection in self._scope.collections:
-            told = self._telling(f"entries in {collection}", self._store.count(collection))
-            for parts in self._store.scan_entry_keys(collection, batch=ROWS_A_PAGE):
-                self._add_parts(collection, told(parts))
+            counted = self._counting(f"entries in {collection}", self._store.count(collection))
+            for keys in self._store.scan_entry_keys(collection, batch=PAGE_ROWS):
+                self._add_entries(collection, counted(keys))
 
     def _look_up_sample(self) -> None:
-        told = self._telling("assets of the sample", None)
-        for asset_ids in _chunks(told(self._ledger.asset_ids()), LOOKED_UP):
-            self._add_rows(map(standing, self._store.asset_rows(asset_ids).values()))
+        counted = self._counting("assets of the sample", None)
+        for asset_ids in _chunks(counted(self._ledger.asset_ids()), LOOKUP_ASSETS):
+            self._add_rows(map(state_of, self._store.asset_rows(asset_ids).values()))
             for collection in self._scope.collections:
-                self._add_parts(collection, map(part_of, entries_of(self._store, collection, asset_ids)))
+                self._add_entries(collection, map(key_of, look_up_entries(self._store, collection, asset_ids)))
 
     def _add_rows(self, rows: Iterable[AssetState]) -> None:
-        ours = list(self._ours(rows, lambda row: row.origin.topic))
-        self._ledger.add_rows(ours)
-        self.rows += len(ours)
+        audited = list(self._audited(rows, lambda row: row.origin.topic))
+        self._ledger.add_rows(audited)
+        self.rows += len(audited)
 
-    def _add_parts(self, collection: Collection, parts: Iterable[EntryKey]) -> None:
-        ours = list(self._ours(parts, lambda part: part.origin.topic))
-        self._ledger.add_parts(collection, ours)
-        self.entries += len(ours)
+    def _add_entries(self, collection: Collection, keys: Iterable[EntryKey]) -> None:
+        audited = list(self._audited(keys, lambda key: key.origin.topic))
+        self._ledger.add_entries(collection, audited)
+        self.entries += len(audited)
 
-    def _ours(self, items: Iterable[T], topic_of: Callable[[T], str]) -> Iterator[T]:
+    def _audited(self, items: Iterable[T], topic_of: Callable[[T], str]) -> Iterator[T]:
+        """Yields the items of audited topics, and counts the others."""
         for item in items:
             if topic_of(item) in self._scope.topics:
                 yield item
             else:
                 self._exclusions.other_topics += 1
 
-    def _telling(self, stage: str, total: int | None) -> Callable[[Iterable[T]], Iterator[T]]:
-        """Passes items through and tells how many came by; one count for all that it is called with."""
+    def _counting(self, stage: str, total: int | None) -> Callable[[Iterable[T]], Iterator[T]]:
+        """Returns a function that yields items and reports how many passed, in one count for all of its calls."""
         done = 0
 
-        def through(items: Iterable[T]) -> Iterator[T]:
+        def count(items: Iterable[T]) -> Iterator[T]:
             nonlocal done
             for item in items:
-                if done % _TELL_EVERY == 0:
+                if done % _REPORT_EVERY == 0:
                     self._on_progress(AuditProgress(stage, done, total))
                 done += 1
                 yield item
             self._on_progress(AuditProgress(stage, done, total))
 
-        return through
+        return count
 
 
-def entries_of(
+def look_up_entries(
     store: EntryScan, collection: Collection, asset_ids: Sequence[str], more: Sequence[str] = ()
 ) -> Iterator[Entry]:
-    """The entries of these assets, and those of further ids that exist, looked up directly."""
-    found = store.entry_ids(collection, asset_ids)
-    wanted = dict.fromkeys([*(id_ for ids in found.values() for id_ in ids), *more])
-    for chunk in _chunks(wanted, LOOKED_UP):
-        yield from store.get(collection, chunk)
+    """Yields the entries of these assets, and those of further ids that exist, looked up directly."""
+    by_asset = store.entry_ids(collection, asset_ids)
+    unique = dict.fromkeys([*(id_ for ids in by_asset.values() for id_ in ids), *more])
+    for ids in _chunks(unique, LOOKUP_ASSETS):
+        yield from store.get(collection, ids)
 
 
-def part_of(entry: Entry) -> EntryKey:
+def key_of(entry: Entry) -> EntryKey:
+    """Returns the key of an entry."""
     return EntryKey(entry.id, entry.asset.id, entry.part, entry.origin)
 
 
-def standing(row: AssetRow) -> AssetState:
-    return AssetState(
-        row.asset.id, row.origin, row.version.timestamp_ms, row.outcome is Outcome.DELETED, row.counts, row.slot
-    )
+def state_of(row: AssetRow) -> AssetState:
+    """Returns the part of an asset row that the audit compares."""
+    deleted = row.outcome is Outcome.DELETED
+    return AssetState(row.asset.id, row.origin, row.version.timestamp_ms, deleted, row.counts, row.slot)
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    found = iter(items)
-    while chunk := list(islice(found, size)):
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
         yield chunk
