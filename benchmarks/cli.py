@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.common import JsonFlag, print_json, print_table, say
+from penstock.cli.common import JsonFlag
+from penstock.cli.render import print_json, print_table, say
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed on this machine; starts what it needs, and stops it.")
 

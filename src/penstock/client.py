@@ -1,8 +1,9 @@
-"""The HTTP client of the query plane."""
+"""An HTTP client of the query plane: its requests, the JSON of its responses, and its errors."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NotRequired, TypeAlias, TypedDict, cast
 
 import httpx
 
@@ -12,9 +13,80 @@ from penstock.errors import PenstockError, QueryError, UnavailableError
 if TYPE_CHECKING:
     from penstock.config import Settings
 
-JsonObject: TypeAlias = dict[str, Any]  # a request or response; docs/search.md describes the fields
-
 _MARGIN_S = 10.0  # beyond the deadline that the server enforces
+
+JsonScalar: TypeAlias = str | int | float | bool | None
+JsonValue: TypeAlias = "JsonScalar | Sequence[JsonValue] | Mapping[str, JsonValue]"
+
+
+class SearchRequestJson(TypedDict, total=False):
+    """The JSON body of `POST /v1/search`: exactly one of text, image and audio, and options."""
+
+    text: str
+    image: str
+    audio: str
+    modalities: Sequence[str]
+    filter: Mapping[str, JsonValue]
+    tenant: str
+    limit: int
+    deadline_ms: int
+
+
+class FoundByJson(TypedDict):
+    """A channel that found an entry, with rank and score."""
+
+    channel: str
+    rank: int
+    score: float
+
+
+class MemberJson(TypedDict):
+    """An entry of a moment. The response has more fields (docs/search.md)."""
+
+    collection: str
+
+
+class MomentJson(TypedDict):
+    """The range of time that a hit in a video or audio asset covers."""
+
+    start_ms: int
+    end_ms: int
+    transcript: str
+    members: Sequence[MemberJson]
+
+
+class HitJson(TypedDict):
+    """A hit of a search, by the fields that the command line uses. The response has more (docs/search.md)."""
+
+    collection: str
+    score: float
+    key: str
+    title: str
+    text: str
+    uri: str | None
+    attributes: Mapping[str, JsonValue]
+    found_by: Sequence[FoundByJson]
+    media_url: NotRequired[str | None]
+    moment: NotRequired[MomentJson | None]
+    indexing: NotRequired[bool]
+
+
+class SearchResultJson(TypedDict):
+    """The JSON of a search result, by the fields that the command line uses."""
+
+    hits: Sequence[HitJson]
+    partial: bool
+    missing: Mapping[str, str]
+    transcript: NotRequired[str | None]
+    notice: NotRequired[str | None]
+
+
+class QueryStatusJson(TypedDict):
+    """The JSON of `GET /v1/status`, by the fields that the command line uses."""
+
+    store: str | None
+    entries: Mapping[str, int]
+    assets: int | None
 
 
 def query_url(settings: Settings) -> str:
@@ -23,45 +95,44 @@ def query_url(settings: Settings) -> str:
     return running.query_url if running is not None else f"http://{settings.query.host}:{settings.query.port}"
 
 
-def post_search(url: str, body: JsonObject, settings: Settings) -> JsonObject:
-    """Sends a request to `/v1/search` and returns the JSON of the response.
+def post_search(url: str, body: SearchRequestJson, settings: Settings) -> SearchResultJson:
+    """Sends a search to `/v1/search` and returns the JSON of the result.
 
     Raises:
-        QueryError: the request is invalid; the message is the server's.
-        UnavailableError: the query plane does not answer, or one of its dependencies does not.
+        QueryError: the request is invalid; with the server's message.
+        UnavailableError: no query plane responds at the address, or one of its backends is unavailable.
     """
     timeout_s = (body.get("deadline_ms") or settings.query.deadline_ms) / 1000 + _MARGIN_S
     if "audio" in body:
         timeout_s += settings.query.transcription_timeout_s
-    return _answer(url, settings, "POST", "/v1/search", timeout_s=timeout_s, body=body)
+    return cast(SearchResultJson, _request(url, settings, "POST", "/v1/search", timeout_s=timeout_s, body=body))
 
 
-def get_status(url: str, settings: Settings) -> JsonObject:
-    """Returns the status of the query plane as JSON. Raises the same errors as `post_search`."""
-    return _answer(url, settings, "GET", "/v1/status", timeout_s=_MARGIN_S)
+def get_status(url: str, settings: Settings) -> QueryStatusJson:
+    """Returns the JSON of the query plane's status. Raises the errors of `post_search`."""
+    return cast(QueryStatusJson, _request(url, settings, "GET", "/v1/status", timeout_s=_MARGIN_S))
 
 
-def _answer(
-    url: str, settings: Settings, method: str, path: str, *, timeout_s: float, body: JsonObject | None = None
-) -> JsonObject:
+def _request(
+    url: str, settings: Settings, method: str, path: str, *, timeout_s: float, body: SearchRequestJson | None = None
+) -> object:
     try:
         response = httpx.request(method, url.rstrip("/") + path, json=body, timeout=timeout_s)
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        why = str(exc) or type(exc).__name__
-        raise UnavailableError(f"no query plane answers at {url} ({why}). {start_hint(settings)}") from exc
+        reason = str(exc) or type(exc).__name__
+        raise UnavailableError(f"no query plane responds at {url} ({reason}). {start_hint(settings)}") from exc
     if response.is_success:
-        answer: JsonObject = response.json()
-        return answer
+        return response.json()
     raise _problem(response)
 
 
 def _problem(response: httpx.Response) -> PenstockError:
-    """Translates a problem document (RFC 9457) into an error."""
+    """Returns the error that a problem document (RFC 9457) describes."""
     try:
         document = response.json()
         detail = str(document["detail"])
     except (ValueError, KeyError, TypeError):
-        document, detail = {}, f"{response.request.url} answered {response.status_code}"
+        document, detail = {}, f"{response.request.url} responded with status {response.status_code}"
     if response.status_code in (429, 503):
         return UnavailableError(detail)
     if response.is_client_error:

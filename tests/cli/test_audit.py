@@ -1,4 +1,4 @@
-"""What `penstock audit` says, to people and to programs."""
+"""Tests the text and the JSON that `penstock audit` prints, and its exit codes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ADDRESSES = {"PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1", "PENSTOCK_STORE
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    """What the command audits instead of servers."""
-    made = World()
+    """Returns a world in memory that the command audits instead of servers."""
+    world = World()
 
     def run_audit(
         _settings: object,
@@ -31,41 +31,41 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         on_progress: object,
         on_problem: Callable[[AuditProblem], None] | None,
     ) -> AuditReport:
-        return made.audit(sample=sample, on_problem=on_problem)
+        return world.audit(sample=sample, on_problem=on_problem)
 
     monkeypatch.setattr(penstock.audit, "run_audit", run_audit)
     for name, value in ADDRESSES.items():
         monkeypatch.setenv(name, value)
-    return made
+    return world
 
 
-def test_a_balance_is_shown_and_exits_with_0(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_balanced_audit_shows_its_counts_and_exits_with_0(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.produce("a", b"1")
     world.produce("a", b"2")
     world.produce("b", b"bad")
     world.ingest()
     world.produce("c", b"1")
     assert cli.main(["audit"]) == 0
-    said = capsys.readouterr().out
-    (row,) = (line.split() for line in said.splitlines() if line.startswith(TEXT))
+    output = capsys.readouterr().out
+    (row,) = (line.split() for line in output.splitlines() if line.startswith(TEXT))
     assert row == [TEXT, "3", "=", "1", "0", "1", "1", "1"]
-    assert "1 assets and 2 entries looked at" in said
-    assert said.splitlines()[-1] == "balanced"
+    assert "1 assets and 2 entries checked" in output
+    assert output.splitlines()[-1] == "balanced"
 
 
 def test_an_imbalance_names_the_ids_and_exits_with_1(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     skipped = [world.produce(str(number), b"1") for number in range(25)]
     world.commit(Partition(TEXT, 0), 25)
     assert cli.main(["audit"]) == 1
-    said = capsys.readouterr().out
-    assert "≠" in said
-    assert sum(line.startswith("missing: ") for line in said.splitlines()) == 20
-    assert "… and 5 more: 25 problems in all (25 missing); `--problems FILE` writes all of them there" in said
-    assert said.splitlines()[-1] == "NOT balanced"
+    output = capsys.readouterr().out
+    assert "≠" in output
+    assert sum(line.startswith("missing: ") for line in output.splitlines()) == 20
+    assert "… and 5 more: 25 problems in total (25 missing); `--problems FILE` writes all of them to a file" in output
+    assert output.splitlines()[-1] == "NOT balanced"
     assert cli.main(["audit", "--json"]) == 1
-    told = json.loads(capsys.readouterr().out)
-    assert (told["balanced"], told["problem_counts"]) == (False, {"missing": 25})
-    assert {problem["event"] for problem in told["problems"]} == {str(position) for position in skipped}
+    report = json.loads(capsys.readouterr().out)
+    assert (report["balanced"], report["problem_counts"]) == (False, {"missing": 25})
+    assert {problem["event"] for problem in report["problems"]} == {str(position) for position in skipped}
 
 
 def test_every_problem_is_written_to_a_file_beyond_those_that_are_kept(
@@ -74,15 +74,15 @@ def test_every_problem_is_written_to_a_file_beyond_those_that_are_kept(
     skipped = [world.produce(str(number), b"1") for number in range(MAX_PROBLEMS + 100)]
     world.commit(Partition(TEXT, 0), len(skipped))
     file = tmp_path / "problems.jsonl"
-    file.write_text("of the audit before\n")
+    file.write_text("from an earlier audit\n")
     assert cli.main(["audit", "--problems", str(file)]) == 1
-    told = [json.loads(line) for line in file.read_text().splitlines()]
-    assert {problem["event"] for problem in told} == {str(position) for position in skipped}
-    assert {problem["kind"] for problem in told} == {"missing"}
-    assert len(told) == len(skipped)
-    said = capsys.readouterr().out
-    assert "… and 1,080 more: 1,100 problems in all (1,100 missing)\n" in said
-    assert f"all 1,100 problems are in {file}, one a line" in said
+    problems = [json.loads(line) for line in file.read_text().splitlines()]
+    assert {problem["event"] for problem in problems} == {str(position) for position in skipped}
+    assert {problem["kind"] for problem in problems} == {"missing"}
+    assert len(problems) == len(skipped)
+    output = capsys.readouterr().out
+    assert "… and 1,080 more: 1,100 problems in total (1,100 missing)\n" in output
+    assert f"all 1,100 problems are in {file}, one per line" in output
 
 
 def test_a_balance_leaves_the_file_of_problems_empty(
@@ -112,13 +112,21 @@ def test_json_has_every_count(world: World, capsys: pytest.CaptureFixture[str]) 
     lost = world.entries()[1]
     world.store.delete(Collection.TEXT, [lost.id])
     assert cli.main(["audit", "--json", "--sample", "1"]) == 1
-    told = json.loads(capsys.readouterr().out)
-    assert (told["produced"], told["indexed"], told["assets"], told["entries"], told["sample"]) == (1, 1, 1, 1, 1.0)
-    (problem,) = told["problems"]
+    report = json.loads(capsys.readouterr().out)
+    assert (report["produced"], report["indexed"], report["assets"], report["entries"], report["sample"]) == (
+        1,
+        1,
+        1,
+        1,
+        1.0,
+    )
+    (problem,) = report["problems"]
     assert (problem["kind"], problem["entry"], problem["event"]) == ("incomplete", lost.id, str(Position(TEXT, 0, 0)))
-    (partition,) = (one for one in told["partitions"] if one["topic"] == TEXT and one["partition"] == 0)
+    (partition,) = (
+        partition for partition in report["partitions"] if (partition["topic"], partition["partition"]) == (TEXT, 0)
+    )
     assert (partition["committed"], partition["produced"], partition["indexed"]) == (1, 1, 1)
-    assert told["unseen"]
+    assert report["unseen"]
 
 
 @pytest.mark.parametrize("share", ["0", "1.5", "-1"])

@@ -1,4 +1,4 @@
-"""What every command has in common: a quick start, one clear line for what went wrong, and its exit code."""
+"""Tests the entry point: a short start, one line for each expected error, and exit codes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_help_takes_little_time() -> None:
         (["deadletters", "replay", "0-17"], 2, ["0-17", "0@17"]),
     ],
 )
-def test_what_goes_wrong_is_one_clear_line(
+def test_an_expected_error_is_one_line_and_an_exit_code(
     *,
     arguments: Sequence[str],
     code: int,
@@ -78,7 +78,7 @@ def test_what_goes_wrong_is_one_clear_line(
         assert word in output.err
 
 
-def test_json_mode_tells_errors_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_mode_reports_errors_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--data-dir", str(tmp_path), "status", "--json"]) == 3
     error = json.loads(capsys.readouterr().err)["error"]
     assert error["type"] == "UnavailableError"
@@ -96,7 +96,7 @@ def test_a_running_demo_is_pointed_out(tmp_path: Path, capsys: pytest.CaptureFix
     assert f"--data-dir {tmp_path / 'demo'}" in capsys.readouterr().err
 
 
-def test_an_unexpected_error_is_one_line_and_a_traceback_only_if_asked_for(
+def test_an_unexpected_error_is_one_line_and_a_traceback_only_with_v(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(_arguments: list[str]) -> None:

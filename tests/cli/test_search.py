@@ -58,7 +58,7 @@ ANSWER: dict[str, Any] = {
 
 
 class QueryPlane(ThreadingHTTPServer):
-    """Keeps the requests it got, and answers what it is told to."""
+    """Records its requests, and responds with what the test sets."""
 
     status = 200
     answer: Any = ANSWER
@@ -109,9 +109,11 @@ def test_a_hit_is_shown_with_its_place_and_its_channels(plane: QueryPlane, capsy
     assert "tiny models" in output.err
 
 
-def test_a_moment_is_shown_with_its_times_and_its_words(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
-    film = {**HIT, "collection": "frame", "title": "Isar", "moment": MOMENT}
-    plane.answer = {**ANSWER, "hits": [film, HIT]}
+def test_a_moment_is_shown_with_its_times_and_its_transcript(
+    plane: QueryPlane, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = {**HIT, "collection": "frame", "title": "Isar", "moment": MOMENT}
+    plane.answer = {**ANSWER, "hits": [video, HIT]}
     assert search(plane, "a heron") == 0
     header, shown, beside = capsys.readouterr().out.splitlines()
     assert "when" in header.split()
@@ -120,7 +122,9 @@ def test_a_moment_is_shown_with_its_times_and_its_words(plane: QueryPlane, capsy
     assert "–" not in beside
 
 
-def test_times_take_no_column_where_nothing_has_any(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_column_of_times_is_left_out_if_no_hit_has_times(
+    plane: QueryPlane, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert search(plane, "a heron") == 0
     assert "when" not in capsys.readouterr().out.splitlines()[0].split()
 
@@ -133,7 +137,7 @@ def test_the_file_a_hit_came_from_is_shown_where_it_is_known(
     assert "/photos/heron.jpg" in capsys.readouterr().out
 
 
-def test_everything_asked_for_is_in_the_request(plane: QueryPlane) -> None:
+def test_every_option_is_in_the_request(plane: QueryPlane) -> None:
     arguments = ["--modality", "image", "--modality", "text", "--filter", '{"mime": "image/png"}', "--tenant", "acme"]
     arguments += ["--where", "attributes.camera=x100", "--where", "part=0", "--limit", "3", "--deadline-ms", "500"]
     assert search(plane, "a heron", *arguments) == 0
@@ -149,25 +153,25 @@ def test_everything_asked_for_is_in_the_request(plane: QueryPlane) -> None:
     ]
 
 
-def test_a_picture_is_sent_as_base64(plane: QueryPlane, tmp_path: Path) -> None:
-    (tmp_path / "q.jpg").write_bytes(b"\xff\xd8\xff picture")
+def test_an_image_is_sent_as_base64(plane: QueryPlane, tmp_path: Path) -> None:
+    (tmp_path / "q.jpg").write_bytes(b"\xff\xd8\xff image")
     assert search(plane, "--image", str(tmp_path / "q.jpg")) == 0
-    assert base64.b64decode(plane.bodies[0]["image"]) == b"\xff\xd8\xff picture"
+    assert base64.b64decode(plane.bodies[0]["image"]) == b"\xff\xd8\xff image"
 
 
-def test_a_sound_is_sent_as_base64_and_what_was_understood_is_shown(
+def test_audio_is_sent_as_base64_and_its_transcript_is_shown(
     plane: QueryPlane, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "q.ogg").write_bytes(b"OggS sound")
+    (tmp_path / "q.ogg").write_bytes(b"OggS audio")
     plane.answer = {**ANSWER, "transcript": "a heron in the rain"}
     assert search(plane, "--audio", str(tmp_path / "q.ogg")) == 0
-    assert base64.b64decode(plane.bodies[0]["audio"]) == b"OggS sound"
+    assert base64.b64decode(plane.bodies[0]["audio"]) == b"OggS audio"
     assert "text" not in plane.bodies[0]
-    assert "Understood: a heron in the rain" in capsys.readouterr().err
+    assert "Transcript of the query: a heron in the rain" in capsys.readouterr().err
 
 
-def test_what_cannot_be_read_or_is_asked_twice_is_refused_here(plane: QueryPlane, tmp_path: Path) -> None:
-    (tmp_path / "q.ogg").write_bytes(b"OggS sound")
+def test_an_unreadable_file_or_two_queries_are_refused_without_a_request(plane: QueryPlane, tmp_path: Path) -> None:
+    (tmp_path / "q.ogg").write_bytes(b"OggS audio")
     assert search(plane, "--audio", str(tmp_path / "none.ogg")) == 2
     assert search(plane, "a heron", "--audio", str(tmp_path / "q.ogg")) == 2
     assert search(plane, "--image", str(tmp_path / "q.ogg"), "--audio", str(tmp_path / "q.ogg")) == 2
@@ -175,7 +179,7 @@ def test_what_cannot_be_read_or_is_asked_twice_is_refused_here(plane: QueryPlane
     assert plane.bodies == []
 
 
-def test_a_picture_too_large_is_refused_here(
+def test_an_image_that_is_too_large_is_refused_without_a_request(
     plane: QueryPlane, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with (tmp_path / "q.jpg").open("wb") as sink:
@@ -185,20 +189,20 @@ def test_a_picture_too_large_is_refused_here(
     assert plane.bodies == []
 
 
-def test_words_and_a_picture_at_once_are_refused(plane: QueryPlane, tmp_path: Path) -> None:
+def test_a_text_together_with_an_image_is_refused(plane: QueryPlane, tmp_path: Path) -> None:
     (tmp_path / "q.jpg").write_bytes(b"\xff\xd8\xff")
     assert search(plane, "a heron", "--image", str(tmp_path / "q.jpg")) == 2
 
 
-def test_a_partial_answer_says_what_is_missing(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_partial_result_lists_the_missing_channels(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
     plane.answer = {**ANSWER, "partial": True, "missing": {"text.lexical": "did not answer within the deadline"}}
     assert search(plane, "a heron") == 0
-    said = capsys.readouterr().err
-    assert "partial" in said
-    assert "text.lexical: did not answer within the deadline" in said
+    output = capsys.readouterr().err
+    assert "partial" in output
+    assert "text.lexical: did not answer within the deadline" in output
 
 
-def test_json_is_the_answer_itself(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_the_response_itself(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
     assert search(plane, "a heron", "--json") == 0
     assert json.loads(capsys.readouterr().out) == ANSWER
 
@@ -210,9 +214,9 @@ def test_a_problem_document_becomes_one_line_and_an_exit_code(
     plane.status = status
     plane.answer = {"title": "t", "status": status, "detail": "unknown field 'colour'", "field": "/filter/colour"}
     assert search(plane, "a heron") == code
-    said = capsys.readouterr().err
-    assert "unknown field 'colour'" in said
-    assert said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert "unknown field 'colour'" in output
+    assert output.count("\n") == 1
 
 
 def test_another_server_on_the_port_is_no_traceback(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What `penstock produce` makes of files, folders and JSONL."""
+"""Tests which messages and refusals `penstock produce` derives from files, folders and JSONL."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def read(paths: Sequence[Path | str], settings: Settings, **wishes: Any) -> list[ProduceItem]:
-    return list(read_all([str(path) for path in paths], settings, ProduceOptions(**wishes)))
+def read(paths: Sequence[Path | str], settings: Settings, **options: Any) -> list[ProduceItem]:
+    return list(read_all([str(path) for path in paths], settings, ProduceOptions(**options)))
 
 
 def lines(settings: Settings, *objects: Any, folder: Path | None = None) -> list[ProduceItem]:
-    text = "\n".join(one if isinstance(one, str) else json.dumps(one) for one in objects)
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in objects)
     if folder is None:
         return list(read_all(["-"], settings, ProduceOptions(), io.StringIO(text)))
     (folder / "events.jsonl").write_text(text)
@@ -56,14 +56,14 @@ def sent(items: Sequence[ProduceItem]) -> list[Message]:
     return [item.message for item in items if isinstance(item, OutgoingMessage)]
 
 
-def why(items: Sequence[ProduceItem]) -> str:
+def reason_of(items: Sequence[ProduceItem]) -> str:
     (item,) = items
     assert isinstance(item, RefusedSource)
-    return item.why
+    return item.reason
 
 
 def event(message: Message, settings: Settings) -> Event:
-    """The event as the ingest plane understands it."""
+    """Returns the event as the ingest plane parses it."""
     record = Record(Position(message.topic, 0, 0), message.key, message.value, message.headers, 0)
     modality = settings.kafka.topics()[message.topic]
     parsed = parse_record(record, modality=modality, default_tenant="nobody", max_inline_bytes=64 * MIB)
@@ -89,19 +89,19 @@ def test_the_same_folder_again_has_the_same_keys_however_it_is_named(
     assert sent(read(["b.png"], settings))[0].key == b"photos/b.png"
 
 
-def test_an_event_says_what_and_where_the_file_is(folder: Path, settings: Settings) -> None:
+def test_an_event_has_the_type_time_and_path_of_its_file(folder: Path, settings: Settings) -> None:
     os.utime(folder / "b.png", (1_700_000_000, 1_700_000_000))
     (message,) = sent(read([folder / "b.png"], settings, tenant="acme", attributes={"camera": "x100"}))
-    found = event(message, settings)
-    assert found.asset.tenant == "acme"
-    assert found.title == "b.png"
-    assert found.content_type == "image/png"
-    assert found.event_time_ms == 1_700_000_000_000
-    assert json.loads(found.attributes_json) == {"path": str(folder / "b.png"), "camera": "x100"}
-    assert found.payload == Inline(PNG)
+    parsed = event(message, settings)
+    assert parsed.asset.tenant == "acme"
+    assert parsed.title == "b.png"
+    assert parsed.content_type == "image/png"
+    assert parsed.event_time_ms == 1_700_000_000_000
+    assert json.loads(parsed.attributes_json) == {"path": str(folder / "b.png"), "camera": "x100"}
+    assert parsed.payload == Inline(PNG)
 
 
-def test_the_settings_tenant_is_said_where_none_is_given(folder: Path, tmp_path: Path) -> None:
+def test_an_event_without_a_tenant_has_the_configured_one(folder: Path, tmp_path: Path) -> None:
     settings = load_settings(data_dir=tmp_path, tenant="acme")
     (message,) = sent(read([folder / "b.png"], settings))
     assert event(message, settings).asset.tenant == "acme"
@@ -115,7 +115,7 @@ def test_a_topic_can_be_forced(folder: Path, settings: Settings) -> None:
     assert sent(read([folder / "b.png"], settings, topic="media.text"))[0].topic == "media.text"
 
 
-def test_a_missing_path_is_told_before_anything_is_sent(folder: Path, settings: Settings) -> None:
+def test_a_missing_path_is_reported_before_anything_is_sent(folder: Path, settings: Settings) -> None:
     with pytest.raises(UsageError, match="missing"):
         next(read_all([str(folder), "missing"], settings, ProduceOptions()))
 
@@ -131,18 +131,20 @@ def test_two_folders_of_one_name_are_refused(folder: Path, tmp_path: Path, setti
     ("data", "words"),
     [
         (b"", "empty"),
-        (bytes(range(256)), "nothing here decodes"),
+        (bytes(range(256)), "no decoder supports"),
         (b"ID3\x03" + bytes(60), "audio, which is not ingested"),
     ],
 )
-def test_what_cannot_be_indexed_is_refused_here(data: bytes, words: str, tmp_path: Path, settings: Settings) -> None:
+def test_a_file_that_cannot_be_indexed_is_refused_without_a_message(
+    data: bytes, words: str, tmp_path: Path, settings: Settings
+) -> None:
     (tmp_path / "file").write_bytes(data)
-    assert words in why(read([tmp_path / "file"], settings))
+    assert words in reason_of(read([tmp_path / "file"], settings))
 
 
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path, settings: Settings) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert "regular file" in why(read([tmp_path / "pipe"], settings))
+    assert "regular file" in reason_of(read([tmp_path / "pipe"], settings))
 
 
 def test_a_link_to_nowhere_does_not_stop_the_rest(folder: Path, settings: Settings) -> None:
@@ -160,7 +162,7 @@ def test_unreadable_files_and_folders_are_listed(folder: Path, settings: Setting
         refused = read([folder], settings)
     finally:
         (folder / "2026").chmod(0o700)
-    assert [isinstance(item, RefusedSource) and "Permission denied" in item.why for item in refused] == [True, True]
+    assert [isinstance(item, RefusedSource) and "Permission denied" in item.reason for item in refused] == [True, True]
 
 
 # --- large files and claim checks ------------------------------------------------------------------------------------
@@ -169,18 +171,18 @@ def test_unreadable_files_and_folders_are_listed(folder: Path, settings: Setting
 def test_a_file_of_2_gb_is_refused_without_being_read(tmp_path: Path, settings: Settings) -> None:
     with (tmp_path / "huge.txt").open("wb") as sink:
         sink.truncate(2 * 1024 * MIB)
-    assert "fetch.max_bytes" in why(read([tmp_path / "huge.txt"], settings))
+    assert "fetch.max_bytes" in reason_of(read([tmp_path / "huge.txt"], settings))
 
 
-def test_a_file_too_large_for_a_message_goes_by_address_if_that_is_allowed(tmp_path: Path) -> None:
+def test_a_file_too_large_for_a_message_is_sent_as_a_claim_check_if_that_is_allowed(tmp_path: Path) -> None:
     settings = load_settings(
         data_dir=tmp_path / "data", kafka={"max_message_bytes": MIB}, fetch={"allowed_roots": [tmp_path]}
     )
     (tmp_path / "large.png").write_bytes(PNG + bytes(2 * MIB))
     (message,) = sent(read([tmp_path / "large.png"], settings))
-    found = event(message, settings)
-    assert found.modality is Modality.IMAGE
-    assert found.payload == ClaimCheck((tmp_path / "large.png").as_uri())
+    parsed = event(message, settings)
+    assert parsed.modality is Modality.IMAGE
+    assert parsed.payload == ClaimCheck((tmp_path / "large.png").as_uri())
     assert len(message.value or b"") == 0
 
 
@@ -188,12 +190,12 @@ def test_a_file_too_large_for_a_message_is_refused_where_its_folder_is_not_allow
     tmp_path: Path, settings: Settings
 ) -> None:
     (tmp_path / "large.png").write_bytes(PNG + bytes(2 * MIB))
-    reason = why(read([tmp_path / "large.png"], settings))
+    reason = reason_of(read([tmp_path / "large.png"], settings))
     assert "fetch.allowed_roots" in reason
     assert str(tmp_path) in reason
 
 
-def test_claim_checks_can_be_asked_for(folder: Path, tmp_path: Path) -> None:
+def test_an_option_sends_claim_checks_for_all_files(folder: Path, tmp_path: Path) -> None:
     settings = load_settings(data_dir=tmp_path / "data", fetch={"allowed_roots": [folder]})
     (message,) = sent(read([folder / "b.png"], settings, claim_check=True))
     assert event(message, settings).payload == ClaimCheck((folder / "b.png").as_uri())
@@ -208,11 +210,11 @@ def test_a_line_with_all_its_fields(settings: Settings) -> None:
         "attributes": {"river": "Isar"}, "time": "2026-03-01T12:00:00Z", "id": "e-1",
     }  # fmt: skip
     (message,) = sent(lines(settings, line))
-    found = event(message, settings)
-    assert (found.asset.key, found.asset.tenant, found.title) == ("k", "acme", "Heron")
-    assert json.loads(found.attributes_json) == {"river": "Isar"}
-    assert found.event_time_ms == 1_772_366_400_000
-    assert found.payload == Inline(b"A heron stood in the rain.")
+    parsed = event(message, settings)
+    assert (parsed.asset.key, parsed.asset.tenant, parsed.title) == ("k", "acme", "Heron")
+    assert json.loads(parsed.attributes_json) == {"river": "Isar"}
+    assert parsed.event_time_ms == 1_772_366_400_000
+    assert parsed.payload == Inline(b"A heron stood in the rain.")
     assert ("ce_id", b"e-1") in message.headers
 
 
@@ -221,10 +223,10 @@ def test_the_same_text_without_a_key_has_the_same_key(settings: Settings) -> Non
     assert first.key == second.key != other.key
 
 
-def test_a_path_is_meant_from_the_folder_of_the_file(folder: Path, settings: Settings) -> None:
+def test_a_path_is_relative_to_the_folder_of_the_file(folder: Path, settings: Settings) -> None:
     (message,) = sent(lines(settings, {"path": "b.png", "title": "A heron"}, folder=folder))
-    found = event(message, settings)
-    assert (found.asset.key, found.title, found.modality) == ("b.png", "A heron", Modality.IMAGE)
+    parsed = event(message, settings)
+    assert (parsed.asset.key, parsed.title, parsed.modality) == ("b.png", "A heron", Modality.IMAGE)
 
 
 def test_a_uri_is_a_claim_check(settings: Settings) -> None:
@@ -237,16 +239,16 @@ def test_a_uri_is_a_claim_check(settings: Settings) -> None:
     ("line", "words"),
     [
         ("{", "not JSON"),
-        ("[1]", "no JSON object"),
+        ("[1]", "not a JSON object"),
         ({"key": "k"}, "exactly one of"),
         ({"text": "a", "uri": "b"}, "exactly one of"),
         ({"text": "a", "colour": "red"}, "unknown fields colour"),
-        ({"text": 1}, "no string"),
-        ({"text": "a", "attributes": []}, "no JSON object"),
+        ({"text": 1}, "not a string"),
+        ({"text": "a", "attributes": []}, "not a JSON object"),
         ({"text": "a", "attributes": {"deep": {"er": 1}}}, "neither a scalar"),
         ({"text": "a", "modality": "smell"}, "unknown modality 'smell'"),
         ({"text": "a", "modality": "audio"}, "not ingested"),
-        ({"text": "a", "topic": "other"}, "no media topic 'other'"),
+        ({"text": "a", "topic": "other"}, "'other' is not a media topic"),
         ({"uri": "https://example.org/a.jpg"}, "modality or topic"),
         ({"text": "a", "time": "yesterday"}, "RFC 3339"),
         ({"text": "a", "time": "2026-03-01T12:00:00"}, "UTC offset"),
@@ -258,7 +260,7 @@ def test_a_bad_line_is_refused_by_number_and_the_next_is_sent(line: Any, words: 
     refused, good = lines(settings, line, {"text": "fine"})
     assert isinstance(refused, RefusedSource)
     assert refused.label == "stdin:1"
-    assert words in refused.why
+    assert words in refused.reason
     assert isinstance(good, OutgoingMessage)
 
 
@@ -266,6 +268,6 @@ def test_a_bad_line_is_refused_by_number_and_the_next_is_sent(line: Any, words: 
 
 
 def test_a_tombstone_deletes_the_asset_of_its_key_and_tenant(settings: Settings) -> None:
-    found = event(tombstone("photos/b.png", "media.image", "acme").message, settings)
-    assert found.is_tombstone
-    assert (found.asset.tenant, found.asset.topic, found.asset.key) == ("acme", "media.image", "photos/b.png")
+    parsed = event(tombstone("photos/b.png", "media.image", "acme").message, settings)
+    assert parsed.is_tombstone
+    assert (parsed.asset.tenant, parsed.asset.topic, parsed.asset.key) == ("acme", "media.image", "photos/b.png")

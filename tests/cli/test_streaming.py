@@ -1,4 +1,4 @@
-"""Rate, memory and bookkeeping of a stream of messages."""
+"""Tests rate, memory and counts of a stream of messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from penstock.records import Position
 
 
 class HeldProducer:
-    """A broker whose acknowledgements the test gives."""
+    """A producer whose messages the test acknowledges."""
 
     def __init__(self) -> None:
         self.open: list[Future[Position]] = []
@@ -40,7 +40,7 @@ class HeldProducer:
 
 
 class PromptProducer(HeldProducer):
-    """A broker that acknowledges, or fails, at once."""
+    """A producer that acknowledges, or fails, immediately."""
 
     def __init__(self, error: Exception | None = None) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ def outgoing(number: int, size: int = 1) -> OutgoingMessage:
     return OutgoingMessage(f"file {number}", Message("media.text", b"", bytes(size)))
 
 
-def test_what_was_acknowledged_is_counted_by_topic() -> None:
+def test_acknowledged_messages_are_counted_by_topic() -> None:
     stream = ProduceStream(PromptProducer())
     for number in range(3):
         stream.send(outgoing(number, size=10))
@@ -96,9 +96,9 @@ def test_bytes_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     held = HeldProducer()
     stream = ProduceStream(held)
     stream.send(outgoing(1, size=60))
-    held.acknowledge_all()  # else the next send would wait for ever
+    held.acknowledge_all()  # otherwise the next send would never return
     stream.send(outgoing(2, size=60))
-    assert stream.tally.acknowledged == 1  # the first had to be settled to make room
+    assert stream.tally.acknowledged == 1  # the first had to be settled before the second fitted
 
 
 def test_messages_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ def test_a_pause_is_not_made_up_for_by_a_burst() -> None:
     clock.now_s = 60.0
     for number in range(40):
         stream.send(outgoing(number))
-    assert clock.now_s >= 60.0 + 2.0  # at most the messages of one second are sent at once
+    assert clock.now_s >= 60.0 + 2.0  # at most the messages of one second are sent in a burst
 
 
 def test_a_refusal_and_a_message_too_large_do_not_stop_the_rest() -> None:
@@ -136,11 +136,11 @@ def test_a_refusal_and_a_message_too_large_do_not_stop_the_rest() -> None:
     stream.send(outgoing(1))
     stream.finish()
     assert [item.label for item in stream.tally.refused] == ["file 0"]
-    assert [(item.label, item.why) for item in stream.tally.failed] == [("file 1", "too large")]
+    assert [(item.label, item.reason) for item in stream.tally.failed] == [("file 1", "too large")]
     assert not stream.tally.complete
 
 
-def test_an_absent_broker_ends_it_and_says_how_far_it_came() -> None:
+def test_an_unavailable_broker_ends_the_stream_with_the_number_of_acknowledged_events() -> None:
     held = HeldProducer()
     stream = ProduceStream(held)
     stream.send(outgoing(1))

@@ -26,7 +26,7 @@ def replayed(stack: Stack, *keys: str, code: int = 0) -> dict[str, dict[str, Any
     """Returns the resolution of the dead letters of these keys, by key."""
     letters = [stack.dead_letters(key)[0].position for key in keys]
     report = stack.json("deadletters", "replay", *(f"{at.partition}@{at.offset}" for at in letters), code=code)
-    return {letter["key"]: letter for letter in report["letters"]}
+    return {letter["key"]: letter for letter in report["dead_letters"]}
 
 
 def test_dead_letters_are_mended_and_replayed(stack: Stack, claims_root: Path) -> None:
@@ -41,18 +41,18 @@ def test_dead_letters_are_mended_and_replayed(stack: Stack, claims_root: Path) -
     assert open_.intersection(keys) == {mended, hopeless}
 
     first = replayed(stack, *keys, code=1)
-    assert {key: first[key]["now"] for key in keys} == {
+    assert {key: first[key]["status"] for key in keys} == {
         mended: "indexed", newer: "superseded", deleted: "superseded", hopeless: "failed_again",
     }  # fmt: skip
     assert first[mended]["replayed_to"].partition("@")[0] == first[mended]["origin"].partition("@")[0]
-    assert "deleted the asset" in first[deleted]["now_detail"]
-    assert first[hopeless]["now_detail"].startswith(first[hopeless]["reason"])
+    assert "deleted the asset" in first[deleted]["status_detail"]
+    assert first[hopeless]["status_detail"].startswith(first[hopeless]["reason"])
     assert len(stack.dead_letters(hopeless)) == 2
     assert [hit["text"] for hit in stack.entries_of(mended)] == ["The ferry sailed at dawn."]
 
     counts, end = stack.counts(), ends(stack)
     again = replayed(stack, mended, newer, deleted)
-    assert [again[key]["now"] for key in (mended, newer, deleted)] == ["indexed", "superseded", "superseded"]
+    assert [again[key]["status"] for key in (mended, newer, deleted)] == ["indexed", "superseded", "superseded"]
     assert (stack.counts(), ends(stack)) == (counts, end)
     assert [hit["text"] for hit in stack.entries_of(newer)] == ["The newer version."]
     assert stack.entries_of(deleted) == []

@@ -1,71 +1,72 @@
-"""`penstock audit`: whether every event ended as exactly one thing, or which did not."""
+"""`penstock audit`: proves that every event has exactly one outcome, or lists those that do not."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.common import (
-    JsonFlag,
-    connected_settings,
-    print_json,
-    print_table,
-    require_kafka,
-    require_store,
-)
+from penstock.cli.common import JsonFlag, connected_settings, require_kafka, require_store
+from penstock.cli.render import print_json, print_table, stage_progress
 
 if TYPE_CHECKING:
     from penstock.audit import AuditProblem, AuditReport, PartitionReport
-    from penstock.audit import AuditProgress as Step
 
-_SHOWN = 20
+_MAX_SHOWN = 20
 
 
 def audit(
     context: typer.Context,
     *,
     sample: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Only so much of the assets, such as 0.01; else all of them.")
+        float | None,
+        typer.Option(metavar="SHARE", help="Check only this share of the assets, such as 0.01. Default: all."),
     ] = None,
     problems_file: Annotated[
         Path | None,
-        typer.Option("--problems", metavar="FILE", help="Write every problem there, one a line as JSON, however many."),
+        typer.Option(
+            "--problems", metavar="FILE", help="Write every problem to FILE, however many, one JSON object per line."
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Prove from Kafka and the store that every event ended as exactly one thing, and say which did not.
+    """Prove from Kafka and the store that every event has exactly one outcome, and list those that do not.
 
-    Exits with 0 if it balances, with 1 if not, with 3 if Kafka or Milvus does not answer. Nothing is changed, and
-    everything may run on meanwhile.
+    Exits with 0 if the counts balance, with 1 if not, and with 3 if Kafka or Milvus is unavailable. Nothing is changed,
+    and ingestion and search may continue during the audit.
     """
     from penstock.audit import run_audit
 
     settings = connected_settings(context)
     require_kafka(settings)
     require_store(settings)
-    with _progress_bar() as tell, _written_to(problems_file) as write:
-        report = run_audit(settings, sample=sample, on_progress=tell, on_problem=write)
-    print_json(described(report)) if as_json else show(report, problems_file)
+    with stage_progress() as show_stage, _written_to(problems_file) as write:
+        report = run_audit(
+            settings,
+            sample=sample,
+            on_progress=lambda step: show_stage(step.stage, step.done, step.total),
+            on_problem=write,
+        )
+    print_json(report_json(report)) if as_json else show(report, problems_file)
     raise typer.Exit(0 if report.balanced else 1)
 
 
 @contextmanager
 def _written_to(file: Path | None) -> Iterator[Callable[[AuditProblem], None] | None]:
-    """What writes a problem to the file; what was there before is gone. None without a file."""
+    """Yields a function that appends a problem to the file, which is emptied first. Yields None without a file."""
     if file is None:
         yield None
         return
     with _can_be_written(file):
         lines = file.open("w", encoding="utf-8")
 
-    def write(one: AuditProblem) -> None:
+    def write(problem: AuditProblem) -> None:
         with _can_be_written(file):
-            lines.write(json.dumps(_problem(one), ensure_ascii=False) + "\n")
+            lines.write(json.dumps(_problem(problem), ensure_ascii=False) + "\n")
 
     try:
         yield write
@@ -82,36 +83,15 @@ def _can_be_written(file: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         raise UsageError(
-            f"--problems {file} cannot be written ({exc.strerror}): name a file in a folder that is there and has space"
+            f"--problems {file} cannot be written ({exc.strerror}): name a file in an existing folder with free space"
         ) from exc
 
 
-@contextmanager
-def _progress_bar() -> Iterator[Callable[[Step], None]]:
-    """One bar a stage, on stderr; nothing where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def tell(step: Step) -> None:
-            if step.stage not in tasks:
-                for task in tasks.values():
-                    bar.stop_task(task)
-                tasks[step.stage] = bar.add_task(step.stage, total=step.total)
-            bar.update(tasks[step.stage], completed=step.done, total=step.total)
-
-        yield tell
+# --- JSON ------------------------------------------------------------------------------------------------------------
 
 
-# ---- for programs ----
-
-
-def described(report: AuditReport) -> dict[str, Any]:
-    """The report as JSON has it."""
+def report_json(report: AuditReport) -> Mapping[str, object]:
+    """Returns the report as JSON values."""
     return {
         "balanced": report.balanced,
         "produced": report.produced,
@@ -122,10 +102,10 @@ def described(report: AuditReport) -> dict[str, Any]:
         "in_flight": report.in_flight,
         "assets": report.assets,
         "entries": report.entries,
-        "partitions": [_partition(one) for one in report.partitions],
-        "lost": [str(one) for one in report.lost],
+        "partitions": [_partition(partition) for partition in report.partitions],
+        "lost": [str(lost) for lost in report.lost],
         "problem_counts": {kind.value: count for kind, count in report.problem_counts.items()},
-        "problems": [_problem(one) for one in report.problems],
+        "problems": [_problem(problem) for problem in report.problems],
         "exclusions": {name: getattr(report.exclusions, name) for name in _EXCLUSIONS},
         "sample": report.sample,
         "unseen": list(report.unseen),
@@ -133,50 +113,50 @@ def described(report: AuditReport) -> dict[str, Any]:
     }
 
 
-def _partition(one: PartitionReport) -> dict[str, Any]:
+def _partition(report: PartitionReport) -> Mapping[str, object]:
     return {
-        "topic": one.partition.topic,
-        "partition": one.partition.partition,
-        "start": one.start,
-        "end": one.end,
-        "committed": one.committed,
-        "produced": one.produced,
-        **{outcome.value: count for outcome, count in one.outcomes.items()},
-        "missing": one.missing,
-        "in_flight": one.in_flight,
+        "topic": report.partition.topic,
+        "partition": report.partition.partition,
+        "start": report.start,
+        "end": report.end,
+        "committed": report.committed,
+        "produced": report.produced,
+        **{outcome.value: count for outcome, count in report.outcomes.items()},
+        "missing": report.missing,
+        "in_flight": report.in_flight,
     }
 
 
-def _problem(one: AuditProblem) -> dict[str, Any]:
+def _problem(problem: AuditProblem) -> Mapping[str, object]:
     return {
-        "kind": one.kind.value,
-        "event": None if one.position is None else str(one.position),
-        "asset": one.asset_id,
-        "entry": one.entry_id,
-        "message": one.message,
+        "kind": problem.kind.value,
+        "event": None if problem.position is None else str(problem.position),
+        "asset": problem.asset_id,
+        "entry": problem.entry_id,
+        "message": problem.message,
     }
 
 
-# ---- for people ----
+# --- text ------------------------------------------------------------------------------------------------------------
 
 
 def show(report: AuditReport, problems_file: Path | None = None) -> None:
-    """The balance by topic, what is wrong below, and where the rest of that is."""
+    """Prints the balance of each topic, the problems below it, and where the other problems are."""
     print_table(_topic_rows(report))
     typer.echo("")
     for line in _lines(report, problems_file):
         typer.echo(line)
 
 
-def _topic_rows(report: AuditReport) -> list[dict[str, Any]]:
-    """What the columns before `=` and after it say is the balance; the others stand apart."""
+def _topic_rows(report: AuditReport) -> list[Mapping[str, object]]:
+    """Returns a row for each topic: the columns around `=` are the balance; events in flight are outside it."""
     from penstock.records import Outcome
 
-    rows = []
-    for topic in dict.fromkeys(one.partition.topic for one in report.partitions):
-        ours = [one for one in report.partitions if one.partition.topic == topic]
-        ended = {outcome: sum(one.outcomes.get(outcome, 0) for one in ours) for outcome in Outcome}
-        produced = sum(one.produced for one in ours)
+    rows: list[Mapping[str, object]] = []
+    for topic in dict.fromkeys(partition.partition.topic for partition in report.partitions):
+        partitions = [partition for partition in report.partitions if partition.partition.topic == topic]
+        ended = {outcome: sum(partition.outcomes.get(outcome, 0) for partition in partitions) for outcome in Outcome}
+        produced = sum(partition.produced for partition in partitions)
         rows.append(
             {
                 "topic": topic,
@@ -186,7 +166,7 @@ def _topic_rows(report: AuditReport) -> list[dict[str, Any]]:
                 "+ deleted": f"{ended[Outcome.DELETED]:,}",
                 "+ superseded": f"{ended[Outcome.SUPERSEDED]:,}",
                 "+ dead-lettered": f"{ended[Outcome.DEAD_LETTERED]:,}",
-                "in flight": f"{sum(one.in_flight for one in ours):,}",
+                "in flight": f"{sum(partition.in_flight for partition in partitions):,}",
             }
         )
     return rows
@@ -196,33 +176,33 @@ def _lines(report: AuditReport, problems_file: Path | None) -> Iterator[str]:
     from penstock.audit.report import select_problems
 
     share = "" if report.sample is None else f", a sample of {report.sample:.3%} of the assets"
-    yield f"{report.assets:,} assets and {report.entries:,} entries looked at{share}"
-    for name, words in _EXCLUSIONS.items():
+    yield f"{report.assets:,} assets and {report.entries:,} entries checked{share}"
+    for name, description in _EXCLUSIONS.items():
         if count := getattr(report.exclusions, name):
-            yield f"{count:,} {words}"
+            yield f"{count:,} {description}"
     for line in report.unseen:
-        yield f"a sample cannot see: {line}"
+        yield f"not covered by a sample: {line}"
     for lost in report.lost:
         yield f"LOST to retention before it was committed: {lost}"
-    shown = select_problems(report.problems, _SHOWN)
+    shown = select_problems(report.problems, _MAX_SHOWN)
     for problem in shown:
         yield f"{problem.kind}: {problem.message}"
     total = sum(report.problem_counts.values())
     if total > len(shown):
         by_kind = ", ".join(f"{count:,} {kind}" for kind, count in report.problem_counts.items())
-        where = "" if problems_file else "; `--problems FILE` writes all of them there"
-        yield f"… and {total - len(shown):,} more: {total:,} problems in all ({by_kind}){where}"
+        hint = "" if problems_file else "; `--problems FILE` writes all of them to a file"
+        yield f"… and {total - len(shown):,} more: {total:,} problems in total ({by_kind}){hint}"
     if problems_file and total:
-        yield f"all {total:,} problems are in {problems_file}, one a line"
+        yield f"all {total:,} problems are in {problems_file}, one per line"
     yield "balanced" if report.balanced else "NOT balanced"
 
 
 _EXCLUSIONS = {
-    "replays": "records are replays of dead letters, which are no events of their own",
-    "before_log": "asset rows or dead letters are of events that retention has removed since",
-    "compacted": "asset rows or dead letters are of events that compaction may have removed",
-    "other_topics": "asset rows, entries or dead letters are of topics that are not audited",
-    "repeated_dead_letters": "dead letters are of an event that had one before",
+    "replays": "records are replays of dead letters and not counted as events",
+    "before_log": "asset rows or dead letters belong to events that retention has removed",
+    "compacted": "asset rows or dead letters belong to events that compaction may have removed",
+    "other_topics": "asset rows, entries or dead letters belong to topics that are not audited",
+    "repeated_dead_letters": "dead letters belong to events that already had a dead letter",
     "foreign_records": "records of the dead-letter topic were not written by Penstock",
     "being_written": "assets are being written",
 }

@@ -1,4 +1,4 @@
-"""`penstock bench`: the benchmarks of the repository. They run from a checkout and are not part of the package."""
+"""`penstock bench`: runs the benchmarks of a checkout of the repository. The package does not contain them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHECKOUT = Path(__file__).parents[3]
 
 
 def add_bench(app: typer.Typer) -> None:
-    """Adds the command: the benchmarks in a checkout, elsewhere one that says where to find them."""
+    """Adds the command `bench`: the benchmarks in a checkout, otherwise a command that reports where they are."""
     if (_CHECKOUT / "benchmarks" / "cli.py").is_file():
         app.add_typer(importlib.import_module("benchmarks.cli").app, name="bench")
     else:
@@ -21,5 +21,7 @@ def add_bench(app: typer.Typer) -> None:
 
 
 def _unavailable() -> None:
-    """Measure ingest, queries and encoders; in a checkout of the repository only."""
-    raise ConfigError("`penstock bench` needs a checkout of the repository: the package has no benchmarks")
+    """Measure ingest, queries and encoders. Needs a checkout of the repository."""
+    raise ConfigError(
+        "`penstock bench` needs a checkout of the repository: the package does not contain the benchmarks"
+    )

@@ -1,18 +1,16 @@
-"""What the commands share: settings from the global options, JSON output, log levels, signals.
+"""Settings, log levels, signals and the environment, as all commands use them.
 
-Kept light, and so are the commands' own modules: whatever is heavy (pydantic, NumPy, Ray, clients) is imported inside
-the functions that need it, so that `penstock --help` answers at once.
+This module and those of the commands import nothing heavy (pydantic, NumPy, Ray, clients): that is done inside the
+functions that need it, so that `penstock --help` answers immediately.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,10 +21,10 @@ import typer
 if TYPE_CHECKING:
     from penstock.config import Settings
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
-_TAKE_BACK_S = 1.0
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_RECLAIM_SIGNALS_S = 1.0
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Write machine-readable JSON to stdout.")]
 
 
 @dataclass(slots=True)
@@ -35,30 +33,26 @@ class Globals:
 
     Attributes:
         overrides: settings given on the command line; they win over environment and file.
-        verbosity: how many `-v`; from 1 on, unexpected errors show their traceback.
+        verbosity: number of `-v`; from 1 on, unexpected errors show their traceback.
     """
 
     overrides: dict[str, Any] = field(default_factory=dict)
     verbosity: int = 0
 
 
-def read_settings(context: typer.Context, **more: Any) -> Settings:
-    """The settings as configured, without the addresses of a running `penstock up`.
-
-    Args:
-        context: of the command.
-        more: further overrides, such as `kafka={"group": "g"}`.
+def read_settings(context: typer.Context) -> Settings:
+    """Returns the settings as configured, without the addresses of a running `penstock up`.
 
     Raises:
-        ConfigError: a setting that cannot be used.
+        ConfigError: a setting is invalid.
     """
     from penstock.config import load_settings
 
-    return load_settings(**{**context.obj.overrides, **more})
+    return load_settings(**context.obj.overrides)
 
 
 def connected_settings(context: typer.Context) -> Settings:
-    """The settings, with unset addresses filled from the `penstock up` that runs on the same data folder."""
+    """Returns the settings, with unset addresses filled in from the `penstock up` that runs on the same data folder."""
     from penstock.config import with_endpoints
 
     return with_endpoints(read_settings(context))
@@ -74,53 +68,19 @@ def require_store(settings: Settings) -> None:
     _require(settings, settings.store.uri, "Milvus", "store.uri")
 
 
-def _require(settings: Settings, address: str | None, what: str, name: str) -> None:
+def _require(settings: Settings, address: str | None, service: str, setting: str) -> None:
     from penstock.config import start_hint
     from penstock.errors import UnavailableError
 
     if address is None:
         raise UnavailableError(
-            f"no {what} is configured ({name}) and no `penstock up` runs on {settings.data_dir}. {start_hint(settings)}"
+            f"no {service} is configured ({setting}) and no `penstock up` runs on {settings.data_dir}. "
+            f"{start_hint(settings)}"
         )
 
 
-def print_json(value: Any) -> None:
-    """One JSON document on stdout; what JSON lacks (paths, enums) as text."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
-
-
-def print_table(rows: Sequence[Mapping[str, Any]], *, title: str | None = None) -> None:
-    """Rows with the same names, as a table on stdout; as wide as it needs to be where that is no terminal."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    if not rows:
-        return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=400)
-    table = Table(*rows[0], title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for row in rows:
-        table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
-    console.print(table)
-
-
-def clear_screen() -> None:
-    """An empty terminal; nothing elsewhere."""
-    from rich.console import Console
-
-    Console().clear()
-
-
-def say(line: str) -> None:
-    """One line for people on stderr, so that stdout holds results only."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
-
-
 def configure_logging(verbosity: int) -> None:
-    """Warnings by default, `-v` information, `-vv` everything of ours; other libraries one step quieter."""
+    """Sets log levels: warnings by default, `-v` information, `-vv` debug; other libraries log less."""
     ours = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
     others = logging.ERROR if verbosity == 0 else logging.WARNING
     logging.basicConfig(level=others, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -128,24 +88,28 @@ def configure_logging(verbosity: int) -> None:
 
 
 def run_until_signal(work: Callable[[threading.Event], None]) -> None:
-    """Runs a plane in a thread, with an event that SIGTERM and Ctrl-C set; returns, or raises, when the plane ends.
+    """Runs a plane in a thread, with an event that SIGTERM and Ctrl-C set.
 
-    Not in the main thread, because Ray puts a SIGTERM handler of its own there, which would end it without draining.
-    Ray's C++ puts another one under Python's when a process joins a cluster, from whichever thread: it passes the
-    signal on, and aborts the process three seconds later. So the signals are taken back again and again.
+    Returns, or raises, when the plane ends. The plane does not run in the main thread, because Ray installs a SIGTERM
+    handler there, which would end the plane without draining. Ray's C++ installs another one below Python's when a
+    process joins a cluster, from any thread: it passes the signal on, and aborts the process three seconds later. So
+    the handlers are installed again each second.
     """
     with stopped_by_signals() as stop, ThreadPoolExecutor(1, thread_name_prefix="plane") as pool:
-        ours = {number: signal.getsignal(number) for number in _STOPPING}
-        ended = pool.submit(work, stop)
-        while not wait([ended], timeout=_TAKE_BACK_S).done:
+        ours = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
+        future = pool.submit(work, stop)
+        while not wait([future], timeout=_RECLAIM_SIGNALS_S).done:
             for number, handler in ours.items():
                 signal.signal(number, handler)
-        ended.result()
+        future.result()
 
 
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and Ctrl-C set, instead of ending the process. A second Ctrl-C ends it at once."""
+    """Yields an event that SIGTERM and Ctrl-C set instead of ending the process.
+
+    A second Ctrl-C raises KeyboardInterrupt immediately. The earlier handlers are restored at the end.
+    """
     stop = threading.Event()
 
     def on_signal(number: int, _frame: object) -> None:
@@ -153,7 +117,7 @@ def stopped_by_signals() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         stop.set()
 
-    before = {number: signal.signal(number, on_signal) for number in _STOPPING}
+    before = {number: signal.signal(number, on_signal) for number in _STOP_SIGNALS}
     try:
         yield stop
     finally:
@@ -162,9 +126,9 @@ def stopped_by_signals() -> Iterator[threading.Event]:
 
 
 def join_embedded_ray(settings: Settings) -> None:
-    """Prepares the environment for a driver of the embedded Ray, or of a local one of its own; before Ray is imported.
+    """Sets the environment that a driver of the embedded Ray needs. Call it before Ray is imported.
 
-    A Ray that is configured elsewhere is left with the environment it needs.
+    A driver that will start a local Ray gets the same environment. If Ray is configured elsewhere, nothing is set.
     """
     from penstock.config import read_endpoints
     from penstock.embedded.ray import ray_environment
@@ -175,7 +139,7 @@ def join_embedded_ray(settings: Settings) -> None:
 
 
 def quiet_environment() -> None:
-    """For libraries that read the environment when they are imported: nothing is reported to anyone."""
+    """Disables telemetry and routine logs of libraries that read the environment when they are imported."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
 

@@ -1,14 +1,15 @@
-"""`penstock config`: every setting, its value, and where that came from."""
+"""`penstock config`: shows every setting with its value, its source and its meaning."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.common import JsonFlag, print_json, print_table, read_settings
+from penstock.cli.common import JsonFlag, read_settings
+from penstock.cli.render import print_json, print_table
 
 if TYPE_CHECKING:
     from penstock.config import ExplainedSetting
@@ -40,9 +41,11 @@ def config(
     context: typer.Context,
     *,
     as_json: JsonFlag = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="As the page of the documentation; no values.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print docs/settings.md: names, defaults and meanings, without values.")
+    ] = False,
 ) -> None:
-    """Show every setting: value, where it came from, environment variable, meaning. Secrets are masked."""
+    """Show every setting with its value, the source of the value, and its meaning. Secrets are masked."""
     from dataclasses import asdict
 
     from penstock.config import explain
@@ -53,11 +56,16 @@ def config(
     elif as_json:
         print_json({setting.name: asdict(setting) for setting in explained})
     else:
-        shown = (
-            {"setting": one.name, "value": _text(one.value), "from": one.source, "meaning": one.description}
-            for one in explained
-        )
-        print_table(list(shown))
+        print_table([_row(setting) for setting in explained])
+
+
+def _row(setting: ExplainedSetting) -> Mapping[str, str]:
+    return {
+        "setting": setting.name,
+        "value": _text(setting.value),
+        "source": setting.source,
+        "meaning": setting.description,
+    }
 
 
 def _markdown(explained: Iterable[ExplainedSetting]) -> Iterable[str]:
@@ -68,11 +76,11 @@ def _markdown(explained: Iterable[ExplainedSetting]) -> Iterable[str]:
 
 
 def _default(setting: ExplainedSetting) -> str:
-    """The default as anyone's machine has it."""
+    """Returns the default as text, without the paths of this machine."""
     return "the user's data folder" if setting.name == "data_dir" else _text(setting.default)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, PurePath):

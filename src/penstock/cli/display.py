@@ -1,4 +1,4 @@
-"""How a start looks: a live table on a terminal, plain lines elsewhere. On stderr, as stdout is for results."""
+"""Display of the services while they start: a live table on a terminal, otherwise plain lines; on stderr."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StartDisplay:
     """Shows services as they start. `report` may be called from any thread.
 
     Args:
-        console: where to; None: stderr.
+        console: the output; None: stderr.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -37,13 +37,14 @@ class StartDisplay:
         self._began: dict[str, float] = {}
         self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=4, transient=False)
 
-    def report(self, progress: ServiceStatus) -> None:
+    def report(self, status: ServiceStatus) -> None:
+        """Records a change of a service; without a terminal, prints it if the state is another."""
         with self._lock:
-            before = self._latest.get(progress.service)
-            self._latest[progress.service] = progress
-            self._began.setdefault(progress.service, time.monotonic())
-        if not self._console.is_terminal and (before is None or before.state != progress.state):
-            self._console.print(_line(progress), highlight=False, soft_wrap=True)
+            before = self._latest.get(status.service)
+            self._latest[status.service] = status
+            self._began.setdefault(status.service, time.monotonic())
+        if not self._console.is_terminal and (before is None or before.state != status.state):
+            self._console.print(_line(status), highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -58,16 +59,16 @@ class StartDisplay:
     def _table(self) -> Table:
         table = Table("service", "state", "seconds", "", box=None, pad_edge=False)
         with self._lock:
-            rows = [(progress, self._began[name]) for name, progress in self._latest.items()]
-        for progress, began in rows:
-            took = progress.seconds
-            if took is None and progress.state == "starting":
-                took = time.monotonic() - began
-            seconds = f"{took:.1f}" if took is not None else ""
-            table.add_row(progress.service, f"[{_STYLE[progress.state]}]{progress.state}", seconds, progress.detail)
+            rows = [(status, self._began[name]) for name, status in self._latest.items()]
+        for status, began in rows:
+            elapsed_s = status.seconds
+            if elapsed_s is None and status.state == "starting":
+                elapsed_s = time.monotonic() - began
+            seconds = f"{elapsed_s:.1f}" if elapsed_s is not None else ""
+            table.add_row(status.service, f"[{_STYLE[status.state]}]{status.state}", seconds, status.detail)
         return table
 
 
-def _line(progress: ServiceStatus) -> str:
-    took = f" in {progress.seconds:.1f} s" if progress.seconds is not None else ""
-    return f"{progress.service}: {progress.state}{took}" + (f"  {progress.detail}" if progress.detail else "")
+def _line(status: ServiceStatus) -> str:
+    elapsed = f" in {status.seconds:.1f} s" if status.seconds is not None else ""
+    return f"{status.service}: {status.state}{elapsed}" + (f"  {status.detail}" if status.detail else "")

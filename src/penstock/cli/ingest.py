@@ -1,4 +1,4 @@
-"""`penstock ingest`: the ingest plane alone."""
+"""`penstock ingest`: runs the ingest plane alone."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from penstock.cli.common import connected_settings, join_embedded_ray, require_k
 
 
 def ingest(context: typer.Context) -> None:
-    """Run the ingest plane against the configured Kafka, Milvus and Ray; SIGTERM drains, commits and stops.
+    """Run the ingest plane against the configured Kafka, Milvus and Ray. SIGTERM drains, commits and stops it.
 
-    Addresses that are not configured are those of the `penstock up` on the same data folder.
+    Addresses that are not configured come from the `penstock up` that runs on the same data folder.
     """
     settings = connected_settings(context)
     require_kafka(settings)

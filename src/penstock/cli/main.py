@@ -1,4 +1,4 @@
-"""`penstock`: the entry point. One file a command; this one has the options of all of them and says what went wrong."""
+"""The entry point `penstock`: registers the commands, reads the global options, and reports errors with exit codes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import typer
 
 from penstock.cli import audit, config, deadletters, ingest, models, produce, search, serve, status, up
 from penstock.cli.bench import add_bench
-from penstock.cli.common import Globals, configure_logging, quiet_environment, say
+from penstock.cli.common import Globals, configure_logging, quiet_environment
 from penstock.cli.demo import command as demo
+from penstock.cli.render import say
 from penstock.errors import ConfigError, PenstockError
 
 app = typer.Typer(
     name="penstock",
-    help="Streams text and images from Kafka into a searchable index, with nothing lost and nothing doubled.",
+    help="Index Kafka topics of text, images, audio and video, and search them seconds later.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # rich makes --help three times slower
@@ -40,8 +41,8 @@ add_bench(app)
 app.command("config")(config.config)
 
 
-def _say_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(version("penstock"))
@@ -53,22 +54,32 @@ def options(
     context: typer.Context,
     *,
     config_file: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="TOML file of settings; default: ./penstock.toml.")
+        Path | None, typer.Option("--config", metavar="FILE", help="TOML file with settings. Default: ./penstock.toml.")
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", metavar="FOLDER", help="Folder of the embedded services.")
+        Path | None,
+        typer.Option(
+            "--data-dir", metavar="FOLDER", help="Folder for the local services' data, state and logs (data_dir)."
+        ),
     ] = None,
     profile: Annotated[
-        str | None, typer.Option(help="Models: reference, small, gpu or a TOML file (`penstock models`).")
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Set of models: reference, small or gpu, or the path of a TOML file (see `penstock models`).",
+        ),
     ] = None,
-    verbose: Annotated[int, typer.Option("-v", count=True, help="More log; twice: even more.")] = 0,
+    verbose: Annotated[
+        int, typer.Option("-v", count=True, show_default=False, help="Log information; -vv logs debug messages too.")
+    ] = 0,
     _version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", callback=_say_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
+    """Applies the global options before the command runs."""
     if config_file is not None:
         if not config_file.is_file():
-            raise ConfigError(f"there is no settings file {config_file}")
+            raise ConfigError(f"the settings file {config_file} does not exist")
         os.environ["PENSTOCK_CONFIG"] = str(config_file.resolve())
     given = {"data_dir": data_dir and data_dir.expanduser().absolute(), "profile": profile}
     overrides = {name: value for name, value in given.items() if value is not None}
@@ -81,51 +92,51 @@ def main(arguments: Sequence[str]) -> int:
     """Runs one command line.
 
     Returns:
-        the exit code: 0 done; 1 not done; 2 asked for wrongly; 3 something needed does not answer; 130 interrupted.
+        the exit code: 0 success; 1 failure; 2 invalid usage or settings; 3 a service is unavailable; 130 interrupted.
     """
     try:
         app(list(arguments))
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except PenstockError as error:
-        _explain(error, as_json="--json" in arguments)
-        return error.exit_code
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    except PenstockError as exc:
+        _report_error(exc, as_json="--json" in arguments)
+        return exc.exit_code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `penstock … | head`: nobody reads on, which is no failure of ours
+    except BrokenPipeError:  # `penstock … | head`: the reader closed the pipe, which is no failure
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
-        _unexpected(error, verbose=_verbose(arguments))
+    except Exception as exc:
+        _report_unexpected(exc, verbose=_is_verbose(arguments))
         return 1
     return 0
 
 
 def run() -> None:
-    """The console script."""
+    """Runs the console script `penstock` and exits the process."""
     sys.exit(main(sys.argv[1:]))
 
 
-def _explain(error: PenstockError, *, as_json: bool) -> None:
+def _report_error(error: PenstockError, *, as_json: bool) -> None:
     if not as_json:
-        say(f"penstock: {error}")  # `cli.hosting` looks for this beginning
+        say(f"penstock: {error}")  # `embedded.services` looks for this prefix in the logs of the planes
         return
-    described = {"type": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
-    say(json.dumps({"error": described}, ensure_ascii=False))
+    document = {"type": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
+    say(json.dumps({"error": document}, ensure_ascii=False))
 
 
-def _unexpected(error: Exception, *, verbose: bool) -> None:
+def _report_unexpected(error: Exception, *, verbose: bool) -> None:
     if verbose:
         traceback.print_exception(error)
     hint = (
         ""
         if verbose
-        else " `penstock -v …` shows where; the services' logs are in the `logs` folder of the data folder"
+        else " `penstock -v …` shows the traceback; the services' logs are in the folder `logs` of the data folder"
     )
     say(f"penstock: unexpected {type(error).__name__}: {error}.{hint}")
 
 
-def _verbose(arguments: Sequence[str]) -> bool:
+def _is_verbose(arguments: Sequence[str]) -> bool:
     return any(argument.startswith("-v") for argument in arguments)
 
 

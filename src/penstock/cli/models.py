@@ -1,37 +1,44 @@
-"""`penstock models`: what the profile's encoders are, and whether they are at hand."""
+"""`penstock models`: lists the models of the profile and whether their weights are on this machine."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import typer
 
-from penstock.cli.common import JsonFlag, print_json, print_table, read_settings
+from penstock.cli.common import JsonFlag, read_settings
+from penstock.cli.render import print_json, print_table
 
 if TYPE_CHECKING:
     from penstock.encoders.load import ModelRow
 
 
 def models(context: typer.Context, as_json: JsonFlag = False) -> None:
-    """Show the models of the profile: what each is for, its vectors, and whether it is on this machine."""
+    """Show the models of the profile: their roles, vectors and precision, and whether the weights are on this machine.
+
+    --profile before the command selects another profile, by name or by the path of a TOML file.
+    """
+    from dataclasses import asdict
 
     from penstock.encoders.load import describe_models
     from penstock.encoders.profiles import load_profile, profile_names
 
     settings = read_settings(context)
     profile = load_profile(settings.profile)
-    described = describe_models(profile, precision=settings.precision, device=settings.device)
+    rows = describe_models(profile, precision=settings.precision, device=settings.device)
     if as_json:
+        described = [asdict(row) for row in rows]
         print_json(
             {"profile": profile.name, "notice": profile.notice, "profiles": profile_names(), "models": described}
         )
         return
-    print_table([_row(one) for one in described], title=f"profile {profile.name} (of {', '.join(profile_names())})")
+    print_table([_row(row) for row in rows], title=f"profile {profile.name} (of {', '.join(profile_names())})")
     if profile.notice:
         typer.echo(profile.notice)
 
 
-def _row(model: ModelRow) -> dict[str, Any]:
+def _row(model: ModelRow) -> Mapping[str, object]:
     size = f" ({model.size_bytes / 1e6:.0f} MB)" if model.size_bytes else ""
     return {
         "role": model.role,
@@ -40,5 +47,5 @@ def _row(model: ModelRow) -> dict[str, Any]:
         "dims": model.space.dim if model.space else "",
         "precision": model.precision,
         "weights": model.source,
-        "here": f"yes{size}" if model.present else "no, fetched when first used",
+        "on this machine": f"yes{size}" if model.present else "no, downloaded on first use",
     }

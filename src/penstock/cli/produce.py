@@ -1,73 +1,80 @@
-"""`penstock produce`: streams files, folders and JSONL into Kafka."""
+"""`penstock produce`: sends files, folders and JSONL to Kafka."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.common import JsonFlag, connected_settings, print_json, require_kafka, say
+from penstock.cli.common import JsonFlag, connected_settings, require_kafka
+from penstock.cli.render import print_json, say
 
 if TYPE_CHECKING:
-    from penstock.cli.sources import ProduceItem, ProduceOptions
+    from penstock.cli.sources import JsonObject, ProduceItem, ProduceOptions
     from penstock.cli.streaming import ProduceTally
     from penstock.config import Settings
 
-_SHOWN = 50
-_CLOSE_S = 10.0
+_MAX_SHOWN = 50
+_CLOSE_TIMEOUT_S = 10.0
 
 
 def produce(
     context: typer.Context,
     paths: Annotated[
-        list[str] | None, typer.Argument(metavar="PATH…", help="Files, folders, .jsonl files; - for JSONL on stdin.")
+        list[str] | None, typer.Argument(metavar="PATH…", help="Files, folders and .jsonl files; - for JSONL on stdin.")
     ] = None,
     *,
-    tenant: Annotated[str | None, typer.Option(help="Whose they are; default: the settings' tenant.")] = None,
-    key: Annotated[str | None, typer.Option(help="Key of a single file, instead of its path.")] = None,
-    topic: Annotated[str | None, typer.Option(help="Send everything to this topic, whatever it is.")] = None,
-    attributes: Annotated[
-        str | None, typer.Option(metavar="JSON", help="A JSON object, added to each event; filters find it.")
+    tenant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Tenant that owns the assets. Default: the configured tenant.")
     ] = None,
-    rate: Annotated[float | None, typer.Option(metavar="N", min=0.001, help="Events a second, at most.")] = None,
+    key: Annotated[str | None, typer.Option(metavar="KEY", help="Key of a single file, instead of its path.")] = None,
+    topic: Annotated[
+        str | None, typer.Option(metavar="TOPIC", help="Topic for all events, instead of detecting it from the bytes.")
+    ] = None,
+    attributes: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="JSON object that is added to each event's attributes, for filters."),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(metavar="N", min=0.001, help="Maximum number of events per second.")
+    ] = None,
     claim_check: Annotated[
         bool,
-        typer.Option("--claim-check", help="Send the files' addresses, not their bytes (see fetch.allowed_roots)."),
+        typer.Option(
+            "--claim-check", help="Send the addresses of the files instead of their bytes (see fetch.allowed_roots)."
+        ),
     ] = False,
     delete: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Delete this asset of --topic instead: sends a tombstone.")
+        str | None, typer.Option(metavar="KEY", help="Delete the asset with this key from --topic, by a tombstone.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Stream files, folders and JSONL into Kafka.
+    """Send files, folders and JSONL to Kafka.
 
-    What a file is, is found in its bytes and decides its topic. Its key is its path below the given folder, so the same
-    folder again changes nothing, and a changed file replaces its entries. Hidden files are skipped.
+    The type of a file is detected in its bytes and decides its topic. Its key is its path below the given folder, so
+    sending the same folder again changes nothing, and a changed file replaces its entries. Hidden files are skipped.
 
-    A line of JSONL is an object with exactly one of text, path (from the file's folder) and uri (a claim check), and,
-    if you like: key, modality or topic, title, attributes (an object), tenant, time (RFC 3339 or ms), id. Without a
-    key, path, uri, id or a hash of the text is the key.
+    A line of JSONL is an object with exactly one of text, path (relative to the folder of the JSONL file) and uri (a
+    claim check). Optional fields: key, modality or topic, title, attributes (an object), tenant, time (RFC 3339 or
+    milliseconds), id. Without a key, the key is the path, the uri, the id or a hash of the text.
 
-    Exits with 1 if anything was refused or not acknowledged, and lists it.
+    Exits with 1 if an item was refused or not acknowledged, and lists these items.
     """
     from penstock.cli.sources import ProduceOptions, read_all, tombstone
 
     settings = connected_settings(context)
-    wishes = ProduceOptions(tenant, key, topic, _parse_attributes(attributes), claim_check)
-    _check_request(paths or [], delete, wishes, settings)
+    options = ProduceOptions(tenant, key, topic, _parse_attributes(attributes), claim_check)
+    _check_request(paths or [], delete, options, settings)
     require_kafka(settings)
-    items: Iterable[ProduceItem]
-    if delete is not None:
-        assert topic is not None
+    items: Iterable[ProduceItem] = read_all(paths or [], settings, options)
+    if delete is not None and topic is not None:
         items = [tombstone(delete, topic, tenant or settings.tenant)]
-    else:
-        items = read_all(paths or [], settings, wishes)
     tally = _stream(items, settings, paths or [], rate, quiet=as_json)
     if as_json:
         print_json(_summary(tally))
@@ -77,36 +84,36 @@ def produce(
         raise typer.Exit(1)
 
 
-def _parse_attributes(text: str | None) -> dict[str, Any] | None:
+def _parse_attributes(text: str | None) -> JsonObject | None:
     from penstock.errors import UsageError
 
     if text is None:
         return None
     try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"--attributes is not JSON: {error}") from error
-    if not isinstance(found, dict):
+        attributes = json.loads(text)
+    except json.JSONDecodeError as exc:
+        raise UsageError(f"--attributes is not JSON: {exc}") from exc
+    if not isinstance(attributes, dict):
         raise UsageError('--attributes must be a JSON object, such as \'{"camera": "x100"}\'')
-    return found
+    return attributes
 
 
-def _check_request(paths: list[str], delete: str | None, wishes: ProduceOptions, settings: Settings) -> None:
+def _check_request(paths: Sequence[str], delete: str | None, options: ProduceOptions, settings: Settings) -> None:
     from penstock.cli.sources import STDIN, check_topic
     from penstock.errors import UsageError
 
-    if wishes.topic is not None:
-        check_topic(wishes.topic, settings)
-    if delete is not None and (paths or wishes.topic is None):
-        raise UsageError("--delete KEY takes no paths and needs --topic, such as --topic " + settings.kafka.text_topic)
+    if options.topic is not None:
+        check_topic(options.topic, settings)
+    if delete is not None and (paths or options.topic is None):
+        raise UsageError(f"--delete KEY takes no paths and needs --topic, such as --topic {settings.kafka.text_topic}")
     if delete is None and not paths:
-        raise UsageError("name files, folders, .jsonl files, or - for JSONL on stdin")
-    if wishes.key is not None and (len(paths) != 1 or paths[0] == STDIN or Path(paths[0]).is_dir()):
-        raise UsageError("--key names one asset, so give exactly one file")
+        raise UsageError("give files, folders or .jsonl files, or - for JSONL on stdin")
+    if options.key is not None and (len(paths) != 1 or paths[0] == STDIN or Path(paths[0]).is_dir()):
+        raise UsageError("--key is for a single asset: give exactly one file")
 
 
 def _stream(
-    items: Iterable[ProduceItem], settings: Settings, paths: list[str], rate: float | None, *, quiet: bool
+    items: Iterable[ProduceItem], settings: Settings, paths: Sequence[str], rate: float | None, *, quiet: bool
 ) -> ProduceTally:
     from penstock.broker.producer import MessageProducer
     from penstock.cli.streaming import ProduceStream
@@ -119,15 +126,17 @@ def _stream(
                 stream.send(item)
             stream.finish()
         except KeyboardInterrupt:
-            say(f"Interrupted: {stream.tally.acknowledged} events were acknowledged before. Run it again to go on.")
+            say(
+                f"Interrupted after {stream.tally.acknowledged} acknowledged events. Run the command again to continue."
+            )
             raise
         finally:
-            producer.close(_CLOSE_S)
+            producer.close(_CLOSE_TIMEOUT_S)
     return stream.tally
 
 
-def _count_files(paths: list[str]) -> int | None:
-    """How many files there are, for the progress bar; None where lines of JSONL are among them."""
+def _count_files(paths: Sequence[str]) -> int | None:
+    """Counts the files for the progress bar; returns None if JSONL is among them, whose lines are not counted."""
     from penstock.cli.sources import is_jsonl
 
     if any(is_jsonl(path) for path in paths):
@@ -145,7 +154,7 @@ def _files_below(folder: str) -> int:
 
 @contextmanager
 def _progress(total: int | None) -> Iterator[Callable[[ProduceTally], None]]:
-    """A progress bar on a terminal; nothing elsewhere."""
+    """Yields a function that updates a progress bar; without a terminal, nothing is shown."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -164,20 +173,20 @@ def _progress(total: int | None) -> Iterator[Callable[[ProduceTally], None]]:
 def _report(tally: ProduceTally) -> None:
     topics = ", ".join(f"{count} to {topic}" for topic, count in sorted(tally.by_topic.items()))
     say(f"{tally.acknowledged} events acknowledged" + (f": {topics}" if topics else ""))
-    for heading, listed in (("refused", tally.refused), ("not acknowledged", tally.failed)):
-        if listed:
-            say(f"{len(listed)} {heading}:")
-        for item in listed[:_SHOWN]:
-            say(f"  {item.label}: {item.why}")
-        if len(listed) > _SHOWN:
-            say(f"  … and {len(listed) - _SHOWN} more; --json lists them all")
+    for heading, sources in (("refused", tally.refused), ("not acknowledged", tally.failed)):
+        if sources:
+            say(f"{len(sources)} {heading}:")
+        for source in sources[:_MAX_SHOWN]:
+            say(f"  {source.label}: {source.reason}")
+        if len(sources) > _MAX_SHOWN:
+            say(f"  … and {len(sources) - _MAX_SHOWN} more; --json lists all of them")
 
 
-def _summary(tally: ProduceTally) -> dict[str, Any]:
+def _summary(tally: ProduceTally) -> Mapping[str, object]:
     return {
         "acknowledged": tally.acknowledged,
         "acknowledged_bytes": tally.acknowledged_bytes,
         "by_topic": tally.by_topic,
-        "refused": [asdict(item) for item in tally.refused],
-        "not_acknowledged": [asdict(item) for item in tally.failed],
+        "refused": [asdict(source) for source in tally.refused],
+        "not_acknowledged": [asdict(source) for source in tally.failed],
     }

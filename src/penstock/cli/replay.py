@@ -1,86 +1,90 @@
-"""`penstock deadletters replay`: sends dead letters again, and says what became of each."""
+"""`penstock deadletters replay`: sends dead letters again and reports the outcome of each."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.common import JsonFlag, connected_settings, print_json, print_table, require_kafka, require_store, say
+from penstock.cli.common import JsonFlag, connected_settings, require_kafka, require_store
 from penstock.cli.deadletter_options import (
     KeyOption,
     ReasonOption,
     SinceOption,
     TopicOption,
     filter_from_options,
-    judge_of,
-    position_of,
+    open_resolver,
+    parse_position,
     text_preview,
 )
+from penstock.cli.render import print_json, print_table, say, stage_progress
 
 if TYPE_CHECKING:
     from penstock.config import Settings
     from penstock.ingest.deadletters.replay import ReplayRequest
     from penstock.ingest.deadletters.resolution import Resolution
 
-_SHOWN = 50
-_CLOSE_S = 10.0
+_MAX_SHOWN = 50
+_CLOSE_TIMEOUT_S = 10.0
 
 
 def replay(
     context: typer.Context,
     positions: Annotated[
-        list[str] | None, typer.Argument(metavar="POSITION…", help="Dead letters as the list gives them; default: all.")
+        list[str] | None,
+        typer.Argument(
+            metavar="POSITION…", help="Positions as `penstock deadletters list` shows them, such as 0@17. Default: all."
+        ),
     ] = None,
     *,
     reason: ReasonOption = None,
     topic: TopicOption = None,
     key: KeyOption = None,
     since: SinceOption = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Most to send.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing, say what would be sent.")] = False,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for what becomes of them.")] = False,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="How long to wait for that.")] = 60.0,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Maximum number of dead letters to send. Default: all.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing; show what would be sent.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Exit without waiting for the outcomes.")] = False,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, help="Maximum time to wait for the outcomes.")
+    ] = 60.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Send dead letters again, once what was wrong is put right, and say what became of each.
+    """Send dead letters again after their cause is removed, and report the outcome of each.
 
-    A replay keeps key, value and headers, and counts as what it first was: it never replaces a newer version and never
-    brings a deleted asset back. What is resolved already is not sent, so running it again changes nothing. An event
+    A replay keeps key, value, headers and version of its event: it never replaces a newer version and never restores a
+    deleted asset. An event that is already resolved is not sent, so running the command again changes nothing. An event
     that failed several times is sent once.
 
-    Exits with 1 if anything could not be sent, failed again or was not settled in time.
+    Exits with 1 if an event could not be sent, failed again, or was not settled in time.
     """
     from penstock.ingest.deadletters.replay import ReplayRequest
     from penstock.ingest.deadletters.resolution import ResolutionStatus
 
-    wanted = filter_from_options(reason, topic, key, since)
-    at = frozenset(position_of(position) for position in positions or ())
+    letter_filter = filter_from_options(reason, topic, key, since)
+    at = frozenset(parse_position(position) for position in positions or ())
     settings = connected_settings(context)
     require_kafka(settings)
     require_store(settings)
-    request = ReplayRequest(wanted, at, limit, dry_run, 0.0 if no_wait else timeout)
-    standings = _replay(settings, request, quiet=as_json)
+    request = ReplayRequest(letter_filter, at, limit, dry_run, 0.0 if no_wait else timeout)
+    resolutions = _replay(settings, request, quiet=as_json)
     if as_json:
-        counts = Counter(one.status.value for one in standings)
-        print_json({"fates": counts, "letters": [_standing_json(one) for one in standings]})
+        counts = Counter(resolution.status.value for resolution in resolutions)
+        print_json({"counts": counts, "dead_letters": [_resolution_json(resolution) for resolution in resolutions]})
     else:
-        _report(standings, dry_run=dry_run)
-    if any(
-        one.status
-        in (
-            ResolutionStatus.NOT_SENT,
-            ResolutionStatus.FAILED_AGAIN,
-            ResolutionStatus.WAITING,
-            ResolutionStatus.UNCLEAR,
-        )
-        for one in standings
-    ):
+        _report(resolutions, dry_run=dry_run)
+    failures = {
+        ResolutionStatus.NOT_SENT,
+        ResolutionStatus.FAILED_AGAIN,
+        ResolutionStatus.WAITING,
+        ResolutionStatus.UNCLEAR,
+    }
+    if any(resolution.status in failures for resolution in resolutions):
         raise typer.Exit(1)
 
 
@@ -93,14 +97,14 @@ def _replay(settings: Settings, request: ReplayRequest, *, quiet: bool) -> list[
 
     producer = MessageProducer(settings.kafka)
     try:
-        with judge_of(settings) as judge, _progress(quiet=quiet) as show:
-            if judge is None:
+        with open_resolver(settings) as resolver, stage_progress(quiet=quiet) as show:
+            if resolver is None:
                 raise UnavailableError(
-                    "without the store nobody can tell what became of a dead letter; nothing was sent"
+                    "the store is unavailable, so the status of the dead letters is unknown; nothing was sent"
                 )
             replayer = Replayer(
                 read=partial(read_dead_letters, settings.kafka),
-                resolver=judge,
+                resolver=resolver,
                 producer=producer,
                 lag=partial(group_lag, settings.kafka),
                 show=show,
@@ -109,62 +113,43 @@ def _replay(settings: Settings, request: ReplayRequest, *, quiet: bool) -> list[
             )
             return replayer.replay(request)
     finally:
-        producer.close(_CLOSE_S)
+        producer.close(_CLOSE_TIMEOUT_S)
 
 
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
-    """A bar for what is being done, on a terminal; nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done)
-
-        yield show
-
-
-def _report(standings: Sequence[Resolution], *, dry_run: bool) -> None:
-    """What was tried comes first: it is what one waited for."""
-    tried = [one for one in standings if one.replayed_to is not None]
-    rest = [one for one in standings if one.replayed_to is None]
-    shown = sorted(rest, key=lambda one: one.status.value != "not_sent")
-    rows = [_standing_row(one) for one in (*tried, *shown)]
-    print_table(rows[:_SHOWN])
-    if len(rows) > _SHOWN:
-        say(f"… and {len(rows) - _SHOWN} more; --json lists them all")
-    counts = Counter(one.status.value.replace("_", " ") for one in standings)
-    told = ", ".join(f"{count} {fate}" for fate, count in sorted(counts.items()))
-    say(f"{len(tried)} replayed, of {len(standings)} looked at" + (f": {told}" if told else ""))
+def _report(resolutions: Sequence[Resolution], *, dry_run: bool) -> None:
+    """Prints the events that were sent, then those that could not be sent, then the others."""
+    replayed = [resolution for resolution in resolutions if resolution.replayed_to is not None]
+    rest = [resolution for resolution in resolutions if resolution.replayed_to is None]
+    rest.sort(key=lambda resolution: resolution.status.value != "not_sent")
+    rows = [_resolution_row(resolution) for resolution in (*replayed, *rest)]
+    print_table(rows[:_MAX_SHOWN])
+    if len(rows) > _MAX_SHOWN:
+        say(f"… and {len(rows) - _MAX_SHOWN} more; --json lists all of them")
+    counts = Counter(resolution.status.value.replace("_", " ") for resolution in resolutions)
+    statuses = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    say(f"{len(replayed)} of {len(resolutions)} dead letters replayed" + (f": {statuses}" if statuses else ""))
     if dry_run:
-        say("Nothing was sent; without --dry-run, those that are open are")
+        say("Nothing was sent. Without --dry-run, the open ones are sent.")
 
 
-def _standing_row(one: Resolution) -> dict[str, Any]:
+def _resolution_row(resolution: Resolution) -> Mapping[str, object]:
     return {
-        "at": f"{one.letter.partition}@{one.letter.offset}",
-        "reason": one.reason,
-        "origin": str(one.origin),
-        "key": text_preview(one.key),
-        "now": one.status.value.replace("_", " "),
-        "detail": one.detail,
+        "at": f"{resolution.letter.partition}@{resolution.letter.offset}",
+        "reason": resolution.reason,
+        "origin": str(resolution.origin),
+        "key": text_preview(resolution.key),
+        "status": resolution.status.value.replace("_", " "),
+        "detail": resolution.detail,
     }
 
 
-def _standing_json(one: Resolution) -> dict[str, Any]:
+def _resolution_json(resolution: Resolution) -> Mapping[str, object]:
     return {
-        "position": f"{one.letter.partition}@{one.letter.offset}",
-        "origin": str(one.origin),
-        "key": text_preview(one.key),
-        "reason": one.reason,
-        "replayed_to": None if one.replayed_to is None else str(one.replayed_to),
-        "now": one.status.value,
-        "now_detail": one.detail,
+        "position": f"{resolution.letter.partition}@{resolution.letter.offset}",
+        "origin": str(resolution.origin),
+        "key": text_preview(resolution.key),
+        "reason": resolution.reason,
+        "replayed_to": None if resolution.replayed_to is None else str(resolution.replayed_to),
+        "status": resolution.status.value,
+        "status_detail": resolution.detail,
     }

@@ -1,109 +1,138 @@
-"""`penstock search`: asks the running query plane."""
+"""`penstock search`: sends a query to the running query plane and shows the hits."""
 
 from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.common import JsonFlag, print_json, print_table, read_settings, say
+from penstock.cli.common import JsonFlag, read_settings
+from penstock.cli.render import print_json, print_table, say
+
+if TYPE_CHECKING:
+    from penstock.client import HitJson, JsonScalar, JsonValue, SearchRequestJson, SearchResultJson
+    from penstock.config import QuerySettings
 
 _SNIPPET_CHARS = 70
+
+_ModalityOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--modality", metavar="NAME", help="Search only this modality: text, image, audio or video. Repeatable."
+    ),
+]
+_FilterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--filter",
+        metavar="JSON",
+        help='Condition on fields and attributes, such as {"event_time": {"gte": "2026-01-01T00:00Z"}}.',
+    ),
+]
+_WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="NAME=VALUE",
+        help="A field or attribute must equal a value, such as attributes.camera=x100. Repeatable; all must hold.",
+    ),
+]
 
 
 def search(
     context: typer.Context,
-    text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="The query in words.")] = None,
     *,
     image: Annotated[
-        Path | None, typer.Option("--image", metavar="FILE", help="A picture to search by, instead of words.")
+        Path | None, typer.Option("--image", metavar="FILE", help="An image to search by, instead of text.")
     ] = None,
     audio: Annotated[
-        Path | None, typer.Option("--audio", metavar="FILE", help="A question that is spoken, instead of written.")
+        Path | None, typer.Option("--audio", metavar="FILE", help="A spoken query, instead of text.")
     ] = None,
-    modality: Annotated[
-        list[str] | None,
-        typer.Option("--modality", help="What may be found: text, image, audio, video; may be repeated."),
+    modality: _ModalityOption = None,
+    filter_json: _FilterOption = None,
+    where: _WhereOption = None,
+    tenant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Search entries of this tenant. Default: the configured tenant.")
     ] = None,
-    filter_json: Annotated[
-        str | None,
-        typer.Option("--filter", metavar="JSON", help='Such as {"event_time": {"gte": "2026-01-01T00:00Z"}}.'),
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Maximum number of hits. Default: query.limit of the query plane.")
     ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", metavar="NAME=VALUE", help="Such as attributes.camera=x100; all hold."),
+    deadline_ms: Annotated[
+        int | None,
+        typer.Option("--deadline-ms", metavar="MS", help="Deadline of the search; later channels are left out."),
     ] = None,
-    tenant: Annotated[str | None, typer.Option(help="Whose entries; default: the settings' tenant.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Most hits.")] = None,
-    deadline_ms: Annotated[int | None, typer.Option("--deadline-ms", help="For the whole search.")] = None,
-    url: Annotated[str | None, typer.Option(help="Of the query plane; default: the one that runs here.")] = None,
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Address of the query plane. Default: the one that runs here.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Search by words, by a picture or by voice; shows what was found, where it is, and which channels found it.
+    """Search by text, by an image or by voice.
 
-    Fields to filter by: key, topic, title, mime, uri, event_time, indexed_at, part, and any attribute as
-    attributes.NAME. --filter takes comparisons, lists and and/or/not; --where is the short form for equality.
+    Shows each hit with its source and the channels that found it.
+
+    Fields for filters: key, topic, title, mime, uri, event_time, indexed_at, part, and any attribute as
+    attributes.NAME. --filter accepts comparisons, lists, and, or and not. --where is the short form for equality.
     """
     from penstock.client import post_search, query_url
 
     settings = read_settings(context)
-    wanted = {
-        "text": text,
-        "image": None if image is None else _read(image, "picture", settings.query.max_image_bytes),
-        "audio": None if audio is None else _read(audio, "sound", settings.query.max_audio_bytes),
-        "modalities": modality or None,
-        "filter": _filter(filter_json, where or []),
-        "tenant": tenant or settings.tenant,
-        "limit": limit,
-        "deadline_ms": deadline_ms,
-    }
-    body = {name: value for name, value in wanted.items() if value is not None}
-    _check(body)
+    body = _query(text, image, audio, settings.query)
+    body["tenant"] = tenant or settings.tenant
+    if modality:
+        body["modalities"] = modality
+    if (condition := _filter(filter_json, where or [])) is not None:
+        body["filter"] = condition
+    if limit is not None:
+        body["limit"] = limit
+    if deadline_ms is not None:
+        body["deadline_ms"] = deadline_ms
     target = url or query_url(settings)
-    answer = post_search(target, body, settings)
+    result = post_search(target, body, settings)
     if as_json:
-        print_json(answer)
+        print_json(result)
     else:
-        show_answer(answer, target)
+        show_result(result, target)
 
 
-def show_answer(answer: dict[str, Any], url: str) -> None:
-    """An answer for people: what was understood, a table, and below it what should be known before believing it."""
-    if answer.get("transcript"):
-        say(f"Understood: {answer['transcript']}")
-    rows = [hit_row(rank, hit, url) for rank, hit in enumerate(answer["hits"], start=1)]
+def show_result(result: SearchResultJson, url: str) -> None:
+    """Prints the transcript of a spoken query, a table of the hits, and limitations of the result."""
+    if result.get("transcript"):
+        say(f"Transcript of the query: {result['transcript']}")
+    rows = [hit_row(rank, hit, url) for rank, hit in enumerate(result["hits"], start=1)]
     if not any(row["when"] for row in rows):
         rows = [{name: value for name, value in row.items() if name != "when"} for row in rows]
     print_table(rows)
     if not rows:
-        say("Nothing was found.")
-    if answer["partial"]:
-        say("This answer is partial: there may be better hits.")
-    for channel, why in answer["missing"].items():
-        say(f"  without {channel}: {why}")
-    if answer.get("notice"):
-        say(answer["notice"])
+        say("No hits.")
+    if result["partial"]:
+        say("This result is partial: better hits may be missing.")
+    for channel, reason in result["missing"].items():
+        say(f"  without {channel}: {reason}")
+    if notice := result.get("notice"):
+        say(notice)
 
 
-def hit_row(rank: int, hit: dict[str, Any], url: str) -> dict[str, Any]:
-    """One hit as a row of the table."""
-    found_by = ", ".join(f"{by['channel']} #{by['rank']} ({by['score']:.2f})" for by in hit["found_by"])
+def hit_row(rank: int, hit: HitJson, url: str) -> Mapping[str, object]:
+    """Returns the table row of a hit."""
+    found_by = ", ".join(f"{entry['channel']} #{entry['rank']} ({entry['score']:.2f})" for entry in hit["found_by"])
     return {
         "#": rank,
         "score": f"{hit['score']:.4f}",
         "kind": _kind(hit),
-        "when": when_is(hit),
+        "when": format_moment(hit),
         "what": _snippet(hit),
-        "where": where_is(hit, url),
+        "where": media_location(hit, url),
         "found by": found_by,
     }
 
 
-def where_is(hit: dict[str, Any], url: str) -> str:
-    """Where a person finds the media: the file it came from if known, else the query plane's copy, else its address."""
+def media_location(hit: HitJson, url: str) -> str:
+    """Returns the path of the source file if known, else the URL of the stored copy, else the hit's URI."""
     path = hit["attributes"].get("path")
     if isinstance(path, str):
         return path
@@ -111,67 +140,79 @@ def where_is(hit: dict[str, Any], url: str) -> str:
     return url.rstrip("/") + media_url if media_url else str(hit["uri"])
 
 
-def when_is(hit: dict[str, Any]) -> str:
-    """From when to when a moment lasts; empty for what has no times."""
+def format_moment(hit: HitJson) -> str:
+    """Returns start and end of a moment, such as 1:05–1:12; an empty text for a hit without times."""
     moment = hit.get("moment")
     return f"{_clock(moment['start_ms'])}–{_clock(moment['end_ms'])}" if moment else ""
 
 
 def _clock(milliseconds: int) -> str:
-    """75,000 → 1:15, as players show it; with hours where there are any."""
+    """Returns minutes and seconds, with hours if there are any: 75,000 gives 1:15."""
     minutes, seconds = divmod(milliseconds // 1000, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _kind(hit: dict[str, Any]) -> str:
-    """The collection; of a moment that was both seen and heard, both; and whether more of it is to come."""
-    moment = hit.get("moment") or {"members": []}
-    kind = " + ".join(sorted({member["collection"] for member in moment["members"]})) or str(hit["collection"])
-    return f"{kind}, not all of it yet" if hit.get("indexing") else kind
+def _kind(hit: HitJson) -> str:
+    """Returns the collections of the hit's entries, with a note if later segments are still being indexed."""
+    moment = hit.get("moment")
+    collections = sorted({member["collection"] for member in moment["members"]}) if moment else []
+    kind = " + ".join(collections) or hit["collection"]
+    return f"{kind}, indexing continues" if hit.get("indexing") else kind
 
 
-def _snippet(hit: dict[str, Any]) -> str:
-    words = hit["moment"]["transcript"] if hit.get("moment") else hit["text"]
-    text = " ".join(f"{hit['title']}  {words}".split()) or hit["key"]
+def _snippet(hit: HitJson) -> str:
+    moment = hit.get("moment")
+    passage = moment["transcript"] if moment else hit["text"]
+    text = " ".join(f"{hit['title']}  {passage}".split()) or hit["key"]
     return text if len(text) <= _SNIPPET_CHARS else text[: _SNIPPET_CHARS - 1] + "…"
 
 
-def _check(body: dict[str, Any]) -> None:
+def _query(text: str | None, image: Path | None, audio: Path | None, limits: QuerySettings) -> SearchRequestJson:
+    """Returns the body of a request with the query only; files are read and encoded in base64.
+
+    Raises:
+        UsageError: there is not exactly one query, or a file is unreadable or too large.
+    """
     from penstock.errors import UsageError
 
-    if len(body.keys() & {"text", "image", "audio"}) != 1:
+    if sum(query is not None for query in (text, image, audio)) != 1:
         raise UsageError(
-            'say what to look for: either words (`penstock search "a red bicycle"`), --image FILE or --audio FILE'
+            'give exactly one query: a text (`penstock search "a red bicycle"`), --image FILE or --audio FILE'
         )
+    if image is not None:
+        return {"image": _read(image, "image", limits.max_image_bytes)}
+    if audio is not None:
+        return {"audio": _read(audio, "audio file", limits.max_audio_bytes)}
+    return {"text": text or ""}
 
 
-def _read(file: Path, thing: str, most_bytes: int) -> str:
-    """The file in base64."""
+def _read(file: Path, noun: str, max_bytes: int) -> str:
+    """Returns the content of the file in base64."""
     from penstock.errors import UsageError
 
     try:
         size = file.stat().st_size
-        if size > most_bytes:
-            raise UsageError(f"{file} has {size:,} bytes; a {thing} to search by may have {most_bytes:,}")
+        if size > max_bytes:
+            raise UsageError(f"the {noun} {file} has {size:,} bytes; the limit for a query is {max_bytes:,}")
         return base64.b64encode(file.read_bytes()).decode()
-    except OSError as error:
-        raise UsageError(f"the {thing} {file} cannot be read: {error.strerror}") from error
+    except OSError as exc:
+        raise UsageError(f"the {noun} {file} cannot be read: {exc.strerror}") from exc
 
 
-def _filter(filter_json: str | None, where: list[str]) -> dict[str, Any] | None:
-    """--filter and every --where, all of which have to hold."""
+def _filter(filter_json: str | None, where: Sequence[str]) -> Mapping[str, JsonValue] | None:
+    """Returns the condition that joins --filter and every --where; None without any."""
     from penstock.errors import UsageError
 
-    conditions: list[dict[str, Any]] = []
+    conditions: list[Mapping[str, JsonValue]] = []
     if filter_json is not None:
         try:
-            found = json.loads(filter_json)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"--filter is not JSON: {error}") from error
-        if not isinstance(found, dict):
+            condition = json.loads(filter_json)
+        except json.JSONDecodeError as exc:
+            raise UsageError(f"--filter is not JSON: {exc}") from exc
+        if not isinstance(condition, dict):
             raise UsageError('--filter must be a JSON object, such as \'{"mime": "image/png"}\'')
-        conditions.append(found)
+        conditions.append(condition)
     for term in where:
         name, equals, value = term.partition("=")
         if not equals or not name:
@@ -182,8 +223,8 @@ def _filter(filter_json: str | None, where: list[str]) -> dict[str, Any] | None:
     return {"and": conditions}
 
 
-def _value(text: str) -> str | int | float | bool:
-    """A number, truth value or quoted text if it is written as JSON writes one, else the text as it stands."""
+def _value(text: str) -> JsonScalar:
+    """Returns a number, truth value or quoted text that is written as in JSON, else the text itself."""
     try:
         value = json.loads(text)
     except json.JSONDecodeError:

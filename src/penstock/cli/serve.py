@@ -1,4 +1,4 @@
-"""`penstock serve`: the query plane alone."""
+"""`penstock serve`: runs the query plane alone."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import threading
 
 import typer
 
-from penstock.cli.common import connected_settings, join_embedded_ray, require_store, run_until_signal, say
+from penstock.cli.common import connected_settings, join_embedded_ray, require_store, run_until_signal
+from penstock.cli.render import say
 
 
 def serve(context: typer.Context) -> None:
-    """Run the query plane against the configured Milvus and Ray; SIGTERM stops it.
+    """Run the query plane against the configured Milvus and Ray. SIGTERM stops it.
 
-    Addresses that are not configured are those of the `penstock up` on the same data folder.
+    Addresses that are not configured come from the `penstock up` that runs on the same data folder.
     """
     settings = connected_settings(context)
     require_store(settings)

@@ -1,6 +1,6 @@
-"""What `penstock produce` reads: files, folders and JSONL, one after the other, as messages or refusals.
+"""Reads files, folders and JSONL for `penstock produce`, and turns each item into a message or a refusal.
 
-Memory holds one file at a time. The same folder again gives the same keys, so that unchanged files change nothing.
+Only one file is in memory at a time. The same folder gives the same keys each time, so unchanged files change nothing.
 """
 
 from __future__ import annotations
@@ -35,61 +35,63 @@ _HEAD_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:
-    """One message to be sent, and what it is called in messages for people: a path, or file and line."""
+    """A message to send, with the label that reports use for its source: a path, or a file and line."""
 
     label: str
     message: Message
 
     @property
     def size_bytes(self) -> int:
+        """The size of key and value together."""
         return len(self.message.key or b"") + len(self.message.value or b"")
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedSource:
-    """What cannot be sent, and why."""
+    """A source that was not sent or not acknowledged, with the reason."""
 
     label: str
-    why: str
+    reason: str
 
 
 ProduceItem: TypeAlias = OutgoingMessage | RefusedSource
+JsonObject: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ProduceOptions:
-    """What the command line asked for, for all that is sent.
+    """Options of the command line that apply to all items.
 
     Attributes:
-        tenant: None for the settings' own.
-        key: of a single file, instead of its path.
-        topic: where everything goes, whatever it is; None: the topic of what is found in the bytes.
-        attributes: on top of those found.
-        claim_check: send file: addresses rather than bytes.
+        tenant: the owner of the assets; None: the configured tenant.
+        key: the key of a single file, instead of its path.
+        topic: the topic of all events; None: the topic of the modality that is detected in the bytes.
+        attributes: added to the attributes of each item; they win over the item's own.
+        claim_check: send `file:` addresses instead of bytes.
     """
 
     tenant: str | None = None
     key: str | None = None
     topic: str | None = None
-    attributes: Mapping[str, Any] | None = None
+    attributes: JsonObject | None = None
     claim_check: bool = False
 
 
 def read_all(
-    paths: Iterable[str], settings: Settings, wishes: ProduceOptions, stdin: TextIO | None = None
+    paths: Iterable[str], settings: Settings, options: ProduceOptions, stdin: TextIO | None = None
 ) -> Iterator[ProduceItem]:
-    """Everything that the paths name, in order; folders sorted, hidden files and folders left out.
+    """Yields the items that the paths name, in order; folders are sorted, hidden files and folders left out.
 
-    A file's key is its path below the given folder, that folder's name first (`photos/2026/a.jpg`); for a file named
-    itself, its folder's name and its own.
+    A file's key is its path below the given folder, that folder's name first (`photos/2026/a.jpg`). A file that is
+    given directly has the name of its folder and its own.
 
     Raises:
         UsageError: a path does not exist, or two folders have one name (their keys would mix). Nothing was read then.
     """
-    wanted = list(paths)
-    _check_paths([Path(path) for path in wanted if path != STDIN])
-    reader = _Reader(settings, wishes)
-    for path in wanted:
+    checked = list(paths)
+    _check_paths([Path(path) for path in checked if path != STDIN])
+    reader = _Reader(settings, options)
+    for path in checked:
         if path == STDIN:
             yield from reader.jsonl(stdin or sys.stdin, "stdin", Path.cwd())
         elif is_jsonl(path):
@@ -98,16 +100,16 @@ def read_all(
             yield from reader.folder(Path(path))
         else:
             file = Path(path).absolute()
-            yield reader.file(file, wishes.key or f"{file.parent.name}/{file.name}".lstrip("/"))
+            yield reader.file(file, options.key or f"{file.parent.name}/{file.name}".lstrip("/"))
 
 
 def is_jsonl(path: str) -> bool:
-    """Whether a path of the command line is read line by line: `-` or a file named .jsonl or .ndjson."""
+    """Returns whether a path of the command line is read line by line: `-`, or a file named .jsonl or .ndjson."""
     return path == STDIN or (Path(path).suffix.lower() in _JSONL and not Path(path).is_dir())
 
 
 def tombstone(key: str, topic: str, tenant: str | None) -> OutgoingMessage:
-    """The message that deletes an asset of a topic."""
+    """Returns the message that deletes an asset of a topic."""
     message = encode_event(topic=topic, key=key, payload=None, source=SOURCE, tenant=tenant)
     return OutgoingMessage(f"deletion of {key}", message)
 
@@ -116,21 +118,23 @@ def _check_paths(paths: list[Path]) -> None:
     roots: dict[str, Path] = {}
     for path in paths:
         if not path.exists():
-            raise UsageError(f"there is no file or folder {path}")
+            raise UsageError(f"there is no file or folder {path}; nothing was sent")
         if path.is_dir():
             name = path.resolve().name
             other = roots.setdefault(name, path.resolve())
             if other != path.resolve():
                 raise UsageError(
-                    f"{other} and {path.resolve()} are both named {name!r}, so that their keys would mix; give the "
-                    "folder above them instead"
+                    f"{other} and {path.resolve()} are both named {name!r}, so their keys would mix; give the folder "
+                    "above them instead"
                 )
 
 
 class _Reader:
-    def __init__(self, settings: Settings, wishes: ProduceOptions) -> None:
+    """Turns files and lines into messages or refusals."""
+
+    def __init__(self, settings: Settings, options: ProduceOptions) -> None:
         self._settings = settings
-        self._wishes = wishes
+        self._options = options
         self._inline_limit = min(settings.kafka.max_message_bytes - _MESSAGE_OVERHEAD_BYTES, settings.fetch.max_bytes)
         self._roots = tuple(root.resolve() for root in settings.fetch.allowed_roots)
 
@@ -158,27 +162,27 @@ class _Reader:
         label = str(file)
         try:
             return OutgoingMessage(label, self._file_message(file, key))
-        except OSError as error:
-            return RefusedSource(label, f"cannot be read: {error.strerror or error}")
-        except (BadInputError, UsageError) as error:
-            return RefusedSource(label, str(error))
+        except OSError as exc:
+            return RefusedSource(label, f"cannot be read: {exc.strerror or exc}")
+        except (BadInputError, UsageError) as exc:
+            return RefusedSource(label, str(exc))
 
     def _file_message(
-        self, file: Path, key: str, *, described: Mapping[str, Any] | None = None, topic: str | None = None
+        self, file: Path, key: str, *, described: JsonObject | None = None, topic: str | None = None
     ) -> Message:
-        """The message of a file; `described` (title, tenant, attributes…) wins over what the file says of itself."""
+        """Returns the message of a file. The fields in `described` (title, attributes…) win over the file's own."""
         if not file.is_file():  # a pipe would block, a device never ends
             raise UsageError("is not a regular file")
-        about = file.stat()
-        by_address = self._wishes.claim_check or about.st_size > self._inline_limit
+        stat = file.stat()
+        by_address = self._options.claim_check or stat.st_size > self._inline_limit
         if by_address:
-            self._check_claim(file, about.st_size)
+            self._check_claim(file, stat.st_size)
         with file.open("rb") as source:
             data = source.read(_HEAD_BYTES if by_address else self._inline_limit + 1)
         if not data:
             raise UsageError("is empty")
         sniffed = sniff(data, declared=None)
-        fields = {"title": file.name, "time_ms": round(about.st_mtime * 1000), **(described or {})}
+        fields = {"title": file.name, "time_ms": round(stat.st_mtime * 1000), **(described or {})}
         fields["attributes"] = {"path": str(file), **self._attributes(described)}
         return self._message(
             topic=topic or self._topic(sniffed),
@@ -194,23 +198,23 @@ class _Reader:
                 f"has {size:,} bytes, more than fetch.max_bytes allows ({self._settings.fetch.max_bytes:,})"
             )
         if not any(file.resolve().is_relative_to(root) for root in self._roots):
-            why = "" if self._wishes.claim_check else f"has {size:,} bytes, too many for a message, and "
+            cause = "" if self._options.claim_check else f"has {size:,} bytes, too many for a message, and "
             raise UsageError(
-                f"{why}lies outside the folders whose files may be fetched by address (fetch.allowed_roots); add "
-                f"{file.resolve().parent} to them, for the ingest plane too"
+                f"{cause}lies outside the folders from which files may be fetched (fetch.allowed_roots); add "
+                f"{file.resolve().parent} to that setting, also for the ingest plane"
             )
 
     def _topic(self, sniffed: Sniffed) -> str:
-        if self._wishes.topic is not None:
-            return self._wishes.topic
+        if self._options.topic is not None:
+            return self._options.topic
         if sniffed.modality is None:
-            raise UsageError(f"is {sniffed.mime}, which nothing here decodes")
+            raise UsageError(f"is {sniffed.mime}, which no decoder supports")
         return self._topic_of(sniffed.modality)
 
     def _topic_of(self, modality: Modality) -> str:
         if modality not in self._settings.ingest.modalities:
             known = ", ".join(self._settings.ingest.modalities)
-            raise UsageError(f"is {modality}, which is not ingested (ingest.modalities: {known})")
+            raise UsageError(f"is {modality}, which is not ingested; add it to ingest.modalities (now: {known})")
         return self._settings.kafka.topic_of(modality)
 
     # --- JSONL -------------------------------------------------------------------------------------------------------
@@ -219,10 +223,10 @@ class _Reader:
         try:
             with file.open(encoding="utf-8") as lines:
                 yield from self.jsonl(lines, str(file), file.absolute().parent)
-        except OSError as error:
-            yield RefusedSource(str(file), f"cannot be read: {error.strerror}")
-        except UnicodeDecodeError as error:
-            yield RefusedSource(str(file), f"is not UTF-8: {error}")
+        except OSError as exc:
+            yield RefusedSource(str(file), f"cannot be read: {exc.strerror}")
+        except UnicodeDecodeError as exc:
+            yield RefusedSource(str(file), f"is not UTF-8: {exc}")
 
     def jsonl(self, lines: Iterable[str], name: str, folder: Path) -> Iterator[ProduceItem]:
         for number, line in enumerate(lines, start=1):
@@ -233,16 +237,16 @@ class _Reader:
         try:
             fields = json.loads(line)
             if not isinstance(fields, dict):
-                raise UsageError("is no JSON object")
+                raise UsageError("is not a JSON object")
             return OutgoingMessage(label, self._line_message(fields, folder))
-        except json.JSONDecodeError as error:
-            return RefusedSource(label, f"is not JSON: {error}")
-        except OSError as error:
-            return RefusedSource(label, f"names a file that cannot be read: {error.strerror or error}")
-        except (BadInputError, UsageError) as error:
-            return RefusedSource(label, str(error))
+        except json.JSONDecodeError as exc:
+            return RefusedSource(label, f"is not JSON: {exc}")
+        except OSError as exc:
+            return RefusedSource(label, f"names a file that cannot be read: {exc.strerror or exc}")
+        except (BadInputError, UsageError) as exc:
+            return RefusedSource(label, str(exc))
 
-    def _line_message(self, fields: Mapping[str, Any], folder: Path) -> Message:
+    def _line_message(self, fields: JsonObject, folder: Path) -> Message:
         _check_line(fields)
         described: dict[str, Any] = {
             name: value
@@ -262,7 +266,9 @@ class _Reader:
         described["attributes"] = self._attributes(described)
         if "uri" in fields:
             if topic is None:
-                raise UsageError("has a uri, so it must have a modality or topic too: nothing is fetched to find out")
+                raise UsageError(
+                    "has a uri but no modality or topic: add one, since a uri is not fetched to detect its type"
+                )
             key = fields.get("key") or fields["uri"]
             return self._message(topic=topic, key=key, payload=ClaimCheck(fields["uri"]), **described)
         data = fields["text"].encode()
@@ -270,53 +276,53 @@ class _Reader:
         topic = topic or self._topic_of(Modality.TEXT)
         return self._message(topic=topic, key=key, payload=Inline(data), content_type="text/plain", **described)
 
-    def _topic_of_line(self, fields: Mapping[str, Any]) -> str | None:
+    def _topic_of_line(self, fields: JsonObject) -> str | None:
         if "modality" in fields:
             return self._topic_of(Modality(fields["modality"]))
-        topic: str | None = fields.get("topic", self._wishes.topic)
+        topic: str | None = fields.get("topic", self._options.topic)
         if topic is not None:
             check_topic(topic, self._settings)
         return topic
 
-    # --- both --------------------------------------------------------------------------------------------------------
+    # --- files and lines ---------------------------------------------------------------------------------------------
 
-    def _attributes(self, described: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _attributes(self, described: JsonObject | None) -> dict[str, Any]:
         own = (described or {}).get("attributes") or {}
-        return {**own, **(self._wishes.attributes or {})}
+        return {**own, **(self._options.attributes or {})}
 
     def _message(self, **fields: Any) -> Message:
-        fields.setdefault("tenant", self._wishes.tenant or self._settings.tenant)
+        fields.setdefault("tenant", self._options.tenant or self._settings.tenant)
         return encode_event(source=SOURCE, **fields)
 
 
 def check_topic(topic: str, settings: Settings) -> None:
-    """Raises `UsageError` for a topic that no modality has."""
+    """Raises `UsageError` if the topic belongs to no modality."""
     if topic not in settings.kafka.topics():
-        raise UsageError(f"there is no media topic {topic!r}; take one of {', '.join(settings.kafka.topics())}")
+        raise UsageError(f"{topic!r} is not a media topic; use one of {', '.join(settings.kafka.topics())}")
 
 
-def _check_line(fields: Mapping[str, Any]) -> None:
+def _check_line(fields: JsonObject) -> None:
     if unknown := sorted(fields.keys() - _JSONL_FIELDS):
         raise UsageError(f"has unknown fields {', '.join(unknown)}; known are {', '.join(sorted(_JSONL_FIELDS))}")
     if len(fields.keys() & {"text", "path", "uri"}) != 1:
         raise UsageError("needs exactly one of text, path and uri")
     for name in _JSONL_FIELDS - {"attributes", "time"}:
         if not isinstance(fields.get(name, ""), str):
-            raise UsageError(f"has a {name} that is no string")
+            raise UsageError(f"has a {name} that is not a string")
     if not isinstance(fields.get("attributes", {}), dict):
-        raise UsageError("has attributes that are no JSON object")
+        raise UsageError("has attributes that are not a JSON object")
     if fields.get("modality", Modality.TEXT) not in set(Modality):
         raise UsageError(f"has an unknown modality {fields['modality']!r}; known are {', '.join(Modality)}")
 
 
 def _time_ms(value: object) -> int | None:
-    """RFC 3339, or milliseconds since the epoch."""
+    """Returns milliseconds since the epoch, from RFC 3339 or a number of milliseconds."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     try:
         moment = datetime.fromisoformat(str(value))
-    except ValueError as error:
-        raise UsageError(f"has a time that is neither RFC 3339 nor milliseconds: {value!r}") from error
+    except ValueError as exc:
+        raise UsageError(f"has a time that is neither RFC 3339 nor milliseconds: {value!r}") from exc
     if moment.tzinfo is None:
         raise UsageError(f"has a time without UTC offset: {value!r}")
     return round(moment.timestamp() * 1000)

@@ -12,16 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.common import (
-    JsonFlag,
-    clear_screen,
-    connected_settings,
-    print_json,
-    print_table,
-    require_kafka,
-    require_store,
-    stopped_by_signals,
-)
+from penstock.cli.common import JsonFlag, connected_settings, require_kafka, require_store, stopped_by_signals
+from penstock.cli.render import clear_screen, print_json, print_table
 
 if TYPE_CHECKING:
     from penstock.cli.scrape import Scrape
@@ -168,7 +160,7 @@ def _ingest(settings: Settings) -> dict[str, Any]:
 def _search(settings: Settings) -> dict[str, Any]:
     from penstock.client import get_status, query_url
 
-    return get_status(query_url(settings), settings)
+    return {**get_status(query_url(settings), settings)}
 
 
 def _disk(settings: Settings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Sends messages at a bounded rate with bounded memory, and keeps count of what was acknowledged."""
+"""Sends messages at a bounded rate and with bounded memory, and counts the acknowledgements."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from penstock.cli.sources import OutgoingMessage, RefusedSource
 from penstock.errors import PenstockError, PermanentError, UnavailableError
 from penstock.records import Position
 
-# Enough to keep the broker busy over a round trip, little enough to hold in any memory.
+# Enough messages to keep the broker busy during a round trip; few enough bytes for a small machine.
 _WINDOW_MESSAGES = 1_000
 _WINDOW_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(slots=True)
 class ProduceTally:
-    """What became of the messages. `refused` are those that were never sent, `failed` those never acknowledged."""
+    """Counts of the messages. `refused` are sources that were not sent, `failed` those that were not acknowledged."""
 
     acknowledged: int = 0
     acknowledged_bytes: int = 0
@@ -30,17 +30,19 @@ class ProduceTally:
 
     @property
     def complete(self) -> bool:
+        """Whether every source was sent and acknowledged."""
         return not self.refused and not self.failed
 
 
 class ProduceStream:
-    """Messages on their way to Kafka. For one thread.
+    """Sends messages to Kafka with a bounded number and size in flight. Not thread-safe.
 
     Args:
-        producer: takes them.
-        rate_per_s: messages a second at most; None: as fast as they are acknowledged.
+        producer: the Kafka producer.
+        rate_per_s: maximum messages per second; None: as fast as they are acknowledged.
         on_change: called after each acknowledgement or failure.
-        clock, sleep: monotonic seconds, and how to wait for them.
+        clock: returns monotonic seconds.
+        sleep: waits for a number of seconds.
     """
 
     def __init__(
@@ -63,29 +65,29 @@ class ProduceStream:
         self._open_bytes = 0
 
     def send(self, item: OutgoingMessage | RefusedSource) -> None:
-        """Sends a message, or notes a refusal. Waits while the window is full or the rate used up.
+        """Sends a message, or records a refusal. Blocks while the window is full or the rate is used up.
 
         Raises:
-            UnavailableError: the broker is gone; says how many were acknowledged.
+            UnavailableError: the broker is unavailable; with the number of acknowledged events.
         """
         if isinstance(item, RefusedSource):
             self.tally.refused.append(item)
             return
         self._pace()
-        self._settle(while_full_for=item.size_bytes)
+        self._make_room(item.size_bytes)
         try:
             future = self._producer.send(item.message)
-        except PermanentError as error:
-            self.tally.failed.append(RefusedSource(item.label, str(error)))
+        except PermanentError as exc:
+            self.tally.failed.append(RefusedSource(item.label, str(exc)))
             return
         self._open.append((item, future))
         self._open_bytes += item.size_bytes
 
     def finish(self) -> None:
-        """Waits until everything sent is acknowledged or has failed.
+        """Waits until every message is acknowledged or has failed.
 
         Raises:
-            UnavailableError: the broker is gone; says how many were acknowledged.
+            UnavailableError: the broker is unavailable; with the number of acknowledged events.
         """
         while self._open:
             self._settle_oldest()
@@ -97,11 +99,11 @@ class ProduceStream:
                 self._sleep(wait_s)
             self._next_at = max(self._next_at, self._clock() - 1.0) + self._interval_s
 
-    def _settle(self, *, while_full_for: int) -> None:
+    def _make_room(self, size_bytes: int) -> None:
         while self._open and (
             self._open[0][1].done()
             or len(self._open) >= _WINDOW_MESSAGES
-            or self._open_bytes + while_full_for > _WINDOW_BYTES
+            or self._open_bytes + size_bytes > _WINDOW_BYTES
         ):
             self._settle_oldest()
 
@@ -110,11 +112,13 @@ class ProduceStream:
         self._open_bytes -= item.size_bytes
         try:
             position = future.result()
-        except UnavailableError as error:
+        except UnavailableError as exc:
             done = f"{self.tally.acknowledged} events were acknowledged before"
-            raise UnavailableError(f"{error} {done}; run it again to go on: nothing is doubled") from error
-        except PenstockError as error:
-            self.tally.failed.append(RefusedSource(item.label, str(error)))
+            raise UnavailableError(
+                f"{exc} {done}; run the command again to continue: events that are sent twice are indexed once"
+            ) from exc
+        except PenstockError as exc:
+            self.tally.failed.append(RefusedSource(item.label, str(exc)))
         else:
             self.tally.acknowledged += 1
             self.tally.acknowledged_bytes += item.size_bytes

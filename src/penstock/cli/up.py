@@ -1,4 +1,4 @@
-"""`penstock up`: everything on this machine, until Ctrl-C."""
+"""`penstock up`: runs Kafka, Milvus, Ray and both planes on this machine until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from penstock.cli.common import read_settings, say, stopped_by_signals
+from penstock.cli.common import read_settings, stopped_by_signals
+from penstock.cli.render import say
 
 if TYPE_CHECKING:
     from penstock.config import Endpoints, Settings
@@ -18,22 +19,25 @@ if TYPE_CHECKING:
 
 
 def up(context: typer.Context) -> None:
-    """Start Kafka, Milvus, Ray and both planes on this machine; stays until Ctrl-C.
+    """Run Kafka, Milvus, Ray and both planes on this machine until Ctrl-C.
 
-    What the settings name (kafka.bootstrap_servers, store.uri, ray_address) is used and not started. The data folder
-    keeps the index, the topics and the committed offsets; start again and go on.
+    A service that the settings name (kafka.bootstrap_servers, store.uri, ray_address) is used and not started. The data
+    folder keeps the index, the topics and the committed offsets, so the next start continues where this one ended.
     """
     settings = read_settings(context)
-    with stopped_by_signals() as stop, everything(settings, stop) as (supervisor, endpoints):
+    with stopped_by_signals() as stop, running_stack(settings, stop) as (supervisor, endpoints):
         for line in _welcome(settings, endpoints):
             say(line)
         supervisor.watch()
-        say("Stopping: what is in flight is finished first.")
+        say("Stopping: events in flight are finished first.")
 
 
 @contextmanager
-def everything(settings: Settings, stop: threading.Event) -> Iterator[tuple[Supervisor, Endpoints]]:
-    """Everything of a data folder running, shown while it starts and stops; stopped in order whatever happens."""
+def running_stack(settings: Settings, stop: threading.Event) -> Iterator[tuple[Supervisor, Endpoints]]:
+    """Runs all services and planes of a data folder; stops them in order at the end and after errors.
+
+    Their states are shown while they start, and changes are logged afterwards.
+    """
     from penstock.cli.display import StartDisplay
     from penstock.embedded.supervisor import Supervisor
 
@@ -44,23 +48,23 @@ def everything(settings: Settings, stop: threading.Event) -> Iterator[tuple[Supe
         except BaseException:
             supervisor.stop()
             raise
-    supervisor.report_to(_say_progress)
+    supervisor.report_to(_print_change)
     try:
         yield supervisor, endpoints
     finally:
         supervisor.stop()
 
 
-def _say_progress(progress: ServiceStatus) -> None:
-    """After the start: deaths and restarts, and the end of each service."""
-    took = f" after {progress.seconds:.1f} s" if progress.seconds is not None else ""
-    say(f"{progress.service}: {progress.state}{took}" + (f" ({progress.detail})" if progress.detail else ""))
+def _print_change(status: ServiceStatus) -> None:
+    """Prints a change after the start: a death, a restart, or the end of a service."""
+    elapsed = f" after {status.seconds:.1f} s" if status.seconds is not None else ""
+    say(f"{status.service}: {status.state}{elapsed}" + (f" ({status.detail})" if status.detail else ""))
 
 
 def _welcome(settings: Settings, endpoints: Endpoints) -> Iterator[str]:
     from penstock.encoders.profiles import load_profile
 
     yield f"Ready. Search: {endpoints.query_url}  Kafka: {endpoints.bootstrap_servers}  Data: {settings.data_dir}"
-    yield 'In another terminal: `penstock produce some/folder`, then `penstock search "…"`. Ctrl-C stops everything.'
+    yield 'In another terminal: `penstock produce some/folder`, then `penstock search "…"`. Ctrl-C stops all services.'
     if notice := load_profile(settings.profile).notice:
         yield notice

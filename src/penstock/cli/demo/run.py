@@ -1,4 +1,4 @@
-"""What the demo does once everything runs: stream, wait until all is searchable, ask, check the answers."""
+"""The run of the demo once all services are up: stream, wait until all is searchable, search, check the hits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -15,12 +14,12 @@ from rich.table import Table
 
 from penstock.broker.producer import MessageProducer
 from penstock.broker.topics import group_lag
-from penstock.cli.common import print_table, say
-from penstock.cli.demo.questions import SampleQuery, sample_queries
+from penstock.cli.demo.queries import SampleQuery, sample_queries
 from penstock.cli.demo.samples import sample_events
+from penstock.cli.render import print_table, say
 from penstock.cli.search import hit_row
 from penstock.cli.streaming import ProduceStream, ProduceTally
-from penstock.client import get_status, post_search
+from penstock.client import SearchRequestJson, SearchResultJson, get_status, post_search
 from penstock.config import Endpoints, Settings
 from penstock.embedded.services import StartInterruptedError
 from penstock.errors import UnavailableError
@@ -28,23 +27,24 @@ from penstock.ingest.status import read_status
 from penstock.records import Modality
 from penstock.samples.timed_media import sample_timed_media
 
-# Slow enough to watch the stream arrive, fast enough not to be waited for; what two cores compose and encode at once.
+# Slow enough to watch the stream arrive, fast enough not to bore; two cores can compose and encode at this rate.
 _RATE_PER_S = 80.0
-_SEARCHABLE_TIMEOUT_S = 240.0  # 1,200 events on the slowest machine that was tried take a fifth of it
+_SEARCHABLE_TIMEOUT_S = 240.0  # 1,200 events took a fifth of it on the slowest machine measured
 _POLL_S = 0.25
 _PLAIN_LINE_EVERY_S = 5.0
-_SHOWN_HITS = 3
+_MAX_HITS_SHOWN = 3
 
 
 class DemoRun:
     """One run of the demo against services that are up.
 
     Args:
-        settings: with the demo's own data folder.
-        endpoints: of the services.
-        stop: set when the user wants no more.
-        pictures, texts: how many to stream.
-        questions: of the user, besides the samples.
+        settings: the settings with the demo's own data folder.
+        endpoints: the addresses of the services.
+        stop: set when the user stops the demo.
+        images: number of images to stream.
+        texts: number of texts to stream.
+        queries: the user's queries, which run after the samples.
     """
 
     def __init__(
@@ -53,37 +53,38 @@ class DemoRun:
         endpoints: Endpoints,
         stop: threading.Event,
         *,
-        pictures: int,
+        images: int,
         texts: int,
-        questions: tuple[str, ...],
+        queries: tuple[str, ...],
     ) -> None:
         kafka = settings.kafka.model_copy(update={"bootstrap_servers": endpoints.bootstrap_servers})
         self._settings = settings.model_copy(update={"kafka": kafka})
         self._url = endpoints.query_url
         self._stop = stop
-        self._pictures = pictures
+        self._images = images
         self._texts = texts
-        self._questions = questions
+        self._queries = queries
         self._tally = ProduceTally()
 
     def run(self) -> bool:
-        """Streams, waits, asks.
+        """Streams the samples, waits until they are searchable, and runs the queries.
 
         Returns:
-            whether everything was acknowledged, indexed, and each sample question found something right.
+            whether every sample query found a right answer.
 
         Raises:
-            UnavailableError: something did not answer, or not all became searchable in time.
+            UnavailableError: a service is unavailable, a message was not acknowledged, or not all samples became
+                searchable in time.
             StartInterruptedError: `stop` was set.
         """
         with self._display():
             self._stream()
             self._await_searchable()
         self._check_counts()
-        answered = [self._ask(question) for question in sample_queries(self._pictures, self._texts)]
-        for text in self._questions:
-            self._show(f"Your question: {text}", post_search(self._url, {"text": text}, self._settings))
-        say(f"{sum(answered)} of {len(answered)} sample questions found something right.")
+        answered = [self._search(query) for query in sample_queries(self._images, self._texts)]
+        for text in self._queries:
+            self._show(f"Your query: {text}", post_search(self._url, {"text": text}, self._settings))
+        say(f"{sum(answered)} of {len(answered)} sample queries found a right answer.")
         return all(answered)
 
     # --- streaming ---------------------------------------------------------------------------------------------------
@@ -93,22 +94,22 @@ class DemoRun:
         try:
             stream = ProduceStream(producer, rate_per_s=_RATE_PER_S)
             self._tally = stream.tally
-            for item in sample_events(self._settings, self._pictures, self._texts):
-                self._go_on()
+            for item in sample_events(self._settings, self._images, self._texts):
+                self._check_stopped()
                 stream.send(item)
             stream.finish()
         finally:
             producer.close(10.0)
         if not stream.tally.complete:
             first = (stream.tally.failed + stream.tally.refused)[0]
-            raise UnavailableError(f"Kafka did not take {first.label}: {first.why}")
+            raise UnavailableError(f"Kafka did not acknowledge {first.label}: {first.reason}")
 
     def _await_searchable(self) -> None:
-        """Committed means settled: every event is in the index, or a dead letter."""
+        """Waits until the lag is 0: a committed event is settled, so it is in the index or a dead letter."""
         topics = [self._settings.kafka.topic_of(modality) for modality in Modality]
         deadline = time.monotonic() + _SEARCHABLE_TIMEOUT_S
-        while (lag := sum(one.lag for one in group_lag(self._settings.kafka, topics))) > 0:
-            self._go_on()
+        while (lag := sum(partition.lag for partition in group_lag(self._settings.kafka, topics))) > 0:
+            self._check_stopped()
             if time.monotonic() > deadline:
                 log = self._settings.data_dir / "logs" / "ingest.log"
                 raise UnavailableError(f"{lag} events were not indexed after {_SEARCHABLE_TIMEOUT_S:.0f} s; see {log}")
@@ -116,50 +117,51 @@ class DemoRun:
 
     def _check_counts(self) -> None:
         entries = get_status(self._url, self._settings)["entries"]
-        recordings = sample_timed_media()
-        wanted = {
-            "image": self._pictures,
+        timed_media = sample_timed_media()
+        expected = {
+            "image": self._images,
             "text": self._texts,
-            "frame": sum(len(one.scenes) for one in recordings),
-            "speech": sum(len(one.sentences) for one in recordings),
+            "frame": sum(len(sample.scenes) for sample in timed_media),
+            "speech": sum(len(sample.sentences) for sample in timed_media),
         }
-        for collection, count in wanted.items():
+        for collection, count in expected.items():
             if entries.get(collection, 0) < count:
                 raise UnavailableError(
-                    f"{count} entries of {collection} were to come of what was streamed, but the index has "
-                    f"{entries.get(collection, 0)}. `penstock deadletters list` shows what was refused"
+                    f"the streamed samples give {count} entries of {collection}, but the index has "
+                    f"{entries.get(collection, 0)}; `penstock --data-dir {self._settings.data_dir} deadletters list` "
+                    "shows the events that could not be indexed"
                 )
         say(
-            f"All is searchable: {entries.get('image', 0)} pictures, {entries.get('text', 0)} passages of text, "
-            f"{entries.get('frame', 0)} scenes and {entries.get('speech', 0)} spoken passages."
+            f"All samples are searchable: {entries.get('image', 0)} images, {entries.get('text', 0)} passages of text, "
+            f"{entries.get('frame', 0)} scenes and {entries.get('speech', 0)} passages of speech."
         )
 
-    def _go_on(self) -> None:
+    def _check_stopped(self) -> None:
         if self._stop.is_set():
             raise StartInterruptedError("the demo was stopped")
 
-    # --- questions ---------------------------------------------------------------------------------------------------
+    # --- queries -----------------------------------------------------------------------------------------------------
 
-    def _ask(self, question: SampleQuery) -> bool:
-        body: dict[str, Any] = {"limit": question.within, "modalities": [question.modality.value]}
-        if question.picture is not None:
-            body["image"] = base64.b64encode(question.picture).decode()
-        elif question.sound is not None:
-            body["audio"] = base64.b64encode(question.sound).decode()
+    def _search(self, query: SampleQuery) -> bool:
+        body: SearchRequestJson = {"limit": query.within, "modalities": [query.modality.value]}
+        if query.image is not None:
+            body["image"] = base64.b64encode(query.image).decode()
+        elif query.audio is not None:
+            body["audio"] = base64.b64encode(query.audio).decode()
         else:
-            body["text"] = question.text
-        answer = post_search(self._url, body, self._settings)
-        rank = next((rank for rank, hit in enumerate(answer["hits"], start=1) if question.is_right(hit)), None)
-        verdict = "nothing right was found" if rank is None else f"right at #{rank}"
-        asked = answer.get("transcript") or question.text
-        self._show(f"{question.way}: {asked}  ({verdict})", answer)
+            body["text"] = query.text
+        result = post_search(self._url, body, self._settings)
+        rank = next((rank for rank, hit in enumerate(result["hits"], start=1) if query.is_right(hit)), None)
+        verdict = "no right answer" if rank is None else f"right answer at #{rank}"
+        self._show(f"{query.direction}: {result.get('transcript') or query.text}  ({verdict})", result)
         return rank is not None
 
-    def _show(self, heading: str, answer: dict[str, Any]) -> None:
+    def _show(self, heading: str, result: SearchResultJson) -> None:
         say("")
         say(heading)
-        rows = [hit_row(rank, hit, self._url) for rank, hit in enumerate(answer["hits"][:_SHOWN_HITS], start=1)]
-        print_table(rows)
+        print_table(
+            [hit_row(rank, hit, self._url) for rank, hit in enumerate(result["hits"][:_MAX_HITS_SHOWN], start=1)]
+        )
 
     # --- showing the stream ------------------------------------------------------------------------------------------
 
@@ -177,7 +179,7 @@ class DemoRun:
 
     def _table(self) -> Table:
         status = read_status(self._settings.data_dir)
-        title = f"streamed {self._tally.acknowledged} of {self._pictures + self._texts + len(sample_timed_media())}"
+        title = f"streamed {self._tally.acknowledged} of {self._images + self._texts + len(sample_timed_media())}"
         table = Table("", "produced", "searchable", "fresh p50", "fresh p95", "dead letters", title=title, box=None)
         for modality in (Modality.IMAGE, Modality.TEXT, Modality.AUDIO, Modality.VIDEO):
             outcomes = status.outcomes.get(modality.value, {}) if status else {}
@@ -195,14 +197,15 @@ class DemoRun:
     def _say_progress(self) -> None:
         status = read_status(self._settings.data_dir)
         outcomes = status.outcomes if status else {}
-        done = sum(by_outcome.get("indexed", 0) for by_outcome in outcomes.values())
-        refused = sum(by_outcome.get("dead_lettered", 0) for by_outcome in outcomes.values())
-        fresh = ", ".join(
-            f"{modality} fresh after {one.p50_s:.2f} s (p95 {one.p95_s:.2f} s)"
-            for modality, one in (status.freshness.items() if status else ())
+        searchable = sum(by_outcome.get("indexed", 0) for by_outcome in outcomes.values())
+        dead_letters = sum(by_outcome.get("dead_lettered", 0) for by_outcome in outcomes.values())
+        freshness = ", ".join(
+            f"{modality} fresh after {fresh.p50_s:.2f} s (p95 {fresh.p95_s:.2f} s)"
+            for modality, fresh in (status.freshness.items() if status else ())
         )
         say(
-            f"produced {self._tally.acknowledged}, searchable {done}, dead letters {refused}" + (fresh and f"; {fresh}")
+            f"produced {self._tally.acknowledged}, searchable {searchable}, dead letters {dead_letters}"
+            + (freshness and f"; {freshness}")
         )
 
 

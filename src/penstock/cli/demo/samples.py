@@ -1,10 +1,11 @@
-"""The demo's media: pictures composed on this machine; texts, films and sound clips that ship with the package."""
+"""The demo's media: images composed on this machine, and texts, videos and audio clips from the package."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from penstock.broker.wire import encode_event
@@ -16,15 +17,15 @@ from penstock.samples.texts import sample_texts
 from penstock.samples.timed_media import sample_timed_media
 
 SOURCE = "penstock/demo"
-_PICTURE_PX = 256
-_PICTURES_TO_A_TEXT = 5
+_IMAGE_PX = 256
+_IMAGES_PER_TEXT = 5
 
 
 @dataclass(frozen=True, slots=True)
 class SampleImage:
-    """One sample picture: what it shows, and the number that makes its background.
+    """A sample image: the concept that it shows, and the seed of its background.
 
-    Its file name tells people what it shows. Search does not read it: pictures are found by their pixels.
+    The file name names the concept for the user. Search does not read it: images are found by their pixels.
     """
 
     concept: Concept
@@ -32,60 +33,55 @@ class SampleImage:
 
     @property
     def key(self) -> str:
+        """The Kafka key, which is also the name of the file without its suffix."""
         return f"{self.concept.id}-{self.seed}"
 
     def jpeg(self) -> bytes:
-        """The same bytes each time."""
+        """Returns the image as JPEG, with the same bytes each time."""
         sink = io.BytesIO()
-        compose(self.concept, self.seed, _PICTURE_PX).save(sink, "JPEG", quality=88)
+        compose(self.concept, self.seed, _IMAGE_PX).save(sink, "JPEG", quality=88)
         return sink.getvalue()
 
 
 def sample_images(count: int) -> tuple[SampleImage, ...]:
-    """The first `count` pictures: each concept once, then each on another background, and so on."""
+    """Returns the first `count` images: every concept once, then every concept on another background, and so on."""
     concepts = load_concepts()
     return tuple(SampleImage(concepts[number % len(concepts)], 1 + number // len(concepts)) for number in range(count))
 
 
 def concepts_by_id() -> Mapping[str, Concept]:
+    """Returns every concept by its id."""
     return {concept.id: concept for concept in load_concepts()}
 
 
-def sample_events(settings: Settings, pictures: int, texts: int) -> Iterator[OutgoingMessage]:
-    """Films and clips first, as they take longest; then pictures with a text between them now and then.
+def sample_events(settings: Settings, images: int, texts: int) -> Iterator[OutgoingMessage]:
+    """Yields videos and audio clips first, as they take longest, then images with a text after every few.
 
-    Pictures are kept in data_dir/pictures, to be looked at.
-
-    The same media have the same keys, so that a second run replaces each by itself.
+    Images are also stored in the folder `images` of the data folder, where the user can view them. The same media have
+    the same keys, so a second run replaces each asset by itself.
     """
-    yield from _recordings(settings)
-    waiting = iter(_texts(settings, texts))
-    for number, picture in enumerate(sample_images(pictures), start=1):
-        yield _picture(settings, picture, number)
-        if number % _PICTURES_TO_A_TEXT == 0:
-            yield from _next(waiting)
-    yield from waiting
+    yield from _timed_media(settings)
+    pending_texts = iter(_texts(settings, texts))
+    for number, image in enumerate(sample_images(images), start=1):
+        yield _image_event(settings, image, number)
+        if number % _IMAGES_PER_TEXT == 0:
+            yield from islice(pending_texts, 1)
+    yield from pending_texts
 
 
-def _next(waiting: Iterator[OutgoingMessage]) -> Iterator[OutgoingMessage]:
-    for item in waiting:
-        yield item
-        return
-
-
-def _recordings(settings: Settings) -> Iterator[OutgoingMessage]:
-    for recording in sample_timed_media():
+def _timed_media(settings: Settings) -> Iterator[OutgoingMessage]:
+    for sample in sample_timed_media():
         message = encode_event(
-            topic=settings.kafka.topic_of(recording.modality),
-            key=recording.key,
-            payload=Inline(recording.file.read_bytes()),
+            topic=settings.kafka.topic_of(sample.modality),
+            key=sample.key,
+            payload=Inline(sample.file.read_bytes()),
             source=SOURCE,
-            content_type="video/mp4" if recording.modality is Modality.VIDEO else "audio/ogg",
+            content_type="video/mp4" if sample.modality is Modality.VIDEO else "audio/ogg",
             tenant=settings.tenant,
-            title=recording.title,
-            attributes={"path": str(recording.file)},
+            title=sample.title,
+            attributes={"path": str(sample.file)},
         )
-        yield OutgoingMessage(recording.key, message)
+        yield OutgoingMessage(sample.key, message)
 
 
 def _texts(settings: Settings, count: int) -> Iterator[OutgoingMessage]:
@@ -103,26 +99,26 @@ def _texts(settings: Settings, count: int) -> Iterator[OutgoingMessage]:
         yield OutgoingMessage(text.key, message)
 
 
-def _picture(settings: Settings, picture: SampleImage, number: int) -> OutgoingMessage:
-    file = settings.data_dir / "pictures" / f"{picture.key}.jpg"
+def _image_event(settings: Settings, image: SampleImage, number: int) -> OutgoingMessage:
+    file = settings.data_dir / "images" / f"{image.key}.jpg"
     message = encode_event(
         topic=settings.kafka.topic_of(Modality.IMAGE),
-        key=picture.key,
-        payload=Inline(_kept(file, picture)),
+        key=image.key,
+        payload=Inline(_stored_jpeg(file, image)),
         source=SOURCE,
         content_type="image/jpeg",
         tenant=settings.tenant,
-        title=f"sample picture {number}",
+        title=f"sample image {number}",
         attributes={"path": str(file)},
     )
-    return OutgoingMessage(picture.key, message)
+    return OutgoingMessage(image.key, message)
 
 
-def _kept(file: Path, picture: SampleImage) -> bytes:
-    """The picture's bytes, from its file if an earlier run made it."""
+def _stored_jpeg(file: Path, image: SampleImage) -> bytes:
+    """Returns the JPEG from its file; composes and stores it first if no earlier run did."""
     if file.is_file():
         return file.read_bytes()
-    data = picture.jpeg()
+    data = image.jpeg()
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(".tmp")
     temporary.write_bytes(data)

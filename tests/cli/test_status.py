@@ -11,7 +11,7 @@ import pytest
 from penstock.broker import deadletters, topics
 from penstock.broker.base import DeadLetter, Partition, PartitionLag
 from penstock.cli import status
-from penstock.cli.common import print_table
+from penstock.cli.render import print_table
 from penstock.cli.status import _dead_letters, _ingest, _letters_line, _long_media, _topic_rows
 from penstock.config import load_settings
 from penstock.errors import Reason, UnavailableError
