@@ -148,7 +148,7 @@ def test_nothing_outlives_a_supervisor_that_is_killed(up: Up) -> None:
 @pytest.mark.services
 @pytest.mark.timeout(600)
 def test_a_stop_while_it_starts_ends_it_and_leaves_nothing(up: Up) -> None:
-    _wait(lambda: "starting" in up.output(), 60, up.said)
+    _wait(lambda: "starting" in up.output(), 60, up.output)
     up.process.send_signal(signal.SIGTERM)
     assert up.process.wait(120) in (0, 130), up.output()
     up.wait_until_nothing_is_left(10)
