@@ -1,8 +1,8 @@
 """Whatever fails, in whatever order: nothing is lost, nothing is doubled, and no commit runs ahead.
 
-The state machine decides who goes on next in a `World`, and what fails there. After each decision no committed offset
-may be past an event that is not settled, and no asset may have gone back to an older version. At the end nothing fails
-any more, and the books have to balance.
+The state machine decides which thread of a `Simulation` runs next, and what fails there. After each decision no
+committed offset may be past an event that is not settled, and no asset may have gone back to an older version. At the
+end nothing fails any more, and every event must have its outcome.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from penstock.broker.base import Partition
-from tests.ingest.world import AFTER, BEFORE, FAULTS, HALF, LOST, LOST_AFTER, PARTITIONS, REFUSED, SPOILED, World
+from tests.ingest.simulation.events import PARTITIONS
+from tests.ingest.simulation.invariants import Invariants
+from tests.ingest.simulation.simulation import Simulation
+from tests.ingest.simulation.stepping import AFTER, BEFORE, FAULTS, HALF, LOST, LOST_AFTER, REFUSED, SPOILED
 
 KINDS = ("good", "good", "good", "claim", "bad", "tombstone", "malformed", "poison", "refused", "crash")
 PLANS = (
@@ -44,15 +47,17 @@ class LaneMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        self.simulation = Simulation()
+        self.guarantees = Invariants(self.simulation)
 
-    @initialize(shards=st.sampled_from((1, 2)), at_once=st.sampled_from((1, 3, 3)), lanes=st.integers(1, 2))
-    def begin(self, shards: int, at_once: int, lanes: int) -> None:
-        self.world = World(shards, at_once)
+    @initialize(shards=st.sampled_from((1, 2)), concurrent_calls=st.sampled_from((1, 3, 3)), lanes=st.integers(1, 2))
+    def begin(self, shards: int, concurrent_calls: int, lanes: int) -> None:
+        self.simulation = Simulation(shards, concurrent_calls)
+        self.guarantees = Invariants(self.simulation)
         for _ in range(lanes):
-            self.world.join()
+            self.simulation.join()
 
-    @precondition(lambda self: self.world.broker.available)
+    @precondition(lambda self: self.simulation.broker.available)
     @rule(
         events=st.lists(
             st.tuples(
@@ -64,95 +69,95 @@ class LaneMachine(RuleBasedStateMachine):
     )
     def produce(self, events: list[tuple[Partition, str, str, int]]) -> None:
         for partition, key, kind, parts in events:
-            self.world.produce(partition, key, kind, parts)
+            self.simulation.produce(partition, key, kind, parts)
 
     @rule(partition=st.sampled_from(PARTITIONS), offsets=st.integers(1, 3))
     def leave_a_hole(self, partition: Partition, offsets: int) -> None:
-        self.world.broker.leave_gap(partition, offsets)
+        self.simulation.broker.leave_gap(partition, offsets)
 
-    @precondition(lambda self: self.world.known and self.world.broker.available)
-    @rule(number=st.integers(0, 30), mend=st.booleans())
-    def replay(self, number: int, mend: bool) -> None:
-        known = list(self.world.known.values())
-        self.world.replay(known[number % len(known)], mend=mend)
+    @precondition(lambda self: self.simulation.produced and self.simulation.broker.available)
+    @rule(number=st.integers(0, 30), repair=st.booleans())
+    def replay(self, number: int, repair: bool) -> None:
+        known = list(self.simulation.produced.values())
+        self.simulation.replay(known[number % len(known)], repair=repair)
 
-    @precondition(lambda self: self.world.known)
+    @precondition(lambda self: self.simulation.produced)
     @rule(number=st.integers(0, 30))
     def spoil(self, number: int) -> None:
-        known = list(self.world.known.values())
-        self.world.spoil(known[number % len(known)])
+        known = list(self.simulation.produced.values())
+        self.simulation.spoil(known[number % len(known)])
 
     @rule(number=_numbers, times=st.integers(1, 4), fault=st.sampled_from(("", "", "", BEFORE, AFTER)))
-    def go_on_with_a_lane(self, number: int, times: int, fault: str) -> None:
+    def step_a_lane(self, number: int, times: int, fault: str) -> None:
         for time in range(times):
-            self.world.step_lane(number, fault if time == 0 else "")
+            self.simulation.step_lane(number, fault if time == 0 else "")
 
     @rule(number=_numbers, times=st.integers(1, 12), fault=st.sampled_from(FAULTS))
-    def go_on_with_a_batch(self, number: int, times: int, fault: str) -> None:
+    def step_a_batch(self, number: int, times: int, fault: str) -> None:
         for time in range(times):
-            self.world.step_batch(number, fault if time == times - 1 else "")
+            self.simulation.step_batch(number, fault if time == times - 1 else "")
 
     @rule(plan=st.sampled_from(PLANS))
-    def something_will_fail(self, plan: tuple[str, str]) -> None:
-        self.world.plan(*plan)
+    def plan_a_fault(self, plan: tuple[str, str]) -> None:
+        self.simulation.plan_fault(*plan)
 
     @rule(partition=st.sampled_from(PARTITIONS))
     def retain(self, partition: Partition) -> None:
-        self.world.retain(partition)
+        self.simulation.retain(partition)
 
     @rule(
         rounds=st.integers(1, 25),
         plans=st.lists(st.sampled_from(PLANS), max_size=4),
-        mend=st.sampled_from((True, True, True, False)),
+        repair=st.sampled_from((True, True, True, False)),
     )
-    def go_on_with_everything(self, rounds: int, plans: list[tuple[str, str]], mend: bool) -> None:
-        if mend:
-            self.world.broker.available = True
-            self.world.tell_writers()
+    def step_everything(self, rounds: int, plans: list[tuple[str, str]], repair: bool) -> None:
+        if repair:
+            self.simulation.broker.available = True
+            self.simulation.start_writers()
         for plan in plans:
-            self.world.plan(*plan)
-        self.world.go_on(rounds)
+            self.simulation.plan_fault(*plan)
+        self.simulation.run_rounds(rounds)
 
     @rule(seconds=st.sampled_from((0.05, 0.2, 3.0, 31.0)))
     def wait(self, seconds: float) -> None:
-        self.world.now_s += seconds
+        self.simulation.now_s += seconds
 
-    @rule(what=st.sampled_from(("join", "join", "stop", "crash", "evict")), number=_numbers)
-    def members_change(self, what: str, number: int) -> None:
-        lanes = self.world.lanes
-        if what == "evict":
-            self.world.evict(number)
-        elif what == "join" and len(lanes) < 3:
-            self.world.join()
-        elif what == "stop" and lanes:
+    @rule(change=st.sampled_from(("join", "join", "stop", "crash", "evict")), number=_numbers)
+    def members_change(self, change: str, number: int) -> None:
+        lanes = self.simulation.lanes
+        if change == "evict":
+            self.simulation.evict(number)
+        elif change == "join" and len(lanes) < 3:
+            self.simulation.join()
+        elif change == "stop" and lanes:
             lanes[number % len(lanes)].lane.stop()
-        elif what == "crash" and lanes:
-            self.world.crash(lanes[number % len(lanes)])
+        elif change == "crash" and lanes:
+            self.simulation.crash(lanes[number % len(lanes)])
 
-    @rule(what=st.sampled_from((LOST, LOST_AFTER, "broker")), number=_numbers)
-    def servers_fail(self, what: str, number: int) -> None:
-        if what == "broker":
-            self.world.broker.available = False
+    @rule(change=st.sampled_from((LOST, LOST_AFTER, "broker")), number=_numbers)
+    def servers_fail(self, change: str, number: int) -> None:
+        if change == "broker":
+            self.simulation.broker.available = False
         else:
-            self.world.kill_writer(number % self.world.shards, what)
+            self.simulation.kill_writer(number % self.simulation.shards, change)
 
     @invariant()
     def no_commit_runs_ahead(self) -> None:
-        self.world.check_committed()
+        self.guarantees.check_committed()
 
     @invariant()
     def no_asset_goes_back(self) -> None:
-        self.world.check_rows()
+        self.guarantees.check_rows()
 
     def teardown(self) -> None:
         try:
-            self.world.broker.available = True
-            self.world.settle()
-            self.world.check_committed()
-            self.world.check_rows()
-            self.world.check_books()
+            self.simulation.broker.available = True
+            self.simulation.settle()
+            self.guarantees.check_committed()
+            self.guarantees.check_rows()
+            self.guarantees.check_outcomes()
         finally:
-            self.world.close()
+            self.simulation.close()
 
 
 settings.register_profile("quick", max_examples=300, stateful_step_count=40, derandomize=True)
