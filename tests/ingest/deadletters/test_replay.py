@@ -22,7 +22,7 @@ from penstock.ingest.lane.lane import Lane
 from penstock.records import AssetRow, Collection, Event, Inline, Modality, Outcome, Position, Record, Rejected, Version
 from tests.ingest.builders import TOPIC, event
 from tests.ingest.doubles import ScriptedMedia, text_of
-from tests.ingest.lane.test_lane import GROUP, House, eventually, running
+from tests.ingest.lane.harness import GROUP, LaneHarness, eventually, running
 from tests.store.scans import all_asset_rows, all_entries
 
 DLQ = "media.dlq"
@@ -40,7 +40,7 @@ class Mendable(ScriptedMedia):
         return super().fetch_and_decode(events, roles)
 
 
-class Plant(House):
+class Plant(LaneHarness):
     """A house whose dead letters go to a topic, and what replays them."""
 
     def __init__(self) -> None:

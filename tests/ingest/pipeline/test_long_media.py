@@ -47,7 +47,7 @@ from penstock.store.base import IndexSpec, VectorSpec
 from penstock.store.memory import MemoryStore
 from tests.ingest.builders import event
 from tests.ingest.doubles import DIM, RecordingSink, ScriptedEncoder, started_writer
-from tests.ingest.lane.test_lane import eventually, running
+from tests.ingest.lane.harness import eventually, running
 from tests.store.scans import all_entries
 
 TOPIC, GROUP, SPEECH = "media.audio", "penstock", Collection.SPEECH
