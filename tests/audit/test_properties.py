@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.records import AssetRow, Collection, Entry, Outcome, Position
-from tests.audit.world import COLLECTION_OF, IMAGE, TEXT, World, kinds
+from tests.audit.simulated_plane import COLLECTION_OF, IMAGE, TEXT, SimulatedPlane, kinds
 
 KEYS, PARTITIONS = "abc", 2
 VALUES = (b"0", b"1", b"3", None, b"bad")
@@ -35,168 +35,168 @@ MESSAGES = st.builds(
 HISTORIES = st.lists(MESSAGES, max_size=25)
 
 
-def lived(history: list[Produced], *, settle_every: int = 4) -> World:
-    """A world after these messages, everything settled and committed; every second dead letter is replayed."""
-    world = World(PARTITIONS)
+def simulated(history: list[Produced], *, settle_every: int = 4) -> SimulatedPlane:
+    """Returns a plane that settled and committed these messages, and replayed every second dead letter."""
+    plane = SimulatedPlane(PARTITIONS)
     rejected: list[tuple[Position, str]] = []
-    for number, one in enumerate(history):
-        if not one.key:
-            world.broker.leave_gap(world.broker.partitions(one.topic)[one.partition], 1)
+    for number, produced in enumerate(history):
+        if not produced.key:
+            plane.broker.leave_gap(plane.broker.partitions(produced.topic)[produced.partition], 1)
             continue
-        position = world.produce(one.key, one.value, topic=one.topic, partition=one.partition)
-        if one.value == b"bad":
-            rejected.append((position, one.key))
+        position = plane.produce(produced.key, produced.value, topic=produced.topic, partition=produced.partition)
+        if produced.value == b"bad":
+            rejected.append((position, produced.key))
         if number % settle_every == 0:
-            world.ingest()
-    world.ingest()
+            plane.ingest()
+    plane.ingest()
     for position, key in rejected[::2]:
-        world.replay(position, b"2", key=key)
-        world.ingest()
-    return world
+        plane.replay(position, b"2", key=key)
+        plane.ingest()
+    return plane
 
 
 @given(HISTORIES)
 @settings(max_examples=30, deadline=None)
-def test_what_was_settled_by_the_rules_balances(history: list[Produced]) -> None:
-    world = lived(history)
-    report = world.audit()
+def test_a_history_settled_by_the_rules_balances(history: list[Produced]) -> None:
+    plane = simulated(history)
+    report = plane.audit()
     assert kinds(report) == {}
-    assert report.produced == sum(bool(one.key) for one in history)
-    ended = report.indexed + report.deleted + report.superseded + report.dead_lettered
-    assert (ended, report.in_flight) == (report.produced, 0)
-    assert report.assets == report.indexed + report.deleted == len(world.rows())
+    assert report.produced == sum(bool(produced.key) for produced in history)
+    outcomes = report.indexed + report.deleted + report.superseded + report.dead_lettered
+    assert (outcomes, report.in_flight) == (report.produced, 0)
+    assert report.assets == report.indexed + report.deleted == len(plane.rows())
 
 
 @given(HISTORIES, st.data())
 @settings(max_examples=30, deadline=None)
-def test_whatever_is_half_done_above_the_committed_offset_is_no_problem(
+def test_an_unfinished_write_above_the_committed_offset_is_no_problem(
     history: list[Produced], data: st.DataObject
 ) -> None:
     """A writer may die after any of its steps, with any number of parts written or deleted."""
-    world = lived(history)
+    plane = simulated(history)
     key, topic = data.draw(st.sampled_from(KEYS)), data.draw(st.sampled_from([TEXT, IMAGE]))
     count = data.draw(st.integers(0, 4))
     value = None if count == 0 else b"%d" % count
-    event = world.event(world.produce(key, value, topic=topic, partition=data.draw(st.integers(0, PARTITIONS - 1))))
-    row = world.row(event.asset)
+    event = plane.event(plane.produce(key, value, topic=topic, partition=data.draw(st.integers(0, PARTITIONS - 1))))
+    row = plane.row(event.asset)
     if row is not None and row.version.newer_than(event.version):
         return
     written = data.draw(st.integers(0, count))
-    world.write_entries(event, written)
+    plane.write_entries(event, written)
     if written == count:
         before = row.counts.get(COLLECTION_OF[topic], 0) if row else 0
-        world.remove_entries(event.asset, beyond=data.draw(st.integers(count, max(count, before))))
-    report = world.audit()
+        plane.remove_entries(event.asset, beyond=data.draw(st.integers(count, max(count, before))))
+    report = plane.audit()
     assert kinds(report) == {}
     assert report.in_flight == 1
 
 
-# ---- corruptions: each takes what there is and says whether it changed anything ----
+# --- corruptions of one entry or asset row -------------------------------------------------------------------------
 
 
-def entry_goes(world: World, one: Entry) -> None:
-    world.store.delete(one.collection, [one.id])
+def entry_is_removed(plane: SimulatedPlane, entry: Entry) -> None:
+    plane.store.delete(entry.collection, [entry.id])
 
 
-def entry_comes_twice(world: World, one: Entry) -> None:
-    world.store.upsert(one.collection, [replace(one, id="f" * 32)])
+def entry_is_doubled(plane: SimulatedPlane, entry: Entry) -> None:
+    plane.store.upsert(entry.collection, [replace(entry, id="f" * 32)])
 
 
-def entry_gets_another_id(world: World, one: Entry) -> None:
-    entry_goes(world, one)
-    entry_comes_twice(world, one)
+def entry_gets_another_id(plane: SimulatedPlane, entry: Entry) -> None:
+    entry_is_removed(plane, entry)
+    entry_is_doubled(plane, entry)
 
 
-def entry_is_of_another_event(world: World, one: Entry) -> None:
-    world.store.upsert(one.collection, [replace(one, origin=replace(one.origin, offset=one.origin.offset + 1))])
+def entry_is_of_another_event(plane: SimulatedPlane, entry: Entry) -> None:
+    plane.store.upsert(entry.collection, [replace(entry, origin=replace(entry.origin, offset=entry.origin.offset + 1))])
 
 
-def entry_is_of_another_asset(world: World, one: Entry) -> None:
-    entry_goes(world, one)
-    world.store.upsert(one.collection, [replace(one, asset=replace(one.asset, key="nobody"))])
+def entry_is_of_another_asset(plane: SimulatedPlane, entry: Entry) -> None:
+    entry_is_removed(plane, entry)
+    plane.store.upsert(entry.collection, [replace(entry, asset=replace(entry.asset, key="nobody"))])
 
 
-def entry_is_of_another_tenant(world: World, one: Entry) -> None:
-    world.store.upsert(one.collection, [replace(one, asset=replace(one.asset, tenant="other"))])
+def entry_is_of_another_tenant(plane: SimulatedPlane, entry: Entry) -> None:
+    plane.store.upsert(entry.collection, [replace(entry, asset=replace(entry.asset, tenant="other"))])
 
 
-def entry_is_another_part(world: World, one: Entry) -> None:
-    world.store.upsert(one.collection, [replace(one, part=one.part + 7)])
+def entry_is_another_part(plane: SimulatedPlane, entry: Entry) -> None:
+    plane.store.upsert(entry.collection, [replace(entry, part=entry.part + 7)])
 
 
-def row_goes(world: World, row: AssetRow) -> None:
-    world.drop_row(row.asset)
+def row_is_removed(plane: SimulatedPlane, row: AssetRow) -> None:
+    plane.drop_row(row.asset)
 
 
-def row_is_of_a_later_event(world: World, row: AssetRow) -> None:
-    world.put(replace(row, version=replace(row.version, offset=row.version.offset + 50)))
+def row_is_of_a_later_event(plane: SimulatedPlane, row: AssetRow) -> None:
+    plane.put(replace(row, version=replace(row.version, offset=row.version.offset + 50)))
 
 
-def row_is_of_an_earlier_event(world: World, row: AssetRow) -> None:
-    world.put(replace(row, version=replace(row.version, offset=row.version.offset - 1)))
+def row_is_of_an_earlier_event(plane: SimulatedPlane, row: AssetRow) -> None:
+    plane.put(replace(row, version=replace(row.version, offset=row.version.offset - 1)))
 
 
-def row_has_another_time(world: World, row: AssetRow) -> None:
-    world.put(replace(row, version=replace(row.version, timestamp_ms=row.version.timestamp_ms + 1)))
+def row_has_another_time(plane: SimulatedPlane, row: AssetRow) -> None:
+    plane.put(replace(row, version=replace(row.version, timestamp_ms=row.version.timestamp_ms + 1)))
 
 
-def row_tells_of_one_more(world: World, row: AssetRow) -> None:
+def row_counts_too_many(plane: SimulatedPlane, row: AssetRow) -> None:
     collection = COLLECTION_OF[row.asset.topic]
-    world.put(replace(row, counts={collection: row.counts.get(collection, 0) + 1}))
+    plane.put(replace(row, counts={collection: row.counts.get(collection, 0) + 1}))
 
 
-def row_tells_of_one_less(world: World, row: AssetRow) -> None:
-    world.put(replace(row, counts={found: count - 1 for found, count in row.counts.items() if count > 1}))
+def row_counts_too_few(plane: SimulatedPlane, row: AssetRow) -> None:
+    plane.put(replace(row, counts={collection: count - 1 for collection, count in row.counts.items() if count > 1}))
 
 
-def row_has_another_outcome(world: World, row: AssetRow) -> None:
+def row_has_another_outcome(plane: SimulatedPlane, row: AssetRow) -> None:
     other = Outcome.INDEXED if row.outcome is Outcome.DELETED else Outcome.DELETED
-    world.put(replace(row, outcome=other))
+    plane.put(replace(row, outcome=other))
 
 
-def row_comes_from_nowhere(world: World, row: AssetRow) -> None:
-    world.put(replace(row, asset=replace(row.asset, key="nobody"), counts={}))
+def row_has_no_event(plane: SimulatedPlane, row: AssetRow) -> None:
+    plane.put(replace(row, asset=replace(row.asset, key="nobody"), counts={}))
 
 
-OF_ENTRIES: tuple[Callable[[World, Entry], None], ...] = (
-    entry_goes,
-    entry_comes_twice,
+OF_ENTRIES: tuple[Callable[[SimulatedPlane, Entry], None], ...] = (
+    entry_is_removed,
+    entry_is_doubled,
     entry_gets_another_id,
     entry_is_of_another_event,
     entry_is_of_another_asset,
     entry_is_of_another_tenant,
     entry_is_another_part,
 )
-OF_ROWS: tuple[Callable[[World, AssetRow], None], ...] = (
-    row_goes,
+OF_ROWS: tuple[Callable[[SimulatedPlane, AssetRow], None], ...] = (
+    row_is_removed,
     row_is_of_a_later_event,
     row_is_of_an_earlier_event,
     row_has_another_time,
-    row_tells_of_one_more,
-    row_tells_of_one_less,
+    row_counts_too_many,
+    row_counts_too_few,
     row_has_another_outcome,
-    row_comes_from_nowhere,
+    row_has_no_event,
 )
 
 
 @given(HISTORIES, st.sampled_from(OF_ENTRIES), st.data())
 @settings(max_examples=75, deadline=None)
 def test_any_corruption_of_one_entry_is_found(
-    history: list[Produced], corrupt: Callable[[World, Entry], None], data: st.DataObject
+    history: list[Produced], corrupt: Callable[[SimulatedPlane, Entry], None], data: st.DataObject
 ) -> None:
-    world = lived([*history, Produced(TEXT, "a", 0, b"3")])
-    entries = [*world.entries(Collection.TEXT), *world.entries(Collection.IMAGE)]
-    corrupt(world, data.draw(st.sampled_from(entries)))
-    assert not world.audit().balanced
+    plane = simulated([*history, Produced(TEXT, "a", 0, b"3")])
+    entries = [*plane.entries(Collection.TEXT), *plane.entries(Collection.IMAGE)]
+    corrupt(plane, data.draw(st.sampled_from(entries)))
+    assert not plane.audit().balanced
 
 
 @given(HISTORIES, st.sampled_from(OF_ROWS), st.data())
 @settings(max_examples=75, deadline=None)
 def test_any_corruption_of_one_asset_row_is_found(
-    history: list[Produced], corrupt: Callable[[World, AssetRow], None], data: st.DataObject
+    history: list[Produced], corrupt: Callable[[SimulatedPlane, AssetRow], None], data: st.DataObject
 ) -> None:
-    world = lived([*history, Produced(TEXT, "a", 0, b"3")])
-    row = data.draw(st.sampled_from(world.rows()))
-    before = world.rows()
-    corrupt(world, row)
-    assert (world.rows() == before) == world.audit().balanced
+    plane = simulated([*history, Produced(TEXT, "a", 0, b"3")])
+    row = data.draw(st.sampled_from(plane.rows()))
+    before = plane.rows()
+    corrupt(plane, row)
+    assert (plane.rows() == before) == plane.audit().balanced

@@ -33,7 +33,7 @@ from penstock.records import (
     Rejected,
 )
 from penstock.store.milvus.store import MilvusStore
-from tests.audit.world import kinds
+from tests.audit.simulated_plane import kinds
 from tests.services import kafka_server
 from tests.store.builders import entry, spec
 from tests.store.scans import all_entries
@@ -52,8 +52,8 @@ def servers() -> Iterator[Settings]:
         )
 
 
-def ingest(settings: Settings, store: MilvusStore, wanted: int) -> None:
-    """What an ingest plane does, in its order and without its care: so many records, then the commit."""
+def ingest(settings: Settings, store: MilvusStore, count: int) -> None:
+    """Settles a number of records in the order of an ingest plane, without its precautions, and commits them."""
     consumer = LaneConsumer(
         settings.kafka, [settings.kafka.text_topic, settings.kafka.image_topic], drain_timeout_s=1.0
     )
@@ -61,7 +61,7 @@ def ingest(settings: Settings, store: MilvusStore, wanted: int) -> None:
     dead_letters = DeadLetterWriter(producer, settings.kafka.dead_letter_topic, offload=lambda _: "")
     offsets: dict[Partition, int] = {}
     records: list[Record] = []
-    while len(records) < wanted:
+    while len(records) < count:
         records += consumer.poll(0.2, 500).records
     for record in records:
         modality = settings.kafka.topics()[record.position.topic]
@@ -81,25 +81,25 @@ def ingest(settings: Settings, store: MilvusStore, wanted: int) -> None:
 def write(store: MilvusStore, event: Event, modality: Modality) -> None:
     collection = Collection.TEXT if modality is Modality.TEXT else Collection.IMAGE
     count = int(event.payload.data) if isinstance(event.payload, Inline) else 0
-    made = [replace(entry(event.asset, part, collection=collection), origin=event.origin) for part in range(count)]
-    there = store.entry_ids(collection, [event.asset.id]).get(event.asset.id, frozenset())
-    store.upsert(collection, made)
-    store.delete(collection, sorted(there - {one.id for one in made}))
+    entries = [replace(entry(event.asset, part, collection=collection), origin=event.origin) for part in range(count)]
+    present = store.entry_ids(collection, [event.asset.id]).get(event.asset.id, frozenset())
+    store.upsert(collection, entries)
+    store.delete(collection, sorted(present - {written.id for written in entries}))
     outcome = Outcome.DELETED if event.is_tombstone else Outcome.INDEXED
     store.put_asset_rows([AssetRow(event.asset, event.version, outcome, {collection: count} if count else {}, "", 0)])
 
 
-def told(settings: Settings, code: int, *arguments: str) -> dict[str, Any]:
-    """The command, as a process of its own."""
+def run_command(settings: Settings, code: int, *arguments: str) -> dict[str, Any]:
+    """Runs the command as a process of its own, and returns its JSON."""
     command = [sys.executable, "-m", "penstock.cli.main", "audit", "--json", *arguments]
     environment = os.environ | to_environment(settings)
     done = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
     assert done.returncode == code, done.stderr.decode()
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    output: dict[str, Any] = json.loads(done.stdout)
+    return output
 
 
-def test_real_servers_balance_until_something_is_taken_away(servers: Settings) -> None:
+def test_real_servers_balance_until_an_entry_is_removed(servers: Settings) -> None:
     ensure_topics(servers.kafka, servers.ingest.modalities)
     with pytest.raises(ConfigError, match="no collection asset of version 1"):
         run_audit(servers)
@@ -128,7 +128,7 @@ def test_real_servers_balance_until_something_is_taken_away(servers: Settings) -
     taken = all_entries(store, Collection.IMAGE)[0]
     store.delete(Collection.IMAGE, [taken.id])
     store.upsert(Collection.TEXT, [replace(taken, collection=Collection.TEXT, id="f" * 32)])
-    found = told(servers, 1)
-    assert found["problem_counts"] == {"incomplete": 1, "misnamed": 1, "leftover": 1}
-    assert {problem["entry"] for problem in found["problems"]} == {taken.id, "f" * 32}
+    output = run_command(servers, 1)
+    assert output["problem_counts"] == {"incomplete": 1, "misnamed": 1, "leftover": 1}
+    assert {problem["entry"] for problem in output["problems"]} == {taken.id, "f" * 32}
     store.close()

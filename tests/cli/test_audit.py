@@ -14,15 +14,15 @@ from penstock.audit.report import MAX_PROBLEMS
 from penstock.broker.base import Partition
 from penstock.cli import main as cli
 from penstock.records import Collection, Position
-from tests.audit.world import TEXT, World
+from tests.audit.simulated_plane import TEXT, SimulatedPlane
 
 ADDRESSES = {"PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1", "PENSTOCK_STORE__URI": "http://127.0.0.1:1"}
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    """Returns a world in memory that the command audits instead of servers."""
-    world = World()
+def plane(monkeypatch: pytest.MonkeyPatch) -> SimulatedPlane:
+    """Returns a plane in memory that the command audits instead of servers."""
+    plane = SimulatedPlane()
 
     def run_audit(
         _settings: object,
@@ -31,20 +31,22 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         on_progress: object,
         on_problem: Callable[[AuditProblem], None] | None,
     ) -> AuditReport:
-        return world.audit(sample=sample, on_problem=on_problem)
+        return plane.audit(sample=sample, on_problem=on_problem)
 
     monkeypatch.setattr(penstock.audit, "run_audit", run_audit)
     for name, value in ADDRESSES.items():
         monkeypatch.setenv(name, value)
-    return world
+    return plane
 
 
-def test_a_balanced_audit_shows_its_counts_and_exits_with_0(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.produce("a", b"1")
-    world.produce("a", b"2")
-    world.produce("b", b"bad")
-    world.ingest()
-    world.produce("c", b"1")
+def test_a_balanced_audit_shows_its_counts_and_exits_with_0(
+    plane: SimulatedPlane, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plane.produce("a", b"1")
+    plane.produce("a", b"2")
+    plane.produce("b", b"bad")
+    plane.ingest()
+    plane.produce("c", b"1")
     assert cli.main(["audit"]) == 0
     output = capsys.readouterr().out
     (row,) = (line.split() for line in output.splitlines() if line.startswith(TEXT))
@@ -53,9 +55,9 @@ def test_a_balanced_audit_shows_its_counts_and_exits_with_0(world: World, capsys
     assert output.splitlines()[-1] == "balanced"
 
 
-def test_an_imbalance_names_the_ids_and_exits_with_1(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    skipped = [world.produce(str(number), b"1") for number in range(25)]
-    world.commit(Partition(TEXT, 0), 25)
+def test_an_imbalance_names_the_ids_and_exits_with_1(plane: SimulatedPlane, capsys: pytest.CaptureFixture[str]) -> None:
+    skipped = [plane.produce(str(number), b"1") for number in range(25)]
+    plane.commit(Partition(TEXT, 0), 25)
     assert cli.main(["audit"]) == 1
     output = capsys.readouterr().out
     assert "≠" in output
@@ -69,10 +71,10 @@ def test_an_imbalance_names_the_ids_and_exits_with_1(world: World, capsys: pytes
 
 
 def test_every_problem_is_written_to_a_file_beyond_those_that_are_kept(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    plane: SimulatedPlane, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    skipped = [world.produce(str(number), b"1") for number in range(MAX_PROBLEMS + 100)]
-    world.commit(Partition(TEXT, 0), len(skipped))
+    skipped = [plane.produce(str(number), b"1") for number in range(MAX_PROBLEMS + 100)]
+    plane.commit(Partition(TEXT, 0), len(skipped))
     file = tmp_path / "problems.jsonl"
     file.write_text("from an earlier audit\n")
     assert cli.main(["audit", "--problems", str(file)]) == 1
@@ -86,10 +88,10 @@ def test_every_problem_is_written_to_a_file_beyond_those_that_are_kept(
 
 
 def test_a_balance_leaves_the_file_of_problems_empty(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    plane: SimulatedPlane, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world.produce("a", b"1")
-    world.ingest()
+    plane.produce("a", b"1")
+    plane.ingest()
     file = tmp_path / "problems.jsonl"
     assert cli.main(["audit", "--problems", str(file)]) == 0
     assert file.read_text() == ""
@@ -98,19 +100,19 @@ def test_a_balance_leaves_the_file_of_problems_empty(
 
 @pytest.mark.parametrize("where", ["absent/problems.jsonl", "/dev/full"])
 def test_a_file_of_problems_that_cannot_be_written_is_named(
-    where: str, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    where: str, plane: SimulatedPlane, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world.produce("a", b"1")
-    world.commit(Partition(TEXT, 0), 1)
+    plane.produce("a", b"1")
+    plane.commit(Partition(TEXT, 0), 1)
     assert cli.main(["audit", "--problems", str(tmp_path / where)]) == 2
     assert f"--problems {tmp_path / where} cannot be written" in capsys.readouterr().err
 
 
-def test_json_has_every_count(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.produce("a", b"2")
-    world.ingest()
-    lost = world.entries()[1]
-    world.store.delete(Collection.TEXT, [lost.id])
+def test_json_has_every_count(plane: SimulatedPlane, capsys: pytest.CaptureFixture[str]) -> None:
+    plane.produce("a", b"2")
+    plane.ingest()
+    lost = plane.entries()[1]
+    plane.store.delete(Collection.TEXT, [lost.id])
     assert cli.main(["audit", "--json", "--sample", "1"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert (report["produced"], report["indexed"], report["assets"], report["entries"], report["sample"]) == (

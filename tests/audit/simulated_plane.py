@@ -1,4 +1,4 @@
-"""A small world to audit: topics in memory, a store in memory, and a trivial ingest plane that keeps every rule."""
+"""A plane to audit: topics in memory, a store in memory, and a trivial ingest plane that keeps every rule."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def parse(record: Record, modality: Modality) -> Event | Rejected:
     return parse_record(record, modality=modality, default_tenant="default", max_inline_bytes=1_000)
 
 
-class World:
-    """Values say what is to become of an event: `bad` is rejected, a number gives so many entries, null deletes."""
+class SimulatedPlane:
+    """Settles events by their value: `bad` is rejected, a number is the count of entries, null deletes."""
 
     def __init__(self, partitions: int = 2) -> None:
         self.time_ms = 1_000
@@ -58,7 +58,7 @@ class World:
         self.time_ms += 1
         return self.time_ms
 
-    # ---- what a producer does ----
+    # --- what a producer does ---------------------------------------------------------------------------------------
 
     def produce(
         self, key: str, value: bytes | None = b"1", *, topic: str = TEXT, partition: int = 0, **headers: bytes
@@ -66,15 +66,15 @@ class World:
         return self.broker.append(Message(topic, key.encode(), value, tuple(headers.items()), partition=partition))
 
     def replay(self, origin: Position, value: bytes | None = b"1", *, key: str = "k") -> Position:
-        """The message of a dead letter once more."""
-        (record,) = (one for one in self.broker.records(origin.topic) if one.position == origin)
+        """Produces the message of a dead letter again."""
+        (record,) = (record for record in self.broker.records(origin.topic) if record.position == origin)
         named = ((ORIGIN, format_origin(origin)), (ORIGIN_TIMESTAMP, str(record.timestamp_ms).encode()))
         return self.broker.append(Message(origin.topic, key.encode(), value, named, partition=origin.partition))
 
-    # ---- what the ingest plane does ----
+    # --- what the ingest plane does ---------------------------------------------------------------------------------
 
     def ingest(self, *, up_to: Position | None = None, commit: bool = True) -> None:
-        """Settles every event of every topic in order; of the partition of `up_to`, those below it."""
+        """Settles every event of every topic in order; in the partition of `up_to` only those below it."""
         for topic in TOPICS:
             for partition in self.broker.partitions(topic):
                 _, end = self.broker.log_range(partition)
@@ -111,27 +111,27 @@ class World:
     def reject(self, record: Record, rejected: Rejected) -> None:
         self.broker.append(to_message(record, rejected, topic=DEAD, failed_at_ms=1))
 
-    # ---- its parts, for half-done work ----
+    # --- its parts, for half-done work ------------------------------------------------------------------------------
 
     def event(self, position: Position) -> Event:
-        (record,) = (one for one in self.broker.records(position.topic) if one.position == position)
-        found = parse(record, TOPICS[position.topic])
-        assert isinstance(found, Event)
-        return found
+        (record,) = (record for record in self.broker.records(position.topic) if record.position == position)
+        event = parse(record, TOPICS[position.topic])
+        assert isinstance(event, Event)
+        return event
 
     def write_entries(self, event: Event, count: int, first: int = 0, *, space: int = 0) -> None:
         collection = COLLECTION_OF[event.asset.topic]
-        made = [entry(event.asset, part, collection=collection) for part in range(first, count)]
+        entries = [entry(event.asset, part, collection=collection) for part in range(first, count)]
         ids = [entry_id(event.asset, collection, part, space) for part in range(first, count)]
         self.store.upsert(
-            collection, [replace(one, id=id_, origin=event.origin) for one, id_ in zip(made, ids, strict=True)]
+            collection, [replace(new, id=id_, origin=event.origin) for new, id_ in zip(entries, ids, strict=True)]
         )
 
     def remove_entries(self, asset: AssetRef, *, beyond: int) -> None:
         collection = COLLECTION_OF[asset.topic]
         kept = {entry_id(asset, collection, part) for part in range(beyond)}
-        found = self.store.entry_ids(collection, [asset.id]).get(asset.id, frozenset())
-        self.store.delete(collection, sorted(found - kept))
+        present = self.store.entry_ids(collection, [asset.id]).get(asset.id, frozenset())
+        self.store.delete(collection, sorted(present - kept))
 
     def row(self, asset: AssetRef) -> AssetRow | None:
         return self.store.asset_rows([asset.id]).get(asset.id)
@@ -140,7 +140,7 @@ class World:
         self.store.put_asset_rows([row])
 
     def drop_row(self, asset: AssetRef) -> None:
-        """What no writer ever does."""
+        """Removes an asset row, as no writer ever does."""
         del self.store._asset_table().assets[asset.id]
 
     def entries(self, collection: Collection = Collection.TEXT) -> list[Entry]:
@@ -149,7 +149,7 @@ class World:
     def rows(self) -> list[AssetRow]:
         return all_asset_rows(self.store)
 
-    # ---- the audit ----
+    # --- the audit --------------------------------------------------------------------------------------------------
 
     def reader(self) -> MemoryReader:
         return MemoryReader(self.broker, GROUP, compacted=self.compacted)
@@ -159,7 +159,7 @@ class World:
         *,
         sample: float | None = None,
         reader: MemoryReader | None = None,
-        told: list[AuditProgress] | None = None,
+        progress: list[AuditProgress] | None = None,
         on_problem: Callable[[AuditProblem], None] | None = None,
     ) -> AuditReport:
         scope = AuditScope(TOPICS, DEAD, parse, sample)
@@ -167,7 +167,7 @@ class World:
             reader or self.reader(),
             self.store,
             scope,
-            on_progress=None if told is None else told.append,
+            on_progress=None if progress is None else progress.append,
             on_problem=on_problem,
         )
 
@@ -181,7 +181,7 @@ def asset(key: str, topic: str = TEXT) -> AssetRef:
 
 
 def balance(report: AuditReport) -> Sequence[int]:
-    """produced, indexed, deleted, superseded, dead-lettered, in flight."""
+    """Returns produced, indexed, deleted, superseded, dead-lettered and in flight."""
     return (
         report.produced,
         report.indexed,
