@@ -28,7 +28,7 @@ def test_a_sweep_keeps_what_rows_and_dead_letters_refer_to_and_removes_the_rest(
     store = memory_store()
     store.put_asset_rows([row("a", asset_uri(shown)), row("b", "https://example.org/elsewhere"), row("c", "")])
     referred = referenced_media(store, [letter(asset_uri(stashed)), letter(None)])
-    newest_s = max(one.modified_s for one in assets.list())
+    newest_s = max(asset.modified_s for asset in assets.list())
     report = assets.sweep(referred, grace_s=HOUR_S, now_s=newest_s + 2 * HOUR_S)
     assert report.removed == 1
     assert [assets.exists(sha256) for sha256 in (shown, stashed, forgotten)] == [True, True, False]
@@ -37,6 +37,6 @@ def test_a_sweep_keeps_what_rows_and_dead_letters_refer_to_and_removes_the_rest(
 def test_a_sweep_leaves_young_media_that_no_row_refers_to_yet(tmp_path: Path) -> None:
     assets = AssetStore(tmp_path.as_uri())
     under_way = assets.put(b"fetched, not written yet")
-    newest_s = max(one.modified_s for one in assets.list())
+    newest_s = max(asset.modified_s for asset in assets.list())
     assets.sweep(referenced_media(memory_store(), []), grace_s=HOUR_S, now_s=newest_s + 60)
     assert assets.exists(under_way)

@@ -1,0 +1,1 @@
+"""The ingest plane: consumes Kafka topics and writes what they carry into the index."""

@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 
 def referenced_media(store: EntryScan, dead_letters: Iterable[DeadLetter]) -> Iterator[str]:
-    """SHA-256 of all media that the store or a dead letter refers to, in any order, some more than once."""
+    """Returns the SHA-256 of all media that the store or a dead letter refers to, in any order, some repeatedly."""
     kept = itertools.chain.from_iterable(store.scan_media())
     uris = itertools.chain(kept, (letter.offloaded_uri or "" for letter in dead_letters))
     return (sha256 for uri in uris if (sha256 := sha256_of(uri)) is not None)
 
 
 def sweep_assets(settings: Settings, *, now_s: float) -> SweepReport:
-    """One sweep.
+    """Sweeps the asset store.
 
     Args:
         settings: with the addresses of broker and store.
@@ -35,7 +35,7 @@ def sweep_assets(settings: Settings, *, now_s: float) -> SweepReport:
 
     Raises:
         UnavailableError: broker, store or asset store does not answer, or two versions of the index exist: only the
-            rows of the one that is served are read. Nothing was removed that is referred to.
+            rows of the served one are read. In no case are media removed that a row or a dead letter refers to.
     """
     store = open_store(settings.store)
     try:
@@ -48,11 +48,11 @@ def sweep_assets(settings: Settings, *, now_s: float) -> SweepReport:
 
 
 def sweep_until(stop: threading.Event, settings: Settings) -> None:
-    """Sweeps once an interval until `stop` is set; what is away is tried again at the next one."""
+    """Sweeps at every interval until `stop` is set; a sweep that fails is repeated at the next one."""
     while not stop.wait(settings.assets.sweep_interval_s):
         try:
             sweep_assets(settings, now_s=time.time())
         except PenstockError as exc:
-            logger.warning("the asset store was not swept, which is tried again later: %s", exc)
-        except Exception:  # whatever it is, what is deleted must not stay for ever
-            logger.exception("the asset store was not swept, which is tried again later")
+            logger.warning("sweep of the asset store failed and will be repeated: %s", exc)
+        except Exception:  # whatever it is, deleted media must not stay
+            logger.exception("sweep of the asset store: unexpected error; it will be repeated")

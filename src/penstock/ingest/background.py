@@ -1,4 +1,4 @@
-"""What the ingest plane's driver looks after beside its actors: the nodes' metrics endpoints, and the canary."""
+"""Runs the background threads of the ingest plane's driver: the nodes' metrics endpoints, and the canary."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from penstock.records import Position
 
 logger = logging.getLogger(__name__)
 
-_SENT_WITHIN_S = 5.0
+_SEND_TIMEOUT_S = 5.0
 
 
-def observe(stop: threading.Event, settings: Settings) -> Sequence[threading.Thread]:
-    """Starts the threads, which end when `stop` is set. Without metrics there are none."""
+def start_background_threads(stop: threading.Event, settings: Settings) -> Sequence[threading.Thread]:
+    """Starts the threads, which end when `stop` is set, and returns them. Without metrics there are none."""
     if not settings.metrics.enabled:
         return ()
     duties = [keep_endpoints]
@@ -41,13 +41,13 @@ def observe(stop: threading.Event, settings: Settings) -> Sequence[threading.Thr
 
 
 def send_canaries(stop: threading.Event, settings: Settings) -> None:
-    """One of each modality in turn, an interval apart."""
+    """Sends a canary of each modality at every interval until `stop` is set."""
     url = settings.canary.query_url
     assert url is not None
     kafka = settings.kafka
     with ExitStack() as opened:
         canary = Canary(
-            topics={one: kafka.topic_of(one) for one in settings.ingest.modalities if one in MEDIA},
+            topics={modality: kafka.topic_of(modality) for modality in settings.ingest.modalities if modality in MEDIA},
             produce=_sender(settings, opened),
             search=partial(count_hits, opened.enter_context(httpx.Client(base_url=url))),
             timeout_s=settings.canary.timeout_s,
@@ -58,18 +58,18 @@ def send_canaries(stop: threading.Event, settings: Settings) -> None:
         while not stop.wait(settings.canary.interval_s):
             try:
                 canary.send_all()
-            except Exception:  # a canary that fell silent would look like one that is well
-                logger.exception("canaries are sent on after a surprise")
+            except Exception:  # a canary that stopped would look like one that succeeds
+                logger.exception("canary: unexpected error; continuing")
 
 
 def _sender(settings: Settings, opened: ExitStack) -> Callable[[Message], Position]:
-    """What sends a message and waits for its acknowledgement; connects at the first, and again where that failed."""
+    """Returns a function that sends a message and waits for its acknowledgement. The first call connects."""
     producers: list[MessageProducer] = []
 
     def send(message: Message) -> Position:
         if not producers:
             producers.append(MessageProducer(settings.kafka))
-            opened.callback(producers[0].close, _SENT_WITHIN_S)
-        return producers[0].send(message).result(_SENT_WITHIN_S)
+            opened.callback(producers[0].close, _SEND_TIMEOUT_S)
+        return producers[0].send(message).result(_SEND_TIMEOUT_S)
 
     return send

@@ -1,8 +1,8 @@
-"""A canary: a marked event that goes the whole way, from a producer to the answer of a query.
+"""Sends canaries: marked events that pass through both planes, from a producer to the result of a search.
 
-It is of a tenant of its own, so that nobody else's search finds it, and of one key in each topic, so that the newer one
-replaces the older. Everything else about it is real: it is batched, decoded, encoded, written and committed like any
-event, and its content differs each time, so that no cache spares the encoder the work.
+A canary has a tenant of its own, so that no other search finds it, and one key in each topic, so that the newer one
+replaces the older. It is batched, decoded, encoded, written and committed like any event, and its content differs each
+time, so that no cache spares the encoder the work.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import random
 from collections.abc import Callable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from enum import StrEnum
-from typing import Any
 
 import httpx
 from PIL import Image
@@ -29,35 +28,35 @@ logger = logging.getLogger(__name__)
 TENANT = "penstock-canary"
 KEY = "penstock-canary"
 ATTRIBUTE = "canary"
-# The first look comes soon, the others ever later: what is measured is too long by a fifth at most, or by a tenth of a
-# second, and six searches are made for a canary of a second: an embedded store with one core has others to answer.
-_FIRST_LOOK_S = 0.1
-_LOOKS_GROW = 1.25
-_LONGEST_WAIT_S = 2.0
-_ASK_TIMEOUT_S = 5.0
-_PICTURE_PX = 16
+# The waits between searches grow. The measured time is too long by a fifth at most, or by a tenth of a second, and a
+# canary of one second takes six searches: an embedded store with one core has others to answer.
+_FIRST_WAIT_S = 0.1
+_WAIT_GROWTH = 1.25
+_MAX_WAIT_S = 2.0
+_SEARCH_TIMEOUT_S = 5.0
+_IMAGE_PX = 16
 
 
 class CanaryResult(StrEnum):
-    """How a canary ended."""
+    """The results of a canary."""
 
     FOUND = "found"
-    LATE = "late"  # not found within the time there was, though the query plane answered
+    LATE = "late"  # not found in time, though the query plane answered
     UNSENT = "unsent"  # Kafka did not acknowledge it
-    UNANSWERED = "unanswered"  # not found, and the query plane's last answer was none
+    UNANSWERED = "unanswered"  # not found, and the query plane did not answer the last search
 
 
 class Canary:
-    """Sends canaries and looks for them.
+    """Sends canaries and searches for them.
 
     Args:
-        topics: by modality, of those that `MEDIA` has something for.
+        topics: by modality, for those in `MEDIA`.
         send: returns once Kafka has acknowledged the message.
-        search: number of hits of a body for `/v1/search`; raises UnavailableError if there is no answer.
-        timeout_s: how long one is looked for.
+        search: returns the number of hits of a body for `/v1/search`; raises UnavailableError if there is no answer.
+        timeout_s: how long a canary is searched for.
         clock: monotonic seconds.
-        sleep: waits so many seconds, or less; True if the plane stops.
-        rng: makes each unlike the others.
+        sleep: waits a number of seconds, or less; returns True if the plane stops.
+        rng: makes each canary unlike the others.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class Canary:
         *,
         topics: Mapping[Modality, str],
         produce: Callable[[Message], object],
-        search: Callable[[Mapping[str, Any]], int],
+        search: Callable[[Mapping[str, object]], int],
         timeout_s: float,
         clock: Callable[[], float],
         sleep: Callable[[float], bool],
@@ -80,12 +79,12 @@ class Canary:
         self._rng = rng
 
     def send_all(self) -> None:
-        """One of each modality, in turn."""
+        """Sends a canary of each modality, one after the other."""
         for modality in self._topics:
             self.send(modality)
 
     def send(self, modality: Modality) -> CanaryResult | None:
-        """Sends one, and counts how it ended. None, and nothing counted, if the plane stops meanwhile."""
+        """Sends a canary, and returns and counts its result; None, and not counted, if the plane stops."""
         nonce = f"{self._rng.getrandbits(64):016x}"
         started_s = self._clock()
         try:
@@ -94,14 +93,14 @@ class Canary:
             logger.warning("the %s canary could not be sent: %r", modality, exc)
             result: CanaryResult | None = CanaryResult.UNSENT
         else:
-            result = self._look_for(modality, nonce, started_s)
+            result = self._search_for(modality, nonce, started_s)
         if result is not None:
             metrics.CANARIES.labels(modality, result).inc()
         if result is CanaryResult.FOUND:
             metrics.CANARY.labels(modality).observe(self._clock() - started_s)
         return result
 
-    def _look_for(self, modality: Modality, nonce: str, started_s: float) -> CanaryResult | None:
+    def _search_for(self, modality: Modality, nonce: str, started_s: float) -> CanaryResult | None:
         body = {
             "text": f"the canary {nonce}",
             "tenant": TENANT,
@@ -109,18 +108,18 @@ class Canary:
             "filter": {f"attributes.{ATTRIBUTE}": nonce},
             "limit": 1,
         }
-        wait_s, result, why = _FIRST_LOOK_S, CanaryResult.UNANSWERED, "there was no time to look"
+        wait_s, result, reason = _FIRST_WAIT_S, CanaryResult.UNANSWERED, "there was no time to search"
         while self._clock() - started_s < self._timeout_s:
             if self._sleep(wait_s):
                 return None
             try:
                 if self._search(body):
                     return CanaryResult.FOUND
-                result, why = CanaryResult.LATE, "the query plane answers, but without it"
+                result, reason = CanaryResult.LATE, "the query plane answers, but does not find it"
             except UnavailableError as exc:
-                result, why = CanaryResult.UNANSWERED, str(exc)
-            wait_s = min(wait_s * _LOOKS_GROW, _LONGEST_WAIT_S)
-        logger.warning("the %s canary was not found within %g s: %s", modality, self._timeout_s, why)
+                result, reason = CanaryResult.UNANSWERED, str(exc)
+            wait_s = min(wait_s * _WAIT_GROWTH, _MAX_WAIT_S)
+        logger.warning("the %s canary was not found within %g s: %s", modality, self._timeout_s, reason)
         return result
 
     def _message(self, modality: Modality, nonce: str) -> Message:
@@ -136,10 +135,14 @@ class Canary:
         )
 
 
-def count_hits(client: httpx.Client, body: Mapping[str, Any]) -> int:
-    """How many hits the query plane has for a search. Raises UnavailableError if it gives no answer."""
+def count_hits(client: httpx.Client, body: Mapping[str, object]) -> int:
+    """Returns the number of hits of a search.
+
+    Raises:
+        UnavailableError: the query plane does not answer.
+    """
     try:
-        response = client.post("/v1/search", json=dict(body), timeout=_ASK_TIMEOUT_S)
+        response = client.post("/v1/search", json=dict(body), timeout=_SEARCH_TIMEOUT_S)
         response.raise_for_status()
         return len(response.json()["hits"])
     except (httpx.HTTPError, ValueError, KeyError) as exc:
@@ -150,13 +153,13 @@ def _text(nonce: str) -> bytes:
     return f"The canary {nonce} sings in the penstock.".encode()
 
 
-def _picture(nonce: str) -> bytes:
-    """A PNG of noise that the nonce decides."""
-    pixels = random.Random(nonce).randbytes(_PICTURE_PX * _PICTURE_PX * 3)
+def _image(nonce: str) -> bytes:
+    """Returns a PNG of noise that the nonce determines."""
+    pixels = random.Random(nonce).randbytes(_IMAGE_PX * _IMAGE_PX * 3)
     sink = io.BytesIO()
-    Image.frombytes("RGB", (_PICTURE_PX, _PICTURE_PX), pixels).save(sink, "PNG")
+    Image.frombytes("RGB", (_IMAGE_PX, _IMAGE_PX), pixels).save(sink, "PNG")
     return sink.getvalue()
 
 
-MEDIA: Mapping[Modality, Callable[[str], bytes]] = {Modality.TEXT: _text, Modality.IMAGE: _picture}
-"""What a canary of each modality is made of; the others are too costly to be sent all the time."""
+MEDIA: Mapping[Modality, Callable[[str], bytes]] = {Modality.TEXT: _text, Modality.IMAGE: _image}
+"""The media of a canary, by modality. Audio and video are too costly to be sent all the time."""

@@ -1,7 +1,7 @@
-"""How many records of each topic are not settled yet, looked up again and again in a thread of its own.
+"""Measures the lag of every partition periodically, in a thread of its own.
 
-Asked of the broker, not of the lanes: their consumers know the ends only of what they fetch, and lag matters most where
-a partition is paused, halted or nobody's.
+It comes from the broker, not from the lanes: their consumers know the log ends only of partitions that they fetch, and
+lag matters most if a partition is paused, halted or not owned.
 """
 
 from __future__ import annotations
@@ -17,32 +17,37 @@ from penstock.observability import metrics
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 5.0  # a look opens connections of its own, and takes 50 ms on a quiet broker
+INTERVAL_S = 5.0  # a measurement opens connections of its own, and takes 50 ms on a quiet broker
 
 
 class LagMonitor:
-    """The latest known lag. A broker that is away makes only this thread wait.
+    """The latest known lag. An unavailable broker delays only this thread.
 
     Args:
-        look: the lag of every partition now; `broker.topics.group_lag`.
-        stopping: ends the watch.
-        interval_s: between two looks.
+        read_lag: reads the lag of every partition; `broker.topics.group_lag`.
+        stopping: ends the thread.
+        interval_s: between two measurements.
     """
 
     def __init__(
-        self, look: Callable[[], Sequence[PartitionLag]], stopping: threading.Event, *, interval_s: float = LOOK_S
+        self,
+        read_lag: Callable[[], Sequence[PartitionLag]],
+        stopping: threading.Event,
+        *,
+        interval_s: float = INTERVAL_S,
     ) -> None:
-        self._look = look
+        self._read_lag = read_lag
         self._stopping = stopping
         self._interval_s = interval_s
         self._records: Mapping[str, int] | None = None
-        self._thread = threading.Thread(target=self._run, name="lag-watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="lag-monitor", daemon=True)
 
     def start(self) -> None:
+        """Starts the thread."""
         self._thread.start()
 
     def total(self, topics: Collection[str]) -> int | None:
-        """Records of these topics that the group has not settled; None if the broker did not say."""
+        """Returns the records of these topics that the group has not committed; None if that is unknown."""
         records = self._records
         return None if records is None else sum(records.get(topic, 0) for topic in topics)
 
@@ -50,14 +55,14 @@ class LagMonitor:
         while not self._stopping.is_set():
             try:
                 records: Counter[str] = Counter()
-                for one in self._look():
-                    records[one.partition.topic] += one.lag
-                    metrics.LAG.labels(one.partition.topic, one.partition.partition).set(one.lag)
+                for lag in self._read_lag():
+                    records[lag.partition.topic] += lag.lag
+                    metrics.LAG.labels(lag.partition.topic, lag.partition.partition).set(lag.lag)
                 self._records = records
             except PenstockError as exc:
                 self._records = None
-                logger.warning("the lag is not known for now: %s", exc)
-            except Exception:  # whatever it is, the next look may go well
+                logger.warning("the lag could not be read and will be read again: %s", exc)
+            except Exception:  # whatever it is, the next measurement may succeed
                 self._records = None
-                logger.exception("the lag is not known for now")
+                logger.exception("lag monitor: unexpected error; continuing")
             self._stopping.wait(self._interval_s)

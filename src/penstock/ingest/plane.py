@@ -23,7 +23,7 @@ from penstock.encoders.profiles import load_profile
 from penstock.errors import PenstockError
 from penstock.ingest.actor_results import results_of
 from penstock.ingest.asset_gc import sweep_until
-from penstock.ingest.background import observe
+from penstock.ingest.background import start_background_threads
 from penstock.ingest.executor.autoscaler import LoadMeter, PoolLoad
 from penstock.ingest.executor.ray_actor import Actor, control
 from penstock.ingest.lag import LagMonitor
@@ -81,7 +81,7 @@ class IngestPlane:
             self._lag.start()
         self._monitor.start()
         self._sweeper.start()
-        observe(self._stopping, settings)
+        start_background_threads(self._stopping, settings)
 
     def stop(self) -> None:
         """Lets the lanes drain within `drain_timeout_s` and commit, then ends all actors. Idempotent."""

@@ -28,15 +28,17 @@ from tests.store.scans import all_asset_rows, all_entries
 DLQ = "media.dlq"
 
 
-class Mendable(ScriptedMedia):
-    """Takes bad items for good ones once it is mended."""
+class RepairableMedia(ScriptedMedia):
+    """Accepts bad items once it is repaired."""
 
     def __init__(self) -> None:
-        self.mended = False
+        self.repaired = False
 
     def fetch_and_decode(self, events: Sequence[Event], roles: Sequence[str]) -> Any:
-        if self.mended:
-            events = [replace(one, payload=Inline(b"mended")) if text_of(one) == "bad" else one for one in events]
+        if self.repaired:
+            events = [
+                replace(event, payload=Inline(b"mended")) if text_of(event) == "bad" else event for event in events
+            ]
         return super().fetch_and_decode(events, roles)
 
 
@@ -46,7 +48,7 @@ class Plant(LaneHarness):
     def __init__(self) -> None:
         super().__init__()
         self.broker.create_topic(DLQ, 2)
-        self.media = Mendable()
+        self.media = RepairableMedia()
         self.stash: dict[str, bytes] = {}
         self.failed_at_s = 0.0
         self.sink = DeadLetterWriter(self.broker.producer(), DLQ, offload=self.put, now=self.now)  # type: ignore[assignment]
@@ -78,7 +80,8 @@ class Plant(LaneHarness):
     def lag(self) -> Sequence[PartitionLag]:
         committed = self.broker.committed(GROUP)
         return [
-            PartitionLag(one, committed.get(one), *self.broker.log_range(one)) for one in self.broker.partitions(TOPIC)
+            PartitionLag(partition, committed.get(partition), *self.broker.log_range(partition))
+            for partition in self.broker.partitions(TOPIC)
         ]
 
     def judge(self) -> Resolver:
@@ -90,14 +93,14 @@ class Plant(LaneHarness):
             resolver=self.judge(),
             producer=self.broker.producer(),
             lag=self.lag,
-            show=lambda _what, _done, _total: None,
+            show=lambda _activity, _done, _total: None,
             clock=clock,
             sleep=lambda _: time.sleep(0.005),
         )
         return replayer.replay(ReplayRequest(**{"wait_s": 20.0, **request}))
 
     def settled(self) -> None:
-        eventually(lambda: all(one.lag == 0 for one in self.lag()), "everything is committed")
+        eventually(lambda: all(lag.lag == 0 for lag in self.lag()), "everything is committed")
 
     def dead(self, position: Position, key: bytes | None = b"k", value: bytes | None = b"bad", **more: Any) -> None:
         """Writes a dead letter as if the lane had."""
@@ -112,8 +115,8 @@ class Plant(LaneHarness):
 
     def text(self, key: str = "k") -> str:
         entries = all_entries(self.store, Collection.TEXT)
-        (found,) = [entry.text for entry in entries if entry.asset.key == key]
-        return found
+        (text,) = [entry.text for entry in entries if entry.asset.key == key]
+        return text
 
 
 @pytest.fixture
@@ -123,7 +126,7 @@ def plant() -> Plant:
 
 def fates(standings: Sequence[Resolution]) -> Mapping[int, ResolutionStatus]:
     """By the offset of the event's origin."""
-    return {one.origin.offset: one.status for one in standings}
+    return {resolution.origin.offset: resolution.status for resolution in standings}
 
 
 def put_row(plant: Plant, *, partition: int = 0, offset: int, timestamp_ms: int, outcome: Outcome) -> None:
@@ -136,9 +139,9 @@ def test_what_was_mended_is_indexed_as_what_it_first_was_and_again_changes_nothi
     plant.produce(1, partition=1, value=b"bad", key="k")
     with running(plant.started()):
         plant.settled()
-        plant.media.mended = True
-        (one,) = plant.replay()
-        assert (one.status, one.origin, one.replayed_to) == (
+        plant.media.repaired = True
+        (resolution,) = plant.replay()
+        assert (resolution.status, resolution.origin, resolution.replayed_to) == (
             ResolutionStatus.INDEXED,
             Position(TOPIC, 1, 3),
             Position(TOPIC, 1, 4),
@@ -166,23 +169,23 @@ def test_what_fails_again_says_why_and_a_third_time_sends_it_once(plant: Plant) 
     with running(plant.started()):
         plant.settled()
         for _ in range(2):
-            (one,) = plant.replay()
-            assert one.status is ResolutionStatus.FAILED_AGAIN
-            assert "corrupt: it is bad" in one.detail
+            (resolution,) = plant.replay()
+            assert resolution.status is ResolutionStatus.FAILED_AGAIN
+            assert "corrupt: it is bad" in resolution.detail
         assert len({letter.origin for letter in plant.read()}) == 1
         assert len(list(plant.read())) == 3
-        plant.media.mended = True
-        assert [one.status for one in plant.replay()] == [ResolutionStatus.INDEXED]
+        plant.media.repaired = True
+        assert [resolution.status for resolution in plant.replay()] == [ResolutionStatus.INDEXED]
     assert len(plant.broker.records(TOPIC)) == 4
 
 
-def test_the_older_of_two_dead_letters_of_an_event_stands_for_the_newest(plant: Plant) -> None:
+def test_the_older_of_two_dead_letters_of_an_decodedstands_for_the_newest(plant: Plant) -> None:
     plant.dead(Position(TOPIC, 0, 0), reason=Reason.UNREACHABLE)
     plant.dead(Position(TOPIC, 0, 0), reason=Reason.CORRUPT)
     older, newer = plant.read()
     assert select(plant.read, DeadLetterFilter(reason=Reason.UNREACHABLE)).letters == frozenset()
     at = (older.position.partition, older.position.offset)
-    assert [one.position for one in read_selected(plant.read, select(plant.read, DeadLetterFilter(), [at]))] == [
+    assert [letter.position for letter in read_selected(plant.read, select(plant.read, DeadLetterFilter(), [at]))] == [
         newer.position
     ]
 
@@ -197,10 +200,10 @@ def test_a_newer_version_and_a_tombstone_are_left_alone(
     plant.produce(3, partition=0)
     plant.dead(Position(TOPIC, 0, 2), timestamp_ms=5)
     put_row(plant, partition=partition, offset=offset, timestamp_ms=timestamp_ms, outcome=outcome)
-    (one,) = plant.replay()
-    assert (one.status, one.replayed_to) == (ResolutionStatus.SUPERSEDED, None)
-    assert f"{TOPIC}[{partition}]@{offset} is newer" in one.detail
-    assert ("deleted" in one.detail) == (outcome is Outcome.DELETED)
+    (resolution,) = plant.replay()
+    assert (resolution.status, resolution.replayed_to) == (ResolutionStatus.SUPERSEDED, None)
+    assert f"{TOPIC}[{partition}]@{offset} is newer" in resolution.detail
+    assert ("deleted" in resolution.detail) == (outcome is Outcome.DELETED)
 
 
 @pytest.mark.parametrize("value", [b"newer", None], ids=["a newer version", "a tombstone"])
@@ -209,15 +212,15 @@ def test_what_comes_between_the_look_and_the_replay_wins_all_the_same(plant: Pla
     lane = plant.started()
     with running(lane):
         plant.settled()
-        plant.media.mended = True
+        plant.media.repaired = True
         judge = plant.judge()
         blind = replace(judge, asset_rows=lambda _: {})  # it looked before the newer one was there
         plant.judge = lambda: blind  # type: ignore[method-assign]
         plant.broker.append(Message(TOPIC, b"k", value, partition=1, timestamp_ms=2**42))
         plant.settled()
-        (one,) = plant.replay()
-        assert one.replayed_to is not None
-    (now,) = judge.resolve([one])
+        (resolution,) = plant.replay()
+        assert resolution.replayed_to is not None
+    (now,) = judge.resolve([resolution])
     assert now.status is ResolutionStatus.SUPERSEDED
     if value is None:
         assert plant.count() == 0
@@ -235,12 +238,12 @@ def test_what_cannot_be_sent_is_told_of_each_and_the_others_go_on(plant: Plant) 
     plant.dead(Position(TOPIC, 0, 4), value=b"x" * 100)
     plant.dead(Position(TOPIC, 0, 5), value=None)
     stashed = (("penstock-stashed", b"asset:9"), ("penstock-stashed-bytes", b"7"))
-    (letter,) = [one for one in plant.broker.records(DLQ) if (ORIGIN, b"media.text/0/5") in one.headers]
+    (letter,) = [record for record in plant.broker.records(DLQ) if (ORIGIN, b"media.text/0/5") in record.headers]
     plant.broker.append(Message(DLQ, b"k", None, (*letter.headers, *stashed)))
     plant.dead(Position(TOPIC, 0, 6), value=b"good")
     with running(plant.started()):
-        found = {one.origin.offset: one for one in plant.replay()}
-    assert {offset: one.status for offset, one in found.items()} == {
+        resolutions = {resolution.origin.offset: resolution for resolution in plant.replay()}
+    assert {offset: resolution.status for offset, resolution in resolutions.items()} == {
         **dict.fromkeys(range(6), ResolutionStatus.NOT_SENT),
         6: ResolutionStatus.INDEXED,
     }
@@ -253,7 +256,7 @@ def test_what_cannot_be_sent_is_told_of_each_and_the_others_go_on(plant: Plant) 
         "asset:9",
     ]
     for offset, word in enumerate(words):
-        assert word in found[offset].detail
+        assert word in resolutions[offset].detail
 
 
 def test_a_stashed_value_is_sent_whole_and_its_asset_found_without_it(plant: Plant) -> None:
@@ -263,30 +266,30 @@ def test_a_stashed_value_is_sent_whole_and_its_asset_found_without_it(plant: Pla
     dead = to_message(record, Rejected(record.position, "decode", Reason.TOO_LARGE, ""), topic=DLQ, failed_at_ms=1)
     plant.broker.append(replace(dead, headers=(*dead.headers, *stashed)))
     with running(plant.started()):
-        (one,) = plant.replay()
-    assert one.status is ResolutionStatus.INDEXED
+        (resolution,) = plant.replay()
+    assert resolution.status is ResolutionStatus.INDEXED
     assert plant.text() == "good"
     plant.stash.clear()
     assert [standing.status for _, standing in plant.judge().resolve_all(plant.read())] == [ResolutionStatus.INDEXED]
 
 
-def test_the_attributes_of_a_stashed_structured_event_are_read_from_the_stash(plant: Plant) -> None:
+def test_the_attributes_of_a_stashed_structured_decodedare_read_from_the_stash(plant: Plant) -> None:
     body = b'{"id":"1","source":"/t","type":"t","specversion":"1.0","tenant":"other","data":"good"}'
     stashed = (("penstock-stashed", plant.put(body).encode()), ("penstock-stashed-bytes", b"99"))
     structured = (("content-type", b"application/cloudevents+json"),)
     record = Record(Position(TOPIC, 0, 2), b"k", None, structured, 5)
     dead = to_message(record, Rejected(record.position, "decode", Reason.TOO_LARGE, ""), topic=DLQ, failed_at_ms=1)
     plant.broker.append(replace(dead, headers=(*dead.headers, *stashed)))
-    ((_, one),) = plant.judge().resolve_all(plant.read())
-    assert one.asset_id == event(0, "k", tenant="other").asset.id
+    ((_, resolution),) = plant.judge().resolve_all(plant.read())
+    assert resolution.asset_id == event(0, "k", tenant="other").asset.id
 
 
 def test_without_a_lane_it_waits_no_longer_than_asked(plant: Plant) -> None:
     plant.produce(1, partition=0)
     plant.dead(Position(TOPIC, 0, 0))
     now_s = itertools.count(0.0, 15.0)
-    (one,) = plant.replay(clock=lambda: next(now_s))
-    assert (one.status, one.replayed_to) == (ResolutionStatus.WAITING, Position(TOPIC, 0, 1))
+    (resolution,) = plant.replay(clock=lambda: next(now_s))
+    assert (resolution.status, resolution.replayed_to) == (ResolutionStatus.WAITING, Position(TOPIC, 0, 1))
 
 
 def test_a_broker_that_is_away_while_waiting_is_waited_for(plant: Plant) -> None:
@@ -301,7 +304,7 @@ def test_a_broker_that_is_away_while_waiting_is_waited_for(plant: Plant) -> None
 
     plant.lag = shaky  # type: ignore[method-assign]
     with running(plant.started()):
-        assert [one.status for one in plant.replay()] == [ResolutionStatus.INDEXED]
+        assert [resolution.status for resolution in plant.replay()] == [ResolutionStatus.INDEXED]
 
 
 def test_what_was_committed_and_left_no_trace_is_not_called_done(plant: Plant) -> None:
@@ -310,9 +313,9 @@ def test_what_was_committed_and_left_no_trace_is_not_called_done(plant: Plant) -
     other = replace(plant.judge(), tenant="other")
     plant.judge = lambda: other  # type: ignore[method-assign]
     with running(plant.started()):
-        (one,) = plant.replay()
-    assert one.status is ResolutionStatus.UNCLEAR
-    assert "tenant" in one.detail
+        (resolution,) = plant.replay()
+    assert resolution.status is ResolutionStatus.UNCLEAR
+    assert "tenant" in resolution.detail
 
 
 def test_a_dry_run_and_a_limit_send_no_more_than_they_say(plant: Plant) -> None:
@@ -321,7 +324,7 @@ def test_a_dry_run_and_a_limit_send_no_more_than_they_say(plant: Plant) -> None:
         plant.dead(Position(TOPIC, 0, offset), b"k%d" % offset)
     assert list(fates(plant.replay(dry_run=True)).values()) == [ResolutionStatus.OPEN] * 5
     assert len(plant.broker.records(TOPIC)) == 5
-    assert [one.status for one in plant.replay(limit=2, wait_s=0.0)] == [ResolutionStatus.SENT] * 2
+    assert [resolution.status for resolution in plant.replay(limit=2, wait_s=0.0)] == [ResolutionStatus.SENT] * 2
     assert len(plant.broker.records(TOPIC)) == 7
 
 
@@ -333,8 +336,8 @@ def test_only_what_is_asked_for_is_sent(plant: Plant) -> None:
     assert sorted(fates(by_reason)) == [1, 3]
     by_key = plant.replay(filter=DeadLetterFilter(key=b"k4", topic=TOPIC, since_ms=5_000), dry_run=True)
     assert sorted(fates(by_key)) == [4]
-    one = next(letter for letter in plant.read() if letter.origin.offset == 2)
-    at = frozenset({(one.position.partition, one.position.offset)})
+    selected = next(letter for letter in plant.read() if letter.origin.offset == 2)
+    at = frozenset({(selected.position.partition, selected.position.offset)})
     assert sorted(fates(plant.replay(positions=at, dry_run=True))) == [2]
     with pytest.raises(UsageError, match="0@99"):
         plant.replay(positions=frozenset({(0, 99)}))
@@ -345,7 +348,7 @@ def test_a_replay_is_no_sample_of_freshness(plant: Plant) -> None:
     lane = plant.started()
     with running(lane):
         plant.settled()
-        plant.media.mended = True
+        plant.media.repaired = True
         plant.replay()
         plant.produce(1, partition=0)
         plant.settled()
@@ -358,5 +361,5 @@ def test_a_tombstone_that_failed_is_deleted_by_its_replay(plant: Plant) -> None:
     plant.produce(1, partition=0, key="other")
     plant.dead(Position(TOPIC, 0, 1), b"k", None, timestamp_ms=2**41)
     with running(plant.started()):
-        assert [one.status for one in plant.replay()] == [ResolutionStatus.DELETED]
+        assert [resolution.status for resolution in plant.replay()] == [ResolutionStatus.DELETED]
     assert {row.asset.key for row in all_asset_rows(plant.store) if row.counts} == {"other"}

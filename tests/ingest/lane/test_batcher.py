@@ -27,182 +27,185 @@ def batcher(
 
 def offsets(batch: Batch | None) -> list[int]:
     assert batch is not None
-    return [one.record.position.offset for one in batch.deliveries]
+    return [member.record.position.offset for member in batch.deliveries]
 
 
 def test_a_batch_goes_when_it_has_enough_events() -> None:
-    made = batcher()
+    queue = batcher()
     for offset in range(4):
-        assert made.next_batch() is None
-        made.add(delivery(offset, f"k{offset}"))
-    made.add(delivery(4, "k4"))
-    assert offsets(made.next_batch()) == [0, 1, 2, 3]
-    assert made.next_batch() is None
+        assert queue.next_batch() is None
+        queue.add(delivery(offset, f"k{offset}"))
+    queue.add(delivery(4, "k4"))
+    assert offsets(queue.next_batch()) == [0, 1, 2, 3]
+    assert queue.next_batch() is None
 
 
 def test_a_batch_goes_when_it_has_enough_bytes() -> None:
-    made = batcher(size_bytes=100)
-    made.add(delivery(0, "a", data=b"x" * 60))
-    assert made.next_batch() is None
-    made.add(delivery(1, "b", data=b"x" * 60))
-    assert offsets(made.next_batch()) == [0]
+    queue = batcher(size_bytes=100)
+    queue.add(delivery(0, "a", data=b"x" * 60))
+    assert queue.next_batch() is None
+    queue.add(delivery(1, "b", data=b"x" * 60))
+    assert offsets(queue.next_batch()) == [0]
 
 
 def test_an_event_larger_than_a_batch_goes_alone() -> None:
-    made = batcher(size_bytes=10)
-    made.add(delivery(0, "a", data=b"x" * 60))
-    assert offsets(made.next_batch()) == [0]
+    queue = batcher(size_bytes=10)
+    queue.add(delivery(0, "a", data=b"x" * 60))
+    assert offsets(queue.next_batch()) == [0]
 
 
 def test_a_batch_goes_when_its_first_event_has_lingered() -> None:
     clock = Clock()
-    made = batcher(clock, linger_s=1.0)
-    made.add(delivery(0, "a"))
-    assert made.next_due_s() == 1.0
+    queue = batcher(clock, linger_s=1.0)
+    queue.add(delivery(0, "a"))
+    assert queue.next_due_s() == 1.0
     clock.now_s = 0.9
-    assert made.next_batch() is None
+    assert queue.next_batch() is None
     clock.now_s = 1.0
-    assert offsets(made.next_batch()) == [0]
+    assert offsets(queue.next_batch()) == [0]
 
 
 def test_an_event_waits_while_its_asset_is_in_flight_and_others_pass_it() -> None:
-    made = batcher(linger_s=0.0)
-    made.add(delivery(0, "a"))
-    first = made.next_batch()
-    made.add(delivery(1, "a"))
-    made.add(delivery(2, "b"))
-    assert offsets(made.next_batch()) == [2]
-    assert made.next_batch() is None
+    queue = batcher(linger_s=0.0)
+    queue.add(delivery(0, "a"))
+    first = queue.next_batch()
+    queue.add(delivery(1, "a"))
+    queue.add(delivery(2, "b"))
+    assert offsets(queue.next_batch()) == [2]
+    assert queue.next_batch() is None
     assert first is not None
-    made.release(first)
-    assert offsets(made.next_batch()) == [1]
+    queue.release(first)
+    assert offsets(queue.next_batch()) == [1]
 
 
 def test_events_held_behind_an_asset_keep_their_order() -> None:
-    made = batcher(linger_s=0.0, events=2)
-    made.add(delivery(0, "a"))
-    first = made.next_batch()
+    queue = batcher(linger_s=0.0, events=2)
+    queue.add(delivery(0, "a"))
+    first = queue.next_batch()
     for offset in (1, 2, 3):
-        made.add(delivery(offset, "a"))
+        queue.add(delivery(offset, "a"))
     assert first is not None
-    made.release(first)
-    second = made.next_batch()
+    queue.release(first)
+    second = queue.next_batch()
     assert offsets(second) == [1, 2]
-    assert made.next_batch() is None
+    assert queue.next_batch() is None
     assert second is not None
-    made.release(second)
-    assert offsets(made.next_batch()) == [3]
+    queue.release(second)
+    assert offsets(queue.next_batch()) == [3]
 
 
 def test_topics_and_claim_checks_have_batches_of_their_own() -> None:
-    made = batcher(linger_s=0.0)
-    made.add(delivery(0, "a"))
-    made.add(delivery(1, "b", claim="https://example.org/x"))
-    made.add(delivery(2, "c", topic="media.image"))
-    batches = [offsets(made.next_batch()) for _ in range(3)]
+    queue = batcher(linger_s=0.0)
+    queue.add(delivery(0, "a"))
+    queue.add(delivery(1, "b", claim="https://example.org/x"))
+    queue.add(delivery(2, "c", topic="media.image"))
+    batches = [offsets(queue.next_batch()) for _ in range(3)]
     assert sorted(batches) == [[0], [1], [2]]
 
 
 def test_a_batch_of_claim_checks_is_small_since_what_they_point_to_may_be_large() -> None:
-    made = batcher(linger_s=0.0, events=32)
+    queue = batcher(linger_s=0.0, events=32)
     for offset in range(10):
-        made.add(delivery(offset, f"k{offset}", claim="https://example.org/x"))
-    assert len(offsets(made.next_batch())) == 8
+        queue.add(delivery(offset, f"k{offset}", claim="https://example.org/x"))
+    assert len(offsets(queue.next_batch())) == 8
 
 
 def test_only_so_many_batches_of_a_topic_are_under_way() -> None:
-    made = batcher(linger_s=0.0, events=1, in_flight=2)
+    queue = batcher(linger_s=0.0, events=1, in_flight=2)
     for offset in range(3):
-        made.add(delivery(offset, f"k{offset}"))
-    first = made.next_batch()
-    assert made.next_batch() is not None
-    assert made.next_batch() is None
+        queue.add(delivery(offset, f"k{offset}"))
+    first = queue.next_batch()
+    assert queue.next_batch() is not None
+    assert queue.next_batch() is None
     assert first is not None
-    made.release(first)
-    assert offsets(made.next_batch()) == [2]
+    queue.release(first)
+    assert offsets(queue.next_batch()) == [2]
 
 
 def test_a_record_that_could_not_be_understood_waits_for_no_asset() -> None:
-    made = batcher(linger_s=0.0)
-    made.add(delivery(0, "a"))
-    made.next_batch()
+    queue = batcher(linger_s=0.0)
+    queue.add(delivery(0, "a"))
+    queue.next_batch()
     rejected = Rejected(Position(TOPIC, 0, 1), "receive", Reason.MALFORMED, "no")
-    made.add(delivery(1, "a", rejected=rejected))
-    assert offsets(made.next_batch()) == [1]
+    queue.add(delivery(1, "a", rejected=rejected))
+    assert offsets(queue.next_batch()) == [1]
 
 
 def test_dropping_a_partition_forgets_what_waits_and_what_is_held_of_it() -> None:
-    made = batcher(linger_s=0.0)
-    made.add(delivery(0, "a", partition=0))
-    flying = made.next_batch()
-    made.add(delivery(1, "a", partition=0))
-    made.add(delivery(2, "b", partition=0))
-    made.add(delivery(0, "c", partition=1))
-    dropped = made.drop([Partition(TOPIC, 0)])
-    assert sorted(one.record.position.offset for one in dropped) == [1, 2]
-    assert offsets(made.next_batch()) == [0]
+    queue = batcher(linger_s=0.0)
+    queue.add(delivery(0, "a", partition=0))
+    flying = queue.next_batch()
+    queue.add(delivery(1, "a", partition=0))
+    queue.add(delivery(2, "b", partition=0))
+    queue.add(delivery(0, "c", partition=1))
+    dropped = queue.drop([Partition(TOPIC, 0)])
+    assert sorted(member.record.position.offset for member in dropped) == [1, 2]
+    assert offsets(queue.next_batch()) == [0]
     assert flying is not None
-    made.release(flying)
-    assert made.next_batch() is None
-    assert made.queued_bytes == 0
+    queue.release(flying)
+    assert queue.next_batch() is None
+    assert queue.queued_bytes == 0
 
 
 def test_dropping_what_lies_beyond_an_offset_keeps_what_lies_below() -> None:
-    made = batcher(linger_s=0.0)
-    made.add(delivery(0, "a"))
-    flying = made.next_batch()
+    queue = batcher(linger_s=0.0)
+    queue.add(delivery(0, "a"))
+    flying = queue.next_batch()
     assert flying is not None
-    made.add(delivery(1, "a"))
-    made.add(delivery(3, "a"))
-    made.add(delivery(2, "b"))
-    made.add(delivery(4, "c"))
+    queue.add(delivery(1, "a"))
+    queue.add(delivery(3, "a"))
+    queue.add(delivery(2, "b"))
+    queue.add(delivery(4, "c"))
     partition = flying.deliveries[0].partition
-    assert sorted(one.record.position.offset for one in made.drop([partition], beyond={partition: 2})) == [3, 4]
-    assert made.has_queued(partition)
-    assert offsets(made.next_batch()) == [2]
-    made.release(flying)
-    assert offsets(made.next_batch()) == [1]
-    assert not made.has_queued(partition)
+    assert sorted(member.record.position.offset for member in queue.drop([partition], beyond={partition: 2})) == [
+        3,
+        4,
+    ]
+    assert queue.has_queued(partition)
+    assert offsets(queue.next_batch()) == [2]
+    queue.release(flying)
+    assert offsets(queue.next_batch()) == [1]
+    assert not queue.has_queued(partition)
 
 
 def test_dropping_nothing_looks_at_nothing_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = batcher()
-    made.add(delivery(0))
+    queue = batcher()
+    queue.add(delivery(0))
     monkeypatch.setattr(Delivery, "partition", property(lambda _: pytest.fail("looked at")))
-    assert made.drop([]) == []
+    assert queue.drop([]) == []
 
 
 @given(st.data())
 def test_two_events_of_one_asset_are_never_in_flight_together_and_none_is_forgotten(data: st.DataObject) -> None:
-    made = batcher(linger_s=0.0, events=data.draw(st.integers(1, 4)), in_flight=data.draw(st.integers(1, 3)))
+    queue = batcher(linger_s=0.0, events=data.draw(st.integers(1, 4)), in_flight=data.draw(st.integers(1, 3)))
     keys = data.draw(st.lists(st.sampled_from("abcde"), max_size=40))
     flying: list[Batch] = []
     last_done: dict[str, int] = {}
     taken: list[int] = []
     remaining = list(enumerate(keys))
-    while remaining or flying or made.queued_bytes:
+    while remaining or flying or queue.queued_bytes:
         step = data.draw(st.sampled_from(["add", "take", "finish"]))
         if step == "add" and remaining:
             offset, key = remaining.pop(0)
-            made.add(delivery(offset, key))
+            queue.add(delivery(offset, key))
         elif step == "finish" and flying:
-            made.release(flying.pop(data.draw(st.integers(0, len(flying) - 1))))
+            queue.release(flying.pop(data.draw(st.integers(0, len(flying) - 1))))
         else:
-            batch = made.next_batch()
+            batch = queue.next_batch()
             if batch is None:
                 if not remaining and flying:
-                    made.release(flying.pop())
+                    queue.release(flying.pop())
                 elif remaining:
                     offset, key = remaining.pop(0)
-                    made.add(delivery(offset, key))
+                    queue.add(delivery(offset, key))
                 continue
             flying.append(batch)
-            in_flight = [asset for one in flying for asset in {entry.asset_id for entry in one.deliveries}]
+            in_flight = [asset for other in flying for asset in {member.asset_id for member in other.deliveries}]
             assert len(in_flight) == len(set(in_flight))
-            for one in batch.deliveries:
-                offset = one.record.position.offset
-                assert last_done.get(str(one.asset_id), -1) < offset
-                last_done[str(one.asset_id)] = offset
+            for member in batch.deliveries:
+                offset = member.record.position.offset
+                assert last_done.get(str(member.asset_id), -1) < offset
+                last_done[str(member.asset_id)] = offset
                 taken.append(offset)
     assert sorted(taken) == list(range(len(keys)))
 
@@ -216,55 +219,55 @@ def growing(clock: Clock | None = None, *, in_flight: int = 1) -> Batcher:
     return Batcher(limits, clock or Clock())
 
 
-def settled(made: Batcher, slowest_s: float | None) -> int:
+def settled(queue: Batcher, slowest_s: float | None) -> int:
     """Takes a batch and settles it; how many events it had."""
-    batch = made.next_batch()
+    batch = queue.next_batch()
     assert batch is not None
-    made.release(batch, slowest_s)
+    queue.release(batch, slowest_s)
     return len(batch.deliveries)
 
 
-def filled(made: Batcher, events: int) -> Batcher:
+def filled(queue: Batcher, events: int) -> Batcher:
     for offset in range(events):
-        made.add(delivery(offset, f"k{offset}"))
-    return made
+        queue.add(delivery(offset, f"k{offset}"))
+    return queue
 
 
 def test_batches_double_while_more_events_wait_and_the_steps_are_quick() -> None:
-    made = filled(growing(), 200)
-    assert [settled(made, 0.001) for _ in range(6)] == [4, 8, 16, 32, 32, 32]
+    queue = filled(growing(), 200)
+    assert [settled(queue, 0.001) for _ in range(6)] == [4, 8, 16, 32, 32, 32]
 
 
 def test_a_batch_takes_no_more_than_the_slowest_step_can_do_in_its_time() -> None:
-    made = filled(growing(), 200)
-    assert [settled(made, events * 0.1) for events in (4, 8, 10, 10)] == [4, 8, 10, 10]
+    queue = filled(growing(), 200)
+    assert [settled(queue, events * 0.1) for events in (4, 8, 10, 10)] == [4, 8, 10, 10]
 
 
 def test_batches_shrink_again_when_a_step_becomes_slow_but_never_below_what_makes_them_due() -> None:
-    made = filled(growing(), 200)
-    assert [settled(made, slowest_s) for slowest_s in (0.1, 0.1, 0.1, 32.0, 9.0)] == [4, 8, 16, 32, 4]
-    assert settled(made, 9.0) == 4
+    queue = filled(growing(), 200)
+    assert [settled(queue, slowest_s) for slowest_s in (0.1, 0.1, 0.1, 32.0, 9.0)] == [4, 8, 16, 32, 4]
+    assert settled(queue, 9.0) == 4
 
 
 def test_events_that_are_enough_go_at_once_though_a_batch_could_be_larger() -> None:
-    made = filled(growing(), 4 + 8 + 5)
-    assert [settled(made, 0.001) for _ in range(3)] == [4, 8, 5]
+    queue = filled(growing(), 4 + 8 + 5)
+    assert [settled(queue, 0.001) for _ in range(3)] == [4, 8, 5]
 
 
 def test_a_batch_that_was_given_up_says_nothing_of_the_next() -> None:
-    made = filled(growing(), 50)
-    assert [settled(made, slowest_s) for slowest_s in (0.1, None, None)] == [4, 8, 8]
+    queue = filled(growing(), 50)
+    assert [settled(queue, slowest_s) for slowest_s in (0.1, None, None)] == [4, 8, 8]
 
 
 def test_batches_do_not_grow_unless_they_may() -> None:
-    made = filled(batcher(), 20)
-    assert [settled(made, 0.0) for _ in range(3)] == [4, 4, 4]
+    queue = filled(batcher(), 20)
+    assert [settled(queue, 0.0) for _ in range(3)] == [4, 4, 4]
 
 
 def test_a_grown_batch_keeps_to_its_bytes() -> None:
     limits = BatchLimits(2, 100, 1.0, 1, max_events=32, max_step_s=1.0)
-    made = Batcher(limits, Clock())
+    queue = Batcher(limits, Clock())
     for offset in range(8):
-        made.add(delivery(offset, f"k{offset}", data=b"x" * 30))
-    sizes = [settled(made, 0.001) for _ in range(3)]
+        queue.add(delivery(offset, f"k{offset}", data=b"x" * 30))
+    sizes = [settled(queue, 0.001) for _ in range(3)]
     assert sizes == [2, 3, 3]

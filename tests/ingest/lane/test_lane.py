@@ -140,7 +140,7 @@ def test_stop_drains_what_is_in_flight_and_commits_it(harness: LaneHarness) -> N
 
 
 def _rebalancing(lane: Lane) -> Callable[[], None]:
-    """From now on the group of a lane takes no commit; calling what is returned ends that at the lane's next poll."""
+    """Makes the group of a lane refuse commits; calling the result ends that at the lane's next poll."""
     consumer, over = lane._consumer, threading.Event()
     commit, poll = consumer.commit, consumer.poll
     refuses = True
@@ -319,7 +319,7 @@ def test_a_log_that_was_made_anew_is_read_from_where_it_goes_on(harness: LaneHar
 
 
 def _committed(harness: LaneHarness) -> int:
-    """What the group has of partition 0."""
+    """Returns the committed offset of partition 0."""
     return harness.broker.committed(GROUP).get(PARTITIONS[0], 0)
 
 

@@ -13,11 +13,11 @@ PARTITION = Partition("t", 0)
 
 
 def ledger(start: int = 0, *delivered: int) -> OffsetLedger:
-    made = OffsetLedger()
-    made.assign(FIRST, start)
+    tracked = OffsetLedger()
+    tracked.assign(FIRST, start)
     for offset in delivered:
-        assert made.track(Position("t", 0, offset))
-    return made
+        assert tracked.track(Position("t", 0, offset))
+    return tracked
 
 
 def test_nothing_is_committable_before_the_first_record_is_done() -> None:
@@ -25,74 +25,74 @@ def test_nothing_is_committable_before_the_first_record_is_done() -> None:
 
 
 def test_commit_stops_at_the_first_gap() -> None:
-    made = ledger(0, 0, 1, 2, 3)
+    tracked = ledger(0, 0, 1, 2, 3)
     for offset in (0, 1, 3):
-        made.complete(FIRST, offset)
-    assert made.offsets_to_commit() == {PARTITION: 2}
+        tracked.complete(FIRST, offset)
+    assert tracked.offsets_to_commit() == {PARTITION: 2}
 
 
 def test_contiguity_is_over_delivered_records_so_that_holes_do_not_stop_the_commit() -> None:
-    made = ledger(10, 10, 17, 40)
+    tracked = ledger(10, 10, 17, 40)
     for offset in (10, 17, 40):
-        made.complete(FIRST, offset)
-    assert made.offsets_to_commit() == {PARTITION: 41}
+        tracked.complete(FIRST, offset)
+    assert tracked.offsets_to_commit() == {PARTITION: 41}
 
 
 def test_where_the_log_was_rolled_back_the_lower_offset_is_committed_until_it_is_acknowledged() -> None:
-    made = ledger(0, 0, 1, 2, 3)
+    tracked = ledger(0, 0, 1, 2, 3)
     for offset in range(4):
-        made.complete(FIRST, offset)
-    made.mark_committed(made.offsets_to_commit())
-    made.truncate(PARTITION, 2)
-    assert made.offsets_to_commit() == made.offsets_to_commit() == {PARTITION: 2}
-    made.mark_committed(made.offsets_to_commit())
-    assert made.offsets_to_commit() == {}
+        tracked.complete(FIRST, offset)
+    tracked.mark_committed(tracked.offsets_to_commit())
+    tracked.truncate(PARTITION, 2)
+    assert tracked.offsets_to_commit() == tracked.offsets_to_commit() == {PARTITION: 2}
+    tracked.mark_committed(tracked.offsets_to_commit())
+    assert tracked.offsets_to_commit() == {}
 
 
 def test_the_lower_offset_is_committed_even_if_none_above_it_is_known_to_be() -> None:
     """A commit whose answer was lost may have been taken."""
-    made = ledger(0, 0, 1, 2)
-    made.truncate(PARTITION, 0)
-    assert made.offsets_to_commit() == {PARTITION: 0}
+    tracked = ledger(0, 0, 1, 2)
+    tracked.truncate(PARTITION, 0)
+    assert tracked.offsets_to_commit() == {PARTITION: 0}
 
 
 def test_nothing_above_a_cut_counts_before_the_partition_is_delivered_again() -> None:
-    made = ledger(0, 0, 1, 2, 3)
-    made.truncate(PARTITION, 2)
-    assert not made.complete(FIRST, 3)
-    assert not made.track(Position("t", 0, 2))
-    assert made.complete(FIRST, 0)
-    assert made.offset_to_commit(PARTITION) == 1
-    made.rewind(PARTITION, 1)
-    assert [made.track(Position("t", 0, offset)) for offset in (1, 2, 3)] == [True, True, True]
+    tracked = ledger(0, 0, 1, 2, 3)
+    tracked.truncate(PARTITION, 2)
+    assert not tracked.complete(FIRST, 3)
+    assert not tracked.track(Position("t", 0, 2))
+    assert tracked.complete(FIRST, 0)
+    assert tracked.offset_to_commit(PARTITION) == 1
+    tracked.rewind(PARTITION, 1)
+    assert [tracked.track(Position("t", 0, offset)) for offset in (1, 2, 3)] == [True, True, True]
     for offset in (1, 2):
-        assert made.complete(FIRST, offset)
-    assert made.offsets_to_commit() == {PARTITION: 3}
+        assert tracked.complete(FIRST, offset)
+    assert tracked.offsets_to_commit() == {PARTITION: 3}
 
 
 def test_a_commit_that_was_acknowledged_is_not_repeated() -> None:
-    made = ledger(0, 0)
-    made.complete(FIRST, 0)
-    made.mark_committed(made.offsets_to_commit())
-    assert made.offsets_to_commit() == {}
+    tracked = ledger(0, 0)
+    tracked.complete(FIRST, 0)
+    tracked.mark_committed(tracked.offsets_to_commit())
+    assert tracked.offsets_to_commit() == {}
 
 
 def test_a_done_mark_of_a_former_assignment_is_dropped() -> None:
-    made = ledger(0, 0, 1)
-    made.assign(SECOND, 0)
-    made.track(Position("t", 0, 0))
-    assert not made.complete(FIRST, 0)
-    assert made.offsets_to_commit() == {}
-    assert made.complete(SECOND, 0)
-    assert made.offsets_to_commit() == {PARTITION: 1}
+    tracked = ledger(0, 0, 1)
+    tracked.assign(SECOND, 0)
+    tracked.track(Position("t", 0, 0))
+    assert not tracked.complete(FIRST, 0)
+    assert tracked.offsets_to_commit() == {}
+    assert tracked.complete(SECOND, 0)
+    assert tracked.offsets_to_commit() == {PARTITION: 1}
 
 
 def test_records_of_a_partition_that_is_not_owned_are_refused() -> None:
-    made = ledger(0, 0)
-    made.forget(PARTITION)
-    assert not made.track(Position("t", 0, 1))
-    assert not made.complete(FIRST, 0)
-    assert made.offsets_to_commit() == {}
+    tracked = ledger(0, 0)
+    tracked.forget(PARTITION)
+    assert not tracked.track(Position("t", 0, 1))
+    assert not tracked.complete(FIRST, 0)
+    assert tracked.offsets_to_commit() == {}
 
 
 def test_a_record_delivered_twice_under_one_assignment_is_refused() -> None:
@@ -100,9 +100,9 @@ def test_a_record_delivered_twice_under_one_assignment_is_refused() -> None:
 
 
 def test_a_second_done_mark_of_one_record_is_dropped() -> None:
-    made = ledger(0, 0, 1)
-    assert made.complete(FIRST, 1)
-    assert not made.complete(FIRST, 1)
+    tracked = ledger(0, 0, 1)
+    assert tracked.complete(FIRST, 1)
+    assert not tracked.complete(FIRST, 1)
 
 
 @given(
@@ -113,30 +113,30 @@ def test_a_second_done_mark_of_one_record_is_dropped() -> None:
 def test_what_is_committable_never_passes_a_record_that_is_not_done(
     offsets: list[int], order: object, share: float
 ) -> None:
-    made = ledger(offsets[0], *offsets)
+    tracked = ledger(offsets[0], *offsets)
     done = list(offsets)
     order.shuffle(done)  # type: ignore[attr-defined]
     done = done[: round(len(done) * share)]
     for offset in done:
-        made.complete(FIRST, offset)
+        tracked.complete(FIRST, offset)
     open_offsets = sorted(set(offsets) - set(done))
     expected = open_offsets[0] if open_offsets else offsets[-1] + 1
-    assert made.offsets_to_commit().get(PARTITION, offsets[0]) == expected
+    assert tracked.offsets_to_commit().get(PARTITION, offsets[0]) == expected
 
 
 def test_what_was_done_before_a_rewind_is_not_processed_again() -> None:
-    made = ledger(10, 10, 11, 12, 13)
+    tracked = ledger(10, 10, 11, 12, 13)
     for offset in (11, 13):
-        made.complete(FIRST, offset)
-    made.rewind(PARTITION, 10)
-    assert [offset for offset in range(10, 14) if made.track(Position("t", 0, offset))] == [10, 12]
-    made.complete(FIRST, 10)
-    assert made.offsets_to_commit() == {PARTITION: 12}
-    made.complete(FIRST, 12)
-    assert made.offsets_to_commit() == {PARTITION: 14}
+        tracked.complete(FIRST, offset)
+    tracked.rewind(PARTITION, 10)
+    assert [offset for offset in range(10, 14) if tracked.track(Position("t", 0, offset))] == [10, 12]
+    tracked.complete(FIRST, 10)
+    assert tracked.offsets_to_commit() == {PARTITION: 12}
+    tracked.complete(FIRST, 12)
+    assert tracked.offsets_to_commit() == {PARTITION: 14}
 
 
 def test_what_retention_took_is_committed_away() -> None:
-    made = OffsetLedger()
-    made.assign(FIRST, 50, committed=10)
-    assert made.offsets_to_commit() == {PARTITION: 50}
+    tracked = OffsetLedger()
+    tracked.assign(FIRST, 50, committed=10)
+    assert tracked.offsets_to_commit() == {PARTITION: 50}

@@ -159,7 +159,7 @@ def raise_if_unanswered(fails: bool, at: str) -> None:
 
 
 class FaultySink:
-    """The dead-letter topic: may be away, lose its answer, or refuse a letter for good."""
+    """The dead-letter topic, which may be unavailable, lose its answer, or refuse a letter permanently."""
 
     def __init__(self, inner: DeadLetterWriter) -> None:
         self._inner = inner
@@ -204,11 +204,11 @@ class FaultyConsumer:
 
 
 class PausingLocks(KeyedLocks):
-    """Who waits for another's claim pauses; with the writer, it dies."""
+    """Locks whose waiters pause, and die with their writer."""
 
     def _wait(self) -> None:
         self._changed.release()
         try:
-            raise_if_lost(pause("claim"))
+            raise_if_lost(pause("lock"))
         finally:
             self._changed.acquire()
