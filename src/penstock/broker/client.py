@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from kafka.consumer.fetcher import ConsumerRecord
     from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
+# A command waits this long for the first answer of a broker before it reports that there is none.
 BOOTSTRAP_TIMEOUT_MS = 8_000
-"""A command waits this long for the first answer of a broker before it reports that there is none."""
 
 # kafka-python logs every failed attempt of every request, several a second while a broker is unavailable. Penstock
 # reports what matters of it once, in its own words.

@@ -7,23 +7,24 @@ from penstock.records import Position, Record
 
 PREFIX = "penstock-"
 
+# The position at which the event was first produced, `topic/partition/offset`; on dead letters and replays.
 ORIGIN = "penstock-origin"
-"""The position at which the event was first produced, `topic/partition/offset`; on dead letters and replays."""
 
+# Kafka's timestamp of the record at its origin, milliseconds since the epoch; beside `ORIGIN`.
 ORIGIN_TIMESTAMP = "penstock-origin-timestamp"
-"""Kafka's timestamp of the record at its origin, milliseconds since the epoch; beside `ORIGIN`."""
 
 REASON = "penstock-reason"
 STEP = "penstock-step"
 DETAIL = "penstock-detail"
+
+# The time at which the event failed, milliseconds since the epoch.
 FAILED_AT = "penstock-failed-at"
-"""The time at which the event failed, milliseconds since the epoch."""
 
+# The address of a value in the asset store that is too large for the dead-letter topic; the value itself is null.
 OFFLOADED_URI = "penstock-stashed"
-"""The address of a value in the asset store that is too large for the dead-letter topic; the value itself is null."""
 
+# The size of that value; -1 for a null without a key, which no client can write.
 OFFLOADED_BYTES = "penstock-stashed-bytes"
-"""The size of that value; -1 for a null without a key, which no client can write."""
 
 
 def format_origin(position: Position) -> bytes:

@@ -28,10 +28,11 @@ from penstock.errors import ConfigError, UnavailableError
 if TYPE_CHECKING:
     from jgo.maven import MavenContext
 
+# Called with (finished jars, total jars) after each jar.
 ProgressCallback: TypeAlias = Callable[[int, int], None]
-"""Called with (finished jars, total jars) after each jar."""
 
 KAFKA_VERSION = "4.3.1"
+# The required artifacts: coordinate, and whether to include all dependencies.
 ROOTS = (
     (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", True),
     # The console tools. Their own closure is Kafka Connect's: 45 jars of web server that no tool of ours needs.
@@ -39,7 +40,6 @@ ROOTS = (
     # Kafka logs to slf4j 1.7; without this binding it would log nothing.
     ("org.apache.logging.log4j:log4j-slf4j-impl:2.25.4", False),
 )
-"""The required artifacts: coordinate, and whether to include all dependencies."""
 
 _LOCK_NAME = "kafka.lock.json"
 _CONCURRENT_DOWNLOADS = 6
