@@ -1,4 +1,4 @@
-"""The metrics endpoint of a node, read by its own client: totals, shares and quantiles of one moment."""
+"""A client of a node's metrics endpoint: totals, shares and quantiles at one moment."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """What an endpoint said.
+    """The samples that an endpoint returned.
 
     Attributes:
-        at_s: when, on the monotonic clock.
+        at_s: time of the scrape on the monotonic clock.
         samples: labels and value, by the sample's name.
     """
 
@@ -35,21 +35,23 @@ class Scrape:
     samples: Mapping[str, Sequence[tuple[Mapping[str, str], float]]]
 
     def by(self, metric: Counter | Gauge, label: str) -> dict[str, float]:
-        """The metric's values by one label, summed over the others."""
+        """Returns the metric's values by one label, summed over the others."""
         return self._summed(name_of(metric) + ("_total" if isinstance(metric, Counter) else ""), label)
 
     def counts(self, metric: Histogram, label: str) -> dict[str, int]:
-        """How many were observed, by one label."""
+        """Returns the number of observations by one label."""
         return {value: int(count) for value, count in self._summed(f"{name_of(metric)}_count", label).items()}
 
     def quantile_s(self, metric: Histogram, q: float, **labels: str) -> float | None:
-        """The q-quantile of what was observed since the start, by these labels: linear within its bucket, as
-        Prometheus's `histogram_quantile`. None if nothing was; what is beyond the last bucket counts as its bound.
+        """Returns the q-quantile of the observations with these labels since the start; None without any.
+
+        It is linear within its bucket, as in Prometheus's `histogram_quantile`. An observation beyond the last bucket
+        counts as that bucket's bound.
         """
         cumulated: dict[float, float] = {}
-        for found, value in self.samples.get(f"{name_of(metric)}_bucket", ()):
-            if labels.items() <= found.items():
-                bound = float(found["le"])
+        for sample_labels, value in self.samples.get(f"{name_of(metric)}_bucket", ()):
+            if labels.items() <= sample_labels.items():
+                bound = float(sample_labels["le"])
                 cumulated[bound] = cumulated.get(bound, 0.0) + value
         buckets = sorted(cumulated.items())
         if not buckets or not buckets[-1][1]:
@@ -70,7 +72,7 @@ class Scrape:
 
 
 def scrape(url: str) -> Scrape:
-    """Reads an endpoint. Raises UnavailableError if it does not answer."""
+    """Reads an endpoint. Raises UnavailableError if it does not respond."""
     try:
         response = httpx.get(url, timeout=_TIMEOUT_S)
         response.raise_for_status()
@@ -83,13 +85,15 @@ def parse(text: str, *, at_s: float) -> Scrape:
     """Reads Prometheus's text format. Raises ValueError if it is something else."""
     samples: dict[str, list[tuple[Mapping[str, str], float]]] = {}
     for family in text_string_to_metric_families(text):
-        for one in family.samples:
-            samples.setdefault(one.name, []).append((one.labels, one.value))
+        for sample in family.samples:
+            samples.setdefault(sample.name, []).append((sample.labels, sample.value))
     return Scrape(at_s, samples)
 
 
 def metrics_url(settings: Settings) -> str:
-    """The running `penstock up`'s endpoint, else the one that a plane on this data folder served last, else the
+    """Returns the URL of the metrics endpoint.
+
+    It is the one of the running `penstock up`, else the one that a plane on this data folder served last, else the
     configured one.
     """
     running = read_endpoints(settings.data_dir)
