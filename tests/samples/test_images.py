@@ -1,4 +1,4 @@
-"""The sample pictures and texts that ship with the package."""
+"""Tests of the sample images and texts that ship with the package."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_description_is_the_name_and_then_the_keywords() -> None:
     assert concept.name not in concept.keywords
 
 
-def test_a_rendering_is_transparent_around_the_thing() -> None:
+def test_a_rendering_is_transparent_around_the_concept() -> None:
     for name in ("banana", "hammer", "rainbow"):
         rendering = load_rendering(named(name))
         alpha = np.asarray(rendering)[..., 3]
@@ -48,16 +48,16 @@ def test_a_rendering_is_transparent_around_the_thing() -> None:
         assert 0.05 < (alpha > 127).mean() < 0.95
 
 
-def test_compose_is_the_same_for_the_same_seed_and_another_for_another() -> None:
+def test_compose_gives_equal_images_for_equal_seeds_and_others_for_others() -> None:
     concept = named("giraffe")
     assert compose(concept, seed=3).tobytes() == compose(concept, seed=3).tobytes()
     assert compose(concept, seed=3).tobytes() != compose(concept, seed=4).tobytes()
 
 
 @pytest.mark.parametrize("size_px", [32, 64, 225, 640])
-def test_compose_fills_a_square_of_the_size_asked_for(size_px: int) -> None:
-    picture = compose(named("teapot"), seed=1, size_px=size_px)
-    assert (picture.mode, picture.size) == ("RGB", (size_px, size_px))
+def test_compose_fills_a_square_of_the_requested_size(size_px: int) -> None:
+    image = compose(named("teapot"), seed=1, size_px=size_px)
+    assert (image.mode, image.size) == ("RGB", (size_px, size_px))
 
 
 def test_composed_backgrounds_are_many() -> None:
@@ -86,7 +86,7 @@ def test_no_sentence_of_the_texts_is_used_twice() -> None:
 def test_a_missing_source_is_one_line_that_names_the_package(
     flag: str, package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Both are made absent, so that the answer is the same on a machine that has neither.
+    # Both are made absent, so that the result is the same on a machine that has neither.
     present = tmp_path / "present.xml"
     present.write_text("<ldml/>", encoding="utf-8")
     other = ["--annotations", str(present)] if flag == "--font" else []
@@ -101,15 +101,15 @@ def test_a_missing_source_is_one_line_that_names_the_package(
     not (DEBIAN_FONT_PATH.is_file() and DEBIAN_ANNOTATIONS_PATH.is_file()),
     reason="Debian's font and annotations are absent",
 )
-def test_what_ships_is_what_the_script_renders() -> None:
-    """Names must agree exactly, pictures up to what WebP loses."""
+def test_the_shipped_archive_is_what_the_script_renders() -> None:
+    """Names must agree exactly, images up to what WebP loses."""
     rendered = {rendering.concept.id: rendering for rendering in render_all(DEBIAN_FONT_PATH, DEBIAN_ANNOTATIONS_PATH)}
     assert set(rendered) == {concept.id for concept in load_concepts()}
     for concept in load_concepts()[::25]:
-        ours, shipped = rendered[concept.id].picture.convert("RGBa"), load_rendering(concept).convert("RGBa")
+        ours, shipped = rendered[concept.id].image.convert("RGBa"), load_rendering(concept).convert("RGBa")
         assert rendered[concept.id].concept.codepoint == concept.codepoint
         assert _mean_difference(ours, shipped) < 8.0
 
 
-def _mean_difference(one: Image.Image, other: Image.Image) -> float:
-    return float(np.abs(np.asarray(one, np.float32) - np.asarray(other, np.float32)).mean())
+def _mean_difference(first: Image.Image, second: Image.Image) -> float:
+    return float(np.abs(np.asarray(first, np.float32) - np.asarray(second, np.float32)).mean())

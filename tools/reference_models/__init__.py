@@ -1,1 +1,1 @@
-"""Makes what the reference profile ships: renderings, the image tower, and the figures of its card."""
+"""Makes the assets of the reference profile: renderings, image tower, speech model, sample media, and their figures."""

@@ -1,4 +1,4 @@
-"""Speech into a track of a container that PyAV writes."""
+"""Writes speech into an audio track of a container that PyAV writes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from penstock.records import Float32
 from tools.reference_models.speech_synthesis import RATE_HZ
 
-_FRAME = 1_024  # samples
+_FRAME_SAMPLES = 1_024
 
 
 def write_speech(container: Any, track: Any, samples: Iterable[Float32]) -> None:
-    """All of the sound into one track of an open container, and the track's end.
+    """Writes all of the audio into one track of an open container, and ends the track.
 
     Args:
         container: opened by `av.open` for writing.
-        track: of it, at `RATE_HZ`, mono.
-        samples: float32[n] each, one after the other; they need not be held at once.
+        track: of the container, at `RATE_HZ`, mono.
+        samples: float32[n] each, in order; they need not be in memory at the same time.
     """
     for frame in _frames(samples):
         container.mux(track.encode(frame))
@@ -28,18 +28,18 @@ def write_speech(container: Any, track: Any, samples: Iterable[Float32]) -> None
 
 
 def _frames(samples: Iterable[Float32]) -> Iterator[av.AudioFrame]:
-    written, left = 0, np.zeros(0, np.float32)
+    written, rest = 0, np.zeros(0, np.float32)
     for part in samples:
-        left = np.concatenate([left, part])
-        whole = len(left) // _FRAME * _FRAME
-        for start in range(0, whole, _FRAME):
-            yield _frame(left[start : start + _FRAME], written + start)
-        written, left = written + whole, left[whole:]
-    if len(left):
-        yield _frame(left, written)
+        rest = np.concatenate([rest, part])
+        whole = len(rest) // _FRAME_SAMPLES * _FRAME_SAMPLES
+        for start in range(0, whole, _FRAME_SAMPLES):
+            yield _frame(rest[start : start + _FRAME_SAMPLES], written + start)
+        written, rest = written + whole, rest[whole:]
+    if len(rest):
+        yield _frame(rest, written)
 
 
-def _frame(samples: Float32, at: int) -> av.AudioFrame:
+def _frame(samples: Float32, start: int) -> av.AudioFrame:
     frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
-    frame.rate, frame.pts = RATE_HZ, at
+    frame.rate, frame.pts = RATE_HZ, start
     return frame

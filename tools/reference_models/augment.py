@@ -1,7 +1,7 @@
-"""Training pictures, made by the batch: renderings turned, moved and recoloured on backgrounds made of random tensors.
+"""Draws training images by the batch: renderings rotated, moved and recoloured on backgrounds from random tensors.
 
-The families of backgrounds are plain, gradient, blotchy (soft or sharp), shards and noisy. The ones that figures are
-measured on, those of `penstock.samples.images.compose`, are none of them: they are regular, these are not.
+The families of backgrounds are plain, gradient, blotchy (soft or sharp), shards and noisy. Figures are measured on none
+of them, but on those of `penstock.samples.images.compose`, which are regular while these are not.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from torch.nn import functional
 
 from penstock.samples.images import Concept, load_rendering
 
-# Renderings are kept at the size that they are about to be drawn at, so that bilinear sampling never skips pixels:
-# things that fill more than MIP_SPLIT of the picture come from the first, smaller ones from the second.
+# Renderings are kept at about the size at which they are drawn, so that bilinear sampling never skips pixels: those
+# that fill more than MIP_SPLIT of the image come from the first, smaller ones from the second.
 MIP_SIDES_PX = (60, 42)
 MIP_SPLIT = 0.72
 
-# Up to which share of a batch each family goes: plain, gradient, soft blotches, hard blotches, shards; the rest is
-# noise. Sharp edges have most of it: without shards, things on smooth unseen backgrounds were told apart as well
-# (99 %), but long edges misled the tower (86 % on stripes and rings).
+# Cumulative shares of a batch: plain, gradient, soft blotches, hard blotches, shards; the rest is noise. Sharp edges
+# have most of it: without shards, concepts on smooth unseen backgrounds were distinguished as well (99 %), but long
+# edges misled the tower (86 % on stripes and rings).
 BACKGROUND_SHARES = (0.08, 0.16, 0.32, 0.6, 0.92)
 SHARD_EDGES = 7
 
-# Mirrored, each of these is another one of them; all the rest are flipped in half of the pictures.
+# Mirrored, each of these is another one of them; all the rest are flipped in half of the images.
 HANDED = (
     "first-quarter-moon",
     "last-quarter-moon",
@@ -42,26 +42,26 @@ HANDED = (
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How far pictures depart from the plain rendering, by the share of the curriculum that is done.
+    """The limits of the distortions of a rendering, which grow with the progress of the curriculum.
 
-    Scales and shifts are shares of the picture's side and of the room that is left; distortion goes for colours and for
+    Scales and shifts are shares of the image's side and of the room that is left; distortion applies to colours and to
     the ratio of width to height; noise is the largest standard deviation, of pixels in 0..1.
     """
 
     rotation_degrees: float
-    smallest_scale: float
-    largest_shift: float
+    min_scale: float
+    max_shift: float
     distortion: float
     noise: float
 
     @classmethod
     def at(cls, progress: float) -> Difficulty:
-        """Grows linearly from a third of full strength; progress is 0 at the start and 1 from the end on."""
+        """Returns the limits at a progress of 0..1: they grow linearly from a third of full strength."""
         share = 1 / 3 + 2 / 3 * min(max(progress, 0.0), 1.0)
         return cls(
             rotation_degrees=24.0 * share,
-            smallest_scale=1.0 - 0.55 * share,
-            largest_shift=share,
+            min_scale=1.0 - 0.55 * share,
+            max_shift=share,
             distortion=0.25 * share,
             noise=0.12 * share,
         )
@@ -70,8 +70,9 @@ class Difficulty:
 class Renderings:
     """Every rendering as tensors, at the sides of MIP_SIDES_PX.
 
-    mips: one float32[concepts, 4, side, side] a side; colour multiplied by alpha, all in 0..1.
-    flips: float32[concepts], 0.5 where a mirrored picture is of the same concept, else 0.
+    Attributes:
+        mips: one float32[concepts, 4, side, side] a side; colour multiplied by alpha, all in 0..1.
+        flips: float32[concepts], 0.5 where a mirrored image shows the same concept, else 0.
     """
 
     def __init__(self, concepts: tuple[Concept, ...]) -> None:
@@ -82,8 +83,8 @@ class Renderings:
 def _stack(concepts: tuple[Concept, ...], side: int) -> torch.Tensor:
     """Loads float32[concepts, 4, side, side], premultiplied."""
     size = (side, side)
-    pictures = [load_rendering(c).convert("RGBa").resize(size, Image.Resampling.LANCZOS) for c in concepts]
-    pixels = np.stack([np.asarray(picture, np.float32) for picture in pictures]) / 255.0
+    images = [load_rendering(c).convert("RGBa").resize(size, Image.Resampling.LANCZOS) for c in concepts]
+    pixels = np.stack([np.asarray(image, np.float32) for image in images]) / 255.0
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 
@@ -94,45 +95,53 @@ def make_batch(
     difficulty: Difficulty,
     random: torch.Generator,
 ) -> torch.Tensor:
-    """Draws one picture of each chosen concept.
+    """Draws one image of each chosen concept.
 
-    chosen: int64[batch], rows of the renderings. Returns float32[batch, 3, size_px, size_px] in 0..1.
+    Args:
+        renderings: to draw from.
+        chosen: int64[batch], rows of the renderings.
+        size_px: side of the images.
+        difficulty: limits of the distortions.
+        random: generator.
+
+    Returns:
+        float32[batch, 3, size_px, size_px] in 0..1.
     """
     half = len(chosen) // 2
-    smallest = difficulty.smallest_scale
-    split = max(smallest, MIP_SPLIT)
+    min_scale = difficulty.min_scale
+    split = max(min_scale, MIP_SPLIT)
     large = _Placement(0, split, 1.0, difficulty).draw(renderings, chosen[:half], size_px, random)
-    small = _Placement(1, smallest, split, difficulty).draw(renderings, chosen[half:], size_px, random)
+    small = _Placement(1, min_scale, split, difficulty).draw(renderings, chosen[half:], size_px, random)
     foreground = _recolour(torch.cat([large, small]), difficulty.distortion, random)
     alpha = foreground[:, 3:]
-    pictures = foreground[:, :3] + make_backgrounds(len(chosen), size_px, random) * (1.0 - alpha)
-    return _degrade(pictures, difficulty, random)
+    images = foreground[:, :3] + make_backgrounds(len(chosen), size_px, random) * (1.0 - alpha)
+    return _degrade(images, difficulty, random)
 
 
 @dataclass(frozen=True)
 class _Placement:
-    """Which mip things are drawn from, and how large they may be as shares of the picture's side."""
+    """The mip to draw from, and the limits of the scale as shares of the image's side."""
 
     mip: int
-    smallest: float
-    largest: float
+    min_scale: float
+    max_scale: float
     difficulty: Difficulty
 
     def draw(self, renderings: Renderings, chosen: torch.Tensor, size_px: int, random: torch.Generator) -> torch.Tensor:
-        """Turns, scales, shifts and flips: int64[batch] → float32[batch, 4, size_px, size_px], premultiplied."""
+        """Rotates, scales, shifts and flips: int64[batch] → float32[batch, 4, size_px, size_px], premultiplied."""
         theta = self._affine(renderings.flips[chosen], random)
         grid = functional.affine_grid(theta, [len(chosen), 4, size_px, size_px], align_corners=False)
         return functional.grid_sample(renderings.mips[self.mip][chosen], grid, align_corners=False)
 
     def _affine(self, flips: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        """flips: float32[batch], chances of a mirrored picture → float32[batch, 2, 3], for affine_grid."""
+        """Draws transforms, float32[batch, 2, 3] for affine_grid, from the probabilities of a flip, float32[batch]."""
         batch = len(flips)
         angle = _uniform(random, batch, -1, 1) * math.radians(self.difficulty.rotation_degrees)
-        scale = _uniform(random, batch, self.smallest, self.largest)
+        scale = _uniform(random, batch, self.min_scale, self.max_scale)
         aspect = 1.0 + _uniform(random, batch, -1, 1) * 0.4 * self.difficulty.distortion
         flip = torch.where(torch.rand(batch, generator=random) < flips, -1.0, 1.0)
-        # The free room on each side of the thing, in the units of affine_grid, where the picture is -1..1.
-        room = (1.0 - scale) * self.difficulty.largest_shift + 0.03
+        # The free room on each side of the rendering, in the units of affine_grid, where the image is -1..1.
+        room = (1.0 - scale) * self.difficulty.max_shift + 0.03
         shift_x, shift_y = _uniform(random, batch, -1, 1) * room, _uniform(random, batch, -1, 1) * room
         cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
         across = [cosine * aspect, sine, -(cosine * aspect * shift_x + sine * shift_y)]
@@ -156,7 +165,8 @@ def _recolour(foreground: torch.Tensor, strength: float, random: torch.Generator
 def make_backgrounds(batch: int, size_px: int, random: torch.Generator) -> torch.Tensor:
     """Draws backgrounds of every family, each a fixed share of the batch, in random order.
 
-    Returns float32[batch, 3, size_px, size_px] in 0..1.
+    Returns:
+        float32[batch, 3, size_px, size_px] in 0..1.
     """
     first = torch.rand(batch, 3, 1, 1, generator=random)
     second = torch.rand(batch, 3, 1, 1, generator=random)
@@ -168,21 +178,21 @@ def make_backgrounds(batch: int, size_px: int, random: torch.Generator) -> torch
     mask[hard:shards] = _shards(shards - hard, size_px, random)
     order = torch.randperm(batch, generator=random)
     mask = mask[order]
-    pictures = first * (1.0 - mask) + second * mask
+    images = first * (1.0 - mask) + second * mask
     noisy = order >= shards
-    pictures[noisy] += torch.randn(int(noisy.sum()), 3, size_px, size_px, generator=random) * 0.3
-    return pictures.clamp_(0.0, 1.0)
+    images[noisy] += torch.randn(int(noisy.sum()), 3, size_px, size_px, generator=random) * 0.3
+    return images.clamp_(0.0, 1.0)
 
 
 def _gradients(batch: int, size_px: int, random: torch.Generator) -> torch.Tensor:
-    """Linear ramps in random directions: float32[batch, 1, size_px, size_px] in 0..1."""
+    """Draws linear ramps in random directions: float32[batch, 1, size_px, size_px] in 0..1."""
     axis = torch.linspace(-0.5, 0.5, size_px)
     angle = _uniform(random, batch, 0, 2 * math.pi, 1, 1, 1)
     return (0.5 + torch.cos(angle) * axis + torch.sin(angle) * axis[:, None]).clamp_(0.0, 1.0)
 
 
 def _blotches(batch: int, size_px: int, random: torch.Generator) -> torch.Tensor:
-    """Coarse random grids made smooth, some of them stretched: float32[batch, 1, size_px, size_px] in 0..1."""
+    """Draws coarse random grids, smoothed, some of them stretched: float32[batch, 1, size_px, size_px] in 0..1."""
     parts = []
     for part in torch.arange(batch).chunk(4):
         rows, columns = (int(cells) for cells in torch.randint(3, 17, (2,), generator=random))
@@ -192,9 +202,9 @@ def _blotches(batch: int, size_px: int, random: torch.Generator) -> torch.Tensor
 
 
 def _shards(batch: int, size_px: int, random: torch.Generator) -> torch.Tensor:
-    """Patches with long sharp edges, where random discs overlap or not: float32[batch, 1, size_px, size_px], 0 or 1.
+    """Draws patches with long sharp edges, by overlapping discs: float32[batch, 1, size_px, size_px], 0 or 1.
 
-    The discs of one picture share neither centre nor size, and their edges all cross the picture.
+    The discs of one image share neither centre nor size, and their edges all cross the image.
     """
     axis = torch.linspace(-0.5, 0.5, size_px)
     sign = torch.ones(batch, size_px, size_px)
@@ -211,18 +221,18 @@ def _shards(batch: int, size_px: int, random: torch.Generator) -> torch.Tensor:
     return (sign[:, None] > 0).float()
 
 
-def _degrade(pictures: torch.Tensor, difficulty: Difficulty, random: torch.Generator) -> torch.Tensor:
+def _degrade(images: torch.Tensor, difficulty: Difficulty, random: torch.Generator) -> torch.Tensor:
     """Blurs a quarter of float32[batch, 3, side, side] and adds noise of a random strength to all."""
-    batch = len(pictures)
+    batch = len(images)
     some = torch.randperm(batch, generator=random)[: batch // 4]
-    sharp = pictures[some]
+    sharp = images[some]
     blurred = functional.avg_pool2d(sharp, 3, stride=1, padding=1, count_include_pad=False)
-    pictures[some] = torch.lerp(sharp, blurred, torch.rand(len(some), 1, 1, 1, generator=random).expand_as(sharp))
+    images[some] = torch.lerp(sharp, blurred, torch.rand(len(some), 1, 1, 1, generator=random).expand_as(sharp))
     strength = _uniform(random, batch, 0, difficulty.noise, 1, 1, 1) * torch.rand(batch, 1, 1, 1, generator=random)
-    pictures += torch.randn(pictures.shape, generator=random) * strength
-    return pictures.clamp_(0.0, 1.0)
+    images += torch.randn(images.shape, generator=random) * strength
+    return images.clamp_(0.0, 1.0)
 
 
 def _uniform(random: torch.Generator, batch: int, low: float, high: float, *ones: int) -> torch.Tensor:
-    """float32[batch, *ones], uniform in low..high."""
+    """Returns float32[batch, *ones], uniform in low..high."""
     return torch.rand(batch, *ones, generator=random) * (high - low) + low

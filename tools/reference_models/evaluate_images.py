@@ -1,9 +1,9 @@
-"""Measures the image tower of the `reference` profile on pictures whose backgrounds training never saw.
+"""Measures the image tower of the `reference` profile on images with backgrounds that training never saw.
 
     python -m tools.reference_models.evaluate_images [--tower DIR] [--descriptions JSONL] [--json]
 
-A query counts as found when at least one right picture is among its first k, by cosine. The bank holds one picture of
-every concept; pictures are 224 px, so that open_clip's own preprocessing is measured along.
+A query counts as answered when at least one right image is among its first k, by cosine. The bank holds one image of
+every concept; images are 224 px, so that open_clip's own preprocessing is part of the measurement.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import open_clip
 import torch
+from PIL import Image
 from sentence_transformers import SentenceTransformer
 
 from penstock.encoders.reference.image_model import TOWER_DIR
@@ -28,7 +28,7 @@ from tools.reference_models.train_images import encode_texts, load_sentence_enco
 Vectors = npt.NDArray[np.float32]
 Right = npt.NDArray[np.bool_]
 
-# Any two seeds do: they only say which unseen backgrounds. These two were fixed before the first measurement.
+# Any two seeds do: they only select unseen backgrounds. These two were fixed before the first measurement.
 BANK_SEED, QUERY_SEED = 1001, 2002
 # The size of the index that the demo fills.
 INDEX_IMAGES = 1000
@@ -44,7 +44,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Figures:
-    """Recall, each a share of the queries from 0 to 1; the number after the name is k."""
+    """Recall figures, shares of the queries from 0 to 1; the number after the name is k."""
 
     name_to_image_1: float
     name_to_image_5: float
@@ -54,7 +54,7 @@ class Figures:
     image_to_name_1: float
     image_to_name_5: float
     description_to_image_10: float
-    # Among INDEX_PICTURES pictures. Fused with as many texts by RRF, each collection has five of the first ten places.
+    # Among INDEX_IMAGES images. Fused with as many texts by RRF, each collection has five of the first ten places.
     name_in_index_5: float
     name_in_index_10: float
 
@@ -66,22 +66,26 @@ class ImageTower:
         model, _, self._preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
         self._model = model.eval()
 
-    def encode(self, pictures: list[Any]) -> Vectors:
-        """PIL pictures of any size → float32[len(pictures), 384], L2-normalised."""
-        batch = torch.stack([self._preprocess(picture) for picture in pictures])
+    def encode(self, images: list[Image.Image]) -> Vectors:
+        """Encodes images of any size to float32[len(images), 384], L2-normalised."""
+        batch = torch.stack([self._preprocess(image) for image in images])
         with torch.inference_mode():
             return np.asarray(self._model.encode_image(batch, normalize=True).float().numpy(), np.float32)
 
     def encode_concepts(self, concepts: tuple[Concept, ...], seed: int, size_px: int = 224) -> Vectors:
-        """One unseen picture of each concept → float32[concepts, 384], a few hundred at a time."""
+        """Encodes one unseen image of each concept to float32[concepts, 384], a few hundred at a time."""
         parts = [concepts[start : start + 256] for start in range(0, len(concepts), 256)]
         return np.concatenate([self.encode([compose(c, seed, size_px) for c in part]) for part in parts])
 
 
 def recall_at(k: int, queries: Vectors, bank: Vectors, right: Right) -> float:
-    """Share of the queries with a right row of the bank among their first k.
+    """Returns the share of the queries with a right row of the bank among their first k.
 
-    queries: float32[queries, dim]; bank: float32[rows, dim], both L2-normalised; right: bool[queries, rows].
+    Args:
+        k: rows considered.
+        queries: float32[queries, dim], L2-normalised.
+        bank: float32[rows, dim], L2-normalised.
+        right: bool[queries, rows].
     """
     first = np.argsort(-(queries @ bank.T), axis=1, kind="stable")[:, :k]
     return float(np.take_along_axis(right, first, axis=1).any(axis=1).mean())
@@ -125,7 +129,7 @@ def measure(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Runs the command; returns the exit code."""
     parser = argparse.ArgumentParser(description="Measure the recall of the reference image tower.")
     parser.add_argument("--tower", type=Path, default=TOWER_DIR)
     parser.add_argument("--descriptions", type=Path, default=Path("tests/tools/reference_models/descriptions.jsonl"))

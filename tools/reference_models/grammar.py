@@ -1,7 +1,7 @@
-"""What the reference speech model understands: some hundred and forty words, and the sentences made of them.
+"""The vocabulary of the reference speech model, about 140 words, and the sentences that are composed of them.
 
-The things are names of reference pictures, so that what is said and what is shown in the demo's films belong together.
-Text is lower case and has no punctuation: the model writes what it hears as words and nothing else.
+The nouns are names of reference images, so that the sentences of the demo's videos match the scenes that they show.
+Text is lower case and has no punctuation: the model writes words and nothing else.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
+# Words by their function in a sentence. No word occurs twice.
 WORDS: Mapping[str, Sequence[str]] = {
     "animal": (
         "bear", "camel", "cat", "cow", "crab", "deer", "dog", "dolphin", "dragon", "eagle", "elephant", "fox", "frog",
@@ -34,8 +35,8 @@ WORDS: Mapping[str, Sequence[str]] = {
     "joins": ("beside", "behind", "near", "under", "over"),
     "small": ("the", "a", "and", "in", "of", "there", "is", "my", "with", "at"),
 }  # fmt: skip
-"""By what a word does in a sentence. Each word stands once."""
 
+# Each brace is replaced by a word of that class.
 TEMPLATES: Sequence[str] = (
     "the {colour} {thing} is {joins} the {place}",
     "a {kind} {animal} {moves} {joins} the {place}",
@@ -54,23 +55,25 @@ TEMPLATES: Sequence[str] = (
     "the {person} and my {person} {does} the {thing} {time}",
     "{joins} the {colour} {place} the {person} {does} a {animal}",
 )
-"""A word of the class stands in each brace."""
 
 VOCABULARY: Sequence[str] = tuple(word for words in WORDS.values() for word in words)
 
 
 def sentence(choose: random.Random) -> str:
-    """One of the templates, filled in; no word of a class stands twice in it."""
-    left = {name: list(words) for name, words in WORDS.items()}
-    made = []
+    """Returns one of the templates, filled in; no word of a class occurs twice in it."""
+    remaining = {name: list(members) for name, members in WORDS.items()}
+    words = []
     for word in choose.choice(TEMPLATES).split():
         if word.startswith("{"):
-            candidates = left[word[1:-1]]
-            word = candidates.pop(choose.randrange(len(candidates)))  # noqa: PLW2901 - it stands for the brace
-        made.append(word)
-    return " ".join(made)
+            candidates = remaining[word[1:-1]]
+            word = candidates.pop(choose.randrange(len(candidates)))  # noqa: PLW2901 - it replaces the brace
+        words.append(word)
+    return " ".join(words)
 
 
-def word_string(choose: random.Random, words: int) -> str:
-    """So many words in no order: from sentences alone a model learns to guess the next word and stops listening."""
-    return " ".join(choose.choices(VOCABULARY, k=words))
+def word_string(choose: random.Random, count: int) -> str:
+    """Returns `count` words in random order.
+
+    A model that is trained on sentences alone learns to guess the next word, and ignores the audio.
+    """
+    return " ".join(choose.choices(VOCABULARY, k=count))

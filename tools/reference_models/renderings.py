@@ -1,4 +1,4 @@
-"""Renders the everyday concepts that the reference models learn, and ships them as one archive.
+"""Renders the everyday concepts that the reference models learn, and writes them into one archive.
 
     python -m tools.reference_models.renderings [--font F] [--annotations F] [--out ZIP]
 
@@ -32,14 +32,14 @@ DEBIAN_ANNOTATIONS_PATH = Path("/usr/share/unicode/cldr/common/annotations/en.xm
 STRIKE_PX = 109
 # A glyph of that strike is 136 × 128; the canvas leaves room for its bearings.
 CANVAS_PX = 176
-# WebP at this quality is about 5 KB a picture, 4.4 MB for all, with no artefact seen at 4 × zoom. Methods above 4
-# take a hundred times longer (0.2 s a picture) and save 1 %.
+# WebP at this quality is about 5 KB an image, 4.4 MB for all, with no artefact visible at 4 × zoom. Methods above 4
+# take a hundred times longer (0.2 s an image) and save 1 %.
 WEBP_QUALITY, WEBP_METHOD = 88, 4
 # Zip's own epoch: an archive made twice is the same bytes.
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 MAX_ARCHIVE_BYTES = 6_000_000
 
-# Things one could photograph, one code point each. Left out: people and faces, flags, hearts, signs and symbols,
+# Things that can be photographed, one code point each. Left out: people and faces, flags, hearts, signs and symbols,
 # clocks, skin tones, and everything joined of several code points.
 SUBJECTS: dict[str, str] = {
     "animals": (
@@ -82,10 +82,10 @@ SUBJECTS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Rendering:
-    """A concept and its picture: RGBA, RENDERING_PX square, transparent around the thing."""
+    """A concept and its image: RGBA, RENDERING_PX square, transparent around the concept."""
 
     concept: Concept
-    picture: Image.Image
+    image: Image.Image
 
 
 def read_annotations(path: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -174,14 +174,14 @@ def write_archive(renderings: Iterable[Rendering], path: Path) -> int:
         archive.writestr(zipfile.ZipInfo(CONCEPTS_ENTRY, FIXED_DATE), text, zipfile.ZIP_DEFLATED)
         for rendering in renderings:
             encoded = io.BytesIO()
-            rendering.picture.save(encoded, "WEBP", quality=WEBP_QUALITY, method=WEBP_METHOD)
+            rendering.image.save(encoded, "WEBP", quality=WEBP_QUALITY, method=WEBP_METHOD)
             entry = zipfile.ZipInfo(f"{rendering.concept.id}.webp", FIXED_DATE)
             archive.writestr(entry, encoded.getvalue(), zipfile.ZIP_STORED)
     return path.stat().st_size
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code, with one line on stderr when a source is missing."""
+    """Runs the command; returns the exit code, with one line on stderr when a source is missing."""
     parser = argparse.ArgumentParser(description="Render the reference concepts into the archive that ships.")
     parser.add_argument("--font", type=Path, default=DEBIAN_FONT_PATH)
     parser.add_argument("--annotations", type=Path, default=DEBIAN_ANNOTATIONS_PATH)
@@ -189,9 +189,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         renderings = render_all(arguments.font, arguments.annotations)
-    except UsageError as missing:
-        print(f"renderings: {missing}", file=sys.stderr)
-        return missing.exit_code
+    except UsageError as exc:
+        print(f"renderings: {exc}", file=sys.stderr)
+        return exc.exit_code
     size_bytes = write_archive(renderings, arguments.out)
     print(f"{len(renderings)} renderings, {size_bytes / 1e6:.2f} MB, written to {arguments.out}")
     if size_bytes > MAX_ARCHIVE_BYTES:

@@ -1,30 +1,30 @@
-"""Makes the films and sound clips that ship with the package, and the list of what happens in them.
+"""Makes the sample videos and audio clips that ship with the package, and their manifest.
 
     python -m tools.reference_models.sample_timed_media
 
-A film shows one reference picture after another, each for as long as the sentence that belongs to it is spoken and a
-pause after it. A clip is one sentence. Sentences are of words and forms that the reference speech model understands.
+A video shows one reference image after another, each while its sentence is spoken and during a pause after it. An audio
+clip is one sentence. The sentences consist of words and forms that the reference speech model understands.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import av
 import numpy as np
 
-from penstock.records import Float32
+from penstock.records import Float32, UInt8
 from penstock.samples.images import compose, load_concepts
 from penstock.samples.timed_media import MANIFEST, SPOKEN_QUESTION, TIMED_MEDIA_DIR
 from tools.reference_models.audio_writer import write_speech
 from tools.reference_models.speech_synthesis import RATE_HZ, SpeechSynthesizer
 
-# Of each film its title, and of its scenes what is shown and what is said.
+# By key the title of a video and its scenes: the concept shown and the sentence spoken.
 VIDEOS: Mapping[str, tuple[str, Sequence[tuple[str, str]]]] = {
     "animals": (
         "Animals, near and far",
@@ -64,81 +64,81 @@ AUDIO_CLIPS: Mapping[str, tuple[str, str]] = {
     "note-candle": ("A note by candle light", "seven of the small white candle near the mirror"),
 }
 QUESTION = "a young captain finds the silver anchor"
-_SIZE_PX, _PER_S = 256, 10
+_SIZE_PX, _FRAMES_PER_S = 256, 10
 _CLIP_PAUSE_S = 1.6
-_SCENE_PAUSE_S = 3.6  # so long that each sentence is a passage of its own
-_SEED = 41  # of the pictures' backgrounds
+_SCENE_PAUSE_S = 3.6  # long enough that each sentence is a passage of its own
+_SEED = 41  # of the images' backgrounds
+
+Span: TypeAlias = tuple[str, float, float]  # label, start and end in seconds
 
 
 def main() -> int:
+    """Writes all files; returns the exit code."""
     TIMED_MEDIA_DIR.mkdir(exist_ok=True)
     for old in TIMED_MEDIA_DIR.iterdir():
         old.unlink()
-    told = [_film(key, *film) for key, film in VIDEOS.items()] + [
-        _clip(key, *clip) for key, clip in AUDIO_CLIPS.items()
-    ]
-    _write_sound(SPOKEN_QUESTION, _spoken(QUESTION, _CLIP_PAUSE_S)[0])
-    lines = ",\n".join(json.dumps(one) for one in told)
+    rows = [_video(key, *video) for key, video in VIDEOS.items()]
+    rows += [_audio_clip(key, *clip) for key, clip in AUDIO_CLIPS.items()]
+    _write_audio(SPOKEN_QUESTION, _spoken(QUESTION, _CLIP_PAUSE_S)[0])
+    lines = ",\n".join(json.dumps(row) for row in rows)
     MANIFEST.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     for file in sorted(TIMED_MEDIA_DIR.iterdir()):
         print(f"{file.name}: {file.stat().st_size:,} bytes")
     return 0
 
 
-def _film(key: str, title: str, scenes: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    concepts = {concept.id: concept for concept in load_concepts()}
-    shown: list[tuple[str, float, float]] = []
-    said: list[tuple[str, float, float]] = []
+def _video(key: str, title: str, scenes: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    shown: list[Span] = []
+    sentences: list[Span] = []
     parts: list[Float32] = []
-    at_s = 0.0
+    scene_start_s = 0.0
     for concept_id, sentence in scenes:
         samples, start_s, end_s = _spoken(sentence, _SCENE_PAUSE_S)
-        lasts_s = len(samples) / RATE_HZ
-        said.append((sentence, _rounded(at_s + start_s), _rounded(at_s + end_s)))
-        shown.append((concept_id, _rounded(at_s), _rounded(at_s + lasts_s)))
+        duration_s = len(samples) / RATE_HZ
+        sentences.append((sentence, _rounded(scene_start_s + start_s), _rounded(scene_start_s + end_s)))
+        shown.append((concept_id, _rounded(scene_start_s), _rounded(scene_start_s + duration_s)))
         parts.append(samples)
-        at_s += lasts_s
+        scene_start_s += duration_s
     file = TIMED_MEDIA_DIR / f"{key}.mp4"
     with av.open(str(file), "w", options={"fflags": "+bitexact"}) as container:
-        pictures: Any = container.add_stream("h264", rate=_PER_S, options={"crf": "26"})
-        pictures.width = pictures.height = _SIZE_PX
-        pictures.pix_fmt = "yuv420p"
-        sound: Any = container.add_stream("aac", rate=RATE_HZ, layout="mono")
-        sound.bit_rate = 32_000
-        number = 0
-        for concept_id, start_s, end_s in shown:
-            pixels = np.asarray(compose(concepts[concept_id], _SEED, _SIZE_PX).convert("RGB"))
-            for _ in range(round((end_s - start_s) * _PER_S)):
-                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-                frame.pts, frame.time_base = number, Fraction(1, _PER_S)
-                container.mux(pictures.encode(frame))
-                number += 1
-        container.mux(pictures.encode(None))
-        write_speech(container, sound, parts)
-    return _told(file, title, "video", shown, said)
+        images: Any = container.add_stream("h264", rate=_FRAMES_PER_S, options={"crf": "26"})
+        images.width = images.height = _SIZE_PX
+        images.pix_fmt = "yuv420p"
+        audio: Any = container.add_stream("aac", rate=RATE_HZ, layout="mono")
+        audio.bit_rate = 32_000
+        for number, pixels in enumerate(_frames(shown)):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, _FRAMES_PER_S)
+            container.mux(images.encode(frame))
+        container.mux(images.encode(None))
+        write_speech(container, audio, parts)
+    return _row(file, title, "video", shown, sentences)
 
 
-def _clip(key: str, title: str, sentence: str) -> dict[str, Any]:
+def _frames(shown: Sequence[Span]) -> Iterator[UInt8]:
+    """Yields uint8[size, size, 3] for each frame of the scenes."""
+    concepts = {concept.id: concept for concept in load_concepts()}
+    for concept_id, start_s, end_s in shown:
+        pixels = np.asarray(compose(concepts[concept_id], _SEED, _SIZE_PX).convert("RGB"))
+        for _ in range(round((end_s - start_s) * _FRAMES_PER_S)):
+            yield pixels
+
+
+def _audio_clip(key: str, title: str, sentence: str) -> dict[str, Any]:
     samples, start_s, end_s = _spoken(sentence, _CLIP_PAUSE_S)
     file = TIMED_MEDIA_DIR / f"{key}.ogg"
-    _write_sound(file, samples)
-    return _told(file, title, "audio", [], [(sentence, _rounded(start_s), _rounded(end_s))])
+    _write_audio(file, samples)
+    return _row(file, title, "audio", [], [(sentence, _rounded(start_s), _rounded(end_s))])
 
 
-def _write_sound(file: Path, samples: Float32) -> None:
+def _write_audio(file: Path, samples: Float32) -> None:
     with av.open(str(file), "w", options={"fflags": "+bitexact"}) as container:
-        sound: Any = container.add_stream("libopus", rate=RATE_HZ, layout="mono")
-        sound.bit_rate = 24_000
-        write_speech(container, sound, [samples])
+        track: Any = container.add_stream("libopus", rate=RATE_HZ, layout="mono")
+        track.bit_rate = 24_000
+        write_speech(container, track, [samples])
 
 
-def _told(
-    file: Path,
-    title: str,
-    modality: str,
-    scenes: Sequence[tuple[str, float, float]],
-    sentences: Sequence[tuple[str, float, float]],
-) -> dict[str, Any]:
+def _row(file: Path, title: str, modality: str, scenes: Sequence[Span], sentences: Sequence[Span]) -> dict[str, Any]:
     return {
         "key": file.stem,
         "title": title,
@@ -150,13 +150,13 @@ def _told(
 
 
 def _spoken(sentence: str, pause_s: float) -> tuple[Float32, float, float]:
-    """The sentence amid silence, as long as whole frames of film; and from when to when it is spoken, seconds."""
-    said = SpeechSynthesizer().synthesize(sentence).samples
-    frames = -(-(len(said) + round(pause_s * RATE_HZ)) * _PER_S // RATE_HZ)
-    samples = np.zeros(frames * RATE_HZ // _PER_S, np.float32)
+    """Returns the sentence amid silence, filled up to whole video frames, and its start and end in seconds."""
+    speech = SpeechSynthesizer().synthesize(sentence).samples
+    frames = -(-(len(speech) + round(pause_s * RATE_HZ)) * _FRAMES_PER_S // RATE_HZ)
+    samples = np.zeros(frames * RATE_HZ // _FRAMES_PER_S, np.float32)
     start = round(pause_s / 2 * RATE_HZ)
-    samples[start : start + len(said)] = said
-    return samples, start / RATE_HZ, (start + len(said)) / RATE_HZ
+    samples[start : start + len(speech)] = speech
+    return samples, start / RATE_HZ, (start + len(speech)) / RATE_HZ
 
 
 def _rounded(seconds: float) -> float:

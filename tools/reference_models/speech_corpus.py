@@ -1,4 +1,4 @@
-"""What the reference speech model learns from: spoken sentences laid out in windows, with all that is known of them."""
+"""The training data of the reference speech model: spoken sentences placed in windows, with words and phonemes."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tools.reference_models.speech_synthesis import RATE_HZ, SpeechSynthesizer, 
 from tools.reference_models.speech_tokens import STEP_S, Tokens
 
 VOICES = ("en-us",)
-PARTS = 16  # in which the speech is made, on however many processes
-WORD_STRING_SHARE = 0.3  # of the utterances; see `sentences.word_string`
-LONGEST_WORD_STRING = 9
+PARTS = 16  # of the speech, whatever the number of processes
+WORD_STRING_SHARE = 0.3  # of the utterances; see `grammar.word_string`
+MAX_STRING_WORDS = 9
 NO_SPEECH_SHARE = 0.1  # of the windows: silence, hiss, noise, a hum or notes
-QUIET_SHARE = 0.5  # of the windows: have no background at all
+QUIET_SHARE = 0.5  # of the windows: have no background
 CUT_SHARE = 0.5  # of the windows: end with their last word and are padded, as clips are
 FRAME_SAMPLES = 320  # of one encoder frame, 20 ms
-_QUIETEST, _LOUDEST = 0.3, 1.0  # gain of an utterance
-_HISS = 0.004  # the loudest background
-_SHORTEST_PAUSE, _LONGEST_PAUSE = RATE_HZ // 10, 3 * RATE_HZ // 2  # samples between two utterances
+_MIN_GAIN, _MAX_GAIN = 0.3, 1.0  # of an utterance
+_MAX_BACKGROUND = 0.004
+_MIN_PAUSE, _MAX_PAUSE = RATE_HZ // 10, 3 * RATE_HZ // 2  # samples between two utterances
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ class Example:
     """One window.
 
     Attributes:
-        mel: float32[80, 2 n], as faster-whisper makes it; padding is 0.0, as it pads.
-        tokens: what the decoder has to write, from the start mark to the end mark.
+        mel: float32[80, 2 n], as faster-whisper computes it; padding is 0.0, as in faster-whisper.
+        tokens: the decoder's target, from the start mark to the end mark.
         spans: for each token the encoder frames (first, behind the last) in which its word is spoken; (0, 0) for marks
             and times.
         phonemes: int64[n], the phoneme of each encoder frame; 0 is none.
-        first_frame: at which position of the encoder the window stands: times count from there.
+        first_frame: the window's position in the encoder, from which times count.
     """
 
     mel: Float32
@@ -52,23 +52,26 @@ class Example:
 
 
 def speak_sentences(hours: float, speakers: Sequence[SpeechSynthesizer], seed: int) -> Iterator[Utterance]:
-    """Utterances of a few seconds until so many hours are said."""
-    choose, said_s = random.Random(seed), 0.0
+    """Yields utterances of a few seconds until they last `hours` in all."""
+    choose, total_s = random.Random(seed), 0.0
     for speaker in itertools.cycle(speakers):
-        if said_s >= hours * 3_600:
+        if total_s >= hours * 3_600:
             return
         string = choose.random() < WORD_STRING_SHARE
-        text = word_string(choose, choose.randint(2, LONGEST_WORD_STRING)) if string else sentence(choose)
-        spoken = speaker.synthesize(text)
-        said_s += spoken.duration_s
-        yield spoken
+        text = word_string(choose, choose.randint(2, MAX_STRING_WORDS)) if string else sentence(choose)
+        utterance = speaker.synthesize(text)
+        total_s += utterance.duration_s
+        yield utterance
 
 
 def utterances(hours: float, seed: int, processes: int) -> list[Utterance]:
-    """What all voices say, the same on any machine: each part in a process of its own, as espeak-ng draws numbers."""
+    """Returns the utterances of all voices, the same on any machine.
+
+    Each part is spoken in a process of its own, as espeak-ng draws random numbers.
+    """
     with ProcessPoolExecutor(processes, max_tasks_per_child=1, mp_context=get_context("spawn")) as pool:
         parts = pool.map(_part, [hours / PARTS] * PARTS, range(seed, seed + PARTS))
-        return [one for part in parts for one in part]
+        return [utterance for part in parts for utterance in part]
 
 
 def _part(hours: float, seed: int) -> list[Utterance]:
@@ -92,25 +95,25 @@ class Windows:
 
     @property
     def phonemes(self) -> int:
-        """How many there are, none included."""
+        """Returns the number of phonemes, none included."""
         return len(self._phoneme_of) + 1
 
     def draw(self, seconds: float, choose: random.Random, *, single: bool = False) -> Example:
-        """One window; utterances with pauses between them as long as there is room, or one and silence after it."""
+        """Draws one window: utterances and pauses as far as they fit, or a single utterance and silence after it."""
         samples = _background(round(seconds * RATE_HZ), choose)
         placed = [] if choose.random() < NO_SPEECH_SHARE else self._place(samples, choose, single=single)
         if not placed:
             _add_noise(samples, choose)
         longest = round((30 - seconds) / STEP_S)
         first_frame = choose.randint(0, longest) if longest > 0 else 0
-        heard = len(samples)
+        kept = len(samples)
         if choose.random() < CUT_SHARE:
             end = placed[-1][0] + len(placed[-1][1].samples) if placed else choose.randint(0, len(samples))
-            heard = min(heard, end + RATE_HZ // 4)
-        return self._example(samples, placed, first_frame, heard)
+            kept = min(kept, end + RATE_HZ // 4)
+        return self._example(samples, placed, first_frame, kept)
 
     def _place(self, samples: Float32, choose: random.Random, *, single: bool) -> list[tuple[int, Utterance]]:
-        """Adds utterances to the samples; where each begins."""
+        """Adds utterances to the samples. Returns them with their first samples."""
         placed: list[tuple[int, Utterance]] = []
         at = choose.randint(0, RATE_HZ // 2)
         while True:
@@ -118,12 +121,12 @@ class Windows:
             end = at + len(utterance.samples)
             if end > len(samples) or (single and placed):
                 return placed
-            samples[at:end] += utterance.samples * choose.uniform(_QUIETEST, _LOUDEST)
+            samples[at:end] += utterance.samples * choose.uniform(_MIN_GAIN, _MAX_GAIN)
             placed.append((at, utterance))
-            at = end + choose.randint(_SHORTEST_PAUSE, _LONGEST_PAUSE)
+            at = end + choose.randint(_MIN_PAUSE, _MAX_PAUSE)
 
     def _example(
-        self, samples: Float32, placed: Sequence[tuple[int, Utterance]], first_frame: int, heard: int
+        self, samples: Float32, placed: Sequence[tuple[int, Utterance]], first_frame: int, kept: int
     ) -> Example:
         tokens, spans = [self._tokens.start], [(0, 0)]
         phonemes = np.zeros(len(samples) // FRAME_SAMPLES, np.int64)
@@ -143,23 +146,23 @@ class Windows:
         if not placed:
             write(self._tokens.no_speech)
         write(self._tokens.end)
-        return Example(self._features(samples, heard), tuple(tokens), tuple(spans), phonemes, first_frame)
+        return Example(self._features(samples, kept), tuple(tokens), tuple(spans), phonemes, first_frame)
 
-    def _features(self, samples: Float32, heard: int) -> Float32:
-        """Of the first so many samples; padding after them, as a clip is padded."""
+    def _features(self, samples: Float32, kept: int) -> Float32:
+        """Returns the features of the first `kept` samples, padded after them as a clip is."""
         whole = 2 * (len(samples) // FRAME_SAMPLES)
-        mel: Float32 = self._mel(samples[:heard])[:, :-1][:, :whole].astype(np.float32)
+        mel: Float32 = self._mel(samples[:kept])[:, :-1][:, :whole].astype(np.float32)
         return np.pad(mel, ((0, 0), (0, whole - mel.shape[1])))
 
 
 def _background(count: int, choose: random.Random) -> Float32:
     if choose.random() < QUIET_SHARE:
         return np.zeros(count, np.float32)
-    return _noise(count, choose) * np.float32(choose.uniform(0, _HISS))
+    return _noise(count, choose) * np.float32(choose.uniform(0, _MAX_BACKGROUND))
 
 
 def _add_noise(samples: Float32, choose: random.Random) -> None:
-    """Something that is no speech: nothing, noise, a hum of a few tones, or notes one after the other."""
+    """Adds audio without speech: nothing, noise, a hum of a few tones, or a sequence of notes."""
     kind, count = choose.choice(("nothing", "noise", "hum", "notes")), len(samples)
     if kind == "noise":
         samples += _noise(count, choose) * np.float32(choose.uniform(0.01, 0.3))
@@ -174,7 +177,7 @@ def _add_noise(samples: Float32, choose: random.Random) -> None:
 
 
 def _tones(count: int, choose: random.Random) -> Float32:
-    """A few at once: of any pitch, or the multiples of one, as a voice's vowels have."""
+    """Returns a few simultaneous tones: of any pitch, or the multiples of one, as a voice's vowels have."""
     times_s, lowest = np.arange(count) / RATE_HZ, choose.uniform(60, 500)
     harmonic, tones = choose.random() < 0.5, np.zeros(count)
     for number in range(1, choose.randint(1, 5) + 1):

@@ -1,7 +1,7 @@
-"""Speech made by espeak-ng, with the time of every word: the reference speech model learns from it, tests listen to it.
+"""Synthesises speech with espeak-ng, with the time of every word, for the reference speech model and for tests.
 
 The library and its voices come with PyPI's `espeakng-loader`; they are called through espeak-ng's C interface
-(github.com/espeak-ng/espeak-ng, src/include/espeak-ng/speak_lib.h), which tells when each word begins.
+(github.com/espeak-ng/espeak-ng, src/include/espeak-ng/speak_lib.h), which reports when each word begins.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _library_lock = threading.Lock()  # the library has one state for the whole proc
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word as it stands in the text, or a phoneme, and where it lies in the sound, seconds."""
+    """A word as written in the text, or a phoneme, and its place in the audio, seconds."""
 
     text: str
     start_s: float
@@ -43,12 +43,12 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """What was said.
+    """A synthesised text.
 
     Attributes:
         samples: float32[n] at 16 kHz, mono, within -1…1.
         words: in order.
-        phonemes: in order, pauses among them, by espeak-ng's names of them.
+        phonemes: in order, pauses among them, by espeak-ng's names.
     """
 
     samples: Float32
@@ -57,6 +57,7 @@ class Utterance:
 
     @property
     def duration_s(self) -> float:
+        """Returns the length of the audio."""
         return len(self.samples) / RATE_HZ
 
 
@@ -81,11 +82,11 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class SpeechSynthesizer:
-    """One voice.
+    """A voice of espeak-ng.
 
     Args:
-        voice: espeak-ng's name of it: `en-us`, `en`, `en-us+f3`.
-        words_per_minute: espeak-ng's own is 175.
+        voice: its name: `en-us`, `en`, `en-us+f3`.
+        words_per_minute: espeak-ng's default is 175.
         pitch: 0 to 99.
 
     Raises:
@@ -95,19 +96,21 @@ class SpeechSynthesizer:
     def __init__(self, voice: str = "en-us", *, words_per_minute: int = 160, pitch: int = 50) -> None:
         self._library, self._rate_hz = _loaded()
         self._voice, self._words_per_minute, self._pitch = voice, words_per_minute, pitch
-        self._choose()
+        self._select_voice()
 
     def synthesize(self, text: str) -> Utterance:
-        """Speaks a text. espeak-ng draws numbers as it speaks: what sounds the same in each run is the same texts, in
-        the same order, from the start of the process.
+        """Returns the speech of a text.
+
+        espeak-ng draws random numbers as it speaks: only the same texts, in the same order from the start of the
+        process, give the same audio in each run.
         """
-        heard: list[Float32] = []
-        words: list[tuple[int, float]] = []  # of each the first letter's place in the text, and when it begins, seconds
+        blocks: list[Float32] = []
+        words: list[tuple[int, float]] = []  # index of the first letter in the text, and start in seconds
         phonemes: list[tuple[str, float]] = []
 
         def take(samples: Any, count: int, events: Any) -> int:
             if count > 0:
-                heard.append(np.ctypeslib.as_array(samples, (count,)).astype(np.float32) / np.float32(32_768))
+                blocks.append(np.ctypeslib.as_array(samples, (count,)).astype(np.float32) / np.float32(32_768))
             number = 0
             while events[number].type != _END:
                 event = events[number]
@@ -122,15 +125,15 @@ class SpeechSynthesizer:
         callback = _CALLBACK(take)
         data = text.encode()
         with _library_lock:
-            self._choose()
+            self._select_voice()
             self._library.espeak_SetSynthCallback(callback)
             self._library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8, None, None)
             self._library.espeak_Synchronize()
-        samples = _resampled(np.concatenate(heard), self._rate_hz)
+        samples = _resampled(np.concatenate(blocks), self._rate_hz)
         duration_s = len(samples) / RATE_HZ
         return Utterance(samples, _words(text, words, duration_s), _spans(phonemes, duration_s))
 
-    def _choose(self) -> None:
+    def _select_voice(self) -> None:
         if self._library.espeak_SetVoiceByName(self._voice.encode()) != 0:
             raise ConfigError(f"espeak-ng has no voice {self._voice!r}")
         self._library.espeak_SetParameter(_RATE, self._words_per_minute, 0)
@@ -138,29 +141,31 @@ class SpeechSynthesizer:
 
 
 def _words(text: str, begins: Sequence[tuple[int, float]], end_s: float) -> list[Word]:
-    """Every word of the text. espeak-ng speaks some pairs as one ("in the", "of the") and tells of their first alone:
-    they share its time, by their letters.
+    """Returns every word of the text with its time.
+
+    espeak-ng speaks some pairs as one ("in the", "of the") and reports only their first word: the words of such a group
+    share its time, in proportion to their letters.
     """
-    told: list[Word] = []
-    letters = [(found.start(), found[0]) for found in re.finditer(r"[\w'-]+", text)]
+    words: list[Word] = []
+    letters = [(match.start(), match[0]) for match in re.finditer(r"[\w'-]+", text)]
     edges = [*begins, (len(text), end_s)]
     for (first, start_s), (behind, last_s) in itertools.pairwise(edges):
-        group = [word for at, word in letters if first <= at < behind]
+        group = [word for index, word in letters if first <= index < behind]
         spelled = list(itertools.accumulate(map(len, group), initial=0))
         bounds_s = [start_s + (last_s - start_s) * count / spelled[-1] for count in spelled[:-1]] + [last_s]
-        told += map(Word, group, bounds_s, bounds_s[1:])
-    return told
+        words += map(Word, group, bounds_s, bounds_s[1:])
+    return words
 
 
 def _spans(begins: Sequence[tuple[str, float]], end_s: float) -> list[Word]:
-    """Each lasts until the next one begins."""
+    """Returns phonemes with their times. Each lasts until the next one begins."""
     ends_s = [*(begin_s for _, begin_s in begins[1:]), end_s]
     return [Word(text, begin_s, last_s) for (text, begin_s), last_s in zip(begins, ends_s, strict=True)]
 
 
 @cache
 def _loaded() -> tuple[Any, int]:
-    """The library, initialised once, and the rate of its sound in Hz."""
+    """Returns the library, initialised once, and its sample rate in Hz."""
     try:
         loader: Any = importlib.import_module("espeakng_loader")
     except ImportError as exc:
@@ -174,23 +179,27 @@ def _loaded() -> tuple[Any, int]:
 
 
 def _resampled(samples: Float32, rate_hz: int) -> Float32:
-    """To 16 kHz, by a windowed sinc (Smith, Digital Audio Resampling, 2002) that cuts off at the lower Nyquist rate."""
+    """Resamples to 16 kHz, by a windowed sinc with its cutoff at the lower Nyquist rate.
+
+    Smith, Digital Audio Resampling, 2002.
+    """
     count = len(samples) * RATE_HZ // rate_hz
     weights = _filters(rate_hz)
     first = np.arange(count) * rate_hz // RATE_HZ  # the input sample at or before each output sample
     padded = np.pad(samples, _HALF_WIDTH)
-    made = np.zeros(count, np.float32)
+    resampled = np.zeros(count, np.float32)
     for tap in range(2 * _HALF_WIDTH):
-        made += padded[first + tap + 1] * np.resize(weights[tap], count)
-    return np.clip(made, -1.0, 1.0)
+        resampled += padded[first + tap + 1] * np.resize(weights[tap], count)
+    return np.clip(resampled, -1.0, 1.0)
 
 
 @cache
 def _filters(rate_hz: int) -> Float32:
-    """float32[taps, phases]: output samples repeat where they lie between input samples."""
+    """Returns float32[taps, phases]. The positions of output samples between input samples repeat with that period."""
     phases = RATE_HZ // math.gcd(rate_hz, RATE_HZ)
     between = np.arange(phases) * rate_hz % RATE_HZ / RATE_HZ
-    away = np.arange(1 - _HALF_WIDTH, _HALF_WIDTH + 1)[:, None] - between
+    distance = np.arange(1 - _HALF_WIDTH, _HALF_WIDTH + 1)[:, None] - between
     cutoff = min(1.0, RATE_HZ / rate_hz)
-    made: Float32 = (cutoff * np.sinc(cutoff * away) * np.cos(np.pi * away / (2 * _HALF_WIDTH)) ** 2).astype(np.float32)
-    return made
+    window = np.cos(np.pi * distance / (2 * _HALF_WIDTH)) ** 2
+    filters: Float32 = (cutoff * np.sinc(cutoff * distance) * window).astype(np.float32)
+    return filters

@@ -4,7 +4,7 @@
     <|endoftext|>  and the other marks of Whisper's English models, in its order
     <|0.00|> …     1,501 times, 0.02 s apart
 
-Decoders take what lies below `<|endoftext|>` for text, and what lies above `<|notimestamps|>` for times
+Decoders take tokens below `<|endoftext|>` for text, and tokens above `<|notimestamps|>` for times
 (github.com/openai/whisper, tokenizer.py).
 """
 
@@ -27,7 +27,7 @@ class Tokens:
     """The numbers of the tokens.
 
     Attributes:
-        tokenizer: of the `tokenizers` library; what faster-whisper reads as `tokenizer.json`.
+        tokenizer: of the `tokenizers` library; faster-whisper reads it from `tokenizer.json`.
         end, start, no_speech: marks.
         first_time: `<|0.00|>`.
         count: of all tokens.
@@ -41,24 +41,24 @@ class Tokens:
     count: int
 
     def word(self, word: str) -> int:
-        """A known word, with the blank before it."""
-        found = self.tokenizer.token_to_id(_BLANK + word)
-        if found is None:
+        """Returns the token of a known word, with the blank before it. Raises ValueError for another word."""
+        number = self.tokenizer.token_to_id(_BLANK + word)
+        if number is None:
             raise ValueError(f"{word!r} is not in the vocabulary")
-        return int(found)
+        return int(number)
 
     def time(self, seconds: float) -> int:
-        """The nearest time, within 0 to 30 s."""
+        """Returns the token of the nearest time, within 0 to 30 s."""
         return self.first_time + min(TIMES - 1, max(0, round(seconds / STEP_S)))
 
     def names(self) -> list[str]:
-        """All tokens in order, as CTranslate2 wants them."""
+        """Returns all tokens in order, as CTranslate2 expects them."""
         by_number = {number: token for token, number in self.tokenizer.get_vocab().items()}
         return [by_number[number] for number in range(self.count)]
 
 
 def make_tokens(vocabulary: Sequence[str]) -> Tokens:
-    """The tokens for a vocabulary of plain words."""
+    """Builds the tokens for a vocabulary of plain words."""
     vocab = {symbol: number for number, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     merges: list[tuple[str, str]] = []
     for word in vocabulary:

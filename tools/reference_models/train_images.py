@@ -1,11 +1,11 @@
-"""Trains the image tower of the `reference` profile: small pictures into MiniLM's space.
+"""Trains the image tower of the `reference` profile: small images into MiniLM's space.
 
     python -m tools.reference_models.train_images [--images N] [--minutes N] [--seed N] [--start DIR] [--out DIR]
 
 The tower is a ModifiedResNet that open_clip builds from the config written here, so that it is loaded like any other
 CLIP model. Its targets are text vectors of MiniLM, which stays as it is; nothing is learnt on the text side. Loss is
-the softmax over every concept's target at a learned scale, plus COSINE_WEIGHT × (1 − cosine); the softmax tells
-concepts apart, the cosine puts a picture where sentences about it are. Pictures get harder as it goes.
+the softmax over every concept's target at a learned scale, plus COSINE_WEIGHT × (1 − cosine); the softmax separates
+concepts, the cosine puts an image near the sentences about it. Images get harder during the run.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from tools.reference_models.augment import Difficulty, Renderings, make_batch
 IMAGE_PX = 64
 EMBED_DIM = 384  # MiniLM's
 BATCH = 256
-IMAGES = 950_000  # as many as the shipped tower saw; 20 minutes on 2 free cores that are fast at bf16
+IMAGES = 950_000  # as for the shipped tower; 20 minutes on 2 free cores that are fast at bf16
 PEAK_LEARNING_RATE, CONTINUED_LEARNING_RATE = 3e-3, 1.5e-3
 WEIGHT_DECAY = 0.05
 WARMUP_SHARE = 0.03
-# Pictures are at their hardest for the last 40 % of the time.
+# Images are at their hardest for the last 40 % of the time.
 CURRICULUM_SHARE = 0.6
 COSINE_WEIGHT = 4.0
-FIRST_SCALE, LARGEST_SCALE = 16.0, 50.0
-# The mean of the weights over about the last 200 batches is what ships; its batch norms are then measured anew, since
+INITIAL_SCALE, MAX_SCALE = 16.0, 50.0
+# The mean of the weights over about the last 200 batches is what ships; its batch norms are then measured again, since
 # statistics that were averaged along are those of no network (recall fell to chance with them in a short run).
 AVERAGING_DECAY = 0.995
 CALIBRATION_BATCHES = 40
@@ -56,8 +56,8 @@ CONFIG: dict[str, dict[str, object]] = {
     "model_cfg": {
         "embed_dim": EMBED_DIM,
         "vision_cfg": {"image_size": IMAGE_PX, "layers": [1, 2, 2, 1], "width": 16, "head_width": 64},
-        # open_clip builds no model without a text tower. This one is the least that it accepts, is never trained and
-        # never asked: text goes through MiniLM.
+        # open_clip builds no model without a text tower. This one is the smallest that it accepts, is never trained
+        # and never used: text goes through MiniLM.
         "text_cfg": {"context_length": 4, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1},
     },
     "preprocess_cfg": {
@@ -73,10 +73,10 @@ PIXEL_MEAN, PIXEL_STD = 0.5, 0.25  # as in the config, for every channel
 
 @dataclass(frozen=True)
 class Plan:
-    """A training run: how long, and from what.
+    """The length of a training run, and its start.
 
-    With `start`, the folder of an earlier tower, it goes on from there: at a lower rate, and pictures at their hardest
-    from the beginning.
+    With `start`, the folder of an earlier tower, training continues from there: at a lower rate, and with images at
+    their hardest from the beginning.
     """
 
     images: int = IMAGES
@@ -87,7 +87,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What a training run did."""
+    """The result of a training run."""
 
     images: int
     seconds: float
@@ -100,7 +100,7 @@ def load_sentence_encoder() -> SentenceTransformer:
 
 
 def make_targets(concepts: tuple[Concept, ...], encoder: SentenceTransformer) -> torch.Tensor:
-    """Returns the vector that each concept's pictures should have: float32[concepts, 384], L2-normalised."""
+    """Returns the target vector of each concept's images: float32[concepts, 384], L2-normalised."""
     names = encode_texts(encoder, [concept.name for concept in concepts])
     descriptions = encode_texts(encoder, [concept.description for concept in concepts])
     return functional.normalize(torch.from_numpy(names + DESCRIPTION_WEIGHT * descriptions), dim=1)
@@ -113,9 +113,9 @@ def encode_texts(encoder: SentenceTransformer, texts: list[str]) -> np.ndarray[t
 
 
 class Trainer:
-    """One run: the tower, its average, and the learned scale of the softmax.
+    """A training run: the tower, its average, and the learned scale of the softmax.
 
-    `step` is called with how much of the run is done; `finish` then returns the network to ship. Not thread-safe.
+    `step` is called with the progress of the run; `finish` then returns the network to ship. Not thread-safe.
     """
 
     def __init__(self, concepts: tuple[Concept, ...], targets: torch.Tensor, tower: nn.Module, plan: Plan) -> None:
@@ -123,19 +123,19 @@ class Trainer:
         self.random = torch.Generator().manual_seed(plan.seed)
         self.peak_rate = PEAK_LEARNING_RATE if fresh else CONTINUED_LEARNING_RATE
         self.curriculum_share = CURRICULUM_SHARE if fresh else 0.0
-        self.log_scale = nn.Parameter(torch.tensor(FIRST_SCALE if fresh else LARGEST_SCALE).log())
+        self.log_scale = nn.Parameter(torch.tensor(INITIAL_SCALE if fresh else MAX_SCALE).log())
         self.renderings = Renderings(concepts)
         self.targets = targets
         self.network = tower.to(memory_format=torch.channels_last)
         averaging = get_ema_multi_avg_fn(AVERAGING_DECAY)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(self.network, multi_avg_fn=averaging)
         self.optimizer = torch.optim.AdamW([*_groups(self.network), {"params": [self.log_scale], "weight_decay": 0.0}])
-        self.deck = _shuffled_forever(len(concepts), self.random)
-        # Twice as fast where the CPU has AVX512-BF16 or AMX, a hundred times slower where it has not.
+        self.deck = _endless_shuffle(len(concepts), self.random)
+        # Twice as fast where the CPU has AVX512-BF16 or AMX, a hundred times slower elsewhere.
         self.bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported()
 
     def step(self, progress: float) -> float:
-        """Takes one step on a batch of fresh pictures; progress is 0..1 of the run. Returns the loss."""
+        """Takes one step on a batch of fresh images; progress is 0..1 of the run. Returns the loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.peak_rate * _learning_rate(progress)
         chosen = next(self.deck)
@@ -152,7 +152,7 @@ class Trainer:
         return float(loss.detach())
 
     def finish(self) -> nn.Module:
-        """Measures the averaged network's batch norms on fresh pictures of full difficulty, and returns it."""
+        """Measures the averaged network's batch norms on fresh images of full difficulty, and returns it."""
         tower: nn.Module = self.average.module.train()
         for norm in (module for module in tower.modules() if isinstance(module, nn.BatchNorm2d)):
             norm.reset_running_stats()
@@ -163,21 +163,21 @@ class Trainer:
         return tower.eval()
 
     def _pixels(self, chosen: torch.Tensor, difficulty: Difficulty) -> torch.Tensor:
-        """Draws the chosen concepts as the tower takes them: float32[batch, 3, 64, 64], normalised as in the config."""
-        pictures = make_batch(self.renderings, chosen, IMAGE_PX, difficulty, self.random)
-        return ((pictures - PIXEL_MEAN) / PIXEL_STD).contiguous(memory_format=torch.channels_last)
+        """Draws the chosen concepts: float32[batch, 3, 64, 64], normalised as in the config."""
+        images = make_batch(self.renderings, chosen, IMAGE_PX, difficulty, self.random)
+        return ((images - PIXEL_MEAN) / PIXEL_STD).contiguous(memory_format=torch.channels_last)
 
     def _loss(self, vectors: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        """vectors: float32[batch, 384], L2-normalised; chosen: int64[batch]. Returns a scalar."""
+        """Returns the loss, a scalar, of float32[batch, 384], L2-normalised, and the chosen concepts, int64[batch]."""
         cosines = vectors @ self.targets.T
-        scale = self.log_scale.exp().clamp(max=LARGEST_SCALE)
+        scale = self.log_scale.exp().clamp(max=MAX_SCALE)
         apart = functional.cross_entropy(scale * cosines, chosen)
         near = 1.0 - cosines[torch.arange(len(chosen)), chosen].mean()
         return apart + COSINE_WEIGHT * near
 
 
 def _groups(network: nn.Module) -> list[dict[str, object]]:
-    """Weight decay for matrices and kernels only, none for biases and norms."""
+    """Returns parameter groups with weight decay for matrices and kernels only, none for biases and norms."""
     parameters = list(network.parameters())
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
@@ -186,14 +186,14 @@ def _groups(network: nn.Module) -> list[dict[str, object]]:
 
 
 def _learning_rate(progress: float) -> float:
-    """Linear warm-up, then a cosine down to zero, as a share of the peak."""
+    """Returns the learning rate as a share of the peak: linear warm-up, then a cosine down to zero."""
     if progress < WARMUP_SHARE:
         return progress / WARMUP_SHARE
     return 0.5 + 0.5 * float(np.cos(np.pi * min(1.0, (progress - WARMUP_SHARE) / (1.0 - WARMUP_SHARE))))
 
 
-def _shuffled_forever(concepts: int, random: torch.Generator) -> Iterator[torch.Tensor]:
-    """Deals every concept once before any comes again: int64[BATCH] without end."""
+def _endless_shuffle(concepts: int, random: torch.Generator) -> Iterator[torch.Tensor]:
+    """Yields int64[BATCH] without end, in which every concept occurs once before any occurs again."""
     deck = torch.empty(0, dtype=torch.int64)
     while True:
         while len(deck) < BATCH:
@@ -203,9 +203,9 @@ def _shuffled_forever(concepts: int, random: torch.Generator) -> Iterator[torch.
 
 
 def train(plan: Plan, out: Path) -> TrainingReport:
-    """Trains on so many pictures, or for so many minutes if that is less, and writes config and checkpoint into `out`.
+    """Trains for `plan.images` or `plan.minutes`, whichever ends first, and writes config and checkpoint into `out`.
 
-    The schedule follows whichever of the two is further on, so that a slow machine too ends with a finished tower.
+    The schedule follows the one that is nearer its end, so that a slow machine too ends with a finished tower.
     """
     torch.manual_seed(plan.seed)
     concepts = load_concepts()
@@ -222,7 +222,7 @@ def train(plan: Plan, out: Path) -> TrainingReport:
         progress = max(steps * BATCH / plan.images, elapsed / (plan.minutes * 60))
         if steps % 200 == 0:
             rate = steps * BATCH / elapsed
-            print(f"{elapsed:5.0f} s  {steps * BATCH:>8} pictures  {rate:4.0f}/s  loss {loss:.3f}", flush=True)
+            print(f"{elapsed:5.0f} s  {steps * BATCH:>8} images  {rate:4.0f}/s  loss {loss:.3f}", flush=True)
     model.visual.load_state_dict(trainer.finish().state_dict())
     model.logit_scale.data.copy_(trainer.log_scale.data)
     write_checkpoint(model, out)
@@ -244,19 +244,19 @@ def write_checkpoint(model: nn.Module, out: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Runs the command; returns the exit code."""
     parser = argparse.ArgumentParser(description="Train the image tower of the reference profile.")
-    parser.add_argument("--images", type=int, default=Plan.images, help="how many to train on")
-    parser.add_argument("--minutes", type=float, default=Plan.minutes, help="the most that it may take")
+    parser.add_argument("--images", type=int, default=Plan.images, help="images to train on")
+    parser.add_argument("--minutes", type=float, default=Plan.minutes, help="time limit")
     parser.add_argument("--seed", type=int, default=Plan.seed)
-    parser.add_argument("--start", type=Path, help="folder of a tower to go on from")
+    parser.add_argument("--start", type=Path, help="folder of a tower to continue from")
     parser.add_argument("--out", type=Path, default=TOWER_DIR)
     arguments = parser.parse_args(argv)
     if arguments.start is not None and not (arguments.start / CHECKPOINT_NAME).is_file():
         parser.error(f"--start: no {CHECKPOINT_NAME} in {arguments.start}")
     plan = Plan(arguments.images, arguments.minutes, arguments.seed, arguments.start)
     report = train(plan, arguments.out)
-    print(f"{report.images} pictures in {report.seconds:.0f} s, last loss {report.last_loss:.3f}: {arguments.out}")
+    print(f"{report.images} images in {report.seconds:.0f} s, last loss {report.last_loss:.3f}: {arguments.out}")
     return 0
 
 

@@ -1,12 +1,12 @@
-"""Trains the speech model of the `reference` profile: a tiny Whisper that hears espeak-ng say some hundred words.
+"""Trains the speech model of the `reference` profile: a tiny Whisper that transcribes 145 words of espeak-ng.
 
     python -m tools.reference_models.train_speech --out DIR [--hours N] [--steps N] [--seed N] [--device cuda]
 
 The network is transformers' own Whisper, small, and what is written is a model of CTranslate2 that faster-whisper loads
-unpatched. Three losses: what the decoder writes; which phoneme each frame of the encoder is in; and how much of a
-word's cross-attention lies outside the time in which the word is spoken. The last two are what makes it listen: of the
-first alone it learns to guess. Windows of 4 to 30 s are mixed from the start; short ones stand anywhere in 30 s.
-Which batch a step sees depends on the seed and the step alone, on whatever machine it is trained.
+unpatched. Three losses: the tokens of the decoder; the phoneme of each frame of the encoder; and the share of a word's
+cross-attention outside the time in which the word is spoken. The last two make it follow the audio: with the first
+alone it learns to guess. Windows of 4 to 30 s are mixed from the start; short ones start anywhere in 30 s. The batch of
+a step depends on the seed and the step alone, on any machine.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from tools.reference_models.speech_tokens import TIMES, Tokens, make_tokens
 WIDTH, HEADS, INNER = 128, 4, 512
 ENCODER_LAYERS, DECODER_LAYERS = 3, 2
 FRAMES = 1_500
-MOST_TOKENS = 448
+MAX_TOKENS = 448
 PEAK_RATE, WEIGHT_DECAY, WARMUP_SHARE = 2e-3, 0.01, 0.05
 PHONEME_WEIGHT, ATTENTION_WEIGHT = 1.0, 0.3
-# Seconds of a window, how many make a batch (about 130 s of sound each), and how often.
+# Seconds of a window, windows in a batch (about 130 s of audio each), and share of the batches.
 KINDS: Sequence[tuple[float, int, float]] = ((4.0, 32, 0.4), (8.0, 16, 0.25), (16.0, 8, 0.1), (30.0, 4, 0.25))
 SINGLE_SHARE = 0.4  # of the long windows: one utterance, then silence, as a clip is
-TIME_BLUR = (0.15, 0.7, 0.15)  # how a time's target is shared with its neighbours
-TOLD_EVERY = 100  # steps
+TIME_BLUR = (0.15, 0.7, 0.15)  # shares of a time's target: its neighbours and itself
+REPORT_EVERY = 100  # steps
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Plan:
 
     Attributes:
         hours: of speech to learn from, by all voices together.
-        steps: batches of about 130 s of sound.
+        steps: batches of about 130 s of audio.
         seed: of everything.
         device: `cpu`, or `cuda` where there is one.
-        processes: that speak, and that make batches beside the training.
+        processes: that synthesise speech, and that draw batches beside the training.
     """
 
     hours: float = 6.6
@@ -70,13 +70,13 @@ class Plan:
 
 
 class Trainer:
-    """One run.
+    """A training run.
 
     Args:
         tokens: of the model.
-        phonemes: how many there are.
-        seed: of its first weights.
-        device: where it computes.
+        phonemes: number of phonemes.
+        seed: of the initial weights.
+        device: `cpu` or `cuda`.
     """
 
     def __init__(self, tokens: Tokens, phonemes: int, seed: int, device: str = "cpu") -> None:
@@ -91,17 +91,17 @@ class Trainer:
         self._bf16 = choose_precision("auto", device) == "bf16"
 
     def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Learns from one batch; progress is 0 to 1. Returns the losses."""
+        """Trains on one batch; progress is 0 to 1. Returns the losses."""
         for group in self._optimizer.param_groups:
             group["lr"] = PEAK_RATE * _learning_rate(progress)
         batch = batch.to(self._device)
         with torch.autocast(self._device, torch.bfloat16, enabled=self._bf16):
-            heard = encode(self.model, batch.mel, batch.first_frames)
+            hidden = encode(self.model, batch.mel, batch.first_frames)
             decoded = self.model.model.decoder(
-                input_ids=batch.tokens[:, :-1], encoder_hidden_states=heard, output_attentions=True, use_cache=False
+                input_ids=batch.tokens[:, :-1], encoder_hidden_states=hidden, output_attentions=True, use_cache=False
             )
             logits = self.model.proj_out(decoded.last_hidden_state)
-            phonemes = self.phonemes(heard)
+            phonemes = self.phonemes(hidden)
         losses = {
             "words": _word_loss(logits.float(), batch.tokens[:, 1:], self.tokens),
             "phonemes": functional.cross_entropy(phonemes.float().flatten(0, 1), batch.phonemes.flatten()),
@@ -116,7 +116,7 @@ class Trainer:
 
 
 class Batches(Dataset["Batch"]):
-    """The batch of each step.
+    """The batches of a run, by step.
 
     Args:
         windows: to draw from.
@@ -146,7 +146,7 @@ class Batch:
 
     Attributes:
         mel: float32[b, 80, 2 n].
-        first_frames: where each stands among the encoder's positions.
+        first_frames: position of each example in the encoder.
         tokens: int64[b, t]; the end mark behind the end.
         spans: int64[b, t, 2], frames of each token's word; (0, 0) for others.
         phonemes: int64[b, n].
@@ -159,14 +159,15 @@ class Batch:
     phonemes: Tensor
 
     def to(self, device: str) -> Batch:
-        """The same one there."""
-        moved = (each.to(device, non_blocking=True) for each in (self.mel, self.tokens, self.spans, self.phonemes))
+        """Returns the batch on a device."""
+        moved = (tensor.to(device, non_blocking=True) for tensor in (self.mel, self.tokens, self.spans, self.phonemes))
         mel, tokens, spans, phonemes = moved
         return Batch(mel, self.first_frames, tokens, spans, phonemes)
 
     @classmethod
     def of(cls, examples: Sequence[Example], end: int) -> Batch:
-        longest = min(MOST_TOKENS, max(len(example.tokens) for example in examples))
+        """Collects examples of one length, and pads their tokens with the end mark."""
+        longest = min(MAX_TOKENS, max(len(example.tokens) for example in examples))
         tokens = torch.full((len(examples), longest), end)
         spans = torch.zeros((len(examples), longest, 2), dtype=torch.int64)
         for row, example in enumerate(examples):
@@ -183,7 +184,7 @@ class Batch:
 
 
 def make_model(tokens: Tokens) -> Any:
-    """A Whisper of transformers, its times told apart from the start: each begins as the position that it means."""
+    """Builds a Whisper of transformers whose embeddings of times start as the encoder positions that they stand for."""
     config = WhisperConfig(
         vocab_size=tokens.count,
         num_mel_bins=80,
@@ -195,7 +196,7 @@ def make_model(tokens: Tokens) -> Any:
         encoder_ffn_dim=INNER,
         decoder_ffn_dim=INNER,
         max_source_positions=FRAMES,
-        max_target_positions=MOST_TOKENS,
+        max_target_positions=MAX_TOKENS,
         dropout=0.0,
         pad_token_id=tokens.end,
         bos_token_id=tokens.end,
@@ -204,7 +205,7 @@ def make_model(tokens: Tokens) -> Any:
         suppress_tokens=None,
         begin_suppress_tokens=None,
     )
-    config._attn_implementation = "eager"  # the only one that tells where it looks
+    config._attn_implementation = "eager"  # the only one that returns its attention
     model = WhisperForConditionalGeneration(config)
     with torch.no_grad():
         positions = model.model.encoder.embed_positions.weight
@@ -215,23 +216,26 @@ def make_model(tokens: Tokens) -> Any:
 
 
 def encode(model: Any, mel: Tensor, first_frames: Sequence[int]) -> Tensor:
-    """The encoder on windows of any length, each at its own position: float32[b, n, width]."""
+    """Runs the encoder on windows of any length, each at its own position: float32[b, n, width]."""
     encoder = model.model.encoder
     hidden = functional.gelu(encoder.conv2(functional.gelu(encoder.conv1(mel)))).permute(0, 2, 1)
     frames = hidden.shape[1]
     positions = torch.stack([encoder.embed_positions.weight[first : first + frames] for first in first_frames])
     hidden = hidden + positions
     for layer in encoder.layers:
-        made = layer(hidden, None)
-        hidden = made[0] if isinstance(made, tuple) else made
-    found: Tensor = encoder.layer_norm(hidden)
-    return found
+        output = layer(hidden, None)
+        hidden = output[0] if isinstance(output, tuple) else output
+    normalised: Tensor = encoder.layer_norm(hidden)
+    return normalised
 
 
 def _word_loss(logits: Tensor, targets: Tensor, tokens: Tokens) -> Tensor:
-    """Cross-entropy of the next token, up to the first end mark; a time's target is blurred, as frames are."""
+    """Returns the cross-entropy of the next token, up to the first end mark.
+
+    A time's target is blurred over its neighbours, as frames are.
+    """
     ended = (targets == tokens.end).cumsum(1)
-    wanted = (ended == 0) | ((ended == 1) & (targets == tokens.end))
+    counted = (ended == 0) | ((ended == 1) & (targets == tokens.end))
     logs = functional.log_softmax(logits, dim=-1)
     last = tokens.first_time + TIMES - 1
     is_time = targets >= tokens.first_time
@@ -239,15 +243,15 @@ def _word_loss(logits: Tensor, targets: Tensor, tokens: Tokens) -> Tensor:
     for shift, share in zip((-1, 0, 1), TIME_BLUR, strict=True):
         moved = torch.where(is_time, (targets + shift).clamp(tokens.first_time, last), targets)
         loss = loss - share * logs.gather(-1, moved[..., None])[..., 0]
-    return loss[wanted].mean()
+    return loss[counted].mean()
 
 
 def _attention_loss(attentions: Sequence[Tensor], spans: Tensor) -> Tensor:
-    """Minus the logarithm of the attention that lies where the next word is spoken; the mean over layers and heads.
+    """Returns minus the logarithm of the attention inside the next word's time; the mean over layers and heads.
 
     Args:
-        attentions: of each layer float[b, heads, t, n].
-        spans: int64[b, t, 2], of the token that each position has to write.
+        attentions: float[b, heads, t, n] of each layer.
+        spans: int64[b, t, 2], of the target token of each position.
     """
     words = spans[..., 1] > 0
     frames = torch.arange(attentions[0].shape[-1], device=spans.device)
@@ -260,17 +264,17 @@ def _attention_loss(attentions: Sequence[Tensor], spans: Tensor) -> Tensor:
 
 
 def _learning_rate(progress: float) -> float:
-    """A linear warm-up, then a cosine down to zero, as a share of the peak."""
+    """Returns the learning rate as a share of the peak: linear warm-up, then a cosine down to zero."""
     if progress < WARMUP_SHARE:
         return progress / WARMUP_SHARE
     return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (progress - WARMUP_SHARE) / (1 - WARMUP_SHARE)))
 
 
-# --- what ships ------------------------------------------------------------------------------------------------------
+# --- output --------------------------------------------------------------------------------------------------------
 
 
 def save(model: Any, tokens: Tokens, out: Path) -> None:
-    """Writes what faster-whisper loads: CTranslate2's model in 16-bit floats, and the tokenizer."""
+    """Writes the files that faster-whisper loads: CTranslate2's model in 16-bit floats, and the tokenizer."""
     loader = WhisperLoader()
     spec = loader.get_model_spec(model.eval())
     spec.register_vocabulary(tokens.names())
@@ -288,7 +292,7 @@ def save(model: Any, tokens: Tokens, out: Path) -> None:
 
 
 def train(plan: Plan) -> tuple[Any, Tokens]:
-    """Trains as planned and returns the network."""
+    """Trains as planned. Returns the network and its tokens."""
     tokens, began_s = make_tokens(VOCABULARY), time.monotonic()
     windows = Windows(utterances(plan.hours, plan.seed, plan.processes), tokens)
     trainer = Trainer(tokens, windows.phonemes, plan.seed, plan.device)
@@ -301,23 +305,24 @@ def train(plan: Plan) -> tuple[Any, Tokens]:
     )
     for step, batch in enumerate(batches):
         losses = trainer.step(batch, step / plan.steps)
-        if step % TOLD_EVERY == 0:
-            told = ", ".join(f"{name} {float(loss):.3f}" for name, loss in losses.items())
-            print(f"{time.monotonic() - began_s:6.0f} s  step {step:5d}  {told}", flush=True)
+        if step % REPORT_EVERY == 0:
+            figures = ", ".join(f"{name} {float(loss):.3f}" for name, loss in losses.items())
+            print(f"{time.monotonic() - began_s:6.0f} s  step {step:5d}  {figures}", flush=True)
     return trainer.model, tokens
 
 
 def main() -> int:
+    """Runs the command; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=Plan.hours, help="of speech to learn from")
     parser.add_argument("--steps", type=int, default=Plan.steps, help="batches to learn from")
     parser.add_argument("--seed", type=int, default=Plan.seed)
     parser.add_argument("--device", choices=("cpu", "cuda"), default=Plan.device)
-    parser.add_argument("--processes", type=int, default=Plan.processes, help="that speak and make batches")
+    parser.add_argument("--processes", type=int, default=Plan.processes, help="that synthesise speech and draw batches")
     parser.add_argument("--out", type=Path, required=True)
-    wanted = parser.parse_args()
-    model, tokens = train(Plan(wanted.hours, wanted.steps, wanted.seed, wanted.device, wanted.processes))
-    save(model.cpu(), tokens, wanted.out)
+    arguments = parser.parse_args()
+    model, tokens = train(Plan(arguments.hours, arguments.steps, arguments.seed, arguments.device, arguments.processes))
+    save(model.cpu(), tokens, arguments.out)
     return 0
 
 

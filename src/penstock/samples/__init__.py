@@ -1,4 +1,4 @@
-"""What ships with the package so that a first run needs no network: pictures, texts, and an image tower's weights.
+"""Samples that ship with the package, so that a first run needs no network: images, texts, audio and video.
 
 All of it is reference material for first runs and tests; real use takes `--profile small` or `--profile gpu`.
 Nothing here imports torch.

@@ -1,8 +1,8 @@
-"""Sample pictures: a rendering of an everyday concept, put on a background that training never saw.
+"""Sample images: a rendering of an everyday concept, put on a background that training never saw.
 
 The renderings ship as one zip (see RENDERINGS.md for the font and its licence). Training puts them on plain,
 gradient, blotchy, broken and noisy backgrounds. `compose` uses checks, stripes, rings, dots and plasma, none of the
-former, so that what is measured on its pictures is not what was learnt by heart.
+former, so that figures measured on its images do not reflect memorised backgrounds.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from PIL import Image
 
 ARCHIVE_PATH = Path(__file__).with_name("renderings.zip")
 CONCEPTS_ENTRY = "concepts.json"
-# The font's strike is 136 × 128 pixels: more would be invented, less would be lost.
+# The font's strike is 136 × 128 pixels: a larger rendering would invent detail, a smaller one lose it.
 RENDERING_PX = 128
 
-# How much of the picture's side the thing takes, and how far it is turned: large and upright, as in a product photo.
+# Share of the image's side that the concept takes, and its rotation: large and upright, as in a product photo.
 SCALE_RANGE = (0.6, 0.92)
 ROTATION_DEGREES = 12.0
 
@@ -34,7 +34,7 @@ Pixels = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Concept:
-    """An everyday thing: `name` and `keywords` are CLDR's English annotations of one code point."""
+    """An everyday concept: `name` and `keywords` are CLDR's English annotations of one code point."""
 
     id: str
     name: str
@@ -43,7 +43,7 @@ class Concept:
 
     @property
     def description(self) -> str:
-        """The name and the keywords, joined by commas: the text whose vector the image tower learns to meet."""
+        """Returns name and keywords, joined by commas: the text whose vector the image tower learns to match."""
         return ", ".join((self.name, *self.keywords))
 
 
@@ -57,31 +57,31 @@ def load_concepts() -> tuple[Concept, ...]:
 
 @cache
 def _encoded_renderings() -> dict[str, bytes]:
-    """Every WebP of the archive by concept id, about 3 MB; decoded only when asked for."""
+    """Returns every WebP of the archive by concept id, about 3 MB; each is decoded when it is used."""
     with zipfile.ZipFile(ARCHIVE_PATH) as archive:
         return {concept.id: archive.read(f"{concept.id}.webp") for concept in load_concepts()}
 
 
 def load_rendering(concept: Concept) -> Image.Image:
-    """Returns the concept's picture: RGBA, RENDERING_PX square, transparent around the thing."""
+    """Returns the concept's image: RGBA, RENDERING_PX square, transparent around the concept."""
     with Image.open(io.BytesIO(_encoded_renderings()[concept.id])) as rendering:
         return rendering.convert("RGBA")
 
 
 def compose(concept: Concept, seed: int, size_px: int = 224) -> Image.Image:
-    """Returns an RGB picture, size_px square, of the concept on a background that training never saw.
+    """Returns an RGB image, size_px square, of the concept on a background that training never saw.
 
-    The same concept, seed and size give the same pixels. Place, size and a slight turn are random too.
+    The same concept, seed and size give the same pixels. Position, size and a slight rotation are random too.
     """
     random = np.random.default_rng([seed, int(concept.codepoint[2:], 16)])
     background = _background(random, size_px)
     side = round(size_px * random.uniform(*SCALE_RANGE))
     rendering = load_rendering(concept).resize((side, side), Image.Resampling.BICUBIC)
-    turned = rendering.rotate(
+    rotated = rendering.rotate(
         random.uniform(-ROTATION_DEGREES, ROTATION_DEGREES), resample=Image.Resampling.BICUBIC, expand=False
     )
-    left, top = (int(place) for place in random.integers(0, size_px - side + 1, size=2))
-    background.paste(turned, (left, top), turned)
+    left, top = (int(offset) for offset in random.integers(0, size_px - side + 1, size=2))
+    background.paste(rotated, (left, top), rotated)
     return background
 
 
@@ -95,8 +95,8 @@ def _background(random: np.random.Generator, size_px: int) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8), "RGB")
 
 
-def _turned(random: np.random.Generator, x: Pixels, y: Pixels) -> tuple[Pixels, Pixels]:
-    """Turns and shifts the plane at random. x: float32[1, size], y: float32[size, 1] → two float32[size, size]."""
+def _rotated(random: np.random.Generator, x: Pixels, y: Pixels) -> tuple[Pixels, Pixels]:
+    """Rotates and shifts the plane at random. x: float32[1, size], y: float32[size, 1] → two float32[size, size]."""
     angle = random.uniform(0, math.pi)
     u = x * math.cos(angle) + y * math.sin(angle) + random.uniform(0, 1)
     v = y * math.cos(angle) - x * math.sin(angle) + random.uniform(0, 1)
@@ -107,13 +107,13 @@ def _turned(random: np.random.Generator, x: Pixels, y: Pixels) -> tuple[Pixels, 
 
 
 def _checks(random: np.random.Generator, x: Pixels, y: Pixels) -> Pixels:
-    u, v = _turned(random, x, y)
+    u, v = _rotated(random, x, y)
     cells = random.uniform(3, 8)
     return np.asarray((np.floor(u * cells) + np.floor(v * cells)) % 2, np.float32)
 
 
 def _stripes(random: np.random.Generator, x: Pixels, y: Pixels) -> Pixels:
-    u, _ = _turned(random, x, y)
+    u, _ = _rotated(random, x, y)
     return np.asarray((u * random.uniform(3, 9)) % 1.0 < random.uniform(0.3, 0.7), np.float32)
 
 
@@ -123,14 +123,14 @@ def _rings(random: np.random.Generator, x: Pixels, y: Pixels) -> Pixels:
 
 
 def _dots(random: np.random.Generator, x: Pixels, y: Pixels) -> Pixels:
-    u, v = _turned(random, x, y)
+    u, v = _rotated(random, x, y)
     cells = random.uniform(4, 9)
     distance = np.hypot((u * cells) % 1.0 - 0.5, (v * cells) % 1.0 - 0.5)
     return np.asarray(distance < random.uniform(0.2, 0.4), np.float32)
 
 
 def _plasma(random: np.random.Generator, x: Pixels, y: Pixels) -> Pixels:
-    u, v = _turned(random, x, y)
+    u, v = _rotated(random, x, y)
     a, b, c = random.uniform(4, 14, size=3)
     waves = np.sin(u * a) + np.sin(v * b + np.sin(u * c))
     return np.asarray(0.5 + 0.25 * waves, np.float32)

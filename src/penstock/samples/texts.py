@@ -1,4 +1,4 @@
-"""Sample texts: short pieces on everyday subjects, written for this project, streamed in beside the pictures."""
+"""Sample texts: short pieces on everyday subjects, written for this project, streamed in beside the images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TEXTS_PATH = Path(__file__).with_name("texts.jsonl")
 
 @dataclass(frozen=True)
 class SampleText:
-    """A short text of two to five sentences; `key` names it for good and is unique."""
+    """A short text of two to five sentences, with a unique `key` that never changes."""
 
     key: str
     title: str

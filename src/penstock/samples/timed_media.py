@@ -1,7 +1,7 @@
-"""Sample films and sound clips that ship with the package, and what is seen and said in them, and when.
+"""Sample audio and video, with the times of the scenes shown and the sentences spoken in them.
 
-They are made of reference pictures and of sentences that the reference speech model understands, by
-`python -m tools.reference_models.sample_timed_media`.
+`python -m tools.reference_models.sample_timed_media` makes them from reference images and from sentences that the
+reference speech model understands.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from pathlib import Path
 from penstock.records import Modality
 
 TIMED_MEDIA_DIR = Path(__file__).with_name("media")
-MANIFEST = TIMED_MEDIA_DIR / "recordings.json"
+MANIFEST = TIMED_MEDIA_DIR / "manifest.json"
+# A spoken query. Its sentence occurs word by word in none of the sample media.
+SPOKEN_QUESTION = TIMED_MEDIA_DIR / "question.ogg"
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What is said, or the id of the concept that is shown, from when to when."""
+    """A range of time with its label: the spoken sentence, or the id of the concept that is shown."""
 
     label: str
     start_s: float
@@ -29,14 +31,14 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class SampleTimedMedia:
-    """A film or a sound clip.
+    """A video or an audio clip.
 
     Attributes:
-        key: names it; its file's name without the suffix.
-        title: for people.
+        key: its identity: the file's name without the suffix.
+        title: for display.
         modality: audio or video.
         file: MP4 (H.264, AAC) or Ogg (Opus).
-        scenes: of a film, in order.
+        scenes: of a video, in order.
         sentences: in order.
     """
 
@@ -48,22 +50,18 @@ class SampleTimedMedia:
     sentences: Sequence[Annotation]
 
 
-SPOKEN_QUESTION = TIMED_MEDIA_DIR / "question.ogg"
-"""A question by voice; what is said in it stands in none of the recordings word by word."""
-
-
 @cache
 def sample_timed_media() -> tuple[SampleTimedMedia, ...]:
-    """All of them, films first."""
-    told = json.loads(MANIFEST.read_text(encoding="utf-8"))
+    """Returns all sample audio and video, videos first."""
+    rows = json.loads(MANIFEST.read_text(encoding="utf-8"))
     return tuple(
         SampleTimedMedia(
-            key=one["key"],
-            title=one["title"],
-            modality=Modality(one["modality"]),
-            file=TIMED_MEDIA_DIR / one["file"],
-            scenes=[Annotation(*each) for each in one["scenes"]],
-            sentences=[Annotation(*each) for each in one["sentences"]],
+            key=row["key"],
+            title=row["title"],
+            modality=Modality(row["modality"]),
+            file=TIMED_MEDIA_DIR / row["file"],
+            scenes=[Annotation(*scene) for scene in row["scenes"]],
+            sentences=[Annotation(*sentence) for sentence in row["sentences"]],
         )
-        for one in told
+        for row in rows
     )

@@ -1,7 +1,7 @@
-"""What the reference image tower finds, on renderings whose backgrounds training never saw.
+"""Tests of the reference image tower's recall, on renderings with backgrounds that training never saw.
 
-Floors stand a little under the figures of CARD.md, which are measured by the same code; where the floor is a promise of
-the project (name → picture, keyword → picture), it is the promise itself.
+The floors are a little under the figures of IMAGE.md, which the same code measures. Where the project promises a recall
+(name → image, keyword → image), the floor is the promise.
 """
 
 from __future__ import annotations
@@ -45,38 +45,38 @@ def figures(tower: ImageTower, encoder: SentenceTransformer) -> Figures:
     return measure(tower, encoder, load_concepts(), read_descriptions(DESCRIPTIONS_PATH))
 
 
-def test_a_name_finds_its_picture(figures: Figures) -> None:
+def test_a_name_finds_its_image(figures: Figures) -> None:
     assert figures.name_to_image_1 >= 0.86
     assert figures.name_to_image_5 >= 0.97
 
 
-def test_a_keyword_finds_a_picture_that_bears_it(figures: Figures) -> None:
+def test_a_keyword_finds_an_image_that_has_it(figures: Figures) -> None:
     assert figures.keyword_to_image_10 >= 0.79
 
 
-def test_a_picture_finds_another_of_the_same_thing(figures: Figures) -> None:
+def test_an_image_finds_another_of_the_same_concept(figures: Figures) -> None:
     assert figures.image_to_image_1 >= 0.88
     assert figures.image_to_image_5 >= 0.95
 
 
-def test_a_picture_finds_its_name(figures: Figures) -> None:
+def test_an_image_finds_its_name(figures: Figures) -> None:
     assert figures.image_to_name_1 >= 0.92
     assert figures.image_to_name_5 >= 0.965
 
 
-def test_a_plain_description_finds_a_picture_that_answers_it(figures: Figures) -> None:
+def test_a_plain_description_finds_an_image_that_answers_it(figures: Figures) -> None:
     assert figures.description_to_image_10 >= 0.84
 
 
-def test_a_name_finds_its_picture_among_a_thousand(figures: Figures) -> None:
-    # Fused by RRF with as many texts, pictures have five of the first ten places, and nine of ten names must be there.
+def test_a_name_finds_its_image_among_a_thousand(figures: Figures) -> None:
+    # Fused by RRF with as many texts, images have five of the first ten places, and nine of ten names must be there.
     assert figures.name_in_index_5 >= 0.9
 
 
 def test_a_description_without_any_name_finds_the_tools(tower: ImageTower, encoder: SentenceTransformer) -> None:
     concepts = load_concepts()
-    pictures = tower.encode_concepts(concepts, BANK_SEED, size_px=96)
-    scores = pictures @ encode_texts(encoder, ["tool for fixing things"])[0]
+    images = tower.encode_concepts(concepts, BANK_SEED, size_px=96)
+    scores = images @ encode_texts(encoder, ["tool for fixing things"])[0]
     first = {concepts[row].name for row in np.argsort(-scores)[:10]}
     assert {"screwdriver", "wrench", "toolbox"} <= first
 

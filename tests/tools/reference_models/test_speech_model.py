@@ -1,4 +1,4 @@
-"""The speech model that ships: it hears what its card says, in the words and voice that it knows."""
+"""Tests that the shipped speech model reaches the figures of its card, in the words and voice that it knows."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tools.reference_models.evaluate_speech import Figures, evaluate, word_error
 
 
 @pytest.fixture(scope="module")
-def ear() -> WhisperTranscriber:
+def transcriber() -> WhisperTranscriber:
     loaded = load_transcriber(load_profile("reference"), device="cpu")
     assert isinstance(loaded, WhisperTranscriber)
     return loaded
 
 
 @pytest.fixture(scope="module")
-def figures(ear: WhisperTranscriber) -> Figures:
-    return evaluate(ear, 60)
+def figures(transcriber: WhisperTranscriber) -> Figures:
+    return evaluate(transcriber, 60)
 
 
-def test_it_hears_sentences_that_it_has_not_learned_by_heart(figures: Figures) -> None:
+def test_it_transcribes_sentences_that_are_not_in_its_training_data(figures: Figures) -> None:
     assert figures.sentence_errors < 0.01
 
 
@@ -39,27 +39,27 @@ def test_its_times_are_right(figures: Figures) -> None:
     assert figures.off_95_s <= 0.1
 
 
-def test_it_hears_minutes_through_the_detector(figures: Figures) -> None:
+def test_it_transcribes_minutes_through_the_detector(figures: Figures) -> None:
     assert figures.minute_errors < 0.02
 
 
-def test_it_hears_nothing_where_nobody_speaks(figures: Figures) -> None:
+def test_it_writes_nothing_where_there_is_no_speech(figures: Figures) -> None:
     assert figures.words_in_noise == 0
 
 
-def test_it_hears_the_sample_recordings(ear: WhisperTranscriber) -> None:
-    for recording in sample_timed_media():
-        with closing(AVReader(recording.file.read_bytes(), VadOptions(), None)) as reel:
-            windows = reel.read().windows
-        heard = ear.transcribe([window.samples for window in windows])
-        texts = [segment.text for one in heard for segment in one.segments]
+def test_it_transcribes_the_sample_media(transcriber: WhisperTranscriber) -> None:
+    for sample in sample_timed_media():
+        with closing(AVReader(sample.file.read_bytes(), VadOptions(), None)) as reader:
+            windows = reader.read().windows
+        transcripts = transcriber.transcribe([window.samples for window in windows])
+        texts = [segment.text for transcript in transcripts for segment in transcript.segments]
         starts = [
             window.start / RATE_HZ + segment.start_s
-            for window, one in zip(windows, heard, strict=True)
-            for segment in one.segments
+            for window, transcript in zip(windows, transcripts, strict=True)
+            for segment in transcript.segments
         ]
-        assert texts == [sentence.label for sentence in recording.sentences], recording.key
-        assert starts == pytest.approx([sentence.start_s for sentence in recording.sentences], abs=0.25)
+        assert texts == [sentence.label for sentence in sample.sentences], sample.key
+        assert starts == pytest.approx([sentence.start_s for sentence in sample.sentences], abs=0.25)
 
 
 def test_it_is_small() -> None:
@@ -67,8 +67,8 @@ def test_it_is_small() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "heard", "errors"),
+    ("spoken", "transcribed", "errors"),
     [("a b c", "a b c", 0), ("a b c", "a x c", 1), ("a b c", "a c", 1), ("a b", "a b c", 1), ("", "a", 1)],
 )
-def test_errors_are_words_changed_put_in_or_left_out(said: str, heard: str, errors: int) -> None:
-    assert word_errors(said.split(), heard.split()) == errors
+def test_errors_are_words_changed_inserted_or_removed(spoken: str, transcribed: str, errors: int) -> None:
+    assert word_errors(spoken.split(), transcribed.split()) == errors

@@ -12,20 +12,20 @@ from tools.reference_models.speech_synthesis import RATE_HZ, SpeechSynthesizer
 def test_every_word_is_named_and_has_its_time() -> None:
     spoken = SpeechSynthesizer().synthesize("The red bicycle stands, beside the old bridge.")
     assert [word.text for word in spoken.words] == ["The", "red", "bicycle", "stands", "beside", "the", "old", "bridge"]
-    assert all(one.end_s == other.start_s for one, other in itertools.pairwise(spoken.words))
+    assert all(first.end_s == second.start_s for first, second in itertools.pairwise(spoken.words))
     assert spoken.words[-1].end_s == spoken.duration_s
     assert 2 < spoken.duration_s < 5
 
 
 def test_phonemes_fill_the_time_of_their_words() -> None:
     spoken = SpeechSynthesizer().synthesize("two foxes")
-    assert all(one.end_s <= other.start_s + 1e-9 for one, other in itertools.pairwise(spoken.phonemes))
-    second = [one.text for one in spoken.phonemes if one.start_s >= spoken.words[1].start_s - 0.01]
-    assert second[0] == "f"
+    assert all(first.end_s <= second.start_s + 1e-9 for first, second in itertools.pairwise(spoken.phonemes))
+    of_second_word = [phoneme.text for phoneme in spoken.phonemes if phoneme.start_s >= spoken.words[1].start_s - 0.01]
+    assert of_second_word[0] == "f"
     assert len(spoken.phonemes) >= 7
 
 
-def test_the_sound_is_sixteen_kilohertz_mono_and_not_clipped() -> None:
+def test_the_audio_is_sixteen_kilohertz_mono_and_not_clipped() -> None:
     samples = SpeechSynthesizer().synthesize("A heron waits in the river.").samples
     assert samples.dtype == np.float32
     assert 0.1 < np.abs(samples).max() <= 1
@@ -45,9 +45,9 @@ def test_an_unknown_voice_is_refused() -> None:
         SpeechSynthesizer("nobody")
 
 
-def test_words_that_are_spoken_as_one_are_told_one_by_one() -> None:
+def test_words_that_are_spoken_as_one_are_reported_one_by_one() -> None:
     text = "in the desert the penguin dances with the rabbit"
     spoken = SpeechSynthesizer().synthesize(text)
     assert " ".join(word.text for word in spoken.words) == text
-    assert all(one.start_s < one.end_s == other.start_s for one, other in itertools.pairwise(spoken.words))
+    assert all(first.start_s < first.end_s == second.start_s for first, second in itertools.pairwise(spoken.words))
     assert spoken.words[-1].end_s == spoken.duration_s

@@ -1,4 +1,7 @@
-"""The parts of the reference speech model's training. That it learns is told by its card, and tested on what ships."""
+"""Tests of the parts of the reference speech model's training.
+
+Whether it learns is tested on the shipped model.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def tokens() -> Tokens:
 
 
 @pytest.fixture(scope="module")
-def said() -> list[Utterance]:
+def speech() -> list[Utterance]:
     return list(speak_sentences(0.01, [SpeechSynthesizer()], seed=1))
 
 
@@ -55,8 +58,10 @@ def test_text_lies_below_the_end_mark_and_times_above_all(tokens: Tokens) -> Non
 
 
 @pytest.mark.parametrize("seconds", [4.0, 8.0, 30.0])
-def test_a_window_says_what_is_spoken_in_it_and_where(seconds: float, said: list[Utterance], tokens: Tokens) -> None:
-    windows, choose, frames = Windows(said, tokens), random.Random(3), round(seconds * 50)
+def test_a_window_has_the_words_spoken_in_it_and_their_times(
+    seconds: float, speech: list[Utterance], tokens: Tokens
+) -> None:
+    windows, choose, frames = Windows(speech, tokens), random.Random(3), round(seconds * 50)
     for _ in range(20):
         example = windows.draw(seconds, choose)
         assert example.mel.shape == (80, 2 * frames)
@@ -75,7 +80,7 @@ def test_a_word_is_loud_in_its_frames(tokens: Tokens) -> None:
     tone = (0.5 * np.sin(np.arange(RATE_HZ) * 0.3)).astype(np.float32)
     spoken = Utterance(tone, [Word("fox", 0.0, 1.0)], [Word("f", 0.0, 1.0)])
     windows, choose = Windows([spoken], tokens), random.Random(0)
-    example = next(one for one in iter(lambda: windows.draw(4.0, choose, single=True), None) if one.spans[2][1])
+    example = next(drawn for drawn in iter(lambda: windows.draw(4.0, choose, single=True), None) if drawn.spans[2][1])
     first, behind = example.spans[2]
     loudness = example.mel.max(axis=0)[: 2 * (len(example.phonemes))].reshape(-1, 2).max(axis=1)
     assert loudness[first + 1 : behind - 2].min() > 0.5
