@@ -73,6 +73,10 @@ def test_public_definitions_have_a_docstring(tmp_path: Path) -> None:
     assert rules_of(tmp_path, code, "tests/sample.py", head="") == []
 
 
+def test_a_document_in_the_package_needs_no_docstring(tmp_path: Path) -> None:
+    assert rules_of(tmp_path, "# Models\n", "src/penstock/encoders/MODELS.md") == []
+
+
 def test_private_nested_and_special_definitions_need_no_docstring(tmp_path: Path) -> None:
     code = (
         "class _Store:\n    def read(self) -> int:\n        def inner() -> int:\n            return 1\n"

@@ -68,7 +68,7 @@ class Source:
 
     @property
     def in_package(self) -> bool:
-        return self.path.startswith(f"{PACKAGE}/")
+        return self.path.startswith(f"{PACKAGE}/") and self.path.endswith(".py")
 
     @cached_property
     def tree(self) -> ast.Module:
