@@ -1,6 +1,6 @@
-"""`penstock bench encode`: every encoder of a profile alone, without Kafka, Milvus or Ray.
+"""Measures every encoder of a profile alone, for `penstock bench encode`.
 
-So it runs on a bare machine with a GPU and this package, and is the script for it.
+It needs no Kafka, Milvus or Ray, so that it runs on a bare machine with a GPU and this package.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from penstock.records import EncoderInput, Float32
 Reporter: TypeAlias = Callable[[str], None]
 T = TypeVar("T")
 
-_LEAST_CALLS = 3
+_MIN_CALLS = 3
 _SEED = 20_24
 _WINDOW_S = 30
 _NO_MODEL = "there is no model that computes"
@@ -41,15 +41,15 @@ _WORDS = 60  # of two tokens: a passage of 120, where TextSettings cuts at 200
 
 @dataclass(frozen=True, slots=True)
 class EncodePlan:
-    """What to measure.
+    """The options of a measurement.
 
     Attributes:
-        profile: its encoders.
-        batches: items handed over at once. An encoder may cut them into smaller passes, by its own setting.
+        profile: whose encoders are measured.
+        batches: items of one call. An encoder may cut them into smaller passes, by its own setting.
         precisions: `auto`, fp32, bf16, fp16.
         device: auto, cpu, cuda or cuda:N.
         threads: CPU threads; 0: every core.
-        seconds: how long each is measured, at least three calls.
+        seconds: duration of each measurement, of at least three calls.
     """
 
     profile: str
@@ -67,12 +67,11 @@ class EncodeRow:
     Attributes:
         items_per_s: at the median of the calls.
         batch_ms: the median call.
-        precision: in which it computes. The transcriber's number format may be another than was asked for with `auto`:
-            CTranslate2 has its own.
-        gflop_per_item: as counted; of the transcriber as reckoned, with its tries; 0 where there is nothing to count.
-        share_of_peak: of what a large matrix product reaches on this device in this precision.
-        no_share: why there is no share of the peak, a line; None where there is one.
-        media_hours_per_hour: of the transcriber, whose items are windows of 30 s; None for the others.
+        precision: in which it computes. With `auto` the transcriber's may be another, as CTranslate2 has its own.
+        gflop_per_item: as counted, or calculated for the transcriber with its retries; 0 where there is no model.
+        share_of_peak: of the rate of a large matrix product on this device in this precision.
+        no_share: the reason why there is no share of the peak, a line; None where there is one.
+        media_hours_per_hour: for the transcriber, whose items are windows of 30 s; None for the others.
     """
 
     role: str
@@ -89,78 +88,81 @@ class EncodeRow:
 
 @dataclass(slots=True)
 class _Peaks:
-    """What the device does at best, measured once for each precision that an encoder computes in: FLOP/s."""
+    """The peak of the device in FLOP/s, measured once for each precision that an encoder computes in."""
 
     device: str
-    found: dict[Precision, float] = field(default_factory=dict)
+    measured: dict[Precision, float] = field(default_factory=dict)
 
     def of(self, precision: Precision) -> float:
-        if precision not in self.found:
-            self.found[precision] = device_peak(self.device, precision)
-        return self.found[precision]
+        """Returns the peak, which is measured if it has not been."""
+        if precision not in self.measured:
+            self.measured[precision] = device_peak(self.device, precision)
+        return self.measured[precision]
 
 
 def bench_encode(plan: EncodePlan, report: Reporter) -> dict[str, Any]:
     """Measures each encoder of the profile at each precision and batch size.
 
     Returns:
-        plain JSON values: profile, machine, peak by precision in GFLOP/s, rows, and what was left out, in words.
+        plain JSON values: profile, machine, peak by precision in GFLOP/s, rows, and a line for each measurement
+        that was left out.
 
     Raises:
-        ConfigError, UnavailableError: weights that are not to be had, a device that is not there.
+        ConfigError, UnavailableError: weights or the device are not available.
     """
     profile = load_profile(plan.profile)
     facts = machine_facts(device=plan.device)
     device = choose_device(plan.device)
-    asked: dict[Precision, str] = {}
-    for each in plan.precisions:
-        asked.setdefault(choose_precision(each, device), each)
+    requested: dict[Precision, str] = {}
+    for name in plan.precisions:
+        requested.setdefault(choose_precision(name, device), name)
     peaks = _Peaks(device)
     rows: list[EncodeRow] = []
     left_out: list[str] = []
-    for precision, as_asked in asked.items():
-        for found in _all_rows(profile, precision, as_asked, peaks, plan):
-            if isinstance(found, str):
-                left_out.append(found)
-                report(found)
+    for precision, name in requested.items():
+        for result in _all_rows(profile, precision, name, peaks, plan):
+            if isinstance(result, str):
+                left_out.append(result)
+                report(result)
             else:
-                rows.append(found)
-                report(_told(found))
+                rows.append(result)
+                report(_line(result))
     return {
         "profile": plan.profile,
         "machine": facts | device_facts(device),
-        "peak_gflop_per_s": {precision: peak / 1e9 for precision, peak in peaks.found.items()},
+        "peak_gflop_per_s": {precision: peak / 1e9 for precision, peak in peaks.measured.items()},
         "rows": [asdict(row) for row in rows],
         "left_out": left_out,
     }
 
 
-def _told(row: EncodeRow) -> str:
+def _line(row: EncodeRow) -> str:
     rate = f"{row.items_per_s:.1f} items/s"
     if row.media_hours_per_hour is not None:
-        rate = f"{row.media_hours_per_hour:.0f} hours of sound an hour"
+        rate = f"{row.media_hours_per_hour:.0f} hours of audio an hour"
     return f"{row.role} {row.precision} batch {row.batch}: {rate}"
 
 
 def _all_rows(
-    profile: Profile, precision: Precision, as_asked: str, peaks: _Peaks, plan: EncodePlan
+    profile: Profile, precision: Precision, requested: str, peaks: _Peaks, plan: EncodePlan
 ) -> Iterator[EncodeRow | str]:
-    """Of every encoder and the transcriber; in words, what cannot be measured here."""
+    """Yields the rows of every encoder and of the transcriber, and a line for what cannot be measured here."""
     threads = plan.threads or os.cpu_count()
     for role in profile.roles:
         encoder = load_encoder(role, profile, precision=precision, device=peaks.device, cache_size=0, threads=threads)
         yield from _rows(encoder, profile, precision, peaks, plan)
     if not isinstance(profile.speech, SpeechSpec):
         return
-    if as_asked != "auto" and not computes_in(_NAMES[precision], peaks.device):
+    if requested != "auto" and not computes_in(_NAMES[precision], peaks.device):
         yield f"{SPEECH} {precision}: left out, as CTranslate2 does not compute in it on {peaks.device} here"
         return
-    yield from _speech_rows(profile, profile.speech, as_asked, peaks, plan)
+    yield from _speech_rows(profile, profile.speech, requested, peaks, plan)
 
 
 def _rows(
     encoder: Encoder, profile: Profile, precision: Precision, peaks: _Peaks, plan: EncodePlan
 ) -> Iterator[EncodeRow]:
+    """Yields the rows of an encoder."""
     model = profile.model(encoder.name)
     computes = not isinstance(model, NullSpec)
     work = float(flops(encoder, synthetic_input(encoder.name, profile, 1, 0))) if computes else 0.0
@@ -182,25 +184,25 @@ def _rows(
 def _speech_rows(
     profile: Profile, model: SpeechSpec, precision: str, peaks: _Peaks, plan: EncodePlan
 ) -> Iterator[EncodeRow]:
-    """Of the transcriber, on windows of 30 s in which somebody speaks all the time.
+    """Yields the rows of the transcriber, on windows of 30 s that are full of speech.
 
-    Its work is that of the measured calls themselves, as it depends on what was heard and on how often it was tried.
+    Operations are counted in the measured calls themselves, as they depend on the transcripts and on the retries.
     """
     transcriber = cast(
         WhisperTranscriber,
         load_transcriber(profile, precision=precision, device=peaks.device, threads=plan.threads or os.cpu_count()),
     )
     computed_in = str(transcriber.model.model.compute_type)
-    counted, why = _counted(transcriber, model)
+    counted, no_share = _counted(transcriber, model)
     floats = _FLOATS.get(computed_in)
     if floats is None:
-        why = f"the peak is measured of products of floats, and it computes in {computed_in}"
+        no_share = f"the peak is measured with products of floats, and it computes in {computed_in}"
     for batch in plan.batches:
-        given: list[int] = []
+        calls: list[int] = []
         if counted is not None:
             counted.flops = 0
-        took_s = _median_s(partial(speech_windows, batch), partial(_hear, transcriber, given), plan.seconds)
-        work = counted.flops / sum(given) if counted is not None else 0.0
+        took_s = _median_s(partial(speech_windows, batch), partial(_transcribe, transcriber, calls), plan.seconds)
+        work = counted.flops / sum(calls) if counted is not None else 0.0
         yield EncodeRow(
             role=SPEECH,
             model=model.name,
@@ -209,67 +211,67 @@ def _speech_rows(
             items_per_s=batch / took_s,
             batch_ms=took_s * 1000,
             gflop_per_item=work / 1e9,
-            share_of_peak=None if why or floats is None else batch * work / took_s / peaks.of(floats),
-            no_share=why,
+            share_of_peak=None if no_share or floats is None else batch * work / took_s / peaks.of(floats),
+            no_share=no_share,
             media_hours_per_hour=batch * _WINDOW_S / took_s,
         )
 
 
 def _counted(transcriber: WhisperTranscriber, model: SpeechSpec) -> tuple[CountedWhisper | None, str | None]:
-    """The transcriber's work is counted from now on; or why it cannot be."""
+    """Counts the transcriber's operations from here. Returns the counter, or the reason why there is none."""
     try:
         size = whisper_size(locate(cast(OnDisk, model.source), model.name).weights)
     except ValueError as exc:
-        return None, f"its work cannot be reckoned: {exc}"
+        return None, f"its operations cannot be calculated: {exc}"
     counted = CountedWhisper(transcriber.model.model, size)
     transcriber.model.model = counted
     return counted, None
 
 
-def _hear(transcriber: WhisperTranscriber, given: list[int], windows: Sequence[Float32]) -> None:
-    """One call; how many windows it was given is noted."""
-    given.append(len(windows))
+def _transcribe(transcriber: WhisperTranscriber, calls: list[int], windows: Sequence[Float32]) -> None:
+    """Transcribes windows, and notes their number."""
+    calls.append(len(windows))
     transcriber.transcribe(windows)
 
 
 def speech_windows(count: int, seed: int) -> list[Float32]:
-    """Windows of 30 s, of the sentences that ship with the package in another order each: float32[480000] at 16 kHz.
+    """Returns windows of 30 s of shipped sentences, in another order each: float32[480000] at 16 kHz.
 
-    None is said a second time before all were said once: what repeats itself the transcriber doubts, and tries thrice.
+    No sentence is repeated before all have occurred: the transcriber rejects repetitive text, and retries twice.
     """
     from benchmarks.transcription import sample_speech  # PyAV may be missing where no speech is measured
     from penstock.media.av.audio import RATE_HZ
 
     spoken = sample_speech()
-    samples, least = _WINDOW_S * RATE_HZ, min(map(len, spoken))
+    samples, shortest = _WINDOW_S * RATE_HZ, min(map(len, spoken))
     random = np.random.default_rng([_SEED, seed])
     windows = []
     for _ in range(count):
-        order = np.resize(random.permutation(len(spoken)), -(-samples // least))
+        order = np.resize(random.permutation(len(spoken)), -(-samples // shortest))
         windows.append(np.concatenate([spoken[number] for number in order])[:samples])
     return windows
 
 
 def _call_s(encoder: Encoder, profile: Profile, batch: int, seconds: float) -> float:
-    """Seconds of the median call, once warm."""
+    """Returns the seconds of the median call, after a warm-up."""
     return _median_s(partial(synthetic_input, encoder.name, profile, batch), encoder.encode, seconds)
 
 
 def _median_s(make: Callable[[int], T], call: Callable[[T], object], seconds: float) -> float:
-    """Seconds of the median call, once warm. What it works on is made before, from another number each time."""
+    """Returns the seconds of the median call, after a warm-up. Each input is made before, from a number of its own."""
     call(make(0))
-    took: list[float] = []
+    elapsed_s: list[float] = []
     began_s = time.perf_counter()
-    while len(took) < _LEAST_CALLS or time.perf_counter() - began_s < seconds:
-        made = make(len(took) + 1)
-        once_s = time.perf_counter()
-        call(made)
-        took.append(time.perf_counter() - once_s)
-    return median(took)
+    while len(elapsed_s) < _MIN_CALLS or time.perf_counter() - began_s < seconds:
+        argument = make(len(elapsed_s) + 1)
+        start_s = time.perf_counter()
+        call(argument)
+        elapsed_s.append(time.perf_counter() - start_s)
+    return median(elapsed_s)
 
 
 def synthetic_input(role: str, profile: Profile, items: int, seed: int) -> EncoderInput:
-    """Items that no cache knows: noise for an encoder of pictures, words of a passage's number for one of texts."""
+    """Returns items that no cache has: noise for an image encoder, words of a passage's number for a text encoder."""
     random = np.random.default_rng([_SEED, seed])
     keys = tuple(f"{seed}-{number}" for number in range(items))
     if role == JOINT_IMAGE:

@@ -1,4 +1,4 @@
-"""What an encoder's work amounts to, and what its device could do: for `penstock bench encode`."""
+"""Counts the operations of an encoder and measures the peak of its device, for `penstock bench encode`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from penstock.encoders.base import Encoder
 from penstock.encoders.precision import Precision
 from penstock.records import EncoderInput
 
-_MATMUL_CPU, _MATMUL_GPU = 2048, 8192  # squares of that side: enough to fill the caches' and the GPU's pipelines
-_PEAK_S = 1.0  # how long it is tried; the fastest counts
+_MATMUL_CPU, _MATMUL_GPU = 2048, 8192  # sides of the matrices: large enough to fill the pipelines of caches and GPU
+_PEAK_S = 1.0  # duration of the measurement; the fastest product counts
 
 
 def flops(encoder: Encoder, batch: EncoderInput) -> int:
-    """Floating-point operations of one `encode`: a multiplication and an addition are two (torch.utils.flop_counter).
+    """Returns the floating-point operations of one `encode`; a multiplication and an addition are two.
+
+    Counted by torch.utils.flop_counter.
 
     Matrix products, convolutions and attention are counted, which is all but a few per mille. 0 for an encoder without
     a model.
@@ -28,7 +30,7 @@ def flops(encoder: Encoder, batch: EncoderInput) -> int:
 
 
 def device_peak(device: str, precision: Precision) -> float:
-    """Floating-point operations a second of the fastest matrix product here: what could be had at best.
+    """Returns the floating-point operations per second of the fastest matrix product on the device.
 
     Args:
         device: `cpu`, `cuda` or `cuda:N`.
@@ -42,16 +44,16 @@ def device_peak(device: str, precision: Precision) -> float:
     best_s, began_s = float("inf"), time.perf_counter()
     with torch.inference_mode():
         while time.perf_counter() - began_s < _PEAK_S:
-            once_s = time.perf_counter()
+            start_s = time.perf_counter()
             torch.mm(first, second)
             if device != "cpu":
                 torch.cuda.synchronize(device)
-            best_s = min(best_s, time.perf_counter() - once_s)
+            best_s = min(best_s, time.perf_counter() - start_s)
     return 2 * side**3 / best_s
 
 
 def device_facts(device: str) -> dict[str, object]:
-    """Name and memory of a GPU, and the threads that torch uses on a CPU."""
+    """Returns name and memory of a GPU, and the number of torch's CPU threads."""
     import torch
 
     facts: dict[str, object] = {"torch_threads": torch.get_num_threads()}
@@ -63,7 +65,7 @@ def device_facts(device: str) -> dict[str, object]:
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    """torch's fused multi-head attention is one operation, which the counter does not look into."""
+    """Switches off torch's fused multi-head attention, an operation that the counter cannot see into."""
     from torch.backends import mha
 
     fast = mha.get_fastpath_enabled()

@@ -1,11 +1,11 @@
-"""What the encoders make of a GPU: rates by model, precision and batch, beside what the device could do at best.
+"""Measures the encoders on a GPU: rates by model, precision and batch, and their share of the device's peak.
 
     python -m benchmarks.gpu --out docs/gpu.json
 
-Needs no Kafka, Milvus or Ray, and no weights: pictures go through the package's own encoders with random weights of the
-real architectures; passages through the package's own sentence encoder, around random weights of MiniLM's and BGE-M3's
-shape. For each picture model it also tells what the model alone does with pictures that are on the device already: the
-difference is what handing them over costs.
+It needs no Kafka, Milvus or Ray, and no weights: images go through the package's own encoders with random weights of
+the real architectures; passages through the package's own sentence encoder, around random weights of MiniLM's and
+BGE-M3's shape. For each image model it also measures the model alone with images that are on the device already: the
+difference is the cost of the transfer.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from penstock.encoders.sentence import SentenceEncoder
 from penstock.encoders.weights import FolderWeights
 from penstock.records import EncoderInput
 
-PICTURES = ("ViT-B-32", "ViT-L-14")
+IMAGE_MODELS = ("ViT-B-32", "ViT-L-14")
 # Name, layers, width, heads, inner width: MiniLM-L6 and XLM-RoBERTa large, which BGE-M3 is.
-SENTENCES = (("MiniLM-L6", 6, 384, 12, 1536), ("BGE-M3", 24, 1024, 16, 4096))
+SENTENCE_MODELS = (("MiniLM-L6", 6, 384, 12, 1536), ("BGE-M3", 24, 1024, 16, 4096))
 PRECISIONS: Sequence[Precision] = ("fp32", "bf16", "fp16")
 BATCHES = (1, 8, 32, 128, 256)
-SECONDS = 1.5  # each is measured, three calls at least
+SECONDS = 1.5  # of each measurement, of at least three calls
 WORDS = 5_000
 
 
 @dataclass(frozen=True)
 class Meter:
-    """How each is measured: in which precision, beside which peak, and for how long."""
+    """Measures at one precision, in comparison with the device's peak there."""
 
     device: str
     precision: Precision
@@ -56,7 +56,7 @@ class Meter:
     def rows(
         self, model: str, role: str, work: int, call_of: Callable[[int], Callable[[int], object]]
     ) -> Iterator[dict[str, Any]]:
-        """A row for each size of batch; `call_of` makes the call for one size, which is told its own number."""
+        """Yields a row for each size of batch. `call_of` returns the call for a size; each call receives its number."""
         for batch in BATCHES:
             took_s = _call_s(call_of(batch), self.seconds)
             yield {
@@ -73,7 +73,7 @@ class Meter:
     def encoder(
         self, model: str, encoder: Encoder, make: Callable[[int, int], EncoderInput]
     ) -> Iterator[dict[str, Any]]:
-        """Rows of an encoder, on inputs that `make` makes of a number of items and a seed."""
+        """Yields the rows of an encoder, on inputs that `make` creates from a number of items and a seed."""
 
         def call_of(batch: int) -> Callable[[int], object]:
             inputs = [make(batch, seed) for seed in range(3)]
@@ -82,16 +82,16 @@ class Meter:
         return self.rows(model, encoder.name, flops(encoder, make(1, 0)), call_of)
 
     def tower(self, model: str, encoder: Any, size_px: int, work: int) -> Iterator[dict[str, Any]]:
-        """Rows of the tower of an image encoder, with its input on the device."""
+        """Yields the rows of the tower of an image encoder, with its input on the device."""
 
         def call_of(batch: int) -> Callable[[int], object]:
-            pictures = torch.randn(batch, 3, size_px, size_px, device=self.device)
-            pictures = pictures.to(encoder._dtype, memory_format=torch.channels_last)
+            images = torch.randn(batch, 3, size_px, size_px, device=self.device)
+            images = images.to(encoder._dtype, memory_format=torch.channels_last)
 
             def call(_: int) -> None:
                 with torch.inference_mode():
-                    encoder._tower(pictures)
-                if pictures.is_cuda:
+                    encoder._tower(images)
+                if images.is_cuda:
                     torch.cuda.synchronize()
 
             return call
@@ -100,31 +100,32 @@ class Meter:
 
 
 def main() -> int:
+    """Runs the command; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="how long each is measured")
-    parser.add_argument("--out", type=Path, help="where the figures go, as JSON")
-    wanted = parser.parse_args()
-    device = str(wanted.device)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="duration of each measurement")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    arguments = parser.parse_args()
+    device = str(arguments.device)
     peaks, rows = {}, []
     for precision in PRECISIONS if device != "cpu" else PRECISIONS[:2]:
         peaks[precision] = device_peak(device, precision)
-        for row in _rows(Meter(device, precision, peaks[precision], wanted.seconds)):
-            told = f"{row['model']} {row['role']} {row['precision']} batch {row['batch']}"
-            print(f"{told}: {row['items_per_s']:.0f}/s, {row['share_of_peak']:.1%} of peak", flush=True)
+        for row in _rows(Meter(device, precision, peaks[precision], arguments.seconds)):
+            measured = f"{row['model']} {row['role']} {row['precision']} batch {row['batch']}"
+            print(f"{measured}: {row['items_per_s']:.0f}/s, {row['share_of_peak']:.1%} of peak", flush=True)
             rows.append(row)
-    found = {
+    results = {
         "machine": machine_facts(device=device) | device_facts(device),
         "peak_tflop_per_s": {precision: round(peak / 1e12, 2) for precision, peak in peaks.items()},
         "rows": rows,
     }
-    if wanted.out:
-        wanted.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if arguments.out:
+        arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
 def _rows(meter: Meter) -> Iterator[dict[str, Any]]:
-    for architecture in PICTURES:
+    for architecture in IMAGE_MODELS:
         profile = load_profile(f"random:{architecture}")
         for role in (JOINT_IMAGE, JOINT_TEXT):
             encoder = load_encoder(role, profile, precision=meter.precision, device=meter.device, cache_size=0)
@@ -132,29 +133,29 @@ def _rows(meter: Meter) -> Iterator[dict[str, Any]]:
             yield from meter.encoder(architecture, encoder, make)
             if role == JOINT_IMAGE:
                 yield from meter.tower(architecture, encoder, profile.image.size_px, flops(encoder, make(1, 0)))
-    for name, *shape in SENTENCES:
+    for name, *shape in SENTENCE_MODELS:
         with tempfile.TemporaryDirectory() as folder:
             yield from meter.encoder(name, _sentence_encoder(name, shape, Path(folder), meter), _passages)
 
 
 def _call_s(call: Callable[[int], object], seconds: float) -> float:
-    """Seconds of the median call, once warm."""
+    """Returns the seconds of the median call, after a warm-up."""
     for number in range(3):
         call(number)
-    took: list[float] = []
+    elapsed_s: list[float] = []
     began_s = time.perf_counter()
-    while len(took) < 3 or time.perf_counter() - began_s < seconds:
-        once_s = time.perf_counter()
-        call(len(took))
-        took.append(time.perf_counter() - once_s)
-    return median(took)
+    while len(elapsed_s) < 3 or time.perf_counter() - began_s < seconds:
+        start_s = time.perf_counter()
+        call(len(elapsed_s))
+        elapsed_s.append(time.perf_counter() - start_s)
+    return median(elapsed_s)
 
 
 # --- sentence encoders with random weights ----------------------------------------------------------------------------
 
 
 def _sentence_encoder(name: str, shape: Sequence[int], folder: Path, meter: Meter) -> Encoder:
-    """The package's own, around a model of that shape which is written to the folder first."""
+    """Builds the package's own encoder around a model of that shape, which is written to the folder first."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Normalize, Pooling, Transformer
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -191,7 +192,7 @@ def _sentence_encoder(name: str, shape: Sequence[int], folder: Path, meter: Mete
 
 
 def _passages(count: int, seed: int) -> EncoderInput:
-    """Passages of 120 words that no cache knows, each word a token: as long as the package makes them."""
+    """Returns passages of 120 words that no cache has, each word a token: as long as the package cuts them."""
     generator = torch.Generator().manual_seed(seed)
     numbers = torch.randint(0, WORDS, (count, 120), generator=generator).tolist()
     texts = tuple(" ".join(f"river{number}" for number in row) for row in numbers)

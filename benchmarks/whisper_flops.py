@@ -1,4 +1,4 @@
-"""What Whisper's work amounts to, reckoned from the shapes of its weights: CTranslate2 has no counter to ask."""
+"""Calculates the operations of Whisper from the shapes of its weights, as CTranslate2 has no counter."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-_VERSIONS = range(4, 7)  # of CTranslate2's files whose heads are as `_shapes` reads them; 6 since 2021
+_VERSIONS = range(4, 7)  # of CTranslate2's files with headers that `_shapes` can read; 6 since 2021
 _KERNEL = 3  # of both convolutions; the second has a stride of 2
 
 
 @dataclass(frozen=True, slots=True)
 class WhisperSize:
-    """The dimensions that its work depends on.
+    """The dimensions of a Whisper that determine its number of operations.
 
     Attributes:
         mels: of a frame of features.
         width: of both halves.
         inner: width between the two matrices of an MLP.
-        encoder_layers, decoder_layers: how many.
+        encoder_layers, decoder_layers: number of layers.
         vocabulary: tokens.
     """
 
@@ -32,12 +32,12 @@ class WhisperSize:
     vocabulary: int
 
     def encoder_flops(self, frames: int) -> int:
-        """Floating-point operations for one window: twice the multiply-adds of all products of matrices.
+        """Returns the encoder's operations for one window: twice the multiply-adds of all matrix products.
 
         With w = width and p = frames / 2 positions::
 
             convolutions   2 · 3 · frames · mels · w  +  2 · 3 · p · w²
-            a layer        2 · 4 · p · w²             queries, keys, values and what joins the heads
+            a layer        2 · 4 · p · w²             queries, keys, values and the output projection
                          + 2 · 2 · p² · w             queries by keys, weights by values
                          + 2 · 2 · p · w · inner      MLP
         """
@@ -49,20 +49,20 @@ class WhisperSize:
         return convolutions + self.encoder_layers * (projections + attention + mlp)
 
     def decoder_flops(self, positions: int, *, prompt: int, tokens: int, beams: int) -> int:
-        """Floating-point operations for one window: twice the multiply-adds of all products of matrices.
+        """Returns the decoder's operations for one window: twice the multiply-adds of all matrix products.
 
-        The prompt goes through once, each token made after it once a beam; the encoder's keys and values are computed
+        The prompt goes through once, each token after it once a beam; the encoder's keys and values are computed
         once. With w = width and p = positions::
 
             a layer, once      2 · 2 · p · w²        keys and values of the encoder
-            a layer, a token   2 · 4 · w²            queries, keys, values and what joins the heads
+            a layer, a token   2 · 4 · w²            queries, keys, values and the output projection
                              + 2 · 2 · t · w         attention to the t tokens so far, itself among them
-                             + 2 · 2 · w²            queries to the encoder and what joins the heads
+                             + 2 · 2 · w²            queries to the encoder and the output projection
                              + 2 · 2 · p · w         attention to the encoder's positions
                              + 2 · 2 · w · inner     MLP
             a token            2 · w · vocabulary    its logits
 
-        Hypotheses that are given up for others are not known, nor steps after the best has ended: it is the least.
+        It is a lower bound: dropped hypotheses, and steps after the best one has ended, are not known.
         """
         passes = prompt + beams * tokens
         so_far = _sum_to(prompt) + beams * (_sum_to(prompt + tokens) - _sum_to(prompt))
@@ -73,11 +73,11 @@ class WhisperSize:
 
 
 class CountedWhisper:
-    """Stands before a `ctranslate2.models.Whisper` and adds up the work of all that is asked of it, more tries too.
+    """Wraps a `ctranslate2.models.Whisper` and adds up the operations of all calls, those of retries included.
 
     Args:
-        model: what answers.
-        size: of it.
+        model: to which the calls go.
+        size: of the model.
     """
 
     def __init__(self, model: Any, size: WhisperSize) -> None:
@@ -89,16 +89,19 @@ class CountedWhisper:
         return getattr(self._model, name)
 
     def encode(self, features: Any, **options: Any) -> Any:
+        """Encodes features, and counts."""
         windows, _, frames = features.shape
         self.flops += windows * self._size.encoder_flops(frames)
         return self._model.encode(features, **options)
 
     def detect_language(self, encoded: Any) -> Any:
+        """Detects languages, and counts."""
         windows, positions, _ = encoded.shape
         self.flops += windows * self._size.decoder_flops(positions, prompt=1, tokens=0, beams=1)
         return self._model.detect_language(encoded)
 
     def generate(self, encoded: Any, prompts: Sequence[Sequence[Any]], *, beam_size: int, **options: Any) -> Any:
+        """Decodes, and counts the tokens of the best hypotheses."""
         results = self._model.generate(encoded, prompts, beam_size=beam_size, **options)
         for prompt, result in zip(prompts, results, strict=True):
             self.flops += self._size.decoder_flops(
@@ -108,13 +111,13 @@ class CountedWhisper:
 
 
 def whisper_size(weights: Path) -> WhisperSize:
-    """The dimensions of a Whisper in CTranslate2's format, from the shapes of its weights; the weights are not read.
+    """Reads the dimensions of a Whisper in CTranslate2's format from the shapes of its weights, not the weights.
 
     Args:
         weights: its `model.bin`.
 
     Raises:
-        ValueError: it is none, or of a version that this does not know.
+        ValueError: it is no such model, or of a version that is not supported.
     """
     try:
         with weights.open("rb") as file:
@@ -135,7 +138,7 @@ def whisper_size(weights: Path) -> WhisperSize:
 
 
 def computes_in(number_format: str, device: str) -> bool:
-    """Whether CTranslate2 computes in a number format (its name of it) on a device here."""
+    """Returns whether CTranslate2 computes in a number format, given by its own name, on a device here."""
     import ctranslate2
 
     kind, _, index = device.partition(":")
@@ -147,14 +150,14 @@ def _sum_to(last: int) -> int:
 
 
 def _layers(half: str, shapes: dict[str, tuple[int, ...]]) -> int:
-    found = 0
-    while f"{half}/layer_{found}/self_attention/linear_0/weight" in shapes:
-        found += 1
-    return found
+    count = 0
+    while f"{half}/layer_{count}/self_attention/linear_0/weight" in shapes:
+        count += 1
+    return count
 
 
 def _shapes(file: BinaryIO) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of each variable, as CTranslate2's model_spec.py writes them (`ModelSpec._serialize`)."""
+    """Yields name and shape of each variable, as CTranslate2's model_spec.py writes them (`ModelSpec._serialize`)."""
 
     def number(code: str) -> int:
         (value,) = struct.unpack(f"<{code}", file.read(struct.calcsize(f"<{code}")))
@@ -165,7 +168,9 @@ def _shapes(file: BinaryIO) -> Iterator[tuple[str, tuple[int, ...]]]:
 
     version = number("I")
     if version not in _VERSIONS:
-        raise ValueError(f"{Path(file.name).name} is of version {version} of CTranslate2's format, which is not known")
+        raise ValueError(
+            f"{Path(file.name).name} is of version {version} of CTranslate2's format, which is not supported"
+        )
     text(), number("I")  # the kind of model and its revision
     for _ in range(number("I")):
         name = text()

@@ -22,43 +22,43 @@ def silent(_line: str) -> None:
 
 
 def test_every_encoder_is_measured_at_every_batch_size() -> None:
-    found = bench_encode(EncodePlan("null:32", batches=(1, 4), precisions=("fp32",), seconds=0.01), silent)
-    assert [(row["role"], row["batch"]) for row in found["rows"]] == [
+    figures = bench_encode(EncodePlan("null:32", batches=(1, 4), precisions=("fp32",), seconds=0.01), silent)
+    assert [(row["role"], row["batch"]) for row in figures["rows"]] == [
         (role, batch) for role in load_profile("null:32").roles for batch in (1, 4)
     ]
-    for row in found["rows"]:
+    for row in figures["rows"]:
         assert row["items_per_s"] == pytest.approx(row["batch"] / row["batch_ms"] * 1000)
 
 
 def test_an_encoder_that_computes_nothing_has_no_share_of_a_peak() -> None:
-    found = bench_encode(EncodePlan("null:32", batches=(1,), precisions=("fp32",), seconds=0.01), silent)
-    assert {row["share_of_peak"] for row in found["rows"]} == {None}
-    assert {row["no_share"] for row in found["rows"]} == {"there is no model that computes"}
-    assert found["peak_gflop_per_s"] == {}
+    figures = bench_encode(EncodePlan("null:32", batches=(1,), precisions=("fp32",), seconds=0.01), silent)
+    assert {row["share_of_peak"] for row in figures["rows"]} == {None}
+    assert {row["no_share"] for row in figures["rows"]} == {"there is no model that computes"}
+    assert figures["peak_gflop_per_s"] == {}
 
 
-def test_a_real_encoder_has_one() -> None:
-    found = bench_encode(EncodePlan("reference", batches=(2,), precisions=("fp32",), seconds=0.01), silent)
-    assert [row["role"] for row in found["rows"]] == [PASSAGE_TEXT, JOINT_IMAGE, SPEECH]
-    speech = found["rows"][-1]
-    assert all(0 < row["share_of_peak"] < 1.5 for row in found["rows"])
-    assert {row["no_share"] for row in found["rows"]} == {None}
+def test_a_real_encoder_has_a_share_of_the_peak() -> None:
+    figures = bench_encode(EncodePlan("reference", batches=(2,), precisions=("fp32",), seconds=0.01), silent)
+    assert [row["role"] for row in figures["rows"]] == [PASSAGE_TEXT, JOINT_IMAGE, SPEECH]
+    speech = figures["rows"][-1]
+    assert all(0 < row["share_of_peak"] < 1.5 for row in figures["rows"])
+    assert {row["no_share"] for row in figures["rows"]} == {None}
     assert speech["media_hours_per_hour"] == pytest.approx(30 * speech["items_per_s"])
-    assert found["peak_gflop_per_s"].keys() == {"fp32"}
+    assert figures["peak_gflop_per_s"].keys() == {"fp32"}
 
 
-def test_the_transcribers_share_is_of_what_it_did_for_what_it_heard() -> None:
-    """Its encoder alone has 5.6 GFLOP to do for 30 s; the words come on top, and further tries."""
-    found = bench_encode(EncodePlan("reference", batches=(1, 3), precisions=("fp32",), seconds=0.01), silent)
-    *_, alone, speech = found["rows"]
-    heard_alone = whisper_size(SPEECH_DIR / SPEECH_MODEL).encoder_flops(3_000) / 1e9
-    assert heard_alone < speech["gflop_per_item"] < 10 * heard_alone
+def test_the_transcribers_share_counts_its_decoder_and_its_retries() -> None:
+    """Its encoder alone takes 5.6 GFLOP for 30 s; the decoder and retries come on top."""
+    figures = bench_encode(EncodePlan("reference", batches=(1, 3), precisions=("fp32",), seconds=0.01), silent)
+    *_, alone, speech = figures["rows"]
+    encoder_alone = whisper_size(SPEECH_DIR / SPEECH_MODEL).encoder_flops(3_000) / 1e9
+    assert encoder_alone < speech["gflop_per_item"] < 10 * encoder_alone
     assert speech["gflop_per_item"] == pytest.approx(alone["gflop_per_item"], rel=0.2)  # each window is counted once
     per_s = speech["gflop_per_item"] * speech["items_per_s"]
-    assert speech["share_of_peak"] == pytest.approx(per_s / found["peak_gflop_per_s"]["fp32"])
+    assert speech["share_of_peak"] == pytest.approx(per_s / figures["peak_gflop_per_s"]["fp32"])
 
 
-def test_spoken_windows_last_thirty_seconds_and_differ() -> None:
+def test_speech_windows_last_thirty_seconds_and_differ() -> None:
     windows = speech_windows(6, seed=1)
     first = windows[0]
     assert {window.shape for window in windows} == {(480_000,)}
@@ -66,28 +66,28 @@ def test_spoken_windows_last_thirty_seconds_and_differ() -> None:
     assert all((first != other).any() for other in (*windows[1:], *speech_windows(2, seed=2)))
 
 
-def test_what_is_spoken_is_believed_at_the_first_try_and_not_taken_for_a_repetition() -> None:
+def test_speech_windows_are_transcribed_at_the_first_attempt_and_are_no_repetition() -> None:
     transcriber = load_transcriber(load_profile("reference"), precision="fp32", device="cpu")
-    heard = transcriber.transcribe(speech_windows(8, seed=3))
-    assert all(one.segments for one in heard)
+    transcripts = transcriber.transcribe(speech_windows(8, seed=3))
+    assert all(transcript.segments for transcript in transcripts)
 
 
-def test_left_to_itself_the_transcriber_computes_in_a_format_of_its_own_and_is_held_against_that_ones_peak() -> None:
-    """CTranslate2 has no bf16 on a CPU, which is what `auto` comes to for the encoders where there is AVX512-BF16."""
+def test_with_auto_the_transcriber_has_its_own_format_and_is_compared_with_that_formats_peak() -> None:
+    """CTranslate2 has no bf16 on a CPU, which `auto` selects for the encoders where there is AVX512-BF16."""
     plan = EncodePlan("reference", batches=(1,), precisions=("auto",), device="cpu", seconds=0.01)
-    found = bench_encode(plan, silent)
-    assert found["rows"][-1]["precision"] == "fp32"
-    assert "fp32" in found["peak_gflop_per_s"]
-    assert found["left_out"] == []
+    figures = bench_encode(plan, silent)
+    assert figures["rows"][-1]["precision"] == "fp32"
+    assert "fp32" in figures["peak_gflop_per_s"]
+    assert figures["left_out"] == []
 
 
-def test_a_format_that_the_transcriber_has_not_leaves_out_it_alone() -> None:
-    told: list[str] = []
+def test_a_format_that_the_transcriber_lacks_leaves_out_the_transcriber_alone() -> None:
+    lines: list[str] = []
     plan = EncodePlan("reference", batches=(1,), precisions=("bf16",), device="cpu", seconds=0.01)
-    found = bench_encode(plan, told.append)
-    assert [row["role"] for row in found["rows"]] == [PASSAGE_TEXT, JOINT_IMAGE]
-    (line,) = found["left_out"]
-    assert line in told
+    figures = bench_encode(plan, lines.append)
+    assert [row["role"] for row in figures["rows"]] == [PASSAGE_TEXT, JOINT_IMAGE]
+    (line,) = figures["left_out"]
+    assert line in lines
     assert "speech bf16" in line
 
 
@@ -104,25 +104,27 @@ def test_integers_have_no_share_of_a_peak_of_floats() -> None:
     assert "int8" in row.no_share
 
 
-def test_weights_whose_shapes_cannot_be_read_leave_the_share_out_and_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_with_unreadable_shapes_leave_the_share_out_and_give_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def unreadable(weights: Path) -> None:
         raise ValueError(f"{weights.name} is no Whisper")
 
     monkeypatch.setattr(encode, "whisper_size", unreadable)
-    found = bench_encode(EncodePlan("reference", batches=(1,), precisions=("fp32",), seconds=0.01), silent)
-    speech = found["rows"][-1]
+    figures = bench_encode(EncodePlan("reference", batches=(1,), precisions=("fp32",), seconds=0.01), silent)
+    speech = figures["rows"][-1]
     assert speech["share_of_peak"] is None
-    assert speech["no_share"] == "its work cannot be reckoned: model.bin is no Whisper"
+    assert speech["no_share"] == "its operations cannot be calculated: model.bin is no Whisper"
 
 
 def test_work_grows_with_the_batch_and_attention_is_counted() -> None:
     """MiniLM: 6 layers of 12·384² weights, each used twice a token, and 4·tokens·384 for attention."""
     profile = load_profile("reference")
     encoder = load_encoder(PASSAGE_TEXT, profile, precision="fp32", device="cpu", cache_size=0)
-    one = flops(encoder, synthetic_input(PASSAGE_TEXT, profile, 1, 0))
-    tokens = one / (6 * 2 * 12 * 384**2)
+    single = flops(encoder, synthetic_input(PASSAGE_TEXT, profile, 1, 0))
+    tokens = single / (6 * 2 * 12 * 384**2)
     assert 100 < tokens < 160
-    assert one < flops(encoder, synthetic_input(PASSAGE_TEXT, profile, 3, 0)) < 3.5 * one
+    assert single < flops(encoder, synthetic_input(PASSAGE_TEXT, profile, 3, 0)) < 3.5 * single
 
 
 def test_no_two_inputs_are_the_same_to_a_cache() -> None:
@@ -136,14 +138,14 @@ def test_no_two_inputs_are_the_same_to_a_cache() -> None:
 
 def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--profile", "null", "bench", "encode", "--batch", "2", "--seconds", "0.1", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["machine"]["cores"] >= 1
-    assert {row["batch"] for row in found["rows"]} == {2}
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["machine"]["cores"] >= 1
+    assert {row["batch"] for row in figures["rows"]} == {2}
 
 
-def test_the_table_says_below_why_a_row_has_no_share(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_gives_the_reason_where_a_row_has_no_share(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--profile", "null", "bench", "encode", "--batch", "1", "--batch", "2", "--seconds", "0.1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    said = [line for line in lines if "no share of the peak, as there is no model that computes" in line]
-    assert len(said) == len(load_profile("null").roles)
+    reasons = [line for line in lines if "no share of the peak, as there is no model that computes" in line]
+    assert len(reasons) == len(load_profile("null").roles)
     assert not any("no_share" in line for line in lines)

@@ -12,29 +12,29 @@ from penstock.encoders.profiles import SpeechSpec, load_profile
 from penstock.encoders.weights import FolderWeights
 
 TINY = WhisperSize(mels=1, width=2, inner=3, encoder_layers=1, decoder_layers=1, vocabulary=5)
-# Of 4 frames, 2 positions: convolutions 48 + 48, projections 64, attention 16 + 16, MLP 48.
+# With 4 frames, 2 positions: convolutions 48 + 48, projections 64, attention 16 + 16, MLP 48.
 TINY_ENCODER = 240
 # A token: projections 32, those to the encoder 16, attention to its 2 positions 16, MLP 24, logits 20; and 8 for each
 # token so far. Once a window: keys and values of 2 positions.
 A_TOKEN, SO_FAR, ONCE = 108, 8, 32
 
 
-def test_the_encoders_work_is_that_of_its_products() -> None:
+def test_the_encoders_operations_are_those_of_its_products() -> None:
     assert TINY.encoder_flops(4) == TINY_ENCODER
 
 
-def test_an_encoder_of_more_layers_does_more_but_for_the_convolutions() -> None:
+def test_more_layers_add_operations_except_for_the_convolutions() -> None:
     three = WhisperSize(mels=1, width=2, inner=3, encoder_layers=3, decoder_layers=1, vocabulary=5)
     assert three.encoder_flops(4) == 96 + 3 * (TINY_ENCODER - 96)
 
 
-def test_the_prompt_goes_through_once_and_what_follows_once_a_beam() -> None:
+def test_the_prompt_is_decoded_once_and_every_token_after_it_once_a_beam() -> None:
     assert TINY.decoder_flops(2, prompt=1, tokens=0, beams=5) == ONCE + A_TOKEN + SO_FAR
     by_hand = ONCE + (A_TOKEN + SO_FAR) + 2 * (2 * A_TOKEN + SO_FAR * (2 + 3))
     assert TINY.decoder_flops(2, prompt=1, tokens=2, beams=2) == by_hand == 660
 
 
-def test_the_logits_are_made_once_whatever_the_number_of_layers() -> None:
+def test_the_logits_are_computed_once_whatever_the_number_of_layers() -> None:
     two = WhisperSize(mels=1, width=2, inner=3, encoder_layers=1, decoder_layers=2, vocabulary=5)
     one_token = TINY.decoder_flops(2, prompt=1, tokens=0, beams=1)
     assert two.decoder_flops(2, prompt=1, tokens=0, beams=1) == 2 * one_token - 20
@@ -65,11 +65,11 @@ def test_dimensions_are_read_from_the_shapes_of_the_weights() -> None:
     speech = load_profile("reference").speech
     assert isinstance(speech, SpeechSpec)
     assert isinstance(speech.source, FolderWeights)
-    found = whisper_size(speech.source.folder / speech.source.weights)
-    assert found == WhisperSize(
-        mels=80, width=128, inner=512, encoder_layers=3, decoder_layers=2, vocabulary=found.vocabulary
+    size = whisper_size(speech.source.folder / speech.source.weights)
+    assert size == WhisperSize(
+        mels=80, width=128, inner=512, encoder_layers=3, decoder_layers=2, vocabulary=size.vocabulary
     )
-    assert 2_000 < found.vocabulary < 3_000
+    assert 2_000 < size.vocabulary < 3_000
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_file_that_is_no_whisper_is_refused_in_a_line(tmp_path: Path, data: by
         whisper_size(file)
 
 
-class Ears:
+class FakeWhisper:
     """Answers as CTranslate2's Whisper does."""
 
     is_multilingual = True
@@ -103,14 +103,14 @@ class Ears:
         return [SimpleNamespace(sequences_ids=[[7] * (number + 1)]) for number in range(len(encoded))]
 
 
-def test_all_that_is_asked_of_the_model_is_added_up() -> None:
-    counted = CountedWhisper(Ears(), TINY)
+def test_the_operations_of_all_calls_are_added_up() -> None:
+    counted = CountedWhisper(FakeWhisper(), TINY)
     assert counted.is_multilingual
     encoded = counted.encode(np.zeros((2, 1, 4), np.float32), to_cpu=False)
     assert counted.flops == 2 * TINY_ENCODER
     counted.detect_language(encoded)
-    heard = counted.generate(encoded, [[1], [1]], beam_size=2, max_length=4)
-    assert [len(one.sequences_ids[0]) for one in heard] == [1, 2]
+    results = counted.generate(encoded, [[1], [1]], beam_size=2, max_length=4)
+    assert [len(result.sequences_ids[0]) for result in results] == [1, 2]
     detected = 2 * TINY.decoder_flops(2, prompt=1, tokens=0, beams=1)
-    made = sum(TINY.decoder_flops(2, prompt=1, tokens=tokens, beams=2) for tokens in (1, 2))
-    assert counted.flops == 2 * TINY_ENCODER + detected + made
+    generated = sum(TINY.decoder_flops(2, prompt=1, tokens=tokens, beams=2) for tokens in (1, 2))
+    assert counted.flops == 2 * TINY_ENCODER + detected + generated
