@@ -24,7 +24,7 @@ from penstock.encoders.profiles import (
     SpeechSpec,
     profile_names,
 )
-from penstock.encoders.sub_batching import FailureCause, first_line
+from penstock.encoders.sub_batching import FailureCause
 from penstock.encoders.weights import (
     FolderWeights,
     HubWeights,
@@ -37,7 +37,7 @@ from penstock.encoders.weights import (
     short_digest,
     weights_digest,
 )
-from penstock.errors import ConfigError, UnavailableError
+from penstock.errors import ConfigError, UnavailableError, first_line
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Generic, TypeVar
 
-from penstock.errors import OverloadedError, TransientError, UsageError, WorkerBrokenError
+from penstock.errors import OverloadedError, TransientError, UsageError, WorkerBrokenError, first_line
 
 T = TypeVar("T")
 
@@ -153,9 +153,3 @@ class SubBatcher:
         if self._full_parts >= _GROW_AFTER_PARTS:
             self._full_parts = 0
             self._size = min(self._max_size, self._size + max(1, self._size // 4))
-
-
-def first_line(exc: Exception) -> str:
-    """Returns the exception's type and the first line of its message, for messages of one line."""
-    text = str(exc).strip()
-    return f"{type(exc).__name__}: {text.splitlines()[0]}" if text else type(exc).__name__

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from penstock.encoders.sub_batching import FailureCause, SubBatcher, classify_message, first_line
-from penstock.errors import ConfigError, PenstockError, UnavailableError
+from penstock.encoders.sub_batching import FailureCause, SubBatcher, classify_message
+from penstock.errors import ConfigError, PenstockError, UnavailableError, first_line
 
 
 def torch_batcher(max_size: int) -> SubBatcher:

@@ -1,4 +1,4 @@
-"""What is measured of the load, and how pools change their size; with actors, on Ray alone."""
+"""The measured load, and pools that change their size; actors run on a Ray cluster of their own."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ def report(version: int = 0, at_s: float = 0.0, **actors: Usage) -> LaneUsage:
     return LaneUsage(version, at_s, {"test": actors})
 
 
-def test_the_first_look_at_a_lane_says_nothing_yet() -> None:
+def test_the_first_report_of_a_lane_gives_no_load() -> None:
     meter = LoadMeter()
     assert meter.measure({"lane": report(a=Usage(1, 5.0, 9.0))}, {"test": 1}) == {}
     assert meter.measure({"lane": report(at_s=2.0, a=Usage(1, 6.0, 12.0))}, {"test": 1})["test"].utilization == 0.5
     assert meter.measure({"lane": report(at_s=4.0), "new": report()}, {"test": 1}) == {}
 
 
-def test_busy_share_and_waiting_calls_are_those_of_all_lanes_together() -> None:
+def test_the_load_is_that_of_all_lanes_together() -> None:
     meter = LoadMeter()
     meter.measure({"one": report(), "other": report()}, {"test": 2})
     measured = meter.measure(
         {"one": report(at_s=2.0, a=Usage(2, 2.0, 4.0)), "other": report(at_s=4.0, a=Usage(1, 4.0, 4.0), b=Usage())},
         {"test": 2},
     )
-    assert measured["test"] == PoolLoad(utilization=0.5, queued=2.0)  # a works all the time, three calls were there
+    assert measured["test"] == PoolLoad(utilization=0.5, queued=2.0)  # a is busy all the time, with three calls
 
 
-def test_lag_is_summed_by_topic_and_unknown_while_the_broker_is_away() -> None:
+def test_lag_is_summed_by_topic_and_unknown_while_the_broker_is_unavailable() -> None:
     stop, answers = threading.Event(), [UnavailableError("away"), None]
 
     def look() -> list[PartitionLag]:
@@ -89,12 +89,12 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-MakeElastic = Callable[..., tuple[Autoscaler, Clock]]
+AutoscalerMaker = Callable[..., tuple[Autoscaler, Clock]]
 
 
 @pytest.fixture
-def make_elastic(cluster: None, tmp_path: Path) -> Iterator[MakeElastic]:
-    made: list[Autoscaler] = []
+def make_autoscaler(cluster: None, tmp_path: Path) -> Iterator[AutoscalerMaker]:
+    autoscalers: list[Autoscaler] = []
 
     def make(*, num_cpus: float = 0.1, fingerprint: Fingerprint = GOOD) -> tuple[Autoscaler, Clock]:
         start = partial(spawn_actors, partial(Worker, fingerprint=fingerprint), 1, name="test", journal_dir=tmp_path)
@@ -107,19 +107,21 @@ def make_elastic(cluster: None, tmp_path: Path) -> Iterator[MakeElastic]:
             60.0,
             clock,
         )
-        made.append(Autoscaler({"test": pool}, lambda _: None))
-        return made[-1], clock
+        autoscalers.append(Autoscaler({"test": pool}, lambda _: None))
+        return autoscalers[-1], clock
 
     yield make
-    for elastic in made:
-        for handle in [*elastic.handles()["test"], *elastic.unpublished()]:
+    for autoscaler in autoscalers:
+        for handle in [*autoscaler.handles()["test"], *autoscaler.unpublished()]:
             ray.kill(handle)
 
 
-def turns(elastic: Autoscaler, clock: Clock, measured: dict[str, PoolLoad], lane: LaneUsage | None, count: int) -> None:
+def turns(
+    autoscaler: Autoscaler, clock: Clock, measured: dict[str, PoolLoad], lane: LaneUsage | None, count: int
+) -> None:
     for _ in range(count):
         clock.now_s += 1.0
-        elastic.step([lane], measured, blocked=False)
+        autoscaler.step([lane], measured, blocked=False)
 
 
 def until(holds: Callable[[], bool], turn: Callable[[], object]) -> None:
@@ -139,56 +141,56 @@ def ended(actor: Any) -> bool:
 
 
 @pytest.mark.services
-def test_a_new_actor_is_called_once_it_is_ready_and_a_retired_one_ends_once_nobody_calls_it(
-    make_elastic: MakeElastic,
+def test_a_new_actor_is_called_once_it_is_ready_and_a_retired_one_ends_once_no_lane_calls_it(
+    make_autoscaler: AutoscalerMaker,
 ) -> None:
-    elastic, clock = make_elastic()
-    (first,) = elastic.handles()["test"]
-    turns(elastic, clock, OVERLOADED, report(), 2)
-    assert len(elastic.unpublished()) == 1, "it is being started, and nobody calls it yet"
-    until(lambda: elastic.version == 1, lambda: elastic.step([report()], {}, blocked=False))
-    kept, second = elastic.handles()["test"]
+    autoscaler, clock = make_autoscaler()
+    (first,) = autoscaler.handles()["test"]
+    turns(autoscaler, clock, OVERLOADED, report(), 2)
+    assert len(autoscaler.unpublished()) == 1, "it is starting, and no lane calls it yet"
+    until(lambda: autoscaler.version == 1, lambda: autoscaler.step([report()], {}, blocked=False))
+    kept, second = autoscaler.handles()["test"]
     assert kept == first
 
-    turns(elastic, clock, IDLE, report(version=1), 5)
-    assert elastic.version == 2
-    assert elastic.handles()["test"] == (first,)
-    said = {
-        "it still uses the set before": LaneUsage(1, 0.0, {"test": {}}),
+    turns(autoscaler, clock, IDLE, report(version=1), 5)
+    assert autoscaler.version == 2
+    assert autoscaler.handles()["test"] == (first,)
+    reports = {
+        "it still uses the previous set": LaneUsage(1, 0.0, {"test": {}}),
         "a call of it is under way": LaneUsage(2, 0.0, {"test": {second: Usage(1, 0.0, 0.0)}}),
-        "it gave no answer": None,
+        "it did not answer": None,
     }
-    for why, lane in said.items():
-        turns(elastic, clock, {}, lane, 1)
-        assert list(elastic.unpublished()) == [second], why
+    for why, lane in reports.items():
+        turns(autoscaler, clock, {}, lane, 1)
+        assert list(autoscaler.unpublished()) == [second], why
         assert not ended(second), why
-    turns(elastic, clock, {}, LaneUsage(2, 0.0, {"test": {first: Usage(1, 0.0, 0.0)}}), 1)
-    assert not elastic.unpublished()
+    turns(autoscaler, clock, {}, LaneUsage(2, 0.0, {"test": {first: Usage(1, 0.0, 0.0)}}), 1)
+    assert not autoscaler.unpublished()
     until(lambda: ended(second), lambda: None)
 
 
 @pytest.mark.services
-def test_an_actor_that_finds_no_room_is_given_up_and_the_log_says_why(
-    make_elastic: MakeElastic, caplog: pytest.LogCaptureFixture
+def test_an_actor_without_room_is_abandoned_and_the_log_gives_the_reason(
+    make_autoscaler: AutoscalerMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    elastic, clock = make_elastic(num_cpus=99)
-    turns(elastic, clock, OVERLOADED, report(), 2)
-    (pending,) = elastic.unpublished()
-    turns(elastic, clock, OVERLOADED, report(), 62)
-    assert not elastic.unpublished()
+    autoscaler, clock = make_autoscaler(num_cpus=99)
+    turns(autoscaler, clock, OVERLOADED, report(), 2)
+    (pending,) = autoscaler.unpublished()
+    turns(autoscaler, clock, OVERLOADED, report(), 62)
+    assert not autoscaler.unpublished()
     assert "not ready after 60 s. It needs 1 CPU, and" in caplog.text
-    turns(elastic, clock, OVERLOADED, report(), 60)
-    assert not elastic.unpublished(), "it is not tried again at once"
-    assert elastic.version == 0
+    turns(autoscaler, clock, OVERLOADED, report(), 60)
+    assert not autoscaler.unpublished(), "it is not retried immediately"
+    assert autoscaler.version == 0
     until(lambda: ended(pending), lambda: None)
 
 
 @pytest.mark.services
 def test_an_encoder_with_another_model_does_not_join(
-    make_elastic: MakeElastic, caplog: pytest.LogCaptureFixture
+    make_autoscaler: AutoscalerMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    elastic, clock = make_elastic(fingerprint=Fingerprint("model", "f" * 16, "1" * 16))
-    turns(elastic, clock, OVERLOADED, report(), 2)
-    until(lambda: not elastic.unpublished(), lambda: elastic.step([report()], {}, blocked=False))
+    autoscaler, clock = make_autoscaler(fingerprint=Fingerprint("model", "f" * 16, "1" * 16))
+    turns(autoscaler, clock, OVERLOADED, report(), 2)
+    until(lambda: not autoscaler.unpublished(), lambda: autoscaler.step([report()], {}, blocked=False))
     assert "has another model" in caplog.text
-    assert elastic.version == 0
+    assert autoscaler.version == 0

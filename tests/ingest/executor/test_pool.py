@@ -1,4 +1,4 @@
-"""One contract for both kinds of pool; what only processes can show (death, restart, blame) runs on Ray alone."""
+"""One contract for both kinds of pool; death, restart and blame need processes and run on Ray alone."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Worker:
         return number // 2, number - number // 2
 
     def refuse(self) -> None:
-        raise BadInputError(Reason.CORRUPT, "not a picture")
+        raise BadInputError(Reason.CORRUPT, "not an image")
 
     def die(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def hold(self, started: str, release: str) -> int:
-        """Says that it began, and returns once it may."""
+        """Writes a file when it begins, and returns once the other file exists."""
         note = Path(started + ".part")
         note.write_text(str(os.getpid()))
         note.rename(started)
@@ -57,7 +57,7 @@ class Worker:
         return os.getpid()
 
     def meet(self, folder: str, count: int) -> int:
-        """Its number, once so many workers are here."""
+        """Returns its number once `count` workers are here."""
         (Path(folder) / f"here-{self._number}").touch()
         while len(list(Path(folder).glob("here-*"))) < count:
             time.sleep(0.01)
@@ -82,11 +82,11 @@ class Worker:
 
 
 class LateStarter(Worker):
-    """Cannot be made again while a file is there, as if the store were away."""
+    """Cannot be made again while a file exists, as if the store were unavailable."""
 
     def __init__(self, number: int, away: Path) -> None:
         if away.exists():
-            raise UnavailableError("the store is away")
+            raise UnavailableError("the store is unavailable")
         super().__init__(number)
 
 
@@ -125,7 +125,7 @@ def test_several_results_are_several_references(make_pool: MakePool) -> None:
 
 
 def test_an_error_of_ours_arrives_as_it_was_raised(make_pool: MakePool) -> None:
-    with pytest.raises(BadInputError, match="not a picture") as caught:
+    with pytest.raises(BadInputError, match="not an image") as caught:
         make_pool(1).run(Worker.refuse)
     assert caught.value.reason is Reason.CORRUPT
 
@@ -146,7 +146,7 @@ def test_a_failed_call_keeps_nothing_in_memory_once_its_error_is_forgotten(clust
         gc.enable()
 
 
-def test_a_worker_that_is_broken_for_good_is_made_anew_and_its_call_is_blamed(make_pool: MakePool) -> None:
+def test_a_permanently_broken_worker_is_replaced_and_its_call_is_blamed(make_pool: MakePool) -> None:
     pool = make_pool(1)
     with pytest.raises(WorkerLostError) as caught:
         pool.run(Worker.lose_device)
@@ -155,13 +155,13 @@ def test_a_worker_that_is_broken_for_good_is_made_anew_and_its_call_is_blamed(ma
     assert pool.fetch(pool.run(Worker.lost_device).results[0]) is False
 
 
-def test_all_workers_are_asked_at_the_same_time(make_pool: MakePool, tmp_path: Path) -> None:
+def test_all_workers_are_called_concurrently(make_pool: MakePool, tmp_path: Path) -> None:
     pool = make_pool(3)
     calls = pool.run_on_all(Worker.meet, str(tmp_path), 3)  # none returns before all have come
     assert [pool.fetch(call.results[0]) for call in calls] == [0, 1, 2]
 
 
-def test_where_one_of_all_calls_fails_the_others_are_made_and_waited_for_all_the_same() -> None:
+def test_if_one_of_all_calls_fails_the_others_are_still_started_and_awaited() -> None:
     seen: list[str] = []
 
     def call(name: str, *, begins: bool = True, ends: bool = True) -> Callable[[], Callable[[], Call]]:
@@ -196,7 +196,7 @@ def test_calls_go_to_the_worker_with_the_fewest_under_way(make_pool: MakePool, t
         assert len({call.result().results[0] for call in held}) == 2
 
 
-def test_a_worker_that_is_away_is_picked_only_where_there_is_no_other() -> None:
+def test_a_quarantined_worker_is_picked_only_if_there_is_no_other() -> None:
     load = LeastLoaded(["a", "b"])
     with load.quarantine("a", 60):
         with load.acquire() as first, load.acquire() as second:
@@ -206,7 +206,7 @@ def test_a_worker_that_is_away_is_picked_only_where_there_is_no_other() -> None:
             assert only == "a"
 
 
-def test_a_worker_that_did_not_come_back_is_tried_again_later() -> None:
+def test_a_worker_that_did_not_return_is_retried_later() -> None:
     now_s = 0.0
     load = LeastLoaded(["a", "b"], clock=lambda: now_s)
 
@@ -221,7 +221,7 @@ def test_a_worker_that_did_not_come_back_is_tried_again_later() -> None:
     assert picked() == {"a", "b"}
 
 
-def test_how_long_calls_were_under_way_is_added_up() -> None:
+def test_the_time_of_calls_under_way_is_added_up() -> None:
     now_s = 0.0
     load = LeastLoaded(["a", "b"], clock=lambda: now_s)
     with load.track("a"):
@@ -263,19 +263,19 @@ def test_workers_are_replaced_while_calls_are_under_way_and_no_call_is_lost(clus
         for round_ in range(1, 3):
             added = spawn_actors(Worker, 2, name="test", journal_dir=tmp_path, num_cpus=0.1, first_number=2 * round_)
             ray.get([handle.ready.remote() for handle in added])
-            gone, handles = handles, added
+            retired, handles = handles, added
             pool.replace(handles)
-            while any(handle in pool.usage() for handle in gone):
+            while any(handle in pool.usage() for handle in retired):
                 assert not any(caller.done() for caller in callers)
                 time.sleep(0.01)
-            for handle in gone:
+            for handle in retired:
                 ray.kill(handle)
         enough.set()
         assert all(caller.result() > 0 for caller in callers)
 
 
 @pytest.mark.services
-def test_what_an_actor_returned_outlives_it(cluster: None, tmp_path: Path) -> None:
+def test_the_results_of_an_actor_outlive_it(cluster: None, tmp_path: Path) -> None:
     pool = ray_pool(2, tmp_path)
     results = [pool.run(Worker.pixels, 1_000_000).results[0] for _ in range(4)]
     first, second = pool.usage()
@@ -341,7 +341,7 @@ def test_a_call_that_waits_while_others_of_its_worker_end_does_not_hang(cluster:
 
 
 @pytest.mark.services
-def test_a_call_that_hangs_while_others_of_its_worker_end_is_found_after_all(cluster: None, tmp_path: Path) -> None:
+def test_a_call_that_hangs_while_others_of_its_worker_end_is_still_detected(cluster: None, tmp_path: Path) -> None:
     handles = spawn_actors(Worker, 1, name="test", journal_dir=tmp_path, num_cpus=0.1, concurrent_calls=2)
     pool = RayPool("test", handles, call_timeout_s=2)
     with ThreadPoolExecutor(1) as threads:
@@ -355,9 +355,7 @@ def test_a_call_that_hangs_while_others_of_its_worker_end_is_found_after_all(clu
 
 
 @pytest.mark.services
-def test_a_call_that_hangs_though_its_caller_is_dead_is_found_by_those_that_wait_behind_it(
-    cluster: None, tmp_path: Path
-) -> None:
+def test_a_hanging_call_of_a_dead_caller_is_detected_by_those_queued_behind_it(cluster: None, tmp_path: Path) -> None:
     handles = spawn_actors(Worker, 1, name="test", journal_dir=tmp_path, num_cpus=0.1)
     abandoned = handles[0].call.options(num_returns=2).remote("of a lane that died", "hang", 1)
     pool = RayPool("test", handles, call_timeout_s=1)
@@ -375,7 +373,7 @@ def test_a_call_that_hangs_though_its_caller_is_dead_is_found_by_those_that_wait
 
 @pytest.mark.services
 def test_a_call_that_hangs_is_left_to_its_caller_while_that_one_lives(cluster: None, tmp_path: Path) -> None:
-    """Only its caller knows that the batch has to be halved at once."""
+    """Only its caller knows that the batch has to be split immediately."""
     handles = spawn_actors(Worker, 1, name="test", journal_dir=tmp_path, num_cpus=0.1)
     patient, hasty = (RayPool("test", handles, call_timeout_s=seconds) for seconds in (3, 2))
     hasty.run(Worker.pid)
@@ -394,7 +392,7 @@ def test_a_call_that_hangs_is_left_to_its_caller_while_that_one_lives(cluster: N
 
 
 @pytest.mark.services
-def test_a_call_may_wait_long_for_a_worker_that_gets_things_done(cluster: None, tmp_path: Path) -> None:
+def test_a_call_may_wait_long_for_a_worker_that_makes_progress(cluster: None, tmp_path: Path) -> None:
     pool = RayPool("test", spawn_actors(Worker, 1, name="test", journal_dir=tmp_path, num_cpus=0.1), call_timeout_s=1)
     with ThreadPoolExecutor(12) as threads:
         calls = [threads.submit(pool.run, Worker.work_for, 0.4) for _ in range(12)]
@@ -402,13 +400,13 @@ def test_a_call_may_wait_long_for_a_worker_that_gets_things_done(cluster: None, 
 
 
 def _begun_s(note: Path) -> float:
-    """When a call has left its note, by the monotonic clock: now, as long as it has not."""
+    """Returns the monotonic time at which a call wrote its file; the present time, if it has not."""
     age_s = time.time() - note.stat().st_mtime if note.exists() else 0.0
     return time.monotonic() - age_s
 
 
 @pytest.mark.services
-def test_a_worker_that_cannot_be_made_again_at_once_comes_back_later(cluster: None, tmp_path: Path) -> None:
+def test_a_worker_whose_first_restarts_fail_returns_later(cluster: None, tmp_path: Path) -> None:
     away = tmp_path / "away"
     handles = spawn_actors(
         partial(LateStarter, away=away), 1, name="test", journal_dir=tmp_path / "notes", num_cpus=0.1
@@ -419,7 +417,7 @@ def test_a_worker_that_cannot_be_made_again_at_once_comes_back_later(cluster: No
     with ThreadPoolExecutor(1) as threads:
         dying = threads.submit(pool.run, Worker.die)
         with pytest.raises(TimeoutError):
-            dying.result(3)  # it is made in vain meanwhile
+            dying.result(3)  # its restarts fail during that time
         away.unlink()
         with pytest.raises(WorkerLostError) as caught:
             dying.result(60)

@@ -38,11 +38,11 @@ class Pool:
     clock: Clock
     scaler: ScalingPolicy
 
-    def second(self, work: float, lag: int | None = None, *, held: bool = False) -> ScalingDecision:
-        """One second with `work` workers' worth of it; then the pool has the size that was wanted."""
+    def second(self, work: float, lag: int | None = None, *, blocked: bool = False) -> ScalingDecision:
+        """One second with `work` workers' worth of it; then the pool has the size of the decision."""
         self.clock.now_s += 1.0
         busy = min(1.0, work / self.size)
-        decision = self.scaler.observe(PoolSample(self.size, busy, max(0.0, work - self.size), lag, held))
+        decision = self.scaler.observe(PoolSample(self.size, busy, max(0.0, work - self.size), lag, blocked))
         self.size = decision.size
         return decision
 
@@ -65,15 +65,15 @@ def test_a_pool_grows_once_it_has_been_overloaded_for_long_enough() -> None:
     assert sizes[10:] == [2, 2]
 
 
-def test_the_reason_for_a_change_is_said() -> None:
+def test_a_change_has_a_reason() -> None:
     grown = pool()
     grown.seconds(10, work=2.0)
     assert "utilization is 100%, 1.0 calls are queued, lag is 5,000 records" in grown.second(2.0, lag=5_000).reason
 
 
 def test_a_moment_of_overload_is_no_reason_to_grow() -> None:
-    one = pool()
-    assert {one.second(4.0 if second % 5 == 0 else 0.2).size for second in range(300)} == {1}
+    sized = pool()
+    assert {sized.second(4.0 if second % 5 == 0 else 0.2).size for second in range(300)} == {1}
 
 
 def test_it_grows_by_as_many_as_wait_but_never_to_more_than_twice_its_size() -> None:
@@ -81,11 +81,11 @@ def test_it_grows_by_as_many_as_wait_but_never_to_more_than_twice_its_size() -> 
     assert list(changes(sizes)) == [(1, 2), (2, 4), (4, 8)]
 
 
-def test_busy_workers_without_waiting_calls_are_enough() -> None:
+def test_busy_workers_without_queued_calls_suffice() -> None:
     assert set(pool(3).seconds(100, work=2.9)) == {3}
 
 
-def test_a_lag_that_is_worked_off_soon_is_no_reason_to_grow() -> None:
+def test_a_lag_that_ends_soon_is_no_reason_to_grow() -> None:
     falling = 100
     start = int(falling * CATCH_UP_S)
     assert set(pool().seconds(25, work=3.0, lag=lambda second: start - falling * second)) == {1}
@@ -102,30 +102,30 @@ def test_a_pool_shrinks_by_one_at_a_time_after_a_longer_time() -> None:
     assert sizes.index(3) == RULES.up_after_s + RULES.down_after_s
 
 
-def test_it_does_not_shrink_while_the_store_is_away() -> None:
+def test_it_does_not_shrink_while_the_store_is_unavailable() -> None:
     idle = pool(4)
-    assert {idle.second(0.0, held=True).size for _ in range(300)} == {4}
+    assert {idle.second(0.0, blocked=True).size for _ in range(300)} == {4}
 
 
-def test_a_busy_moment_begins_the_wait_for_shrinking_anew() -> None:
-    one = pool(2)
-    assert {one.second(2.0 if second % 40 < 12 else 0.0).size for second in range(400)} == {2}
+def test_a_busy_moment_restarts_the_wait_for_shrinking() -> None:
+    sized = pool(2)
+    assert {sized.second(2.0 if second % 40 < 12 else 0.0).size for second in range(400)} == {2}
 
 
-def test_where_there_is_no_room_none_is_asked_for_until_later() -> None:
-    one = pool()
-    one.seconds(10, work=5.0)
-    assert one.second(5.0).size == 2
-    one.size = 1
-    one.scaler.suspend_growth()
-    sizes = one.seconds(int(SUSPEND_GROWTH_S) + 20, work=5.0)
+def test_without_room_no_worker_is_requested_until_later() -> None:
+    sized = pool()
+    sized.seconds(10, work=5.0)
+    assert sized.second(5.0).size == 2
+    sized.size = 1
+    sized.scaler.suspend_growth()
+    sizes = sized.seconds(int(SUSPEND_GROWTH_S) + 20, work=5.0)
     assert sizes.index(2) == pytest.approx(SUSPEND_GROWTH_S, abs=1)
 
 
-@pytest.mark.parametrize(("size", "wanted"), [(0, 1), (9, 8)])
-def test_a_size_outside_the_bounds_is_brought_inside(size: int, wanted: int) -> None:
+@pytest.mark.parametrize(("size", "bounded"), [(0, 1), (9, 8)])
+def test_a_size_outside_the_bounds_is_brought_inside(size: int, bounded: int) -> None:
     clock = Clock()
-    assert ScalingPolicy(RULES, clock).observe(PoolSample(size, 0.5, 0.0)).size == wanted
+    assert ScalingPolicy(RULES, clock).observe(PoolSample(size, 0.5, 0.0)).size == bounded
 
 
 loads = st.lists(st.floats(0.0, 20.0), min_size=1, max_size=40)
@@ -134,9 +134,9 @@ loads = st.lists(st.floats(0.0, 20.0), min_size=1, max_size=40)
 @given(loads, st.integers(1, 8))
 def test_it_never_leaves_its_bounds_and_never_turns_about_quickly(works: list[float], size: int) -> None:
     """Whatever the load does, each change waits its time, and after growing it takes the long time to shrink."""
-    one = pool(size)
-    sizes = [size, *(one.second(work).size for work in works for _ in range(20))]
-    assert all(RULES.min_workers <= found <= RULES.max_workers for found in sizes)
+    sized = pool(size)
+    sizes = [size, *(sized.second(work).size for work in works for _ in range(20))]
+    assert all(RULES.min_workers <= size <= RULES.max_workers for size in sizes)
     changed_at = [second for second in range(1, len(sizes)) if sizes[second] != sizes[second - 1]]
     for before, at in pairwise([0, *changed_at]):
         shrank = sizes[at] < sizes[at - 1]
@@ -146,16 +146,16 @@ def test_it_never_leaves_its_bounds_and_never_turns_about_quickly(works: list[fl
 
 @given(st.floats(0.0, 12.0), st.integers(1, 8))
 def test_a_constant_load_settles(work: float, size: int) -> None:
-    one = pool(size)
-    one.seconds(1_000, work)  # seven steps down of 70 s each
-    assert len(set(one.seconds(500, work))) == 1
+    sized = pool(size)
+    sized.seconds(1_000, work)  # seven steps down of 70 s each
+    assert len(set(sized.seconds(500, work))) == 1
 
 
 @given(st.integers(1, 7), st.lists(st.floats(0.9, 1.1), min_size=10, max_size=60))
 def test_a_load_that_swings_around_a_mark_changes_the_size_at_most_once(size: int, swings: list[float]) -> None:
     """Around the high mark the pool grows once and stays: 30 % less would be needed for the way back."""
-    one = pool(size)
+    sized = pool(size)
     sizes = [size]
     for swing in swings:
-        sizes += one.seconds(15, work=(size + 0.6) * swing if size > 1 else 1.6 * swing)
+        sizes += sized.seconds(15, work=(size + 0.6) * swing if size > 1 else 1.6 * swing)
     assert len(list(changes(sizes))) <= 1

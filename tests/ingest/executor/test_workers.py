@@ -33,7 +33,7 @@ def test_the_known_good_event_of_every_modality_is_taken_by_healthy_workers(tmp_
         assert EncodeWorkerFactory(settings, role)(0).encode(batch).failed == ()
 
 
-def test_the_known_good_sound_and_film_ask_all_workers_that_such_media_ask(tmp_path: Path) -> None:
+def test_the_known_good_audio_and_video_use_all_workers_of_timed_media(tmp_path: Path) -> None:
     settings = load_settings(profile="null", data_dir=tmp_path, ingest={"modalities": ["audio", "video"]})
     worker = MediaWorkerFactory(settings)(0)
     samples = known_good_events(settings)
@@ -53,19 +53,21 @@ def test_a_transcriber_takes_a_batch_without_speech(tmp_path: Path) -> None:
     assert transcriber(settings).transcribe(EncoderInput("speech", ()), 0, False) == ((), None)
 
 
-def test_a_transcriber_hears_some_windows_at_a_time(tmp_path: Path) -> None:
+def test_a_transcriber_takes_some_windows_at_a_time(tmp_path: Path) -> None:
     worker = transcriber(load_settings(profile="null", data_dir=tmp_path))
     sounds = tuple(np.full(100, number, np.float32) for number in range(19))
     batch = EncoderInput("speech", tuple(map(str, range(19))), waveforms=sounds)
-    heard, calls = list[Transcript](), 0
+    transcripts, calls = list[Transcript](), 0
     start: int | None = 0
     while start is not None:
         some, start = worker.transcribe(batch, start, False)
-        heard += some
+        transcripts += some
         calls += 1
     assert calls == 3
-    assert heard == [one for first in (0, 8, 16) for one in worker.transcribe(batch, first, False)[0]]
-    assert len({one.segments[0].text for one in heard}) == 19
+    assert transcripts == [
+        transcript for first in (0, 8, 16) for transcript in worker.transcribe(batch, first, False)[0]
+    ]
+    assert len({transcript.segments[0].text for transcript in transcripts}) == 19
 
 
 @pytest.mark.parametrize(
@@ -77,31 +79,31 @@ def test_a_transcriber_hears_some_windows_at_a_time(tmp_path: Path) -> None:
         pytest.param([0.01] * 15 + [0.04], [1, 2, 4, 8, 8, *[2] * 8, 1], id="fewer, when they get slower"),
     ],
 )
-def test_long_media_keep_the_transcriber_no_longer_than_clips_can_wait(
+def test_long_media_occupy_the_transcriber_no_longer_than_clips_can_wait(
     window_s: list[float], portions: list[int]
 ) -> None:
     double = SlowTranscriber(window_s)
     worker = TranscribeWorker(double, chunk_s=None, clock=lambda: double.now_s)
-    hear_all(worker, 40)
-    assert double.asked == portions
+    transcribe_all(worker, 40)
+    assert double.calls == portions
     worker.transcribe(silences(40), 0, False)
-    assert double.asked[-1] == 8
+    assert double.calls[-1] == 8
 
 
-def test_what_is_left_over_of_a_slice_does_not_make_the_next_portions_small() -> None:
+def test_the_remainder_of_a_segment_does_not_reduce_the_next_calls() -> None:
     double = SlowTranscriber([0.01])
     worker = TranscribeWorker(double, chunk_s=0.055, clock=lambda: double.now_s)
     for windows in (13, 1, 13):
-        hear_all(worker, windows)
-    assert double.asked == [1, 2, 4, 5, 1, 1, 5, 5, 3]
+        transcribe_all(worker, windows)
+    assert double.calls == [1, 2, 4, 5, 1, 1, 5, 5, 3]
 
 
-def test_what_takes_too_long_makes_portions_smaller_whatever_was_planned() -> None:
+def test_a_slow_call_reduces_the_next_ones_whatever_was_planned() -> None:
     double = SlowTranscriber([*[0.01] * 15, 0.3, 0.01])
     worker = TranscribeWorker(double, chunk_s=0.1, clock=lambda: double.now_s)
     for windows in (15, 1, 4):
-        hear_all(worker, windows)
-    assert double.asked == [1, 2, 4, 8, 1, 1, 2, 1]
+        transcribe_all(worker, windows)
+    assert double.calls == [1, 2, 4, 8, 1, 1, 2, 1]
 
 
 def test_workers_of_long_media_have_the_lowest_priority(tmp_path: Path) -> None:
@@ -119,7 +121,7 @@ print(before, os.nice(0))
     assert ran.stdout.split() == [str(os.nice(0)), "19"]
 
 
-def hear_all(worker: TranscribeWorker, windows: int) -> None:
+def transcribe_all(worker: TranscribeWorker, windows: int) -> None:
     start: int | None = 0
     while start is not None:
         _, start = worker.transcribe(silences(windows), start, True)
@@ -130,20 +132,20 @@ def silences(count: int) -> EncoderInput:
 
 
 class SlowTranscriber:
-    """Takes so long for each window in turn, the last of these times for all further ones."""
+    """A transcriber that takes the given seconds for each window in turn, the last of them for all others."""
 
     max_windows = 8
     chunk_s = 0.1
     now_s = 0.0
 
     def __init__(self, window_s: list[float]) -> None:
-        self.asked: list[int] = []
+        self.calls: list[int] = []
         self._window_s = window_s
 
     def transcribe(self, windows: Sequence[Float32]) -> tuple[Transcript, ...]:
-        for number in range(sum(self.asked), sum(self.asked) + len(windows)):
+        for number in range(sum(self.calls), sum(self.calls) + len(windows)):
             self.now_s += self._window_s[min(number, len(self._window_s) - 1)]
-        self.asked.append(len(windows))
+        self.calls.append(len(windows))
         return (Transcript("en", 1.0, ()),) * len(windows)
 
 
@@ -156,8 +158,8 @@ def transcriber(settings: Settings) -> TranscribeWorker:
 def test_a_batch_that_was_rejected_as_a_whole_still_passes_the_encoder(tmp_path: Path) -> None:
     settings = load_settings(profile="reference", data_dir=tmp_path)
     worker = MediaWorkerFactory(settings)(0)
-    decoded, batch = worker.fetch_and_decode([event(0, data=b"\x89PNG\r\n\x1a\n and no picture")], ["joint.image"])
-    assert [one.reason for one in decoded.rejected] == [Reason.WRONG_TOPIC]
+    decoded, batch = worker.fetch_and_decode([event(0, data=b"\x89PNG\r\n\x1a\n and no image")], ["joint.image"])
+    assert [rejection.reason for rejection in decoded.rejected] == [Reason.WRONG_TOPIC]
     assert len(batch) == 0
     assert EncodeWorkerFactory(settings, "joint.image")(0).encode(EncoderInput("joint.image", ())).vectors.shape == (
         0,
