@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.embedded import services as hosting
+from penstock.embedded import services
 from penstock.embedded.services import (
     EmbeddedServer,
     PlaneProcess,
@@ -23,7 +23,7 @@ from penstock.errors import ConfigError, UnavailableError
 
 
 class Reports:
-    """Collects reports, and lets a test wait for plane_process."""
+    """Collects reports, and lets a test wait for one."""
 
     def __init__(self) -> None:
         self.all: list[ServiceStatus] = []
@@ -66,10 +66,10 @@ class Scripted:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosting, "_POLL_S", 0.01)
+    monkeypatch.setattr(services, "_POLL_S", 0.01)
 
 
-def test_waits_double_up_to_a_limit_and_begin_anew_after_a_long_life() -> None:
+def test_waits_double_up_to_a_limit_and_start_over_after_a_long_life() -> None:
     now = 0.0
     backoff = RestartBackoff(lambda: now)
     assert [backoff.record_death() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
@@ -78,7 +78,7 @@ def test_waits_double_up_to_a_limit_and_begin_anew_after_a_long_life() -> None:
     assert backoff.record_death() == 1
 
 
-def test_a_server_that_dies_is_started_again() -> None:
+def test_a_server_that_dies_is_restarted() -> None:
     reports, scripted = Reports(), Scripted()
     host = ServiceHost("Kafka", scripted.server(), reports)
     assert host.address(threading.Event()) == "127.0.0.1:1"
@@ -90,7 +90,7 @@ def test_a_server_that_dies_is_started_again() -> None:
     assert reports.all[-1].state == "stopped"
 
 
-def test_a_server_that_may_not_be_restarted_is_an_error_when_it_dies() -> None:
+def test_the_death_of_a_server_that_cannot_be_restarted_is_an_error() -> None:
     reports, scripted = Reports(), Scripted()
     host = ServiceHost("Ray", scripted.server(), reports, restart=False)
     host.address(threading.Event())
@@ -102,14 +102,14 @@ def test_a_server_that_may_not_be_restarted_is_an_error_when_it_dies() -> None:
     host.stop()
 
 
-def test_a_first_start_that_fails_is_told_to_who_waits() -> None:
+def test_a_first_start_that_fails_raises_in_the_waiting_caller() -> None:
     host = ServiceHost("Kafka", Scripted(failures=1).server(), Reports())
     with pytest.raises(UnavailableError, match="not yet"):
         host.address(threading.Event())
     host.stop()
 
 
-def test_a_stop_ends_the_waiting_for_a_start() -> None:
+def test_a_stop_interrupts_the_wait_for_a_start() -> None:
     release, stop = threading.Event(), threading.Event()
 
     def start() -> str:
@@ -142,7 +142,7 @@ SLEEPS = (
 )
 
 
-def test_a_plane_that_dies_is_started_again_after_a_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plane_that_dies_is_restarted_after_a_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reports = Reports()
     monkeypatch.setattr(RestartBackoff, "record_death", lambda _self: 0.0)
     log = tmp_path / "ingest.log"
@@ -159,7 +159,7 @@ def test_a_plane_that_dies_is_started_again_after_a_wait(tmp_path: Path, monkeyp
     assert plane_process.pid is None
 
 
-def test_a_plane_that_refuses_its_settings_says_so_in_one_line(tmp_path: Path) -> None:
+def test_a_plane_that_refuses_its_settings_is_reported_in_one_line(tmp_path: Path) -> None:
     program = "import sys; print('noise'); print('penstock: no such profile', file=sys.stderr); sys.exit(2)"
     plane_process = plane(tmp_path, program, Reports(), lambda: False)
     plane_process.start()
@@ -174,7 +174,7 @@ def test_a_plane_that_crashes_at_the_start_quotes_its_log(tmp_path: Path) -> Non
         plane_process.wait(threading.Event())
 
 
-def test_a_stop_ends_the_waiting_for_a_plane(tmp_path: Path) -> None:
+def test_a_stop_interrupts_the_wait_for_a_plane(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     plane_process = plane(tmp_path, SLEEPS, Reports(), lambda: False)

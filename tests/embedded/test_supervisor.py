@@ -1,4 +1,4 @@
-"""Everything together in processes of its own: how it starts, how it ends, and that nothing outlives it."""
+"""Tests `penstock up`: the start and the stop of all services, and that no process outlives it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _START_S = 240.0  # 40 s on two idle cores
 
 
 class Up:
-    """A `penstock up` in a process of its own. All that it starts inherits a marker, by which it is found again."""
+    """A `penstock up` in its own process. The processes that it starts inherit a marker, by which tests find them."""
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
@@ -53,21 +53,21 @@ class Up:
         return self.log.read_text(errors="replace")
 
     def processes(self) -> list[psutil.Process]:
-        """Every living process that carries the marker."""
-        living = []
+        """Returns every running process that carries the marker."""
+        running = []
         for process in psutil.process_iter():
             try:
                 if process.environ().get("TEST_MARKER") == self.marker and process.status() != psutil.STATUS_ZOMBIE:
-                    living.append(process)
+                    running.append(process)
             except psutil.Error:
                 continue
-        return living
+        return running
 
     def wait_ready(self) -> None:
         _wait(lambda: "Ready." in self.output() or self.process.poll() is not None, _START_S, self.output)
         assert self.process.poll() is None, self.output()
 
-    def wait_until_nothing_is_left(self, timeout_s: float) -> None:
+    def wait_until_no_process_is_left(self, timeout_s: float) -> None:
         _wait(lambda: not self.processes(), timeout_s, lambda: str(self.processes()))
 
     def end(self) -> None:
@@ -95,7 +95,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
 
 @pytest.mark.services
 @pytest.mark.timeout(600)
-def test_up_serves_on_loopback_says_so_to_a_second_and_ends_in_order(
+def test_up_serves_on_loopback_refuses_a_second_up_and_stops_in_order(
     up: Up, capsys: pytest.CaptureFixture[str]
 ) -> None:
     up.wait_ready()
@@ -128,7 +128,7 @@ def test_up_serves_on_loopback_says_so_to_a_second_and_ends_in_order(
 
     up.process.send_signal(signal.SIGTERM)
     assert up.process.wait(90) == 0, up.output()
-    up.wait_until_nothing_is_left(5)
+    up.wait_until_no_process_is_left(5)
     assert not up.ray.temp_dir.exists()
     assert not endpoints_file(up.data_dir).exists()
     stopped = [line.partition(":")[0] for line in up.output().splitlines() if line.endswith(": stopped")]
@@ -137,26 +137,24 @@ def test_up_serves_on_loopback_says_so_to_a_second_and_ends_in_order(
 
 @pytest.mark.services
 @pytest.mark.timeout(600)
-def test_nothing_outlives_a_supervisor_that_is_killed(up: Up) -> None:
+def test_no_process_outlives_a_killed_supervisor(up: Up) -> None:
     up.wait_ready()
     assert len(up.processes()) > 5
     up.process.kill()
     up.process.wait()
-    up.wait_until_nothing_is_left(15)
+    up.wait_until_no_process_is_left(15)
 
 
 @pytest.mark.services
 @pytest.mark.timeout(600)
-def test_a_stop_while_it_starts_ends_it_and_leaves_nothing(up: Up) -> None:
+def test_a_stop_during_the_start_leaves_no_process(up: Up) -> None:
     _wait(lambda: "starting" in up.output(), 60, up.output)
     up.process.send_signal(signal.SIGTERM)
     assert up.process.wait(120) in (0, 130), up.output()
-    up.wait_until_nothing_is_left(10)
+    up.wait_until_no_process_is_left(10)
 
 
-def test_a_second_up_that_finds_the_folder_locked_names_the_first(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_second_up_on_a_locked_folder_names_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import fcntl
 
     with (tmp_path / "up.lock").open("w") as lock:
@@ -167,7 +165,7 @@ def test_a_second_up_that_finds_the_folder_locked_names_the_first(
     assert "pid 4242" in capsys.readouterr().err
 
 
-def test_a_data_folder_that_cannot_be_made_is_one_clear_line(
+def test_a_data_folder_that_cannot_be_created_is_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -176,7 +174,7 @@ def test_a_data_folder_that_cannot_be_made_is_one_clear_line(
 
 
 @pytest.mark.parametrize("section", ["query", "metrics"])
-def test_a_port_that_was_asked_for_and_is_taken_is_refused_before_anything_starts(
+def test_a_configured_port_in_use_is_refused_before_any_service_starts(
     section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import socket
@@ -190,7 +188,7 @@ def test_a_port_that_was_asked_for_and_is_taken_is_refused_before_anything_start
     assert "starting" not in stderr
 
 
-def test_an_unknown_profile_is_refused_before_anything_starts(
+def test_an_unknown_profile_is_refused_before_any_service_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["--data-dir", str(tmp_path), "--profile", "nope", "up"]) == 2
@@ -199,7 +197,7 @@ def test_an_unknown_profile_is_refused_before_anything_starts(
     assert "starting" not in stderr
 
 
-def test_only_a_plane_that_started_since_counts_as_running(tmp_path: Path) -> None:
+def test_only_a_plane_that_started_after_the_given_time_counts_as_running(tmp_path: Path) -> None:
     assert not ingests(tmp_path, 0)
     for state, updated_ms, expected in (("running", 99, False), ("starting", 101, False), ("running", 101, True)):
         write_status(tmp_path, PlaneStatus(state, 1, updated_ms, "null", 1, {}))
