@@ -95,7 +95,7 @@ def test_it_sends_media_that_are_never_twice_the_same_under_one_key_and_its_own_
     assert {body["tenant"] for body in world.asked} == {TENANT}
 
 
-def test_what_is_measured_is_from_before_it_is_sent_until_it_is_found() -> None:
+def test_the_measured_time_is_from_before_sending_until_it_is_found() -> None:
     world = World(searchable_after_s=1.0)
     world.canary().send(Modality.TEXT)
     assert counted(metrics.CANARY, "_count", modality="text") == 1
@@ -103,33 +103,33 @@ def test_what_is_measured_is_from_before_it_is_sent_until_it_is_found() -> None:
     assert 1.0 <= sum(world.waits_s) <= 1.25
 
 
-def test_it_asks_ever_less_often() -> None:
+def test_the_waits_between_searches_grow() -> None:
     world = World(searchable_after_s=29.0)
     world.canary().send(Modality.TEXT)
     assert world.waits_s == sorted(world.waits_s)
     assert len(world.asked) < 30
 
 
-def test_one_that_is_not_found_in_time_is_late_and_not_measured() -> None:
+def test_a_canary_that_is_not_found_in_time_is_late_and_not_measured() -> None:
     world = World(searchable_after_s=31.0)
     assert world.canary(timeout_s=30.0).send(Modality.TEXT) is CanaryResult.LATE
     assert counted(metrics.CANARIES, modality="text", result="late") == 1
     assert counted(metrics.CANARY, "_count") == 0
 
 
-def test_a_query_plane_that_is_away_for_a_while_does_not_end_it() -> None:
+def test_a_canary_outlasts_an_unavailable_query_plane() -> None:
     world = World()
     world.query_error = lambda: UnavailableError("away") if world.now_s < 105.0 else None
     assert world.canary().send(Modality.TEXT) is CanaryResult.FOUND
 
 
-def test_a_query_plane_that_stays_away_is_told_from_an_event_that_does_not_come() -> None:
+def test_an_unavailable_query_plane_is_distinguished_from_a_missing_event() -> None:
     world = World()
     world.query_error = lambda: UnavailableError("away")
     assert world.canary().send(Modality.TEXT) is CanaryResult.UNANSWERED
 
 
-def test_one_that_kafka_does_not_take_is_counted_and_not_looked_for() -> None:
+def test_a_canary_that_kafka_does_not_take_is_counted_and_not_searched_for() -> None:
     world = World()
     world.kafka_error = UnavailableError("no broker")
     assert world.canary().send(Modality.IMAGE) is CanaryResult.UNSENT

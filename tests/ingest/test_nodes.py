@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.services, pytest.mark.exhaustive, pytest.mark.timeout(
 
 TEXTS, IMAGES = "media.text", "media.image"
 _NODE: dict[str, Any] = {"num_cpus": 6, "object_store_memory": 128 * 1024**2, "include_dashboard": False}
-# A node whose process is gone refuses each check at once: it is noticed after 5 s instead of Ray's 15 and more.
+# A node whose process is gone refuses each check immediately: it is noticed after 5 s instead of Ray's 15 and more.
 _HEALTH = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 1_000,
@@ -84,18 +84,18 @@ def settings() -> Iterator[Settings]:
 
 @pytest.fixture(scope="module")
 def plane(two_nodes: Cluster, settings: Settings) -> Iterator[IngestPlane]:
-    made = IngestPlane(settings)
+    started = IngestPlane(settings)
     try:
-        made.start()
-        yield made
+        started.start()
+        yield started
     finally:
-        made.stop()
+        started.stop()
 
 
-def eventually(holds: Callable[[], bool], plane: IngestPlane, what: str, timeout_s: float = 90.0) -> None:
+def eventually(holds: Callable[[], bool], plane: IngestPlane, awaited: str, timeout_s: float = 90.0) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not holds():
-        assert time.monotonic() < deadline_s, f"did not come about: {what}; {plane.status()}"
+        assert time.monotonic() < deadline_s, f"did not happen: {awaited}; {plane.status()}"
         time.sleep(0.2)
 
 
@@ -110,17 +110,17 @@ def produce(settings: Settings, messages: Sequence[Message]) -> None:
 
 
 def lag(settings: Settings) -> int:
-    return sum(one.lag for one in group_lag(settings.kafka, [TEXTS, IMAGES]))
+    return sum(partition.lag for partition in group_lag(settings.kafka, [TEXTS, IMAGES]))
 
 
 def balance(settings: Settings) -> Mapping[tuple[str, Outcome], int]:
-    """How the events ended, by topic, once the audit found that each ended as exactly one thing."""
+    """Returns the outcomes of the events by topic, once the audit finds exactly one for each."""
     report = run_audit(settings)
     assert report.balanced, report.problems
     ended: Counter[tuple[str, Outcome]] = Counter()
-    for one in report.partitions:
-        assert not one.in_flight
-        ended.update({(one.partition.topic, outcome): count for outcome, count in one.outcomes.items()})
+    for balance in report.partitions:
+        assert not balance.in_flight
+        ended.update({(balance.partition.topic, outcome): count for outcome, count in balance.outcomes.items()})
     return +ended
 
 
@@ -135,7 +135,7 @@ def actors_on(node_id: str) -> Sequence[Any]:
     """Ray's public list of actors needs its dashboard, which is not part of Penstock."""
     from ray._private.state import actors
 
-    return [one for one in actors().values() if one["Address"]["NodeID"] == node_id and one["State"] == "ALIVE"]
+    return [actor for actor in actors().values() if actor["Address"]["NodeID"] == node_id and actor["State"] == "ALIVE"]
 
 
 def test_a_death_is_blamed_on_its_call_wherever_the_worker_is_restarted(two_nodes: Cluster, tmp_path: Path) -> None:
@@ -168,7 +168,9 @@ def test_a_pool_grows_under_load_and_shrinks_after_it_and_each_event_is_settled_
     while decoders(plane.status()) < 2:
         assert time.monotonic() < deadline_s, f"it does not grow: {plane.status()}"
         if lag(settings) < 100:
-            produce(settings, [Message(IMAGES, b"p%d" % (produced + one), pictures[one % 4]) for one in range(50)])
+            produce(
+                settings, [Message(IMAGES, b"p%d" % (produced + number), pictures[number % 4]) for number in range(50)]
+            )
             produced += 50
     eventually(lambda: not lag(settings), plane, "all pictures are settled")
     eventually(lambda: decoders(plane.status()) == 1, plane, "the pool shrinks again")

@@ -134,7 +134,7 @@ def put_row(plant: Plant, *, partition: int = 0, offset: int, timestamp_ms: int,
     plant.store.put_asset_rows([AssetRow(event(0).asset, version, outcome, {}, "", 0)])
 
 
-def test_what_was_mended_is_indexed_as_what_it_first_was_and_again_changes_nothing(plant: Plant) -> None:
+def test_a_replay_is_indexed_as_the_event_it_first_was_and_a_second_changes_nothing(plant: Plant) -> None:
     plant.produce(3, partition=1)
     plant.produce(1, partition=1, value=b"bad", key="k")
     with running(plant.started()):
@@ -154,7 +154,7 @@ def test_what_was_mended_is_indexed_as_what_it_first_was_and_again_changes_nothi
     assert plant.text() == "mended"
 
 
-def test_a_replay_keeps_key_value_and_headers_and_says_where_it_first_was(plant: Plant) -> None:
+def test_a_replay_keeps_key_value_and_headers_and_carries_its_origin(plant: Plant) -> None:
     plant.produce(9, partition=1)
     plant.dead(Position(TOPIC, 1, 3), b"\xff", b"\x00v", headers=(("a", b"1"), ("a", b"2")), timestamp_ms=77)
     plant.replay(wait_s=0.0)
@@ -164,7 +164,7 @@ def test_a_replay_keeps_key_value_and_headers_and_says_where_it_first_was(plant:
     assert sent.timestamp_ms > 77, "by its first timestamp retention might remove it before it is read"
 
 
-def test_what_fails_again_says_why_and_a_third_time_sends_it_once(plant: Plant) -> None:
+def test_a_replay_that_fails_again_has_a_reason_and_the_next_one_sends_it_once(plant: Plant) -> None:
     plant.produce(1, partition=0, value=b"bad")
     with running(plant.started()):
         plant.settled()
@@ -179,7 +179,7 @@ def test_what_fails_again_says_why_and_a_third_time_sends_it_once(plant: Plant) 
     assert len(plant.broker.records(TOPIC)) == 4
 
 
-def test_the_older_of_two_dead_letters_of_an_decodedstands_for_the_newest(plant: Plant) -> None:
+def test_the_older_of_two_dead_letters_of_an_event_stands_for_the_newest(plant: Plant) -> None:
     plant.dead(Position(TOPIC, 0, 0), reason=Reason.UNREACHABLE)
     plant.dead(Position(TOPIC, 0, 0), reason=Reason.CORRUPT)
     older, newer = plant.read()
@@ -207,7 +207,9 @@ def test_a_newer_version_and_a_tombstone_are_left_alone(
 
 
 @pytest.mark.parametrize("value", [b"newer", None], ids=["a newer version", "a tombstone"])
-def test_what_comes_between_the_look_and_the_replay_wins_all_the_same(plant: Plant, value: bytes | None) -> None:
+def test_a_newer_version_that_arrives_between_resolution_and_replay_still_wins(
+    plant: Plant, value: bytes | None
+) -> None:
     plant.produce(1, partition=0, value=b"bad", key="k")
     lane = plant.started()
     with running(lane):
@@ -228,7 +230,7 @@ def test_what_comes_between_the_look_and_the_replay_wins_all_the_same(plant: Pla
         assert plant.text() == "newer"
 
 
-def test_what_cannot_be_sent_is_told_of_each_and_the_others_go_on(plant: Plant) -> None:
+def test_each_letter_that_cannot_be_sent_has_its_reason_and_the_others_are_sent(plant: Plant) -> None:
     plant.produce(9, partition=0)
     plant.broker.create_topic(TOPIC, 2, max_message_bytes=100)
     plant.dead(Position("media.gone", 0, 0))
@@ -259,7 +261,7 @@ def test_what_cannot_be_sent_is_told_of_each_and_the_others_go_on(plant: Plant) 
         assert word in resolutions[offset].detail
 
 
-def test_a_stashed_value_is_sent_whole_and_its_asset_found_without_it(plant: Plant) -> None:
+def test_an_offloaded_value_is_sent_whole_and_its_asset_identified_without_it(plant: Plant) -> None:
     plant.produce(9, partition=0)
     stashed = (("penstock-stashed", plant.put(b"good").encode()), ("penstock-stashed-bytes", b"4"))
     record = Record(Position(TOPIC, 0, 2), b"k", None, (), 5)
@@ -273,7 +275,7 @@ def test_a_stashed_value_is_sent_whole_and_its_asset_found_without_it(plant: Pla
     assert [standing.status for _, standing in plant.judge().resolve_all(plant.read())] == [ResolutionStatus.INDEXED]
 
 
-def test_the_attributes_of_a_stashed_structured_decodedare_read_from_the_stash(plant: Plant) -> None:
+def test_the_attributes_of_an_offloaded_structured_event_are_read_from_the_asset_store(plant: Plant) -> None:
     body = b'{"id":"1","source":"/t","type":"t","specversion":"1.0","tenant":"other","data":"good"}'
     stashed = (("penstock-stashed", plant.put(body).encode()), ("penstock-stashed-bytes", b"99"))
     structured = (("content-type", b"application/cloudevents+json"),)
@@ -284,7 +286,7 @@ def test_the_attributes_of_a_stashed_structured_decodedare_read_from_the_stash(p
     assert resolution.asset_id == event(0, "k", tenant="other").asset.id
 
 
-def test_without_a_lane_it_waits_no_longer_than_asked(plant: Plant) -> None:
+def test_without_a_lane_a_replay_waits_no_longer_than_requested(plant: Plant) -> None:
     plant.produce(1, partition=0)
     plant.dead(Position(TOPIC, 0, 0))
     now_s = itertools.count(0.0, 15.0)
@@ -292,7 +294,7 @@ def test_without_a_lane_it_waits_no_longer_than_asked(plant: Plant) -> None:
     assert (resolution.status, resolution.replayed_to) == (ResolutionStatus.WAITING, Position(TOPIC, 0, 1))
 
 
-def test_a_broker_that_is_away_while_waiting_is_waited_for(plant: Plant) -> None:
+def test_a_replay_outlasts_an_unavailable_broker_while_it_waits(plant: Plant) -> None:
     plant.produce(1, partition=0)
     plant.dead(Position(TOPIC, 0, 0), value=b"good")
     lag, answers = plant.lag, iter([True, False, False])
@@ -307,7 +309,7 @@ def test_a_broker_that_is_away_while_waiting_is_waited_for(plant: Plant) -> None
         assert [resolution.status for resolution in plant.replay()] == [ResolutionStatus.INDEXED]
 
 
-def test_what_was_committed_and_left_no_trace_is_not_called_done(plant: Plant) -> None:
+def test_a_committed_replay_without_a_trace_is_unclear(plant: Plant) -> None:
     plant.produce(1, partition=0)
     plant.dead(Position(TOPIC, 0, 0), value=b"good")
     other = replace(plant.judge(), tenant="other")
@@ -318,7 +320,7 @@ def test_what_was_committed_and_left_no_trace_is_not_called_done(plant: Plant) -
     assert "tenant" in resolution.detail
 
 
-def test_a_dry_run_and_a_limit_send_no_more_than_they_say(plant: Plant) -> None:
+def test_a_dry_run_sends_nothing_and_a_limit_no_more_than_its_number(plant: Plant) -> None:
     plant.produce(5, partition=0)
     for offset in range(5):
         plant.dead(Position(TOPIC, 0, offset), b"k%d" % offset)
@@ -328,7 +330,7 @@ def test_a_dry_run_and_a_limit_send_no_more_than_they_say(plant: Plant) -> None:
     assert len(plant.broker.records(TOPIC)) == 7
 
 
-def test_only_what_is_asked_for_is_sent(plant: Plant) -> None:
+def test_only_selected_dead_letters_are_sent(plant: Plant) -> None:
     plant.produce(5, partition=0)
     for offset in range(5):
         plant.dead(Position(TOPIC, 0, offset), b"k%d" % offset, reason=list(Reason)[offset % 2])

@@ -103,14 +103,14 @@ def test_topics_and_claim_checks_have_batches_of_their_own() -> None:
     assert sorted(batches) == [[0], [1], [2]]
 
 
-def test_a_batch_of_claim_checks_is_small_since_what_they_point_to_may_be_large() -> None:
+def test_a_batch_of_claim_checks_is_small_since_their_media_may_be_large() -> None:
     queue = batcher(linger_s=0.0, events=32)
     for offset in range(10):
         queue.add(delivery(offset, f"k{offset}", claim="https://example.org/x"))
     assert len(offsets(queue.next_batch())) == 8
 
 
-def test_only_so_many_batches_of_a_topic_are_under_way() -> None:
+def test_the_number_of_batches_of_a_topic_in_flight_is_limited() -> None:
     queue = batcher(linger_s=0.0, events=1, in_flight=2)
     for offset in range(3):
         queue.add(delivery(offset, f"k{offset}"))
@@ -122,7 +122,7 @@ def test_only_so_many_batches_of_a_topic_are_under_way() -> None:
     assert offsets(queue.next_batch()) == [2]
 
 
-def test_a_record_that_could_not_be_understood_waits_for_no_asset() -> None:
+def test_a_record_that_cannot_be_parsed_waits_for_no_asset() -> None:
     queue = batcher(linger_s=0.0)
     queue.add(delivery(0, "a"))
     queue.next_batch()
@@ -131,7 +131,7 @@ def test_a_record_that_could_not_be_understood_waits_for_no_asset() -> None:
     assert offsets(queue.next_batch()) == [1]
 
 
-def test_dropping_a_partition_forgets_what_waits_and_what_is_held_of_it() -> None:
+def test_dropping_a_partition_removes_its_queued_and_held_deliveries() -> None:
     queue = batcher(linger_s=0.0)
     queue.add(delivery(0, "a", partition=0))
     flying = queue.next_batch()
@@ -147,7 +147,7 @@ def test_dropping_a_partition_forgets_what_waits_and_what_is_held_of_it() -> Non
     assert queue.queued_bytes == 0
 
 
-def test_dropping_what_lies_beyond_an_offset_keeps_what_lies_below() -> None:
+def test_dropping_beyond_an_offset_keeps_the_deliveries_below_it() -> None:
     queue = batcher(linger_s=0.0)
     queue.add(delivery(0, "a"))
     flying = queue.next_batch()
@@ -168,7 +168,7 @@ def test_dropping_what_lies_beyond_an_offset_keeps_what_lies_below() -> None:
     assert not queue.has_queued(partition)
 
 
-def test_dropping_nothing_looks_at_nothing_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropping_no_partition_reads_no_queued_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
     queue = batcher()
     queue.add(delivery(0))
     monkeypatch.setattr(Delivery, "partition", property(lambda _: pytest.fail("looked at")))
@@ -238,7 +238,7 @@ def test_batches_double_while_more_events_wait_and_the_steps_are_quick() -> None
     assert [settled(queue, 0.001) for _ in range(6)] == [4, 8, 16, 32, 32, 32]
 
 
-def test_a_batch_takes_no_more_than_the_slowest_step_can_do_in_its_time() -> None:
+def test_a_batch_takes_no_more_than_the_slowest_step_can_process_in_its_time() -> None:
     queue = filled(growing(), 200)
     assert [settled(queue, events * 0.1) for events in (4, 8, 10, 10)] == [4, 8, 10, 10]
 
@@ -249,12 +249,12 @@ def test_batches_shrink_again_when_a_step_becomes_slow_but_never_below_what_make
     assert settled(queue, 9.0) == 4
 
 
-def test_events_that_are_enough_go_at_once_though_a_batch_could_be_larger() -> None:
+def test_enough_events_go_immediately_though_a_batch_could_be_larger() -> None:
     queue = filled(growing(), 4 + 8 + 5)
     assert [settled(queue, 0.001) for _ in range(3)] == [4, 8, 5]
 
 
-def test_a_batch_that_was_given_up_says_nothing_of_the_next() -> None:
+def test_a_batch_that_was_given_up_does_not_change_the_size_of_the_next() -> None:
     queue = filled(growing(), 50)
     assert [settled(queue, slowest_s) for slowest_s in (0.1, None, None)] == [4, 8, 8]
 

@@ -54,7 +54,7 @@ def test_nothing_is_committed_before_it_is_settled(harness: LaneHarness) -> None
         eventually(lambda: harness.committed() == 10, "all committed")
 
 
-def test_a_budget_of_bytes_in_flight_pauses_partitions_and_poll_goes_on(harness: LaneHarness) -> None:
+def test_partitions_pause_at_the_limit_of_bytes_in_flight_and_polling_continues(harness: LaneHarness) -> None:
     media = GatedMedia()
     lane = harness.lane(media=media, max_in_flight_bytes=3_500)  # three of them, with what each takes beside its value
     with running(lane):
@@ -69,7 +69,7 @@ def test_a_budget_of_bytes_in_flight_pauses_partitions_and_poll_goes_on(harness:
     assert harness.count() == 505
 
 
-def test_a_full_disk_pauses_and_says_so_and_goes_on_by_itself(harness: LaneHarness) -> None:
+def test_a_full_disk_pauses_with_a_reason_and_ends_by_itself(harness: LaneHarness) -> None:
     harness.refusal = "the disk is full"
     lane = harness.lane()
     with running(lane):
@@ -81,7 +81,7 @@ def test_a_full_disk_pauses_and_says_so_and_goes_on_by_itself(harness: LaneHarne
         eventually(lambda: harness.committed() == 10, "all committed")
 
 
-def test_a_partition_halts_when_its_dead_letter_cannot_be_written_and_the_other_goes_on(harness: LaneHarness) -> None:
+def test_a_partition_halts_if_its_dead_letter_is_refused_and_the_other_continues(harness: LaneHarness) -> None:
     harness.sink = RecordingSink(lambda _: PermanentError("the dead-letter topic takes no such message"))
     harness.produce(1, partition=0, value=b"bad")
     harness.produce(20, partition=1)
@@ -106,7 +106,7 @@ def test_the_smallest_records_pause_partitions_too(harness: LaneHarness) -> None
         eventually(lambda: harness.committed() == 5_000, "all committed", timeout_s=60.0)
 
 
-def test_a_partition_pauses_once_too_many_records_wait_behind_one_that_is_not_settled(
+def test_a_partition_pauses_at_the_limit_of_offsets_behind_an_incomplete_one(
     harness: LaneHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(offsets, "MAX_INCOMPLETE_OFFSETS", 50)
@@ -173,7 +173,7 @@ def test_a_stop_while_the_group_rebalances_commits_once_it_takes_commits_again(h
     assert harness.committed() == 8
 
 
-def test_a_revoked_partition_is_given_up_once_the_group_takes_commits_again(harness: LaneHarness) -> None:
+def test_a_revoked_partition_is_released_once_the_group_takes_commits_again(harness: LaneHarness) -> None:
     media = GatedMedia()
     first, second = harness.lane("first", media=media), harness.lane("second")
     harness.produce(8, partition=0)
@@ -203,7 +203,7 @@ def _held_below_what_went(harness: LaneHarness, lane: Lane) -> None:
     eventually(lambda: lane._in_flight.deliveries == 4, "the third ones have passed the second")
 
 
-def test_stop_drains_what_lies_below_what_is_settled_so_that_nothing_is_done_again(harness: LaneHarness) -> None:
+def test_stop_drains_events_below_settled_ones_so_that_none_is_repeated(harness: LaneHarness) -> None:
     media = GatedMedia()
     lane = harness.lane(media=media)
     with running(lane):
@@ -215,7 +215,7 @@ def test_stop_drains_what_lies_below_what_is_settled_so_that_nothing_is_done_aga
     assert sum(lane.status().outcomes.values()) == 6
 
 
-def test_a_revoked_partition_is_drained_of_what_lies_below_what_is_settled(harness: LaneHarness) -> None:
+def test_a_revoked_partition_is_drained_of_events_below_settled_ones(harness: LaneHarness) -> None:
     media = GatedMedia()
     first, second = harness.lane("first", media=media), harness.lane("second")
     with running(first):
@@ -258,7 +258,7 @@ def test_a_second_lane_takes_over_partitions_without_loss_or_doubling(harness: L
     assert sum(settled) == harness.count() == 250
 
 
-def test_a_partition_is_kept_until_its_batch_under_way_is_committed(harness: LaneHarness) -> None:
+def test_a_partition_is_kept_until_its_batch_in_flight_is_committed(harness: LaneHarness) -> None:
     media = GatedMedia()
     first, second = harness.lane("first", media=media), harness.lane("second")
     harness.produce(8, partition=0)
@@ -275,7 +275,7 @@ def test_a_partition_is_kept_until_its_batch_under_way_is_committed(harness: Lan
     assert harness.count() == 17
 
 
-def test_what_a_lane_settles_after_losing_the_partition_is_not_committed_by_it(harness: LaneHarness) -> None:
+def test_events_settled_after_their_partition_is_lost_are_not_committed(harness: LaneHarness) -> None:
     media = GatedMedia()
     lane = harness.lane(media=media)
     harness.produce(8, partition=0)
@@ -303,7 +303,7 @@ def test_offsets_that_retention_removed_are_counted_as_lost(harness: LaneHarness
     assert counted(metrics.LOST_OFFSETS, topic=TOPIC) == before + 5
 
 
-def test_a_log_that_was_made_anew_is_read_from_where_it_goes_on(harness: LaneHarness) -> None:
+def test_a_truncated_log_is_read_from_its_new_end(harness: LaneHarness) -> None:
     harness.produce(10, partition=0)
     lane = harness.lane()
     with running(lane):
@@ -327,7 +327,7 @@ def _indexed(harness: LaneHarness) -> set[str]:
     return {row.asset.key for row in all_asset_rows(harness.store)}
 
 
-def test_a_log_that_was_rolled_back_has_its_lower_offset_committed_so_that_the_next_owner_skips_nothing(
+def test_a_rollback_commits_the_lower_offset_so_that_the_next_owner_skips_nothing(
     harness: LaneHarness,
 ) -> None:
     harness.produce(10, partition=0)
@@ -345,7 +345,7 @@ def test_a_log_that_was_rolled_back_has_its_lower_offset_committed_so_that_the_n
     assert _indexed(harness) == {f"k{number}" for number in range(18)}
 
 
-def test_a_log_that_was_rolled_back_unobserved_has_its_lower_offset_committed_immediately(
+def test_an_unobserved_rollback_commits_the_lower_offset_immediately(
     harness: LaneHarness,
 ) -> None:
     harness.produce(10, partition=0)
@@ -360,7 +360,7 @@ def test_a_log_that_was_rolled_back_unobserved_has_its_lower_offset_committed_im
     assert _indexed(harness) == {f"k{number}" for number in range(22)}
 
 
-def test_what_a_log_still_holds_below_where_it_was_rolled_back_is_delivered_again_if_it_was_not_settled(
+def test_unsettled_records_below_a_rollback_are_delivered_again(
     harness: LaneHarness,
 ) -> None:
     media = GatedMedia()
@@ -381,7 +381,7 @@ def test_what_a_log_still_holds_below_where_it_was_rolled_back_is_delivered_agai
     assert (rows["k0"], rows["k1"], rows["k2"], rows["other"]) == (10, 11, 2, 12)
 
 
-def test_what_was_under_way_of_the_log_that_was_does_not_settle_what_has_its_offset_now(harness: LaneHarness) -> None:
+def test_events_in_flight_at_a_rollback_do_not_complete_the_new_records_at_their_offsets(harness: LaneHarness) -> None:
     media = GatedMedia()
     harness.produce(8, partition=0)
     lane = harness.lane(media=media)
@@ -395,7 +395,7 @@ def test_what_was_under_way_of_the_log_that_was_does_not_settle_what_has_its_off
     assert _indexed(harness) == {f"k{number}" for number in range(16)}
 
 
-def test_a_record_that_cannot_be_read_halts_its_partition_alone_and_what_lies_before_it_is_committed(
+def test_an_unreadable_record_halts_its_partition_and_those_before_it_are_committed(
     harness: LaneHarness,
 ) -> None:
     media = GatedMedia()
@@ -416,7 +416,7 @@ def test_a_record_that_cannot_be_read_halts_its_partition_alone_and_what_lies_be
     assert lane.status().lost_offsets == 1
 
 
-def test_a_loop_that_makes_no_turn_any_more_is_known_to_hang(harness: LaneHarness) -> None:
+def test_a_loop_that_makes_no_turn_counts_as_stuck(harness: LaneHarness) -> None:
     now_s = [0.0]
     lane = harness.lane()
     lane._stats._clock = lambda: now_s[0]
@@ -428,7 +428,7 @@ def test_a_loop_that_makes_no_turn_any_more_is_known_to_hang(harness: LaneHarnes
     assert lane.is_stuck()
 
 
-def test_an_absent_broker_is_waited_for(harness: LaneHarness) -> None:
+def test_a_lane_waits_for_an_unavailable_broker(harness: LaneHarness) -> None:
     harness.produce(10)
     lane = harness.lane()
     with running(lane):
@@ -440,7 +440,7 @@ def test_an_absent_broker_is_waited_for(harness: LaneHarness) -> None:
         eventually(lambda: harness.committed() == 20, "all committed")
 
 
-def test_a_replay_says_nothing_of_freshness(harness: LaneHarness) -> None:
+def test_a_replay_is_no_sample_of_freshness_in_a_lane(harness: LaneHarness) -> None:
     harness.produce(1, partition=0, key="k")
     origin = ((ORIGIN, format_origin(Position(TOPIC, 0, 0))), (ORIGIN_TIMESTAMP, b"0"))
     harness.broker.append(Message(TOPIC, b"another", b"v", origin, partition=0))
@@ -453,7 +453,7 @@ def test_a_replay_says_nothing_of_freshness(harness: LaneHarness) -> None:
     assert counted(metrics.FRESHNESS, "_count") == fresh + 1
 
 
-def test_freshness_is_told_by_modality(harness: LaneHarness) -> None:
+def test_freshness_is_kept_by_modality(harness: LaneHarness) -> None:
     harness.produce(10)
     lane = harness.lane()
     with running(lane):

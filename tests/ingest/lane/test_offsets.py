@@ -20,7 +20,7 @@ def ledger(start: int = 0, *delivered: int) -> OffsetLedger:
     return tracked
 
 
-def test_nothing_is_committable_before_the_first_record_is_done() -> None:
+def test_nothing_can_be_committed_before_the_first_record_is_complete() -> None:
     assert ledger(5, 5, 6, 7).offsets_to_commit() == {}
 
 
@@ -38,7 +38,7 @@ def test_contiguity_is_over_delivered_records_so_that_holes_do_not_stop_the_comm
     assert tracked.offsets_to_commit() == {PARTITION: 41}
 
 
-def test_where_the_log_was_rolled_back_the_lower_offset_is_committed_until_it_is_acknowledged() -> None:
+def test_after_a_rollback_the_lower_offset_is_committed_until_it_is_acknowledged() -> None:
     tracked = ledger(0, 0, 1, 2, 3)
     for offset in range(4):
         tracked.complete(FIRST, offset)
@@ -49,14 +49,14 @@ def test_where_the_log_was_rolled_back_the_lower_offset_is_committed_until_it_is
     assert tracked.offsets_to_commit() == {}
 
 
-def test_the_lower_offset_is_committed_even_if_none_above_it_is_known_to_be() -> None:
+def test_the_lower_offset_is_committed_even_if_no_commit_above_it_is_known() -> None:
     """A commit whose answer was lost may have been taken."""
     tracked = ledger(0, 0, 1, 2)
     tracked.truncate(PARTITION, 0)
     assert tracked.offsets_to_commit() == {PARTITION: 0}
 
 
-def test_nothing_above_a_cut_counts_before_the_partition_is_delivered_again() -> None:
+def test_nothing_above_a_rollback_counts_before_the_partition_is_delivered_again() -> None:
     tracked = ledger(0, 0, 1, 2, 3)
     tracked.truncate(PARTITION, 2)
     assert not tracked.complete(FIRST, 3)
@@ -77,7 +77,7 @@ def test_a_commit_that_was_acknowledged_is_not_repeated() -> None:
     assert tracked.offsets_to_commit() == {}
 
 
-def test_a_done_mark_of_a_former_assignment_is_dropped() -> None:
+def test_a_completion_under_a_former_assignment_is_dropped() -> None:
     tracked = ledger(0, 0, 1)
     tracked.assign(SECOND, 0)
     tracked.track(Position("t", 0, 0))
@@ -99,7 +99,7 @@ def test_a_record_delivered_twice_under_one_assignment_is_refused() -> None:
     assert not ledger(0, 0, 1).track(Position("t", 0, 1))
 
 
-def test_a_second_done_mark_of_one_record_is_dropped() -> None:
+def test_a_second_completion_of_a_record_is_dropped() -> None:
     tracked = ledger(0, 0, 1)
     assert tracked.complete(FIRST, 1)
     assert not tracked.complete(FIRST, 1)
@@ -110,7 +110,7 @@ def test_a_second_done_mark_of_one_record_is_dropped() -> None:
     order=st.randoms(use_true_random=False),
     share=st.floats(0, 1),
 )
-def test_what_is_committable_never_passes_a_record_that_is_not_done(
+def test_the_offset_to_commit_never_passes_an_incomplete_record(
     offsets: list[int], order: object, share: float
 ) -> None:
     tracked = ledger(offsets[0], *offsets)
@@ -124,7 +124,7 @@ def test_what_is_committable_never_passes_a_record_that_is_not_done(
     assert tracked.offsets_to_commit().get(PARTITION, offsets[0]) == expected
 
 
-def test_what_was_done_before_a_rewind_is_not_processed_again() -> None:
+def test_records_completed_before_a_rewind_are_not_processed_again() -> None:
     tracked = ledger(10, 10, 11, 12, 13)
     for offset in (11, 13):
         tracked.complete(FIRST, offset)
@@ -136,7 +136,7 @@ def test_what_was_done_before_a_rewind_is_not_processed_again() -> None:
     assert tracked.offsets_to_commit() == {PARTITION: 14}
 
 
-def test_what_retention_took_is_committed_away() -> None:
+def test_offsets_that_retention_removed_are_committed() -> None:
     tracked = OffsetLedger()
     tracked.assign(FIRST, 50, committed=10)
     assert tracked.offsets_to_commit() == {PARTITION: 50}
