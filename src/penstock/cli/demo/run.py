@@ -25,6 +25,7 @@ from penstock.embedded.services import StartInterruptedError
 from penstock.errors import UnavailableError
 from penstock.ingest.status import read_status
 from penstock.records import Modality
+from penstock.samples.texts import sample_texts
 from penstock.samples.timed_media import sample_timed_media
 
 # Slow enough to watch the stream arrive, fast enough not to bore; two cores can compose and encode at this rate.
@@ -43,7 +44,7 @@ class DemoRun:
         endpoints: the addresses of the services.
         stop: set when the user stops the demo.
         images: number of images to stream.
-        texts: number of texts to stream.
+        texts: maximum number of texts to stream.
         queries: the user's queries, which run after the samples.
     """
 
@@ -62,7 +63,7 @@ class DemoRun:
         self._url = endpoints.query_url
         self._stop = stop
         self._images = images
-        self._texts = texts
+        self._texts = min(texts, len(sample_texts()))
         self._queries = queries
         self._tally = ProduceTally()
 

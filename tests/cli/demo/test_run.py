@@ -1,0 +1,53 @@
+"""Tests the check that all samples of the demo are searchable."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from penstock.cli.demo import run
+from penstock.cli.demo.run import DemoRun
+from penstock.config import Endpoints, load_settings
+from penstock.errors import UnavailableError
+from penstock.samples.texts import sample_texts
+from penstock.samples.timed_media import sample_timed_media
+
+
+def demo_run(data_dir: Path, *, texts: int) -> DemoRun:
+    endpoints = Endpoints(pid=1, bootstrap_servers="b", store_uri="s", ray_address="r", query_url="q")
+    settings = load_settings(data_dir=data_dir)
+    return DemoRun(settings, endpoints, threading.Event(), images=10, texts=texts, queries=())
+
+
+def index_with(monkeypatch: pytest.MonkeyPatch, *, texts: int) -> None:
+    samples = sample_timed_media()
+    entries = {
+        "image": 10,
+        "text": texts,
+        "frame": sum(len(sample.scenes) for sample in samples),
+        "speech": sum(len(sample.sentences) for sample in samples),
+    }
+    monkeypatch.setattr(run, "get_status", lambda *_: {"entries": entries})
+
+
+def test_a_complete_index_is_reported_by_its_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index_with(monkeypatch, texts=5)
+    demo_run(tmp_path, texts=5)._check_counts()
+    assert "10 images, 5 passages of text" in capsys.readouterr().err
+
+
+def test_missing_entries_are_an_error_with_the_command_that_shows_dead_letters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index_with(monkeypatch, texts=4)
+    with pytest.raises(UnavailableError, match=f"5 entries of text.* --data-dir {tmp_path} deadletters list"):
+        demo_run(tmp_path, texts=5)._check_counts()
+
+
+def test_no_more_texts_are_expected_than_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index_with(monkeypatch, texts=len(sample_texts()))
+    demo_run(tmp_path, texts=10_000)._check_counts()
