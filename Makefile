@@ -37,7 +37,7 @@ HEAVY := tests/faults tests/e2e tests/embedded/test_supervisor.py tests/ingest/e
 	tests/ingest/executor/test_autoscaler.py
 BESIDE := --numprocesses 2 --dist loadfile --durations 15 --durations-min 10
 
-test: lint ## Check everything but what takes longest: lint, format, types, layers, tests.
+test: lint ## Check everything but what takes longest: lint, format, types, layers, vocabulary, tests.
 	@$(MAKE) --no-print-directory test-light
 	@$(MAKE) --no-print-directory test-heavy
 
@@ -59,11 +59,12 @@ soak: $(READY) ## Mix faults for MINUTES=10, in the order that SEED=1 gives, and
 mutations: $(READY) ## Break each guarantee on purpose, and see that a test notices.
 	$(BIN)/python -m tests.mutations --write docs/mutations.md
 
-lint: $(READY) ## Check lint, format, types and layers.
+lint: $(READY) ## Check lint, format, types, layers and vocabulary.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.vocabulary
 
 vocabulary: $(READY) ## Check words, names, docstrings and sizes (ARGS=--count, or ARGS=src/penstock/store for a part).
 	$(BIN)/python -m tools.vocabulary $(ARGS)
