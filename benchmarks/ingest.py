@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from benchmarks.baselines import BATCH, BaselineModel, load_model, model_only, naive_loop
+from benchmarks.baseline_rounds import baseline_loops, own_collections
+from benchmarks.baselines import BATCH
 from benchmarks.components import Component
 from benchmarks.host_info import machine_facts
 from benchmarks.load_generator import LoadGenerator
@@ -22,17 +22,10 @@ from benchmarks.store_ceiling import StoreCeiling
 from benchmarks.synthetic_images import SyntheticImages, small_image
 from benchmarks.transcription import CLIPS, bench_transcription
 from penstock.assembly import open_store
-from penstock.broker.base import Message
-from penstock.broker.consumer import LaneConsumer
 from penstock.broker.producer import MessageProducer
-from penstock.broker.topics import ensure_topics
-from penstock.config import KafkaSettings, Settings
-from penstock.encoders.load import profile_fingerprints
 from penstock.encoders.profiles import JOINT_IMAGE, SpeechSpec, load_profile, profile_names
 from penstock.records import Modality
 from penstock.runtime_tuning import relax_gc
-from penstock.store.milvus.store import MilvusStore
-from penstock.store.spec import index_spec
 
 Reporter: TypeAlias = Callable[[str], None]
 
@@ -43,8 +36,6 @@ _MEMORY_FROM, _MEMORY_TO = 2_000, 20_000
 _MEMORY_PER_CALL = 500  # 50 MB of payloads are made, sent and let go at a time
 _IDLE_S = 5.0
 _WARM_UP_S = 2.0  # of events at the expected rate, at least one batch
-_LOOPS_TOPIC, _LOOPS_GROUP = "bench.loops", "bench-loops"
-_OWN_VERSION = 2  # of the collections that the loops and the lone writer fill
 
 
 class IngestMeasure(StrEnum):
@@ -229,7 +220,7 @@ class _Bench:
         self._warm_up()
         idle = self.stack.idle_cores(_IDLE_S)
         rates: dict[str, list[float]] = {name: [] for name in ("bare", "naive", "naive_batched", "pipeline")}
-        with _loops(self.plan, self.stack.settings) as loops:
+        with baseline_loops(self.stack.settings, threads=self.plan.encoder_threads) as loops:
             for number in range(1, self.plan.rounds + 1):
                 for name, per_s in loops.round(self._next_payloads(self.plan.images)).items():
                     rates[name].append(per_s)
@@ -289,7 +280,7 @@ class _Bench:
         rates: list[float] = []
         alone: list[float] = []
         cpu_ms: list[Mapping[str, float]] = []
-        with _own_collections(self.stack.settings) as store:
+        with own_collections(self.stack.settings) as store:
             one_writer = StoreCeiling(store, load_profile(self.stack.settings.profile).space(JOINT_IMAGE).dim)
             for number in range(self.plan.rounds + 1):
                 events = self.plan.transport_events if number else min(1_000, self.plan.transport_events)
@@ -364,72 +355,3 @@ class _Bench:
     def _reserve_numbers(self, count: int) -> int:
         first, self._next = self._next, self._next + count
         return first
-
-
-@dataclass(slots=True)
-class _Loops:
-    """(a) to (c), in this process, while the stack idles."""
-
-    model: BaselineModel
-    consumer: LaneConsumer
-    producer: MessageProducer
-    store: MilvusStore
-    _next: int = 0
-
-    def round(self, pictures: list[bytes]) -> dict[str, float]:
-        """Images per second of each loop."""
-        some = pictures[: max(1, len(pictures) // 3)]
-        return {
-            "bare": len(pictures) / model_only(self.model, pictures),
-            "naive": len(some) / self._naive(some, 1),
-            "naive_batched": len(pictures) / self._naive(pictures, BATCH),
-        }
-
-    def _naive(self, pictures: list[bytes], batch: int) -> float:
-        """The records are in the topic before the loop begins, and none but these."""
-        for picture in pictures:
-            self._next += 1
-            self.producer.send(Message(_LOOPS_TOPIC, key=f"loop-{self._next:09d}".encode(), value=picture))
-        self.producer.flush(30.0)
-        return naive_loop(self.model, self.consumer, self.store, events=len(pictures), batch=batch)
-
-
-@contextmanager
-def _loops(plan: IngestPlan, settings: Settings) -> Iterator[_Loops]:
-    """The model loaded and warm, a topic, a group and collections of its own."""
-    kafka = settings.kafka.model_copy(update={"image_topic": _LOOPS_TOPIC, "group": _LOOPS_GROUP})
-    ensure_topics(kafka, [Modality.IMAGE])
-    producer, consumer = MessageProducer(kafka), _joined(kafka)
-    try:
-        with _own_collections(settings) as store:
-            model = load_model(settings, threads=plan.encoder_threads or os.cpu_count())
-            loops = _Loops(model, consumer, producer, store)
-            warm_up = list(SyntheticImages(BATCH).images(10**9, BATCH))
-            model_only(loops.model, warm_up)
-            loops._naive(warm_up, BATCH)
-            yield loops
-    finally:
-        consumer.close(5.0)
-        producer.close(5.0)
-
-
-@contextmanager
-def _own_collections(settings: Settings) -> Iterator[MilvusStore]:
-    """Collections beside those of the stack, in the same store, for what is compared with it."""
-    profile = load_profile(settings.profile)
-    own = settings.store.model_copy(update={"version": _OWN_VERSION})
-    store = open_store(own)
-    try:
-        store.ensure(index_spec(profile, profile_fingerprints(profile), own))
-        yield store
-    finally:
-        store.close()
-
-
-def _joined(kafka: KafkaSettings) -> LaneConsumer:
-    """A member of the loops' group that has its partitions."""
-    consumer = LaneConsumer(kafka, [_LOOPS_TOPIC], drain_timeout_s=1.0)
-    deadline_s = time.monotonic() + 60.0
-    while not consumer.assignments() and time.monotonic() < deadline_s:
-        consumer.poll(1.0, 1)
-    return consumer

@@ -5,6 +5,7 @@ Imports are made inside the functions: a process that opens no store does not sp
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from penstock.config import Settings, StoreSettings
@@ -53,7 +54,7 @@ def join_ray(address: str | None) -> None:
     if ray.is_initialized():
         return
     try:
-        ray.init(address=address, include_dashboard=False, configure_logging=False, log_to_driver=False)
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, RuntimeError, ValueError) as exc:
         where = address or "this machine"
         raise UnavailableError(f"Ray at {where} cannot be joined: {exc}. Check ray_address.") from exc

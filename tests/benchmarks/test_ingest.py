@@ -100,7 +100,7 @@ class Machine:
 
 
 @contextmanager
-def no_loops(*_of: object) -> Iterator[SimpleNamespace]:
+def no_loops(*_args: object, **_options: object) -> Iterator[SimpleNamespace]:
     yield SimpleNamespace(round=lambda _pictures: dict.fromkeys(("bare", "naive", "naive_batched"), 1.0))
 
 
@@ -109,7 +109,7 @@ def bench_of(
 ) -> dict[str, Any]:
     monkeypatch.setattr(ingest, "pss_mb", machine.pss_mb)
     monkeypatch.setattr(memory, "pss_mb", machine.pss_mb)
-    monkeypatch.setattr(ingest, "_loops", no_loops)
+    monkeypatch.setattr(ingest, "baseline_loops", no_loops)
     monkeypatch.setattr(ingest, "_MEMORY_TO", 1_000)
     plan = IngestPlan("null", frozenset({measure}), images=2, rounds=3)
     stack, stream = cast(LocalStack, QuietHouse(budget_bytes)), cast(LoadGenerator, machine)

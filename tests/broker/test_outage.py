@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import logging
-import random
 
 import pytest
 
 from penstock.broker.outage import Outage
 from penstock.retries import Backoff
 
+OUTAGE = "penstock.broker.outage"  # the logger; threads of other tests log, too
+
 
 @pytest.fixture
 def outage() -> Outage:
-    return Outage("Kafka at here:1", Backoff(1.0, 4.0, random.Random(0)))
+    return Outage("Kafka at here:1", Backoff(1.0, 4.0))
 
 
 def test_a_longer_outage_and_its_end_are_logged_once(outage: Outage, caplog: pytest.LogCaptureFixture) -> None:
@@ -20,7 +21,7 @@ def test_a_longer_outage_and_its_end_are_logged_once(outage: Outage, caplog: pyt
         outage.record(False, float(now_s))
     outage.record(True, 10.0)
     outage.record(True, 11.0)
-    assert [(entry.levelname, entry.getMessage()) for entry in caplog.records] == [
+    assert [(entry.levelname, entry.getMessage()) for entry in caplog.records if entry.name == OUTAGE] == [
         ("WARNING", "Kafka at here:1 does not answer; retrying"),
         ("INFO", "Kafka at here:1 answers again"),
     ]
@@ -31,7 +32,7 @@ def test_a_short_silence_is_not_logged(outage: Outage, caplog: pytest.LogCapture
     outage.record(False, 0.0)
     outage.record(False, 2.0)
     outage.record(True, 2.5)
-    assert caplog.records == []
+    assert [entry for entry in caplog.records if entry.name == OUTAGE] == []
 
 
 def test_attempts_to_connect_are_spaced_out_until_one_succeeds(outage: Outage) -> None:
@@ -40,7 +41,7 @@ def test_attempts_to_connect_are_spaced_out_until_one_succeeds(outage: Outage) -
     for now_s in (0.0, 10.0, 20.0, 30.0):
         outage.record_failure(now_s)
         waits.append(outage.wait_s(now_s))
-    assert all(0.1 * bound <= wait <= bound for wait, bound in zip(waits, (1.0, 2.0, 4.0, 4.0), strict=True))
+    assert waits == [1.0, 2.0, 4.0, 4.0]
     outage.record(True, 40.0)
     outage.record_failure(50.0)
-    assert 0.1 <= outage.wait_s(50.0) <= 1.0
+    assert outage.wait_s(50.0) == 1.0

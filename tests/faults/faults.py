@@ -185,7 +185,7 @@ def lane_asleep(case: Case) -> None:
     switches.hold("write-of-lane-0")
     case.stream.send(300)
     eventually(lambda: switches.waiting("write-of-lane-0"), "a write of this lane is under way")
-    before = _times_fenced(case.plane.log_of("lane-0"))
+    before = times_fenced(case.plane.log_of("lane-0"))
     case.plane.signal("lane-0", signal.SIGSTOP)
     switches.release("write-of-lane-0")
     try:
@@ -195,13 +195,13 @@ def lane_asleep(case: Case) -> None:
     finally:
         case.plane.signal("lane-0", signal.SIGCONT)
     eventually(
-        lambda: _times_fenced(case.plane.log_of("lane-0")) > before, "it learns that another lane has its partitions"
+        lambda: times_fenced(case.plane.log_of("lane-0")) > before, "it learns that another lane has its partitions"
     )
     case.stream.send(100)
     case.plane.await_balance(2)
 
 
-def _times_fenced(log: str) -> int:
+def times_fenced(log: str) -> int:
     """Counts both ways to learn of it: a refused commit, and the group's answer."""
     return log.count("commit refused") + log.count("to another lane and drops its events")
 

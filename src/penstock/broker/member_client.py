@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -44,7 +43,7 @@ class MemberClient:
         self._topics = topics
         self._clock = clock
         self._client: ConsumerClient | None = None
-        self._outage = Outage(f"Kafka at {settings.bootstrap_servers}", Backoff(*_RECONNECT_S, random.Random()))
+        self._outage = Outage(f"Kafka at {settings.bootstrap_servers}", Backoff(*_RECONNECT_S))
         self._joined_s = 0.0
         self._ever_assigned = False
         self._rejoin_after_s = list(_REJOIN_AFTER_S)

@@ -14,14 +14,26 @@ _CHECKOUT = Path(__file__).parents[3]
 
 def add_bench(app: typer.Typer) -> None:
     """Adds the command `bench`: the benchmarks in a checkout, otherwise a command that reports where they are."""
-    if (_CHECKOUT / "benchmarks" / "cli.py").is_file():
-        app.add_typer(importlib.import_module("benchmarks.cli").app, name="bench")
+    benchmarks = _load()
+    if benchmarks is not None:
+        app.add_typer(benchmarks, name="bench")
     else:
         app.command("bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(_unavailable)
+
+
+def _load() -> typer.Typer | None:
+    """Returns the command of the checkout; None without one, or if its root is not on the path."""
+    if not (_CHECKOUT / "benchmarks" / "cli.py").is_file():
+        return None
+    try:
+        bench: typer.Typer = importlib.import_module("benchmarks.cli").app
+    except (ImportError, AttributeError):  # no editable install of this checkout, or another package of that name
+        return None
+    return bench
 
 
 def _unavailable() -> None:
     """Measure ingest, queries and encoders. Needs a checkout of the repository."""
     raise ConfigError(
-        "`penstock bench` needs a checkout of the repository: the package does not contain the benchmarks"
+        "`penstock bench` needs an editable install of a checkout (`make setup`): the package has no benchmarks"
     )

@@ -85,11 +85,20 @@ class BatchedEncoder(ABC):
         """Returns float[1, dim] of an item that a working model always encodes."""
 
     def _check_dim(self) -> None:
-        """Raises ConfigError unless the loaded model's vectors have the profile's length.
+        """Checks that the loaded model's vectors have the profile's length.
 
         Without it, every item would be rejected one by one for a mistake in the profile.
+
+        Raises:
+            ConfigError: they have another length.
+            UnavailableError: the device has no memory left for a forward pass.
         """
-        dim = self._encode_known_good().shape[1]
+        from penstock.encoders.torch_errors import load_error
+
+        try:
+            dim = self._encode_known_good().shape[1]
+        except RuntimeError as exc:  # a device that holds the weights and has no room for a forward pass
+            raise load_error(exc, self._model_name) from exc
         if dim != self.space.dim:
             raise ConfigError(
                 f"{self._model_name}: the profile gives its vectors {self.space.dim} dimensions, and the model returns "

@@ -123,7 +123,13 @@ class IngestPlane:
     # --- the monitor ------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        duties = (self._restore_writers, self._restart_lanes, self._scale_pools, self._publish_status)
+        duties = (
+            self._restore_writers,
+            self._restart_lanes,
+            self._resize_lanes,
+            self._scale_pools,
+            self._publish_status,
+        )
         while not self._stopping.wait(_MONITOR_S):
             for duty in duties:
                 try:
@@ -144,9 +150,13 @@ class IngestPlane:
             start_writer(writer, assignments)
 
     def _restart_lanes(self) -> None:
-        """Restarts lanes that ended, and moves their number towards its target."""
+        """Restarts lanes that ended."""
         assert self._workers is not None
         self._lanes.restart_ended(self._workers.handles)
+
+    def _resize_lanes(self) -> None:
+        """Moves the number of lanes towards its target."""
+        assert self._workers is not None
         self._lanes.move_to_target(self._workers.handles)
 
     def _scale_pools(self) -> None:

@@ -6,7 +6,6 @@ A worker's methods take and return the frozen types of `records`, so that the sa
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -225,17 +224,17 @@ class MediaWorkerFactory:
         from penstock.assets import asset_uri
         from penstock.encoders.load import speech_fingerprint
         from penstock.media.segments.decoder import SegmentDecoder
+        from penstock.media.segments.settings_hash import settings_hash
 
         settings, profile = self.settings, load_profile(self.settings.profile)
         assets = open_assets(settings)
-        determinants = (settings.speech, settings.video, profile.image, speech_fingerprint(profile))
         return SegmentDecoder(
             speech=settings.speech,
             video=settings.video,
             long_media=settings.long_media,
             image_spec=profile.image,
             put_thumbnail=lambda data: asset_uri(assets.put(data)),
-            settings_hash=hashlib.sha256(repr(determinants).encode()).hexdigest()[:16],
+            settings_hash=settings_hash(settings.speech, settings.video, profile.image, speech_fingerprint(profile)),
             folder=settings.data_dir / "open",
         )
 

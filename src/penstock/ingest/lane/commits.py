@@ -62,8 +62,8 @@ class OffsetCommitter:
 
         An offset may be committed only after this happened, in this order, to every delivered record below it:
 
-        1. The store has acknowledged the entries and the asset row of its event, or the broker has acknowledged its
-           dead letter (the pipeline, before it reports).
+        1. The store has acknowledged the entries and the asset row of its event, or that row shows a newer version, or
+           the broker has acknowledged its dead letter (the pipeline, before it reports).
         2. The lane has read that report and found the partition still under the assignment of the delivery
            (`OffsetLedger.complete`).
         3. All lower offsets that were delivered are complete too (`OffsetLedger.offsets_to_commit`).

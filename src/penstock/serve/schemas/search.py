@@ -109,10 +109,7 @@ class MomentOut(BaseModel):
 
 
 class HitOut(BaseModel):
-    """An entry, or a moment: then its best entry, with all of its entries in `moment`.
-
-    Over the limit because the JSON of a hit is flat, and its fields are public.
-    """
+    """An entry, or a moment: then its best entry, with all of its entries in `moment`."""
 
     id: str = Field(description="32 hexadecimal digits; always the same for one part of one asset")
     collection: str = Field(examples=["image"])
