@@ -5,6 +5,9 @@ connected process (`exposition.connect`) the values go to files of the node, and
 other process (tests, use as a library) they stay in memory and cost next to nothing. Call `labels` at each use: a child
 that was kept from before `connect` counts nowhere. docs/metrics.md says what to look for in each.
 
+A new metric needs a row in docs/metrics.md in the same order and words (tests/observability/test_metrics.py compares
+them), a place in `cli/metrics_summary.py` (tests/cli/test_metrics_summary.py) and a move in tests/e2e/test_metrics.py.
+
 Every metric has a label, since `prometheus_client` can reset only metrics with labels when a process is connected.
 """
 

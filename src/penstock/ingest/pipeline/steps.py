@@ -91,7 +91,7 @@ class WriteStep:
                 request, subject=f"a batch of {topic}", retry_on=(UnavailableError, NotReadyError)
             )
         except WorkerLostError as exc:
-            raise WorkerLostError(str(exc)) from exc
+            raise WorkerLostError(str(exc)) from exc  # without its blame
 
 
 class Steps:

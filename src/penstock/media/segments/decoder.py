@@ -180,21 +180,21 @@ class SegmentDecoder:
 
     def _read(self, reader: AVReader, is_first: bool, deadline_s: float) -> Chunk:
         """Reads one segment. At the deadline it ends early, but not empty; the next segment continues there."""
-        segment = Chunk()
+        segment_chunk = Chunk()
         max_s = self._limits.first_segment_s if is_first else self._limits.segment_s
         end_ms = reader.position.scanned_ms + round(1000 * max_s)
         while not reader.ended and (left_ms := end_ms - reader.position.scanned_ms) > 0:
             chunk = reader.read(min(left_ms, _READ_MS))
-            segment.windows += chunk.windows
-            segment.shots += chunk.shots
+            segment_chunk.windows += chunk.windows
+            segment_chunk.shots += chunk.shots
             if self._clock() > deadline_s:
                 break
-        return segment
+        return segment_chunk
 
     def _checkpoint(
         self, event: Event, media: OpenMedia, before: Checkpoint | None, start: MediaPosition, frames: int
     ) -> Checkpoint:
-        """Returns the checkpoint after this segment, without its speech, which `compose` adds."""
+        """Returns the checkpoint after this segment, which `store/writer.py` saves. `compose` adds its speech."""
         counts = dict(before.counts) if before else {}
         counts[Collection.FRAME] = counts.get(Collection.FRAME, 0) + frames
         return Checkpoint(

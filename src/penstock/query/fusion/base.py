@@ -1,4 +1,8 @@
-"""The interface of fusion, and the candidates that pass between fusion and the grouping of moments."""
+"""The interface of fusion, and the candidates that pass between fusion and the grouping of moments.
+
+`query/pipeline.py` calls it: rank entries, group moments, rank candidates. `fusion/rrf.py` is the one in use;
+another one is passed to the pipeline in `serve/app.py`.
+"""
 
 from __future__ import annotations
 
