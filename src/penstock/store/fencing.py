@@ -45,7 +45,9 @@ class Fence:
             self._record_assignments(assignments)
 
     def check(self, lane: str, assignments: Iterable[Assignment]) -> frozenset[tuple[str, int]]:
-        """Returns the (topic, partition) pairs that now have a newer assignment, and records newer ones than known.
+        """Returns the (topic, partition) pairs whose assignment is older than the newest known; records newer ones.
+
+        The events of these pairs must be refused.
 
         Call it with the assets locked. Later reads then see everything that a newer owner wrote to them while this
         write waited. They also see everything written while a partition had another owner, perhaps in another plane.

@@ -16,7 +16,8 @@ class FlowControl:
     Args:
         consumer: the lane's group member.
         offsets: the lane's ledger.
-        max_in_flight_bytes: at this memory of queued and dispatched records all partitions are paused.
+        max_in_flight_bytes: at these bytes of queued and dispatched records all partitions are paused. Inline media
+            count; fetched claim checks, pixels and vectors do not.
         admission_check: returns why nothing may be received at all (the disk is full), or an empty text.
 
     Attributes:

@@ -87,8 +87,8 @@ class Membership:
     def drop_undispatched(self, partitions: Collection[Partition]) -> None:
         """Drops queued events of these partitions, except those below the highest offset already dispatched.
 
-        Until these are done, nothing above them can be committed, and all of it would be processed again. If nothing
-        may be dispatched, all are dropped.
+        Until the excepted events are done, the dispatched ones above them cannot be committed and would be processed
+        again. If nothing may be dispatched, all are dropped.
         """
         self._batcher.drop(partitions, beyond={} if self._flow.refusal else self._in_flight.highest_dispatched)
 
@@ -97,7 +97,7 @@ class Membership:
 
         1. No event of the partition is queued or in flight, continuations aside.
         2. What is done of it is committed, and that is acknowledged. If it is not, the consumer takes the partition
-           away at the end of the drain timeout.
+           away at the end of `ingest.drain_timeout_s`.
         3. The partition is released.
         """
         drained = {partition for partition in self._revoking if not self.is_busy(partition)}  # 1

@@ -17,7 +17,7 @@ from penstock.records import Event, Modality, Outcome, Rejected, Settled, WriteR
 logger = logging.getLogger(__name__)
 
 CRASHES_TO_SPLIT = 2
-CRASHES_TO_REJECT = 3
+CRASHES_TO_REJECT = 3  # of an event that is alone; the tally of a batch starts again with each half
 MAX_OOM_KILLS_BY_OTHERS = 3  # a batch that lost more workers to a lack of memory is taken to be the cause
 UNATTRIBUTED_TO_SPLIT = 3  # one or two losses are mostly caused by another batch, or by the loss of a node
 
@@ -113,6 +113,7 @@ class Recovery:
                         return self._split(flow, deliveries, report)
                     case Verdict.REJECT:
                         detail = f"{crashes.attributed} workers died of it: {loss}"
+                        # The step of the lost call is not known here: "encode" stands for any of 2 to 4.
                         return [_rejection(deliveries[0], "encode", Reason.CRASHES_WORKER, detail)]
                     case Verdict.RETRY:
                         pass
