@@ -7,8 +7,7 @@ import json
 from dataclasses import astuple
 
 from penstock.config import SpeechSettings, VideoSettings
-from penstock.encoders.base import Fingerprint
-from penstock.encoders.profiles.spec import ImageSpec
+from penstock.encoders.base import Fingerprint, ImageSpec
 
 
 def settings_hash(speech: SpeechSettings, video: VideoSettings, image: ImageSpec, transcriber: Fingerprint) -> str:
