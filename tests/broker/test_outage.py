@@ -7,7 +7,7 @@ import pytest
 from penstock.broker.outage import Outage
 from penstock.retries import Backoff
 
-OUTAGE = "penstock.broker.outage"  # the logger; threads of other tests log, too
+OUTAGE = "penstock.broker.outage"  # the logger; other tests set the level of its parent, and their threads log, too
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def outage() -> Outage:
 
 
 def test_a_longer_outage_and_its_end_are_logged_once(outage: Outage, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger=OUTAGE)
     for now_s in range(10):
         outage.record(False, float(now_s))
     outage.record(True, 10.0)
@@ -28,7 +28,7 @@ def test_a_longer_outage_and_its_end_are_logged_once(outage: Outage, caplog: pyt
 
 
 def test_a_short_silence_is_not_logged(outage: Outage, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger=OUTAGE)
     outage.record(False, 0.0)
     outage.record(False, 2.0)
     outage.record(True, 2.5)
