@@ -27,8 +27,10 @@ def _load() -> typer.Typer | None:
         return None
     try:
         bench: typer.Typer = importlib.import_module("benchmarks.cli").app
-    except (ImportError, AttributeError):  # no editable install of this checkout, or another package of that name
-        return None
+    except ModuleNotFoundError as exc:
+        if not (exc.name or "").startswith("benchmarks"):  # a dependency of the benchmarks: say so
+            raise
+        return None  # no editable install of this checkout, or another package of that name
     return bench
 
 

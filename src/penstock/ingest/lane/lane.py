@@ -144,7 +144,7 @@ class Lane:
         return self._stats.status
 
     def is_stuck(self) -> bool:
-        """Returns whether the loop has made no turn for so long that it will make none any more."""
+        """Returns whether the loop has made no turn for minutes, and will make none any more."""
         return self._stats.is_stuck()
 
     # --- the loop ---------------------------------------------------------------------------------------------------

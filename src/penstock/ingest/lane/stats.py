@@ -61,7 +61,7 @@ class LaneStats:
         self._turned_s = self._clock()
 
     def is_stuck(self) -> bool:
-        """Returns whether the loop has made no turn for so long that it will make none any more."""
+        """Returns whether the loop has made no turn for minutes, and will make none any more."""
         return self._clock() - self._turned_s > _STUCK_AFTER_S
 
     # --- counters ---------------------------------------------------------------------------------------------------
