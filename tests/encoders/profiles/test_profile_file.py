@@ -11,7 +11,7 @@ from penstock.encoders.base import ImageSpec, Space
 from penstock.encoders.load import describe_models, load_encoder, profile_fingerprints
 from penstock.encoders.profiles import ClipSpec, load_profile
 from penstock.encoders.profiles.profile_file import read_profile
-from penstock.encoders.weights import FolderWeights, HubWeights, InstalledWeights
+from penstock.encoders.weights import FolderWeights, HubWeights, PackageWeights
 from penstock.errors import ConfigError
 from penstock.records import Collection
 from tests.encoders.conftest import pixels_input, random_pixels, texts_input
@@ -97,7 +97,7 @@ def test_a_path_is_relative_to_the_current_folder(file: Path, monkeypatch: pytes
 
 def test_minilm_of_its_package_may_be_named_with_the_repository_behind_it(file: Path) -> None:
     file.write_text(PLAIN)
-    assert isinstance(load_profile(str(file)).passage.source, InstalledWeights)  # type: ignore[union-attr]
+    assert isinstance(load_profile(str(file)).passage.source, PackageWeights)  # type: ignore[union-attr]
 
 
 def test_images_in_the_space_of_the_sentence_encoder_take_its_name_and_length(file: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_file_that_is_no_toml_is_one_clear_line(file: Path) -> None:
         (PLAIN.replace("dim = 384", "dim = 40000"), ("passage.dim = 40000", "less than or equal to 32768")),
         (PLAIN.replace("[joint]", "[joint]\nslug = 'A-B'"), ("joint.slug = 'A-B'", "pattern")),
         (PLAIN.replace("ViT-B-16", "ViT-Q-1"), ("no architecture 'ViT-Q-1'", "such as ViT-")),
-        (PLAIN.replace("repo = ", "folder = 'x', repo = "), ("joint.weights", "either folder", "or repo")),
+        (PLAIN.replace("repo = ", "folder = 'x', repo = "), ("joint.weights", "folder goes with neither", "repo")),
         (PASSAGE, ("key joint is missing",)),
         (
             JOINT.replace("repo = ", "folder = ") + PASSAGE,

