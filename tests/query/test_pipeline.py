@@ -326,5 +326,5 @@ def test_after_a_deeper_search_an_absent_entry_ranks_after_the_larger_depth(make
     video = [store.add(Collection.SPEECH, "cat", asset="video", part=part, times_ms=(0, 999)) for part in range(14)]
     rankings = {SPEECH_PASSAGE: [by_meaning, by_both, *video], SPEECH_LEXICAL: [*video[:9], by_both, *video[9:]]}
     store.search = lambda query: [ScoredEntry(entry, 1.0) for entry in rankings[query.channel][: query.limit]]
-    hits = ask(store, encoder, SearchRequest(text="cat", limit=4), candidates=4).hits
+    hits = ask(store, encoder, SearchRequest(text="cat", limit=4), candidates=4, fusion="rrf").hits
     assert [hit.entry.asset.key for hit in hits] == ["video", "both", "meaning"]

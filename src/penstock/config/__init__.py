@@ -26,7 +26,7 @@ from penstock.config.media import (
     VideoSettings,
 )
 from penstock.config.observability import CanarySettings, MetricsSettings
-from penstock.config.query import QuerySettings
+from penstock.config.query import LEARNED_FUSION, LEARNED_REFUSED, FusionMethod, Normalisation, QuerySettings
 from penstock.config.section import MIB
 from penstock.config.settings import Settings, load_settings, to_environment
 from penstock.config.store import AssetStoreSettings, StoreSettings
@@ -37,12 +37,16 @@ __all__ = [
     "Endpoints",
     "ExplainedSetting",
     "FetchSettings",
+    "FusionMethod",
     "ImageSettings",
     "IngestSettings",
     "KafkaSettings",
+    "LEARNED_FUSION",
+    "LEARNED_REFUSED",
     "LongMediaSettings",
     "MIB",
     "MetricsSettings",
+    "Normalisation",
     "QuerySettings",
     "Settings",
     "SpeechSettings",

@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from penstock.config.section import MIB, Section
 from penstock.records import Collection
+
+LEARNED_FUSION = "learned"
+LEARNED_REFUSED = (
+    "learned is the name reserved for a fusion that is trained on what users choose, which this version does not have"
+)
+
+
+class FusionMethod(StrEnum):
+    """Names the methods that make one ranking of several. `docs/search.md` explains each."""
+
+    CALIBRATED = "calibrated"  # log-odds where the channels are calibrated, else z-by-channel
+    WEIGHTED = "weighted"  # a weighted sum of normalised scores
+    EARLY = "early"  # α·text + (1-α)·image, for assets that have both in one space
+    RRF = "rrf"  # reciprocal rank fusion: ranks only
+
+
+class Normalisation(StrEnum):
+    """Names the scales on which scores become comparable. `query/fusion/normalise.py` has the formulas."""
+
+    MIN_MAX = "min-max"
+    THEORETICAL_MIN = "theoretical-min"
+    Z_SCORE = "z-score"
+    ROBUST = "robust"
+    Z_BY_CHANNEL = "z-by-channel"
+    LOG_ODDS = "log-odds"
+    NONE = "none"
 
 
 class QuerySettings(Section):
@@ -29,6 +56,17 @@ class QuerySettings(Section):
     max_limit: int = Field(200, ge=1, description="largest limit that a request may set")
     deadline_ms: int = Field(2_000, ge=10, description="time for a search when a request sets no deadline, ms")
     candidates: int = Field(50, ge=1, description="entries requested from each channel; at least the limit")
+    fusion: FusionMethod = Field(
+        FusionMethod.CALIBRATED, description="how rankings become one: calibrated, weighted, early or rrf"
+    )
+    normalise: Normalisation = Field(
+        Normalisation.Z_BY_CHANNEL,
+        description="normalisation of scores by method weighted: min-max, theoretical-min, z-score, robust, "
+        "z-by-channel, log-odds or none",
+    )
+    fusion_alpha: float = Field(
+        0.5, ge=0, le=1, description="share of the text by method early; the image has the rest"
+    )
     # On the 237 sample texts beside 1,000 image vectors, with titles as queries: the right text is among the first ten
     # for 0.81 with the paper's 60 and for 0.88 with 10; with their sentences as queries 0.997 and 1.0. The paper fused
     # rankings of a thousand entries; here they have 50.
@@ -61,3 +99,10 @@ class QuerySettings(Section):
     search_queue_size: int = Field(
         256, ge=0, description="searches that may wait for a thread; further ones get HTTP 429"
     )
+
+    @field_validator("fusion", mode="before")
+    @classmethod
+    def _refuse_learned(cls, value: object) -> object:
+        if value == LEARNED_FUSION:
+            raise ValueError(LEARNED_REFUSED)
+        return value

@@ -23,8 +23,7 @@ from penstock.evaluate.bm25 import BM25
 from penstock.evaluate.evaluation_set import EvaluationSet
 from penstock.evaluate.metrics import Run
 from penstock.evaluate.vectors import VectorFiles
-from penstock.query.fusion.base import Candidate, Fusion
-from penstock.query.fusion.moments import MomentRules, group_moments
+from penstock.query.fusion.base import Fusion, MomentRules
 from penstock.query.route import route
 from penstock.query.types import ChannelQuery, Query, Rankings
 from penstock.records import (
@@ -74,6 +73,7 @@ class SetRankings:
         entries: one for each document, in the order of the documents.
         by_channel: the channels that answer the queries, in the order of `FIELDS_OF`.
         spaces: the space in which each channel compares.
+        encoders: the encoder of each channel's queries.
         depth: entries requested from each channel.
     """
 
@@ -81,6 +81,7 @@ class SetRankings:
     entries: tuple[Entry, ...] = field(repr=False)
     by_channel: Mapping[Channel, ChannelRanking] = field(repr=False)
     spaces: Mapping[Channel, str]
+    encoders: Mapping[Channel, str | None]
     depth: int
 
     def of_query(self, query: int, *, without: Sequence[Channel] = ()) -> Rankings:
@@ -95,7 +96,7 @@ class SetRankings:
             if channel not in without
         }
         spaces = {channel: space for channel, space in self.spaces.items() if channel in by_channel}
-        return Rankings(by_channel, {}, dict.fromkeys(Collection, self.depth), spaces)
+        return Rankings(by_channel, {}, dict.fromkeys(Collection, self.depth), spaces, self.encoders)
 
     def run_of(self, channel: Channel) -> Run:
         """Returns the run of one channel alone."""
@@ -139,7 +140,8 @@ def search_offline(dataset: EvaluationSet, vectors: VectorFiles, *, depth: int =
         for plan, queries in plans
     }
     spaces = {plan.channel: plan.space for plan, _ in plans}
-    return SetRankings(dataset, entries, by_channel, spaces, depth)
+    encoders = {plan.channel: plan.encoder for plan, _ in plans}
+    return SetRankings(dataset, entries, by_channel, spaces, encoders, depth)
 
 
 def fuse_offline(
@@ -169,17 +171,12 @@ def fuse_offline(
     for place, query in enumerate(rows.tolist()):
         of_query = rankings.of_query(query, without=without)
         started = time.perf_counter()
-        ranked = rank(fusion, of_query, moments)
+        ranked = fusion.rank(of_query, moments, limit)
         fuse_ms[place] = (time.perf_counter() - started) * 1000
-        kept = [(row_of_id[candidate.best.id], (score, candidate.score)) for score, candidate in ranked[:limit]]
+        kept = [(row_of_id[candidate.best.id], (score, candidate.score)) for score, candidate in ranked]
         documents[place, : len(kept)] = [row for row, _ in kept]
         scores[place, : len(kept)] = _levels([key for _, key in kept])
     return FusedRun(Run(documents, scores), rows, fuse_ms)
-
-
-def rank(fusion: Fusion, rankings: Rankings, moments: MomentRules) -> list[tuple[float, Candidate]]:
-    """Returns the candidates of one query with their scores, best first: steps 5 and 6 of the query plane."""
-    return fusion.rank_candidates(group_moments(fusion.rank_entries(rankings), moments), rankings)
 
 
 # --- index -----------------------------------------------------------------------------------------------------------

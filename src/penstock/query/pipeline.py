@@ -4,8 +4,7 @@
     2 route        → the channels to search
     3 embed        → a vector for each encoder
     4 retrieve     → a ranking from each channel, concurrently
-    5 fuse         → one ranking of all entries (`fusion/`)
-    6 group        → neighbours in time become one moment, and everything is ranked again
+    5 fuse         → one ranking of all entries, those close together in time as one moment (`fusion/`)
 
 Embedding and retrieval overlap: a channel starts as soon as its own query vector is computed, so BM25 waits for no
 encoder, and a failed encoder costs only the channels that need it.
@@ -22,9 +21,10 @@ from penstock.errors import QueryError
 from penstock.query.channels import OfferedChannels
 from penstock.query.embed import QueryEncoder, start_embedding
 from penstock.query.executor import BoundedExecutor
-from penstock.query.fusion.base import Fusion
-from penstock.query.fusion.moments import MomentRules, compose_hit, group_moments
-from penstock.query.fusion.rrf import ReciprocalRankFusion
+from penstock.query.fusion.base import MomentRules
+from penstock.query.fusion.choose import FusionChooser
+from penstock.query.fusion.moments import compose_hit
+from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.retrieve import Retrieval, SearchParams, mark_indexing
 from penstock.query.route import route
 from penstock.query.trace import Trace
@@ -46,7 +46,7 @@ class QueryPipeline:
         profile: of the encoders, the same that filled the index.
         settings: limits, weights and defaults.
         transcriber: transcribes spoken queries; None: the profile has no speech model.
-        fusion: ranks the entries of all channels; None: reciprocal rank fusion by the settings.
+        fusions: makes the fusion of each query; None: one without calibration that has seen no question.
         clock: seconds, monotonic.
     """
 
@@ -58,7 +58,7 @@ class QueryPipeline:
         settings: QuerySettings,
         *,
         transcriber: SpeechQueryTranscriber | None = None,
-        fusion: Fusion | None = None,
+        fusions: FusionChooser | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -66,7 +66,7 @@ class QueryPipeline:
         self._profile = profile
         self._settings = settings
         self._transcriber = transcriber
-        self._fusion = fusion or ReciprocalRankFusion(settings.weights, k=settings.rrf_k)
+        self._fusions = fusions or FusionChooser(ChannelStatistics())
         self._moments = MomentRules(settings.max_moment_gap_ms, settings.max_moment_ms)
         self._clock = clock
         self.executor = BoundedExecutor(
@@ -96,7 +96,7 @@ class QueryPipeline:
         with start_embedding(self._encoder, plan.queries, on_done=lambda: trace.end("encode")) as vectors:  # 3
             params = SearchParams(query.tenant, query.where, self._depth(query), deadline_s)
             retrieval = Retrieval(self._store, self.executor, plan.queries, vectors, params)
-            hits = await self._find(retrieval, query.limit, trace)
+            hits = await self._find(retrieval, query, trace)
             hits = await mark_indexing(hits, self._store, self.executor, deadline_s=deadline_s)
         return SearchResult(hits, trace.partial, trace.missing, trace.publish(), query.transcript)
 
@@ -114,27 +114,27 @@ class QueryPipeline:
         trace.end("transcribe")
         return query
 
-    async def _find(self, retrieval: Retrieval, limit: int, trace: Trace) -> list[Hit]:
+    async def _find(self, retrieval: Retrieval, query: Query, trace: Trace) -> list[Hit]:
         """Returns the best hits.
 
         Where many entries become few moments, timed media are searched again for more entries until the limit is met.
         """
         rankings = await retrieval.search()  # 4
         trace.end("search")
-        hits = self._rank(rankings, limit)
-        while len(hits) < limit and retrieval.has_more():
+        self._fusions.statistics.observe(rankings, self._settings.candidates)
+        hits = self._rank(rankings, query)
+        while len(hits) < query.limit and retrieval.has_more():
             rankings = await retrieval.search_deeper()
             trace.end("search")
-            hits = self._rank(rankings, limit)
+            hits = self._rank(rankings, query)
         trace.end("fuse")
         trace.add_failed(rankings.missing)
         return hits
 
-    def _rank(self, rankings: Rankings, limit: int) -> list[Hit]:
-        entries = self._fusion.rank_entries(rankings)  # 5
-        candidates = group_moments(entries, self._moments)  # 6
-        ranked = self._fusion.rank_candidates(candidates, rankings)
-        return [compose_hit(candidate, score, rankings) for score, candidate in ranked[:limit]]
+    def _rank(self, rankings: Rankings, query: Query) -> list[Hit]:
+        fusion = self._fusions.choose(query.fuse, rankings)  # 5
+        ranked = fusion.rank(rankings, self._moments, query.limit)
+        return [compose_hit(candidate, score, rankings) for score, candidate in ranked]
 
     def _depth(self, query: Query) -> int:
         return max(query.limit, self._settings.candidates)

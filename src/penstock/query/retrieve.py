@@ -71,8 +71,9 @@ class Retrieval:
         self._vectors = vectors
         self._params = params
         self._spaces = {query.channel: query.space for query in queries}
+        self._encoders = {query.channel: query.encoder for query in queries}
         self._depths = dict.fromkeys(Collection, params.limit)
-        self._rankings = Rankings({}, {}, self._depths, self._spaces)
+        self._rankings = Rankings({}, {}, self._depths, self._spaces, self._encoders)
 
     async def search(self) -> Rankings:
         """Searches every channel. A channel whose vector is not computed yet waits for that vector alone.
@@ -83,7 +84,7 @@ class Retrieval:
             UnavailableError: no channel answered; the message has the reason of each.
         """
         by_channel, missing = await self._search(self._queries)
-        self._rankings = Rankings(by_channel, missing, self._depths, self._spaces)
+        self._rankings = Rankings(by_channel, missing, self._depths, self._spaces, self._encoders)
         return self._rankings
 
     def has_more(self) -> bool:
@@ -112,6 +113,7 @@ class Retrieval:
             {**self._rankings.missing, **missing},
             self._depths,
             self._spaces,
+            self._encoders,
         )
         return self._rankings
 

@@ -6,8 +6,49 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from penstock.config import FusionMethod, Normalisation
 from penstock.records import Channel, Collection, Entry, ScoredEntry
 from penstock.store.filters import Filter
+
+
+@dataclass(frozen=True, slots=True)
+class FuseRequest:
+    """The fusion that a client requests, unchecked; None: the setting.
+
+    Attributes:
+        method: a name of `FusionMethod`.
+        normalise: a name of `Normalisation`, for method weighted.
+        k: the constant of method rrf.
+        weights: by the name of a collection or of a channel.
+        alpha: the share of the text, for method early.
+    """
+
+    method: str | None = None
+    normalise: str | None = None
+    k: int | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
+    alpha: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FuseOptions:
+    """The checked fusion of a query, with its defaults filled in.
+
+    Attributes:
+        method: how rankings become one.
+        normalise: used by method weighted.
+        k: used by method rrf.
+        alpha: used by method early, 0 to 1.
+        weights: of the collections; 1 where one is absent.
+        channel_weights: factors of the channels within their collection; 1 where one is absent.
+    """
+
+    method: FusionMethod = FusionMethod.CALIBRATED
+    normalise: Normalisation = Normalisation.Z_BY_CHANNEL
+    k: int = 10
+    alpha: float = 0.5
+    weights: Mapping[Collection, float] = field(default_factory=dict)
+    channel_weights: Mapping[Channel, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +64,7 @@ class SearchRequest:
         tenant: the owner of the entries to search.
         limit: maximum number of hits; None: the setting.
         deadline_ms: milliseconds for the whole search; None: the setting.
+        fuse: how the rankings become one; None: the settings.
     """
 
     text: str | None = None
@@ -33,6 +75,7 @@ class SearchRequest:
     tenant: str = "default"
     limit: int | None = None
     deadline_ms: int | None = None
+    fuse: FuseRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +91,7 @@ class Query:
         modalities_given: whether the request named modalities, rather than searching all.
         where, tenant, limit: as in the request.
         deadline_ms: milliseconds for the whole search.
+        fuse: how the rankings become one.
     """
 
     text: str | None = field(repr=False)
@@ -59,6 +103,7 @@ class Query:
     tenant: str
     limit: int
     deadline_ms: int
+    fuse: FuseOptions = field(default_factory=FuseOptions)
     transcript: str | None = None
 
 
@@ -118,12 +163,15 @@ class Rankings:
         missing: the other channels, and why each did not answer.
         depths: how many entries the channels of a collection were searched for.
         spaces: the space in which each channel compares.
+        encoders: the encoder of each channel's query vector, as in `ChannelQuery.encoder`: the scores for a text and
+            for an image differ in one channel. None, or absent: the channel takes the text itself.
     """
 
     by_channel: Mapping[Channel, Sequence[ScoredEntry]]
     missing: Mapping[Channel, str]
     depths: Mapping[Collection, int]
     spaces: Mapping[Channel, str]
+    encoders: Mapping[Channel, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from penstock.query.fusion.moments import MomentRules, compose_hit, group_moments
+from penstock.query.fusion.base import MomentRules
+from penstock.query.fusion.moments import compose_hit
 from penstock.query.fusion.rrf import ReciprocalRankFusion
 from penstock.query.types import Hit, Rankings
 from penstock.records import Channel, Collection, ScoredEntry
@@ -24,6 +25,4 @@ def rank_hits(
     """Returns hits, best first, of channels that were each searched for `DEPTH` entries."""
     fusion = ReciprocalRankFusion(weights or {}, k=K)
     rankings = Rankings(by_channel, {}, dict.fromkeys(Collection, DEPTH), spaces)
-    candidates = group_moments(fusion.rank_entries(rankings), moments)
-    ranked = fusion.rank_candidates(candidates, rankings)
-    return [compose_hit(candidate, score, rankings) for score, candidate in ranked[:limit]]
+    return [compose_hit(candidate, score, rankings) for score, candidate in fusion.rank(rankings, moments, limit)]

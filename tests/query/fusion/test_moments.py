@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.query.fusion.moments import MomentRules, group, has_times, span_ms
+from penstock.query.fusion.base import MomentRules
+from penstock.query.fusion.moments import group, has_times, span_ms
 from penstock.query.types import Hit
 from penstock.records import AssetRef, Channel, Collection, Entry, Field, Position, ScoredEntry, entry_id
 from tests.query.fusion.ranking import K, rank_hits

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.query.fusion.moments import MomentRules
-from penstock.query.fusion.rrf import channel_weights
+from penstock.query.fusion.base import MomentRules, channel_weights
 from penstock.query.types import Hit
 from penstock.records import AssetRef, Channel, Collection, Entry, Field, Position, ScoredEntry
 from tests.query.fusion.ranking import K, rank_hits

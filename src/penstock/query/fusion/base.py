@@ -1,17 +1,31 @@
-"""The interface of fusion, and the candidates that pass between fusion and the grouping of moments.
+"""The interface of fusion, and the candidates that it ranks.
 
-`query/pipeline.py` calls it: rank entries, group moments, rank candidates. `fusion/rrf.py` is the one in use;
-another one is passed to the pipeline in `serve/app.py`.
+`query/pipeline.py` calls it once a search. `fusion/choose.py` chooses the implementation by the options of the query:
+`weighted.py` adds normalised scores, `rrf.py` adds reciprocal ranks, and `early.py` mixes text and image in one space.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from penstock.query.types import ChannelHit, MomentMember, Rankings
 from penstock.records import FIELDS_OF, Channel, Collection, Entry
+
+
+@dataclass(frozen=True, slots=True)
+class MomentRules:
+    """The limits of a moment.
+
+    Attributes:
+        max_gap_ms: maximum time between an entry and the one that its moment grew around, milliseconds.
+        max_ms: maximum length of a moment, milliseconds.
+    """
+
+    max_gap_ms: int
+    max_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +35,7 @@ class Candidate:
     Attributes:
         members: best first.
         found_by: the best rank that each channel gave a member, in the order of `channel_order`.
-        score: from `Fusion.rank_entries`, comparable within a collection; of a moment, that of its best member.
+        score: from within its collection, before kinds are compared; of a moment, that of its best member.
     """
 
     members: tuple[MomentMember, ...]
@@ -44,24 +58,21 @@ class Candidate:
 
 
 class Fusion(Protocol):
-    """Combines the rankings of several channels into one, before and after entries are grouped into moments.
+    """Combines the rankings of several channels into one list of hits, with entries close in time as moments.
 
     Implementations are pure: the same rankings in any order of channels give the same result.
     """
 
-    def rank_entries(self, rankings: Rankings) -> list[Candidate]:
-        """Returns a candidate for every entry that a channel returned.
+    def rank(self, rankings: Rankings, rules: MomentRules, limit: int) -> list[tuple[float, Candidate]]:
+        """Returns the best candidates with their final scores, best first.
 
-        Entries of one collection are in the order of their rank. Entries of timed collections are, among themselves, in
-        the order in which moments grow around them.
-        """
-
-    def rank_candidates(self, candidates: Sequence[Candidate], rankings: Rankings) -> list[tuple[float, Candidate]]:
-        """Returns all candidates with their final scores, best first.
+        An entry that a channel returned is part of one candidate: alone, or in a moment with others of timed
+        collections. The scores only order the candidates of one search.
 
         Args:
-            candidates: as `rank_entries` returned them, those of timed collections grouped into moments.
-            rankings: those that were given to `rank_entries`.
+            rankings: of the channels that answered.
+            rules: the limits of a moment.
+            limit: maximum number of candidates. Those of a smaller limit are the first of a larger one.
         """
 
 
@@ -81,3 +92,14 @@ def merge(candidates: Sequence[Candidate]) -> Candidate:
     members = tuple(member for candidate in candidates for member in candidate.members)
     found_by = tuple(best[channel] for channel in sorted(best, key=channel_order))
     return Candidate(members, found_by, candidates[0].score)
+
+
+def channel_weights(channels: Sequence[Channel], spaces: Mapping[Channel, str]) -> dict[Channel, float]:
+    """Returns the weights of the channels of one collection, whose sum is 1.
+
+    The spaces have equal weights, and the channels of one space share its weight equally.
+    """
+    channels_of: dict[str, list[Channel]] = defaultdict(list)
+    for channel in channels:
+        channels_of[spaces[channel]].append(channel)
+    return {channel: 1.0 / (len(channels_of) * len(channels_of[spaces[channel]])) for channel in channels}

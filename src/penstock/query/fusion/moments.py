@@ -1,4 +1,4 @@
-"""Step 6, group: entries of one asset that are close together in time become a moment, whether spoken or shown.
+"""Moments, a part of step 5: entries of one asset that are close together in time, whether spoken or shown.
 
 A moment grows around one entry, the best that is not part of another moment yet. It takes in entries that overlap it or
 are at most a gap away from it. It does not grow further from these: the passages of a talk follow each other without a
@@ -14,9 +14,8 @@ import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from penstock.query.fusion.base import Candidate, merge
+from penstock.query.fusion.base import Candidate, MomentRules, merge
 from penstock.query.types import Hit, Moment, MomentMember, Rankings
 from penstock.records import TIMED_COLLECTIONS, AssetRef, Collection, Entry, Position
 
@@ -24,19 +23,6 @@ from penstock.records import TIMED_COLLECTIONS, AssetRef, Collection, Entry, Pos
 SCORE_RATIO = 0.95
 # or this share of the way from the last score of the channel to the best one.
 RELATIVE_GAIN = 0.8
-
-
-@dataclass(frozen=True, slots=True)
-class MomentRules:
-    """The limits of a moment.
-
-    Attributes:
-        max_gap_ms: maximum time between an entry and the one that its moment grew around, milliseconds.
-        max_ms: maximum length of a moment, milliseconds.
-    """
-
-    max_gap_ms: int
-    max_ms: int
 
 
 def group_moments(candidates: Sequence[Candidate], rules: MomentRules) -> list[Candidate]:
@@ -99,6 +85,11 @@ def group(entries: Sequence[Entry], rules: MomentRules) -> list[list[Entry]]:
     Returns:
         every entry once, the groups in the order of their best entries, and each group in the order of `entries`.
     """
+    return [[entries[number] for number in numbers] for numbers in group_numbers(entries, rules)]
+
+
+def group_numbers(entries: Sequence[Entry], rules: MomentRules) -> list[list[int]]:
+    """Returns what `group` does, with each entry as its index in `entries`."""
     by_version: dict[tuple[AssetRef, Position], list[int]] = defaultdict(list)
     groups: list[list[int]] = []
     for number, entry in enumerate(entries):
@@ -108,7 +99,7 @@ def group(entries: Sequence[Entry], rules: MomentRules) -> list[list[Entry]]:
             groups.append([number])
     for numbers in by_version.values():
         groups += _Timeline(entries, numbers).moments(rules)
-    return [[entries[number] for number in numbers] for numbers in sorted(groups)]
+    return sorted(groups)
 
 
 def span_ms(entries: Iterable[Entry]) -> tuple[int, int]:

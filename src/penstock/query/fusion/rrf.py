@@ -23,7 +23,8 @@ Stage 3: the best of each kind meet as equals. In a single stage they would not:
 find would score below the fiftieth entry of a collection whose one channel holds the whole weight, and any moment that
 is spoken and shown would score above the best text, although nothing shows that these are worse.
 
-Only ranks count: cosine similarities and BM25 scores are not comparable, and are passed on only to explain a hit.
+Only ranks count. The first entry of a collection counts as much as that of another one, however poor it is, so that
+kinds take turns: `query/fusion/weighted.py` compares scores instead.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from penstock.query.fusion.base import Candidate, channel_order
+from penstock.query.fusion.base import Candidate, MomentRules, channel_order, channel_weights
+from penstock.query.fusion.moments import group_moments
 from penstock.query.types import ChannelHit, MomentMember, Rankings
 from penstock.records import TIMED_COLLECTIONS, Channel, Collection, Entry
 
@@ -50,8 +52,13 @@ class ReciprocalRankFusion:
         self._weights = weights
         self._k = k
 
-    def rank_entries(self, rankings: Rankings) -> list[Candidate]:
-        """Applies stage 1.
+    def rank(self, rankings: Rankings, rules: MomentRules, limit: int) -> list[tuple[float, Candidate]]:
+        """See `Fusion.rank`."""
+        candidates = group_moments(self._rank_entries(rankings), rules)
+        return self._rank_candidates(candidates, rankings)[:limit]
+
+    def _rank_entries(self, rankings: Rankings) -> list[Candidate]:
+        """Applies stage 1, and returns a candidate for each entry.
 
         Moments grow around the entries with the best ranks, at equal ranks around those that more channels found.
         """
@@ -75,7 +82,7 @@ class ReciprocalRankFusion:
         timed.sort(key=lambda row: row[:-1])
         return [*candidates, *(candidate for *_, candidate in timed)]
 
-    def rank_candidates(self, candidates: Sequence[Candidate], rankings: Rankings) -> list[tuple[float, Candidate]]:
+    def _rank_candidates(self, candidates: Sequence[Candidate], rankings: Rankings) -> list[tuple[float, Candidate]]:
         """Applies stages 2 and 3."""
         scorings = self._scoring(rankings)
         kinds: dict[Collection | None, list[tuple[float, Candidate]]] = defaultdict(list)
@@ -114,17 +121,6 @@ class ReciprocalRankFusion:
             )
             for collection, channels in channels_of.items()
         }
-
-
-def channel_weights(channels: Sequence[Channel], spaces: Mapping[Channel, str]) -> dict[Channel, float]:
-    """Returns the weights of the channels of one collection, whose sum is 1.
-
-    The spaces have equal weights, and the channels of one space share its weight equally.
-    """
-    channels_of: dict[str, list[Channel]] = defaultdict(list)
-    for channel in channels:
-        channels_of[spaces[channel]].append(channel)
-    return {channel: 1.0 / (len(channels_of) * len(channels_of[spaces[channel]])) for channel in channels}
 
 
 def channel_agreement(hits: Iterable[ChannelHit]) -> float:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from penstock.config import QuerySettings
 from penstock.errors import QueryError
 from penstock.query.types import Query, SearchRequest
+from penstock.query.understand.fuse_options import fuse_options
 from penstock.records import COLLECTIONS_OF, Collection, Modality
 
 # Sentence encoders read a few hundred tokens; ten times as many characters is a pasted document, not a query.
@@ -34,6 +35,7 @@ def validate(request: SearchRequest, settings: QuerySettings) -> Query:
         tenant=_tenant(request.tenant),
         limit=_within("limit", request.limit, default=settings.limit, maximum=settings.max_limit),
         deadline_ms=_within("deadline_ms", request.deadline_ms, default=settings.deadline_ms, maximum=MAX_DEADLINE_MS),
+        fuse=fuse_options(request.fuse, settings),
     )
 
 

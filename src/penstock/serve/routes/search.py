@@ -8,10 +8,10 @@ import binascii
 from fastapi import APIRouter, Response
 
 from penstock.errors import QueryError
-from penstock.query.types import SearchRequest
+from penstock.query.types import FuseRequest, SearchRequest
 from penstock.serve import problems
 from penstock.serve.dependencies import SearchDependency
-from penstock.serve.schemas.search import SearchBody, SearchOut, search_out
+from penstock.serve.schemas.search import FuseBody, SearchBody, SearchOut, search_out
 from penstock.store.filters import parse_filter
 
 PATH = "/v1/search"
@@ -39,7 +39,12 @@ def _request(body: SearchBody, *, default_tenant: str) -> SearchRequest:
         tenant=default_tenant if body.tenant is None else body.tenant,
         limit=body.limit,
         deadline_ms=body.deadline_ms,
+        fuse=None if body.fuse is None else _fuse(body.fuse),
     )
+
+
+def _fuse(body: FuseBody) -> FuseRequest:
+    return FuseRequest(body.method, body.normalise, body.k, body.weights or {}, body.alpha)
 
 
 def _decode_base64(encoded: str, name: str) -> bytes:

@@ -10,11 +10,37 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 from penstock.assets import sha256_of
+from penstock.config import FusionMethod, Normalisation
 from penstock.query.types import ChannelHit, Hit, Moment, MomentMember, SearchResult
 from penstock.records import Entry, Modality
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+
+
+class FuseBody(BaseModel):
+    """The method that makes one list of the rankings of the channels, with its options."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    method: StrictStr | None = Field(
+        None,
+        description="calibrated: by the probability that an entry is right; weighted: a sum of normalised scores; "
+        "early: text and image mixed in one space; rrf: ranks only. The setting query.fusion if absent",
+        json_schema_extra={"enum": [*FusionMethod, None]},
+    )
+    normalise: StrictStr | None = Field(
+        None,
+        description="how method weighted makes scores comparable; the setting query.normalise if absent",
+        json_schema_extra={"enum": [*Normalisation, None]},
+    )
+    k: StrictInt | None = Field(None, description="the constant of method rrf, at least 1")
+    weights: dict[str, float] | None = Field(
+        None,
+        description="weights of collections, and factors of channels within theirs; 1 where one is absent",
+        examples=[{"image": 0.5, "text.lexical": 2.0}],
+    )
+    alpha: float | None = Field(None, description="the share of the text by method early, 0 to 1")
 
 
 class SearchBody(BaseModel):
@@ -59,6 +85,7 @@ class SearchBody(BaseModel):
     deadline_ms: StrictInt | None = Field(
         None, description="milliseconds for the whole search; later channels are left out and reported in `missing`"
     )
+    fuse: FuseBody | None = Field(None, description="how the rankings of the channels become one list")
 
 
 class OriginOut(BaseModel):

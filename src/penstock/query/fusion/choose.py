@@ -1,0 +1,102 @@
+"""Chooses the fusion of a query by its options and by what is known about the channels that answered."""
+
+from __future__ import annotations
+
+from penstock.config import FusionMethod, Normalisation
+from penstock.encoders.profiles import JOINT_IMAGE
+from penstock.errors import QueryError
+from penstock.query.fusion.base import Candidate, Fusion, MomentRules
+from penstock.query.fusion.calibration import Calibration
+from penstock.query.fusion.rrf import ReciprocalRankFusion
+from penstock.query.fusion.scales import LogOddsScale, QuestionScale, Scale, StatisticsScale
+from penstock.query.fusion.statistics import ChannelStatistics
+from penstock.query.fusion.tables import CollectionTable
+from penstock.query.fusion.weighted import WeightedFusion
+from penstock.query.types import FuseOptions, Rankings
+from penstock.records import Channel
+
+
+class FusionChooser:
+    """Makes the fusion of one question.
+
+    Args:
+        statistics: of the channels, which include the scores of this question.
+        calibration: of the channels, valid for this index; None: there is none.
+    """
+
+    def __init__(self, statistics: ChannelStatistics, calibration: Calibration | None = None) -> None:
+        self.statistics = statistics
+        self.calibration = calibration
+
+    def choose(self, options: FuseOptions, rankings: Rankings) -> Fusion:
+        """Returns the fusion for the rankings of a question.
+
+        Raises:
+            QueryError: the options ask for what these channels do not have.
+        """
+        match options.method:
+            case FusionMethod.RRF:
+                return ReciprocalRankFusion(options.weights, k=options.k)
+            case FusionMethod.WEIGHTED:
+                return WeightedFusion(options, self._scale(options.normalise, rankings))
+            case _:
+                return self._calibrated(options, rankings)
+
+    def _scale(self, normalise: Normalisation, rankings: Rankings) -> Scale:
+        if normalise is Normalisation.Z_BY_CHANNEL:
+            return self._by_statistics(rankings)
+        if normalise is not Normalisation.LOG_ODDS:
+            return QuestionScale(normalise)
+        missing = [str(channel) for channel in sorted(rankings.by_channel) if not self._covers(channel, rankings)]
+        if self.calibration is None or missing:
+            raise QueryError(
+                f"normalise log-odds needs a calibration of each channel, and {', '.join(missing)} has none: "
+                "`penstock train calibration` makes one, and method calibrated works without",
+                field="/fuse/normalise",
+            )
+        return LogOddsScale(self.calibration)
+
+    def _calibrated(self, options: FuseOptions, rankings: Rankings) -> Fusion:
+        """Returns log-odds if every channel is calibrated; else z-by-channel, with log-odds within collections."""
+        calibrated = {channel for channel in rankings.by_channel if self._covers(channel, rankings)}
+        log_odds = None if self.calibration is None else LogOddsScale(self.calibration)
+        if log_odds is not None and calibrated.issuperset(rankings.by_channel):
+            return WeightedFusion(options, log_odds)
+        by_statistics = self._by_statistics(rankings)
+
+        def within(table: CollectionTable) -> Scale:
+            return log_odds if log_odds is not None and calibrated.issuperset(table.channels) else by_statistics
+
+        return WeightedFusion(options, by_statistics, within)
+
+    def _covers(self, channel: Channel, rankings: Rankings) -> bool:
+        """Returns whether the calibration, which is fitted to questions in words, holds for this question."""
+        in_words = rankings.encoders.get(channel) != JOINT_IMAGE
+        return self.calibration is not None and in_words and self.calibration.covers(channel)
+
+    def _by_statistics(self, rankings: Rankings) -> StatisticsScale:
+        def moments_of(channel: Channel) -> tuple[float, float]:
+            spread = self.statistics.spread(channel, rankings.encoders.get(channel))
+            return spread.mean, spread.deviation
+
+        return StatisticsScale(moments_of)
+
+
+class RunningFusion:
+    """A `Fusion` that counts the scores of each question before it ranks it, as a query plane does.
+
+    Args:
+        chooser: makes the fusion of each question, and holds the statistics.
+        options: of all questions.
+        depth: how many entries of each channel are counted.
+    """
+
+    def __init__(self, chooser: FusionChooser, options: FuseOptions | None = None, *, depth: int = 50) -> None:
+        self._chooser = chooser
+        self._options = options or FuseOptions()
+        self._depth = depth
+
+    def rank(self, rankings: Rankings, rules: MomentRules, limit: int) -> list[tuple[float, Candidate]]:
+        """See `Fusion.rank`."""
+        self._chooser.statistics.observe(rankings, self._depth)
+        return self._chooser.choose(self._options, rankings).rank(rankings, rules, limit)

@@ -1,0 +1,119 @@
+"""Running statistics: mean and deviation of the scores that each channel returned for the last thousand questions.
+
+They make scores of channels comparable without any label (z-by-channel): a question whose best image is no better than
+what images usually get does not have its answer among the images. They hold numbers only, no questions and no entries.
+
+The last questions are kept as blocks of a hundred, each with the number of its questions and of their scores, and the
+sums of scores and squared scores. The oldest block is dropped when an eleventh begins.
+
+Before the first questions there is a prior: mean and deviation of each channel that ship with the encoders. It counts
+as much as `PRIOR_QUESTIONS` questions, and so fades as they come in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from penstock.query.types import Rankings
+from penstock.records import Channel, ScoredEntry
+
+BLOCK_QUESTIONS = 100
+MAX_BLOCKS = 10
+PRIOR_QUESTIONS = 20
+
+ChannelName: TypeAlias = str
+"""A channel and the encoder of its queries, such as `image.joint by passage.text`: an image gets other scores there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Mean and standard deviation of scores."""
+
+    mean: float
+    deviation: float
+
+
+@dataclass(slots=True)
+class ScoreSums:
+    """Holds the sums over some questions.
+
+    Attributes:
+        questions: that the channel returned at least one entry for.
+        scores: number of scores.
+        total, squares: sum of the scores, and of their squares.
+    """
+
+    questions: int = 0
+    scores: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def add(self, ranking: Sequence[ScoredEntry]) -> None:
+        """Adds the scores of one question."""
+        scores = [scored.score for scored in ranking]
+        self.questions += 1
+        self.scores += len(scores)
+        self.total += math.fsum(scores)
+        self.squares += math.fsum(score * score for score in scores)
+
+
+@dataclass(slots=True)
+class ChannelStatistics:
+    """The running statistics of all channels of one replica. Belongs to one thread.
+
+    Attributes:
+        blocks: of each channel, the oldest first.
+        priors: of channels whose usual scores are known beforehand.
+    """
+
+    blocks: dict[ChannelName, deque[ScoreSums]] = field(default_factory=dict)
+    priors: Mapping[ChannelName, Spread] = field(default_factory=dict)
+
+    def observe(self, rankings: Rankings, depth: int) -> None:
+        """Adds the scores of one question.
+
+        Args:
+            rankings: of the channels that answered.
+            depth: how many entries of each channel count: those that a deeper search returned are lower.
+        """
+        for channel, ranking in rankings.by_channel.items():
+            if not ranking:
+                continue
+            blocks = self.blocks.setdefault(channel_name(channel, rankings.encoders.get(channel)), deque())
+            if not blocks or blocks[-1].questions >= BLOCK_QUESTIONS:
+                blocks.append(ScoreSums())
+                if len(blocks) > MAX_BLOCKS:
+                    blocks.popleft()
+            blocks[-1].add(ranking[:depth])
+
+    def spread(self, channel: Channel, encoder: str | None) -> Spread:
+        """Returns the spread of a channel's scores; mean 0 and deviation 0 if nothing is known."""
+        name = channel_name(channel, encoder)
+        known, prior = total(self.blocks.get(name, ())), self.priors.get(name)
+        if not known.scores:
+            return prior or Spread(0.0, 0.0)
+        mean, square = known.total / known.scores, known.squares / known.scores
+        if prior is not None:
+            share = known.questions / (known.questions + PRIOR_QUESTIONS)
+            mean = share * mean + (1 - share) * prior.mean
+            square = share * square + (1 - share) * (prior.deviation**2 + prior.mean**2)
+        return Spread(mean, math.sqrt(max(square - mean * mean, 0.0)))
+
+
+def channel_name(channel: Channel, encoder: str | None) -> ChannelName:
+    """Returns the name under which a channel's statistics are kept."""
+    return str(channel) if encoder is None else f"{channel} by {encoder}"
+
+
+def total(blocks: Sequence[ScoreSums] | deque[ScoreSums]) -> ScoreSums:
+    """Returns the sums over all blocks."""
+    return ScoreSums(
+        sum(block.questions for block in blocks),
+        sum(block.scores for block in blocks),
+        math.fsum(block.total for block in blocks),
+        math.fsum(block.squares for block in blocks),
+    )

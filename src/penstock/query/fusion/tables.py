@@ -1,0 +1,85 @@
+"""The rankings of the channels of one collection as one table, and its rows as candidates."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.query.fusion.base import Candidate, channel_order
+from penstock.query.fusion.normalise import Float64
+from penstock.query.fusion.scales import Scale
+from penstock.query.types import ChannelHit, MomentMember, Rankings
+from penstock.records import Channel, Collection, Entry
+
+Int64: TypeAlias = NDArray[np.int64]
+
+
+class CollectionTable:
+    """Arranges what each channel of one collection returned.
+
+    Args:
+        channels: of the collection, in the order of `channel_order`.
+        rankings: the entries of these channels.
+
+    Attributes:
+        collection: of all channels.
+        channels: as given.
+        entries: those that any channel returned, n in number, in an order that does not depend on the scores.
+        ranks: int64[channels, n], from 1; 0 where a channel did not return an entry.
+    """
+
+    def __init__(self, channels: Sequence[Channel], rankings: Rankings) -> None:
+        self.collection: Collection = channels[0].collection
+        self.channels = channels
+        self.entries: list[Entry] = []
+        column_of: dict[str, int] = {}
+        self._columns: list[Int64] = []
+        self._scores: list[Float64] = []
+        for channel in channels:
+            ranking = rankings.by_channel[channel]
+            columns = []
+            for scored in ranking:
+                column = column_of.setdefault(scored.entry.id, len(self.entries))
+                if column == len(self.entries):
+                    self.entries.append(scored.entry)
+                columns.append(column)
+            self._columns.append(np.array(columns, np.int64))
+            self._scores.append(np.array([scored.score for scored in ranking], np.float64))
+        self.ranks: Int64 = np.zeros((len(channels), len(self.entries)), np.int64)
+        for row, columns_of_channel in enumerate(self._columns):
+            self.ranks[row, columns_of_channel] = np.arange(1, len(columns_of_channel) + 1)
+
+    def values(self, scale: Scale) -> Float64:
+        """Returns float64[channels, n], the scores of all entries on a scale."""
+        values = np.empty(self.ranks.shape)
+        for row, channel in enumerate(self.channels):
+            on_scale = scale.values(channel, self._scores[row])
+            values[row] = on_scale.absent
+            values[row, self._columns[row]] = on_scale.returned
+        return values
+
+    def order(self, scores: Float64) -> Int64:
+        """Returns the columns by score, best first; at equal scores by rank in the most important channel."""
+        ranks = np.where(self.ranks == 0, np.iinfo(np.int64).max, self.ranks)
+        return np.lexsort((*ranks[::-1], -scores))
+
+    def candidate(self, column: int, score: float) -> Candidate:
+        """Returns one entry as a candidate."""
+        found_by = tuple(
+            ChannelHit(channel, int(rank), float(self._scores[row][rank - 1]))
+            for row, (channel, rank) in enumerate(zip(self.channels, self.ranks[:, column], strict=True))
+            if rank
+        )
+        return Candidate((MomentMember(self.entries[column], found_by),), found_by, score)
+
+
+def collection_tables(rankings: Rankings) -> list[CollectionTable]:
+    """Returns the table of each collection that a channel answered for, in the order of the collections' names."""
+    channels_of: dict[Collection, list[Channel]] = defaultdict(list)
+    for channel in sorted(rankings.by_channel, key=channel_order):
+        channels_of[channel.collection].append(channel)
+    return [CollectionTable(channels, rankings) for channels in channels_of.values()]

@@ -1,0 +1,200 @@
+"""Fusion of scores: normalise the scores of each channel, combine them, and compare the results of all kinds.
+
+    1 within a collection   value of an entry   = its channels' values combined, each space with an equal share
+    2 moments               grow around the entries with the best values; value of a moment = those of speech and frame
+    3 across kinds          texts, images and moments are ordered by value
+
+Stage 1: `query.fusion.scales` normalises and combines. A channel that did not answer leaves its share to the others.
+
+Stage 2: of a moment each channel's best entry counts, once. On a scale of evidence the values of speech and frame are
+combined as probabilities that either is right: log(exp(speech) + exp(frame)). So what is both spoken and shown ranks
+above what is only one of them, and audio, which has no frames, loses nothing by it. On a scale within a question their
+mean counts, where a collection without the moment has its lowest value.
+
+Stage 3: unlike in reciprocal rank fusion, kinds do not take turns. The best text of a question stands above the best
+image if it is better by the standard of its own channels. A collection of weight w multiplies a value within a
+question by w, and adds log(w) to evidence, which is what weighting probabilities does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from penstock.query.fusion.base import Candidate, MomentRules, merge
+from penstock.query.fusion.moments import group_numbers
+from penstock.query.fusion.normalise import Float64
+from penstock.query.fusion.scales import ChannelShares, Scale
+from penstock.query.fusion.tables import CollectionTable, Int64, collection_tables
+from penstock.query.types import FuseOptions, Rankings
+from penstock.records import TIMED_COLLECTIONS, Collection, Entry
+
+# The logarithm of a weight of 0, by which its collection comes after every other one.
+LEAST_LOG_WEIGHT = -1e6
+
+
+class WeightedFusion:
+    """A `Fusion` by scores.
+
+    Args:
+        options: weights of collections and channels.
+        scale: compares all kinds.
+        scale_within: the scale that orders the entries of a collection; None: `scale`.
+    """
+
+    def __init__(
+        self,
+        options: FuseOptions,
+        scale: Scale,
+        scale_within: Callable[[CollectionTable], Scale] | None = None,
+    ) -> None:
+        self._options = options
+        self._scale = scale
+        self._scale_within = scale_within or (lambda table: scale)
+
+    def rank(self, rankings: Rankings, rules: MomentRules, limit: int) -> list[tuple[float, Candidate]]:
+        """See `Fusion.rank`."""
+        scored = [self._score(table, rankings) for table in collection_tables(rankings)]
+        timed = [collection for collection in scored if collection.table.collection in TIMED_COLLECTIONS]
+        rows = [
+            row
+            for collection in scored
+            if collection.table.collection not in TIMED_COLLECTIONS
+            for row in self._entry_rows(collection, limit)
+        ]
+        if timed:
+            rows += self._moment_rows(timed, rules, limit)
+        rows.sort(key=lambda row: (-row.score, row.kind, row.number))
+        return [(row.score, row.candidate()) for row in rows[:limit]]
+
+    def _score(self, table: CollectionTable, rankings: Rankings) -> _Scored:
+        """Applies stage 1."""
+        shares = ChannelShares.of(table.channels, rankings.spaces, self._options.channel_weights)
+        values = table.values(self._scale)
+        scores = self._scale.combine(table.collection, table.channels, values, shares)
+        within = self._scale_within(table)
+        if within is self._scale:
+            return _Scored(table, shares, values, scores, table.order(scores))
+        # The order is that of one scale, and the values, best first, are those of the other.
+        order = table.order(within.combine(table.collection, table.channels, table.values(within), shares))
+        scores[order] = -np.sort(-scores)
+        return _Scored(table, shares, values, scores, order)
+
+    def _entry_rows(self, scored: _Scored, limit: int) -> list[_Row]:
+        collection = scored.table.collection
+        finals = self._weighted(scored.scores, collection)
+        return [
+            _Row(float(finals[column]), collection, number, partial(scored.candidate, column))
+            for number, column in enumerate(scored.order[:limit].tolist())
+        ]
+
+    def _moment_rows(self, timed: Sequence[_Scored], rules: MomentRules, limit: int) -> list[_Row]:
+        """Applies stage 2."""
+        pool = _Pool(timed)
+        groups = group_numbers(pool.entries, rules)
+        group_of = np.empty(len(pool.entries), np.int64)
+        for number, members in enumerate(groups):
+            group_of[members] = number
+        scores = np.stack(
+            [self._of_moments(scored, group_of[pool.places[at]], len(groups)) for at, scored in enumerate(timed)]
+        )
+        finals = np.logaddexp.reduce(scores, axis=0) if self._scale.evidence else scores.mean(axis=0)
+        best = np.argsort(-finals, kind="stable")[:limit].tolist()
+        return [
+            _Row(float(finals[number]), "moment", place, partial(pool.candidate, groups[number]))
+            for place, number in enumerate(best)
+        ]
+
+    def _of_moments(self, scored: _Scored, group_of: Int64, count: int) -> Float64:
+        """Returns float64[count], the weighted values of moments in one collection.
+
+        Args:
+            scored: of the collection, with n entries.
+            group_of: int64[n], the moment of each entry.
+            count: the number of moments.
+        """
+        best = np.full((len(scored.table.channels), count), -np.inf)
+        for row, values in zip(best, scored.values, strict=True):
+            np.maximum.at(row, group_of, values)
+        present = np.isfinite(best[0])
+        absent = -np.inf if self._scale.evidence else float(scored.scores.min(initial=0.0))
+        result = np.full(count, absent)
+        table = scored.table
+        result[present] = self._scale.combine(table.collection, table.channels, best[:, present], scored.shares)
+        return self._weighted(result, table.collection)
+
+    def _weighted(self, scores: Float64, collection: Collection) -> Float64:
+        weight = self._options.weights.get(collection, 1.0)
+        if self._scale.evidence:
+            return scores + (math.log(weight) if weight > 0 else LEAST_LOG_WEIGHT)
+        return scores * weight
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """A collection after stage 1.
+
+    Attributes:
+        table: its entries, n in number.
+        shares: of its channels.
+        values: float64[channels, n].
+        scores: float64[n].
+        order: int64[n], the entries by score.
+    """
+
+    table: CollectionTable
+    shares: ChannelShares
+    values: Float64
+    scores: Float64
+    order: Int64
+
+    def candidate(self, column: int) -> Candidate:
+        """Returns one entry as a candidate."""
+        return self.table.candidate(column, float(self.scores[column]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A candidate that is only composed if it is among the best.
+
+    Attributes:
+        score: final.
+        kind, number: break ties in the same way every time.
+        candidate: composes it.
+    """
+
+    score: float
+    kind: str
+    number: int
+    candidate: Callable[[], Candidate]
+
+
+class _Pool:
+    """The entries of all timed collections, best first.
+
+    Attributes:
+        entries: in the order in which moments grow around them.
+        places: of each collection int64[n], the place in `entries` of each of its n entries.
+    """
+
+    def __init__(self, timed: Sequence[_Scored]) -> None:
+        rows = sorted(
+            (-float(scored.scores[column]), -agreement[column], at, number, column)
+            for at, scored in enumerate(timed)
+            for agreement in [np.count_nonzero(scored.table.ranks, axis=0).tolist()]
+            for number, column in enumerate(scored.order.tolist())
+        )
+        self._timed = timed
+        self._rows = [(at, column) for *_, at, _, column in rows]
+        self.entries: list[Entry] = [timed[at].table.entries[column] for at, column in self._rows]
+        self.places = [np.empty(len(scored.table.entries), np.int64) for scored in timed]
+        for place, (at, column) in enumerate(self._rows):
+            self.places[at][column] = place
+
+    def candidate(self, members: Sequence[int]) -> Candidate:
+        """Returns the entries of one moment as a candidate."""
+        return merge([self._timed[at].candidate(column) for at, column in (self._rows[place] for place in members)])

@@ -1,0 +1,90 @@
+"""Checks how a request wants its rankings fused, a part of step 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeVar
+
+from penstock.config import LEARNED_FUSION, LEARNED_REFUSED, FusionMethod, Normalisation, QuerySettings
+from penstock.errors import QueryError
+from penstock.query.types import FuseOptions, FuseRequest
+from penstock.records import FIELDS_OF, Channel, Collection
+
+# Ranks beyond a thousand are not fetched, so that larger constants make all ranks equal.
+MAX_K = 10_000
+# A channel that counts a thousand times as much as another one decides alone.
+MAX_WEIGHT = 1_000.0
+
+_Name = TypeVar("_Name", bound=StrEnum)
+
+# The method that reads an option. Another method would ignore it, which is an error rather than a silent choice.
+_METHOD_OF = {"normalise": FusionMethod.WEIGHTED, "k": FusionMethod.RRF, "alpha": FusionMethod.EARLY}
+
+
+def fuse_options(request: FuseRequest | None, settings: QuerySettings) -> FuseOptions:
+    """Checks the `fuse` of a request and fills in the settings.
+
+    Raises:
+        QueryError: with a pointer to the option at fault.
+    """
+    requested = request or FuseRequest()
+    if requested.method == LEARNED_FUSION:
+        raise QueryError(LEARNED_REFUSED, field="/fuse/method")
+    method = _name(FusionMethod, requested.method, default=settings.fusion, option="method")
+    for option, needed in _METHOD_OF.items():
+        if getattr(requested, option) is not None and method is not needed:
+            raise QueryError(
+                f"{option} belongs to method {needed}, and the method is {method}: send method {needed} or leave "
+                f"{option} out",
+                field=f"/fuse/{option}",
+            )
+    if requested.k is not None and not 1 <= requested.k <= MAX_K:
+        raise QueryError(f"k is {requested.k}; it can be 1 to {MAX_K:,}", field="/fuse/k")
+    if requested.alpha is not None and not 0 <= requested.alpha <= 1:
+        raise QueryError(f"alpha is {requested.alpha}; it can be 0 to 1", field="/fuse/alpha")
+    weights, channel_weights = _weights(requested.weights)
+    return FuseOptions(
+        method=method,
+        normalise=_name(Normalisation, requested.normalise, default=settings.normalise, option="normalise"),
+        k=settings.rrf_k if requested.k is None else requested.k,
+        alpha=settings.fusion_alpha if requested.alpha is None else requested.alpha,
+        weights={**settings.weights, **weights},
+        channel_weights=channel_weights,
+    )
+
+
+def _name(names: type[_Name], value: str | None, *, default: _Name, option: str) -> _Name:
+    if value is None:
+        return default
+    try:
+        return names(value)
+    except ValueError as exc:
+        raise QueryError(
+            f"there is no {option} {value!r}; there are {', '.join(names)}", field=f"/fuse/{option}"
+        ) from exc
+
+
+def _weights(requested: Mapping[str, float]) -> tuple[dict[Collection, float], dict[Channel, float]]:
+    """Returns the weights that name a collection, and those that name a channel."""
+    collections: dict[Collection, float] = {}
+    channels: dict[Channel, float] = {}
+    known = {str(channel): channel for collection in Collection for channel in _channels_of(collection)}
+    for name, weight in requested.items():
+        field = "/fuse/weights/" + name.replace("~", "~0").replace("/", "~1")
+        if not (math.isfinite(weight) and 0 <= weight <= MAX_WEIGHT):
+            raise QueryError(f"the weight of {name} is {weight}; it can be 0 to {MAX_WEIGHT:,.0f}", field=field)
+        if name in list(Collection):
+            collections[Collection(name)] = weight
+        elif name in known:
+            channels[known[name]] = weight
+        else:
+            raise QueryError(
+                f"there is no collection or channel {name!r}; there are {', '.join([*Collection, *known])}", field=field
+            )
+    return collections, channels
+
+
+def _channels_of(collection: Collection) -> list[Channel]:
+    return [Channel(collection, field) for field in FIELDS_OF[collection]]
