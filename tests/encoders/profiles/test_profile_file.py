@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from penstock.encoders.base import ImageSpec, Space
 from penstock.encoders.load import describe_models, load_encoder, profile_fingerprints
-from penstock.encoders.profiles import ClipSpec, load_profile
+from penstock.encoders.profiles import ClipSpec, CrossEncoderSpec, MaxSimSpec, load_profile
 from penstock.encoders.profiles.profile_file import read_profile
 from penstock.encoders.weights import FolderWeights, HubWeights, PackageWeights
 from penstock.errors import ConfigError
@@ -62,7 +63,7 @@ def test_another_model_of_open_clip_needs_little_more_than_its_name(file: Path) 
         Space("ViT-B-16/datacomp_xl_s13b_b90k", 512),
         ImageSpec(224, "shortest", "bicubic", 0, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD),
     )
-    assert profile.passage == load_profile("small").passage
+    assert profile.passage == replace(load_profile("small").passage, languages=None)
     assert (profile.name, profile.notice, profile.speech) == (str(file), None, None)
     assert profile.roles == ("passage.text", "joint.image", "joint.text")
     assert profile.slug(Collection.TEXT) == "all_minilm_l6_v2_vit_b_16_datacomp_xl_s13b_b90k"
@@ -160,7 +161,7 @@ def test_a_file_that_is_no_toml_is_one_clear_line(file: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        (PLAIN + '[rerank]\nmodel = "x"\n', ("unknown key rerank", "joint, passage, speech, notice")),
+        (PLAIN + '[answers]\nmodel = "x"\n', ("unknown key answers", "joint, passage, speech, rerank, notice")),
         (PLAIN.replace("[joint]", "[joint]\nsise = 3"), ("unknown key joint.sise = 3", "architecture, pretrained")),
         (PLAIN.replace("max_tokens", "max_token"), ("passage.max_tokens is missing", "(and 1 more)")),
         (
@@ -197,3 +198,62 @@ def test_a_dimension_that_the_model_does_not_have_is_refused_at_load(file: Path)
     profile = read_profile(file, "mine")
     with pytest.raises(ConfigError, match=r"383 dimensions.*returns 384; set dim = 384"):
         load_encoder("passage.text", profile, device="cpu", precision="fp32")
+
+
+# --- languages and reranking -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "languages"),
+    [('languages = ["en", "de"]', ("en", "de")), ('languages = "multilingual"', None), ("", None)],
+)
+def test_a_profile_names_the_languages_of_its_sentence_encoder(
+    file: Path, line: str, languages: tuple[str, ...] | None
+) -> None:
+    file.write_text(JOINT + PASSAGE + line)
+    assert load_profile(str(file)).languages == languages
+
+
+def test_a_language_is_a_code(file: Path) -> None:
+    assert "passage.languages" in error_of(file, JOINT + PASSAGE + 'languages = ["English"]')
+
+
+def test_the_profiles_that_ship_name_their_languages() -> None:
+    assert {name: load_profile(name).languages for name in ("reference", "gpu")} == {"reference": ("en",), "gpu": None}
+    assert load_profile("null").languages is None
+
+
+def test_maxsim_reranks_with_the_sentence_encoder(file: Path) -> None:
+    file.write_text(PLAIN + '[rerank]\nkind = "maxsim"\n')
+    assert load_profile(str(file)).rerank == MaxSimSpec()
+
+
+def test_a_cross_encoder_comes_from_a_hub_or_a_folder(file: Path, tmp_path: Path) -> None:
+    table = '[rerank]\nkind = "cross_encoder"\nmodel = "org/cross"\nmax_tokens = 256\nweights = { %s }\n'
+    file.write_text(PLAIN + table % 'repo = "org/cross"')
+    from_hub = load_profile(str(file)).rerank
+    assert isinstance(from_hub, CrossEncoderSpec)
+    assert (from_hub.name, from_hub.max_tokens) == ("org/cross", 256)
+    assert isinstance(from_hub.source, HubWeights)
+    assert from_hub.source.companions == ("config.json", "tokenizer.json")
+    file.write_text(PLAIN + table % 'folder = "cross"')
+    from_folder = load_profile(str(file)).rerank
+    assert isinstance(from_folder, CrossEncoderSpec)
+    assert from_folder.source == FolderWeights(tmp_path / "cross", "model.safetensors")
+
+
+def test_a_profile_without_the_table_does_not_rerank(file: Path) -> None:
+    file.write_text(PLAIN)
+    assert load_profile(str(file)).rerank is None
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ('kind = "cross_encoder"\n', "a cross_encoder needs model and weights"),
+        ('kind = "maxsim"\nmodel = "x"\n', "maxsim uses the sentence encoder of [passage] and has no other keys"),
+        ('kind = "other"\n', "rerank.kind"),
+    ],
+)
+def test_an_error_in_the_rerank_table_is_one_line(file: Path, table: str, words: str) -> None:
+    assert words in error_of(file, PLAIN + "[rerank]\n" + table)

@@ -15,7 +15,10 @@ from penstock.encoders.profiles.spec import (
     OPENAI_MEAN,
     OPENAI_STD,
     ClipSpec,
+    CrossEncoderSpec,
+    MaxSimSpec,
     Profile,
+    RerankSpec,
     SentenceSpec,
     SpeechSpec,
 )
@@ -27,6 +30,7 @@ _CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _SENTENCE_FILES = ("model.safetensors", "pytorch_model.bin")
 _SENTENCE_COMPANIONS = ("modules.json", "tokenizer.json")
 _SENTENCE_PATTERNS = ("*.json", "*.txt", "*.model")
+_CROSS_ENCODER_COMPANIONS = ("config.json", "tokenizer.json")
 _SPEECH_FILES = ("model.bin",)
 _SPEECH_COMPANIONS = ("config.json", "tokenizer.json")
 _SPEECH_PATTERNS = ("*.json", "vocabulary.*")
@@ -44,6 +48,7 @@ _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Part = Annotated[str, Field(pattern=r"^[^:/]+:[^:]+$")]  # package:path in it
 _Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$", max_length=64)]
 _Dim = Annotated[int, Field(ge=1, le=MAX_DIM)]
+_Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 
 class _TomlTable(BaseModel):
@@ -171,6 +176,7 @@ class _Passage(_TomlTable):
     space: _Name | None = None
     passage_prompt: str = ""
     query_prompt: str = ""
+    languages: Literal["multilingual"] | Annotated[tuple[_Language, ...], Field(min_length=1)] | None = None
 
     def spec(self, base: Path) -> SentenceSpec:
         """Returns the model."""
@@ -181,6 +187,7 @@ class _Passage(_TomlTable):
             self.max_tokens,
             self.passage_prompt,
             self.query_prompt,
+            None if self.languages == "multilingual" else self.languages,
         )
 
 
@@ -198,12 +205,37 @@ class _Speech(_TomlTable):
         return SpeechSpec(self.model, source, self.cpu_type, self.any_length)
 
 
+class _Rerank(_TomlTable):
+    """The model that reorders the best hits: MaxSim, or a cross-encoder by name."""
+
+    kind: Literal["maxsim", "cross_encoder"]
+    model: _Name | None = None
+    weights: _Weights | None = None
+    max_tokens: Annotated[int, Field(ge=8)] = 512
+
+    @model_validator(mode="after")
+    def _complete(self) -> _Rerank:
+        if self.kind == "cross_encoder" and (self.model is None or self.weights is None):
+            raise ValueError("a cross_encoder needs model and weights")
+        if self.kind == "maxsim" and self.model_fields_set != {"kind"}:
+            raise ValueError("maxsim uses the sentence encoder of [passage] and has no other keys")
+        return self
+
+    def spec(self, base: Path) -> RerankSpec:
+        """Returns the model."""
+        if self.model is None or self.weights is None:
+            return MaxSimSpec()
+        source = self.weights.source(base, _SENTENCE_FILES, _CROSS_ENCODER_COMPANIONS, _SENTENCE_PATTERNS)
+        return CrossEncoderSpec(self.model, source, self.max_tokens)
+
+
 class _ProfileFile(_TomlTable):
     """A whole file."""
 
     joint: _Joint
     passage: _Passage
     speech: _Speech | None = None
+    rerank: _Rerank | None = None
     notice: str | None = None
 
 
@@ -246,6 +278,7 @@ def _profile(tables: _ProfileFile, base: Path, name: str) -> Profile:
         joint_slug=tables.joint.slug or _slug(tables.joint.name),
         passage_slug=tables.passage.slug or _slug(passage.space.id),
         speech=None if tables.speech is None else tables.speech.spec(base),
+        rerank=None if tables.rerank is None else tables.rerank.spec(base),
     )
 
 

@@ -48,7 +48,7 @@ class ClipSpec:
 
 @dataclass(frozen=True, slots=True)
 class SentenceSpec:
-    """A model of sentence-transformers.
+    """A sentence encoder.
 
     Attributes:
         name: `organisation/name`.
@@ -56,6 +56,7 @@ class SentenceSpec:
         space: of its vectors.
         max_tokens: longer texts are truncated there, special tokens included.
         passage_prompt, query_prompt: put before every passage or query, for models that were trained that way (E5).
+        languages: codes of ISO 639-1 of the languages it knows; None: many, or it is not known which.
     """
 
     name: str
@@ -64,6 +65,7 @@ class SentenceSpec:
     max_tokens: int
     passage_prompt: str = ""
     query_prompt: str = ""
+    languages: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,30 @@ class NullSpeechSpec:
     name: str = "null-speech"
 
 
+@dataclass(frozen=True, slots=True)
+class MaxSimSpec:
+    """Reranking by late interaction over the token vectors of the profile's sentence encoder. Has no weights."""
+
+    name: str = "maxsim"
+
+
+@dataclass(frozen=True, slots=True)
+class CrossEncoderSpec:
+    """A cross-encoder of sentence-transformers, which reads query and passage together.
+
+    Attributes:
+        name: `organisation/name`.
+        source: of the weights.
+        max_tokens: longer pairs are truncated there, special tokens included.
+    """
+
+    name: str
+    source: Source
+    max_tokens: int
+
+
 EncoderSpec: TypeAlias = ClipSpec | SentenceSpec | NullSpec
+RerankSpec: TypeAlias = MaxSimSpec | CrossEncoderSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +141,7 @@ class Profile:
             encoder, whose space the images share.
         joint_slug, passage_slug: short names of the two models, for physical collections.
         speech: the speech model; None: the profile has none.
+        rerank: the model that reorders the best hits; None: the profile has none.
     """
 
     name: str
@@ -126,6 +152,12 @@ class Profile:
     joint_slug: str
     passage_slug: str
     speech: SpeechSpec | NullSpeechSpec | None
+    rerank: RerankSpec | None = None
+
+    @property
+    def languages(self) -> tuple[str, ...] | None:
+        """Returns the languages that the sentence encoder knows, as codes of ISO 639-1; None: many, or not known."""
+        return self.passage.languages if isinstance(self.passage, SentenceSpec) else None
 
     @property
     def roles(self) -> tuple[str, ...]:
