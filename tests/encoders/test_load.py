@@ -130,7 +130,7 @@ def test_a_speech_model_that_is_damaged_is_named(with_speech: Profile, tmp_path:
 
 
 def test_a_profile_without_a_speech_model_names_those_that_have_one() -> None:
-    with pytest.raises(ConfigError, match="reference, small, gpu have one"):
+    with pytest.raises(ConfigError, match="reference, shelf, small, gpu have one"):
         load_transcriber(load_profile("random:ViT-B-32"))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.encoders.precision import choose_device, choose_precision, cpu_flags
+from penstock.encoders.precision import choose_device, choose_precision, cpu_flags, speech_device
 from penstock.errors import ConfigError
 
 
@@ -52,6 +52,19 @@ def test_a_requested_precision_is_used() -> None:
 def test_an_impossible_precision_is_refused(requested: str, device: str) -> None:
     with pytest.raises(ConfigError, match=requested):
         choose_precision(requested, device)
+
+
+def test_an_apple_gpu_is_taken_where_it_is_named_and_there() -> None:
+    assert choose_device("mps", has_mps=lambda: True) == "mps"
+    assert choose_device("auto", cuda=FakeCuda(0), has_mps=lambda: True) == "cpu"
+    assert choose_precision("auto", "mps") == "fp32"
+    assert choose_precision("fp16", "mps") == "fp16"
+    with pytest.raises(ConfigError, match="torch sees no Apple GPU here"):
+        choose_device("mps", has_mps=lambda: False)
+
+
+def test_speech_runs_on_the_cpu_of_a_machine_with_an_apple_gpu() -> None:
+    assert [speech_device(device) for device in ("mps", "cuda:1", "cpu")] == ["cpu", "cuda:1", "cpu"]
 
 
 def test_auto_takes_a_gpu_where_there_is_one() -> None:

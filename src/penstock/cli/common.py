@@ -58,6 +58,16 @@ def connected_settings(context: typer.Context) -> Settings:
     return with_endpoints(read_settings(context))
 
 
+def started_settings(context: typer.Context) -> Settings:
+    """Returns the settings of a plane that starts: connected ones, with the profile that the data folder keeps.
+
+    The first start on a data folder records its profile there.
+    """
+    from penstock.encoders.profiles.record import with_recorded_profile
+
+    return with_recorded_profile(connected_settings(context))
+
+
 def require_kafka(settings: Settings) -> None:
     """Raises `UnavailableError` if no broker is configured and none runs on the data folder."""
     _require(settings, settings.kafka.bootstrap_servers, "Kafka", "kafka.bootstrap_servers")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from penstock.cli.common import connected_settings, join_embedded_ray, require_kafka, require_store, run_until_signal
+from penstock.cli.common import join_embedded_ray, require_kafka, require_store, run_until_signal, started_settings
 
 
 def ingest(context: typer.Context) -> None:
@@ -12,7 +12,7 @@ def ingest(context: typer.Context) -> None:
 
     Addresses that are not configured come from the `penstock up` that runs on the same data folder.
     """
-    settings = connected_settings(context)
+    settings = started_settings(context)
     require_kafka(settings)
     require_store(settings)
     join_embedded_ray(settings)

@@ -66,7 +66,7 @@ def options(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="Set of models: reference, small or gpu, or the path of a TOML file (see `penstock models`).",
+            help="Set of models: reference, shelf, small or gpu, or the path of a TOML file (see `penstock models`).",
         ),
     ] = None,
     verbose: Annotated[

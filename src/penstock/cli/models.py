@@ -23,17 +23,26 @@ def models(context: typer.Context, as_json: JsonFlag = False) -> None:
 
     from penstock.encoders.load import describe_models
     from penstock.encoders.profiles import load_profile, profile_names
+    from penstock.encoders.profiles.record import with_selected_profile
 
-    settings = read_settings(context)
+    settings = with_selected_profile(read_settings(context))
     profile = load_profile(settings.profile)
     rows = describe_models(profile, precision=settings.precision, device=settings.device)
     if as_json:
         described = [asdict(row) for row in rows]
         print_json(
-            {"profile": profile.name, "notice": profile.notice, "profiles": profile_names(), "models": described}
+            {
+                "profile": profile.name,
+                "notice": profile.notice,
+                "substitutions": profile.substitutions,
+                "profiles": profile_names(),
+                "models": described,
+            }
         )
         return
     print_table([_row(row) for row in rows], title=f"profile {profile.name} (of {', '.join(profile_names())})")
+    for line in profile.substitutions:
+        typer.echo(line)
     if profile.notice:
         typer.echo(profile.notice)
 

@@ -6,7 +6,7 @@ import threading
 
 import typer
 
-from penstock.cli.common import connected_settings, join_embedded_ray, require_store, run_until_signal
+from penstock.cli.common import join_embedded_ray, require_store, run_until_signal, started_settings
 from penstock.cli.render import say
 
 
@@ -15,7 +15,7 @@ def serve(context: typer.Context) -> None:
 
     Addresses that are not configured come from the `penstock up` that runs on the same data folder.
     """
-    settings = connected_settings(context)
+    settings = started_settings(context)
     require_store(settings)
     join_embedded_ray(settings)
     from penstock.observability.node_endpoints import keep_endpoints

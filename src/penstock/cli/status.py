@@ -32,7 +32,9 @@ def status(
 
     Exits with 3 if Kafka, Milvus, the ingest plane, the query plane or the metrics endpoint is unavailable.
     """
-    settings = connected_settings(context)
+    from penstock.encoders.profiles.record import with_selected_profile
+
+    settings = with_selected_profile(connected_settings(context))
     require_kafka(settings)
     require_store(settings)
     if not watch:

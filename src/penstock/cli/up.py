@@ -26,7 +26,7 @@ def up(context: typer.Context) -> None:
     """
     settings = read_settings(context)
     with stopped_by_signals() as stop, running_stack(settings, stop) as (supervisor, endpoints):
-        for line in _welcome(settings, endpoints):
+        for line in _welcome(supervisor.settings, endpoints):
             say(line)
         supervisor.watch()
         say("Stopping: events in flight are finished first.")
@@ -66,5 +66,7 @@ def _welcome(settings: Settings, endpoints: Endpoints) -> Iterator[str]:
 
     yield f"Ready. Search: {endpoints.query_url}  Kafka: {endpoints.bootstrap_servers}  Data: {settings.data_dir}"
     yield 'In another terminal: `penstock produce some/folder`, then `penstock search "…"`. Ctrl-C stops all services.'
-    if notice := load_profile(settings.profile).notice:
-        yield notice
+    profile = load_profile(settings.profile)
+    yield from profile.substitutions
+    if profile.notice:
+        yield profile.notice

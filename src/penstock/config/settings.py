@@ -49,12 +49,14 @@ class Settings(BaseSettings):
     )
 
     profile: str = Field(
-        "reference", description="set of models: reference, small, gpu or a TOML file (see `penstock models`)"
+        "auto",
+        description="set of models: reference, shelf, small, gpu or a TOML file (see `penstock models`); auto: the one "
+        "that the data folder began with, for a new folder shelf where its packages are installed, else reference",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="number format of the models: auto, fp32, bf16 or fp16; auto: bf16 where the device is fast"
     )
-    device: str = Field("auto", description="device of the encoders: auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", description="device of the encoders: auto, cpu, cuda, cuda:N or mps")
     tenant: str = Field("default", description="tenant of events and queries that name none")
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("penstock"), description="folder of the embedded services and of state"
@@ -92,6 +94,9 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute_profile(cls, value: str) -> str:
         """Makes the path of a profile's file absolute: the processes of both planes run in folders of their own."""
+        path, colon, choices = value.partition(".toml:")
+        if colon:
+            return str(Path(f"{path}.toml").expanduser().absolute()) + f":{choices}"
         return str(Path(value).expanduser().absolute()) if value.endswith(".toml") else value
 
     @property

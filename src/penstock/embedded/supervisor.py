@@ -36,7 +36,7 @@ from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.milvus import EmbeddedMilvus
 from penstock.embedded.ray import EmbeddedRay, ray_environment
 from penstock.embedded.services import EmbeddedServer, PlaneProcess, ServiceHost, ServiceStatus, StatusListener
-from penstock.encoders.profiles import load_profile
+from penstock.encoders.profiles.record import with_recorded_profile
 from penstock.errors import ConfigError
 from penstock.ingest.status import PlaneState, read_status
 from penstock.observability.exposition import remove_stale
@@ -67,10 +67,16 @@ class Supervisor:
         self._hosts: list[ServiceHost] = []
         self._planes: list[PlaneProcess] = []
 
+    @property
+    def settings(self) -> Settings:
+        """Returns the settings; after `start` with the profile that the data folder keeps."""
+        return self._settings
+
     def start(self) -> Endpoints:
         """Starts everything and returns once a search can be answered.
 
-        1. lock the data folder, and check the settings that would stop the planes, so that the error comes early
+        1. lock the data folder, take the profile it keeps, and check the settings that would stop the planes, so that
+           the error comes early
         2. start broker, store and Ray concurrently
         3. start the planes concurrently
         4. write the endpoints, by which other commands find them
@@ -82,7 +88,7 @@ class Supervisor:
         """
         data_dir = self._settings.data_dir
         self._cleanup.enter_context(_locked(self._settings))
-        load_profile(self._settings.profile)
+        self._settings = with_recorded_profile(self._settings)
         remove_stale(self._settings.metrics_dir)
         query_url = _address(self._settings.query, "query")
         metrics = self._settings.metrics

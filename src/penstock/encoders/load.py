@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from penstock.encoders.base import Encoder, Fingerprint, Space, Transcriber
 from penstock.encoders.batched_encoder import EncoderOptions
 from penstock.encoders.null import NullEncoder, NullTranscriber
-from penstock.encoders.precision import choose_device, choose_precision
+from penstock.encoders.precision import choose_device, choose_precision, speech_device
 from penstock.encoders.profiles import (
     JOINT_IMAGE,
     SPEECH,
@@ -41,6 +43,8 @@ from penstock.errors import ConfigError, UnavailableError, first_line
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
+
+_log = logging.getLogger(__name__)
 
 CACHE_SIZE = 4_096
 
@@ -97,7 +101,7 @@ def load_encoder(
         role: one of `profile.roles`.
         profile: names the models.
         precision: auto, fp32, bf16 or fp16 (`Settings.precision`).
-        device: auto, cpu, cuda or cuda:N (`Settings.device`).
+        device: auto, cpu, cuda, cuda:N or mps (`Settings.device`).
         cache_size: vectors kept by content key.
         threads: CPU threads of torch in this whole process; None: as torch or OMP_NUM_THREADS has it. Ray sets
             OMP_NUM_THREADS to an actor's CPUs, and to 1 for an actor without.
@@ -175,7 +179,7 @@ def load_transcriber(
     _make_threads_sleep()
     from penstock.encoders.whisper import DecodingOptions, WhisperTranscriber
 
-    device = choose_device(device)
+    device, precision = _for_speech(choose_device(device), precision)
     return WhisperTranscriber(
         _load_whisper(spec, precision, device, threads),
         DecodingOptions(),
@@ -219,6 +223,19 @@ def _load_whisper(model: SpeechSpec, precision: str, device: str, threads: int |
             ) from exc
         message = f"{model.name}: it could not be loaded ({first_line(exc)}); fetch or install its files again"
         raise ConfigError(message) from exc
+
+
+def _for_speech(device: str, precision: str) -> tuple[str, str]:
+    """Returns device and precision of the speech model: those of the encoders, but the CPU instead of an Apple GPU."""
+    if speech_device(device) == device:
+        return device, precision
+    _tell_speech_device(speech_device(device), device)
+    return speech_device(device), "auto" if precision == "fp16" else precision
+
+
+@lru_cache
+def _tell_speech_device(on: str, device: str) -> None:
+    _log.info("the speech model runs on %s: CTranslate2 knows no %s", on, device)
 
 
 def _compute_type(model: SpeechSpec, precision: str, device: str) -> str:
@@ -292,7 +309,8 @@ def _speech_rows(profile: Profile, precision: str, device: str) -> list[ModelRow
         return []
     if isinstance(model, NullSpeechSpec):
         return [ModelRow(SPEECH, model.name, None, "none", "a hash, no model", True, None)]
-    computed_in = f"{_compute_type(model, precision, device)} on {device}"
+    on, precision = _for_speech(device, precision)
+    computed_in = f"{_compute_type(model, precision, on)} on {on}" + ("" if on == device else f", not {device}")
     return [_located_row(SPEECH, model.name, None, computed_in, model.source)]
 
 

@@ -33,21 +33,28 @@ class Cuda(Protocol):
         """Returns whether the present GPU computes in bf16."""
 
 
-def choose_device(requested: str, *, cuda: Cuda | None = None) -> str:
-    """Returns `cpu`, `cuda` or `cuda:N`. `auto` is `cuda` where there is one.
+def choose_device(requested: str, *, cuda: Cuda | None = None, has_mps: Callable[[], bool] | None = None) -> str:
+    """Returns `cpu`, `cuda`, `cuda:N` or `mps`. `auto` is `cuda` where there is one.
+
+    It is never `mps`, the GPU of Apple's machines: that has to be named, as its speed has not been measured.
 
     Args:
         requested: the setting.
         cuda: torch.cuda, handed in by tests.
+        has_mps: returns whether torch can use Apple's GPU; handed in by tests.
 
     Raises:
         ConfigError: no such device here.
     """
     if requested == "cpu":
         return requested
+    if requested == "mps":
+        if not (has_mps or _torch_has_mps)():
+            raise ConfigError("device 'mps': torch sees no Apple GPU here; use device=auto or cpu")
+        return requested
     match = re.fullmatch(r"auto|cuda(?::(\d+))?", requested)
     if match is None:
-        raise ConfigError(f"device {requested!r} is none of auto, cpu, cuda, cuda:N")
+        raise ConfigError(f"device {requested!r} is none of auto, cpu, cuda, cuda:N, mps")
     cuda = cuda or _torch_cuda()
     available = cuda.device_count() if cuda.is_available() else 0
     if requested == "auto":
@@ -64,7 +71,7 @@ def choose_precision(
     flags: Callable[[], frozenset[str]] | None = None,
     cuda: Cuda | None = None,
 ) -> Precision:
-    """Returns the number format. `auto` is bf16 where the device multiplies it in hardware, else fp32.
+    """Returns the number format. `auto` is bf16 where a CPU or an NVIDIA GPU multiplies it in hardware, else fp32.
 
     Vectors of either precision agree to a cosine above 0.999, so an index takes both; precision is no part of an
     encoder's fingerprint.
@@ -86,7 +93,14 @@ def choose_precision(
         return cast("Precision", requested)
     if device == "cpu":
         return "bf16" if (flags or cpu_flags)() & _BF16_FLAGS else "fp32"
+    if device == "mps":
+        return "fp32"
     return "bf16" if (cuda or _torch_cuda()).is_bf16_supported(including_emulation=False) else "fp32"
+
+
+def speech_device(device: str) -> str:
+    """Returns the device of the speech model: CTranslate2, which runs it, has no Apple GPU."""
+    return "cpu" if device == "mps" else device
 
 
 def cpu_flags(path: Path = _CPUINFO) -> frozenset[str]:
@@ -103,3 +117,9 @@ def _torch_cuda() -> Cuda:
     import torch
 
     return torch.cuda
+
+
+def _torch_has_mps() -> bool:
+    import torch
+
+    return torch.backends.mps.is_available()

@@ -168,8 +168,8 @@ def find_local(source: OnDisk) -> Located | None:
 
 
 def missing_packages(source: Source) -> tuple[str, ...]:
-    """Returns the packages that the weights need and that are not installed. Reads metadata only."""
-    if not isinstance(source, PackageWeights):
+    """Returns the packages that are the weights' only source and that are not installed. Reads metadata only."""
+    if not isinstance(source, PackageWeights) or source.fallback is not None:
         return ()
     files = source.parts or (source.file,)
     missing = (file.package for file in files if packages.find_file(file.package, file.path) is None)

@@ -32,7 +32,7 @@ def test_profiles_and_tokenizer_load_without_torch(run_python: Run) -> None:
 
 @pytest.mark.parametrize("name", ["big", "Reference", "small.TOM"])
 def test_an_unknown_profile_is_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"no profile '{name}'.*reference, small, gpu"):
+    with pytest.raises(ConfigError, match=rf"no profile '{name}'.*reference, shelf, small, gpu"):
         load_profile(name)
 
 

@@ -1,7 +1,9 @@
 """Profiles: named sets of models, one for each role. No torch: decode workers, store and command line read them too.
 
-reference, small, gpu   files of this folder; docs/models.md has the keys
+reference, shelf, small, gpu   files of this folder; docs/models.md has the keys
+auto                    shelf where any of its packages is installed, else reference
 PATH.toml               such a file that a user writes
+NAME:role=alternative   a profile whose roles have alternatives, some of them settled: shelf:speech=tiny-en
 null[:DIM]              hashes instead of models, for tests and benchmarks of the transport
 random:ARCHITECTURE     any architecture of open_clip with random weights, for benchmarks
 """
@@ -11,7 +13,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from penstock.encoders.profiles.profile_file import read_profile
+from penstock.encoders.profiles.alternatives import join_choices, offers_packages, split_choices
+from penstock.encoders.profiles.profile_file import read_profile, read_tables
 from penstock.encoders.profiles.spec import (
     JOINT_IMAGE,
     JOINT_TEXT,
@@ -35,31 +38,40 @@ from penstock.encoders.profiles.synthetic import NULL_DIM, null_profile, random_
 from penstock.errors import ConfigError
 
 _HERE = Path(__file__).parent
-_NAMES = ("reference", "small", "gpu")
+_NAMES = ("reference", "shelf", "small", "gpu")
+AUTO = "auto"
 
 
 def load_profile(name: str) -> Profile:
     """Returns the profile of a name, or the one that a TOML file holds.
 
     Args:
-        name: the setting `profile`. A relative path starts at the current folder.
+        name: the setting `profile`. A relative path starts at the current folder. Roles with alternatives for which
+            it has no choice get the first one that is installed here.
 
     Raises:
         ConfigError: there is none, and the message lists those there are; or the file has an error, in one line that
             names file, key, value and what is allowed.
     """
-    if name in _NAMES:
-        return read_profile(_HERE / f"{name}.toml", name)
-    if name.endswith(".toml"):
-        return read_profile(Path(name).expanduser(), name)
+    base, choices = split_choices(name)
+    if base == AUTO:
+        base = "shelf" if offers_packages(read_tables(_shipped("shelf"))) else "reference"
+    if base in _NAMES:
+        return read_profile(_shipped(base), base, choices)
+    if base.endswith(".toml"):
+        return read_profile(Path(base).expanduser(), base, choices)
     if match := re.fullmatch(r"null(?::(\d{1,6}))?", name):
         return null_profile(name, int(match[1] or NULL_DIM))
     if match := re.fullmatch(r"random:(.+)", name):
         return random_profile(name, match[1], load_profile("reference"))
     raise ConfigError(
-        f"there is no profile {name!r}; use one of {', '.join(_NAMES)}, or the path of a TOML file "
+        f"there is no profile {name!r}; use auto, one of {', '.join(_NAMES)}, or the path of a TOML file "
         "(or, for benchmarks, null[:DIM] or random:ARCHITECTURE)"
     )
+
+
+def _shipped(name: str) -> Path:
+    return _HERE / f"{name}.toml"
 
 
 def profile_names() -> tuple[str, ...]:
@@ -68,6 +80,7 @@ def profile_names() -> tuple[str, ...]:
 
 
 __all__ = [
+    "AUTO",
     "JOINT_IMAGE",
     "JOINT_TEXT",
     "PASSAGE_QUERY",
@@ -84,7 +97,9 @@ __all__ = [
     "SentenceSpec",
     "SpeechSpec",
     "clip_image_spec",
+    "join_choices",
     "load_profile",
     "profile_names",
     "role_of",
+    "split_choices",
 ]

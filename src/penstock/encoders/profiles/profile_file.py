@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from penstock.encoders.base import ImageSpec, Space
+from penstock.encoders.profiles.alternatives import ChosenTables, TomlContent, choose, every_table
 from penstock.encoders.profiles.open_clip_configs import architecture
 from penstock.encoders.profiles.spec import (
     OPENAI_MEAN,
@@ -239,35 +241,48 @@ class _ProfileFile(_TomlTable):
     notice: str | None = None
 
 
-def read_profile(file: Path, name: str) -> Profile:
+def read_profile(file: Path, name: str, choices: Mapping[str, str] | None = None) -> Profile:
     """Reads a profile from a TOML file.
 
     Args:
         file: its path. Folders of weights in it are relative to the file.
         name: of the profile.
+        choices: alternatives by role that are settled; for the other roles the first that is installed here is taken.
 
     Raises:
         ConfigError: the file is missing, no TOML, or has an error: one line that names file, key, value and what is
             allowed.
     """
+    content = read_tables(file)
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as exc:
-        raise ConfigError(f"there is no profile file {file.absolute()}; check the setting profile") from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"the profile file {file} cannot be read: {exc}") from exc
-    except tomllib.TOMLDecodeError as exc:
-        raise ConfigError(f"the profile file {file} is not valid TOML: {exc}") from exc
-    try:
-        tables = _ProfileFile.model_validate(content)
-        return _profile(tables, file.absolute().parent, name)
+        selection = choose(content, choices or {}, name)
+        for tables in every_table(content):
+            _ProfileFile.model_validate(tables)
+        return _profile(selection, file.absolute().parent, name)
     except ValidationError as exc:
         raise ConfigError(f"profile file {file}: {_first_error(exc)}") from exc
     except ValueError as exc:
         raise ConfigError(f"profile file {file}: {exc}") from exc
 
 
-def _profile(tables: _ProfileFile, base: Path, name: str) -> Profile:
+def read_tables(file: Path) -> TomlContent:
+    """Returns the content of a profile's file, unchecked.
+
+    Raises:
+        ConfigError: the file is missing, or no TOML.
+    """
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise ConfigError(f"there is no profile file {file.absolute()}; check the setting profile") from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"the profile file {file} cannot be read: {exc}") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"the profile file {file} is not valid TOML: {exc}") from exc
+
+
+def _profile(selection: ChosenTables, base: Path, name: str) -> Profile:
+    tables = _ProfileFile.model_validate(selection.tables)
     passage = tables.passage.spec(base)
     return Profile(
         name=name,
@@ -279,6 +294,8 @@ def _profile(tables: _ProfileFile, base: Path, name: str) -> Profile:
         passage_slug=tables.passage.slug or _slug(passage.space.id),
         speech=None if tables.speech is None else tables.speech.spec(base),
         rerank=None if tables.rerank is None else tables.rerank.spec(base),
+        chosen=selection.chosen,
+        substitutions=selection.substitutions,
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Literal, TypeAlias
 
 from penstock.encoders.base import ImageSpec, Space
-from penstock.encoders.weights import Source
+from penstock.encoders.weights import PackageWeights, Source, missing_packages
 from penstock.errors import ConfigError
 from penstock.records import FIELDS_OF, VISUAL_COLLECTIONS, Collection, Field
 
@@ -142,6 +142,8 @@ class Profile:
         joint_slug, passage_slug: short names of the two models, for physical collections.
         speech: the speech model; None: the profile has none.
         rerank: the model that reorders the best hits; None: the profile has none.
+        chosen: the name of the alternative by role, for roles of which the profile's file gives several.
+        substitutions: for each role that lacks its first choice here, a line that says what is used instead.
     """
 
     name: str
@@ -153,6 +155,8 @@ class Profile:
     passage_slug: str
     speech: SpeechSpec | NullSpeechSpec | None
     rerank: RerankSpec | None = None
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    substitutions: tuple[str, ...] = ()
 
     @property
     def languages(self) -> tuple[str, ...] | None:
@@ -163,6 +167,12 @@ class Profile:
     def roles(self) -> tuple[str, ...]:
         """Returns the encoders to load: `passage.text`, `joint.image`, and `joint.text` if it is another."""
         return tuple(dict.fromkeys((PASSAGE_TEXT, JOINT_IMAGE, self.joint_text_encoder)))
+
+    @property
+    def missing_packages(self) -> tuple[str, ...]:
+        """Returns the packages that its weights need, have no other source for, and lack here."""
+        missing = (package for source in _package_weights(self) for package in missing_packages(source))
+        return tuple(dict.fromkeys(missing))
 
     @property
     def image(self) -> ImageSpec:
@@ -213,6 +223,15 @@ class Profile:
         if field is Field.PASSAGE:
             return PASSAGE_TEXT
         return JOINT_IMAGE if collection in VISUAL_COLLECTIONS else self.joint_text_encoder
+
+
+def _package_weights(value: object) -> Iterator[PackageWeights]:
+    """Yields the weights from packages in a profile or a model, at any depth."""
+    if isinstance(value, PackageWeights):
+        yield value
+    elif is_dataclass(value):
+        for part in fields(value):
+            yield from _package_weights(getattr(value, part.name))
 
 
 def role_of(encoder: str) -> str:
