@@ -75,3 +75,21 @@ def test_text_beyond_the_models_length_is_truncated() -> None:
 def test_bf16_agrees_with_fp32(encoder: SentenceEncoder) -> None:
     batch = texts_input(*TEXTS)
     assert cosines(make(precision="bf16").encode(batch).vectors, encoder.encode(batch).vectors).min() > 0.999
+
+
+def test_the_token_vectors_of_a_text_are_its_words_without_special_tokens(encoder: SentenceEncoder) -> None:
+    tokens = encoder.encode_tokens(texts_input("a red bicycle", "", "x " * 400, "green tea"))
+    shapes = [None if vectors is None else vectors.shape for vectors in tokens]
+    assert shapes == [(3, 384), (0, 384), (254, 384), (2, 384)]
+    assert tokens[0] is not None
+    assert tokens[0].dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(tokens[0], axis=1), 1, rtol=1e-5)
+
+
+def test_the_tokens_of_the_prompt_are_left_out(encoder: SentenceEncoder) -> None:
+    (query,) = encoder.encode_tokens(texts_input("a red bicycle", encoder="passage.query"))
+    (passage,) = encoder.encode_tokens(texts_input("a red bicycle"))
+    assert query is not None
+    assert passage is not None
+    assert query.shape == passage.shape
+    assert not np.allclose(query, passage, atol=1e-3)

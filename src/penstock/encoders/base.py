@@ -84,6 +84,20 @@ class Encoder(Protocol):
         """
 
 
+class TokenEncoder(Protocol):
+    """A sentence encoder that also gives the vectors of a text's tokens, for late interaction."""
+
+    def encode_tokens(self, batch: EncoderInput) -> tuple[Float32 | None, ...]:
+        """Returns the token vectors of each text, float32[tokens, dim], L2-normalised, in the order of the text.
+
+        Special tokens and the tokens of a prompt are left out, so that a text without words has no vectors. Texts are
+        truncated as for `encode`. None stands for a text on which the encoder fails alone.
+
+        Raises:
+            OverloadedError, WorkerBrokenError: as `Encoder.encode`.
+        """
+
+
 class Transcriber(Protocol):
     """One loaded speech model. Not thread-safe: a worker owns one and calls it from one thread at a time."""
 

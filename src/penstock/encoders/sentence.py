@@ -5,80 +5,52 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from penstock.encoders.base import Fingerprint
-from penstock.encoders.batch_runner import checked_texts
-from penstock.encoders.batched_encoder import BatchedEncoder, EncoderOptions
+from penstock.encoders.batched_encoder import EncoderOptions
 from penstock.encoders.precision import Precision
-from penstock.encoders.profiles import PASSAGE_QUERY, PASSAGE_TEXT, SentenceSpec
+from penstock.encoders.profiles import SentenceSpec
+from penstock.encoders.text_encoder import TextEncoder
 from penstock.encoders.weights import RandomWeights, locate
 from penstock.errors import ConfigError
-from penstock.records import Encoded, EncoderInput, Float32
+from penstock.records import Float32
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-_PROBE_TEXT = "a sentence"
 
-
-class SentenceEncoder(BatchedEncoder):
-    """Encodes passages and queries into the sentence encoder's space.
-
-    An input whose `encoder` is `passage.query` gets the model's prompt for queries, any other the one for passages.
-
-    Args:
-        spec: the model, as the profile has it.
-        fingerprint: recorded by collections.
-        options: how it runs.
+class SentenceEncoder(TextEncoder):
+    """Encodes passages and queries with a model of sentence-transformers: see `TextEncoder`.
 
     Raises:
         ConfigError, UnavailableError: the weights are not available, or differ from the profile.
     """
 
     def __init__(self, spec: SentenceSpec, fingerprint: Fingerprint, options: EncoderOptions) -> None:
-        from penstock.encoders.torch_errors import torch_batcher
-
-        super().__init__(
-            PASSAGE_TEXT,
-            spec.name,
-            spec.space,
-            fingerprint,
-            cache_size=options.cache_size,
-            batcher=torch_batcher(options.max_items),
-        )
-        self._passage_prompt = spec.passage_prompt
-        self._query_prompt = spec.query_prompt
+        super().__init__(spec, fingerprint, options)
         self._model = _build(spec, options.precision, options.device)
         self._check_dim()
 
-    def encode(self, batch: EncoderInput) -> Encoded:
-        """Encodes every text that can be encoded: see `BatchedEncoder.encode`."""
-        self._check_input(batch)
-        prompt = self._prompt(batch)
-        return self._runner.encode(
-            batch,
-            keys=[f"{prompt}\0{key}" for key in batch.keys],
-            # the longest first: neighbours need less padding, and a lack of memory shows immediately
-            order=lambda row: -len(batch.texts[row]),
-        )
-
-    def _check_input(self, batch: EncoderInput) -> None:
-        checked_texts(batch)
-
-    def _prompt(self, batch: EncoderInput) -> str:
-        return self._query_prompt if batch.encoder == PASSAGE_QUERY else self._passage_prompt
-
-    def _forward(self, batch: EncoderInput, rows: Sequence[int]) -> Float32:
-        prompt = self._prompt(batch)
-        return self._vectors([prompt + batch.texts[row] for row in rows])
-
-    def _encode_known_good(self) -> Float32:
-        return self._vectors([_PROBE_TEXT])
-
-    def _vectors(self, texts: list[str]) -> Float32:
-        """Converts texts to float32[len(texts), dim]."""
-        encoded = self._model.encode(texts, batch_size=len(texts), show_progress_bar=False, convert_to_tensor=True)
+    def _vectors(self, texts: Sequence[str], prompt: str) -> Float32:
+        inputs = [prompt + text for text in texts]
+        encoded = self._model.encode(inputs, batch_size=len(inputs), show_progress_bar=False, convert_to_tensor=True)
         vectors: Float32 = encoded.float().cpu().numpy()
         return vectors
+
+    def _token_vectors(self, texts: Sequence[str], prompt: str) -> list[Float32]:
+        inputs = [prompt + text for text in texts]
+        encoded = self._model.encode(
+            inputs, batch_size=len(inputs), show_progress_bar=False, output_value="token_embeddings"
+        )
+        tokenized = self._model.tokenizer(
+            inputs, truncation=True, max_length=self._model.max_seq_length, return_special_tokens_mask=True
+        )
+        in_prompt = len(self._model.tokenizer(prompt, add_special_tokens=False)["input_ids"]) if prompt else 0
+        return [
+            tokens.float().cpu().numpy()[np.flatnonzero(np.asarray(special) == 0)[in_prompt:]]
+            for tokens, special in zip(encoded, tokenized["special_tokens_mask"], strict=True)
+        ]
 
 
 def _build(spec: SentenceSpec, precision: Precision, device: str) -> SentenceTransformer:

@@ -1,0 +1,98 @@
+"""The base of the sentence encoders: prompts, order by length, and token vectors."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from penstock.encoders.base import Fingerprint
+from penstock.encoders.batch_runner import checked_texts
+from penstock.encoders.batched_encoder import BatchedEncoder, EncoderOptions
+from penstock.encoders.profiles import PASSAGE_QUERY, PASSAGE_TEXT, SentenceSpec
+from penstock.records import Encoded, EncoderInput, Float32
+
+_PROBE_TEXT = "a sentence"
+
+
+class TextEncoder(BatchedEncoder):
+    """Encodes passages and queries into the sentence encoder's space.
+
+    An input whose `encoder` is `passage.query` gets the model's prompt for queries, any other the one for passages.
+
+    Args:
+        spec: the model, as the profile has it.
+        fingerprint: recorded by collections.
+        options: how it runs.
+    """
+
+    def __init__(self, spec: SentenceSpec, fingerprint: Fingerprint, options: EncoderOptions) -> None:
+        from penstock.encoders.torch_errors import torch_batcher
+
+        self._batcher = torch_batcher(options.max_items)
+        super().__init__(
+            PASSAGE_TEXT,
+            spec.name,
+            spec.space,
+            fingerprint,
+            cache_size=options.cache_size,
+            batcher=self._batcher,
+        )
+        self._passage_prompt = spec.passage_prompt
+        self._query_prompt = spec.query_prompt
+
+    def encode(self, batch: EncoderInput) -> Encoded:
+        """Encodes every text that can be encoded: see `BatchedEncoder.encode`."""
+        self._check_input(batch)
+        prompt = self._prompt(batch)
+        return self._runner.encode(batch, keys=[f"{prompt}\0{key}" for key in batch.keys], order=_longest_first(batch))
+
+    def encode_tokens(self, batch: EncoderInput) -> tuple[Float32 | None, ...]:
+        """Returns the token vectors of each text: see `TokenEncoder.encode_tokens`. They are not kept."""
+        self._check_input(batch)
+        prompt = self._prompt(batch)
+        results = self._batcher.run(
+            sorted(range(len(batch)), key=_longest_first(batch)),
+            lambda rows: [_unit(tokens) for tokens in self._token_vectors([batch.texts[row] for row in rows], prompt)],
+            self._encode_known_good,
+        )
+        vectors: list[Float32 | None] = [None] * len(batch)
+        for rows, encoded in results.encoded:
+            for row, tokens in zip(rows, encoded, strict=True):
+                vectors[row] = tokens
+        return tuple(vectors)
+
+    @abstractmethod
+    def _vectors(self, texts: Sequence[str], prompt: str) -> Float32:
+        """Returns float[len(texts), dim], not normalised."""
+
+    @abstractmethod
+    def _token_vectors(self, texts: Sequence[str], prompt: str) -> list[Float32]:
+        """Returns float[tokens, dim] of each text, not normalised; without special tokens and those of the prompt."""
+
+    def _check_input(self, batch: EncoderInput) -> None:
+        checked_texts(batch)
+
+    def _forward(self, batch: EncoderInput, rows: Sequence[int]) -> Float32:
+        return self._vectors([batch.texts[row] for row in rows], self._prompt(batch))
+
+    def _encode_known_good(self) -> Float32:
+        return self._vectors([_PROBE_TEXT], "")
+
+    def _prompt(self, batch: EncoderInput) -> str:
+        return self._query_prompt if batch.encoder == PASSAGE_QUERY else self._passage_prompt
+
+
+def _longest_first(batch: EncoderInput) -> Callable[[int], float]:
+    """Returns the key that orders rows: neighbours need less padding, and a lack of memory shows immediately."""
+    return lambda row: -len(batch.texts[row])
+
+
+def _unit(tokens: Float32) -> Float32:
+    """Returns float32[tokens, dim], L2-normalised. Raises ValueError if a value is not finite."""
+    if not np.isfinite(tokens).all():
+        raise ValueError("the model returned a token vector that is not finite")
+    norms = np.linalg.norm(tokens, axis=1, keepdims=True)
+    unit: Float32 = tokens / np.maximum(norms, np.float32(1e-12))
+    return unit
