@@ -204,7 +204,7 @@ def reverse(dataset: EvaluationSet) -> EvaluationSet:
     judgements = Judgements.of_pairs(((query, text, 1.0) for query, text in pairs), queries=len(queries))
     labelled = np.array([row for row, rows in enumerate(judgements.rows()) if len(rows)], dtype=np.int64)
     return EvaluationSet(
-        name=f"{dataset.name} (image to text)",
+        name=f"{dataset.name}-image-to-text",
         documents=tuple(documents),
         queries=tuple(queries[row] for row in labelled),
         judgements=judgements.take(labelled),

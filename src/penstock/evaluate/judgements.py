@@ -44,6 +44,10 @@ class Judgements:
         """Returns the query of each pair: int64[pairs]."""
         return np.repeat(np.arange(len(self.offsets) - 1), self.counts)
 
+    def rows_of(self, query: int) -> npt.NDArray[np.int64]:
+        """Returns the relevant documents of one query."""
+        return self.documents[self.offsets[query] : self.offsets[query + 1]]
+
     def rows(self) -> Sequence[npt.NDArray[np.int64]]:
         """Returns the relevant documents of each query."""
         return np.split(self.documents, self.offsets[1:-1])

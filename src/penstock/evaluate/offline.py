@@ -210,7 +210,7 @@ def _entry(dataset: EvaluationSet, row: int) -> Entry:
     )
 
 
-def _document_vectors(
+def document_vectors(
     dataset: EvaluationSet, channel: Channel, rows: npt.NDArray[np.int64], vectors: VectorFiles
 ) -> Float32:
     """Returns what the profile's encoder makes of the documents of a collection: float32[rows, dim]."""
@@ -219,6 +219,23 @@ def _document_vectors(
     if role == JOINT_IMAGE:
         return vectors.images([document.image for document in documents if document.image])
     return vectors.texts(role, [document.text for document in documents])
+
+
+def query_vectors(
+    dataset: EvaluationSet, channel: Channel, vectors: VectorFiles, queries: npt.NDArray[np.int64] | None = None
+) -> Float32:
+    """Returns the vectors with which queries search a channel: float32[queries, dim].
+
+    Args:
+        dataset: the set.
+        channel: a dense one.
+        vectors: of the profile.
+        queries: rows of queries, all by text or all by image; None: all.
+    """
+    labelled = dataset.queries if queries is None else [dataset.queries[row] for row in queries.tolist()]
+    if images := [query.image for query in labelled if query.image]:
+        return vectors.images(images)
+    return vectors.texts(vectors.profile.query_encoder(channel.field), [query.text for query in labelled])
 
 
 # --- search ----------------------------------------------------------------------------------------------------------
@@ -284,11 +301,8 @@ def _scoring(
     if plan.channel.field is Field.LEXICAL:
         index = BM25([dataset.documents[row].text for row in rows])
         return lambda part: np.stack([index.scores(query.text) for query in labelled[part]])
-    bank = _document_vectors(dataset, plan.channel, rows, vectors)
-    if plan.encoder == JOINT_IMAGE:
-        of_queries = vectors.images([query.image for query in labelled if query.image])
-    else:
-        of_queries = vectors.texts(plan.encoder or "", [query.text for query in labelled])
+    bank = document_vectors(dataset, plan.channel, rows, vectors)
+    of_queries = query_vectors(dataset, plan.channel, vectors, queries)
     return lambda part: np.asarray(of_queries[part] @ bank.T, dtype=np.float64)
 
 
