@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import astuple
 
 import numpy as np
 from fastapi import FastAPI
@@ -12,10 +13,12 @@ from fastapi_offline import FastAPIOffline
 from penstock import __version__
 from penstock.assembly import open_assets, open_store
 from penstock.config import Settings
-from penstock.encoders.base import Encoder
+from penstock.encoders.base import Encoder, Fingerprint
 from penstock.encoders.load import load_encoders, load_transcriber
 from penstock.encoders.profiles import JOINT_IMAGE, Profile, load_profile
 from penstock.query.embed import BatchingQueryEncoder
+from penstock.query.fusion.choose import FusionChooser
+from penstock.query.fusion.statistics_file import StatisticsFile, statistics_key
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.understand.image import query_image_decoder
 from penstock.query.understand.speech import SpeechQueryTranscriber
@@ -61,7 +64,9 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
         cache_size=settings.query.vector_cache_size,
     )
     transcriber = _transcriber(profile, settings)
-    pipeline = QueryPipeline(store, encoder, profile, settings.query, transcriber=transcriber)
+    statistics = StatisticsFile(settings.data_dir / "query-statistics", _statistics_key(fingerprints))
+    fusions = FusionChooser(statistics.statistics)
+    pipeline = QueryPipeline(store, encoder, profile, settings.query, transcriber=transcriber, fusions=fusions)
     assets = open_assets(settings)
     searches = SearchService(pipeline, profile=profile, default_tenant=settings.tenant)
     return QueryPlane(
@@ -71,6 +76,7 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
         encoder=encoder,
         transcriber=transcriber,
         pipeline=pipeline,
+        statistics=statistics,
         assets=assets,
         searches=searches,
         status=StatusService(
@@ -118,6 +124,12 @@ def warm_up(encoders: Mapping[str, Encoder], profile: Profile) -> None:
             encoder.encode(EncoderInput(role, ("warm-up",), pixels=np.zeros((1, size, size, 3), np.uint8)))
         else:
             encoder.encode(EncoderInput(role, ("warm-up",), texts=("warm-up",)))
+
+
+def _statistics_key(fingerprints: Mapping[str, Fingerprint]) -> str:
+    """Returns the key of the statistics of channels, which hold for these encoders and the store's analyzer."""
+    names = {role: "/".join(astuple(fingerprint)) for role, fingerprint in fingerprints.items()}
+    return statistics_key(names, analyzer="standard")
 
 
 def _transcriber(profile: Profile, settings: Settings) -> SpeechQueryTranscriber | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from penstock.config import Settings
 from penstock.encoders.profiles import Profile
 from penstock.query.embed import BatchingQueryEncoder
+from penstock.query.fusion.statistics_file import StatisticsFile
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.serve.use_cases.media import AssetReader, MediaService
@@ -22,7 +23,7 @@ class QueryPlane:
     Attributes:
         settings: all settings.
         profile: of the encoders.
-        store, encoder, transcriber, pipeline: owned by this object, and closed by `close`.
+        store, encoder, transcriber, pipeline, statistics: owned by this object, and closed by `close`.
         assets: the store of media.
         searches, status, media: the use cases.
     """
@@ -33,6 +34,7 @@ class QueryPlane:
     encoder: BatchingQueryEncoder
     transcriber: SpeechQueryTranscriber | None
     pipeline: QueryPipeline
+    statistics: StatisticsFile
     assets: AssetReader
     searches: SearchService
     status: StatusService
@@ -41,6 +43,7 @@ class QueryPlane:
     def close(self) -> None:
         """Ends threads and connections. Running searches fail."""
         self.pipeline.close()
+        self.statistics.close()
         if self.transcriber is not None:
             self.transcriber.close()
         self.encoder.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from penstock.query.fusion.base import MomentRules
+from penstock.query.fusion.base import Fusion, MomentRules
 from penstock.query.fusion.moments import compose_hit
 from penstock.query.fusion.rrf import ReciprocalRankFusion
 from penstock.query.types import Hit, Rankings
@@ -21,8 +21,9 @@ def rank_hits(
     weights: Mapping[Collection, float] | None = None,
     moments: MomentRules,
     limit: int = 1_000,
+    fusion: Fusion | None = None,
 ) -> list[Hit]:
-    """Returns hits, best first, of channels that were each searched for `DEPTH` entries."""
-    fusion = ReciprocalRankFusion(weights or {}, k=K)
+    """Returns hits, best first, of channels that were each searched for `DEPTH` entries; by ranks without a fusion."""
+    fusion = fusion or ReciprocalRankFusion(weights or {}, k=K)
     rankings = Rankings(by_channel, {}, dict.fromkeys(Collection, DEPTH), spaces)
     return [compose_hit(candidate, score, rankings) for score, candidate in fusion.rank(rankings, moments, limit)]

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 
 from penstock.query.fusion.base import Candidate, MomentRules, merge
 from penstock.query.types import Hit, Moment, MomentMember, Rankings
-from penstock.records import TIMED_COLLECTIONS, AssetRef, Collection, Entry, Position
+from penstock.records import TIMED_COLLECTIONS, Collection, Entry
 
 # A member of a moment is scored nearly as high as the best one by a channel if it has this share of the best score,
 SCORE_RATIO = 0.95
@@ -90,15 +90,17 @@ def group(entries: Sequence[Entry], rules: MomentRules) -> list[list[Entry]]:
 
 def group_numbers(entries: Sequence[Entry], rules: MomentRules) -> list[list[int]]:
     """Returns what `group` does, with each entry as its index in `entries`."""
-    by_version: dict[tuple[AssetRef, Position], list[int]] = defaultdict(list)
+    by_version: dict[tuple[str, str, str, str, int, int], list[int]] = defaultdict(list)
     groups: list[list[int]] = []
     for number, entry in enumerate(entries):
         if _may_join(entry, rules):
-            by_version[entry.asset, entry.origin].append(number)
+            asset, origin = entry.asset, entry.origin  # their fields hash much faster than the records
+            version = asset.tenant, asset.topic, asset.key, origin.topic, origin.partition, origin.offset
+            by_version[version].append(number)
         else:
             groups.append([number])
     for numbers in by_version.values():
-        groups += _Timeline(entries, numbers).moments(rules)
+        groups += _Timeline(entries, numbers).moments(rules) if len(numbers) > 1 else [numbers]
     return sorted(groups)
 
 

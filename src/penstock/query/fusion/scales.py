@@ -58,9 +58,12 @@ class ChannelShares:
 
     @classmethod
     def of(cls, channels: Sequence[Channel], spaces: Mapping[Channel, str], factors: Mapping[Channel, float]) -> Self:
-        """Returns equal shares for each space, and within it for each of its channels, times the channel's factor."""
-        shares = channel_weights(channels, spaces)
-        weights = [shares[channel] * factors.get(channel, 1.0) for channel in channels]
+        """Returns equal shares for each space, and within it for each of its channels, times the channel's factor.
+
+        Channels without a factor have no share, and leave theirs to the others.
+        """
+        shares = channel_weights([channel for channel in channels if channel in factors], spaces)
+        weights = [shares[channel] * factors[channel] if channel in factors else 0.0 for channel in channels]
         of_space: dict[str, float] = defaultdict(float)
         for channel, weight in zip(channels, weights, strict=True):
             of_space[spaces[channel]] += weight
@@ -73,6 +76,10 @@ class Scale(Protocol):
     @property
     def evidence(self) -> bool:
         """Returns whether the values are evidence, see the module."""
+
+    @property
+    def silence_counts(self) -> bool:
+        """Returns whether a channel that found nothing at all says something about the entries of the others."""
 
     def values(self, channel: Channel, scores: Float64) -> ChannelValues:
         """Returns the values of scores float64[n], n ≥ 0, in descending order."""
@@ -100,6 +107,7 @@ class QuestionScale:
     def __init__(self, method: Normalisation) -> None:
         self._method = method
         self.evidence = method in (Normalisation.Z_SCORE, Normalisation.ROBUST)
+        self.silence_counts = False
 
     def values(self, channel: Channel, scores: Float64) -> ChannelValues:
         """See `Scale.values`."""
@@ -128,6 +136,7 @@ class StatisticsScale:
     """
 
     evidence = True
+    silence_counts = False
 
     def __init__(self, moments_of: Callable[[Channel], tuple[float, float]]) -> None:
         self._moments_of = moments_of
@@ -152,6 +161,7 @@ class LogOddsScale:
     """
 
     evidence = True
+    silence_counts = True
 
     def __init__(self, calibration: Calibration) -> None:
         self._calibration = calibration

@@ -6,16 +6,19 @@ what images usually get does not have its answer among the images. They hold num
 The last questions are kept as blocks of a hundred, each with the number of its questions and of their scores, and the
 sums of scores and squared scores. The oldest block is dropped when an eleventh begins.
 
-Before the first questions there is a prior: mean and deviation of each channel that ship with the encoders. It counts
-as much as `PRIOR_QUESTIONS` questions, and so fades as they come in.
+The scores of a question are counted before it is ranked, so that the first question of an index is normalised by its
+own scores: over the first ten questions of a mixed index nDCG@10 is 22.2, and 24.4 with settled statistics. In an index
+of a few entries these say little. So a calibration that was fitted with the same encoders gives a prior, which counts
+as much as `PRIOR_SCORES` scores. A heavier one is worse on an index of another kind (20 questions: 21.3).
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from penstock.query.types import Rankings
@@ -23,7 +26,7 @@ from penstock.records import Channel, ScoredEntry
 
 BLOCK_QUESTIONS = 100
 MAX_BLOCKS = 10
-PRIOR_QUESTIONS = 20
+PRIOR_SCORES = 50
 
 ChannelName: TypeAlias = str
 """A channel and the encoder of its queries, such as `image.joint by passage.text`: an image gets other scores there."""
@@ -61,17 +64,33 @@ class ScoreSums:
         self.squares += math.fsum(score * score for score in scores)
 
 
-@dataclass(slots=True)
 class ChannelStatistics:
-    """The running statistics of all channels of one replica. Belongs to one thread.
+    """The running statistics of all channels of one replica. Safe to use from several threads.
 
-    Attributes:
-        blocks: of each channel, the oldest first.
+    Args:
         priors: of channels whose usual scores are known beforehand.
+        blocks: the statistics to continue with: of each channel the sums of its blocks, the oldest first.
     """
 
-    blocks: dict[ChannelName, deque[ScoreSums]] = field(default_factory=dict)
-    priors: Mapping[ChannelName, Spread] = field(default_factory=dict)
+    def __init__(
+        self,
+        priors: Mapping[ChannelName, Spread] | None = None,
+        blocks: Mapping[ChannelName, Sequence[ScoreSums]] | None = None,
+    ) -> None:
+        self._priors = priors or {}
+        self._blocks = {name: deque(sums, MAX_BLOCKS) for name, sums in (blocks or {}).items()}
+        self._lock = threading.Lock()
+        self._questions = 0
+
+    @property
+    def questions(self) -> int:
+        """The number of questions that this object has counted."""
+        return self._questions
+
+    def blocks(self) -> dict[ChannelName, list[ScoreSums]]:
+        """Returns a copy of all sums."""
+        with self._lock:
+            return {name: [replace(sums) for sums in blocks] for name, blocks in self._blocks.items()}
 
     def observe(self, rankings: Rankings, depth: int) -> None:
         """Adds the scores of one question.
@@ -80,25 +99,27 @@ class ChannelStatistics:
             rankings: of the channels that answered.
             depth: how many entries of each channel count: those that a deeper search returned are lower.
         """
-        for channel, ranking in rankings.by_channel.items():
-            if not ranking:
-                continue
-            blocks = self.blocks.setdefault(channel_name(channel, rankings.encoders.get(channel)), deque())
-            if not blocks or blocks[-1].questions >= BLOCK_QUESTIONS:
-                blocks.append(ScoreSums())
-                if len(blocks) > MAX_BLOCKS:
-                    blocks.popleft()
-            blocks[-1].add(ranking[:depth])
+        with self._lock:
+            self._questions += 1
+            for channel, ranking in rankings.by_channel.items():
+                if not ranking:
+                    continue
+                name = channel_name(channel, rankings.encoders.get(channel))
+                blocks = self._blocks.setdefault(name, deque(maxlen=MAX_BLOCKS))
+                if not blocks or blocks[-1].questions >= BLOCK_QUESTIONS:
+                    blocks.append(ScoreSums())
+                blocks[-1].add(ranking[:depth])
 
     def spread(self, channel: Channel, encoder: str | None) -> Spread:
         """Returns the spread of a channel's scores; mean 0 and deviation 0 if nothing is known."""
         name = channel_name(channel, encoder)
-        known, prior = total(self.blocks.get(name, ())), self.priors.get(name)
+        with self._lock:
+            known, prior = total(self._blocks.get(name, ())), self._priors.get(name)
         if not known.scores:
             return prior or Spread(0.0, 0.0)
         mean, square = known.total / known.scores, known.squares / known.scores
         if prior is not None:
-            share = known.questions / (known.questions + PRIOR_QUESTIONS)
+            share = known.scores / (known.scores + PRIOR_SCORES)
             mean = share * mean + (1 - share) * prior.mean
             square = share * square + (1 - share) * (prior.deviation**2 + prior.mean**2)
         return Spread(mean, math.sqrt(max(square - mean * mean, 0.0)))

@@ -17,6 +17,8 @@ from penstock.records import Channel, Collection, Entry
 
 Int64: TypeAlias = NDArray[np.int64]
 
+_AFTER_ALL = np.iinfo(np.int64).max
+
 
 class CollectionTable:
     """Arranges what each channel of one collection returned.
@@ -36,19 +38,21 @@ class CollectionTable:
         self.collection: Collection = channels[0].collection
         self.channels = channels
         self.entries: list[Entry] = []
-        column_of: dict[str, int] = {}
         self._columns: list[Int64] = []
-        self._scores: list[Float64] = []
+        self._scores: list[list[float]] = []
+        column_of: dict[str, int] = {}
         for channel in channels:
-            ranking = rankings.by_channel[channel]
-            columns = []
-            for scored in ranking:
-                column = column_of.setdefault(scored.entry.id, len(self.entries))
-                if column == len(self.entries):
-                    self.entries.append(scored.entry)
+            columns, scores = [], []
+            for scored in rankings.by_channel[channel]:  # fifty times for each channel: the hot loop of a fusion
+                entry = scored.entry
+                column = column_of.get(entry.id)
+                if column is None:
+                    column = column_of[entry.id] = len(self.entries)
+                    self.entries.append(entry)
                 columns.append(column)
+                scores.append(scored.score)
             self._columns.append(np.array(columns, np.int64))
-            self._scores.append(np.array([scored.score for scored in ranking], np.float64))
+            self._scores.append(scores)
         self.ranks: Int64 = np.zeros((len(channels), len(self.entries)), np.int64)
         for row, columns_of_channel in enumerate(self._columns):
             self.ranks[row, columns_of_channel] = np.arange(1, len(columns_of_channel) + 1)
@@ -57,21 +61,21 @@ class CollectionTable:
         """Returns float64[channels, n], the scores of all entries on a scale."""
         values = np.empty(self.ranks.shape)
         for row, channel in enumerate(self.channels):
-            on_scale = scale.values(channel, self._scores[row])
+            on_scale = scale.values(channel, np.array(self._scores[row], np.float64))
             values[row] = on_scale.absent
             values[row, self._columns[row]] = on_scale.returned
         return values
 
     def order(self, scores: Float64) -> Int64:
         """Returns the columns by score, best first; at equal scores by rank in the most important channel."""
-        ranks = np.where(self.ranks == 0, np.iinfo(np.int64).max, self.ranks)
-        return np.lexsort((*ranks[::-1], -scores))
+        absent_last = np.where(self.ranks == 0, _AFTER_ALL, self.ranks)
+        return np.lexsort((*absent_last[::-1], -scores))
 
     def candidate(self, column: int, score: float) -> Candidate:
         """Returns one entry as a candidate."""
         found_by = tuple(
-            ChannelHit(channel, int(rank), float(self._scores[row][rank - 1]))
-            for row, (channel, rank) in enumerate(zip(self.channels, self.ranks[:, column], strict=True))
+            ChannelHit(channel, rank, scores[rank - 1])
+            for channel, rank, scores in zip(self.channels, self.ranks[:, column].tolist(), self._scores, strict=True)
             if rank
         )
         return Candidate((MomentMember(self.entries[column], found_by),), found_by, score)

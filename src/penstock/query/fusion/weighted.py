@@ -73,7 +73,7 @@ class WeightedFusion:
 
     def _score(self, table: CollectionTable, rankings: Rankings) -> _Scored:
         """Applies stage 1."""
-        shares = ChannelShares.of(table.channels, rankings.spaces, self._options.channel_weights)
+        shares = self._shares(table, rankings)
         values = table.values(self._scale)
         scores = self._scale.combine(table.collection, table.channels, values, shares)
         within = self._scale_within(table)
@@ -83,6 +83,12 @@ class WeightedFusion:
         order = table.order(within.combine(table.collection, table.channels, table.values(within), shares))
         scores[order] = -np.sort(-scores)
         return _Scored(table, shares, values, scores, order)
+
+    def _shares(self, table: CollectionTable, rankings: Rankings) -> ChannelShares:
+        """Returns the shares of the channels. One without an entry says nothing, unless its silence is calibrated."""
+        counted = {channel for channel in table.channels if self._scale.silence_counts or rankings.by_channel[channel]}
+        factors = {channel: self._options.channel_weights.get(channel, 1.0) for channel in counted}
+        return ChannelShares.of(table.channels, rankings.spaces, factors)
 
     def _entry_rows(self, scored: _Scored, limit: int) -> list[_Row]:
         collection = scored.table.collection
@@ -182,18 +188,20 @@ class _Pool:
     """
 
     def __init__(self, timed: Sequence[_Scored]) -> None:
-        rows = sorted(
-            (-float(scored.scores[column]), -agreement[column], at, number, column)
-            for at, scored in enumerate(timed)
-            for agreement in [np.count_nonzero(scored.table.ranks, axis=0).tolist()]
-            for number, column in enumerate(scored.order.tolist())
-        )
+        sizes = [len(scored.table.entries) for scored in timed]
+        scores = np.concatenate([scored.scores for scored in timed])
+        agreement = np.concatenate([np.count_nonzero(scored.table.ranks, axis=0) for scored in timed])
+        place_within = np.empty(len(scores), np.int64)
+        for start, scored in zip(np.cumsum([0, *sizes[:-1]]), timed, strict=True):
+            place_within[start + scored.order] = np.arange(len(scored.order))
+        order = np.lexsort((place_within, -agreement, -scores))
+        columns = [(at, column) for at, size in enumerate(sizes) for column in range(size)]
         self._timed = timed
-        self._rows = [(at, column) for *_, at, _, column in rows]
+        self._rows = [columns[number] for number in order.tolist()]
         self.entries: list[Entry] = [timed[at].table.entries[column] for at, column in self._rows]
-        self.places = [np.empty(len(scored.table.entries), np.int64) for scored in timed]
-        for place, (at, column) in enumerate(self._rows):
-            self.places[at][column] = place
+        place_of = np.empty(len(scores), np.int64)
+        place_of[order] = np.arange(len(scores))
+        self.places = np.split(place_of, np.cumsum(sizes[:-1]))
 
     def candidate(self, members: Sequence[int]) -> Candidate:
         """Returns the entries of one moment as a candidate."""
