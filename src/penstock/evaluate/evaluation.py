@@ -86,7 +86,7 @@ def evaluate_run(
         latencies: milliseconds of each query by step.
     """
     queries = choose_queries(dataset, options)
-    return _compose(dataset, queries, {system: run.take(queries)}, options, latencies=latencies)
+    return evaluate_queries(dataset, queries, {system: run.take(queries)}, options, latencies=latencies)
 
 
 def choose_queries(dataset: EvaluationSet, options: EvaluationOptions) -> npt.NDArray[np.int64]:
@@ -116,10 +116,10 @@ def _evaluate_direction(
     alone = {str(channel): rankings.run_of(channel).take(queries) for channel in rankings.by_channel}
     runs = {**alone, SEARCH: fused.run}
     spaces = _vectors_by_space(rankings, vectors)
-    return _compose(dataset, queries, runs, options, latencies={"fuse": fused.fuse_ms}, spaces=spaces)
+    return evaluate_queries(dataset, queries, runs, options, latencies={"fuse": fused.fuse_ms}, spaces=spaces)
 
 
-def _compose(
+def evaluate_queries(
     dataset: EvaluationSet,
     queries: npt.NDArray[np.int64],
     runs: Mapping[str, Run],
@@ -128,7 +128,16 @@ def _compose(
     latencies: Mapping[str, npt.NDArray[np.float64]] | None = None,
     spaces: Mapping[str, Mapping[str, Float32]] | None = None,
 ) -> Evaluated:
-    """Returns the result of some queries; the last of the runs is the search itself."""
+    """Returns the result of some queries.
+
+    Args:
+        dataset: the set.
+        queries: int64[n], rows of queries.
+        runs: by system, with a row for each of these queries; the last one is the search itself.
+        options: metrics and intervals.
+        latencies: milliseconds of each query by step.
+        spaces: by space and modality, the vectors of documents and queries.
+    """
     *_, system = runs
     values = measure_systems(dataset, queries, runs, ks=options.ks)
     in_two_splits = int((dataset.query_splits == TWO_SPLITS).sum()) if options.split != ALL else 0
@@ -139,7 +148,7 @@ def _compose(
         documents=len(dataset.documents),
         rows=rows_of(dataset, queries, values, draws=options.draws, seed=options.seed),
         diagnostics=diagnose(dataset, queries, left_out=in_two_splits, run=runs[system], spaces=spaces or {}),
-        latency=[percentiles(step, times) for step, times in (latencies or {}).items()],
+        latency=[percentiles(step, times_ms) for step, times_ms in (latencies or {}).items()],
         per_query=per_query(dataset, queries, values[system]),
     )
     return Evaluated(dataset, queries, runs[system], result)

@@ -175,7 +175,7 @@ def fuse_offline(
         fuse_ms[place] = (time.perf_counter() - started) * 1000
         kept = [(row_of_id[candidate.best.id], (score, candidate.score)) for score, candidate in ranked]
         documents[place, : len(kept)] = [row for row, _ in kept]
-        scores[place, : len(kept)] = _levels([key for _, key in kept])
+        scores[place, : len(kept)] = levels([key for _, key in kept])
     return FusedRun(Run(documents, scores), rows, fuse_ms)
 
 
@@ -323,7 +323,7 @@ def _best(
     return places, np.take_along_axis(scores, places, axis=1)
 
 
-def _levels(keys: Sequence[tuple[float, ...]]) -> npt.NDArray[np.float64]:
+def levels(keys: Sequence[tuple[object, ...]]) -> npt.NDArray[np.float64]:
     """Returns descending numbers for keys in order, equal for equal neighbours: float64[keys]."""
     changes = [0.0, *(float(key != before) for before, key in itertools.pairwise(keys))]
     return -np.cumsum(changes) if keys else np.zeros(0)
