@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from penstock.evaluate.evaluation import Evaluated, EvaluationOptions
     from penstock.evaluate.evaluation_set import EvaluationSet
     from penstock.evaluate.result import Result
+    from penstock.query.fusion.calibration import Calibration
+    from penstock.query.types import FuseOptions
 
 _SetsArgument = Annotated[
     list[Path],
@@ -49,6 +53,28 @@ _ImportOption = Annotated[
 _VectorsOption = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="Folder of stored vectors. Default: in the data folder.")
 ]
+_FuseOption = Annotated[
+    str | None,
+    typer.Option(metavar="JSON", help='Fusion, as `fuse` of a request: {"method": "rrf"}. Default: the settings.'),
+]
+_CalibrationOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Calibration for the offline fusion. Default: none.")
+]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The checked options of one evaluation."""
+
+    datasets: Sequence[EvaluationSet]
+    settings: Settings
+    options: EvaluationOptions
+    live: bool
+    import_file: Path | None
+    vectors: Path
+    fuse: FuseOptions
+    fuse_document: Mapping[str, object]
+    calibration: Calibration | None
 
 
 def evaluate(
@@ -66,6 +92,8 @@ def evaluate(
     export: _ExportOption = None,
     import_file: _ImportOption = None,
     vectors: _VectorsOption = None,
+    fuse: _FuseOption = None,
+    calibration: _CalibrationOption = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of the intervals and tests.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -76,21 +104,20 @@ def evaluate(
 
     Equal seeds give equal figures. docs/evaluate.md explains the figures and how to make a set.
     """
-    from penstock.evaluate.datasets import read_set
-    from penstock.evaluate.evaluation import EvaluationOptions
-    from penstock.evaluate.intervals import DRAWS, SEED
     from penstock.evaluate.report import to_markdown
     from penstock.evaluate.result import as_read, read_result, to_json, write
 
     if profile is not None:
         context.obj.overrides["profile"] = profile
     settings = connected_settings(context)
-    options = EvaluationOptions(_parse_ks(k), _checked_split(split), DRAWS, SEED if seed is None else seed)
     _check_files(export, against, import_file, sets)
     base = read_result(against) if against else None  # before minutes of work
-    datasets = [read_set(folder) for folder in sets]
-    evaluated = _evaluate(datasets, settings, options, live=live, import_file=import_file, vectors=vectors)
-    result = _compose(evaluated, settings, options, live=live, imported=import_file is not None)
+    options = _options(k, split, seed)
+    job = _job(
+        sets, settings, options, live=live, import_file=import_file, vectors=vectors, fuse=fuse, calibration=calibration
+    )
+    evaluated = _evaluate(job)
+    result = _compose(evaluated, job)
     if base is not None and against is not None:
         result = _compared(result, evaluated, base, against, options)
     if export is not None:
@@ -103,60 +130,90 @@ def evaluate(
     sys.stdout.write(to_json(result) if as_json else markdown)
 
 
-def _evaluate(
-    datasets: Sequence[EvaluationSet],
+def _options(ks: str, split: str, seed: int | None) -> EvaluationOptions:
+    from penstock.evaluate.evaluation import EvaluationOptions
+    from penstock.evaluate.intervals import DRAWS, SEED
+
+    return EvaluationOptions(_parse_ks(ks), _checked_split(split), DRAWS, SEED if seed is None else seed)
+
+
+def _job(
+    sets: Sequence[Path],
     settings: Settings,
     options: EvaluationOptions,
     *,
     live: bool,
     import_file: Path | None,
     vectors: Path | None,
-) -> list[Evaluated]:
+    fuse: str | None,
+    calibration: Path | None,
+) -> _Job:
+    from penstock.evaluate.datasets import read_set
+    from penstock.evaluate.fusions import parse_fuse
+    from penstock.query.fusion.calibration import read_calibration
+
+    fuse_document = _parse_json(fuse or "{}")
+    return _Job(
+        datasets=[read_set(folder) for folder in sets],
+        settings=settings,
+        options=options,
+        live=live,
+        import_file=import_file,
+        vectors=vectors or settings.data_dir / "evaluation" / "vectors",
+        fuse=parse_fuse(fuse_document, settings.query),
+        fuse_document=fuse_document,
+        calibration=read_calibration(calibration) if calibration else None,
+    )
+
+
+def _evaluate(job: _Job) -> list[Evaluated]:
     from penstock.encoders.profiles import load_profile
     from penstock.evaluate.evaluation import evaluate_offline, evaluate_run
     from penstock.evaluate.exchange import import_run
     from penstock.evaluate.fusions import open_fusion
     from penstock.evaluate.vectors import VectorFiles
 
-    if import_file is not None:
-        return [evaluate_run(datasets[0], import_run(datasets[0], import_file), options, system="imported")]
-    if live:
+    if job.import_file is not None:
+        run = import_run(job.datasets[0], job.import_file)
+        return [evaluate_run(job.datasets[0], run, job.options, system="imported")]
+    if job.live:
         from penstock.evaluate.live import evaluate_live
 
-        return [evaluate_live(dataset, settings, options, report=say) for dataset in datasets]
-    stored = VectorFiles(
-        vectors or settings.data_dir / "evaluation" / "vectors",
-        load_profile(settings.profile),
-        precision=settings.precision,
-        device=settings.device,
-    )
-    fusion = open_fusion(settings.query)
-    return [of_set for dataset in datasets for of_set in evaluate_offline(dataset, stored, fusion, options)]
+        return [
+            evaluate_live(dataset, job.settings, job.options, fuse=job.fuse_document, report=say)
+            for dataset in job.datasets
+        ]
+    profile = load_profile(job.settings.profile)
+    stored = VectorFiles(job.vectors, profile, precision=job.settings.precision, device=job.settings.device)
+    return [
+        of_set
+        for dataset in job.datasets
+        for of_set in evaluate_offline(dataset, stored, open_fusion(job.fuse, job.calibration), job.options)
+    ]
 
 
-def _compose(
-    evaluated: Sequence[Evaluated], settings: Settings, options: EvaluationOptions, *, live: bool, imported: bool
-) -> Result:
+def _compose(evaluated: Sequence[Evaluated], job: _Job) -> Result:
     from penstock.encoders.load import profile_fingerprints
     from penstock.encoders.profiles import load_profile
     from penstock.evaluate.environment import describe_command, describe_commit, describe_machine
     from penstock.evaluate.fusions import describe_fusion
     from penstock.evaluate.result import Result
 
-    fingerprints = {} if imported else profile_fingerprints(load_profile(settings.profile))
+    imported = job.import_file is not None
+    fingerprints = {} if imported else profile_fingerprints(load_profile(job.settings.profile))
     return Result(
-        mode="imported" if imported else "live" if live else "offline",
+        mode="imported" if imported else "live" if job.live else "offline",
         command=describe_command(sys.argv[1:]),
         commit=describe_commit(),
         machine=describe_machine(),
-        profile=settings.profile,
+        profile=job.settings.profile,
         encoders={
             role: f"{identity.model} {identity.weights} {identity.preprocessing}"
             for role, identity in fingerprints.items()
         },
-        fusion="of the imported run" if imported else describe_fusion(settings.query),
-        seed=options.seed,
-        draws=options.draws,
+        fusion="of the imported run" if imported else describe_fusion(job.fuse, job.calibration),
+        seed=job.options.seed,
+        draws=job.options.draws,
         sets=[of_set.result for of_set in evaluated],
     )
 
@@ -164,8 +221,6 @@ def _compose(
 def _compared(
     result: Result, evaluated: Sequence[Evaluated], base: Result, against: Path, options: EvaluationOptions
 ) -> Result:
-    from dataclasses import replace
-
     from penstock.evaluate.tables import compare
 
     sets = [(of_set.dataset, of_set.queries, of_set.result) for of_set in evaluated]
@@ -179,6 +234,18 @@ def _export(evaluated: Sequence[Evaluated], form: str, folder: Path) -> None:
     for of_set in evaluated:
         files = export_run(of_set.dataset, of_set.queries, of_set.run, folder, form=form)
         say(f"Written: {files[0]} and {files[1]}")
+
+
+def _parse_json(text: str) -> Mapping[str, object]:
+    from penstock.errors import UsageError
+
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as exc:
+        raise UsageError(f"--fuse is not JSON: {exc}") from exc
+    if not isinstance(document, dict):
+        raise UsageError('--fuse must be a JSON object, such as \'{"method": "rrf"}\'')
+    return document
 
 
 def _parse_ks(text: str) -> tuple[int, ...]:

@@ -1,17 +1,47 @@
-"""Opens the fusion that the query plane would use by the settings."""
+"""Opens the fusion that a query plane uses by its settings, a request's options and a calibration."""
 
 from __future__ import annotations
 
-from penstock.config import QuerySettings
+from dataclasses import fields
+
+from penstock.config import FusionMethod, QuerySettings
+from penstock.errors import UsageError
 from penstock.query.fusion.base import Fusion
-from penstock.query.fusion.rrf import ReciprocalRankFusion
+from penstock.query.fusion.calibration import Calibration
+from penstock.query.fusion.choose import FusionChooser, RunningFusion
+from penstock.query.fusion.statistics import ChannelStatistics
+from penstock.query.types import FuseOptions, FuseRequest
+from penstock.query.understand.fuse_options import fuse_options
 
 
-def open_fusion(settings: QuerySettings) -> Fusion:
-    """Returns the fusion of a query plane with these settings."""
-    return ReciprocalRankFusion(settings.weights, k=settings.rrf_k)
+def open_fusion(options: FuseOptions, calibration: Calibration | None = None) -> Fusion:
+    """Returns the fusion of a query plane that has answered no question yet.
+
+    Its running statistics grow with the queries of the evaluation, as those of a plane grow with its questions.
+    """
+    return RunningFusion(FusionChooser(ChannelStatistics(), calibration), options)
 
 
-def describe_fusion(settings: QuerySettings) -> str:
+def parse_fuse(document: object, settings: QuerySettings) -> FuseOptions:
+    """Returns the checked options of the `fuse` of a request, with the settings for what it leaves out.
+
+    Raises:
+        UsageError: it is no object, or has an option that does not exist or has a wrong value.
+    """
+    names = [field.name for field in fields(FuseRequest)]
+    if not isinstance(document, dict) or not set(document) <= set(names):
+        raise UsageError(f"--fuse must be a JSON object with some of {', '.join(names)}")
+    return fuse_options(FuseRequest(**document), settings)
+
+
+def describe_fusion(options: FuseOptions, calibration: Calibration | None = None) -> str:
     """Returns the fusion in words, for the head of a result."""
-    return f"rrf, k {settings.rrf_k}"
+    match options.method:
+        case FusionMethod.RRF:
+            return f"rrf, k {options.k}"
+        case FusionMethod.WEIGHTED:
+            return f"weighted, {options.normalise}"
+        case FusionMethod.EARLY:
+            return f"early, alpha {options.alpha:g}"
+        case _:
+            return f"{options.method}, " + ("without calibration" if calibration is None else "with calibration")

@@ -15,11 +15,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
+import numpy.typing as npt
 
 from penstock.assembly import open_store
 from penstock.broker.base import Message
@@ -50,7 +50,12 @@ _STALLED_AFTER_S = 300.0
 
 
 def evaluate_live(
-    dataset: EvaluationSet, settings: Settings, options: EvaluationOptions, *, report: Callable[[str], None]
+    dataset: EvaluationSet,
+    settings: Settings,
+    options: EvaluationOptions,
+    *,
+    fuse: Mapping[str, object],
+    report: Callable[[str], None],
 ) -> Evaluated:
     """Indexes a set through the running planes and evaluates their hits.
 
@@ -58,6 +63,7 @@ def evaluate_live(
         dataset: the set.
         settings: with the addresses of the planes.
         options: split, metrics and intervals.
+        fuse: of each request; empty for the settings of the query plane.
         report: takes lines about the progress.
 
     Raises:
@@ -69,7 +75,9 @@ def evaluate_live(
     index_set(dataset, tenant, settings, report)
     url = query_url(settings)
     report(f"{dataset.name}: {len(queries)} queries to {url}")
-    run, times = _search_all(dataset, [dataset.queries[row] for row in queries.tolist()], tenant, url, settings)
+    common = {"tenant": tenant, "limit": HITS, "deadline_ms": DEADLINE_MS, **({"fuse": fuse} if fuse else {})}
+    with httpx.Client(base_url=url, timeout=2 * DEADLINE_MS / 1000) as client:
+        run, times = _search_all(dataset, queries, lambda query: _search(client, query, common, settings))
     return evaluate_queries(dataset, queries, {SEARCH: run}, options, latencies=times)
 
 
@@ -166,34 +174,34 @@ def _without_row(assets: Mapping[AssetRef, Document] | list[AssetRef], store: As
 
 
 def _search_all(
-    dataset: EvaluationSet, queries: list[LabelledQuery], tenant: str, url: str, settings: Settings
-) -> tuple[Run, dict[str, np.ndarray[Any, np.dtype[np.float64]]]]:
+    dataset: EvaluationSet, queries: npt.NDArray[np.int64], search: Callable[[LabelledQuery], dict[str, Any]]
+) -> tuple[Run, dict[str, npt.NDArray[np.float64]]]:
     """Returns the run of these queries, and the milliseconds of each by step."""
     row_of = {document.id: row for row, document in enumerate(dataset.documents)}
     documents = np.full((len(queries), HITS), -1, dtype=np.int64)
     scores = np.full((len(queries), HITS), -np.inf)
     times: dict[str, list[float]] = {}
-    with httpx.Client(base_url=url, timeout=2 * DEADLINE_MS / 1000) as client:
-        for place, query in enumerate(queries):
-            started = time.perf_counter()
-            answer = _search(client, query, tenant, settings)
-            times.setdefault("round trip", []).append((time.perf_counter() - started) * 1000)
-            for step, milliseconds in answer["took_ms"].items():
-                times.setdefault(step, []).append(milliseconds)
-            hits = list(_first_hits(answer["hits"], row_of))
-            documents[place, : len(hits)] = [row for row, _ in hits]
-            scores[place, : len(hits)] = levels([key for _, key in hits])
+    for place, query in enumerate(queries.tolist()):
+        started = time.perf_counter()
+        answer = search(dataset.queries[query])
+        times.setdefault("round trip", []).append((time.perf_counter() - started) * 1000)
+        for step, milliseconds in answer["took_ms"].items():
+            times.setdefault(step, []).append(milliseconds)
+        hits = list(_first_hits(answer["hits"], row_of))
+        documents[place, : len(hits)] = [row for row, _ in hits]
+        scores[place, : len(hits)] = levels([key for _, key in hits])
     return Run(documents, scores), {step: np.array(values) for step, values in times.items()}
 
 
-def _search(client: httpx.Client, query: LabelledQuery, tenant: str, settings: Settings) -> dict[str, Any]:
-    body: dict[str, object] = {"tenant": tenant, "limit": HITS, "deadline_ms": DEADLINE_MS}
+def _search(
+    client: httpx.Client, query: LabelledQuery, common: Mapping[str, object], settings: Settings
+) -> dict[str, Any]:
     if query.image is None:
-        body["text"] = query.text
+        content = {"text": query.text}
     else:
-        body["image"] = base64.b64encode(Path(query.image).read_bytes()).decode()
+        content = {"image": base64.b64encode(query.image.read_bytes()).decode()}
     try:
-        response = client.post("/v1/search", json=body)
+        response = client.post("/v1/search", json={**common, **content})
     except httpx.HTTPError as exc:
         reason = str(exc) or type(exc).__name__
         raise UnavailableError(
