@@ -1,0 +1,1 @@
+"""Fits the numbers behind the ranking to questions with labels."""
