@@ -22,12 +22,19 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-heavy test-light test-exhaustive faults soak mutations lint vocabulary lock clean
+.PHONY: help setup shelf demo test test-heavy test-light test-exhaustive faults soak mutations lint vocabulary lock \
+	platforms clean
 
 help: ## Show what there is to make.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Set up .venv with everything, once.
+
+# Packages of weights, most of them one person's: each may be out of reach, which costs a line and its role, not the set-up.
+SHELF = $(BIN)/python -m tools.shelf requirements-shelf.lock $(UV)
+
+shelf: $(READY) ## Install what profile shelf lacks: packages of weights that set-up could not get.
+	$(SHELF)
 
 demo: $(READY) ## Stream sample media in and search them (ARGS=--once leaves after the questions).
 	$(BIN)/penstock demo $(ARGS)
@@ -69,9 +76,21 @@ lint: $(READY) ## Check lint, format, types, layers and vocabulary.
 vocabulary: $(READY) ## Check words, names, docstrings and sizes (ARGS=--count, or ARGS=src/penstock/store for a part).
 	$(BIN)/python -m tools.vocabulary $(ARGS)
 
-lock: $(UV) ## Resolve requirements.lock again, for every Python from 3.11 on.
+lock: $(UV) ## Resolve requirements.lock again, for every Python from 3.11 on, and requirements-shelf.lock.
 	$(UV) pip compile pyproject.toml --extra embedded --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --upgrade --quiet --output-file requirements.lock
+	$(UV) pip compile requirements-shelf.in --no-deps --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --upgrade --quiet --output-file requirements-shelf.lock
+
+# PyAV's wheels need macOS 14. Nothing is installed, and nothing of it was run on these machines.
+platforms: $(UV) ## Resolve requirements.lock for other machines: is there a wheel of every package?
+	@for platform in aarch64-apple-darwin aarch64-unknown-linux-gnu x86_64-unknown-linux-gnu; do \
+		for version in 3.11 3.12 3.13; do \
+			MACOSX_DEPLOYMENT_TARGET=14.0 $(UV) pip install --dry-run --quiet --target $(VENV)/none \
+				--python-platform $$platform --python-version $$version --only-binary :all: --require-hashes \
+				--requirements requirements.lock && echo "$$platform, Python $$version: all wheels are there" || exit 1; \
+		done; \
+	done
 
 clean: ## Remove what the other targets made here.
 	rm -rf $(VENV) $(TOOLS) .penstock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -87,9 +106,10 @@ $(UV):
 	@python=$$($(FIND_PYTHON)) && PIP_ROOT_USER_ACTION=ignore "$$python" -m pip install --quiet --disable-pip-version-check \
 		--upgrade --target $(TOOLS) 'uv>=0.9'
 
-$(READY): requirements.lock pyproject.toml $(UV)
+$(READY): requirements.lock requirements-shelf.lock pyproject.toml $(UV)
 	@python=$$($(FIND_PYTHON)) && $(UV) venv --quiet --allow-existing --python "$$python" $(VENV)
 	@echo "Setting up $(VENV): the packages, this once"
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@$(SHELF)
 	@touch $@

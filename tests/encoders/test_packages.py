@@ -35,9 +35,9 @@ def whole(site: Path, content: bytes = WHOLE) -> PackageWeights:
 
 def in_parts(site: Path) -> PackageWeights:
     install(site, "model-1", {"model_1/a.part1": WHOLE[:15]})
-    install(site, "model-2", {"model_2/a.part2": WHOLE[15:], "model_2/config.json": b"{}"})
+    install(site, "model-2", {"model_2/a.part2": WHOLE[15:], "model_2/config.json": b"{}", "model_2/words.txt": b"a"})
     parts = (PackageFile("model-1", "model_1/a.part1"), PackageFile("model-2", "model_2/a.part2"))
-    return PackageWeights(PackageFile("model-2", "model.bin"), SHA256, parts, ("config.json",))
+    return PackageWeights(PackageFile("model-2", "model.bin"), SHA256, parts, ("config.json",), ("*.txt",))
 
 
 def test_weights_are_found_without_importing_their_package(site: Path) -> None:
@@ -76,7 +76,7 @@ def test_parts_of_two_packages_become_one_file_beside_its_companions(site: Path)
     source = in_parts(site)
     located = locate(source, "m")
     assert located.weights.read_bytes() == WHOLE
-    assert sorted(path.name for path in located.folder.iterdir()) == ["config.json", "model.bin"]
+    assert sorted(path.name for path in located.folder.iterdir()) == ["config.json", "model.bin", "words.txt"]
     assert located == locate(source, "m")
     assert [path.name for path in located.folder.parent.iterdir()] == [located.folder.name]
 

@@ -79,6 +79,7 @@ class PackageWeights:
         sha256: of the whole file, in hexadecimal. Another file of this name is refused.
         parts: files that give the weights together, in order; empty where they are one file.
         companions: names of files beside the weights, or beside the last part, without which the model does not load.
+        patterns: files that belong to joined parts besides, as fnmatch patterns.
         fallback: the repository of the hub that has the same weights; None: there is none.
     """
 
@@ -86,6 +87,7 @@ class PackageWeights:
     sha256: str
     parts: tuple[PackageFile, ...] = ()
     companions: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
     fallback: HubWeights | None = None
 
     @property
@@ -209,7 +211,10 @@ def _find_in_packages(source: PackageWeights) -> Located | None:
         return None
     if not source.parts:
         return Located(present[0].parent, present[0])
-    joined = packages.join_parts(present, beside, source.file.name, source.sha256)
+    folder = present[-1].parent
+    further = {path for pattern in source.patterns for path in folder.glob(pattern) if path.is_file()}
+    copied = sorted({*beside, *further} - set(present))
+    joined = packages.join_parts(present, copied, source.file.name, source.sha256)
     return Located(joined.parent, joined)
 
 

@@ -104,7 +104,7 @@ class _Weights(_TomlTable):
         file, sha256 = _KNOWN_PACKAGES.get(self.package, ("", ""))
         parts = tuple(PackageFile(*part.split(":", 1)) for part in self.parts)
         return PackageWeights(
-            PackageFile(self.package, self.file or file), self.sha256 or sha256, parts, companions, repository
+            PackageFile(self.package, self.file or file), self.sha256 or sha256, parts, companions, patterns, repository
         )
 
 

@@ -1,0 +1,1 @@
+"""Installs the packages whose weights the profile shelf reads."""
