@@ -30,6 +30,7 @@ class SearchRequestJson(TypedDict, total=False):
     tenant: str
     limit: int
     deadline_ms: int
+    min_relevance: float
 
 
 class FoundByJson(TypedDict):
@@ -69,6 +70,8 @@ class HitJson(TypedDict):
     media_url: NotRequired[str | None]
     moment: NotRequired[MomentJson | None]
     indexing: NotRequired[bool]
+    relevance: NotRequired[float | None]
+    below_floor: NotRequired[bool]
 
 
 class SearchResultJson(TypedDict):
@@ -79,6 +82,8 @@ class SearchResultJson(TypedDict):
     missing: Mapping[str, str]
     transcript: NotRequired[str | None]
     notice: NotRequired[str | None]
+    nothing_found: NotRequired[bool]
+    why: NotRequired[str | None]
 
 
 class QueryStatusJson(TypedDict):

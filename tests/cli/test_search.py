@@ -129,6 +129,31 @@ def test_the_column_of_times_is_left_out_if_no_hit_has_times(
     assert "when" not in capsys.readouterr().out.splitlines()[0].split()
 
 
+def test_relevance_is_shown_where_it_is_known(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
+    plane.answer = {**ANSWER, "hits": [{**HIT, "relevance": 0.834, "below_floor": False}]}
+    assert search(plane, "a heron") == 0
+    output = capsys.readouterr()
+    assert "83%" in output.out
+    assert "Nothing in the index" not in output.err
+
+
+def test_a_query_without_an_answer_says_so_above_the_nearest_hits(
+    plane: QueryPlane, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hit = {**HIT, "relevance": 0.04, "below_floor": True}
+    why = "the best hit has a relevance of 0.04, and the floor is 0.30 (query.relevance_floor)"
+    plane.answer = {**ANSWER, "hits": [hit], "nothing_found": True, "why": why}
+    assert search(plane, "a submarine") == 0
+    output = capsys.readouterr()
+    assert "4% (below the floor)" in output.out
+    assert f"Nothing in the index answers this well: {why}. The hits above are the nearest there are." in output.err
+
+
+def test_min_relevance_is_in_the_request(plane: QueryPlane) -> None:
+    assert search(plane, "a heron", "--min-relevance", "0.5") == 0
+    assert plane.bodies[-1]["min_relevance"] == 0.5
+
+
 def test_the_file_a_hit_came_from_is_shown_where_it_is_known(
     plane: QueryPlane, capsys: pytest.CaptureFixture[str]
 ) -> None:

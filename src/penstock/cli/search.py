@@ -66,6 +66,10 @@ def search(
         int | None,
         typer.Option("--deadline-ms", metavar="MS", help="Deadline of the search; later channels are left out."),
     ] = None,
+    min_relevance: Annotated[
+        float | None,
+        typer.Option("--min-relevance", metavar="0…1", help="Cut hits that are less likely to answer the query."),
+    ] = None,
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Address of the query plane. Default: the one that runs here.")
     ] = None,
@@ -91,6 +95,8 @@ def search(
         body["limit"] = limit
     if deadline_ms is not None:
         body["deadline_ms"] = deadline_ms
+    if min_relevance is not None:
+        body["min_relevance"] = min_relevance
     target = url or query_url(settings)
     result = post_search(target, body, settings)
     if as_json:
@@ -106,9 +112,14 @@ def show_result(result: SearchResultJson, url: str) -> None:
     rows = [hit_row(rank, hit, url) for rank, hit in enumerate(result["hits"], start=1)]
     if not any(row["when"] for row in rows):
         rows = [{name: value for name, value in row.items() if name != "when"} for row in rows]
+    if not any(row["relevance"] for row in rows):
+        rows = [{name: value for name, value in row.items() if name != "relevance"} for row in rows]
     print_table(rows)
     if not rows:
         say("No hits.")
+    if result.get("nothing_found"):
+        nearest = " The hits above are the nearest there are." if rows else ""
+        say(f"Nothing in the index answers this well: {result.get('why')}.{nearest}")
     if result["partial"]:
         say("This result is partial: better hits may be missing.")
     for channel, reason in result["missing"].items():
@@ -123,12 +134,21 @@ def hit_row(rank: int, hit: HitJson, url: str) -> Mapping[str, object]:
     return {
         "#": rank,
         "score": f"{hit['score']:.4f}",
+        "relevance": _relevance(hit),
         "kind": _kind(hit),
         "when": format_moment(hit),
         "what": _snippet(hit),
         "where": media_location(hit, url),
         "found by": found_by,
     }
+
+
+def _relevance(hit: HitJson) -> str:
+    """Returns the relevance in percent, marked if it is below the floor; an empty text if it is not known."""
+    relevance = hit.get("relevance")
+    if relevance is None:
+        return ""
+    return f"{relevance:.0%}{' (below the floor)' if hit.get('below_floor') else ''}"
 
 
 def media_location(hit: HitJson, url: str) -> str:

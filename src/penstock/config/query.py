@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
 
 from pydantic import Field, field_validator
 
@@ -74,6 +75,14 @@ class QuerySettings(Section):
     weights: Mapping[Collection, float] = Field(
         default_factory=lambda: dict.fromkeys(Collection, 1.0),
         description="weight of each collection in fusion",
+    )
+    relevance_floor: float = Field(
+        0.0, ge=0, le=1, description="relevance below which a hit does not count as found; 0: every hit counts"
+    )
+    calibration: Path | None = Field(
+        None,
+        description="file that `penstock train calibration` wrote; unset: the newest one of the profile in data_dir, "
+        "else the one that the profile ships",
     )
     # A passage of speech lasts 5 to 30 s and a shot mostly less: enough for a passage, its neighbours and their shots.
     max_moment_gap_ms: int = Field(

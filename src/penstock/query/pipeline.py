@@ -5,6 +5,7 @@
     3 embed        → a vector for each encoder
     4 retrieve     → a ranking from each channel, concurrently
     5 fuse         → one ranking of all entries, those close together in time as one moment (`fusion/`)
+    6 judge        → the relevance of each hit, and whether anything was found (`relevance`)
 
 Embedding and retrieval overlap: a channel starts as soon as its own query vector is computed, so BM25 waits for no
 encoder, and a failed encoder costs only the channels that need it.
@@ -25,6 +26,7 @@ from penstock.query.fusion.base import MomentRules
 from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.moments import compose_hit
 from penstock.query.fusion.statistics import ChannelStatistics
+from penstock.query.relevance import JudgedHits, check_min_relevance, judge
 from penstock.query.retrieve import Retrieval, SearchParams, mark_indexing
 from penstock.query.route import route
 from penstock.query.trace import Trace
@@ -88,6 +90,7 @@ class QueryPipeline:
         """
         trace = Trace(self._clock)
         query = await self._understand(request, trace)  # 1
+        check_min_relevance(query, self._fusions.calibration)
         deadline_s = self._clock() + query.deadline_ms / 1000
         offered = await self._channels.get(deadline_s=deadline_s)
         plan = route(query, offered=offered, profile=self._profile)  # 2
@@ -96,9 +99,17 @@ class QueryPipeline:
         with start_embedding(self._encoder, plan.queries, on_done=lambda: trace.end("encode")) as vectors:  # 3
             params = SearchParams(query.tenant, query.where, self._depth(query), deadline_s)
             retrieval = Retrieval(self._store, self.executor, plan.queries, vectors, params)
-            hits = await self._find(retrieval, query, trace)
-            hits = await mark_indexing(hits, self._store, self.executor, deadline_s=deadline_s)
-        return SearchResult(hits, trace.partial, trace.missing, trace.publish(), query.transcript)
+            judged = await self._find(retrieval, query, trace)
+            hits = await mark_indexing(judged.hits, self._store, self.executor, deadline_s=deadline_s)
+        return SearchResult(
+            hits,
+            trace.partial,
+            trace.missing,
+            trace.publish(),
+            query.transcript,
+            nothing_found=judged.nothing_found,
+            why=judged.why,
+        )
 
     async def _understand(self, request: SearchRequest, trace: Trace) -> Query:
         """Checks the request, and transcribes it if it is spoken. That takes seconds: the deadline begins after it."""
@@ -114,8 +125,8 @@ class QueryPipeline:
         trace.end("transcribe")
         return query
 
-    async def _find(self, retrieval: Retrieval, query: Query, trace: Trace) -> list[Hit]:
-        """Returns the best hits.
+    async def _find(self, retrieval: Retrieval, query: Query, trace: Trace) -> JudgedHits:
+        """Returns the best hits, with their relevance.
 
         Where many entries become few moments, timed media are searched again for more entries until the limit is met.
         """
@@ -127,9 +138,11 @@ class QueryPipeline:
             rankings = await retrieval.search_deeper()
             trace.end("search")
             hits = self._rank(rankings, query)
+        floor = self._settings.relevance_floor
+        judged = judge(hits, rankings, query, self._fusions.calibration, floor=floor)  # 6
         trace.end("fuse")
         trace.add_failed(rankings.missing)
-        return hits
+        return judged
 
     def _rank(self, rankings: Rankings, query: Query) -> list[Hit]:
         fusion = self._fusions.choose(query.fuse, rankings)  # 5

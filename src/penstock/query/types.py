@@ -65,6 +65,7 @@ class SearchRequest:
         limit: maximum number of hits; None: the setting.
         deadline_ms: milliseconds for the whole search; None: the setting.
         fuse: how the rankings become one; None: the settings.
+        min_relevance: 0 to 1, below which hits are cut; None: none are.
     """
 
     text: str | None = None
@@ -76,6 +77,7 @@ class SearchRequest:
     limit: int | None = None
     deadline_ms: int | None = None
     fuse: FuseRequest | None = None
+    min_relevance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Query:
         where, tenant, limit: as in the request.
         deadline_ms: milliseconds for the whole search.
         fuse: how the rankings become one.
+        min_relevance: as in the request.
     """
 
     text: str | None = field(repr=False)
@@ -105,6 +108,7 @@ class Query:
     deadline_ms: int
     fuse: FuseOptions = field(default_factory=FuseOptions)
     transcript: str | None = None
+    min_relevance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +233,8 @@ class Hit:
         found_by: the channels that found it; of a moment, the best rank that each gave one of its entries.
         moment: the range of time around it; None for entries without a time.
         indexing: whether later segments of its timed media are still being indexed.
+        relevance: the estimated probability, 0 to 1, that it answers the question; None: not known.
+        below_floor: whether that is too little to count as found.
     """
 
     entry: Entry
@@ -236,6 +242,8 @@ class Hit:
     found_by: tuple[ChannelHit, ...]
     moment: Moment | None = None
     indexing: bool = False
+    relevance: float | None = None
+    below_floor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +256,8 @@ class SearchResult:
         missing: the channels that were left out, with the reason.
         took_ms: milliseconds by step: transcribe (spoken queries only), encode, search, fuse, total.
         transcript: the text of a spoken query; None for other queries.
+        nothing_found: whether no hit is relevant enough; those that there are remain in `hits`.
+        why: the reason for that, in words.
     """
 
     hits: Sequence[Hit]
@@ -255,3 +265,5 @@ class SearchResult:
     missing: Mapping[Channel, str]
     took_ms: Mapping[str, float]
     transcript: str | None = None
+    nothing_found: bool = False
+    why: str | None = None

@@ -55,7 +55,10 @@ def test_a_hit_has_every_field_of_its_entry(search: Callable[..., httpx.Response
         "media_url": None,
         "moment": None,
         "indexing": False,
+        "relevance": None,
+        "below_floor": False,
     }
+    assert (body["nothing_found"], body["why"]) == (False, None)
     assert (body["partial"], body["missing"], body["transcript"]) == (False, {}, None)
     assert set(body["took_ms"]) == {"encode", "search", "fuse", "total"}
     assert (body["profile"], body["notice"]) == (PROFILE.name, PROFILE.notice)
@@ -156,3 +159,12 @@ def test_a_late_channel_is_named_and_the_others_answer(
     assert body["partial"] is True
     assert body["missing"] == {"image.joint": "no answer within 0.7 s"}
     assert body["hits"][0]["key"] == "cat"
+
+
+@pytest.mark.parametrize("min_relevance", [-0.1, 1.5, 0.5])
+def test_a_min_relevance_that_cannot_be_met_is_refused(
+    search: Callable[..., httpx.Response], min_relevance: float
+) -> None:
+    answer = search(text="a cat on a mat", min_relevance=min_relevance)
+    assert answer.status_code == 400
+    assert answer.json()["field"] == "/min_relevance"

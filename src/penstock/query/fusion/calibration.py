@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -103,17 +103,45 @@ class ChannelCalibration:
 
 
 @dataclass(frozen=True, slots=True)
+class RelevanceMap:
+    """Relevance from the log-odds of an entry and from what is known of the question (`query.relevance`).
+
+    logit(relevance) = gain · log-odds + intercept + the weighted features. The gain is above 0: relevance and log-odds
+    order the entries of a collection in the same way.
+
+    Attributes:
+        gain, intercept: as above.
+        weights: of the features of the question, in the order of `QuestionFeatures`.
+    """
+
+    gain: float
+    intercept: float
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gain < math.inf:
+            raise ValueError(f"gain {self.gain} is not above 0")
+
+    def relevance(self, log_odds: Float64, features: Sequence[float]) -> Float64:
+        """Returns float64[n], 0 to 1, of entries with these log-odds, float64[n]."""
+        shift = self.intercept + sum(w * feature for w, feature in zip(self.weights, features, strict=True))
+        return np.asarray(1 / (1 + np.exp(-np.clip(self.gain * log_odds + shift, -500, 500))))
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionCalibration:
     """Corrects the sum of the log-odds of a collection's channels. The gain is above 0.
 
     Attributes:
         prior_log_odds: of a candidate of this collection whose scores are not known.
         gain, offset: see the module.
+        relevance: of an entry; None: it is not known.
     """
 
     prior_log_odds: float
     gain: float = 1.0
     offset: float = 0.0
+    relevance: RelevanceMap | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.gain < math.inf:

@@ -36,6 +36,7 @@ def validate(request: SearchRequest, settings: QuerySettings) -> Query:
         limit=_within("limit", request.limit, default=settings.limit, maximum=settings.max_limit),
         deadline_ms=_within("deadline_ms", request.deadline_ms, default=settings.deadline_ms, maximum=MAX_DEADLINE_MS),
         fuse=fuse_options(request.fuse, settings),
+        min_relevance=_share("min_relevance", request.min_relevance),
     )
 
 
@@ -104,6 +105,12 @@ def _tenant(tenant: str) -> str:
     if not tenant.strip():
         raise QueryError("tenant is empty: leave it out to search the default tenant", field="/tenant")
     return tenant
+
+
+def _share(name: str, value: float | None) -> float | None:
+    if value is not None and not 0 <= value <= 1:
+        raise QueryError(f"{name} is {value}; it can be 0 to 1", field=f"/{name}")
+    return value
 
 
 def _within(name: str, value: int | None, *, default: int, maximum: int) -> int:

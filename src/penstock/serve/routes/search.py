@@ -40,6 +40,7 @@ def _request(body: SearchBody, *, default_tenant: str) -> SearchRequest:
         limit=body.limit,
         deadline_ms=body.deadline_ms,
         fuse=None if body.fuse is None else _fuse(body.fuse),
+        min_relevance=body.min_relevance,
     )
 
 

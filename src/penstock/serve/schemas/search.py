@@ -86,6 +86,10 @@ class SearchBody(BaseModel):
         None, description="milliseconds for the whole search; later channels are left out and reported in `missing`"
     )
     fuse: FuseBody | None = Field(None, description="how the rankings of the channels become one list")
+    min_relevance: float | None = Field(
+        None,
+        description="0 to 1: hits of a lower relevance are cut, and those of an unknown one; 400 without calibration",
+    )
 
 
 class OriginOut(BaseModel):
@@ -163,6 +167,11 @@ class HitOut(BaseModel):
     )
     moment: MomentOut | None = Field(description="for audio and video; null for texts and images")
     indexing: bool = Field(description="whether later segments of this audio or video are still being indexed")
+    relevance: float | None = Field(
+        examples=[0.83],
+        description="estimated probability that it answers the query; null for an image query or without calibration",
+    )
+    below_floor: bool = Field(description="whether that is below the setting query.relevance_floor")
 
 
 class SearchOut(BaseModel):
@@ -170,6 +179,10 @@ class SearchOut(BaseModel):
 
     hits: list[HitOut]
     transcript: str | None = Field(description="text of a spoken query; null for other queries")
+    nothing_found: bool = Field(
+        description="whether nothing in the index answers the query well; hits, if any, are the nearest there are"
+    )
+    why: str | None = Field(description="the reason for `nothing_found`; null otherwise")
     partial: bool = Field(description="whether a channel failed or was late: better hits may be missing")
     missing: dict[str, str] = Field(
         description="channels that were left out, with the reason; includes those that this store does not offer",
@@ -188,6 +201,8 @@ def search_out(result: SearchResult, *, profile: str, notice: str | None) -> Sea
     return SearchOut(
         hits=[_hit_out(hit) for hit in result.hits],
         transcript=result.transcript,
+        nothing_found=result.nothing_found,
+        why=result.why,
         partial=result.partial,
         missing={str(channel): reason for channel, reason in result.missing.items()},
         took_ms=dict(result.took_ms),
@@ -222,6 +237,8 @@ def _hit_out(hit: Hit) -> HitOut:
         found_by=_found_by_out(hit.found_by),
         moment=None if hit.moment is None else _moment_out(hit.moment),
         indexing=hit.indexing,
+        relevance=None if hit.relevance is None else round(hit.relevance, 4),
+        below_floor=hit.below_floor,
     )
 
 

@@ -1,0 +1,192 @@
+"""Estimates the relevance of hits: the probability that a hit answers the question.
+
+Log-odds of a calibration compare entries of one question. Whether the best of them answers the question at all depends
+on the question, too. So relevance adds five features of the question to them, each for one collection:
+
+    lead        deviations that the best entry of its first dense channel is above the mean of this question
+    level       deviations that it is above the mean of the labelled questions
+    words       log(1 + number of different terms in the question)
+    rivals      log Σ exp(log-odds) of all entries but the best: the less it stands out, the less certain it is
+    coverage    share of the question's terms that the best entry contains
+
+They shift all entries of a collection by the same amount: relevance never contradicts the order within a collection.
+The relevance of a moment is that of its best entry. It is not known for questions by image, and where the channels of
+an entry have no calibration: then it is None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from penstock.analysis import query_terms, terms
+from penstock.encoders.profiles import JOINT_IMAGE
+from penstock.errors import QueryError
+from penstock.query.fusion.calibration import Calibration
+from penstock.query.fusion.normalise import Float64
+from penstock.query.fusion.scales import ChannelShares, LogOddsScale
+from penstock.query.fusion.tables import CollectionTable, collection_tables
+from penstock.query.types import Hit, Query, Rankings
+from penstock.records import Channel, Collection, Entry, Field
+
+# A best entry whose rivals together have e^-10 of its odds stands alone.
+_NO_RIVALS = 10.0
+
+
+class QuestionFeatures(NamedTuple):
+    """The features of a question for one collection. The module explains each."""
+
+    lead: float
+    level: float
+    words: float
+    rivals: float
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionEvidence:
+    """Describes the entries of one collection by their log-odds, and the question by its features.
+
+    Attributes:
+        entries: n in number.
+        log_odds: float64[n], by the calibration.
+        features: of the question.
+    """
+
+    entries: Sequence[Entry]
+    log_odds: Float64
+    features: QuestionFeatures
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedHits:
+    """The hits with their relevance, and whether any of them answers the question.
+
+    Attributes:
+        hits: best first.
+        nothing_found: whether no hit reaches the floor.
+        why: the reason in words; None if something was found.
+    """
+
+    hits: list[Hit]
+    nothing_found: bool
+    why: str | None
+
+
+def check_min_relevance(query: Query, calibration: Calibration | None) -> None:
+    """Raises QueryError if the query demands a relevance that is not known for it."""
+    if query.min_relevance is None:
+        return
+    if calibration is None:
+        raise QueryError(
+            "min_relevance needs a calibration, and this index has none: `penstock train calibration` makes one",
+            field="/min_relevance",
+        )
+    if query.text is None:
+        raise QueryError("the relevance of hits is not known for a query by image", field="/min_relevance")
+
+
+def judge(
+    hits: Sequence[Hit], rankings: Rankings, query: Query, calibration: Calibration | None, *, floor: float
+) -> JudgedHits:
+    """Adds relevance to the hits of a question.
+
+    1. Hits below the floor are marked. They stay, for they are the best there is.
+    2. Hits below `min_relevance` of the request are cut, and with it those of unknown relevance.
+
+    Args:
+        hits: best first.
+        rankings: that they come from.
+        query: the question.
+        calibration: valid for this index; None: there is none, and no relevance.
+        floor: below it a hit does not count as found.
+    """
+    relevances = {} if calibration is None else relevance_of_entries(rankings, query.text, calibration)
+    judged = [_with_relevance(hit, relevances, floor) for hit in hits]  # 1
+    best = max((hit.relevance for hit in judged if hit.relevance is not None), default=None)
+    known_low = best is not None and best < floor and all(hit.relevance is not None for hit in judged)
+    why = "no entry matches the question and its filter" if not judged else None
+    if known_low:
+        why = f"the best hit has a relevance of {best:.2f}, and the floor is {floor:.2f} (query.relevance_floor)"
+    if query.min_relevance is not None:  # 2
+        kept = [hit for hit in judged if hit.relevance is not None and hit.relevance >= query.min_relevance]
+        if judged and not kept and why is None:
+            why = f"no hit has the relevance of {query.min_relevance:.2f} that the request demands"
+        judged = kept
+    return JudgedHits(judged, why is not None, why)
+
+
+def relevance_of_entries(rankings: Rankings, text: str | None, calibration: Calibration) -> Mapping[str, float]:
+    """Returns the relevance of every entry, by id, whose collection has a map for it."""
+    relevances: dict[str, float] = {}
+    for collection, evidence in evidence_by_collection(rankings, text, calibration).items():
+        if (relevance_map := calibration.collections[collection].relevance) is not None:
+            values = relevance_map.relevance(evidence.log_odds, evidence.features)
+            relevances |= zip((entry.id for entry in evidence.entries), values.tolist(), strict=True)
+    return relevances
+
+
+def evidence_by_collection(
+    rankings: Rankings, text: str | None, calibration: Calibration
+) -> Mapping[Collection, CollectionEvidence]:
+    """Returns the evidence of each collection with entries that calibrated channels returned for a text."""
+    if text is None:
+        return {}
+    covered = {
+        channel: ranking
+        for channel, ranking in rankings.by_channel.items()
+        if calibration.covers(channel) and rankings.encoders.get(channel) != JOINT_IMAGE
+    }
+    question = frozenset(query_terms(text))
+    tables = [table for table in collection_tables(replace(rankings, by_channel=covered)) if table.entries]
+    return {table.collection: _evidence(table, rankings, question, calibration) for table in tables}
+
+
+def _evidence(
+    table: CollectionTable, rankings: Rankings, question: frozenset[str], calibration: Calibration
+) -> CollectionEvidence:
+    scale = LogOddsScale(calibration)
+    shares = ChannelShares.of(table.channels, rankings.spaces, {})
+    equal = replace(shares, weights=np.ones(len(table.channels)))
+    log_odds = scale.combine(table.collection, table.channels, table.values(scale), equal)
+    best = int(log_odds.argmax())
+    lead, level = _standing(table.channels, rankings, calibration)
+    features = QuestionFeatures(
+        lead=lead,
+        level=level,
+        words=math.log1p(len(question)),
+        rivals=_log_sum(np.delete(log_odds, best), floor=float(log_odds[best])),
+        coverage=_coverage(question, table.entries[best]),
+    )
+    return CollectionEvidence(table.entries, log_odds, features)
+
+
+def _standing(channels: Sequence[Channel], rankings: Rankings, calibration: Calibration) -> tuple[float, float]:
+    """Returns lead and level of the best entry of the first dense channel; 0 without one."""
+    for channel in channels:
+        if channel.field is not Field.LEXICAL and (ranking := rankings.by_channel[channel]):
+            scores = np.array([scored.score for scored in ranking])
+            usual = calibration.channels[channel]
+            lead = (scores.max() - scores.mean()) / (scores.std() or 1.0)
+            return float(lead), (float(scores.max()) - usual.score_mean) / (usual.score_deviation or 1.0)
+    return 0.0, 0.0
+
+
+def _log_sum(log_odds: Float64, *, floor: float) -> float:
+    """Returns log Σ exp; a single entry without rivals has ones of far lower odds than its own."""
+    lowest = floor - _NO_RIVALS
+    return lowest if not len(log_odds) else max(lowest, float(np.logaddexp.reduce(log_odds)))
+
+
+def _coverage(question: frozenset[str], entry: Entry) -> float:
+    return len(question.intersection(terms(entry.text))) / len(question) if question and entry.text else 0.0
+
+
+def _with_relevance(hit: Hit, relevances: Mapping[str, float], floor: float) -> Hit:
+    ids = [hit.entry.id] if hit.moment is None else [member.entry.id for member in hit.moment.members]
+    relevance = max((relevances[entry_id] for entry_id in ids if entry_id in relevances), default=None)
+    return replace(hit, relevance=relevance, below_floor=relevance is not None and relevance < floor)
