@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,10 @@ from penstock.store import memory
 TEXTS = ["a red apple", "red red wine", "", "a green apple and a green pear", "an entirely different sentence"]
 
 
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
 def _entry(text: str) -> Entry:
     asset = AssetRef("default", "t", text)
     return Entry(text, Collection.TEXT, asset, 0, "", text, "", "", "{}", 0, 0, 0, 0, 0, 0, Position("t", 0, 0))
@@ -20,7 +26,7 @@ def _entry(text: str) -> Entry:
 @pytest.mark.parametrize("query", ["red apple", "green", "nothing of it", "", "Apple, PEAR!"])
 def test_scores_equal_those_of_the_store(query: str) -> None:
     expected = memory._bm25([_entry(text) for text in TEXTS], query)
-    np.testing.assert_allclose(BM25(TEXTS).scores(query), expected, atol=1e-12)
+    np.testing.assert_allclose(BM25(TEXTS, _words, _words).scores(query), expected, atol=1e-12)
 
 
 def test_an_empty_index_scores_nothing() -> None:

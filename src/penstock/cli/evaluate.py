@@ -200,13 +200,14 @@ def _compose(evaluated: Sequence[Evaluated], job: _Job) -> Result:
     from penstock.evaluate.result import Result
 
     imported = job.import_file is not None
-    fingerprints = {} if imported else profile_fingerprints(load_profile(job.settings.profile))
+    profile = load_profile(job.settings.profile)
+    fingerprints = {} if imported else profile_fingerprints(profile)
     return Result(
         mode="imported" if imported else "live" if job.live else "offline",
         command=describe_command(sys.argv[1:]),
         commit=describe_commit(),
         machine=describe_machine(),
-        profile=job.settings.profile,
+        profile=profile.name,
         encoders={
             role: f"{identity.model} {identity.weights} {identity.preprocessing}"
             for role, identity in fingerprints.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -10,15 +9,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from penstock.analysis import query_terms, terms
+
 Terms: TypeAlias = Callable[[str], Sequence[str]]
 
 _K1, _B = 1.2, 0.75  # BM25's usual values (Robertson and Zaragoza, 2009), Milvus's defaults
-_WORD = re.compile(r"\w+")
-
-
-def terms(text: str) -> Sequence[str]:
-    """Returns the words of a text in lower case."""
-    return _WORD.findall(text.lower())
 
 
 class BM25:
@@ -26,13 +21,13 @@ class BM25:
 
     Args:
         texts: all texts of the index.
-        analyse: returns the terms of a text or a query.
+        of_text, of_query: return the terms of a text and of a query, as those of every store.
     """
 
-    def __init__(self, texts: Sequence[str], analyse: Terms = terms) -> None:
-        self._analyse = analyse
+    def __init__(self, texts: Sequence[str], of_text: Terms = terms, of_query: Terms = query_terms) -> None:
+        self._of_query = of_query
         self._size = len(texts)
-        counts = [Counter(analyse(text)) for text in texts]
+        counts = [Counter(of_text(text)) for text in texts]
         lengths = np.array([count.total() for count in counts], dtype=np.float64)
         average = lengths.mean() if lengths.any() else 1.0
         rows: dict[str, list[int]] = {}
@@ -51,7 +46,7 @@ class BM25:
 
     def scores(self, query: str) -> npt.NDArray[np.float64]:
         """Returns the score of every text: float64[texts], 0 for a text without a term of the query."""
-        postings = [self._postings[term] for term in self._analyse(query) if term in self._postings]
+        postings = [self._postings[term] for term in self._of_query(query) if term in self._postings]
         if not postings:
             return np.zeros(self._size)
         rows, weights = zip(*postings, strict=True)
