@@ -19,6 +19,13 @@ JsonScalar: TypeAlias = str | int | float | bool | None
 JsonValue: TypeAlias = "JsonScalar | Sequence[JsonValue] | Mapping[str, JsonValue]"
 
 
+class FuseJson(TypedDict, total=False):
+    """The JSON of `fuse` in a request: the method that makes one list of the rankings, and its normalisation."""
+
+    method: str
+    normalise: str
+
+
 class SearchRequestJson(TypedDict, total=False):
     """The JSON body of `POST /v1/search`: exactly one of text, image and audio, and options."""
 
@@ -31,6 +38,7 @@ class SearchRequestJson(TypedDict, total=False):
     limit: int
     deadline_ms: int
     min_relevance: float
+    fuse: FuseJson
 
 
 class FoundByJson(TypedDict):

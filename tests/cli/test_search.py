@@ -178,6 +178,19 @@ def test_every_option_is_in_the_request(plane: QueryPlane) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "fuse"),
+    [
+        (["--fusion", "rrf"], {"method": "rrf"}),
+        (["--normalise", "robust"], {"method": "weighted", "normalise": "robust"}),
+        (["--fusion", "rrf", "--normalise", "robust"], {"method": "rrf", "normalise": "robust"}),
+    ],
+)
+def test_the_fusion_is_in_the_request(plane: QueryPlane, arguments: list[str], fuse: dict[str, str]) -> None:
+    assert search(plane, "a heron", *arguments) == 0
+    assert plane.bodies == [{"text": "a heron", "tenant": "default", "fuse": fuse}]
+
+
 def test_an_image_is_sent_as_base64(plane: QueryPlane, tmp_path: Path) -> None:
     (tmp_path / "q.jpg").write_bytes(b"\xff\xd8\xff image")
     assert search(plane, "--image", str(tmp_path / "q.jpg")) == 0

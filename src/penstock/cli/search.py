@@ -14,7 +14,7 @@ from penstock.cli.common import JsonFlag, read_settings
 from penstock.cli.render import print_json, print_table, say
 
 if TYPE_CHECKING:
-    from penstock.client import HitJson, JsonScalar, JsonValue, SearchRequestJson, SearchResultJson
+    from penstock.client import FuseJson, HitJson, JsonScalar, JsonValue, SearchRequestJson, SearchResultJson
     from penstock.config import QuerySettings
 
 _SNIPPET_CHARS = 70
@@ -70,6 +70,18 @@ def search(
         float | None,
         typer.Option("--min-relevance", metavar="0…1", help="Cut hits that are less likely to answer the query."),
     ] = None,
+    fusion: Annotated[
+        str | None,
+        typer.Option(metavar="METHOD", help="Fuse the channels by calibrated, weighted, early or rrf."),
+    ] = None,
+    normalise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCALE",
+            help="Fuse by weighted scores on this scale: min-max, theoretical-min, z-score, robust, z-by-channel, "
+            "log-odds or none.",
+        ),
+    ] = None,
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Address of the query plane. Default: the one that runs here.")
     ] = None,
@@ -97,6 +109,8 @@ def search(
         body["deadline_ms"] = deadline_ms
     if min_relevance is not None:
         body["min_relevance"] = min_relevance
+    if (fuse := _fuse(fusion, normalise)) is not None:
+        body["fuse"] = fuse
     target = url or query_url(settings)
     result = post_search(target, body, settings)
     if as_json:
@@ -205,6 +219,13 @@ def _query(text: str | None, image: Path | None, audio: Path | None, limits: Que
     if audio is not None:
         return {"audio": _read(audio, "audio file", limits.max_audio_bytes)}
     return {"text": text or ""}
+
+
+def _fuse(fusion: str | None, normalise: str | None) -> FuseJson | None:
+    """Returns the method and the scale that were given, which the query plane checks; a scale needs no method."""
+    if normalise is not None:
+        return {"method": fusion or "weighted", "normalise": normalise}
+    return None if fusion is None else {"method": fusion}
 
 
 def _read(file: Path, noun: str, max_bytes: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,9 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.query.fusion.base import MomentRules
+from penstock.query.fusion.base import Fusion, MomentRules
+from penstock.query.fusion.calibration import (
+    Calibration,
+    ChannelCalibration,
+    CollectionCalibration,
+    LogisticMap,
+    Provenance,
+)
+from penstock.query.fusion.choose import FusionChooser, RunningFusion
 from penstock.query.fusion.moments import group, has_times, span_ms
-from penstock.query.types import Hit
+from penstock.query.fusion.rrf import ReciprocalRankFusion
+from penstock.query.fusion.scales import LogOddsScale
+from penstock.query.fusion.statistics import ChannelStatistics
+from penstock.query.fusion.weighted import WeightedFusion
+from penstock.query.types import FuseOptions, Hit
 from penstock.records import AssetRef, Channel, Collection, Entry, Field, Position, ScoredEntry, entry_id
 from tests.query.fusion.ranking import K, rank_hits
 
@@ -22,6 +34,20 @@ SPEECH_LEXICAL = Channel(Collection.SPEECH, Field.LEXICAL)
 FRAME_JOINT = Channel(Collection.FRAME, Field.JOINT)
 TEXT_PASSAGE = Channel(Collection.TEXT, Field.PASSAGE)
 SPACES = {SPEECH_PASSAGE: "minilm", SPEECH_LEXICAL: "lexical", FRAME_JOINT: "clip", TEXT_PASSAGE: "minilm"}
+
+
+# By ranks, by the z-scores of a fresh query plane, and by probabilities that rise towards the top of a ranking.
+FUSIONS: Mapping[str, Callable[[Mapping[Collection, float]], Fusion]] = {
+    "ranks": lambda weights: ReciprocalRankFusion(weights, k=K),
+    "scores": lambda weights: RunningFusion(FusionChooser(ChannelStatistics()), FuseOptions(weights=weights)),
+    "log-odds": lambda weights: WeightedFusion(FuseOptions(weights=weights), LogOddsScale(STEEP)),
+}
+STEEP = Calibration(
+    {channel: ChannelCalibration(LogisticMap(100.0, -100.0), -60.0, 0.8, 0.1, "", "") for channel in SPACES},
+    {collection: CollectionCalibration(-10.0, 0.8) for collection in Collection},
+    Provenance({}, 100, 0, "reference"),
+)
+of_every_fusion = pytest.mark.parametrize("by", FUSIONS)
 
 
 def entry(
@@ -73,6 +99,7 @@ def run(
     rules: MomentRules = RULES,
     weights: dict[Collection, float] | None = None,
     limit: int = 1_000,
+    by: str = "ranks",
 ) -> list[Hit]:
     channels = {SPEECH_PASSAGE: speech, SPEECH_LEXICAL: lexical, FRAME_JOINT: frames, TEXT_PASSAGE: texts}
     return rank_hits(
@@ -85,6 +112,7 @@ def run(
         weights=weights,
         moments=rules,
         limit=limit,
+        fusion=FUSIONS[by](weights or {}),
     )
 
 
@@ -161,28 +189,32 @@ def test_an_entry_close_to_the_best_one_is_left_out_only_if_taken_already_or_too
                 assert gap_ms(best, entry) > rules.max_gap_ms or end_ms - start_ms > rules.max_ms
 
 
-@given(any_entries, any_entries, any_rules, st.integers(1, 5), st.randoms())
+@of_every_fusion
+@given(some=any_entries, others=any_entries, rules=any_rules, limit=st.integers(1, 5), random=st.randoms())
 def test_hits_depend_on_neither_the_order_of_channels_nor_the_limit(
-    some: list[Entry], others: list[Entry], rules: MomentRules, limit: int, random: object
+    *, by: str, some: list[Entry], others: list[Entry], rules: MomentRules, limit: int, random: object
 ) -> None:
     spoken = [entry for entry in some if entry.collection is Collection.SPEECH]
     lexical = list(spoken)
     random.shuffle(lexical)  # type: ignore[attr-defined]
     shown = [entry for entry in others if entry.collection is Collection.FRAME]
     channels = {"speech": spoken, "lexical": lexical, "frames": shown, "texts": texts(2)}
-    hits = run(**channels, rules=rules)
+    hits = run(by=by, **channels, rules=rules)
     shuffled = list(channels.items())
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert run(**dict(shuffled), rules=rules) == hits
-    assert run(**channels, rules=rules, limit=limit) == hits[:limit]
+    assert run(by=by, **dict(shuffled), rules=rules) == hits
+    assert run(by=by, **channels, rules=rules, limit=limit) == hits[:limit]
 
 
+@of_every_fusion
 @given(any_entries, any_rules)
-def test_a_moment_covers_its_best_entry_and_explains_all_its_members(entries: list[Entry], rules: MomentRules) -> None:
+def test_a_moment_covers_its_best_entry_and_explains_all_its_members(
+    by: str, entries: list[Entry], rules: MomentRules
+) -> None:
     spoken = [entry for entry in entries if entry.collection is Collection.SPEECH]
     shown = [entry for entry in entries if entry.collection is Collection.FRAME]
     explained = []
-    for hit in run(speech=spoken, lexical=spoken[::-1], frames=shown, rules=rules):
+    for hit in run(by=by, speech=spoken, lexical=spoken[::-1], frames=shown, rules=rules):
         if hit.moment is None:
             explained += [(hit.entry.id, by.channel, by.rank) for by in hit.found_by]
             continue
@@ -209,15 +241,16 @@ def test_a_moment_covers_its_best_entry_and_explains_all_its_members(entries: li
     )
 
 
+@of_every_fusion
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 10))
 def test_spoken_and_shown_ranks_above_what_is_only_one_of_them_at_no_better_rank(
-    spoken_before: int, shown_before: int, after: int
+    by: str, spoken_before: int, shown_before: int, after: int
 ) -> None:
     only_spoken = [speech(10, 20, key=f"spoken-{number}") for number in range(spoken_before + after)]
     only_shown = [frame(10, 20, key=f"shown-{number}") for number in range(shown_before + after)]
     spoken = [*only_spoken[:spoken_before], speech(10, 20, key="both"), *only_spoken[spoken_before:]]
     shown = [*only_shown[:shown_before], frame(10, 20, key="both"), *only_shown[shown_before:]]
-    hit_keys = keys(run(speech=spoken, frames=shown))
+    hit_keys = keys(run(by=by, speech=spoken, frames=shown))
     ranks = {entry.asset.key: rank for ranking in (spoken, shown) for rank, entry in enumerate(ranking)}
     worse = [key for key in hit_keys if key != "both" and ranks[key] >= max(spoken_before, shown_before)]
     assert all(hit_keys.index("both") < hit_keys.index(key) for key in worse)
@@ -251,37 +284,42 @@ def test_a_moment_stays_within_its_length_and_takes_the_better_entries() -> None
     assert group([best, after, before], RULES) == [[best, after], [before]]
 
 
-def test_a_shot_longer_than_a_moment_stands_alone_with_its_times() -> None:
+@of_every_fusion
+def test_a_shot_longer_than_a_moment_stands_alone_with_its_times(by: str) -> None:
     lecture, spoken = frame(0, 3_600), speech(100, 110)
-    by_frame, by_text = run(speech=[spoken], frames=[lecture])
+    by_frame, by_text = run(by=by, speech=[spoken], frames=[lecture])
     assert (by_frame.moment.start_ms, by_frame.moment.end_ms) == (0, 3_600_000)  # type: ignore[union-attr]
     assert by_text.moment is not None
     assert [member.entry for member in by_text.moment.members] == [spoken]
 
 
-def test_the_entry_of_an_asset_without_speech_is_no_moment_and_joins_none() -> None:
+@of_every_fusion
+def test_the_entry_of_an_asset_without_speech_is_no_moment_and_joins_none(by: str) -> None:
     silent, first, later = speech(0, 0, text=" "), frame(0, 3), frame(60, 63)
-    hits = run(speech=[silent], frames=[first, later])
+    hits = run(by=by, speech=[silent], frames=[first, later])
     assert [(hit.entry, hit.moment is None) for hit in hits] == [(first, False), (silent, True), (later, False)]
 
 
-def test_words_at_the_very_start_and_the_first_frame_are_a_moment() -> None:
-    (hit,) = run(speech=[speech(0, 0, text="Oh")], frames=[frame(0, 0)])
+@of_every_fusion
+def test_words_at_the_very_start_and_the_first_frame_are_a_moment(by: str) -> None:
+    (hit,) = run(by=by, speech=[speech(0, 0, text="Oh")], frames=[frame(0, 0)])
     assert hit.moment is not None
     assert (hit.moment.transcript, len(hit.moment.members)) == ("Oh", 2)
 
 
-def test_entries_of_two_versions_of_an_asset_are_not_joined() -> None:
-    assert len(run(speech=[speech(10, 20, offset=7)], frames=[frame(10, 20, offset=3)])) == 2
+@of_every_fusion
+def test_entries_of_two_versions_of_an_asset_are_not_joined(by: str) -> None:
+    assert len(run(by=by, speech=[speech(10, 20, offset=7)], frames=[frame(10, 20, offset=3)])) == 2
 
 
 # --- the parts of a moment -------------------------------------------------------------------------------------------
 
 
-def test_a_moment_has_its_transcript_in_order_of_time_and_the_best_frame() -> None:
+@pytest.mark.parametrize("by", ["ranks", "log-odds"])
+def test_a_moment_has_its_transcript_in_order_of_time_and_the_best_frame(by: str) -> None:
     spoken = [speech(12, 20, text="came back"), speech(5, 12, text="The heron"), speech(20, 25, text="in March.")]
     shown = [frame(17, 24), frame(6, 17)]
-    (hit,) = run(speech=spoken, frames=shown)
+    (hit,) = run(by=by, speech=spoken, frames=shown)
     assert hit.moment is not None
     assert hit.moment.transcript == "The heron came back in March."
     assert hit.moment.frame == shown[0]
@@ -320,8 +358,9 @@ def test_a_score_near_the_last_one_of_its_channel_is_not_nearly_as_high() -> Non
     assert (hits[0].moment.start_ms, hits[0].moment.end_ms) == (4_000, 9_000)
 
 
-def test_a_moment_that_is_only_spoken_has_no_frame() -> None:
-    (hit,) = run(speech=[speech(5, 12)], frames=[])
+@of_every_fusion
+def test_a_moment_that_is_only_spoken_has_no_frame(by: str) -> None:
+    (hit,) = run(by=by, speech=[speech(5, 12)], frames=[])
     assert hit.moment is not None
     assert hit.moment.frame is None
 
@@ -329,17 +368,21 @@ def test_a_moment_that_is_only_spoken_has_no_frame() -> None:
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
-def test_spoken_and_shown_at_second_rank_is_above_the_first_of_each_alone() -> None:
+@pytest.mark.parametrize("by", ["ranks"])
+def test_spoken_and_shown_at_second_rank_is_above_the_first_of_each_alone(by: str) -> None:
     hits = run(
+        by=by,
         speech=[speech(0, 9, key=key) for key in ("spoken", "both", "b", "c", "d")],
         frames=[frame(0, 9, key=key) for key in ("shown", "both", "e", "f", "g")],
     )
     assert keys(hits)[0] == "both"
 
 
-def test_audio_does_not_rank_below_all_videos_because_it_has_no_frames() -> None:
+@of_every_fusion
+def test_audio_does_not_rank_below_all_videos_because_it_has_no_frames(by: str) -> None:
     videos = [f"video-{number}" for number in range(6)]
     hits = run(
+        by=by,
         speech=[speech(0, 9, key=key) for key in ("audio", *videos)],
         lexical=[speech(0, 9, key=key) for key in ("audio", *videos)],
         frames=[frame(0, 9, key=key) for key in reversed(videos)],
@@ -347,27 +390,32 @@ def test_audio_does_not_rank_below_all_videos_because_it_has_no_frames() -> None
     assert "audio" in keys(hits)[:2]
 
 
-def test_a_moment_grows_around_the_entry_that_more_channels_found() -> None:
+@pytest.mark.parametrize("by", ["ranks", "log-odds"])
+def test_a_moment_grows_around_the_entry_that_more_channels_found(by: str) -> None:
     spoken = speech(2, 5)
-    (hit, *_) = run(speech=[spoken], lexical=[spoken], frames=[frame(7, 12), frame(0, 7)])
+    (hit, *_) = run(by=by, speech=[spoken], lexical=[spoken], frames=[frame(7, 12), frame(0, 7)])
     assert hit.moment is not None
     assert (hit.moment.start_ms, hit.moment.end_ms) == (2_000, 5_000)
 
 
-def test_the_best_of_one_collection_ranks_above_a_moment_that_is_poor_in_both() -> None:
+@of_every_fusion
+def test_the_best_of_one_collection_ranks_above_a_moment_that_is_poor_in_both(by: str) -> None:
     """If a collection without the moment counted as zero, the best speech would rank below what is eighth in both."""
     spoken, shown = ([f"{prefix}-{number}" for number in range(28)] for prefix in ("spoken", "shown"))
     hits = run(
+        by=by,
         speech=[speech(0, 9, key=key) for key in (*spoken[:7], "both", *spoken[7:])],
         frames=[frame(0, 9, key=key) for key in (*shown[:7], "both", *shown[7:])],
     )
     assert {*keys(hits)[:2]} == {"spoken-0", "shown-0"}
-    assert keys(hits)[2] == "both"
+    if by == "ranks":
+        assert keys(hits)[2] == "both"
 
 
-def test_a_long_video_does_not_win_by_the_number_of_its_entries() -> None:
+@of_every_fusion
+def test_a_long_video_does_not_win_by_the_number_of_its_entries(by: str) -> None:
     many = [frame(start / 2, 9, key="long") for start in range(10)]
-    hits = run(speech=[speech(0, 9, key="best")], frames=[frame(0, 9, key="best"), *many])
+    hits = run(by=by, speech=[speech(0, 9, key="best")], frames=[frame(0, 9, key="best"), *many])
     assert keys(hits) == ["best", "long"]
 
 
@@ -379,9 +427,11 @@ def test_the_shots_of_one_moment_take_one_rank() -> None:
     assert [hit.score for hit in hits if hit.moment] == [1 / (K + 1), 1 / (K + 2)]
 
 
-def test_the_best_text_does_not_rank_below_every_video_that_is_spoken_and_shown() -> None:
+@of_every_fusion
+def test_the_best_text_does_not_rank_below_every_video_that_is_spoken_and_shown(by: str) -> None:
     videos = [str(number) for number in range(5)]
     hits = run(
+        by=by,
         speech=[speech(0, 9, key=key) for key in videos],
         frames=[frame(0, 9, key=key) for key in videos],
         texts=texts(5),
@@ -389,28 +439,32 @@ def test_the_best_text_does_not_rank_below_every_video_that_is_spoken_and_shown(
     assert [hit.moment is None for hit in hits] == [False, True] * 5
 
 
-def test_texts_and_their_scores_are_the_same_with_and_without_videos() -> None:
-    alone = run(texts=texts(5))
-    beside = run(texts=texts(5), speech=[speech(0, 9)], frames=[frame(0, 9)])
+@of_every_fusion
+def test_texts_and_their_scores_are_the_same_with_and_without_videos(by: str) -> None:
+    alone = run(by=by, texts=texts(5))
+    beside = run(by=by, texts=texts(5), speech=[speech(0, 9)], frames=[frame(0, 9)])
     assert [hit for hit in beside if hit.moment is None] == alone
 
 
-def test_frames_that_weigh_less_decide_less() -> None:
+@of_every_fusion
+def test_frames_that_weigh_less_decide_less(by: str) -> None:
     channels = {
         "speech": [speech(0, 9, key="said"), speech(0, 9, key="seen")],
         "frames": [frame(0, 9, key="seen"), frame(0, 9, key="said")],
     }
-    assert keys(run(**channels, weights={Collection.FRAME: 0.5})) == ["said", "seen"]
-    assert keys(run(**channels, weights={Collection.SPEECH: 0.5})) == ["seen", "said"]
+    assert keys(run(by=by, **channels, weights={Collection.FRAME: 0.5})) == ["said", "seen"]
+    assert keys(run(by=by, **channels, weights={Collection.SPEECH: 0.5})) == ["seen", "said"]
 
 
-def test_the_best_passage_by_meaning_and_the_best_by_bm25_count_together() -> None:
+@of_every_fusion
+def test_the_best_passage_by_meaning_and_the_best_by_bm25_count_together(by: str) -> None:
     by_meaning, by_text, other = speech(10, 15), speech(15, 20), speech(0, 9, key="other")
-    hits = run(speech=[other, by_meaning], lexical=[other, by_text])
+    hits = run(by=by, speech=[other, by_meaning], lexical=[other, by_text])
     assert [by.rank for by in hits[1].found_by] == [2, 2]
-    assert keys(run(speech=[by_meaning, other], lexical=[by_text, other])) == ["video", "other"]
+    assert keys(run(by=by, speech=[by_meaning, other], lexical=[by_text, other])) == ["video", "other"]
 
 
-def test_an_entry_whose_end_lies_before_its_start_is_no_moment() -> None:
-    (hit,) = run(frames=[replace(frame(10, 20), end_ms=1)])
+@of_every_fusion
+def test_an_entry_whose_end_lies_before_its_start_is_no_moment(by: str) -> None:
+    (hit,) = run(by=by, frames=[replace(frame(10, 20), end_ms=1)])
     assert hit.moment is None

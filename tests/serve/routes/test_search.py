@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from penstock.config import Normalisation
 from penstock.errors import UnavailableError
 from penstock.records import AssetRef, Collection, Field, Float32, ScoredEntry, TimedText, Transcript, entry_id
 from penstock.serve import app as app_module
@@ -104,6 +105,45 @@ def test_speech_and_a_frame_at_the_same_time_are_a_moment_with_frame_and_transcr
         (spoken.id, 0, text),
     ]
     assert [[by["rank"] for by in member["found_by"]] for member in moment["members"]] == [[1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("fuse", "status", "field"),
+    [
+        ({"method": "learned"}, 400, "/fuse/method"),
+        ({"method": "early"}, 400, "/fuse/method"),
+        ({"method": "rrf", "normalise": "robust"}, 400, "/fuse/normalise"),
+        ({"method": "weighted", "normalise": "log-odds"}, 400, "/fuse/normalise"),
+        ({"weights": {"sound.joint.x": 1}}, 400, "/fuse/weights/sound.joint.x"),
+        ({"method": "rrf", "k": "10"}, 422, "/fuse/k"),
+        ({"methods": "rrf"}, 422, "/fuse/methods"),
+    ],
+)
+def test_a_fusion_at_fault_is_pointed_to(
+    search: Callable[..., httpx.Response], fuse: dict[str, Any], status: int, field: str
+) -> None:
+    answer = search(text="cat", modalities=["text", "image"], fuse=fuse)
+    assert (answer.status_code, answer.json()["field"]) == (status, field)
+
+
+@pytest.mark.parametrize(
+    "fuse",
+    [
+        {"method": "rrf", "k": 60},
+        {"method": "calibrated", "weights": {"image": 0.5, "text.lexical": 2}},
+        *({"method": "weighted", "normalise": name} for name in Normalisation if name != "log-odds"),
+    ],
+)
+def test_every_fusion_finds_the_same_hits_and_explains_them_by_the_same_ranks(
+    search: Callable[..., httpx.Response], fuse: dict[str, Any]
+) -> None:
+    def explained(answer: httpx.Response) -> dict[str, list[tuple[str, int, float]]]:
+        return {
+            hit["id"]: [(by["channel"], by["rank"], by["score"]) for by in hit["found_by"]]
+            for hit in answer.json()["hits"]
+        }
+
+    assert explained(search(text="a cat on a mat", fuse=fuse)) == explained(search(text="a cat on a mat"))
 
 
 def test_a_tenant_sees_its_own_entries_only(search: Callable[..., httpx.Response]) -> None:

@@ -7,6 +7,7 @@ from penstock.encoders.profiles import JOINT_IMAGE
 from penstock.errors import QueryError
 from penstock.query.fusion.base import Candidate, Fusion, MomentRules
 from penstock.query.fusion.calibration import Calibration
+from penstock.query.fusion.early import EarlyScale, shared_space
 from penstock.query.fusion.rrf import ReciprocalRankFusion
 from penstock.query.fusion.scales import LogOddsScale, QuestionScale, Scale, StatisticsScale
 from penstock.query.fusion.statistics import ChannelStatistics
@@ -39,7 +40,9 @@ class FusionChooser:
                 return ReciprocalRankFusion(options.weights, k=options.k)
             case FusionMethod.WEIGHTED:
                 return WeightedFusion(options, self._scale(options.normalise, rankings))
-            case _:
+            case FusionMethod.EARLY:
+                return WeightedFusion(options, _early(options, rankings))
+            case FusionMethod.CALIBRATED:
                 return self._calibrated(options, rankings)
 
     def _scale(self, normalise: Normalisation, rankings: Rankings) -> Scale:
@@ -80,6 +83,17 @@ class FusionChooser:
             return spread.mean, spread.deviation
 
         return StatisticsScale(moments_of)
+
+
+def _early(options: FuseOptions, rankings: Rankings) -> EarlyScale:
+    space = shared_space(rankings.spaces)
+    if space is None:
+        raise QueryError(
+            "method early mixes text and image in one space, and nothing that this query searches has both there: it "
+            "takes a query in words, a profile whose sentence encoder and image encoder share a space, and videos",
+            field="/fuse/method",
+        )
+    return EarlyScale(options.alpha, space, rankings.spaces)
 
 
 class RunningFusion:

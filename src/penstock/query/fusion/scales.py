@@ -96,6 +96,15 @@ class Scale(Protocol):
             shares: how much each channel counts.
         """
 
+    def combine_moments(self, collections: Sequence[Collection], scores: Float64) -> Float64:
+        """Returns float64[n], one value for each moment.
+
+        Args:
+            collections: the timed ones that have entries.
+            scores: float64[collections, n], what `combine` gives for the best entries of a moment in each; -inf if it
+                has none there.
+        """
+
 
 class QuestionScale:
     """Normalises the scores of each channel among themselves: min-max, theoretical-min, z-score, robust or none.
@@ -127,6 +136,10 @@ class QuestionScale:
         """See `Scale.combine`."""
         return (stouffer if self.evidence else mean)(values, shares)
 
+    def combine_moments(self, collections: Sequence[Collection], scores: Float64) -> Float64:
+        """See `Scale.combine_moments`."""
+        return either(scores) if self.evidence else np.asarray(with_lowest(scores).mean(axis=0))
+
 
 class StatisticsScale:
     """Normalises by what each channel returned for earlier questions: z-by-channel.
@@ -151,6 +164,10 @@ class StatisticsScale:
     ) -> Float64:
         """See `Scale.combine`."""
         return stouffer(values, shares)
+
+    def combine_moments(self, collections: Sequence[Collection], scores: Float64) -> Float64:
+        """See `Scale.combine_moments`."""
+        return either(scores)
 
 
 class LogOddsScale:
@@ -180,6 +197,10 @@ class LogOddsScale:
         tempered = prior + relative[:, np.newaxis] * (values - prior)
         return self._calibration.combine(collection, dict(zip(channels, tempered, strict=True)))
 
+    def combine_moments(self, collections: Sequence[Collection], scores: Float64) -> Float64:
+        """See `Scale.combine_moments`."""
+        return either(scores)
+
 
 def mean(values: Float64, shares: ChannelShares) -> Float64:
     """Returns the weighted mean of values float64[channels, n]: float64[n]; 0 if no channel counts."""
@@ -193,6 +214,21 @@ def stouffer(values: Float64, shares: ChannelShares) -> Float64:
     A mean would pull collections with several spaces towards 0, and a sum would spread them more than others.
     """
     return shares.weights @ values / shares.spread if shares.spread > 0 else np.zeros(values.shape[1])
+
+
+def either(scores: Float64) -> Float64:
+    """Returns float64[n], the evidence that either of float64[collections, n] is right: log(exp(first) + exp(second)).
+
+    So a moment that is spoken and shown stands above one that is as good in one of them, and one that is not in a
+    collection (audio has no frames) loses nothing by it.
+    """
+    return np.asarray(np.logaddexp.reduce(scores, axis=0))
+
+
+def with_lowest(scores: Float64) -> Float64:
+    """Returns float64[collections, n] with the lowest score of a collection where it has -inf."""
+    lowest = np.where(np.isfinite(scores), scores, np.inf).min(axis=1, keepdims=True)
+    return np.where(np.isfinite(scores), scores, lowest)
 
 
 def _below(values: Float64) -> float:

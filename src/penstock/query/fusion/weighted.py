@@ -59,7 +59,11 @@ class WeightedFusion:
     def rank(self, rankings: Rankings, rules: MomentRules, limit: int) -> list[tuple[float, Candidate]]:
         """See `Fusion.rank`."""
         scored = [self._score(table, rankings) for table in collection_tables(rankings)]
-        timed = [collection for collection in scored if collection.table.collection in TIMED_COLLECTIONS]
+        timed = [
+            collection
+            for collection in scored
+            if collection.table.entries and collection.table.collection in TIMED_COLLECTIONS
+        ]
         rows = [
             row
             for collection in scored
@@ -108,7 +112,7 @@ class WeightedFusion:
         scores = np.stack(
             [self._of_moments(scored, group_of[pool.places[at]], len(groups)) for at, scored in enumerate(timed)]
         )
-        finals = np.logaddexp.reduce(scores, axis=0) if self._scale.evidence else scores.mean(axis=0)
+        finals = self._scale.combine_moments([scored.table.collection for scored in timed], scores)
         best = np.argsort(-finals, kind="stable")[:limit].tolist()
         return [
             _Row(float(finals[number]), "moment", place, partial(pool.candidate, groups[number]))
@@ -116,7 +120,7 @@ class WeightedFusion:
         ]
 
     def _of_moments(self, scored: _Scored, group_of: Int64, count: int) -> Float64:
-        """Returns float64[count], the weighted values of moments in one collection.
+        """Returns float64[count], the weighted values of moments in one collection; -inf where they have no entry.
 
         Args:
             scored: of the collection, with n entries.
@@ -127,11 +131,11 @@ class WeightedFusion:
         for row, values in zip(best, scored.values, strict=True):
             np.maximum.at(row, group_of, values)
         present = np.isfinite(best[0])
-        absent = -np.inf if self._scale.evidence else float(scored.scores.min(initial=0.0))
-        result = np.full(count, absent)
         table = scored.table
-        result[present] = self._scale.combine(table.collection, table.channels, best[:, present], scored.shares)
-        return self._weighted(result, table.collection)
+        result = np.full(count, -np.inf)
+        combined = self._scale.combine(table.collection, table.channels, best[:, present], scored.shares)
+        result[present] = self._weighted(combined, table.collection)
+        return result
 
     def _weighted(self, scores: Float64, collection: Collection) -> Float64:
         weight = self._options.weights.get(collection, 1.0)
