@@ -8,7 +8,7 @@ import threading
 import numpy as np
 
 from penstock.encoders.profiles import Profile
-from penstock.records import FIELDS_OF, AssetRef, Collection, Entry, Field, Float32, Modality, Position, entry_id
+from penstock.records import TEXT_COLLECTIONS, AssetRef, Collection, Entry, Float32, Modality, Position, entry_id
 from penstock.samples.images import load_concepts
 from penstock.store.base import EntryWriter
 
@@ -38,7 +38,7 @@ class _Entries:
     def one(self, collection: Collection, number: int) -> Entry:
         modality = Modality.TEXT if collection is Collection.TEXT else Modality.IMAGE
         asset = AssetRef(self._tenant, f"media.{modality}", f"{number:09d}")
-        has_text = Field.LEXICAL in FIELDS_OF[collection]
+        has_text = collection in TEXT_COLLECTIONS
         spaces = {field: self._profile.space(role) for field, role in self._profile.vectors[collection].items()}
         return Entry(
             id=entry_id(asset, collection, 0),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from penstock.config import QuerySettings
@@ -38,6 +40,13 @@ def test_text_is_searched_for_in_every_channel_with_the_vector_of_its_space() ->
         "frame.joint": "joint.text",
     }
     assert plan.missing == {}
+
+
+def test_words_of_images_are_searched_where_a_model_of_the_profile_writes_them() -> None:
+    plan = routed(SearchRequest(text="exit", modalities=["image"]), ALL, replace(SMALL, ocr=object()))
+    assert encoders(plan) == {"image.joint": "joint.text", "image.lexical": None}
+    plan = routed(SearchRequest(text="exit", modalities=["image"]), ONE_FIELD, replace(SMALL, ocr=object()))
+    assert plan.missing == {Channel(Collection.IMAGE, Field.LEXICAL): NOT_OFFERED}
 
 
 def test_two_channels_of_one_collection_and_one_space_are_searched_once() -> None:

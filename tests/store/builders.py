@@ -6,6 +6,7 @@ import numpy as np
 
 from penstock.encoders.base import Fingerprint, Space
 from penstock.records import (
+    TEXT_COLLECTIONS,
     AssetRef,
     AssetRow,
     Collection,
@@ -30,7 +31,13 @@ def vector(*numbers: float) -> Float32:
 
 
 def spec(
-    *, model: str = "clip-a", weights: str = "aaaa", dim: int = DIM, version: int = 1, shards: int = 2
+    *,
+    model: str = "clip-a",
+    weights: str = "aaaa",
+    dim: int = DIM,
+    version: int = 1,
+    shards: int = 2,
+    lexical: frozenset[Collection] = TEXT_COLLECTIONS,
 ) -> IndexSpec:
     """Collections `text` and `image` whose `joint` space is of this model; `passage` is always MiniLM's."""
     joint = VectorSpec(Space(model, dim), Fingerprint(model, weights, "pppp"))
@@ -41,6 +48,7 @@ def spec(
         model_slug={Collection.TEXT: slug, Collection.IMAGE: slug},
         version=version,
         num_shards=shards,
+        lexical=lexical,
     )
 
 

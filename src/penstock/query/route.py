@@ -55,7 +55,8 @@ def _candidates(collection: Collection, query: Query, profile: Profile) -> list[
     """Returns a query for every channel of the collection that could answer, the preferred one of a space first."""
     candidates: list[ChannelQuery] = []
     if query.text is not None:
-        candidates += [_for_text(Channel(collection, field), query.text, profile) for field in FIELDS_OF[collection]]
+        fields = profile.fields(collection)
+        candidates += [_for_text(Channel(collection, field), query.text, profile) for field in fields]
     if query.image is not None:
         candidates += _for_image(collection, query.image, profile)
     return candidates

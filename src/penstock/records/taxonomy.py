@@ -33,7 +33,7 @@ class Field(StrEnum):
 
     JOINT = "joint"  # the space that text and images share (CLIP)
     PASSAGE = "passage"  # the space of the sentence encoder
-    LEXICAL = "lexical"  # BM25, computed by the store from `text`
+    LEXICAL = "lexical"  # BM25, computed by the store from the terms of texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class CollectionSpec:
     """The facts about a collection that all packages share.
 
     Attributes:
-        fields: its vector fields, the most important first: a store that can hold only one keeps the first.
+        fields: the vector fields that it can have, the most important first: a store that can hold only one keeps the
+            first. A visual collection has `LEXICAL` only where a model of the profile writes text about its images.
         visual: whether its entries are images, so that an image encoder fills the field `joint`.
     """
 
@@ -67,7 +68,7 @@ class ModalitySpec:
 
 COLLECTION_SPECS: Mapping[Collection, CollectionSpec] = {
     Collection.TEXT: CollectionSpec((Field.PASSAGE, Field.JOINT, Field.LEXICAL)),
-    Collection.IMAGE: CollectionSpec((Field.JOINT,), visual=True),
+    Collection.IMAGE: CollectionSpec((Field.JOINT, Field.LEXICAL), visual=True),
     Collection.SPEECH: CollectionSpec((Field.PASSAGE, Field.LEXICAL)),
     Collection.FRAME: CollectionSpec((Field.JOINT,), visual=True),
 }
@@ -90,6 +91,7 @@ COLLECTIONS_OF: Mapping[Modality, tuple[Collection, ...]] = {
 VISUAL_COLLECTIONS: frozenset[Collection] = frozenset(
     collection for collection, spec in COLLECTION_SPECS.items() if spec.visual
 )
+TEXT_COLLECTIONS: frozenset[Collection] = frozenset(COLLECTION_SPECS) - VISUAL_COLLECTIONS
 TIMED_MODALITIES: frozenset[Modality] = frozenset(modality for modality, spec in MODALITIES.items() if spec.timed)
 TIMED_COLLECTIONS: frozenset[Collection] = frozenset(
     collection for modality in TIMED_MODALITIES for collection in COLLECTIONS_OF[modality]

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from penstock.encoders.base import Fingerprint, Space
 from penstock.records import (
+    TEXT_COLLECTIONS,
     AssetRow,
     Channel,
     Checkpoint,
@@ -57,16 +58,18 @@ class IndexSpec:
     """The requirements on the collections, derived from a profile and compared with the existing collections.
 
     Attributes:
-        vectors: for each collection its dense fields. `LEXICAL` is not named: the store computes it.
+        vectors: for each collection its dense fields.
         model_slug: short name in physical collections, `image__<model_slug>__v<version>`.
         version: number in the same.
         num_shards: for new collections, where the backend has shards.
+        lexical: the collections that also have the field `LEXICAL`, which the store computes.
     """
 
     vectors: Mapping[Collection, Mapping[Field, VectorSpec]]
     model_slug: Mapping[Collection, str]
     version: int
     num_shards: int
+    lexical: frozenset[Collection] = TEXT_COLLECTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ class EntryQuery:
 
     Attributes:
         channel: the channel to search.
-        content: float32[dim], L2-normalised, for a dense field; the text itself for `LEXICAL`.
+        content: float32[dim], L2-normalised, for a dense field; the text of the question for `LEXICAL`.
         tenant: only entries of this tenant match.
         where: a further condition on entries, or None.
         limit: maximum number of entries.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +13,12 @@ import numpy as np
 
 from penstock.errors import ConfigError, PermanentError
 from penstock.records import AssetRow, Channel, Checkpoint, Collection, Entry, Field, Float32, ScoredEntry
-from penstock.store import provenance, rows
+from penstock.store import lexical, provenance, rows
 from penstock.store.base import AssetState, Capabilities, EntryKey, EntryQuery, IndexSpec, Store
 from penstock.store.filter_semantics import matches
 from penstock.store.names import ASSET, PhysicalCollection, asset_collection, check_served_version, entry_collection
 from penstock.store.provenance import EncoderInfo
 
-_WORD = re.compile(r"\w+")
 _K1, _B = 1.2, 0.75  # BM25's usual values (Robertson and Zaragoza, 2009), Milvus's defaults
 
 
@@ -31,11 +29,14 @@ class _Table:
     Attributes:
         fields: its vector fields.
         encoders: of the dense ones.
+        entries: by id.
+        terms: by id of its entry; empty without the field `LEXICAL`.
     """
 
     fields: tuple[Field, ...] = ()
     encoders: Mapping[Field, EncoderInfo] = dataclasses.field(default_factory=dict)
     entries: dict[str, Entry] = dataclasses.field(default_factory=dict)
+    terms: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
     assets: dict[str, AssetRow] = dataclasses.field(default_factory=dict)
     checkpoints: dict[str, Checkpoint] = dataclasses.field(default_factory=dict)
 
@@ -72,7 +73,7 @@ class MemoryStore(Store):
             self._refuse_other_models(targets, spec)
             for collection, target in targets.items():
                 vectors = spec.vectors[collection]
-                fields = provenance.supported_fields(collection, vectors, self._capabilities)
+                fields = provenance.supported_fields(collection, spec, self._capabilities)
                 self._tables.setdefault(str(target), _Table(fields, provenance.encoders_of(fields, vectors)))
                 self._aliases.setdefault(target.alias, target)
             assets = asset_collection(spec.version)
@@ -96,11 +97,14 @@ class MemoryStore(Store):
             table = self._table(collection)
             stored = [_as_stored(entry, table.dims) for entry in rows.ordered_by_part(entries)]
             table.entries.update((entry.id, entry) for entry in stored)
+            if Field.LEXICAL in table.fields:
+                table.terms.update((entry.id, Counter(lexical.terms_of(entry).split())) for entry in stored)
 
     def delete(self, collection: Collection, ids: Sequence[str]) -> None:
         with self._lock:
             for id_ in ids:
                 self._table(collection).entries.pop(id_, None)
+                self._table(collection).terms.pop(id_, None)
 
     def entry_ids(self, collection: Collection, asset_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
         with self._lock:
@@ -155,7 +159,11 @@ class MemoryStore(Store):
             if channel.field not in table.fields:
                 raise PermanentError(f"the store has no channel {channel}")
             entries = list(table.entries.values())
-        scores = _bm25(entries, content) if isinstance(content, str) else _cosines(entries, channel.field, content)
+            if isinstance(content, str):
+                question = Counter(lexical.terms_of_question(content).split())
+                scores = _bm25([table.terms[entry.id] for entry in entries], question)
+            else:
+                scores = _cosines(entries, channel.field, content)
         scored = [
             ScoredEntry(_without_vectors(entry), score)
             for entry, score in zip(entries, scores, strict=True)
@@ -251,15 +259,14 @@ def _cosines(entries: Sequence[Entry], field: Field, query: Float32) -> list[flo
     return [float(np.dot(entry.vectors[field], query)) if field in entry.vectors else 0.0 for entry in entries]
 
 
-def _bm25(entries: Sequence[Entry], query: str) -> list[float]:
-    """Returns Okapi BM25 of each entry's text; 0 for a text without a word of the query."""
-    texts = [Counter(_WORD.findall(entry.text.lower())) for entry in entries]
+def _bm25(texts: Sequence[Counter[str]], question: Counter[str]) -> list[float]:
+    """Returns Okapi BM25 of each text; 0 for a text without a term of the question."""
     average_length = sum(text.total() for text in texts) / max(len(texts), 1) or 1.0
     scores = [0.0] * len(texts)
-    for word in set(_WORD.findall(query.lower())):
-        containing = sum(word in text for text in texts)
-        rarity = math.log(1 + (len(texts) - containing + 0.5) / (containing + 0.5))
+    for term, weight in question.items():
+        containing = sum(term in text for text in texts)
+        rarity = math.log(1 + (len(texts) - containing + 0.5) / (containing + 0.5)) * weight
         for index, text in enumerate(texts):
-            count = text[word]
+            count = text[term]
             scores[index] += rarity * count * (_K1 + 1) / (count + _K1 * (1 - _B + _B * text.total() / average_length))
     return scores

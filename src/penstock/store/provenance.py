@@ -1,4 +1,4 @@
-"""Records with each collection which encoders fill it, and refuses vectors of other encoders."""
+"""Records with each collection which encoders and which analyzer fill it, and refuses those of others."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from penstock.analysis import ANALYZER
 from penstock.errors import ConfigError
 from penstock.records import FIELDS_OF, Collection, Field
-from penstock.store.base import Capabilities, VectorSpec
+from penstock.store.base import Capabilities, IndexSpec, VectorSpec
 
 # Property of a collection: JSON of the space and encoder of each dense field. Milvus Lite and real servers both keep
 # properties; Lite drops the description.
 VECTORS_PROPERTY = "penstock.vectors"
+# Property of a collection with the field `LEXICAL`: the analyzer of its terms. Collections of an older Penstock have
+# none: Milvus's own analyzer takes their texts and the questions apart.
+ANALYZER_PROPERTY = "penstock.analyzer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +45,17 @@ class EncoderInfo:
         return f"{self.model} ({self.dim}-d, weights {self.weights}, preprocessing {self.preprocessing})"
 
 
-def supported_fields(
-    collection: Collection, vectors: Mapping[Field, VectorSpec], capabilities: Capabilities
-) -> tuple[Field, ...]:
+def supported_fields(collection: Collection, spec: IndexSpec, capabilities: Capabilities) -> tuple[Field, ...]:
     """Returns the vector fields that a backend can give a collection, the most important first."""
-    required = required_fields(collection, vectors)
+    required = required_fields(collection, spec)
     possible = [field for field in required if field is not Field.LEXICAL or capabilities.lexical]
     return tuple(possible[: capabilities.vector_fields])
 
 
-def required_fields(collection: Collection, vectors: Mapping[Field, VectorSpec]) -> tuple[Field, ...]:
+def required_fields(collection: Collection, spec: IndexSpec) -> tuple[Field, ...]:
     """Returns the vector fields that a backend without limits would hold."""
-    return tuple(field for field in FIELDS_OF[collection] if field in vectors or field is Field.LEXICAL)
+    required = {*spec.vectors[collection], *([Field.LEXICAL] if collection in spec.lexical else [])}
+    return tuple(field for field in FIELDS_OF[collection] if field in required)
 
 
 def encoders_of(fields: tuple[Field, ...], vectors: Mapping[Field, VectorSpec]) -> dict[Field, EncoderInfo]:
@@ -63,6 +66,12 @@ def encoders_of(fields: tuple[Field, ...], vectors: Mapping[Field, VectorSpec]) 
 def to_property(encoders: Mapping[Field, EncoderInfo]) -> str:
     """Returns the value of `VECTORS_PROPERTY`."""
     return json.dumps({field.value: asdict(info) for field, info in encoders.items()}, sort_keys=True)
+
+
+def properties_of(fields: tuple[Field, ...], vectors: Mapping[Field, VectorSpec]) -> dict[str, str]:
+    """Returns the properties that are recorded with a new collection of these fields."""
+    analyzer = {ANALYZER_PROPERTY: ANALYZER} if Field.LEXICAL in fields else {}
+    return {VECTORS_PROPERTY: to_property(encoders_of(fields, vectors)), **analyzer}
 
 
 def from_properties(name: str, properties: Mapping[str, str]) -> dict[Field, EncoderInfo]:
@@ -103,3 +112,22 @@ def check_compatible(name: str, encoders: Mapping[Field, EncoderInfo], vectors: 
 def is_filled_by(spec: VectorSpec | None, info: EncoderInfo | None) -> bool:
     """Returns whether vectors of this encoder can be compared with those of `spec`; True if there is no `spec`."""
     return spec is None or EncoderInfo.from_spec(spec) == info
+
+
+def check_analyzer(name: str, properties: Mapping[str, str]) -> None:
+    """Refuses a collection whose terms are of another analyzer. One that has no terms passes: see `is_analysed`.
+
+    Raises:
+        ConfigError: one line that names both.
+    """
+    recorded = properties.get(ANALYZER_PROPERTY, ANALYZER)
+    if recorded != ANALYZER:
+        raise ConfigError(
+            f"collection {name} was filled with words of analyzer {recorded}, and this Penstock has {ANALYZER}: set "
+            "store.version to a new number and fill new collections beside it"
+        )
+
+
+def is_analysed(properties: Mapping[str, str]) -> bool:
+    """Returns whether a collection has terms of this analyzer, with which a question's terms can be compared."""
+    return properties.get(ANALYZER_PROPERTY) == ANALYZER

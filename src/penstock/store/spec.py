@@ -27,4 +27,4 @@ def index_spec(profile: Profile, fingerprints: Mapping[str, Fingerprint], settin
         if fingerprints.keys() >= set(fields.values())
     }
     slugs = {collection: profile.slug(collection) for collection in vectors}
-    return IndexSpec(vectors, slugs, settings.version, settings.num_shards)
+    return IndexSpec(vectors, slugs, settings.version, settings.num_shards, profile.lexical)

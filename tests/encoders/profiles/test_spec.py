@@ -58,3 +58,11 @@ def test_queries_are_marked_only_for_a_model_with_a_prompt_for_them() -> None:
     assert prompted.query_encoder(Field.PASSAGE) == "passage.query"
     assert role_of("passage.query") == "passage.text"
     assert load_profile("small").query_encoder(Field.JOINT) == "joint.text"
+
+
+def test_images_have_words_only_where_a_model_writes_them() -> None:
+    profile = load_profile("null")
+    assert Field.LEXICAL not in profile.fields(Collection.IMAGE)
+    for writer in (replace(profile, ocr=object()), replace(profile, caption=object())):
+        assert writer.fields(Collection.IMAGE) == (Field.JOINT, Field.LEXICAL)
+        assert Collection.FRAME not in writer.lexical

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
 from pymilvus import CollectionSchema, DataType
 from pymilvus.milvus_client.index import IndexParams
 
@@ -9,7 +12,7 @@ from penstock.records import Collection, Field
 from penstock.store import provenance
 from penstock.store.base import IndexSpec
 from penstock.store.milvus import schema
-from penstock.store.milvus.dialect import detect_backend
+from penstock.store.milvus.dialect import Backend, detect_backend
 from tests.store.builders import spec
 
 LITE, SERVER = detect_backend("milvus_lite-3.2.2"), detect_backend("v2.6.1")
@@ -51,12 +54,26 @@ def test_the_columns_of_entries() -> None:
         "joint": DataType.FLOAT_VECTOR,
         "lexical": DataType.SPARSE_FLOAT_VECTOR,
     }
-    assert columns(built) == {**ENTRY_COLUMNS, **vectors}
+    assert columns(built) == {**ENTRY_COLUMNS, "terms": 65_535, **vectors}
     assert built.primary_field.name == "id"
     assert [column.name for column in built.fields if column.is_partition_key] == ["tenant"]
     assert [(function.input_field_names, function.output_field_names) for function in built.functions] == [
-        (["text"], ["lexical"])
+        (["terms"], ["lexical"])
     ]
+
+
+@pytest.mark.parametrize(("backend", "tokenizer"), [(LITE, "standard"), (SERVER, "whitespace")])
+def test_terms_are_taken_apart_by_a_tokenizer_that_the_backend_has(backend: Backend, tokenizer: str) -> None:
+    built = schema.entries_schema((Field.LEXICAL,), {}, backend)
+    (terms,) = (column for column in built.fields if column.name == "terms")
+    assert json.loads(terms.params["analyzer_params"]) == {"tokenizer": tokenizer}
+    assert terms.params["enable_analyzer"] is True
+
+
+def test_the_parameters_of_bm25_are_those_of_the_double() -> None:
+    (index,) = schema.entries_indexes((Field.LEXICAL,), LITE)
+    assert index.to_dict()["bm25_k1"] == 1.2
+    assert index.to_dict()["bm25_b"] == 0.75
 
 
 def test_the_columns_of_asset_rows() -> None:
@@ -85,3 +102,9 @@ def test_the_property_that_records_the_encoders() -> None:
     assert recorded == (
         '{"joint": {"dim": 8, "model": "clip-a", "preprocessing": "pppp", "space": "clip-a", "weights": "aaaa"}}'
     )
+
+
+def test_the_property_that_records_the_analyzer() -> None:
+    vectors = spec().vectors[Collection.IMAGE]
+    assert provenance.properties_of((Field.JOINT, Field.LEXICAL), vectors)["penstock.analyzer"] == "words-1"
+    assert "penstock.analyzer" not in provenance.properties_of((Field.JOINT,), vectors)

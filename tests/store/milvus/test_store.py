@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import psutil
 import pytest
-from pymilvus import MilvusClient
+from pymilvus import CollectionSchema, Function, FunctionType, MilvusClient
 
 from penstock.config import StoreSettings
 from penstock.errors import ConfigError, UnavailableError
 from penstock.processes import free_port
 from penstock.records import Channel, Collection, Field
-from penstock.store.base import EntryQuery, Store
+from penstock.store import provenance
+from penstock.store.base import EntryQuery, Store, VectorSpec
 from penstock.store.memory import MemoryStore
+from penstock.store.milvus import schema
+from penstock.store.milvus.dialect import Backend
+from penstock.store.milvus.schema import entries_schema
 from penstock.store.milvus.store import MilvusStore
 from penstock.store.names import PhysicalCollection
 from tests.store.builders import asset, asset_row, entry, spec, vector
@@ -45,6 +49,81 @@ def test_collections_of_another_model_are_refused(connect: Connect) -> None:
 def test_the_double_refuses_another_model_too() -> None:
     store = MemoryStore()
     refusals(lambda: store)
+
+
+def lexical(question: str, collection: Collection = Collection.TEXT) -> EntryQuery:
+    return EntryQuery(Channel(collection, Field.LEXICAL), question, "default", None, limit=5, timeout_s=20)
+
+
+@pytest.mark.services
+def test_a_collection_without_terms_is_written_and_searched_as_before(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(schema, "entries_schema", schema_without_terms)
+        older.setattr(provenance, "ANALYZER_PROPERTY", "nothing")
+        connect().ensure(spec())
+    store = connect()
+    if not store.capabilities.lexical:
+        pytest.skip("this store has no BM25")
+    store.ensure(spec())
+    assert "text__clip_a__v1 is of an older Penstock" in caplog.text
+    assert "store.version" in caplog.text
+    store.upsert(Collection.TEXT, [entry(asset(), collection=Collection.TEXT, text="turtles on bridges")])
+    assert Channel(Collection.TEXT, Field.LEXICAL) in store.channels()
+    assert len(store.search(lexical("turtles"))) == 1
+    assert not store.search(lexical("turtle"))
+
+
+@pytest.mark.services
+def test_terms_of_another_analyzer_are_refused_and_not_searched(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = connect()
+    if not store.capabilities.lexical:
+        pytest.skip("this store has no BM25")
+    with monkeypatch.context() as other:
+        other.setattr(provenance, "ANALYZER", "words-0")
+        store.ensure(spec())
+    with pytest.raises(ConfigError, match=r"text__clip_a__v1 .* words-0.* words-1.*store\.version"):
+        connect().ensure(spec())
+    assert store.channels() == {JOINT, Channel(Collection.TEXT, Field.PASSAGE), Channel(Collection.TEXT, Field.JOINT)}
+
+
+@pytest.mark.services
+def test_images_have_words_only_in_collections_that_were_created_with_them(connect: Connect) -> None:
+    words = Channel(Collection.IMAGE, Field.LEXICAL)
+    with_words = frozenset({Collection.TEXT, Collection.IMAGE})
+    store = connect()
+    if not store.capabilities.lexical:
+        pytest.skip("this store has no BM25")
+    store.ensure(spec())
+    later = connect()
+    later.ensure(spec(lexical=with_words))
+    later.upsert(Collection.IMAGE, [entry(asset(key="old"), text="EXIT")])
+    assert words not in later.channels()
+    fresh = connect()
+    fresh.ensure(spec(version=2, lexical=with_words))
+    fresh.upsert(Collection.IMAGE, [entry(asset(key="sign"), text="EXIT"), entry(asset(key="cat"), title="A cat")])
+    fresh.aliases.switch("image", PhysicalCollection("image", 2, "clip_a"))
+    assert words in fresh.channels()
+    assert [hit.entry.asset.key for hit in fresh.search(lexical("exits", Collection.IMAGE))] == ["sign"]
+    assert [hit.entry.asset.key for hit in fresh.search(lexical("cats", Collection.IMAGE))] == ["cat"]
+
+
+def schema_without_terms(
+    fields: tuple[Field, ...], vectors: Mapping[Field, VectorSpec], backend: Backend
+) -> CollectionSchema:
+    """Returns the columns of a Penstock before analyzers, whose function for BM25 read `text`."""
+    built = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+    for column in entries_schema(fields, vectors, backend).fields:
+        if column.name != schema.TERMS:
+            analysed = {"enable_analyzer": True} if column.name == "text" else {}
+            described = {name: value for name, value in column.params.items() if name != "enable_analyzer"}
+            built.add_field(column.name, column.dtype, is_primary=column.is_primary, **described, **analysed)
+    if Field.LEXICAL in fields:
+        built.add_function(Function("bm25", FunctionType.BM25, ["text"], [Field.LEXICAL.value]))
+    return built
 
 
 @pytest.mark.services

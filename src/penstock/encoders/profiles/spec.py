@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from penstock.encoders.base import ImageSpec, Space
 from penstock.encoders.weights import PackageWeights, Source, missing_packages
 from penstock.errors import ConfigError
-from penstock.records import FIELDS_OF, VISUAL_COLLECTIONS, Collection, Field
+from penstock.records import FIELDS_OF, TEXT_COLLECTIONS, VISUAL_COLLECTIONS, Collection, Field
 
 PASSAGE_TEXT = "passage.text"
 PASSAGE_QUERY = "passage.query"
@@ -142,6 +142,8 @@ class Profile:
         joint_slug, passage_slug: short names of the two models, for physical collections.
         speech: the speech model; None: the profile has none.
         rerank: the model that reorders the best hits; None: the profile has none.
+        ocr: the model that reads text in images; None: the profile has none.
+        caption: the model that describes images in words; None: the profile has none.
         chosen: the name of the alternative by role, for roles of which the profile's file gives several.
         substitutions: for each role that lacks its first choice here, a line that says what is used instead.
     """
@@ -155,6 +157,8 @@ class Profile:
     passage_slug: str
     speech: SpeechSpec | NullSpeechSpec | None
     rerank: RerankSpec | None = None
+    ocr: object | None = None
+    caption: object | None = None
     chosen: Mapping[str, str] = field(default_factory=dict)
     substitutions: tuple[str, ...] = ()
 
@@ -186,6 +190,17 @@ class Profile:
             collection: {field: self._role(collection, field) for field in fields if field is not Field.LEXICAL}
             for collection, fields in FIELDS_OF.items()
         }
+
+    @property
+    def lexical(self) -> frozenset[Collection]:
+        """Returns the collections that have the field `LEXICAL`: images only where a model writes text about them."""
+        writes = self.ocr is not None or self.caption is not None
+        return TEXT_COLLECTIONS | ({Collection.IMAGE} if writes else frozenset())
+
+    def fields(self, collection: Collection) -> tuple[Field, ...]:
+        """Returns the vector fields of a collection, the most important first."""
+        without = frozenset() if collection in self.lexical else {Field.LEXICAL}
+        return tuple(field for field in FIELDS_OF[collection] if field not in without)
 
     def model(self, role: str) -> EncoderSpec:
         """Returns the model behind a role.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pymilvus import CollectionSchema, MilvusClient
@@ -23,6 +24,26 @@ logger = logging.getLogger(__name__)
 
 # Minimum timeout of a step: loading took a 2.3.5 standalone 2 s idle and over 10 s on two busy cores.
 SETUP_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns in which collections of entries differ.
+
+    Attributes:
+        dense_fields: the dense vector fields, with their dimensions.
+        has_terms: whether BM25 compares terms; a collection of an older Penstock compares texts.
+    """
+
+    dense_fields: Mapping[Field, int]
+    has_terms: bool
+
+    @classmethod
+    def from_description(cls, name: str, described: Mapping[str, Any]) -> Layout:
+        """Returns the layout of a collection as the server describes it."""
+        encoders = provenance.from_properties(name, described["properties"])
+        columns = {column["name"] for column in described["fields"]}
+        return cls({field: info.dim for field, info in encoders.items()}, schema.TERMS in columns)
 
 
 class Provisioner:
@@ -49,8 +70,8 @@ class Provisioner:
         for collection, target in targets.items():  # 2
             self._ensure_entries(collection, target, spec)
         assets = asset_collection(spec.version)
-        no_vectors = provenance.to_property({})
-        self._ensure(assets, schema.assets_schema(self._connection.backend), schema.assets_indexes(), no_vectors, spec)
+        properties = {provenance.VECTORS_PROPERTY: provenance.to_property({})}
+        self._ensure(assets, schema.assets_schema(self._connection.backend), schema.assets_indexes(), properties, spec)
         for target in (*targets.values(), assets):  # 3
             if self._aliases.served(target.alias) is None:
                 self._create_alias(target)
@@ -62,8 +83,8 @@ class Provisioner:
         )
         return described
 
-    def dense_fields(self, name: str) -> Mapping[Field, int]:
-        """Returns the dense vector fields of a collection or alias, with their dimensions.
+    def layout(self, name: str) -> Layout:
+        """Returns the columns of a collection or alias.
 
         Raises:
             ConfigError: there is no such collection.
@@ -71,7 +92,7 @@ class Provisioner:
         described = self.describe(name)
         if described is None:
             raise ConfigError(f"the store has no collection {name}: `penstock ingest` creates it")
-        return {field: info.dim for field, info in provenance.from_properties(name, described["properties"]).items()}
+        return Layout.from_description(name, described)
 
     def _refuse_other_models(self, targets: Mapping[Collection, PhysicalCollection], spec: IndexSpec) -> None:
         """Compares encoders first, so that the message names two models wherever it can."""
@@ -86,8 +107,8 @@ class Provisioner:
 
     def _ensure_entries(self, collection: Collection, target: PhysicalCollection, spec: IndexSpec) -> None:
         backend, vectors = self._connection.backend, spec.vectors[collection]
-        fields = provenance.supported_fields(collection, vectors, backend.capabilities)
-        missing = [field for field in provenance.required_fields(collection, vectors) if field not in fields]
+        fields = provenance.supported_fields(collection, spec, backend.capabilities)
+        missing = [field for field in provenance.required_fields(collection, spec) if field not in fields]
         if missing:
             product = backend.capabilities.product
             logger.warning(
@@ -97,23 +118,30 @@ class Provisioner:
             target,
             schema.entries_schema(fields, vectors, backend),
             schema.entries_indexes(fields, backend),
-            provenance.to_property(provenance.encoders_of(fields, vectors)),
+            provenance.properties_of(fields, vectors),
             spec,
         )
         self._check_compatible(str(target), properties, collection, spec)
+        if Field.LEXICAL in fields and not provenance.is_analysed(properties):
+            logger.warning(
+                "collection %s is of an older Penstock: words are searched in it as they were then, or not at all; for "
+                "words of every language set store.version to a new number and fill new collections beside it",
+                target,
+            )
 
     def _check_compatible(
         self, name: str, properties: Mapping[str, str], collection: Collection, spec: IndexSpec
     ) -> None:
         encoders = provenance.from_properties(name, properties)
         provenance.check_compatible(name, encoders, spec.vectors[collection])
+        provenance.check_analyzer(name, properties)
 
     def _ensure(
         self,
         target: PhysicalCollection,
         columns: CollectionSchema,
         indexes: IndexParams,
-        vectors_property: str,
+        recorded: Mapping[str, str],
         spec: IndexSpec,
     ) -> Mapping[str, str]:
         """Returns the properties of the collection as it is now."""
@@ -127,7 +155,7 @@ class Provisioner:
                     schema=columns,
                     num_shards=spec.num_shards if self._connection.backend.capabilities.shards else 1,
                     consistency_level=self._consistency,
-                    properties={provenance.VECTORS_PROPERTY: vectors_property},
+                    properties=dict(recorded),
                     timeout=self._timeout_s,
                 ),
                 lambda: self.describe(name) is not None,
@@ -147,10 +175,15 @@ class Provisioner:
         )
 
     def _create_missing_indexes(self, name: str, indexes: IndexParams) -> None:
-        """Creates the indexes that are missing: all of them, or those that a crash left undone."""
+        """Creates the indexes that are missing: all of them, or those that a crash left undone.
+
+        A collection that was created when the profile had fewer models lacks the column itself.
+        """
+        described = self.describe(name)
+        columns = {column["name"] for column in described["fields"]} if described else set()
         existing = self._indexed_columns(name)
         for index in indexes:
-            if index.field_name not in existing:
+            if index.field_name in columns - existing:
                 self._create_index(name, index)
 
     def _create_index(self, name: str, index: IndexParam) -> None:

@@ -6,7 +6,6 @@ The `IndexParams` of pymilvus come from `pymilvus.milvus_client.index`, which it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pymilvus import CollectionSchema, DataType, Function, FunctionType, MilvusClient
 from pymilvus.milvus_client.index import IndexParams
@@ -14,14 +13,20 @@ from pymilvus.milvus_client.index import IndexParams
 from penstock.records import Field
 from penstock.store import rows
 from penstock.store.base import VectorSpec
+from penstock.store.lexical import MAX_TERMS_BYTES
 from penstock.store.milvus.dialect import Backend
 
 # The vector field that Milvus demands of the asset rows, which have no vectors: always these two numbers.
 PLACEHOLDER = "placeholder"
 PLACEHOLDER_VALUE = [1.0, 0.0]
 
+# The terms by which BM25 finds an entry (`store.lexical`). Never read: it is in no list of columns to return.
+TERMS = "terms"
+
 # HNSW's usual values: 16 links and a beam of 200 while building give recall@10 above 0.98 at a million 512-d vectors.
 _HNSW = {"M": 16, "efConstruction": 200}
+# BM25's usual values (Robertson and Zaragoza, 2009), and Milvus's own; Lite has 1.5 for k1.
+_BM25 = {"bm25_k1": 1.2, "bm25_b": 0.75}
 
 
 def entries_schema(
@@ -30,14 +35,21 @@ def entries_schema(
     """Returns the columns of a collection of entries with these vector fields."""
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     for name in rows.ENTRY_STRINGS:
-        _add_string(schema, name, backend, analysed=name == "text" and Field.LEXICAL in fields)
+        _add_string(schema, name, backend)
     for name in rows.ENTRY_INTEGERS:
         schema.add_field(name, DataType.INT64)
     schema.add_field("attributes", DataType.JSON)
     for field in fields:
         if field is Field.LEXICAL:
+            schema.add_field(
+                TERMS,
+                DataType.VARCHAR,
+                max_length=MAX_TERMS_BYTES,
+                enable_analyzer=True,
+                analyzer_params={"tokenizer": backend.tokenizer},
+            )
             schema.add_field(field.value, DataType.SPARSE_FLOAT_VECTOR)
-            schema.add_function(Function("bm25", FunctionType.BM25, ["text"], [field.value]))
+            schema.add_function(Function("bm25", FunctionType.BM25, [TERMS], [field.value]))
         else:
             schema.add_field(field.value, DataType.FLOAT_VECTOR, dim=vectors[field].space.dim)
     return schema
@@ -48,7 +60,7 @@ def entries_indexes(fields: tuple[Field, ...], backend: Backend) -> IndexParams:
     indexes = MilvusClient.prepare_index_params()
     for field in fields:
         if field is Field.LEXICAL:
-            indexes.add_index(field.value, index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
+            indexes.add_index(field.value, index_type="SPARSE_INVERTED_INDEX", metric_type="BM25", params=_BM25)
         else:
             params = _HNSW if backend.dense_index == "HNSW" else {}
             indexes.add_index(field.value, index_type=backend.dense_index, metric_type="COSINE", params=params)
@@ -77,13 +89,11 @@ def assets_indexes() -> IndexParams:
     return indexes
 
 
-def _add_string(schema: CollectionSchema, name: str, backend: Backend, *, analysed: bool = False) -> None:
-    extra: dict[str, Any] = {"enable_analyzer": True} if analysed else {}
+def _add_string(schema: CollectionSchema, name: str, backend: Backend) -> None:
     schema.add_field(
         name,
         DataType.VARCHAR,
         max_length=rows.MAX_BYTES[name],
         is_primary=name == "id",
         is_partition_key=name == "tenant" and backend.partition_key,
-        **extra,
     )

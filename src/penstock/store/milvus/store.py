@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from penstock.config import StoreSettings
-from penstock.records import AssetRow, Channel, Checkpoint, Collection, Entry, Field, ScoredEntry
-from penstock.store import rows
+from penstock.records import AssetRow, Channel, Checkpoint, Collection, Entry, ScoredEntry
+from penstock.store import lexical, rows
 from penstock.store.base import AssetState, Capabilities, EntryKey, EntryQuery, IndexSpec, Store
 from penstock.store.filter_semantics import literal, to_expression
 from penstock.store.milvus import schema
@@ -78,9 +78,12 @@ class MilvusStore(Store):
             self._read_timestamps.advance(self._connection.timestamp())
 
     def upsert(self, collection: Collection, entries: Sequence[Entry]) -> None:
-        dims = self._targets.dense_fields(collection)
+        layout = self._targets.layout(collection)
         ordered = rows.ordered_by_part(entries)
-        written = [{**rows.entry_row(entry), **rows.dense_columns(entry, dims)} for entry in ordered]
+        written = [{**rows.entry_row(entry), **rows.dense_columns(entry, layout.dense_fields)} for entry in ordered]
+        if layout.has_terms:
+            for row, entry in zip(written, ordered, strict=True):
+                row[schema.TERMS] = lexical.terms_of(entry)
         self._write(self._targets.entries(collection), written, {entry.asset.id for entry in entries})
 
     def delete(self, collection: Collection, ids: Sequence[str]) -> None:
@@ -128,26 +131,31 @@ class MilvusStore(Store):
         condition = f"tenant == {literal(query.tenant)}"
         if query.where is not None:
             condition = f"{condition} and {to_expression(query.where)}"
-        lexical = field is Field.LEXICAL
+        content, by_words = query.content, isinstance(query.content, str)
+        if isinstance(content, str) and self._targets.served_layout(collection).has_terms:
+            content = lexical.terms_of_question(content)
+            if not content:
+                return []
         dense: dict[str, Any] = {"metric_type": "COSINE", "params": {"ef": max(MIN_EF, 2 * query.limit)}}
         hits = self._row_io.search(
             collection.value,
             field.value,
-            query.content,
+            content,
             condition,
             rows.ENTRY_COLUMNS,
             limit=query.limit,
-            params={"metric_type": "BM25"} if lexical else dense,
+            params={"metric_type": "BM25"} if by_words else dense,
             consistency=self._consistency,
             timeout_s=query.timeout_s,
         )
         # Lite returns BM25 as a distance, its negative; real servers return it as it is, which is never negative.
-        return [ScoredEntry(rows.parse_entry(collection, row), abs(score) if lexical else score) for row, score in hits]
+        scored = ((row, abs(score) if by_words else score) for row, score in hits)
+        return [ScoredEntry(rows.parse_entry(collection, row), score) for row, score in scored]
 
     # --- EntryScan --------------------------------------------------------------------------------------------------
 
     def get(self, collection: Collection, ids: Sequence[str]) -> Sequence[Entry]:
-        name, fields = self._targets.entries(collection), tuple(self._targets.dense_fields(collection))
+        name, fields = self._targets.entries(collection), tuple(self._targets.layout(collection).dense_fields)
         stored = self._row_io.by_ids(name, ids, (*rows.ENTRY_COLUMNS, *(field.value for field in fields)))
         return [rows.parse_entry(collection, row, fields) for row in stored]
 

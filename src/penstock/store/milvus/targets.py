@@ -8,7 +8,7 @@ from penstock.records import Collection, Field
 from penstock.store import provenance
 from penstock.store.base import IndexSpec
 from penstock.store.milvus.aliases import Aliases
-from penstock.store.milvus.provision import Provisioner
+from penstock.store.milvus.provision import Layout, Provisioner
 from penstock.store.names import ASSET, asset_collection, entry_collection
 
 
@@ -24,7 +24,8 @@ class Targets:
         self._aliases = aliases
         self._spec: IndexSpec | None = None
         self._pinned: Mapping[str, str] = {}
-        self._dense_fields: dict[str, Mapping[Field, int]] = {}
+        self._layouts: dict[str, Layout] = {}
+        self._served: dict[Collection, Layout] = {}
 
     def use_spec(self, spec: IndexSpec) -> None:
         """Selects the physical collections of this specification, which exist."""
@@ -50,24 +51,34 @@ class Targets:
             return self._pinned.get(collection.value, collection.value)
         return str(entry_collection(collection, self._spec.model_slug[collection], self._spec.version))
 
-    def dense_fields(self, collection: Collection) -> Mapping[Field, int]:
-        """Returns the dense fields with their dimensions; cached for physical collections, which do not change."""
+    def layout(self, collection: Collection) -> Layout:
+        """Returns the columns of a collection of entries; cached for physical collections, which do not change."""
         name = self.entries(collection)
-        if name in self._dense_fields:
-            return self._dense_fields[name]
-        fields = self._provisioner.dense_fields(name)
+        if name in self._layouts:
+            return self._layouts[name]
+        layout = self._provisioner.layout(name)
         if self._spec is not None:
-            self._dense_fields[name] = fields
-        return fields
+            self._layouts[name] = layout
+        return layout
+
+    def served_layout(self, collection: Collection) -> Layout:
+        """Returns the columns of the collection behind the alias, as `searchable_fields` saw them last."""
+        if collection not in self._served:
+            self._served[collection] = self._provisioner.layout(collection.value)
+        return self._served[collection]
 
     def searchable_fields(self, collection: Collection) -> Iterator[Field]:
-        """Yields the vector fields behind the alias, except those that an encoder outside the specification filled."""
+        """Yields the vector fields behind the alias, except those that another encoder or analyzer filled."""
         described = self._provisioner.describe(collection.value)
         if described is None:
             return
-        encoders = provenance.from_properties(collection.value, described["properties"])
+        properties = described["properties"]
+        encoders = provenance.from_properties(collection.value, properties)
+        layout = self._served[collection] = Layout.from_description(collection.value, described)
         columns = {column["name"] for column in described["fields"]}
         vectors = self._spec.vectors.get(collection, {}) if self._spec else {}
         for field in Field:
+            if field is Field.LEXICAL and layout.has_terms and not provenance.is_analysed(properties):
+                continue
             if field.value in columns and provenance.is_filled_by(vectors.get(field), encoders.get(field)):
                 yield field
