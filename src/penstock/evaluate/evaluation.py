@@ -115,8 +115,9 @@ def _evaluate_direction(
     fused = fuse_offline(rankings, fusion, queries=queries)
     alone = {str(channel): rankings.run_of(channel).take(queries) for channel in rankings.by_channel}
     runs = {**alone, SEARCH: fused.run}
+    latencies = {"fuse": fused.fuse_ms, "fuse, computing": fused.fuse_cpu_ms}
     spaces = _vectors_by_space(rankings, vectors)
-    return evaluate_queries(dataset, queries, runs, options, latencies={"fuse": fused.fuse_ms}, spaces=spaces)
+    return evaluate_queries(dataset, queries, runs, options, latencies=latencies, spaces=spaces)
 
 
 def evaluate_queries(

@@ -111,11 +111,13 @@ class FusedRun:
         run: its rows are those of `queries`. Scores only order: equal ones are ties of the fusion.
         queries: int64[n], rows of the set's queries.
         fuse_ms: float64[n], milliseconds that the fusion of each query took.
+        fuse_cpu_ms: float64[n], those of them that it computed: other processes do not lengthen them.
     """
 
     run: Run
     queries: npt.NDArray[np.int64]
     fuse_ms: npt.NDArray[np.float64]
+    fuse_cpu_ms: npt.NDArray[np.float64]
 
 
 def search_offline(dataset: EvaluationSet, vectors: VectorFiles, *, depth: int = DEPTH) -> SetRankings:
@@ -167,16 +169,16 @@ def fuse_offline(
     row_of_id = {entry.id: row for row, entry in enumerate(rankings.entries)}
     documents = np.full((len(rows), limit), -1, dtype=np.int64)
     scores = np.full((len(rows), limit), -np.inf)
-    fuse_ms = np.zeros(len(rows))
+    times_ms = np.zeros((2, len(rows)))
     for place, query in enumerate(rows.tolist()):
         of_query = rankings.of_query(query, without=without)
-        started = time.perf_counter()
+        started = time.perf_counter(), time.thread_time()
         ranked = fusion.rank(of_query, moments, limit)
-        fuse_ms[place] = (time.perf_counter() - started) * 1000
+        times_ms[:, place] = (time.perf_counter() - started[0]) * 1000, (time.thread_time() - started[1]) * 1000
         kept = [(row_of_id[candidate.best.id], (score, candidate.score)) for score, candidate in ranked]
         documents[place, : len(kept)] = [row for row, _ in kept]
         scores[place, : len(kept)] = levels([key for _, key in kept])
-    return FusedRun(Run(documents, scores), rows, fuse_ms)
+    return FusedRun(Run(documents, scores), rows, *times_ms)
 
 
 # --- index -----------------------------------------------------------------------------------------------------------
