@@ -1,4 +1,4 @@
-"""Chooses the words that tests/analysis/languages.json asks for, as other segmenters than Penstock's cut them.
+"""Chooses the words in tests/analysis/languages.json, as other segmenters than Penstock's cut them.
 
 The texts in that file were written for it. This tool replaces their words:
 
