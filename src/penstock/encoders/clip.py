@@ -71,6 +71,7 @@ class ClipImageEncoder(BatchedEncoder):
         self._dtype = _dtype(options.precision)
         self._device = torch.device(options.device)
         self._size_px = spec.image.size_px
+        self._zeros = spec.zeros
         # (pixel / 255 - mean) / std, as one product and one sum
         deviation = 255.0 * torch.tensor(spec.image.std)
         self._scale = (1.0 / deviation).view(1, 3, 1, 1).to(self._device)
@@ -96,7 +97,8 @@ class ClipImageEncoder(BatchedEncoder):
         with torch.inference_mode():
             # bytes arrive as NHWC: viewed as NCHW they are what torch calls channels_last
             planes = sent.permute(0, 3, 1, 2).float().mul_(self._scale).add_(self._shift)
-            return _to_numpy(self._tower(planes.to(self._dtype)))
+            vectors = _to_numpy(self._tower(planes.to(self._dtype)))
+        return np.pad(vectors, ((0, 0), (0, self._zeros)))
 
 
 class ClipTextEncoder(BatchedEncoder):

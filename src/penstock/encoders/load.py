@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,9 @@ from penstock.encoders.profiles import (
     EncoderSpec,
     NullSpec,
     NullSpeechSpec,
+    PassageSpec,
     Profile,
+    SentencePairSpec,
     SentenceSpec,
     SpeechSpec,
     profile_names,
@@ -43,6 +45,8 @@ from penstock.errors import ConfigError, UnavailableError, first_line
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
+
+    from penstock.encoders.text_encoder import TextEncoder
 
 _log = logging.getLogger(__name__)
 
@@ -130,14 +134,25 @@ def load_encoder(
     return _load(role, spec, identity, options)
 
 
-def _load(role: str, spec: ClipSpec | SentenceSpec, identity: Fingerprint, options: EncoderOptions) -> Encoder:
+def _load(role: str, spec: ClipSpec | PassageSpec, identity: Fingerprint, options: EncoderOptions) -> Encoder:
     from penstock.encoders.clip import ClipImageEncoder, ClipTextEncoder
-    from penstock.encoders.sentence import SentenceEncoder
 
-    if isinstance(spec, SentenceSpec):
-        return SentenceEncoder(spec, identity, options)
+    if isinstance(spec, SentenceSpec | SentencePairSpec):
+        return _load_passage(spec, identity, options)
     kind = ClipImageEncoder if role == JOINT_IMAGE else ClipTextEncoder
     return kind(spec, identity, options)
+
+
+def _load_passage(spec: PassageSpec, identity: Fingerprint, options: EncoderOptions) -> TextEncoder:
+    from penstock.encoders.sentence import SentenceEncoder
+    from penstock.encoders.sentence_pair import SentencePairEncoder
+    from penstock.encoders.use_encoder import UseEncoder
+
+    if isinstance(spec, SentencePairSpec):
+        uncached = replace(options, cache_size=0)
+        first, second = (_load_passage(part, identity, uncached) for part in (spec.first, spec.second))
+        return SentencePairEncoder(spec, first, second, identity, options)
+    return (UseEncoder if spec.kind == "use" else SentenceEncoder)(spec, identity, options)
 
 
 def _make_threads_sleep() -> None:
@@ -285,9 +300,21 @@ def fingerprint(role: str, profile: Profile) -> Fingerprint:
         case ClipSpec():
             # A text tower's tokenizer and length belong to the architecture, which open_clip does not change.
             before = json.dumps(asdict(model.image)) if role == JOINT_IMAGE else model.architecture
+            before += f" {model.zeros}" if model.zeros else ""
         case SentenceSpec():
             before = f"{model.max_tokens}\0{model.passage_prompt}\0{model.query_prompt}"
+        case SentencePairSpec():
+            return _pair_fingerprint(model)
     return Fingerprint(model.name, weights_digest(model.source, model.name), short_digest(before))
+
+
+def _pair_fingerprint(pair: SentencePairSpec) -> Fingerprint:
+    parts = (pair.first, pair.second)
+    return Fingerprint(
+        pair.name,
+        short_digest(*(weights_digest(part.source, part.name) for part in parts)),
+        short_digest(*(f"{part.max_tokens}\0{part.passage_prompt}\0{part.query_prompt}" for part in parts)),
+    )
 
 
 def profile_fingerprints(profile: Profile) -> Mapping[str, Fingerprint]:
@@ -299,7 +326,7 @@ def describe_models(profile: Profile, *, precision: str = "auto", device: str = 
     """Returns the models of a profile for display. Loads nothing and fetches nothing."""
     device = choose_device(device)
     chosen = choose_precision(precision, device)
-    encoders = [_row(role, profile.model(role), f"{chosen} on {device}") for role in profile.roles]
+    encoders = [row for role in profile.roles for row in _rows(role, profile.model(role), f"{chosen} on {device}")]
     return (*encoders, *_speech_rows(profile, precision, device))
 
 
@@ -314,10 +341,11 @@ def _speech_rows(profile: Profile, precision: str, device: str) -> list[ModelRow
     return [_located_row(SPEECH, model.name, None, computed_in, model.source)]
 
 
-def _row(role: str, model: EncoderSpec, precision: str) -> ModelRow:
+def _rows(role: str, model: EncoderSpec, precision: str) -> list[ModelRow]:
     if isinstance(model, NullSpec):
-        return ModelRow(role, model.name, model.space, "none", "a hash, no model", True, None)
-    return _located_row(role, model.name, model.space, precision, model.source)
+        return [ModelRow(role, model.name, model.space, "none", "a hash, no model", True, None)]
+    parts = (model.first, model.second) if isinstance(model, SentencePairSpec) else (model,)
+    return [_located_row(role, part.name, part.space, precision, part.source) for part in parts]
 
 
 def _located_row(role: str, name: str, space: Space | None, precision: str, source: Source) -> ModelRow:

@@ -29,16 +29,24 @@ class SentenceEncoder(TextEncoder):
 
     def __init__(self, spec: SentenceSpec, fingerprint: Fingerprint, options: EncoderOptions) -> None:
         super().__init__(spec, fingerprint, options)
+        self._prompts = {False: spec.passage_prompt, True: spec.query_prompt}
         self._model = _build(spec, options.precision, options.device)
         self._check_dim()
 
-    def _vectors(self, texts: Sequence[str], prompt: str) -> Float32:
-        inputs = [prompt + text for text in texts]
+    def vectors(self, texts: Sequence[str], are_queries: bool) -> Float32:
+        """Returns float32[len(texts), dim]."""
+        inputs = [self._prompts[are_queries] + text for text in texts]
         encoded = self._model.encode(inputs, batch_size=len(inputs), show_progress_bar=False, convert_to_tensor=True)
         vectors: Float32 = encoded.float().cpu().numpy()
         return vectors
 
-    def _token_vectors(self, texts: Sequence[str], prompt: str) -> list[Float32]:
+    def count_pieces(self, texts: Sequence[str]) -> list[int]:
+        """Returns the pieces of each text, without special ones."""
+        return [len(pieces) for pieces in self._model.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+
+    def token_vectors(self, texts: Sequence[str], are_queries: bool) -> list[Float32]:
+        """Returns float32[tokens, dim] of each text."""
+        prompt = self._prompts[are_queries]
         inputs = [prompt + text for text in texts]
         encoded = self._model.encode(
             inputs, batch_size=len(inputs), show_progress_bar=False, output_value="token_embeddings"

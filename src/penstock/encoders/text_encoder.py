@@ -10,7 +10,7 @@ import numpy as np
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.batch_runner import checked_texts
 from penstock.encoders.batched_encoder import BatchedEncoder, EncoderOptions
-from penstock.encoders.profiles import PASSAGE_QUERY, PASSAGE_TEXT, SentenceSpec
+from penstock.encoders.profiles import PASSAGE_QUERY, PASSAGE_TEXT, PassageSpec
 from penstock.records import Encoded, EncoderInput, Float32
 
 _PROBE_TEXT = "a sentence"
@@ -27,7 +27,7 @@ class TextEncoder(BatchedEncoder):
         options: how it runs.
     """
 
-    def __init__(self, spec: SentenceSpec, fingerprint: Fingerprint, options: EncoderOptions) -> None:
+    def __init__(self, spec: PassageSpec, fingerprint: Fingerprint, options: EncoderOptions) -> None:
         from penstock.encoders.torch_errors import torch_batcher
 
         self._batcher = torch_batcher(options.max_items)
@@ -39,22 +39,22 @@ class TextEncoder(BatchedEncoder):
             cache_size=options.cache_size,
             batcher=self._batcher,
         )
-        self._passage_prompt = spec.passage_prompt
-        self._query_prompt = spec.query_prompt
 
     def encode(self, batch: EncoderInput) -> Encoded:
         """Encodes every text that can be encoded: see `BatchedEncoder.encode`."""
         self._check_input(batch)
-        prompt = self._prompt(batch)
-        return self._runner.encode(batch, keys=[f"{prompt}\0{key}" for key in batch.keys], order=_longest_first(batch))
+        kind = "query" if _holds_queries(batch) else "passage"
+        return self._runner.encode(batch, keys=[f"{kind}\0{key}" for key in batch.keys], order=_longest_first(batch))
 
     def encode_tokens(self, batch: EncoderInput) -> tuple[Float32 | None, ...]:
         """Returns the token vectors of each text: see `TokenEncoder.encode_tokens`. They are not kept."""
         self._check_input(batch)
-        prompt = self._prompt(batch)
+        are_queries = _holds_queries(batch)
         results = self._batcher.run(
             sorted(range(len(batch)), key=_longest_first(batch)),
-            lambda rows: [_unit(tokens) for tokens in self._token_vectors([batch.texts[row] for row in rows], prompt)],
+            lambda rows: [
+                unit_rows(tokens) for tokens in self.token_vectors([batch.texts[row] for row in rows], are_queries)
+            ],
             self._encode_known_good,
         )
         vectors: list[Float32 | None] = [None] * len(batch)
@@ -64,24 +64,29 @@ class TextEncoder(BatchedEncoder):
         return tuple(vectors)
 
     @abstractmethod
-    def _vectors(self, texts: Sequence[str], prompt: str) -> Float32:
-        """Returns float[len(texts), dim], not normalised."""
+    def vectors(self, texts: Sequence[str], are_queries: bool) -> Float32:
+        """Returns float[len(texts), dim], not normalised. Raises whatever the model raises."""
 
     @abstractmethod
-    def _token_vectors(self, texts: Sequence[str], prompt: str) -> list[Float32]:
+    def token_vectors(self, texts: Sequence[str], are_queries: bool) -> list[Float32]:
         """Returns float[tokens, dim] of each text, not normalised; without special tokens and those of the prompt."""
+
+    @abstractmethod
+    def count_pieces(self, texts: Sequence[str]) -> list[int]:
+        """Returns the number of pieces into which its tokenizer splits each text, without special ones."""
 
     def _check_input(self, batch: EncoderInput) -> None:
         checked_texts(batch)
 
     def _forward(self, batch: EncoderInput, rows: Sequence[int]) -> Float32:
-        return self._vectors([batch.texts[row] for row in rows], self._prompt(batch))
+        return self.vectors([batch.texts[row] for row in rows], _holds_queries(batch))
 
     def _encode_known_good(self) -> Float32:
-        return self._vectors([_PROBE_TEXT], "")
+        return self.vectors([_PROBE_TEXT], are_queries=False)
 
-    def _prompt(self, batch: EncoderInput) -> str:
-        return self._query_prompt if batch.encoder == PASSAGE_QUERY else self._passage_prompt
+
+def _holds_queries(batch: EncoderInput) -> bool:
+    return batch.encoder == PASSAGE_QUERY
 
 
 def _longest_first(batch: EncoderInput) -> Callable[[int], float]:
@@ -89,10 +94,10 @@ def _longest_first(batch: EncoderInput) -> Callable[[int], float]:
     return lambda row: -len(batch.texts[row])
 
 
-def _unit(tokens: Float32) -> Float32:
-    """Returns float32[tokens, dim], L2-normalised. Raises ValueError if a value is not finite."""
-    if not np.isfinite(tokens).all():
-        raise ValueError("the model returned a token vector that is not finite")
-    norms = np.linalg.norm(tokens, axis=1, keepdims=True)
-    unit: Float32 = tokens / np.maximum(norms, np.float32(1e-12))
+def unit_rows(vectors: Float32) -> Float32:
+    """Returns float32[n, dim], L2-normalised. Raises ValueError if a value is not finite."""
+    if not np.isfinite(vectors).all():
+        raise ValueError("the model returned a vector that is not finite")
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Float32 = vectors / np.maximum(norms, np.float32(1e-12))
     return unit

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from penstock.encoders.base import Tokenizer
-from penstock.encoders.profiles import NullSpec, Profile
+from penstock.encoders.profiles import NullSpec, Profile, SentencePairSpec
+from penstock.encoders.unigram import VOCABULARY, UnigramTokenizer
 from penstock.encoders.weights import RandomWeights, locate
 from penstock.errors import ConfigError
 
@@ -52,6 +53,9 @@ def load_tokenizer(profile: Profile) -> Tokenizer:
     spec = profile.passage
     if isinstance(spec, NullSpec):
         return WordTokenizer()
+    if isinstance(spec, SentencePairSpec):
+        spec = spec.first
     if isinstance(spec.source, RandomWeights):
         raise ConfigError(f"{spec.name} has random weights and no tokenizer")
-    return FileTokenizer(locate(spec.source, spec.name).folder / "tokenizer.json")
+    folder = locate(spec.source, spec.name).folder
+    return UnigramTokenizer(folder / VOCABULARY) if spec.kind == "use" else FileTokenizer(folder / "tokenizer.json")

@@ -10,11 +10,11 @@ import torch
 
 from penstock.encoders.base import ImageSpec, Space
 from penstock.encoders.load import describe_models, load_encoder, profile_fingerprints
-from penstock.encoders.profiles import ClipSpec, CrossEncoderSpec, MaxSimSpec, load_profile
+from penstock.encoders.profiles import ClipSpec, CrossEncoderSpec, MaxSimSpec, SentencePairSpec, load_profile
 from penstock.encoders.profiles.profile_file import read_profile
 from penstock.encoders.weights import FolderWeights, HubWeights, PackageWeights
 from penstock.errors import ConfigError
-from penstock.records import Collection
+from penstock.records import Collection, Field
 from tests.encoders.conftest import pixels_input, random_pixels, texts_input
 
 PASSAGE = """
@@ -257,3 +257,54 @@ def test_a_profile_without_the_table_does_not_rerank(file: Path) -> None:
 )
 def test_an_error_in_the_rerank_table_is_one_line(file: Path, table: str, words: str) -> None:
     assert words in error_of(file, PLAIN + "[rerank]\n" + table)
+
+
+# --- a pair of sentence encoders -------------------------------------------------------------------------------------
+
+USE = 'kind = "use"\nmodel = "x/use"\ndim = 512\nmax_tokens = 256\nlanguages = ["de"]\nweights = { folder = "use" }\n'
+PAIR = '[passage]\nkind = "pair"\n' + PASSAGE.replace("[passage]", "[passage.first]") + "[passage.second]\n" + USE
+
+
+def test_a_pair_joins_two_sentence_encoders(file: Path, tmp_path: Path) -> None:
+    file.write_text(JOINT + PAIR)
+    profile = load_profile(str(file))
+    assert isinstance(profile.passage, SentencePairSpec)
+    assert profile.passage.space == Space("all-MiniLM-L6-v2 + use", 896)
+    assert profile.passage.second.source == FolderWeights(tmp_path / "use", "weights.npz")
+    assert profile.passage_slug == "all_minilm_l6_v2_use"
+    assert profile.query_encoder(Field.PASSAGE) == "passage.query"
+
+
+def test_a_tower_in_the_space_of_the_first_is_followed_by_zeros(file: Path) -> None:
+    joint = """
+[joint]
+architecture = "tower"
+pretrained = "mine"
+texts = "passage"
+image = { size_px = 64 }
+weights = { folder = "tower" }
+"""
+    file.write_text(joint + PAIR)
+    profile = load_profile(str(file))
+    assert isinstance(profile.joint, ClipSpec)
+    assert profile.joint.space == profile.passage.space
+    assert profile.joint.zeros == 512
+    assert profile.query_encoder(Field.JOINT) == "passage.query"
+    file.write_text(joint + PASSAGE)
+    alone = load_profile(str(file)).joint
+    assert isinstance(alone, ClipSpec)
+    assert alone.zeros == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("dim = 512", "dim = 0"), "passage.second.dim = 0"),
+        (("dim = 512\n", ""), "key passage.second.dim is missing"),
+        (('kind = "pair"', 'kind = "pair"\ndim = 3'), "unknown key passage.dim = 3; allowed here: kind, first, second"),
+        (('kind = "use"', 'kind = "else"'), "passage.second.kind"),
+        (('languages = ["de"]', "parts = 3\n"), "allowed here: kind, model, weights, dim"),
+    ],
+)
+def test_an_error_in_a_pair_names_the_key(file: Path, change: tuple[str, str], words: str) -> None:
+    assert words in error_of(file, JOINT + PAIR.replace(*change))

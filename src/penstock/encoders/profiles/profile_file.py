@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from penstock.encoders.base import ImageSpec, Space
 from penstock.encoders.profiles.alternatives import ChosenTables, TomlContent, choose, every_table
@@ -19,12 +19,15 @@ from penstock.encoders.profiles.spec import (
     ClipSpec,
     CrossEncoderSpec,
     MaxSimSpec,
+    PassageSpec,
     Profile,
     RerankSpec,
+    SentencePairSpec,
     SentenceSpec,
     SpeechSpec,
 )
 from penstock.encoders.profiles.synthetic import MAX_DIM
+from penstock.encoders.unigram import VOCABULARY
 from penstock.encoders.weights import FolderWeights, HubWeights, PackageFile, PackageWeights
 from penstock.errors import ConfigError
 
@@ -32,6 +35,7 @@ _CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _SENTENCE_FILES = ("model.safetensors", "pytorch_model.bin")
 _SENTENCE_COMPANIONS = ("modules.json", "tokenizer.json")
 _SENTENCE_PATTERNS = ("*.json", "*.txt", "*.model")
+_USE_FILES = (("weights.npz",), (VOCABULARY,), ())
 _CROSS_ENCODER_COMPANIONS = ("config.json", "tokenizer.json")
 _SPEECH_FILES = ("model.bin",)
 _SPEECH_COMPANIONS = ("config.json", "tokenizer.json")
@@ -142,8 +146,8 @@ class _Joint(_TomlTable):
         """Returns architecture and tag."""
         return f"{self.architecture}/{self.pretrained}"
 
-    def spec(self, base: Path, passage: Space) -> ClipSpec:
-        """Returns the model, where `passage` is the sentence encoder's space.
+    def spec(self, base: Path, passage: PassageSpec) -> ClipSpec:
+        """Returns the model, where `passage` is the sentence encoder.
 
         Raises:
             ValueError: a key is missing that has no default, or the space is not the one that `texts` needs.
@@ -153,27 +157,30 @@ class _Joint(_TomlTable):
         if size_px is None:
             raise ValueError(f"joint.image.size_px is missing: it has no default for {self.architecture}")
         shared = self.texts == "passage"
-        dim = self.dim or (passage.dim if shared else None if defaults is None else defaults.dim)
+        dim = self.dim or (passage.space.dim if shared else None if defaults is None else defaults.dim)
         if dim is None:
             raise ValueError(f"joint.dim is missing: it has no default for {self.architecture}")
-        space = Space(self.space or (passage.id if shared else self.name), dim)
-        if shared and space != passage:
+        space = Space(self.space or (passage.space.id if shared else self.name), dim)
+        if shared and space != passage.space:
             raise ValueError(
-                f"joint.texts = 'passage' needs images in the space of the sentence encoder, {passage.id} of "
-                f"{passage.dim} dimensions, not {space.id} of {space.dim}"
+                f"joint.texts = 'passage' needs images in the space of the sentence encoder, {passage.space.id} of "
+                f"{passage.space.dim} dimensions, not {space.id} of {space.dim}"
             )
+        zeros = passage.second.space.dim if shared and isinstance(passage, SentencePairSpec) else 0
         settings = self.image.model_dump(exclude={"size_px"})
         source = self.weights.source(base, _CLIP_FILES)
-        return ClipSpec(self.architecture, self.pretrained, source, space, ImageSpec(size_px=size_px, **settings))
+        image = ImageSpec(size_px=size_px, **settings)
+        return ClipSpec(self.architecture, self.pretrained, source, space, image, zeros)
 
 
-class _Passage(_TomlTable):
-    """The sentence encoder."""
+class _Sentence(_TomlTable):
+    """A sentence encoder."""
 
+    kind: Literal["sentence_transformers", "use"] = "sentence_transformers"
     model: _Name
     weights: _Weights
     dim: _Dim
-    max_tokens: Annotated[int, Field(ge=1)]
+    max_tokens: Annotated[int, Field(ge=3)]
     slug: _Slug | None = None
     space: _Name | None = None
     passage_prompt: str = ""
@@ -182,15 +189,47 @@ class _Passage(_TomlTable):
 
     def spec(self, base: Path) -> SentenceSpec:
         """Returns the model."""
+        files = _USE_FILES if self.kind == "use" else (_SENTENCE_FILES, _SENTENCE_COMPANIONS, _SENTENCE_PATTERNS)
         return SentenceSpec(
             self.model,
-            self.weights.source(base, _SENTENCE_FILES, _SENTENCE_COMPANIONS, _SENTENCE_PATTERNS),
+            self.weights.source(base, *files),
             Space(self.space or self.model.rpartition("/")[2], self.dim),
             self.max_tokens,
             self.passage_prompt,
             self.query_prompt,
             None if self.languages == "multilingual" else self.languages,
+            self.kind,
         )
+
+
+class _SentencePair(_TomlTable):
+    """Two sentence encoders, whose vectors stand one behind the other."""
+
+    kind: Literal["pair"]
+    first: _Sentence
+    second: _Sentence
+    slug: _Slug | None = None
+    space: _Name | None = None
+
+    def spec(self, base: Path) -> SentencePairSpec:
+        """Returns the pair."""
+        first, second = self.first.spec(base), self.second.spec(base)
+        space = self.space or f"{first.space.id} + {second.space.id}"
+        return SentencePairSpec(first, second, Space(space, first.space.dim + second.space.dim))
+
+
+# Pydantic puts these tags into the path of an error; no key is called so.
+_ONE, _PAIR = "<one>", "<pair>"
+_PASSAGE_TABLES: Mapping[str, type[_TomlTable]] = {_ONE: _Sentence, _PAIR: _SentencePair}
+
+
+def _passage_table(table: object) -> str:
+    return _PAIR if isinstance(table, Mapping) and table.get("kind") == "pair" else _ONE
+
+
+_Passage = Annotated[
+    Annotated[_Sentence, Tag(_ONE)] | Annotated[_SentencePair, Tag(_PAIR)], Discriminator(_passage_table)
+]
 
 
 class _Speech(_TomlTable):
@@ -287,7 +326,7 @@ def _profile(selection: ChosenTables, base: Path, name: str) -> Profile:
     return Profile(
         name=name,
         notice=tables.notice,
-        joint=tables.joint.spec(base, passage.space),
+        joint=tables.joint.spec(base, passage),
         passage=passage,
         joint_text_encoder="passage.text" if tables.joint.texts == "passage" else "joint.text",
         joint_slug=tables.joint.slug or _slug(tables.joint.name),
@@ -308,7 +347,7 @@ def _first_error(exc: ValidationError) -> str:
     errors = exc.errors()
     error = errors[0]
     path = [str(part) for part in error["loc"]]
-    key, value = ".".join(path), error["input"]
+    key, value = ".".join(part for part in path if part not in _PASSAGE_TABLES), error["input"]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     match error["type"]:
         case "extra_forbidden":
@@ -326,9 +365,10 @@ def _keys_of(path: list[str]) -> list[str]:
     """Returns the keys of a table, by the path to it."""
     table: type[BaseModel] = _ProfileFile
     for key in path:
+        if key in _PASSAGE_TABLES:
+            table = _PASSAGE_TABLES[key]
+            continue
         annotation: Any = table.model_fields[key].annotation
         candidates = get_args(annotation) or (annotation,)
-        table = next(
-            candidate for candidate in candidates if isinstance(candidate, type) and issubclass(candidate, BaseModel)
-        )
+        table = next((part for part in candidates if isinstance(part, type) and issubclass(part, BaseModel)), table)
     return list(table.model_fields)

@@ -32,6 +32,8 @@ class ClipSpec:
         source: of the weights.
         space: of its vectors.
         image: the preprocessing it expects; compared at load with open_clip's.
+        zeros: values that follow its vectors, in the part of the second encoder, if the space is that of a pair of
+            sentence encoders and the tower was trained into the first one's.
     """
 
     architecture: str
@@ -39,6 +41,7 @@ class ClipSpec:
     source: Source
     space: Space
     image: ImageSpec
+    zeros: int = 0
 
     @property
     def name(self) -> str:
@@ -57,6 +60,7 @@ class SentenceSpec:
         max_tokens: longer texts are truncated there, special tokens included.
         passage_prompt, query_prompt: put before every passage or query, for models that were trained that way (E5).
         languages: codes of ISO 639-1 of the languages it knows; None: many, or it is not known which.
+        kind: a model of sentence-transformers, or the multilingual Universal Sentence Encoder (`use`).
     """
 
     name: str
@@ -66,6 +70,39 @@ class SentenceSpec:
     passage_prompt: str = ""
     query_prompt: str = ""
     languages: tuple[str, ...] | None = None
+    kind: Literal["sentence_transformers", "use"] = "sentence_transformers"
+
+
+@dataclass(frozen=True, slots=True)
+class SentencePairSpec:
+    """Two sentence encoders, whose vectors stand one behind the other.
+
+    Attributes:
+        first: the better one for the languages that it knows.
+        second: knows more languages.
+        space: of the joined vectors.
+    """
+
+    first: SentenceSpec
+    second: SentenceSpec
+    space: Space
+
+    @property
+    def name(self) -> str:
+        """Returns both names."""
+        return f"{self.first.name} + {self.second.name}"
+
+    @property
+    def max_tokens(self) -> int:
+        """Returns the tokens that both read, counted by the tokenizer of the first."""
+        return self.first.max_tokens
+
+    @property
+    def languages(self) -> tuple[str, ...] | None:
+        """Returns the languages that either knows."""
+        if self.first.languages is None or self.second.languages is None:
+            return None
+        return tuple(sorted({*self.first.languages, *self.second.languages}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +161,8 @@ class CrossEncoderSpec:
     max_tokens: int
 
 
-EncoderSpec: TypeAlias = ClipSpec | SentenceSpec | NullSpec
+PassageSpec: TypeAlias = SentenceSpec | SentencePairSpec
+EncoderSpec: TypeAlias = ClipSpec | SentenceSpec | SentencePairSpec | NullSpec
 RerankSpec: TypeAlias = MaxSimSpec | CrossEncoderSpec
 
 
@@ -151,7 +189,7 @@ class Profile:
     name: str
     notice: str | None
     joint: ClipSpec | NullSpec
-    passage: SentenceSpec | NullSpec
+    passage: PassageSpec | NullSpec
     joint_text_encoder: Literal["joint.text", "passage.text"]
     joint_slug: str
     passage_slug: str
@@ -165,7 +203,7 @@ class Profile:
     @property
     def languages(self) -> tuple[str, ...] | None:
         """Returns the languages that the sentence encoder knows, as codes of ISO 639-1; None: many, or not known."""
-        return self.passage.languages if isinstance(self.passage, SentenceSpec) else None
+        return None if isinstance(self.passage, NullSpec) else self.passage.languages
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -223,8 +261,13 @@ class Profile:
         `passage.text` (see `role_of`). Never for `LEXICAL`, which takes the text itself.
         """
         role = self.joint_text_encoder if field is Field.JOINT else PASSAGE_TEXT
-        marked = isinstance(self.passage, SentenceSpec) and self.passage.query_prompt != self.passage.passage_prompt
-        return PASSAGE_QUERY if marked and role == PASSAGE_TEXT else role
+        return PASSAGE_QUERY if role == PASSAGE_TEXT and self._marks_queries else role
+
+    @property
+    def _marks_queries(self) -> bool:
+        if isinstance(self.passage, SentencePairSpec):
+            return True
+        return isinstance(self.passage, SentenceSpec) and self.passage.query_prompt != self.passage.passage_prompt
 
     def slug(self, collection: Collection) -> str:
         """Returns a short name of the models that fill a collection: letters, digits, underscores.
