@@ -89,7 +89,7 @@ class SearchResultJson(TypedDict):
     partial: bool
     missing: Mapping[str, str]
     transcript: NotRequired[str | None]
-    notice: NotRequired[str | None]
+    notices: NotRequired[Sequence[str]]
     nothing_found: NotRequired[bool]
     why: NotRequired[str | None]
 

@@ -54,6 +54,8 @@ ANSWER: dict[str, Any] = {
     "took_ms": {"total": 12.6},
     "profile": "reference",
     "notice": "These are tiny models.",
+    "notices": ["These are tiny models."],
+    "query": {"language": "en"},
 }
 
 

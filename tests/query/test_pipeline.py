@@ -70,6 +70,17 @@ def test_every_hit_names_its_channels_with_rank_and_raw_score(store: Any, encode
     assert [str(by.channel) for by in dog.found_by] == ["text.passage", "text.joint"]
 
 
+def test_a_question_in_a_language_that_the_sentence_encoder_does_not_know_gets_a_notice(
+    store: Any, encoder: Any
+) -> None:
+    store.add(Collection.TEXT, "cat")
+    result = ask(store, encoder, SearchRequest(text="ねこ"))
+    assert result.language == "ja"
+    assert "looks Japanese" in result.notices[0]
+    result = ask(store, encoder, SearchRequest(text="cat"))
+    assert (result.language, result.notices) == (None, ())
+
+
 def test_an_image_finds_images_and_texts(store: Any, encoder: Any) -> None:
     for key in ("cat", "dog"):
         store.add(Collection.TEXT, key)

@@ -138,7 +138,7 @@ def show_result(result: SearchResultJson, url: str) -> None:
         say("This result is partial: better hits may be missing.")
     for channel, reason in result["missing"].items():
         say(f"  without {channel}: {reason}")
-    if notice := result.get("notice"):
+    for notice in result.get("notices", []):
         say(notice)
 
 

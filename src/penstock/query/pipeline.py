@@ -31,8 +31,10 @@ from penstock.query.retrieve import Retrieval, SearchParams, mark_indexing
 from penstock.query.route import route
 from penstock.query.trace import Trace
 from penstock.query.types import Hit, Query, Rankings, SearchRequest, SearchResult
+from penstock.query.understand.language import detect_language, notice_of
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.query.understand.validate import validate, with_transcript
+from penstock.records import Field
 from penstock.store.base import EntrySearch
 
 # Long enough for a backlog of searches of some 20 ms each to clear.
@@ -94,6 +96,9 @@ class QueryPipeline:
         deadline_s = self._clock() + query.deadline_ms / 1000
         offered = await self._channels.get(deadline_s=deadline_s)
         plan = route(query, offered=offered, profile=self._profile)  # 2
+        detected = None if query.text is None else detect_language(query.text)
+        lexical = any(planned.channel.field is Field.LEXICAL for planned in plan.queries)
+        notice = notice_of(detected, self._profile.languages, lexical=lexical)
         trace.add_unavailable(plan.missing)
         trace.begin("encode")
         with start_embedding(self._encoder, plan.queries, on_done=lambda: trace.end("encode")) as vectors:  # 3
@@ -107,6 +112,8 @@ class QueryPipeline:
             trace.missing,
             trace.publish(),
             query.transcript,
+            language=None if detected is None else detected.code,
+            notices=() if notice is None else (notice,),
             nothing_found=judged.nothing_found,
             why=judged.why,
         )

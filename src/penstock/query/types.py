@@ -256,6 +256,8 @@ class SearchResult:
         missing: the channels that were left out, with the reason.
         took_ms: milliseconds by step: transcribe (spoken queries only), encode, search, fuse, total.
         transcript: the text of a spoken query; None for other queries.
+        language: of the question, as ISO 639-1; None: not certain, or no words.
+        notices: limitations of this answer, a sentence each.
         nothing_found: whether no hit is relevant enough; those that there are remain in `hits`.
         why: the reason for that, in words.
     """
@@ -265,5 +267,7 @@ class SearchResult:
     missing: Mapping[Channel, str]
     took_ms: Mapping[str, float]
     transcript: str | None = None
+    language: str | None = None
+    notices: tuple[str, ...] = ()
     nothing_found: bool = False
     why: str | None = None

@@ -21,6 +21,7 @@ from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.statistics_file import StatisticsFile, statistics_key
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.understand.image import query_image_decoder
+from penstock.query.understand.language import load_detector
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.records import EncoderInput
 from penstock.serve import problems
@@ -58,6 +59,7 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
     fingerprints = {role: encoder.fingerprint for role, encoder in encoders.items()}
     store.ensure(index_spec(profile, fingerprints, settings.store))
     warm_up(encoders, profile)
+    load_detector()
     encoder = BatchingQueryEncoder(
         encoders,
         decode_image=query_image_decoder(profile.image, settings.image),

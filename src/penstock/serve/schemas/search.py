@@ -174,6 +174,12 @@ class HitOut(BaseModel):
     below_floor: bool = Field(description="whether that is below the setting query.relevance_floor")
 
 
+class QueryOut(BaseModel):
+    """The query as it was understood."""
+
+    language: str | None = Field(examples=["ja"], description="language of its text, ISO 639-1; null if not certain")
+
+
 class SearchOut(BaseModel):
     """The hits, best first, with the channels and the times of the search."""
 
@@ -194,6 +200,10 @@ class SearchOut(BaseModel):
     )
     profile: str = Field(examples=["reference"])
     notice: str | None = Field(description="a limitation of the models of the profile")
+    notices: list[str] = Field(
+        description="limitations of this answer: that of the models, and that they do not know the query's language"
+    )
+    query: QueryOut
 
 
 def search_out(result: SearchResult, *, profile: str, notice: str | None) -> SearchOut:
@@ -208,6 +218,8 @@ def search_out(result: SearchResult, *, profile: str, notice: str | None) -> Sea
         took_ms=dict(result.took_ms),
         profile=profile,
         notice=notice,
+        notices=[*([notice] if notice else []), *result.notices],
+        query=QueryOut(language=result.language),
     )
 
 
