@@ -51,6 +51,24 @@ class ImageSettings(Section):
     )
 
 
+class OcrSettings(Section):
+    """Reading of the words in images, where the profile has models for it."""
+
+    enabled: bool = Field(
+        False, description="read the words in images, if the profile has [ocr]; costs more than the rest of an image"
+    )
+    max_side_px: int = Field(
+        960, ge=64, le=4_096, description="longer side to which an image is reduced to be read, pixels"
+    )
+    glance_px: int = Field(
+        416, ge=64, description="longer side of the copy in which any text is looked for first, pixels"
+    )
+    min_confidence: float = Field(
+        0.6, ge=0, le=1, description="mean probability of a line's characters below which it is dropped"
+    )
+    max_image_s: float = Field(5.0, gt=0, description="time to read one image, seconds; what was read by then is kept")
+
+
 class SpeechSettings(Section):
     """Voice activity detection, and the passages that speech is cut into."""
 

@@ -25,6 +25,7 @@ from penstock.config.media import (
     FetchSettings,
     ImageSettings,
     LongMediaSettings,
+    OcrSettings,
     SpeechSettings,
     TextSettings,
     VideoSettings,
@@ -70,6 +71,7 @@ class Settings(BaseSettings):
     fetch: FetchSettings = FetchSettings()
     text: TextSettings = TextSettings()
     image: ImageSettings = ImageSettings()
+    ocr: OcrSettings = OcrSettings()
     speech: SpeechSettings = SpeechSettings()
     video: VideoSettings = VideoSettings()
     long_media: LongMediaSettings = LongMediaSettings()

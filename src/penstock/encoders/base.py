@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from penstock.records import Encoded, EncoderInput, Float32, Transcript
+from penstock.records import Encoded, EncoderInput, Float32, ImageText, Transcript, UInt8
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,31 @@ class Transcriber(Protocol):
 
         Args:
             windows: float32[n] each, 16 kHz mono, at most 30 s.
+
+        Raises:
+            OverloadedError, WorkerBrokenError: as `Encoder.encode`.
+        """
+
+
+class ImageToText(Protocol):
+    """One loaded model that gives an image's words: those written in it, or a caption.
+
+    Not thread-safe: a worker owns one and calls it from one thread at a time.
+    """
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Returns what identifies the model."""
+
+    @property
+    def max_images(self) -> int:
+        """Returns the number of images that make one batch of the model."""
+
+    def texts(self, images: Sequence[UInt8]) -> tuple[ImageText, ...]:
+        """Returns the words of each image, in order. An image that fails alone has the reason in `failed`.
+
+        Args:
+            images: uint8[height, width, 3] each, RGB.
 
         Raises:
             OverloadedError, WorkerBrokenError: as `Encoder.encode`.

@@ -69,6 +69,7 @@ class PendingEntry(FastPickle):
         start_char, end_char: its range in the decoded text, characters; 0 and 0 for entries without one.
         thumbnail: address of its thumbnail; empty if there is none.
         vectors: for each vector field the name of the encoder input (`EncoderInput.encoder`) and the row in it.
+        words: the inputs of the models that give the entry's words, each with the row in it; see `ImageTexts`.
     """
 
     event: Event
@@ -83,6 +84,7 @@ class PendingEntry(FastPickle):
     end_char: int = 0
     thumbnail: str = ""
     vectors: tuple[tuple[Field, str, int], ...] = ()
+    words: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +92,13 @@ class EncoderInput(FastPickle):
     """The items that one encoder has to encode for a batch: texts, images or audio.
 
     Attributes:
-        encoder: the encoder's name in the profile: `passage.text`, `joint.text`, `joint.image` or `speech`.
+        encoder: the encoder's name in the profile: `passage.text`, `joint.text`, `joint.image`, `speech`, `ocr` or
+            another one.
         keys: one content hash an item; equal keys have equal vectors, so that these are computed once.
         texts: the items of a text encoder.
         pixels: uint8[n, height, width, 3], RGB, already of the encoder's size; the items of an image encoder.
         waveforms: float32[n] each, mono at 16 kHz, at most 30 s; the items of the speech model.
+        images: uint8[height, width, 3] each, RGB, of any size; the items of models that give an image's words.
     """
 
     encoder: str
@@ -102,6 +106,7 @@ class EncoderInput(FastPickle):
     texts: tuple[str, ...] = ()
     pixels: UInt8 | None = None
     waveforms: tuple[Float32, ...] = ()
+    images: tuple[UInt8, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -120,6 +125,34 @@ class Encoded(FastPickle):
     encoder: str
     vectors: Float32
     failed: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageText(FastPickle):
+    """The words that a model gave for one image.
+
+    Attributes:
+        text: rows of words separated by line ends; empty if there are none.
+        failed: the error, if the model fails on this image alone.
+    """
+
+    text: str
+    failed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTexts(FastPickle):
+    """The words of some consecutive images of an `EncoderInput`.
+
+    Attributes:
+        encoder: as in the input.
+        start: row of the first one.
+        texts: of each image, in order.
+    """
+
+    encoder: str
+    start: int
+    texts: tuple[ImageText, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Optical character recognition: finds lines of text in an image, and reads them."""
