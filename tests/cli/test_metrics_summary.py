@@ -134,6 +134,7 @@ def test_every_measured_metric_has_a_line() -> None:
     metrics.LOST_OFFSETS.labels("media.text").inc(9)
     metrics.QUERY_STEP.labels("fuse").observe(0.01)
     metrics.PROCESSES.labels("lane").set(1)
+    metrics.IMAGE_TEXTS.labels("ocr", "words").inc(2)
     text = "\n".join(summary_lines(summarize(before, scraped(1.0))))
     for expected in (
         "3 text",
@@ -145,6 +146,7 @@ def test_every_measured_metric_has_a_line() -> None:
         "query cache: 7 hits, 0 misses",
         "text canary, produced to found: – / – (1 late)",
         "commits: 5 acknowledged, 1 fenced",
+        "images for ocr: 2 words",
         "offsets lost to retention: 9 media.text",
         "searches by step, p50 / p95: fuse 8 ms / 10 ms",
         "processes: 1 lane",

@@ -66,6 +66,7 @@ class MetricsSummary:
         breaker_open: whether the breaker of a dependency is open.
         retries: by cause.
         commits: by result.
+        image_texts: images by the model that read or described them, and result.
         freshness: by modality.
         queries: durations of searches, by HTTP status.
         query_steps: durations of the steps of a search.
@@ -88,6 +89,7 @@ class MetricsSummary:
     breaker_open: Mapping[str, bool]
     retries: Mapping[str, int]
     commits: Mapping[str, int]
+    image_texts: Mapping[str, Mapping[str, int]]
     freshness: Mapping[str, DurationSummary]
     queries: Mapping[str, DurationSummary]
     query_steps: Mapping[str, DurationSummary]
@@ -115,6 +117,7 @@ def summarize(before: Scrape, now: Scrape) -> MetricsSummary:
         },
         retries=_whole(now.by(metrics.RETRIES, "cause")),
         commits=_whole(now.by(metrics.COMMITS, "result")),
+        image_texts=_counts(now, metrics.IMAGE_TEXTS, "role", "result"),
         freshness=_durations(now, metrics.FRESHNESS, "modality"),
         queries=_durations(now, metrics.QUERY, "status"),
         query_steps=_durations(now, metrics.QUERY_STEP, "step"),
@@ -211,6 +214,8 @@ def summary_lines(summary: MetricsSummary) -> Iterator[str]:
     retries = ", ".join(_named(summary.retries))
     breakers = ", ".join(dependency for dependency, is_open in summary.breaker_open.items() if is_open)
     yield f"retries: {retries or 'none'}; breakers open: {breakers or 'none'}"
+    for role, results in summary.image_texts.items():
+        yield f"images for {role}: {', '.join(_named(results))}"
     yield from _duration_line("searches by status, p50 / p95", summary.queries)
     yield from _duration_line("searches by step, p50 / p95", summary.query_steps)
     yield from _listed(

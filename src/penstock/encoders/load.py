@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from penstock.encoders.base import Encoder, Fingerprint, Space, Transcriber
 from penstock.encoders.batched_encoder import EncoderOptions
+from penstock.encoders.load_image_text import image_text_sources
 from penstock.encoders.null import NullEncoder, NullTranscriber
 from penstock.encoders.precision import choose_device, choose_precision, speech_device
 from penstock.encoders.profiles import (
     JOINT_IMAGE,
+    OCR,
     SPEECH,
     ClipSpec,
     EncoderSpec,
@@ -72,9 +74,9 @@ class ModelRow:
     """One line of `penstock models`.
 
     Attributes:
-        role: `passage.text`, `joint.text`, `joint.image` or `speech`.
+        role: `passage.text`, `joint.text`, `joint.image`, `speech`, `ocr` or another one.
         model: its name with its tag.
-        space: of its vectors; None for the speech model, which has none.
+        space: of its vectors; None for a model that has none.
         precision: in which it would compute here.
         source: of its weights, for display.
         present: whether they are on this machine.
@@ -327,7 +329,7 @@ def describe_models(profile: Profile, *, precision: str = "auto", device: str = 
     device = choose_device(device)
     chosen = choose_precision(precision, device)
     encoders = [row for role in profile.roles for row in _rows(role, profile.model(role), f"{chosen} on {device}")]
-    return (*encoders, *_speech_rows(profile, precision, device))
+    return (*encoders, *_speech_rows(profile, precision, device), *_image_text_rows(profile, f"{chosen} on {device}"))
 
 
 def _speech_rows(profile: Profile, precision: str, device: str) -> list[ModelRow]:
@@ -339,6 +341,13 @@ def _speech_rows(profile: Profile, precision: str, device: str) -> list[ModelRow
     on, precision = _for_speech(device, precision)
     computed_in = f"{_compute_type(model, precision, on)} on {on}" + ("" if on == device else f", not {device}")
     return [_located_row(SPEECH, model.name, None, computed_in, model.source)]
+
+
+def _image_text_rows(profile: Profile, precision: str) -> list[ModelRow]:
+    return [
+        _located_row(role, model, None, "fp32 on cpu" if role == OCR else precision, source)
+        for role, model, source in image_text_sources(profile)
+    ]
 
 
 def _rows(role: str, model: EncoderSpec, precision: str) -> list[ModelRow]:

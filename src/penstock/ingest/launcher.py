@@ -17,7 +17,7 @@ from penstock.assembly import join_ray, open_store
 from penstock.broker.topics import ensure_topics
 from penstock.config import Settings
 from penstock.encoders.base import Fingerprint
-from penstock.encoders.profiles import Profile
+from penstock.encoders.profiles import OCR, Profile
 from penstock.errors import ConfigError
 from penstock.ingest.actor_results import START_TIMEOUT_S, results_of
 from penstock.ingest.executor.autoscaler import Autoscaler, ElasticPool, WorkerSpec
@@ -31,7 +31,7 @@ from penstock.ingest.executor.workers import (
     init_long_media_process,
     init_media_process,
 )
-from penstock.ingest.lane.assembly import required_roles
+from penstock.ingest.lane.assembly import all_roles
 from penstock.ingest.lane.handles import DECODE, FETCH, LONG_MEDIA, WRITE, WorkerHandles
 from penstock.observability.exposition import connect
 from penstock.records import TIMED_MODALITIES, Assignment
@@ -68,7 +68,7 @@ class PlaneLauncher:
     def __init__(self, settings: Settings, profile: Profile) -> None:
         self._settings = settings
         self._profile = profile
-        self._roles = required_roles(profile, settings.ingest.modalities)
+        self._roles = all_roles(profile, settings, settings.ingest.modalities)
         self._journal_dir: Path = settings.data_dir / "calls"
 
     def launch(self, lag: Callable[[str], int | None]) -> LaunchedWorkers:
@@ -125,6 +125,7 @@ class PlaneLauncher:
             DECODE: partial(media, name=DECODE, num_cpus=1),
             LONG_MEDIA: partial(long_media, name=LONG_MEDIA, num_cpus=1),
             **{role: partial(encode, EncodeWorkerFactory(settings, role), name=role) for role in self._roles},
+            OCR: partial(start, EncodeWorkerFactory(settings, OCR), name=OCR, num_cpus=1),  # never on a GPU
         }
 
     def _autoscaler(
@@ -142,7 +143,7 @@ class PlaneLauncher:
         for name, (min_workers, max_workers) in limits.items():
             spec = WorkerSpec(
                 partial(_spawn_further, spawns[name]),
-                f"{gpus:g} GPU" if gpus and name != DECODE else "1 CPU",
+                f"{gpus:g} GPU" if gpus and name not in (DECODE, OCR) else "1 CPU",
                 fingerprints.get(name),
             )
             rules = ScalingRules(min_workers, max_workers, ingest.scale_up_after_s, ingest.scale_down_after_s)

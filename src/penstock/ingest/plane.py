@@ -28,7 +28,7 @@ from penstock.ingest.executor.autoscaler import LoadMeter, PoolLoad
 from penstock.ingest.executor.ray_actor import Actor, control
 from penstock.ingest.lag import LagMonitor
 from penstock.ingest.lane.actor import LaneActor
-from penstock.ingest.lane.assembly import required_roles
+from penstock.ingest.lane.assembly import all_roles
 from penstock.ingest.lane.handles import DECODE
 from penstock.ingest.lane_supervisor import LaneSupervisor
 from penstock.ingest.launcher import LaunchedWorkers, PlaneLauncher, start_writer
@@ -185,7 +185,7 @@ class IngestPlane:
         topics = [
             self._settings.kafka.topic_of(modality)
             for modality in self._settings.ingest.modalities
-            if pool == DECODE or pool in required_roles(self._profile, [modality])
+            if pool == DECODE or pool in all_roles(self._profile, self._settings, [modality])
         ]
         return self._lag.total(topics)
 

@@ -18,7 +18,7 @@ from penstock.config import ImageSettings, TextSettings
 from penstock.encoders.base import ImageSpec, Tokenizer
 from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT
 from penstock.errors import BadInputError, Reason, TransientError
-from penstock.media.image import decode_image, set_pixel_limit
+from penstock.media.image import decode_image_at_sizes, set_pixel_limit
 from penstock.media.text.passages import decode_text
 from penstock.records import (
     Collection,
@@ -46,14 +46,19 @@ class DecoderContext:
     image_spec: ImageSpec
     tokenizer: Tokenizer
     joint_text_encoder: str
+    image_texts: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderItem:
-    """A text or uint8[height, width, 3] of pixels to encode, with the hash of its content as key."""
+    """A text or uint8[height, width, 3] of pixels to encode, with the hash of its content as key.
+
+    `is_whole` marks an image of any size; else all images of an encoder have one size.
+    """
 
     key: str
     content: str | UInt8
+    is_whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +67,12 @@ class DecodedPart:
 
     Attributes:
         vectors: for each vector field the encoder that fills it and the item that it encodes.
+        words: the models that give its words, each with the item that it takes.
     """
 
     collection: Collection
     vectors: tuple[tuple[Field, str, EncoderItem], ...]
+    words: tuple[tuple[str, EncoderItem], ...] = ()
     text: str = ""
     start_ms: int = 0
     end_ms: int = 0
@@ -90,6 +97,8 @@ class Decoder:
         tokenizer: counts tokens as the sentence encoder does.
         joint_text_encoder: the encoder of texts in the joint space; `passage.text` where both spaces are the same, so
             that one row serves both fields.
+        image_texts: the roles of the models that give an image's words, each with the longer side of the image that it
+            takes, pixels.
     """
 
     def __init__(
@@ -100,8 +109,9 @@ class Decoder:
         image_spec: ImageSpec,
         tokenizer: Tokenizer,
         joint_text_encoder: str,
+        image_texts: Mapping[str, int] | None = None,
     ) -> None:
-        self._context = DecoderContext(text, image, image_spec, tokenizer, joint_text_encoder)
+        self._context = DecoderContext(text, image, image_spec, tokenizer, joint_text_encoder, image_texts or {})
         set_pixel_limit(image.max_pixels)
 
     def decode(
@@ -118,7 +128,7 @@ class Decoder:
             tombstones: events that delete, passed through.
 
         Returns:
-            the batch, and by encoder its input: texts, or uint8[n, size_px, size_px, 3].
+            the batch, and by encoder its input: texts, uint8[n, size_px, size_px, 3], or whole images.
 
         Raises:
             TransientError: a dependency of a decoder is unavailable; the batch can be retried.
@@ -167,9 +177,15 @@ def to_rejection(position: Position, mime: str, exc: Exception) -> Rejected:
 
 
 def _decode_image_asset(fetched: FetchedMedia, context: DecoderContext) -> DecodedAsset:
-    pixels = decode_image(fetched, spec=context.image_spec, settings=context.image)
-    item = EncoderItem(fetched.sha256, pixels)
-    return DecodedAsset("", (DecodedPart(Collection.IMAGE, ((Field.JOINT, JOINT_IMAGE, item),)),))
+    pixels, images = decode_image_at_sizes(
+        fetched, spec=context.image_spec, settings=context.image, longest_px=tuple(context.image_texts.values())
+    )
+    words = tuple(
+        (role, EncoderItem(fetched.sha256, image, is_whole=True))
+        for role, image in zip(context.image_texts, images, strict=True)
+    )
+    vectors = ((Field.JOINT, JOINT_IMAGE, EncoderItem(fetched.sha256, pixels)),)
+    return DecodedAsset("", (DecodedPart(Collection.IMAGE, vectors, words),))
 
 
 def _decode_text_asset(fetched: FetchedMedia, context: DecoderContext) -> DecodedAsset:
@@ -206,6 +222,7 @@ class EncoderInputs:
     def __init__(self) -> None:
         self._rows: dict[str, dict[str, int]] = {}
         self._contents: dict[str, list[str | UInt8]] = {}
+        self._whole: set[str] = set()  # encoders that take images of any size
 
     def row(self, encoder: str, item: EncoderItem) -> int:
         """Returns the row of an item in the encoder's input, and adds the item if it is new."""
@@ -213,23 +230,28 @@ class EncoderInputs:
         if item.key not in rows:
             rows[item.key] = len(rows)
             self._contents.setdefault(encoder, []).append(item.content)
+            if item.is_whole:
+                self._whole.add(encoder)
         return rows[item.key]
 
     def by_encoder(self) -> dict[str, EncoderInput]:
         """Returns the inputs of all encoders that have any."""
         return {
-            encoder: _encoder_input(encoder, tuple(rows), self._contents[encoder])
+            encoder: _encoder_input(encoder, tuple(rows), self._contents[encoder], encoder in self._whole)
             for encoder, rows in self._rows.items()
         }
 
 
-def _encoder_input(encoder: str, keys: tuple[str, ...], contents: Sequence[str | UInt8]) -> EncoderInput:
+def _encoder_input(
+    encoder: str, keys: tuple[str, ...], contents: Sequence[str | UInt8], is_whole: bool
+) -> EncoderInput:
     texts = tuple(content for content in contents if isinstance(content, str))
     if texts:
         return EncoderInput(encoder, keys, texts=texts)
-    return EncoderInput(
-        encoder, keys, pixels=np.stack([content for content in contents if not isinstance(content, str)])
-    )
+    images = tuple(content for content in contents if not isinstance(content, str))
+    if is_whole:
+        return EncoderInput(encoder, keys, images=images)
+    return EncoderInput(encoder, keys, pixels=np.stack(images))
 
 
 def _pending_entries(
@@ -254,6 +276,7 @@ def _pending_entries(
                 start_char=part.start_char,
                 end_char=part.end_char,
                 vectors=tuple((field, encoder, inputs.row(encoder, item)) for field, encoder, item in part.vectors),
+                words=tuple((role, inputs.row(role, item)) for role, item in part.words),
             )
         )
     return entries

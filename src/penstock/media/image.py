@@ -11,7 +11,7 @@ import logging
 import struct
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -78,6 +78,26 @@ def decode_image(fetched: FetchedMedia, *, spec: ImageSpec, settings: ImageSetti
         uint8[size_px, size_px, 3], RGB.
 
     Raises:
+        BadInputError: as `decode_image_at_sizes`.
+    """
+    return decode_image_at_sizes(fetched, spec=spec, settings=settings)[0]
+
+
+def decode_image_at_sizes(
+    fetched: FetchedMedia, *, spec: ImageSpec, settings: ImageSettings, longest_px: Sequence[int] = ()
+) -> tuple[UInt8, list[UInt8]]:
+    """Decodes the first frame of an image once, for the encoder and for models that take whole images.
+
+    Args:
+        fetched: the media.
+        spec: the encoder's size and preprocessing.
+        settings: limits.
+        longest_px: the longer side of each further result, pixels; a smaller image stays as it is.
+
+    Returns:
+        uint8[size_px, size_px, 3], and uint8[height, width, 3] for each of `longest_px`; all RGB.
+
+    Raises:
         BadInputError: TOO_LARGE by the size in its header, CORRUPT, or UNSUPPORTED.
     """
     if fetched.mime not in FORMATS:
@@ -87,9 +107,10 @@ def decode_image(fetched: FetchedMedia, *, spec: ImageSpec, settings: ImageSetti
     try:
         with Image.open(io.BytesIO(fetched.data), formats=FORMATS[fetched.mime]) as image:
             _check_size(image.size, settings)
-            _draft(image, spec)
+            _draft(image, max(_DRAFT_MARGIN * spec.size_px, *longest_px, 0))
             image.load()
-            return fit_image(_as_rgb(_apply_orientation(image)), spec)
+            upright = _as_rgb(_apply_orientation(image))
+            return fit_image(upright, spec), [_reduced(upright, side) for side in longest_px]
     except Image.DecompressionBombError as exc:
         raise BadInputError(Reason.TOO_LARGE, f"a decompression bomb: {exc}") from exc
     except _DECODER_ERRORS as exc:
@@ -100,6 +121,15 @@ def decode_image(fetched: FetchedMedia, *, spec: ImageSpec, settings: ImageSetti
 def fit_image(image: Image.Image, spec: ImageSpec) -> UInt8:
     """Resizes an upright RGB image to the encoder's size: uint8[size_px, size_px, 3]."""
     return np.array(_resize(image, spec), dtype=np.uint8)
+
+
+def _reduced(image: Image.Image, longest_px: int) -> UInt8:
+    """Returns uint8[height, width, 3] of an upright RGB image, its longer side at most `longest_px`."""
+    scale = longest_px / max(image.size)
+    if scale < 1:
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    return np.array(image, dtype=np.uint8)
 
 
 def set_pixel_limit(max_pixels: int) -> None:
@@ -116,14 +146,13 @@ def _check_size(size: tuple[int, int], settings: ImageSettings) -> None:
         )
 
 
-def _draft(image: Image.Image, spec: ImageSpec) -> None:
+def _draft(image: Image.Image, side: int) -> None:
     """Lets libjpeg decode at 1/2, 1/4 or 1/8 of the size, in the frequency domain, where enough pixels remain.
 
     Measured for 224 px: 2.7 times as fast at 1600 × 1200 and 3 at 3000 × 2000, cosine to the full decode above 0.99999
     after ViT-B-32 and 0.9999 before it.
     """
     if image.format in ("JPEG", "MPO"):
-        side = _DRAFT_MARGIN * spec.size_px
         image.draft(None, (side, side))
 
 

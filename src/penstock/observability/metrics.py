@@ -97,6 +97,13 @@ BREAKER_OPEN = _gauge(
     "breaker_open", "1 while the dependency behind a breaker does not answer, else 0", "dependency", merge="livemax"
 )
 
+IMAGE_TEXTS = _counter(
+    "image_texts",
+    "Images that a model read or described: words, none or failed; failed ones are indexed without",
+    "role",
+    "result",
+)
+
 # --- pools -----------------------------------------------------------------------------------------------------------
 
 WORKERS = _gauge("workers", "Workers of a pool", "pool", merge="livesum")

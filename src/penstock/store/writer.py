@@ -28,6 +28,7 @@ from penstock.records import (
     Entry,
     Event,
     Fenced,
+    ImageTexts,
     MediaPosition,
     Outcome,
     PendingEntry,
@@ -38,6 +39,7 @@ from penstock.records import (
 )
 from penstock.store.base import EntryWriter
 from penstock.store.fencing import Fence
+from penstock.store.image_words import with_words
 from penstock.store.surplus import find_orphans, find_surplus
 from penstock.store.write_plan import Resume, WritePlan, is_obsolete, must_wait, own_checkpoints, plan_write
 
@@ -100,7 +102,7 @@ class Writer:
         """
         self._fence.start(assignments)
 
-    def write(self, request: WriteRequest, decoded: Decoded, *encoded: Encoded) -> tuple[WriteResult, ...]:
+    def write(self, request: WriteRequest, decoded: Decoded, *encoded: Encoded | ImageTexts) -> tuple[WriteResult, ...]:
         """Writes one batch; the order of the steps is the guarantee.
 
         1.  fence        events of a partition that now has a newer assignment are dropped
@@ -117,7 +119,7 @@ class Writer:
         Args:
             request: names the lane and the assignments that permit the write.
             decoded: one event per asset; those of other shards are skipped.
-            encoded: the vectors that `decoded.pending` refer to.
+            encoded: the embeddings, and the words of images, that `decoded.pending` refer to.
 
         Returns:
             the result of each event of this shard; earlier rejections are reported by shard 0.
@@ -126,10 +128,11 @@ class Writer:
             NotReadyError: this writer was restarted and does not know the assignments yet.
             UnavailableError: the store does not answer; nothing is lost by writing the whole batch again.
         """
+        decoded, vectors = with_words(decoded, encoded)
         events = self._own_events((*decoded.indexable, *decoded.tombstones))
         with self._locks.hold(event.asset.id for event in events):
             fenced = self._fence.check(request.lane, request.assignments)  # 1
-            failures = _encode_failures(decoded, encoded)
+            failures = _encode_failures(decoded, vectors)
             rejected = decoded.rejected if self._shard == 0 else ()
             results: list[WriteResult] = [
                 Settled(rejection.position, Outcome.DEAD_LETTERED, rejection) for rejection in rejected
@@ -143,7 +146,7 @@ class Writer:
                     results.append(Settled(event.position, Outcome.DEAD_LETTERED, rejection))
                 else:
                     live.append(event)
-            return (*results, *self._plan_and_apply(live, decoded, encoded))
+            return (*results, *self._plan_and_apply(live, decoded, vectors))
 
     def lookup(
         self, request: WriteRequest, events: Sequence[Event]

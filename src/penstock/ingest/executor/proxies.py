@@ -5,14 +5,32 @@ A call returns references, or the small reports of the writers, and adds its tim
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from penstock.encoders.profiles import SPEECH
+from penstock.encoders.profiles import IMAGE_TEXT_ROLES, SPEECH
+from penstock.errors import WorkerLostError
 from penstock.ingest.executor.pool import Pool, Ref
-from penstock.ingest.executor.workers import EncodeWorker, FetchedBatch, MediaWorker, TranscribeWorker
-from penstock.records import Checkpoint, Decoded, Encoded, EncoderInput, Event, Transcript, WriteResult
+from penstock.ingest.executor.workers import (
+    EncodeWorker,
+    FetchedBatch,
+    ImageTextWorker,
+    MediaWorker,
+    TranscribeWorker,
+)
+from penstock.observability import metrics
+from penstock.records import (
+    Checkpoint,
+    Decoded,
+    Encoded,
+    EncoderInput,
+    Event,
+    ImageTexts,
+    Transcript,
+    WriteResult,
+)
 from penstock.store.writer import Writer, WriteRequest
 
 if TYPE_CHECKING:
@@ -20,6 +38,10 @@ if TYPE_CHECKING:
 
 StepTimer: TypeAlias = Callable[[str, float], None]
 """Adds seconds to a step of the batch for which a call is made."""
+
+logger = logging.getLogger(__name__)
+
+_CRASHES_TO_SKIP = 2  # of one image alone; then it is indexed without its words
 
 InputRefs: TypeAlias = Mapping[str, Ref[EncoderInput]]
 """References to the inputs of the encoders, by role."""
@@ -135,6 +157,51 @@ class TranscribePool:
         return transcripts
 
 
+class ImageTextPool:
+    """Step 4 for the words of images, on the workers of one model.
+
+    Args:
+        role: of the model.
+        pool: its workers.
+    """
+
+    def __init__(self, role: str, pool: Pool) -> None:
+        self._role = role
+        self._pool = pool
+
+    def texts(self, batch: Ref[EncoderInput], timer: StepTimer) -> list[Ref[ImageTexts]]:
+        """Returns the words of a batch's images, some images a call. See `ImageTextWorker.texts`.
+
+        An image never fails for its words: after a worker died in a call, the images of the batch go one by one, and
+        one that kills another worker is left out.
+
+        Raises:
+            WorkerLostError: a worker was lost, and no image of the batch is to blame.
+        """
+        texts: list[Ref[ImageTexts]] = []
+        start, crashes = 0, 0
+        one_by_one = False
+        while True:
+            try:
+                call = self._pool.run(ImageTextWorker.texts, batch, start, 1 if one_by_one else None, returns=2)
+            except WorkerLostError as loss:
+                if not (loss.blamed or loss.hung or loss.starved):
+                    raise
+                one_by_one, crashes = True, crashes + 1
+                logger.warning("%s: a worker was lost over an image: %s", self._role, loss)
+                if crashes >= _CRASHES_TO_SKIP:
+                    metrics.IMAGE_TEXTS.labels(self._role, "failed").inc()
+                    start, crashes = start + 1, 0
+                continue
+            timer("encode", call.busy_s)
+            part, next_ref = call.pair()
+            texts.append(part)
+            next_start = self._pool.fetch(next_ref)
+            if next_start is None:
+                return texts
+            start, crashes = next_start, 0
+
+
 class WriterPool:
     """Step 5 on all writers; each takes the assets of its shard."""
 
@@ -142,7 +209,11 @@ class WriterPool:
         self._pool = pool
 
     def write(
-        self, request: WriteRequest, decoded: Ref[Decoded], encoded: Sequence[Ref[Encoded]], timer: StepTimer
+        self,
+        request: WriteRequest,
+        decoded: Ref[Decoded],
+        encoded: Sequence[Ref[Encoded] | Ref[ImageTexts]],
+        timer: StepTimer,
     ) -> list[WriteResult]:
         """Writes a batch. See `Writer.write`."""
         calls = self._pool.run_on_all(Writer.write, request, decoded, *encoded)
@@ -174,6 +245,7 @@ class Pools:
         long_media: decode workers for what would keep these waiting: claim checks of audio and video, and all segments
             but the first. Empty where neither is consumed.
         encoders: by role (`passage.text`).
+        image_texts: the models that give the words of images, by role.
         transcriber: the speech model; None where neither audio nor video is consumed.
         writers: one a shard.
         concurrent_writes: batches that each writer has under way.
@@ -186,6 +258,7 @@ class Pools:
     transcriber: TranscribePool | None
     writers: WriterPool
     concurrent_writes: int = 1
+    image_texts: Mapping[str, ImageTextPool] = field(default_factory=dict)
 
     @classmethod
     def over(
@@ -198,13 +271,15 @@ class Pools:
         writers: Pool,
         concurrent_writes: int = 1,
     ) -> Pools:
-        """Returns typed calls over these pools. `encoders` is by role and holds the speech model's as well."""
+        """Returns typed calls over these pools. `encoders` is by role and holds those of all other models as well."""
+        others = {SPEECH, *IMAGE_TEXT_ROLES}
         return cls(
             FetchPool(fetch),
             DecodePool(decode),
             DecodePool(long_media),
-            {role: EncodePool(pool) for role, pool in encoders.items() if role != SPEECH},
+            {role: EncodePool(pool) for role, pool in encoders.items() if role not in others},
             TranscribePool(encoders[SPEECH]) if SPEECH in encoders else None,
             WriterPool(writers),
             concurrent_writes,
+            {role: ImageTextPool(role, pool) for role, pool in encoders.items() if role in IMAGE_TEXT_ROLES},
         )

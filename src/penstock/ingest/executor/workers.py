@@ -17,9 +17,10 @@ import numpy as np
 
 from penstock.assembly import open_assets, open_store
 from penstock.config import Settings
-from penstock.encoders.base import Encoder, Fingerprint, Transcriber
-from penstock.encoders.profiles import SPEECH, load_profile
+from penstock.encoders.base import Encoder, Fingerprint, ImageToText, Transcriber
+from penstock.encoders.profiles import CAPTION, IMAGE_TEXT_ROLES, OCR, SPEECH, Profile, load_profile
 from penstock.ingest.lane.batcher import scale_batch_size
+from penstock.observability import metrics
 from penstock.observability.exposition import connect
 from penstock.records import (
     TIMED_MODALITIES,
@@ -30,6 +31,8 @@ from penstock.records import (
     EncoderInput,
     Event,
     FetchedMedia,
+    ImageText,
+    ImageTexts,
     Inline,
     Modality,
     Position,
@@ -45,6 +48,10 @@ if TYPE_CHECKING:  # each process imports what its own worker needs
     from penstock.media.fetch import Fetcher
     from penstock.media.segments.compose import DecodedSegments
     from penstock.media.segments.decoder import SegmentDecoder
+
+# Seconds of one call for the words of images: calls of other batches run in between, and none of them looks hung.
+IMAGE_TEXT_CHUNK_S = 1.0
+CAPTION_SIDE_PX = 512  # models of captions reduce an image to 224 to 480 px themselves
 
 DecodedBatch: TypeAlias = tuple[Decoded, *tuple[EncoderInput, ...]]
 """A decoded batch, then one input for each of the requested encoders, in their order."""
@@ -196,6 +203,47 @@ class TranscribeWorker:
         return self._transcriber.fingerprint
 
 
+class ImageTextWorker:
+    """Runs step 4 for the words of images with one model, loaded once.
+
+    Args:
+        model: reads or describes images.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, model: ImageToText, clock: Callable[[], float] = time.monotonic) -> None:
+        self._model = model
+        self._clock = clock
+
+    def texts(self, batch: EncoderInput, start: int, max_images: int | None) -> tuple[ImageTexts, int | None]:
+        """Returns the words of the next images of a batch, which may be empty. See `ImageToText.texts`.
+
+        Args:
+            batch: whole images.
+            start: the first image of this call.
+            max_images: in this call; None: as many as fit into `IMAGE_TEXT_CHUNK_S`.
+
+        Returns:
+            the words of at least one image, if any is left, and the next start; None at the end.
+        """
+        deadline_s = self._clock() + IMAGE_TEXT_CHUNK_S
+        limit = len(batch) if max_images is None else min(len(batch), start + max_images)
+        texts: list[ImageText] = []
+        row = start
+        while row < limit and (row == start or self._clock() < deadline_s):
+            part = batch.images[row : min(limit, row + self._model.max_images)]
+            texts += self._model.texts(part)
+            row += len(part)
+        for text in texts:
+            result = "failed" if text.failed else "words" if text.text else "none"
+            metrics.IMAGE_TEXTS.labels(batch.encoder, result).inc()
+        return ImageTexts(batch.encoder, start, tuple(texts)), (row if row < len(batch) else None)
+
+    def fingerprint(self) -> Fingerprint:
+        """Returns the fingerprint of the model."""
+        return self._model.fingerprint
+
+
 @dataclass(frozen=True)
 class MediaWorkerFactory:
     """Makes the worker of a fetch or decode pool from the settings."""
@@ -216,6 +264,7 @@ class MediaWorkerFactory:
             image_spec=profile.image,
             tokenizer=load_tokenizer(profile),
             joint_text_encoder=profile.joint_text_encoder,
+            image_texts={role: _image_side_px(role, settings) for role in image_text_roles(settings, profile)},
         )
         has_timed_media = TIMED_MODALITIES.intersection(settings.ingest.modalities)
         return MediaWorker(fetcher, decoder, self._segment_decoder() if has_timed_media else None)
@@ -258,10 +307,12 @@ class EncodeWorkerFactory:
     settings: Settings
     role: str
 
-    def __call__(self, number: int) -> EncodeWorker | TranscribeWorker:
+    def __call__(self, number: int) -> EncodeWorker | TranscribeWorker | ImageTextWorker:
         from penstock.encoders.load import load_encoder, load_transcriber
 
         settings = self.settings
+        if self.role in IMAGE_TEXT_ROLES:
+            return ImageTextWorker(_load_image_to_text(settings, self.role))
         if self.role == SPEECH:
             return TranscribeWorker(
                 load_transcriber(
@@ -282,6 +333,31 @@ class EncodeWorkerFactory:
             threads=settings.ingest.encoder_threads or os.cpu_count(),
         )
         return EncodeWorker(encoder)
+
+
+def _load_image_to_text(settings: Settings, role: str) -> ImageToText:
+    from penstock.encoders.load_image_text import load_image_to_text
+    from penstock.encoders.ocr.options import OcrOptions
+
+    ocr = settings.ocr
+    return load_image_to_text(
+        role,
+        load_profile(settings.profile),
+        ocr=OcrOptions(ocr.glance_px, ocr.min_confidence, ocr.max_image_s),
+        precision=settings.precision,
+        device=settings.device,
+        threads=settings.ingest.encoder_threads or os.cpu_count() or 1,
+    )
+
+
+def image_text_roles(settings: Settings, profile: Profile) -> tuple[str, ...]:
+    """Returns the roles of the models that give the words of images: those of the profile that are switched on."""
+    reads = profile.ocr is not None and settings.ocr.enabled
+    return (*((OCR,) if reads else ()), *((CAPTION,) if profile.caption is not None else ()))
+
+
+def _image_side_px(role: str, settings: Settings) -> int:
+    return settings.ocr.max_side_px if role == OCR else CAPTION_SIDE_PX
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from penstock.broker.wire import parse_record
 from penstock.config import Settings
 from penstock.encoders.profiles import SPEECH, Profile, load_profile
 from penstock.ingest.executor.proxies import Pools
-from penstock.ingest.executor.workers import known_good_events
+from penstock.ingest.executor.workers import image_text_roles, known_good_events
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits
 from penstock.ingest.pipeline.driver import Pipeline
@@ -62,6 +62,12 @@ def required_roles(profile: Profile, modalities: Sequence[Modality]) -> tuple[st
     return tuple(dict.fromkeys([*([SPEECH] if TIMED_MODALITIES.intersection(modalities) else []), *roles]))
 
 
+def all_roles(profile: Profile, settings: Settings, modalities: Sequence[Modality]) -> tuple[str, ...]:
+    """Returns the roles of `required_roles`, and those of the models that give an image's words."""
+    words = image_text_roles(settings, profile) if Modality.IMAGE in modalities else ()
+    return (*required_roles(profile, modalities), *words)
+
+
 def check_disk(settings: Settings) -> str:
     """Returns why nothing may be received because of the disk; an empty text if it has room."""
     free = free_bytes(settings.data_dir)
@@ -81,7 +87,7 @@ def _build_pipeline(settings: Settings, pools: Pools, lane: str, abandon: thread
     return Pipeline(
         lane=lane,
         pools=pools,
-        roles={modality: required_roles(profile, [modality]) for modality in ingest.modalities},
+        roles={modality: all_roles(profile, settings, [modality]) for modality in ingest.modalities},
         dead_letters=DeadLetterWriter(
             MessageProducer(settings.kafka),
             settings.kafka.dead_letter_topic,

