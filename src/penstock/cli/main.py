@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli import audit, config, deadletters, evaluate, ingest, models, produce, search, serve, status, up
+from penstock.cli import audit, config, deadletters, evaluate, ingest, models, produce, search, serve, status, train, up
 from penstock.cli.bench import add_bench
 from penstock.cli.common import Globals, configure_logging, quiet_environment
 from penstock.cli.demo import command as demo
@@ -35,6 +35,7 @@ app.command("status")(status.status)
 app.add_typer(deadletters.app, name="deadletters")
 app.command("audit")(audit.audit)
 app.command("evaluate")(evaluate.evaluate)
+app.add_typer(train.app, name="train")
 app.command("ingest")(ingest.ingest)
 app.command("serve")(serve.serve)
 app.command("models")(models.models)

@@ -16,6 +16,7 @@ from penstock.config import Settings
 from penstock.encoders.base import Encoder, Fingerprint
 from penstock.encoders.load import load_encoders, load_transcriber
 from penstock.encoders.profiles import JOINT_IMAGE, Profile, load_profile
+from penstock.query.calibrations import find_calibration
 from penstock.query.embed import BatchingQueryEncoder
 from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.statistics_file import StatisticsFile, statistics_key
@@ -67,7 +68,10 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
     )
     transcriber = _transcriber(profile, settings)
     statistics = StatisticsFile(settings.data_dir / "query-statistics", _statistics_key(fingerprints))
-    fusions = FusionChooser(statistics.statistics)
+    calibration = find_calibration(
+        settings.query.calibration, settings.data_dir, profile, fingerprints, store.capabilities.dense_index
+    )
+    fusions = FusionChooser(statistics.statistics, calibration)
     pipeline = QueryPipeline(store, encoder, profile, settings.query, transcriber=transcriber, fusions=fusions)
     assets = open_assets(settings)
     searches = SearchService(pipeline, profile=profile, default_tenant=settings.tenant)

@@ -36,6 +36,7 @@ class Capabilities:
         vector_fields: vector fields a collection can have (1 before Milvus 2.4).
         shards: whether `num_shards` is honoured.
         concurrent_writes: whether upserts into one collection may overlap (not in Lite).
+        dense_index: type of the index of vectors, by Milvus's names.
     """
 
     product: str
@@ -43,6 +44,7 @@ class Capabilities:
     vector_fields: int
     shards: bool
     concurrent_writes: bool
+    dense_index: str = "FLAT"
 
 
 @dataclass(frozen=True, slots=True)

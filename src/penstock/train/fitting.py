@@ -3,8 +3,8 @@
     logistic    logit P(right | s) = slope · s + intercept, by maximum likelihood (Platt, 1999)
     isotonic    the increasing step function that fits best (Zadrozny and Elkan, 2002), interpolated between its steps
 
-One pseudo-hit at the highest score and one pseudo-miss at the lowest keep both finite: a channel that never finds
-anything gets low odds for all of its scores, and one whose first entry is always right does not get infinite ones.
+Platt's targets, one pseudo-hit among the hits and one pseudo-miss among the misses, keep both finite: a channel that
+never finds anything gets low odds for all of its scores, and one that is always right does not get infinite ones.
 """
 
 from __future__ import annotations
@@ -36,25 +36,21 @@ _LEAST_RISE = 1e-6
 
 
 def fit_logistic_map(scores: Float64, right: Bool) -> LogisticMap:
-    """Fits the logistic map of a channel, with one pseudo-hit and one pseudo-miss.
+    """Fits the logistic map of a channel to Platt's targets.
 
     Args:
         scores: float64[n], n ≥ 1, of all entries that the channel returned.
         right: bool[n], whether each entry is right.
     """
-    with_pseudo = np.concatenate([scores, [scores.max(), scores.min()]])
-    labels = np.concatenate([right, [True, False]])
+    hits = int(right.sum())
+    targets = np.where(right, (hits + 1) / (hits + 2), 1 / (len(right) - hits + 2))
     deviation = float(scores.std())
-    if deviation == 0:
-        share = float(labels.mean())
-        slope = _LEAST_GAIN
-        return LogisticMap(slope, float(logit(share)) - slope * float(scores.mean()))
-    weights, intercept = fit_logistic(with_pseudo[:, np.newaxis], labels)
-    slope = float(weights[0])
-    if slope * deviation >= _LEAST_GAIN:
-        return LogisticMap(slope, intercept)
-    slope = _LEAST_GAIN / deviation
-    return LogisticMap(slope, float(logit(labels.mean())) - slope * float(scores.mean()))
+    if deviation > 0:
+        weights, intercept = fit_logistic(scores[:, np.newaxis], targets)
+        if weights[0] * deviation >= _LEAST_GAIN:
+            return LogisticMap(float(weights[0]), intercept)
+    slope = _LEAST_GAIN / (deviation or 1.0)
+    return LogisticMap(slope, float(logit((hits + 1) / (len(right) + 2))) - slope * float(scores.mean()))
 
 
 def fit_isotonic_map(scores: Float64, right: Bool) -> IsotonicMap:
@@ -80,12 +76,12 @@ def fit_isotonic_map(scores: Float64, right: Bool) -> IsotonicMap:
     return IsotonicMap(tuple(centres[knots].tolist()), tuple(values[knots].tolist()), logistic.slope)
 
 
-def fit_logistic(features: Float64, right: Bool, weights: Float64 | None = None) -> tuple[Float64, float]:
+def fit_logistic(features: Float64, right: Bool | Float64, weights: Float64 | None = None) -> tuple[Float64, float]:
     """Returns the coefficients, float64[k], and the intercept of a logistic regression, by Newton's method.
 
     Args:
         features: float64[n, k].
-        right: bool[n].
+        right: bool[n], or float64[n] with the probabilities to be met.
         weights: float64[n], how much each row counts; None: all the same.
     """
     mean, deviation = features.mean(axis=0), features.std(axis=0)

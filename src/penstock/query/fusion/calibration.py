@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -31,6 +31,11 @@ from penstock.errors import ConfigError
 from penstock.records import Channel, Collection, Field
 
 Float64: TypeAlias = npt.NDArray[np.float64]
+
+# The distance of an entry that a channel did not return to the last one that it did. nDCG@10 on two sets of texts, for
+# 0, 0.5, 1, 2 and 3: 61.1, 61.8, 62.0, 61.9, 61.5 and 85.3, 85.3, 85.3, 85.1, 84.7. The share of right ones among all
+# entries that a channel did not return, whatever its last score, gives 61.4 and 85.2.
+ABSENT_MARGIN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ class ChannelCalibration:
 
     Attributes:
         score_map: from score to log-odds.
-        absent_log_odds: of an entry that another channel of the collection returned, and this one did not.
+        absent_log_odds: of an entry that other channels of the collection returned, where this one returned none.
         score_mean, score_deviation: of all scores that the channel returned for the labelled questions.
         encoder: identifies what the scores compare: the fingerprint of the vectors' encoder, or the analyzer of a
             lexical channel.
@@ -157,12 +162,14 @@ class Provenance:
         labels: number of questions with labels.
         seed: of the split.
         profile: whose encoders were used.
+        borrowed: collections without labelled questions that use the calibration of another one.
     """
 
     sets: Mapping[str, str]
     labels: int
     seed: int
     profile: str
+    borrowed: Mapping[Collection, Collection] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,14 +189,15 @@ class Calibration:
         return self.channels[channel].score_map.log_odds(scores)
 
     def absent_log_odds(self, channel: Channel, scores: Float64) -> float:
-        """Returns the log-odds of an entry that the channel did not return, never above those of one that it did.
+        """Returns the log-odds of an entry that the channel did not return, below the last one that it did.
 
         Args:
             channel: that was searched and answered.
             scores: float64[n], all that it returned; n may be 0.
         """
-        absent = self.channels[channel].absent_log_odds
-        return min(absent, float(self.log_odds(channel, scores).min())) if len(scores) else absent
+        if not len(scores):
+            return self.channels[channel].absent_log_odds
+        return float(self.log_odds(channel, scores).min()) - ABSENT_MARGIN
 
     def combine(self, collection: Collection, log_odds: Mapping[Channel, Float64]) -> Float64:
         """Returns the log-odds, float64[n], of n entries of a collection from those of each channel that answered.
@@ -263,8 +271,8 @@ def read_calibration(file: Path) -> Calibration:
 
 
 def _channel(name: str) -> Channel:
-    collection, _, field = name.partition(".")
-    return Channel(Collection(collection), Field(field))
+    collection, _, of_collection = name.partition(".")
+    return Channel(Collection(collection), Field(of_collection))
 
 
 def _first_problem(exc: ValueError) -> str:

@@ -31,8 +31,6 @@ class Backend:
             upserts/s.
         tokenizer: takes the column of terms apart at its spaces. Lite has no tokenizer of that name, but its standard
             one leaves letters and digits whole, and terms have nothing else.
-        dense_index: HNSW on real servers. Lite is best without: building HNSW beside the writes left 720 upserts/s and
-            230 ms a search at 20,000 rows; without it 1,700 upserts/s and 63 ms, as its time is spent elsewhere.
         finds_parts_by_key: entries of an asset are looked up by primary key, part by part, rather than by their asset:
             Lite reads every row for `asset in […]` (80 ms at 20,000 rows), and takes 4 ms for `id in […]`.
         max_ids_per_delete: primary keys in one request. Lite logs one delete as one record, so that a crash leaves an
@@ -49,7 +47,6 @@ class Backend:
     partition_key: bool
     scalar_index: str | None
     tokenizer: str
-    dense_index: str
     finds_parts_by_key: bool
     max_ids_per_delete: int
     max_rows_per_page: int
@@ -70,12 +67,18 @@ def detect_backend(version: str) -> Backend:
 def _lite(version: str) -> Backend:
     return Backend(
         capabilities=Capabilities(
-            product=version, lexical=True, vector_fields=4, shards=False, concurrent_writes=False
+            product=version,
+            lexical=True,
+            vector_fields=4,
+            shards=False,
+            concurrent_writes=False,
+            # Building HNSW beside the writes left 720 upserts/s and 230 ms a search at 20,000 rows; without it 1,700
+            # upserts/s and 63 ms, as the time of Lite is spent elsewhere.
+            dense_index="FLAT",
         ),
         partition_key=False,
         scalar_index=None,
         tokenizer="standard",
-        dense_index="FLAT",
         finds_parts_by_key=True,
         max_ids_per_delete=100_000,
         max_rows_per_page=50_000,
@@ -93,11 +96,11 @@ def _server(version: str, release: tuple[int, int]) -> Backend:
             vector_fields=4 if release >= (2, 4) else 1,
             shards=True,
             concurrent_writes=True,
+            dense_index="HNSW",
         ),
         partition_key=release >= (2, 4),
         scalar_index="INVERTED" if release >= (2, 4) else "Trie",
         tokenizer="whitespace",
-        dense_index="HNSW",
         finds_parts_by_key=False,
         max_ids_per_delete=4_096,
         max_rows_per_page=MAX_RESULT_ROWS,

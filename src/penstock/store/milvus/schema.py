@@ -62,8 +62,10 @@ def entries_indexes(fields: tuple[Field, ...], backend: Backend) -> IndexParams:
         if field is Field.LEXICAL:
             indexes.add_index(field.value, index_type="SPARSE_INVERTED_INDEX", metric_type="BM25", params=_BM25)
         else:
-            params = _HNSW if backend.dense_index == "HNSW" else {}
-            indexes.add_index(field.value, index_type=backend.dense_index, metric_type="COSINE", params=params)
+            params = _HNSW if backend.capabilities.dense_index == "HNSW" else {}
+            indexes.add_index(
+                field.value, index_type=backend.capabilities.dense_index, metric_type="COSINE", params=params
+            )
     if backend.scalar_index:
         for name in ("asset", "tenant"):
             indexes.add_index(name, index_type=backend.scalar_index)

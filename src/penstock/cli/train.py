@@ -1,0 +1,209 @@
+"""`penstock train calibration`: fits the comparison of channels, and relevance, to labelled questions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.common import JsonFlag, read_settings
+from penstock.cli.render import print_json, print_table, say, stage_progress
+
+if TYPE_CHECKING:
+    from penstock.cli.render import StageListener
+    from penstock.config import Settings
+    from penstock.encoders.profiles import Profile
+    from penstock.query.fusion.calibration import Calibration
+    from penstock.train.card import CalibrationCard, SetCard
+
+app = typer.Typer(help="Fit the ranking to questions with labels.", no_args_is_help=True)
+
+_SetsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--set", metavar="SET", help="Folder of an evaluation set (docs/evaluate.md). Repeatable."),
+]
+_ProfileOption = Annotated[
+    str | None, typer.Option(metavar="NAME|FILE", help="Set of models, as the global option --profile.")
+]
+_OutOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the calibration here. Default: where searches of this data folder look."),
+]
+_LabelsOption = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Labelled questions of each set to fit to. Default: up to 1,000.")
+]
+_VectorsOption = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Folder of stored vectors. Default: in the data folder.")
+]
+
+
+@app.callback()
+def train() -> None:
+    """Fit the ranking to questions with labels."""
+
+
+@app.command()
+def calibration(
+    context: typer.Context,
+    *,
+    sets: _SetsOption = None,
+    clicks: Annotated[bool, typer.Option("--clicks", help="Reserved: fit to clicks instead of sets.")] = False,
+    profile: _ProfileOption = None,
+    out: _OutOption = None,
+    labels: _LabelsOption = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of splits and choices.")] = 0,
+    isotonic: Annotated[
+        bool, typer.Option("--isotonic", help="Fit steps instead of curves, from 500 questions on. They cost order.")
+    ] = False,
+    vectors: _VectorsOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fit, for each channel, how likely an entry is right given its score, and the relevance of hits.
+
+    Fits to the splits train and dev of each set, at least 10 questions, and judges the result by the split test. A set
+    without splits is divided in two. Writes the calibration and beside it a card with all figures.
+
+    A running query plane uses a new calibration after its next start.
+    """
+    from penstock.encoders.profiles import load_profile
+    from penstock.query.calibrations import kept_file
+    from penstock.query.fusion.calibration import write_calibration
+
+    _check(sets, clicks=clicks)
+    if profile is not None:
+        context.obj.overrides["profile"] = profile
+    settings = read_settings(context)
+    models = load_profile(settings.profile)
+    with stage_progress(quiet=as_json) as report:
+        fitted, card = _train(
+            sets or [], settings, models, vectors, labels=labels, seed=seed, isotonic=isotonic, report=report
+        )
+    file = out or kept_file(settings.data_dir, models)
+    write_calibration(fitted, file)
+    _write_card(card, file.with_suffix(".card.json"))
+    if as_json:
+        print_json(card.to_json())
+    else:
+        _show(card)
+    say(f"Written: {file} and {file.with_suffix('.card.json')}. The query plane reads it when it starts.")
+
+
+def _check(sets: Sequence[Path] | None, *, clicks: bool) -> None:
+    from penstock.errors import UsageError
+
+    if clicks:
+        raise UsageError("--clicks is reserved: searches do not record clicks yet. Give labelled questions by --set")
+    if not sets:
+        raise UsageError("give at least one folder of labelled questions by --set (docs/evaluate.md has the layout)")
+
+
+def _train(
+    folders: Sequence[Path],
+    settings: Settings,
+    profile: Profile,
+    vectors: Path | None,
+    *,
+    labels: int | None,
+    seed: int,
+    isotonic: bool,
+    report: StageListener,
+) -> tuple[Calibration, CalibrationCard]:
+    from penstock.encoders.load import profile_fingerprints
+    from penstock.evaluate.datasets import read_set
+    from penstock.evaluate.offline import search_offline
+    from penstock.evaluate.vectors import VectorFiles
+    from penstock.query.calibrations import channel_encoders, channel_index_types
+    from penstock.query.fusion.calibration import Provenance
+    from penstock.train.calibration import fit_calibration
+    from penstock.train.card import CalibrationCard, judge_set
+    from penstock.train.labels import LabelledRankings, divide
+
+    started = time.perf_counter()
+    datasets = [read_set(folder) for folder in folders]
+    divisions = [divide(dataset, seed=seed, labels=labels) for dataset in datasets]  # refuses before minutes of work
+    folder = vectors or settings.data_dir / "evaluation" / "vectors"
+    stored = VectorFiles(folder, profile, precision=settings.precision, device=settings.device)
+    rankings = []
+    for number, dataset in enumerate(datasets):
+        report("searching", number, len(datasets))
+        rankings.append(search_offline(dataset, stored))
+    report("searching", len(datasets), len(datasets))
+    report("fitting", 0, 1)
+    questions = [
+        question
+        for of_set, (rows, _) in zip(rankings, divisions, strict=True)
+        for question in LabelledRankings(of_set, rows)
+    ]
+    hashes = {dataset.name: dataset.hash for dataset in datasets}
+    fitted = fit_calibration(
+        questions,
+        channel_encoders(profile, profile_fingerprints(profile)),
+        channel_index_types("FLAT"),
+        Provenance(hashes, len(questions), seed, Path(profile.name).stem),
+        isotonic=isotonic,
+    )
+    report("fitting", 1, 1)
+    cards = []
+    for number, (of_set, (rows, held_out)) in enumerate(zip(rankings, divisions, strict=True)):
+        report("judging", number, len(datasets))
+        cards.append(judge_set(LabelledRankings(of_set, held_out), len(rows), fitted))
+    report("judging", len(datasets), len(datasets))
+    seconds = round(time.perf_counter() - started, 1)
+    return fitted, CalibrationCard(fitted.provenance.profile, seed, len(questions), seconds, cards)
+
+
+def _write_card(card: CalibrationCard, file: Path) -> None:
+    import json
+
+    file.write_text(json.dumps(card.to_json(), indent=1) + "\n", encoding="utf-8")
+
+
+def _show(card: CalibrationCard) -> None:
+    for of_set in card.sets:
+        _show_set(of_set)
+
+
+def _show_set(of_set: SetCard) -> None:
+    print_table(
+        [
+            {
+                "queries": part.name,
+                "number": part.questions,
+                **{f"{name} without labels": f"{100 * value:.1f}" for name, value in part.base.items()},
+                **{f"{name} calibrated": f"{100 * value:.1f}" for name, value in part.calibrated.items()},
+            }
+            for part in of_set.slices
+        ],
+        title=f"{of_set.name}: {of_set.fitted} questions to fit to",
+    )
+    if (figures := of_set.relevance) is None:
+        return
+    say(
+        f"Expected calibration error: {figures.first_ece:.3f} of first hits, half of the answers taken out; "
+        f"{figures.hits_ece:.3f} of the first ten hits. Brier score of first hits: {figures.first_brier:.3f}."
+    )
+    print_table(
+        [
+            {
+                "relevance": f"{row.low:.1f}–{row.high:.1f}",
+                "first hits": row.count,
+                "mean": f"{row.stated:.2f}",
+                "right": f"{row.observed:.2f}",
+            }
+            for row in figures.reliability
+            if row.count
+        ]
+    )
+    print_table(
+        [
+            {
+                "floor": f"{point.floor:.3f}",
+                "found without an answer": f"{point.false_found:.1%}",
+                "found with one": f"{point.kept:.1%}",
+            }
+            for point in figures.found_curve
+        ]
+    )

@@ -1,0 +1,80 @@
+"""Tests of finding the calibration of an index, and of refusing one that does not fit it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from penstock.encoders.load import profile_fingerprints
+from penstock.encoders.profiles import load_profile
+from penstock.errors import ConfigError
+from penstock.query.calibrations import channel_encoders, channel_index_types, find_calibration, kept_file
+from penstock.query.fusion.calibration import (
+    Calibration,
+    ChannelCalibration,
+    CollectionCalibration,
+    LogisticMap,
+    Provenance,
+    write_calibration,
+)
+from penstock.records import Channel, Collection, Field
+
+PROFILE = load_profile("null")
+FINGERPRINTS = profile_fingerprints(PROFILE)
+PASSAGE = Channel(Collection.TEXT, Field.PASSAGE)
+LEXICAL = Channel(Collection.TEXT, Field.LEXICAL)
+
+
+def calibration(labels: int = 100) -> Calibration:
+    encoders, index_types = channel_encoders(PROFILE, FINGERPRINTS), channel_index_types("FLAT")
+    channels = {
+        channel: ChannelCalibration(LogisticMap(1.0, 0.0), -5.0, 0.0, 1.0, encoders[channel], index_types[channel])
+        for channel in (PASSAGE, LEXICAL)
+    }
+    return Calibration(channels, {Collection.TEXT: CollectionCalibration(-4.0)}, Provenance({}, labels, 0, "null"))
+
+
+def test_the_given_file_comes_before_that_of_the_data_folder(tmp_path: Path) -> None:
+    assert find_calibration(None, tmp_path, PROFILE, FINGERPRINTS, "FLAT") is None
+    write_calibration(calibration(20), kept_file(tmp_path, PROFILE))
+    assert find_calibration(None, tmp_path, PROFILE, FINGERPRINTS, "FLAT") == calibration(20)
+    write_calibration(calibration(30), tmp_path / "given.json")
+    assert find_calibration(tmp_path / "given.json", tmp_path, PROFILE, FINGERPRINTS, "FLAT") == calibration(30)
+
+
+def test_an_index_that_returns_the_same_scores_counts_as_the_same(tmp_path: Path) -> None:
+    write_calibration(calibration(), kept_file(tmp_path, PROFILE))
+    assert find_calibration(None, tmp_path, PROFILE, FINGERPRINTS, "HNSW") == calibration()
+
+
+def test_another_encoder_is_refused_in_one_line_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_calibration(calibration(), kept_file(tmp_path, PROFILE))
+    others = {role: replace(fingerprint, weights="0" * 16) for role, fingerprint in FINGERPRINTS.items()}
+    with caplog.at_level(logging.WARNING):
+        assert find_calibration(None, tmp_path, PROFILE, others, "FLAT") is None
+    (record,) = caplog.records
+    assert "is not used: it was fitted with encoder" in record.message
+    assert "without labels" in record.message
+
+
+def test_quantised_vectors_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_calibration(calibration(), kept_file(tmp_path, PROFILE))
+    assert find_calibration(None, tmp_path, PROFILE, FINGERPRINTS, "IVF_RABITQ") is None
+    assert "index type exact scores of text.passage, and the index has IVF_RABITQ" in caplog.text
+
+
+def test_a_missing_given_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        find_calibration(tmp_path / "none.json", tmp_path, PROFILE, FINGERPRINTS, "FLAT")
+
+
+def test_an_encoder_of_entries_and_one_of_questions_are_both_recorded() -> None:
+    small = load_profile("small")
+    fingerprints = {role: replace(next(iter(FINGERPRINTS.values())), model=role) for role in small.roles}
+    encoders = channel_encoders(small, fingerprints)
+    assert encoders[Channel(Collection.IMAGE, Field.JOINT)].count("joint") == 2
+    assert encoders[PASSAGE].startswith("passage.text")
+    assert encoders[LEXICAL].startswith("BM25 of")
