@@ -74,12 +74,12 @@ class TokenVectorCache:
 
 
 @dataclass(frozen=True, slots=True)
-class MaxSimScores:
+class PassageScores:
     """The scores of a question against passages.
 
     Attributes:
-        scores: float32[passages], -1 to 1; nan for a passage that was not scored.
-        encoded: passages whose token vectors were computed for this call.
+        scores: float32[passages], of MaxSim -1 to 1, of a cross-encoder 0 to 1; nan for a passage that was not scored.
+        encoded: passages that the model read for this call.
         known: passages whose token vectors came from the cache.
     """
 
@@ -104,7 +104,7 @@ class MaxSimScorer:
         """Returns the number of passages whose token vectors are in the cache."""
         return sum(text_key(passage) in self._cache for passage in passages)
 
-    def score(self, question: str, passages: Sequence[str], *, max_new: int | None = None) -> MaxSimScores:
+    def score(self, question: str, passages: Sequence[str], *, max_new: int | None = None) -> PassageScores:
         """Scores passages against a question.
 
         Args:
@@ -130,7 +130,7 @@ class MaxSimScorer:
         rows = [row for row, key in enumerate(keys) if key in vectors]
         if query is not None:
             scores[rows] = maxsim(query, [vectors[keys[row]] for row in rows])
-        return MaxSimScores(scores, len(new), known_passages)
+        return PassageScores(scores, len(new), known_passages)
 
 
 def text_key(text: str) -> str:

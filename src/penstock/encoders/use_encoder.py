@@ -23,7 +23,7 @@ _BEGIN, _END = 1, 2
 class UseEncoder(TextEncoder):
     """Encodes passages and queries with the multilingual Universal Sentence Encoder: see `TextEncoder`.
 
-    Its tokens know their neighbours only, no further context, so that it takes a sixth of MiniLM's time.
+    Its tokens know their neighbours only, no further context, so that it takes a quarter of the time of MiniLM.
 
     Raises:
         ConfigError: the weights are not available, or differ from the profile.
