@@ -22,7 +22,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup shelf demo test test-heavy test-light test-exhaustive faults soak mutations lint vocabulary lock \
+.PHONY: help setup shelf demo test test-heavy test-light test-exhaustive faults soak measure mutations lint vocabulary lock \
 	platforms clean
 
 help: ## Show what there is to make.
@@ -62,6 +62,9 @@ faults: $(READY) ## Run every fault (TIMES=10 over, JOBS=2 concurrently, STORE=m
 
 soak: $(READY) ## Mix faults for MINUTES=10, in the order that SEED=1 gives, and write docs/soak-report.md.
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
+
+measure: $(READY) ## Measure retrieval on sets built from packages (ARGS='--only mixed'), and write docs/measured-retrieval.md.
+	$(BIN)/python -m tools.measure_retrieval $(ARGS)
 
 mutations: $(READY) ## Break each guarantee on purpose, and see that a test notices.
 	$(BIN)/python -m tests.mutations --write docs/mutations.md

@@ -169,10 +169,7 @@ def read_result(path: Path) -> Result:
         UsageError: it is missing, or no result of this format.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document.pop("format") != FORMAT:
-            raise UsageError(f"{path} has another format of results; evaluate again")
-        return _result(document)
+        return parse_result(json.loads(path.read_text(encoding="utf-8")))
     except OSError as exc:
         raise UsageError(f"the result {path} cannot be read: {exc.strerror}") from exc
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
@@ -181,12 +178,19 @@ def read_result(path: Path) -> Result:
 
 def as_read(result: Result) -> Result:
     """Returns the result as `read_result` would return it, with rounded numbers: its tables stay the same."""
-    document = json.loads(to_json(result))
-    del document["format"]
-    return _result(document)
+    return parse_result(json.loads(to_json(result)))
 
 
-def _result(document: dict[str, Any]) -> Result:
+def parse_result(document: object) -> Result:
+    """Returns the result that parsed JSON describes. Reuses the objects of `document`.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is no result, or of another format.
+    """
+    if not isinstance(document, dict):
+        raise ValueError("no object")
+    if document.pop("format") != FORMAT:
+        raise ValueError("another format of results; evaluate again")
     document["sets"] = [_set_result(of_set) for of_set in document["sets"]]
     document["comparisons"] = [_comparison(row) for row in document["comparisons"]]
     return Result(**document)

@@ -1,0 +1,73 @@
+"""Measures retrieval and writes the page.
+
+    python -m tools.measure_retrieval [--sets FOLDER] [--vectors FOLDER] [--profiles NAME,…] [--only SET,…] [--page]
+
+Sets that are missing are built from packages (`tools.evaluation_sets`). Vectors are kept, so that a second run encodes
+nothing. `--page` writes the page from the committed results and measures nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from penstock.config import load_settings
+from penstock.encoders.profiles import load_profile
+from penstock.evaluate.result import as_read, to_json
+from penstock.evaluate.vectors import VectorFiles
+from tools.evaluation_sets.__main__ import BUILDERS
+from tools.evaluation_sets.packages import MissingPackageError, Packages
+from tools.measure_retrieval.blocks import FUSION_SETS, SETS, Subject, measure_fusions, measure_set
+from tools.measure_retrieval.page import PAGE, RESULTS, write_page
+
+PROFILES = "reference,shelf"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns the exit code."""
+    folder = load_settings().data_dir / "evaluation"
+    parser = argparse.ArgumentParser(prog="tools.measure_retrieval", description="Measure retrieval, write the page.")
+    parser.add_argument("--sets", type=Path, default=folder / "sets")
+    parser.add_argument("--vectors", type=Path, default=folder / "vectors")
+    parser.add_argument("--profiles", default=PROFILES)
+    parser.add_argument("--only", default=",".join(SETS))
+    parser.add_argument("--page", action="store_true")
+    arguments = parser.parse_args(argv)
+    chosen = [name for name in SETS if name in arguments.only.split(",")]
+    if not arguments.page:
+        names = [name for name in chosen if _is_built(name, arguments.sets)]
+        for profile_name in arguments.profiles.split(","):
+            _measure(profile_name, names, arguments.sets, arguments.vectors)
+    PAGE.write_text(write_page(), encoding="utf-8")
+    print(f"Written: {PAGE}")
+    return 0
+
+
+def _is_built(name: str, sets: Path) -> bool:
+    """Builds a set if it is missing, and returns whether it is there."""
+    if (sets / name / "CARD.json").is_file():
+        return True
+    try:
+        BUILDERS[name](Packages(sets / "packages"), sets / name)
+    except MissingPackageError as exc:
+        print(f"{name}: left out: {exc}")
+        return False
+    return True
+
+
+def _measure(profile_name: str, names: list[str], sets: Path, vectors: Path) -> None:
+    profile = load_profile(profile_name)
+    subject = Subject(profile, VectorFiles(vectors, profile))
+    for name in names:
+        result = as_read(measure_set(subject, sets / name))
+        (RESULTS / f"retrieval-{profile_name}-{name}.json").write_text(to_json(result), encoding="utf-8")
+        print(f"{profile_name}: {name}", flush=True)
+        if name in FUSION_SETS:
+            texts = [to_json(as_read(of_fusion)).strip() for of_fusion in measure_fusions(subject, sets / name)]
+            file = RESULTS / f"fusions-{profile_name}-{name}.json"
+            file.write_text("[" + ",\n".join(texts) + "]\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
