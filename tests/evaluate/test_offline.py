@@ -98,6 +98,12 @@ def test_images_and_texts_are_fused_as_the_query_plane_does(tmp_path: Path, vect
     assert kinds == {"text"}
 
 
+def test_what_a_set_says_of_its_images_is_not_searched(tmp_path: Path, vectors: VectorFiles) -> None:
+    """A caption is what the query is about: BM25 over it would find every image."""
+    rankings = search_offline(read_set(write_images(tmp_path / "images")), vectors)
+    assert Channel(Collection.IMAGE, Field.LEXICAL) not in rankings.by_channel
+
+
 def test_both_directions_of_images_are_evaluated(tmp_path: Path, vectors: VectorFiles) -> None:
     dataset = read_set(write_images(tmp_path / "images"))
     words, images = evaluate_offline(dataset, vectors, FUSION, OPTIONS)

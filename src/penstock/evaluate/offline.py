@@ -4,7 +4,8 @@
     2 search    a matrix product for each dense channel, BM25 for each lexical one
     3 fuse      the `Fusion` of the query plane, with moments, for each query
 
-The planes cut a long text into passages; here a document is one entry, truncated as its encoder truncates it.
+The planes cut a long text into passages and may read the words in images (`image.lexical`). Here a document is one entry,
+truncated as its encoder truncates it, and images are searched by their vectors alone.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from penstock.query.types import ChannelQuery, Query, Rankings
 from penstock.records import (
     COLLECTIONS_OF,
     FIELDS_OF,
+    VISUAL_COLLECTIONS,
     AssetRef,
     Channel,
     Collection,
@@ -247,7 +249,13 @@ def _plans(
     dataset: EvaluationSet, profile: Profile, collections: tuple[Collection, ...]
 ) -> list[tuple[ChannelQuery, npt.NDArray[np.int64]]]:
     """Returns, as the query plane routes them, a channel query for each channel, and the queries that it answers."""
-    offered = {Channel(collection, field) for collection in collections for field in FIELDS_OF[collection]}
+    # Words that are read in images need a model that runs at ingest. What a set says of an image would be the answer.
+    offered = {
+        Channel(collection, field)
+        for collection in collections
+        for field in FIELDS_OF[collection]
+        if field is not Field.LEXICAL or collection not in VISUAL_COLLECTIONS
+    }
     by_image = np.array([query.image is not None for query in dataset.queries], dtype=np.bool_)
     plans: dict[Channel, tuple[ChannelQuery, npt.NDArray[np.int64]]] = {}
     for rows, text, image in ((np.flatnonzero(~by_image), "text", None), (np.flatnonzero(by_image), None, b"image")):
