@@ -13,9 +13,12 @@ import sys
 from pathlib import Path
 
 from penstock.config import load_settings
-from penstock.encoders.profiles import load_profile
+from penstock.encoders.load import profile_fingerprints
+from penstock.encoders.profiles import Profile, load_profile
 from penstock.evaluate.result import as_read, to_json
 from penstock.evaluate.vectors import VectorFiles
+from penstock.query.calibrations import SHIPPED, find_calibration
+from penstock.query.fusion.calibration import Calibration
 from tools.evaluation_sets.__main__ import BUILDERS
 from tools.evaluation_sets.packages import MissingPackageError, Packages
 from tools.measure_retrieval.blocks import FUSION_SETS, SETS, Subject, measure_fusions, measure_set
@@ -58,7 +61,7 @@ def _is_built(name: str, sets: Path) -> bool:
 
 def _measure(profile_name: str, names: list[str], sets: Path, vectors: Path) -> None:
     profile = load_profile(profile_name)
-    subject = Subject(profile, VectorFiles(vectors, profile))
+    subject = Subject(profile, VectorFiles(vectors, profile), _shipped_calibration(profile))
     for name in names:
         result = as_read(measure_set(subject, sets / name))
         (RESULTS / f"retrieval-{profile_name}-{name}.json").write_text(to_json(result), encoding="utf-8")
@@ -67,6 +70,14 @@ def _measure(profile_name: str, names: list[str], sets: Path, vectors: Path) -> 
             texts = [to_json(as_read(of_fusion)).strip() for of_fusion in measure_fusions(subject, sets / name)]
             file = RESULTS / f"fusions-{profile_name}-{name}.json"
             file.write_text("[" + ",\n".join(texts) + "]\n", encoding="utf-8")
+
+
+def _shipped_calibration(profile: Profile) -> Calibration | None:
+    """Returns the calibration that comes with a profile; None if there is none for its present encoders."""
+    file = SHIPPED / f"{profile.name}.json"
+    if not file.is_file():
+        return None
+    return find_calibration(file, SHIPPED, profile, profile_fingerprints(profile), "FLAT")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ _FuseOption = Annotated[
     typer.Option(metavar="JSON", help='Fusion, as `fuse` of a request: {"method": "rrf"}. Default: the settings.'),
 ]
 _CalibrationOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Calibration for the offline fusion. Default: none.")
+    Path | None, typer.Option(metavar="FILE", help="Calibration for the offline fusion. Default: as the query plane.")
 ]
 
 
@@ -148,10 +148,14 @@ def _job(
     fuse: str | None,
     calibration: Path | None,
 ) -> _Job:
+    from penstock.encoders.load import profile_fingerprints
+    from penstock.encoders.profiles import load_profile
     from penstock.evaluate.datasets import read_set
     from penstock.evaluate.fusions import parse_fuse
-    from penstock.query.fusion.calibration import read_calibration
+    from penstock.query.calibrations import find_calibration
 
+    profile = load_profile(settings.profile)
+    file = calibration or settings.query.calibration
     fuse_document = _parse_json(fuse or "{}")
     return _Job(
         datasets=[read_set(folder) for folder in sets],
@@ -162,7 +166,7 @@ def _job(
         vectors=vectors or settings.data_dir / "evaluation" / "vectors",
         fuse=parse_fuse(fuse_document, settings.query),
         fuse_document=fuse_document,
-        calibration=read_calibration(calibration) if calibration else None,
+        calibration=find_calibration(file, settings.data_dir, profile, profile_fingerprints(profile), "FLAT"),
     )
 
 

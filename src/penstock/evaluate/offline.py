@@ -4,8 +4,8 @@
     2 search    a matrix product for each dense channel, BM25 for each lexical one
     3 fuse      the `Fusion` of the query plane, with moments, for each query
 
-The planes cut a long text into passages and may read the words in images (`image.lexical`). Here a document is one entry,
-truncated as its encoder truncates it, and images are searched by their vectors alone.
+The planes cut a long text into passages and may read the words in images (`image.lexical`). Here a document is one
+entry, truncated as its encoder truncates it, and images are searched by their vectors alone.
 """
 
 from __future__ import annotations
