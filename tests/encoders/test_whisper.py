@@ -234,3 +234,36 @@ def test_a_window_has_the_same_transcript_alone_and_in_a_batch(untrained: Callab
     assert [loaded.transcribe([samples])[0].segments for samples in spoken] == [
         transcript.segments for transcript in together
     ]
+
+
+# --- remainders and languages --------------------------------------------------------------------------------------
+
+
+def test_speech_behind_the_end_of_the_text_is_decoded_as_a_window_of_its_own() -> None:
+    first, second = VOCABULARY[:2]
+    long = window(1, 10.0)
+    long[round(4.0 * 16_000)] = 2  # where the remainder starts
+    model = Scripted({1: [Answer(words(first, 0.0, 4.0))], 2: [Answer(words(second, 1.0, 6.0))]})
+    (transcript,) = transcriber(model).transcribe([long])
+    assert transcript.segments == (TimedText(0.0, 4.0, first), TimedText(5.0, 10.0, second))
+    assert model.batches == [(0.0, [1]), (0.0, [2])]
+
+
+def test_a_remainder_without_text_ends_the_window() -> None:
+    long = window(1, 10.0)
+    long[round(4.0 * 16_000)] = 2
+    model = Scripted({1: [Answer(words(VOCABULARY[0], 0.0, 4.0))], 2: [Answer([], SURE)]})
+    assert [segment.end_s for segment in transcriber(model).transcribe([long])[0].segments] == [4.0]
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(words(VOCABULARY[0]), UNSURE), Answer(words(" ".join([VOCABULARY[0]] * 40)), SURE)]
+)
+def test_speech_that_a_model_of_english_does_not_know_is_marked_and_has_no_text(answer: Answer) -> None:
+    model = Scripted({1: [answer], 2: [Answer(words(VOCABULARY[1], 0.0, 3.0))]})
+    options = DecodingOptions(unknown_below=-0.8)
+    known_english = WhisperTranscriber(model.loaded, options, Fingerprint("a", "b", "c"), max_windows=4)
+    foreign, english = known_english.transcribe([window(1, 3.0), window(2, 3.0)])
+    assert (foreign.language, foreign.segments) == ("und", (TimedText(0.0, 3.0, ""),))
+    assert (english.language, english.segments[0].text) == ("en", VOCABULARY[1])
+    assert len(model.batches) == 1

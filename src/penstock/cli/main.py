@@ -38,7 +38,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.add_typer(train.app, name="train")
 app.command("ingest")(ingest.ingest)
 app.command("serve")(serve.serve)
-app.command("models")(models.models)
+app.add_typer(models.app, name="models")
 add_bench(app)
 app.command("config")(config.config)
 

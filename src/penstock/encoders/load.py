@@ -199,7 +199,7 @@ def load_transcriber(
     device, precision = _for_speech(choose_device(device), precision)
     return WhisperTranscriber(
         _load_whisper(spec, precision, device, threads),
-        DecodingOptions(),
+        DecodingOptions(unknown_below=spec.unknown_below),
         identity,
         max_windows=_WINDOWS_ON_CPU if device == "cpu" else _WINDOWS_ON_GPU,
         chunk_s=_CHUNK_S_ON_CPU if device == "cpu" else _CHUNK_S_ON_GPU,
@@ -269,7 +269,8 @@ def speech_fingerprint(profile: Profile) -> Fingerprint:
         raise ConfigError(f"profile {profile.name} has no speech model; {', '.join(profile_names())} have one")
     if isinstance(model, NullSpeechSpec):
         return Fingerprint(model.name, short_digest("null", model.name), short_digest("null"))
-    return Fingerprint(model.name, weights_digest(model.source, model.name), short_digest("whisper"))
+    decoding = f"2\0{model.any_length}\0{model.unknown_below}"  # the number grows when the same audio gives other text
+    return Fingerprint(model.name, weights_digest(model.source, model.name), short_digest("whisper", decoding))
 
 
 def load_encoders(

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from penstock.encoders.base import Fingerprint
+from penstock.encoders.speech_language import UNKNOWN_LANGUAGE, choose_language
 from penstock.encoders.sub_batching import FailureCause, SubBatcher, classify_message
 from penstock.records import Float32, TimedText, Transcript
 
@@ -32,6 +33,12 @@ _FRAMES = 3_000  # of features: 30 s
 _SILENT_FRAMES = 200
 _MAX_TOKENS = 448
 _ENGLISH = "en"
+# Whisper may end its text seconds before the speech does, at a breath between two sentences. What it left out is
+# decoded as a window of its own; windows end where speech does, so a shorter remainder is the end of the last word.
+_MIN_REMAINDER_S = 1.5
+_MAX_REMAINDERS = 4
+# A shorter window has too few words to distinguish speech of another language from a word cut short.
+_MIN_TELLING_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,7 @@ class DecodingOptions:
         compression_ratio_threshold: above this ratio of its bytes to their compressed ones (zlib), text repeats itself.
         temperatures: of the attempts, in order.
         beam_size: hypotheses that are followed at temperature 0.
+        unknown_below: see `SpeechSpec`.
     """
 
     no_speech_threshold: float = 0.6
@@ -51,6 +59,7 @@ class DecodingOptions:
     compression_ratio_threshold: float = 2.4
     temperatures: tuple[float, ...] = (0.0, 0.4, 0.8)
     beam_size: int = 5
+    unknown_below: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +124,33 @@ class WhisperTranscriber:
         return tuple(by_row[row] for row in range(len(windows)))
 
     def _transcribe_batch(self, windows: Sequence[Float32]) -> list[Transcript]:
+        """Decodes all windows, and what the model left out behind the end of its text."""
+        transcripts = self._decode_windows(windows, None)
+        unfinished = list(range(len(windows)))
+        for _ in range(_MAX_REMAINDERS):
+            ends_s = {row: transcripts[row].segments[-1].end_s for row in unfinished if _has_text(transcripts[row])}
+            starts = {row: round(end_s * _RATE_HZ) for row, end_s in ends_s.items()}
+            remainders = {
+                row: windows[row][start:]
+                for row, start in starts.items()
+                if len(windows[row]) - start >= _MIN_REMAINDER_S * _RATE_HZ
+            }
+            if not remainders:
+                break
+            languages = [(transcripts[row].language, transcripts[row].probability) for row in remainders]
+            further = self._decode_windows(list(remainders.values()), languages)
+            for row, transcript in zip(remainders, further, strict=True):
+                transcripts[row] = _continued(transcripts[row], transcript, ends_s[row])
+            unfinished = [row for row, transcript in zip(remainders, further, strict=True) if _has_text(transcript)]
+        return transcripts
+
+    def _decode_windows(
+        self, windows: Sequence[Float32], languages: Sequence[tuple[str, float]] | None
+    ) -> list[Transcript]:
         """Encodes all windows, and decodes those whose text is not accepted again at the next temperature."""
         encoded = self._model.encode(self._features(windows))
-        languages = self._languages(encoded, len(windows))
+        if languages is None:
+            languages = self._languages(encoded, windows)
         transcripts: dict[int, Transcript] = {}
         waiting = list(range(len(windows)))
         for temperature in self._options.temperatures:
@@ -126,9 +159,13 @@ class WhisperTranscriber:
             hypotheses = self._decode(features, [languages[row][0] for row in waiting], temperature)
             retries = []
             for row, hypothesis in zip(waiting, hypotheses, strict=True):
-                segments = self._segments(hypothesis, len(windows[row]) / _RATE_HZ, languages[row][0])
+                duration_s = len(windows[row]) / _RATE_HZ
+                segments = self._segments(hypothesis, duration_s, languages[row][0])
                 if self._is_silence(hypothesis):
                     segments = ()
+                elif self._is_unknown(hypothesis, segments, duration_s):
+                    transcripts[row] = Transcript(UNKNOWN_LANGUAGE, 0.0, (TimedText(0.0, duration_s, ""),))
+                    continue
                 elif not self._is_accepted(hypothesis, segments):
                     retries.append(row)
                     segments = ()
@@ -149,14 +186,19 @@ class WhisperTranscriber:
         padded = [np.pad(feature, ((0, 0), (0, frames - feature.shape[1]))) for feature in features]
         return np.stack(padded).astype(np.float32)
 
-    def _languages(self, encoded: Any, count: int) -> list[tuple[str, float]]:
+    def _languages(self, encoded: Any, windows: Sequence[Float32]) -> list[tuple[str, float]]:
         """Returns the language of each window, with its probability."""
         if not self._model.model.is_multilingual:
-            return [(_ENGLISH, 1.0)] * count
+            return [(_ENGLISH, 1.0)] * len(windows)
         if self._language is not None:
-            return [(self._language, 1.0)] * count
-        best = [ranked[0] for ranked in self._model.model.detect_language(encoded)]
-        return [(mark.strip("<|>"), float(probability)) for mark, probability in best]
+            return [(self._language, 1.0)] * len(windows)
+        detected = self._model.model.detect_language(encoded)
+        return [
+            choose_language(
+                {mark.strip("<|>"): float(probability) for mark, probability in ranked}, len(window) / _RATE_HZ
+            )
+            for ranked, window in zip(detected, windows, strict=True)
+        ]
 
     def _decode(self, encoded: Any, languages: Sequence[str], temperature: float) -> list[_Hypothesis]:
         sampling = {"beam_size": self._options.beam_size} if temperature == 0 else {"beam_size": 1, "sampling_topk": 0}
@@ -187,10 +229,21 @@ class WhisperTranscriber:
         no_speech = hypothesis.no_speech_prob > self._options.no_speech_threshold
         return no_speech and hypothesis.avg_logprob < self._options.avg_logprob_threshold
 
-    def _is_accepted(self, hypothesis: _Hypothesis, segments: Sequence[TimedText]) -> bool:
+    def _is_unknown(self, hypothesis: _Hypothesis, segments: Sequence[TimedText], duration_s: float) -> bool:
+        """Returns whether the speech is in a language that the model does not know. It then writes its own language:
+        improbable words, or one phrase over and over.
+        """
+        limit = self._options.unknown_below
+        if limit is None or duration_s < _MIN_TELLING_S:
+            return False
+        return hypothesis.avg_logprob < limit or self._repeats(segments)
+
+    def _repeats(self, segments: Sequence[TimedText]) -> bool:
         data = " ".join(segment.text for segment in segments).encode()
-        repeats = bool(data) and len(data) / len(zlib.compress(data)) > self._options.compression_ratio_threshold
-        return hypothesis.avg_logprob >= self._options.avg_logprob_threshold and not repeats
+        return bool(data) and len(data) / len(zlib.compress(data)) > self._options.compression_ratio_threshold
+
+    def _is_accepted(self, hypothesis: _Hypothesis, segments: Sequence[TimedText]) -> bool:
+        return hypothesis.avg_logprob >= self._options.avg_logprob_threshold and not self._repeats(segments)
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 
@@ -234,6 +287,20 @@ class WhisperTranscriber:
         from faster_whisper.transcribe import get_suppressed_tokens
 
         return list(get_suppressed_tokens(self._tokenizer(language), [-1]))
+
+
+def _has_text(transcript: Transcript) -> bool:
+    return any(segment.text for segment in transcript.segments)
+
+
+def _continued(transcript: Transcript, remainder: Transcript, start_s: float) -> Transcript:
+    """Returns a transcript with that of its window's remainder, which starts at `start_s`."""
+    later = tuple(
+        TimedText(segment.start_s + start_s, segment.end_s + start_s, segment.text)
+        for segment in remainder.segments
+        if segment.text
+    )
+    return replace(transcript, segments=(*transcript.segments, *later))
 
 
 def classify_error(exc: Exception) -> FailureCause:

@@ -68,6 +68,7 @@ class PendingEntry(FastPickle):
         start_ms, end_ms: its range in audio or video, milliseconds; 0 and 0 for entries without one.
         start_char, end_char: its range in the decoded text, characters; 0 and 0 for entries without one.
         thumbnail: address of its thumbnail; empty if there is none.
+        attributes_json: of the entry, where they are more than the event's; else empty.
         vectors: for each vector field the name of the encoder input (`EncoderInput.encoder`) and the row in it.
         words: the inputs of the models that give the entry's words, each with the row in it; see `ImageTexts`.
     """
@@ -83,6 +84,7 @@ class PendingEntry(FastPickle):
     start_char: int = 0
     end_char: int = 0
     thumbnail: str = ""
+    attributes_json: str = ""
     vectors: tuple[tuple[Field, str, int], ...] = ()
     words: tuple[tuple[str, int], ...] = ()
 
@@ -169,7 +171,8 @@ class Transcript(FastPickle):
     """The transcript of one window of audio.
 
     Attributes:
-        language: ISO 639-1 code detected by the model; English for models that know no other language.
+        language: ISO 639-1 code detected by the model, or `und` for one that the model does not know; such a window has
+            one segment without text.
         probability: of the language.
         segments: in order; empty if there is no speech or none was recognised.
         failed: the error, if the model fails on this window alone and every time.

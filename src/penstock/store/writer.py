@@ -323,7 +323,7 @@ def _build_entries(
             text=draft.text,
             uri=draft.uri,
             mime=draft.mime,
-            attributes_json=event.attributes_json,
+            attributes_json=draft.attributes_json or event.attributes_json,
             start_ms=draft.start_ms,
             end_ms=draft.end_ms,
             start_char=draft.start_char,

@@ -71,3 +71,8 @@ def test_every_word_is_in_one_passage_in_order_and_no_passage_is_too_long(parts:
     assert " ".join(passage.text for passage in passages) == " ".join(segment.text for segment in segments)
     assert all(passage.end_ms - passage.start_ms <= OPTIONS.max_ms for passage in passages)
     assert all(passage.end_ms <= after.start_ms for passage, after in itertools.pairwise(passages))
+
+
+def test_speech_without_text_is_one_passage_however_long_it_lasts() -> None:
+    unknown = [SpeechPassage(number * 30_000, number * 30_000 + 29_000, "", "und") for number in range(4)]
+    assert list(join_segments(unknown, PassageOptions())) == [SpeechPassage(0, 119_000, "", "und")]

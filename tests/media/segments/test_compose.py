@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from penstock.errors import Reason
 from penstock.media.av.audio import RATE_HZ
@@ -46,3 +49,27 @@ def test_an_asset_whose_transcription_fails_is_rejected_as_a_whole(
     [rejected] = decoded.rejected
     assert (rejected.position, rejected.step, rejected.reason) == (bad.position, "encode", Reason.ENCODER_FAILED)
     assert len(texts) == 0
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ("{}", {"speech_language": "en"}),
+        ('{"camera":"x100"}', {"speech_language": "en", "camera": "x100"}),
+        ('{"speech_language":"cy"}', {"speech_language": "cy"}),
+    ],
+)
+def test_an_entry_has_the_language_of_its_speech_unless_the_producer_said_it(
+    *,
+    own: str,
+    expected: dict[str, str],
+    harness: DecoderHarness,
+    fetched_of: FetchedOf,
+    spoken: Float32,
+    tmp_path: Path,
+) -> None:
+    fetched = clip(tmp_path, fetched_of, talk(spoken, 10))
+    event = harness.add(replace(fetched, event=replace(fetched.event, attributes_json=own)))
+    decoded, _ = harness.decode(event)
+    assert decoded.pending
+    assert all(json.loads(entry.attributes_json) == expected for entry in decoded.pending)

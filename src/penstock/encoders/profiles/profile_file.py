@@ -174,11 +174,12 @@ class _Speech(TomlTable):
     weights: Weights
     cpu_type: Literal["float32", "int8"] = "int8"
     any_length: bool = False
+    unknown_below: Annotated[float, Field(lt=0)] | None = None
 
     def spec(self, base: Path) -> SpeechSpec:
         """Returns the model."""
         source = self.weights.source(base, _SPEECH_FILES, _SPEECH_COMPANIONS, _SPEECH_PATTERNS)
-        return SpeechSpec(self.model, source, self.cpu_type, self.any_length)
+        return SpeechSpec(self.model, source, self.cpu_type, self.any_length, self.unknown_below)
 
 
 class _Rerank(TomlTable):

@@ -123,14 +123,17 @@ class SpeechSpec:
         name: faster-whisper's name of it.
         source: of the weights.
         cpu_type: CTranslate2's number format on a CPU: 8-bit integers are twice as fast for models of real size.
-        any_length: it was trained on windows of any length, so that the cost of a clip follows its duration. OpenAI's
-            models were not: each of their windows is padded to 30 s.
+        any_length: it takes windows of any length, so that the cost of a clip follows its duration; else each of its
+            windows is padded to 30 s, as OpenAI's models were trained.
+        unknown_below: for a model of English alone: speech whose text has a mean logarithm of the tokens' probabilities
+            below this, or repeats itself, is in a language that the model does not know. None: it is not examined.
     """
 
     name: str
     source: Source
     cpu_type: Literal["float32", "int8"] = "int8"
     any_length: bool = False
+    unknown_below: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

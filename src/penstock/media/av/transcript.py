@@ -14,7 +14,10 @@ _SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？", "।", "؟")
 
 @dataclass(frozen=True, slots=True)
 class SpeechPassage:
-    """Transcribed speech: a transcript segment or several joined. Times on the player's clock, milliseconds."""
+    """Transcribed speech: a transcript segment or several joined. Times on the player's clock, milliseconds.
+
+    Without text it is speech in a language that the speech model does not know.
+    """
 
     start_ms: int
     end_ms: int
@@ -52,7 +55,8 @@ def join_segments(segments: Sequence[SpeechPassage], options: PassageOptions) ->
         if joined is None:
             joined = segment
         elif _continues(joined, segment, options):
-            joined = SpeechPassage(joined.start_ms, segment.end_ms, f"{joined.text} {segment.text}", joined.language)
+            text = f"{joined.text} {segment.text}".strip()
+            joined = SpeechPassage(joined.start_ms, segment.end_ms, text, joined.language)
         else:
             yield joined
             joined = segment
@@ -64,6 +68,8 @@ def _continues(joined: SpeechPassage, after: SpeechPassage, options: PassageOpti
     """Returns whether the segment belongs to the passage before it."""
     pause_ms = after.start_ms - joined.end_ms
     apart = pause_ms > options.pause_ms or after.language != joined.language
+    if not joined.text and not after.text and not apart:
+        return True  # all that is known of it is where it is
     if apart or after.end_ms - joined.start_ms > options.max_ms:
         return False
     long_enough = joined.end_ms - joined.start_ms >= options.min_ms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,8 @@ from penstock.records import (
     Rejected,
     Transcript,
 )
+
+LANGUAGE_ATTRIBUTE = "speech_language"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +142,17 @@ def _pending_entry(speech: SegmentSpeech, part: int, passage: SpeechPassage, inp
         text=passage.text,
         start_ms=passage.start_ms,
         end_ms=passage.end_ms,
+        attributes_json=_with_language(speech.event.attributes_json, passage.language),
         vectors=((Field.PASSAGE, PASSAGE_TEXT, row),),
     )
+
+
+def _with_language(attributes_json: str, language: str) -> str:
+    """Adds the language of the speech to an event's attributes. A producer's own attribute of that name stays."""
+    if not language:
+        return ""
+    attributes = {LANGUAGE_ATTRIBUTE: language} | json.loads(attributes_json or "{}")
+    return json.dumps(attributes, ensure_ascii=False, separators=(",", ":"))
 
 
 def _with_speech(checkpoint: Checkpoint, speech_count: int) -> Checkpoint:

@@ -95,6 +95,8 @@ class SpeechQueryTranscriber:
         text = " ".join(segment.text for transcript in transcripts for segment in transcript.segments).strip()
         if not text:
             reason = next((f" ({transcript.failed})" for transcript in transcripts if transcript.failed), "")
+            if any(transcript.segments for transcript in transcripts):  # without text
+                reason = " (it is in a language that the speech model of this profile does not know)"
             message = f"the speech in the audio could not be transcribed{reason}; record it again or send text"
             raise QueryError(message, status=422, field=_FIELD)
         return text
