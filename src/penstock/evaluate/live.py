@@ -111,6 +111,7 @@ def _asset(document: Document, tenant: str, settings: Settings) -> AssetRef:
 
 
 def _message(asset: AssetRef, document: Document) -> Message:
+    """Returns the event of a document, without its title: that of an image is searched, and would be the answer."""
     data = document.file.read_bytes() if document.file else document.text.encode()
     return encode_event(
         topic=asset.topic,
@@ -119,7 +120,6 @@ def _message(asset: AssetRef, document: Document) -> Message:
         source=_SOURCE,
         content_type=None if document.file else "text/plain",
         tenant=asset.tenant,
-        title=document.title,
     )
 
 
