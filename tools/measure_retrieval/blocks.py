@@ -12,8 +12,9 @@ from penstock.encoders.profiles import Profile
 from penstock.errors import QueryError
 from penstock.evaluate.datasets import read_set
 from penstock.evaluate.environment import describe_commit, describe_machine
-from penstock.evaluate.evaluation import Evaluated, EvaluationOptions, evaluate_offline
+from penstock.evaluate.evaluation import Evaluated, EvaluationOptions, evaluate_offline, evaluate_rankings
 from penstock.evaluate.fusions import describe_fusion, open_fusion
+from penstock.evaluate.offline import search_offline
 from penstock.evaluate.result import Result
 from penstock.evaluate.tables import compare
 from penstock.evaluate.vectors import VectorFiles
@@ -54,13 +55,12 @@ def measure_set(subject: Subject, folder: Path, options: EvaluationOptions = OPT
 
 def measure_fusions(subject: Subject, folder: Path, options: EvaluationOptions = OPTIONS) -> list[Result]:
     """Returns the results of a set by every fusion, without its rows of channels, compared with taking turns."""
-    dataset = read_set(folder)
-    base = evaluate_offline(dataset, subject.vectors, open_fusion(BASE), options)[:1]
+    rankings = search_offline(read_set(folder), subject.vectors)
+    base = [evaluate_rankings(rankings, open_fusion(BASE), options)]
     results = []
     for fuse in _fusions():
         try:
-            fusion = open_fusion(fuse, subject.calibration)
-            evaluated = evaluate_offline(dataset, subject.vectors, fusion, options)[:1]
+            evaluated = [evaluate_rankings(rankings, open_fusion(fuse, subject.calibration), options)]
         except QueryError:  # this fusion needs what the profile or the set lacks
             continue
         result = _result(subject, describe_fusion(fuse, subject.calibration), evaluated, options)

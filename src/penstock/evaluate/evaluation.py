@@ -65,7 +65,36 @@ def evaluate_offline(
     directions = [dataset]
     if len(dataset.rows_of("image")) and any(not query.image for query in dataset.queries):
         directions.append(reverse(dataset))
-    return [_evaluate_direction(direction, vectors, fusion, options) for direction in directions]
+    return [
+        evaluate_rankings(search_offline(direction, vectors), fusion, options, vectors=vectors)
+        for direction in directions
+    ]
+
+
+def evaluate_rankings(
+    rankings: SetRankings, fusion: Fusion, options: EvaluationOptions, *, vectors: VectorFiles | None = None
+) -> Evaluated:
+    """Evaluates the fused rankings of a set.
+
+    Args:
+        rankings: of its channels.
+        fusion: the one to measure.
+        options: split, metrics and intervals.
+        vectors: those that were searched; without them the channels alone and the spaces are left out of the result.
+
+    Raises:
+        UsageError: there is no query in the split.
+    """
+    dataset = rankings.dataset
+    queries = choose_queries(dataset, options)
+    fused = fuse_offline(rankings, fusion, queries=queries)
+    latencies = {"fuse": fused.fuse_ms, "fuse, computing": fused.fuse_cpu_ms}
+    runs = {SEARCH: fused.run}
+    spaces: Mapping[str, Mapping[str, Float32]] = {}
+    if vectors is not None:
+        runs = {str(channel): rankings.run_of(channel).take(queries) for channel in rankings.by_channel} | runs
+        spaces = _vectors_by_space(rankings, vectors)
+    return evaluate_queries(dataset, queries, runs, options, latencies=latencies, spaces=spaces)
 
 
 def evaluate_run(
@@ -105,19 +134,6 @@ def percentiles(step: str, times_ms: npt.NDArray[np.float64]) -> Latency:
     """Returns the percentiles of a step's times."""
     p50, p95, p99 = np.percentile(times_ms, [50, 95, 99]).tolist()
     return Latency(step, len(times_ms), p50, p95, p99)
-
-
-def _evaluate_direction(
-    dataset: EvaluationSet, vectors: VectorFiles, fusion: Fusion, options: EvaluationOptions
-) -> Evaluated:
-    queries = choose_queries(dataset, options)
-    rankings = search_offline(dataset, vectors)
-    fused = fuse_offline(rankings, fusion, queries=queries)
-    alone = {str(channel): rankings.run_of(channel).take(queries) for channel in rankings.by_channel}
-    runs = {**alone, SEARCH: fused.run}
-    latencies = {"fuse": fused.fuse_ms, "fuse, computing": fused.fuse_cpu_ms}
-    spaces = _vectors_by_space(rankings, vectors)
-    return evaluate_queries(dataset, queries, runs, options, latencies=latencies, spaces=spaces)
 
 
 def evaluate_queries(
