@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from tests.encoders.conftest import Run
 
@@ -35,7 +38,7 @@ def silent_port() -> Iterator[int]:
 class FakeHub(http.server.ThreadingHTTPServer):
     """Answers as the hub does about one repository: the requests that a download takes. Keeps the names it served."""
 
-    repo = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+    repo = "timm/ViT-B-32-SigLIP2-256"
     commit = "1" * 40
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
@@ -104,7 +107,7 @@ def running(server: FakeHub) -> Iterator[FakeHub]:
 def assert_one_clear_line(output: str, kind: str) -> None:
     assert output.count("\n") == 1
     assert output.startswith(kind)
-    for part in ("ViT-B-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "--profile reference"):
+    for part in ("ViT-B-32", "timm/ViT-B-32-SigLIP2-256", "--profile reference"):
         assert part in output
 
 
@@ -142,14 +145,41 @@ def test_only_the_preferred_weights_are_fetched_and_only_once(run_python: Run, t
         "from penstock.encoders.profiles import load_profile\n"
         "print(fingerprint('joint.image', load_profile('small')).weights)\n"
     )
+    tokenizer = {"tokenizer.json": b"{}", "tokenizer_config.json": b"{}"}
     files = {"open_clip_pytorch_model.bin": b"pickled", "open_clip_model.safetensors": b"safe", "README.md": b"text"}
-    with running(FakeHub(files)) as server:
+    with running(FakeHub(files | tokenizer)) as server:
         first = run_python(code, HF_HOME=str(tmp_path), HF_ENDPOINT=server.url)
         assert first.stdout.strip() == hashlib.sha256(b"safe").hexdigest()[:16], first.stderr
-        assert server.served == ["open_clip_model.safetensors"]
+        assert sorted(server.served) == ["open_clip_model.safetensors", *tokenizer]
         server.asked.clear()
         second = run_python(code, HF_HOME=str(tmp_path), HF_ENDPOINT=server.url)
         assert second.stdout == first.stdout
         assert server.asked == []
     offline = run_python(code, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
     assert offline.stdout == first.stdout
+
+
+TOKENIZE = """
+from penstock.encoders.clip import _tokenizer
+from penstock.encoders.profiles import load_profile
+print(_tokenizer(load_profile('small').joint)(['Red tea!', 'tea tea']).tolist())
+"""
+
+
+def test_a_tokenizer_beside_the_weights_needs_no_hub(run_python: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "hub" / "models--timm--ViT-B-32-SigLIP2-256"
+    snapshot = folder / "snapshots" / FakeHub.commit
+    snapshot.mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(FakeHub.commit)
+    (snapshot / "open_clip_model.safetensors").write_bytes(b"not read here")
+    tokenizer = Tokenizer(WordLevel({"<pad>": 0, "<unk>": 1, "red": 2, "tea": 3}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(snapshot / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>", "unk_token": "<unk>"}
+    (snapshot / "tokenizer_config.json").write_text(json.dumps(config))
+    result = run_python(TOKENIZE, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
+    assert result.stdout, result.stderr
+    rows = json.loads(result.stdout.splitlines()[-1])
+    # lower case without punctuation, as SigLIP 2 was trained, padded to the 64 tokens of its text tower
+    assert rows == [[2, 3, *[0] * 62], [3, 3, *[0] * 62]], result.stderr

@@ -84,14 +84,16 @@ def test_a_fingerprint_distinguishes_weights_and_preprocessing(profile: Profile)
 
 
 def test_models_are_described_without_being_loaded_or_fetched() -> None:
+    (minilm, *_) = describe_models(load_profile("reference"), precision="fp32", device="cpu")
+    assert minilm.present
+    assert minilm.size_bytes == 90_868_376
     rows = {row.role: row for row in describe_models(load_profile("small"), precision="fp32", device="cpu")}
     assert set(rows) == {"passage.text", "joint.image", "joint.text", "speech"}
-    assert rows["passage.text"].present
-    assert rows["passage.text"].size_bytes == 90_868_376
+    assert "intfloat/multilingual-e5-small" in rows["passage.text"].source
     assert rows["joint.image"].space is not None
-    assert rows["joint.image"].space.dim == 512
+    assert rows["joint.image"].space.dim == 768
     assert rows["joint.image"].precision == "fp32 on cpu"
-    assert "laion/CLIP-ViT-B-32" in rows["joint.image"].source
+    assert "timm/ViT-B-32-SigLIP2-256" in rows["joint.image"].source
     assert "Systran/faster-whisper-base" in rows["speech"].source
     assert rows["speech"].precision == "float32 on cpu"
 

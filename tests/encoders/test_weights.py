@@ -12,7 +12,7 @@ from penstock.errors import ConfigError
 
 
 def test_minilm_comes_from_its_package() -> None:
-    model = load_profile("small").passage
+    model = load_profile("reference").passage
     assert isinstance(model, SentenceSpec)
     assert not isinstance(model.source, RandomWeights)
     assert locate(model.source, model.name).folder == get_model_path()

@@ -14,7 +14,7 @@ from penstock.encoders.batch_runner import checked_pixels, checked_texts
 from penstock.encoders.batched_encoder import BatchedEncoder, EncoderOptions
 from penstock.encoders.precision import Precision
 from penstock.encoders.profiles import JOINT_IMAGE, JOINT_TEXT, ClipSpec
-from penstock.encoders.weights import FolderWeights, RandomWeights, locate
+from penstock.encoders.weights import FolderWeights, HubWeights, RandomWeights, locate
 from penstock.errors import ConfigError, PenstockError
 from penstock.records import EncoderInput, Float32, UInt8
 
@@ -185,15 +185,25 @@ def _arguments(spec: ClipSpec) -> dict[str, object]:
 
 
 def _tokenizer(spec: ClipSpec) -> Callable[[list[str]], torch.Tensor]:
-    """Loads open_clip's tokenizer of an architecture. CLIP's own comes with open_clip, others from the hub."""
+    """Loads open_clip's tokenizer of a model: CLIP's own, the one beside the weights, or another one from the hub."""
     import open_clip
+    from open_clip.tokenizer import HFTokenizer
 
     from penstock.encoders.torch_errors import load_error
 
     source = spec.source
     name = f"local-dir:{source.folder}" if isinstance(source, FolderWeights) else spec.architecture
     try:
-        tokenizer: Callable[[list[str]], torch.Tensor] = open_clip.get_tokenizer(name)
+        tokenizer: Callable[[list[str]], torch.Tensor]
+        if isinstance(source, HubWeights) and "tokenizer.json" in source.companions:
+            text = open_clip.get_model_config(spec.architecture)["text_cfg"]
+            tokenizer = HFTokenizer(
+                str(locate(source, spec.name).folder),
+                context_length=text["context_length"],
+                **text.get("tokenizer_kwargs", {}),
+            )
+        else:
+            tokenizer = open_clip.get_tokenizer(name)
     except (OSError, ValueError) as exc:
         raise load_error(exc, f"the tokenizer of {spec.name}") from exc
     return tokenizer

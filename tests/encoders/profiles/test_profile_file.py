@@ -63,7 +63,7 @@ def test_another_model_of_open_clip_needs_little_more_than_its_name(file: Path) 
         Space("ViT-B-16/datacomp_xl_s13b_b90k", 512),
         ImageSpec(224, "shortest", "bicubic", 0, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD),
     )
-    assert profile.passage == replace(load_profile("small").passage, languages=None)
+    assert profile.passage == replace(load_profile("reference").passage, languages=None)
     assert (profile.name, profile.notice, profile.speech) == (str(file), None, None)
     assert profile.roles == ("passage.text", "joint.image", "joint.text")
     assert profile.slug(Collection.TEXT) == "all_minilm_l6_v2_vit_b_16_datacomp_xl_s13b_b90k"

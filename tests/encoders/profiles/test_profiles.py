@@ -10,6 +10,7 @@ from penstock.encoders import load
 from penstock.encoders.clip import check_preprocessing, image_spec_of
 from penstock.encoders.load import fingerprint, speech_fingerprint
 from penstock.encoders.profiles import ClipSpec, load_profile
+from penstock.encoders.weights import HubWeights
 from penstock.errors import ConfigError
 from tests.encoders.conftest import Run
 
@@ -49,19 +50,19 @@ def test_reference_describes_itself_and_recommends_others() -> None:
 PREPROCESSING = {
     ("reference", "passage.text"): "af173417ec1de1ae",
     ("reference", "joint.image"): "7c9ba002fa6361ca",
-    ("small", "passage.text"): "af173417ec1de1ae",
-    ("small", "joint.image"): "2df50007a1fb260d",
-    ("small", "joint.text"): "53c327762d6b2e15",
+    ("small", "passage.text"): "3b9129b47f525ba2",
+    ("small", "joint.image"): "d448098bd7743f3c",
+    ("small", "joint.text"): "f5384d919800e4e7",
     ("gpu", "passage.text"): "cf19c2346ed8f526",
-    ("gpu", "joint.image"): "2df50007a1fb260d",
-    ("gpu", "joint.text"): "6178f06db58ff84c",
+    ("gpu", "joint.image"): "d448098bd7743f3c",
+    ("gpu", "joint.text"): "b58260eb44deb98f",
     ("null", "joint.image"): "3a8644a8b0d48869",
     ("random:ViT-B-32", "joint.text"): "53c327762d6b2e15",
 }
 MODELS = {
     "reference": ("sentence-transformers/all-MiniLM-L6-v2", "reference-tower/emoji", "reference-whisper"),
-    "small": ("sentence-transformers/all-MiniLM-L6-v2", "ViT-B-32/laion2b_s34b_b79k", "base"),
-    "gpu": ("BAAI/bge-m3", "ViT-L-14/datacomp_xl_s13b_b90k", "large-v3-turbo"),
+    "small": ("intfloat/multilingual-e5-small", "ViT-B-32-SigLIP2-256/webli", "base"),
+    "gpu": ("BAAI/bge-m3", "ViT-L-16-SigLIP2-256/webli", "large-v3-turbo"),
 }
 WEIGHTS = {
     ("reference", "passage.text"): "53aa51172d142c89",
@@ -99,6 +100,9 @@ def test_the_joint_model_is_as_open_clip_has_it(name: str) -> None:
     model = load_profile(name).joint
     assert isinstance(model, ClipSpec)
     config = open_clip.get_model_config(model.architecture)
+    assert isinstance(model.source, HubWeights)
+    assert config["text_cfg"]["hf_tokenizer_name"] == model.source.repo
+    assert "tokenizer.json" in model.source.companions
     assert config["embed_dim"] == model.space.dim
     tagged = open_clip.get_pretrained_cfg(model.architecture, model.tag)
     assert tagged["hf_hub"].rstrip("/") == model.source.repo  # type: ignore[union-attr]

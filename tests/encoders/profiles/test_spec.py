@@ -40,9 +40,9 @@ def test_reference_brings_texts_into_the_images_space_with_the_sentence_encoder(
 
 def test_a_collection_of_two_models_is_named_for_both() -> None:
     profile = load_profile("small")
-    assert profile.slug(Collection.TEXT) == "minilm_l6_vit_b_32_laion2b"
-    assert profile.slug(Collection.IMAGE) == "vit_b_32_laion2b"
-    assert profile.slug(Collection.SPEECH) == "minilm_l6"
+    assert profile.slug(Collection.TEXT) == "me5_small_vit_b_32_siglip2"
+    assert profile.slug(Collection.IMAGE) == "vit_b_32_siglip2"
+    assert profile.slug(Collection.SPEECH) == "me5_small"
 
 
 def test_a_role_that_the_profile_lacks_is_refused() -> None:
@@ -57,7 +57,8 @@ def test_queries_are_marked_only_for_a_model_with_a_prompt_for_them() -> None:
     prompted = replace(profile, passage=replace(profile.passage, query_prompt="query: "))
     assert prompted.query_encoder(Field.PASSAGE) == "passage.query"
     assert role_of("passage.query") == "passage.text"
-    assert load_profile("small").query_encoder(Field.JOINT) == "joint.text"
+    small = load_profile("small")
+    assert (small.query_encoder(Field.PASSAGE), small.query_encoder(Field.JOINT)) == ("passage.query", "joint.text")
 
 
 def test_images_have_words_only_where_a_model_writes_them() -> None:

@@ -15,10 +15,12 @@ class Architecture:
     Attributes:
         dim: length of its vectors.
         size_px: height and width of its images; None where they differ.
+        tokenizer_repo: repository of the hub that has its tokenizer; None for CLIP's own, which is part of open_clip.
     """
 
     dim: int
     size_px: int | None
+    tokenizer_repo: str | None = None
 
 
 def architecture(name: str) -> Architecture:
@@ -37,4 +39,5 @@ def architecture(name: str) -> Architecture:
         raise ValueError(f"open_clip has no architecture {name!r}; it has {len(known)}, such as {examples}")
     config = json.loads(known[name].read_text(encoding="utf-8"))
     size_px = config["vision_cfg"]["image_size"]
-    return Architecture(int(config["embed_dim"]), size_px if isinstance(size_px, int) else None)
+    tokenizer_repo = config.get("text_cfg", {}).get("hf_tokenizer_name")
+    return Architecture(int(config["embed_dim"]), size_px if isinstance(size_px, int) else None, tokenizer_repo)

@@ -33,6 +33,7 @@ from penstock.encoders.unigram import VOCABULARY
 from penstock.errors import ConfigError
 
 _CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_CLIP_TOKENIZER = (("tokenizer.json", "tokenizer_config.json"), ("*.json", "tokenizer.model"))
 _SENTENCE_FILES = ("model.safetensors", "pytorch_model.bin")
 _SENTENCE_COMPANIONS = ("modules.json", "tokenizer.json")
 _SENTENCE_PATTERNS = ("*.json", "*.txt", "*.model")
@@ -103,7 +104,9 @@ class _Joint(TomlTable):
             )
         zeros = passage.second.space.dim if shared and isinstance(passage, SentencePairSpec) else 0
         settings = self.image.model_dump(exclude={"size_px"})
-        source = self.weights.source(base, _CLIP_FILES)
+        # A repository that has its own tokenizer needs no other one.
+        has_tokenizer = defaults is not None and defaults.tokenizer_repo == self.weights.repo is not None
+        source = self.weights.source(base, _CLIP_FILES, *(_CLIP_TOKENIZER if has_tokenizer else ()))
         image = ImageSpec(size_px=size_px, **settings)
         return ClipSpec(self.architecture, self.pretrained, source, space, image, zeros)
 
