@@ -207,6 +207,27 @@ def test_a_factor_makes_a_channel_count_more_and_a_factor_of_0_makes_it_count_no
         assert numbers(run(scores, method, channel_weights={TEXT_PASSAGE: 0.0, **only})) == [1, 2]
 
 
+def test_words_that_few_texts_share_do_not_put_the_other_texts_behind_the_images() -> None:
+    """With an equal share, the texts without the word would lose a part of their distance to the images."""
+    scores = {TEXT_PASSAGE: {1: 0.8, 2: 0.2}, IMAGE_JOINT: {1: 0.75}}
+    with_word = {**scores, TEXT_LEXICAL: {2: 3.0}}
+    for method in (Normalisation.Z_BY_CHANNEL, Normalisation.Z_SCORE):
+        ranked = {c.best.id: score for score, c in fusion(method).rank(rankings_of(scores), RULES, 10)}
+        beside = {c.best.id: score for score, c in fusion(method).rank(rankings_of(with_word), RULES, 10)}
+        assert beside["text-001"] == pytest.approx(ranked["text-001"])
+        assert beside["image-001"] == pytest.approx(ranked["image-001"])
+        assert beside["text-002"] > ranked["text-002"]
+
+
+def test_a_full_list_of_a_lexical_channel_has_an_equal_share() -> None:
+    scores = {TEXT_PASSAGE: {1: 0.8}, TEXT_LEXICAL: {number: 8.0 - number for number in range(2, 4)}}
+    rankings = rankings_of(scores)
+    full = Rankings(rankings.by_channel, {}, dict.fromkeys(Collection, 2), rankings.spaces)
+    by_score = fusion(Normalisation.Z_BY_CHANNEL)
+    bonus, share = (by_score.rank(each, RULES, 10)[0][0] for each in (rankings, full))
+    assert share < bonus
+
+
 # --- across collections -----------------------------------------------------------------------------------------------
 
 

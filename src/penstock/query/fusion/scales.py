@@ -5,15 +5,21 @@ better one decides. On a scale *within a question* (min-max, raw scores) the res
 than that an entry was among the better ones.
 
 An entry that a channel did not return has a score below the lowest returned one, by an unknown amount. On a scale
-of evidence it is taken to be one unit below. Measured on two sets of texts (nDCG@10, z-by-channel): 0 units below gives
-62.8, one gives 63.7, two give 63.7. It also decides what a rare word is worth that a single entry contains.
+of evidence it is taken to be one unit below. Measured on WordNet (nDCG@10, z-by-channel): 0 units below gives 62.8, one
+gives 63.7, two give 63.7. It also decides what a rare word is worth that a single entry contains.
+
+A lexical channel that returns fewer entries than it was searched for has returned all that share a word with the
+question. Its list is a *bonus* for these entries and says nothing about the others: on scales of evidence they get
+`BONUS_SHARE` of their distance from an entry that was not returned. With an equal share instead, the texts that share
+no word fall behind the images of the same question: on the mixed set nDCG@10 is 25.2 and not 26.4, and 41.5 and not
+43.1 if the texts contain the words of the questions.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, Self
@@ -28,6 +34,7 @@ from penstock.query.fusion.normalise import Float64
 from penstock.records import Channel, Collection
 
 ABSENT_MARGIN = 1.0
+BONUS_SHARE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +58,39 @@ class ChannelShares:
         weights: float64[channels], ≥ 0.
         spread: the standard deviation of the weighted sum of values that have a deviation of 1 each, are equal within
             a space and independent between spaces.
+        bonuses: float64[channels], ≥ 0: the share of the value of a channel that is added to the sum.
     """
 
     weights: Float64
     spread: float
+    bonuses: Float64
 
     @classmethod
-    def of(cls, channels: Sequence[Channel], spaces: Mapping[Channel, str], factors: Mapping[Channel, float]) -> Self:
+    def of(
+        cls,
+        channels: Sequence[Channel],
+        spaces: Mapping[Channel, str],
+        factors: Mapping[Channel, float],
+        *,
+        silent: Set[Channel] = frozenset(),
+        bonus: Set[Channel] = frozenset(),
+    ) -> Self:
         """Returns equal shares for each space, and within it for each of its channels, times the channel's factor.
 
-        Channels without a factor have no share, and leave theirs to the others.
+        Args:
+            channels: of one collection.
+            spaces: of the channels.
+            factors: 1 where a channel is absent.
+            silent: channels that have no share, and leave theirs to the others.
+            bonus: channels that have no share either, and whose values are added as a bonus.
         """
-        shares = channel_weights([channel for channel in channels if channel in factors], spaces)
-        weights = [shares[channel] * factors[channel] if channel in factors else 0.0 for channel in channels]
+        shares = channel_weights([channel for channel in channels if channel not in silent | bonus], spaces)
+        weights = [shares.get(channel, 0.0) * factors.get(channel, 1.0) for channel in channels]
         of_space: dict[str, float] = defaultdict(float)
         for channel, weight in zip(channels, weights, strict=True):
             of_space[spaces[channel]] += weight
-        return cls(np.array(weights), math.hypot(*of_space.values()))
+        bonuses = [BONUS_SHARE * factors.get(channel, 1.0) if channel in bonus else 0.0 for channel in channels]
+        return cls(np.array(weights), math.hypot(*of_space.values()), np.array(bonuses))
 
 
 class Scale(Protocol):
@@ -79,7 +102,10 @@ class Scale(Protocol):
 
     @property
     def silence_counts(self) -> bool:
-        """Returns whether a channel that found nothing at all says something about the entries of the others."""
+        """Returns whether an entry that no channel could have overlooked is evidence by being absent.
+
+        If not, a channel that found nothing has no share, and one that found a few gives these a bonus.
+        """
 
     def values(self, channel: Channel, scores: Float64) -> ChannelValues:
         """Returns the values of scores float64[n], n ≥ 0, in descending order."""
@@ -211,9 +237,11 @@ def mean(values: Float64, shares: ChannelShares) -> Float64:
 def stouffer(values: Float64, shares: ChannelShares) -> Float64:
     """Returns the weighted sum of z-scores float64[channels, n] at a deviation of 1 again (Stouffer, 1949): float64[n].
 
-    A mean would pull collections with several spaces towards 0, and a sum would spread them more than others.
+    A mean would pull collections with several spaces towards 0, and a sum would spread them more than others. Bonuses
+    are added to it.
     """
-    return shares.weights @ values / shares.spread if shares.spread > 0 else np.zeros(values.shape[1])
+    weights = shares.weights / shares.spread if shares.spread > 0 else shares.weights
+    return (weights + shares.bonuses) @ values
 
 
 def either(scores: Float64) -> Float64:

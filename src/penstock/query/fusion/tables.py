@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TypeAlias
 
 import numpy as np
@@ -57,13 +57,19 @@ class CollectionTable:
         for row, columns_of_channel in enumerate(self._columns):
             self.ranks[row, columns_of_channel] = np.arange(1, len(columns_of_channel) + 1)
 
-    def values(self, scale: Scale) -> Float64:
-        """Returns float64[channels, n], the scores of all entries on a scale."""
+    def values(self, scale: Scale, bonus: Set[Channel] = frozenset()) -> Float64:
+        """Returns float64[channels, n], the scores of all entries on a scale.
+
+        Args:
+            scale: of the values.
+            bonus: channels whose values are distances from an entry that they did not return.
+        """
         values = np.empty(self.ranks.shape)
         for row, channel in enumerate(self.channels):
             on_scale = scale.values(channel, np.array(self._scores[row], np.float64))
-            values[row] = on_scale.absent
-            values[row, self._columns[row]] = on_scale.returned
+            zero = on_scale.absent if channel in bonus else 0.0
+            values[row] = on_scale.absent - zero
+            values[row, self._columns[row]] = on_scale.returned - zero
         return values
 
     def order(self, scores: Float64) -> Int64:

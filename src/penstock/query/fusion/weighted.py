@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -31,7 +31,7 @@ from penstock.query.fusion.normalise import Float64
 from penstock.query.fusion.scales import ChannelShares, Scale
 from penstock.query.fusion.tables import CollectionTable, Int64, collection_tables
 from penstock.query.types import FuseOptions, Rankings
-from penstock.records import TIMED_COLLECTIONS, Collection, Entry
+from penstock.records import TIMED_COLLECTIONS, Channel, Collection, Entry, Field
 
 # The logarithm of a weight of 0, by which its collection comes after every other one.
 LEAST_LOG_WEIGHT = -1e6
@@ -77,22 +77,22 @@ class WeightedFusion:
 
     def _score(self, table: CollectionTable, rankings: Rankings) -> _Scored:
         """Applies stage 1."""
-        shares = self._shares(table, rankings)
-        values = table.values(self._scale)
-        scores = self._scale.combine(table.collection, table.channels, values, shares)
         within = self._scale_within(table)
+        scored = self._on_scale(self._scale, table, rankings)
         if within is self._scale:
-            return _Scored(table, shares, values, scores, table.order(scores))
+            return scored
         # The order is that of one scale, and the values, best first, are those of the other.
-        order = table.order(within.combine(table.collection, table.channels, table.values(within), shares))
-        scores[order] = -np.sort(-scores)
-        return _Scored(table, shares, values, scores, order)
+        order = self._on_scale(within, table, rankings).order
+        scored.scores[order] = -np.sort(-scored.scores)
+        return replace(scored, order=order)
 
-    def _shares(self, table: CollectionTable, rankings: Rankings) -> ChannelShares:
-        """Returns the shares of the channels. One without an entry says nothing, unless its silence is calibrated."""
-        counted = {channel for channel in table.channels if self._scale.silence_counts or rankings.by_channel[channel]}
-        factors = {channel: self._options.channel_weights.get(channel, 1.0) for channel in counted}
-        return ChannelShares.of(table.channels, rankings.spaces, factors)
+    def _on_scale(self, scale: Scale, table: CollectionTable, rankings: Rankings) -> _Scored:
+        silent, bonus = (set(), set()) if scale.silence_counts else _beside(table, rankings, evidence=scale.evidence)
+        factors = self._options.channel_weights
+        shares = ChannelShares.of(table.channels, rankings.spaces, factors, silent=silent, bonus=bonus)
+        values = table.values(scale, bonus)
+        scores = scale.combine(table.collection, table.channels, values, shares)
+        return _Scored(table, shares, values, scores, table.order(scores))
 
     def _entry_rows(self, scored: _Scored, limit: int) -> list[_Row]:
         collection = scored.table.collection
@@ -142,6 +142,22 @@ class WeightedFusion:
         if self._scale.evidence:
             return scores + (math.log(weight) if weight > 0 else LEAST_LOG_WEIGHT)
         return scores * weight
+
+
+def _beside(table: CollectionTable, rankings: Rankings, *, evidence: bool) -> tuple[set[Channel], set[Channel]]:
+    """Returns the channels that found nothing, and the lexical ones that found all there is beside another channel.
+
+    Neither says anything about the entries that it did not return.
+    """
+    silent = {channel for channel in table.channels if not rankings.by_channel[channel]}
+    depth = rankings.depths[table.collection]
+    complete = {
+        channel
+        for channel in table.channels
+        if channel.field is Field.LEXICAL and 0 < len(rankings.by_channel[channel]) < depth
+    }
+    others = set(table.channels) - silent - complete
+    return silent, complete if evidence and others else set()
 
 
 @dataclass(frozen=True, slots=True)
