@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -207,6 +208,37 @@ def encode(
     print_table([{name: _shown(row[name]) for name in row if name != "no_share"} for row in figures["rows"]])
     for line in dict.fromkeys((*_reasons(figures["rows"]), *figures["left_out"])):
         typer.echo(line)
+
+
+@app.command("words")
+def words(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="An evaluation set whose corpus.jsonl has `audio` and `text`.")],
+    *,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first recordings.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: every core.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure the word error rate of the profile's speech model on recordings of English whose words are known.
+
+    Texts are normalised as in the paper on Whisper: case, punctuation and the writing of numbers do not count.
+    """
+    from benchmarks.word_errors import bench_word_errors
+    from penstock.encoders.profiles import load_profile
+
+    profile = load_profile(context.obj.overrides.get("profile", "reference"))
+    figures = bench_word_errors(profile, folder, limit=limit, threads=threads)
+    if as_json:
+        print_json(figures)
+        return
+    typer.echo(
+        f"word error rate {figures['word_error_rate']:.1%}: {figures['errors']} errors in {figures['words']} words of "
+        f"{figures['recordings']} recordings, {figures['audio_s']:.0f} s"
+    )
+    typer.echo(
+        f"{figures['times_real_time']:.1f} × real time; {figures['times_real_time_by_cpu']:.1f} × by CPU time; "
+        f"windows by language: {figures['languages']}"
+    )
 
 
 def _reasons(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

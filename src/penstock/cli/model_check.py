@@ -9,19 +9,25 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from penstock.config import Settings
 from penstock.encoders.base import Encoder
 from penstock.encoders.load import load_encoder, load_transcriber
-from penstock.encoders.profiles import JOINT_IMAGE, SPEECH, Profile
+from penstock.encoders.load_image_text import load_image_to_text
+from penstock.encoders.ocr.options import OcrOptions
+from penstock.encoders.profiles import CAPTION, JOINT_IMAGE, OCR, PASSAGE_TEXT, SPEECH, Profile
+from penstock.encoders.rerank import load_scorer
 from penstock.errors import PenstockError, first_line
 from penstock.media.av.audio import AudioTrack
-from penstock.records import EncoderInput, Float32, Modality
+from penstock.records import EncoderInput, Float32, Modality, UInt8
 from penstock.samples.timed_media import sample_timed_media
 
 _TEXT = "A grey heron stands at the edge of the water and waits for a fish."
+_RERANK = "rerank"
 _ITEMS = 16  # as many as an encoder takes in one batch of texts on a CPU
 _RATE_HZ = 16_000
+_IMAGES = 4
 _SPEECH_S = 28.0  # one window of a speech model, full
 
 
@@ -62,6 +68,11 @@ def check_models(profile: Profile, settings: Settings) -> Iterator[ModelCheck]:
         yield _checked(role, profile.model(role).name, partial(_check_encoder, role, profile, settings))
     if profile.speech is not None:
         yield _checked(SPEECH, profile.speech.name, partial(_check_speech, profile, settings))
+    for role, spec in ((OCR, profile.ocr), (CAPTION, profile.caption)):
+        if spec is not None:
+            yield _checked(role, spec.name, partial(_check_image_text, role, profile, settings))
+    if profile.rerank is not None:
+        yield _checked(_RERANK, profile.rerank.name, partial(_check_rerank, profile, settings))
 
 
 def _checked(role: str, model: str, check: Callable[[], _Result]) -> ModelCheck:
@@ -119,6 +130,45 @@ def _check_speech(profile: Profile, settings: Settings) -> _Result:
     words = " ".join(segment.text for segment in transcript.segments).split()
     detail = f"{len(words)} words of {transcript.language}"
     return _Result(detail, load_s, len(window) / _RATE_HZ / elapsed_s, "× real time")
+
+
+def _check_image_text(role: str, profile: Profile, settings: Settings) -> _Result:
+    began_s = time.perf_counter()
+    ocr = OcrOptions(settings.ocr.glance_px, settings.ocr.min_confidence, settings.ocr.max_image_s)
+    model = load_image_to_text(role, profile, ocr=ocr, precision=settings.precision, device=settings.device)
+    load_s = time.perf_counter() - began_s
+    image = _written_image()
+    model.texts([image])  # warm
+    began_s = time.perf_counter()
+    texts = model.texts([image] * _IMAGES)
+    rate = _IMAGES / (time.perf_counter() - began_s)
+    if texts[0].failed:
+        raise ValueError(f"it fails on a plain image: {texts[0].failed}")
+    return _Result(f"words in a sample: {texts[0].text!r}", load_s, rate, "images/s")
+
+
+def _check_rerank(profile: Profile, settings: Settings) -> _Result:
+    encoder = load_encoder(PASSAGE_TEXT, profile, precision=settings.precision, device=settings.device, cache_size=0)
+    began_s = time.perf_counter()
+    scorer = load_scorer(profile, encoder, precision=settings.precision, device=settings.device)
+    load_s = time.perf_counter() - began_s
+    if scorer is None:
+        raise ValueError("the sentence encoder has no token vectors, which the scorer needs")
+    scorer.score(_TEXT, [_TEXT])  # warm
+    passages = [f"{_TEXT} {number}" for number in range(_ITEMS)]
+    began_s = time.perf_counter()
+    scores = scorer.score("which bird waits for a fish", passages)
+    rate = _ITEMS / (time.perf_counter() - began_s)
+    if not np.isfinite(scores.scores).all():
+        raise ValueError("it gives a plain passage no score")
+    return _Result(f"scores of {_ITEMS} passages", load_s, rate, "passages/s")
+
+
+def _written_image() -> UInt8:
+    """Returns uint8[120, 480, 3]: dark words on a light ground."""
+    image = Image.new("RGB", (480, 120), "white")
+    ImageDraw.Draw(image).text((20, 30), "PENSTOCK 42", "black", font_size=48)
+    return np.asarray(image)
 
 
 def _speech() -> Float32:
