@@ -135,6 +135,12 @@ def load_efficientnet(size: Size, file: Path, name: str) -> EfficientNetLite:
     return model.eval().to(memory_format=torch.channels_last)
 
 
+def normalise(pixels: torch.Tensor) -> torch.Tensor:
+    """Converts uint8[n, height, width, 3] to float32[n, 3, height, width] in channels_last, as the model takes it."""
+    # bytes arrive as NHWC: viewed as NCHW they are what torch calls channels_last
+    return pixels.permute(0, 3, 1, 2).float().sub_(PIXEL_MEAN).div_(PIXEL_STD)
+
+
 class _Convolution(nn.Conv2d):
     """A convolution with a bias, padded as TensorFlow pads: an odd row goes below and to the right."""
 

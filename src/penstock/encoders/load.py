@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 from penstock.encoders.base import Encoder, Fingerprint, Space, Transcriber
 from penstock.encoders.batched_encoder import EncoderOptions
+from penstock.encoders.conse import ConseImageEncoder, classifier_precision, conse_fingerprint
 from penstock.encoders.load_image_text import image_text_sources
 from penstock.encoders.null import NullEncoder, NullTranscriber
-from penstock.encoders.precision import choose_device, choose_precision, speech_device
+from penstock.encoders.precision import Precision, choose_device, choose_precision, speech_device
 from penstock.encoders.profiles import (
     JOINT_IMAGE,
     OCR,
     SPEECH,
     ClipSpec,
+    ConseSpec,
     EncoderSpec,
     NullSpec,
     NullSpeechSpec,
@@ -136,11 +138,15 @@ def load_encoder(
     return _load(role, spec, identity, options)
 
 
-def _load(role: str, spec: ClipSpec | PassageSpec, identity: Fingerprint, options: EncoderOptions) -> Encoder:
+def _load(
+    role: str, spec: ClipSpec | ConseSpec | PassageSpec, identity: Fingerprint, options: EncoderOptions
+) -> Encoder:
     from penstock.encoders.clip import ClipImageEncoder, ClipTextEncoder
 
     if isinstance(spec, SentenceSpec | SentencePairSpec):
         return _load_passage(spec, identity, options)
+    if isinstance(spec, ConseSpec):
+        return ConseImageEncoder(spec, identity, options)
     kind = ClipImageEncoder if role == JOINT_IMAGE else ClipTextEncoder
     return kind(spec, identity, options)
 
@@ -304,6 +310,8 @@ def fingerprint(role: str, profile: Profile) -> Fingerprint:
             # A text tower's tokenizer and length belong to the architecture, which open_clip does not change.
             before = json.dumps(asdict(model.image)) if role == JOINT_IMAGE else model.architecture
             before += f" {model.zeros}" if model.zeros else ""
+        case ConseSpec():
+            return conse_fingerprint(model)
         case SentenceSpec():
             before = f"{model.max_tokens}\0{model.passage_prompt}\0{model.query_prompt}"
         case SentencePairSpec():
@@ -329,7 +337,7 @@ def describe_models(profile: Profile, *, precision: str = "auto", device: str = 
     """Returns the models of a profile for display. Loads nothing and fetches nothing."""
     device = choose_device(device)
     chosen = choose_precision(precision, device)
-    encoders = [row for role in profile.roles for row in _rows(role, profile.model(role), f"{chosen} on {device}")]
+    encoders = [row for role in profile.roles for row in _rows(role, profile.model(role), chosen, device)]
     return (*encoders, *_speech_rows(profile, precision, device), *_image_text_rows(profile, f"{chosen} on {device}"))
 
 
@@ -351,11 +359,13 @@ def _image_text_rows(profile: Profile, precision: str) -> list[ModelRow]:
     ]
 
 
-def _rows(role: str, model: EncoderSpec, precision: str) -> list[ModelRow]:
+def _rows(role: str, model: EncoderSpec, precision: Precision, device: str) -> list[ModelRow]:
     if isinstance(model, NullSpec):
         return [ModelRow(role, model.name, model.space, "none", "a hash, no model", True, None)]
+    if isinstance(model, ConseSpec):
+        precision = classifier_precision(precision, device)
     parts = (model.first, model.second) if isinstance(model, SentencePairSpec) else (model,)
-    return [_located_row(role, part.name, part.space, precision, part.source) for part in parts]
+    return [_located_row(role, part.name, part.space, f"{precision} on {device}", part.source) for part in parts]
 
 
 def _located_row(role: str, name: str, space: Space | None, precision: str, source: Source) -> ModelRow:

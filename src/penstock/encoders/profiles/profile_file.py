@@ -6,18 +6,22 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from penstock.encoders.base import ImageSpec, Space
 from penstock.encoders.profiles.alternatives import ChosenTables, TomlContent, choose, every_table
+from penstock.encoders.profiles.classifiers import FILES, conse_spec
+from penstock.encoders.profiles.error_line import first_error
 from penstock.encoders.profiles.media_tables import CaptionTable, OcrTable, SoundTable
 from penstock.encoders.profiles.open_clip_configs import architecture
 from penstock.encoders.profiles.spec import (
     OPENAI_MEAN,
     OPENAI_STD,
+    ClassifierName,
     ClipSpec,
+    ConseSpec,
     CrossEncoderSpec,
     MaxSimSpec,
     PassageSpec,
@@ -34,6 +38,7 @@ from penstock.errors import ConfigError
 
 _CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _CLIP_TOKENIZER = (("tokenizer.json", "tokenizer_config.json"), ("*.json", "tokenizer.model"))
+_CLASSIFIER_FILES = ("weights.pth",)
 _SENTENCE_FILES = ("model.safetensors", "pytorch_model.bin")
 _SENTENCE_COMPANIONS = ("modules.json", "tokenizer.json")
 _SENTENCE_PATTERNS = ("*.json", "*.txt", "*.model")
@@ -48,6 +53,10 @@ _Dim = Annotated[int, Field(ge=1, le=MAX_DIM)]
 _Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 
+# The tags of tables that a key takes one of. Pydantic puts them into the path of an error; no key is called so.
+_CLIP, _CONSE, _ONE, _PAIR = "<clip>", "<conse>", "<one>", "<pair>"
+
+
 class _Image(TomlTable):
     """The preprocessing of images. The defaults are those of OpenAI's CLIP, which most checkpoints keep."""
 
@@ -59,9 +68,10 @@ class _Image(TomlTable):
     std: tuple[float, float, float] = OPENAI_STD
 
 
-class _Joint(TomlTable):
+class _Clip(TomlTable):
     """The CLIP model."""
 
+    kind: Literal["open_clip"] = "open_clip"
     architecture: Name
     pretrained: Name
     weights: Weights
@@ -72,7 +82,7 @@ class _Joint(TomlTable):
     image: _Image = _Image()
 
     @model_validator(mode="after")
-    def _known_to_open_clip(self) -> _Joint:
+    def _known_to_open_clip(self) -> _Clip:
         if self.weights.folder is None:
             architecture(self.architecture)
         return self
@@ -109,6 +119,35 @@ class _Joint(TomlTable):
         source = self.weights.source(base, _CLIP_FILES, *(_CLIP_TOKENIZER if has_tokenizer else ()))
         image = ImageSpec(size_px=size_px, **settings)
         return ClipSpec(self.architecture, self.pretrained, source, space, image, zeros)
+
+
+class _Conse(TomlTable):
+    """An image classifier whose images share the space of the sentence encoder."""
+
+    kind: Literal["conse"]
+    classifier: ClassifierName
+    weights: Weights
+    files: Name | None = None
+    slug: _Slug | None = None
+    texts: Literal["passage"] = "passage"
+
+    @property
+    def name(self) -> str:
+        """Returns the method and the classifier."""
+        return f"conse_{self.classifier}"
+
+    def spec(self, base: Path, passage: PassageSpec) -> ConseSpec:
+        """Returns the model, where `passage` is the sentence encoder."""
+        source = self.weights.source(base, _CLASSIFIER_FILES)
+        files = FILES if self.files is None else (base / Path(self.files).expanduser()).resolve()
+        return conse_spec(self.classifier, source, passage, files)
+
+
+def _joint_table(table: object) -> str:
+    return _CONSE if isinstance(table, Mapping) and table.get("kind") == "conse" else _CLIP
+
+
+_Joint = Annotated[Annotated[_Clip, Tag(_CLIP)] | Annotated[_Conse, Tag(_CONSE)], Discriminator(_joint_table)]
 
 
 class _Sentence(TomlTable):
@@ -156,11 +195,6 @@ class _SentencePair(TomlTable):
         return SentencePairSpec(first, second, Space(space, first.space.dim + second.space.dim))
 
 
-# Pydantic puts these tags into the path of an error; no key is called so.
-_ONE, _PAIR = "<one>", "<pair>"
-_PASSAGE_TABLES: Mapping[str, type[TomlTable]] = {_ONE: _Sentence, _PAIR: _SentencePair}
-
-
 def _passage_table(table: object) -> str:
     return _PAIR if isinstance(table, Mapping) and table.get("kind") == "pair" else _ONE
 
@@ -168,6 +202,14 @@ def _passage_table(table: object) -> str:
 _Passage = Annotated[
     Annotated[_Sentence, Tag(_ONE)] | Annotated[_SentencePair, Tag(_PAIR)], Discriminator(_passage_table)
 ]
+
+
+_TAGGED_TABLES: Mapping[str, type[TomlTable]] = {
+    _CLIP: _Clip,
+    _CONSE: _Conse,
+    _ONE: _Sentence,
+    _PAIR: _SentencePair,
+}
 
 
 class _Speech(TomlTable):
@@ -241,7 +283,7 @@ def read_profile(file: Path, name: str, choices: Mapping[str, str] | None = None
             _ProfileFile.model_validate(tables)
         return _profile(selection, file.absolute().parent, name)
     except ValidationError as exc:
-        raise ConfigError(f"profile file {file}: {_first_error(exc)}") from exc
+        raise ConfigError(f"profile file {file}: {first_error(exc, _ProfileFile, _TAGGED_TABLES)}") from exc
     except ValueError as exc:
         raise ConfigError(f"profile file {file}: {exc}") from exc
 
@@ -285,35 +327,3 @@ def _profile(selection: ChosenTables, base: Path, name: str) -> Profile:
 
 def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-
-
-def _first_error(exc: ValidationError) -> str:
-    """Returns the first error in one line: key, value, what is allowed; and the number of further ones."""
-    errors = exc.errors()
-    error = errors[0]
-    path = [str(part) for part in error["loc"]]
-    key, value = ".".join(part for part in path if part not in _PASSAGE_TABLES), error["input"]
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    match error["type"]:
-        case "extra_forbidden":
-            line = f"unknown key {key} = {value!r}; allowed here: {', '.join(_keys_of(path[:-1]))}"
-        case "missing":
-            line = f"key {key} is missing"
-        case "value_error":
-            line = f"[{key}]: {error['ctx']['error']}"
-        case _:
-            line = f"{key} = {value!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
-    return " ".join(line.split()) + more
-
-
-def _keys_of(path: list[str]) -> list[str]:
-    """Returns the keys of a table, by the path to it."""
-    table: type[BaseModel] = _ProfileFile
-    for key in path:
-        if key in _PASSAGE_TABLES:
-            table = _PASSAGE_TABLES[key]
-            continue
-        annotation: Any = table.model_fields[key].annotation
-        candidates = get_args(annotation) or (annotation,)
-        table = next((part for part in candidates if isinstance(part, type) and issubclass(part, BaseModel)), table)
-    return list(table.model_fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from penstock.encoders.base import ImageSpec, Space
@@ -17,6 +18,8 @@ PASSAGE_QUERY = "passage.query"
 JOINT_TEXT = "joint.text"
 JOINT_IMAGE = "joint.image"
 SPEECH = "speech"
+
+ClassifierName: TypeAlias = Literal["efficientnet-lite0", "efficientnet-lite2"]
 
 # The values of open_clip for checkpoints that give none of their own (open_clip.constants).
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -48,6 +51,34 @@ class ClipSpec:
     def name(self) -> str:
         """Returns architecture and tag."""
         return f"{self.architecture}/{self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConseSpec:
+    """An image classifier whose probabilities weight the text vectors of names (ConSE): see `encoders/conse.py`.
+
+    Attributes:
+        classifier: its name.
+        source: of its weights.
+        head: the file of its concept head.
+        sentences: the sentence encoders that make up the space of the texts: one, or the two of a pair.
+        names: for each of them, the file with the vectors of names.
+        space: of the texts, and so of the images.
+        image: the preprocessing that the classifier expects.
+    """
+
+    classifier: ClassifierName
+    source: Source
+    head: Path
+    sentences: tuple[SentenceSpec, ...]
+    names: tuple[Path, ...]
+    space: Space
+    image: ImageSpec
+
+    @property
+    def name(self) -> str:
+        """Returns the method and the classifier."""
+        return f"conse/{self.classifier}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +197,7 @@ class CrossEncoderSpec:
 
 
 PassageSpec: TypeAlias = SentenceSpec | SentencePairSpec
-EncoderSpec: TypeAlias = ClipSpec | SentenceSpec | SentencePairSpec | NullSpec
+EncoderSpec: TypeAlias = ClipSpec | ConseSpec | SentenceSpec | SentencePairSpec | NullSpec
 RerankSpec: TypeAlias = MaxSimSpec | CrossEncoderSpec
 
 
@@ -177,7 +208,7 @@ class Profile:
     Attributes:
         name: the setting `profile`: a name, or the path of a file.
         notice: a sentence to show wherever results are shown; None if there is nothing to warn of.
-        joint: the CLIP model, into whose space images are encoded.
+        joint: the model that encodes images: a CLIP model, or a classifier.
         passage: the sentence encoder.
         joint_text_encoder: the encoder that brings texts into the images' space. In `reference` it is the sentence
             encoder, whose space the images share.
@@ -192,7 +223,7 @@ class Profile:
 
     name: str
     notice: str | None
-    joint: ClipSpec | NullSpec
+    joint: ClipSpec | ConseSpec | NullSpec
     passage: PassageSpec | NullSpec
     joint_text_encoder: Literal["joint.text", "passage.text"]
     joint_slug: str
