@@ -1,0 +1,1 @@
+"""Makes the files that the image encoder of the profile shelf reads beside its classifier's weights."""
