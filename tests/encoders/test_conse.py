@@ -24,6 +24,7 @@ from penstock.encoders.conse_files import ConceptHead, NameVectors, Rows, write_
 from penstock.encoders.efficientnet_lite import HEAD_WIDTH, SIZES, EfficientNetLite
 from penstock.encoders.profiles import ConseSpec, SentenceSpec
 from penstock.encoders.profiles.classifiers import conse_spec, head_file, names_file
+from penstock.encoders.profiles.spec import ClassifierName
 from penstock.encoders.weights import FolderWeights
 from penstock.errors import ConfigError
 from penstock.records import Float32, UInt8
@@ -31,7 +32,7 @@ from tests.encoders.conftest import pixels_input
 from tests.encoders.test_efficientnet_lite import checkpoint
 
 CLASSES, CONCEPTS, DIM = 5, 7, 12
-CLASSIFIER = "efficientnet-lite0"
+CLASSIFIER: ClassifierName = "efficientnet-lite0"
 OPTIONS = EncoderOptions(device="cpu", precision="fp32", cache_size=0, max_items=4)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from penstock.encoders.base import ImageSpec, Space
 from penstock.encoders.load import describe_models, load_encoder, profile_fingerprints
-from penstock.encoders.profiles import ClipSpec, CrossEncoderSpec, MaxSimSpec, SentencePairSpec, load_profile
+from penstock.encoders.profiles import ClipSpec, ConseSpec, CrossEncoderSpec, MaxSimSpec, SentencePairSpec, load_profile
 from penstock.encoders.profiles.profile_file import read_profile
 from penstock.encoders.weights import FolderWeights, HubWeights, PackageWeights
 from penstock.errors import ConfigError
@@ -142,6 +142,34 @@ def test_a_model_in_a_folder_beside_the_file_is_loaded_and_shown(file: Path) -> 
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
 
 
+CLASSIFIER = """
+[joint]
+kind = "conse"
+classifier = "efficientnet-lite2"
+weights = { folder = "classifier", file = "lite2.pth" }
+"""
+
+
+def test_a_classifier_encodes_images_into_the_space_of_the_sentence_encoder(file: Path) -> None:
+    file.write_text(CLASSIFIER + PASSAGE)
+    profile = load_profile(str(file))
+    joint = profile.joint
+    assert isinstance(joint, ConseSpec)
+    assert joint.source == FolderWeights(file.parent / "classifier", "lite2.pth")
+    assert (joint.space, joint.sentences) == (profile.passage.space, (profile.passage,))
+    assert (joint.name, profile.joint_slug) == ("conse/efficientnet-lite2", "conse_efficientnet_lite2")
+    assert (profile.image.size_px, profile.image.resize_mode) == (260, "squash")
+    assert profile.roles == ("passage.text", "joint.image")
+
+
+def test_the_files_of_a_classifier_may_lie_in_a_folder_of_ones_own(file: Path) -> None:
+    file.write_text(CLASSIFIER + 'files = "mine"\n' + PASSAGE)
+    joint = load_profile(str(file)).joint
+    assert isinstance(joint, ConseSpec)
+    assert joint.head == file.parent / "mine" / "concepts-efficientnet-lite2.safetensors"
+    assert [names.parent for names in joint.names] == [file.parent / "mine"]
+
+
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +208,8 @@ def test_a_file_that_is_no_toml_is_one_clear_line(file: Path) -> None:
         (PLAIN.replace("ViT-B-16", "ViT-Q-1"), ("no architecture 'ViT-Q-1'", "such as ViT-")),
         (PLAIN.replace("repo = ", "folder = 'x', repo = "), ("joint.weights", "folder goes with neither", "repo")),
         (PASSAGE, ("key joint is missing",)),
+        (CLASSIFIER.replace("lite2", "b7") + PASSAGE, ("joint.classifier = 'efficientnet-b7'", "lite0")),
+        (CLASSIFIER + "dim = 5\n" + PASSAGE, ("unknown key joint.dim = 5", "kind, classifier, weights, files")),
         (
             JOINT.replace("repo = ", "folder = ") + PASSAGE,
             ("joint.image.size_px is missing", "no default for ViT-B-16"),
