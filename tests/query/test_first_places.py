@@ -27,7 +27,7 @@ RANDOM = np.random.default_rng(7)
 MEANINGS = RANDOM.normal(size=(THINGS, DIM))
 NOISE = RANDOM.normal(size=(THINGS, DIM))
 GAP = 6 * RANDOM.normal(size=DIM) / np.sqrt(DIM)
-"""What all images and all questions to the joint encoder have in common."""
+"""Shared by all images and by all questions to the joint encoder."""
 
 
 def unit(vector: np.ndarray) -> Float32:

@@ -42,6 +42,27 @@ _WhereOption = Annotated[
     ),
 ]
 
+_DeadlineOption = Annotated[
+    int | None,
+    typer.Option("--deadline-ms", metavar="MS", help="Deadline of the search; later channels are left out."),
+]
+_RelevanceOption = Annotated[
+    float | None,
+    typer.Option("--min-relevance", metavar="0…1", help="Cut hits that are less likely to answer the query."),
+]
+_FusionOption = Annotated[
+    str | None,
+    typer.Option(metavar="METHOD", help="Fuse the channels by calibrated, weighted, early or rrf."),
+]
+_NormaliseOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SCALE",
+        help="Fuse by weighted scores on this scale: min-max, theoretical-min, z-score, robust, z-by-channel, "
+        "log-odds or none.",
+    ),
+]
+
 
 def search(
     context: typer.Context,
@@ -62,26 +83,10 @@ def search(
     limit: Annotated[
         int | None, typer.Option(metavar="N", help="Maximum number of hits. Default: query.limit of the query plane.")
     ] = None,
-    deadline_ms: Annotated[
-        int | None,
-        typer.Option("--deadline-ms", metavar="MS", help="Deadline of the search; later channels are left out."),
-    ] = None,
-    min_relevance: Annotated[
-        float | None,
-        typer.Option("--min-relevance", metavar="0…1", help="Cut hits that are less likely to answer the query."),
-    ] = None,
-    fusion: Annotated[
-        str | None,
-        typer.Option(metavar="METHOD", help="Fuse the channels by calibrated, weighted, early or rrf."),
-    ] = None,
-    normalise: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SCALE",
-            help="Fuse by weighted scores on this scale: min-max, theoretical-min, z-score, robust, z-by-channel, "
-            "log-odds or none.",
-        ),
-    ] = None,
+    deadline_ms: _DeadlineOption = None,
+    min_relevance: _RelevanceOption = None,
+    fusion: _FusionOption = None,
+    normalise: _NormaliseOption = None,
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Address of the query plane. Default: the one that runs here.")
     ] = None,

@@ -53,10 +53,9 @@ def test_a_moment_has_the_inner_product_of_the_query_and_its_fused_vector(alpha:
 
 
 def test_alpha_decides_between_what_is_said_and_what_is_seen() -> None:
-    said, seen = (0.8, 0.2), (0.3, 0.7)
     channels = {
-        SPEECH_PASSAGE: [(speech(0, 9, key="said"), said[0]), (speech(0, 9, key="seen"), seen[0])],
-        FRAME_JOINT: [(frame(0, 9, key="said"), said[1]), (frame(0, 9, key="seen"), seen[1])],
+        SPEECH_PASSAGE: [(speech(0, 9, key="said"), 0.8), (speech(0, 9, key="seen"), 0.3)],
+        FRAME_JOINT: [(frame(0, 9, key="said"), 0.2), (frame(0, 9, key="seen"), 0.7)],
     }
     assert list(rank(0.9, channels)) == ["said", "seen"]
     assert list(rank(0.1, channels)) == ["seen", "said"]

@@ -19,7 +19,7 @@ from penstock.query.fusion.calibration import (
     Provenance,
 )
 from penstock.query.fusion.choose import FusionChooser, RunningFusion
-from penstock.query.fusion.moments import group, has_times, span_ms
+from penstock.query.fusion.moments import group, group_numbers, has_times, span_ms
 from penstock.query.fusion.rrf import ReciprocalRankFusion
 from penstock.query.fusion.scales import LogOddsScale
 from penstock.query.fusion.statistics import ChannelStatistics
@@ -158,6 +158,11 @@ def test_every_entry_is_in_one_group_and_groups_stand_in_the_order_of_their_best
     ranks = {entry.id: rank for rank, entry in enumerate(entries)}
     assert [ranks[members[0].id] for members in groups] == sorted(ranks[members[0].id] for members in groups)
     assert all(ranks[before.id] < ranks[after.id] for members in groups for before, after in pairwise(members))
+
+
+@given(any_entries, any_rules)
+def test_few_entries_are_grouped_as_many_are(entries: list[Entry], rules: MomentRules) -> None:
+    assert group_numbers(entries, rules, few=0) == group_numbers(entries, rules)
 
 
 @given(any_entries, any_rules)

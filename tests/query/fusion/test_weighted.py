@@ -224,7 +224,7 @@ def test_a_full_list_of_a_lexical_channel_has_an_equal_share() -> None:
     rankings = rankings_of(scores)
     full = Rankings(rankings.by_channel, {}, dict.fromkeys(Collection, 2), rankings.spaces)
     by_score = fusion(Normalisation.Z_BY_CHANNEL)
-    bonus, share = (by_score.rank(each, RULES, 10)[0][0] for each in (rankings, full))
+    bonus, share = (by_score.rank(searched, RULES, 10)[0][0] for searched in (rankings, full))
     assert share < bonus
 
 

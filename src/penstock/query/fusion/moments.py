@@ -23,6 +23,8 @@ from penstock.records import TIMED_COLLECTIONS, Collection, Entry
 SCORE_RATIO = 0.95
 # or this share of the way from the last score of the channel to the best one.
 RELATIVE_GAIN = 0.8
+# For so few entries of one version a loop over all is faster than a search among their starts.
+FEW_ENTRIES = 64
 
 
 def group_moments(candidates: Sequence[Candidate], rules: MomentRules) -> list[Candidate]:
@@ -88,19 +90,31 @@ def group(entries: Sequence[Entry], rules: MomentRules) -> list[list[Entry]]:
     return [[entries[number] for number in numbers] for numbers in group_numbers(entries, rules)]
 
 
-def group_numbers(entries: Sequence[Entry], rules: MomentRules) -> list[list[int]]:
-    """Returns what `group` does, with each entry as its index in `entries`."""
+def group_numbers(entries: Sequence[Entry], rules: MomentRules, *, few: int = FEW_ENTRIES) -> list[list[int]]:
+    """Returns what `group` does, with each entry as its index in `entries`.
+
+    Args:
+        entries, rules: as in `group`.
+        few: the number of entries of one version up to which they are compared in a loop; the result is the same.
+    """
     by_version: dict[tuple[str, str, str, str, int, int], list[int]] = defaultdict(list)
     groups: list[list[int]] = []
     for number, entry in enumerate(entries):
-        if _may_join(entry, rules):
+        if entry.end_ms - entry.start_ms <= rules.max_ms and has_times(entry):
             asset, origin = entry.asset, entry.origin  # their fields hash much faster than the records
             version = asset.tenant, asset.topic, asset.key, origin.topic, origin.partition, origin.offset
             by_version[version].append(number)
         else:
             groups.append([number])
     for numbers in by_version.values():
-        groups += _Timeline(entries, numbers).moments(rules) if len(numbers) > 1 else [numbers]
+        if len(numbers) == 1:
+            groups.append(numbers)
+        elif len(numbers) <= few:
+            groups += _group_few(
+                [(number, entries[number].start_ms, entries[number].end_ms) for number in numbers], rules
+            )
+        else:
+            groups += _Timeline(entries, numbers).moments(rules)
     return sorted(groups)
 
 
@@ -117,12 +131,28 @@ def has_times(entry: Entry) -> bool:
     return entry.end_ms > 0 or entry.collection is Collection.FRAME or bool(entry.text.strip())
 
 
-def _may_join(entry: Entry, rules: MomentRules) -> bool:
-    return has_times(entry) and entry.end_ms - entry.start_ms <= rules.max_ms
+def _group_few(free: list[tuple[int, int, int]], rules: MomentRules) -> list[list[int]]:
+    """Returns the moments of the entries of one version, each as its number, start and end, best first."""
+    moments: list[list[int]] = []
+    while free:
+        best, start_ms, end_ms = free[0]
+        earliest_ms, latest_ms = start_ms - rules.max_gap_ms, end_ms + rules.max_gap_ms
+        moment, rest = [best], []
+        for item in free[1:]:
+            number, starts_ms, ends_ms = item
+            longer = min(start_ms, starts_ms), max(end_ms, ends_ms)
+            if starts_ms <= latest_ms and ends_ms >= earliest_ms and longer[1] - longer[0] <= rules.max_ms:
+                moment.append(number)
+                start_ms, end_ms = longer
+            else:
+                rest.append(item)
+        moments.append(moment)
+        free = rest
+    return moments
 
 
 class _Timeline:
-    """The entries of one version of an asset by their start, from which moments are taken.
+    """The many entries of one version of an asset by their start, from which moments are taken.
 
     Args:
         entries: of all assets, best first.
