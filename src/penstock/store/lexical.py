@@ -29,7 +29,7 @@ def terms_of(entry: Entry) -> str:
 
 def terms_of_question(text: str) -> str:
     """Returns the terms of a question to compare with `terms_of`; empty if it has no word."""
-    return " ".join(_safe(query_terms(text)))
+    return _cut(" ".join(_safe(query_terms(text))))
 
 
 def _safe(analysed: Iterable[str]) -> Iterable[str]:

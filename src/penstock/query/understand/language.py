@@ -42,6 +42,7 @@ _DENSE_WEIGHT = 3
 # Portuguese ones are recognised. A threshold of 0.9 recognises 53 to 85 %, and takes 6 of the 38 names for a language.
 _MIN_PROBABILITY = 0.95
 _MIN_WORDS = 3
+_MAX_CHARS = 500  # looked at; more of a pasted document would not change the answer
 _MIN_HAN = 5  # a Japanese sentence of this length has kana
 
 
@@ -68,9 +69,10 @@ def load_detector() -> None:
 def detect_language(text: str) -> DetectedLanguage | None:
     """Returns the language of a question in the script of most of its letters; None if it has no letters.
 
-    Deterministic, and at most 0.2 ms once the detector is loaded.
+    Deterministic; 0.1 ms for a question of ten words once the detector is loaded.
     """
-    letters = Counter(_script(char) for char in unicodedata.normalize("NFKC", text) if char.isalpha())
+    text = unicodedata.normalize("NFKC", text[:_MAX_CHARS])
+    letters = Counter(_script(char) for char in text if char.isalpha())
     weights = {script: count * (_DENSE_WEIGHT if script in _DENSE else 1) for script, count in letters.items()}
     if not weights:
         return None
