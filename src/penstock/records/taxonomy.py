@@ -91,7 +91,9 @@ COLLECTIONS_OF: Mapping[Modality, tuple[Collection, ...]] = {
 VISUAL_COLLECTIONS: frozenset[Collection] = frozenset(
     collection for collection, spec in COLLECTION_SPECS.items() if spec.visual
 )
-TEXT_COLLECTIONS: frozenset[Collection] = frozenset(COLLECTION_SPECS) - VISUAL_COLLECTIONS
+TEXT_COLLECTIONS: frozenset[Collection] = frozenset(  # those whose entries are texts
+    collection for collection, spec in COLLECTION_SPECS.items() if Field.LEXICAL in spec.fields and not spec.visual
+)
 TIMED_MODALITIES: frozenset[Modality] = frozenset(modality for modality, spec in MODALITIES.items() if spec.timed)
 TIMED_COLLECTIONS: frozenset[Collection] = frozenset(
     collection for modality in TIMED_MODALITIES for collection in COLLECTIONS_OF[modality]

@@ -48,7 +48,7 @@ _MIN_HAN = 5  # a Japanese sentence of this length has kana
 
 @dataclass(frozen=True, slots=True)
 class DetectedLanguage:
-    """The language of a question, as far as its letters tell it.
+    """The language of a question, as far as its letters show it.
 
     Attributes:
         code: ISO 639-1; None: not certain.
