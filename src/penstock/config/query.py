@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -76,8 +77,14 @@ class QuerySettings(Section):
         default_factory=lambda: dict.fromkeys(Collection, 1.0),
         description="weight of each collection in fusion",
     )
+    # Off: with MaxSim of MiniLM on two cores 10 passages that are not cached take 65 ms, for 0.01 to 0.02 of MRR@10.
+    rerank: Literal["off", "auto"] = Field(
+        "off", description="reorder the best hits by the profile's reranking model: off or auto"
+    )
+    rerank_top: int = Field(10, ge=1, description="hits that may change places by reranking")
+    # On sets of texts, found without an answer and found with one: 17 and 67 %, 9 and 27 %, 20 and 60 %.
     relevance_floor: float = Field(
-        0.0, ge=0, le=1, description="relevance below which a hit does not count as found; 0: every hit counts"
+        0.3, ge=0, le=1, description="relevance below which a hit does not count as found; 0: every hit counts"
     )
     calibration: Path | None = Field(
         None,

@@ -19,6 +19,7 @@ import numpy as np
 from penstock.encoders.base import Encoder
 from penstock.encoders.cache import VectorCache
 from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, role_of
+from penstock.encoders.rerank import PassageScorer
 from penstock.errors import OverloadedError, PermanentError
 from penstock.query.types import ChannelQuery, EmbeddingInput, TextInput
 from penstock.records import Encoded, EncoderInput, Float32, UInt8
@@ -126,11 +127,18 @@ class BatchingQueryEncoder:
         encoders: by role. After this call only this object uses them.
         decode_image: encoded image → uint8[size, size, 3] of the image encoder's size; raises `QueryError`.
         cache_size: vectors to keep; the least recently used are evicted first.
+        scorer: scores passages, perhaps with the sentence encoder; None: nothing is reranked.
     """
 
     def __init__(
-        self, encoders: Mapping[str, Encoder], *, decode_image: Callable[[bytes], UInt8], cache_size: int
+        self,
+        encoders: Mapping[str, Encoder],
+        *,
+        decode_image: Callable[[bytes], UInt8],
+        cache_size: int,
+        scorer: PassageScorer | None = None,
     ) -> None:
+        self._scorer = scorer
         self._encoders = dict(encoders)
         self._decode_image = decode_image
         self.cache: VectorCache[tuple[str, str]] = VectorCache(cache_size, count_as="query")
@@ -156,6 +164,14 @@ class BatchingQueryEncoder:
             return await asyncio.get_running_loop().run_in_executor(self._decoding, self._decode_image, data)
 
         return await self._vector(JOINT_IMAGE, data, _pixels)
+
+    async def score_passages(self, question: str, passages: Sequence[str]) -> Float32:
+        """See `penstock.query.rerank.PassageReader.score_passages`."""
+        if self._scorer is None:
+            raise PermanentError("the profile has no model that reranks")
+        loop = asyncio.get_running_loop()
+        scored = await loop.run_in_executor(self._encoding, self._scorer.score, question, passages)
+        return scored.scores
 
     async def check(self) -> None:
         """Encodes a word without the cache, and raises whatever a broken encoder raises."""

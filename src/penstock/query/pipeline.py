@@ -5,7 +5,8 @@
     3 embed        → a vector for each encoder
     4 retrieve     → a ranking from each channel, concurrently
     5 fuse         → one ranking of all entries, those close together in time as one moment (`fusion/`)
-    6 judge        → the relevance of each hit, and whether anything was found (`relevance`)
+    6 rerank       → the best hits in the order of a model that reads them, if it is on (`rerank`)
+    7 judge        → the relevance of each hit, and whether anything was found (`relevance`)
 
 Embedding and retrieval overlap: a channel starts as soon as its own query vector is computed, so BM25 waits for no
 encoder, and a failed encoder costs only the channels that need it.
@@ -27,6 +28,7 @@ from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.moments import compose_hit
 from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.relevance import JudgedHits, check_min_relevance, judge
+from penstock.query.rerank import PassageReader, rerank
 from penstock.query.retrieve import Retrieval, SearchParams, mark_indexing
 from penstock.query.route import route
 from penstock.query.trace import Trace
@@ -51,6 +53,7 @@ class QueryPipeline:
         settings: limits, weights and defaults.
         transcriber: transcribes spoken queries; None: the profile has no speech model.
         fusions: makes the fusion of each query; None: one without calibration that has seen no question.
+        reader: reranks the best hits; None: they keep the order of the fusion.
         clock: seconds, monotonic.
     """
 
@@ -63,6 +66,7 @@ class QueryPipeline:
         *,
         transcriber: SpeechQueryTranscriber | None = None,
         fusions: FusionChooser | None = None,
+        reader: PassageReader | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -71,6 +75,7 @@ class QueryPipeline:
         self._settings = settings
         self._transcriber = transcriber
         self._fusions = fusions or FusionChooser(ChannelStatistics())
+        self._reader = reader
         self._moments = MomentRules(settings.max_moment_gap_ms, settings.max_moment_ms)
         self._clock = clock
         self.executor = BoundedExecutor(
@@ -104,7 +109,7 @@ class QueryPipeline:
         with start_embedding(self._encoder, plan.queries, on_done=lambda: trace.end("encode")) as vectors:  # 3
             params = SearchParams(query.tenant, query.where, self._depth(query), deadline_s)
             retrieval = Retrieval(self._store, self.executor, plan.queries, vectors, params)
-            judged = await self._find(retrieval, query, trace)
+            judged = await self._find(retrieval, query, trace, deadline_s)
             hits = await mark_indexing(judged.hits, self._store, self.executor, deadline_s=deadline_s)
         return SearchResult(
             hits,
@@ -132,7 +137,7 @@ class QueryPipeline:
         trace.end("transcribe")
         return query
 
-    async def _find(self, retrieval: Retrieval, query: Query, trace: Trace) -> JudgedHits:
+    async def _find(self, retrieval: Retrieval, query: Query, trace: Trace, deadline_s: float) -> JudgedHits:
         """Returns the best hits, with their relevance.
 
         Where many entries become few moments, timed media are searched again for more entries until the limit is met.
@@ -145,9 +150,15 @@ class QueryPipeline:
             rankings = await retrieval.search_deeper()
             trace.end("search")
             hits = self._rank(rankings, query)
-        floor = self._settings.relevance_floor
-        judged = judge(hits, rankings, query, self._fusions.calibration, floor=floor)  # 6
         trace.end("fuse")
+        if self._reader is not None and query.text is not None:  # 6
+            remaining_s = deadline_s - self._clock()
+            top = self._settings.rerank_top
+            hits = await rerank(hits, query.text, self._reader, top=top, timeout_s=remaining_s)
+            trace.end("rerank")
+        floor = self._settings.relevance_floor
+        judged = judge(hits, rankings, query, self._fusions.calibration, floor=floor)  # 7
+        trace.end("judge")
         trace.add_failed(rankings.missing)
         return judged
 

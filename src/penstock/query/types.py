@@ -254,7 +254,8 @@ class SearchResult:
         hits: best first.
         partial: whether a channel failed or was late. A channel that the store does not offer is only in `missing`.
         missing: the channels that were left out, with the reason.
-        took_ms: milliseconds by step: transcribe (spoken queries only), encode, search, fuse, total.
+        took_ms: milliseconds by step: transcribe (spoken queries only), encode, search, fuse, rerank (if on), judge,
+            total.
         transcript: the text of a spoken query; None for other queries.
         language: of the question, as ISO 639-1; None: not certain, or no words.
         notices: limitations of this answer, a sentence each.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import astuple
@@ -15,7 +16,8 @@ from penstock.assembly import open_assets, open_store
 from penstock.config import Settings
 from penstock.encoders.base import Encoder, Fingerprint
 from penstock.encoders.load import load_encoders, load_transcriber
-from penstock.encoders.profiles import JOINT_IMAGE, Profile, load_profile
+from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, Profile, load_profile
+from penstock.encoders.rerank import PassageScorer, load_scorer
 from penstock.query.calibrations import find_calibration
 from penstock.query.embed import BatchingQueryEncoder
 from penstock.query.fusion.choose import FusionChooser
@@ -36,6 +38,8 @@ from penstock.serve.use_cases.search import SearchService
 from penstock.serve.use_cases.status import StatusService
 from penstock.store.base import Store
 from penstock.store.spec import index_spec
+
+logger = logging.getLogger(__name__)
 
 
 def build_app(settings: Settings) -> FastAPI:
@@ -61,10 +65,12 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
     store.ensure(index_spec(profile, fingerprints, settings.store))
     warm_up(encoders, profile)
     load_detector()
+    scorer = _scorer(profile, encoders, settings)
     encoder = BatchingQueryEncoder(
         encoders,
         decode_image=query_image_decoder(profile.image, settings.image),
         cache_size=settings.query.vector_cache_size,
+        scorer=scorer,
     )
     transcriber = _transcriber(profile, settings)
     statistics = StatisticsFile(settings.data_dir / "query-statistics", _statistics_key(fingerprints))
@@ -72,7 +78,15 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
         settings.query.calibration, settings.data_dir, profile, fingerprints, store.capabilities.dense_index
     )
     fusions = FusionChooser(statistics.statistics, calibration)
-    pipeline = QueryPipeline(store, encoder, profile, settings.query, transcriber=transcriber, fusions=fusions)
+    pipeline = QueryPipeline(
+        store,
+        encoder,
+        profile,
+        settings.query,
+        transcriber=transcriber,
+        fusions=fusions,
+        reader=encoder if scorer is not None else None,
+    )
     assets = open_assets(settings)
     searches = SearchService(pipeline, profile=profile, default_tenant=settings.tenant)
     return QueryPlane(
@@ -136,6 +150,18 @@ def _statistics_key(fingerprints: Mapping[str, Fingerprint]) -> str:
     """Returns the key of the statistics of channels, which hold for these encoders and the store's analyzer."""
     names = {role: "/".join(astuple(fingerprint)) for role, fingerprint in fingerprints.items()}
     return statistics_key(names, analyzer="standard")
+
+
+def _scorer(profile: Profile, encoders: Mapping[str, Encoder], settings: Settings) -> PassageScorer | None:
+    """Returns the reranking model of the profile; None if it has none or reranking is off."""
+    if settings.query.rerank == "off":
+        return None
+    scorer = load_scorer(profile, encoders[PASSAGE_TEXT], precision=settings.precision, device=settings.device)
+    if scorer is None:
+        logger.warning(
+            "query.rerank is auto, but the profile %s has no reranking model: nothing is reranked", profile.name
+        )
+    return scorer
 
 
 def _transcriber(profile: Profile, settings: Settings) -> SpeechQueryTranscriber | None:

@@ -61,7 +61,7 @@ def test_a_hit_has_every_field_of_its_entry(search: Callable[..., httpx.Response
     }
     assert (body["nothing_found"], body["why"]) == (False, None)
     assert (body["partial"], body["missing"], body["transcript"]) == (False, {}, None)
-    assert set(body["took_ms"]) == {"encode", "search", "fuse", "total"}
+    assert set(body["took_ms"]) == {"encode", "search", "fuse", "judge", "total"}
     assert (body["profile"], body["notice"]) == (PROFILE.name, PROFILE.notice)
     assert (body["notices"], body["query"]) == ([PROFILE.notice], {"language": None})
 

@@ -195,8 +195,8 @@ class SearchOut(BaseModel):
         examples=[{"text.lexical": "did not answer within the deadline"}],
     )
     took_ms: dict[str, float] = Field(
-        description="milliseconds by step; `transcribe` only for spoken queries",
-        examples=[{"encode": 7.1, "search": 5.2, "fuse": 0.2, "total": 12.6}],
+        description="milliseconds by step; `transcribe` only for spoken queries, `rerank` only if that is on",
+        examples=[{"encode": 7.1, "search": 5.2, "fuse": 0.5, "judge": 0.4, "total": 13.2}],
     )
     profile: str = Field(examples=["reference"])
     notice: str | None = Field(description="a limitation of the models of the profile")

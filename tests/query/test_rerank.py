@@ -1,0 +1,114 @@
+"""Tests of reranking: which hits change places, and what happens if the model fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from penstock.errors import OverloadedError
+from penstock.query.rerank import rerank
+from penstock.query.types import Hit, Moment, MomentMember
+from penstock.records import AssetRef, Collection, Entry, Float32, Position, entry_id
+
+
+class Reader:
+    """Scores passages as a test sets them, and records what it reads."""
+
+    def __init__(self, scores: Mapping[str, float], error: Exception | None = None, *, wait_s: float = 0.0) -> None:
+        self._scores = scores
+        self._error = error
+        self._wait_s = wait_s
+        self.calls: list[Sequence[str]] = []
+
+    async def score_passages(self, question: str, passages: Sequence[str]) -> Float32:
+        self.calls.append(passages)
+        await asyncio.sleep(self._wait_s)
+        if self._error is not None:
+            raise self._error
+        return np.array([self._scores[passage] for passage in passages], np.float32)
+
+
+def hit(text: str, score: float, collection: Collection = Collection.TEXT, *, spoken: str = "") -> Hit:
+    asset = AssetRef("default", f"media.{collection}", f"{text}{spoken}{score}")
+    entry = Entry(
+        id=entry_id(asset, collection, 0),
+        collection=collection,
+        asset=asset,
+        part=0,
+        title="",
+        text=text,
+        uri="",
+        mime="",
+        attributes_json="{}",
+        start_ms=0,
+        end_ms=1_000 if spoken else 0,
+        start_char=0,
+        end_char=0,
+        event_time_ms=0,
+        indexed_at_ms=0,
+        origin=Position(asset.topic, 0, 0),
+    )
+    return Hit(entry, score, (), Moment(0, 1_000, (MomentMember(entry, ()),), None) if spoken else None)
+
+
+def texts_after(hits: Sequence[Hit], reader: Reader, *, top: int = 10, timeout_s: float = 5.0) -> list[str]:
+    return [hit.entry.text for hit in asyncio.run(rerank(hits, "a question", reader, top=top, timeout_s=timeout_s))]
+
+
+HITS = [hit("a", 3.0), hit("b", 2.9), hit("c", 0.1)]
+
+
+def test_a_much_better_score_of_the_model_changes_the_order() -> None:
+    assert texts_after(HITS, Reader({"a": 0.1, "b": 0.9, "c": 0.2})) == ["b", "a", "c"]
+
+
+def test_a_much_better_score_of_the_fusion_keeps_it() -> None:
+    hits = [hit("a", 9.0), hit("b", 0.2), hit("c", 0.1)]
+    assert texts_after(hits, Reader({"a": 0.5, "b": 0.55, "c": 0.1}))[0] == "a"
+
+
+def test_places_keep_their_scores() -> None:
+    reranked = asyncio.run(rerank(HITS, "a question", Reader({"a": 0.1, "b": 0.9, "c": 0.2}), top=10, timeout_s=5.0))
+    assert [hit.score for hit in reranked] == [3.0, 2.9, 0.1]
+
+
+def test_hits_without_words_keep_their_places() -> None:
+    image = hit("", 2.95, Collection.IMAGE)
+    reader = Reader({"a": 0.1, "b": 0.9, "c": 0.2})
+    assert texts_after([HITS[0], image, *HITS[1:]], reader) == ["b", "", "a", "c"]
+    assert reader.calls == [["a", "b", "c"]]
+
+
+def test_a_moment_is_read_by_its_transcript() -> None:
+    moment = hit("spoken words", 2.0, Collection.SPEECH, spoken="spoken words")
+    reader = Reader({"a": 0.1, "spoken words": 0.9})
+    assert texts_after([HITS[0], moment], reader) == ["a", "spoken words"]
+    assert reader.calls == [["a", "spoken words"]]
+
+
+def test_only_the_first_hits_are_read() -> None:
+    reader = Reader({"a": 0.1, "b": 0.9})
+    assert texts_after(HITS, reader, top=2) in (["b", "a", "c"], ["a", "b", "c"])
+    assert reader.calls == [["a", "b"]]
+
+
+def test_one_hit_with_words_is_not_read() -> None:
+    reader = Reader({})
+    assert texts_after([HITS[0], hit("", 1.0, Collection.IMAGE)], reader) == ["a", ""]
+    assert reader.calls == []
+
+
+def test_a_passage_that_cannot_be_scored_counts_as_the_worst() -> None:
+    assert texts_after(HITS, Reader({"a": float("nan"), "b": 0.9, "c": 0.5}))[0] == "b"
+    assert texts_after(HITS, Reader(dict.fromkeys("abc", float("nan")))) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "reader", [Reader({}, OverloadedError("full", retry_after_s=1.0)), Reader(dict.fromkeys("abc", 0.0), wait_s=30.0)]
+)
+def test_a_model_that_fails_or_is_late_leaves_the_order(reader: Reader, caplog: pytest.LogCaptureFixture) -> None:
+    assert texts_after(HITS, reader, timeout_s=0.05) == ["a", "b", "c"]
+    assert "keep the order of the fusion" in caplog.text
