@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from penstock import __version__
+from penstock.analysis import ANALYZER
 from penstock.assembly import open_assets, open_store
 from penstock.config import Settings
 from penstock.encoders.base import Encoder, Fingerprint
@@ -149,7 +150,7 @@ def warm_up(encoders: Mapping[str, Encoder], profile: Profile) -> None:
 def _statistics_key(fingerprints: Mapping[str, Fingerprint]) -> str:
     """Returns the key of the statistics of channels, which hold for these encoders and the store's analyzer."""
     names = {role: "/".join(astuple(fingerprint)) for role, fingerprint in fingerprints.items()}
-    return statistics_key(names, analyzer="standard")
+    return statistics_key(names, ANALYZER)
 
 
 def _scorer(profile: Profile, encoders: Mapping[str, Encoder], settings: Settings) -> PassageScorer | None:

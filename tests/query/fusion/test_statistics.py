@@ -72,20 +72,20 @@ def test_a_channel_that_finds_nothing_changes_nothing() -> None:
 
 
 def test_without_questions_the_prior_holds_and_fades_as_scores_come_in() -> None:
-    name = channel_name(IMAGE, BY_TEXT)
-    statistics = ChannelStatistics({name: Spread(0.2, 0.1)})
-    assert statistics.spread(IMAGE, BY_TEXT) == Spread(0.2, 0.1)
-    assert statistics.spread(IMAGE, BY_IMAGE) == Spread(0.0, 0.0)
+    prior = Spread(0.2, 0.1)
+    statistics = ChannelStatistics()
+    assert statistics.spread(IMAGE, BY_TEXT, prior) == prior
+    assert statistics.spread(IMAGE, BY_TEXT) == Spread(0.0, 0.0)
     for _ in range(PRIOR_SCORES):
         statistics.observe(rankings(0.4), 50)
-    assert statistics.spread(IMAGE, BY_TEXT).mean == pytest.approx(0.3)
+    assert statistics.spread(IMAGE, BY_TEXT, prior).mean == pytest.approx(0.3)
     for _ in range(20 * PRIOR_SCORES):
         statistics.observe(rankings(0.4), 50)
-    assert statistics.spread(IMAGE, BY_TEXT).mean == pytest.approx(0.4, abs=0.02)
+    assert statistics.spread(IMAGE, BY_TEXT, prior).mean == pytest.approx(0.4, abs=0.02)
 
 
 def test_a_prior_makes_the_first_question_of_an_index_with_one_entry_comparable() -> None:
-    statistics = ChannelStatistics({channel_name(IMAGE, BY_TEXT): Spread(0.2, 0.1)})
+    statistics = ChannelStatistics()
     statistics.observe(rankings(0.9), 50)
-    spread = statistics.spread(IMAGE, BY_TEXT)
+    spread = statistics.spread(IMAGE, BY_TEXT, Spread(0.2, 0.1))
     assert (0.9 - spread.mean) / spread.deviation > 3

@@ -20,7 +20,7 @@ from penstock.query.fusion.calibration import (
     Provenance,
 )
 from penstock.query.fusion.choose import FusionChooser, RunningFusion
-from penstock.query.fusion.statistics import ChannelStatistics, Spread, channel_name
+from penstock.query.fusion.statistics import ChannelStatistics, Spread
 from penstock.query.types import FuseOptions, Rankings
 from penstock.records import Channel, Collection, Field, ScoredEntry
 from tests.query.fusion.test_rrf import CHANNELS, IMAGE_JOINT, SPACES, TEXT_JOINT, TEXT_LEXICAL, TEXT_PASSAGE, entry
@@ -58,10 +58,9 @@ def rankings_of(scores: Scores) -> Rankings:
 
 
 def fusion(normalise: Normalisation, **options: object) -> Fusion:
-    """Returns a fusion that never counts, so that equal rankings have equal results."""
-    statistics = ChannelStatistics({channel_name(channel, None): spread for channel, spread in USUAL.items()})
+    """Returns a fusion that never counts, so that equal rankings have equal results. The calibration has the priors."""
     return _Chosen(
-        FusionChooser(statistics, CALIBRATION),
+        FusionChooser(ChannelStatistics(), CALIBRATION),
         FuseOptions(FusionMethod.WEIGHTED, normalise, **options),  # type: ignore[arg-type]
     )
 

@@ -10,7 +10,7 @@ from penstock.query.fusion.calibration import Calibration
 from penstock.query.fusion.early import EarlyScale, shared_space
 from penstock.query.fusion.rrf import ReciprocalRankFusion
 from penstock.query.fusion.scales import LogOddsScale, QuestionScale, Scale, StatisticsScale
-from penstock.query.fusion.statistics import ChannelStatistics
+from penstock.query.fusion.statistics import ChannelStatistics, Spread
 from penstock.query.fusion.tables import CollectionTable
 from penstock.query.fusion.weighted import WeightedFusion
 from penstock.query.types import FuseOptions, Rankings
@@ -79,7 +79,11 @@ class FusionChooser:
 
     def _by_statistics(self, rankings: Rankings) -> StatisticsScale:
         def moments_of(channel: Channel) -> tuple[float, float]:
-            spread = self.statistics.spread(channel, rankings.encoders.get(channel))
+            prior = None
+            if self.calibration is not None and self._covers(channel, rankings):
+                calibrated = self.calibration.channels[channel]
+                prior = Spread(calibrated.score_mean, calibrated.score_deviation)
+            spread = self.statistics.spread(channel, rankings.encoders.get(channel), prior)
             return spread.mean, spread.deviation
 
         return StatisticsScale(moments_of)

@@ -23,7 +23,7 @@ from penstock.records import TIMED_COLLECTIONS, Collection, Entry
 SCORE_RATIO = 0.95
 # or this share of the way from the last score of the channel to the best one.
 RELATIVE_GAIN = 0.8
-# For so few entries of one version a loop over all is faster than a search among their starts.
+# Up to this number of entries of one version a loop over all is faster than a search among their starts.
 FEW_ENTRIES = 64
 
 

@@ -68,16 +68,10 @@ class ChannelStatistics:
     """The running statistics of all channels of one replica. Safe to use from several threads.
 
     Args:
-        priors: of channels whose usual scores are known beforehand.
         blocks: the statistics to continue with: of each channel the sums of its blocks, the oldest first.
     """
 
-    def __init__(
-        self,
-        priors: Mapping[ChannelName, Spread] | None = None,
-        blocks: Mapping[ChannelName, Sequence[ScoreSums]] | None = None,
-    ) -> None:
-        self._priors = priors or {}
+    def __init__(self, blocks: Mapping[ChannelName, Sequence[ScoreSums]] | None = None) -> None:
         self._blocks = {name: deque(sums, MAX_BLOCKS) for name, sums in (blocks or {}).items()}
         self._lock = threading.Lock()
         self._questions = 0
@@ -110,11 +104,17 @@ class ChannelStatistics:
                     blocks.append(ScoreSums())
                 blocks[-1].add(ranking[:depth])
 
-    def spread(self, channel: Channel, encoder: str | None) -> Spread:
-        """Returns the spread of a channel's scores; mean 0 and deviation 0 if nothing is known."""
+    def spread(self, channel: Channel, encoder: str | None, prior: Spread | None = None) -> Spread:
+        """Returns the spread of a channel's scores; mean 0 and deviation 0 if nothing is known.
+
+        Args:
+            channel: the channel.
+            encoder: of its queries.
+            prior: what is known beforehand.
+        """
         name = channel_name(channel, encoder)
         with self._lock:
-            known, prior = total(self._blocks.get(name, ())), self._priors.get(name)
+            known = total(self._blocks.get(name, ()))
         if not known.scores:
             return prior or Spread(0.0, 0.0)
         mean, square = known.total / known.scores, known.squares / known.scores

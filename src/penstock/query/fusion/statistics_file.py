@@ -22,7 +22,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO
 
-from penstock.query.fusion.statistics import ChannelName, ChannelStatistics, ScoreSums, Spread
+from penstock.query.fusion.statistics import ChannelName, ChannelStatistics, ScoreSums
 
 logger = logging.getLogger(__name__)
 
@@ -39,26 +39,18 @@ class StatisticsFile:
     Args:
         folder: created if missing.
         key: of the encoders and the analyzer, see `statistics_key`.
-        priors: of channels whose usual scores are known beforehand.
         interval_s: seconds between two saves in the background; None: only `save` and `close` save.
 
     Attributes:
         statistics: those of the file, or of another one if it is new.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        key: str,
-        priors: Mapping[ChannelName, Spread] | None = None,
-        *,
-        interval_s: float | None = SAVE_INTERVAL_S,
-    ) -> None:
+    def __init__(self, folder: Path, key: str, *, interval_s: float | None = SAVE_INTERVAL_S) -> None:
         self._key = key
         self._path, self._lock_file = _take_file(folder)
         files = [] if self._path is None else [self._path, *sorted(folder.glob("replica-*.json"))]
         kept = (blocks for file in files if (blocks := _read(file, key)) is not None)
-        self.statistics = ChannelStatistics(priors, next(kept, None))
+        self.statistics = ChannelStatistics(next(kept, None))
         self._saved_questions = 0
         self._saving = threading.Lock()
         self._closed = threading.Event()
