@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from penstock.query.types import SearchRequest, SearchResult
 from penstock.records import Channel, Checkpoint, Collection, Field, MediaPosition, ScoredEntry, Version
 from penstock.store.base import EntryQuery
 
-SMALL = load_profile("small")  # text and images share a space of their own
+# Texts and images share a space of their own; the sentence encoder knows English.
+SMALL = replace(load_profile("small"), passage=load_profile("reference").passage)
 REFERENCE = load_profile("reference")  # one space for everything
 TEXT_PASSAGE = Channel(Collection.TEXT, Field.PASSAGE)
 TEXT_LEXICAL = Channel(Collection.TEXT, Field.LEXICAL)

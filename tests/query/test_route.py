@@ -15,7 +15,8 @@ from penstock.query.understand.validate import validate
 from penstock.records import FIELDS_OF, Channel, Collection, Field
 
 REFERENCE = load_profile("reference")  # one space for everything
-SMALL = load_profile("small")  # text and images share a space of their own
+# Texts and images share a space of their own; the sentence encoder knows English.
+SMALL = replace(load_profile("small"), passage=load_profile("reference").passage)
 ALL = frozenset(Channel(collection, field) for collection, fields in FIELDS_OF.items() for field in fields)
 ONE_FIELD = frozenset({Channel(Collection.TEXT, Field.PASSAGE), Channel(Collection.IMAGE, Field.JOINT)})
 
