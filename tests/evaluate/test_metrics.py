@@ -109,3 +109,21 @@ def test_chance_is_the_mean_over_random_orders() -> None:
     for name, value in chance(judgements, 30).items():
         mean = np.mean([values[name] for values in measured], axis=0)
         np.testing.assert_allclose(value, mean, atol=0.03, err_msg=name)
+
+
+def test_hit_at_k_is_what_clip_benchmark_calls_recall() -> None:
+    """CLIP_benchmark counts a text as answered if a positive pair is among the k largest scores of its row."""
+    rng = np.random.default_rng(2)
+    scores, positive = rng.random((40, 25)), np.zeros((40, 25), dtype=np.bool_)
+    positive[np.arange(40), rng.integers(0, 25, 40)] = True
+    positive[np.arange(40), rng.integers(0, 25, 40)] = True
+    pairs = [(int(query), int(row), 1.0) for query, row in zip(*positive.nonzero(), strict=True)]
+    run = Run(np.tile(np.arange(25), (40, 1)), scores)
+    values = measure(run, Judgements.of_pairs(pairs, queries=40), ks=KS)
+    for k in KS:
+        largest = np.argsort(-scores, axis=1)[:, :k]
+        in_top = np.zeros_like(positive)
+        in_top[np.arange(40)[:, None], largest] = True
+        of_pairs = (in_top & positive).sum(axis=1) / positive.sum(axis=1)
+        assert values[f"hit@{k}"].mean() == pytest.approx((of_pairs > 0).mean())
+        assert values[f"recall@{k}"].mean() == pytest.approx(of_pairs.mean())
