@@ -76,10 +76,10 @@ def test_a_question_in_a_language_that_the_sentence_encoder_does_not_know_gets_a
     store: Any, encoder: Any
 ) -> None:
     store.add(Collection.TEXT, "cat")
-    result = ask(store, encoder, SearchRequest(text="ねこ"))
+    result = ask(store, encoder, SearchRequest(text="ねこ"), REFERENCE)
     assert result.language == "ja"
     assert "looks Japanese" in result.notices[0]
-    result = ask(store, encoder, SearchRequest(text="cat"))
+    result = ask(store, encoder, SearchRequest(text="cat"), REFERENCE)
     assert (result.language, result.notices) == (None, ())
 
 
