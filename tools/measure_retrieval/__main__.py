@@ -61,6 +61,9 @@ def _is_built(name: str, sets: Path) -> bool:
 
 def _measure(profile_name: str, names: list[str], sets: Path, vectors: Path) -> None:
     profile = load_profile(profile_name)
+    if profile.substitutions:  # other models than the profile means: their figures are not its figures
+        print("\n".join([f"{profile_name}: left out:", *profile.substitutions]))
+        return
     subject = Subject(profile, VectorFiles(vectors, profile), _shipped_calibration(profile))
     for name in names:
         result = as_read(measure_set(subject, sets / name))
