@@ -17,8 +17,6 @@ from penstock.records import Channel, Collection, Entry
 
 Int64: TypeAlias = NDArray[np.int64]
 
-_AFTER_ALL = np.iinfo(np.int64).max
-
 
 class CollectionTable:
     """Arranges what each channel of one collection returned.
@@ -30,7 +28,8 @@ class CollectionTable:
     Attributes:
         collection: of all channels.
         channels: as given.
-        entries: those that any channel returned, n in number, in an order that does not depend on the scores.
+        entries: those that any channel returned, n in number: those of the first channel by rank, then the further ones
+            of the second by rank, and so on.
         ranks: int64[channels, n], from 1; 0 where a channel did not return an entry.
     """
 
@@ -69,13 +68,15 @@ class CollectionTable:
             on_scale = scale.values(channel, np.array(self._scores[row], np.float64))
             zero = on_scale.absent if channel in bonus else 0.0
             values[row] = on_scale.absent - zero
-            values[row, self._columns[row]] = on_scale.returned - zero
+            values[row, self._columns[row]] = on_scale.returned - zero if zero else on_scale.returned
         return values
 
     def order(self, scores: Float64) -> Int64:
-        """Returns the columns by score, best first; at equal scores by rank in the most important channel."""
-        absent_last = np.where(self.ranks == 0, _AFTER_ALL, self.ranks)
-        return np.lexsort((*absent_last[::-1], -scores))
+        """Returns the columns by score, best first; at equal scores by rank in the most important channel.
+
+        The columns have that second order already.
+        """
+        return np.argsort(-scores, kind="stable")
 
     def candidate(self, column: int, score: float) -> Candidate:
         """Returns one entry as a candidate."""
