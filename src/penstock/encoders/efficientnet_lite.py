@@ -49,13 +49,7 @@ STAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """One size of the architecture.
-
-    Attributes:
-        width: factor of the channels of every stage.
-        depth: factor of the blocks of every stage but the first and the last.
-        image_px: height and width of the images that it was trained on.
-    """
+    """One size: factors of channels and blocks, and the side of the images that it was trained on."""
 
     width: float
     depth: float
