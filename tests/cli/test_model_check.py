@@ -1,11 +1,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from penstock.cli import main as cli
+from penstock.encoders.packages import installed_version
+from penstock.encoders.profiles import alternatives
+from tests.encoders.fake_packages import hide, shelf_files
+
+SHELF = sorted(shelf_files(tomllib.loads(Path(alternatives.__file__).with_name("shelf.toml").read_text("utf-8"))))
 
 
 def checked(capsys: pytest.CaptureFixture[str], profile: str) -> tuple[int, dict[str, dict[str, object]]]:
@@ -47,3 +56,28 @@ def test_the_table_has_the_reason_below(capsys: pytest.CaptureFixture[str], tmp_
     shown = capsys.readouterr().out
     assert "null-speech" in shown
     assert "hash instead of understanding" in shown
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("missing", [(), *((package,) for package in SHELF), tuple(SHELF)], ids="+".join)
+def test_shelf_works_without_each_package_and_without_all(missing: tuple[str, ...], tmp_path: Path) -> None:
+    """Those that are installed here give their models; each of them is hidden in turn."""
+    tmp_path.joinpath("site").mkdir()
+    for package in missing:
+        hide(tmp_path / "site", package)
+    path = os.pathsep.join(filter(None, (str(tmp_path / "site"), os.environ.get("PYTHONPATH", ""))))
+    command = [sys.executable, "-m", "penstock.cli.main", "--data-dir", str(tmp_path / "data"), "--profile", "shelf"]
+    result = subprocess.run(
+        [*command, "models", "check", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": path},
+        timeout=250,
+    )
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["works"]
+    assert {"passage.text", "joint.image", "speech"} <= {model["role"] for model in report["models"]}
+    lacking = {package for package in SHELF if package in missing or installed_version(package) is None}
+    assert bool(report["substitutions"]) <= bool(lacking)
