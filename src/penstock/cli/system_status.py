@@ -212,12 +212,13 @@ def _index_of(search: QueryStatusJson | None) -> IndexStatus | None:
 
 def _index(settings: Settings) -> IndexStatus:
     from penstock.assembly import open_store
-    from penstock.records import COLLECTIONS_OF
+    from penstock.records import AUDIBLE_COLLECTIONS, COLLECTIONS_OF
 
     store = open_store(settings.store)
     try:
         collections = {collection for modality in settings.ingest.modalities for collection in COLLECTIONS_OF[modality]}
-        entries = {str(collection): store.count(collection) for collection in sorted(collections)}
+        counts = {collection: store.count(collection) for collection in sorted(collections)}
+        entries = {str(name): count for name, count in counts.items() if count or name not in AUDIBLE_COLLECTIONS}
         return IndexStatus(store.capabilities.product, entries, store.count_assets())
     finally:
         store.close()

@@ -19,6 +19,7 @@ from penstock.encoders.precision import Precision, choose_device, choose_precisi
 from penstock.encoders.profiles import (
     JOINT_IMAGE,
     OCR,
+    SOUND_AUDIO,
     SPEECH,
     ClipSpec,
     ConseSpec,
@@ -29,6 +30,7 @@ from penstock.encoders.profiles import (
     Profile,
     SentencePairSpec,
     SentenceSpec,
+    SoundSpec,
     SpeechSpec,
     profile_names,
 )
@@ -139,10 +141,13 @@ def load_encoder(
 
 
 def _load(
-    role: str, spec: ClipSpec | ConseSpec | PassageSpec, identity: Fingerprint, options: EncoderOptions
+    role: str, spec: ClipSpec | ConseSpec | PassageSpec | SoundSpec, identity: Fingerprint, options: EncoderOptions
 ) -> Encoder:
+    from penstock.encoders.clap import ClapAudioEncoder, ClapTextEncoder
     from penstock.encoders.clip import ClipImageEncoder, ClipTextEncoder
 
+    if isinstance(spec, SoundSpec):
+        return (ClapAudioEncoder if role == SOUND_AUDIO else ClapTextEncoder)(spec, identity, options)
     if isinstance(spec, SentenceSpec | SentencePairSpec):
         return _load_passage(spec, identity, options)
     if isinstance(spec, ConseSpec):
@@ -314,6 +319,8 @@ def fingerprint(role: str, profile: Profile) -> Fingerprint:
             return conse_fingerprint(model)
         case SentenceSpec():
             before = f"{model.max_tokens}\0{model.passage_prompt}\0{model.query_prompt}"
+        case SoundSpec():
+            before = "clap"
         case SentencePairSpec():
             return _pair_fingerprint(model)
     return Fingerprint(model.name, weights_digest(model.source, model.name), short_digest(before))

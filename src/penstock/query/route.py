@@ -12,7 +12,7 @@ from collections.abc import Iterable, Set
 from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, Profile, role_of
 from penstock.errors import QueryError
 from penstock.query.types import ChannelQuery, ImageInput, Query, SearchPlan, TextInput
-from penstock.records import FIELDS_OF, Channel, Collection, Field
+from penstock.records import AUDIBLE_COLLECTIONS, FIELDS_OF, Channel, Collection, Field
 
 LEXICAL_SPACE = "lexical"  # BM25 compares no vectors, so it is a space of its own
 NOT_OFFERED = "not offered by this store"
@@ -65,14 +65,14 @@ def _candidates(collection: Collection, query: Query, profile: Profile) -> list[
 def _for_text(channel: Channel, text: str, profile: Profile) -> ChannelQuery:
     if channel.field is Field.LEXICAL:
         return ChannelQuery(channel, LEXICAL_SPACE, text)
-    encoder = profile.query_encoder(channel.field)
+    encoder = profile.query_encoder(channel.field, channel.collection)
     return ChannelQuery(channel, profile.space(role_of(encoder)).id, TextInput(encoder, text))
 
 
 def _for_image(collection: Collection, image: bytes, profile: Profile) -> list[ChannelQuery]:
     """Returns `joint`, and `passage` where both are one space: it replaces `joint` in a store with one field only."""
     fields = FIELDS_OF[collection]
-    if Field.JOINT not in fields:
+    if Field.JOINT not in fields or collection in AUDIBLE_COLLECTIONS:
         return []
     space = profile.space(JOINT_IMAGE)
     content = ImageInput(JOINT_IMAGE, image)

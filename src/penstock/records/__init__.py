@@ -50,6 +50,7 @@ from penstock.records.media import (
     UInt8,
 )
 from penstock.records.taxonomy import (
+    AUDIBLE_COLLECTIONS,
     COLLECTION_SPECS,
     COLLECTIONS_OF,
     FIELDS_OF,
@@ -68,6 +69,7 @@ from penstock.records.taxonomy import (
 )
 
 __all__ = [
+    "AUDIBLE_COLLECTIONS",
     "AssetRef",
     "AssetRow",
     "Assignment",

@@ -26,12 +26,13 @@ class Collection(StrEnum):
     IMAGE = "image"  # an image
     SPEECH = "speech"  # a passage of the transcript of an audio or video asset
     FRAME = "frame"  # a keyframe of a video asset
+    SOUND = "sound"  # a window of the audio of an audio or video asset
 
 
 class Field(StrEnum):
     """A vector field of a collection."""
 
-    JOINT = "joint"  # the space that text and images share (CLIP)
+    JOINT = "joint"  # the space that text and images share (CLIP); in `sound`, that of text and audio (CLAP)
     PASSAGE = "passage"  # the space of the sentence encoder
     LEXICAL = "lexical"  # BM25, computed by the store from the terms of texts
 
@@ -44,10 +45,13 @@ class CollectionSpec:
         fields: the vector fields that it can have, the most important first: a store that can hold only one keeps the
             first. A visual collection has `LEXICAL` only where a model of the profile writes text about its images.
         visual: whether its entries are images, so that an image encoder fills the field `joint`.
+        audible: whether its entries are audio, so that an audio encoder fills the field `joint`. It exists only where a
+            profile has such an encoder; elsewhere stores take it for an empty one.
     """
 
     fields: tuple[Field, ...]
     visual: bool = False
+    audible: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +75,14 @@ COLLECTION_SPECS: Mapping[Collection, CollectionSpec] = {
     Collection.IMAGE: CollectionSpec((Field.JOINT, Field.LEXICAL), visual=True),
     Collection.SPEECH: CollectionSpec((Field.PASSAGE, Field.LEXICAL)),
     Collection.FRAME: CollectionSpec((Field.JOINT,), visual=True),
+    Collection.SOUND: CollectionSpec((Field.JOINT,), audible=True),
 }
 
 MODALITIES: Mapping[Modality, ModalitySpec] = {
     Modality.TEXT: ModalitySpec((Collection.TEXT,)),
     Modality.IMAGE: ModalitySpec((Collection.IMAGE,), single_entry=True),
-    Modality.AUDIO: ModalitySpec((Collection.SPEECH,), timed=True),
-    Modality.VIDEO: ModalitySpec((Collection.FRAME, Collection.SPEECH), timed=True),
+    Modality.AUDIO: ModalitySpec((Collection.SPEECH, Collection.SOUND), timed=True),
+    Modality.VIDEO: ModalitySpec((Collection.FRAME, Collection.SPEECH, Collection.SOUND), timed=True),
 }
 
 # --- derived from the two tables -------------------------------------------------------------------------------------
@@ -90,6 +95,9 @@ COLLECTIONS_OF: Mapping[Modality, tuple[Collection, ...]] = {
 }
 VISUAL_COLLECTIONS: frozenset[Collection] = frozenset(
     collection for collection, spec in COLLECTION_SPECS.items() if spec.visual
+)
+AUDIBLE_COLLECTIONS: frozenset[Collection] = frozenset(
+    collection for collection, spec in COLLECTION_SPECS.items() if spec.audible
 )
 TEXT_COLLECTIONS: frozenset[Collection] = frozenset(  # those whose entries are texts
     collection for collection, spec in COLLECTION_SPECS.items() if Field.LEXICAL in spec.fields and not spec.visual

@@ -139,7 +139,10 @@ class EntryQuery:
 
 
 class AssetLookup(Protocol):
-    """Reads what is stored of given assets, at Strong consistency unless `EntryWriter.catch_up` allows less."""
+    """Reads what is stored of given assets, at Strong consistency unless `EntryWriter.catch_up` allows less.
+
+    An audible collection that does not exist is an empty one, here and for `EntryScan`: few profiles have one.
+    """
 
     def entry_ids(self, collection: Collection, asset_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
         """Returns the ids of all entries of these assets, by `AssetRef.id`; assets without entries are left out.

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from penstock.errors import ConfigError, PermanentError
-from penstock.records import AssetRow, Channel, Checkpoint, Collection, Entry, Field, Float32, ScoredEntry
+from penstock.records import (
+    AUDIBLE_COLLECTIONS,
+    AssetRow,
+    Channel,
+    Checkpoint,
+    Collection,
+    Entry,
+    Field,
+    Float32,
+    ScoredEntry,
+)
 from penstock.store import lexical, provenance, rows
 from penstock.store.base import AssetState, Capabilities, EntryKey, EntryQuery, IndexSpec, Store
 from penstock.store.filter_semantics import matches
@@ -224,6 +234,9 @@ class MemoryStore(Store):
     def _table(self, collection: Collection) -> _Table:
         if self._spec is None:
             raise ConfigError(f"the store has no collection {collection}: call ensure first")
+        if collection in AUDIBLE_COLLECTIONS and collection not in self._spec.model_slug:
+            served = self._aliases.get(collection.value)
+            return _Table() if served is None else self._tables[str(served)]
         return self._tables[str(entry_collection(collection, self._spec.model_slug[collection], self._spec.version))]
 
     def _served_table(self, collection: Collection) -> _Table:

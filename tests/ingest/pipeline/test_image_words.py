@@ -6,6 +6,7 @@ import io
 import random
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from penstock.assembly import open_assets
 from penstock.config import Settings, load_settings
 from penstock.encoders.base import Fingerprint, ImageToText
 from penstock.encoders.null import NullEncoder
-from penstock.encoders.profiles import JOINT_IMAGE, OCR, NullSpec, load_profile
+from penstock.encoders.profiles import JOINT_IMAGE, OCR, NullSpec, OcrSpec, load_profile
+from penstock.encoders.weights import RandomWeights
 from penstock.errors import WorkerBrokenError
 from penstock.ingest.delivery import Batch, Delivery
 from penstock.ingest.executor.pool import LocalPool
@@ -29,10 +31,12 @@ from penstock.observability import metrics
 from penstock.records import (
     AssetRef,
     Assignment,
+    Channel,
     Collection,
     EncoderInput,
     Entry,
     Event,
+    Field,
     ImageText,
     Inline,
     Modality,
@@ -42,6 +46,7 @@ from penstock.records import (
     UInt8,
 )
 from penstock.retries import Backoff, Breaker
+from penstock.store.base import EntryQuery
 from penstock.store.memory import MemoryStore
 from penstock.store.spec import index_spec
 from tests.counted import counted
@@ -86,10 +91,13 @@ class ColorReader:
         return ImageText("", "cannot read green") if color == (0, 128, 0) else ImageText(f"color {color[2]}")
 
 
-def index(tmp_path: Path, model: ImageToText, images: Sequence[bytes]) -> tuple[list[Outcome], list[Entry]]:
+def index(
+    tmp_path: Path, model: ImageToText, images: Sequence[bytes], store: MemoryStore | None = None
+) -> tuple[list[Outcome], list[Entry]]:
     """Sends images through a whole local pipeline; returns the outcomes and the entries in the order of the images."""
     settings = load_settings(profile="null", data_dir=tmp_path)
-    profile, store = load_profile(settings.profile), MemoryStore()
+    store = store or MemoryStore()
+    profile = replace(load_profile(settings.profile), ocr=OcrSpec("test", RandomWeights(0), RandomWeights(0)))
     assert isinstance(profile.joint, NullSpec)
     encoder = NullEncoder(JOINT_IMAGE, profile.joint, FINGERPRINT, cache_size=0)
     store.ensure(index_spec(profile, {JOINT_IMAGE: FINGERPRINT}, settings.store))
@@ -161,9 +169,15 @@ def test_an_image_that_kills_its_reader_is_indexed_without_words(tmp_path: Path)
     assert [entry.text for entry in entries] == ["color 255", "", "color 255"]
 
 
-def test_images_are_read_by_real_weights(tmp_path: Path) -> None:
-    _, entries = index(tmp_path, reader(), [picture("Closed on Monday"), picture("", "white")])
-    assert [entry.text for entry in entries] == ["Closed on Monday", ""]
+def test_images_are_read_by_real_weights_and_found_by_their_words(tmp_path: Path) -> None:
+    store = MemoryStore()
+    images = [picture("Closed on Monday"), picture("", "white"), picture("Ticket 4711")]
+    _, entries = index(tmp_path, reader(), images, store)
+    assert [entry.text for entry in entries] == ["Closed on Monday", "", "Ticket 4711"]
+    words = Channel(Collection.IMAGE, Field.LEXICAL)
+    for question, key in (("closed mondays", "0"), ("the ticket 4711", "2")):
+        hits = store.search(EntryQuery(words, question, "default", None, 10, 1.0))
+        assert [hit.entry.asset.key for hit in hits] == [key]
 
 
 def test_a_call_ends_after_its_time_and_the_next_one_continues() -> None:

@@ -11,6 +11,7 @@ from penstock.config import LongMediaSettings, SpeechSettings, VideoSettings
 from penstock.encoders.base import ImageSpec
 from penstock.encoders.profiles import SPEECH
 from penstock.media.av.audio import RATE_HZ
+from penstock.media.av.sound import SoundOptions
 from penstock.media.segments.decoder import SegmentDecoder
 from penstock.records import (
     Checkpoint,
@@ -40,6 +41,7 @@ class DecoderHarness:
         self.thumbnails: list[bytes] = []
         self.media: dict[str, FetchedMedia] = {}
         self.limits = limits
+        self.sound: SoundOptions | None = None
         self.decoder = self.restart()
 
     def restart(self, settings_hash: str = "first") -> SegmentDecoder:
@@ -50,6 +52,7 @@ class DecoderHarness:
             image_spec=SPEC,
             put_thumbnail=self._put,
             settings_hash=settings_hash,
+            sound=self.sound,
             folder=self.folder / "open",
             clock=self.clock,
         )

@@ -11,6 +11,7 @@ import pytest
 
 from penstock.errors import Reason, UnavailableError
 from penstock.media.av.audio import RATE_HZ
+from penstock.media.av.sound import SoundOptions
 from penstock.records import (
     Collection,
     Event,
@@ -160,3 +161,40 @@ def test_an_unavailable_asset_store_stops_the_batch(harness: DecoderHarness, fet
 
     with pytest.raises(UnavailableError):
         harness.decoder.decode([fetched_of(b"ID3", modality=Modality.AUDIO).event], (), unavailable)
+
+
+def test_windows_of_sound_are_the_same_decoded_by_one_worker_or_by_many(
+    harness: DecoderHarness, fetched_of: FetchedOf, spoken: Float32, tmp_path: Path
+) -> None:
+    harness.sound = SoundOptions(5_000, 5_000)
+    harness.restart()
+    event = harness.add(clip(tmp_path, fetched_of, talk(spoken, 60)))
+    segments, checkpoints = harness.decode_all(event)
+    windows = [entry for decoded in segments for entry in decoded.pending if entry.collection is Collection.SOUND]
+    assert [entry.part for entry in windows] == list(range(len(windows)))
+    assert len(windows) >= 10
+    assert all(0 < entry.end_ms - entry.start_ms <= 5_000 for entry in windows)
+    assert all(first.end_ms <= second.start_ms for first, second in itertools.pairwise(windows))
+    assert checkpoints[-1].counts == {Collection.SPEECH: 10, Collection.SOUND: len(windows)}
+    for number, checkpoint in enumerate(checkpoints[:-1]):
+        harness.restart()
+        decoded, _ = harness.decode(event, checkpoints=[checkpoint])
+        again, before = (
+            [(entry.part, entry.start_ms, entry.end_ms) for entry in entries if entry.collection is Collection.SOUND]
+            for entries in (decoded.pending, segments[number + 1].pending)
+        )
+        assert np.allclose(again, before, atol=400)  # speech in progress may begin a little earlier or later
+
+
+def test_media_without_speech_still_have_an_entry_for_their_title(
+    harness: DecoderHarness, fetched_of: FetchedOf, tmp_path: Path
+) -> None:
+    harness.sound = SoundOptions(5_000, 5_000)
+    harness.restart()
+    noise = np.random.default_rng(0).normal(0, 0.02, 8 * RATE_HZ).astype(np.float32)
+    decoded, texts = harness.decode(harness.add(clip(tmp_path, fetched_of, noise, "wav", title="Rain on a roof")))
+    assert [entry.collection for entry in decoded.pending].count(Collection.SPEECH) == 1
+    assert texts.texts == ("Rain on a roof",)
+    silence = clip(tmp_path, fetched_of, np.zeros(8 * RATE_HZ, np.float32), "flac", title="Silence")
+    decoded, _ = harness.decode(harness.add(silence))
+    assert [entry.collection for entry in decoded.pending] == [Collection.SPEECH]

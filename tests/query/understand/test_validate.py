@@ -70,8 +70,8 @@ def test_spellings_of_one_text_become_one(spelling: str) -> None:
     [
         (["text"], (Collection.TEXT,)),
         (["image", "text"], (Collection.TEXT, Collection.IMAGE)),
-        (["audio"], (Collection.SPEECH,)),
-        (["video"], (Collection.SPEECH, Collection.FRAME)),
+        (["audio"], (Collection.SPEECH, Collection.SOUND)),
+        (["video"], (Collection.SPEECH, Collection.FRAME, Collection.SOUND)),
     ],
 )
 def test_a_modality_selects_its_collections(modalities: Any, collections: tuple[Collection, ...]) -> None:

@@ -57,7 +57,7 @@ class SoundTable(TomlTable):
     dim: Annotated[int, Field(ge=1)]
     space: Name | None = None
     slug: Annotated[str, Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$", max_length=64)] | None = None
-    window_ms: Annotated[int, Field(ge=1_000, le=30_000)] = 10_000
+    window_ms: Annotated[int, Field(ge=1_000, le=10_000)] = 10_000
     hop_ms: Annotated[int, Field(ge=500)] = 10_000
 
     @model_validator(mode="after")

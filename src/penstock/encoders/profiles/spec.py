@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from penstock.encoders.base import ImageSpec, Space
-from penstock.encoders.profiles.media_spec import CaptionSpec, OcrSpec, SoundSpec
+from penstock.encoders.profiles.media_spec import SOUND_AUDIO, SOUND_TEXT, CaptionSpec, OcrSpec, SoundSpec
 from penstock.encoders.weights import PackageWeights, Source, missing_packages
 from penstock.errors import ConfigError
-from penstock.records import FIELDS_OF, TEXT_COLLECTIONS, VISUAL_COLLECTIONS, Collection, Field
+from penstock.records import AUDIBLE_COLLECTIONS, FIELDS_OF, TEXT_COLLECTIONS, VISUAL_COLLECTIONS, Collection, Field
 
 PASSAGE_TEXT = "passage.text"
 PASSAGE_QUERY = "passage.query"
@@ -197,7 +197,7 @@ class CrossEncoderSpec:
 
 
 PassageSpec: TypeAlias = SentenceSpec | SentencePairSpec
-EncoderSpec: TypeAlias = ClipSpec | ConseSpec | SentenceSpec | SentencePairSpec | NullSpec
+EncoderSpec: TypeAlias = ClipSpec | ConseSpec | SentenceSpec | SentencePairSpec | SoundSpec | NullSpec
 RerankSpec: TypeAlias = MaxSimSpec | CrossEncoderSpec
 
 
@@ -243,8 +243,12 @@ class Profile:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """Returns the encoders to load: `passage.text`, `joint.image`, and `joint.text` if it is another."""
-        return tuple(dict.fromkeys((PASSAGE_TEXT, JOINT_IMAGE, self.joint_text_encoder)))
+        """Returns the encoders to load.
+
+        They are `passage.text`, `joint.image`, `joint.text` if it is another, and `sound.audio` and `sound.text`.
+        """
+        sound = () if self.sound is None else (SOUND_AUDIO, SOUND_TEXT)
+        return tuple(dict.fromkeys((PASSAGE_TEXT, JOINT_IMAGE, self.joint_text_encoder, *sound)))
 
     @property
     def missing_packages(self) -> tuple[str, ...]:
@@ -263,7 +267,12 @@ class Profile:
         return {
             collection: {field: self._role(collection, field) for field in fields if field is not Field.LEXICAL}
             for collection, fields in FIELDS_OF.items()
+            if self.has(collection)
         }
+
+    def has(self, collection: Collection) -> bool:
+        """Returns whether its models can fill a collection: `sound` only if it has the role."""
+        return self.sound is not None or collection not in AUDIBLE_COLLECTIONS
 
     @property
     def lexical(self) -> frozenset[Collection]:
@@ -273,6 +282,8 @@ class Profile:
 
     def fields(self, collection: Collection) -> tuple[Field, ...]:
         """Returns the vector fields of a collection, the most important first."""
+        if not self.has(collection):
+            return ()
         without = frozenset() if collection in self.lexical else {Field.LEXICAL}
         return tuple(field for field in FIELDS_OF[collection] if field not in without)
 
@@ -284,18 +295,25 @@ class Profile:
         """
         if role not in self.roles:
             raise ConfigError(f"profile {self.name} has no encoder {role!r}; it has {', '.join(self.roles)}")
+        if role in (SOUND_AUDIO, SOUND_TEXT):
+            assert self.sound is not None
+            return self.sound
         return self.passage if role == PASSAGE_TEXT else self.joint
 
     def space(self, role: str) -> Space:
         """Returns the space of an encoder's vectors."""
         return self.model(role).space
 
-    def query_encoder(self, field: Field) -> str:
-        """Returns the value of `EncoderInput.encoder` for a text query on a field.
+    def query_encoder(self, field: Field, collection: Collection | None = None) -> str:
+        """Returns the value of `EncoderInput.encoder` for a text query on a field, of any collection but `sound`.
+
+        For `sound` the collection has to be given.
 
         `passage.query` where the sentence encoder wants queries marked; it is the same loaded encoder as
         `passage.text` (see `role_of`). Never for `LEXICAL`, which takes the text itself.
         """
+        if collection in AUDIBLE_COLLECTIONS:
+            return SOUND_TEXT
         role = self.joint_text_encoder if field is Field.JOINT else PASSAGE_TEXT
         return PASSAGE_QUERY if role == PASSAGE_TEXT and self._marks_queries else role
 
@@ -310,12 +328,16 @@ class Profile:
 
         The physical collection is named after it: `image__<slug>__v1`.
         """
+        if collection in AUDIBLE_COLLECTIONS and self.sound is not None:
+            return self.sound.slug
         slugs = {PASSAGE_TEXT: self.passage_slug, JOINT_IMAGE: self.joint_slug, JOINT_TEXT: self.joint_slug}
         return "_".join(dict.fromkeys(slugs[role] for role in self.vectors[collection].values()))
 
     def _role(self, collection: Collection, field: Field) -> str:
         if field is Field.PASSAGE:
             return PASSAGE_TEXT
+        if collection in AUDIBLE_COLLECTIONS:
+            return SOUND_AUDIO
         return JOINT_IMAGE if collection in VISUAL_COLLECTIONS else self.joint_text_encoder
 
 

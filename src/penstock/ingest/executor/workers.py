@@ -18,7 +18,7 @@ import numpy as np
 from penstock.assembly import open_assets, open_store
 from penstock.config import Settings
 from penstock.encoders.base import Encoder, Fingerprint, ImageToText, Transcriber
-from penstock.encoders.profiles import CAPTION, IMAGE_TEXT_ROLES, OCR, SPEECH, Profile, load_profile
+from penstock.encoders.profiles import CAPTION, IMAGE_TEXT_ROLES, OCR, SOUND_AUDIO, SPEECH, Profile, load_profile
 from penstock.ingest.lane.batcher import scale_batch_size
 from penstock.observability import metrics
 from penstock.observability.exposition import connect
@@ -271,19 +271,28 @@ class MediaWorkerFactory:
 
     def _segment_decoder(self) -> SegmentDecoder:
         from penstock.assets import asset_uri
-        from penstock.encoders.load import speech_fingerprint
+        from penstock.encoders.load import fingerprint, speech_fingerprint
+        from penstock.media.av.sound import SoundOptions
         from penstock.media.segments.decoder import SegmentDecoder
         from penstock.media.segments.settings_hash import settings_hash
 
         settings, profile = self.settings, load_profile(self.settings.profile)
         assets = open_assets(settings)
+        sound = None if profile.sound is None else SoundOptions(profile.sound.window_ms, profile.sound.hop_ms)
         return SegmentDecoder(
             speech=settings.speech,
             video=settings.video,
             long_media=settings.long_media,
             image_spec=profile.image,
             put_thumbnail=lambda data: asset_uri(assets.put(data)),
-            settings_hash=settings_hash(settings.speech, settings.video, profile.image, speech_fingerprint(profile)),
+            settings_hash=settings_hash(
+                settings.speech,
+                settings.video,
+                profile.image,
+                speech_fingerprint(profile),
+                None if sound is None else (fingerprint(SOUND_AUDIO, profile), sound),
+            ),
+            sound=sound,
             folder=settings.data_dir / "open",
         )
 

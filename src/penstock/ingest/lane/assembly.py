@@ -57,7 +57,7 @@ def build_lane(settings: Settings, pools: Pools, name: str) -> Lane:
 
 def required_roles(profile: Profile, modalities: Sequence[Modality]) -> tuple[str, ...]:
     """Returns the roles of the models that these modalities need, each one time, the speech model among them."""
-    fields = [profile.vectors[collection] for modality in modalities for collection in COLLECTIONS_OF[modality]]
+    fields = [profile.vectors.get(collection, {}) for modality in modalities for collection in COLLECTIONS_OF[modality]]
     roles = [role for by_field in fields for role in by_field.values()]
     return tuple(dict.fromkeys([*([SPEECH] if TIMED_MODALITIES.intersection(modalities) else []), *roles]))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from penstock.errors import BadInputError, Reason
 from penstock.media.av.audio import RATE_HZ, AudioTrack, Block
+from penstock.media.av.sound import SoundCutter, SoundOptions, SoundWindow
 from penstock.media.av.vad import SileroVAD, SpeechSegmenter, SpeechWindow, VadOptions
 from penstock.media.av.video import Shot, ShotDetector, ShotOptions
 from penstock.records import END_OF_TRACK, MediaPosition
@@ -25,10 +26,11 @@ _SAMPLES_PER_MS = RATE_HZ // 1000
 
 @dataclass(slots=True)
 class Chunk:
-    """The speech and the shots between two positions."""
+    """The speech, the shots and the windows of sound between two positions."""
 
     windows: list[SpeechWindow] = field(default_factory=list)
     shots: list[Shot] = field(default_factory=list)
+    sounds: list[SoundWindow] = field(default_factory=list)
 
 
 class AVReader:
@@ -39,6 +41,7 @@ class AVReader:
         vad: which audio counts as speech.
         shots: where shots begin and end; None: the video track is not read.
         position: where to start.
+        sound: how audio is cut for an audio encoder; None: it is not.
 
     Attributes:
         title: the title in the file's own tags; "" if there is none.
@@ -49,7 +52,13 @@ class AVReader:
     """
 
     def __init__(
-        self, media: Path | bytes, vad: VadOptions, shots: ShotOptions | None, *, position: MediaPosition | None = None
+        self,
+        media: Path | bytes,
+        vad: VadOptions,
+        shots: ShotOptions | None,
+        *,
+        position: MediaPosition | None = None,
+        sound: SoundOptions | None = None,
     ) -> None:
         position = position or MediaPosition()
         self._audio_ended = position.audio_ms == END_OF_TRACK
@@ -67,6 +76,7 @@ class AVReader:
                 raise BadInputError(Reason.UNSUPPORTED, f"the file has no {kinds}")
             self._speech = SpeechSegmenter(SileroVAD(), vad, start=self._next_sample)
             self._tracks = tracks.pop_all()
+        self._sound = None if sound is None else SoundCutter(sound)
         self._blocks: Iterator[Block] = self._audio.blocks()
         self._track_count = sum(codec is not None for codec in codecs)
         self._failures: list[BadInputError] = []  # one for each track that ended because of it
@@ -105,12 +115,22 @@ class AVReader:
                 self._audio_ended = True
             else:
                 chunk.windows.extend(self._speech.add(block))
+                if self._sound is not None:
+                    self._sound.add(block)
                 self._next_sample = block.end
         chunk.shots.extend(self._read_shots(until_ms))
         if self._failures and len(self._failures) == self._track_count:
             raise self._failures[0]
         self._scanned_ms = max(self._scanned_ms, until_ms or 0)
         return chunk
+
+    def cut_sound(self) -> list[SoundWindow]:
+        """Returns the windows of all audio from the last call up to `position`. Call it at the end of a segment."""
+        if self._sound is None:
+            return []
+        audio_ms = self.position.audio_ms
+        end = self._next_sample if audio_ms == END_OF_TRACK else audio_ms * _SAMPLES_PER_MS
+        return list(self._sound.cut(end))
 
     def _next_block(self) -> Block | None:
         try:

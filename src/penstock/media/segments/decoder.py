@@ -21,10 +21,11 @@ from PIL import Image
 
 from penstock.config import LongMediaSettings, SpeechSettings, VideoSettings
 from penstock.encoders.base import ImageSpec
-from penstock.encoders.profiles import JOINT_IMAGE, SPEECH
+from penstock.encoders.profiles import JOINT_IMAGE, SOUND_AUDIO, SPEECH
 from penstock.errors import TransientError
 from penstock.media.av.audio import RATE_HZ
 from penstock.media.av.reader import AVReader, Chunk
+from penstock.media.av.sound import SoundOptions, SoundWindow
 from penstock.media.av.transcript import PassageOptions
 from penstock.media.av.vad import SpeechWindow, VadOptions
 from penstock.media.av.video import Shot, ShotOptions
@@ -63,6 +64,7 @@ class SegmentDecoder:
         image_spec: the input size and preprocessing of the image encoder.
         put_thumbnail: stores a JPEG and returns its address. Raises `TransientError`.
         settings_hash: hash of everything that decides on the entries.
+        sound: how audio is cut for the audio encoder; None: the profile has none.
         folder: for media that are open; see `OpenReaders`.
         clock: monotonic seconds.
     """
@@ -76,6 +78,7 @@ class SegmentDecoder:
         image_spec: ImageSpec,
         put_thumbnail: Callable[[bytes], str],
         settings_hash: str,
+        sound: SoundOptions | None = None,
         folder: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -94,6 +97,7 @@ class SegmentDecoder:
                 min_shot_ms=video.min_shot_ms,
             ),
             folder,
+            sound,
         )
 
     def close(self) -> None:
@@ -118,7 +122,7 @@ class SegmentDecoder:
             keep_open: leave media open that are not finished.
 
         Returns:
-            the segments, and the inputs of `joint.image` and `speech`.
+            the segments, and the inputs of `joint.image`, `speech` and `sound.audio`.
 
         Raises:
             TransientError: a dependency is unavailable; the batch can be retried.
@@ -135,7 +139,7 @@ class SegmentDecoder:
                     batch.rejected.append(rejection)
         finally:
             self._readers.close_all_but(self._limits.max_open if keep_open else 0)
-        return batch.segments(), batch.inputs.by_encoder() | {SPEECH: batch.speech_input.build()}
+        return batch.segments(), batch.inputs.by_encoder() | batch.waveforms()
 
     def compose(self, segments: DecodedSegments, transcripts: Sequence[Transcript]) -> tuple[Decoded, EncoderInput]:
         """Adds the passages of speech to a batch; see `segments.compose`."""
@@ -168,10 +172,12 @@ class SegmentDecoder:
             with self._readers.borrow(media) as reader:  # 3
                 start = reader.position if checkpoint else MediaPosition()
                 chunk = self._read(reader, checkpoint is None, deadline_s)  # 2
-                entries = self._frame_entries(media.indexed_event(event), media, checkpoint, chunk.shots, batch.inputs)
-            batch.add(media.indexed_event(event), media, checkpoint, entries, chunk)
+                indexed = media.indexed_event(event)
+                entries = self._frame_entries(indexed, media, checkpoint, chunk.shots, batch.inputs)
+                entries += _sound_entries(indexed, media, checkpoint, chunk.sounds, batch.sound_input)
+            batch.add(indexed, media, checkpoint, entries, chunk)
             if checkpoint is not None or not media.reader.ended:
-                batch.checkpoints.append(self._checkpoint(event, media, checkpoint, start, len(chunk.shots)))
+                batch.checkpoints.append(self._checkpoint(event, media, checkpoint, start, chunk))
         except TransientError:
             raise
         except Exception as exc:
@@ -189,14 +195,16 @@ class SegmentDecoder:
             segment_chunk.shots += chunk.shots
             if self._clock() > deadline_s:
                 break
+        segment_chunk.sounds += reader.cut_sound()
         return segment_chunk
 
     def _checkpoint(
-        self, event: Event, media: OpenMedia, before: Checkpoint | None, start: MediaPosition, frames: int
+        self, event: Event, media: OpenMedia, before: Checkpoint | None, start: MediaPosition, chunk: Chunk
     ) -> Checkpoint:
         """Returns the checkpoint after this segment, which `store/writer.py` saves. `compose` adds its speech."""
         counts = dict(before.counts) if before else {}
-        counts[Collection.FRAME] = counts.get(Collection.FRAME, 0) + frames
+        for collection, added in ((Collection.FRAME, chunk.shots), (Collection.SOUND, chunk.sounds)):
+            counts[collection] = counts.get(collection, 0) + len(added)
         return Checkpoint(
             asset=event.asset,
             version=event.version,
@@ -239,11 +247,32 @@ class SegmentDecoder:
         return entries
 
 
+def _sound_entries(
+    event: Event, media: OpenMedia, before: Checkpoint | None, windows: Sequence[SoundWindow], inputs: _WaveformInput
+) -> list[PendingEntry]:
+    """Returns the entries of a segment's windows of sound."""
+    first_part = before.counts.get(Collection.SOUND, 0) if before else 0
+    return [
+        PendingEntry(
+            event,
+            Collection.SOUND,
+            part,
+            media.mime,
+            media.uri,
+            start_ms=window.start * 1000 // RATE_HZ,
+            end_ms=window.end * 1000 // RATE_HZ,
+            vectors=((Field.JOINT, SOUND_AUDIO, row),),
+        )
+        for part, (window, row) in enumerate(zip(windows, inputs.add(windows), strict=True), first_part)
+    ]
+
+
 class _SegmentBatch:
     """Collects the segments of a batch."""
 
     def __init__(self) -> None:
-        self.inputs, self.speech_input = EncoderInputs(), _SpeechInput()
+        self.inputs = EncoderInputs()
+        self.speech_input, self.sound_input = _WaveformInput(SPEECH), _WaveformInput(SOUND_AUDIO)
         self.tombstones: list[Event] = []
         self.rejected: list[Rejected] = []
         self.checkpoints: list[Checkpoint] = []
@@ -256,16 +285,20 @@ class _SegmentBatch:
         event: Event,
         media: OpenMedia,
         before: Checkpoint | None,
-        frame_entries: Sequence[PendingEntry],
+        entries: Sequence[PendingEntry],
         chunk: Chunk,
     ) -> None:
-        windows = self.speech_input.add(chunk.windows)
+        rows = self.speech_input.add(chunk.windows)
+        windows = tuple((row, window.start * 1000 // RATE_HZ) for row, window in zip(rows, chunk.windows, strict=True))
         counts_before = before.counts if before else {}
         self._indexable.append(event)
-        self._pending += frame_entries
+        self._pending += entries
         self._speech.append(
             SegmentSpeech(event, media.mime, media.uri, windows, counts_before, len(chunk.shots), media.reader.ended)
         )
+
+    def waveforms(self) -> dict[str, EncoderInput]:
+        return {SPEECH: self.speech_input.build(), SOUND_AUDIO: self.sound_input.build()}
 
     def segments(self) -> DecodedSegments:
         decoded = Decoded(
@@ -278,21 +311,22 @@ class _SegmentBatch:
         return DecodedSegments(decoded, tuple(self._speech))
 
 
-class _SpeechInput:
-    """Collects the speech model's input of a batch."""
+class _WaveformInput:
+    """Collects the input of a model of audio in a batch."""
 
-    def __init__(self) -> None:
-        self._windows: list[SpeechWindow] = []
+    def __init__(self, role: str) -> None:
+        self._role = role
+        self._windows: list[SpeechWindow | SoundWindow] = []
 
-    def add(self, windows: Sequence[SpeechWindow]) -> tuple[tuple[int, int], ...]:
-        """Adds windows, and returns the row of each with its start, milliseconds."""
+    def add(self, windows: Sequence[SpeechWindow | SoundWindow]) -> range:
+        """Adds windows, and returns their rows."""
         first = len(self._windows)
         self._windows += windows
-        return tuple((row, window.start * 1000 // RATE_HZ) for row, window in enumerate(windows, first))
+        return range(first, len(self._windows))
 
     def build(self) -> EncoderInput:
         keys = tuple(hashlib.sha256(window.samples.tobytes()).hexdigest() for window in self._windows)
-        return EncoderInput(SPEECH, keys, waveforms=tuple(window.samples for window in self._windows))
+        return EncoderInput(self._role, keys, waveforms=tuple(window.samples for window in self._windows))
 
 
 def _position(checkpoint: Checkpoint | None) -> MediaPosition:

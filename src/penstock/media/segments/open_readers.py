@@ -14,6 +14,7 @@ import psutil
 
 from penstock.errors import UnavailableError
 from penstock.media.av.reader import AVReader
+from penstock.media.av.sound import SoundOptions
 from penstock.media.av.vad import VadOptions
 from penstock.media.av.video import ShotOptions
 from penstock.records import ClaimCheck, Event, FetchedMedia, MediaPosition, Modality
@@ -59,10 +60,14 @@ class OpenReaders:
         shots: where shots begin and end.
         folder: for temporary files. They are removed with the process, or by the next process if it was killed. None:
             the system's.
+        sound: how audio is cut for an audio encoder; None: it is not.
     """
 
-    def __init__(self, vad: VadOptions, shots: ShotOptions, folder: Path | None = None) -> None:
+    def __init__(
+        self, vad: VadOptions, shots: ShotOptions, folder: Path | None = None, sound: SoundOptions | None = None
+    ) -> None:
         self._vad = vad
+        self._sound = sound
         self._shots = shots
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +97,7 @@ class OpenReaders:
             if len(fetched.data) > _MAX_IN_MEMORY_BYTES:
                 file = Path(self._folder.name) / f"{name}.media"
                 _write(file, fetched.data)
-            reader = AVReader(file or fetched.data, self._vad, shots, position=position)
+            reader = AVReader(file or fetched.data, self._vad, shots, position=position, sound=self._sound)
         except BaseException:
             if file is not None:
                 file.unlink(missing_ok=True)

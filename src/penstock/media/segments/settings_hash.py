@@ -8,9 +8,16 @@ from dataclasses import astuple
 
 from penstock.config import SpeechSettings, VideoSettings
 from penstock.encoders.base import Fingerprint, ImageSpec
+from penstock.media.av.sound import SoundOptions
 
 
-def settings_hash(speech: SpeechSettings, video: VideoSettings, image: ImageSpec, transcriber: Fingerprint) -> str:
+def settings_hash(
+    speech: SpeechSettings,
+    video: VideoSettings,
+    image: ImageSpec,
+    transcriber: Fingerprint,
+    sound: tuple[Fingerprint, SoundOptions] | None = None,
+) -> str:
     """Returns a hash, 16 hexadecimal digits, that a checkpoint records; a checkpoint with another one is not resumed.
 
     Only values count, in the order of their fields, so that checkpoints outlive the renaming of a setting.
@@ -20,5 +27,7 @@ def settings_hash(speech: SpeechSettings, video: VideoSettings, image: ImageSpec
         tuple(video.model_dump(mode="json").values()),
         astuple(image),
         astuple(transcriber),
+        # Profiles without such an encoder keep the hash that they had before there was one.
+        *(() if sound is None else (astuple(sound[0]), astuple(sound[1]))),
     )
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]

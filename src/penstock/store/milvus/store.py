@@ -90,6 +90,8 @@ class MilvusStore(Store):
         self._delete(self._targets.entries(collection), ids)
 
     def entry_ids(self, collection: Collection, asset_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        if not self._targets.has(collection):
+            return {}
         name = self._targets.entries(collection)
         if self._connection.backend.finds_parts_by_key:
             return find_parts(collection, asset_ids, lambda ids: self._row_io.existing(name, ids))
@@ -155,12 +157,14 @@ class MilvusStore(Store):
     # --- EntryScan --------------------------------------------------------------------------------------------------
 
     def get(self, collection: Collection, ids: Sequence[str]) -> Sequence[Entry]:
+        if not self._targets.has(collection):
+            return []
         name, fields = self._targets.entries(collection), tuple(self._targets.layout(collection).dense_fields)
         stored = self._row_io.by_ids(name, ids, (*rows.ENTRY_COLUMNS, *(field.value for field in fields)))
         return [rows.parse_entry(collection, row, fields) for row in stored]
 
     def count(self, collection: Collection) -> int:
-        return self._row_io.count(self._targets.entries(collection))
+        return self._row_io.count(self._targets.entries(collection)) if self._targets.has(collection) else 0
 
     def count_assets(self) -> int:
         return self._row_io.count(self._targets.assets)
@@ -177,6 +181,8 @@ class MilvusStore(Store):
             yield [rows.parse_asset_state(row) for row in page if not rows.is_checkpoint(row)]
 
     def scan_entry_keys(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[EntryKey]]:
+        if not self._targets.has(collection):
+            return
         for page in self._row_io.pages(self._targets.entries(collection), rows.ENTRY_KEY_COLUMNS, batch):
             yield [rows.parse_entry_key(row) for row in page]
 

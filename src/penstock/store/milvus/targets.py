@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from penstock.records import Collection, Field
+from penstock.records import AUDIBLE_COLLECTIONS, Collection, Field
 from penstock.store import provenance
 from penstock.store.base import IndexSpec
 from penstock.store.milvus.aliases import Aliases
@@ -24,6 +24,7 @@ class Targets:
         self._aliases = aliases
         self._spec: IndexSpec | None = None
         self._pinned: Mapping[str, str] = {}
+        self._existing: dict[Collection, bool] = {}
         self._layouts: dict[str, Layout] = {}
         self._served: dict[Collection, Layout] = {}
 
@@ -35,15 +36,23 @@ class Targets:
         """Selects the asset rows and these collections of this version, whatever the aliases serve.
 
         Raises:
-            ConfigError: one of them does not exist.
+            ConfigError: one of them does not exist, and is none that may be absent.
         """
-        aliases = [ASSET, *(collection.value for collection in collections)]
+        aliases = [ASSET, *(collection.value for collection in collections if self.has(collection))]
         self._pinned = {alias: str(self._aliases.resolve(alias, version)) for alias in aliases}
 
     @property
     def assets(self) -> str:
         """The collection of asset rows."""
         return self._pinned.get(ASSET, ASSET) if self._spec is None else str(asset_collection(self._spec.version))
+
+    def has(self, collection: Collection) -> bool:
+        """Returns whether a collection exists. Only audible ones may be absent; for these the answer is kept."""
+        if collection not in AUDIBLE_COLLECTIONS or (self._spec is not None and collection in self._spec.model_slug):
+            return True
+        if collection not in self._existing:
+            self._existing[collection] = self._aliases.served(collection.value) is not None
+        return self._existing[collection]
 
     def entries(self, collection: Collection) -> str:
         """Returns the name of a collection of entries."""
