@@ -111,8 +111,13 @@ def bench_word_errors(profile: Profile, folder: Path, *, limit: int | None, thre
 
 
 def _counted(normalise: Normaliser, reference: str, hypothesis: str) -> WordErrors:
-    words = normalise(reference).split()
-    return WordErrors(len(words), count_errors(words, normalise(hypothesis).split()))
+    words = _words(normalise(reference))
+    return WordErrors(len(words), count_errors(words, _words(normalise(hypothesis))))
+
+
+def _words(normalised: str) -> list[str]:
+    """Returns the words; the full stops that the normaliser leaves of an ellipsis are none."""
+    return [word for word in normalised.split() if any(character.isalnum() for character in word)]
 
 
 def _samples(file: Path) -> Float32:
