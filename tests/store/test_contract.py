@@ -56,6 +56,14 @@ def test_an_entry_comes_back_as_it_was_written(store: Store, tenant: str) -> Non
     np.testing.assert_allclose(stored.vectors[Field.JOINT], written.vectors[Field.JOINT], atol=1e-6)
 
 
+def test_an_audible_collection_that_does_not_exist_is_an_empty_one(store: Store, tenant: str) -> None:
+    assert Channel(Collection.SOUND, Field.JOINT) not in store.channels()
+    assert store.count(Collection.SOUND) == 0
+    assert store.entry_ids(Collection.SOUND, [asset(tenant).id]) == {}
+    assert list(store.get(Collection.SOUND, [entry(asset(tenant)).id])) == []
+    assert [key for keys in store.scan_entry_keys(Collection.SOUND) for key in keys] == []
+
+
 def test_get_leaves_out_what_is_absent(store: Store, tenant: str) -> None:
     written = entry(asset(tenant))
     store.upsert(Collection.IMAGE, [written])

@@ -236,7 +236,8 @@ class MemoryStore(Store):
             raise ConfigError(f"the store has no collection {collection}: call ensure first")
         if collection in AUDIBLE_COLLECTIONS and collection not in self._spec.model_slug:
             served = self._aliases.get(collection.value)
-            return _Table() if served is None else self._tables[str(served)]
+            is_current = served is not None and served.version == self._spec.version
+            return self._tables[str(served)] if is_current else _Table()
         return self._tables[str(entry_collection(collection, self._spec.model_slug[collection], self._spec.version))]
 
     def _served_table(self, collection: Collection) -> _Table:

@@ -9,7 +9,7 @@ from penstock.store import provenance
 from penstock.store.base import IndexSpec
 from penstock.store.milvus.aliases import Aliases
 from penstock.store.milvus.provision import Layout, Provisioner
-from penstock.store.names import ASSET, asset_collection, entry_collection
+from penstock.store.names import ASSET, PhysicalCollection, asset_collection, entry_collection
 
 
 class Targets:
@@ -24,13 +24,15 @@ class Targets:
         self._aliases = aliases
         self._spec: IndexSpec | None = None
         self._pinned: Mapping[str, str] = {}
-        self._existing: dict[Collection, bool] = {}
+        self._version: int | None = None
+        self._audible: dict[Collection, PhysicalCollection | None] = {}
         self._layouts: dict[str, Layout] = {}
         self._served: dict[Collection, Layout] = {}
 
     def use_spec(self, spec: IndexSpec) -> None:
         """Selects the physical collections of this specification, which exist."""
-        self._spec = spec
+        self._spec, self._version = spec, spec.version
+        self._audible.clear()
 
     def use_version(self, version: int, collections: Iterable[Collection]) -> None:
         """Selects the asset rows and these collections of this version, whatever the aliases serve.
@@ -38,6 +40,8 @@ class Targets:
         Raises:
             ConfigError: one of them does not exist, and is none that may be absent.
         """
+        self._version = version
+        self._audible.clear()
         aliases = [ASSET, *(collection.value for collection in collections if self.has(collection))]
         self._pinned = {alias: str(self._aliases.resolve(alias, version)) for alias in aliases}
 
@@ -48,14 +52,25 @@ class Targets:
 
     def has(self, collection: Collection) -> bool:
         """Returns whether a collection exists. Only audible ones may be absent; for these the answer is kept."""
-        if collection not in AUDIBLE_COLLECTIONS or (self._spec is not None and collection in self._spec.model_slug):
-            return True
-        if collection not in self._existing:
-            self._existing[collection] = self._aliases.served(collection.value) is not None
-        return self._existing[collection]
+        return not self._may_be_absent(collection) or self._physical(collection) is not None
+
+    def _may_be_absent(self, collection: Collection) -> bool:
+        return collection in AUDIBLE_COLLECTIONS and (self._spec is None or collection not in self._spec.model_slug)
+
+    def _physical(self, collection: Collection) -> PhysicalCollection | None:
+        """Returns the collection of this version that another profile has created: the served one if it is that."""
+        if collection not in self._audible:
+            served = self._aliases.served(collection.value)
+            if self._version is not None and (served is None or served.version != self._version):
+                candidates = self._aliases.candidates(collection.value)
+                served = next((name for name in candidates if name.version == self._version), None)
+            self._audible[collection] = served
+        return self._audible[collection]
 
     def entries(self, collection: Collection) -> str:
         """Returns the name of a collection of entries."""
+        if self._may_be_absent(collection) and (physical := self._physical(collection)) is not None:
+            return str(physical)
         if self._spec is None or collection not in self._spec.model_slug:
             return self._pinned.get(collection.value, collection.value)
         return str(entry_collection(collection, self._spec.model_slug[collection], self._spec.version))
