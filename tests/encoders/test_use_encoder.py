@@ -61,6 +61,12 @@ def test_token_vectors_are_those_of_the_pieces_without_prompt_and_control_pieces
     np.testing.assert_allclose(np.linalg.norm(query, axis=1), 1, rtol=1e-5)
 
 
+def test_the_precision_changes_no_vector(spec: SentenceSpec, encoder: UseEncoder) -> None:
+    half = UseEncoder(spec, Fingerprint("m", "w", "p"), replace(OPTIONS, precision="bf16"))
+    batch = texts_input(*TEXTS)
+    np.testing.assert_array_equal(half.encode(batch).vectors, encoder.encode(batch).vectors)
+
+
 def test_a_text_at_fault_fails_alone(encoder: UseEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = encoder.vectors
 
