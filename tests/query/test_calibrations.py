@@ -11,13 +11,14 @@ import pytest
 from penstock.encoders.load import profile_fingerprints
 from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError
-from penstock.query.calibrations import channel_encoders, channel_index_types, find_calibration, kept_file
+from penstock.query.calibrations import SHIPPED, channel_encoders, channel_index_types, find_calibration, kept_file
 from penstock.query.fusion.calibration import (
     Calibration,
     ChannelCalibration,
     CollectionCalibration,
     LogisticMap,
     Provenance,
+    read_calibration,
     write_calibration,
 )
 from penstock.records import Channel, Collection, Field
@@ -69,6 +70,19 @@ def test_quantised_vectors_are_refused(tmp_path: Path, caplog: pytest.LogCapture
 def test_a_missing_given_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         find_calibration(tmp_path / "none.json", tmp_path, PROFILE, FINGERPRINTS, "FLAT")
+
+
+@pytest.mark.parametrize("file", sorted(SHIPPED.glob("*.json")), ids=lambda file: file.stem)
+def test_a_shipped_calibration_fits_its_profile(file: Path) -> None:
+    """Fails if an encoder or the analyzer changed: docs/relevance.md has the command to fit again."""
+    profile = load_profile(file.stem)
+    if profile.missing_packages or profile.substitutions:
+        pytest.skip(f"the models of {profile.name} are not installed")
+    shipped = read_calibration(file)
+    encoders = channel_encoders(profile, profile_fingerprints(profile))
+    assert shipped.matches(encoders, channel_index_types("FLAT")) is None
+    assert shipped.provenance.profile == file.stem
+    assert all(calibration.relevance is not None for calibration in shipped.collections.values())
 
 
 def test_an_encoder_of_entries_and_one_of_questions_are_both_recorded() -> None:

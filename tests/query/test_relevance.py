@@ -17,6 +17,7 @@ from penstock.query.fusion.calibration import (
     CollectionCalibration,
     LogisticMap,
     Provenance,
+    QuestionFeatures,
     RelevanceMap,
 )
 from penstock.query.fusion.choose import FusionChooser
@@ -24,7 +25,6 @@ from penstock.query.fusion.moments import compose_hit
 from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.relevance import (
     JudgedHits,
-    QuestionFeatures,
     check_min_relevance,
     evidence_by_collection,
     judge,
@@ -49,7 +49,7 @@ SPEECH = Channel(Collection.SPEECH, Field.PASSAGE)
 SPACES = {PASSAGE: "minilm", LEXICAL: "lexical", IMAGE: "minilm", SPEECH: "minilm"}
 ENCODERS: Mapping[Channel, str | None] = {PASSAGE: "passage.text", LEXICAL: None, IMAGE: "passage.text"}
 
-PLAIN = RelevanceMap(gain=1.0, intercept=0.0, weights=(0.0, 0.0, 0.0, 0.0, 0.0))
+PLAIN = RelevanceMap(gain=1.0, intercept=0.0, weights=QuestionFeatures())
 
 
 def calibration(
@@ -212,24 +212,27 @@ def test_the_features_describe_the_question() -> None:
     features = evidence_by_collection(searched, "the red boat", calibration())[Collection.TEXT].features
     assert features.lead == pytest.approx((0.9 - 0.6) / 0.21602, abs=1e-3)
     assert features.level == pytest.approx((0.9 - 0.4) / 0.1)
+    assert features.lexical_level == pytest.approx((0.7 - 0.4) / 0.1)
     assert features.words == pytest.approx(1.386, abs=1e-3)
     assert features.coverage == pytest.approx(2 / 3)
 
 
 def test_a_single_entry_stands_alone() -> None:
     searched = evidence_by_collection(rankings(passages(0.9)), "red boat", calibration())[Collection.TEXT]
-    assert searched.features == QuestionFeatures(0.0, pytest.approx(5.0), pytest.approx(1.0986, abs=1e-3), -7.0, 1.0)
+    assert searched.features == QuestionFeatures(
+        0.0, pytest.approx(5.0), 0.0, pytest.approx(1.0986, abs=1e-3), -7.0, 1.0
+    )
 
 
 @given(
     st.lists(st.floats(-1, 1), min_size=1, max_size=3, unique=True),
     st.lists(st.floats(0, 20), max_size=3, unique=True),
-    st.lists(st.floats(-3, 3), min_size=5, max_size=5),
+    st.lists(st.floats(-3, 3), min_size=6, max_size=6),
 )
 def test_relevance_never_contradicts_the_order_of_a_collection(
     dense: list[float], lexical: list[float], weights: list[float]
 ) -> None:
-    known = calibration(RelevanceMap(0.7, -1.0, tuple(weights)))
+    known = calibration(RelevanceMap(0.7, -1.0, QuestionFeatures(*weights)))
     of_channel = {
         PASSAGE: list(zip(TEXTS, sorted(dense, reverse=True), strict=False)),
         LEXICAL: list(zip(reversed(TEXTS), sorted(lexical, reverse=True), strict=False)),

@@ -1,13 +1,14 @@
 """Estimates the relevance of hits: the probability that a hit answers the question.
 
 Log-odds of a calibration compare entries of one question. Whether the best of them answers the question at all depends
-on the question, too. So relevance adds five features of the question to them, each for one collection:
+on the question, too. So relevance adds features of the question to them, each for one collection:
 
-    lead        deviations that the best entry of its first dense channel is above the mean of this question
-    level       deviations that it is above the mean of the labelled questions
-    words       log(1 + number of different terms in the question)
-    rivals      log Σ exp(log-odds) of all entries but the best: the less it stands out, the less certain it is
-    coverage    share of the question's terms that the best entry contains
+    lead            deviations that the best score of its first dense channel is above the mean of this question
+    level           deviations that it is above the mean of the labelled questions
+    lexical_level   the same of its lexical channel
+    words           log(1 + number of different terms in the question)
+    rivals          log Σ exp(log-odds) of all entries but the best: the less it stands out, the less certain it is
+    coverage        share of the question's terms that the best entry contains
 
 They shift all entries of a collection by the same amount: relevance never contradicts the order within a collection.
 The relevance of a moment is that of its best entry. It is not known for questions by image, and where the channels of
@@ -19,14 +20,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
 from penstock.analysis import query_terms, terms
 from penstock.encoders.profiles import JOINT_IMAGE
 from penstock.errors import QueryError
-from penstock.query.fusion.calibration import Calibration
+from penstock.query.fusion.calibration import Calibration, QuestionFeatures
 from penstock.query.fusion.normalise import Float64
 from penstock.query.fusion.scales import ChannelShares, LogOddsScale
 from penstock.query.fusion.tables import CollectionTable, collection_tables
@@ -35,16 +35,6 @@ from penstock.records import Channel, Collection, Entry, Field
 
 # A best entry whose rivals together have e^-10 of its odds stands alone.
 _NO_RIVALS = 10.0
-
-
-class QuestionFeatures(NamedTuple):
-    """The features of a question for one collection. The module explains each."""
-
-    lead: float
-    level: float
-    words: float
-    rivals: float
-    coverage: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +144,12 @@ def _evidence(
     equal = replace(shares, weights=np.ones(len(table.channels)))
     log_odds = scale.combine(table.collection, table.channels, table.values(scale), equal)
     best = int(log_odds.argmax())
-    lead, level = _standing(table.channels, rankings, calibration)
+    dense = _best_of(table.channels, rankings, lexical=False)
+    lexical = _best_of(table.channels, rankings, lexical=True)
     features = QuestionFeatures(
-        lead=lead,
-        level=level,
+        lead=0.0 if dense is None else _deviations(dense.scores.max(), dense.scores.mean(), dense.scores.std()),
+        level=_level(dense, calibration),
+        lexical_level=_level(lexical, calibration),
         words=math.log1p(len(question)),
         rivals=_log_sum(np.delete(log_odds, best), floor=float(log_odds[best])),
         coverage=_coverage(question, table.entries[best]),
@@ -165,15 +157,31 @@ def _evidence(
     return CollectionEvidence(table.entries, log_odds, features)
 
 
-def _standing(channels: Sequence[Channel], rankings: Rankings, calibration: Calibration) -> tuple[float, float]:
-    """Returns lead and level of the best entry of the first dense channel; 0 without one."""
+@dataclass(frozen=True, slots=True)
+class _ReturnedScores:
+    """The scores of a channel, float64[n], n ≥ 1."""
+
+    channel: Channel
+    scores: Float64
+
+
+def _best_of(channels: Sequence[Channel], rankings: Rankings, *, lexical: bool) -> _ReturnedScores | None:
+    """Returns the scores of the first channel, lexical or dense, that returned any."""
     for channel in channels:
-        if channel.field is not Field.LEXICAL and (ranking := rankings.by_channel[channel]):
-            scores = np.array([scored.score for scored in ranking])
-            usual = calibration.channels[channel]
-            lead = (scores.max() - scores.mean()) / (scores.std() or 1.0)
-            return float(lead), (float(scores.max()) - usual.score_mean) / (usual.score_deviation or 1.0)
-    return 0.0, 0.0
+        if (channel.field is Field.LEXICAL) == lexical and (ranking := rankings.by_channel[channel]):
+            return _ReturnedScores(channel, np.array([scored.score for scored in ranking]))
+    return None
+
+
+def _level(returned: _ReturnedScores | None, calibration: Calibration) -> float:
+    if returned is None:
+        return 0.0
+    usual = calibration.channels[returned.channel]
+    return _deviations(returned.scores.max(), usual.score_mean, usual.score_deviation)
+
+
+def _deviations(score: float, mean: float, deviation: float) -> float:
+    return float(score - mean) / (float(deviation) or 1.0)
 
 
 def _log_sum(log_odds: Float64, *, floor: float) -> float:

@@ -23,10 +23,11 @@ from penstock.query.fusion.calibration import (
     ChannelCalibration,
     CollectionCalibration,
     Provenance,
+    QuestionFeatures,
     RelevanceMap,
     ScoreMap,
 )
-from penstock.query.relevance import QuestionFeatures, evidence_by_collection
+from penstock.query.relevance import evidence_by_collection
 from penstock.records import FIELDS_OF, Channel, Collection
 from penstock.train.fitting import Bool, Float64, fit_isotonic_map, fit_logistic, fit_logistic_map, logit
 from penstock.train.labels import LabelledQuestion
@@ -176,6 +177,6 @@ def _relevance_map(rows: Float64, right: Bool, *, with_features: bool) -> Releva
     if with_features and right.sum() >= _MIN_HITS:
         weights, intercept = fit_logistic(rows, right)
         if weights[0] > 0:
-            return RelevanceMap(float(weights[0]), intercept, tuple(weights[1:].tolist()))
+            return RelevanceMap(float(weights[0]), intercept, QuestionFeatures(*weights[1:].tolist()))
     alone = fit_logistic_map(rows[:, 0], right)
-    return RelevanceMap(alone.slope, alone.intercept, (0.0,) * len(QuestionFeatures._fields))
+    return RelevanceMap(alone.slope, alone.intercept, QuestionFeatures())

@@ -21,6 +21,8 @@ from penstock.query.fusion.calibration import (
     IsotonicMap,
     LogisticMap,
     Provenance,
+    QuestionFeatures,
+    RelevanceMap,
     ScoreMap,
     read_calibration,
     write_calibration,
@@ -42,7 +44,11 @@ def channel_calibration(score_map: ScoreMap, encoder: str = "minilm", index_type
 def calibration() -> Calibration:
     return Calibration(
         {PASSAGE: channel_calibration(LOGISTIC), LEXICAL: channel_calibration(ISOTONIC, "bm25")},
-        {Collection.TEXT: CollectionCalibration(prior_log_odds=-3.9, gain=0.8, offset=0.2)},
+        {
+            Collection.TEXT: CollectionCalibration(
+                -3.9, 0.8, 0.2, RelevanceMap(1.1, -0.3, QuestionFeatures(lead=0.5, rivals=-1.0))
+            )
+        },
         Provenance({"glosses": "0f3a"}, labels=120, seed=0, profile="reference"),
     )
 

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +107,17 @@ class ChannelCalibration:
     index_type: str
 
 
+class QuestionFeatures(NamedTuple):
+    """The features of a question for one collection, or their weights. `query.relevance` explains each."""
+
+    lead: float = 0.0
+    level: float = 0.0
+    lexical_level: float = 0.0
+    words: float = 0.0
+    rivals: float = 0.0
+    coverage: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class RelevanceMap:
     """Relevance from the log-odds of an entry and from what is known of the question (`query.relevance`).
@@ -116,18 +127,18 @@ class RelevanceMap:
 
     Attributes:
         gain, intercept: as above.
-        weights: of the features of the question, in the order of `QuestionFeatures`.
+        weights: of the features of the question.
     """
 
     gain: float
     intercept: float
-    weights: tuple[float, ...]
+    weights: QuestionFeatures
 
     def __post_init__(self) -> None:
         if not 0 < self.gain < math.inf:
             raise ValueError(f"gain {self.gain} is not above 0")
 
-    def relevance(self, log_odds: Float64, features: Sequence[float]) -> Float64:
+    def relevance(self, log_odds: Float64, features: QuestionFeatures) -> Float64:
         """Returns float64[n], 0 to 1, of entries with these log-odds, float64[n]."""
         shift = self.intercept + sum(w * feature for w, feature in zip(self.weights, features, strict=True))
         return np.asarray(1 / (1 + np.exp(-np.clip(self.gain * log_odds + shift, -500, 500))))
