@@ -23,8 +23,8 @@ FILES = Path(__file__).resolve().parent.parent / "shelf"
 def _lite(size_px: int) -> ImageSpec:
     """Returns the preprocessing of EfficientNet-Lite.
 
-    Squashed, since a crop loses what stands at the border: names of photographs of 16:9 among the first ten 17.8 %,
-    cropped 16.5 %.
+    Squashed, since a crop loses what stands at the border: of photographs of 16:9 names found 7.0 % first, cropped
+    6.0 %, and 19.7 % among ten either way.
     """
     return ImageSpec(size_px, "squash", "bicubic", 0, (127 / 255,) * 3, (128 / 255,) * 3)
 
