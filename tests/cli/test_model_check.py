@@ -5,14 +5,20 @@ import os
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from penstock.cli import main as cli
+from penstock.cli.model_check import check_models
+from penstock.config import load_settings
 from penstock.encoders.packages import installed_version
-from penstock.encoders.profiles import alternatives
+from penstock.encoders.profiles import CaptionSpec, alternatives, load_profile
+from penstock.encoders.weights import FolderWeights
 from tests.encoders.fake_packages import hide, shelf_files
+from tests.encoders.test_clap import spec_of
+from tests.encoders.tiny_models import CLAP_DIM, save_blip, save_clap
 
 SHELF = sorted(shelf_files(tomllib.loads(Path(alternatives.__file__).with_name("shelf.toml").read_text("utf-8"))))
 
@@ -49,6 +55,17 @@ def test_a_model_that_does_not_work_is_one_line_and_exit_code_1(
         assert not models[role]["works"]
         assert "nowhere" in str(models[role]["detail"])
         assert "\n" not in str(models[role]["detail"])
+
+
+def test_models_of_sounds_and_captions_are_checked(tmp_path: Path) -> None:
+    save_clap(tmp_path / "clap")
+    save_blip(tmp_path / "blip")
+    caption = CaptionSpec("tiny/blip", FolderWeights(tmp_path / "blip", "model.safetensors"), 5)
+    profile = replace(load_profile("null"), sound=spec_of(tmp_path / "clap", CLAP_DIM), caption=caption)
+    results = {result.role: result for result in check_models(profile, load_settings(device="cpu", precision="fp32"))}
+    assert all(result.works for result in results.values()), results
+    assert (results["sound.audio"].unit, results["sound.text"].unit) == ("windows/s", "texts/s")
+    assert results["caption"].detail.startswith("words in a sample: 'word")
 
 
 def test_the_table_has_the_reason_below(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from penstock.encoders.base import Encoder
 from penstock.encoders.load import load_encoder, load_transcriber
 from penstock.encoders.load_image_text import load_image_to_text
 from penstock.encoders.ocr.options import OcrOptions
-from penstock.encoders.profiles import CAPTION, JOINT_IMAGE, OCR, PASSAGE_TEXT, SPEECH, Profile
+from penstock.encoders.profiles import CAPTION, JOINT_IMAGE, OCR, PASSAGE_TEXT, SOUND_AUDIO, SPEECH, Profile
 from penstock.encoders.rerank import load_scorer
 from penstock.errors import PenstockError, first_line
 from penstock.media.av.audio import AudioTrack
@@ -42,7 +42,7 @@ class ModelCheck:
         detail: why not, in one line; else what the result was.
         load_s: seconds to load it; None if that failed.
         rate: items a second, or seconds of audio a second; None if it does not work.
-        unit: of the rate: `texts/s`, `images/s` or `× real time`.
+        unit: of the rate: `texts/s`, `images/s`, `windows/s` or `× real time`.
     """
 
     role: str
@@ -94,7 +94,8 @@ def _check_encoder(role: str, profile: Profile, settings: Settings) -> _Result:
     began_s = time.perf_counter()
     encode(_ITEMS)
     rate = _ITEMS / (time.perf_counter() - began_s)
-    return _Result(f"{encoder.space.dim} dimensions", load_s, rate, "images/s" if role == JOINT_IMAGE else "texts/s")
+    unit = {JOINT_IMAGE: "images/s", SOUND_AUDIO: "windows/s"}.get(role, "texts/s")
+    return _Result(f"{encoder.space.dim} dimensions", load_s, rate, unit)
 
 
 def _encode(encoder: Encoder, role: str, profile: Profile, items: int) -> None:
@@ -108,6 +109,11 @@ def _encode(encoder: Encoder, role: str, profile: Profile, items: int) -> None:
         size_px = profile.image.size_px
         pixels = np.random.default_rng(0).integers(0, 256, (items, size_px, size_px, 3), dtype=np.uint8)
         batch = EncoderInput(role, keys, pixels=pixels)
+    elif role == SOUND_AUDIO:
+        assert profile.sound is not None
+        shape = (items, profile.sound.window_ms * _RATE_HZ // 1000)
+        waveforms = tuple(np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32))
+        batch = EncoderInput(role, keys, waveforms=waveforms)
     else:
         batch = EncoderInput(role, keys, texts=tuple(f"{_TEXT} {number}" for number in range(items)))
     encoded = encoder.encode(batch)

@@ -69,7 +69,8 @@ class Captioner:
     def _captions(self, images: Sequence[UInt8]) -> list[str]:
         import torch
 
-        pixels = self._process(images=list(images), return_tensors="pt")["pixel_values"]
+        writable = [np.array(image) for image in images]  # torch warns of views of the object store
+        pixels = self._process(images=writable, return_tensors="pt")["pixel_values"]
         with torch.inference_mode():
             tokens = self._model.generate(
                 pixel_values=pixels.to(self._device, self._model.dtype), max_new_tokens=self._max_tokens, num_beams=1
