@@ -9,9 +9,9 @@ from pathlib import Path
 
 from penstock.analysis import ANALYZER
 from penstock.encoders.base import Fingerprint
-from penstock.encoders.profiles import JOINT_IMAGE, Profile, role_of
+from penstock.encoders.profiles import Profile, role_of
 from penstock.query.fusion.calibration import Calibration, read_calibration
-from penstock.records import FIELDS_OF, VISUAL_COLLECTIONS, Channel, Collection, Field
+from penstock.records import FIELDS_OF, Channel, Field
 
 logger = logging.getLogger(__name__)
 
@@ -61,28 +61,29 @@ def kept_file(data_dir: Path, profile: Profile) -> Path:
 
 def channel_encoders(profile: Profile, fingerprints: Mapping[str, Fingerprint]) -> Mapping[Channel, str]:
     """Returns what decides the scores of each channel: the encoders of its entries and questions, or the analyzer."""
-    return {channel: _encoders(channel, profile, fingerprints) for channel in _channels()}
+    return {
+        Channel(collection, field): _encoders(Channel(collection, field), profile, fingerprints)
+        for collection in profile.vectors
+        for field in FIELDS_OF[collection]
+    }
 
 
 def channel_index_types(dense_index: str) -> Mapping[Channel, str]:
     """Returns the index type of each channel; those that return the same scores have the same one."""
     dense = EXACT if dense_index in _EXACT_INDEXES else dense_index
-    return {channel: BM25 if channel.field is Field.LEXICAL else dense for channel in _channels()}
+    return {
+        Channel(collection, field): BM25 if field is Field.LEXICAL else dense
+        for collection, fields in FIELDS_OF.items()
+        for field in fields
+    }
 
 
 def _encoders(channel: Channel, profile: Profile, fingerprints: Mapping[str, Fingerprint]) -> str:
     if channel.field is Field.LEXICAL:
         return f"{BM25} of {ANALYZER}"
-    of_entries = JOINT_IMAGE if channel.collection in VISUAL_COLLECTIONS else None
-    roles = [
-        of_entries or profile.vectors[channel.collection][channel.field],
-        role_of(profile.query_encoder(channel.field)),
-    ]
-    return " + ".join(" ".join(astuple(fingerprints[role])) for role in dict.fromkeys(roles))
-
-
-def _channels() -> list[Channel]:
-    return [Channel(collection, field) for collection in Collection for field in FIELDS_OF[collection]]
+    of_entries = profile.vectors[channel.collection][channel.field]
+    of_questions = role_of(profile.query_encoder(channel.field, channel.collection))
+    return " + ".join(" ".join(astuple(fingerprints[role])) for role in dict.fromkeys((of_entries, of_questions)))
 
 
 def _stem(profile: Profile) -> str:

@@ -164,7 +164,7 @@ def _borrow(calibration: Calibration, encoders: Mapping[Channel, str]) -> Calibr
         of_fields = {channel.field: channels[channel] for channel in channels if channel.collection is lender}
         for field in FIELDS_OF[collection]:
             channel = Channel(collection, field)
-            if field in of_fields and encoders[channel] == of_fields[field].encoder:
+            if field in of_fields and encoders.get(channel) == of_fields[field].encoder:
                 channels[channel] = of_fields[field]
                 borrowed[collection] = lender
                 collections[collection] = collections[lender]
