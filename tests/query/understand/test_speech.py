@@ -310,3 +310,9 @@ def test_an_otherwise_invalid_request_is_rejected_before_it_is_transcribed(
     with pytest.raises(QueryError):
         ask(store, encoder, tone, model, modalities=["smell"])
     assert model.loaded == 0
+
+
+def test_a_query_in_a_language_that_the_model_does_not_know_says_so(tone: bytes) -> None:
+    unknown = Transcript("und", 0.0, (TimedText(0.0, 2.0, ""),))
+    with pytest.raises(QueryError, match="in a language that the speech model of this profile does not know"):
+        transcribe(ScriptedModel(unknown), tone)
