@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from penstock.cli.demo import run
+from penstock.cli.demo.queries import sample_queries
 from penstock.cli.demo.run import DemoRun
 from penstock.config import Endpoints, load_settings
+from penstock.encoders.profiles import load_profile
 from penstock.errors import UnavailableError
 from penstock.samples.texts import sample_texts
 from penstock.samples.timed_media import sample_timed_media
@@ -51,3 +53,21 @@ def test_missing_entries_are_an_error_with_the_command_that_shows_dead_letters(
 def test_no_more_texts_are_expected_than_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index_with(monkeypatch, texts=len(sample_texts()))
     demo_run(tmp_path, texts=10_000)._check_counts()
+
+
+def result_of(*hits: dict[str, object], nothing_found: bool = False) -> dict[str, object]:
+    return {"hits": list(hits), "nothing_found": nothing_found}
+
+
+def test_an_unanswerable_query_is_answered_rightly_by_saying_so() -> None:
+    query = next(query for query in sample_queries(1, 1, run.Abilities(False, False)) if query.is_right is None)
+    assert run._judge(query, result_of({"relevance": 0.02}, nothing_found=True))[0] is True
+    assert run._judge(query, result_of({"relevance": 0.9}))[0] is False
+    assert run._judge(query, result_of({"relevance": None}))[0] is None
+
+
+def test_only_a_profile_with_another_image_encoder_is_asked_for_photographs() -> None:
+    abilities = run.abilities_of(load_profile("reference"))
+    assert not abilities.photographs
+    assert not abilities.multilingual
+    assert run.abilities_of(load_profile("gpu")) == run.Abilities(photographs=True, multilingual=True)

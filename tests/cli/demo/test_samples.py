@@ -23,7 +23,7 @@ def test_every_concept_comes_before_any_comes_twice() -> None:
 
 
 def test_timed_media_come_first_then_images_and_texts_mixed_and_each_once(tmp_path: Path) -> None:
-    events = list(sample_events(settings_in(tmp_path), 20, 6))
+    events = list(sample_events(settings_in(tmp_path), 20, 6, packaged=False))
     timed_media = len(sample_timed_media())
     assert {event.message.topic for event in events[:timed_media]} == {"media.audio", "media.video"}
     events = events[timed_media:]
@@ -35,21 +35,30 @@ def test_timed_media_come_first_then_images_and_texts_mixed_and_each_once(tmp_pa
 
 
 def test_a_second_run_sends_the_same_media_under_the_same_keys(tmp_path: Path) -> None:
-    first = [(event.message.key, event.message.value) for event in sample_events(settings_in(tmp_path / "a"), 3, 1)]
-    again = [(event.message.key, event.message.value) for event in sample_events(settings_in(tmp_path / "a"), 3, 1)]
-    fresh = [(event.message.key, event.message.value) for event in sample_events(settings_in(tmp_path / "b"), 3, 1)]
+    first = [
+        (event.message.key, event.message.value)
+        for event in sample_events(settings_in(tmp_path / "a"), 3, 1, packaged=False)
+    ]
+    again = [
+        (event.message.key, event.message.value)
+        for event in sample_events(settings_in(tmp_path / "a"), 3, 1, packaged=False)
+    ]
+    fresh = [
+        (event.message.key, event.message.value)
+        for event in sample_events(settings_in(tmp_path / "b"), 3, 1, packaged=False)
+    ]
     assert first == again == fresh
 
 
 def test_the_images_are_stored_at_the_paths_in_their_events(tmp_path: Path) -> None:
-    *_, event = sample_events(settings_in(tmp_path), 1, 0)
+    *_, event = sample_events(settings_in(tmp_path), 1, 0, packaged=False)
     headers = dict(event.message.headers)
     file = Path(json.loads(headers["ce_attributes"])["path"])
     assert file.read_bytes() == event.message.value
 
 
 def test_the_searchable_title_of_an_image_does_not_name_its_concept(tmp_path: Path) -> None:
-    *_, event = sample_events(settings_in(tmp_path), 1, 0)
+    *_, event = sample_events(settings_in(tmp_path), 1, 0, packaged=False)
     name = sample_images(1)[0].concept.name.split()[-1]
     assert name not in dict(event.message.headers)["ce_title"].decode().lower()
 

@@ -23,7 +23,7 @@ def demo(
     ] = False,
     images: Annotated[
         int, typer.Option(metavar="N", min=1, max=5_000, help="Number of sample images to stream in.")
-    ] = 1000,
+    ] = 775,
     texts: Annotated[int, typer.Option(metavar="N", min=0, help="Maximum number of sample texts to stream in.")] = 200,
     query: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="A query of your own, after the samples. Repeatable.")
@@ -40,6 +40,7 @@ def demo(
 
     settings = _settings(context)
     with stopped_by_signals() as stop, running_stack(settings, stop) as (supervisor, endpoints):
+        settings = supervisor.settings
         run = DemoRun(settings, endpoints, stop, images=images, texts=texts, queries=tuple(query or ()))
         succeeded = supervisor.watch_beside(run.run)
         if not once and not stop.is_set():
@@ -85,7 +86,7 @@ def _suggest_commands(settings: Settings) -> None:
     say("")
     say("The services stay up until Ctrl-C. Try in another terminal:")
     say(f'  {penstock} search "something you eat at breakfast"')
-    say(f"  {penstock} search --image {_short(settings.data_dir)}/images/banana-1.jpg")
+    say(f"  {penstock} search --image {_short(settings.data_dir)}/images/bicycle-1.jpg")
     say(f"  {penstock} produce some/folder/of/yours")
     say(f"  {penstock} status --watch")
     say("`penstock up` starts an index for your own data; `penstock --profile small up` does so with real models.")

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from penstock.broker.producer import MessageProducer
 from penstock.broker.topics import group_lag
-from penstock.cli.demo.queries import SampleQuery, sample_queries
+from penstock.cli.demo.queries import Abilities, SampleQuery, sample_queries
 from penstock.cli.demo.samples import sample_events
 from penstock.cli.render import print_table, say
 from penstock.cli.search import hit_row
@@ -22,9 +22,11 @@ from penstock.cli.streaming import ProduceStream, ProduceTally
 from penstock.client import SearchRequestJson, SearchResultJson, get_status, post_search
 from penstock.config import Endpoints, Settings
 from penstock.embedded.services import StartInterruptedError
+from penstock.encoders.profiles import Profile, SpeechSpec, load_profile
 from penstock.errors import UnavailableError
 from penstock.ingest.status import read_status
 from penstock.records import Modality
+from penstock.samples.packaged_media import installed_media
 from penstock.samples.texts import sample_texts
 from penstock.samples.timed_media import sample_timed_media
 
@@ -65,6 +67,8 @@ class DemoRun:
         self._images = images
         self._texts = min(texts, len(sample_texts()))
         self._queries = queries
+        self._profile = load_profile(settings.profile)
+        self._abilities = abilities_of(self._profile)
         self._tally = ProduceTally()
 
     def run(self) -> bool:
@@ -82,10 +86,11 @@ class DemoRun:
             self._stream()
             self._await_searchable()
         self._check_counts()
-        answered = [self._search(query) for query in sample_queries(self._images, self._texts)]
+        judged = [self._search(query) for query in sample_queries(self._images, self._texts, self._abilities)]
+        answered = [right for right in judged if right is not None]
         for text in self._queries:
             self._show(f"Your query: {text}", post_search(self._url, {"text": text}, self._settings))
-        say(f"{sum(answered)} of {len(answered)} sample queries found a right answer.")
+        say(f"{sum(answered)} of {len(answered)} sample queries got a right answer.")
         return all(answered)
 
     # --- streaming ---------------------------------------------------------------------------------------------------
@@ -95,7 +100,8 @@ class DemoRun:
         try:
             stream = ProduceStream(producer, rate_per_s=_RATE_PER_S)
             self._tally = stream.tally
-            for item in sample_events(self._settings, self._images, self._texts):
+            packaged = self._abilities.photographs
+            for item in sample_events(self._settings, self._images, self._texts, packaged=packaged):
                 self._check_stopped()
                 stream.send(item)
             stream.finish()
@@ -123,7 +129,10 @@ class DemoRun:
             "image": self._images,
             "text": self._texts,
             "frame": sum(len(sample.scenes) for sample in timed_media),
-            "speech": sum(len(sample.sentences) for sample in timed_media),
+            # The reference speech model hears each sentence as one passage; others join or split them.
+            "speech": sum(len(sample.sentences) for sample in timed_media)
+            if _is_reference_speech(self._profile)
+            else len(timed_media),
         }
         for collection, count in expected.items():
             if entries.get(collection, 0) < count:
@@ -143,8 +152,13 @@ class DemoRun:
 
     # --- queries -----------------------------------------------------------------------------------------------------
 
-    def _search(self, query: SampleQuery) -> bool:
-        body: SearchRequestJson = {"limit": query.within, "modalities": [query.modality.value]}
+    def _search(self, query: SampleQuery) -> bool | None:
+        """Runs a query and shows its hits. Returns whether the answer is right; None if this profile cannot tell."""
+        body: SearchRequestJson = {"limit": query.within}
+        if query.modality is not None:
+            body["modalities"] = [query.modality.value]
+        if query.where is not None:
+            body["filter"] = query.where
         if query.image is not None:
             body["image"] = base64.b64encode(query.image).decode()
         elif query.audio is not None:
@@ -152,10 +166,9 @@ class DemoRun:
         else:
             body["text"] = query.text
         result = post_search(self._url, body, self._settings)
-        rank = next((rank for rank, hit in enumerate(result["hits"], start=1) if query.is_right(hit)), None)
-        verdict = "no right answer" if rank is None else f"right answer at #{rank}"
+        right, verdict = _judge(query, result)
         self._show(f"{query.direction}: {result.get('transcript') or query.text}  ({verdict})", result)
-        return rank is not None
+        return right
 
     def _show(self, heading: str, result: SearchResultJson) -> None:
         say("")
@@ -180,7 +193,9 @@ class DemoRun:
 
     def _table(self) -> Table:
         status = read_status(self._settings.data_dir)
-        title = f"streamed {self._tally.acknowledged} of {self._images + self._texts + len(sample_timed_media())}"
+        packaged = len(installed_media()) if self._abilities.photographs else 0
+        total = self._images + self._texts + len(sample_timed_media()) + packaged
+        title = f"streamed {self._tally.acknowledged} of {total}"
         table = Table("", "produced", "searchable", "fresh p50", "fresh p95", "dead letters", title=title, box=None)
         for modality in (Modality.IMAGE, Modality.TEXT, Modality.AUDIO, Modality.VIDEO):
             outcomes = status.outcomes.get(modality.value, {}) if status else {}
@@ -208,6 +223,33 @@ class DemoRun:
             f"produced {self._tally.acknowledged}, searchable {searchable}, dead letters {dead_letters}"
             + (freshness and f"; {freshness}")
         )
+
+
+def abilities_of(profile: Profile) -> Abilities:
+    """Returns the abilities of a profile by which sample queries are chosen."""
+    return Abilities(
+        photographs=not _is_reference_tower(profile),
+        multilingual=profile.languages is None or {"de", "zh"} <= set(profile.languages),
+    )
+
+
+def _is_reference_tower(profile: Profile) -> bool:
+    return profile.joint_slug == "reference_tower"
+
+
+def _is_reference_speech(profile: Profile) -> bool:
+    return isinstance(profile.speech, SpeechSpec) and profile.speech.name == "reference-whisper"
+
+
+def _judge(query: SampleQuery, result: SearchResultJson) -> tuple[bool | None, str]:
+    """Returns whether the answer is right, and a verdict in words; None where hits have no calibrated relevance."""
+    if query.is_right is None:
+        if all(hit.get("relevance") is None for hit in result["hits"]):
+            return None, "nothing fits, and this profile has no calibration to tell by"
+        says_so = bool(result.get("nothing_found"))
+        return says_so, "rightly: nothing fits well" if says_so else "does not say that nothing fits"
+    rank = next((rank for rank, hit in enumerate(result["hits"], start=1) if query.is_right(hit)), None)
+    return rank is not None, "no right answer" if rank is None else f"right answer at #{rank}"
 
 
 @contextmanager

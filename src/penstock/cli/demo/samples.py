@@ -1,4 +1,4 @@
-"""The demo's media: images composed on this machine, and texts, videos and audio clips from the package."""
+"""The demo's media: images composed on this machine, texts and timed media of Penstock, and media of other packages."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from penstock.cli.sources import OutgoingMessage
 from penstock.config import Settings
 from penstock.records import Inline, Modality
 from penstock.samples.images import Concept, compose, load_concepts
+from penstock.samples.packaged_media import installed_media
 from penstock.samples.texts import sample_texts
 from penstock.samples.timed_media import sample_timed_media
 
 SOURCE = "penstock/demo"
+# The attribute by which the demo's queries for photographs tell them from renderings.
+PHOTOGRAPH = {"kind": "photograph"}
 _IMAGE_PX = 256
 _IMAGES_PER_TEXT = 5
 
@@ -54,13 +57,21 @@ def concepts_by_id() -> Mapping[str, Concept]:
     return {concept.id: concept for concept in load_concepts()}
 
 
-def sample_events(settings: Settings, images: int, texts: int) -> Iterator[OutgoingMessage]:
+def sample_events(settings: Settings, images: int, texts: int, *, packaged: bool) -> Iterator[OutgoingMessage]:
     """Yields videos and audio clips first, as they take longest, then images with a text after every few.
+
+    Args:
+        settings: names the topics, the tenant and the data folder.
+        images: number of composed images.
+        texts: maximum number of texts.
+        packaged: whether photographs and recordings of other packages, where installed, are among the media.
 
     Images are also stored in the folder `images` of the data folder, where the user can view them. The same media have
     the same keys, so a second run replaces each asset by itself.
     """
     yield from _timed_media(settings)
+    if packaged:
+        yield from _packaged_media(settings)
     pending_texts = iter(_texts(settings, texts))
     for number, image in enumerate(sample_images(images), start=1):
         yield _image_event(settings, image, number)
@@ -82,6 +93,22 @@ def _timed_media(settings: Settings) -> Iterator[OutgoingMessage]:
             attributes={"path": str(sample.file)},
         )
         yield OutgoingMessage(sample.key, message)
+
+
+def _packaged_media(settings: Settings) -> Iterator[OutgoingMessage]:
+    for media, path in installed_media():
+        photograph = PHOTOGRAPH if media.modality is Modality.IMAGE else {}
+        message = encode_event(
+            topic=settings.kafka.topic_of(media.modality),
+            key=media.key,
+            payload=Inline(path.read_bytes()),
+            source=SOURCE,
+            content_type=media.mime,
+            tenant=settings.tenant,
+            title=media.title,
+            attributes={"path": str(path), "licence": media.licence, "credit": media.credit, **photograph},
+        )
+        yield OutgoingMessage(media.key, message)
 
 
 def _texts(settings: Settings, count: int) -> Iterator[OutgoingMessage]:
