@@ -60,7 +60,7 @@ def english_normaliser() -> Normaliser:
     """Returns the normaliser of Whisper's paper for English, without its list of spellings."""
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-    normalise: Normaliser = EnglishTextNormalizer({})
+    normalise: Normaliser = EnglishTextNormalizer({})  # type: ignore[no-untyped-call]
     return normalise
 
 
