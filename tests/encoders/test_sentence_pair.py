@@ -50,9 +50,9 @@ def pair(spec: SentencePairSpec, first: SentenceEncoder, second: UseEncoder) -> 
 def shares(pair: SentencePairEncoder, *questions: str) -> Float32:
     """Returns the second encoder's share of each question's score, by the lengths of the parts."""
     vectors = pair.encode(texts_input(*questions, encoder="passage.query")).vectors
-    one = np.linalg.norm(vectors[:, :FIRST_DIM], axis=1)
-    two = np.linalg.norm(vectors[:, FIRST_DIM:], axis=1)
-    result: Float32 = two / (one + two)
+    first = np.linalg.norm(vectors[:, :FIRST_DIM], axis=1)
+    second = np.linalg.norm(vectors[:, FIRST_DIM:], axis=1)
+    result: Float32 = second / (first + second)
     return result
 
 

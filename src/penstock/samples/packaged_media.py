@@ -46,7 +46,7 @@ class PackagedMedia:
 
     @property
     def title(self) -> str:
-        """Returns a title for display, which does not tell what the file shows: it is to be found by its content."""
+        """Returns a title for display, which does not name the subject: the file is to be found by its content."""
         return f"{PurePosixPath(self.file).name} of {self.package}"
 
     def path(self) -> Path | None:

@@ -164,7 +164,7 @@ _FOREIGN_TEXT_TO_TEXT = {
 }
 _UNANSWERABLE = "how do I renew my passport"
 # Chosen so that the models of `reference` and of `shelf` can answer them: they show that all parts work together, and
-# measure nothing. docs/measured-retrieval.md and the cards of the models tell their quality.
+# measure nothing. docs/measured-retrieval.md and the cards of the models report their quality.
 _TEXT_TO_IMAGE = {
     "something on two wheels to ride to work": ("bicycle", "motorcycle", "motor-scooter", "kick-scooter"),
     "a guitar": ("guitar",),

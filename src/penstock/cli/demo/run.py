@@ -129,7 +129,7 @@ class DemoRun:
             "image": self._images,
             "text": self._texts,
             "frame": sum(len(sample.scenes) for sample in timed_media),
-            # The reference speech model hears each sentence as one passage; others join or split them.
+            # The reference speech model transcribes each sentence to one passage; others join or split them.
             "speech": sum(len(sample.sentences) for sample in timed_media)
             if _is_reference_speech(self._profile)
             else len(timed_media),
@@ -153,7 +153,7 @@ class DemoRun:
     # --- queries -----------------------------------------------------------------------------------------------------
 
     def _search(self, query: SampleQuery) -> bool | None:
-        """Runs a query and shows its hits. Returns whether the answer is right; None if this profile cannot tell."""
+        """Shows the hits of a query. Returns whether its answer is right; None if this profile has no way to judge."""
         body: SearchRequestJson = {"limit": query.within}
         if query.modality is not None:
             body["modalities"] = [query.modality.value]
@@ -245,7 +245,7 @@ def _judge(query: SampleQuery, result: SearchResultJson) -> tuple[bool | None, s
     """Returns whether the answer is right, and a verdict in words; None where hits have no calibrated relevance."""
     if query.is_right is None:
         if all(hit.get("relevance") is None for hit in result["hits"]):
-            return None, "nothing fits, and this profile has no calibration to tell by"
+            return None, "nothing fits, and this profile has no calibration to judge it by"
         says_so = bool(result.get("nothing_found"))
         return says_so, "rightly: nothing fits well" if says_so else "does not say that nothing fits"
     rank = next((rank for rank, hit in enumerate(result["hits"], start=1) if query.is_right(hit)), None)

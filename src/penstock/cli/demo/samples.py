@@ -18,7 +18,7 @@ from penstock.samples.texts import sample_texts
 from penstock.samples.timed_media import sample_timed_media
 
 SOURCE = "penstock/demo"
-# The attribute by which the demo's queries for photographs tell them from renderings.
+# The attribute by which the demo's queries for photographs distinguish them from renderings.
 PHOTOGRAPH = {"kind": "photograph"}
 _IMAGE_PX = 256
 _IMAGES_PER_TEXT = 5
