@@ -17,7 +17,7 @@ from penstock.assembly import open_assets, open_store
 from penstock.config import Settings
 from penstock.encoders.base import Encoder, Fingerprint
 from penstock.encoders.load import load_encoders, load_transcriber
-from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, Profile, load_profile
+from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, SOUND_AUDIO, Profile, load_profile
 from penstock.encoders.rerank import PassageScorer, load_scorer
 from penstock.query.calibrations import find_calibration
 from penstock.query.embed import BatchingQueryEncoder
@@ -138,12 +138,12 @@ def create_app(plane: QueryPlane) -> FastAPI:
 
 
 def warm_up(encoders: Mapping[str, Encoder], profile: Profile) -> None:
-    """Encodes one item with each encoder, so that the first query is as fast as the second."""
+    """Encodes one item with each encoder of queries, so that the first query is as fast as the second."""
     size = profile.image.size_px
     for role, encoder in encoders.items():
         if role == JOINT_IMAGE:
             encoder.encode(EncoderInput(role, ("warm-up",), pixels=np.zeros((1, size, size, 3), np.uint8)))
-        else:
+        elif role != SOUND_AUDIO:  # no query is a sound
             encoder.encode(EncoderInput(role, ("warm-up",), texts=("warm-up",)))
 
 
