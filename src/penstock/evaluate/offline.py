@@ -239,7 +239,9 @@ def query_vectors(
     labelled = dataset.queries if queries is None else [dataset.queries[row] for row in queries.tolist()]
     if images := [query.image for query in labelled if query.image]:
         return vectors.images(images)
-    return vectors.texts(vectors.profile.query_encoder(channel.field), [query.text for query in labelled])
+    return vectors.texts(
+        vectors.profile.query_encoder(channel.field, channel.collection), [query.text for query in labelled]
+    )
 
 
 # --- search ----------------------------------------------------------------------------------------------------------
