@@ -15,9 +15,9 @@ _CHECKOUT = Path(__file__).parents[3]
 
 
 def describe_commit(folder: Path = _CHECKOUT) -> str:
-    """Returns the commit of a checkout, with `+` if files differ from it; an empty text without git or checkout."""
+    """Returns the commit of a checkout, with `+` if its sources differ; an empty text without git or checkout."""
     commit = _git(folder, "rev-parse", "--short=10", "HEAD")
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", "src", "tools")
     return commit + ("+" if commit and changed else "")
 
 
