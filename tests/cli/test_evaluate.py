@@ -12,18 +12,18 @@ from tests.evaluate.made_sets import write_texts
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def dataset_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PENSTOCK_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("PENSTOCK_PROFILE", "null")
     return write_texts(tmp_path / "texts", concepts=16)
 
 
-def _evaluate(made: Path, *options: str) -> int:
-    return cli.main(["evaluate", str(made), *options])
+def _evaluate(dataset_folder: Path, *options: str) -> int:
+    return cli.main(["evaluate", str(dataset_folder), *options])
 
 
-def test_tables_are_shown_and_written(made: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert _evaluate(made, "--output", str(tmp_path / "run.json"), "--k", "1,3") == 0
+def test_tables_are_shown_and_written(dataset_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert _evaluate(dataset_folder, "--output", str(tmp_path / "run.json"), "--k", "1,3") == 0
     shown = capsys.readouterr().out
     assert shown == (tmp_path / "run.md").read_text("utf-8")
     assert "| all | 16 | chance |" in shown
@@ -34,25 +34,27 @@ def test_tables_are_shown_and_written(made: Path, capsys: pytest.CaptureFixture[
 
 
 def test_two_runs_have_the_same_figures_and_no_difference(
-    made: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    dataset_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     first, second = tmp_path / "first.json", tmp_path / "second.json"
-    assert _evaluate(made, "--output", str(first)) == 0
-    assert _evaluate(made, "--output", str(second), "--against", str(first)) == 0
+    assert _evaluate(dataset_folder, "--output", str(first)) == 0
+    assert _evaluate(dataset_folder, "--output", str(second), "--against", str(first)) == 0
     assert "+0.0 [+0.0, +0.0]" in capsys.readouterr().out
     rows = [json.loads(file.read_text("utf-8"))["sets"][0]["rows"] for file in (first, second)]
     assert rows[0] == rows[1]
 
 
-def test_the_fusion_is_chosen_as_in_a_request(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _evaluate(made, "--fuse", '{"method": "rrf", "k": 3}', "--json") == 0
+def test_the_fusion_is_chosen_as_in_a_request(dataset_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _evaluate(dataset_folder, "--fuse", '{"method": "rrf", "k": 3}', "--json") == 0
     assert json.loads(capsys.readouterr().out)["fusion"] == "rrf, k 3"
 
 
-def test_a_ranking_is_exported_and_imported(made: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_ranking_is_exported_and_imported(
+    dataset_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     output = tmp_path / "out" / "run.json"
-    assert _evaluate(made, "--export", "trec", "--output", str(output)) == 0
-    assert _evaluate(made, "--import", str(tmp_path / "out" / "texts.trec"), "--json") == 0
+    assert _evaluate(dataset_folder, "--export", "trec", "--output", str(output)) == 0
+    assert _evaluate(dataset_folder, "--import", str(tmp_path / "out" / "texts.trec"), "--json") == 0
     output_again = capsys.readouterr().out
     imported = json.loads(output_again[output_again.index('{\n "format"') :])
     assert imported["mode"] == "imported"
@@ -74,12 +76,14 @@ def test_a_ranking_is_exported_and_imported(made: Path, capsys: pytest.CaptureFi
     ],
 )
 def test_a_wrong_option_is_named(
-    made: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+    dataset_folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
-    assert _evaluate(made, *options) == 2
+    assert _evaluate(dataset_folder, *options) == 2
     assert message in capsys.readouterr().err
 
 
-def test_without_running_planes_live_says_how_to_start_them(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _evaluate(made, "--live") in (2, 3)
+def test_without_running_planes_live_says_how_to_start_them(
+    dataset_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _evaluate(dataset_folder, "--live") in (2, 3)
     assert "penstock up" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Where a result comes from: commit, machine and command."""
+"""Describes where a result comes from: commit, machine and command."""
 
 from __future__ import annotations
 
