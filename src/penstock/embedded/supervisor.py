@@ -36,6 +36,7 @@ from penstock.embedded.kafka import EmbeddedKafka
 from penstock.embedded.milvus import EmbeddedMilvus
 from penstock.embedded.ray import EmbeddedRay, ray_environment
 from penstock.embedded.services import EmbeddedServer, PlaneProcess, ServiceHost, ServiceStatus, StatusListener
+from penstock.encoders.profiles import load_profile
 from penstock.encoders.profiles.record import with_recorded_profile
 from penstock.errors import ConfigError
 from penstock.ingest.status import PlaneState, read_status
@@ -45,7 +46,6 @@ from penstock.processes import free_port, listens
 T = TypeVar("T")
 
 _WATCH_S = 0.5
-_MAX_ENCODER_ROLES = 3  # passage.text, joint.image and, in most profiles, joint.text
 _DRAIN_MARGIN_S = 10.0  # on top of the plane's own limit, for closing what it has open
 _SERVE_STOP_S = 20.0
 
@@ -173,7 +173,9 @@ class Supervisor:
     def _ray(self) -> EmbeddedServer:
         """Sets Ray's CPUs to the number of actors, not of cores: the planes have to fit on two cores too."""
         ingest, query = self._settings.ingest, self._settings.query
-        encoders = ingest.encoder_limit * _MAX_ENCODER_ROLES
+        profile = load_profile(self._settings.profile)
+        others = (profile.speech, profile.ocr, profile.caption)
+        encoders = ingest.encoder_limit * (len(profile.roles) + sum(model is not None for model in others))
         ray = EmbeddedRay(
             self._settings.data_dir,
             min_cpus=ingest.decoder_limit
