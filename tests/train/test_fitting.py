@@ -69,7 +69,7 @@ def test_any_labels_give_a_map_that_keeps_order(labels, fit) -> None:  # type: i
     fitted = fit(scores, np.array([right for _, right in labels]))
     log_odds = fitted.log_odds(np.sort(scores))
     assert np.isfinite(log_odds).all()
-    assert (np.diff(log_odds) >= 0).all()
+    assert (np.diff(log_odds) >= -1e-12).all()  # a block of equal scores may differ by rounding
 
 
 def test_weights_count_rows_as_often() -> None:
