@@ -112,7 +112,8 @@ $(UV):
 $(READY): requirements.lock requirements-shelf.lock pyproject.toml $(UV)
 	@python=$$($(FIND_PYTHON)) && $(UV) venv --quiet --allow-existing --python "$$python" $(VENV)
 	@echo "Setting up $(VENV): the packages, this once"
-	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+# Not `sync`, which would uninstall the packages of weights: they may have left the index since.
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --requirements requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@$(SHELF)
 	@touch $@

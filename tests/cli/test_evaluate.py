@@ -33,6 +33,16 @@ def test_tables_are_shown_and_written(dataset_folder: Path, capsys: pytest.Captu
     assert len(result["sets"][0]["per_query"]) == 16
 
 
+def test_the_profile_of_the_data_folder_is_evaluated(
+    dataset_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PENSTOCK_PROFILE")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "profile.json").write_text('{"profile": "null:32", "chosen": {"null:32": {}}}')
+    assert _evaluate(dataset_folder, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["profile"] == "null:32"
+
+
 def test_two_runs_have_the_same_figures_and_no_difference(
     dataset_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

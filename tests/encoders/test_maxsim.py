@@ -89,7 +89,13 @@ def test_no_more_new_passages_are_encoded_than_allowed() -> None:
 def test_a_text_that_cannot_be_encoded_has_no_score_and_the_others_have_theirs() -> None:
     scorer = MaxSimScorer(WordEncoder(failing=["red"]), TokenVectorCache())
     np.testing.assert_array_equal(scorer.score("tea", ["red", "green tea"]).scores, [np.nan, 1])
-    assert np.isnan(scorer.score("red", ["green tea"]).scores).all()
+
+
+def test_no_passage_is_encoded_for_a_question_that_cannot_be() -> None:
+    encoder = WordEncoder(failing=["red"])
+    result = MaxSimScorer(encoder, TokenVectorCache()).score("red", ["green tea", "tea"])
+    assert np.isnan(result.scores).all()
+    assert (result.encoded, [batch.texts for batch in encoder.batches]) == (0, [("red",)])
 
 
 def test_the_cache_keeps_the_recently_used_within_its_bytes() -> None:

@@ -175,6 +175,15 @@ def test_the_command_writes_calibration_and_card(
     assert json.loads(capsys.readouterr().out)["profile"] == "null"
 
 
+def test_the_profile_of_the_data_folder_is_fitted(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.delenv("PENSTOCK_PROFILE", raising=False)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "profile.json").write_text('{"profile": "null:32", "chosen": {"null:32": {}}}')
+    assert train("--set", str(texts)) == 0
+    assert (tmp_path / "data" / "calibration" / "null:32.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"), [(["--clicks"], "--clicks is reserved"), ([], "at least one folder")]
 )

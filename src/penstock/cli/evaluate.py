@@ -104,12 +104,13 @@ def evaluate(
 
     Equal seeds give equal figures. docs/evaluate.md explains the figures and how to make a set.
     """
+    from penstock.encoders.profiles.record import with_selected_profile
     from penstock.evaluate.report import to_markdown
     from penstock.evaluate.result import as_read, read_result, to_json, write
 
     if profile is not None:
         context.obj.overrides["profile"] = profile
-    settings = connected_settings(context)
+    settings = with_selected_profile(connected_settings(context))
     _check_files(export, against, import_file, sets)
     base = read_result(against) if against else None  # before minutes of work
     options = _options(k, split, seed)

@@ -69,13 +69,14 @@ def calibration(
     A running query plane uses a new calibration after its next start.
     """
     from penstock.encoders.profiles import load_profile
+    from penstock.encoders.profiles.record import with_selected_profile
     from penstock.query.calibrations import kept_file
     from penstock.query.fusion.calibration import write_calibration
 
     _check(sets, clicks=clicks)
     if profile is not None:
         context.obj.overrides["profile"] = profile
-    settings = read_settings(context)
+    settings = with_selected_profile(read_settings(context))
     models = load_profile(settings.profile)
     with stage_progress(quiet=as_json) as report:
         fitted, card = _train(

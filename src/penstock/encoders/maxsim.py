@@ -119,17 +119,18 @@ class MaxSimScorer:
         vectors = {key: known for key in keys if (known := self._cache.get(key)) is not None}
         unknown = {key: text for key, text in zip(keys, passages, strict=True) if key not in vectors}
         known_passages = sum(key in vectors for key in keys)
-        new = list(unknown.items())[:max_new]
         query = self._encoder.encode_tokens(EncoderInput(PASSAGE_QUERY, (text_key(question),), texts=(question,)))[0]
+        scores = np.full(len(keys), np.nan, dtype=np.float32)
+        if query is None:
+            return PassageScores(scores, 0, known_passages)
+        new = list(unknown.items())[:max_new]
         if new:
             batch = EncoderInput(PASSAGE_TEXT, tuple(key for key, _ in new), texts=tuple(text for _, text in new))
             for key, tokens in zip(batch.keys, self._encoder.encode_tokens(batch), strict=True):
                 if tokens is not None:
                     vectors[key] = self._cache.store(key, tokens)
-        scores = np.full(len(keys), np.nan, dtype=np.float32)
         rows = [row for row, key in enumerate(keys) if key in vectors]
-        if query is not None:
-            scores[rows] = maxsim(query, [vectors[keys[row]] for row in rows])
+        scores[rows] = maxsim(query, [vectors[keys[row]] for row in rows])
         return PassageScores(scores, len(new), known_passages)
 
 

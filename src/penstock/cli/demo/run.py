@@ -234,7 +234,7 @@ def abilities_of(profile: Profile) -> Abilities:
 
 
 def _is_reference_tower(profile: Profile) -> bool:
-    return profile.joint_slug == "reference_tower"
+    return profile.joint_slug.startswith("reference_tower")
 
 
 def _is_reference_speech(profile: Profile) -> bool:

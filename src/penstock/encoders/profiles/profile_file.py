@@ -307,14 +307,15 @@ def read_tables(file: Path) -> TomlContent:
 def _profile(selection: ChosenTables, base: Path, name: str) -> Profile:
     tables = _ProfileFile.model_validate(selection.tables)
     passage = tables.passage.spec(base)
+    passage_slug = tables.passage.slug or _slug(passage.space.id)
     return Profile(
         name=name,
         notice=tables.notice,
         joint=tables.joint.spec(base, passage),
         passage=passage,
         joint_text_encoder="passage.text" if tables.joint.texts == "passage" else "joint.text",
-        joint_slug=tables.joint.slug or _slug(tables.joint.name),
-        passage_slug=tables.passage.slug or _slug(passage.space.id),
+        joint_slug=_joint_slug(tables.joint, passage, passage_slug),
+        passage_slug=passage_slug,
         speech=None if tables.speech is None else tables.speech.spec(base),
         rerank=None if tables.rerank is None else tables.rerank.spec(base),
         ocr=None if tables.ocr is None else tables.ocr.spec(base),
@@ -323,6 +324,16 @@ def _profile(selection: ChosenTables, base: Path, name: str) -> Profile:
         chosen=selection.chosen,
         substitutions=selection.substitutions,
     )
+
+
+def _joint_slug(joint: _Clip | _Conse, passage: PassageSpec, passage_slug: str) -> str:
+    """Returns the short name of the images' model, with that of a pair in whose space the images are.
+
+    One sentence encoder alone is not named, so that collections from before there were pairs keep their names.
+    """
+    slug = joint.slug or _slug(joint.name)
+    in_pair = joint.texts == "passage" and isinstance(passage, SentencePairSpec)
+    return f"{slug}_{passage_slug}" if in_pair else slug
 
 
 def _slug(name: str) -> str:

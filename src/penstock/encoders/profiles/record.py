@@ -14,6 +14,7 @@ from pathlib import Path
 
 from penstock.config import Settings
 from penstock.encoders.profiles import AUTO, join_choices, load_profile, split_choices
+from penstock.encoders.profiles.spec import VECTOR_ROLES
 from penstock.errors import ConfigError
 
 # What a start from before there was a record leaves in its data folder.
@@ -49,12 +50,12 @@ def with_recorded_profile(settings: Settings) -> Settings:
     Call it where a plane starts. The processes of the plane get all choices through the settings.
 
     Raises:
-        ConfigError: no such profile; packages of a recorded choice are no longer installed; the record cannot be read
-            or written.
+        ConfigError: no such profile; packages of a recorded choice that fills vectors, or of speech, are no longer
+            installed; the record cannot be read or written.
     """
     name, record = _select(settings.profile, settings.data_dir)
     base, _ = split_choices(name)
-    missing = load_profile(name).missing_packages
+    missing = load_profile(name).missing_packages_of_vectors
     if missing and record is not None and base in record.chosen:
         raise ConfigError(
             f"the data folder {settings.data_dir} was filled with {name}, which needs {', '.join(missing)}: install "
@@ -65,7 +66,10 @@ def with_recorded_profile(settings: Settings) -> Settings:
 
 
 def _select(requested: str, data_dir: Path) -> tuple[str, ProfileRecord | None]:
-    """Returns the profile with all its choices, and the folder's record."""
+    """Returns the profile with all its choices, and the folder's record.
+
+    A recorded role that fills no vectors and whose packages are gone has what is installed instead, or is off.
+    """
     record = _read(data_dir)
     base, choices = split_choices(requested)
     if base == AUTO:
@@ -73,9 +77,12 @@ def _select(requested: str, data_dir: Path) -> tuple[str, ProfileRecord | None]:
             base, choices = split_choices(record.profile)
         elif _is_old(data_dir):
             base = _OLD_PROFILE
-    if not choices and record is not None:
-        choices = dict(record.chosen.get(base, {}))
-    profile = load_profile(join_choices(base, choices))
+    recorded = {} if record is None else record.chosen.get(base, {})
+    profile = load_profile(join_choices(base, {**recorded, **choices}))
+    optional = recorded.keys() - choices.keys() - set(VECTOR_ROLES)
+    if lost := {role for role in optional if profile.missing_packages_of(role)}:
+        kept = {role: alternative for role, alternative in recorded.items() if role not in lost}
+        profile = load_profile(join_choices(base, {**kept, **choices}))
     return join_choices(profile.name, profile.chosen), record
 
 
@@ -101,12 +108,13 @@ def _read(data_dir: Path) -> ProfileRecord | None:
 
 
 def _write(data_dir: Path, name: str, record: ProfileRecord | None) -> None:
-    """Adds the profile to the record, if it is not there yet."""
+    """Adds the profile to the record, and the roles that the record lacks. What it has of a profile stays."""
     base, chosen = split_choices(name)
-    if record is not None and base in record.chosen:
+    recorded = {} if record is None else record.chosen.get(base, {})
+    if record is not None and base in record.chosen and chosen.keys() <= recorded.keys():
         return
     record = record or ProfileRecord(_OLD_PROFILE if _is_old(data_dir) else base)
-    content = asdict(ProfileRecord(record.profile, {**record.chosen, base: chosen}))
+    content = asdict(ProfileRecord(record.profile, {**record.chosen, base: {**chosen, **recorded}}))
     target = _file(data_dir)
     temporary = target.with_suffix(f".{os.getpid()}.tmp")
     try:

@@ -19,6 +19,9 @@ JOINT_TEXT = "joint.text"
 JOINT_IMAGE = "joint.image"
 SPEECH = "speech"
 
+# The tables of a profile that decide what vectors an index holds: speech by the text that is encoded.
+VECTOR_ROLES = ("joint", "passage", "speech", "sound")
+
 ClassifierName: TypeAlias = Literal["efficientnet-lite0", "efficientnet-lite2"]
 
 # The values of open_clip for checkpoints that give none of their own (open_clip.constants).
@@ -253,8 +256,16 @@ class Profile:
     @property
     def missing_packages(self) -> tuple[str, ...]:
         """Returns the packages that its weights need, have no other source for, and lack here."""
-        missing = (package for source in _package_weights(self) for package in missing_packages(source))
-        return tuple(dict.fromkeys(missing))
+        return _missing_packages(self)
+
+    @property
+    def missing_packages_of_vectors(self) -> tuple[str, ...]:
+        """Returns those of them without which an index cannot be continued as it began (`VECTOR_ROLES`)."""
+        return tuple(dict.fromkeys(name for role in VECTOR_ROLES for name in self.missing_packages_of(role)))
+
+    def missing_packages_of(self, role: str) -> tuple[str, ...]:
+        """Returns those of them that one table of the profile's file names: `joint`, `ocr` and so on."""
+        return _missing_packages(getattr(self, role))
 
     @property
     def image(self) -> ImageSpec:
@@ -339,6 +350,11 @@ class Profile:
         if collection in AUDIBLE_COLLECTIONS:
             return SOUND_AUDIO
         return JOINT_IMAGE if collection in VISUAL_COLLECTIONS else self.joint_text_encoder
+
+
+def _missing_packages(value: object) -> tuple[str, ...]:
+    missing = (package for source in _package_weights(value) for package in missing_packages(source))
+    return tuple(dict.fromkeys(missing))
 
 
 def _package_weights(value: object) -> Iterator[PackageWeights]:
