@@ -14,11 +14,14 @@ import pytest
 from penstock.config import QuerySettings
 from penstock.encoders.profiles import Profile, load_profile
 from penstock.errors import OverloadedError, PermanentError, QueryError, UnavailableError
+from penstock.query.fusion.choose import FusionChooser
+from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.route import NOT_OFFERED
 from penstock.query.types import SearchRequest, SearchResult
 from penstock.records import Channel, Checkpoint, Collection, Field, MediaPosition, ScoredEntry, Version
 from penstock.store.base import EntryQuery
+from penstock.store.filters import parse_filter
 
 # Texts and images share a space of their own; the sentence encoder knows English.
 SMALL = replace(load_profile("small"), passage=load_profile("reference").passage)
@@ -102,6 +105,24 @@ def test_tenant_and_candidates_reach_every_channel(store: Any, encoder: Any) -> 
     result = ask(store, encoder, SearchRequest(text="cat", tenant="acme", limit=70), candidates=50)
     assert [hit.entry.asset.tenant for hit in result.hits] == ["acme"]
     assert {(tenant, limit) for _, tenant, limit, _ in store.calls[-4:]} == {("acme", 70)}
+
+
+def test_searches_with_a_condition_are_not_counted_in_the_statistics(store: Any, encoder: Any) -> None:
+    store.add(Collection.TEXT, "cat")
+    fusions = FusionChooser(ChannelStatistics())
+
+    async def run() -> None:
+        pipeline = QueryPipeline(store, encoder, SMALL, QuerySettings(), fusions=fusions)
+        try:
+            canary = SearchRequest(text="cat", where=parse_filter({"attributes.canary": "nonce"}), limit=1)
+            assert (await pipeline.search(canary)).hits
+            assert fusions.statistics.blocks() == {}
+            await pipeline.search(SearchRequest(text="cat"))
+        finally:
+            pipeline.close()
+
+    asyncio.run(run())
+    assert fusions.statistics.questions == 1
 
 
 def test_a_channel_that_fails_is_left_out_and_named(store: Any, encoder: Any) -> None:

@@ -26,6 +26,7 @@ from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.relevance import (
     JudgedHits,
     check_min_relevance,
+    check_relevance_known,
     evidence_by_collection,
     judge,
     relevance_of_entries,
@@ -185,6 +186,23 @@ def test_min_relevance_is_refused_where_relevance_is_unknown() -> None:
     with pytest.raises(QueryError, match="query by image"):
         check_min_relevance(query(None, min_relevance=0.5), calibration())
     check_min_relevance(query(None), None)
+
+
+def test_min_relevance_is_refused_where_nothing_searched_is_calibrated() -> None:
+    demanded = query(min_relevance=0.5)
+    for known, channels in ((calibration(), [IMAGE]), (calibration(None), [PASSAGE])):
+        with pytest.raises(QueryError, match="calibration of what is searched") as refused:
+            check_relevance_known(demanded, known, channels)
+        assert (refused.value.status, refused.value.field) == (400, "/min_relevance")
+    check_relevance_known(demanded, calibration(), [IMAGE, PASSAGE])
+    check_relevance_known(query(), calibration(), [IMAGE])
+
+
+def test_why_says_that_every_cut_hit_had_an_unknown_relevance() -> None:
+    result = judged({PASSAGE: [], IMAGE: [(IMAGES[0], 0.8)]}, query(min_relevance=0.5), known=calibration())
+    assert (result.hits, result.nothing_found) == ([], True)
+    assert result.why is not None
+    assert result.why.startswith("the relevance of no hit is known")
 
 
 def test_a_query_by_image_has_no_relevance() -> None:

@@ -27,7 +27,7 @@ from penstock.query.fusion.base import MomentRules
 from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.moments import compose_hit
 from penstock.query.fusion.statistics import ChannelStatistics
-from penstock.query.relevance import JudgedHits, check_min_relevance, judge
+from penstock.query.relevance import JudgedHits, check_min_relevance, check_relevance_known, judge
 from penstock.query.rerank import PassageReader, rerank
 from penstock.query.retrieve import Retrieval, SearchParams, mark_indexing
 from penstock.query.route import route
@@ -101,6 +101,7 @@ class QueryPipeline:
         deadline_s = self._clock() + query.deadline_ms / 1000
         offered = await self._channels.get(deadline_s=deadline_s)
         plan = route(query, offered=offered, profile=self._profile)  # 2
+        check_relevance_known(query, self._fusions.calibration, [planned.channel for planned in plan.queries])
         detected = None if query.text is None else detect_language(query.text)
         lexical = any(planned.channel.field is Field.LEXICAL for planned in plan.queries)
         notice = notice_of(detected, self._profile.languages, lexical=lexical)
@@ -144,7 +145,8 @@ class QueryPipeline:
         """
         rankings = await retrieval.search()  # 4
         trace.end("search")
-        self._fusions.statistics.observe(rankings, self._settings.candidates)
+        if query.where is None:  # a condition, as every canary has one, returns scores of a part of the index
+            self._fusions.statistics.observe(rankings, self._settings.candidates)
         hits = self._rank(rankings, query)
         while len(hits) < query.limit and retrieval.has_more():
             rankings = await retrieval.search_deeper()

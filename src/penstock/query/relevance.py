@@ -80,6 +80,24 @@ def check_min_relevance(query: Query, calibration: Calibration | None) -> None:
         raise QueryError("the relevance of hits is not known for a query by image", field="/min_relevance")
 
 
+def check_relevance_known(query: Query, calibration: Calibration | None, channels: Sequence[Channel]) -> None:
+    """Raises QueryError if the query demands a relevance and no hit can have one.
+
+    Args:
+        query: in words.
+        calibration: valid for this index.
+        channels: that are about to be searched.
+    """
+    if query.min_relevance is None or not channels:
+        return
+    if calibration is None or not any(_gives_relevance(calibration, channel) for channel in channels):
+        raise QueryError(
+            f"min_relevance needs a calibration of what is searched, and {', '.join(map(str, channels))} have none: "
+            "`penstock train calibration` makes one",
+            field="/min_relevance",
+        )
+
+
 def judge(
     hits: Sequence[Hit], rankings: Rankings, query: Query, calibration: Calibration | None, *, floor: float
 ) -> JudgedHits:
@@ -106,6 +124,8 @@ def judge(
         kept = [hit for hit in judged if hit.relevance is not None and hit.relevance >= query.min_relevance]
         if judged and not kept and why is None:
             why = f"no hit has the relevance of {query.min_relevance:.2f} that the request demands"
+            if best is None:
+                why = "the relevance of no hit is known, and min_relevance cuts those; what is calibrated found nothing"
         judged = kept
     return JudgedHits(judged, why is not None, why)
 
@@ -134,6 +154,10 @@ def evidence_by_collection(
     question = frozenset(query_terms(text))
     tables = [table for table in collection_tables(replace(rankings, by_channel=covered)) if table.entries]
     return {table.collection: _evidence(table, rankings, question, calibration) for table in tables}
+
+
+def _gives_relevance(calibration: Calibration, channel: Channel) -> bool:
+    return calibration.covers(channel) and calibration.collections[channel.collection].relevance is not None
 
 
 def _evidence(

@@ -51,11 +51,20 @@ def test_questions_by_image_are_counted_apart_from_those_by_text() -> None:
 def test_the_last_thousand_questions_count_and_older_ones_do_not() -> None:
     statistics = ChannelStatistics()
     for _ in range(BLOCK_QUESTIONS):
-        statistics.observe(rankings(5.0), 50)
+        statistics.observe(rankings(5.0), 1)
     for _ in range(BLOCK_QUESTIONS * MAX_BLOCKS):
-        statistics.observe(rankings(1.0), 50)
+        statistics.observe(rankings(1.0), 1)
     assert statistics.spread(IMAGE, BY_TEXT) == Spread(1.0, 0.0)
     assert sum(sums.questions for sums in statistics.blocks()[channel_name(IMAGE, BY_TEXT)]) == 1_000
+
+
+def test_questions_with_one_hit_displace_no_full_ones() -> None:
+    statistics = ChannelStatistics()
+    for _ in range(BLOCK_QUESTIONS):
+        statistics.observe(rankings(*[0.2] * 50), 50)
+    for _ in range(BLOCK_QUESTIONS * MAX_BLOCKS):
+        statistics.observe(rankings(0.9), 50)
+    assert statistics.spread(IMAGE, BY_TEXT).mean == pytest.approx((5_000 * 0.2 + 1_000 * 0.9) / 6_000)
 
 
 def test_only_the_entries_of_the_first_search_count() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from penstock.config import FusionMethod, Normalisation
 from penstock.encoders.profiles import JOINT_IMAGE
 from penstock.errors import QueryError
@@ -16,12 +18,14 @@ from penstock.query.fusion.weighted import WeightedFusion
 from penstock.query.types import FuseOptions, Rankings
 from penstock.records import Channel
 
+_UNKNOWN = Spread(0.0, 0.0)
+
 
 class FusionChooser:
     """Makes the fusion of one question.
 
     Args:
-        statistics: of the channels, which include the scores of this question.
+        statistics: of the channels, which include the scores of this question unless it has a condition.
         calibration: of the channels, valid for this index; None: there is none.
     """
 
@@ -84,6 +88,9 @@ class FusionChooser:
                 calibrated = self.calibration.channels[channel]
                 prior = Spread(calibrated.score_mean, calibrated.score_deviation)
             spread = self.statistics.spread(channel, rankings.encoders.get(channel), prior)
+            if spread == _UNKNOWN and (ranking := rankings.by_channel[channel]):
+                scores = np.array([scored.score for scored in ranking])
+                return float(scores.mean()), float(scores.std())
             return spread.mean, spread.deviation
 
         return StatisticsScale(moments_of)

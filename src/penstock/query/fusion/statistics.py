@@ -3,8 +3,9 @@
 They make scores of channels comparable without any label (z-by-channel): a question whose best image is no better than
 what images usually get does not have its answer among the images. They hold numbers only, no questions and no entries.
 
-The last questions are kept as blocks of a hundred, each with the number of its questions and of their scores, and the
-sums of scores and squared scores. The oldest block is dropped when an eleventh begins.
+The last questions are kept as blocks, each with the number of its questions and of their scores, and the sums of scores
+and squared scores. A block is full when it has as many scores as a hundred questions with full lists, and the oldest
+one is dropped when an eleventh begins. So a question that found one entry displaces one score, and not fifty.
 
 The scores of a question are counted before it is ranked, so that the first question of an index is normalised by its
 own scores: over the first ten questions of a mixed index nDCG@10 is 22.2, and 24.4 with settled statistics. In an index
@@ -24,7 +25,7 @@ from typing import TypeAlias
 from penstock.query.types import Rankings
 from penstock.records import Channel, ScoredEntry
 
-BLOCK_QUESTIONS = 100
+BLOCK_QUESTIONS = 100  # with full lists
 MAX_BLOCKS = 10
 PRIOR_SCORES = 50
 
@@ -87,7 +88,7 @@ class ChannelStatistics:
             return {name: [replace(sums) for sums in blocks] for name, blocks in self._blocks.items()}
 
     def observe(self, rankings: Rankings, depth: int) -> None:
-        """Adds the scores of one question.
+        """Adds the scores of one question. Not meant for questions with a condition: it chose their entries, too.
 
         Args:
             rankings: of the channels that answered.
@@ -100,7 +101,7 @@ class ChannelStatistics:
                     continue
                 name = channel_name(channel, rankings.encoders.get(channel))
                 blocks = self._blocks.setdefault(name, deque(maxlen=MAX_BLOCKS))
-                if not blocks or blocks[-1].questions >= BLOCK_QUESTIONS:
+                if not blocks or blocks[-1].scores >= BLOCK_QUESTIONS * depth:
                     blocks.append(ScoreSums())
                 blocks[-1].add(ranking[:depth])
 
