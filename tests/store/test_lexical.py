@@ -37,5 +37,25 @@ def test_terms_beyond_the_column_are_cut_between_terms() -> None:
     assert set(joined.split()) == whole
 
 
+@pytest.mark.parametrize("letters", ["\u0e01\u0e34" + "\u0e34" * 30_000, "\u0628" * 40_000])
+def test_a_first_term_beyond_the_column_is_cut_between_characters(letters: str) -> None:
+    written = entry(asset(), collection=Collection.TEXT, text=letters)
+    assert len(terms_of(written).encode()) <= MAX_TERMS_BYTES
+    assert len(terms_of_question(letters).encode()) <= MAX_TERMS_BYTES
+
+
+def test_arabic_words_have_no_more_letters_than_others() -> None:
+    word = "\u0628" * 200
+    written = terms_of(entry(asset(), collection=Collection.TEXT, text=word)).split()
+    assert max(map(len, written)) == 64
+    assert terms_of_question(word) in written
+
+
+def test_one_term_fills_the_column_to_a_whole_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.store.lexical.query_terms", lambda text: ["\u56f3" * 22_000, "book"])
+    monkeypatch.setattr("penstock.store.lexical.MAX_TERMS_BYTES", 65_534)
+    assert terms_of_question("anything") == "\u56f3" * 21_844
+
+
 def test_a_question_without_a_word_has_no_terms() -> None:
     assert terms_of_question("?!") == ""

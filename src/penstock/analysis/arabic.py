@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from penstock.analysis.stemming import MAX_LETTERS
+
 _ARTICLE = re.compile(r"^[وف]?(?:[بك]?ال|لل)(?=\w{2})")
 _SUFFIXES = ("ها", "ان", "ات", "ون", "ين", "يه", "ه", "ي")
 _ONE_LETTER = "وفبكل"  # and, so, with, like, for
@@ -17,6 +19,7 @@ _MIN_STEM, _MIN_BEHIND = 2, 3  # letters that remain
 
 def text_terms(word: str) -> Iterator[str]:
     """Yields the stems of a folded word in a text, and of a word behind its first letter."""
+    word = word[:MAX_LETTERS]
     plain = _ARTICLE.sub("", word, count=1)
     yield _without_endings(plain)
     if plain == word and word[0] in _ONE_LETTER and len(word) > _MIN_BEHIND:
@@ -25,7 +28,7 @@ def text_terms(word: str) -> Iterator[str]:
 
 def query_terms(word: str) -> Iterator[str]:
     """Yields the term of a folded word in a question: its stem, without article and endings."""
-    yield _without_endings(_ARTICLE.sub("", word, count=1))
+    yield _without_endings(_ARTICLE.sub("", word[:MAX_LETTERS], count=1))
 
 
 def _without_endings(word: str) -> str:

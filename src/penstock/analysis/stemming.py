@@ -20,7 +20,7 @@ _LATIN = range(0x0061, 0x0250)
 _EUROPEAN_ENDING = re.compile(r"(?<=\w{4})(?:es|en|er|em|as|os|[esnaoi])$")
 # Words whose stems are kept: a stem costs 1 µs, its look-up 0.05 µs, and a few thousand words make up most texts.
 _MAX_WORDS = 100_000
-_MAX_LETTERS = 64  # the rest of longer ones, such as keys and encoded data, is not searched for
+MAX_LETTERS = 64  # the rest of longer ones, such as keys and encoded data, is not searched for
 
 
 class Stems(dict[str, str]):
@@ -33,8 +33,8 @@ class Stems(dict[str, str]):
         self._lock = threading.Lock()  # a stemmer serves one thread at a time
 
     def __missing__(self, word: str) -> str:
-        if len(word) > _MAX_LETTERS:
-            return self[word[:_MAX_LETTERS]]
+        if len(word) > MAX_LETTERS:
+            return self[word[:MAX_LETTERS]]
         with self._lock:
             if len(self) >= _MAX_WORDS:
                 self.clear()

@@ -38,8 +38,9 @@ def _safe(analysed: Iterable[str]) -> Iterable[str]:
 
 
 def _cut(joined: str) -> str:
-    """Returns the text, or as many whole terms of it as the column holds."""
+    """Returns the text, or as many whole terms of it as the column holds: of a longer first term its beginning."""
     encoded = joined.encode(errors="replace")
     if len(encoded) <= MAX_TERMS_BYTES:
         return joined
-    return encoded[: encoded.rfind(b" ", 0, MAX_TERMS_BYTES + 1)].decode()
+    end = encoded.rfind(b" ", 0, MAX_TERMS_BYTES + 1)
+    return encoded[: end if end > 0 else MAX_TERMS_BYTES].decode(errors="ignore")  # one term may fill the column
