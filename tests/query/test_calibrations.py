@@ -61,6 +61,37 @@ def test_another_encoder_is_refused_in_one_line_of_the_log(tmp_path: Path, caplo
     assert "without labels" in record.message
 
 
+def test_a_kept_file_that_does_not_fit_leaves_the_shipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("penstock.query.calibrations.SHIPPED", tmp_path / "shipped")
+    fits = calibration(30)
+    old = {channel: replace(of_channel, encoder="old") for channel, of_channel in fits.channels.items()}
+    write_calibration(Calibration(old, fits.collections, fits.provenance), kept_file(tmp_path, PROFILE))
+    write_calibration(fits, tmp_path / "shipped" / kept_file(tmp_path, PROFILE).name)
+    with caplog.at_level(logging.WARNING):
+        assert find_calibration(None, tmp_path, PROFILE, FINGERPRINTS, "FLAT") == fits
+    (record,) = caplog.records
+    assert "The next one is tried" in record.message
+    assert find_calibration(kept_file(tmp_path, PROFILE), tmp_path, PROFILE, FINGERPRINTS, "FLAT") is None
+
+
+def test_a_calibration_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "kept.json"
+    write_calibration(calibration(20), file)
+    assert list(tmp_path.iterdir()) == [file]
+
+    def fail(self: Path, target: Path) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_calibration(calibration(30), file)
+    assert read_calibration(file) == calibration(20)
+
+
 def test_quantised_vectors_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_calibration(calibration(), kept_file(tmp_path, PROFILE))
     assert find_calibration(None, tmp_path, PROFILE, FINGERPRINTS, "IVF_RABITQ") is None

@@ -106,6 +106,15 @@ def test_a_passage_that_cannot_be_scored_counts_as_the_worst() -> None:
     assert texts_after(HITS, Reader(dict.fromkeys("abc", float("nan")))) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("reader", [Reader({}, RuntimeError("out of memory")), Reader({})])
+def test_an_unexpected_error_of_the_model_leaves_the_order_and_is_logged(
+    reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert texts_after(HITS, reader) == ["a", "b", "c"]
+    (record,) = caplog.records
+    assert record.exc_info
+
+
 @pytest.mark.parametrize(
     "reader", [Reader({}, OverloadedError("full", retry_after_s=1.0)), Reader(dict.fromkeys("abc", 0.0), wait_s=30.0)]
 )

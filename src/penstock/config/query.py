@@ -89,8 +89,8 @@ class QuerySettings(Section):
     )
     calibration: Path | None = Field(
         None,
-        description="file that `penstock train calibration` wrote; unset: the newest one of the profile in data_dir, "
-        "else the one that the profile ships",
+        description="file that `penstock train calibration` wrote, the only one tried; unset: the first that fits the "
+        "index of calibration/<profile>.json in data_dir and the one that the profile ships",
     )
     # A passage of speech lasts 5 to 30 s and a shot mostly less: enough for a passage, its neighbours and their shots.
     max_moment_gap_ms: int = Field(

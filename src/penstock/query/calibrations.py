@@ -26,10 +26,10 @@ BM25 = "BM25"
 def find_calibration(
     file: Path | None, data_dir: Path, profile: Profile, fingerprints: Mapping[str, Fingerprint], dense_index: str
 ) -> Calibration | None:
-    """Returns the first calibration there is: the given file, that of the data folder, that of the profile.
+    """Returns the given calibration, or the first valid one of the data folder and the profile.
 
-    One that is not valid for the index is named in the log in one line, and None is returned: channels are then
-    compared without labels.
+    One that is not valid for the index is named in the log in one line. If none is left, None is returned: channels
+    are then compared without labels.
 
     Args:
         file: the setting `query.calibration`.
@@ -39,18 +39,19 @@ def find_calibration(
         dense_index: type of the index of its vectors.
 
     Raises:
-        ConfigError: the file is missing or not a calibration.
+        ConfigError: the given file is missing, or a file is not a calibration.
     """
-    known = [kept_file(data_dir, profile), SHIPPED / f"{_stem(profile)}.json"]
-    chosen = file or next((candidate for candidate in known if candidate.is_file()), None)
-    if chosen is None:
-        return None
-    calibration = read_calibration(chosen)
-    reason = calibration.matches(channel_encoders(profile, fingerprints), channel_index_types(dense_index))
-    if reason is None:
-        logger.info("calibration: %s, fitted to %d questions", chosen, calibration.provenance.labels)
-        return calibration
-    logger.warning("the calibration %s is not used: %s. Searches compare channels without labels", chosen, reason)
+    kept = [kept_file(data_dir, profile), SHIPPED / f"{_stem(profile)}.json"]
+    candidates = [file] if file else [candidate for candidate in kept if candidate.is_file()]
+    encoders, index_types = channel_encoders(profile, fingerprints), channel_index_types(dense_index)
+    for left, candidate in zip(reversed(range(len(candidates))), candidates, strict=True):
+        calibration = read_calibration(candidate)
+        reason = calibration.matches(encoders, index_types)
+        if reason is None:
+            logger.info("calibration: %s, fitted to %d questions", candidate, calibration.provenance.labels)
+            return calibration
+        then = "The next one is tried" if left else "Searches compare channels without labels"
+        logger.warning("the calibration %s is not used: %s. %s", candidate, reason, then)
     return None
 
 

@@ -55,10 +55,13 @@ async def rerank(hits: Sequence[Hit], question: str, reader: PassageReader, *, t
     try:
         async with asyncio.timeout(timeout_s):
             scores = await reader.score_passages(question, [words_of(hits[place]) for place in places])
+        return _dealt_out(hits, places, np.asarray(scores, dtype=np.float64))
     except (PenstockError, TimeoutError) as exc:
         logger.warning("hits keep the order of the fusion: reranking failed (%s)", exc or "too late")
         return list(hits)
-    return _dealt_out(hits, places, np.asarray(scores, dtype=np.float64))
+    except Exception:
+        logger.exception("hits keep the order of the fusion: reranking failed unexpectedly")
+        return list(hits)
 
 
 def words_of(hit: Hit) -> str:

@@ -253,14 +253,16 @@ class _Document(BaseModel):
 
 
 def write_calibration(calibration: Calibration, file: Path) -> None:
-    """Writes a calibration as JSON; equal calibrations give equal bytes."""
+    """Replaces the file by a calibration as JSON, atomically; equal calibrations give equal bytes."""
     document = _Document(
         channels={str(channel): calibration.channels[channel] for channel in sorted(calibration.channels)},
         collections={name: calibration.collections[name] for name in sorted(calibration.collections)},
         provenance=calibration.provenance,
     )
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(document.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    temporary = file.with_name(f"{file.name}.tmp")
+    temporary.write_text(document.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    temporary.replace(file)
 
 
 def read_calibration(file: Path) -> Calibration:
