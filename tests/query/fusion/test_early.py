@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.early import shared_space
 from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.types import FuseOptions, Rankings
-from penstock.records import Channel, Collection, Entry, Field, ScoredEntry
+from penstock.records import FIELDS_OF, Channel, Collection, Entry, Field, ScoredEntry
 from tests.query.fusion.test_moments import FRAME_JOINT, SPEECH_LEXICAL, SPEECH_PASSAGE, frame, speech
 from tests.query.fusion.test_rrf import IMAGE_JOINT, TEXT_PASSAGE, entry
 
@@ -106,3 +107,16 @@ def test_a_space_is_shared_by_speech_and_frames_or_by_two_fields_of_an_entry() -
     assert shared_space({TEXT_PASSAGE: "a", text_joint: "a"}) == "a"
     assert shared_space({TEXT_PASSAGE: "a", text_joint: "b"}) is None
     assert shared_space({TEXT_PASSAGE: "a", IMAGE_JOINT: "a"}) is None, "no asset is both a text and an image"
+
+
+def test_sounds_have_no_place_in_the_space_of_text_and_image() -> None:
+    (field,) = FIELDS_OF[Collection.SOUND]
+    sound = Channel(Collection.SOUND, field)
+    spaces = {**ONE_SPACE, sound: "clap"}
+    both = {
+        sound: [(replace(speech(0, 9), id="sound", collection=Collection.SOUND), 0.9)],
+        SPEECH_PASSAGE: [(speech(0, 9), 0.6)],
+    }
+    assert rank(0.5, both, spaces) == {"video": 0.6}
+    assert rank(0.5, {**both, FRAME_JOINT: [(frame(0, 9), 0.2)]}, spaces) == pytest.approx({"video": 0.4})
+    assert rank(0.5, {sound: both[sound]}, spaces) == {"video": -1.0}

@@ -6,7 +6,7 @@ score the same thing: speech and frames of a moment in a profile whose sentence 
 or two fields of one entry. Texts, images and audio have one side only, whose cosine counts alone.
 
 A side that its channel did not return has at most the lowest score that the channel returned, and counts with it.
-BM25 has no place in a space: what only a lexical channel found ranks as not returned by the others.
+BM25 and sounds have no place in the space: what only these found ranks as not returned by the others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from penstock.query.fusion.normalise import Float64
 from penstock.query.fusion.scales import ChannelShares, ChannelValues, with_lowest
-from penstock.records import TIMED_COLLECTIONS, VISUAL_COLLECTIONS, Channel, Collection, Field
+from penstock.records import TEXT_COLLECTIONS, TIMED_COLLECTIONS, VISUAL_COLLECTIONS, Channel, Collection, Field
 
 LOWEST_COSINE = -1.0
 
@@ -58,10 +58,14 @@ class EarlyScale:
     def combine_moments(self, collections: Sequence[Collection], scores: Float64) -> Float64:
         """See `Scale.combine_moments`."""
         known = with_lowest(scores)
-        if len(collections) == 1:
-            return np.asarray(known[0])
-        shown = [collection in VISUAL_COLLECTIONS for collection in collections].index(True)
-        return self._mix(known[1 - shown], known[shown])
+        in_space = {channel.collection for channel in self._spaces if self._in_space(channel)}
+        rows = [row for row, collection in enumerate(collections) if collection in in_space]
+        text = next((row for row in rows if collections[row] in TEXT_COLLECTIONS), None)
+        image = next((row for row in rows if collections[row] in VISUAL_COLLECTIONS), None)
+        if text is not None and image is not None:
+            return self._mix(known[text], known[image])
+        row = next((row for row in (text, image, *rows) if row is not None), None)
+        return np.full(scores.shape[1], LOWEST_COSINE) if row is None else np.asarray(known[row])
 
     def _mix(self, text: Float64, image: Float64) -> Float64:
         return np.asarray(self._alpha * text + (1 - self._alpha) * image)
