@@ -23,7 +23,7 @@ def demo(
     ] = False,
     images: Annotated[
         int, typer.Option(metavar="N", min=1, max=5_000, help="Number of sample images to stream in.")
-    ] = 775,
+    ] = 400,
     texts: Annotated[int, typer.Option(metavar="N", min=0, help="Maximum number of sample texts to stream in.")] = 200,
     query: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="A query of your own, after the samples. Repeatable.")
