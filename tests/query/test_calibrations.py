@@ -92,6 +92,49 @@ def test_a_calibration_that_cannot_be_written_leaves_the_old_one(
     assert read_calibration(file) == calibration(20)
 
 
+def test_a_broken_kept_file_is_set_aside_and_leaves_the_shipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("penstock.query.calibrations.SHIPPED", tmp_path / "shipped")
+    kept = kept_file(tmp_path, PROFILE)
+    write_calibration(calibration(30), tmp_path / "shipped" / kept.name)
+    kept.parent.mkdir()
+    kept.write_bytes(b'{"format": 1, "chann')
+    with caplog.at_level(logging.WARNING):
+        assert find_calibration(None, tmp_path, PROFILE, FINGERPRINTS, "FLAT") == calibration(30)
+    (record,) = caplog.records
+    assert "is not a calibration" in record.message
+    assert "null.json.broken. The next one is tried" in record.message
+    assert "\n" not in record.message
+    assert [file.name for file in kept.parent.iterdir()] == ["null.json.broken"]
+    caplog.clear()
+    assert find_calibration(None, tmp_path, PROFILE, FINGERPRINTS, "FLAT") == calibration(30)
+    assert not caplog.records
+
+
+def test_a_broken_file_that_cannot_be_set_aside_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("penstock.query.calibrations.SHIPPED", tmp_path / "shipped")
+    kept = kept_file(tmp_path, PROFILE)
+    kept.parent.mkdir()
+    kept.write_bytes(b"")
+
+    def fail(self: Path, target: Path) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    assert find_calibration(None, tmp_path, PROFILE, FINGERPRINTS, "FLAT") is None
+    assert "Searches compare channels without labels" in caplog.text
+
+
+def test_a_broken_given_file_is_an_error_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "given.json").write_bytes(b"{}")
+    with pytest.raises(ConfigError, match="is not a calibration"):
+        find_calibration(tmp_path / "given.json", tmp_path, PROFILE, FINGERPRINTS, "FLAT")
+    assert (tmp_path / "given.json").is_file()
+
+
 def test_quantised_vectors_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_calibration(calibration(), kept_file(tmp_path, PROFILE))
     assert find_calibration(None, tmp_path, PROFILE, FINGERPRINTS, "IVF_RABITQ") is None

@@ -1,4 +1,8 @@
-"""Finds the calibration of an index, and refuses one that was fitted to other encoders or index types."""
+"""Finds the calibration of an index, and refuses one that was fitted to other encoders or index types.
+
+A kept file that cannot be read must not stop a query plane, which answers without it: it is set aside, and the next
+one is tried. The file that the settings name is what somebody asked for, so there it is an error.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from pathlib import Path
 from penstock.analysis import ANALYZER
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.profiles import Profile, role_of
+from penstock.errors import ConfigError
 from penstock.query.fusion.calibration import Calibration, read_calibration
 from penstock.records import FIELDS_OF, Channel, Field
 
@@ -19,6 +24,8 @@ SHIPPED = Path(__file__).parents[1] / "encoders" / "profiles" / "calibrations"
 
 # Both return the cosines of whole vectors: what an approximate index misses changes no score of what it finds.
 _EXACT_INDEXES = frozenset({"FLAT", "HNSW"})
+# A broken file gets this suffix, where nothing reads it and somebody may look at it.
+BROKEN_SUFFIX = ".broken"
 EXACT = "exact scores"
 BM25 = "BM25"
 
@@ -28,8 +35,8 @@ def find_calibration(
 ) -> Calibration | None:
     """Returns the given calibration, or the first valid one of the data folder and the profile.
 
-    One that is not valid for the index is named in the log in one line. If none is left, None is returned: channels
-    are then compared without labels.
+    One that is not valid for the index, or broken, is named in the log in one line. If none is left, None is returned:
+    channels are then compared without labels.
 
     Args:
         file: the setting `query.calibration`.
@@ -39,20 +46,37 @@ def find_calibration(
         dense_index: type of the index of its vectors.
 
     Raises:
-        ConfigError: the given file is missing, or a file is not a calibration.
+        ConfigError: the given file is missing, or not a calibration.
     """
-    kept = [kept_file(data_dir, profile), SHIPPED / f"{_stem(profile)}.json"]
-    candidates = [file] if file else [candidate for candidate in kept if candidate.is_file()]
+    kept = kept_file(data_dir, profile)
+    found = [candidate for candidate in (kept, SHIPPED / f"{_stem(profile)}.json") if candidate.is_file()]
+    candidates = [file] if file else found
     encoders, index_types = channel_encoders(profile, fingerprints), channel_index_types(dense_index)
     for left, candidate in zip(reversed(range(len(candidates))), candidates, strict=True):
-        calibration = read_calibration(candidate)
+        then = "The next one is tried" if left else "Searches compare channels without labels"
+        try:
+            calibration = read_calibration(candidate)
+        except ConfigError as exc:
+            if file:
+                raise
+            set_aside = f"; it is now {aside.name}" if candidate == kept and (aside := _set_aside(kept)) else ""
+            logger.warning("%s%s. %s", exc, set_aside, then)
+            continue
         reason = calibration.matches(encoders, index_types)
         if reason is None:
             logger.info("calibration: %s, fitted to %d questions", candidate, calibration.provenance.labels)
             return calibration
-        then = "The next one is tried" if left else "Searches compare channels without labels"
         logger.warning("the calibration %s is not used: %s. %s", candidate, reason, then)
     return None
+
+
+def _set_aside(file: Path) -> Path | None:
+    """Renames a broken file; returns None if that fails, also because another replica did it first."""
+    aside = file.with_name(f"{file.name}{BROKEN_SUFFIX}")
+    try:
+        return file.replace(aside)
+    except OSError:
+        return None
 
 
 def kept_file(data_dir: Path, profile: Profile) -> Path:
