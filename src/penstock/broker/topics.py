@@ -21,6 +21,13 @@ from penstock.records import Modality
 _REQUEST_TIMEOUT_MS = 10_000
 _COORDINATOR_POLL_S = 0.2
 _UNLIMITED = "-1"
+_BROKER_DEFAULT = -1  # in a request to create a topic (Kafka 2.4 and newer): the broker's default.replication.factor
+# A new broker is still creating or loading its offsets topic.
+_COORDINATOR_STARTS = (
+    errors.CoordinatorNotAvailableError,
+    errors.CoordinatorLoadInProgressError,
+    errors.NotCoordinatorError,
+)
 _ANY_TIME = str(2**63 - 1)  # milliseconds; Kafka's default refuses a timestamp over an hour in the future
 
 
@@ -151,7 +158,7 @@ def _create(admin: Any, missing: Mapping[str, Mapping[str, str]], settings: Kafk
     for topic, configs in missing.items():
         specification = {
             "num_partitions": settings.partitions,
-            "replication_factor": settings.replication_factor,
+            "replication_factor": settings.replication_factor or _BROKER_DEFAULT,
             "configs": dict(configs),
         }
         try:
@@ -214,7 +221,7 @@ def _committed(admin: Any, group: str, tps: Sequence[TopicPartition]) -> dict[To
             break
         except errors.GroupIdNotFoundError:
             return {}
-        except errors.CoordinatorNotAvailableError:  # a new broker is still creating its offsets topic
+        except _COORDINATOR_STARTS:
             if time.monotonic() > deadline_s:
                 raise
             time.sleep(_COORDINATOR_POLL_S)

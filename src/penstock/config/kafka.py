@@ -37,7 +37,9 @@ class KafkaSettings(Section):
     video_topic: str = Field("media.video", description="topic of video")
     dead_letter_topic: str = Field("media.dlq", description="topic of dead letters")
     partitions: int = Field(4, ge=1, description="partitions of a topic that Penstock creates; existing ones are kept")
-    replication_factor: int = Field(1, ge=1, description="replication factor of a topic that Penstock creates")
+    replication_factor: int | None = Field(
+        None, ge=1, description="replication factor of a topic that Penstock creates; unset: the broker's default"
+    )
     max_message_bytes: int = Field(16 * MIB, ge=1024, description="largest message of a media topic, bytes")
     # Kafka's own default is 45 s. A killed lane does not leave the group, so that its partitions stay unassigned for
     # this long. Heartbeats come from a thread of their own, so that a busy lane does not miss them.
