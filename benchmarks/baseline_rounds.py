@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from penstock.broker.consumer import LaneConsumer
 from penstock.broker.producer import MessageProducer
 from penstock.broker.topics import ensure_topics
 from penstock.config import KafkaSettings, Settings
+from penstock.cpus import usable_cpus
 from penstock.encoders.load import profile_fingerprints
 from penstock.encoders.profiles import load_profile
 from penstock.records import Modality
@@ -74,7 +74,7 @@ def baseline_loops(settings: Settings, *, threads: int) -> Iterator[BaselineLoop
     producer, consumer = MessageProducer(kafka), _joined(kafka)
     try:
         with own_collections(settings) as store:
-            loops = BaselineLoops(load_model(settings, threads=threads or os.cpu_count()), consumer, producer, store)
+            loops = BaselineLoops(load_model(settings, threads=threads or usable_cpus()), consumer, producer, store)
             warm_up = list(SyntheticImages(BATCH).images(10**9, BATCH))
             model_only(loops.model, warm_up)
             loops.naive(warm_up, BATCH)

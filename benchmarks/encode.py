@@ -5,7 +5,6 @@ It needs no Kafka, Milvus or Ray, so that it runs on a bare machine with a GPU a
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ from benchmarks.flops import device_facts, device_peak, flops
 from benchmarks.host_info import machine_facts
 from benchmarks.statistics import median
 from benchmarks.whisper_flops import CountedWhisper, computes_in, whisper_size
+from penstock.cpus import usable_cpus
 from penstock.encoders.base import Encoder
 from penstock.encoders.load import load_encoder, load_transcriber
 from penstock.encoders.precision import Precision, choose_device, choose_precision
@@ -147,7 +147,7 @@ def _all_rows(
     profile: Profile, precision: Precision, requested: str, peaks: _Peaks, plan: EncodePlan
 ) -> Iterator[EncodeRow | str]:
     """Yields the rows of every encoder and of the transcriber, and a line for what cannot be measured here."""
-    threads = plan.threads or os.cpu_count()
+    threads = plan.threads or usable_cpus()
     for role in profile.roles:
         encoder = load_encoder(role, profile, precision=precision, device=peaks.device, cache_size=0, threads=threads)
         yield from _rows(encoder, profile, precision, peaks, plan)
@@ -190,7 +190,7 @@ def _speech_rows(
     """
     transcriber = cast(
         WhisperTranscriber,
-        load_transcriber(profile, precision=precision, device=peaks.device, threads=plan.threads or os.cpu_count()),
+        load_transcriber(profile, precision=precision, device=peaks.device, threads=plan.threads or usable_cpus()),
     )
     computed_in = str(transcriber.model.model.compute_type)
     counted, no_share = _counted(transcriber, model)

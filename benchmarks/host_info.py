@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from penstock.cpus import usable_cpus
 from penstock.encoders.precision import choose_device, choose_precision, cpu_flags
 
 _TOLD_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "asimd", "bf16")
@@ -28,7 +29,7 @@ def machine_facts(*, precision: str = "auto", device: str = "auto") -> dict[str,
     where = choose_device(device)
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cpus(),
         "flags": sorted(cpu_flags().intersection(_TOLD_FLAGS)),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "load_before": [round(load, 2) for load in os.getloadavg()],

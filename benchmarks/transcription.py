@@ -5,7 +5,6 @@ Both use the same loaded model, audio and beam size, and detect the speech first
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -15,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from benchmarks.statistics import median
+from penstock.cpus import usable_cpus
 from penstock.encoders.load import load_transcriber
 from penstock.encoders.profiles import load_profile
 from penstock.encoders.whisper import DecodingOptions, WhisperTranscriber
@@ -36,7 +36,7 @@ def bench_transcription(profile: str, *, clips: int, rounds: int, threads: int, 
     Raises:
         ConfigError: the profile has no speech model that faster-whisper runs, or its weights are not available.
     """
-    transcriber = load_transcriber(load_profile(profile), threads=threads or os.cpu_count())
+    transcriber = load_transcriber(load_profile(profile), threads=threads or usable_cpus())
     if not isinstance(transcriber, WhisperTranscriber):
         raise ConfigError(f"profile {profile} transcribes by hashes; use reference, small or gpu")
     waveforms = _clips(clips)

@@ -8,7 +8,6 @@ so that "press one" and "Press 1." are equal. No list of spellings of British an
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -18,6 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from penstock.cpus import usable_cpus
 from penstock.encoders.load import load_transcriber
 from penstock.encoders.profiles import Profile
 from penstock.errors import ConfigError
@@ -79,7 +79,7 @@ def bench_word_errors(profile: Profile, folder: Path, *, limit: int | None, thre
     documents = [document for document in read_set(folder).documents if document.audio is not None][:limit]
     if not documents:
         raise ConfigError(f"{folder} has no recordings: its corpus.jsonl needs `audio` and `text`")
-    model = load_transcriber(profile, threads=threads or os.cpu_count())
+    model = load_transcriber(profile, threads=threads or usable_cpus())
     audio = [_samples(document.audio) for document in documents if document.audio is not None]
     windows = [(row, window) for row, samples in enumerate(audio) for window in _windows(samples)]
     began_s, began_cpu_s = time.perf_counter(), time.process_time()

@@ -45,7 +45,9 @@ class IngestSettings(Section):
     call_timeout_s: float = Field(
         300.0, gt=0, description="time that a worker may take for one batch, seconds; then it is killed as hung"
     )
-    encoder_threads: int = Field(0, ge=0, description="CPU threads of an encoder worker without a GPU; 0: every core")
+    encoder_threads: int = Field(
+        0, ge=0, description="CPU threads of an encoder worker without a GPU; 0: every core that the container may use"
+    )
     encoder_gpus: float = Field(
         1.0, gt=0, description="GPUs of an encoder worker, where there are any; 0.25: four workers share one"
     )

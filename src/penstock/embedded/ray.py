@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 
+from penstock.cpus import usable_cpus
 from penstock.errors import ConfigError, UnavailableError
 from penstock.processes import Child, free_port
 
@@ -89,7 +90,7 @@ class EmbeddedRay:
     def _start(self) -> str:
         _create_empty(self.temp_dir)
         address_file = self.temp_dir / "address"
-        cpus = max(self._min_cpus, _cores())
+        cpus = max(self._min_cpus, usable_cpus())
         command = [sys.executable, "-m", "penstock.embedded.ray", str(self.temp_dir), str(address_file), str(cpus)]
         environment = {**os.environ, **ray_environment(self._data_dir), **_own_ports()}
         self._child = Child("the embedded Ray", command, log=self.log, env=environment)
@@ -127,10 +128,6 @@ def ray_environment(data_dir: Path) -> Mapping[str, str]:
 def _own_ports() -> Mapping[str, str]:
     """Returns free ports for Ray's helpers, whose default ports a second Ray on this machine would use too."""
     return {"AUTOSCALER_METRIC_PORT": str(free_port()), "DASHBOARD_METRIC_PORT": str(free_port())}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _temp_dir(data_dir: Path) -> Path:

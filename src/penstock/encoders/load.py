@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from penstock.cpus import default_threads
 from penstock.encoders.base import Encoder, Fingerprint, Space, Transcriber
 from penstock.encoders.batched_encoder import EncoderOptions
 from penstock.encoders.conse import ConseImageEncoder, classifier_precision, conse_fingerprint
@@ -113,8 +114,8 @@ def load_encoder(
         precision: auto, fp32, bf16 or fp16 (`Settings.precision`).
         device: auto, cpu, cuda, cuda:N or mps (`Settings.device`).
         cache_size: vectors kept by content key.
-        threads: CPU threads of torch in this whole process; None: as torch or OMP_NUM_THREADS has it. Ray sets
-            OMP_NUM_THREADS to an actor's CPUs, and to 1 for an actor without.
+        threads: CPU threads of torch in this whole process; None: those of OMP_NUM_THREADS, else every CPU
+            that the container may use. Ray sets OMP_NUM_THREADS to an actor's CPUs, and to 1 for an actor without.
 
     Raises:
         ConfigError: the profile has no such role, its weights or the device are not available.
@@ -125,7 +126,7 @@ def load_encoder(
     if isinstance(spec, NullSpec):
         return NullEncoder(role, spec, identity, cache_size=cache_size)
     _make_threads_sleep()
-    if threads is not None:
+    if (threads := threads or default_threads()) is not None:
         import torch
 
         torch.set_num_threads(threads)
@@ -192,7 +193,7 @@ def load_transcriber(
         profile: names it.
         precision: as for `load_encoder`; `auto` is 16-bit floats on a GPU, and the profile's `cpu_type` on a CPU.
         device: as for `load_encoder`.
-        threads: CPU threads; None: as CTranslate2 or OMP_NUM_THREADS has it.
+        threads: CPU threads; None: as for `load_encoder`.
         language: of all speech; None: the model detects it, by window.
 
     Raises:
@@ -241,7 +242,7 @@ def _load_whisper(model: SpeechSpec, precision: str, device: str, threads: int |
             device=kind,
             device_index=int(index or 0),
             compute_type=compute_type,
-            cpu_threads=threads or 0,
+            cpu_threads=threads or default_threads() or 0,
             local_files_only=True,
         )
     except Exception as exc:  # a damaged file makes CTranslate2 and the tokenizer raise errors of their own

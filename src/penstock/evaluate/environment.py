@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 import subprocess
@@ -10,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
+
+from penstock.cpus import usable_cpus
 
 _CHECKOUT = Path(__file__).parents[3]
 
@@ -24,17 +25,13 @@ def describe_commit(folder: Path = _CHECKOUT) -> str:
 def describe_machine() -> str:
     """Returns processor, cores, memory and Python of this machine."""
     memory_gb = psutil.virtual_memory().total / 1e9
-    return f"{platform.machine()}, {_cores()} cores, {memory_gb:.0f} GB, Python {platform.python_version()}"
+    return f"{platform.machine()}, {usable_cpus()} cores, {memory_gb:.0f} GB, Python {platform.python_version()}"
 
 
 def describe_command(arguments: Sequence[str]) -> str:
     """Returns a command line that a shell reads, with folders reduced to their names: others have them elsewhere."""
     shown = [Path(argument).name if "/" in argument else argument for argument in arguments]
     return " ".join(["penstock", *(shlex.quote(argument) for argument in shown)])
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -6,7 +6,6 @@ A worker's methods take and return the frozen types of `records`, so that the sa
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 
 from penstock.assembly import open_assets, open_store
 from penstock.config import Settings
+from penstock.cpus import usable_cpus
 from penstock.encoders.base import Encoder, Fingerprint, ImageToText, Transcriber
 from penstock.encoders.profiles import CAPTION, IMAGE_TEXT_ROLES, OCR, SOUND_AUDIO, SPEECH, Profile, load_profile
 from penstock.ingest.lane.batcher import scale_batch_size
@@ -328,7 +328,7 @@ class EncodeWorkerFactory:
                     load_profile(settings.profile),
                     precision=settings.precision,
                     device=settings.device,
-                    threads=settings.ingest.encoder_threads or os.cpu_count(),
+                    threads=settings.ingest.encoder_threads or usable_cpus(),
                     language=settings.speech.language,
                 ),
                 settings.long_media.transcription_chunk_s,
@@ -339,7 +339,7 @@ class EncodeWorkerFactory:
             precision=settings.precision,
             device=settings.device,
             cache_size=settings.ingest.encoder_cache_size,
-            threads=settings.ingest.encoder_threads or os.cpu_count(),
+            threads=settings.ingest.encoder_threads or usable_cpus(),
         )
         return EncodeWorker(encoder)
 
@@ -355,7 +355,7 @@ def _load_image_to_text(settings: Settings, role: str) -> ImageToText:
         ocr=OcrOptions(ocr.glance_px, ocr.min_confidence, ocr.max_image_s),
         precision=settings.precision,
         device=settings.device,
-        threads=settings.ingest.encoder_threads or os.cpu_count() or 1,
+        threads=settings.ingest.encoder_threads or usable_cpus(),
     )
 
 

@@ -18,6 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
+from penstock.cpus import usable_cpus
 from penstock.errors import BadInputError, Reason
 from penstock.media.av.container import MAX_FRAME_PIXELS, MediaFile, codec_name, decode_packets
 from penstock.records import Float32
@@ -90,6 +91,7 @@ class VideoTrack:
         self.codec = None if self._stream is None else codec_name(self._stream)
         if self._stream is not None:
             self._stream.thread_type = "AUTO"
+            self._stream.codec_context.thread_count = min(usable_cpus() + 1, 16) if usable_cpus() > 1 else 1
             self._stream.codec_context.skip_frame = "NONKEY" if iframes_only else "DEFAULT"
             _limit_pixels(self._stream.codec_context)
         self.duration_s, self.title = self._file.duration_s, self._file.title
