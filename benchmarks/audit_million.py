@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ from penstock.records import (
     Outcome,
     Record,
     Rejected,
-    entry_id,
+    bare_entry,
 )
 from penstock.store.base import IndexSpec, VectorSpec
 from penstock.store.milvus.store import MilvusStore
@@ -168,20 +169,11 @@ def entries(encoder: NullEncoder, events: list[Event]) -> Iterator[Entry]:
     texts = tuple(event.asset.key for event in events)
     vectors = encoder.encode(EncoderInput(encoder.name, texts, texts)).vectors
     for event, vector in zip(events, vectors, strict=True):
-        yield Entry(
-            id=entry_id(event.asset, Collection.TEXT, 0),
-            collection=Collection.TEXT,
-            asset=event.asset,
-            part=0,
-            title="",
+        yield replace(
+            bare_entry(event.asset, Collection.TEXT),
             text=event.asset.key,
             uri="asset:" + "0" * 64,
             mime="text/plain",
-            attributes_json="{}",
-            start_ms=0,
-            end_ms=0,
-            start_char=0,
-            end_char=0,
             event_time_ms=event.timestamp_ms,
             indexed_at_ms=event.timestamp_ms,
             origin=event.origin,

@@ -14,6 +14,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -37,7 +38,7 @@ from penstock.records import (
     Modality,
     Position,
     Record,
-    entry_id,
+    bare_entry,
 )
 from penstock.store.base import EntryWriter
 
@@ -148,20 +149,9 @@ def _fetched(data: bytes) -> FetchedMedia:
 
 def _entry(record: Record, vector: Float32) -> Entry:
     asset = AssetRef("default", record.position.topic, (record.key or b"").decode())
-    return Entry(
-        id=entry_id(asset, Collection.IMAGE, 0),
-        collection=Collection.IMAGE,
-        asset=asset,
-        part=0,
-        title="",
-        text="",
-        uri="",
+    return replace(
+        bare_entry(asset, Collection.IMAGE),
         mime="image/jpeg",
-        attributes_json="{}",
-        start_ms=0,
-        end_ms=0,
-        start_char=0,
-        end_char=0,
         event_time_ms=record.timestamp_ms,
         indexed_at_ms=time.time_ns() // 1_000_000,
         origin=record.position,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,8 @@ from penstock.records import (
     Channel,
     Collection,
     Entry,
-    Position,
     ScoredEntry,
-    entry_id,
+    bare_entry,
 )
 
 CHANNELS = tuple(Channel(collection, field) for collection in Collection for field in FIELDS_OF[collection])
@@ -101,23 +101,11 @@ def _entry(collection: Collection, number: int) -> Entry:
         "default", "media.video" if timed else f"media.{collection}", str(number // _PARTS if timed else number)
     )
     start_ms = number % _PARTS * _SHOT_MS if timed else 0
-    return Entry(
-        id=entry_id(asset, collection, number),
-        collection=collection,
-        asset=asset,
-        part=number,
-        title="",
+    return replace(
+        bare_entry(asset, collection, number),
         text="words",
-        uri="",
-        mime="",
-        attributes_json="{}",
         start_ms=start_ms,
         end_ms=start_ms + _SHOT_MS - 1 if timed else 0,
-        start_char=0,
-        end_char=0,
-        event_time_ms=0,
-        indexed_at_ms=0,
-        origin=Position(asset.topic, 0, 0),
     )
 
 

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 
 import numpy as np
 
 from penstock.encoders.profiles import Profile
-from penstock.records import TEXT_COLLECTIONS, AssetRef, Collection, Entry, Float32, Modality, Position, entry_id
+from penstock.records import (
+    TEXT_COLLECTIONS,
+    AssetRef,
+    Collection,
+    Entry,
+    Float32,
+    Modality,
+    Position,
+    bare_entry,
+)
 from penstock.samples.images import load_concepts
 from penstock.store.base import EntryWriter
 
@@ -40,20 +50,11 @@ class _Entries:
         asset = AssetRef(self._tenant, f"media.{modality}", f"{number:09d}")
         has_text = collection in TEXT_COLLECTIONS
         spaces = {field: self._profile.space(role) for field, role in self._profile.vectors[collection].items()}
-        return Entry(
-            id=entry_id(asset, collection, 0),
-            collection=collection,
-            asset=asset,
-            part=0,
+        return replace(
+            bare_entry(asset, collection),
             title=f"entry {number}",
             text=" ".join(self._random.choice(self._words, _WORDS_OF_PASSAGE)) if has_text else "",
-            uri="",
             mime="text/plain" if has_text else "image/jpeg",
-            attributes_json="{}",
-            start_ms=0,
-            end_ms=0,
-            start_char=0,
-            end_char=0,
             event_time_ms=number,
             indexed_at_ms=number,
             origin=Position(asset.topic, 0, number),

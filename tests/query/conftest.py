@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from penstock.records import (
     Float32,
     Position,
     ScoredEntry,
-    entry_id,
+    bare_entry,
 )
 from penstock.store.base import EntryQuery
 
@@ -83,22 +84,13 @@ class FaultyStore:
         """Adds an entry whose vectors and text are its key, one word. If an asset is named, it is a video."""
         topic = f"media.{collection}" if asset is None else "media.video"
         ref = AssetRef(tenant, topic, asset or key)
-        entry = Entry(
-            id=entry_id(ref, collection, part),
-            collection=collection,
-            asset=ref,
-            part=part,
+        entry = replace(
+            bare_entry(ref, collection, part),
             title=key,
             text=key,
-            uri="",
             mime="text/plain",
-            attributes_json="{}",
             start_ms=times_ms[0],
             end_ms=times_ms[1],
-            start_char=0,
-            end_char=0,
-            event_time_ms=0,
-            indexed_at_ms=0,
             origin=Position(topic, 0, 0 if asset else len(self.entries)),
         )
         self.entries.append(entry)

@@ -38,9 +38,8 @@ from penstock.records import (
     Collection,
     Entry,
     Field,
-    Position,
     ScoredEntry,
-    entry_id,
+    bare_entry,
 )
 
 PASSAGE = Channel(Collection.TEXT, Field.PASSAGE)
@@ -68,24 +67,7 @@ def calibration(
 
 def entry(collection: Collection, number: int, text: str = "", times_ms: tuple[int, int] = (0, 0)) -> Entry:
     asset = AssetRef("default", f"media.{collection}", "one" if any(times_ms) else str(number))
-    return Entry(
-        id=entry_id(asset, collection, number),
-        collection=collection,
-        asset=asset,
-        part=number,
-        title="",
-        text=text,
-        uri="",
-        mime="",
-        attributes_json="{}",
-        start_ms=times_ms[0],
-        end_ms=times_ms[1],
-        start_char=0,
-        end_char=0,
-        event_time_ms=0,
-        indexed_at_ms=0,
-        origin=Position(asset.topic, 0, 0),
-    )
+    return replace(bare_entry(asset, collection, number), text=text, start_ms=times_ms[0], end_ms=times_ms[1])
 
 
 TEXTS = [entry(Collection.TEXT, number, text) for number, text in enumerate(("a red boat", "blue sky", "old tree"))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from penstock.errors import OverloadedError
 from penstock.query.rerank import rerank
 from penstock.query.types import Hit, Moment, MomentMember
-from penstock.records import AssetRef, Collection, Entry, Float32, Position, entry_id
+from penstock.records import AssetRef, Collection, Float32, bare_entry
 
 
 class Reader:
@@ -33,24 +34,7 @@ class Reader:
 
 def hit(text: str, score: float, collection: Collection = Collection.TEXT, *, spoken: str = "") -> Hit:
     asset = AssetRef("default", f"media.{collection}", f"{text}{spoken}{score}")
-    entry = Entry(
-        id=entry_id(asset, collection, 0),
-        collection=collection,
-        asset=asset,
-        part=0,
-        title="",
-        text=text,
-        uri="",
-        mime="",
-        attributes_json="{}",
-        start_ms=0,
-        end_ms=1_000 if spoken else 0,
-        start_char=0,
-        end_char=0,
-        event_time_ms=0,
-        indexed_at_ms=0,
-        origin=Position(asset.topic, 0, 0),
-    )
+    entry = replace(bare_entry(asset, collection), text=text, end_ms=1_000 if spoken else 0)
     return Hit(entry, score, (), Moment(0, 1_000, (MomentMember(entry, ()),), None) if spoken else None)
 
 

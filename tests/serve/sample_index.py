@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from penstock.config import Settings
 from penstock.encoders.load import load_encoder
 from penstock.encoders.profiles import JOINT_IMAGE, load_profile
 from penstock.query.understand.image import query_image_decoder
-from penstock.records import AssetRef, Collection, EncoderInput, Entry, Field, Float32, Position, entry_id
+from penstock.records import AssetRef, Collection, EncoderInput, Entry, Field, Float32, Position, bare_entry
 from penstock.serve.plane import QueryPlane
 
 PROFILE = load_profile("null:32")
@@ -44,21 +45,14 @@ def entry(collection: Collection, key: str, *, tenant: str = "default", **fields
     """Returns an entry, by default of an asset of its own."""
     asset = fields.pop("asset", AssetRef(tenant, f"media.{collection}", key))
     defaults: dict[str, Any] = {
-        "part": 0,
         "title": key,
-        "text": "",
         "uri": f"file:///media/{key}",
         "mime": "text/plain",
-        "attributes_json": "{}",
-        "start_ms": 0,
-        "end_ms": 0,
-        "start_char": 0,
-        "end_char": 0,
         "event_time_ms": 1_767_225_600_000,
         "indexed_at_ms": 1_767_225_601_250,
         "origin": Position(asset.topic, 3, 17),
     }
-    return Entry(id=entry_id(asset, collection, 0), collection=collection, asset=asset, **{**defaults, **fields})
+    return replace(bare_entry(asset, collection), **{**defaults, **fields})
 
 
 def fill(plane: QueryPlane) -> None:

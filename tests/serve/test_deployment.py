@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -15,7 +16,7 @@ from penstock.embedded.milvus import EmbeddedMilvus
 from penstock.encoders.load import load_encoders, profile_fingerprints
 from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError, UnavailableError
-from penstock.records import AssetRef, Collection, EncoderInput, Entry, Field, Position, entry_id
+from penstock.records import AssetRef, Collection, EncoderInput, Field, bare_entry
 from penstock.serve import deployment
 from penstock.store.milvus.store import MilvusStore
 from penstock.store.spec import index_spec
@@ -52,23 +53,12 @@ def fill(settings: Settings) -> None:
         field: encoders[role].encode(EncoderInput(role, ("k",), texts=(TEXT,))).vectors[0]
         for field, role in ((Field.PASSAGE, "passage.text"), (Field.JOINT, "joint.text"))
     }
-    entry = Entry(
-        id=entry_id(asset, Collection.TEXT, 0),
-        collection=Collection.TEXT,
-        asset=asset,
-        part=0,
+    entry = replace(
+        bare_entry(asset, Collection.TEXT),
         title="cat",
         text=TEXT,
-        uri="",
         mime="text/plain",
-        attributes_json="{}",
-        start_ms=0,
-        end_ms=0,
-        start_char=0,
         end_char=len(TEXT),
-        event_time_ms=0,
-        indexed_at_ms=0,
-        origin=Position(asset.topic, 0, 0),
         vectors=vectors,
     )
     store = MilvusStore(settings.store)

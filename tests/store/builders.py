@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from penstock.encoders.base import Fingerprint, Space
@@ -16,7 +18,7 @@ from penstock.records import (
     Outcome,
     Position,
     Version,
-    entry_id,
+    bare_entry,
 )
 from penstock.store.base import IndexSpec, VectorSpec
 
@@ -75,11 +77,8 @@ def entry(
     vectors = {Field.JOINT: vector(1) if joint is None else joint}
     if collection is Collection.TEXT:
         vectors[Field.PASSAGE] = vector(1) if passage is None else passage
-    return Entry(
-        id=entry_id(of, collection, part),
-        collection=collection,
-        asset=of,
-        part=part,
+    return replace(
+        bare_entry(of, collection, part),
         title=title,
         text=text,
         uri="asset:00ff",

@@ -16,7 +16,7 @@ from penstock.evaluate.reliability import expected_calibration_error
 from penstock.query.fusion.calibration import Calibration, IsotonicMap, Provenance, read_calibration
 from penstock.query.relevance import relevance_of_entries
 from penstock.query.types import Rankings
-from penstock.records import AssetRef, Channel, Collection, Entry, Field, Position, ScoredEntry, entry_id
+from penstock.records import AssetRef, Channel, Collection, Entry, Field, ScoredEntry, bare_entry
 from penstock.train.calibration import fit_calibration
 from penstock.train.labels import LabelledQuestion, divide
 from tests.evaluate.made_sets import write_texts
@@ -34,24 +34,7 @@ SPACES = dict.fromkeys(CHANNELS, "minilm") | {LEXICAL: "lexical"}
 
 def entry(collection: Collection, number: int) -> Entry:
     asset = AssetRef("default", f"media.{collection}", str(number))
-    return Entry(
-        id=entry_id(asset, collection, 0),
-        collection=collection,
-        asset=asset,
-        part=0,
-        title="",
-        text="",
-        uri="",
-        mime="",
-        attributes_json="{}",
-        start_ms=0,
-        end_ms=0,
-        start_char=0,
-        end_char=0,
-        event_time_ms=0,
-        indexed_at_ms=0,
-        origin=Position(asset.topic, 0, 0),
-    )
+    return bare_entry(asset, collection)
 
 
 ENTRIES = {channel: [entry(channel.collection, number) for number in range(40)] for channel in (PASSAGE, IMAGE)}

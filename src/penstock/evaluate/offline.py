@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ from penstock.records import (
     Modality,
     Position,
     ScoredEntry,
-    entry_id,
+    bare_entry,
 )
 
 DEPTH = 50
@@ -194,22 +194,10 @@ def _entry(dataset: EvaluationSet, row: int) -> Entry:
     modality = Modality.IMAGE if document.image else Modality.TEXT
     collection = COLLECTIONS_OF[modality][0]
     asset = AssetRef("default", f"media.{modality}", document.id)
-    return Entry(
-        id=entry_id(asset, collection, 0),
-        collection=collection,
-        asset=asset,
-        part=0,
+    return replace(
+        bare_entry(asset, collection),
         title=document.title,
         text="" if document.image else document.text,
-        uri="",
-        mime="",
-        attributes_json="{}",
-        start_ms=0,
-        end_ms=0,
-        start_char=0,
-        end_char=0,
-        event_time_ms=0,
-        indexed_at_ms=0,
         origin=Position(asset.topic, 0, row),
     )
 

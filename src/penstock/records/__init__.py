@@ -13,6 +13,7 @@ from penstock.records.entries import (
     ScoredEntry,
     Settled,
     WriteResult,
+    bare_entry,
     entry_id,
     part_id,
 )
@@ -118,6 +119,7 @@ __all__ = [
     "VISUAL_COLLECTIONS",
     "Version",
     "WriteResult",
+    "bare_entry",
     "entry_id",
     "part_id",
 ]

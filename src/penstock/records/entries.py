@@ -64,6 +64,28 @@ def part_id(asset_id: str, collection: Collection, part: int, slot: int = 0) -> 
     return digest_of(asset_id, collection, str(part), *(["other"] if slot else []))
 
 
+def bare_entry(asset: AssetRef, collection: Collection, part: int = 0) -> Entry:
+    """Returns an entry with its id and its place alone: no words, times or vectors. `replace` fills in the rest."""
+    return Entry(
+        id=entry_id(asset, collection, part),
+        collection=collection,
+        asset=asset,
+        part=part,
+        title="",
+        text="",
+        uri="",
+        mime="",
+        attributes_json="{}",
+        start_ms=0,
+        end_ms=0,
+        start_char=0,
+        end_char=0,
+        event_time_ms=0,
+        indexed_at_ms=0,
+        origin=Position(asset.topic, 0, 0),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class AssetRow(FastPickle):
     """The newest settled event of an asset, by which ordering, audit and replay are decided.

@@ -25,7 +25,7 @@ from penstock.query.fusion.scales import LogOddsScale
 from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.fusion.weighted import WeightedFusion
 from penstock.query.types import FuseOptions, Hit
-from penstock.records import AssetRef, Channel, Collection, Entry, Field, Position, ScoredEntry, entry_id
+from penstock.records import AssetRef, Channel, Collection, Entry, Field, Position, ScoredEntry, bare_entry, entry_id
 from tests.query.fusion.ranking import K, rank_hits
 
 RULES = MomentRules(max_gap_ms=5_000, max_ms=60_000)
@@ -62,22 +62,14 @@ def entry(
 ) -> Entry:
     asset = AssetRef(tenant, "media.video", key)
     transcript = f"spoken at {start_s:g}" if collection is Collection.SPEECH else ""
-    return Entry(
+    return replace(
+        bare_entry(asset, collection),
         id=entry_id(asset, collection, round(start_s * 1000)),
-        collection=collection,
-        asset=asset,
-        part=0,
         title=key,
         text=transcript if text is None else text,
-        uri="",
         mime="video/mp4",
-        attributes_json="{}",
         start_ms=round(start_s * 1000),
         end_ms=round(end_s * 1000),
-        start_char=0,
-        end_char=0,
-        event_time_ms=0,
-        indexed_at_ms=0,
         origin=Position("media.video", 0, offset),
     )
 

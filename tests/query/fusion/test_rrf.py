@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from penstock.query.fusion.base import MomentRules, channel_weights
 from penstock.query.types import Hit
-from penstock.records import AssetRef, Channel, Collection, Entry, Field, Position, ScoredEntry
+from penstock.records import AssetRef, Channel, Collection, Entry, Field, Position, ScoredEntry, bare_entry
 from tests.query.fusion.ranking import K, rank_hits
 
 TEXT_PASSAGE = Channel(Collection.TEXT, Field.PASSAGE)
@@ -31,23 +32,9 @@ SPACES = {
 
 
 def entry(collection: Collection, number: int) -> Entry:
-    return Entry(
-        id=f"{collection}-{number:03}",
-        collection=collection,
-        asset=AssetRef("default", f"media.{collection}", str(number)),
-        part=0,
-        title="",
-        text="",
-        uri="",
-        mime="",
-        attributes_json="{}",
-        start_ms=0,
-        end_ms=0,
-        start_char=0,
-        end_char=0,
-        event_time_ms=0,
-        indexed_at_ms=0,
-        origin=Position(f"media.{collection}", 0, number),
+    asset = AssetRef("default", f"media.{collection}", str(number))
+    return replace(
+        bare_entry(asset, collection), id=f"{collection}-{number:03}", origin=Position(asset.topic, 0, number)
     )
 
 
