@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +119,36 @@ def test_another_reader_resumes_video_at_the_saved_position(suffix: str, tmp_pat
 FAR_APART = [(20.8, scene_image(1)), (3.2, scene_image(2)), (4.0, scene_image(3)), (2.0, scene_image(4))]
 
 
+@pytest.fixture(scope="module")
+def iframes_far_apart(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Returns a function that writes a video whose I-frames are 10 s apart, once a container."""
+    folder = tmp_path_factory.mktemp("iframes_far_apart")
+
+    @cache
+    def written(suffix: str) -> Path:
+        return write_video(folder / f"video.{suffix}", FAR_APART, frames_per_s=25, iframe_interval=250)
+
+    return written
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Returns a function that joins two videos into one file, once a container."""
+    folder = tmp_path_factory.mktemp("joined")
+
+    @cache
+    def written(suffix: str) -> Path:
+        parts = [(4.0, scene_image(1)), (3.0, scene_image(2))], [(2.0, scene_image(3)), (6.0, scene_image(4))]
+        path = folder / f"joined.{suffix}"
+        for number, scenes in enumerate(parts):
+            part = write_video(folder / f"{number}.{suffix}", scenes, frames_per_s=25)
+            with path.open("ab") as file:
+                file.write(part.read_bytes())
+        return path
+
+    return written
+
+
 def late_ms(suffix: str) -> int:
     """Returns the tolerance of times. AVI does not support reordered frames, so its times are some frames late."""
     return 170 if suffix == "avi" else 41
@@ -125,17 +157,18 @@ def late_ms(suffix: str) -> int:
 @pytest.mark.parametrize("chunk_ms", [None, 6_000])
 @pytest.mark.parametrize("suffix", ["mp4", "ts", "mpg", "flv", "avi"])
 def test_cuts_are_found_to_the_frame_in_any_container_with_iframes_far_apart(
-    suffix: str, chunk_ms: int | None, tmp_path: Path
+    suffix: str, chunk_ms: int | None, iframes_far_apart: Callable[[str], Path]
 ) -> None:
-    path = write_video(tmp_path / f"video.{suffix}", FAR_APART, frames_per_s=25, iframe_interval=250)
-    results = shots_in_chunks(path, chunk_ms)
+    results = shots_in_chunks(iframes_far_apart(suffix), chunk_ms)
     assert [start for start, _ in results] == pytest.approx([0, 20_800, 24_000, 28_000], abs=late_ms(suffix))
     assert [end for _, end in results] == pytest.approx([20_800, 24_000, 28_000, 30_000], abs=late_ms(suffix))
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "ts", "mpg", "flv", "avi"])
-def test_a_detector_starts_to_the_frame_in_the_middle_of_a_video(suffix: str, tmp_path: Path) -> None:
-    path = write_video(tmp_path / f"video.{suffix}", FAR_APART, frames_per_s=25, iframe_interval=250)
+def test_a_detector_starts_to_the_frame_in_the_middle_of_a_video(
+    suffix: str, iframes_far_apart: Callable[[str], Path]
+) -> None:
+    path = iframes_far_apart(suffix)
     starts = starts_ms(path, 0)
     assert starts_ms(path, 8_400) == [pytest.approx(8_400, abs=late_ms(suffix)), *starts[1:]]
     for number, begin_ms in enumerate(starts[1:], 1):
@@ -161,12 +194,8 @@ def shots_in_chunks(path: Path, chunk_ms: int | None) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("chunk_ms", [None, 3_000])
 @pytest.mark.parametrize("suffix", ["ts", "mpg"])
-def test_both_of_two_joined_videos_are_read(suffix: str, chunk_ms: int | None, tmp_path: Path) -> None:
-    first = write_video(tmp_path / f"first.{suffix}", [(4.0, scene_image(1)), (3.0, scene_image(2))], frames_per_s=25)
-    second = write_video(tmp_path / f"second.{suffix}", [(2.0, scene_image(3)), (6.0, scene_image(4))], frames_per_s=25)
-    joined = tmp_path / f"joined.{suffix}"
-    joined.write_bytes(first.read_bytes() + second.read_bytes())
-    results = shots_in_chunks(joined, chunk_ms)
+def test_both_of_two_joined_videos_are_read(suffix: str, chunk_ms: int | None, joined: Callable[[str], Path]) -> None:
+    results = shots_in_chunks(joined(suffix), chunk_ms)
     assert [start for start, _ in results] == pytest.approx([0, 4_000, 7_000, 9_000], abs=130)
     assert results[-1][1] == pytest.approx(15_000, abs=200)
 
