@@ -10,7 +10,7 @@ from penstock.encoders.base import Fingerprint, Space
 from penstock.encoders.batched_encoder import EncoderOptions
 from penstock.encoders.profiles import SentencePairSpec, SentenceSpec, load_profile
 from penstock.encoders.sentence import SentenceEncoder
-from penstock.encoders.sentence_pair import SentencePairEncoder, is_mostly_latin
+from penstock.encoders.sentence_pair import SentencePairEncoder, is_mostly_latin, query_digest
 from penstock.encoders.use_encoder import UseEncoder
 from penstock.encoders.weights import FolderWeights
 from penstock.errors import ConfigError
@@ -28,7 +28,8 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> SentencePairSpec:
     first = load_profile("reference").passage
     assert isinstance(first, SentenceSpec)
     source = FolderWeights(write_use(tmp_path_factory.mktemp("use")), "weights.npz")
-    second = SentenceSpec("tiny/use", source, Space("tiny", OUTPUT), max_tokens=16, kind="use", languages=("en", "ja"))
+    languages = ("de", "en", "ja")
+    second = SentenceSpec("tiny/use", source, Space("tiny", OUTPUT), max_tokens=16, kind="use", languages=languages)
     return SentencePairSpec(first, second, Space("pair", FIRST_DIM + OUTPUT))
 
 
@@ -85,9 +86,15 @@ def test_a_question_leans_on_the_encoder_that_knows_its_language(pair: SentenceP
         "2024",
     )
     assert english == pytest.approx(0.25, abs=0.02)
-    assert german == pytest.approx(0.6, abs=0.02)
-    assert russian == chinese == pytest.approx(0.8, abs=0.02)
+    assert german == pytest.approx(0.7, abs=0.02)
+    assert russian == chinese == pytest.approx(0.85, abs=0.02)
     assert number == pytest.approx(0.25, abs=0.02)
+
+
+def test_the_weighting_of_questions_is_identified_apart_from_the_index(spec: SentencePairSpec) -> None:
+    other = replace(spec, second=replace(spec.second, languages=("en", "fr")))
+    assert query_digest(spec) not in ("", query_digest(other))
+    assert query_digest(spec.first) == ""
 
 
 def test_one_rare_word_does_not_make_an_english_question_foreign(pair: SentencePairEncoder) -> None:
@@ -133,5 +140,5 @@ def test_a_text_is_latin_by_its_letters(text: str, expected: bool) -> None:
 def test_a_pair_is_described_by_both_parts(spec: SentencePairSpec, tmp_path: Path) -> None:
     assert spec.name == "sentence-transformers/all-MiniLM-L6-v2 + tiny/use"
     assert spec.max_tokens == 256
-    assert spec.languages == ("en", "ja")
+    assert spec.languages == ("de", "en", "ja")
     assert replace(spec, first=replace(spec.first, languages=None)).languages is None

@@ -17,7 +17,8 @@ import numpy as np
 
 from penstock.config import ImageSettings
 from penstock.encoders.load import fingerprint, load_encoder
-from penstock.encoders.profiles import JOINT_IMAGE, Profile, role_of
+from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_QUERY, Profile, role_of
+from penstock.encoders.sentence_pair import query_digest
 from penstock.errors import QueryError, UsageError
 from penstock.evaluate.evaluation_set import content_hash
 from penstock.query.understand.image import query_image_decoder
@@ -124,7 +125,9 @@ class VectorFiles:
 
     def _file(self, encoder: str, keys: Sequence[str]) -> Path:
         identity = fingerprint(role_of(encoder), self.profile)
-        name = re.sub(r"[^\w.]+", "_", f"{encoder}-{identity.model}-{identity.weights}-{identity.preprocessing}")
+        weighting = query_digest(self.profile.passage) if encoder == PASSAGE_QUERY else ""
+        parts = (encoder, identity.model, identity.weights, identity.preprocessing, weighting)
+        name = re.sub(r"[^\w.]+", "_", "-".join(part for part in parts if part))
         digest = hashlib.blake2b("\n".join(keys).encode(), digest_size=12).hexdigest()
         return self._folder / name / f"{digest}.npy"
 

@@ -13,6 +13,7 @@ from fastapi_offline import FastAPIOffline
 
 from penstock import __version__
 from penstock.analysis import ANALYZER
+from penstock.analysis.language_detector import load_detector
 from penstock.assembly import open_assets, open_store
 from penstock.config import Settings
 from penstock.encoders.base import Encoder, Fingerprint
@@ -25,7 +26,6 @@ from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.statistics_file import StatisticsFile, statistics_key
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.understand.image import query_image_decoder
-from penstock.query.understand.language import load_detector
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.records import EncoderInput
 from penstock.serve import problems

@@ -6,14 +6,13 @@ In another script the letters alone say which languages it may be.
 
 from __future__ import annotations
 
-import copy
-import functools
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from penstock.analysis.language_detector import MAX_CHARS, language_probabilities
 
 # The script that a letter's Unicode name begins with, and the languages that are written in it, the most common first.
 _LANGUAGES: dict[str, tuple[str, ...]] = {
@@ -42,7 +41,6 @@ _DENSE_WEIGHT = 3
 # Portuguese ones are recognised. A threshold of 0.9 recognises 53 to 85 %, and takes 6 of the 38 names for a language.
 _MIN_PROBABILITY = 0.95
 _MIN_WORDS = 3
-_MAX_CHARS = 500  # looked at; more of a pasted document would not change the answer
 _MIN_HAN = 5  # a Japanese sentence of this length has kana
 
 
@@ -61,17 +59,12 @@ class DetectedLanguage:
     script: str
 
 
-def load_detector() -> None:
-    """Loads the detector, which takes a second of processor time, before the first question needs it."""
-    _detector()
-
-
 def detect_language(text: str) -> DetectedLanguage | None:
     """Returns the language of a question in the script of most of its letters; None if it has no letters.
 
     Deterministic; 0.1 ms for a question of ten words once the detector is loaded.
     """
-    text = unicodedata.normalize("NFKC", text[:_MAX_CHARS])
+    text = unicodedata.normalize("NFKC", text[:MAX_CHARS])
     letters = Counter(_script(char) for char in text if char.isalpha())
     weights = {script: count * (_DENSE_WEIGHT if script in _DENSE else 1) for script, count in letters.items()}
     if not weights:
@@ -123,23 +116,9 @@ def _certain(text: str, script: str, letters: int) -> str | None:
     candidates = _LANGUAGES.get(script, ())
     if not candidates or len(text.split()) < _MIN_WORDS:
         return None
-    language, probability = _detector_among(candidates).classify(text)
-    return str(language) if probability >= _MIN_PROBABILITY else None
-
-
-@functools.cache
-def _detector() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-
-
-@functools.cache
-def _detector_among(candidates: tuple[str, ...]) -> Any:
-    """Returns a detector that knows only these languages."""
-    detector = copy.copy(_detector())
-    detector.set_languages([language for language in candidates if language in detector.nb_classes])
-    return detector
+    probabilities = language_probabilities(text, candidates)
+    language = next(iter(probabilities))
+    return language if probabilities[language] >= _MIN_PROBABILITY else None
 
 
 def _listed(codes: Collection[str]) -> str:
