@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +17,10 @@ from penstock.errors import OverloadedError, PermanentError, QueryError, Unavail
 from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.pipeline import QueryPipeline
+from penstock.query.rerank import LATE
 from penstock.query.route import NOT_OFFERED
-from penstock.query.types import SearchRequest, SearchResult
-from penstock.records import Channel, Checkpoint, Collection, Field, MediaPosition, ScoredEntry, Version
+from penstock.query.types import FuseRequest, Rankings, SearchRequest, SearchResult
+from penstock.records import Channel, Checkpoint, Collection, Field, Float32, MediaPosition, ScoredEntry, Version
 from penstock.store.base import EntryQuery
 from penstock.store.filters import parse_filter
 
@@ -104,7 +105,7 @@ def test_tenant_and_candidates_reach_every_channel(store: Any, encoder: Any) -> 
     assert ask(store, encoder, SearchRequest(text="cat")).hits == []
     result = ask(store, encoder, SearchRequest(text="cat", tenant="acme", limit=70), candidates=50)
     assert [hit.entry.asset.tenant for hit in result.hits] == ["acme"]
-    assert {(tenant, limit) for _, tenant, limit, _ in store.calls[-4:]} == {("acme", 70)}
+    assert {(tenant, limit) for _, tenant, limit, _ in store.calls[-4:]} == {("acme", 50)}
 
 
 def test_searches_with_a_condition_are_not_counted_in_the_statistics(store: Any, encoder: Any) -> None:
@@ -314,8 +315,98 @@ def test_timed_media_are_searched_deeper_until_moments_fill_the_limit(make_store
     assert len(result.hits) == 10
     assert {(str(channel), limit) for channel, _, limit, _ in store.calls} == {
         ("image.joint", 10),
-        *((channel, limit) for channel in ("frame.joint", "speech.lexical") for limit in (10, 40, 160)),
+        ("speech.lexical", 10),
+        *(("frame.joint", limit) for limit in (10, 40, 160)),
     }
+
+
+class SilentReader:
+    """Never answers, and counts how often it is called."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def score_passages(self, question: str, passages: Sequence[str]) -> Float32:
+        self.calls += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+def test_reranking_has_only_its_share_of_the_deadline(store: Any, encoder: Any) -> None:
+    """Without a share of its own the reader would hold the search for a minute."""
+    for key in ("cat", "dog"):
+        store.add(Collection.TEXT, key)
+    fused = ask(store, encoder, SearchRequest(text="cat"))
+    reader = SilentReader()
+
+    async def run() -> SearchResult:
+        pipeline = QueryPipeline(store, encoder, SMALL, QuerySettings(rerank_share=0.001), reader=reader)
+        try:
+            async with asyncio.timeout(30):
+                return await pipeline.search(SearchRequest(text="cat", deadline_ms=60_000))
+        finally:
+            pipeline.close()
+
+    result = asyncio.run(run())
+    assert (reader.calls, result.notices, result.partial) == (1, (LATE,), False)
+    assert [hit.entry.id for hit in result.hits] == [hit.entry.id for hit in fused.hits]
+
+
+def test_reranking_does_not_begin_when_the_deadline_has_passed(store: Any, encoder: Any) -> None:
+    now_s = [0.0]
+    for key in ("cat", "dog"):
+        store.add(Collection.TEXT, key)
+
+    class SlowStatistics(ChannelStatistics):
+        def observe(self, rankings: Rankings, depth: int) -> None:
+            super().observe(rankings, depth)
+            now_s[0] += 61.0
+
+    reader = SilentReader()
+
+    async def run() -> SearchResult:
+        pipeline = QueryPipeline(
+            store,
+            encoder,
+            SMALL,
+            QuerySettings(),
+            fusions=FusionChooser(SlowStatistics()),
+            reader=reader,
+            clock=lambda: now_s[0],
+        )
+        try:
+            return await pipeline.search(SearchRequest(text="cat", deadline_ms=60_000))
+        finally:
+            pipeline.close()
+
+    result = asyncio.run(run())
+    assert (reader.calls, result.notices, len(result.hits)) == (0, (LATE,), 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "setting"),
+    [
+        ({"fusion": "early"}, "query.fusion = early"),
+        ({"fusion": "weighted", "normalise": "log-odds"}, "query.normalise = log-odds"),
+    ],
+)
+def test_a_setting_that_does_not_apply_gives_way_with_a_notice(
+    store: Any, encoder: Any, settings: dict[str, Any], setting: str
+) -> None:
+    for key in ("cat", "dog"):
+        store.add(Collection.TEXT, key)
+    result = ask(store, encoder, SearchRequest(text="cat"), **settings)
+    (notice,) = result.notices
+    assert notice.startswith(f"The setting {setting} does not apply here")
+    calibrated = ask(store, encoder, SearchRequest(text="cat"))
+    assert [(hit.entry.id, hit.score) for hit in result.hits] == [(hit.entry.id, hit.score) for hit in calibrated.hits]
+
+
+@pytest.mark.parametrize("fuse", [FuseRequest("early"), FuseRequest(alpha=0.0), FuseRequest("weighted", "log-odds")])
+def test_a_request_for_what_does_not_apply_is_refused(store: Any, encoder: Any, fuse: FuseRequest) -> None:
+    with pytest.raises(QueryError) as refused:
+        ask(store, encoder, SearchRequest(text="cat", fuse=fuse), fusion="early", normalise="log-odds")
+    assert refused.value.status == 400
 
 
 def test_timed_media_are_searched_once_if_there_are_no_more_entries(make_store: Any, encoder: Any) -> None:
@@ -352,8 +443,8 @@ def test_a_deeper_search_that_fails_keeps_the_earlier_entries_and_is_named(make_
     assert "search for more entries" in result.missing[FRAME_JOINT]
 
 
-def test_after_a_deeper_search_an_absent_entry_ranks_after_the_larger_depth(make_store: Any, encoder: Any) -> None:
-    """Rank 10 is better than absent from 64 entries, but worse than absent from 4."""
+def test_a_deeper_search_leaves_the_order_of_the_first_hits(make_store: Any, encoder: Any) -> None:
+    """Deeper, a second channel finds one of two hits: a request for fewer hits would not know that."""
     store = make_store(frozenset({SPEECH_PASSAGE, SPEECH_LEXICAL}))
     by_meaning, by_both = (
         store.add(Collection.SPEECH, "cat", asset=asset, times_ms=(0, 999)) for asset in ("meaning", "both")
@@ -362,4 +453,4 @@ def test_after_a_deeper_search_an_absent_entry_ranks_after_the_larger_depth(make
     rankings = {SPEECH_PASSAGE: [by_meaning, by_both, *video], SPEECH_LEXICAL: [*video[:9], by_both, *video[9:]]}
     store.search = lambda query: [ScoredEntry(entry, 1.0) for entry in rankings[query.channel][: query.limit]]
     hits = ask(store, encoder, SearchRequest(text="cat", limit=4), candidates=4, fusion="rrf").hits
-    assert [hit.entry.asset.key for hit in hits] == ["video", "both", "meaning"]
+    assert [hit.entry.asset.key for hit in hits] == ["video", "meaning", "both"]

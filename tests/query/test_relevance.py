@@ -102,7 +102,8 @@ def judged(
     fusion = FusionChooser(ChannelStatistics(), known).choose(FuseOptions(), searched)
     ranked = fusion.rank(searched, MomentRules(5_000, 60_000), 10)
     hits = [compose_hit(candidate, score, searched) for score, candidate in ranked]
-    return judge(hits, searched, question or query(), known, floor=floor)
+    question = question or query()
+    return judge(hits, relevance_of_entries(searched, question.text, known), question, floor=floor)
 
 
 def test_relevance_is_the_probability_of_the_log_odds() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from penstock.errors import OverloadedError
-from penstock.query.rerank import rerank
+from penstock.query.rerank import LATE, rerank
 from penstock.query.types import Hit, Moment, MomentMember
 from penstock.records import AssetRef, Collection, Float32, bare_entry
 
@@ -39,7 +39,8 @@ def hit(text: str, score: float, collection: Collection = Collection.TEXT, *, sp
 
 
 def texts_after(hits: Sequence[Hit], reader: Reader, *, top: int = 10, timeout_s: float = 5.0) -> list[str]:
-    return [hit.entry.text for hit in asyncio.run(rerank(hits, "a question", reader, top=top, timeout_s=timeout_s))]
+    reranked, _ = asyncio.run(rerank(hits, "a question", reader, top=top, timeout_s=timeout_s))
+    return [hit.entry.text for hit in reranked]
 
 
 HITS = [hit("a", 3.0), hit("b", 2.9), hit("c", 0.1)]
@@ -55,7 +56,7 @@ def test_a_much_better_score_of_the_fusion_keeps_it() -> None:
 
 
 def test_places_keep_their_scores() -> None:
-    reranked = asyncio.run(rerank(HITS, "a question", Reader({"a": 0.1, "b": 0.9, "c": 0.2}), top=10, timeout_s=5.0))
+    reranked, _ = asyncio.run(rerank(HITS, "a question", Reader({"a": 0.1, "b": 0.9, "c": 0.2}), top=10, timeout_s=5.0))
     assert [hit.score for hit in reranked] == [3.0, 2.9, 0.1]
 
 
@@ -99,9 +100,44 @@ def test_an_unexpected_error_of_the_model_leaves_the_order_and_is_logged(
     assert record.exc_info
 
 
-@pytest.mark.parametrize(
-    "reader", [Reader({}, OverloadedError("full", retry_after_s=1.0)), Reader(dict.fromkeys("abc", 0.0), wait_s=30.0)]
-)
-def test_a_model_that_fails_or_is_late_leaves_the_order(reader: Reader, caplog: pytest.LogCaptureFixture) -> None:
-    assert texts_after(HITS, reader, timeout_s=0.05) == ["a", "b", "c"]
+def test_a_model_that_fails_leaves_the_order(caplog: pytest.LogCaptureFixture) -> None:
+    assert texts_after(HITS, Reader({}, OverloadedError("full", retry_after_s=1.0))) == ["a", "b", "c"]
     assert "keep the order of the fusion" in caplog.text
+
+
+class OwnClock(asyncio.SelectorEventLoop):
+    """An event loop whose clock stands still, and jumps to the next timer when nothing else is left to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+        self._selector.select = self._jump  # type: ignore[attr-defined]
+
+    def time(self) -> float:
+        return self.now_s
+
+    def _jump(self, timeout_s: float | None = None) -> list[object]:
+        self.now_s += timeout_s or 0.0
+        return []
+
+
+@pytest.mark.parametrize(
+    ("takes_s", "order", "notice", "ends_s"),
+    [(0.4, ["b", "a", "c"], None, 0.4), (0.6, ["a", "b", "c"], LATE, 0.5), (3_600.0, ["a", "b", "c"], LATE, 0.5)],
+)
+def test_a_model_is_given_up_when_its_time_is_over(
+    takes_s: float, order: list[str], notice: str | None, ends_s: float
+) -> None:
+    loop = OwnClock()
+    reader = Reader({"a": 0.1, "b": 0.9, "c": 0.2}, wait_s=takes_s)
+    reranked, late = loop.run_until_complete(rerank(HITS, "a question", reader, top=10, timeout_s=0.5))
+    loop.close()
+    assert ([hit.entry.text for hit in reranked], late) == (order, notice)
+    assert loop.now_s == pytest.approx(ends_s, abs=0.001)
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, -1.0])
+def test_a_model_without_time_is_not_called(timeout_s: float) -> None:
+    reader = Reader({})
+    reranked, notice = asyncio.run(rerank(HITS, "a question", reader, top=10, timeout_s=timeout_s))
+    assert (reranked, notice, reader.calls) == (HITS, LATE, [])

@@ -1,7 +1,7 @@
 """Finds the calibration of an index, and refuses one that was fitted to other encoders or index types.
 
 A kept file that cannot be read must not stop a query plane, which answers without it: it is set aside, and the next
-one is tried. The file that the settings name is what somebody asked for, so there it is an error.
+one is tried. For the file that `query.calibration` names it is an error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHIPPED = Path(__file__).parents[1] / "encoders" / "profiles" / "calibrations"
 
 # Both return the cosines of whole vectors: what an approximate index misses changes no score of what it finds.
 _EXACT_INDEXES = frozenset({"FLAT", "HNSW"})
-# A broken file gets this suffix, where nothing reads it and somebody may look at it.
+# A broken file gets this suffix: nothing reads it, and it can still be examined.
 BROKEN_SUFFIX = ".broken"
 EXACT = "exact scores"
 BM25 = "BM25"
@@ -49,8 +49,8 @@ def find_calibration(
         ConfigError: the given file is missing, or not a calibration.
     """
     kept = kept_file(data_dir, profile)
-    found = [candidate for candidate in (kept, SHIPPED / f"{_stem(profile)}.json") if candidate.is_file()]
-    candidates = [file] if file else found
+    known = [candidate for candidate in (kept, SHIPPED / f"{_stem(profile)}.json") if candidate.is_file()]
+    candidates = [file] if file else known
     encoders, index_types = channel_encoders(profile, fingerprints), channel_index_types(dense_index)
     for left, candidate in zip(reversed(range(len(candidates))), candidates, strict=True):
         then = "The next one is tried" if left else "Searches compare channels without labels"

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from penstock.config import QuerySettings
 from penstock.encoders.profiles import Profile
@@ -23,14 +24,21 @@ from penstock.errors import QueryError
 from penstock.query.channels import OfferedChannels
 from penstock.query.embed import QueryEncoder, start_embedding
 from penstock.query.executor import BoundedExecutor
-from penstock.query.fusion.base import MomentRules
+from penstock.query.fusion.base import Candidate, MomentRules
 from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.moments import compose_hit
 from penstock.query.fusion.statistics import ChannelStatistics
-from penstock.query.relevance import JudgedHits, check_min_relevance, check_relevance_known, judge
+from penstock.query.relevance import (
+    JudgedHits,
+    check_min_relevance,
+    check_relevance_known,
+    judge,
+    relevance_of_entries,
+)
 from penstock.query.rerank import PassageReader, rerank
 from penstock.query.retrieve import Retrieval, SearchParams, mark_indexing
 from penstock.query.route import route
+from penstock.query.stages import add_deeper
 from penstock.query.trace import Trace
 from penstock.query.types import Hit, Query, Rankings, SearchRequest, SearchResult
 from penstock.query.understand.language import detect_language, notice_of
@@ -108,9 +116,10 @@ class QueryPipeline:
         trace.add_unavailable(plan.missing)
         trace.begin("encode")
         with start_embedding(self._encoder, plan.queries, on_done=lambda: trace.end("encode")) as vectors:  # 3
-            params = SearchParams(query.tenant, query.where, self._depth(query), deadline_s)
+            # The same depth for every limit, see `query.stages`.
+            params = SearchParams(query.tenant, query.where, self._settings.candidates, deadline_s)
             retrieval = Retrieval(self._store, self.executor, plan.queries, vectors, params)
-            judged = await self._find(retrieval, query, trace, deadline_s)
+            judged, further = await self._find(retrieval, query, trace, deadline_s)
             hits = await mark_indexing(judged.hits, self._store, self.executor, deadline_s=deadline_s)
         return SearchResult(
             hits,
@@ -119,7 +128,7 @@ class QueryPipeline:
             trace.publish(),
             query.transcript,
             language=None if detected is None else detected.code,
-            notices=() if notice is None else (notice,),
+            notices=(*(() if notice is None else (notice,)), *further),
             nothing_found=judged.nothing_found,
             why=judged.why,
         )
@@ -138,39 +147,50 @@ class QueryPipeline:
         trace.end("transcribe")
         return query
 
-    async def _find(self, retrieval: Retrieval, query: Query, trace: Trace, deadline_s: float) -> JudgedHits:
-        """Returns the best hits, with their relevance.
-
-        Where many entries become few moments, timed media are searched again for more entries until the limit is met.
-        """
+    async def _find(
+        self, retrieval: Retrieval, query: Query, trace: Trace, deadline_s: float
+    ) -> tuple[JudgedHits, list[str]]:
+        """Returns the best hits, with their relevance, and notices."""
         rankings = await retrieval.search()  # 4
         trace.end("search")
         if query.where is None:  # a condition, as every canary has one, returns scores of a part of the index
             self._fusions.statistics.observe(rankings, self._settings.candidates)
-        hits = self._rank(rankings, query)
-        while len(hits) < query.limit and retrieval.has_more():
-            rankings = await retrieval.search_deeper()
-            trace.end("search")
-            hits = self._rank(rankings, query)
+        options, unapplied = self._fusions.applicable(query.fuse, rankings)
+        query = replace(query, fuse=options)
+        reranked = self._settings.rerank_top if self._reader is not None and query.text is not None else 0
+        ranked = self._rank(rankings, query, max(query.limit, reranked))  # 5
+        hits = [compose_hit(candidate, score, rankings) for score, candidate in ranked]
+        reranked = min(reranked, len(hits))
+        relevances = relevance_of_entries(rankings, query.text, self._fusions.calibration)
+        if len(hits) < query.limit:
+            hits, relevances = await self._find_deeper(hits, relevances, retrieval, query, trace)
         trace.end("fuse")
-        if self._reader is not None and query.text is not None:  # 6
-            remaining_s = deadline_s - self._clock()
-            top = self._settings.rerank_top
-            hits = await rerank(hits, query.text, self._reader, top=top, timeout_s=remaining_s)
+        late = None
+        if reranked and self._reader is not None and query.text is not None:  # 6
+            timeout_s = self._settings.rerank_share * (deadline_s - self._clock())
+            hits, late = await rerank(hits, query.text, self._reader, top=reranked, timeout_s=timeout_s)
             trace.end("rerank")
-        floor = self._settings.relevance_floor
-        judged = judge(hits, rankings, query, self._fusions.calibration, floor=floor)  # 7
+        judged = judge(hits[: query.limit], relevances, query, floor=self._settings.relevance_floor)  # 7
         trace.end("judge")
-        trace.add_failed(rankings.missing)
-        return judged
+        trace.add_failed(retrieval.missing)
+        return judged, [notice for notice in (unapplied, late) if notice is not None]
 
-    def _rank(self, rankings: Rankings, query: Query) -> list[Hit]:
-        fusion = self._fusions.choose(query.fuse, rankings)  # 5
-        ranked = fusion.rank(rankings, self._moments, query.limit)
-        return [compose_hit(candidate, score, rankings) for score, candidate in ranked]
+    async def _find_deeper(
+        self, hits: list[Hit], relevances: dict[str, float], retrieval: Retrieval, query: Query, trace: Trace
+    ) -> tuple[list[Hit], dict[str, float]]:
+        """Adds hits of deeper searches until the limit is met, as where many entries become few moments."""
+        first = retrieval.rankings
+        while len(hits) < query.limit and retrieval.has_more(query.limit):
+            deeper = await retrieval.search_deeper()
+            trace.end("search")
+            entries = sum(len(ranking) for ranking in deeper.by_channel.values())
+            hits = add_deeper(hits, self._rank(deeper, query, entries), deeper)
+            further = relevance_of_entries(first, query.text, self._fusions.calibration, deeper=deeper)
+            relevances = further | relevances
+        return hits, relevances
 
-    def _depth(self, query: Query) -> int:
-        return max(query.limit, self._settings.candidates)
+    def _rank(self, rankings: Rankings, query: Query, limit: int) -> list[tuple[float, Candidate]]:
+        return self._fusions.choose(query.fuse, rankings).rank(rankings, self._moments, limit)
 
     def close(self) -> None:
         """Takes no more searches. The store and the encoder are closed by their owner."""

@@ -30,6 +30,7 @@ from penstock.query.fusion.calibration import Calibration, QuestionFeatures
 from penstock.query.fusion.normalise import Float64
 from penstock.query.fusion.scales import ChannelShares, LogOddsScale
 from penstock.query.fusion.tables import CollectionTable, collection_tables
+from penstock.query.stages import entry_ids
 from penstock.query.types import Hit, Query, Rankings
 from penstock.records import Channel, Collection, Entry, Field
 
@@ -98,9 +99,7 @@ def check_relevance_known(query: Query, calibration: Calibration | None, channel
         )
 
 
-def judge(
-    hits: Sequence[Hit], rankings: Rankings, query: Query, calibration: Calibration | None, *, floor: float
-) -> JudgedHits:
+def judge(hits: Sequence[Hit], relevances: Mapping[str, float], query: Query, *, floor: float) -> JudgedHits:
     """Adds relevance to the hits of a question.
 
     1. Hits below the floor are marked. They stay, for they are the best there is.
@@ -108,12 +107,10 @@ def judge(
 
     Args:
         hits: best first.
-        rankings: that they come from.
+        relevances: of entries, by id, see `relevance_of_entries`.
         query: the question.
-        calibration: valid for this index; None: there is none, and no relevance.
         floor: below it a hit does not count as found.
     """
-    relevances = {} if calibration is None else relevance_of_entries(rankings, query.text, calibration)
     judged = [_with_relevance(hit, relevances, floor) for hit in hits]  # 1
     best = max((hit.relevance for hit in judged if hit.relevance is not None), default=None)
     known_low = best is not None and best < floor and all(hit.relevance is not None for hit in judged)
@@ -130,14 +127,35 @@ def judge(
     return JudgedHits(judged, why is not None, why)
 
 
-def relevance_of_entries(rankings: Rankings, text: str | None, calibration: Calibration) -> Mapping[str, float]:
-    """Returns the relevance of every entry, by id, whose collection has a map for it."""
+def relevance_of_entries(
+    rankings: Rankings, text: str | None, calibration: Calibration | None, *, deeper: Rankings | None = None
+) -> dict[str, float]:
+    """Returns the relevance of every entry, by id, whose collection has a map for it.
+
+    Args:
+        rankings: of the first search, which the features of the question are taken from.
+        text: of the question; None: it is an image.
+        calibration: valid for this index; None: there is none, and no relevance is known.
+        deeper: of a deeper search. Their further entries are added, none of them above the last of the first search.
+    """
     relevances: dict[str, float] = {}
-    for collection, evidence in evidence_by_collection(rankings, text, calibration).items():
-        if (relevance_map := calibration.collections[collection].relevance) is not None:
-            values = relevance_map.relevance(evidence.log_odds, evidence.features)
-            relevances |= zip((entry.id for entry in evidence.entries), values.tolist(), strict=True)
+    if calibration is None:
+        return relevances
+    first = evidence_by_collection(rankings, text, calibration)
+    further = {} if deeper is None else evidence_by_collection(deeper, text, calibration)
+    for collection, evidence in first.items():
+        if (relevance_map := calibration.collections[collection].relevance) is None:
+            continue
+        if collection in further:
+            of_deeper = further[collection]
+            log_odds = np.minimum(of_deeper.log_odds, evidence.log_odds.min())
+            relevances |= _by_id(of_deeper.entries, relevance_map.relevance(log_odds, evidence.features))
+        relevances |= _by_id(evidence.entries, relevance_map.relevance(evidence.log_odds, evidence.features))
     return relevances
+
+
+def _by_id(entries: Sequence[Entry], values: Float64) -> dict[str, float]:
+    return {entry.id: value for entry, value in zip(entries, values.tolist(), strict=True)}
 
 
 def evidence_by_collection(
@@ -219,6 +237,5 @@ def _coverage(question: frozenset[str], entry: Entry) -> float:
 
 
 def _with_relevance(hit: Hit, relevances: Mapping[str, float], floor: float) -> Hit:
-    ids = [hit.entry.id] if hit.moment is None else [member.entry.id for member in hit.moment.members]
-    relevance = max((relevances[entry_id] for entry_id in ids if entry_id in relevances), default=None)
+    relevance = max((relevances[entry_id] for entry_id in entry_ids(hit) if entry_id in relevances), default=None)
     return replace(hit, relevance=relevance, below_floor=relevance is not None and relevance < floor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -23,9 +23,10 @@ from penstock.store.filters import Filter
 
 logger = logging.getLogger(__name__)
 
-# Fifty entries that are all of one video make a moment or a few. Then timed media are searched for this many times more
+# Fifty entries that are all of one video make a moment or a few. Then channels are searched for this many times more
 REFETCH_FACTOR = 4
-# entries, up to this many of each channel: fusing 800 of three channels takes 50 ms, which blocks the event loop.
+# entries, up to this many of each channel unless the limit is larger: fusing 800 of three channels blocks the event
+# loop for 10 ms.
 MAX_CANDIDATES = 1_000
 
 
@@ -47,7 +48,10 @@ class SearchParams:
 
 
 class Retrieval:
-    """The searches of one query, of which the second and later ones fetch more entries of timed media.
+    """The searches of one query, of which the second and later ones fetch more entries.
+
+    Their depths do not depend on the limit of the query, only how many there are: the hits of a smaller limit are the
+    first of a larger one.
 
     Args:
         store: searched from several threads.
@@ -75,6 +79,16 @@ class Retrieval:
         self._depths = dict.fromkeys(Collection, params.limit)
         self._rankings = Rankings({}, {}, self._depths, self._spaces, self._encoders)
 
+    @property
+    def rankings(self) -> Rankings:
+        """The entries that all searches so far returned."""
+        return self._rankings
+
+    @property
+    def missing(self) -> Mapping[Channel, str]:
+        """The channels that failed or were late in one of the searches."""
+        return self._rankings.missing
+
     async def search(self) -> Rankings:
         """Searches every channel. A channel whose vector is not computed yet waits for that vector alone.
 
@@ -87,22 +101,23 @@ class Retrieval:
         self._rankings = Rankings(by_channel, missing, self._depths, self._spaces, self._encoders)
         return self._rankings
 
-    def has_more(self) -> bool:
-        """Returns whether a channel of timed media may hold more entries, and another search may fetch them."""
-        limit = self._params.limit
-        # A channel that failed in the latest search kept fewer entries than it was searched for.
-        full = any(len(self._rankings.by_channel[channel]) >= limit for channel in self._timed_channels())
-        return full and limit * REFETCH_FACTOR <= MAX_CANDIDATES
+    def has_more(self, limit: int) -> bool:
+        """Returns whether a channel may hold more entries, and another search may fetch them for this limit."""
+        depth = self._params.limit
+        return bool(self._full_channels()) and (depth < limit or depth * REFETCH_FACTOR <= MAX_CANDIDATES)
 
     async def search_deeper(self) -> Rankings:
-        """Searches timed media for more entries. A channel that fails keeps its earlier entries and is named.
+        """Searches for more entries. A channel that fails keeps its earlier entries and is named.
 
-        Raises QueryError as `search` does.
+        Only collections of which a channel may hold more are searched. Raises QueryError as `search` does.
         """
+        collections = {channel.collection for channel in self._full_channels()}
         self._params = replace(self._params, limit=self._params.limit * REFETCH_FACTOR)
-        self._depths = {**self._depths, **dict.fromkeys(TIMED_COLLECTIONS, self._params.limit)}
-        timed = self._timed_channels()
-        queries = [query for query in self._queries if query.channel in timed]
+        self._depths = {**self._depths, **dict.fromkeys(collections, self._params.limit)}
+        answered = self._rankings.by_channel
+        queries = [
+            query for query in self._queries if query.channel in answered and query.channel.collection in collections
+        ]
         try:
             by_channel, missing = await self._search(queries)
         except TransientError as exc:
@@ -117,9 +132,12 @@ class Retrieval:
         )
         return self._rankings
 
-    def _timed_channels(self) -> set[Channel]:
-        """Returns the channels of timed media that answered."""
-        return {channel for channel in self._rankings.by_channel if channel.collection in TIMED_COLLECTIONS}
+    def _full_channels(self) -> list[Channel]:
+        """Returns the channels that returned as many entries as they were searched for in the latest search.
+
+        A channel that failed in that search kept fewer.
+        """
+        return [channel for channel, ranking in self._rankings.by_channel.items() if len(ranking) >= self._params.limit]
 
     async def _search(
         self, queries: Sequence[ChannelQuery]

@@ -41,6 +41,8 @@ class FuseOptions:
         alpha: used by method early, 0 to 1.
         weights: of the collections; 1 where one is absent.
         channel_weights: factors of the channels within their collection; 1 where one is absent.
+        demanded: whether the request itself names the method, or the normalisation if that is log-odds. Settings that
+            do not apply to a question yield to method calibrated (`FusionChooser.applicable`).
     """
 
     method: FusionMethod = FusionMethod.CALIBRATED
@@ -49,6 +51,7 @@ class FuseOptions:
     alpha: float = 0.5
     weights: Mapping[Collection, float] = field(default_factory=dict)
     channel_weights: Mapping[Channel, float] = field(default_factory=dict)
+    demanded: bool = True
 
 
 @dataclass(frozen=True, slots=True)

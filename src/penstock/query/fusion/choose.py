@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from penstock.config import FusionMethod, Normalisation
@@ -33,35 +35,64 @@ class FusionChooser:
         self.statistics = statistics
         self.calibration = calibration
 
-    def choose(self, options: FuseOptions, rankings: Rankings) -> Fusion:
-        """Returns the fusion for the rankings of a question.
+    def applicable(self, options: FuseOptions, rankings: Rankings) -> tuple[FuseOptions, str | None]:
+        """Returns the options for these rankings, and a notice if a setting does not apply to them.
+
+        Early fusion and log-odds need what not every question and every index has. A request that demands them is
+        refused. A setting must not refuse every request that has no `fuse`: method calibrated takes its place.
 
         Raises:
-            QueryError: the options ask for what these channels do not have.
+            QueryError: the request demands what these channels do not have.
         """
+        refusal = self._refusal(options, rankings)
+        if refusal is None:
+            return options, None
+        if options.demanded:
+            raise refusal
+        setting = "query.fusion = early" if options.method is FusionMethod.EARLY else "query.normalise = log-odds"
+        notice = f"The setting {setting} does not apply here, so method calibrated takes its place: {refusal}."
+        return replace(options, method=FusionMethod.CALIBRATED), notice
+
+    def choose(self, options: FuseOptions, rankings: Rankings) -> Fusion:
+        """Returns the fusion for the rankings of a question. Raises as `applicable` does."""
+        options, _ = self.applicable(options, rankings)
         match options.method:
             case FusionMethod.RRF:
                 return ReciprocalRankFusion(options.weights, k=options.k)
             case FusionMethod.WEIGHTED:
                 return WeightedFusion(options, self._scale(options.normalise, rankings))
             case FusionMethod.EARLY:
-                return WeightedFusion(options, _early(options, rankings))
+                space = shared_space(rankings.spaces) or ""
+                return WeightedFusion(options, EarlyScale(options.alpha, space, rankings.spaces))
             case FusionMethod.CALIBRATED:
                 return self._calibrated(options, rankings)
 
+    def _refusal(self, options: FuseOptions, rankings: Rankings) -> QueryError | None:
+        """Returns why the options do not apply to these channels; None if they do."""
+        if options.method is FusionMethod.EARLY and shared_space(rankings.spaces) is None:
+            return QueryError(
+                "method early mixes text and image in one space, and nothing that this query searches has both there: "
+                "it takes a query in words, a profile whose sentence encoder and image encoder share a space, and "
+                "videos",
+                field="/fuse/method",
+            )
+        if options.method is not FusionMethod.WEIGHTED or options.normalise is not Normalisation.LOG_ODDS:
+            return None
+        missing = [str(channel) for channel in sorted(rankings.by_channel) if not self._covers(channel, rankings)]
+        if not missing:
+            return None
+        return QueryError(
+            f"normalise log-odds needs a calibration of each channel, and {', '.join(missing)} has none: "
+            "`penstock train calibration` makes one, and method calibrated works without",
+            field="/fuse/normalise",
+        )
+
     def _scale(self, normalise: Normalisation, rankings: Rankings) -> Scale:
+        if normalise is Normalisation.LOG_ODDS and self.calibration is not None:
+            return LogOddsScale(self.calibration)
         if normalise is Normalisation.Z_BY_CHANNEL:
             return self._by_statistics(rankings)
-        if normalise is not Normalisation.LOG_ODDS:
-            return QuestionScale(normalise)
-        missing = [str(channel) for channel in sorted(rankings.by_channel) if not self._covers(channel, rankings)]
-        if self.calibration is None or missing:
-            raise QueryError(
-                f"normalise log-odds needs a calibration of each channel, and {', '.join(missing)} has none: "
-                "`penstock train calibration` makes one, and method calibrated works without",
-                field="/fuse/normalise",
-            )
-        return LogOddsScale(self.calibration)
+        return QuestionScale(normalise)
 
     def _calibrated(self, options: FuseOptions, rankings: Rankings) -> Fusion:
         """Returns log-odds if every channel is calibrated; else z-by-channel, with log-odds within collections."""
@@ -94,17 +125,6 @@ class FusionChooser:
             return spread.mean, spread.deviation
 
         return StatisticsScale(moments_of)
-
-
-def _early(options: FuseOptions, rankings: Rankings) -> EarlyScale:
-    space = shared_space(rankings.spaces)
-    if space is None:
-        raise QueryError(
-            "method early mixes text and image in one space, and nothing that this query searches has both there: it "
-            "takes a query in words, a profile whose sentence encoder and image encoder share a space, and videos",
-            field="/fuse/method",
-        )
-    return EarlyScale(options.alpha, space, rankings.spaces)
 
 
 class RunningFusion:

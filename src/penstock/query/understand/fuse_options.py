@@ -45,13 +45,17 @@ def fuse_options(request: FuseRequest | None, settings: QuerySettings) -> FuseOp
     if requested.alpha is not None and not 0 <= requested.alpha <= 1:
         raise QueryError(f"alpha is {requested.alpha}; it can be 0 to 1", field="/fuse/alpha")
     weights, channel_weights = _weights(requested.weights)
+    normalise = _name(Normalisation, requested.normalise, default=settings.normalise, option="normalise")
+    # What a request without these options is given by the settings, it does not demand.
+    decisive = requested.normalise if method is FusionMethod.WEIGHTED else requested.method or requested.alpha
     return FuseOptions(
         method=method,
-        normalise=_name(Normalisation, requested.normalise, default=settings.normalise, option="normalise"),
+        normalise=normalise,
         k=settings.rrf_k if requested.k is None else requested.k,
         alpha=settings.fusion_alpha if requested.alpha is None else requested.alpha,
         weights={**settings.weights, **weights},
         channel_weights=channel_weights,
+        demanded=decisive is not None,
     )
 
 
