@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 import pytest
@@ -19,9 +20,9 @@ from penstock.encoders.base import Fingerprint, ImageToText
 from penstock.encoders.null import NullEncoder
 from penstock.encoders.profiles import JOINT_IMAGE, OCR, NullSpec, OcrSpec, load_profile
 from penstock.encoders.weights import RandomWeights
-from penstock.errors import WorkerBrokenError
+from penstock.errors import WorkerBrokenError, WorkerLostError
 from penstock.ingest.delivery import Batch, Delivery
-from penstock.ingest.executor.pool import LocalPool
+from penstock.ingest.executor.pool import Call, LocalPool, Ref
 from penstock.ingest.executor.proxies import Pools
 from penstock.ingest.executor.workers import EncodeWorker, ImageTextWorker, MediaWorker, image_text_roles
 from penstock.ingest.pipeline.driver import Pipeline
@@ -52,6 +53,8 @@ from penstock.store.spec import index_spec
 from tests.counted import counted
 from tests.encoders.ocr.test_pp_ocr import reader
 from tests.ingest.doubles import RecordingSink, started_writer
+
+T = TypeVar("T")
 
 TOPIC = "media.image"
 FINGERPRINT = Fingerprint("test", "0" * 16, "0" * 16)
@@ -91,8 +94,48 @@ class ColorReader:
         return ImageText("", "cannot read green") if color == (0, 128, 0) else ImageText(f"color {color[2]}")
 
 
+class SickReader(ColorReader):
+    """Dies of any image for a while."""
+
+    def __init__(self, deaths: int) -> None:
+        super().__init__()
+        self._deaths = deaths
+
+    def _text(self, image: UInt8) -> ImageText:
+        self._deaths -= 1
+        if self._deaths >= 0:
+            raise WorkerBrokenError("died")
+        return super()._text(image)
+
+
+class FullNode(LocalPool):
+    """A pool on a node without memory: some calls lose their worker before it does anything.
+
+    Args:
+        model: reads images.
+        is_killed: whether a call loses its worker, by the number of the call and the images that it may read.
+    """
+
+    def __init__(self, model: ImageToText, is_killed: Callable[[int, Sequence[UInt8]], bool]) -> None:
+        super().__init__(lambda _: ImageTextWorker(model))
+        self._is_killed = is_killed
+        self.calls = 0
+
+    def run(self, method: Callable[..., T], *args: object, returns: int = 1) -> Call[T]:
+        batch = self.fetch(cast("Ref[EncoderInput]", args[0]))
+        start, max_images = cast("tuple[int, int | None]", args[1:])
+        self.calls += 1
+        if self._is_killed(self.calls, batch.images[start : start + (max_images or len(batch))]):
+            raise WorkerLostError("its call was running when the node was full", starved=True)
+        return super().run(method, *args, returns=returns)
+
+
 def index(
-    tmp_path: Path, model: ImageToText, images: Sequence[bytes], store: MemoryStore | None = None
+    tmp_path: Path,
+    model: ImageToText,
+    images: Sequence[bytes],
+    store: MemoryStore | None = None,
+    pool: LocalPool | None = None,
 ) -> tuple[list[Outcome], list[Entry]]:
     """Sends images through a whole local pipeline; returns the outcomes and the entries in the order of the images."""
     settings = load_settings(profile="null", data_dir=tmp_path)
@@ -108,7 +151,7 @@ def index(
         long_media=LocalPool(lambda _: media),
         encoders={
             JOINT_IMAGE: LocalPool(lambda _: EncodeWorker(encoder)),
-            OCR: LocalPool(lambda _: ImageTextWorker(model)),
+            OCR: pool or LocalPool(lambda _: ImageTextWorker(model)),
         },
         writers=LocalPool(lambda _: started_writer(store)),
     )
@@ -167,6 +210,30 @@ def test_an_image_that_kills_its_reader_is_indexed_without_words(tmp_path: Path)
     outcomes, entries = index(tmp_path, ColorReader(), images)
     assert outcomes == [Outcome.INDEXED] * 3
     assert [entry.text for entry in entries] == ["color 255", "", "color 255"]
+
+
+def test_words_survive_a_node_that_has_no_memory_for_a_while(tmp_path: Path) -> None:
+    images = [picture("a", "blue"), picture("b", "blue")]
+    pool = FullNode(ColorReader(), lambda calls, _: calls <= 20)
+    outcomes, entries = index(tmp_path, ColorReader(), images, pool=pool)
+    assert outcomes == [Outcome.INDEXED] * 2
+    assert [entry.text for entry in entries] == ["color 255", "color 255"]
+    assert pool.calls > 20
+
+
+def test_an_image_that_alone_fills_the_memory_is_indexed_without_words(tmp_path: Path) -> None:
+    images = [picture("a", "blue"), picture("b", "yellow"), picture("c", "blue")]
+    pool = FullNode(ColorReader(), lambda _, read: any(image[-1, -1, 2] == 0 for image in read))
+    outcomes, entries = index(tmp_path, ColorReader(), images, pool=pool)
+    assert outcomes == [Outcome.INDEXED] * 3
+    assert [entry.text for entry in entries] == ["color 255", "", "color 255"]
+
+
+def test_a_reader_that_dies_of_every_image_takes_no_words(tmp_path: Path) -> None:
+    model = SickReader(deaths=12)
+    outcomes, entries = index(tmp_path, model, [picture("a", "blue"), picture("b", "blue")])
+    assert outcomes == [Outcome.INDEXED] * 2
+    assert [entry.text for entry in entries] == ["color 255", "color 255"]
 
 
 def test_images_are_read_by_real_weights_and_found_by_their_words(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ FirstT = TypeVar("FirstT")
 RestT = TypeVar("RestT")
 WorkerT = TypeVar("WorkerT", bound=Hashable)
 
+MAX_OOM_KILLS_BY_OTHERS = 3  # a batch or image that lost more workers to a lack of memory is taken to be the cause
+
 
 class Ref(Generic[T_co]):
     """A result that stays in the worker's process or object store until it is fetched.

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+
 from penstock.encoders.profiles import IMAGE_TEXT_ROLES, SPEECH
-from penstock.errors import WorkerLostError
-from penstock.ingest.executor.pool import Pool, Ref
+from penstock.errors import UnavailableError, WorkerLostError
+from penstock.ingest.executor.pool import MAX_OOM_KILLS_BY_OTHERS, Pool, Ref
 from penstock.ingest.executor.workers import (
     EncodeWorker,
     FetchedBatch,
@@ -42,6 +44,7 @@ StepTimer: TypeAlias = Callable[[str, float], None]
 logger = logging.getLogger(__name__)
 
 _CRASHES_TO_SKIP = 2  # of one image alone; then it is indexed without its words
+_KNOWN_GOOD_PX = 64
 
 InputRefs: TypeAlias = Mapping[str, Ref[EncoderInput]]
 """References to the inputs of the encoders, by role."""
@@ -172,14 +175,16 @@ class ImageTextPool:
     def texts(self, batch: Ref[EncoderInput], timer: StepTimer) -> list[Ref[ImageTexts]]:
         """Returns the words of a batch's images, some images a call. See `ImageTextWorker.texts`.
 
-        An image never fails for its words: after a worker died in a call, the images of the batch go one by one, and
-        one that kills another worker is left out.
+        No image is rejected for its words: after a worker died in a call, the images of the batch go one by one, and
+        one that kills further workers is left out, if these read a known-good image in between. A node without memory
+        is no fault of an image, unless it happens again and again.
 
         Raises:
             WorkerLostError: a worker was lost, and no image of the batch is to blame.
+            UnavailableError: the workers die of any image; the batch is worth trying again.
         """
         texts: list[Ref[ImageTexts]] = []
-        start, crashes = 0, 0
+        start, crashes, kills = 0, 0, 0
         one_by_one = False
         while True:
             try:
@@ -187,11 +192,16 @@ class ImageTextPool:
             except WorkerLostError as loss:
                 if not (loss.blamed or loss.hung or loss.starved):
                     raise
-                one_by_one, crashes = True, crashes + 1
                 logger.warning("%s: a worker was lost over an image: %s", self._role, loss)
+                if one_by_one:
+                    kills += loss.starved
+                    if not loss.starved or kills > MAX_OOM_KILLS_BY_OTHERS:
+                        self._check_known_good(loss)
+                        crashes += 1
+                one_by_one = True
                 if crashes >= _CRASHES_TO_SKIP:
                     metrics.IMAGE_TEXTS.labels(self._role, "failed").inc()
-                    start, crashes = start + 1, 0
+                    start, crashes, kills = start + 1, 0, 0
                 continue
             timer("encode", call.busy_s)
             part, next_ref = call.pair()
@@ -199,7 +209,20 @@ class ImageTextPool:
             next_start = self._pool.fetch(next_ref)
             if next_start is None:
                 return texts
-            start, crashes = next_start, 0
+            start, crashes, kills = next_start, 0, 0
+
+    def _check_known_good(self, loss: WorkerLostError) -> None:
+        """Checks that the workers read a known-good image, so that another one can be blamed for their deaths.
+
+        Raises:
+            UnavailableError: they die of this one, too.
+        """
+        grey = np.full((_KNOWN_GOOD_PX, _KNOWN_GOOD_PX, 3), 128, dtype=np.uint8)
+        known_good = self._pool.put(EncoderInput(self._role, ("known-good",), images=(grey,)))
+        try:
+            self._pool.run(ImageTextWorker.texts, known_good, 0, 1, returns=2)
+        except WorkerLostError as exc:
+            raise UnavailableError(f"{self._role}: a known-good image does not pass the workers: {loss}") from exc
 
 
 class WriterPool:

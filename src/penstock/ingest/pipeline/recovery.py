@@ -9,6 +9,7 @@ from enum import Enum, auto
 
 from penstock.errors import PermanentError, Reason, TransientError, UnavailableError, UsageError, WorkerLostError
 from penstock.ingest.delivery import Delivery
+from penstock.ingest.executor.pool import MAX_OOM_KILLS_BY_OTHERS
 from penstock.ingest.pipeline.types import BatchReport, Flow
 from penstock.ingest.pipeline.waiting import Waiting
 from penstock.observability import metrics
@@ -18,7 +19,6 @@ logger = logging.getLogger(__name__)
 
 CRASHES_TO_SPLIT = 2
 CRASHES_TO_REJECT = 3  # of an event that is alone; the tally of a batch starts again with each half
-MAX_OOM_KILLS_BY_OTHERS = 3  # a batch that lost more workers to a lack of memory is taken to be the cause
 UNATTRIBUTED_TO_SPLIT = 3  # one or two losses are mostly caused by another batch, or by the loss of a node
 
 
