@@ -40,6 +40,7 @@ from penstock.records import (
 from penstock.store.base import EntryWriter
 from penstock.store.fencing import Fence
 from penstock.store.image_words import with_words
+from penstock.store.lost_sounds import without_lost_sounds
 from penstock.store.surplus import find_orphans, find_surplus
 from penstock.store.write_plan import Resume, WritePlan, is_obsolete, must_wait, own_checkpoints, plan_write
 
@@ -130,6 +131,7 @@ class Writer:
         """
         decoded, vectors = with_words(decoded, encoded)
         events = self._own_events((*decoded.indexable, *decoded.tombstones))
+        decoded = without_lost_sounds(decoded, vectors, {event.asset.id for event in events})
         with self._locks.hold(event.asset.id for event in events):
             fenced = self._fence.check(request.lane, request.assignments)  # 1
             failures = _encode_failures(decoded, vectors)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from penstock.assembly import open_assets
 from penstock.config import load_settings
 from penstock.encoders.base import Fingerprint
+from penstock.encoders.clap import ClapAudioEncoder
 from penstock.encoders.load import load_encoder, profile_fingerprints
 from penstock.encoders.null import NullTranscriber
 from penstock.encoders.profiles import PASSAGE_TEXT, SOUND_AUDIO, SOUND_TEXT, SPEECH, Profile, load_profile
@@ -21,6 +24,7 @@ from penstock.ingest.executor.proxies import Pools
 from penstock.ingest.executor.workers import EncodeWorker, MediaWorker, TranscribeWorker
 from penstock.ingest.lane.assembly import required_roles
 from penstock.ingest.pipeline.driver import Pipeline
+from penstock.media.av.audio import RATE_HZ
 from penstock.media.av.sound import SoundOptions
 from penstock.media.fetch import Fetcher
 from penstock.media.segments.decoder import SegmentDecoder
@@ -34,8 +38,10 @@ from penstock.records import (
     EncoderInput,
     Event,
     Field,
+    Float32,
     Inline,
     Modality,
+    Outcome,
     Position,
     Record,
 )
@@ -43,12 +49,13 @@ from penstock.retries import Backoff, Breaker
 from penstock.store.base import EntryQuery
 from penstock.store.memory import MemoryStore
 from penstock.store.spec import index_spec
-from tests.encoders.test_clap import noise, spec_of
+from tests.encoders.test_clap import OPTIONS, noise, spec_of
 from tests.encoders.tiny_models import CLAP_DIM, save_clap
 from tests.ingest.doubles import RecordingSink, started_writer
 from tests.media.media_files import write_audio
 
 TOPIC = "media.audio"
+LOUD = 0.95
 SOUND_JOINT = Channel(Collection.SOUND, Field.JOINT)
 
 
@@ -57,7 +64,23 @@ def profile_with_sound(folder: Path) -> Profile:
     return replace(load_profile("null"), sound=spec_of(folder / "clap", CLAP_DIM))
 
 
-def pipeline(profile: Profile, store: MemoryStore, folder: Path) -> Pipeline:
+class DeafEncoder(ClapAudioEncoder):
+    """Fails on windows that are loud for a quarter of a second."""
+
+    def _vectors(self, waveforms: Sequence[Float32]) -> Float32:
+        if any((waveform > LOUD).sum() > RATE_HZ / 4 for waveform in waveforms):
+            raise ValueError("too loud")
+        return super()._vectors(waveforms)
+
+
+def deaf_encoder(profile: Profile) -> DeafEncoder:
+    assert profile.sound is not None
+    return DeafEncoder(profile.sound, Fingerprint("n", "0" * 16, "0" * 16), OPTIONS)
+
+
+def pipeline(
+    profile: Profile, store: MemoryStore, folder: Path, sound_encoder: ClapAudioEncoder | None = None
+) -> Pipeline:
     settings = load_settings(profile="null", data_dir=folder)
     sound = profile.sound
     decoder = SegmentDecoder(
@@ -73,6 +96,7 @@ def pipeline(profile: Profile, store: MemoryStore, folder: Path) -> Pipeline:
     media = MediaWorker(fetcher, None, decoder)  # type: ignore[arg-type]  # no text, no images
     roles = required_roles(profile, [Modality.AUDIO])
     encoders = {role: load_encoder(role, profile, device="cpu", precision="fp32") for role in roles if role != SPEECH}
+    encoders |= {} if sound_encoder is None else {SOUND_AUDIO: sound_encoder}
     backoff = Backoff(0.001, 0.001, random.Random(0))
     pools = Pools.over(
         fetch=LocalPool(lambda _: media),
@@ -141,6 +165,38 @@ def test_windows_of_audio_are_found_by_a_text_and_deleted_with_their_asset(tmp_p
     assert len(keys_in(store, Collection.SOUND)) == 1
     run.run(Batch(3, TOPIC, (delivery(2, None),)))
     assert keys_in(store, Collection.SOUND) == []
+
+
+def test_a_window_that_the_sound_model_fails_on_costs_itself_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    profile = profile_with_sound(tmp_path)
+    store = ensured(profile)
+    samples = noise(1, 45)
+    samples[15 * RATE_HZ : 16 * RATE_HZ] = 1.0
+    data = write_audio(tmp_path / "noise.wav", samples).read_bytes()
+    report = pipeline(profile, store, tmp_path, deaf_encoder(profile)).run(Batch(1, TOPIC, (delivery(0, data),)))
+    (settlement,) = report.settlements
+    assert settlement.outcome is Outcome.INDEXED
+    entries = sorted(store.get(Collection.SOUND, keys_in(store, Collection.SOUND)), key=lambda entry: entry.part)
+    assert [entry.part for entry in entries] == [0, 1, 2, 3]
+    assert [entry.start_ms for entry in entries] == [0, 20_000, 30_000, 40_000]
+    (row,) = store.asset_rows([delivery(0, data).event.asset.id]).values()
+    assert row.counts == {Collection.SPEECH: 1, Collection.SOUND: 4}
+    assert "k is indexed without its sound from 10000 ms on: ValueError: too loud" in caplog.text
+
+
+def test_a_recording_all_of_whose_windows_fail_is_indexed_without_sound(tmp_path: Path) -> None:
+    profile = profile_with_sound(tmp_path)
+    store = ensured(profile)
+    samples = noise(1, 12)
+    for second in (5, 11):
+        samples[second * RATE_HZ : (second + 1) * RATE_HZ] = 1.0
+    data = write_audio(tmp_path / "noise.wav", samples).read_bytes()
+    report = pipeline(profile, store, tmp_path, deaf_encoder(profile)).run(Batch(1, TOPIC, (delivery(0, data),)))
+    assert [settlement.outcome for settlement in report.settlements] == [Outcome.INDEXED]
+    assert store.count(Collection.SOUND) == 0
+    assert store.count(Collection.SPEECH) == 1
 
 
 def test_a_profile_without_sound_has_no_such_collection(tmp_path: Path) -> None:
