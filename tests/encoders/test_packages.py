@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from penstock.encoders.load import describe_models
 from penstock.encoders.packages import find_file, installed_version, join_parts
-from penstock.encoders.profiles import load_profile
+from penstock.encoders.profiles import SentencePairSpec, SpeechSpec, load_profile
 from penstock.encoders.weights import PackageFile, PackageWeights, find_local, locate, missing_packages, weights_digest
 from penstock.errors import ConfigError
 from tests.encoders.fake_packages import install
@@ -58,6 +60,46 @@ def test_another_file_of_that_name_is_refused_in_one_line(site: Path) -> None:
     assert locate(source, "m").size_bytes == len(WHOLE)
 
 
+PINNED = (("config.json", hashlib.sha256(b"{}").hexdigest()), ("words.txt", hashlib.sha256(b"a").hexdigest()))
+
+
+@pytest.mark.parametrize("make", [whole, in_parts])
+def test_another_file_beside_the_weights_is_refused_in_one_line(
+    site: Path, make: Callable[[Path], PackageWeights]
+) -> None:
+    source = make(site)
+    config = (site / source.parts[-1].path if source.parts else site / source.file.path).with_name("config.json")
+    source = replace(source, pinned=PINNED if source.parts else PINNED[:1])
+    assert locate(source, "m").weights.read_bytes() == WHOLE
+    config.write_bytes(b"[]")
+    with pytest.raises(ConfigError, match=r"^m: .*config\.json has the SHA-256 .*; install .* again") as caught:
+        locate(source, "m")
+    assert "\n" not in str(caught.value)
+    config.write_bytes(b"{}")
+    assert locate(source, "m").weights.read_bytes() == WHOLE
+
+
+def test_a_file_beside_the_weights_without_a_hash_is_refused(site: Path) -> None:
+    source = replace(in_parts(site), pinned=PINNED)
+    (site / "model_2/more.txt").write_bytes(b"more")
+    with pytest.raises(ConfigError, match=r"more\.txt has no SHA-256 in the profile"):
+        locate(source, "m")
+
+
+def test_every_file_that_shelf_reads_from_packages_is_pinned() -> None:
+    profile = load_profile("shelf:joint=efficientnet,passage=minilm-use,speech=whisper-base,ocr=pp-ocr-v4")
+    tiny = load_profile("shelf:speech=tiny-en").speech
+    assert isinstance(profile.passage, SentencePairSpec)
+    assert isinstance(profile.speech, SpeechSpec)
+    assert isinstance(tiny, SpeechSpec)
+    sources = [profile.passage.first.source, profile.passage.second.source, profile.speech.source, tiny.source]
+    for source in sources:
+        assert isinstance(source, PackageWeights)
+        assert set(source.companions) <= {path for path, _ in source.pinned}
+        if not missing_packages(source):
+            assert locate(source, "m").weights.is_file()
+
+
 def test_a_missing_package_is_named(site: Path) -> None:
     source = PackageWeights(PackageFile("no-such-model", "no_such_model/model.bin"), SHA256)
     assert find_local(source) is None
@@ -101,6 +143,30 @@ def test_a_damaged_joined_file_is_made_again(site: Path) -> None:
     located = locate(source, "m")
     located.weights.write_bytes(b"damaged")
     assert locate(source, "m").weights.read_bytes() == WHOLE
+
+
+@pytest.mark.parametrize("name", ["config.json", "words.txt"])
+def test_a_damaged_or_missing_companion_in_the_cache_is_made_again(site: Path, name: str) -> None:
+    source = in_parts(site)
+    companion = locate(source, "m").folder / name
+    before = companion.read_bytes()
+    companion.write_bytes(b"damaged")
+    assert (locate(source, "m").folder / name).read_bytes() == before
+    companion.unlink()
+    assert (locate(source, "m").folder / name).read_bytes() == before
+
+
+def test_several_processes_may_repair_the_same_folder(site: Path) -> None:
+    located = locate(in_parts(site), "m")
+    parts = [site / "model_1/a.part1", site / "model_2/a.part2"]
+    companions = [site / "model_2/config.json", site / "model_2/words.txt"]
+    for _ in range(20):
+        located.weights.write_bytes(b"damaged")
+        with ThreadPoolExecutor(8) as pool:
+            joined = list(pool.map(lambda _: join_parts(parts, companions, "model.bin", SHA256), range(8)))
+        assert {path.parent.name for path in joined} == {located.folder.name}
+        assert located.weights.read_bytes() == WHOLE
+    assert [path.name for path in located.folder.parent.iterdir()] == [located.folder.name]
 
 
 def test_several_processes_may_join_the_same_parts(site: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,7 @@ from platformdirs import user_cache_path
 from penstock.errors import ConfigError
 
 _BLOCK_BYTES = 1 << 20
+_MAX_MOVES = 8  # into a place that other processes may fill in the meantime
 
 
 def installed_version(package: str) -> str | None:
@@ -55,7 +57,8 @@ def _read_sha256(path: Path, _mtime_ns: int, _size_bytes: int) -> str:
 def join_parts(parts: Sequence[Path], companions: Sequence[Path], name: str, sha256: str) -> Path:
     """Returns the file that the parts give together, in a folder of the user's cache beside copies of the companions.
 
-    The folder appears complete or not at all, so that processes may join the same parts concurrently.
+    The folder appears complete or not at all, so that processes may join the same parts concurrently. Every call checks
+    it, and one that is damaged, or lacks a companion, is made again.
 
     Args:
         parts: in order.
@@ -68,7 +71,8 @@ def join_parts(parts: Sequence[Path], companions: Sequence[Path], name: str, sha
     """
     folder = _cache_folder() / _folder_name(sha256, companions)
     joined = folder / name
-    if joined.is_file() and file_sha256(joined) == sha256:
+    expected = {name: sha256} | {companion.name: file_sha256(companion) for companion in companions}
+    if _holds(folder, expected):
         return joined
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +82,7 @@ def join_parts(parts: Sequence[Path], companions: Sequence[Path], name: str, sha
             _write_joined(parts, scratch / name, sha256)
             for companion in companions:
                 shutil.copyfile(companion, scratch / companion.name)
-            _replace_folder(scratch, folder, joined, sha256)
+            _move_to(folder, scratch, expected, Path(parent))
     except OSError as exc:
         raise ConfigError(
             f"the parts of {name} cannot be joined in {folder.parent}: {exc.strerror or exc}. Make room, or point "
@@ -117,12 +121,30 @@ def _write_joined(parts: Sequence[Path], path: Path, sha256: str) -> None:
         )
 
 
-def _replace_folder(scratch: Path, folder: Path, joined: Path, sha256: str) -> None:
-    """Moves the scratch folder to its place, unless another process was faster; a damaged one there is replaced."""
+def _holds(folder: Path, expected: Mapping[str, str]) -> bool:
+    """Returns whether a folder has all these files, by name, with these SHA-256."""
     try:
-        scratch.rename(folder)
+        return all(file_sha256(folder / name) == sha256 for name, sha256 in expected.items())
     except OSError:
-        if joined.is_file() and file_sha256(joined) == sha256:
+        return False
+
+
+def _move_to(folder: Path, scratch: Path, expected: Mapping[str, str], aside: Path) -> None:
+    """Moves the scratch folder to its place, unless another process was faster; a damaged one there goes aside first.
+
+    Both are renames, each of which one process wins, so that no process sees or removes half a folder.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    for attempt in range(_MAX_MOVES):
+        try:
+            scratch.rename(folder)
             return
-        shutil.rmtree(folder, ignore_errors=True)
-        scratch.rename(folder)
+        except OSError:
+            if _holds(folder, expected):
+                return
+            if attempt + 1 == _MAX_MOVES:
+                raise
+        with contextlib.suppress(FileNotFoundError):  # another process was faster to move it
+            folder.rename(aside / f"damaged-{attempt}")

@@ -80,6 +80,8 @@ class PackageWeights:
         parts: files that give the weights together, in order; empty where they are one file.
         companions: names of files beside the weights, or beside the last part, without which the model does not load.
         patterns: files that belong to joined parts besides, as fnmatch patterns.
+        pinned: the SHA-256 of files beside the weights, by their path from there. If there are any, files of
+            `companions` and `patterns` without one are refused.
         fallback: the repository of the hub that has the same weights; None: there is none.
     """
 
@@ -89,6 +91,7 @@ class PackageWeights:
     companions: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
     fallback: HubWeights | None = None
+    pinned: tuple[tuple[str, str], ...] = ()
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -206,28 +209,47 @@ def _find_in_packages(source: PackageWeights) -> Located | None:
     present = [file for file in files if file is not None]
     if len(present) < len(files):
         return None
-    beside = [present[-1].parent / name for name in source.companions]
-    if not all(companion.is_file() for companion in beside):
+    folder = present[-1].parent
+    if not all((folder / name).is_file() for name in source.companions):
         return None
     if not source.parts:
         return Located(present[0].parent, present[0])
-    folder = present[-1].parent
-    further = {path for pattern in source.patterns for path in folder.glob(pattern) if path.is_file()}
-    copied = sorted({*beside, *further} - set(present))
+    copied = sorted(set(_beside(source, folder)) - set(present))
     joined = packages.join_parts(present, copied, source.file.name, source.sha256)
     return Located(joined.parent, joined)
 
 
+def _beside(source: PackageWeights, folder: Path) -> list[Path]:
+    """Returns the files beside the weights that the model's loader may read."""
+    further = {path for pattern in source.patterns for path in folder.glob(pattern) if path.is_file()}
+    return sorted({*(folder / name for name in source.companions), *further})
+
+
 def _check_sha256(source: OnDisk, located: Located, model: str) -> None:
-    """Compares the file of a package with the hash that the profile names. Files of the hub are not ours to pin."""
-    if not isinstance(source, PackageWeights) or source.parts or _find_in_packages(source) != located:
-        return  # joined parts are checked as they are joined
-    actual = packages.file_sha256(located.weights)
-    if actual != source.sha256:
-        raise ConfigError(
-            f"{model}: {located.weights} has the SHA-256 {actual}, not {source.sha256} as the profile has it, and is "
-            f"not used; install {source.file.package} again in the version of requirements-shelf.lock"
-        )
+    """Compares the files of a package with the hashes that the profile names. Files of the hub are not ours to pin.
+
+    Raises:
+        ConfigError: one is another file, is missing, or has no hash while others have.
+    """
+    if not isinstance(source, PackageWeights) or _find_in_packages(source) != located:
+        return
+    pinned = {located.folder / path: sha256 for path, sha256 in source.pinned}
+    if pinned:
+        for path in set(_beside(source, located.folder)) - {*pinned, located.weights}:
+            raise _refusal(source, model, f"{path} has no SHA-256 in the profile")
+    if not source.parts:  # joined parts are checked as they are joined
+        pinned[located.weights] = source.sha256
+    for path, expected in pinned.items():
+        actual = packages.file_sha256(path) if path.is_file() else "of no file"
+        if actual != expected:
+            raise _refusal(source, model, f"{path} has the SHA-256 {actual}, not {expected} as the profile has it")
+
+
+def _refusal(source: PackageWeights, model: str, reason: str) -> ConfigError:
+    names = " ".join(source.packages)
+    return ConfigError(
+        f"{model}: {reason}, and is not used; install {names} again in the version of requirements-shelf.lock"
+    )
 
 
 def _complete(folder: Path, weights: tuple[str, ...], companions: tuple[str, ...]) -> Located | None:

