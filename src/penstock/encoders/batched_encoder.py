@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from penstock.encoders.base import Fingerprint, Space
 from penstock.encoders.batch_runner import BatchRunner
@@ -104,3 +105,32 @@ class BatchedEncoder(ABC):
                 f"{self._model_name}: the profile gives its vectors {self.space.dim} dimensions, and the model returns "
                 f"{dim}; set dim = {dim} in the profile"
             )
+
+
+class ModelSpec(Protocol):
+    """The parts of a spec that every encoder needs: `SentenceSpec`, `ClipSpec` and the others have them."""
+
+    @property
+    def name(self) -> str:
+        """Returns the model's name, for messages."""
+
+    @property
+    def space(self) -> Space:
+        """Returns the space of its vectors."""
+
+
+class TorchEncoder(BatchedEncoder):
+    """A `BatchedEncoder` whose model runs in torch.
+
+    Args:
+        role: in the profile.
+        spec: the model, as the profile has it.
+        fingerprint: recorded by collections.
+        options: how it runs.
+    """
+
+    def __init__(self, role: str, spec: ModelSpec, fingerprint: Fingerprint, options: EncoderOptions) -> None:
+        from penstock.encoders.torch_errors import torch_batcher
+
+        self._batcher = torch_batcher(options.max_items)
+        super().__init__(role, spec.name, spec.space, fingerprint, cache_size=options.cache_size, batcher=self._batcher)

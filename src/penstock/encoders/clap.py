@@ -10,7 +10,7 @@ from scipy.signal import resample_poly
 
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.batch_runner import checked_texts
-from penstock.encoders.batched_encoder import BatchedEncoder, EncoderOptions
+from penstock.encoders.batched_encoder import EncoderOptions, TorchEncoder
 from penstock.encoders.profiles import SOUND_AUDIO, SOUND_TEXT, SoundSpec
 from penstock.encoders.weights import RandomWeights, locate
 from penstock.errors import ConfigError
@@ -20,7 +20,7 @@ _RATE_HZ = 16_000  # of all decoded audio; what a model may read above 8 kHz is 
 _PROBE_TEXT = "a dog barks"
 
 
-class ClapAudioEncoder(BatchedEncoder):
+class ClapAudioEncoder(TorchEncoder):
     """Encodes windows of audio. Resamples them to the model's rate.
 
     Args:
@@ -35,16 +35,9 @@ class ClapAudioEncoder(BatchedEncoder):
     def __init__(self, spec: SoundSpec, fingerprint: Fingerprint, options: EncoderOptions) -> None:
         from transformers import AutoFeatureExtractor
 
-        from penstock.encoders.torch_errors import load_error, torch_batcher
+        from penstock.encoders.torch_errors import load_error
 
-        super().__init__(
-            SOUND_AUDIO,
-            spec.name,
-            spec.space,
-            fingerprint,
-            cache_size=options.cache_size,
-            batcher=torch_batcher(options.max_items),
-        )
+        super().__init__(SOUND_AUDIO, spec, fingerprint, options)
         self._model = _build(spec, options)
         self._model.text_model = None  # the text tower is freed
         try:
@@ -82,7 +75,7 @@ class ClapAudioEncoder(BatchedEncoder):
         return _vectors_of(self._model, self._model.get_audio_features, features)
 
 
-class ClapTextEncoder(BatchedEncoder):
+class ClapTextEncoder(TorchEncoder):
     """Encodes texts about sounds.
 
     Args, raises: as `ClapAudioEncoder`.
@@ -91,16 +84,9 @@ class ClapTextEncoder(BatchedEncoder):
     def __init__(self, spec: SoundSpec, fingerprint: Fingerprint, options: EncoderOptions) -> None:
         from transformers import AutoTokenizer
 
-        from penstock.encoders.torch_errors import load_error, torch_batcher
+        from penstock.encoders.torch_errors import load_error
 
-        super().__init__(
-            SOUND_TEXT,
-            spec.name,
-            spec.space,
-            fingerprint,
-            cache_size=options.cache_size,
-            batcher=torch_batcher(options.max_items),
-        )
+        super().__init__(SOUND_TEXT, spec, fingerprint, options)
         self._model = _build(spec, options)
         self._model.audio_model = None  # the audio tower is freed
         try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from penstock.encoders.base import Fingerprint, ImageSpec
 from penstock.encoders.batch_runner import checked_pixels, checked_texts
-from penstock.encoders.batched_encoder import BatchedEncoder, EncoderOptions
+from penstock.encoders.batched_encoder import EncoderOptions, TorchEncoder
 from penstock.encoders.precision import Precision
 from penstock.encoders.profiles import JOINT_IMAGE, JOINT_TEXT, ClipSpec
 from penstock.encoders.weights import FolderWeights, HubWeights, RandomWeights, locate
@@ -40,7 +40,7 @@ class OpenClipModel(Protocol):
         """Returns weights and buffers by name."""
 
 
-class ClipImageEncoder(BatchedEncoder):
+class ClipImageEncoder(TorchEncoder):
     """Encodes images into the joint space. Normalises pixels on the device, to which they are sent as bytes.
 
     Args:
@@ -55,16 +55,7 @@ class ClipImageEncoder(BatchedEncoder):
     def __init__(self, spec: ClipSpec, fingerprint: Fingerprint, options: EncoderOptions) -> None:
         import torch
 
-        from penstock.encoders.torch_errors import torch_batcher
-
-        super().__init__(
-            JOINT_IMAGE,
-            spec.name,
-            spec.space,
-            fingerprint,
-            cache_size=options.cache_size,
-            batcher=torch_batcher(options.max_items),
-        )
+        super().__init__(JOINT_IMAGE, spec, fingerprint, options)
         clip = build(spec, options.precision, options.device)
         check_preprocessing(spec, image_spec_of(clip.visual.preprocess_cfg))
         self._tower = clip.visual  # the text tower is freed
@@ -101,23 +92,14 @@ class ClipImageEncoder(BatchedEncoder):
         return np.pad(vectors, ((0, 0), (0, self._zeros)))
 
 
-class ClipTextEncoder(BatchedEncoder):
+class ClipTextEncoder(TorchEncoder):
     """Encodes texts into the joint space. CLIP reads at most 77 tokens and truncates the rest.
 
     Args, raises: as `ClipImageEncoder`.
     """
 
     def __init__(self, spec: ClipSpec, fingerprint: Fingerprint, options: EncoderOptions) -> None:
-        from penstock.encoders.torch_errors import torch_batcher
-
-        super().__init__(
-            JOINT_TEXT,
-            spec.name,
-            spec.space,
-            fingerprint,
-            cache_size=options.cache_size,
-            batcher=torch_batcher(options.max_items),
-        )
+        super().__init__(JOINT_TEXT, spec, fingerprint, options)
         self._model = build(spec, options.precision, options.device)
         self._model.visual = None  # the image tower is freed
         self._tokenize = _tokenizer(spec)

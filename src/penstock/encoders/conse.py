@@ -17,7 +17,7 @@ import numpy as np
 
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.batch_runner import checked_pixels
-from penstock.encoders.batched_encoder import BatchedEncoder, EncoderOptions
+from penstock.encoders.batched_encoder import EncoderOptions, TorchEncoder
 from penstock.encoders.conse_files import ConceptHead, NameVectors, read_concept_head, read_name_vectors
 from penstock.encoders.packages import file_sha256
 from penstock.encoders.precision import Precision
@@ -45,7 +45,7 @@ class Classifier(Protocol):
         """Converts uint8[n, size, size, 3] to float32[n, classes] and float32[n, features]."""
 
 
-class ConseImageEncoder(BatchedEncoder):
+class ConseImageEncoder(TorchEncoder):
     """Encodes images by the names of what a classifier sees.
 
     Args:
@@ -60,16 +60,7 @@ class ConseImageEncoder(BatchedEncoder):
     def __init__(self, spec: ConseSpec, fingerprint: Fingerprint, options: EncoderOptions) -> None:
         import torch
 
-        from penstock.encoders.torch_errors import torch_batcher
-
-        super().__init__(
-            JOINT_IMAGE,
-            spec.name,
-            spec.space,
-            fingerprint,
-            cache_size=options.cache_size,
-            batcher=torch_batcher(options.max_items),
-        )
+        super().__init__(JOINT_IMAGE, spec, fingerprint, options)
         head, names = read_files(spec)
         self._device = torch.device(options.device)
         self._size_px = spec.image.size_px

@@ -9,14 +9,14 @@ import numpy as np
 
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.batch_runner import checked_texts
-from penstock.encoders.batched_encoder import BatchedEncoder, EncoderOptions
+from penstock.encoders.batched_encoder import EncoderOptions, TorchEncoder
 from penstock.encoders.profiles import PASSAGE_QUERY, PASSAGE_TEXT, PassageSpec
 from penstock.records import Encoded, EncoderInput, Float32
 
 _PROBE_TEXT = "a sentence"
 
 
-class TextEncoder(BatchedEncoder):
+class TextEncoder(TorchEncoder):
     """Encodes passages and queries into the sentence encoder's space.
 
     An input whose `encoder` is `passage.query` gets the model's prompt for queries, any other the one for passages.
@@ -28,17 +28,7 @@ class TextEncoder(BatchedEncoder):
     """
 
     def __init__(self, spec: PassageSpec, fingerprint: Fingerprint, options: EncoderOptions) -> None:
-        from penstock.encoders.torch_errors import torch_batcher
-
-        self._batcher = torch_batcher(options.max_items)
-        super().__init__(
-            PASSAGE_TEXT,
-            spec.name,
-            spec.space,
-            fingerprint,
-            cache_size=options.cache_size,
-            batcher=self._batcher,
-        )
+        super().__init__(PASSAGE_TEXT, spec, fingerprint, options)
 
     def encode(self, batch: EncoderInput) -> Encoded:
         """Encodes every text that can be encoded: see `BatchedEncoder.encode`."""

