@@ -8,7 +8,6 @@ import pytest
 from penstock.encoders.base import Encoder
 from penstock.encoders.load import load_encoder
 from penstock.encoders.profiles import PASSAGE_TEXT, SentencePairSpec, load_profile
-from penstock.encoders.weights import find_local
 from penstock.records import Float32
 from penstock.samples import sample_texts
 from tests.encoders.conftest import texts_input
@@ -20,8 +19,6 @@ def pair() -> Encoder:
     profile = load_profile("shelf")
     if not isinstance(profile.passage, SentencePairSpec):
         pytest.skip("a package of the pair is not installed")
-    if any(find_local(part.source) is None for part in (profile.passage.first, profile.passage.second)):
-        pytest.skip("weights of the pair are not on this machine")
     return load_encoder(PASSAGE_TEXT, profile, precision="fp32", device="cpu", threads=1)
 
 

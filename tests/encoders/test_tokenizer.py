@@ -12,7 +12,7 @@ from penstock.encoders.base import Tokenizer
 from penstock.encoders.profiles import SentencePairSpec, load_profile
 from penstock.encoders.tokenizer import FileTokenizer, PairTokenizer, load_tokenizer
 from penstock.encoders.unigram import VOCABULARY, UnigramTokenizer
-from penstock.encoders.weights import locate
+from penstock.encoders.weights import PackageWeights, locate
 from penstock.errors import ConfigError
 from penstock.media.text.passages import decode_text
 from penstock.records import FetchedMedia
@@ -74,6 +74,7 @@ def test_passages_of_a_script_without_spaces_fit_both_encoders_of_shelf() -> Non
     thai = "ภาษาไทยเป็นภาษาที่มีระดับเสียงของคำแน่นอน การเขียนไม่เว้นวรรคระหว่างคำ " * 60
     english = "The quick brown fox jumps over the lazy dog, and it does so every single morning. " * 60
     tokenizer = load_tokenizer(profile)
+    assert isinstance(profile.passage.second.source, PackageWeights)
     second = UnigramTokenizer(locate(profile.passage.second.source, "m").folder / VOCABULARY)
     fetched = FetchedMedia(event(0), thai.encode(), "text/plain", "0" * 64, "u")
     passages = decode_text(fetched, settings=TextSettings(), tokenizer=tokenizer).passages

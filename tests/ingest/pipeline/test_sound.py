@@ -13,7 +13,7 @@ import pytest
 
 from penstock.assembly import open_assets
 from penstock.config import load_settings
-from penstock.encoders.base import Fingerprint
+from penstock.encoders.base import Encoder, Fingerprint
 from penstock.encoders.clap import ClapAudioEncoder
 from penstock.encoders.load import load_encoder, profile_fingerprints
 from penstock.encoders.null import NullTranscriber
@@ -24,6 +24,7 @@ from penstock.ingest.executor.proxies import Pools
 from penstock.ingest.executor.workers import EncodeWorker, MediaWorker, TranscribeWorker
 from penstock.ingest.lane.assembly import required_roles
 from penstock.ingest.pipeline.driver import Pipeline
+from penstock.ingest.pipeline.types import BatchReport, SettledDelivery
 from penstock.media.av.audio import RATE_HZ
 from penstock.media.av.sound import SoundOptions
 from penstock.media.fetch import Fetcher
@@ -78,6 +79,10 @@ def deaf_encoder(profile: Profile) -> DeafEncoder:
     return DeafEncoder(profile.sound, Fingerprint("n", "0" * 16, "0" * 16), OPTIONS)
 
 
+def pool_of(encoder: Encoder) -> LocalPool:
+    return LocalPool(lambda _: EncodeWorker(encoder))
+
+
 def pipeline(
     profile: Profile, store: MemoryStore, folder: Path, sound_encoder: ClapAudioEncoder | None = None
 ) -> Pipeline:
@@ -95,15 +100,18 @@ def pipeline(
     fetcher = Fetcher(settings.fetch, open_assets(settings), topic_of={Modality.AUDIO: TOPIC})
     media = MediaWorker(fetcher, None, decoder)  # type: ignore[arg-type]  # no text, no images
     roles = required_roles(profile, [Modality.AUDIO])
-    encoders = {role: load_encoder(role, profile, device="cpu", precision="fp32") for role in roles if role != SPEECH}
-    encoders |= {} if sound_encoder is None else {SOUND_AUDIO: sound_encoder}
+    encoders: dict[str, Encoder] = {
+        role: load_encoder(role, profile, device="cpu", precision="fp32") for role in roles if role != SPEECH
+    }
+    if sound_encoder is not None:
+        encoders[SOUND_AUDIO] = sound_encoder
     backoff = Backoff(0.001, 0.001, random.Random(0))
     pools = Pools.over(
         fetch=LocalPool(lambda _: media),
         decode=LocalPool(lambda _: media),
         long_media=LocalPool(lambda _: media),
         encoders={
-            **{role: LocalPool(lambda _, encoder=encoder: EncodeWorker(encoder)) for role, encoder in encoders.items()},
+            **{role: pool_of(encoder) for role, encoder in encoders.items()},
             SPEECH: LocalPool(lambda _: TranscribeWorker(NullTranscriber(Fingerprint("n", "0" * 16, "0" * 16)), None)),
         },
         writers=LocalPool(lambda _: started_writer(store)),
@@ -125,6 +133,10 @@ def delivery(offset: int, data: bytes | None) -> Delivery:
     payload = None if data is None else Inline(data)
     event = Event(AssetRef("default", TOPIC, "k"), position, position, offset, Modality.AUDIO, payload)
     return Delivery(Record(position, b"k", data, (), timestamp_ms=offset), Assignment(TOPIC, 0, 1), event)
+
+
+def outcomes(report: BatchReport) -> list[Outcome]:
+    return [settlement.outcome for settlement in report.settlements if isinstance(settlement, SettledDelivery)]
 
 
 def ensured(profile: Profile) -> MemoryStore:
@@ -176,8 +188,7 @@ def test_a_window_that_the_sound_model_fails_on_costs_itself_alone(
     samples[15 * RATE_HZ : 16 * RATE_HZ] = 1.0
     data = write_audio(tmp_path / "noise.wav", samples).read_bytes()
     report = pipeline(profile, store, tmp_path, deaf_encoder(profile)).run(Batch(1, TOPIC, (delivery(0, data),)))
-    (settlement,) = report.settlements
-    assert settlement.outcome is Outcome.INDEXED
+    assert outcomes(report) == [Outcome.INDEXED]
     entries = sorted(store.get(Collection.SOUND, keys_in(store, Collection.SOUND)), key=lambda entry: entry.part)
     assert [entry.part for entry in entries] == [0, 1, 2, 3]
     assert [entry.start_ms for entry in entries] == [0, 20_000, 30_000, 40_000]
@@ -194,7 +205,7 @@ def test_a_recording_all_of_whose_windows_fail_is_indexed_without_sound(tmp_path
         samples[second * RATE_HZ : (second + 1) * RATE_HZ] = 1.0
     data = write_audio(tmp_path / "noise.wav", samples).read_bytes()
     report = pipeline(profile, store, tmp_path, deaf_encoder(profile)).run(Batch(1, TOPIC, (delivery(0, data),)))
-    assert [settlement.outcome for settlement in report.settlements] == [Outcome.INDEXED]
+    assert outcomes(report) == [Outcome.INDEXED]
     assert store.count(Collection.SOUND) == 0
     assert store.count(Collection.SPEECH) == 1
 
