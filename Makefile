@@ -22,7 +22,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup shelf demo test test-heavy test-light test-exhaustive faults soak measure mutations lint vocabulary lock \
+.PHONY: help setup shelf demo test test-heavy test-light test-exhaustive test-operate faults soak measure mutations lint vocabulary lock \
 	platforms clean
 
 help: ## Show what there is to make.
@@ -49,13 +49,16 @@ test: lint ## Check everything but what takes longest: lint, format, types, laye
 	@$(MAKE) --no-print-directory test-heavy
 
 test-heavy: $(READY)
-	$(BIN)/pytest -m 'not exhaustive' $(BESIDE) $(HEAVY) $(ARGS)
+	$(BIN)/pytest -m 'not exhaustive and not operate' $(BESIDE) $(HEAVY) $(ARGS)
 
 test-light: $(READY)
-	$(BIN)/pytest -m 'not exhaustive' $(BESIDE) $(HEAVY:%=--ignore=%) $(ARGS)
+	$(BIN)/pytest -m 'not exhaustive and not operate' $(BESIDE) $(HEAVY:%=--ignore=%) $(ARGS)
 
 test-exhaustive: $(READY) ## The rest: every fault, the loss of a node, a real Prometheus, a whole bench.
 	$(BIN)/pytest -m exhaustive $(ARGS)
+
+test-operate: $(READY) ## As root: build the image and run it, and check the chart against the schemas of other projects.
+	$(BIN)/pytest -m operate $(ARGS)
 
 faults: $(READY) ## Run every fault (TIMES=10 over, JOBS=2 concurrently, STORE=milvus for the real one); report in docs/.
 	$(BIN)/python -m tests.faults.report --times $(TIMES) --jobs $(JOBS) --store $(STORE)
