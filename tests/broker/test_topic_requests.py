@@ -1,6 +1,6 @@
 """Tests the requests to create topics and to read committed offsets that depend on the state of the cluster.
 
-The answers of a cluster with several nodes, or of one that is starting, cannot be had from the broker of the other
+The answers of a cluster with several nodes, or of one that is starting, cannot be available from the broker of the other
 tests on demand; an admin client that gives them stands in for it.
 """
 

@@ -38,7 +38,8 @@ def _table(values: Sequence[ChartValue]) -> Iterator[str]:
 
 def _description(schema: Mapping[str, Any]) -> str:
     choices = f" ({', '.join(schema['enum'])})" if "enum" in schema else ""
-    return schema["description"] + choices
+    description: str = schema["description"]
+    return description + choices
 
 
 def _code(default: Any) -> str:

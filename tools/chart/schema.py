@@ -29,7 +29,7 @@ def values_schema(values: Sequence[ChartValue]) -> Schema:
 def settings_schema() -> Schema:
     """Returns the schema of `settings:`: the product's settings, less secrets and what the chart sets itself."""
     document = Settings.model_json_schema()
-    schema = _inlined(document, document["$defs"])
+    schema: Schema = _inlined(document, document["$defs"])
     for name in _SET_BY_THE_CHART:
         del schema["properties"][name]
     return schema

@@ -48,7 +48,7 @@ class PassageReader(Protocol):
 async def rerank(
     hits: Sequence[Hit], question: str, reader: PassageReader, *, top: int, timeout_s: float
 ) -> tuple[list[Hit], str | None]:
-    """Returns all hits, those with words among the first `top` in a new order, and a notice if it is late.
+    """Returns all hits, of the first `top` those with words in a new order, and a notice if late.
 
     Args:
         hits: best first.
