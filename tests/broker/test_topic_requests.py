@@ -1,7 +1,7 @@
 """Tests the requests to create topics and to read committed offsets that depend on the state of the cluster.
 
-The answers of a cluster with several nodes, or of one that is starting, cannot be available from the broker of the other
-tests on demand; an admin client that gives them stands in for it.
+The broker of the other tests never gives the answers of a cluster with several nodes, or of one that is starting, on
+demand; an admin client that gives them stands in for it.
 """
 
 from __future__ import annotations
