@@ -57,7 +57,7 @@ test-light: $(READY)
 test-exhaustive: $(READY) ## The rest: every fault, the loss of a node, a real Prometheus, a whole bench.
 	$(BIN)/pytest -m exhaustive $(ARGS)
 
-test-operate: $(READY) ## As root: build the image and run it, and check the chart against the schemas of other projects.
+test-operate: $(READY) ## As root: build and run the image, check chart, rules and dashboards by the tools of other projects.
 	$(BIN)/pytest -m operate $(ARGS)
 
 faults: $(READY) ## Run every fault (TIMES=10 over, JOBS=2 concurrently, STORE=milvus for the real one); report in docs/.

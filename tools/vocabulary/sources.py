@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 ROOT = Path(__file__).resolve().parents[2]
 SCOPE = (
-    "src", "tests", "benchmarks", "tools", "docs", "README.md", "Makefile", "pyproject.toml", "CHANGELOG.md",
+    "src", "tests", "benchmarks", "ops", "tools", "docs", "README.md", "Makefile", "pyproject.toml", "CHANGELOG.md",
     "CONTRIBUTING.md",
 )  # fmt: skip
 PACKAGE = "src/penstock"

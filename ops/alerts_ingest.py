@@ -1,0 +1,198 @@
+"""Alerts on the ingest plane: what stops events, loses them, or keeps rejecting them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ops.recordings import CANARY_ERROR, DEAD_LETTER_RATIO, INGEST_CAUSE
+from ops.rules_model import Alert, Case
+
+_BY = "by (cluster, namespace)"
+_PROD = 'namespace="prod"'
+_UNLESS_CAUSE = f"unless on (cluster, namespace) {INGEST_CAUSE}"
+
+
+def ingest_alerts() -> Sequence[Alert]:
+    """Returns the alerts on events that wait, and those on events that are lost or rejected."""
+    return (
+        _stalled(), _lost(), _dead_letters(), _crashing(), _fenced(), _workers_lost(),
+        _canary(),
+    )  # fmt: skip
+
+
+def increased(metric: str, by: str) -> str:
+    """Returns PromQL that is above 0 for an hour after a counter grew, also if it began with that.
+
+    `increase` does not see the first value of a series. The six hours bridge an endpoint that was unavailable.
+    """
+    labels = f"by (cluster, namespace, {by})"
+    now = f"sum {labels} ({metric})"
+    return f"{now}\n- (\n  sum {labels} (max_over_time({metric}[6h] offset 1h))\n  or 0 * {now}\n)\n> 0"
+
+
+def _stalled() -> Alert:
+    lag = f'penstock_lag_records{{{_PROD}, topic="media.text", partition="0"}}'
+    events = f'penstock_events_total{{{_PROD}, modality="text", outcome="indexed"}}'
+    total = "sum by (cluster, namespace, topic) (penstock_lag_records)"
+    before = "sum by (cluster, namespace, topic) (penstock_lag_records offset 5m)"
+    return Alert(
+        name="PenstockIngestStalled",
+        severity="page",
+        lasts="5m",
+        expr=(
+            f"{total} - {before} > 0\n"
+            f"unless on (cluster, namespace) sum {_BY} (rate(penstock_events_total[5m])) > 0\n{_UNLESS_CAUSE}"
+        ),
+        summary="Lag of {{ $labels.topic }} in {{ $labels.namespace }} grows, and no event is settled",
+        description="Producers continue, the ingest plane lives, and nothing has got an outcome for five minutes.",
+        cases=(
+            Case(
+                "nothing is settled for half an hour",
+                {lag: "0+0x10 0+100x30 3000-100x30 0+0x60", events: "0+100x10 1000+0x30 1000+200x90"},
+                quiet_m=(10, 18, 60, 100),
+                fires={30: [{"namespace": "prod", "topic": "media.text"}]},
+            ),
+            Case("lag grows because too little is settled", {lag: "0+100x120", events: "0+100x120"}, quiet_m=(30, 100)),
+        ),
+    )
+
+
+def _lost() -> Alert:
+    lost = f'penstock_lost_offsets_total{{{_PROD}, topic="media.text"}}'
+    return Alert(
+        name="PenstockOffsetsLost",
+        severity="page",
+        lasts="0m",
+        expr=increased("penstock_lost_offsets_total", "topic"),
+        summary="Retention removed events of {{ $labels.topic }} in {{ $labels.namespace }} that were not indexed",
+        description="Kafka no longer has these events. Only their producer can send them again.",
+        cases=(
+            Case(
+                "the first loss begins the series",
+                {lost: "_x10 7+0x200"},
+                quiet_m=(5, 90),
+                fires={
+                    12: [{"namespace": "prod", "topic": "media.text"}],
+                    60: [{"namespace": "prod", "topic": "media.text"}],
+                },
+            ),
+            Case("a loss of last week", {lost: "7+0x400"}, quiet_m=(200, 390)),
+        ),
+    )
+
+
+def _dead_letters() -> Alert:
+    dead = f'penstock_dead_letters_total{{{_PROD}, reason="corrupt"}}'
+    events = f'penstock_events_total{{{_PROD}, modality="image", outcome="indexed"}}'
+    return Alert(
+        name="PenstockDeadLettersJump",
+        severity="ticket",
+        lasts="5m",
+        expr=(
+            "sum by (cluster, namespace, reason) (increase(penstock_dead_letters_total[30m])) > 20\n"
+            f"and on (cluster, namespace) {DEAD_LETTER_RATIO} > 0.05"
+        ),
+        summary="More than 5 % of the events in {{ $labels.namespace }} are dead letters, many by {{ $labels.reason }}",
+        description="Events are rejected for a reason that no retry cures. They are kept, and can be replayed.",
+        cases=(
+            Case(
+                "a fifth is corrupt for half an hour",
+                {dead: "0+0x30 0+20x30 600+0x90", events: "0+100x150"},
+                quiet_m=(30, 140),
+                fires={50: [{"namespace": "prod", "reason": "corrupt"}]},
+            ),
+            Case("one in a hundred", {dead: "0+1x150", events: "0+100x150"}, quiet_m=(50, 140)),
+        ),
+    )
+
+
+def _crashing() -> Alert:
+    dead = f'penstock_dead_letters_total{{{_PROD}, reason="crashes_worker"}}'
+    other = f'penstock_dead_letters_total{{{_PROD}, reason="corrupt"}}'
+    return Alert(
+        name="PenstockEventsCrashWorkers",
+        severity="ticket",
+        lasts="0m",
+        expr=increased('penstock_dead_letters_total{reason="crashes_worker"}', "reason"),
+        summary="Events in {{ $labels.namespace }} kill the workers that process them",
+        description="An event that killed its worker twice is set aside: a bug of a decoder, or an attack.",
+        cases=(
+            Case(
+                "one event",
+                {dead: "_x10 1+0x200"},
+                quiet_m=(5, 90),
+                fires={15: [{"namespace": "prod", "reason": "crashes_worker"}]},
+            ),
+            Case("another reason", {other: "_x10 1+1x200"}, quiet_m=(15, 90)),
+        ),
+    )
+
+
+def _fenced() -> Alert:
+    fenced = f'penstock_commits_total{{{_PROD}, result="fenced"}}'
+    return Alert(
+        name="PenstockCommitsFenced",
+        severity="ticket",
+        lasts="5m",
+        expr=f'sum {_BY} (increase(penstock_commits_total{{result="fenced"}}[30m])) > 5',
+        summary="Commits in {{ $labels.namespace }} are fenced again and again",
+        description="The group keeps rebalancing, or a second plane uses it. Work is repeated, not lost.",
+        cases=(
+            Case(
+                "one a minute for an hour",
+                {fenced: "0+0x10 0+1x60 60+0x60"},
+                quiet_m=(10, 120),
+                fires={50: [{"namespace": "prod"}]},
+            ),
+            Case("three in a rollout", {fenced: "0+0x10 0+1x3 3+0x100"}, quiet_m=(20, 50, 100)),
+        ),
+    )
+
+
+def _workers_lost() -> Alert:
+    lost = f'penstock_retries_total{{{_PROD}, cause="worker_lost"}}'
+    return Alert(
+        name="PenstockWorkersLost",
+        severity="ticket",
+        lasts="5m",
+        expr=f'sum {_BY} (increase(penstock_retries_total{{cause="worker_lost"}}[15m])) > 3',
+        summary="Workers in {{ $labels.namespace }} die again and again under their batches",
+        description="Batches are repeated elsewhere. Memory limits, GPU drivers and bad media are the usual reasons.",
+        cases=(
+            Case(
+                "one a minute for half an hour",
+                {lost: "0+0x10 0+1x30 30+0x60"},
+                quiet_m=(10, 80),
+                fires={35: [{"namespace": "prod"}]},
+            ),
+            Case("one node is lost", {lost: "0+0x10 2+0x100"}, quiet_m=(15, 50)),
+        ),
+    )
+
+
+def _canary() -> Alert:
+    def series(found_total: str, late_total: str, fast_total: str) -> dict[str, str]:
+        canaries = f'penstock_canaries_total{{{_PROD}, modality="image"'
+        return {
+            f'{canaries}, result="found"}}': found_total,
+            f'{canaries}, result="late"}}': late_total,
+            f'penstock_canary_seconds_bucket{{{_PROD}, modality="image", le="5.0"}}': fast_total,
+        }
+
+    return Alert(
+        name="PenstockCanaryLate",
+        severity="ticket",
+        lasts="10m",
+        expr=f"{CANARY_ERROR} > 0.5\n{_UNLESS_CAUSE}",
+        summary="The {{ $labels.modality }} canary in {{ $labels.namespace }} is not found within 5 s",
+        description="Half of the marked events that go through both planes were late, unsent or unanswered.",
+        cases=(
+            Case(
+                "late for half an hour",
+                series("0+6x20 120+0x30 120+6x60", "0+0x20 0+2x30 60+0x60", "0+6x20 120+0x30 120+6x60"),
+                quiet_m=(20, 80),
+                fires={45: [{"namespace": "prod", "modality": "image"}]},
+            ),
+            Case("found", series("0+6x120", "0+0x120", "0+6x120"), quiet_m=(20, 80)),
+        ),
+    )

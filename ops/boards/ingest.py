@@ -1,0 +1,173 @@
+"""The ingest plane: lag and freshness, what lanes do, and where the time of a batch goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ops.panels import Board, Panel, Query, Row, mean, quantile, rate, selected
+
+_FRESHNESS_PAGES = ("PenstockFreshnessBudgetBurns",)
+
+
+def ingest_board() -> Board:
+    """Returns the dashboard of the ingest plane."""
+    return Board(
+        "penstock-ingest",
+        "Penstock ingest",
+        "Lag and freshness, what lanes do, and where the time of a batch goes.",
+        (
+            Row("Lag and freshness", (*_lag(), *_freshness())),
+            Row("Lanes", _lanes()),
+            Row("Steps", _steps()),
+        ),
+    )
+
+
+def _lag() -> Sequence[Panel]:
+    return (
+        Panel(
+            "Lag by topic",
+            "Offsets that are not committed yet, as the broker reports them.",
+            "short",
+            [Query(f"sum by (topic) (max by (topic, partition) ({selected('penstock_lag_records')}))", "{{topic}}")],
+            runbooks=("PenstockIngestStalled", *_FRESHNESS_PAGES),
+        ),
+        Panel(
+            "Lag by partition, the ten largest",
+            "A single partition that grows alone is halted, or works on long media.",
+            "short",
+            [
+                Query(
+                    f"topk(10, max by (topic, partition) ({selected('penstock_lag_records')}))",
+                    "{{topic}} {{partition}}",
+                )
+            ],
+        ),
+    )
+
+
+def _freshness() -> Sequence[Panel]:
+    return (
+        Panel(
+            "Freshness, median and p95",
+            "From produced to acknowledged by the store, of indexed events.",
+            "s",
+            [
+                Query(quantile(0.5, "penstock_freshness_seconds", "modality"), "{{modality}} p50"),
+                Query(quantile(0.95, "penstock_freshness_seconds", "modality"), "{{modality}} p95"),
+            ],
+            warn=2,
+            alarm=5,
+            runbooks=_FRESHNESS_PAGES,
+        ),
+        Panel(
+            "Freshness, distribution",
+            "Indexed events per second by the time that they took.",
+            "s",
+            [Query(rate("penstock_freshness_seconds_bucket", "le"), "{{le}}")],
+            kind="heatmap",
+            runbooks=_FRESHNESS_PAGES,
+        ),
+        Panel(
+            "Canary, produced to found",
+            "p50 and p95 of the canaries that were found.",
+            "s",
+            [
+                Query(quantile(0.5, "penstock_canary_seconds", "modality"), "{{modality}} p50"),
+                Query(quantile(0.95, "penstock_canary_seconds", "modality"), "{{modality}} p95"),
+            ],
+            warn=2,
+            alarm=5,
+            runbooks=("PenstockCanaryLate",),
+        ),
+        Panel(
+            "Lost offsets",
+            "Offsets that retention removed before they were committed, since the counters began.",
+            "short",
+            [
+                Query(
+                    f"sum by (topic) ({selected('penstock_lost_offsets_total')})",
+                    "{{topic}}",
+                    "nothing is lost unless retention is shorter than lag",
+                )
+            ],
+            warn=0.5,
+            alarm=1,
+            runbooks=("PenstockOffsetsLost",),
+        ),
+    )
+
+
+def _lanes() -> Sequence[Panel]:
+    return (
+        Panel(
+            "Bytes in flight",
+            "Records in each lane. At `ingest.max_in_flight_bytes` for minutes, later steps are too slow.",
+            "bytes",
+            [Query(f"sum by (instance, lane) ({selected('penstock_in_flight_bytes')})", "{{instance}} {{lane}}")],
+            width=8,
+        ),
+        Panel(
+            "Events in a batch",
+            "Means. Far below `ingest.batch_events` under load: `ingest.linger_ms` is too short.",
+            "short",
+            [Query(mean("penstock_batch_events", "modality"), "{{modality}}")],
+            width=8,
+        ),
+        Panel(
+            "Bytes in a batch",
+            "Means of the records of a batch.",
+            "bytes",
+            [Query(mean("penstock_batch_bytes", "modality"), "{{modality}}")],
+            width=8,
+        ),
+        Panel(
+            "Commits",
+            "By result. `fenced` repeatedly: the group keeps rebalancing.",
+            "reqps",
+            [Query(rate("penstock_commits_total", "result"), "{{result}}")],
+            runbooks=("PenstockCommitsFenced",),
+        ),
+        Panel(
+            "Retries",
+            "Attempts that failed transiently and are repeated, by cause.",
+            "reqps",
+            [Query(rate("penstock_retries_total", "cause"), "{{cause}}")],
+            runbooks=("PenstockWorkersLost", "PenstockDependencyDown"),
+        ),
+    )
+
+
+def _steps() -> Sequence[Panel]:
+    seconds = rate("penstock_step_seconds_sum", "step")
+    return (
+        Panel(
+            "Share of each step",
+            "Of the time of all steps. The largest is the bottleneck.",
+            "percentunit",
+            [Query(f"{seconds}\n/ on () group_left () (sum({seconds}) > 0)", "{{step}}")],
+            kind="area",
+            width=8,
+            runbooks=_FRESHNESS_PAGES,
+        ),
+        Panel(
+            "Time of a step, p95",
+            "For one batch, over all attempts.",
+            "s",
+            [Query(quantile(0.95, "penstock_step_seconds", "step, modality"), "{{step}} {{modality}}")],
+            width=8,
+        ),
+        Panel(
+            "Image texts",
+            "Images that a model read or described, by result. Those that failed are indexed without.",
+            "reqps",
+            [
+                Query(
+                    rate("penstock_image_texts_total", "role, result"),
+                    "{{role}} {{result}}",
+                    "only profiles with the roles ocr or caption count",
+                )
+            ],
+            width=8,
+        ),
+    )

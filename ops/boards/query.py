@@ -1,0 +1,104 @@
+"""The query plane: searches by status and time, their steps and channels, and caches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ops.panels import Board, Panel, Query, Row, quantile, rate, recorded
+
+_LATENCY_PAGES = ("PenstockQueryLatencyBudgetBurns",)
+_ERROR_PAGES = ("PenstockQueryErrorBudgetBurns",)
+
+
+def query_board() -> Board:
+    """Returns the dashboard of the query plane."""
+    return Board(
+        "penstock-query",
+        "Penstock query",
+        "Searches by status and time, their steps and channels, and caches.",
+        (
+            Row("Searches", _searches()),
+            Row("Steps and channels", _parts()),
+        ),
+    )
+
+
+def _searches() -> Sequence[Panel]:
+    return (
+        Panel(
+            "Searches by status",
+            "429: the queue is full. 503: the store or an encoder did not answer.",
+            "reqps",
+            [Query(rate("penstock_query_seconds_count", "status"), "{{status}}")],
+            kind="area",
+            runbooks=_ERROR_PAGES,
+        ),
+        Panel(
+            "Errors, refusals and partial answers",
+            "Shares over five minutes: 5xx and 429 of searches, missing ones of the channels that were searched.",
+            "percentunit",
+            [Query(recorded("penstock:query_error:ratio_rate5m"), "{{kind}}")],
+            warn=0.001,
+            alarm=0.01,
+            runbooks=(*_ERROR_PAGES, "PenstockPartialAnswers"),
+        ),
+        Panel(
+            "Time of answered searches",
+            "In the replica, status 200.",
+            "s",
+            [
+                Query(quantile(share, "penstock_query_seconds", "", 'status="200"'), f"p{share * 100:g}")
+                for share in (0.5, 0.95, 0.99)
+            ],
+            warn=0.15,
+            alarm=0.2,
+            runbooks=_LATENCY_PAGES,
+        ),
+        Panel(
+            "Distribution of answered searches",
+            "Searches per second by the time that they took.",
+            "s",
+            [Query(rate("penstock_query_seconds_bucket", "le", 'status="200"'), "{{le}}")],
+            kind="heatmap",
+            runbooks=_LATENCY_PAGES,
+        ),
+    )
+
+
+def _parts() -> Sequence[Panel]:
+    hits = rate("penstock_cache_requests_total", "cache", 'result="hit"')
+    every = rate("penstock_cache_requests_total", "cache")
+    return (
+        Panel(
+            "Time of a step, p95",
+            "Of answered searches. A step that grew alone is the reason.",
+            "s",
+            [Query(quantile(0.95, "penstock_query_step_seconds", "step"), "{{step}}")],
+            runbooks=_LATENCY_PAGES,
+        ),
+        Panel(
+            "Time of a channel, p95",
+            "From the moment its query vector is ready; answered ones.",
+            "s",
+            [
+                Query(
+                    quantile(0.95, "penstock_query_channel_seconds", "channel", 'result="answered"'),
+                    "{{channel}}",
+                )
+            ],
+            runbooks=_LATENCY_PAGES,
+        ),
+        Panel(
+            "Missing answers of channels",
+            "Per second. An answer without a channel is partial.",
+            "reqps",
+            [Query(rate("penstock_query_channel_seconds_count", "channel", 'result="missing"'), "{{channel}}")],
+            runbooks=("PenstockPartialAnswers",),
+        ),
+        Panel(
+            "Hits of caches",
+            "The share of look-ups of embeddings that a cache answered: of queries, and of an encoder of ingest.",
+            "percentunit",
+            [Query(f"({hits}\n  or 0 * {every})\n/ ({every} > 0)", "{{cache}}")],
+        ),
+    )
