@@ -190,7 +190,8 @@ def _panel(panel: Panel, runbooks: str) -> Builder:
     )
     for number, query in enumerate(panel.queries):
         builder.with_target(_target(panel, query, chr(ord("A") + number)))
-    return builder
+    built: Builder = builder
+    return built
 
 
 def _of_kind(panel: Panel) -> Any:
