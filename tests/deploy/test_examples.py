@@ -1,0 +1,91 @@
+"""The examples fit the chart and the product."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from itertools import takewhile
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from penstock.config import Settings
+from penstock.records import Modality
+from tests.helm.rendering import nested, render
+
+_EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
+_KAFKA = Settings.model_fields["kafka"].default
+_RIGHTS = {"Read", "Write", "Describe", "DescribeConfigs", "Create"}
+
+
+def test_the_values_with_gpus_render() -> None:
+    rendered = render(yaml.safe_load((_EXAMPLES / "values-gpu.yaml").read_text("utf-8")))
+    group = rendered.at("RayCluster/ingest:spec.workerGroupSpecs.gpu.template.spec")
+    assert group["nodeSelector"] == {"karpenter.sh/capacity-type": "spot"}
+    assert not rendered.of_kind("Secret")
+
+
+@pytest.mark.parametrize("name", ["kafka-strimzi", "milvus-operator", "redis", "external-secrets"])
+def test_the_chart_takes_the_values_that_an_example_names(name: str) -> None:
+    text = (_EXAMPLES / f"{name}.yaml").read_text("utf-8")
+    _, _, rest = text.partition("# In the values of the chart:\n")
+    lines = list(takewhile(lambda line: line.startswith("#   "), rest.splitlines()))
+    values = yaml.safe_load("\n".join(line.removeprefix("# ") for line in lines))
+    rendered = render(*(nested(path, value) for path, value in values.items()))
+    assert rendered.all != render().all
+
+
+def test_the_kafka_user_may_use_every_topic_and_group() -> None:
+    documents = yaml.safe_load_all((_EXAMPLES / "kafka-strimzi.yaml").read_text("utf-8"))
+    user = next(document for document in documents if document["kind"] == "KafkaUser")
+    rules = {rule["resource"]["type"]: rule for rule in user["spec"]["authorization"]["acls"]}
+    topics = [*(_KAFKA.topic_of(modality) for modality in Modality), _KAFKA.dead_letter_topic]
+    assert all(topic.startswith(rules["topic"]["resource"]["name"]) for topic in topics)
+    assert set(rules["topic"]["operations"]) == _RIGHTS
+    assert _KAFKA.group.startswith(rules["group"]["resource"]["name"])
+    assert set(rules["group"]["operations"]) == {"Read", "Describe"}
+
+
+def test_the_script_gives_the_same_rights(tmp_path: Path) -> None:
+    log = tmp_path / "calls"
+    tool = tmp_path / "kafka-acls"
+    tool.write_text(f'#!/bin/bash\necho "$@" >> {log}\n', encoding="utf-8")
+    tool.chmod(0o755)
+    subprocess.run(
+        ["bash", _EXAMPLES / "kafka-acls.sh", "kafka:9092", "penstock"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        check=True,
+    )
+    topics, group = log.read_text("utf-8").splitlines()
+    assert set(re.findall(r"--operation (\w+)", topics)) == _RIGHTS
+    assert set(re.findall(r"--operation (\w+)", group)) == {"Read", "Describe"}
+    assert "--allow-principal User:penstock" in group
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "Service", "NetworkPolicy"])
+def test_redis_is_valid_and_restricted(kind: str) -> None:
+    documents = list(yaml.safe_load_all((_EXAMPLES / "redis.yaml").read_text("utf-8")))
+    document = next(document for document in documents if document["kind"] == kind)
+    kubernetes_validate.validate(document, "1.33", strict=True)
+    if kind == "StatefulSet":
+        container = document["spec"]["template"]["spec"]["containers"][0]
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_redis_is_reached_by_the_heads_of_the_chart() -> None:
+    documents = yaml.safe_load_all((_EXAMPLES / "redis.yaml").read_text("utf-8"))
+    policy = next(document for document in documents if document["kind"] == "NetworkPolicy")
+    allowed = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchExpressions"][0]["values"]
+    heads = {
+        pod["metadata"]["labels"]["app.kubernetes.io/component"]
+        for name, pod in render().pod_templates()
+        if name.endswith("/head")
+    }
+    assert set(allowed) == heads
+
+
+def test_every_example_is_listed() -> None:
+    listed = set(re.findall(r"\]\(([\w.-]+)\)", (_EXAMPLES / "README.md").read_text("utf-8")))
+    assert listed == {file.name for file in _EXAMPLES.iterdir()} - {"README.md"}
