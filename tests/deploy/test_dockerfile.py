@@ -1,0 +1,45 @@
+"""The Dockerfile is clean, and its context has what it copies."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_DOCKERFILE = ROOT / "deploy" / "Dockerfile"
+_TEXT = _DOCKERFILE.read_text("utf-8")
+
+
+def test_hadolint_finds_nothing() -> None:
+    result = subprocess.run(["hadolint", "--no-color", _DOCKERFILE], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_what_is_copied_is_in_the_context() -> None:
+    allowed = {
+        line.removeprefix("!")
+        for line in (ROOT / "deploy" / "Dockerfile.dockerignore").read_text("utf-8").splitlines()
+        if line.startswith("!")
+    }
+    lines = re.findall(r"^COPY (?!--from)(.+) \S+$", _TEXT, re.MULTILINE)
+    copied = {name for line in lines for name in line.split()}
+    assert copied == allowed
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_there_are_images_for_a_cluster_with_and_without_gpus_and_for_one_machine() -> None:
+    stages = re.findall(r"^FROM image AS (\w+)$", _TEXT, re.MULTILINE)
+    assert set(stages) == {"cpu", "gpu", "all"}
+    assert stages[-1] == "cpu"  # what a build without a target makes
+
+
+def test_the_source_is_the_last_layer_of_every_image() -> None:
+    for stage in re.split(r"^FROM image AS ", _TEXT, flags=re.MULTILINE)[1:]:
+        copies = [line for line in stage.splitlines() if line.startswith("COPY")]
+        assert "--from=app" in copies[-1]
+
+
+def test_an_image_runs_as_a_user_without_rights() -> None:
+    assert re.findall(r"^USER (\S+)$", _TEXT, re.MULTILINE) == ["10001:10001"]
+    assert "FROM base AS image" in _TEXT  # none of the stages that have a pip
