@@ -98,7 +98,9 @@ class SetRankings:
             if channel not in without
         }
         spaces = {channel: space for channel, space in self.spaces.items() if channel in by_channel}
-        return Rankings(by_channel, {}, dict.fromkeys(Collection, self.depth), spaces, self.encoders)
+        depths = dict.fromkeys(Collection, self.depth)
+        labelled = self.dataset.queries[query]
+        return Rankings(by_channel, {}, depths, spaces, self.encoders, None if labelled.image else labelled.text)
 
     def run_of(self, channel: Channel) -> Run:
         """Returns the run of one channel alone."""

@@ -169,9 +169,15 @@ def evidence_by_collection(
         for channel, ranking in rankings.by_channel.items()
         if calibration.covers(channel) and rankings.encoders.get(channel) != JOINT_IMAGE
     }
+    return evidence_of_tables(collection_tables(replace(rankings, by_channel=covered)), rankings, text, calibration)
+
+
+def evidence_of_tables(
+    tables: Sequence[CollectionTable], rankings: Rankings, text: str, calibration: Calibration
+) -> Mapping[Collection, CollectionEvidence]:
+    """Returns the evidence of each collection with entries, of tables whose channels are all calibrated."""
     question = frozenset(query_terms(text))
-    tables = [table for table in collection_tables(replace(rankings, by_channel=covered)) if table.entries]
-    return {table.collection: _evidence(table, rankings, question, calibration) for table in tables}
+    return {table.collection: _evidence(table, rankings, question, calibration) for table in tables if table.entries}
 
 
 def _gives_relevance(calibration: Calibration, channel: Channel) -> bool:

@@ -77,7 +77,8 @@ class Retrieval:
         self._spaces = {query.channel: query.space for query in queries}
         self._encoders = {query.channel: query.encoder for query in queries}
         self._depths = dict.fromkeys(Collection, params.limit)
-        self._rankings = Rankings({}, {}, self._depths, self._spaces, self._encoders)
+        text = next((query.text for query in queries if query.text is not None), None)
+        self._rankings = Rankings({}, {}, self._depths, self._spaces, self._encoders, text)
 
     @property
     def rankings(self) -> Rankings:
@@ -98,7 +99,7 @@ class Retrieval:
             UnavailableError: no channel answered; the message has the reason of each.
         """
         by_channel, missing = await self._search(self._queries)
-        self._rankings = Rankings(by_channel, missing, self._depths, self._spaces, self._encoders)
+        self._rankings = replace(self._rankings, by_channel=by_channel, missing=missing)
         return self._rankings
 
     def has_more(self, limit: int) -> bool:
@@ -123,12 +124,11 @@ class Retrieval:
         except TransientError as exc:
             by_channel, missing = {}, {query.channel: str(exc) for query in queries}
         missing = {channel: f"the search for more entries failed: {reason}" for channel, reason in missing.items()}
-        self._rankings = Rankings(
-            {**self._rankings.by_channel, **by_channel},
-            {**self._rankings.missing, **missing},
-            self._depths,
-            self._spaces,
-            self._encoders,
+        self._rankings = replace(
+            self._rankings,
+            by_channel={**self._rankings.by_channel, **by_channel},
+            missing={**self._rankings.missing, **missing},
+            depths=self._depths,
         )
         return self._rankings
 

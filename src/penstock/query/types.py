@@ -148,6 +148,13 @@ class ChannelQuery:
     search_for: str | EmbeddingInput
 
     @property
+    def text(self) -> str | None:
+        """The words that it is searched for; None: it is an image."""
+        if isinstance(self.search_for, str):
+            return self.search_for
+        return self.search_for.text if isinstance(self.search_for, TextInput) else None
+
+    @property
     def encoder(self) -> str | None:
         """The encoder of the query vector; None if the channel takes the text itself."""
         return None if isinstance(self.search_for, str) else self.search_for.encoder
@@ -172,6 +179,7 @@ class Rankings:
         spaces: the space in which each channel compares.
         encoders: the encoder of each channel's query vector, as in `ChannelQuery.encoder`: the scores for a text and
             for an image differ in one channel. None, or absent: the channel takes the text itself.
+        text: of the question; None: it is an image, or its words are not known.
     """
 
     by_channel: Mapping[Channel, Sequence[ScoredEntry]]
@@ -179,6 +187,7 @@ class Rankings:
     depths: Mapping[Collection, int]
     spaces: Mapping[Channel, str]
     encoders: Mapping[Channel, str | None] = field(default_factory=dict)
+    text: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

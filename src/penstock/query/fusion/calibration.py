@@ -140,8 +140,11 @@ class RelevanceMap:
 
     def relevance(self, log_odds: Float64, features: QuestionFeatures) -> Float64:
         """Returns float64[n], 0 to 1, of entries with these log-odds, float64[n]."""
-        shift = self.intercept + sum(w * feature for w, feature in zip(self.weights, features, strict=True))
-        return np.asarray(1 / (1 + np.exp(-np.clip(self.gain * log_odds + shift, -500, 500))))
+        return np.asarray(1 / (1 + np.exp(-np.clip(self.gain * log_odds + self.shift(features), -500, 500))))
+
+    def shift(self, features: QuestionFeatures) -> float:
+        """Returns what the question adds to the log-odds of relevance of all entries."""
+        return self.intercept + sum(w * feature for w, feature in zip(self.weights, features, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from penstock.config import FusionMethod, Normalisation
 from penstock.encoders.profiles import JOINT_IMAGE
 from penstock.errors import QueryError
 from penstock.query.fusion.base import Candidate, Fusion, MomentRules
+from penstock.query.fusion.by_relevance import RelevanceFusion
 from penstock.query.fusion.calibration import Calibration
 from penstock.query.fusion.early import EarlyScale, shared_space
 from penstock.query.fusion.rrf import ReciprocalRankFusion
@@ -95,8 +96,24 @@ class FusionChooser:
         return QuestionScale(normalise)
 
     def _calibrated(self, options: FuseOptions, rankings: Rankings) -> Fusion:
-        """Returns log-odds if every channel is calibrated; else z-by-channel, with log-odds within collections."""
+        """Returns the fusion that needs the most of what is calibrated.
+
+        1. by relevance: entries of several collections, each with relevance, by calibrated channels alone
+        2. by log-odds: every channel is calibrated, and one collection has entries, or the words are not known
+        3. z-by-channel, with log-odds within the collections that are calibrated
+        """
         calibrated = {channel for channel in rankings.by_channel if self._covers(channel, rankings)}
+        returned = {channel for channel, ranking in rankings.by_channel.items() if ranking}
+        collections = {channel.collection for channel in returned}
+        if (
+            self.calibration is not None
+            and rankings.text is not None
+            and len(collections) > 1
+            and returned <= calibrated
+        ):
+            maps = [self.calibration.collections[collection].relevance for collection in collections]
+            if None not in maps:
+                return RelevanceFusion(options, self.calibration, rankings.text)
         log_odds = None if self.calibration is None else LogOddsScale(self.calibration)
         if log_odds is not None and calibrated.issuperset(rankings.by_channel):
             return WeightedFusion(options, log_odds)

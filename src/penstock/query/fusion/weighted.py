@@ -58,7 +58,13 @@ class WeightedFusion:
 
     def rank(self, rankings: Rankings, rules: MomentRules, limit: int) -> list[tuple[float, Candidate]]:
         """See `Fusion.rank`."""
-        scored = [self._score(table, rankings) for table in collection_tables(rankings)]
+        return self.rank_tables(collection_tables(rankings), rankings, rules, limit)
+
+    def rank_tables(
+        self, tables: Sequence[CollectionTable], rankings: Rankings, rules: MomentRules, limit: int
+    ) -> list[tuple[float, Candidate]]:
+        """Does what `rank` does, with the tables of the rankings."""
+        scored = [self._score(table, rankings) for table in tables]
         timed = [
             collection
             for collection in scored
