@@ -1,4 +1,4 @@
-"""Fusion by relevance: features of the question decide which kind is first, and channels that found nothing are silent."""
+"""Fusion by relevance: the question decides which kind is first, and channels that found nothing do not take part."""
 
 from __future__ import annotations
 
