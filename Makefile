@@ -101,11 +101,11 @@ platforms: $(UV) ## Resolve requirements.lock for other machines: is there a whe
 clean: ## Remove what the other targets made here.
 	rm -rf $(VENV) $(TOOLS) .penstock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
-# Found by running it: a shim of a version manager may be on the PATH and fail.
+# Found by running it: a shim of a version manager may be on the PATH and fail, and an environment may be without pip.
 FIND_PYTHON = for name in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
-	"$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
+	"$$name" -c 'import pip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
 	&& "$$name" -c 'import sys; print(sys.executable)' && exit; \
-	done; echo "penstock needs Python 3.11, 3.12 or 3.13 on the PATH, or as PYTHON=" >&2; exit 1
+	done; echo "penstock needs Python 3.11, 3.12 or 3.13 with pip on the PATH, or as PYTHON=" >&2; exit 1
 
 # uv comes from PyPI into a folder of its own: the machine's Python is left as it is.
 $(UV):
