@@ -76,6 +76,20 @@ def test_a_collection_without_terms_is_written_and_searched_as_before(
 
 
 @pytest.mark.services
+def test_scores_of_words_are_those_of_the_double(connect: Connect) -> None:
+    texts = ["turtles on bridges", "turtles, turtles and one more turtle", "bridges", "a heron under a wide old bridge"]
+    scores = []
+    for store in (connect(), MemoryStore()):
+        if not store.capabilities.lexical:
+            pytest.skip("this store has no BM25")
+        store.ensure(spec())
+        entries = [entry(asset(key=text), collection=Collection.TEXT, text=text) for text in texts]
+        store.upsert(Collection.TEXT, entries)
+        scores.append({hit.entry.asset.key: hit.score for hit in store.search(lexical("turtles bridges"))})
+    assert scores[0] == pytest.approx(scores[1], rel=1e-4)
+
+
+@pytest.mark.services
 def test_terms_of_another_analyzer_are_refused_and_not_searched(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,8 @@ TERMS = "terms"
 # HNSW's usual values: 16 links and a beam of 200 while building give recall@10 above 0.98 at a million 512-d vectors.
 _HNSW = {"M": 16, "efConstruction": 200}
 # BM25's usual values (Robertson and Zaragoza, 2009), and Milvus's own; Lite has 1.5 for k1.
-_BM25 = {"bm25_k1": 1.2, "bm25_b": 0.75}
+# Nested: pymilvus sends these as one JSON object, which every Milvus reads; beside `index_type` Lite would ignore them.
+_BM25 = {"params": {"bm25_k1": 1.2, "bm25_b": 0.75}}
 
 
 def entries_schema(
