@@ -22,7 +22,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup shelf demo test test-heavy test-light test-exhaustive test-operate faults soak measure mutations lint vocabulary lock \
+.PHONY: help setup shelf demo test test-exhaustive test-operate faults soak measure mutations lint vocabulary lock \
 	platforms clean
 
 help: ## Show what there is to make.
@@ -39,20 +39,8 @@ shelf: $(READY) ## Install what profile shelf lacks: packages of weights that se
 demo: $(READY) ## Stream sample media in and search them (ARGS=--once leaves after the questions).
 	$(BIN)/penstock demo $(ARGS)
 
-# Each of these starts a Ray, some a whole Penstock: two at a time, the longest first, is what two cores carry.
-HEAVY := tests/faults tests/e2e tests/embedded/test_supervisor.py tests/ingest/executor/test_pool.py tests/serve/test_deployment.py \
-	tests/ingest/executor/test_autoscaler.py
-BESIDE := --numprocesses 2 --dist loadfile --durations 15 --durations-min 10
-
 test: lint ## Check everything but what takes longest: lint, format, types, layers, vocabulary, tests.
-	@$(MAKE) --no-print-directory test-light
-	@$(MAKE) --no-print-directory test-heavy
-
-test-heavy: $(READY)
-	$(BIN)/pytest -m 'not exhaustive and not operate' $(BESIDE) $(HEAVY) $(ARGS)
-
-test-light: $(READY)
-	$(BIN)/pytest -m 'not exhaustive and not operate' $(BESIDE) $(HEAVY:%=--ignore=%) $(ARGS)
+	$(BIN)/pytest -m 'not exhaustive and not operate' --numprocesses 3 --no-loadscope-reorder --durations 15 --durations-min 10 $(ARGS)
 
 test-exhaustive: $(READY) ## The rest: every fault, the loss of a node, a real Prometheus, a whole bench.
 	$(BIN)/pytest -m exhaustive $(ARGS)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+
+from tests.scheduling import TwoRaysAtOnce, sort_by_length
 
 # Tiny, fast and the same everywhere; what else is installed on the machine must not change a test.
 os.environ["PENSTOCK_PROFILE"] = "reference"
@@ -16,13 +19,19 @@ hypothesis.settings.register_profile("without deadline", deadline=None)
 hypothesis.settings.load_profile("without deadline")
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> TwoRaysAtOnce:
+    """Returns what distributes tests to the workers (xdist's hook)."""
+    return TwoRaysAtOnce(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Reruns a failed test with real servers once, except tests of faults.
+    """Sorts tests, and reruns a failed test with real servers once, except tests of faults.
 
     On two shared cores a server misses a deadline in one of some hundred such tests. The summary counts the reruns, and
     a test that fails twice fails. Tests without servers have no such excuse, and neither have tests of faults: they
     check that nothing goes wrong once in a while.
     """
+    sort_by_length(items)
     for item in items:
         if item.get_closest_marker("services") and "/faults/" not in item.nodeid:
             item.add_marker(pytest.mark.flaky(reruns=1))

@@ -16,8 +16,6 @@ LIMIT = 10
 
 def found(store: Store, question: str) -> list[str]:
     """Returns the keys of the assets that a question finds."""
-    if not store.capabilities.lexical:
-        pytest.skip("this store has no BM25")
     return [
         hit.entry.asset.key for hit in store.search(EntryQuery(LEXICAL, question, TENANT, None, LIMIT, timeout_s=20))
     ]
@@ -25,6 +23,8 @@ def found(store: Store, question: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def filled(store: Store) -> Store:
+    if not store.capabilities.lexical:
+        pytest.skip("this store has no BM25")
     texts = {
         f"{language.code}-{number}": text for language in languages() for number, text in enumerate(language.texts)
     }
