@@ -75,6 +75,14 @@ def test_every_mount_has_a_volume_and_every_volume_a_limit(pod: Manifest) -> Non
 
 
 @of_every_pod
+def test_no_mount_is_below_a_read_only_one(pod: Manifest) -> None:
+    for container in _containers(pod):
+        mounts = container["volumeMounts"]
+        closed = [mount["mountPath"] + "/" for mount in mounts if mount.get("readOnly")]
+        assert not any(mount["mountPath"].startswith(tuple(closed)) for mount in mounts if closed)
+
+
+@of_every_pod
 def test_no_container_of_ours_has_a_token_of_the_api(pod: Manifest) -> None:
     assert pod["spec"]["automountServiceAccountToken"] is False
     for container in _containers(pod):

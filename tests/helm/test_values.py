@@ -105,11 +105,11 @@ _CASES: tuple[tuple[str, Any, str, Any, Mapping[str, Any]], ...] = (
         "sk",
         nested("secrets.assets.name", "s3"),
     ),
-    ("secrets.kafkaCa.name", "ca", f"{_WORKER}.spec.volumes.kafka-ca.secret.secretName", "ca", {}),
+    ("secrets.kafkaCa.name", "ca", f"{_WORKER}.spec.volumes.settings.projected.sources.1.secret.name", "ca", {}),
     (
         "secrets.kafkaCa.key",
         "root.pem",
-        f"{_DRIVER}.spec.volumes.kafka-ca.secret.items.0.key",
+        f"{_DRIVER}.spec.volumes.settings.projected.sources.1.secret.items.0.key",
         "root.pem",
         nested("secrets.kafkaCa.name", "ca"),
     ),

@@ -165,9 +165,6 @@ capabilities: {drop: [ALL]}
 
 {{- define "penstock.mounts" -}}
 - {name: settings, mountPath: /etc/penstock, readOnly: true}
-{{- if .Values.secrets.kafkaCa.name }}
-- {name: kafka-ca, mountPath: /etc/penstock/kafka-ca, readOnly: true}
-{{- end }}
 - {name: data, mountPath: /data}
 - {name: tmp, mountPath: /tmp}
 - {name: shm, mountPath: /dev/shm}
@@ -183,10 +180,10 @@ capabilities: {drop: [ALL]}
   projected:
     sources:
       - configMap: {name: {{ include "penstock.fullname" $root }}-settings}
-{{- with $root.Values.secrets.kafkaCa }}{{ if .name }}
-- name: kafka-ca
-  secret: {secretName: {{ .name }}, items: [{key: {{ .key }}, path: ca.crt}]}
-{{- end }}{{ end }}
+      {{- /* In the same volume: a read-only one has no room for a mount below it. */}}
+      {{- with $root.Values.secrets.kafkaCa }}{{ if .name }}
+      - secret: {name: {{ .name }}, items: [{key: {{ .key }}, path: kafka-ca/ca.crt}]}
+      {{- end }}{{ end }}
 - name: data
   emptyDir: {sizeLimit: {{ $root.Values.volumes.data }}}
 - name: tmp

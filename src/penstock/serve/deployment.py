@@ -57,7 +57,7 @@ def deploy(settings: Settings) -> str:
     join_ray(settings.ray_address)  # 2
     url = _start_serve(settings)  # 3
     try:
-        serve.run(_application(settings), name=APPLICATION, route_prefix="/")  # 4
+        serve.run(query_application(settings), name=APPLICATION, route_prefix="/")  # 4
     except RuntimeError as exc:
         raise UnavailableError(f"the query plane did not start: {_cause(exc)}") from exc
     logger.info("query plane: listening at %s", url)
@@ -120,7 +120,9 @@ def _check_port(host: str, port: int) -> None:
         raise ConfigError(message) from exc
 
 
-def _application(settings: Settings) -> serve.Application:
+def query_application(settings: Settings) -> serve.Application:
+    """Returns the application that `deploy` runs. Its replicas open models and connections, where they run."""
+
     def build() -> FastAPI:  # runs in the replica: models and connections do not travel
         connect(settings, "query")
         return build_app(settings)
