@@ -1,12 +1,11 @@
 """The query plane by import path: `penstock.serve.application:app` is what a RayService or `serve deploy` names.
 
-Whoever deploys it states the address, replicas and their resources; all else comes from the settings of the node.
+The deployment states address, replicas and their resources; all else comes from the settings of the node.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from ray import serve
 
@@ -15,7 +14,7 @@ from penstock.errors import ConfigError
 from penstock.serve.deployment import query_application
 
 
-def app(args: Mapping[str, Any]) -> serve.Application:
+def app(args: Mapping[str, object]) -> serve.Application:
     """Builds the application, when Ray Serve deploys it. Takes no arguments: settings come from file and environment.
 
     Raises:
