@@ -105,6 +105,8 @@ _CASES: tuple[tuple[str, Any, str, Any, Mapping[str, Any]], ...] = (
         "sk",
         nested("secrets.assets.name", "s3"),
     ),
+    ("assets.endpoint", "http://s3:8333", f"{_env('AWS_ENDPOINT_URL_S3')}.value", "http://s3:8333", {}),
+    ("assets.region", "eu-west-1", f"{_env('AWS_DEFAULT_REGION')}.value", "eu-west-1", {}),
     ("secrets.kafkaCa.name", "ca", f"{_WORKER}.spec.volumes.settings.projected.sources.1.secret.name", "ca", {}),
     (
         "secrets.kafkaCa.key",

@@ -148,6 +148,12 @@ capabilities: {drop: [ALL]}
 {{- with .Values.secrets.storeToken }}{{ if .name }}
 - {name: PENSTOCK_STORE__TOKEN, valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .key }}}}}
 {{- end }}{{ end }}
+{{- with .Values.assets.endpoint }}
+- {name: AWS_ENDPOINT_URL_S3, value: {{ . | quote }}}
+{{- end }}
+{{- with .Values.assets.region }}
+- {name: AWS_DEFAULT_REGION, value: {{ . | quote }}}
+{{- end }}
 {{- with .Values.secrets.assets }}{{ if .name }}
 - {name: AWS_ACCESS_KEY_ID, valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .accessKeyIdKey }}}}}
 - {name: AWS_SECRET_ACCESS_KEY, valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .secretAccessKeyKey }}}}}
