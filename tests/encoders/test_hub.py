@@ -159,6 +159,23 @@ def test_only_the_preferred_weights_are_fetched_and_only_once(run_python: Run, t
     assert offline.stdout == first.stdout
 
 
+def test_weights_that_were_fetched_before_are_found_without_a_hub(run_python: Run, tmp_path: Path) -> None:
+    code = (
+        "from penstock.encoders.fetch import fetch_weights\n"
+        "from penstock.encoders.profiles import load_profile\n"
+        "from dataclasses import replace\n"
+        "profile = load_profile('small')\n"
+        "print(*{file.size_bytes for file in fetch_weights(replace(load_profile('null:8'), joint=profile.joint))})\n"
+    )
+    files = {"open_clip_model.safetensors": b"safe", "tokenizer.json": b"{}", "tokenizer_config.json": b"{}"}
+    with running(FakeHub(files)) as server:
+        first = run_python(code, HF_HOME=str(tmp_path), HF_ENDPOINT=server.url)
+    assert first.stdout.split() == ["4"], first.stderr
+    assert sorted(server.served) == sorted(files)
+    offline = run_python(code, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
+    assert offline.stdout == first.stdout
+
+
 TOKENIZE = """
 from penstock.encoders.clip import _tokenizer
 from penstock.encoders.profiles import load_profile

@@ -1,4 +1,4 @@
-"""`penstock models`: lists the models of the profile and where their weights are, and checks that they work here."""
+"""`penstock models`: lists the models of the profile and where their weights are, fetches them, and checks them."""
 
 from __future__ import annotations
 
@@ -66,6 +66,25 @@ def check(context: typer.Context, as_json: JsonFlag = False) -> None:
                 typer.echo(f"{result.role}: {result.detail}")
         _print_notices(profile)
     raise typer.Exit(0 if works else 1)
+
+
+@app.command("fetch")
+def fetch(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """Fetch the weights of the profile that are not on this machine. Loads no model; does nothing where all are there.
+
+    For an image, an init container or a volume: planes that find all weights start with HF_HUB_OFFLINE=1.
+    """
+    from dataclasses import asdict
+
+    from penstock.encoders.fetch import fetch_weights
+
+    _, profile = _selected(context)
+    files = [asdict(file) for file in fetch_weights(profile)]
+    if as_json:
+        print_json({**_header(profile), "files": files})
+        return
+    for file in files:
+        typer.echo(f"{file['model']}: {file['path']} ({file['size_bytes'] / 1e6:.0f} MB)")
 
 
 def _selected(context: typer.Context) -> tuple[Settings, Profile]:
