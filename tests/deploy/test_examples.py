@@ -27,6 +27,16 @@ def test_the_values_with_gpus_render() -> None:
     assert not rendered.of_kind("Secret")
 
 
+def test_the_values_for_the_services_of_the_examples_name_them() -> None:
+    rendered = render(yaml.safe_load((_EXAMPLES / "values.yaml").read_text("utf-8")))
+    for name in ("kafka-strimzi", "milvus-operator"):
+        text = (_EXAMPLES / f"{name}.yaml").read_text("utf-8")
+        addresses = re.findall(r'(?:bootstrap_servers|uri): "([^"]+)"', text)
+        assert addresses
+        assert all(f'"{address}"' in rendered.settings() for address in addresses)
+    assert not rendered.of_kind("Secret")
+
+
 @pytest.mark.parametrize("name", ["kafka-strimzi", "milvus-operator", "redis", "external-secrets"])
 def test_the_chart_takes_the_values_that_an_example_names(name: str) -> None:
     text = (_EXAMPLES / f"{name}.yaml").read_text("utf-8")
