@@ -13,9 +13,10 @@
     │   ├── RetryableFetchError      a claim check failed in a way that a retry may cure      (media.claim_check)
     │   ├── WorkerLostError          the process that ran a step died; the batch restarts from its records
     │   ├── WorkerBrokenError        this process can never run its step again, as its device is lost; restart it
-    │   ├── NotReadyError            a restarted writer does not know the assignments of the lanes yet
+    │   ├── NotReadyError            a restarted writer does not know the assignments, or the lease is not confirmed
     │   ├── FencedError              this lane no longer owns the partition; its work on it is dropped
     │   └── OverloadedError          too many requests; carries how long to wait
+    ├── LeaseHeldError               another driver ingests for this consumer group
     └── StartInterruptedError        a stop was requested while a service was starting        (embedded.services)
 
     StoppedError                     ends a batch of a lane that stops; never leaves the lane (ingest.pipeline)
@@ -131,7 +132,13 @@ class WorkerBrokenError(TransientError):
 
 
 class NotReadyError(TransientError):
-    """The writer was restarted and waits for the assignments; retry the batch soon."""
+    """The writer waits for the assignments after a restart, or for the driver's lease; retry the batch soon."""
+
+
+class LeaseHeldError(PenstockError):
+    """Another driver holds the lease of this consumer group; this one must not write."""
+
+    exit_code = 4
 
 
 class FencedError(TransientError):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from penstock.cli import main as cli
-from penstock.errors import UnavailableError
+from penstock.errors import LeaseHeldError, UnavailableError
 
 HEAVY = ("torch", "ray", "pymilvus", "kafka", "numpy", "pydantic", "httpx", "rich", "PIL")
 
@@ -111,7 +111,10 @@ def test_an_unexpected_error_is_one_line_and_a_traceback_only_with_v(
     assert "Traceback" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt(), 130), (UnavailableError("away"), 3)])
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [(KeyboardInterrupt(), 130), (UnavailableError("away"), 3), (LeaseHeldError("another driver ingests"), 4)],
+)
 def test_exit_codes(raised: BaseException, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_arguments: list[str]) -> None:
         raise raised

@@ -200,10 +200,16 @@ class Consumer(Protocol):
         Commit first. Partitions that are not being revoked are ignored: they were lost before this call.
         """
 
-    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float, *, note: str = "") -> None:
         """Commits the next offset to read of each partition; the group has acknowledged it on return.
 
-        Works while a revocation is held open.
+        Works while a revocation is held open. Keeps the membership as a heartbeat does: a member whose commit is
+        acknowledged is not removed for a whole session from the moment at which it was sent.
+
+        Args:
+            offsets: the next offset of each partition.
+            timeout_s: the longest wait for the acknowledgement.
+            note: a text that the group keeps beside the offsets, up to 4 KiB.
 
         Raises:
             FencedError: this member no longer owns one of them, or the group removed this member. None was committed.

@@ -241,7 +241,7 @@ class LaneConsumer:
 
     # --- committing and leaving --------------------------------------------------------------------------------------
 
-    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float, *, note: str = "") -> None:
         """See `broker.base.Consumer.commit`."""
         doing = f"commit {list_offsets(offsets)}"
         not_owned = [str(partition) for partition in offsets if partition not in self._owned]
@@ -249,7 +249,7 @@ class LaneConsumer:
             raise FencedError(f"could not {doing}: this lane does not own {', '.join(not_owned)} any more.")
         if not offsets:
             return
-        requested = {to_topic_partition(at): OffsetAndMetadata(offset, "", -1) for at, offset in offsets.items()}
+        requested = {to_topic_partition(at): OffsetAndMetadata(offset, note, -1) for at, offset in offsets.items()}
         try:
             self._member.client.commit(requested, timeout_ms=timeout_s * 1000)
         except errors.KafkaError as exc:

@@ -16,6 +16,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from penstock.broker.base import PartitionLag
 from penstock.broker.client import ConsumerClient, connection_arguments, open_client, to_partition, translated
 from penstock.config import MIB, KafkaSettings
+from penstock.errors import ConfigError
 from penstock.records import Modality
 
 _REQUEST_TIMEOUT_MS = 10_000
@@ -91,6 +92,25 @@ def ensure_topics(kafka_settings: KafkaSettings, modalities: Collection[Modality
         findings = _check(admin, to_check, kafka_settings)
         partitions = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics(list(required))}
     return TopicReport(tuple(created), partitions, tuple(findings))
+
+
+def ensure_control_topic(kafka_settings: KafkaSettings) -> None:
+    """Creates the control topic, with one partition, if it is missing.
+
+    Raises:
+        ConfigError: it exists with more partitions, so that several drivers could each own one; or as `ensure_topics`.
+        UnavailableError, PermanentError: as `ensure_topics` does.
+    """
+    topic = kafka_settings.control_topic
+    with _admin(kafka_settings, f"create or check the topic {topic}") as admin:
+        if topic not in set(admin.list_topics()):
+            _create(admin, {topic: {}}, kafka_settings.model_copy(update={"partitions": 1}))
+        (described,) = admin.describe_topics([topic])
+    if (count := len(described["partitions"])) != 1:
+        raise ConfigError(
+            f"topic {topic} has {count} partitions, but the control topic must have one: it would let {count} drivers "
+            "ingest for one consumer group. Set kafka.control_topic to another name."
+        )
 
 
 def group_lag(kafka_settings: KafkaSettings, topics: Collection[str] | None = None) -> Sequence[PartitionLag]:

@@ -94,7 +94,8 @@ def main(arguments: Sequence[str]) -> int:
     """Runs one command line.
 
     Returns:
-        the exit code: 0 success; 1 failure; 2 invalid usage or settings; 3 a service is unavailable; 130 interrupted.
+        the exit code: 0 success; 1 failure; 2 invalid usage or settings; 3 a service is unavailable;
+            4 another driver ingests for this consumer group; 130 interrupted.
     """
     try:
         app(list(arguments))

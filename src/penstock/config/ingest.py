@@ -80,6 +80,18 @@ class IngestSettings(Section):
         1024 * MIB, ge=0, description="free disk space in data_dir below which ingest pauses, bytes"
     )
 
+    # --- lease ---
+    # Long enough for a pause of the broker or of the driver's machine, short enough that a standby takes over in 30 s.
+    lease_timeout_s: float = Field(
+        10.0,
+        ge=1,
+        description="time without a confirmation after which another driver may take over, seconds; writers stop at "
+        "four fifths of it. Brokers allow 6 s to 1,800 s by default",
+    )
+    wait_for_lease: bool = Field(
+        False, description="whether a second driver of the consumer group waits for the first one to end (--wait)"
+    )
+
     # --- commits and retries ---
     commit_interval_ms: int = Field(500, ge=1, description="interval between commits of offsets, milliseconds")
     drain_timeout_s: float = Field(

@@ -36,6 +36,11 @@ class KafkaSettings(Section):
     audio_topic: str = Field("media.audio", description="topic of audio")
     video_topic: str = Field("media.video", description="topic of video")
     dead_letter_topic: str = Field("media.dlq", description="topic of dead letters")
+    control_topic: str = Field(
+        "media.control",
+        description="topic of one partition without records, whose owner in the group `<kafka.group>.control` holds "
+        "the lease of the ingest plane's driver",
+    )
     partitions: int = Field(4, ge=1, description="partitions of a topic that Penstock creates; existing ones are kept")
     replication_factor: int | None = Field(
         None, ge=1, description="replication factor of a topic that Penstock creates; unset: the broker's default"
@@ -62,6 +67,7 @@ class KafkaSettings(Section):
     @model_validator(mode="after")
     def _topics_differ(self) -> Self:
         names = [*(self.topic_of(modality) for modality in Modality), self.dead_letter_topic]
+        names.append(self.control_topic)
         if len(set(names)) != len(names):
             raise ValueError(f"a topic has one modality, but a name is used twice in {names}")
         return self

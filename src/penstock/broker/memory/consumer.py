@@ -169,7 +169,7 @@ class MemoryConsumer:
 
     # --- committing and leaving --------------------------------------------------------------------------------------
 
-    def commit(self, offsets: Mapping[Partition, int], timeout_s: float) -> None:
+    def commit(self, offsets: Mapping[Partition, int], timeout_s: float, *, note: str = "") -> None:
         """See `broker.base.Consumer.commit`."""
         with self._logs.changed:
             if any(partition not in self._owned for partition in offsets):
@@ -179,6 +179,7 @@ class MemoryConsumer:
             if self.member not in self.group.members:
                 raise FencedError("could not commit: the group continued without this member.")
             self.group.committed.update(offsets)
+            self.group.notes.update(dict.fromkeys(offsets, note))
 
     def close(self, timeout_s: float) -> None:
         """See `broker.base.Consumer.close`."""

@@ -45,11 +45,12 @@ class MemoryMember:
 
 
 class MemoryGroup:
-    """A consumer group: its members, their partitions, its generation and its committed offsets."""
+    """A consumer group: its members, their partitions, its generation, its committed offsets and their notes."""
 
     def __init__(self, logs: MemoryLogs) -> None:
         self._logs = logs
         self.committed: dict[Partition, int] = {}
+        self.notes: dict[Partition, str] = {}
         self.generation = 0
         self.members: list[MemoryMember] = []
 

@@ -1,0 +1,79 @@
+"""The control group on Kafka: a consumer group over a topic of one partition that never has a record.
+
+The group's coordinator is the compare-and-set that the store lacks: it gives the partition to one member at a time, and
+in a higher generation each time. The owner's commits are its heartbeats: the coordinator extends the session of a
+member whose commit it accepts, and accepts none of a member that it has removed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kafka import KafkaAdminClient, TopicPartition, errors
+
+from penstock.broker.base import Consumer, Partition
+from penstock.broker.client import connection_arguments, open_client, to_topic_partition, translated
+from penstock.broker.consumer import LaneConsumer
+from penstock.broker.control import ControlGroupState
+from penstock.broker.topics import ensure_control_topic
+from penstock.config import KafkaSettings
+
+_REQUEST_TIMEOUT_MS = 5_000
+
+
+class KafkaControlGroup:
+    """The control group of an ingest plane's consumer group (`broker.control.ControlGroup`). For one thread.
+
+    Args:
+        kafka_settings: names the consumer group.
+        session_s: time without a heartbeat after which a member is removed, seconds.
+
+    Raises:
+        UnavailableError: no broker answers.
+        ConfigError: it refuses this client, or the control topic has more than one partition.
+    """
+
+    def __init__(self, kafka_settings: KafkaSettings, session_s: float) -> None:
+        self.partition = Partition(kafka_settings.control_topic, 0)
+        self._session_s = session_s
+        self._settings = kafka_settings.model_copy(
+            update={"group": f"{kafka_settings.group}.control", "session_timeout_ms": int(session_s * 1000)}
+        )
+        self._admin: Any = None
+        ensure_control_topic(kafka_settings)
+
+    def state(self) -> ControlGroupState:
+        """See `broker.control.ControlGroup.state`."""
+        group = self._settings.group
+        try:
+            with translated(f"look up the consumer group {group}", self._settings):
+                admin = self._connected()
+                described = admin.describe_groups([group])[group]
+                return ControlGroupState(len(described["members"]), self._note(admin, group))
+        except BaseException:
+            self.close()
+            raise
+
+    def join(self) -> Consumer:
+        """See `broker.control.ControlGroup.join`."""
+        return LaneConsumer(self._settings, [self.partition.topic], drain_timeout_s=self._session_s)
+
+    def close(self) -> None:
+        """See `broker.control.ControlGroup.close`."""
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            admin.close()
+
+    def _connected(self) -> Any:
+        if self._admin is None:
+            arguments = connection_arguments(self._settings) | {"request_timeout_ms": _REQUEST_TIMEOUT_MS}
+            self._admin = open_client(KafkaAdminClient, arguments)
+        return self._admin
+
+    def _note(self, admin: Any, group: str) -> str:
+        tp: TopicPartition = to_topic_partition(self.partition)
+        try:
+            committed = admin.list_group_offsets({group: [tp]})[group]
+        except errors.GroupIdNotFoundError:
+            return ""
+        return str(committed[tp].metadata or "") if tp in committed else ""
