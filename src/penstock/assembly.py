@@ -6,6 +6,7 @@ Imports are made inside the functions: a process that opens no store does not sp
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from penstock.config import Settings, StoreSettings
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
     from penstock.store.milvus.store import MilvusStore
 
 
-def open_store(settings: StoreSettings) -> MilvusStore:
+def open_store(settings: StoreSettings, before_write: Callable[[], None] | None = None) -> MilvusStore:
     """Connects to the Milvus of the settings. The caller closes it.
+
+    Args:
+        settings: of the store.
+        before_write: called before each request that changes rows; what it raises stops the write.
 
     Raises:
         ConfigError: no store is configured.
@@ -27,7 +32,7 @@ def open_store(settings: StoreSettings) -> MilvusStore:
 
     if settings.uri is None:
         raise ConfigError("no store is configured: set store.uri (PENSTOCK_STORE__URI), or start one: `penstock up`")
-    return MilvusStore(settings)
+    return MilvusStore(settings) if before_write is None else MilvusStore(settings, before_write)
 
 
 def open_assets(settings: Settings) -> AssetStore:

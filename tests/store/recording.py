@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from penstock.errors import UnavailableError
@@ -19,10 +19,14 @@ OWNED = Assignment(TOPIC, 0, 5)
 
 
 class RecordingStore(MemoryStore):
-    """Records the names of writes; `failing` names one that fails, before or after it is applied."""
+    """Records the names of writes; `failing` names one that fails, before or after it is applied.
 
-    def __init__(self) -> None:
-        super().__init__()
+    `after` names one that something happens after, and what.
+    """
+
+    def __init__(self, before_write: Callable[[], None] = lambda: None) -> None:
+        super().__init__(before_write=before_write)
+        self.after: tuple[str, Callable[[], None]] | None = None
         self.ensure(SPEC)
         self.calls: list[str] = []
         self.failing: tuple[str, str] | None = None
@@ -48,6 +52,8 @@ class RecordingStore(MemoryStore):
         self.calls.append(name)
         self._fail(name, "before")
         yield
+        if self.after is not None and self.after[0] == name:
+            self.after[1]()
         self._fail(name, "after")
 
     def _fail(self, name: str, when: str) -> None:
@@ -55,9 +61,9 @@ class RecordingStore(MemoryStore):
             raise UnavailableError(f"the answer to {name} was lost")
 
 
-def write(writer: Writer, *events: Event, assignment: Assignment = OWNED) -> Sequence[WriteResult]:
+def write(writer: Writer, *events: Event, assignment: Assignment = OWNED, epoch: int = 0) -> Sequence[WriteResult]:
     decoded, batch = ScriptedMedia().fetch_and_decode(events, [ROLE])
-    return writer.write(WriteRequest("lane", (assignment,)), decoded, ScriptedEncoder().encode(batch))
+    return writer.write(WriteRequest("lane", (assignment,), epoch), decoded, ScriptedEncoder().encode(batch))
 
 
 def started(store: EntryWriter, assignments: Sequence[Assignment] = ()) -> Writer:

@@ -8,6 +8,7 @@ import pytest
 
 from penstock.errors import NotReadyError, UnavailableError
 from penstock.records import Assignment, Collection, Fenced, Outcome, entry_id
+from penstock.store.lease import LeaseGuard, Renewal
 from penstock.store.writer import Writer
 from tests.ingest.builders import TOPIC, event
 from tests.store.recording import OWNED, RecordingStore, ids, lagging, outcomes, row_offset, started, stored, write
@@ -79,3 +80,62 @@ def test_a_newer_assignment_is_recorded_only_once_the_store_has_caught_up(store:
     write(writer, event(1))
     write(writer, event(2))
     assert store.calls == ["catch up", "upsert", "rows", "upsert", "rows"]
+
+
+class LeasedWriter:
+    """A writer under a lease, its store and its clock."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.lease = LeaseGuard(10.0, lambda: self.now_s)
+        self.store = RecordingStore()
+        self.writer = Writer(self.store, wall_ms=lambda: 5_000, lease=self.lease)
+        self.writer.start([OWNED])
+
+    def confirm(self, epoch: int) -> None:
+        self.writer.renew_lease(Renewal(epoch, 10 * epoch + 1, 0))
+        self.writer.renew_lease(Renewal(epoch, 10 * epoch + 2, 10 * epoch + 1))
+
+
+def test_a_writer_writes_nothing_after_its_lease_ran_out() -> None:
+    leased = LeasedWriter()
+    leased.confirm(1)
+    assert outcomes(write(leased.writer, event(1), epoch=1)) == {1: Outcome.INDEXED}
+    leased.now_s = 8.0
+    leased.store.calls.clear()
+    with pytest.raises(NotReadyError):
+        write(leased.writer, event(2), epoch=1)
+    assert leased.store.calls == []
+    assert row_offset(leased.store) == 1
+
+
+def test_a_lease_that_runs_out_within_a_write_stops_its_next_request() -> None:
+    leased = LeasedWriter()
+    leased.store = RecordingStore(before_write=leased.lease.check)
+    leased.writer = Writer(leased.store, wall_ms=lambda: 5_000, lease=leased.lease)
+    leased.writer.start([OWNED])
+    leased.confirm(1)
+    leased.store.after = ("upsert", lambda: setattr(leased, "now_s", 8.0))
+    with pytest.raises(NotReadyError):
+        write(leased.writer, event(1), epoch=1)
+    assert row_offset(leased.store) is None, "the asset row was written after the lease ran out"
+
+
+def test_a_write_of_another_epoch_is_retried_and_never_written() -> None:
+    leased = LeasedWriter()
+    leased.confirm(2)
+    for epoch in (1, 3):
+        with pytest.raises(NotReadyError):
+            write(leased.writer, event(1), epoch=epoch)
+    assert outcomes(write(leased.writer, event(1), epoch=2)) == {1: Outcome.INDEXED}
+
+
+def test_the_store_catches_up_before_the_first_write_of_an_epoch() -> None:
+    leased = LeasedWriter()
+    leased.confirm(1)
+    leased.store.calls.clear()
+    write(leased.writer, event(1), epoch=1)
+    assert leased.store.calls[0] == "catch up"
+    leased.store.calls.clear()
+    write(leased.writer, event(2), epoch=1)
+    assert "catch up" not in leased.store.calls

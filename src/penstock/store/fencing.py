@@ -1,4 +1,7 @@
-"""Refuses writes of lanes that have lost their partition, by the generation of the consumer group."""
+"""Refuses writes of lanes that have lost their partition, and of drivers that have lost their lease.
+
+A partition is lost to a newer generation of the consumer group, the lease to a newer epoch (`store.lease`).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Iterable
 from penstock.errors import NotReadyError
 from penstock.records import Assignment
 from penstock.store.base import EntryWriter
+from penstock.store.lease import LeaseGuard
 
 logger = logging.getLogger(__name__)
 
@@ -20,11 +24,14 @@ class Fence:
     lane that has lost its partition for a rightful one. It then learns newer assignments from the writes themselves.
 
     Args:
-        store: catches up with other writers before a newer assignment is recorded.
+        store: catches up with other writers before a newer assignment or epoch is recorded.
+        lease: of the driver; None where there is no other driver, as in tests and benchmarks.
     """
 
-    def __init__(self, store: EntryWriter) -> None:
+    def __init__(self, store: EntryWriter, lease: LeaseGuard | None = None) -> None:
         self._store = store
+        self._lease = lease
+        self._epoch = 0  # up to which the store has caught up
         self._lock = threading.Lock()  # guards the generations
         self._generations: dict[tuple[str, int], int] | None = None
 
@@ -44,7 +51,7 @@ class Fence:
             self._generations = self._generations or {}
             self._record_assignments(assignments)
 
-    def check(self, lane: str, assignments: Iterable[Assignment]) -> frozenset[tuple[str, int]]:
+    def check(self, lane: str, assignments: Iterable[Assignment], epoch: int = 0) -> frozenset[tuple[str, int]]:
         """Returns the (topic, partition) pairs whose assignment is older than the newest known; records newer ones.
 
         The events of these pairs must be refused.
@@ -53,12 +60,15 @@ class Fence:
         write waited. They also see everything written while a partition had another owner, perhaps in another plane.
 
         Raises:
-            NotReadyError: the fence is not started.
+            NotReadyError: the fence is not started, or the lease is not confirmed under this epoch.
             UnavailableError: the store does not answer.
         """
         assignments = tuple(assignments)
-        if self._has_newer_assignment(assignments):
+        if self._lease is not None:
+            self._lease.admit(epoch)
+        if self._has_newer_assignment(assignments) or epoch > self._epoch:
             self._store.catch_up()  # before any thread can take these assignments for known
+            self._epoch = max(epoch, self._epoch)
         with self._lock:
             assert self._generations is not None
             fenced = frozenset(

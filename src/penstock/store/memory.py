@@ -6,7 +6,7 @@ import dataclasses
 import math
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,9 +59,16 @@ class MemoryStore(Store):
     """The store of a single process. Safe to call from several threads.
 
     Over the limit because it implements every method of `Store`, each in a few lines.
+
+    Args:
+        capabilities: of the backend that it stands for.
+        before_write: called before each request that changes rows; what it raises stops the write.
     """
 
-    def __init__(self, capabilities: Capabilities | None = None) -> None:
+    def __init__(
+        self, capabilities: Capabilities | None = None, before_write: Callable[[], None] = lambda: None
+    ) -> None:
+        self._before_write = before_write
         self._capabilities = capabilities or Capabilities(
             product="memory", lexical=True, vector_fields=4, shards=False, concurrent_writes=True
         )
@@ -103,6 +110,7 @@ class MemoryStore(Store):
         """Does nothing: reads see every write immediately."""
 
     def upsert(self, collection: Collection, entries: Sequence[Entry]) -> None:
+        self._before_write()
         with self._lock:
             table = self._table(collection)
             stored = [_as_stored(entry, table.dims) for entry in rows.ordered_by_part(entries)]
@@ -111,6 +119,7 @@ class MemoryStore(Store):
                 table.terms.update((entry.id, Counter(lexical.terms_of(entry).split())) for entry in stored)
 
     def delete(self, collection: Collection, ids: Sequence[str]) -> None:
+        self._before_write()
         with self._lock:
             for id_ in ids:
                 self._table(collection).entries.pop(id_, None)
@@ -131,6 +140,7 @@ class MemoryStore(Store):
             return {id_: assets[id_] for id_ in asset_ids if id_ in assets}
 
     def put_asset_rows(self, asset_rows: Sequence[AssetRow]) -> None:
+        self._before_write()
         with self._lock:
             stored = {row.asset.id: rows.parse_asset_row(rows.asset_row(row)) for row in asset_rows}
             self._asset_table().assets.update(stored)
@@ -141,6 +151,7 @@ class MemoryStore(Store):
             return {id_: stored[id_] for id_ in asset_ids if id_ in stored}
 
     def put_checkpoints(self, checkpoints: Sequence[Checkpoint]) -> None:
+        self._before_write()
         with self._lock:
             stored = {
                 checkpoint.asset.id: rows.parse_checkpoint(rows.checkpoint_row(checkpoint))
@@ -149,6 +160,7 @@ class MemoryStore(Store):
             self._asset_table().checkpoints.update(stored)
 
     def drop_checkpoints(self, asset_ids: Sequence[str]) -> None:
+        self._before_write()
         with self._lock:
             for id_ in asset_ids:
                 self._asset_table().checkpoints.pop(id_, None)

@@ -40,6 +40,7 @@ from penstock.records import (
 from penstock.store.base import EntryWriter
 from penstock.store.fencing import Fence
 from penstock.store.image_words import with_words
+from penstock.store.lease import LeaseGuard, Renewal
 from penstock.store.lost_sounds import without_lost_sounds
 from penstock.store.surplus import find_orphans, find_surplus
 from penstock.store.write_plan import Resume, WritePlan, is_obsolete, must_wait, own_checkpoints, plan_write
@@ -55,10 +56,12 @@ class WriteRequest:
     Attributes:
         lane: name of the lane, for the log.
         assignments: of every partition that events of the batch were delivered from.
+        epoch: of the driver's lease, as the lane knows it.
     """
 
     lane: str
     assignments: tuple[Assignment, ...]
+    epoch: int = 0
 
 
 class Writer:
@@ -71,6 +74,7 @@ class Writer:
         wall_ms: milliseconds since the epoch, for `indexed_at`.
         shard, shards: this writer's assets are those for which `shard_of(id, shards) == shard`; it skips all others.
         locks: keep threads apart that would write the same asset.
+        lease: of the driver. Give its `check` to the store too, which calls it before each request that changes rows.
     """
 
     def __init__(
@@ -81,12 +85,14 @@ class Writer:
         shard: int = 0,
         shards: int = 1,
         locks: KeyedLocks | None = None,
+        lease: LeaseGuard | None = None,
     ) -> None:
         self._store = store
         self._shard = shard
         self._shards = shards
         self._wall_ms = wall_ms
-        self._fence = Fence(store)
+        self._lease = lease
+        self._fence = Fence(store, lease)
         self._locks = locks or KeyedLocks()
         # Reserved while assets are locked, and never the other way round.
         self._budget = MemoryBudget(MAX_CONCURRENT_ENTRIES)
@@ -103,10 +109,15 @@ class Writer:
         """
         self._fence.start(assignments)
 
+    def renew_lease(self, renewal: Renewal) -> None:
+        """Takes a message of the driver about its lease; see `LeaseGuard.renew`."""
+        if self._lease is not None:
+            self._lease.renew(renewal)
+
     def write(self, request: WriteRequest, decoded: Decoded, *encoded: Encoded | ImageTexts) -> tuple[WriteResult, ...]:
         """Writes one batch; the order of the steps is the guarantee.
 
-        1.  fence        events of a partition that now has a newer assignment are dropped
+        1.  fence        nothing without the driver's lease; events of a partition with a newer assignment are dropped
         2.  reject       an asset with an item that could not be encoded is rejected as a whole
         3.  order        an event that is older than its asset row is superseded, the same one is already settled
         4.  entries      upserted, acknowledged
@@ -126,14 +137,15 @@ class Writer:
             the result of each event of this shard; earlier rejections are reported by shard 0.
 
         Raises:
-            NotReadyError: this writer was restarted and does not know the assignments yet.
+            NotReadyError: this writer was restarted and does not know the assignments yet, or the driver's lease is not
+                confirmed.
             UnavailableError: the store does not answer; nothing is lost by writing the whole batch again.
         """
         decoded, vectors = with_words(decoded, encoded)
         events = self._own_events((*decoded.indexable, *decoded.tombstones))
         decoded = without_lost_sounds(decoded, vectors, {event.asset.id for event in events})
         with self._locks.hold(event.asset.id for event in events):
-            fenced = self._fence.check(request.lane, request.assignments)  # 1
+            fenced = self._fence.check(request.lane, request.assignments, request.epoch)  # 1
             failures = _encode_failures(decoded, vectors)
             rejected = decoded.rejected if self._shard == 0 else ()
             results: list[WriteResult] = [
@@ -164,7 +176,7 @@ class Writer:
         """
         events = self._own_events(events)
         with self._locks.hold(event.asset.id for event in events):
-            fenced = self._fence.check(request.lane, request.assignments)
+            fenced = self._fence.check(request.lane, request.assignments, request.epoch)
             lost = [event for event in events if _partition(event) in fenced]
             kept = [event for event in events if _partition(event) not in fenced]
             settled, current, _ = self._order(kept)
@@ -191,7 +203,7 @@ class Writer:
         """
         events = self._own_events(events)
         with self._locks.hold(event.asset.id for event in events):
-            fenced = self._fence.check(request.lane, request.assignments)
+            fenced = self._fence.check(request.lane, request.assignments, request.epoch)
             kept = [event for event in events if _partition(event) not in fenced]
             if not kept:
                 return

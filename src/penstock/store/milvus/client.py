@@ -25,6 +25,12 @@ from penstock.store.milvus.dialect import Backend, detect_backend
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
+
+
+def no_op() -> None:
+    """Does nothing, before a write of a store that has no other writer."""
+
+
 # pymilvus logs each error with a traceback and then raises it. Penstock logs it, or handles it by another attempt.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
@@ -65,7 +71,8 @@ class Connection:
         ConfigError: wrong credentials or address, or a collection that does not exist.
     """
 
-    def __init__(self, settings: StoreSettings) -> None:
+    def __init__(self, settings: StoreSettings, before_write: Callable[[], None] = no_op) -> None:
+        self.before_write = before_write
         if settings.uri is None:
             raise ConfigError("store.uri is not set and no embedded store runs: set it, or start `penstock up`")
         self.uri = settings.uri

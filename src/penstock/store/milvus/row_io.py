@@ -170,6 +170,7 @@ class RowIO:
         return [(hit["entity"], float(hit["distance"])) for hit in hits[0]]
 
     def _write(self, name: str, request: UpsertRequest) -> int:
+        self._connection.before_write()
         return self._connection.call(
             f"writing {request.num_rows} rows to {name}",
             lambda client: self._connection.upsert(client, request, timeout_s=self._timeout_s),
@@ -177,6 +178,7 @@ class RowIO:
         )
 
     def _delete(self, name: str, ids: list[str]) -> None:
+        self._connection.before_write()
         self._connection.call(
             f"deleting {len(ids)} rows of {name}",
             lambda client: client.delete(name, ids=ids, timeout=self._timeout_s, retry_on_rate_limit=False),

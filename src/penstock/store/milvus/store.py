@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from penstock.config import StoreSettings
@@ -12,7 +12,7 @@ from penstock.store.base import AssetState, Capabilities, EntryKey, EntryQuery, 
 from penstock.store.filter_semantics import literal, to_expression
 from penstock.store.milvus import schema
 from penstock.store.milvus.aliases import Aliases
-from penstock.store.milvus.client import Connection
+from penstock.store.milvus.client import Connection, no_op
 from penstock.store.milvus.part_lookup import find_parts
 from penstock.store.milvus.provision import Provisioner
 from penstock.store.milvus.read_timestamps import STRONG, ReadTimestamps
@@ -33,14 +33,15 @@ class MilvusStore(Store):
 
     Args:
         settings: `uri` must be set.
+        before_write: called before each request that changes rows; what it raises stops the write.
 
     Raises:
         ConfigError: it is not.
     """
 
-    def __init__(self, settings: StoreSettings) -> None:
+    def __init__(self, settings: StoreSettings, before_write: Callable[[], None] = no_op) -> None:
         self._consistency = settings.consistency
-        self._connection = Connection(settings)
+        self._connection = Connection(settings, before_write)
         self._row_io = RowIO(self._connection)
         self.aliases = Aliases(self._connection)
         self._provisioner = Provisioner(self._connection, self.aliases, settings)
