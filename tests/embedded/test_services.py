@@ -19,7 +19,7 @@ from penstock.embedded.services import (
     ServiceStatus,
     StartInterruptedError,
 )
-from penstock.errors import ConfigError, UnavailableError
+from penstock.errors import ConfigError, LeaseHeldError, PenstockError, UnavailableError
 
 
 class Reports:
@@ -159,11 +159,17 @@ def test_a_plane_that_dies_is_restarted_after_a_wait(tmp_path: Path, monkeypatch
     assert plane_process.pid is None
 
 
-def test_a_plane_that_refuses_its_settings_is_reported_in_one_line(tmp_path: Path) -> None:
-    program = "import sys; print('noise'); print('penstock: no such profile', file=sys.stderr); sys.exit(2)"
+@pytest.mark.parametrize(
+    ("exit_code", "error", "message"),
+    [(2, ConfigError, "no such profile"), (4, LeaseHeldError, "another driver ingests")],
+)
+def test_a_plane_that_refuses_to_start_is_reported_in_one_line(
+    exit_code: int, error: type[PenstockError], message: str, tmp_path: Path
+) -> None:
+    program = f"import sys; print('noise'); print('penstock: {message}', file=sys.stderr); sys.exit({exit_code})"
     plane_process = plane(tmp_path, program, Reports(), lambda: False)
     plane_process.start()
-    with pytest.raises(ConfigError, match=r"^no such profile$"):
+    with pytest.raises(error, match=f"^{message}$"):
         plane_process.wait(threading.Event())
 
 

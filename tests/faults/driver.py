@@ -64,9 +64,11 @@ def run(folder: Path, stop: threading.Event) -> None:
     plane = IngestPlane(load_settings())
     threading.Thread(target=publish_pids, args=(plane, folder / "pids.json", stop), daemon=True).start()
     try:
-        plane.start()
+        if not plane.start(stop):
+            return
         (folder / "running").touch()
         while not stop.wait(_PUBLISH_S):
+            plane.check()
             resize_lanes(plane, folder / "lanes")
     finally:
         plane.stop()

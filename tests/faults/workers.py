@@ -32,6 +32,7 @@ from penstock.records import (
     WriteResult,
 )
 from penstock.store.base import IndexSpec, Store
+from penstock.store.lease import LeaseGuard
 from penstock.store.writer import Writer, WriteRequest
 from tests.faults.switches import Switches
 
@@ -174,7 +175,8 @@ class MakeFaultyWriter:
     shards: int
 
     def __call__(self, number: int) -> Writer:
-        store = open_store(self.settings.store)
+        lease = LeaseGuard(self.settings.ingest.lease_timeout_s)
+        store = open_store(self.settings.store, lease.check)
         store.ensure(self.spec)
         return FaultyWriter(
             FaultyStore(store, self.switches),
@@ -182,4 +184,5 @@ class MakeFaultyWriter:
             wall_ms=lambda: time.time_ns() // 1_000_000,
             shard=number,
             shards=self.shards,
+            lease=lease,
         )

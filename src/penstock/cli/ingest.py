@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from penstock.cli.common import join_embedded_ray, require_kafka, require_store, run_until_signal, started_settings
 
 
-def ingest(context: typer.Context) -> None:
+def ingest(
+    context: typer.Context,
+    *,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", help="Wait while another driver ingests for this consumer group, then continue."),
+    ] = False,
+) -> None:
     """Run the ingest plane against the configured Kafka, Milvus and Ray. SIGTERM drains, commits and stops it.
 
-    Addresses that are not configured come from the `penstock up` that runs on the same data folder.
+    Addresses that are not configured come from the `penstock up` that runs on the same data folder. One driver at a
+    time ingests for a consumer group, in any Ray cluster: a second one exits with code 4.
     """
+    if wait:
+        context.obj.overrides["ingest"] = {"wait_for_lease": True}
     settings = started_settings(context)
     require_kafka(settings)
     require_store(settings)

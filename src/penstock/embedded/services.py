@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from penstock.errors import ConfigError, PenstockError, UnavailableError
+from penstock.errors import ConfigError, LeaseHeldError, PenstockError, UnavailableError
 from penstock.processes import Child
 from penstock.retries import Backoff
 
@@ -25,6 +25,7 @@ _POLL_S = 0.2
 _JOIN_S = 30.0  # for a server that is still starting at the stop; it dies with this process anyway
 _PLANE_START_TIMEOUT_S = 300.0  # 15 s on two idle cores, 65 s on busy ones; models may have to be downloaded
 _COMPLAINT = "penstock: "  # the prefix of `cli.main` before an expected error
+_REFUSALS: tuple[type[PenstockError], ...] = (ConfigError, LeaseHeldError)
 _RESTARTS = Backoff(initial_s=1.0, max_s=30.0)
 _STABLE_AFTER_S = 60.0  # a service that lived longer starts again with the shortest wait
 
@@ -230,7 +231,8 @@ class PlaneProcess:
         """Returns once the plane works.
 
         Raises:
-            UnavailableError: it ended, or took too long; quotes its log.
+            ConfigError, LeaseHeldError: it ended because of its settings, or because another plane ingests.
+            UnavailableError: it ended otherwise, or took too long; quotes its log.
             StartInterruptedError: `stop` was set first.
         """
         assert self._child is not None
@@ -243,14 +245,15 @@ class PlaneProcess:
         try:
             self._child.wait_until(is_ready, timeout_s=_PLANE_START_TIMEOUT_S)
         except UnavailableError as exc:
-            raise self._config_error() or exc from exc
+            raise self._refusal() or exc from exc
         self._report(ServiceStatus(self._name, "ready", self._address, time.monotonic() - self._began))
 
-    def _config_error(self) -> ConfigError | None:
-        """Returns the error of a plane that ended because of its settings, without the log around it."""
+    def _refusal(self) -> PenstockError | None:
+        """Returns the error of a plane that refused to start, without the log around it; None if it ended otherwise."""
         assert self._child is not None
-        message = self._log.read_text(errors="replace").rstrip().rpartition(_COMPLAINT)
-        return ConfigError(message[2]) if self._child.exit_code == ConfigError.exit_code and message[1] else None
+        _, complaint, message = self._log.read_text(errors="replace").rstrip().rpartition(_COMPLAINT)
+        refusal = next((error for error in _REFUSALS if error.exit_code == self._child.exit_code), None)
+        return refusal(message) if refusal is not None and complaint else None
 
     def keep_alive(self) -> None:
         """Restarts the process if it has died and its wait is over. Never blocks."""

@@ -45,7 +45,7 @@ class LaneSupervisor:
     @property
     def all(self) -> Sequence[LaneActor]:
         """Returns all lanes, those that drain included."""
-        return [*self._lanes, *self._draining]
+        return [*self._lanes, *tuple(self._draining)]  # a copy first: the keeper of the lease reads it too
 
     def start(self, handles: WorkerHandles) -> None:
         """Starts the lanes, and returns once they are running.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
@@ -69,7 +70,9 @@ class PlaneLauncher:
         self._settings = settings
         self._profile = profile
         self._roles = all_roles(profile, settings, settings.ingest.modalities)
-        self._journal_dir: Path = settings.data_dir / "calls"
+        # A folder a group: another plane may run on this node.
+        group = blake2b(settings.kafka.group.encode(), digest_size=8).hexdigest()
+        self._journal_dir: Path = settings.data_dir / "calls" / group
 
     def launch(self, lag: Callable[[str], int | None]) -> LaunchedWorkers:
         """Starts all workers, and returns once they are ready.
@@ -87,7 +90,7 @@ class PlaneLauncher:
             UnavailableError: broker, store, Ray or a model's hub does not answer.
         """
         settings = self._settings
-        shutil.rmtree(self._journal_dir, ignore_errors=True)  # of actors that no longer exist
+        shutil.rmtree(self._journal_dir, ignore_errors=True)  # of this group's former driver
         self._check_topics()  # 1
         join_ray(settings.ray_address)  # 2
         connect(settings, "ingest")

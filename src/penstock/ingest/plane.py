@@ -17,6 +17,7 @@ from functools import partial
 import ray
 from ray.exceptions import RayError
 
+from penstock.broker.kafka_control import KafkaControlGroup
 from penstock.broker.topics import group_lag
 from penstock.config import Settings
 from penstock.encoders.profiles import load_profile
@@ -32,6 +33,9 @@ from penstock.ingest.lane.assembly import all_roles
 from penstock.ingest.lane.handles import DECODE
 from penstock.ingest.lane_supervisor import LaneSupervisor
 from penstock.ingest.launcher import LaunchedWorkers, PlaneLauncher, start_writer
+from penstock.ingest.lease import DriverLease, LeaseHolder
+from penstock.ingest.lease_keeper import LeaseKeeper
+from penstock.ingest.lease_members import LaneMember, WriterMember, lease_members, send_renewal
 from penstock.ingest.status import PlaneState, PlaneStatus, sum_lanes, write_status
 from penstock.observability import metrics
 from penstock.store.writer import Writer
@@ -53,6 +57,7 @@ class IngestPlane:
         self._settings = settings
         self._profile = load_profile(settings.profile)
         self._workers: LaunchedWorkers | None = None
+        self._keeper: LeaseKeeper | None = None
         self._lanes = LaneSupervisor(settings)
         self._load_meter = LoadMeter[LaneActor]()
         self._loads: Mapping[str, PoolLoad] = {}
@@ -65,36 +70,59 @@ class IngestPlane:
             target=sweep_until, args=(self._stopping, settings), name="asset-sweeper", daemon=True
         )
 
-    def start(self) -> None:
+    def start(self, stop: threading.Event | None = None) -> bool:
         """Returns once records are received.
 
+        1. The driver takes the lease of the consumer group.
+        2. The workers start, and the lease is confirmed to them from then on.
+        3. The lanes start.
+
+        Args:
+            stop: ends the wait for the lease.
+
+        Returns:
+            whether the plane runs; False only if `stop` was set while it waited.
+
         Raises:
+            LeaseHeldError: another driver ingests for this consumer group.
             ConfigError: settings, topics or collections that do not fit.
             UnavailableError: broker, store, Ray or a model's hub does not answer.
         """
         settings = self._settings
+        self._keeper = self._take_lease(stop or threading.Event())  # 1
+        if self._keeper is None:
+            return False
         write_status(settings.data_dir, self.status())
+        self._keeper.start()  # 2
         self._workers = PlaneLauncher(settings, self._profile).launch(self._lag_of)
-        self._lanes.start(self._workers.handles)
+        self._lanes.start(self._workers.handles)  # 3
         self._state = PlaneState.RUNNING
         if self._workers.autoscaler.can_scale or settings.metrics.enabled:
             self._lag.start()
         self._monitor.start()
         self._sweeper.start()
         start_background_threads(self._stopping, settings)
+        return True
+
+    def check(self) -> None:
+        """Raises `LeaseHeldError` once another driver ingests for this consumer group: this plane must end."""
+        if self._keeper is not None:
+            self._keeper.check()
 
     def stop(self) -> None:
         """Lets the lanes drain within `drain_timeout_s` and commit, then ends all actors. Idempotent."""
-        if self._state is PlaneState.STOPPED:
+        if self._state is PlaneState.STOPPED or self._keeper is None:
             return
         self._state = PlaneState.DRAINING
-        self._lanes.stop(self._settings.ingest.drain_timeout_s + _STOP_MARGIN_S)
+        if not self._keeper.is_lost:  # otherwise nothing can be written any more
+            self._lanes.stop(self._settings.ingest.drain_timeout_s + _STOP_MARGIN_S)
         self._stopping.set()
         if self._monitor.is_alive():
             self._monitor.join()
         self._state = PlaneState.STOPPED
         write_status(self._settings.data_dir, self.status())
         self._kill_actors()
+        self._keeper.stop()
         self._lanes, self._workers = LaneSupervisor(self._settings), None
 
     def resize_lanes(self, count: int) -> None:
@@ -178,6 +206,30 @@ class IngestPlane:
         for pool, size in status.workers.items():
             metrics.WORKERS.labels(pool).set(size)
 
+    # --- the lease ---------------------------------------------------------------------------------------------------
+
+    def _take_lease(self, stop: threading.Event) -> LeaseKeeper | None:
+        settings, ingest = self._settings, self._settings.ingest
+        lease = DriverLease(
+            KafkaControlGroup(settings.kafka, ingest.lease_timeout_s),
+            settings.kafka.group,
+            LeaseHolder.of_this_process(settings.ray_address),
+            timeout_s=ingest.lease_timeout_s,
+            sleep=stop.wait,
+        )
+        try:
+            taken = lease.acquire(wait=ingest.wait_for_lease, stop=stop)
+        except BaseException:
+            lease.release()
+            raise
+        if not taken:
+            lease.release()
+            return None
+        return LeaseKeeper(lease, self._lease_members, send_renewal)
+
+    def _lease_members(self) -> Sequence[WriterMember | LaneMember]:
+        return lease_members(self._workers.handles.writers if self._workers else (), self._lanes.all)
+
     # --- actors -----------------------------------------------------------------------------------------------------
 
     def _lag_of(self, pool: str) -> int | None:
@@ -202,11 +254,18 @@ class IngestPlane:
 def run_ingest(
     settings: Settings, stop: threading.Event, on_status: Callable[[PlaneStatus], None] | None = None
 ) -> None:
-    """Runs the plane until `stop` is set, then drains; `on_status` is called once a second."""
+    """Runs the plane until `stop` is set, then drains; `on_status` is called once a second.
+
+    Raises:
+        LeaseHeldError: another driver ingests for this consumer group, or does so now.
+        PenstockError: as `IngestPlane.start` does.
+    """
     plane = IngestPlane(settings)
     try:
-        plane.start()
+        if not plane.start(stop):
+            return
         while not stop.wait(1.0):
+            plane.check()
             if on_status is not None:
                 on_status(plane.status())
     finally:

@@ -41,6 +41,7 @@ from penstock.records import (
 )
 from penstock.runtime_tuning import lower_priority, relax_gc, tune_malloc
 from penstock.store.base import IndexSpec
+from penstock.store.lease import LeaseGuard
 from penstock.store.writer import Writer
 
 if TYPE_CHECKING:  # each process imports what its own worker needs
@@ -378,10 +379,11 @@ class WriterFactory:
     shards: int
 
     def __call__(self, number: int) -> Writer:
-        store = open_store(self.settings.store)
+        lease = LeaseGuard(self.settings.ingest.lease_timeout_s)
+        store = open_store(self.settings.store, lease.check)
         store.ensure(self.spec)
         relax_gc()
-        return Writer(store, wall_ms=lambda: time.time_ns() // 1_000_000, shard=number, shards=self.shards)
+        return Writer(store, wall_ms=lambda: time.time_ns() // 1_000_000, shard=number, shards=self.shards, lease=lease)
 
 
 def known_good_events(settings: Settings) -> Mapping[Modality, Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -22,9 +23,14 @@ from penstock.ingest.lane.status import LaneStatus
 from penstock.observability.exposition import connect
 from penstock.records import Assignment
 from penstock.runtime_tuning import relax_gc, tune_malloc
+from penstock.store.lease import LeaseGuard, Renewal
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+_WATCH_INTERVAL_S = 1.0
 
 
 class LaneHost:
@@ -51,10 +57,13 @@ class LaneHost:
             writers=self._pools[WRITE],
             concurrent_writes=handles.concurrent_writes,
         )
-        self._lane = build_lane(settings, pools, f"lane-{number}")
+        self._lease = LeaseGuard(settings.ingest.lease_timeout_s)
+        self._lane = build_lane(settings, pools, f"lane-{number}", self._lease)
         relax_gc()
         self._thread = threading.Thread(target=self._lane.run, name="lane", daemon=True)
         self._thread.start()
+        watch = partial(self._leave_without_driver, settings.ingest.lease_timeout_s)
+        threading.Thread(target=watch, name="lease-watch", daemon=True).start()
 
     def update_handles(self, handles: WorkerHandles) -> None:
         """Sends later calls to these actors, unless their set is older than the one in use. Running calls continue."""
@@ -73,6 +82,10 @@ class LaneHost:
         version = self._version
         return LaneUsage(version, time.monotonic(), {name: pool.usage() for name, pool in self._pools.items()})
 
+    def renew_lease(self, renewal: Renewal) -> None:
+        """Takes a message of the driver about its lease; see `LeaseGuard.renew`."""
+        self._lease.renew(renewal)
+
     def assignments(self) -> tuple[Assignment, ...]:
         """Returns the partitions that the lane owns."""
         return self._lane.assignments()
@@ -89,6 +102,18 @@ class LaneHost:
         """Returns once the lane has drained, committed and left the group."""
         self._lane.stop()
         self._thread.join()
+
+    def _leave_without_driver(self, timeout_s: float) -> None:
+        """Ends the lane once the driver has been silent for a session: its successor's lanes need the partitions.
+
+        A driver that was killed takes its actors along; one that is suspended, or whose node is lost, does not.
+        """
+        while self._thread.is_alive():
+            if self._lease.silent_s > timeout_s:
+                logger.error("the driver has been silent for %.0f s: the lane leaves the consumer group", timeout_s)
+                self._lane.stop(drain=False)
+                return
+            self._thread.join(_WATCH_INTERVAL_S)
 
 
 LaneActor: TypeAlias = ActorHandle[LaneHost]

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 from penstock.assembly import open_assets
 from penstock.assets import asset_uri
@@ -25,10 +24,11 @@ from penstock.ingest.pipeline.driver import Pipeline
 from penstock.processes import free_bytes
 from penstock.records import COLLECTIONS_OF, TIMED_MODALITIES, Modality
 from penstock.retries import Backoff, Breaker
+from penstock.store.lease import LeaseGuard
 
 
-def build_lane(settings: Settings, pools: Pools, name: str) -> Lane:
-    """Builds a lane on the configured Kafka."""
+def build_lane(settings: Settings, pools: Pools, name: str, lease: LeaseGuard) -> Lane:
+    """Builds a lane on the configured Kafka, which starts nothing while the driver's lease is unconfirmed."""
     ingest = settings.ingest
     abandon = threading.Event()
     topics = {topic: modality for topic, modality in settings.kafka.topics().items() if modality in ingest.modalities}
@@ -37,7 +37,7 @@ def build_lane(settings: Settings, pools: Pools, name: str) -> Lane:
     return Lane(
         name=name,
         consumer=LaneConsumer(settings.kafka, list(topics), drain_timeout_s=ingest.drain_timeout_s),
-        pipeline=_build_pipeline(settings, pools, name, abandon),
+        pipeline=_build_pipeline(settings, pools, name, abandon, lease),
         batcher=Batcher(_batch_limits(settings, topics), time.monotonic),
         parse=lambda record: parse_record(
             record,
@@ -48,7 +48,7 @@ def build_lane(settings: Settings, pools: Pools, name: str) -> Lane:
         topics=topics,
         limits=LaneLimits(ingest.max_in_flight_bytes, ingest.commit_interval_ms / 1000, ingest.drain_timeout_s),
         executor=ThreadPoolExecutor(threads, thread_name_prefix=f"{name}-batch"),
-        admission_check=partial(check_disk, settings),
+        admission_check=lambda: check_lease(lease) or check_disk(settings),
         abandon=abandon,
         clock=time.monotonic,
         wall_ms=lambda: time.time_ns() // 1_000_000,
@@ -68,6 +68,11 @@ def all_roles(profile: Profile, settings: Settings, modalities: Sequence[Modalit
     return (*required_roles(profile, modalities), *words)
 
 
+def check_lease(lease: LeaseGuard) -> str:
+    """Returns why nothing may be received because of the driver's lease; an empty text while it is confirmed."""
+    return "" if lease.holds else "the lease of the driver is not confirmed; ingest continues by itself once it is"
+
+
 def check_disk(settings: Settings) -> str:
     """Returns why nothing may be received because of the disk; an empty text if it has room."""
     free = free_bytes(settings.data_dir)
@@ -79,7 +84,9 @@ def check_disk(settings: Settings) -> str:
     )
 
 
-def _build_pipeline(settings: Settings, pools: Pools, lane: str, abandon: threading.Event) -> Pipeline:
+def _build_pipeline(
+    settings: Settings, pools: Pools, lane: str, abandon: threading.Event, lease: LeaseGuard
+) -> Pipeline:
     ingest = settings.ingest
     backoff = Backoff(ingest.initial_backoff_s, ingest.max_backoff_s, random.Random())
     profile = load_profile(settings.profile)
@@ -97,6 +104,7 @@ def _build_pipeline(settings: Settings, pools: Pools, lane: str, abandon: thread
         breaker=Breaker("store", clock=time.monotonic, backoff=backoff),
         sleep=abandon.wait,
         known_good=known_good_events(settings),
+        epoch=lambda: lease.epoch,
     )
 
 

@@ -20,7 +20,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from penstock.broker.base import Consumer, Partition
 from penstock.ingest.delivery import Delivery
@@ -131,8 +131,14 @@ class Lane:
 
     # --- from other threads -----------------------------------------------------------------------------------------
 
-    def stop(self) -> None:
-        """Makes the loop end: it drains the events in flight within `drain_timeout_s`, commits and leaves the group."""
+    def stop(self, *, drain: bool = True) -> None:
+        """Makes the loop end: it drains the events in flight within `drain_timeout_s`, commits and leaves the group.
+
+        Args:
+            drain: False where they cannot be written any more: they are left to the next owner.
+        """
+        if not drain:
+            self._limits = replace(self._limits, drain_timeout_s=0.0)
         self._stop.set()
 
     def assignments(self) -> tuple[Assignment, ...]:

@@ -57,6 +57,7 @@ class Pipeline:
         breaker: of the store.
         sleep: waits for these seconds at most; returns whether the lane stops.
         known_good: by modality, an event that every healthy worker accepts.
+        epoch: returns the epoch of the driver's lease; 0 without one.
     """
 
     def __init__(
@@ -70,9 +71,10 @@ class Pipeline:
         breaker: Breaker,
         sleep: Callable[[float], bool],
         known_good: Mapping[Modality, Event],
+        epoch: Callable[[], int] = lambda: 0,
     ) -> None:
         self._waiting = Waiting(backoff=backoff, breaker=breaker, sleep=sleep)
-        self._write = WriteStep(lane=lane, writers=pools.writers, waiting=self._waiting)
+        self._write = WriteStep(lane=lane, writers=pools.writers, waiting=self._waiting, epoch=epoch)
         self._steps = Steps(pools=pools, roles=roles, write=self._write)
         self._long_media = LongMediaSteps(pools=pools, roles=roles, write=self._write)
         self._recovery = Recovery(waiting=self._waiting, known_good=known_good)

@@ -66,8 +66,10 @@ class LongMediaSteps:
 
         After a partition has moved, clips that were settled behind a long video are recognised and not encoded again.
         """
-        request, events = self._write.request(deliveries), [delivery.event for delivery in deliveries]
-        return self._write.until_answered(lambda: self._pools.writers.lookup(request, events), report.batch.topic)
+        events = [delivery.event for delivery in deliveries]
+        return self._write.until_answered(
+            lambda: self._pools.writers.lookup(self._write.request(deliveries), events), report.batch.topic
+        )
 
     def _prepare(
         self,

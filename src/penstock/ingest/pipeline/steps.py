@@ -33,10 +33,12 @@ class WriteStep:
         lane: name of the lane, for the writers' log.
         writers: one a shard.
         waiting: paces the attempts.
+        epoch: returns the epoch of the driver's lease.
     """
 
-    def __init__(self, *, lane: str, writers: WriterPool, waiting: Waiting) -> None:
+    def __init__(self, *, lane: str, writers: WriterPool, waiting: Waiting, epoch: Callable[[], int]) -> None:
         self._lane = lane
+        self._epoch = epoch
         self._writers = writers
         self._waiting = waiting
 
@@ -53,9 +55,9 @@ class WriteStep:
             WorkerLostError: a writer died, or the worker that held something to write.
             PermanentError: the store refuses an entry of the batch.
         """
-        request = self.request(deliveries)
         return self.until_answered(
-            lambda: self._writers.write(request, decoded, encoded, report.add_step_time), report.batch.topic
+            lambda: self._writers.write(self.request(deliveries), decoded, encoded, report.add_step_time),
+            report.batch.topic,
         )
 
     def retract(self, deliveries: Sequence[Delivery]) -> None:
@@ -65,10 +67,10 @@ class WriteStep:
         """
         if not deliveries:
             return
-        request, events = self.request(deliveries), [delivery.event for delivery in deliveries]
+        events = [delivery.event for delivery in deliveries]
         try:
             self._waiting.until_store_answers(
-                lambda: self._writers.retract(request, events),
+                lambda: self._writers.retract(self.request(deliveries), events),
                 subject=f"rejected events of {events[0].asset.topic}",
                 retry_on=(TransientError, UsageError),
             )
@@ -76,8 +78,11 @@ class WriteStep:
             logger.error("possible entries of rejected events remain in the store: %s", exc)
 
     def request(self, deliveries: Sequence[Delivery]) -> WriteRequest:
-        """Returns the request to write these deliveries under their assignments."""
-        return WriteRequest(self._lane, tuple({delivery.assignment for delivery in deliveries}))
+        """Returns the request to write these deliveries under their assignments and the present epoch.
+
+        Make another one for each attempt: the epoch may have changed.
+        """
+        return WriteRequest(self._lane, tuple({delivery.assignment for delivery in deliveries}), self._epoch())
 
     def until_answered(self, request: Callable[[], T], topic: str) -> T:
         """Sends a request of a batch until the store answers.
