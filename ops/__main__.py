@@ -1,16 +1,21 @@
-"""Renders dashboards, rules, their tests and the page of alerts, or checks that they are in step with their code."""
+"""Renders dashboards, rules, their tests and the page of alerts, checks that they are in step, or draws dashboards."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
+
 from ops.alert_page import alert_page
 from ops.boards import every_board
+from ops.drawing import MissingProgramError, draw
 from ops.panels import render
+from ops.prometheus import Prometheus, Span
 from ops.rule_files import rule_files, rule_tests
 from ops.slos import Objectives, read_objectives
 
@@ -42,12 +47,20 @@ def _read(path: Path) -> str | None:
 
 def main() -> int:
     """Runs the command and returns its exit code: 1 if files are out of step."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ops", description="Render or check dashboards, rules and the page."
+    parser = argparse.ArgumentParser(prog="python -m ops", description="Render, check or draw what operators look at.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, purpose in (("render", "write what is out of step"), ("check", "name what is out of step")):
+        command = commands.add_parser(name, help=purpose)
+        command.add_argument("--runbooks", metavar="URL", help="where runbooks are published (as in ops/slo.toml)")
+    drawing = commands.add_parser("draw", help="draw each dashboard as PNG, with data of a Prometheus")
+    drawing.add_argument("--prometheus", metavar="URL", default="http://127.0.0.1:9090", help="(%(default)s)")
+    drawing.add_argument("--minutes", type=float, default=30, help="how much time until now is drawn (%(default)s)")
+    drawing.add_argument(
+        "--out", type=Path, metavar="FOLDER", default=ROOT / "docs/dashboards", help="(docs/dashboards)"
     )
-    parser.add_argument("command", choices=("render", "check"))
-    parser.add_argument("--runbooks", metavar="URL", help="where runbooks are published; default: as in ops/slo.toml")
     options = parser.parse_args()
+    if options.command == "draw":
+        return _draw(options.prometheus, options.minutes * 60, options.out)
     objectives = read_objectives()
     if options.runbooks:
         objectives = replace(objectives, runbooks=options.runbooks.rstrip("/"))
@@ -63,6 +76,18 @@ def main() -> int:
         else:
             (ROOT / path).unlink()
         print(path)
+    return 0
+
+
+def _draw(url: str, duration_s: float, folder: Path) -> int:
+    end = time.time()
+    span = Span(end - duration_s, end, max(1.0, duration_s / 240))
+    try:
+        images = draw(sorted((ROOT / "ops/dashboards").glob("*.json")), Prometheus(url), span, folder)
+    except (MissingProgramError, httpx.HTTPError) as error:
+        print(f"nothing was drawn: {error}", file=sys.stderr)
+        return 1
+    print(*images, sep="\n")
     return 0
 
 

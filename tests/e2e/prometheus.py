@@ -24,7 +24,7 @@ class Prometheus:
     """A running server, queried by its HTTP API."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
 
     def value(self, sample: str, **labels: str) -> float | None:
         """The sum of the samples of this name and these labels as they are now; None if there are none."""
@@ -34,7 +34,7 @@ class Prometheus:
 
     def query(self, expression: str) -> list[float]:
         """The values of an instant vector."""
-        response = httpx.get(f"{self._url}/api/v1/query", params={"query": expression}, timeout=10)
+        response = httpx.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=10)
         answer = response.json()
         assert answer["status"] == "success", answer
         return [float(sample["value"][1]) for sample in answer["data"]["result"]]

@@ -8,7 +8,7 @@ from typing import Any
 
 import promql_parser
 
-_VARIABLES = {"$__rate_interval": "1m", "$__range": "1h"}
+from ops.prometheus import with_variables
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,6 @@ class Query:
 
     metrics: dict[str, set[str]]
     groups: set[str]
-
-
-def with_variables(expression: str, values: dict[str, str] | None = None) -> str:
-    """The query as Grafana sends it: with the values of its variables, by default with all series of each."""
-    known = {**_VARIABLES, **dict.fromkeys(("$cluster", "$namespace", "$job", "$node"), ".*"), **(values or {})}
-    for name in sorted(known, key=len, reverse=True):
-        expression = expression.replace(name, known[name])
-    return expression
 
 
 def read(expression: str) -> Query:

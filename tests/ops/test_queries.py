@@ -10,9 +10,10 @@ import pytest
 from ops.alerts import every_alert
 from ops.boards import every_board
 from ops.metric_catalog import every_metric, metric_of, own_metrics
+from ops.prometheus import with_variables
 from ops.recordings import shared_recordings, slo_recordings
 from ops.slos import read_objectives
-from tests.ops.queries import nodes, read, with_variables
+from tests.ops.queries import nodes, read
 
 OBJECTIVES = read_objectives()
 BOARDS = every_board(OBJECTIVES)
