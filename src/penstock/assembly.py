@@ -6,10 +6,11 @@ Imports are made inside the functions: a process that opens no store does not sp
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from penstock.config import Settings, StoreSettings
+from penstock.config import Settings, StoreSettings, read_endpoints
 from penstock.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
@@ -44,6 +45,15 @@ def open_assets(settings: Settings) -> AssetStore:
     from penstock.assets import AssetStore
 
     return AssetStore(settings.asset_store_url)
+
+
+def folders_that_grow(settings: Settings, assets: AssetStore) -> Sequence[Path]:
+    """Returns the folders of this machine in which every event takes space.
+
+    They are that of the asset store, and that of an embedded broker and store. Without either, nothing grows.
+    """
+    folders = [] if assets.local_folder is None else [assets.local_folder]
+    return folders if read_endpoints(settings.data_dir) is None else [*folders, settings.data_dir]
 
 
 def join_ray(address: str | None) -> None:

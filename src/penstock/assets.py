@@ -78,6 +78,7 @@ class AssetStore:
 
     Attributes:
         is_local: whether it is a folder of this machine.
+        local_folder: this folder; None if it is elsewhere.
 
     Raises:
         ConfigError: fsspec does not support the URL.
@@ -93,6 +94,7 @@ class AssetStore:
             raise ConfigError(f"the asset store's URL {url!r} cannot be used: {exc}. Correct assets.url.") from exc
         self._root = str(root).rstrip("/")
         self.is_local = isinstance(self._fs, LocalFileSystem)
+        self.local_folder = Path(self._root) if self.is_local else None
 
     # --- media -------------------------------------------------------------------------------------------------------
 

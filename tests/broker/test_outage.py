@@ -22,7 +22,7 @@ def test_a_longer_outage_and_its_end_are_logged_once(outage: Outage, caplog: pyt
     outage.record(True, 10.0)
     outage.record(True, 11.0)
     assert [(entry.levelname, entry.getMessage()) for entry in caplog.records if entry.name == OUTAGE] == [
-        ("WARNING", "Kafka at here:1 does not answer; retrying"),
+        ("INFO", "Kafka at here:1 does not answer; retrying"),
         ("INFO", "Kafka at here:1 answers again"),
     ]
 

@@ -135,6 +135,12 @@ def test_every_measured_metric_has_a_line() -> None:
     metrics.QUERY_STEP.labels("fuse").observe(0.01)
     metrics.PROCESSES.labels("lane").set(1)
     metrics.IMAGE_TEXTS.labels("ocr", "words").inc(2)
+    metrics.OLDEST_UNSETTLED.labels("media.text").set(12.34)
+    metrics.HELD.labels("disk").set(1)
+    metrics.HELD.labels("store").set(0)
+    metrics.DEAD_LETTERS_OPEN.labels("media.dlq").set(4)
+    metrics.HTTP.labels("/v1/media/{sha256}", 404).observe(0.015)
+    metrics.BUILD_INFO.labels("1.2.3", "shelf", 2, "clip+use").set(1)
     text = "\n".join(summary_lines(summarize(before, scraped(1.0))))
     for expected in (
         "3 text",
@@ -150,6 +156,11 @@ def test_every_measured_metric_has_a_line() -> None:
         "offsets lost to retention: 9 media.text",
         "searches by step, p50 / p95: fuse 8 ms / 10 ms",
         "processes: 1 lane",
+        "oldest unsettled: 12.3 s media.text",
+        "held: 1 disk\n",
+        "dead letters open: 4 media.dlq",
+        "requests by route and status, p50 / p95: /v1/media/{sha256} 404 15 ms / 20 ms",
+        "builds: 1.2.3, profile shelf, index v2 of clip+use",
     ):
         assert expected in text
 

@@ -8,7 +8,8 @@ from penstock.retries import Backoff
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE_S = 3.0  # joining a group takes a second or two; only a longer silence is worth a warning
+# Joining a group takes a second or two; only a longer silence is worth a line. The plane's driver warns of it.
+_PATIENCE_S = 3.0
 
 
 class Outage:
@@ -46,5 +47,5 @@ class Outage:
             return
         self._since_s = now_s if self._since_s is None else self._since_s
         if not self._logged and now_s - self._since_s >= _PATIENCE_S:
-            logger.warning("%s does not answer; retrying", self._server)
+            logger.info("%s does not answer; retrying", self._server)
             self._logged = True

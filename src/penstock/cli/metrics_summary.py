@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
@@ -59,6 +59,9 @@ class MetricsSummary:
         events: settled events by modality and outcome.
         dead_letters: by reason.
         lost_offsets: offsets that retention removed before they were committed, by topic.
+        oldest_unsettled_s: age of the oldest record that is not committed, by topic; absent while it is unknown.
+        held: lanes that are paused, by cause, and halted partitions.
+        dead_letters_open: dead letters whose event nothing has resolved yet, by topic; absent while it is unknown.
         batches: by modality.
         steps: durations of the ingest steps, for a batch.
         pools: by pool.
@@ -68,12 +71,14 @@ class MetricsSummary:
         commits: by result.
         image_texts: images by the model that read or described them, and result.
         freshness: by modality.
+        http: durations of HTTP requests, by route and status.
         queries: durations of searches, by HTTP status.
         query_steps: durations of the steps of a search.
         channels: durations by channel and result. A missing channel takes as long as its deadline, so its durations are
             apart from those that answered.
         caches: look-ups by cache and result.
         canary: by modality.
+        builds: what runs: version, profile, index version and models, one text each.
         processes: number of running processes by kind.
     """
 
@@ -82,6 +87,9 @@ class MetricsSummary:
     events: Mapping[str, Mapping[str, int]]
     dead_letters: Mapping[str, int]
     lost_offsets: Mapping[str, int]
+    oldest_unsettled_s: Mapping[str, float]
+    held: Mapping[str, int]
+    dead_letters_open: Mapping[str, int]
     batches: Mapping[str, BatchSizes]
     steps: Mapping[str, DurationSummary]
     pools: Mapping[str, PoolUsage]
@@ -91,11 +99,13 @@ class MetricsSummary:
     commits: Mapping[str, int]
     image_texts: Mapping[str, Mapping[str, int]]
     freshness: Mapping[str, DurationSummary]
+    http: Mapping[str, Mapping[str, DurationSummary]]
     queries: Mapping[str, DurationSummary]
     query_steps: Mapping[str, DurationSummary]
     channels: Mapping[str, Mapping[str, DurationSummary]]
     caches: Mapping[str, Mapping[str, int]]
     canary: Mapping[str, CanarySummary]
+    builds: Sequence[str]
     processes: Mapping[str, int]
 
 
@@ -108,6 +118,9 @@ def summarize(before: Scrape, now: Scrape) -> MetricsSummary:
         events=_counts(now, metrics.EVENTS, "modality", "outcome"),
         dead_letters=_whole(now.by(metrics.DEAD_LETTERS, "reason")),
         lost_offsets=_whole(now.by(metrics.LOST_OFFSETS, "topic")),
+        oldest_unsettled_s=now.by(metrics.OLDEST_UNSETTLED, "topic"),
+        held=_whole(now.by(metrics.HELD, "why")),
+        dead_letters_open=_whole(now.by(metrics.DEAD_LETTERS_OPEN, "topic")),
         batches=_batches(now),
         steps=_durations(now, metrics.STEP, "step"),
         pools=_pools(before, now, window_s),
@@ -119,11 +132,13 @@ def summarize(before: Scrape, now: Scrape) -> MetricsSummary:
         commits=_whole(now.by(metrics.COMMITS, "result")),
         image_texts=_counts(now, metrics.IMAGE_TEXTS, "role", "result"),
         freshness=_durations(now, metrics.FRESHNESS, "modality"),
+        http=_durations_by(now, metrics.HTTP, "route", "status"),
         queries=_durations(now, metrics.QUERY, "status"),
         query_steps=_durations(now, metrics.QUERY_STEP, "step"),
-        channels=_channels(now),
+        channels=_durations_by(now, metrics.QUERY_CHANNEL, "channel", "result"),
         caches=_counts(now, metrics.CACHE_REQUESTS, "cache", "result"),
         canary=_canary(now),
+        builds=_builds(now),
         processes=_whole(now.by(metrics.PROCESSES, "process")),
     )
 
@@ -173,12 +188,22 @@ def _pools(before: Scrape, now: Scrape, window_s: float) -> Mapping[str, PoolUsa
     }
 
 
-def _channels(now: Scrape) -> Mapping[str, Mapping[str, DurationSummary]]:
-    channels: dict[str, dict[str, DurationSummary]] = {}
-    for labels, count in now.samples.get(f"{metrics.name_of(metrics.QUERY_CHANNEL)}_count", ()):
-        duration = _duration(now, metrics.QUERY_CHANNEL, int(count), **labels)
-        channels.setdefault(labels["channel"], {})[labels["result"]] = duration
-    return channels
+def _durations_by(
+    now: Scrape, metric: Histogram, outer: str, inner: str
+) -> Mapping[str, Mapping[str, DurationSummary]]:
+    durations: dict[str, dict[str, DurationSummary]] = {}
+    for labels, count in now.samples.get(f"{metrics.name_of(metric)}_count", ()):
+        duration = _duration(now, metric, int(count), **labels)
+        durations.setdefault(labels[outer], {})[labels[inner]] = duration
+    return durations
+
+
+def _builds(now: Scrape) -> Sequence[str]:
+    labels = [labels for labels, _ in now.samples.get(metrics.name_of(metrics.BUILD_INFO), ())]
+    return [
+        f"{build['version']}, profile {build['profile']}, index v{build['index_version']} of {build['model']}"
+        for build in labels
+    ]
 
 
 def _counts(now: Scrape, metric: Counter, outer: str, inner: str) -> Mapping[str, Mapping[str, int]]:
@@ -211,11 +236,24 @@ def summary_lines(summary: MetricsSummary) -> Iterator[str]:
     yield from _listed("pools", (_pool(name, usage) for name, usage in summary.pools.items()))
     yield from _listed("commits", _named(summary.commits))
     yield from _listed("offsets lost to retention", _named(summary.lost_offsets))
+    yield from _listed(
+        "oldest unsettled", (f"{age_s:.1f} s {name}" for name, age_s in summary.oldest_unsettled_s.items())
+    )
+    yield from _listed("held", _named({why: count for why, count in summary.held.items() if count}))
+    yield from _listed("dead letters open", _named(summary.dead_letters_open))
     retries = ", ".join(_named(summary.retries))
     breakers = ", ".join(dependency for dependency, is_open in summary.breaker_open.items() if is_open)
     yield f"retries: {retries or 'none'}; breakers open: {breakers or 'none'}"
     for role, results in summary.image_texts.items():
         yield f"images for {role}: {', '.join(_named(results))}"
+    yield from _listed(
+        "requests by route and status, p50 / p95",
+        (
+            f"{route} {status} {_p50_p95(duration)}"
+            for route, by_status in summary.http.items()
+            for status, duration in by_status.items()
+        ),
+    )
     yield from _duration_line("searches by status, p50 / p95", summary.queries)
     yield from _duration_line("searches by step, p50 / p95", summary.query_steps)
     yield from _listed(
@@ -226,6 +264,7 @@ def summary_lines(summary: MetricsSummary) -> Iterator[str]:
         yield f"{cache} cache: {results.get('hit', 0)} hits, {results.get('miss', 0)} misses"
     for modality, canary in summary.canary.items():
         yield f"{modality} canary, produced to found: {_p50_p95(canary)} ({', '.join(_named(canary.results))})"
+    yield from _listed("builds", summary.builds)
     yield from _listed("processes", _named(summary.processes))
 
 

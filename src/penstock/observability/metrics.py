@@ -13,12 +13,14 @@ Every metric has a label, since `prometheus_client` can reset only metrics with 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from prometheus_client import Counter, Gauge, Histogram
 
 PREFIX = "penstock_"
+UNKNOWN = math.nan  # a gauge of this value is not exported, until it has another
 
 Metric: TypeAlias = Counter | Gauge | Histogram
 
@@ -82,6 +84,22 @@ LAG = _gauge(
     merge="livemax",
 )
 
+OLDEST_UNSETTLED = _gauge(
+    "oldest_unsettled_seconds",
+    "Age of the oldest record that is not committed yet: from its timestamp to now; 0 without any",
+    "topic",
+    merge="livemax",
+)
+HELD = _gauge(
+    "held",
+    "Lanes that are paused, by cause (disk, lease, budget, store, broker), and halted partitions",
+    "why",
+    merge="livesum",
+)
+DEAD_LETTERS_OPEN = _gauge(
+    "dead_letters_open", "Dead letters whose event nothing has indexed or superseded since", "topic", merge="livemax"
+)
+
 # --- lanes and steps -------------------------------------------------------------------------------------------------
 
 STEP = _histogram(
@@ -128,10 +146,20 @@ QUERY_CHANNEL = _histogram(
 )
 CACHE_REQUESTS = _counter("cache_requests", "Look-ups of embeddings in a cache: hit or miss", "cache", "result")
 
+HTTP = _histogram(
+    "http_seconds", "Time of an HTTP request in its replica, by route and status", "route", "status", buckets=_QUERY_S
+)
+
 # --- end to end ------------------------------------------------------------------------------------------------------
 
 CANARY = _histogram(
     "canary_seconds", "Time from producing a canary to finding it with a query", "modality", buckets=_FRESH_S
 )
 CANARIES = _counter("canaries", "Canaries: found, late, unsent or unanswered", "modality", "result")
+BUILD_INFO = _gauge(
+    "build_info",
+    "1 for each version, profile, index version and models that run",
+    *("version", "profile", "index_version", "model"),
+    merge="livemax",
+)
 PROCESSES = _gauge("processes", "Living processes that count, by name", "process", merge="livesum")

@@ -14,12 +14,13 @@ from fastapi_offline import FastAPIOffline
 from penstock import __version__
 from penstock.analysis import ANALYZER
 from penstock.analysis.language_detector import load_detector
-from penstock.assembly import open_assets, open_store
+from penstock.assembly import folders_that_grow, open_assets, open_store
 from penstock.config import Settings
 from penstock.encoders.base import Encoder, Fingerprint
 from penstock.encoders.load import load_encoders, load_transcriber
 from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, SOUND_AUDIO, Profile, load_profile
 from penstock.encoders.rerank import PassageScorer, load_scorer
+from penstock.observability.build_info import export_build_info
 from penstock.query.calibrations import find_calibration
 from penstock.query.embed import BatchingQueryEncoder
 from penstock.query.fusion.choose import FusionChooser
@@ -31,7 +32,7 @@ from penstock.records import EncoderInput
 from penstock.serve import problems
 from penstock.serve.dependencies import provide
 from penstock.serve.middleware.body_limit import BodyLimit, body_limit
-from penstock.serve.middleware.metrics import SearchMetrics
+from penstock.serve.middleware.metrics import RequestMetrics
 from penstock.serve.plane import QueryPlane
 from penstock.serve.routes import media, search, status
 from penstock.serve.use_cases.media import MediaService
@@ -63,7 +64,9 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
     # The encoders keep no vectors: the cache of the query plane comes before them.
     encoders = load_encoders(profile, precision=settings.precision, device=settings.device, cache_size=0)
     fingerprints = {role: encoder.fingerprint for role, encoder in encoders.items()}
-    store.ensure(index_spec(profile, fingerprints, settings.store))
+    spec = index_spec(profile, fingerprints, settings.store)
+    store.ensure(spec)
+    export_build_info(profile=profile.name, index_version=spec.version, models=spec.model_slug.values())
     warm_up(encoders, profile)
     load_detector()
     scorer = _scorer(profile, encoders, settings)
@@ -106,7 +109,7 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
             pipeline.executor,
             searches.counts,
             profile=profile,
-            data_dir=settings.data_dir,
+            folders=folders_that_grow(settings, assets),
             min_free_disk_bytes=settings.ingest.min_free_disk_bytes,
         ),
         media=MediaService(assets, pipeline.executor, timeout_s=settings.store.timeout_s),
@@ -130,7 +133,7 @@ def create_app(plane: QueryPlane) -> FastAPI:
     )
     provide(app, plane)
     app.add_middleware(BodyLimit, max_bytes=body_limit(plane.settings.query))
-    app.add_middleware(SearchMetrics, path=search.PATH)
+    app.add_middleware(RequestMetrics, search_path=search.PATH)
     problems.install(app)
     for routes in (search, status, media):
         app.include_router(routes.router)

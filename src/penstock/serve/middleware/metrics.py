@@ -1,4 +1,4 @@
-"""Measures searches by HTTP status."""
+"""Measures requests by route and HTTP status, and searches on their own."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penstock.observability import metrics
 
+_NO_ROUTE = "none"
 
-class SearchMetrics:
-    """Middleware that observes the duration of every search. It is the outermost, so that it sees every status.
+
+class RequestMetrics:
+    """Middleware that observes the duration of every request. It is the outermost, so that it sees every status.
 
     Args:
         app: the application behind it.
-        path: of the searches.
+        search_path: the path of the searches.
         clock: seconds, monotonic.
     """
 
-    def __init__(self, app: ASGIApp, *, path: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, app: ASGIApp, *, search_path: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._app = app
-        self._path = path
+        self._search_path = search_path
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Calls the application, and observes a search when its response is sent or it raised."""
-        if scope["type"] != "http" or scope["path"] != self._path:
+        """Calls the application, and observes the request when its response is sent or it raised."""
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started_s, status = self._clock(), 500  # the server's answer to an exception that leaves this middleware
@@ -39,4 +41,16 @@ class SearchMetrics:
         try:
             await self._app(scope, receive, noted)
         finally:
-            metrics.QUERY.labels(status).observe(self._clock() - started_s)
+            seconds = self._clock() - started_s
+            metrics.HTTP.labels(_route(scope), status).observe(seconds)
+            if scope["path"] == self._search_path:
+                metrics.QUERY.labels(status).observe(seconds)
+
+
+def _route(scope: Scope) -> str:
+    """Returns the path of the route, `/v1/media/{sha256}`: a path of its own for each medium would be too many values.
+
+    A request that no route takes, or that is refused before one is found, has none.
+    """
+    route = scope.get("route")
+    return str(getattr(route, "path", _NO_ROUTE))

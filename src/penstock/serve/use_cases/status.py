@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class StatusService:
         executor: runs the calls of the store, among those of the searches.
         counts: of the searches.
         profile: of the encoders.
-        data_dir: the folder whose free space is checked.
+        folders: their free space is checked, since the index or its media grow there.
         min_free_disk_bytes: the ingest plane pauses below, so that the index grows stale.
         clock: seconds, monotonic.
     """
@@ -61,7 +61,7 @@ class StatusService:
         counts: SearchCounts,
         *,
         profile: Profile,
-        data_dir: Path,
+        folders: Sequence[Path],
         min_free_disk_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -70,7 +70,7 @@ class StatusService:
         self._executor = executor
         self._counts = counts
         self.profile = profile
-        self._data_dir = data_dir
+        self._folders = folders
         self._min_free_disk_bytes = min_free_disk_bytes
         self._clock = clock
         self._started_s = clock()
@@ -129,13 +129,14 @@ class StatusService:
         return OK
 
     def _check_disk(self) -> str:
-        free = free_bytes(self._data_dir)
-        if free >= self._min_free_disk_bytes:
-            return OK
-        return (
-            f"{self._data_dir} has {free:,} bytes free, less than {self._min_free_disk_bytes:,} "
-            "(setting ingest.min_free_disk_bytes)"
-        )
+        for folder in self._folders:
+            free = free_bytes(folder)
+            if free < self._min_free_disk_bytes:
+                return (
+                    f"{folder} has {free:,} bytes free, less than {self._min_free_disk_bytes:,} "
+                    "(setting ingest.min_free_disk_bytes)"
+                )
+        return OK
 
     def _count_entries(self, channels: frozenset[Channel]) -> dict[Collection, int]:
         collections = {channel.collection for channel in channels}
