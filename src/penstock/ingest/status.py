@@ -20,6 +20,7 @@ from penstock.records import Modality
 class PlaneState(StrEnum):
     """The phases of an ingest plane's life."""
 
+    STANDBY = "standby"  # waits for another driver to end
     STARTING = "starting"
     RUNNING = "running"
     DRAINING = "draining"
@@ -62,6 +63,7 @@ class PlaneStatus:
         step_s: seconds spent in each step.
         batches, commits, in_flight_batches, in_flight_bytes, lost_offsets: sums over the lanes.
         paused, halted, store_error: human-readable reasons why events wait; empty if they do not.
+        held: what holds lanes or the plane up for longer than moments, with a reason of each (`ingest.holds`).
         broker_available: whether every lane reaches a broker.
         long_media: seconds that are indexed of each asset that has more segments to come.
     """
@@ -84,6 +86,7 @@ class PlaneStatus:
     in_flight_bytes: int = 0
     lost_offsets: int = 0
     paused: str = ""
+    held: Mapping[str, str] = field(default_factory=dict)
     halted: Mapping[str, str] = field(default_factory=dict)
     store_error: str = ""
     broker_available: bool = True
@@ -105,12 +108,14 @@ def sum_lanes(
     step_s: Counter[str] = Counter()
     samples: dict[Modality, list[float]] = {}
     halted: dict[str, str] = {}
+    held: dict[str, str] = {}
     for lane in lanes:
         for (modality, outcome), count in lane.outcomes.items():
             outcomes.setdefault(modality.value, Counter())[outcome.value] += count
         dead_letters.update(lane.dead_letters)
         step_s.update(lane.step_s)
         halted.update(lane.halted)
+        held.update(lane.held)
         for modality, seconds in lane.freshness_s.items():
             samples.setdefault(modality, []).extend(seconds)
     return PlaneStatus(
@@ -132,6 +137,7 @@ def sum_lanes(
         in_flight_bytes=sum(lane.in_flight_bytes for lane in lanes),
         lost_offsets=sum(lane.lost_offsets for lane in lanes),
         paused=_first(lane.paused for lane in lanes),
+        held=held,
         halted=halted,
         store_error=_first(lane.store_error for lane in lanes),
         broker_available=all(lane.broker_available for lane in lanes),

@@ -13,6 +13,7 @@ from typing import Any
 from penstock.broker.base import Message, Partition
 from penstock.broker.memory.broker import MemoryBroker
 from penstock.broker.wire import parse_record
+from penstock.ingest.holds import Why
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits
 from penstock.records import Collection, Event, Modality, Record
@@ -72,7 +73,7 @@ class LaneHarness:
             topics={TOPIC: Modality.TEXT},
             limits=LaneLimits(max_in_flight_bytes, 0.01, drain_timeout_s),
             executor=ThreadPoolExecutor(8),
-            admission_check=lambda: self.refusal,
+            admission_checks={Why.DISK: lambda: self.refusal},
             abandon=stop,
             clock=time.monotonic,
             wall_ms=lambda: time.time_ns() // 1_000_000,

@@ -192,7 +192,7 @@ class Stack:
             topics={TOPIC: Modality.AUDIO},
             limits=LaneLimits(1_000_000, 0.01, drain_s),
             executor=ThreadPoolExecutor(8),
-            admission_check=lambda: "",
+            admission_checks={},
             abandon=stop,
             clock=time.monotonic,
             wall_ms=lambda: time.time_ns() // 1_000_000,

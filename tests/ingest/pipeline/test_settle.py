@@ -33,4 +33,4 @@ def test_a_partition_halts_if_the_dead_letter_topic_rejects_a_letter_permanently
     report = pipeline.run(batch(delivery(0, "a", data=b"bad"), delivery(1, "b")))
     assert outcomes(report) == {0: None, 1: Outcome.INDEXED}
     (halted,) = [settlement for settlement in report.settlements if isinstance(settlement, HaltedDelivery)]
-    assert halted.reason == "larger than the topic's limit"
+    assert halted.reason == "the dead-letter topic cannot take media.text[0]@0: larger than the topic's limit"

@@ -139,7 +139,7 @@ class Simulation:
             topics=TOPICS,
             limits=LaneLimits(10_000, 0.1, 2.0),  # ten records, with what each takes beside its value
             executor=executor,
-            admission_check=lambda: "",
+            admission_checks={},
             abandon=abandon,
             clock=self.clock,
             wall_ms=self.now_ms,

@@ -7,8 +7,10 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
-from penstock.assembly import open_assets
+from penstock.assembly import folders_that_grow, open_assets
 from penstock.assets import asset_uri
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.deadletters import DeadLetterWriter
@@ -18,6 +20,7 @@ from penstock.config import Settings
 from penstock.encoders.profiles import SPEECH, Profile, load_profile
 from penstock.ingest.executor.proxies import Pools
 from penstock.ingest.executor.workers import image_text_roles, known_good_events
+from penstock.ingest.holds import Why
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits
 from penstock.ingest.pipeline.driver import Pipeline
@@ -48,7 +51,10 @@ def build_lane(settings: Settings, pools: Pools, name: str, lease: LeaseGuard) -
         topics=topics,
         limits=LaneLimits(ingest.max_in_flight_bytes, ingest.commit_interval_ms / 1000, ingest.drain_timeout_s),
         executor=ThreadPoolExecutor(threads, thread_name_prefix=f"{name}-batch"),
-        admission_check=lambda: check_lease(lease) or check_disk(settings),
+        admission_checks={
+            Why.LEASE: partial(check_lease, lease),
+            Why.DISK: partial(check_disk, settings, folders_that_grow(settings, open_assets(settings))),
+        },
         abandon=abandon,
         clock=time.monotonic,
         wall_ms=lambda: time.time_ns() // 1_000_000,
@@ -70,18 +76,19 @@ def all_roles(profile: Profile, settings: Settings, modalities: Sequence[Modalit
 
 def check_lease(lease: LeaseGuard) -> str:
     """Returns why nothing may be received because of the driver's lease; an empty text while it is confirmed."""
-    return "" if lease.holds else "the lease of the driver is not confirmed; ingest continues by itself once it is"
+    return "" if lease.holds else "the lease of the driver is not confirmed"
 
 
-def check_disk(settings: Settings) -> str:
-    """Returns why nothing may be received because of the disk; an empty text if it has room."""
-    free = free_bytes(settings.data_dir)
-    if free >= settings.ingest.min_free_disk_bytes:
-        return ""
-    return (
-        f"{free} bytes are free in {settings.data_dir}, fewer than ingest.min_free_disk_bytes "
-        f"({settings.ingest.min_free_disk_bytes}); free some, and ingest continues by itself"
-    )
+def check_disk(settings: Settings, folders: Sequence[Path]) -> str:
+    """Returns why nothing may be received because of the disk of these folders; an empty text if they have room."""
+    for folder in folders:
+        free = free_bytes(folder)
+        if free < settings.ingest.min_free_disk_bytes:
+            return (
+                f"{free} bytes are free in {folder}, fewer than ingest.min_free_disk_bytes "
+                f"({settings.ingest.min_free_disk_bytes}); free some, and ingest continues by itself"
+            )
+    return ""
 
 
 def _build_pipeline(

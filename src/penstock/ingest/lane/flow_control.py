@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 
 from penstock.broker.base import Consumer, Partition
+from penstock.ingest.holds import Why
 from penstock.ingest.lane.offsets import OffsetLedger
 
 _RESUME_SHARE = 0.8  # of the limit, below which partitions that it paused are resumed
@@ -18,10 +19,10 @@ class FlowControl:
         offsets: the lane's ledger.
         max_in_flight_bytes: at these bytes of queued and dispatched records all partitions are paused. Inline media
             count; fetched claim checks, pixels and vectors do not.
-        admission_check: returns why nothing may be received at all (the disk is full), or an empty text.
+        admission_checks: each returns why nothing may be received at all (the disk is full), or an empty text.
 
     Attributes:
-        refusal: the last result of the admission check; while it is not empty no batch is dispatched.
+        refusals: the last results of the admission checks.
     """
 
     def __init__(
@@ -30,15 +31,20 @@ class FlowControl:
         offsets: OffsetLedger,
         *,
         max_in_flight_bytes: int,
-        admission_check: Callable[[], str],
+        admission_checks: Mapping[Why, Callable[[], str]],
     ) -> None:
         self._consumer = consumer
         self._offsets = offsets
         self._max_in_flight_bytes = max_in_flight_bytes
-        self._admission_check = admission_check
+        self._admission_checks = admission_checks
         self._paused: set[Partition] = set()
         self._over_limit = False
-        self.refusal = ""
+        self.refusals: Mapping[Why, str] = {}
+
+    @property
+    def refusal(self) -> str:
+        """Returns why nothing may be received at all; while it is not empty no batch is dispatched."""
+        return next(filter(None, self.refusals.values()), "")
 
     @property
     def paused(self) -> Set[Partition]:
@@ -48,8 +54,11 @@ class FlowControl:
     @property
     def reason(self) -> str:
         """Returns why partitions are paused that are not halted; empty if none is."""
-        if self.refusal:
-            return self.refusal
+        return self.refusal or self.over_budget
+
+    @property
+    def over_budget(self) -> str:
+        """Returns which limit of bytes or offsets in flight pauses partitions; empty if none does."""
         if self._over_limit:
             return f"{self._max_in_flight_bytes} bytes are in flight, the limit (ingest.max_in_flight_bytes)"
         return "; ".join(
@@ -58,8 +67,8 @@ class FlowControl:
         )
 
     def check_admission(self) -> None:
-        """Repeats the admission check."""
-        self.refusal = self._admission_check()
+        """Repeats the admission checks."""
+        self.refusals = {why: check() for why, check in self._admission_checks.items()}
 
     def update(self, owned: Set[Partition], *, halted: Set[Partition], in_flight_bytes: int, stopping: bool) -> None:
         """Pauses and resumes what has changed.

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass
 
 from penstock.broker.base import Consumer, Partition, UnreadableRange
 from penstock.errors import FencedError
 from penstock.ingest.lane.offsets import OffsetLedger
-
-logger = logging.getLogger(__name__)
 
 _RETRY_S = 30.0
 
@@ -34,7 +31,6 @@ class PartitionHalts:
     """The halted partitions of a lane.
 
     Args:
-        lane: name, for logs.
         offsets: the lane's ledger.
         consumer: the lane's group member.
         clock: monotonic seconds.
@@ -43,14 +39,12 @@ class PartitionHalts:
 
     def __init__(
         self,
-        lane: str,
         offsets: OffsetLedger,
         consumer: Consumer,
         clock: Callable[[], float],
         *,
         retry_s: float = _RETRY_S,
     ) -> None:
-        self._lane = lane
         self._offsets = offsets
         self._consumer = consumer
         self._clock = clock
@@ -91,7 +85,6 @@ class PartitionHalts:
         """
         for records in unreadable:
             if self._offsets.assignment(records.partition) is not None and records.partition not in self._halts:
-                logger.error("%s: %s", self._lane, records)
                 self._halts[records.partition] = Halt(str(records), self._clock() + self._retry_s, drains=True)
 
     def forget(self, partition: Partition) -> None:

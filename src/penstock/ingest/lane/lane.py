@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 
 from penstock.broker.base import Consumer, Partition
 from penstock.ingest.delivery import Delivery
+from penstock.ingest.holds import Why, lane_holds
 from penstock.ingest.lane.batch_threads import BatchThreads
 from penstock.ingest.lane.batcher import Batcher
 from penstock.ingest.lane.commits import COMMIT_TIMEOUT_S, OffsetCommitter
@@ -73,8 +74,8 @@ class Lane:
         topics: the modality of each topic.
         limits: see `LaneLimits`.
         executor: runs the batches, each in a thread until it is settled; shut down by the lane.
-        admission_check: returns why nothing may be received (the disk is full), or an empty text; called once a commit
-            interval.
+        admission_checks: each returns why nothing may be received (the disk is full), or an empty text; called once a
+            commit interval.
         abandon: set by the lane when it ends; the pipeline's `sleep` waits on it.
         clock: monotonic seconds.
         wall_ms: milliseconds since the epoch.
@@ -91,7 +92,7 @@ class Lane:
         topics: Mapping[str, Modality],
         limits: LaneLimits,
         executor: Executor,
-        admission_check: Callable[[], str],
+        admission_checks: Mapping[Why, Callable[[], str]],
         abandon: threading.Event,
         clock: Callable[[], float],
         wall_ms: Callable[[], int],
@@ -107,12 +108,12 @@ class Lane:
         self._offsets = OffsetLedger()
         self._in_flight = InFlight()
         self._batches = BatchThreads(name, pipeline, executor, abandon, on_failure=self._stop.set)
-        self._halts = PartitionHalts(name, self._offsets, consumer, clock)
+        self._halts = PartitionHalts(self._offsets, consumer, clock)
         self._flow = FlowControl(
             consumer,
             self._offsets,
             max_in_flight_bytes=limits.max_in_flight_bytes,
-            admission_check=admission_check,
+            admission_checks=admission_checks,
         )
         self._commits = OffsetCommitter(
             name, consumer, self._offsets, self._stats, interval_s=limits.commit_interval_s, clock=clock
@@ -313,6 +314,13 @@ class Lane:
             in_flight_batches=self._in_flight.batches,
             in_flight_bytes=self._in_flight_bytes,
             paused=self._flow.reason,
+            held=lane_holds(
+                refusals=self._flow.refusals,
+                budget=self._flow.over_budget,
+                store=self._batches.store_error,
+                broker_available=self._stats.broker_available,
+                halted=self._halts.reasons,
+            ),
             halted=self._halts.reasons,
             store_error=self._batches.store_error,
             long_media=self._batcher.long_media_progress,

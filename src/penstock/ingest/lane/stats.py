@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from penstock.broker.base import LostRange
 from penstock.ingest.delivery import Batch, Delivery
+from penstock.ingest.holds import HoldKey, Holds
 from penstock.ingest.lane.continuations import LongMediaProgress
 from penstock.ingest.lane.status import LaneStatus
 from penstock.observability import metrics
@@ -46,6 +47,7 @@ class LaneStats:
         self._topics = topics
         self._clock = clock
         self._wall_ms = wall_ms
+        self._holds = Holds(clock)
         self._turned_s = clock()
         self._settled_ms = 0
         self._outcomes: Counter[tuple[Modality, Outcome]] = Counter()
@@ -114,11 +116,16 @@ class LaneStats:
         in_flight_batches: int,
         in_flight_bytes: int,
         paused: str,
+        held: Mapping[HoldKey, str],
         halted: Mapping[str, str],
         store_error: str,
         long_media: Sequence[LongMediaProgress],
     ) -> None:
-        """Replaces the published status; the arguments are its fields that are not counted here."""
+        """Replaces the published status; the arguments are its fields that are not counted here.
+
+        What holds the lane up is counted here.
+        """
+        self._holds.update(held)
         self.status = LaneStatus(
             lane=self._lane,
             assignments=[f"{assignment.topic}[{assignment.partition}]" for assignment in self.assignments],
@@ -132,6 +139,7 @@ class LaneStats:
             commits=self._totals["commits"],
             lost_offsets=self._totals["lost_offsets"],
             paused=paused,
+            held=self._holds.reasons,
             halted=halted,
             broker_available=self.broker_available,
             store_error=store_error,

@@ -29,6 +29,7 @@ class LaneStatus:
         commits: commits acknowledged.
         lost_offsets: offsets that retention removed before they were committed.
         paused: why no records are received at present; empty if they are.
+        held: what holds the lane up for longer than moments, with the reason (`ingest.holds`).
         halted: partitions that are halted, with the reason.
         broker_available: whether a broker answers.
         store_error: why the store does not answer; empty if it does.
@@ -47,6 +48,7 @@ class LaneStatus:
     commits: int = 0
     lost_offsets: int = 0
     paused: str = ""
+    held: Mapping[str, str] = field(default_factory=dict)
     halted: Mapping[str, str] = field(default_factory=dict)
     broker_available: bool = True
     store_error: str = ""

@@ -83,8 +83,7 @@ class SettleStep:
                 )
                 unacknowledged.append((delivery, rejection))
             except PenstockError as exc:
-                logger.error("the dead-letter topic cannot take %s; its partition halts: %s", rejection.position, exc)
-                halts[rejection.position] = str(exc)
+                halts[rejection.position] = f"the dead-letter topic cannot take {rejection.position}: {exc}"
         return unacknowledged
 
     def _start(self, delivery: Delivery, rejection: Rejected) -> Callable[[float], object]:

@@ -61,7 +61,7 @@ class Waiting:
                     return request()
             except retry_on as exc:
                 metrics.RETRIES.labels("store").inc()
-                logger.warning("%s: waiting for the store: %s", subject, exc)
+                logger.info("%s: waiting for the store: %s", subject, exc)  # the driver warns of it
             attempts.back_off()
 
     def pause(self, seconds: float) -> None:
