@@ -22,8 +22,9 @@ pytestmark = [pytest.mark.services, pytest.mark.exhaustive]
 
 _TIMEOUT_S = 60.0
 _TEXTS = 40
-# Moves only where retention removes what was not read yet: tests/ingest/lane/test_lane.py has it.
-_ELSEWHERE = {"penstock_lost_offsets"}
+# Move only where retention removes what was not read yet (tests/ingest/lane/test_lane.py), and where a profile reads
+# the words of images (tests/ingest/pipeline/test_image_words.py).
+_ELSEWHERE = {"penstock_lost_offsets", "penstock_image_texts"}
 
 
 class Watcher:
@@ -89,6 +90,7 @@ def texts(prefix: str, count: int, content: str = "Text {} of a harbour.") -> li
 def test_every_process_of_both_planes_counts(watcher: Watcher) -> None:
     for process in ("ingest", "lane", "fetch", "decode", "passage.text", "joint.image", "write", "query"):
         watcher.becomes(1, "penstock_processes", process=process)
+    watcher.becomes(1, "penstock_build_info", profile="null:8", index_version="1")
 
 
 def test_events_are_counted_as_they_end_and_what_they_cost_on_the_way(stack: Stack, watcher: Watcher) -> None:
@@ -105,6 +107,7 @@ def test_events_are_counted_as_they_end_and_what_they_cost_on_the_way(stack: Sta
     watcher.becomes(1, "penstock_events_total", modality="text", outcome="deleted")
     watcher.becomes(1, "penstock_events_total", modality="image", outcome="dead_lettered")
     watcher.becomes(1, "penstock_dead_letters_total", reason="wrong_topic")
+    watcher.becomes(1, "penstock_dead_letters_open", topic="media.dlq")
     for step in ("decode", "encode", "write"):
         watcher.reaches(2, "penstock_step_seconds_count", step=step, modality="text")
     watcher.reaches(1, "penstock_step_seconds_count", step="settle", modality="image")
@@ -125,6 +128,7 @@ def test_queries_are_measured_as_a_whole_by_step_and_by_channel(stack: Stack, wa
     assert stack.post({"text": ""}).status_code == 400
     watcher.reaches(2, "penstock_query_seconds_count", status="200")
     watcher.reaches(1, "penstock_query_seconds_count", status="400")
+    watcher.reaches(1, "penstock_http_seconds_count", route="/v1/search", status="400")
     for channel in ("text.passage", "image.joint"):
         watcher.reaches(2, "penstock_query_channel_seconds_count", channel=channel, result="answered")
     for step in ("encode", "search", "fuse", "total"):
@@ -140,12 +144,15 @@ def test_a_store_that_hangs_shows_as_an_open_breaker_retries_lag_and_bytes_in_fl
         watcher.becomes(1, "penstock_breaker_open", dependency="store")
         watcher.reaches(1, "penstock_retries_total", cause="store")
         watcher.reaches(_TEXTS, "penstock_lag_records", topic="media.text")
+        watcher.reaches(3, "penstock_oldest_unsettled_seconds", topic="media.text")
+        watcher.reaches(1, "penstock_held", why="store")
         watcher.reaches(1, "penstock_in_flight_bytes", lane="lane-0")
         assert stack.post({"text": "a harbour", "deadline_ms": 500}).status_code == 503
         watcher.reaches(1, "penstock_query_seconds_count", status="503")
         watcher.reaches(1, "penstock_query_channel_seconds_count", result="missing")
     stack.settle()
     watcher.becomes(0, "penstock_breaker_open", dependency="store")
+    watcher.becomes(0, "penstock_held", why="store")
 
 
 def test_the_canary_is_found_by_queries_and_by_no_other_search(stack: Stack, watcher: Watcher) -> None:

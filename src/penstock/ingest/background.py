@@ -1,4 +1,4 @@
-"""Runs the background threads of the ingest plane's driver: the nodes' metrics endpoints, and the canary."""
+"""Runs the background threads of the ingest plane's driver: the nodes' endpoints, dead letters and the canary."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import TypeAlias
 
 import httpx
 
@@ -16,6 +17,7 @@ from penstock.broker.base import Message
 from penstock.broker.producer import MessageProducer
 from penstock.config import Settings
 from penstock.ingest.canary import MEDIA, Canary, count_hits
+from penstock.ingest.deadletters.open_count import count_open_until
 from penstock.observability.node_endpoints import keep_endpoints
 from penstock.records import Position
 
@@ -23,14 +25,26 @@ logger = logging.getLogger(__name__)
 
 _SEND_TIMEOUT_S = 5.0
 
+_Duty: TypeAlias = Callable[[threading.Event, Settings], None]
+
+
+def start_endpoint_thread(stop: threading.Event, settings: Settings) -> None:
+    """Starts the thread that serves this node immediately, and the others once Ray is joined."""
+    if settings.metrics.enabled:
+        _start(stop, settings, [keep_endpoints])
+
 
 def start_background_threads(stop: threading.Event, settings: Settings) -> Sequence[threading.Thread]:
-    """Starts the threads, which end when `stop` is set, and returns them. Without metrics there are none."""
+    """Starts the threads of a running plane, which end when `stop` is set. Without metrics there are none."""
     if not settings.metrics.enabled:
         return ()
-    duties = [keep_endpoints]
+    duties: list[_Duty] = [count_open_until]
     if settings.canary.interval_s and settings.canary.query_url:
         duties.append(send_canaries)
+    return _start(stop, settings, duties)
+
+
+def _start(stop: threading.Event, settings: Settings, duties: Sequence[_Duty]) -> Sequence[threading.Thread]:
     threads = [
         threading.Thread(target=duty, args=(stop, settings), name=duty.__name__.replace("_", "-"), daemon=True)
         for duty in duties

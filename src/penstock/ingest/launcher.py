@@ -34,6 +34,7 @@ from penstock.ingest.executor.workers import (
 )
 from penstock.ingest.lane.assembly import all_roles
 from penstock.ingest.lane.handles import DECODE, FETCH, LONG_MEDIA, WRITE, WorkerHandles
+from penstock.observability.build_info import export_build_info
 from penstock.observability.exposition import connect
 from penstock.records import TIMED_MODALITIES, Assignment
 from penstock.store.spec import index_spec
@@ -164,6 +165,7 @@ class PlaneLauncher:
         """
         settings = self._settings
         spec = index_spec(self._profile, fingerprints, settings.store)
+        export_build_info(profile=self._profile.name, index_version=spec.version, models=spec.model_slug.values())
         store = open_store(settings.store)
         try:
             store.ensure(spec)

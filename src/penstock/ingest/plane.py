@@ -12,21 +12,25 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import ray
 from ray.exceptions import RayError
 
 from penstock.broker.kafka_control import KafkaControlGroup
+from penstock.broker.record_times import record_times
 from penstock.broker.topics import group_lag
 from penstock.config import Settings
 from penstock.encoders.profiles import load_profile
 from penstock.errors import PenstockError
 from penstock.ingest.actor_results import results_of
 from penstock.ingest.asset_gc import sweep_until
-from penstock.ingest.background import start_background_threads
+from penstock.ingest.background import start_background_threads, start_endpoint_thread
 from penstock.ingest.executor.autoscaler import LoadMeter, PoolLoad
 from penstock.ingest.executor.ray_actor import Actor, control
+from penstock.ingest.health import publish_health, publish_standby, store_probe, unready_reasons
+from penstock.ingest.holds import HoldLog
 from penstock.ingest.lag import LagMonitor
 from penstock.ingest.lane.actor import LaneActor
 from penstock.ingest.lane.assembly import all_roles
@@ -64,7 +68,14 @@ class IngestPlane:
         self._state = PlaneState.STARTING
         self._blocked = False
         self._stopping = threading.Event()
-        self._lag = LagMonitor(partial(group_lag, settings.kafka), self._stopping)
+        topics = [settings.kafka.topic_of(modality) for modality in settings.ingest.modalities]
+        self._lag = LagMonitor(
+            partial(group_lag, settings.kafka, topics),
+            self._stopping,
+            read_times=partial(record_times, settings.kafka) if settings.metrics.enabled else None,
+        )
+        self._store_probe = store_probe(settings, self._stopping)
+        self._hold_log = HoldLog(time.monotonic)
         self._monitor = threading.Thread(target=self._watch, name="ingest-monitor", daemon=True)
         self._sweeper = threading.Thread(
             target=sweep_until, args=(self._stopping, settings), name="asset-sweeper", daemon=True
@@ -89,16 +100,18 @@ class IngestPlane:
             UnavailableError: broker, store, Ray or a model's hub does not answer.
         """
         settings = self._settings
+        start_endpoint_thread(self._stopping, settings)
         self._keeper = self._take_lease(stop or threading.Event())  # 1
         if self._keeper is None:
             return False
-        write_status(settings.data_dir, self.status())
+        self._publish_status()
         self._keeper.start()  # 2
         self._workers = PlaneLauncher(settings, self._profile).launch(self._lag_of)
         self._lanes.start(self._workers.handles)  # 3
         self._state = PlaneState.RUNNING
         if self._workers.autoscaler.can_scale or settings.metrics.enabled:
             self._lag.start()
+        self._store_probe.start()
         self._monitor.start()
         self._sweeper.start()
         start_background_threads(self._stopping, settings)
@@ -112,6 +125,7 @@ class IngestPlane:
     def stop(self) -> None:
         """Lets the lanes drain within `drain_timeout_s` and commit, then ends all actors. Idempotent."""
         if self._state is PlaneState.STOPPED or self._keeper is None:
+            self._stopping.set()
             return
         self._state = PlaneState.DRAINING
         if not self._keeper.is_lost:  # otherwise nothing can be written any more
@@ -120,7 +134,7 @@ class IngestPlane:
         if self._monitor.is_alive():
             self._monitor.join()
         self._state = PlaneState.STOPPED
-        write_status(self._settings.data_dir, self.status())
+        self._publish_status()
         self._kill_actors()
         self._keeper.stop()
         self._lanes, self._workers = LaneSupervisor(self._settings), None
@@ -133,7 +147,7 @@ class IngestPlane:
         """Returns the present status, summed over the lanes that answer."""
         lanes = self._lanes.statuses()
         self._blocked = any(lane.store_error or lane.paused or not lane.broker_available for lane in lanes)
-        return sum_lanes(
+        status = sum_lanes(
             lanes,
             state=self._state,
             updated_ms=time.time_ns() // 1_000_000,
@@ -141,6 +155,8 @@ class IngestPlane:
             workers=self._workers.handles.sizes() if self._workers else {},
             busy={pool: load.utilization for pool, load in self._loads.items()},
         )
+        error = status.store_error or self._store_probe.error
+        return replace(status, store_error=error, held={**self._store_probe.held, **status.held})
 
     def actors(self) -> Mapping[str, Actor | LaneActor]:
         """Returns every actor by name: `lane-0`, `decode-0`, `joint.image-0`, `write-0`."""
@@ -203,6 +219,11 @@ class IngestPlane:
     def _publish_status(self) -> None:
         status = self.status()
         write_status(self._settings.data_dir, status)
+        lanes = len(self._lanes.all)
+        if self._state is not PlaneState.STOPPED:
+            self._hold_log.update(status.held, complete=status.lanes >= lanes)
+        reasons = unready_reasons(status, expected_lanes=lanes, partitions=self._lag.partitions())
+        publish_health(self._settings, status, list(reasons))
         for pool, size in status.workers.items():
             metrics.WORKERS.labels(pool).set(size)
 
@@ -215,7 +236,7 @@ class IngestPlane:
             settings.kafka.group,
             LeaseHolder.of_this_process(settings.ray_address),
             timeout_s=ingest.lease_timeout_s,
-            sleep=stop.wait,
+            sleep=partial(self._stand_by, stop),
         )
         try:
             taken = lease.acquire(wait=ingest.wait_for_lease, stop=stop)
@@ -226,6 +247,10 @@ class IngestPlane:
             lease.release()
             return None
         return LeaseKeeper(lease, self._lease_members, send_renewal)
+
+    def _stand_by(self, stop: threading.Event, seconds: float) -> None:
+        publish_standby(self._settings, self.status())
+        stop.wait(seconds)
 
     def _lease_members(self) -> Sequence[WriterMember | LaneMember]:
         return lease_members(self._workers.handles.writers if self._workers else (), self._lanes.all)

@@ -20,19 +20,21 @@ import contextlib
 import fcntl
 import itertools
 import logging
+import math
 import os
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from prometheus_client import CollectorRegistry, start_http_server, values
+from prometheus_client import CollectorRegistry, values
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from penstock.config import Settings
 from penstock.observability import metrics
+from penstock.observability.node_server import NodeServer
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +162,7 @@ class NodeMetrics(Collector):
         except Exception:  # one broken file must not hide the others
             logger.exception("metrics: a file in %s cannot be read and is left out", self._directory)
             merged = _merged([file for file in files if _is_readable(file)])
-        return [metric for metric in merged if metric.name.startswith(metrics.PREFIX)]
+        return [_known(metric) for metric in merged if metric.name.startswith(metrics.PREFIX)]
 
     def _files(self) -> Iterator[Path]:
         for lock in sorted(self._directory.glob("*.lock")):
@@ -171,13 +173,22 @@ class NodeMetrics(Collector):
                     yield file
 
 
+def _known(metric: Metric) -> Metric:
+    """Returns the metric without samples that are `metrics.UNKNOWN`. prometheus_client cannot remove them itself."""
+    if metric.type == "gauge":
+        metric.samples = [sample for sample in metric.samples if not math.isnan(sample.value)]
+    return metric
+
+
 def _merged(files: Iterable[Path]) -> Iterable[Metric]:
     merged: Iterable[Metric] = MultiProcessCollector.merge([os.fspath(file) for file in files])  # type: ignore[no-untyped-call]
     return merged
 
 
 class Endpoint:
-    """The metrics endpoint of a node, `http://host:port/metrics`: one process serves it, and another takes over.
+    """The endpoint of a node, `http://host:port/metrics`: one process serves it, and another takes over.
+
+    It also answers `/livez`, `/readyz` and `/status` for an ingest plane whose driver runs on the node (`health`).
 
     Args:
         directory: `Settings.metrics_dir`.
@@ -209,9 +220,8 @@ class Endpoint:
             server = self._listen()
             if server is None:
                 return
-            resources.callback(server.server_close)
-            resources.callback(server.shutdown)
-            self.url = f"http://{_reachable(self._host)}:{server.server_port}/metrics"
+            resources.callback(server.close)
+            self.url = f"http://{_reachable(self._host)}:{server.port}/metrics"
             lock.truncate(0)
             lock.write(self.url)
             lock.flush()
@@ -222,14 +232,14 @@ class Endpoint:
         self.url = ""
         self._serving.close()
 
-    def _listen(self) -> Any:
+    def _listen(self) -> NodeServer | None:
         """Returns the server, which answers in threads of its own; None while another program uses the port."""
         registry = CollectorRegistry()
         registry.register(NodeMetrics(self._directory))
         ports = [self._port] if self._port else [_port_of(read_url(self._directory)), 0]
         for port in ports:
             try:
-                return start_http_server(port, self._host, registry)[0]
+                return NodeServer(self._directory, registry, self._host, port)
             except OSError as exc:
                 if port == ports[-1] and not self._warned:
                     self._warned = True
@@ -239,6 +249,11 @@ class Endpoint:
                         *(self._host, port, exc),
                     )
         return None
+
+
+def is_served(directory: Path) -> bool:
+    """Returns whether a process of this node serves the endpoint."""
+    return _is_held(endpoint_file(directory))
 
 
 def endpoint_file(directory: Path) -> Path:

@@ -1,37 +1,46 @@
-"""Maintains a metrics endpoint on every node of the Ray cluster, as nodes come and go. Each plane's driver runs it.
+"""Maintains a metrics endpoint on every node of the Ray cluster, as nodes and drivers come and go.
 
-The driver serves its own node without a further process; each other node gets a small actor. Names and locks let two
-planes share the endpoints, and let either take over from the other.
+    one node        the drivers of the planes serve it, and take over from each other
+    several nodes   each has a small actor of its own, which no driver owns, so that it outlives all of them
+    replicas alone  (RayService has no driver) start the actor of their node
+
+A lock on the node decides which process serves; the others wait for it. Names let two planes share the actors.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import ray
+from ray import ObjectRef
+from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from penstock.config import Settings
-from penstock.observability.exposition import Endpoint
+from penstock.observability.exposition import Endpoint, is_served
 
 logger = logging.getLogger(__name__)
 
 _INTERVAL_S = 5.0  # several attempts between two scrapes, which are often a minute apart
+_TAKE_OVER_S = 2.0  # between two attempts of an actor to serve, so that a node is without an endpoint for no longer
 _CALL_TIMEOUT_S = 10.0  # enough for an actor whose process has yet to start
 _NAMESPACE = "penstock"
 
 
 def keep_endpoints(stop: threading.Event, settings: Settings) -> None:
-    """Maintains the endpoints of all nodes until `stop` is set. Ray must be initialised."""
+    """Maintains the endpoints of all nodes until `stop` is set. Those of other nodes once Ray is initialised."""
     own = Endpoint(settings.metrics_dir, settings.metrics.host, settings.metrics.port)
-    others = OtherNodes(settings)
+    actors = NodeActors(settings)
     while True:
         try:
             own.ensure()
-            others.ensure()
+            if ray.is_initialized():
+                actors.ensure()
         except (RayError, OSError, ValueError) as exc:  # ValueError: Ray raises it for a name that is being taken
             logger.warning("metrics endpoints: next check in %.0f s after an error: %s", _INTERVAL_S, exc)
         if stop.wait(_INTERVAL_S):
@@ -39,19 +48,34 @@ def keep_endpoints(stop: threading.Event, settings: Settings) -> None:
             return
 
 
-class OtherNodes:
-    """The endpoint actors on all nodes except the one of this process."""
+def keep_own_endpoint(stop: threading.Event, settings: Settings) -> None:
+    """Starts the actor of this node where no driver serves it, until `stop` is set. For actors such as replicas.
+
+    The first check is late: a driver on this node that is starting begins to serve by itself.
+    """
+    node = ray.get_runtime_context().get_node_id()
+    while not stop.wait(_INTERVAL_S):
+        try:
+            if not is_served(settings.metrics_dir):
+                ray.get(_url_of(spawn_node_actor(settings, node)), timeout=_CALL_TIMEOUT_S)
+        except (RayError, OSError, ValueError) as exc:
+            logger.warning("metrics endpoint: next check in %.0f s after an error: %s", _INTERVAL_S, exc)
+
+
+class NodeActors:
+    """The endpoint actors of all nodes. A cluster of one node has none: its drivers serve without another process."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._actors: dict[str, Any] = {}
+        self._actors: dict[str, ActorHandle[NodeActor]] = {}
 
     def ensure(self) -> None:
-        """Starts missing actors, and makes each serve its node. Actors that fail are replaced at the next call."""
-        here = ray.get_runtime_context().get_node_id()
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - {here}  # type: ignore[no-untyped-call]
-        self._actors = {node: self._actors.get(node) or self._spawn(node) for node in alive}
-        calls = {node: actor.ensure.remote() for node, actor in self._actors.items()}
+        """Starts missing actors. Those that fail are replaced at the next call."""
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
+        if len(alive) == 1 and not self._actors:
+            return
+        self._actors = {node: self._actors.get(node) or spawn_node_actor(self._settings, node) for node in alive}
+        calls = {node: _url_of(actor) for node, actor in self._actors.items()}
         for node, call in calls.items():
             try:
                 ray.get(call, timeout=_CALL_TIMEOUT_S)
@@ -61,14 +85,57 @@ class OtherNodes:
                 )
                 del self._actors[node]
 
-    def _spawn(self, node: str) -> Any:
-        """Returns the actor of a node: a new one, or that of another plane which was quicker."""
-        metrics = self._settings.metrics
-        options = {
-            "name": f"penstock-metrics-{node}",
-            "namespace": _NAMESPACE,
-            "get_if_exists": True,
-            "num_cpus": 0,
-            "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
-        }
-        return ray.remote(Endpoint).options(**options).remote(self._settings.metrics_dir, metrics.host, metrics.port)
+
+class NodeActor:
+    """The actor of a node: serves its endpoint whenever no other process does.
+
+    Args:
+        directory: `Settings.metrics_dir`, on this node.
+        host, port: as for `Endpoint`.
+    """
+
+    def __init__(self, directory: Path, host: str, port: int) -> None:
+        self._endpoint = Endpoint(directory, host, port)
+        self._ensure()
+        threading.Thread(target=self._serve, name="endpoint", daemon=True).start()
+
+    def url(self) -> str:
+        """Returns the address while this actor serves it, else an empty text."""
+        return self._endpoint.url
+
+    def _serve(self) -> None:
+        while True:
+            time.sleep(_TAKE_OVER_S)
+            self._ensure()
+
+    def _ensure(self) -> None:
+        try:
+            self._endpoint.ensure()
+        except OSError as exc:
+            logger.warning("metrics endpoint: next check in %.0f s after an error: %s", _TAKE_OVER_S, exc)
+
+
+def spawn_node_actor(settings: Settings, node: str) -> ActorHandle[NodeActor]:
+    """Returns the actor of a node: a new one, or that of another process which was quicker.
+
+    It is detached: it ends with its node or its cluster, not with the process that started it.
+    """
+    metrics = settings.metrics
+    options = {
+        "name": f"penstock-metrics-{node}",
+        "namespace": _NAMESPACE,
+        "get_if_exists": True,
+        "lifetime": "detached",
+        "max_restarts": -1,
+        "num_cpus": 0,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
+    }
+    remote: Any = ray.remote(NodeActor)
+    actor: ActorHandle[NodeActor] = remote.options(**options).remote(settings.metrics_dir, metrics.host, metrics.port)
+    return actor
+
+
+def _url_of(actor: ActorHandle[NodeActor]) -> ObjectRef[str]:
+    untyped: Any = actor
+    url: ObjectRef[str] = untyped.url.remote()
+    return url

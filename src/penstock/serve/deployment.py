@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+import threading
 
 import ray
 from fastapi import FastAPI
@@ -25,6 +26,7 @@ from penstock.encoders.load import profile_fingerprints
 from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError, UnavailableError
 from penstock.observability.exposition import connect
+from penstock.observability.node_endpoints import keep_own_endpoint
 from penstock.processes import free_port
 from penstock.serve.app import build_app
 from penstock.store.spec import index_spec
@@ -62,6 +64,14 @@ def deploy(settings: Settings) -> str:
         raise UnavailableError(f"the query plane did not start: {_cause(exc)}") from exc
     logger.info("query plane: listening at %s", url)
     return url
+
+
+def prepare_replica(settings: Settings) -> None:
+    """Makes the process of a replica count, and keeps the endpoint of its node. Call it first in the replica."""
+    connect(settings, "query")
+    if settings.metrics.enabled:
+        never = threading.Event()
+        threading.Thread(target=keep_own_endpoint, args=(never, settings), name="endpoint", daemon=True).start()
 
 
 def shutdown() -> None:
@@ -124,7 +134,7 @@ def query_application(settings: Settings) -> serve.Application:
     """Returns the application that `deploy` runs. Its replicas open models and connections, where they run."""
 
     def build() -> FastAPI:  # runs in the replica: models and connections do not travel
-        connect(settings, "query")
+        prepare_replica(settings)
         return build_app(settings)
 
     query = settings.query

@@ -1,0 +1,122 @@
+"""Decides whether the ingest plane is ready, and publishes that with its status at every turn of the monitor."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import asdict, replace
+
+from penstock.assembly import open_store
+from penstock.broker.base import Partition
+from penstock.config import Settings
+from penstock.errors import PenstockError
+from penstock.ingest.actor_results import START_TIMEOUT_S
+from penstock.ingest.holds import Holds, Why
+from penstock.ingest.status import PlaneState, PlaneStatus
+from penstock.observability.health import LIVE_FOR_MS, Health, read_health, write_health
+
+logger = logging.getLogger(__name__)
+
+_PING_EVERY_S = 2.0  # a store that hangs is noticed after its ping's timeout of 5 s; a stopped one immediately
+
+
+class StoreProbe:
+    """Pings the store, since lanes notice that it is gone only when they have something to write.
+
+    Args:
+        ping: returns if the store answers; raises `PenstockError` otherwise.
+        stopping: ends the thread.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        ping: Callable[[], None],
+        stopping: threading.Event,
+        *,
+        interval_s: float = _PING_EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ping = ping
+        self._stopping = stopping
+        self._interval_s = interval_s
+        self._holds = Holds(clock)
+        self._thread = threading.Thread(target=self._run, name="store-probe", daemon=True)
+        self.error = ""
+
+    @property
+    def held(self) -> Mapping[str, str]:
+        """Returns the hold of a store that does not answer, as `Holds.reasons` does; empty while it answers."""
+        return {Why.STORE.value: self.error} if self.error else {}
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval_s):
+            self.probe()
+
+    def probe(self) -> None:
+        """Pings one time; `error` then says why the store did not answer, and is empty if it did."""
+        try:
+            self._ping()
+            self.error = ""
+        except PenstockError as exc:
+            self.error = str(exc)
+        except Exception as exc:  # whatever it is, the store did not answer
+            logger.exception("store probe: unexpected error; continuing")
+            self.error = f"unexpected {type(exc).__name__}: {exc}"
+        self._holds.update({(Why.STORE, ""): self.error})
+
+
+def store_probe(settings: Settings, stopping: threading.Event) -> StoreProbe:
+    """Returns a probe of the configured store, which connects at the first ping."""
+    store = open_store(settings.store)
+    return StoreProbe(store.ping, stopping)
+
+
+def unready_reasons(status: PlaneStatus, *, expected_lanes: int, partitions: Set[Partition] | None) -> Iterator[str]:
+    """Yields why the plane does not ingest everything as it should; nothing if it does.
+
+    Args:
+        status: of the plane.
+        expected_lanes: the lanes that should answer.
+        partitions: of the consumed topics; None if they are unknown.
+    """
+    if status.state is not PlaneState.RUNNING:
+        yield f"the ingest plane is {status.state}"
+        return
+    if status.lanes < expected_lanes:
+        yield f"{expected_lanes - status.lanes} of {expected_lanes} lanes do not answer"
+    owned = {name for names in status.assignments.values() for name in names}
+    if missing := sorted({str(partition) for partition in partitions or ()} - owned):
+        yield f"{len(missing)} partitions are assigned to no lane, {missing[0]} among them"
+    elif not owned:
+        yield "no partition is assigned to a lane"
+    for name, reason in status.held.items():
+        yield f"{name}: {reason}"
+
+
+def publish_health(settings: Settings, status: PlaneStatus, reasons: Sequence[str]) -> None:
+    """Writes the health for the node's endpoint.
+
+    A plane that starts is live for as long as its workers may take to start.
+    """
+    starting_ms = int(START_TIMEOUT_S * 1000) if status.state is PlaneState.STARTING else 0
+    live_for_ms = 0 if status.state is PlaneState.STOPPED else LIVE_FOR_MS + starting_ms
+    health = Health(status.state, list(reasons), status.updated_ms, status.updated_ms + live_for_ms, asdict(status))
+    write_health(settings.metrics_dir, health)
+
+
+def publish_standby(settings: Settings, status: PlaneStatus) -> None:
+    """Writes that a driver waits for the lease: live, and not ready.
+
+    The health of another driver on this node stays, for as long as that driver is live.
+    """
+    present = read_health(settings.metrics_dir)
+    if present is None or present.live_until_ms < status.updated_ms or present.status.get("pid") == status.pid:
+        waiting = replace(status, state=PlaneState.STANDBY)
+        publish_health(settings, waiting, ["another driver ingests for this consumer group, and this one stands by"])

@@ -1,0 +1,108 @@
+"""Tests when an ingest plane is ready, and what its driver publishes of it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.broker.base import Partition
+from penstock.config import Settings
+from penstock.errors import UnavailableError
+from penstock.ingest.actor_results import START_TIMEOUT_S
+from penstock.ingest.health import StoreProbe, publish_health, publish_standby, unready_reasons
+from penstock.ingest.status import PlaneState, PlaneStatus
+from penstock.observability import metrics
+from penstock.observability.health import LIVE_FOR_MS, read_health
+
+BOTH = {Partition("media.text", 0), Partition("media.text", 1)}
+
+
+def status(**fields: Any) -> PlaneStatus:
+    given: dict[str, Any] = {
+        "state": PlaneState.RUNNING,
+        "lanes": 2,
+        "assignments": {"lane-0": ["media.text[0]"], "lane-1": ["media.text[1]"]},
+    }
+    return PlaneStatus(**{"pid": 1, "updated_ms": 7_000, "profile": "null", "workers": {}, **given, **fields})
+
+
+def reasons(plane: PlaneStatus, *, partitions: set[Partition] | None = BOTH) -> list[str]:
+    return list(unready_reasons(plane, expected_lanes=2, partitions=partitions))
+
+
+def test_a_plane_whose_partitions_are_assigned_and_that_nothing_holds_is_ready() -> None:
+    assert reasons(status()) == []
+    assert reasons(status(), partitions=None) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"state": PlaneState.STARTING}, "the ingest plane is starting"),
+        ({"state": PlaneState.DRAINING}, "the ingest plane is draining"),
+        ({"lanes": 1}, "1 of 2 lanes do not answer"),
+        (
+            {"assignments": {"lane-0": ["media.text[0]"]}},
+            "1 partitions are assigned to no lane, media.text[1] among them",
+        ),
+        ({"held": {"disk": "5 bytes are free"}}, "disk: 5 bytes are free"),
+        ({"held": {"store": "refused"}, "store_error": "refused"}, "store: refused"),
+        ({"held": {"halted media.text[1]": "too large"}}, "halted media.text[1]: too large"),
+    ],
+)
+def test_each_cause_makes_it_unready_and_is_named(fields: dict[str, Any], expected: str) -> None:
+    assert reasons(status(**fields)) == [expected]
+
+
+def test_a_plane_without_any_partition_is_unready_also_while_the_broker_is_away() -> None:
+    assert reasons(status(assignments={}), partitions=None) == ["no partition is assigned to a lane"]
+
+
+def test_a_plane_that_starts_is_live_for_as_long_as_its_workers_may_take(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    live_until_ms = {}
+    for state in (PlaneState.STARTING, PlaneState.RUNNING, PlaneState.STOPPED):
+        publish_health(settings, status(state=state), ["a reason"])
+        health = read_health(settings.metrics_dir)
+        assert health is not None
+        assert (health.state, health.reasons, health.status["lanes"]) == (state, ["a reason"], 2)
+        live_until_ms[state] = health.live_until_ms
+    assert live_until_ms[PlaneState.STARTING] == 7_000 + LIVE_FOR_MS + START_TIMEOUT_S * 1000
+    assert live_until_ms[PlaneState.RUNNING] == 7_000 + LIVE_FOR_MS
+    assert live_until_ms[PlaneState.STOPPED] == 7_000
+
+
+def test_a_store_that_stops_is_an_error_until_it_answers_again() -> None:
+    metrics.HELD.clear()
+    answers: list[Exception | None] = [None, UnavailableError("refused"), ValueError("odd"), None]
+    now_s = iter(range(100))
+
+    def ping() -> None:
+        if (failure := answers.pop(0)) is not None:
+            raise failure
+
+    probe = StoreProbe(ping, threading.Event(), clock=lambda: next(now_s))
+    errors = []
+    for _ in range(4):
+        probe.probe()
+        errors.append(probe.error)
+        assert probe.held == ({"store": probe.error} if probe.error else {})
+    assert errors == ["", "refused", "unexpected ValueError: odd", ""]
+
+
+def test_a_standby_is_live_and_unready_and_does_not_hide_a_driver_that_lives(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    publish_health(settings, status(pid=1), [])
+    publish_standby(settings, status(pid=2, state=PlaneState.STARTING, updated_ms=7_001))
+    health = read_health(settings.metrics_dir)
+    assert health is not None
+    assert (health.state, health.status["pid"]) == (PlaneState.RUNNING, 1)
+    for later_ms in (7_000 + LIVE_FOR_MS + 1, 7_000 + LIVE_FOR_MS + 500):
+        publish_standby(settings, status(pid=2, state=PlaneState.STARTING, updated_ms=later_ms))
+        health = read_health(settings.metrics_dir)
+        assert health is not None
+        assert (health.state, health.updated_ms, health.live_until_ms) == ("standby", later_ms, later_ms + LIVE_FOR_MS)
+        assert health.reasons == ["another driver ingests for this consumer group, and this one stands by"]

@@ -1,0 +1,72 @@
+"""Checks the answers to probes, over HTTP from a node's endpoint, by the time of the driver's last turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from penstock.observability.exposition import Endpoint, is_served
+from penstock.observability.health import LIVE_FOR_MS, Health, answer, write_health
+
+TURN_MS = 1_000_000
+
+
+def turn(directory: Path, *reasons: str, state: str = "running", at_ms: int = TURN_MS) -> None:
+    write_health(directory, Health(state, reasons, at_ms, at_ms + LIVE_FOR_MS, {"state": state, "lanes": 1}))
+
+
+def code(path: str, directory: Path, *, after_s: float) -> int:
+    given = answer(path, directory, TURN_MS + int(after_s * 1000))
+    assert given is not None
+    return given.code
+
+
+def test_a_plane_is_live_for_a_minute_after_its_last_turn(tmp_path: Path) -> None:
+    turn(tmp_path)
+    assert [code("/livez", tmp_path, after_s=s) for s in (0, 59, 61)] == [200, 200, 503]
+
+
+def test_an_unready_plane_says_why_and_is_live(tmp_path: Path) -> None:
+    turn(tmp_path, "store: it does not answer")
+    unready = answer("/readyz", tmp_path, TURN_MS)
+    assert unready is not None
+    assert (unready.code, unready.document["reasons"]) == (503, ["store: it does not answer"])
+    assert code("/livez", tmp_path, after_s=0) == 200
+
+
+def test_a_ready_plane_whose_driver_does_not_turn_is_unready_within_ten_seconds(tmp_path: Path) -> None:
+    turn(tmp_path)
+    assert [code("/readyz", tmp_path, after_s=s) for s in (0, 10, 10.1)] == [200, 200, 503]
+
+
+def test_a_node_without_a_plane_is_neither(tmp_path: Path) -> None:
+    for path in ("/livez", "/readyz", "/status"):
+        assert code(path, tmp_path, after_s=0) == 404
+    assert answer("/other", tmp_path, TURN_MS) is None
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    endpoint = Endpoint(tmp_path, "127.0.0.1", 0)
+    assert not is_served(tmp_path)
+    endpoint.ensure()
+    assert is_served(tmp_path)
+    yield endpoint.url.removesuffix("/metrics")
+    endpoint.close()
+    assert not is_served(tmp_path)
+
+
+def test_the_endpoint_of_a_node_answers_beside_its_metrics(url: str, tmp_path: Path) -> None:
+    assert httpx.get(f"{url}/readyz").status_code == 404
+    turn(tmp_path, at_ms=time.time_ns() // 1_000_000)
+    for path, field, value in (("/livez", "live", True), ("/readyz", "ready", True), ("/status", "lanes", 1)):
+        given = httpx.get(url + path)
+        assert (given.status_code, given.headers["content-type"]) == (200, "application/json; charset=utf-8")
+        assert given.json()[field] == value
+    assert httpx.get(f"{url}/metrics").headers["content-type"].startswith("text/plain")
+    missing = httpx.get(f"{url}/nothing")
+    assert (missing.status_code, missing.json()) == (404, {"reasons": ["there is no /nothing here"]})
