@@ -16,8 +16,8 @@ Rendered by `python -m ops render`. Rules for Prometheus are in `ops/rules`, das
 again, with `--runbooks` and the address at which you publish the runbooks.
 
 The jobs that scrape Penstock need `penstock` in their names. Labels `cluster` and `namespace` are kept where there
-are any. A page is on a cause or on a symptom, not on both: while a dependency is down, or a driver or replica is
-missing, the alerts on symptoms are silent.
+are any. A page is on a cause or on a symptom, not on both: while a dependency is down, ingest is held, or a
+driver or replica is missing, the alerts on symptoms are silent.
 """
 
 

@@ -15,7 +15,7 @@ _UNLESS_CAUSE = f"unless on (cluster, namespace) {INGEST_CAUSE}"
 def ingest_alerts() -> Sequence[Alert]:
     """Returns the alerts on events that wait, and those on events that are lost or rejected."""
     return (
-        _stalled(), _lost(), _dead_letters(), _crashing(), _fenced(), _workers_lost(),
+        _held(), _halted(), _oldest(), _stalled(), _lost(), _dead_letters(), _crashing(), _fenced(), _workers_lost(),
         _canary(),
     )  # fmt: skip
 
@@ -28,6 +28,72 @@ def increased(metric: str, by: str) -> str:
     labels = f"by (cluster, namespace, {by})"
     now = f"sum {labels} ({metric})"
     return f"{now}\n- (\n  sum {labels} (max_over_time({metric}[6h] offset 1h))\n  or 0 * {now}\n)\n> 0"
+
+
+def _held() -> Alert:
+    held = f'penstock_held{{{_PROD}, why="disk"}}'
+    fires = {"namespace": "prod", "why": "disk"}
+    return Alert(
+        name="PenstockIngestHeld",
+        severity="page",
+        lasts="5m",
+        expr=(
+            f'max by (cluster, namespace, why) (penstock_held{{why!~"halted|budget"}}) > 0\n'
+            f"unless on (cluster, namespace) max {_BY} (penstock_breaker_open) > 0"
+        ),
+        summary="Ingest in {{ $labels.namespace }} is held: {{ $labels.why }}",
+        description="No records are received until the cause is gone. Producers are not affected, and lag grows.",
+        cases=(
+            Case("held for an hour", {held: "0+0x10 1+0x60 0+0x60"}, quiet_m=(10, 14, 80), fires={20: [fires]}),
+            Case(
+                "held by its own memory limit, as any plane under full load",
+                {f'penstock_held{{{_PROD}, why="budget"}}': "1+0x120"},
+                quiet_m=(20, 100),
+            ),
+        ),
+    )
+
+
+def _halted() -> Alert:
+    halted = f'penstock_held{{{_PROD}, why="halted"}}'
+    return Alert(
+        name="PenstockPartitionHalted",
+        severity="page",
+        lasts="5m",
+        expr=f'max {_BY} (penstock_held{{why="halted"}}) > 0',
+        summary="Partitions in {{ $labels.namespace }} are halted",
+        description="A record can be neither processed nor dead-lettered, or a log was lost. Others continue.",
+        cases=(
+            Case(
+                "two partitions halt",
+                {halted: "0+0x10 2+0x60 0+0x60"},
+                quiet_m=(10, 14, 80),
+                fires={20: [{"namespace": "prod"}]},
+            ),
+            Case("none halts", {halted: "0+0x120"}, quiet_m=(20, 100)),
+        ),
+    )
+
+
+def _oldest() -> Alert:
+    oldest = f'penstock_oldest_unsettled_seconds{{{_PROD}, topic="media.image"}}'
+    return Alert(
+        name="PenstockOldestUnsettled",
+        severity="ticket",
+        lasts="5m",
+        expr=f"max by (cluster, namespace, topic) (penstock_oldest_unsettled_seconds) > 900\n{_UNLESS_CAUSE}",
+        summary="Events of {{ $labels.topic }} in {{ $labels.namespace }} have waited for more than 15 minutes",
+        description="The oldest event without an outcome is older than 15 minutes, and no known cause explains it.",
+        cases=(
+            Case(
+                "one waits for half an hour",
+                {oldest: "1+0x10 900+60x30 1+0x60"},
+                quiet_m=(10, 15, 60),
+                fires={25: [{"namespace": "prod", "topic": "media.image"}]},
+            ),
+            Case("all are young", {oldest: "4+0x120"}, quiet_m=(20, 100)),
+        ),
+    )
 
 
 def _stalled() -> Alert:

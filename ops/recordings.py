@@ -81,10 +81,11 @@ def _causes() -> Sequence[Recording]:
         f'  unless sum {_BY} (penstock_processes{{process="ingest"}}) > 0\n)\n* 0 + 1\n'
         'or absent(up{job=~".*penstock.*"})'
     )
+    held = f'max {_BY} (penstock_held{{why!="budget"}}) > 0'
     breaker = f"max {_BY} (penstock_breaker_open) > 0"
     return [
         Recording(DRIVER_ABSENT, driver),
-        Recording(INGEST_CAUSE, f"(\n  {breaker}\n  or max {_BY} ({DRIVER_ABSENT})\n) * 0 + 1"),
+        Recording(INGEST_CAUSE, f"(\n  {held}\n  or {breaker}\n  or max {_BY} ({DRIVER_ABSENT})\n) * 0 + 1"),
         Recording(QUERY_CAUSE, f"(\n  {breaker}\n  or {REPLICAS_RUNNING} < {REPLICAS_EXPECTED}\n) * 0 + 1"),
     ]
 

@@ -42,6 +42,25 @@ def _lag() -> Sequence[Panel]:
                     "{{topic}} {{partition}}",
                 )
             ],
+            runbooks=("PenstockPartitionHalted",),
+        ),
+        Panel(
+            "Age of the oldest unsettled event",
+            "From its timestamp to now, by topic. Compare it with the retention of the topic.",
+            "s",
+            [Query(f"max by (topic) ({selected('penstock_oldest_unsettled_seconds')})", "{{topic}}")],
+            warn=60,
+            alarm=900,
+            runbooks=("PenstockOldestUnsettled",),
+        ),
+        Panel(
+            "Held lanes and halted partitions",
+            "Lanes that receive nothing, by cause, and halted partitions. `budget` is normal at full load.",
+            "short",
+            [Query(f"sum by (why) ({selected('penstock_held')})", "{{why}}")],
+            warn=0.5,
+            alarm=1,
+            runbooks=("PenstockIngestHeld", "PenstockPartitionHalted"),
         ),
     )
 

@@ -55,6 +55,13 @@ def _dead_letters() -> Sequence[Panel]:
             kind="area",
             runbooks=("PenstockDeadLettersJump", "PenstockEventsCrashWorkers"),
         ),
+        Panel(
+            "Open dead letters",
+            "Those whose event nothing has indexed or superseded since, by topic.",
+            "short",
+            [Query(f"max by (topic) ({selected('penstock_dead_letters_open')})", "{{topic}}")],
+            runbooks=("PenstockDeadLettersJump",),
+        ),
     )
 
 

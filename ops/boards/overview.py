@@ -107,7 +107,7 @@ def _now() -> Sequence[Panel]:
         ),
         Panel(
             "Known causes",
-            "1 while a dependency, a driver or a replica has an alert of its own. "
+            "1 while a hold, a dependency, a driver or a replica has an alert of its own. "
             "Alerts on symptoms are silent during that time.",
             "short",
             [
@@ -117,7 +117,7 @@ def _now() -> Sequence[Panel]:
             width=8,
             warn=0.5,
             alarm=1,
-            runbooks=("PenstockDependencyDown",),
+            runbooks=("PenstockDependencyDown", "PenstockIngestHeld"),
         ),
         Panel(
             "Breakers",
@@ -148,6 +148,17 @@ def _drivers() -> str:
 
 def _running() -> Sequence[Panel]:
     return (
+        Panel(
+            "Builds",
+            "Processes by version, profile, index version and model. During an upgrade there are several versions.",
+            "short",
+            [
+                Query(
+                    f"count by (version, profile, index_version, model) ({selected('penstock_build_info')})",
+                    "{{version}} {{profile}} v{{index_version}} {{model}}",
+                )
+            ],
+        ),
         Panel(
             "Drivers and replicas",
             "Living drivers of the ingest plane, and replicas of the query plane: running and expected.",

@@ -1,4 +1,4 @@
-"""The query plane: searches by status and time, their steps and channels, and caches."""
+"""The query plane: searches by status and time, their steps and channels, caches, and HTTP by route."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ def query_board() -> Board:
     return Board(
         "penstock-query",
         "Penstock query",
-        "Searches by status and time, their steps and channels, and caches.",
+        "Searches by status and time, their steps and channels, caches, and HTTP by route.",
         (
             Row("Searches", _searches()),
             Row("Steps and channels", _parts()),
+            Row("HTTP", _http()),
         ),
     )
 
@@ -100,5 +101,25 @@ def _parts() -> Sequence[Panel]:
             "The share of look-ups of embeddings that a cache answered: of queries, and of an encoder of ingest.",
             "percentunit",
             [Query(f"({hits}\n  or 0 * {every})\n/ ({every} > 0)", "{{cache}}")],
+        ),
+    )
+
+
+def _http() -> Sequence[Panel]:
+    return (
+        Panel(
+            "Requests by route and status",
+            "All routes, those of media and health included.",
+            "reqps",
+            [Query(rate("penstock_http_seconds_count", "route, status"), "{{route}} {{status}}")],
+            kind="area",
+            runbooks=_ERROR_PAGES,
+        ),
+        Panel(
+            "Time by route, p95",
+            "In the replica, over all statuses.",
+            "s",
+            [Query(quantile(0.95, "penstock_http_seconds", "route"), "{{route}}")],
+            runbooks=_LATENCY_PAGES,
         ),
     )
