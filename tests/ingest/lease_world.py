@@ -24,12 +24,16 @@ TOPIC = "media.control"
 class SessionConsumer:
     """A member that is removed a session after its latest commit or join: its heartbeats do not count here."""
 
-    def __init__(self, consumer: MemoryConsumer, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, consumer: MemoryConsumer, clock: Callable[[], float], between: Callable[[], None] = lambda: None
+    ) -> None:
         self.inner = consumer
+        self._between = between
         self._clock = clock
         self.contact_s = clock()
 
     def poll(self, timeout_s: float, max_records: int) -> PollResult:
+        self._between()
         was_member = self.inner.member in self.inner.group.members
         polled = self.inner.poll(0.0, max_records)
         if not was_member:
@@ -37,13 +41,17 @@ class SessionConsumer:
         return polled
 
     def commit(self, offsets: Mapping[Partition, int], timeout_s: float, *, note: str = "") -> None:
+        self._between()
+        sent_s = self._clock()
         self.inner.commit(offsets, timeout_s, note=note)
-        self.contact_s = self._clock()
+        self.contact_s = sent_s
+        self._between()
 
     def generation(self) -> int:
         return self.inner.generation()
 
     def close(self, timeout_s: float) -> None:
+        self._between()
         self.inner.close(timeout_s)
 
     def release(self, partitions: Collection[Partition]) -> None:
@@ -100,6 +108,8 @@ class LeaseWorld:
         self.drivers: list[Driver] = []
         self.epochs: list[int] = []  # in the order in which they were first confirmed
         self.on_sleep: Callable[[], object] = lambda: None
+        self.between: Callable[[], None] = lambda: None  # called before and after each request to the broker
+        self.sleep: Callable[[float], None] = self._sleep
 
     def driver(self, name: str, *, writers: int = 2) -> Driver:
         guards: dict[Hashable, LeaseGuard] = {
@@ -117,7 +127,7 @@ class LeaseWorld:
             LeaseHolder(name, len(self.drivers), 0, "ray", f"{name}-{len(self.drivers)}"),
             timeout_s=TIMEOUT_S,
             clock=lambda: self.now_s,
-            sleep=self._sleep,
+            sleep=self.sleep,
         )
         renewals = LeaseRenewals(lambda: self._confirm(lease), send, lambda: self.now_s)
         self.drivers.append(Driver(lease, renewals, guards, sent=sent))
@@ -171,9 +181,12 @@ class _Group(MemoryControlGroup):
         self._world = world
 
     def state(self) -> ControlGroupState:
-        return super().state()
+        self._world.between()
+        state = super().state()
+        self._world.between()
+        return state
 
     def join(self) -> Consumer:  # type: ignore[override]  # a member with a session
-        consumer = SessionConsumer(super().join(), lambda: self._world.now_s)
+        consumer = SessionConsumer(super().join(), lambda: self._world.now_s, self._world.between)
         self._world.consumers.append(consumer)
         return consumer

@@ -25,6 +25,7 @@ from typing import Self
 from penstock.broker.base import Consumer
 from penstock.broker.control import ControlGroup, ControlGroupState
 from penstock.errors import FencedError, LeaseHeldError, UnavailableError
+from penstock.store.lease import boot_time_s
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ class DriverLease:
         group_name: of the consumer group that is ingested for, for messages.
         holder: this driver.
         timeout_s: the session of the control group.
-        clock: monotonic seconds.
+        clock: monotonic seconds that continue while the machine is suspended.
         sleep: waits for these seconds.
     """
 
@@ -125,7 +126,7 @@ class DriverLease:
         holder: LeaseHolder,
         *,
         timeout_s: float,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boot_time_s,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._group = group
@@ -137,6 +138,7 @@ class DriverLease:
         self._consumer: Consumer | None = None
         self._epoch: int | None = None
         self._confirmations = 0
+        self._confirmed_s = clock()
         self._foreign_note = ""
 
     def acquire(self, *, wait: bool, stop: threading.Event) -> bool:
@@ -182,12 +184,15 @@ class DriverLease:
     def confirm(self) -> int | None:
         """Returns the epoch if the broker has confirmed now that this driver holds the lease; None if not, for now.
 
-        A driver that was removed joins again, and holds the lease in a newer epoch if it receives the partition.
+        A driver that was removed joins again, and holds the lease in a newer epoch if it receives the partition. One
+        whose session must have run out looks for a successor first, which its joining would disturb by a rebalance.
 
         Raises:
             LeaseHeldError: another driver holds it now.
         """
         assert self._consumer is not None
+        if self._clock() - self._confirmed_s > self._timeout_s:
+            self._refuse_successor()
         generation = self._consumer.generation()
         self._follow_group()
         if self._epoch is None:
@@ -201,7 +206,10 @@ class DriverLease:
         except UnavailableError:
             return None
         # A join between the poll and the commit may have changed owners in between: the next poll reports it.
-        return self._epoch if self._consumer.generation() == generation else None
+        if self._consumer.generation() != generation:
+            return None
+        self._confirmed_s = self._clock()
+        return self._epoch
 
     def release(self) -> None:
         """Leaves the control group, so that another driver need not wait. Idempotent."""
@@ -233,6 +241,7 @@ class DriverLease:
             stop: ends the attempt.
         """
         self._consumer, self._foreign_note = self._group.join(), note
+        self._confirmed_s = self._clock()
         deadline_s = self._clock() + _ANSWER_TIMEOUT_S
         while not stop.is_set() and self._clock() < deadline_s:
             try:
