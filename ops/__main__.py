@@ -13,7 +13,8 @@ import httpx
 
 from ops.alert_page import alert_page
 from ops.boards import every_board
-from ops.drawing import MissingProgramError, draw
+from ops.drawing import draw
+from ops.node import MissingProgramError
 from ops.panels import render
 from ops.prometheus import Prometheus, Span
 from ops.rule_files import rule_files, rule_tests

@@ -16,17 +16,12 @@ from typing import Any, Final
 
 from PIL import Image
 
+from ops.node import BUILD, program, run_in_page, sources_changed
 from ops.prometheus import Prometheus, Span, series_name, with_variables
 
-PAGE: Final = Path(__file__).with_name("page")
-_BUILD: Final = PAGE.parents[1] / "build/page"  # where 600 MB of Node packages are out of the way
 _ROW_HEIGHT: Final = 38  # as in page/src/page.tsx
 _ABOVE: Final = 90  # the title and the page's edges
 _WIDTH: Final = 1640
-
-
-class MissingProgramError(RuntimeError):
-    """A program that drawing needs is not on the PATH."""
 
 
 def draw(dashboards: Sequence[Path], prometheus: Prometheus, span: Span, folder: Path) -> Sequence[Path]:
@@ -37,10 +32,10 @@ def draw(dashboards: Sequence[Path], prometheus: Prometheus, span: Span, folder:
         httpx.HTTPError: the Prometheus cannot be reached, or refuses a query.
         subprocess.CalledProcessError: the page cannot be built, or Chromium fails.
     """
-    npm, chromium = _program("npm"), _program("chromium", "chromium-browser", "google-chrome")
+    chromium = program("chromium", "chromium-browser", "google-chrome")
     boards = {path.stem: board_with_data(json.loads(path.read_text("utf-8")), prometheus, span) for path in dashboards}
     folder.mkdir(parents=True, exist_ok=True)
-    page = _built_page(npm)
+    page = _built_page()
     return [_image(chromium, page, board, folder / f"{name}.png") for name, board in boards.items()]
 
 
@@ -70,24 +65,12 @@ def _panel_with_data(panel: dict[str, Any], prometheus: Prometheus, span: Span) 
     }
 
 
-def _program(*names: str) -> str:
-    program = next(filter(None, map(shutil.which, names)), None)
-    if program is None:
-        raise MissingProgramError(f"drawing dashboards needs {names[0]} on the PATH")
-    return program
-
-
-def _built_page(npm: str) -> Path:
+def _built_page() -> Path:
     """Returns the folder of the page, built at the first call and when its sources changed."""
-    built = _BUILD / "dist"
-    sources = [path for path in PAGE.rglob("*") if path.is_file()]
-    index = built / "index.html"
-    if not index.exists() or index.stat().st_mtime < max(path.stat().st_mtime for path in sources):
-        shutil.copytree(PAGE, _BUILD, dirs_exist_ok=True)
-        quiet = ("--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-        subprocess.run([npm, "install", *quiet], cwd=_BUILD, check=True)
-        subprocess.run([npm, "exec", "--", "vite", "build", "--logLevel", "error"], cwd=_BUILD, check=True)
-    return built
+    index = BUILD / "dist/index.html"
+    if not index.exists() or index.stat().st_mtime < sources_changed():
+        run_in_page("vite", "build", "--logLevel", "error")
+    return index.parent
 
 
 def _image(chromium: str, page: Path, board: dict[str, Any], path: Path) -> Path:

@@ -150,8 +150,11 @@ def render(board: Board, boards: Sequence[Board], runbooks: str) -> str:
         builder = builder.with_row(dashboards.Row(row.title).id(next(numbers)))
         for panel in row.panels:
             builder = builder.with_panel(_panel(panel, runbooks).id(next(numbers)))
-    encoded: str = JSONEncoder(sort_keys=True, indent=2).encode(builder.build())
-    return json.dumps(json.loads(encoded), indent=2, ensure_ascii=False) + "\n"
+    built = json.loads(JSONEncoder(sort_keys=True).encode(builder.build()))
+    for variable in built["templating"]["list"]:
+        for name in ("auto", "auto_count", "auto_min"):  # of intervals alone; the SDK gives them to every variable
+            variable.pop(name, None)
+    return json.dumps(built, indent=2, ensure_ascii=False) + "\n"
 
 
 def _variable(name: str, label: str) -> dashboards.QueryVariable:
