@@ -5,28 +5,52 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import fsspec
 import pytest
+from s3fs import S3FileSystem
 
 from penstock import assets as assets_module
 from penstock.assets import REFRESH_AFTER_S, AssetStore, MissingAssetError, asset_uri, sha256_of
 from penstock.errors import ConfigError, UnavailableError
+from tests.services import s3_server
 
 DATA = b"some media"
 NAME = hashlib.sha256(DATA).hexdigest()
 DAY_S = 86_400.0
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Mapping[str, str]]:
+    """The environment of clients of a running S3 server."""
+    with s3_server() as environment:
+        yield environment
+
+
+@pytest.fixture
+def bucket_url(s3: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder in a new bucket."""
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"media-{uuid.uuid4().hex[:8]}"
+    fsspec.filesystem("s3", skip_instance_cache=True).mkdir(bucket)
+    return f"s3://{bucket}/media"
+
+
+@pytest.fixture(params=["file", "memory", pytest.param("s3", marks=pytest.mark.operate)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AssetStore]:
     if request.param == "file":
         yield AssetStore((tmp_path / "not created yet").as_uri())
+        return
+    if request.param == "s3":
+        yield AssetStore(request.getfixturevalue("bucket_url"))
         return
     root = f"memory://assets-{uuid.uuid4().hex}"
     yield AssetStore(root)
@@ -90,6 +114,35 @@ def test_the_sweep_removes_only_old_media_that_nothing_refers_to(store: AssetSto
     assert (report.checked, report.removed, report.removed_bytes, report.too_young) == (2, 1, 6, 0)
     assert store.exists(kept)
     assert not store.exists(unused)
+
+
+_PUT_MANY = """
+import sys
+from penstock.assets import AssetStore
+store = AssetStore(sys.argv[1])
+for number in range(500):
+    print(store.put(b"media %d" % number))
+"""
+
+
+@pytest.mark.operate
+def test_media_of_a_process_that_is_gone_are_read_by_another(bucket_url: str) -> None:
+    put = subprocess.run([sys.executable, "-c", _PUT_MANY, bucket_url], capture_output=True, text=True, check=True)
+    names = put.stdout.split()
+    store = AssetStore(bucket_url)
+    assert [store.read(name) for name in names] == [b"media %d" % number for number in range(500)]
+    assert {stored.sha256 for stored in store.list()} == set(names)
+
+
+@pytest.mark.operate
+def test_a_wrong_secret_of_an_s3_server_is_unavailable_and_names_the_store(
+    bucket_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    S3FileSystem.clear_instance_cache()
+    with pytest.raises(UnavailableError, match=rf"{bucket_url} failed: .*\. See assets\.url\."):
+        AssetStore(bucket_url).put(DATA)
+    S3FileSystem.clear_instance_cache()
 
 
 def test_a_repeated_put_resets_the_age(folder: tuple[AssetStore, Path]) -> None:
