@@ -34,6 +34,7 @@ from penstock.ingest.executor.workers import (
 )
 from penstock.ingest.lane.assembly import all_roles
 from penstock.ingest.lane.handles import DECODE, FETCH, LONG_MEDIA, WRITE, WorkerHandles
+from penstock.ingest.shared_assets import require_shared_assets
 from penstock.observability.build_info import export_build_info
 from penstock.observability.exposition import connect
 from penstock.records import TIMED_MODALITIES, Assignment
@@ -79,7 +80,7 @@ class PlaneLauncher:
         """Starts all workers, and returns once they are ready.
 
         1. Settings and topics are checked, and missing topics created.
-        2. The process joins the Ray cluster.
+        2. The process joins the Ray cluster, whose nodes have to share the asset store.
         3. The workers start, and the encoders report the fingerprints of their models.
         4. The collections are provisioned for these fingerprints, and the writers start.
 
@@ -94,6 +95,7 @@ class PlaneLauncher:
         shutil.rmtree(self._journal_dir, ignore_errors=True)  # of this group's former driver
         self._check_topics()  # 1
         join_ray(settings.ray_address)  # 2
+        require_shared_assets(settings)
         connect(settings, "ingest")
         gpus = settings.ingest.encoder_gpus if ray.cluster_resources().get("GPU", 0) else 0.0  # type: ignore[no-untyped-call]
         spawns = self._spawns(gpus)
