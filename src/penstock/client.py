@@ -80,6 +80,7 @@ class HitJson(TypedDict):
     indexing: NotRequired[bool]
     relevance: NotRequired[float | None]
     below_floor: NotRequired[bool]
+    promoted: NotRequired[bool]
 
 
 class SearchResultJson(TypedDict):

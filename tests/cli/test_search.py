@@ -151,6 +151,12 @@ def test_a_query_without_an_answer_says_so_above_the_nearest_hits(
     assert f"Nothing in the index answers this well: {why}. The hits above are the nearest there are." in output.err
 
 
+def test_a_hit_that_is_first_for_its_kind_is_marked(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
+    plane.answer = {**ANSWER, "hits": [{**HIT, "relevance": 0.04, "below_floor": True, "promoted": True}]}
+    assert search(plane, "a submarine") == 0
+    assert "4% (below the floor, first for its kind)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_min_relevance_is_in_the_request(plane: QueryPlane) -> None:
     assert search(plane, "a heron", "--min-relevance", "0.5") == 0
     assert plane.bodies[-1]["min_relevance"] == 0.5

@@ -68,6 +68,10 @@ class FaultyStore:
             raise self.stored_checkpoints
         return {key: self.stored_checkpoints[key] for key in asset_ids if key in self.stored_checkpoints}
 
+    def assets_in(self, collection: Collection, tenant: str) -> int:
+        of_tenant = [entry for entry in self.entries if entry.asset.tenant == tenant]
+        return sum(entry.collection is collection and entry.part == 0 for entry in of_tenant)
+
     def channels(self) -> frozenset[Channel]:
         return self._channels
 

@@ -78,6 +78,15 @@ def test_the_same_entry_twice_is_one_row(store: Store, tenant: str) -> None:
     assert len(search(store, tenant)) == 1
 
 
+def test_an_asset_counts_once_in_a_collection_and_those_of_other_tenants_do_not(store: Store, tenant: str) -> None:
+    assert store.assets_in(Collection.IMAGE, tenant) == 0
+    several = [entry(asset(tenant, "a"), part=part) for part in range(3)]
+    store.upsert(Collection.IMAGE, [*several, entry(asset(tenant, "b")), entry(asset(f"{tenant}-other"))])
+    assert store.assets_in(Collection.IMAGE, tenant) == 2
+    store.delete(Collection.IMAGE, [part.id for part in several])
+    assert store.assets_in(Collection.IMAGE, tenant) == 1
+
+
 def test_upsert_replaces_scalars_and_vectors(store: Store, tenant: str) -> None:
     store.upsert(Collection.IMAGE, [entry(asset(tenant), title="old", joint=vector(1))])
     store.upsert(Collection.IMAGE, [entry(asset(tenant), title="new", joint=vector(0, 1))])

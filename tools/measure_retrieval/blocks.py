@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from penstock.config import FusionMethod, Normalisation, QuerySettings
+from penstock.config import FirstPlaceRule, FusionMethod, Normalisation, QuerySettings
 from penstock.encoders.load import profile_fingerprints
 from penstock.encoders.profiles import Profile
 from penstock.errors import QueryError
 from penstock.evaluate.datasets import read_set
 from penstock.evaluate.environment import describe_commit, describe_machine
 from penstock.evaluate.evaluation import Evaluated, EvaluationOptions, evaluate_offline, evaluate_rankings
-from penstock.evaluate.fusions import describe_fusion, open_fusion
+from penstock.evaluate.fusions import describe_fusion, open_fusion, shares_of
 from penstock.evaluate.offline import search_offline
 from penstock.evaluate.result import Result
 from penstock.evaluate.tables import compare
@@ -48,19 +48,22 @@ def measure_set(subject: Subject, folder: Path, options: EvaluationOptions = OPT
     default = FuseOptions(weights=QuerySettings().weights)
     dataset = read_set(folder)
     base = evaluate_offline(dataset, subject.vectors, open_fusion(BASE), options)
-    evaluated = evaluate_offline(dataset, subject.vectors, open_fusion(default, subject.calibration), options)
+    fusion = open_fusion(default, subject.calibration, shares_of(dataset))
+    evaluated = evaluate_offline(dataset, subject.vectors, fusion, options)
     result = _result(subject, describe_fusion(default, subject.calibration), evaluated, options)
     return _against(result, evaluated, base, options)
 
 
 def measure_fusions(subject: Subject, folder: Path, options: EvaluationOptions = OPTIONS) -> list[Result]:
     """Returns the results of a set by every fusion, without its rows of channels, compared with taking turns."""
-    rankings = search_offline(read_set(folder), subject.vectors)
+    dataset = read_set(folder)
+    rankings = search_offline(dataset, subject.vectors)
     base = [evaluate_rankings(rankings, open_fusion(BASE), options)]
     results = []
     for fuse in _fusions():
         try:
-            evaluated = [evaluate_rankings(rankings, open_fusion(fuse, subject.calibration), options)]
+            fusion = open_fusion(fuse, subject.calibration, shares_of(dataset))
+            evaluated = [evaluate_rankings(rankings, fusion, options)]
         except QueryError:  # this fusion needs what the profile or the set lacks
             continue
         result = _result(subject, describe_fusion(fuse, subject.calibration), evaluated, options)
@@ -73,6 +76,7 @@ def _fusions() -> Iterator[FuseOptions]:
     for normalise in Normalisation:
         yield FuseOptions(method=FusionMethod.WEIGHTED, normalise=normalise)
     yield FuseOptions(method=FusionMethod.EARLY)
+    yield FuseOptions(first_places=FirstPlaceRule.RELEVANCE)
     yield FuseOptions()
 
 

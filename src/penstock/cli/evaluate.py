@@ -175,7 +175,7 @@ def _evaluate(job: _Job) -> list[Evaluated]:
     from penstock.encoders.profiles import load_profile
     from penstock.evaluate.evaluation import evaluate_offline, evaluate_run
     from penstock.evaluate.exchange import import_run
-    from penstock.evaluate.fusions import open_fusion
+    from penstock.evaluate.fusions import open_fusion, shares_of
     from penstock.evaluate.vectors import VectorFiles
 
     if job.import_file is not None:
@@ -193,7 +193,9 @@ def _evaluate(job: _Job) -> list[Evaluated]:
     return [
         of_set
         for dataset in job.datasets
-        for of_set in evaluate_offline(dataset, stored, open_fusion(job.fuse, job.calibration), job.options)
+        for of_set in evaluate_offline(
+            dataset, stored, open_fusion(job.fuse, job.calibration, shares_of(dataset)), job.options
+        )
     ]
 
 

@@ -163,11 +163,13 @@ def hit_row(rank: int, hit: HitJson, url: str) -> Mapping[str, object]:
 
 
 def _relevance(hit: HitJson) -> str:
-    """Returns the relevance in percent, marked if it is below the floor; an empty text if it is not known."""
+    """Returns the relevance in percent, with what is special about it; an empty text if it is not known."""
     relevance = hit.get("relevance")
     if relevance is None:
         return ""
-    return f"{relevance:.0%}{' (below the floor)' if hit.get('below_floor') else ''}"
+    marks = [("below_floor", "below the floor"), ("promoted", "first for its kind")]
+    remarks = ", ".join(words for mark, words in marks if hit.get(mark))
+    return f"{relevance:.0%}{f' ({remarks})' if remarks else ''}"
 
 
 def media_location(hit: HitJson, url: str) -> str:

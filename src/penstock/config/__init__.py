@@ -27,7 +27,14 @@ from penstock.config.media import (
     VideoSettings,
 )
 from penstock.config.observability import CanarySettings, MetricsSettings
-from penstock.config.query import LEARNED_FUSION, LEARNED_REFUSED, FusionMethod, Normalisation, QuerySettings
+from penstock.config.query import (
+    LEARNED_FUSION,
+    LEARNED_REFUSED,
+    FirstPlaceRule,
+    FusionMethod,
+    Normalisation,
+    QuerySettings,
+)
 from penstock.config.section import MIB
 from penstock.config.settings import Settings, load_settings, to_environment
 from penstock.config.store import AssetStoreSettings, StoreSettings
@@ -38,6 +45,7 @@ __all__ = [
     "Endpoints",
     "ExplainedSetting",
     "FetchSettings",
+    "FirstPlaceRule",
     "FusionMethod",
     "ImageSettings",
     "IngestSettings",

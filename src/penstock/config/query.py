@@ -39,6 +39,13 @@ class Normalisation(StrEnum):
     NONE = "none"
 
 
+class FirstPlaceRule(StrEnum):
+    """Names what decides which kind of hit is first: a text, an image or a moment."""
+
+    INDEX = "index"  # relevance, and for each kind its share of the index
+    RELEVANCE = "relevance"  # relevance alone
+
+
 class QuerySettings(Section):
     """The HTTP endpoint, its replicas, and the limits and defaults of searches.
 
@@ -70,6 +77,11 @@ class QuerySettings(Section):
     )
     fusion_alpha: float = Field(
         0.5, ge=0, le=1, description="share of the text by method early; the image has the rest"
+    )
+    first_places: FirstPlaceRule = Field(
+        FirstPlaceRule.INDEX,
+        description="how often texts, images and moments are first by method calibrated: about as often as they occur "
+        "in the index (index), or when they are the most relevant (relevance)",
     )
     # On the 237 sample texts beside 1,000 image vectors, with titles as queries: the right text is among the first ten
     # for 0.81 with the paper's 60 and for 0.88 with 10; with their sentences as queries 0.997 and 1.0. The paper fused

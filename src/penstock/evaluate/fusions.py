@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import fields
 
 from penstock.config import FusionMethod, QuerySettings
 from penstock.errors import UsageError
-from penstock.query.fusion.base import Fusion
+from penstock.evaluate.evaluation_set import EvaluationSet
+from penstock.query.fusion.base import Fusion, kind_of
 from penstock.query.fusion.calibration import Calibration
 from penstock.query.fusion.choose import FusionChooser, RunningFusion
+from penstock.query.fusion.first_places import FirstPlaces
 from penstock.query.fusion.statistics import ChannelStatistics
-from penstock.query.types import FuseOptions, FuseRequest
+from penstock.query.types import FuseOptions, FuseRequest, Kind
 from penstock.query.understand.fuse_options import fuse_options
+from penstock.records import COLLECTIONS_OF, Modality
 
 
-def open_fusion(options: FuseOptions, calibration: Calibration | None = None) -> Fusion:
+def open_fusion(
+    options: FuseOptions, calibration: Calibration | None = None, shares: Mapping[Kind, float] | None = None
+) -> Fusion:
     """Returns the fusion of a query plane that has answered no question yet.
 
     Its running statistics grow with the queries of the evaluation, as those of a plane grow with its questions.
+
+    Args:
+        options: of all queries.
+        calibration: of the channels; None: there is none.
+        shares: of the documents, by kind, see `shares_of`; None: they do not decide on first places.
     """
-    return RunningFusion(FusionChooser(ChannelStatistics(), calibration), options)
+    first_places = FirstPlaces(QuerySettings().relevance_floor)
+    return RunningFusion(FusionChooser(ChannelStatistics(), calibration, first_places), options, shares=shares)
+
+
+def shares_of(dataset: EvaluationSet) -> Mapping[Kind, float]:
+    """Returns the share of the documents of a set that become hits of each kind."""
+    counts = Counter(kind_of(COLLECTIONS_OF[Modality(document.modality)][0]) for document in dataset.documents)
+    return {kind: count / counts.total() for kind, count in counts.items()}
 
 
 def parse_fuse(document: object, settings: QuerySettings) -> FuseOptions:
@@ -44,4 +63,6 @@ def describe_fusion(options: FuseOptions, calibration: Calibration | None = None
         case FusionMethod.EARLY:
             return f"early, alpha {options.alpha:g}"
         case _:
-            return f"{options.method}, " + ("without calibration" if calibration is None else "with calibration")
+            if calibration is None:
+                return f"{options.method}, without calibration"
+            return f"{options.method}, with calibration, first places by {options.first_places}"

@@ -15,10 +15,10 @@ encoder, and a failed encoder costs only the channels that need it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 
-from penstock.config import QuerySettings
+from penstock.config import FirstPlaceRule, FusionMethod, QuerySettings
 from penstock.encoders.profiles import Profile
 from penstock.errors import QueryError
 from penstock.query.channels import OfferedChannels
@@ -28,6 +28,7 @@ from penstock.query.fusion.base import Candidate, MomentRules
 from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.moments import compose_hit
 from penstock.query.fusion.statistics import ChannelStatistics
+from penstock.query.index_shares import IndexShares
 from penstock.query.relevance import (
     JudgedHits,
     check_min_relevance,
@@ -40,11 +41,11 @@ from penstock.query.retrieve import Retrieval, SearchParams, mark_indexing
 from penstock.query.route import route
 from penstock.query.stages import add_deeper
 from penstock.query.trace import Trace
-from penstock.query.types import Hit, Query, Rankings, SearchRequest, SearchResult
+from penstock.query.types import Hit, Kind, Query, Rankings, SearchRequest, SearchResult
 from penstock.query.understand.language import detect_language, notice_of
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.query.understand.validate import validate, with_transcript
-from penstock.records import Field
+from penstock.records import Collection, Field
 from penstock.store.base import EntrySearch
 
 # Long enough for a backlog of searches of some 20 ms each to clear.
@@ -94,6 +95,7 @@ class QueryPipeline:
             retry_after_s=RETRY_AFTER_S,
         )
         self._channels = OfferedChannels(store, self.executor)
+        self._shares = IndexShares(store, self.executor)
 
     async def search(self, request: SearchRequest) -> SearchResult:
         """Answers one request. Channels that fail or are late are reported in `missing`, never raised.
@@ -108,6 +110,7 @@ class QueryPipeline:
         check_min_relevance(query, self._fusions.calibration)
         deadline_s = self._clock() + query.deadline_ms / 1000
         offered = await self._channels.get(deadline_s=deadline_s)
+        shares = self._shares_for(query, frozenset(channel.collection for channel in offered))
         plan = route(query, offered=offered, profile=self._profile)  # 2
         check_relevance_known(query, self._fusions.calibration, [planned.channel for planned in plan.queries])
         detected = None if query.text is None else detect_language(query.text)
@@ -119,7 +122,7 @@ class QueryPipeline:
             # The same depth for every limit, see `query.stages`.
             params = SearchParams(query.tenant, query.where, self._settings.candidates, deadline_s)
             retrieval = Retrieval(self._store, self.executor, plan.queries, vectors, params)
-            judged, further = await self._find(retrieval, query, trace, deadline_s)
+            judged, further = await self._find(retrieval, query, shares, trace, deadline_s)
             hits = await mark_indexing(judged.hits, self._store, self.executor, deadline_s=deadline_s)
         return SearchResult(
             hits,
@@ -147,8 +150,22 @@ class QueryPipeline:
         trace.end("transcribe")
         return query
 
+    def _shares_for(self, query: Query, collections: Set[Collection]) -> Mapping[Kind, float] | None:
+        """Returns the share of each kind in the index; None where it does not decide on first places.
+
+        A condition chooses a part of the index, whose shares are not known.
+        """
+        by_index = query.fuse.method is FusionMethod.CALIBRATED and query.fuse.first_places is FirstPlaceRule.INDEX
+        known = by_index and query.where is None and self._fusions.calibration is not None
+        return self._shares.get(query.tenant, collections) if known else None
+
     async def _find(
-        self, retrieval: Retrieval, query: Query, trace: Trace, deadline_s: float
+        self,
+        retrieval: Retrieval,
+        query: Query,
+        shares: Mapping[Kind, float] | None,
+        trace: Trace,
+        deadline_s: float,
     ) -> tuple[JudgedHits, list[str]]:
         """Returns the best hits, with their relevance, and notices."""
         rankings = await retrieval.search()  # 4
@@ -158,7 +175,8 @@ class QueryPipeline:
         options, unapplied = self._fusions.applicable(query.fuse, rankings)
         query = replace(query, fuse=options)
         reranked = self._settings.rerank_top if self._reader is not None and query.text is not None else 0
-        ranked = self._rank(rankings, query, max(query.limit, reranked))  # 5
+        shares = None if reranked else shares  # the model decides on the first place
+        ranked = self._rank(rankings, query, max(query.limit, reranked), shares)  # 5
         hits = [compose_hit(candidate, score, rankings) for score, candidate in ranked]
         reranked = min(reranked, len(hits))
         relevances = relevance_of_entries(rankings, query.text, self._fusions.calibration)
@@ -189,8 +207,10 @@ class QueryPipeline:
             relevances = further | relevances
         return hits, relevances
 
-    def _rank(self, rankings: Rankings, query: Query, limit: int) -> list[tuple[float, Candidate]]:
-        return self._fusions.choose(query.fuse, rankings).rank(rankings, self._moments, limit)
+    def _rank(
+        self, rankings: Rankings, query: Query, limit: int, shares: Mapping[Kind, float] | None = None
+    ) -> list[tuple[float, Candidate]]:
+        return self._fusions.choose(query.fuse, rankings, shares).rank(rankings, self._moments, limit)
 
     def close(self) -> None:
         """Takes no more searches. The store and the encoder are closed by their owner."""

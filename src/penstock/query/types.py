@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from penstock.config import FusionMethod, Normalisation
+from penstock.config import FirstPlaceRule, FusionMethod, Normalisation
 from penstock.records import Channel, Collection, Entry, ScoredEntry
 from penstock.store.filters import Filter
+
+Kind: TypeAlias = str
+"""The kind of a hit: `moment`, or the collection of its entry where that has no times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class FuseOptions:
         alpha: used by method early, 0 to 1.
         weights: of the collections; 1 where one is absent.
         channel_weights: factors of the channels within their collection; 1 where one is absent.
+        first_places: whether the share of a kind decides on first places, for method calibrated.
         demanded: whether the request itself names the method, or the normalisation if that is log-odds. Settings that
             do not apply to a question yield to method calibrated (`FusionChooser.applicable`).
     """
@@ -51,6 +55,7 @@ class FuseOptions:
     alpha: float = 0.5
     weights: Mapping[Collection, float] = field(default_factory=dict)
     channel_weights: Mapping[Channel, float] = field(default_factory=dict)
+    first_places: FirstPlaceRule = FirstPlaceRule.INDEX
     demanded: bool = True
 
 
@@ -247,6 +252,7 @@ class Hit:
         indexing: whether later segments of its timed media are still being indexed.
         relevance: the estimated probability, 0 to 1, that it answers the question; None: not known.
         below_floor: whether that is too little to count as found.
+        promoted: whether it is first although another kind has a more relevant hit (`query.first_places`).
     """
 
     entry: Entry
@@ -256,6 +262,7 @@ class Hit:
     indexing: bool = False
     relevance: float | None = None
     below_floor: bool = False
+    promoted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

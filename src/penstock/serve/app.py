@@ -24,6 +24,7 @@ from penstock.observability.build_info import export_build_info
 from penstock.query.calibrations import find_calibration
 from penstock.query.embed import BatchingQueryEncoder
 from penstock.query.fusion.choose import FusionChooser
+from penstock.query.fusion.first_places import FirstPlaces
 from penstock.query.fusion.statistics_file import StatisticsFile, statistics_key
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.understand.image import query_image_decoder
@@ -81,7 +82,7 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
     calibration = find_calibration(
         settings.query.calibration, settings.data_dir, profile, fingerprints, store.capabilities.dense_index
     )
-    fusions = FusionChooser(statistics.statistics, calibration)
+    fusions = FusionChooser(statistics.statistics, calibration, FirstPlaces(settings.query.relevance_floor))
     pipeline = QueryPipeline(
         store,
         encoder,

@@ -204,6 +204,12 @@ class EntrySearch(Protocol):
         The entries have no vectors. The score is the cosine, or BM25 for `LEXICAL`; higher is better.
         """
 
+    def assets_in(self, collection: Collection, tenant: str) -> int:
+        """Returns how many assets of a tenant have entries in a collection that has a channel.
+
+        One whose new version is being written in segments may count twice.
+        """
+
     def checkpoints(self, asset_ids: Sequence[str]) -> Mapping[str, Checkpoint]:
         """See `AssetLookup.checkpoints`; an asset that has one is still being indexed."""
 

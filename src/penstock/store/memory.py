@@ -194,6 +194,11 @@ class MemoryStore(Store):
         ]
         return sorted(scored, key=lambda hit: -hit.score)[: query.limit]
 
+    def assets_in(self, collection: Collection, tenant: str) -> int:
+        with self._lock:
+            entries = self._served_table(collection).entries.values()
+            return sum(entry.asset.tenant == tenant and entry.part == 0 for entry in entries)
+
     # --- EntryScan --------------------------------------------------------------------------------------------------
 
     def get(self, collection: Collection, ids: Sequence[str]) -> Sequence[Entry]:

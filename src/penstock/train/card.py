@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from penstock.evaluate.fusions import open_fusion
+from penstock.evaluate.fusions import open_fusion, shares_of
 from penstock.evaluate.metrics import NDCG, measure
 from penstock.evaluate.offline import MOMENTS, fuse_offline
 from penstock.evaluate.reliability import (
@@ -20,6 +20,7 @@ from penstock.evaluate.reliability import (
     separation,
 )
 from penstock.evaluate.slices import slices_of
+from penstock.query.fusion.base import Fusion
 from penstock.query.fusion.calibration import Calibration
 from penstock.query.relevance import relevance_of_entries
 from penstock.query.types import FuseOptions
@@ -119,11 +120,9 @@ def _slices(held_out: LabelledRankings, calibration: Calibration) -> list[SliceF
     dataset, rows = held_out.rankings.dataset, held_out.questions
     if not len(rows):
         return []
-    judgements = dataset.judgements.take(rows)
-    values = [
-        measure(fuse_offline(held_out.rankings, open_fusion(FuseOptions(), known), queries=rows).run, judgements)
-        for known in (None, calibration)
-    ]
+    judgements, shares = dataset.judgements.take(rows), shares_of(dataset)
+    fusions = [open_fusion(FuseOptions(), known, shares) for known in (None, calibration)]
+    values = [measure(fuse_offline(held_out.rankings, fusion, queries=rows).run, judgements) for fusion in fusions]
     figures = []
     for part in slices_of(dataset, rows):
         base, calibrated = (
@@ -135,9 +134,12 @@ def _slices(held_out: LabelledRankings, calibration: Calibration) -> list[SliceF
 
 
 def _relevance(held_out: LabelledRankings, calibration: Calibration) -> RelevanceFigures | None:
-    answerable = [_shown(question, calibration) for question in held_out]
-    unanswerable = [_shown(question.without_answer(), calibration) for question in held_out]
-    with_answer, without = _stack(answerable), _stack(unanswerable)
+    fusion = open_fusion(FuseOptions(), calibration, shares_of(held_out.rankings.dataset))
+    shown = [
+        [_shown(version, calibration, fusion) for version in (question, question.without_answer())]
+        for question in held_out
+    ]
+    with_answer, without = (_stack([versions[place] for versions in shown]) for place in (0, 1))
     if with_answer is None or without is None:
         return None
     best, best_without = (np.nanmax(relevances, axis=1) for relevances in (with_answer[0], without[0]))
@@ -145,21 +147,21 @@ def _relevance(held_out: LabelledRankings, calibration: Calibration) -> Relevanc
     right = np.concatenate([with_answer[1][:, 0], without[1][:, 0]])
     known = np.isfinite(first)
     first, right = first[known], right[known]
-    shown = np.isfinite(with_answer[0])
+    of_first_ten = np.isfinite(with_answer[0])
     return RelevanceFigures(
         first_ece=expected_calibration_error(first, right),
         first_brier=brier_score(first, right),
-        hits_ece=expected_calibration_error(with_answer[0][shown], with_answer[1][shown]),
+        hits_ece=expected_calibration_error(with_answer[0][of_first_ten], with_answer[1][of_first_ten]),
         reliability=reliability_table(first, right),
         found_curve=found_curve(best, best_without),
         separation=separation(best, best_without),
     )
 
 
-def _shown(question: LabelledQuestion, calibration: Calibration) -> tuple[Float64, Bool]:
+def _shown(question: LabelledQuestion, calibration: Calibration, fusion: Fusion) -> tuple[Float64, Bool]:
     """Returns relevance, nan where unknown, and rightness of the first hits: float64 and bool[SHOWN_HITS]."""
     relevances = relevance_of_entries(question.rankings, question.text, calibration)
-    ranked = open_fusion(FuseOptions(), calibration).rank(question.rankings, MOMENTS, SHOWN_HITS)
+    ranked = fusion.rank(question.rankings, MOMENTS, SHOWN_HITS)
     values, right = np.full(SHOWN_HITS, np.nan), np.zeros(SHOWN_HITS, dtype=np.bool_)
     for place, (_, candidate) in enumerate(ranked):
         values[place] = relevances.get(candidate.best.id, np.nan)

@@ -58,6 +58,7 @@ def test_a_hit_has_every_field_of_its_entry(search: Callable[..., httpx.Response
         "indexing": False,
         "relevance": None,
         "below_floor": False,
+        "promoted": False,
     }
     assert (body["nothing_found"], body["why"]) == (False, None)
     assert (body["partial"], body["missing"], body["transcript"]) == (False, {}, None)

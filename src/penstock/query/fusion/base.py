@@ -7,12 +7,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from penstock.query.types import ChannelHit, MomentMember, Rankings
-from penstock.records import FIELDS_OF, Channel, Collection, Entry
+from penstock.query.types import ChannelHit, Kind, MomentMember, Rankings
+from penstock.records import FIELDS_OF, TIMED_COLLECTIONS, Channel, Collection, Entry
+
+MOMENT: Kind = "moment"
+
+Leader: TypeAlias = Callable[[Mapping[Kind, float]], Kind]
+"""Returns the kind whose best hit is first, given the value of the best hit of each kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +41,13 @@ class Candidate:
         members: best first.
         found_by: the best rank that each channel gave a member, in the order of `channel_order`.
         score: from within its collection, before kinds are compared; of a moment, that of its best member.
+        promoted: whether it is first for the share of its kind, see `fusion.first_places`.
     """
 
     members: tuple[MomentMember, ...]
     found_by: tuple[ChannelHit, ...]
     score: float
+    promoted: bool = False
 
     @property
     def best(self) -> Entry:
@@ -74,6 +81,11 @@ class Fusion(Protocol):
             rules: the limits of a moment.
             limit: maximum number of candidates. Those of a smaller limit are the first of a larger one.
         """
+
+
+def kind_of(collection: Collection) -> Kind:
+    """Returns the kind of the hits that entries of a collection become."""
+    return MOMENT if collection in TIMED_COLLECTIONS else collection.value
 
 
 def channel_order(channel: Channel) -> tuple[str, int]:

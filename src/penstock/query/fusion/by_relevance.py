@@ -10,12 +10,13 @@ Channels without a calibration that found nothing are left out: no words were re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from penstock.query.fusion.base import Candidate, MomentRules
+from penstock.query.fusion.base import Candidate, Leader, MomentRules
 from penstock.query.fusion.calibration import Calibration
 from penstock.query.fusion.normalise import Float64
 from penstock.query.fusion.scales import ChannelShares, LogOddsScale
@@ -56,12 +57,14 @@ class RelevanceFusion:
         options: weights of collections and channels.
         calibration: with the relevance of all collections that returned entries.
         text: of the question.
+        leader: chooses the kind of the first candidate by relevance; None: the most relevant one is first.
     """
 
-    def __init__(self, options: FuseOptions, calibration: Calibration, text: str) -> None:
+    def __init__(self, options: FuseOptions, calibration: Calibration, text: str, leader: Leader | None = None) -> None:
         self._options = options
         self._calibration = calibration
         self._text = text
+        self._leader = leader
 
     def rank(self, rankings: Rankings, rules: MomentRules, limit: int) -> list[tuple[float, Candidate]]:
         """See `Fusion.rank`."""
@@ -75,4 +78,9 @@ class RelevanceFusion:
             if (relevance := calibration.collections[collection].relevance) is not None
         }
         fusion = WeightedFusion(self._options, RelevanceScale(calibration, shifts))
-        return fusion.rank_tables(tables, of_covered, rules, limit)
+        leader = None if self._leader is None else _by_log_odds(self._leader)
+        return fusion.rank_tables(tables, of_covered, rules, limit, leader)
+
+
+def _by_log_odds(leader: Leader) -> Leader:
+    return lambda log_odds: leader({kind: 1 / (1 + math.exp(-max(value, -500.0))) for kind, value in log_odds.items()})

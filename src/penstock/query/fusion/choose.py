@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from penstock.config import FusionMethod, Normalisation
+from penstock.config import FirstPlaceRule, FusionMethod, Normalisation
 from penstock.encoders.profiles import JOINT_IMAGE
 from penstock.errors import QueryError
-from penstock.query.fusion.base import Candidate, Fusion, MomentRules
+from penstock.query.fusion.base import Candidate, Fusion, Leader, MomentRules
 from penstock.query.fusion.by_relevance import RelevanceFusion
 from penstock.query.fusion.calibration import Calibration
 from penstock.query.fusion.early import EarlyScale, shared_space
+from penstock.query.fusion.first_places import FirstPlaces
 from penstock.query.fusion.rrf import ReciprocalRankFusion
 from penstock.query.fusion.scales import LogOddsScale, QuestionScale, Scale, StatisticsScale
 from penstock.query.fusion.statistics import ChannelStatistics, Spread
 from penstock.query.fusion.tables import CollectionTable
 from penstock.query.fusion.weighted import WeightedFusion
-from penstock.query.types import FuseOptions, Rankings
+from penstock.query.types import FuseOptions, Kind, Rankings
 from penstock.records import Channel
 
 _UNKNOWN = Spread(0.0, 0.0)
@@ -30,11 +33,18 @@ class FusionChooser:
     Args:
         statistics: of the channels, which include the scores of this question unless it has a condition.
         calibration: of the channels, valid for this index; None: there is none.
+        first_places: chooses the kind of the first hit; None: a new one.
     """
 
-    def __init__(self, statistics: ChannelStatistics, calibration: Calibration | None = None) -> None:
+    def __init__(
+        self,
+        statistics: ChannelStatistics,
+        calibration: Calibration | None = None,
+        first_places: FirstPlaces | None = None,
+    ) -> None:
         self.statistics = statistics
         self.calibration = calibration
+        self.first_places = first_places or FirstPlaces()
 
     def applicable(self, options: FuseOptions, rankings: Rankings) -> tuple[FuseOptions, str | None]:
         """Returns the options for these rankings, and a notice if a setting does not apply to them.
@@ -54,8 +64,14 @@ class FusionChooser:
         notice = f"The setting {setting} does not apply here, so method calibrated takes its place: {refusal}."
         return replace(options, method=FusionMethod.CALIBRATED), notice
 
-    def choose(self, options: FuseOptions, rankings: Rankings) -> Fusion:
-        """Returns the fusion for the rankings of a question. Raises as `applicable` does."""
+    def choose(self, options: FuseOptions, rankings: Rankings, shares: Mapping[Kind, float] | None = None) -> Fusion:
+        """Returns the fusion for the rankings of a question. Raises as `applicable` does.
+
+        Args:
+            options: of the query.
+            rankings: of the question.
+            shares: of the assets in the index, by kind; None: not known, or they say nothing about this question.
+        """
         options, _ = self.applicable(options, rankings)
         match options.method:
             case FusionMethod.RRF:
@@ -66,7 +82,7 @@ class FusionChooser:
                 space = shared_space(rankings.spaces) or ""
                 return WeightedFusion(options, EarlyScale(options.alpha, space, rankings.spaces))
             case FusionMethod.CALIBRATED:
-                return self._calibrated(options, rankings)
+                return self._calibrated(options, rankings, shares)
 
     def _refusal(self, options: FuseOptions, rankings: Rankings) -> QueryError | None:
         """Returns why the options do not apply to these channels; None if they do."""
@@ -95,7 +111,7 @@ class FusionChooser:
             return self._by_statistics(rankings)
         return QuestionScale(normalise)
 
-    def _calibrated(self, options: FuseOptions, rankings: Rankings) -> Fusion:
+    def _calibrated(self, options: FuseOptions, rankings: Rankings, shares: Mapping[Kind, float] | None) -> Fusion:
         """Returns the fusion that needs the most of what is calibrated.
 
         1. by relevance: entries of several collections, each with relevance, by calibrated channels alone
@@ -113,7 +129,7 @@ class FusionChooser:
         ):
             maps = [self.calibration.collections[collection].relevance for collection in collections]
             if None not in maps:
-                return RelevanceFusion(options, self.calibration, rankings.text)
+                return RelevanceFusion(options, self.calibration, rankings.text, self._leader(options, shares))
         log_odds = None if self.calibration is None else LogOddsScale(self.calibration)
         if log_odds is not None and calibrated.issuperset(rankings.by_channel):
             return WeightedFusion(options, log_odds)
@@ -123,6 +139,13 @@ class FusionChooser:
             return log_odds if log_odds is not None and calibrated.issuperset(table.channels) else by_statistics
 
         return WeightedFusion(options, by_statistics, within)
+
+    def _leader(self, options: FuseOptions, shares: Mapping[Kind, float] | None) -> Leader | None:
+        """Returns what chooses the first kind by shares; None where relevance alone decides, or weights of kinds do."""
+        weighted = any(weight != 1.0 for weight in options.weights.values())
+        if not shares or weighted or options.first_places is FirstPlaceRule.RELEVANCE:
+            return None
+        return partial(self.first_places.choose, shares=shares)
 
     def _covers(self, channel: Channel, rankings: Rankings) -> bool:
         """Returns whether the calibration, which is fitted to questions in words, holds for this question."""
@@ -151,14 +174,23 @@ class RunningFusion:
         chooser: makes the fusion of each question, and holds the statistics.
         options: of all questions.
         depth: how many entries of each channel are counted.
+        shares: as in `FusionChooser.choose`.
     """
 
-    def __init__(self, chooser: FusionChooser, options: FuseOptions | None = None, *, depth: int = 50) -> None:
+    def __init__(
+        self,
+        chooser: FusionChooser,
+        options: FuseOptions | None = None,
+        *,
+        depth: int = 50,
+        shares: Mapping[Kind, float] | None = None,
+    ) -> None:
         self._chooser = chooser
         self._options = options or FuseOptions()
         self._depth = depth
+        self._shares = shares
 
     def rank(self, rankings: Rankings, rules: MomentRules, limit: int) -> list[tuple[float, Candidate]]:
         """See `Fusion.rank`."""
         self._chooser.statistics.observe(rankings, self._depth)
-        return self._chooser.choose(self._options, rankings).rank(rankings, rules, limit)
+        return self._chooser.choose(self._options, rankings, self._shares).rank(rankings, rules, limit)

@@ -43,7 +43,7 @@ def group_moments(candidates: Sequence[Candidate], rules: MomentRules) -> list[C
 def compose_hit(candidate: Candidate, score: float, rankings: Rankings) -> Hit:
     """Returns the hit of an entry or a moment; the scores of `rankings` decide where a moment starts and ends."""
     moment = _moment(candidate.members, rankings) if has_times(candidate.best) else None
-    return Hit(candidate.best, score, candidate.found_by, moment)
+    return Hit(candidate.best, score, candidate.found_by, moment, promoted=candidate.promoted)
 
 
 def _moment(members: Sequence[MomentMember], rankings: Rankings) -> Moment:

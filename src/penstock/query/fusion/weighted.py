@@ -25,12 +25,12 @@ from functools import partial
 
 import numpy as np
 
-from penstock.query.fusion.base import Candidate, MomentRules, merge
+from penstock.query.fusion.base import MOMENT, Candidate, Leader, MomentRules, merge
 from penstock.query.fusion.moments import group_numbers
 from penstock.query.fusion.normalise import Float64
 from penstock.query.fusion.scales import ChannelShares, Scale
 from penstock.query.fusion.tables import CollectionTable, Int64, collection_tables
-from penstock.query.types import FuseOptions, Rankings
+from penstock.query.types import FuseOptions, Kind, Rankings
 from penstock.records import TIMED_COLLECTIONS, Channel, Collection, Entry, Field
 
 # The logarithm of a weight of 0, by which its collection comes after every other one.
@@ -61,9 +61,14 @@ class WeightedFusion:
         return self.rank_tables(collection_tables(rankings), rankings, rules, limit)
 
     def rank_tables(
-        self, tables: Sequence[CollectionTable], rankings: Rankings, rules: MomentRules, limit: int
+        self,
+        tables: Sequence[CollectionTable],
+        rankings: Rankings,
+        rules: MomentRules,
+        limit: int,
+        leader: Leader | None = None,
     ) -> list[tuple[float, Candidate]]:
-        """Does what `rank` does, with the tables of the rankings."""
+        """Does what `rank` does, with the tables of the rankings, and with a leader to choose the first candidate."""
         scored = [self._score(table, rankings) for table in tables]
         timed = [
             collection
@@ -79,6 +84,8 @@ class WeightedFusion:
         if timed:
             rows += self._moment_rows(timed, rules, limit)
         rows.sort(key=lambda row: (-row.score, row.kind, row.number))
+        if leader is not None and rows:
+            rows = _led(rows, leader)
         return [(row.score, row.candidate()) for row in rows[:limit]]
 
     def _score(self, table: CollectionTable, rankings: Rankings) -> _Scored:
@@ -121,7 +128,7 @@ class WeightedFusion:
         finals = self._scale.combine_moments([scored.table.collection for scored in timed], scores)
         best = np.argsort(-finals, kind="stable")[:limit].tolist()
         return [
-            _Row(float(finals[number]), "moment", place, partial(pool.candidate, groups[number]))
+            _Row(float(finals[number]), MOMENT, place, partial(pool.candidate, groups[number]))
             for place, number in enumerate(best)
         ]
 
@@ -200,9 +207,24 @@ class _Row:
     """
 
     score: float
-    kind: str
+    kind: Kind
     number: int
     candidate: Callable[[], Candidate]
+
+
+def _led(rows: Sequence[_Row], leader: Leader) -> list[_Row]:
+    """Returns the rows, which are best first, with the best one of the leader's kind before all others.
+
+    It gets the score of the row that it displaces: scores only order.
+    """
+    best_of: dict[Kind, _Row] = {}
+    for row in rows:
+        best_of.setdefault(row.kind, row)
+    first = best_of[leader({kind: row.score for kind, row in best_of.items()})]
+    if first is rows[0]:
+        return list(rows)
+    promoted = replace(first, score=rows[0].score, candidate=lambda: replace(first.candidate(), promoted=True))
+    return [promoted, *(row for row in rows if row is not first)]
 
 
 class _Pool:

@@ -55,6 +55,7 @@ def fuse_options(request: FuseRequest | None, settings: QuerySettings) -> FuseOp
         alpha=settings.fusion_alpha if requested.alpha is None else requested.alpha,
         weights={**settings.weights, **weights},
         channel_weights=channel_weights,
+        first_places=settings.first_places,
         demanded=decisive is not None,
     )
 

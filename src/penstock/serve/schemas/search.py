@@ -172,6 +172,10 @@ class HitOut(BaseModel):
         description="estimated probability that it answers the query; null for an image query or without calibration",
     )
     below_floor: bool = Field(description="whether that is below the setting query.relevance_floor")
+    promoted: bool = Field(
+        description="whether it is first for the share of its kind in the index, before a more relevant hit of another "
+        "kind (query.first_places)"
+    )
 
 
 class QueryOut(BaseModel):
@@ -251,6 +255,7 @@ def _hit_out(hit: Hit) -> HitOut:
         indexing=hit.indexing,
         relevance=None if hit.relevance is None else round(hit.relevance, 4),
         below_floor=hit.below_floor,
+        promoted=hit.promoted,
     )
 
 

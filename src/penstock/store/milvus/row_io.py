@@ -133,9 +133,9 @@ class RowIO:
             yield page
             last = page[-1]["id"]
 
-    def count(self, name: str) -> int:
-        """Returns the number of rows."""
-        return int(self.query(name, "", ("count(*)",))[0]["count(*)"])
+    def count(self, name: str, condition: str = "") -> int:
+        """Returns the number of rows, or of those that satisfy an expression."""
+        return int(self.query(name, condition, ("count(*)",))[0]["count(*)"])
 
     def search(
         self,

@@ -155,6 +155,10 @@ class MilvusStore(Store):
         scored = ((row, abs(score) if by_words else score) for row, score in hits)
         return [ScoredEntry(rows.parse_entry(collection, row), score) for row, score in scored]
 
+    def assets_in(self, collection: Collection, tenant: str) -> int:
+        # The parts of an asset have no gaps, so that each asset has a part 0.
+        return self._row_io.count(collection.value, f"tenant == {literal(tenant)} and part == 0")
+
     # --- EntryScan --------------------------------------------------------------------------------------------------
 
     def get(self, collection: Collection, ids: Sequence[str]) -> Sequence[Entry]:
