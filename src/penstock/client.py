@@ -104,7 +104,9 @@ class QueryStatusJson(TypedDict):
 
 
 def query_url(settings: Settings) -> str:
-    """Returns the address of the query plane: that of the running `penstock up`, else the configured one."""
+    """Returns the address of the query plane: `query.url`, that of the running `penstock up`, or host and port."""
+    if settings.query.url is not None:
+        return settings.query.url
     running = read_endpoints(settings.data_dir)
     return running.query_url if running is not None else f"http://{settings.query.host}:{settings.query.port}"
 

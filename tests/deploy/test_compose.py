@@ -18,7 +18,13 @@ from penstock.config import load_settings
 from tests.helm.rendering import render
 
 _DEPLOY = Path(__file__).parents[2] / "deploy"
-_ADDRESSES = {("kafka", "bootstrap_servers"), ("store", "uri"), ("canary", "query_url")}
+_ADDRESSES = {
+    ("kafka", "bootstrap_servers"),
+    ("store", "uri"),
+    ("canary", "query_url"),
+    ("metrics", "urls"),
+    ("query", "url"),
+}
 _OURS = ("ray-head", "ray-worker", "driver", "query")
 
 

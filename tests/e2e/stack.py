@@ -72,6 +72,12 @@ class Stack:
         self._up.wait(30)
         psutil.wait_procs(tree, timeout=30)
 
+    @property
+    def supervisor(self) -> psutil.Process:
+        """The `penstock up`."""
+        assert self._up is not None
+        return psutil.Process(self._up.pid)
+
     def plane(self, command: str) -> psutil.Process:
         """The driver of a plane: `ingest` or `serve`."""
         assert self._up is not None
@@ -101,9 +107,16 @@ class Stack:
 
     # ---- as an operator ----
 
-    def run(self, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    def run(
+        self, *arguments: str, stdin: bytes | None = None, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            self._command(*arguments), env=self._environment, input=stdin, capture_output=True, timeout=120, check=False
+            self._command(*arguments),
+            env=environment or self._environment,
+            input=stdin,
+            capture_output=True,
+            timeout=120,
+            check=False,
         )
 
     def json(self, *arguments: str, code: int = 0) -> Any:

@@ -29,7 +29,8 @@ def test_the_product_reads_the_file(values: dict[str, Any], no_settings: Path, m
     assert settings.assets.url == "s3://media/penstock"
     assert settings.data_dir == Path("/data")
     assert settings.metrics.host == "0.0.0.0"
-    assert settings.canary.query_url == "http://penstock-query-serve-svc.media:8000"
+    assert settings.canary.query_url == settings.query.url == "http://penstock-query-serve-svc.media:8000"
+    assert settings.metrics.urls == ("http://penstock-driver.media:8601",)
 
 
 def test_every_kind_of_setting_arrives_as_it_was_given(no_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,12 @@ penstock/plane: {{ index . 2 }}
 {{- if and .Values.query.enabled .Values.ingest.enabled -}}
 {{- $computed = mustMerge (dict "canary" (dict "query_url" (include "penstock.queryUrl" .))) $computed -}}
 {{- end -}}
+{{- if .Values.ingest.enabled -}}
+{{- $computed = mustMerge (dict "metrics" (dict "urls" (list (include "penstock.driverUrl" .)))) $computed -}}
+{{- end -}}
+{{- if .Values.query.enabled -}}
+{{- $computed = mustMerge (dict "query" (dict "url" (include "penstock.queryUrl" .))) $computed -}}
+{{- end -}}
 {{- mustMerge $settings $computed | toJson -}}
 {{- end }}
 
@@ -95,6 +101,7 @@ penstock/plane: {{ index . 2 }}
 {{- define "penstock.queryName" -}}{{ include "penstock.fullname" . }}-query{{- end }}
 {{- define "penstock.ingestName" -}}{{ include "penstock.fullname" . }}-ingest{{- end }}
 {{- define "penstock.driverName" -}}{{ include "penstock.fullname" . }}-driver{{- end }}
+{{- define "penstock.driverUrl" -}}http://{{ include "penstock.driverName" . }}.{{ .Release.Namespace }}:{{ include "penstock.metricsPort" . }}{{- end }}
 {{- define "penstock.queryUrl" -}}http://{{ include "penstock.queryName" . }}-serve-svc.{{ .Release.Namespace }}:{{ .Values.query.port }}{{- end }}
 
 {{/* What a pod has to restart for: its settings, and which secrets it reads. */}}

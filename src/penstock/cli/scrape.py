@@ -81,6 +81,15 @@ def scrape(url: str) -> Scrape:
         raise UnavailableError(f"no metrics at {url} ({exc}); the ingest or the query plane serves them") from exc
 
 
+def merged(scrapes: Sequence[Scrape]) -> Scrape:
+    """Returns the samples of several endpoints together. What sums over labels then sums over endpoints, too."""
+    samples: dict[str, list[tuple[Mapping[str, str], float]]] = {}
+    for scrape in scrapes:
+        for name, values in scrape.samples.items():
+            samples.setdefault(name, []).extend(values)
+    return Scrape(max(scrape.at_s for scrape in scrapes), samples)
+
+
 def parse(text: str, *, at_s: float) -> Scrape:
     """Reads Prometheus's text format. Raises ValueError if it is something else."""
     samples: dict[str, list[tuple[Mapping[str, str], float]]] = {}

@@ -14,6 +14,7 @@ from penstock.cli.system_status import MAX_DEAD_LETTERS_READ, collect_status
 
 if TYPE_CHECKING:
     from penstock.cli.system_status import DeadLetterStatus, SystemStatus
+    from penstock.config import Settings
     from penstock.ingest.status import PlaneStatus
 
 _WATCH_INTERVAL_S = 2.0
@@ -23,6 +24,15 @@ _MAX_LONG_MEDIA_SHOWN = 5
 def status(
     context: typer.Context,
     *,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at",
+            metavar="URL",
+            help="Endpoint of a node of the ingest plane elsewhere, http://driver:8601. Repeatable.",
+        ),
+    ] = None,
+    url: Annotated[str | None, typer.Option(metavar="URL", help="Address of the query plane elsewhere.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every two seconds until Ctrl-C.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -30,13 +40,17 @@ def status(
 
     Latencies are those of the ingest steps, the searches by step and channel, and the canary.
 
+    Without --at and --url (metrics.urls, query.url) the planes are those of this data folder. In another pod or on
+    another machine name the endpoints: that of the driver, and those of other nodes whose metrics are to be added.
+
     Exits with 3 if Kafka, Milvus, the ingest plane, the query plane or the metrics endpoint is unavailable.
     """
     from penstock.encoders.profiles.record import with_selected_profile
 
-    settings = with_selected_profile(connected_settings(context))
-    require_kafka(settings)
-    require_store(settings)
+    settings = _asking(with_selected_profile(connected_settings(context)), at or [], url)
+    if not settings.metrics.urls:
+        require_kafka(settings)
+        require_store(settings)
     if not watch:
         system = collect_status(settings)
         print_json(asdict(system)) if as_json else show(system)
@@ -48,6 +62,21 @@ def status(
                 clear_screen()
             print_json(asdict(system)) if as_json else show(system)
             stop.wait(_WATCH_INTERVAL_S)
+
+
+def _asking(settings: Settings, at: list[str], url: str | None) -> Settings:
+    """Returns the settings with the addresses of the command line. Raises ConfigError if one is none."""
+    from pydantic import ValidationError
+
+    from penstock.config import MetricsSettings
+    from penstock.errors import ConfigError
+
+    try:
+        metrics = MetricsSettings.model_validate({**settings.metrics.model_dump(), "urls": at or settings.metrics.urls})
+    except ValidationError as exc:
+        raise ConfigError(f"--at: {exc.errors()[0]['msg'].removeprefix('Value error, ')}") from exc
+    query = settings.query.model_copy(update={"url": url or settings.query.url})
+    return settings.model_copy(update={"metrics": metrics, "query": query})
 
 
 def show(system: SystemStatus) -> None:
@@ -122,6 +151,7 @@ def _ingest_lines(ingest: PlaneStatus, *, with_workers: bool) -> Iterator[str]:
     if with_workers:
         yield f"workers: {', '.join(f'{count} {pool}' for pool, count in ingest.workers.items())}"
     yield from long_media_lines(ingest.long_media)
-    for reason in (ingest.paused, ingest.store_error, *ingest.halted.values()):
-        if reason:
-            yield f"  waiting: {reason}"
+    for name, reason in ingest.held.items():
+        yield f"  waiting ({name}): {reason}"
+    for reason in {ingest.paused, ingest.store_error, *ingest.halted.values()} - {"", *ingest.held.values()}:
+        yield f"  waiting: {reason}"

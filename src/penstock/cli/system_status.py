@@ -83,11 +83,11 @@ class SystemStatus:
     Attributes:
         profile: the configured profile.
         addresses: addresses of the services by name; None if a service is not configured.
-        topics: media topics by name.
-        dead_letters: the dead-letter topic.
+        topics: media topics by name; None for planes elsewhere where no Kafka is configured.
+        dead_letters: the dead-letter topic; None in the same case.
         ingest: the ingest plane.
         search: the status that the query plane reports.
-        disk: the disk of the data folder.
+        disk: the disk of the data folder; None for planes elsewhere.
         index: the contents of the store.
         metrics: the metrics of both planes; None also if they are disabled.
         problems: errors by part.
@@ -121,15 +121,18 @@ def collect_status(settings: Settings) -> SystemStatus:
         "milvus": settings.store.uri,
         "ray": settings.ray_address,
         "search": query_url(settings),
-        "metrics": metrics_url(settings) if settings.metrics.enabled else None,
-        "data_dir": str(settings.data_dir),
+        "metrics": ", ".join(settings.metrics.urls) or (metrics_url(settings) if settings.metrics.enabled else None),
+        "data_dir": None if settings.metrics.urls else str(settings.data_dir),
     }
-    topics = collected("topics", topic_statuses)
-    dead_letters = collected("dead_letters", dead_letter_status)
+    # Planes elsewhere answer also where nothing but their addresses is configured.
+    has_broker = settings.kafka.bootstrap_servers is not None or not settings.metrics.urls
+    topics = collected("topics", topic_statuses) if has_broker else None
+    dead_letters = collected("dead_letters", dead_letter_status) if has_broker else None
     ingest = collected("ingest", ingest_status)
     search = collected("search", _search)
-    disk = collected("disk", _disk)
-    index = _index_of(search) or collected("index", _index)
+    disk = None if settings.metrics.urls else collected("disk", _disk)
+    has_store = settings.store.uri is not None or not settings.metrics.urls
+    index = _index_of(search) or (collected("index", _index) if has_store else None)
     metrics = collected("metrics", partial(_metrics, first_scrape)) if first_scrape else None
     return SystemStatus(
         settings.profile, addresses, topics, dead_letters, ingest, search, disk, index, metrics, problems
@@ -182,6 +185,10 @@ def ingest_status(settings: Settings) -> PlaneStatus:
     from penstock.errors import UnavailableError
     from penstock.ingest.status import PlaneState, read_status
 
+    if settings.metrics.urls:
+        from penstock.cli.remote_ingest import remote_status
+
+        return remote_status(settings.metrics.urls)
     status = read_status(settings.data_dir)
     if status is None:
         raise UnavailableError(f"no ingest plane has run on {settings.data_dir}. {start_hint(settings)}")
@@ -225,15 +232,19 @@ def _index(settings: Settings) -> IndexStatus:
 
 
 def _scraped(settings: Settings) -> Scrape | None:
-    from penstock.cli.scrape import metrics_url, scrape
-
-    return scrape(metrics_url(settings)) if settings.metrics.enabled else None
+    return _scrape(settings) if settings.metrics.enabled or settings.metrics.urls else None
 
 
 def _metrics(first_scrape: Scrape, settings: Settings) -> MetricsSummary:
     """Returns the metrics, with rates over the time since the first scrape, which is a second at least."""
     from penstock.cli.metrics_summary import summarize
-    from penstock.cli.scrape import metrics_url, scrape
 
     time.sleep(max(0.0, first_scrape.at_s + _MIN_RATE_WINDOW_S - time.monotonic()))
-    return summarize(first_scrape, scrape(metrics_url(settings)))
+    return summarize(first_scrape, _scrape(settings))
+
+
+def _scrape(settings: Settings) -> Scrape:
+    from penstock.cli.remote_ingest import scrape_all
+    from penstock.cli.scrape import metrics_url
+
+    return scrape_all(settings.metrics.urls or [metrics_url(settings)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from penstock.config.section import Section
 
@@ -13,6 +13,19 @@ class MetricsSettings(Section):
     enabled: bool = Field(True, description="whether processes count, and each node serves its metrics")
     host: str = Field("127.0.0.1", description="address that each node's endpoint listens on; 0.0.0.0 in a cluster")
     port: int = Field(8601, ge=0, le=65535, description="port of the endpoint, http://host:port/metrics; 0: a free one")
+    urls: tuple[str, ...] = Field(
+        (),
+        description="endpoints that `penstock status` reads, such as http://driver:8601, with the driver's; none: that "
+        "of this data folder",
+    )
+
+    @field_validator("urls")
+    @classmethod
+    def _are_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"{url} is no address such as http://driver:8601")
+        return value
 
 
 class CanarySettings(Section):

@@ -54,6 +54,9 @@ class QuerySettings(Section):
 
     host: str = Field("127.0.0.1", description="address that the HTTP endpoint listens on")
     port: int = Field(8600, ge=0, le=65535, description="port of the HTTP endpoint; 0: a free one")
+    url: str | None = Field(
+        None, description="query plane that commands ask; unset: that of `penstock up`, else host and port"
+    )
     replicas: int = Field(1, ge=1, description="replicas that answer requests")
     replica_cpus: float = Field(
         0.0, ge=0, description="CPUs that Ray reserves for a replica; 0: it is placed on any node, also a full one"

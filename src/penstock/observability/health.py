@@ -71,9 +71,9 @@ def answer(path: str, directory: Path, now_ms: int) -> Answer | None:
     health = read_health(directory)
     if health is None:
         return Answer(404, {"reasons": ["no ingest plane has run on this node"]})
-    if path == "/status":
-        return Answer(200, health.status)
     age_s = (now_ms - health.updated_ms) / 1000
+    if path == "/status":
+        return Answer(200, {**health.status, "updated_s_ago": round(age_s, 1)})
     of = {"state": health.state, "updated_s_ago": round(age_s, 1)}
     if path == "/livez":
         live = now_ms <= health.live_until_ms
