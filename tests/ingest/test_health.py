@@ -93,6 +93,22 @@ def test_a_store_that_stops_is_an_error_until_it_answers_again() -> None:
     assert errors == ["", "refused", "unexpected ValueError: odd", ""]
 
 
+def test_a_store_that_hangs_is_an_error_before_its_ping_ends() -> None:
+    now_s = 100.0
+    during: list[str] = []
+
+    def ping() -> None:
+        nonlocal now_s
+        for _ in range(3):
+            during.append(probe.error)
+            now_s += 2.5
+
+    probe = StoreProbe(ping, threading.Event(), clock=lambda: now_s)
+    probe.probe()
+    assert during == ["", "", "the store has not answered a ping for 4 s"]
+    assert probe.error == ""  # it answered in the end
+
+
 def test_a_standby_is_live_and_unready_and_does_not_hide_a_driver_that_lives(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     publish_health(settings, status(pid=1), [])

@@ -19,7 +19,9 @@ from penstock.observability.health import LIVE_FOR_MS, Health, read_health, writ
 
 logger = logging.getLogger(__name__)
 
-_PING_EVERY_S = 2.0  # a store that hangs is noticed after its ping's timeout of 5 s; a stopped one immediately
+_PING_EVERY_S = 2.0
+# A store that hangs is noticed before its ping's timeout (5 s): with the interval and the monitor's turn in 7 s, of 10.
+_ANSWERS_WITHIN_S = 4.0
 
 
 class StoreProbe:
@@ -42,14 +44,25 @@ class StoreProbe:
         self._ping = ping
         self._stopping = stopping
         self._interval_s = interval_s
+        self._clock = clock
         self._holds = Holds(clock)
         self._thread = threading.Thread(target=self._run, name="store-probe", daemon=True)
-        self.error = ""
+        self._error = ""
+        self._pinged_s: float | None = None  # the ping that has not ended yet
+
+    @property
+    def error(self) -> str:
+        """Returns why the store does not answer; empty if it does."""
+        pinged_s = self._pinged_s
+        if not self._error and pinged_s is not None and self._clock() - pinged_s > _ANSWERS_WITHIN_S:
+            return f"the store has not answered a ping for {_ANSWERS_WITHIN_S:.0f} s"
+        return self._error
 
     @property
     def held(self) -> Mapping[str, str]:
         """Returns the hold of a store that does not answer, as `Holds.reasons` does; empty while it answers."""
-        return {Why.STORE.value: self.error} if self.error else {}
+        error = self.error
+        return {Why.STORE.value: error} if error else {}
 
     def start(self) -> None:
         """Starts the thread."""
@@ -60,16 +73,19 @@ class StoreProbe:
             self.probe()
 
     def probe(self) -> None:
-        """Pings one time; `error` then says why the store did not answer, and is empty if it did."""
+        """Pings one time."""
+        self._pinged_s = self._clock()
         try:
             self._ping()
-            self.error = ""
+            self._error = ""
         except PenstockError as exc:
-            self.error = str(exc)
+            self._error = str(exc)
         except Exception as exc:  # whatever it is, the store did not answer
             logger.exception("store probe: unexpected error; continuing")
-            self.error = f"unexpected {type(exc).__name__}: {exc}"
-        self._holds.update({(Why.STORE, ""): self.error})
+            self._error = f"unexpected {type(exc).__name__}: {exc}"
+        finally:
+            self._pinged_s = None
+        self._holds.update({(Why.STORE, ""): self._error})
 
 
 def store_probe(settings: Settings, stopping: threading.Event) -> StoreProbe:
