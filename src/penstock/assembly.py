@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from penstock.config import Settings, StoreSettings, read_endpoints
 from penstock.errors import ConfigError, UnavailableError
+from penstock.observability.logs import is_json
 
 if TYPE_CHECKING:
     from penstock.assets import AssetStore
@@ -69,7 +70,13 @@ def join_ray(address: str | None) -> None:
     if ray.is_initialized():
         return
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+        ray.init(
+            address=address,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            configure_logging=not is_json(),
+        )
     except (ConnectionError, RuntimeError, ValueError) as exc:
         where = address or "this machine"
         raise UnavailableError(f"Ray at {where} cannot be joined: {exc}. Check ray_address.") from exc

@@ -171,6 +171,11 @@ capabilities: {drop: [ALL]}
 {{- define "penstock.rayEnv" -}}
 {{- $root := index . 0 -}}
 - {name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, value: {{ index . 1 | quote }}}
+{{- /* Ray leaves the output of actors alone, so that it is the pod's; its own programs in C++ log JSON as well. */}}
+- {name: RAY_LOG_TO_STDERR, value: "1"}
+{{- if eq (dig "log" "format" "text" $root.Values.settings) "json" }}
+- {name: RAY_BACKEND_LOG_JSON, value: "1"}
+{{- end }}
 {{- if $root.Values.ray.redis.address }}
 - {name: RAY_gcs_rpc_server_reconnect_timeout_s, value: "600"}
 {{- end }}

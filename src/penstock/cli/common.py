@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.observability.logs import configure, configure_text
+
 if TYPE_CHECKING:
     from penstock.config import Settings
 
@@ -91,10 +93,16 @@ def _require(settings: Settings, address: str | None, service: str, setting: str
 
 def configure_logging(verbosity: int) -> None:
     """Sets log levels: warnings by default, `-v` information, `-vv` debug; other libraries log less."""
-    ours = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
-    others = logging.ERROR if verbosity == 0 else logging.WARNING
-    logging.basicConfig(level=others, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("penstock").setLevel(ours)
+    configure_text(_level(verbosity))
+
+
+def configure_plane_logging(context: typer.Context, settings: Settings, process: str) -> None:
+    """Makes the driver of a plane log as the settings say (`log`), and what `-v` demands beyond that."""
+    configure(settings.log, process, level=_level(context.obj.verbosity))
+
+
+def _level(verbosity: int) -> int:
+    return {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
 
 
 def run_until_signal(work: Callable[[threading.Event], None]) -> None:

@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.common import join_embedded_ray, require_kafka, require_store, run_until_signal, started_settings
+from penstock.cli.common import (
+    configure_plane_logging,
+    join_embedded_ray,
+    require_kafka,
+    require_store,
+    run_until_signal,
+    started_settings,
+)
 
 
 def ingest(
@@ -25,6 +32,7 @@ def ingest(
     if wait:
         context.obj.overrides["ingest"] = {"wait_for_lease": True}
     settings = started_settings(context)
+    configure_plane_logging(context, settings, "ingest")
     require_kafka(settings)
     require_store(settings)
     join_embedded_ray(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import traceback
@@ -18,6 +19,9 @@ from penstock.cli.common import Globals, configure_logging, quiet_environment
 from penstock.cli.demo import command as demo
 from penstock.cli.render import say
 from penstock.errors import ConfigError, PenstockError
+from penstock.observability.logs import is_json
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="penstock",
@@ -121,6 +125,8 @@ def run() -> None:
 
 
 def _report_error(error: PenstockError, *, as_json: bool) -> None:
+    if is_json():
+        logger.error("%s", error)
     if not as_json:
         say(f"penstock: {error}")  # `embedded.services` looks for this prefix in the logs of the planes
         return
@@ -129,6 +135,8 @@ def _report_error(error: PenstockError, *, as_json: bool) -> None:
 
 
 def _report_unexpected(error: Exception, *, verbose: bool) -> None:
+    if is_json():
+        logger.error("unexpected %s", type(error).__name__, exc_info=error)
     if verbose:
         traceback.print_exception(error)
     hint = (

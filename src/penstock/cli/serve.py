@@ -6,7 +6,13 @@ import threading
 
 import typer
 
-from penstock.cli.common import join_embedded_ray, require_store, run_until_signal, started_settings
+from penstock.cli.common import (
+    configure_plane_logging,
+    join_embedded_ray,
+    require_store,
+    run_until_signal,
+    started_settings,
+)
 from penstock.cli.render import say
 
 
@@ -16,6 +22,7 @@ def serve(context: typer.Context) -> None:
     Addresses that are not configured come from the `penstock up` that runs on the same data folder.
     """
     settings = started_settings(context)
+    configure_plane_logging(context, settings, "serve")
     require_store(settings)
     join_embedded_ray(settings)
     from penstock.observability.node_endpoints import keep_endpoints

@@ -26,7 +26,7 @@ from penstock.config.media import (
     TextSettings,
     VideoSettings,
 )
-from penstock.config.observability import CanarySettings, MetricsSettings
+from penstock.config.observability import CanarySettings, LogSettings, MetricsSettings
 from penstock.config.query import (
     LEARNED_FUSION,
     LEARNED_REFUSED,
@@ -54,6 +54,7 @@ __all__ = [
     "LEARNED_REFUSED",
     "LongMediaSettings",
     "MIB",
+    "LogSettings",
     "MetricsSettings",
     "Normalisation",
     "OcrSettings",

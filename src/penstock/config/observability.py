@@ -1,6 +1,8 @@
-"""Settings of metrics and canaries."""
+"""Settings of metrics, canaries and logs."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -35,4 +37,15 @@ class CanarySettings(Section):
     timeout_s: float = Field(30.0, gt=0, description="time after which a canary that is not found is late, seconds")
     query_url: str | None = Field(
         None, description="query plane to search; unset: that of `penstock up`, and without one none are sent"
+    )
+
+
+class LogSettings(Section):
+    """The log of every process of both planes, actors included."""
+
+    format: Literal["text", "json"] = Field(
+        "text", description="format of log lines: text, on stderr; json, on stdout, one object a line"
+    )
+    level: Literal["error", "warning", "info", "debug"] = Field(
+        "warning", description="least level that is logged: error, warning, info or debug; -v lowers it for a command"
     )

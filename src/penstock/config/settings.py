@@ -30,7 +30,7 @@ from penstock.config.media import (
     TextSettings,
     VideoSettings,
 )
-from penstock.config.observability import CanarySettings, MetricsSettings
+from penstock.config.observability import CanarySettings, LogSettings, MetricsSettings
 from penstock.config.query import QuerySettings
 from penstock.config.store import AssetStoreSettings, StoreSettings
 from penstock.errors import ConfigError
@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     query: QuerySettings = QuerySettings()
     metrics: MetricsSettings = MetricsSettings()
     canary: CanarySettings = CanarySettings()
+    log: LogSettings = LogSettings()
 
     @classmethod
     def settings_customise_sources(

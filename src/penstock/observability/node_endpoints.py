@@ -21,8 +21,9 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from penstock.config import Settings
+from penstock.config import LogSettings, Settings
 from penstock.observability.exposition import Endpoint, is_served
+from penstock.observability.logs import configure
 
 logger = logging.getLogger(__name__)
 
@@ -92,9 +93,11 @@ class NodeActor:
     Args:
         directory: `Settings.metrics_dir`, on this node.
         host, port: as for `Endpoint`.
+        log: settings of the log.
     """
 
-    def __init__(self, directory: Path, host: str, port: int) -> None:
+    def __init__(self, directory: Path, host: str, port: int, log: LogSettings) -> None:
+        configure(log, "endpoint")
         self._endpoint = Endpoint(directory, host, port)
         self._ensure()
         threading.Thread(target=self._serve, name="endpoint", daemon=True).start()
@@ -131,7 +134,9 @@ def spawn_node_actor(settings: Settings, node: str) -> ActorHandle[NodeActor]:
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
     }
     remote: Any = ray.remote(NodeActor)
-    actor: ActorHandle[NodeActor] = remote.options(**options).remote(settings.metrics_dir, metrics.host, metrics.port)
+    actor: ActorHandle[NodeActor] = remote.options(**options).remote(
+        settings.metrics_dir, metrics.host, metrics.port, settings.log
+    )
     return actor
 
 

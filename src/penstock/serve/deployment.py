@@ -25,8 +25,8 @@ from penstock.config import Settings
 from penstock.encoders.load import profile_fingerprints
 from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError, UnavailableError
-from penstock.observability.exposition import connect
 from penstock.observability.node_endpoints import keep_own_endpoint
+from penstock.observability.process import prepare_process
 from penstock.processes import free_port
 from penstock.serve.app import build_app
 from penstock.store.spec import index_spec
@@ -67,8 +67,8 @@ def deploy(settings: Settings) -> str:
 
 
 def prepare_replica(settings: Settings) -> None:
-    """Makes the process of a replica count, and keeps the endpoint of its node. Call it first in the replica."""
-    connect(settings, "query")
+    """Makes a replica's process log and count, and keeps the endpoint of its node. Call it first in the replica."""
+    prepare_process(settings, "query")
     if settings.metrics.enabled:
         never = threading.Event()
         threading.Thread(target=keep_own_endpoint, args=(never, settings), name="endpoint", daemon=True).start()

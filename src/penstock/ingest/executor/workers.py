@@ -21,7 +21,7 @@ from penstock.encoders.base import Encoder, Fingerprint, ImageToText, Transcribe
 from penstock.encoders.profiles import CAPTION, IMAGE_TEXT_ROLES, OCR, SOUND_AUDIO, SPEECH, Profile, load_profile
 from penstock.ingest.lane.batcher import scale_batch_size
 from penstock.observability import metrics
-from penstock.observability.exposition import connect
+from penstock.observability.process import prepare_process
 from penstock.records import (
     TIMED_MODALITIES,
     AssetRef,
@@ -300,7 +300,7 @@ class MediaWorkerFactory:
 
 def init_media_process(settings: Settings, process: str) -> None:
     """Prepares the process of a media worker. Defined here, as importing it from the plane would take 50 MB there."""
-    connect(settings, process)
+    prepare_process(settings, process)
     tune_malloc()
 
 

@@ -20,7 +20,7 @@ from penstock.ingest.executor.ray_pool import RayPool
 from penstock.ingest.lane.assembly import build_lane
 from penstock.ingest.lane.handles import DECODE, FETCH, LONG_MEDIA, WRITE, WorkerHandles
 from penstock.ingest.lane.status import LaneStatus
-from penstock.observability.exposition import connect
+from penstock.observability.process import prepare_process
 from penstock.records import Assignment
 from penstock.runtime_tuning import relax_gc, tune_malloc
 from penstock.store.lease import LeaseGuard, Renewal
@@ -43,7 +43,7 @@ class LaneHost:
     """
 
     def __init__(self, settings: Settings, handles: WorkerHandles, number: int) -> None:
-        connect(settings, "lane")
+        prepare_process(settings, "lane")
         tune_malloc()
         pool = partial(RayPool, call_timeout_s=settings.ingest.call_timeout_s)
         self._pools = {name: pool(name, actors) for name, actors in handles.by_pool().items()}
