@@ -162,7 +162,10 @@ def test_budgets_select_pods_that_there_are() -> None:
     assert len(budgets) == 3
     for budget in budgets:
         assert budget["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"] in components
-    assert _ALL["PodDisruptionBudget/query-worker"]["spec"]["maxUnavailable"] == 1
+    assert _ALL["PodDisruptionBudget/query-worker"]["spec"]["minAvailable"] == 1
+    three = render(nested("query.replicas", {"min": 3, "max": 3}))
+    assert three["PodDisruptionBudget/query-worker"]["spec"]["minAvailable"] == 2
+    assert not [budget for budget in _ALL.of_kind("PodDisruptionBudget") if "maxUnavailable" in budget["spec"]]
 
 
 def test_an_audit_that_does_not_balance_fails_its_job_once() -> None:
