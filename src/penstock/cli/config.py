@@ -70,7 +70,7 @@ def _row(setting: ExplainedSetting) -> Mapping[str, str]:
 
 def _markdown(explained: Iterable[ExplainedSetting]) -> Iterable[str]:
     for setting in explained:
-        default = f"`{_default(setting)}`" if setting.default is not None else ""
+        default = f"`{_default(setting)}`" if setting.default not in (None, {}) else ""
         meaning = setting.description.replace("|", "\\|")
         yield f"| `{setting.name}` | `{setting.variable}` | {default} | {meaning} |"
 

@@ -58,8 +58,9 @@ class QuerySettings(Section):
         None, description="query plane that commands ask; unset: that of `penstock up`, else host and port"
     )
     replicas: int = Field(1, ge=1, description="replicas that answer requests")
+    # Above 0, as Ray's autoscaler takes a node for idle whose actors reserve nothing, and removes it.
     replica_cpus: float = Field(
-        0.0, ge=0, description="CPUs that Ray reserves for a replica; 0: it is placed on any node, also a full one"
+        0.1, ge=0, description="CPUs that Ray reserves for a replica; 0: it is placed on any node, also a full one"
     )
     replica_gpus: float = Field(0.0, ge=0, description="GPUs of a replica, for its encoders; 0: they run on CPU")
 

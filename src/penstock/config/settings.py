@@ -31,6 +31,7 @@ from penstock.config.media import (
     VideoSettings,
 )
 from penstock.config.observability import CanarySettings, LogSettings, MetricsSettings
+from penstock.config.placement import PlacementSettings
 from penstock.config.query import QuerySettings
 from penstock.config.store import AssetStoreSettings, StoreSettings
 from penstock.errors import ConfigError
@@ -57,7 +58,11 @@ class Settings(BaseSettings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="number format of the models: auto, fp32, bf16 or fp16; auto: bf16 where the device is fast"
     )
-    device: str = Field("auto", description="device of the encoders: auto, cpu, cuda, cuda:N or mps")
+    device: str = Field(
+        "auto",
+        description="device of the encoders: auto, cpu, cuda, cuda:N or mps; with cuda those of the ingest "
+        "plane wait for nodes with GPUs, with auto they take GPUs if the Ray cluster has some when the plane starts",
+    )
     tenant: str = Field("default", description="tenant of events and queries that name none")
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("penstock"), description="folder of the embedded services and of state"
@@ -76,6 +81,7 @@ class Settings(BaseSettings):
     video: VideoSettings = VideoSettings()
     long_media: LongMediaSettings = LongMediaSettings()
     ingest: IngestSettings = IngestSettings()
+    placement: PlacementSettings = PlacementSettings()
     query: QuerySettings = QuerySettings()
     metrics: MetricsSettings = MetricsSettings()
     canary: CanarySettings = CanarySettings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,6 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
-
-import ray
 
 from penstock.assembly import join_ray, open_store
 from penstock.broker.topics import ensure_topics
@@ -32,6 +31,7 @@ from penstock.ingest.executor.workers import (
     init_long_media_process,
     init_media_process,
 )
+from penstock.ingest.gpu_nodes import await_gpus, gpus_of_an_encoder
 from penstock.ingest.lane.assembly import all_roles
 from penstock.ingest.lane.handles import DECODE, FETCH, LONG_MEDIA, WRITE, WorkerHandles
 from penstock.ingest.shared_assets import require_shared_assets
@@ -76,16 +76,20 @@ class PlaneLauncher:
         group = blake2b(settings.kafka.group.encode(), digest_size=8).hexdigest()
         self._journal_dir: Path = settings.data_dir / "calls" / group
 
-    def launch(self, lag: Callable[[str], int | None]) -> LaunchedWorkers:
+    def launch(self, lag: Callable[[str], int | None], stop: threading.Event) -> LaunchedWorkers | None:
         """Starts all workers, and returns once they are ready.
 
         1. Settings and topics are checked, and missing topics created.
         2. The process joins the Ray cluster, whose nodes have to share the asset store.
-        3. The workers start, and the encoders report the fingerprints of their models.
+        3. The workers start, once there are nodes for them, and the encoders report the fingerprints of their models.
         4. The collections are provisioned for these fingerprints, and the writers start.
 
         Args:
             lag: the records of a pool's topics that are not settled; None if unknown.
+            stop: ends the wait for nodes with GPUs.
+
+        Returns:
+            the workers; None if `stop` ended the wait.
 
         Raises:
             ConfigError: settings, topics or collections do not fit.
@@ -97,17 +101,23 @@ class PlaneLauncher:
         join_ray(settings.ray_address)  # 2
         require_shared_assets(settings)
         connect(settings, "ingest")
-        gpus = settings.ingest.encoder_gpus if ray.cluster_resources().get("GPU", 0) else 0.0  # type: ignore[no-untyped-call]
+        gpus = gpus_of_an_encoder(settings)
         spawns = self._spawns(gpus)
         fetch = spawns[FETCH](1)  # 3
         decode = spawns[DECODE](settings.ingest.decoders)
         encoders = {role: spawns[role](settings.ingest.encoders) for role in self._roles}
         timed = TIMED_MODALITIES.intersection(settings.ingest.modalities)
         long_media = spawns[LONG_MEDIA](settings.ingest.long_media_decoders) if timed else []
+        if not await_gpus(self._demand(gpus), stop, max(START_TIMEOUT_S, settings.ingest.worker_start_timeout_s)):
+            return None
         fingerprints = _await_ready([*fetch, *decode, *long_media], encoders)
         writers, concurrent_writes = self._start_writers(fingerprints)  # 4
         handles = WorkerHandles(fetch, decode, long_media, encoders, writers, concurrent_writes)
         return LaunchedWorkers(handles, self._autoscaler(handles, spawns, fingerprints, gpus, lag))
+
+    def _demand(self, gpus: float) -> float:
+        """Returns the GPUs of all encoders together."""
+        return gpus * self._settings.ingest.encoders * sum(role != OCR for role in self._roles)
 
     def _check_topics(self) -> None:
         if TIMED_MODALITIES.intersection(self._settings.ingest.modalities) and self._profile.speech is None:
@@ -122,10 +132,11 @@ class PlaneLauncher:
     def _spawns(self, gpus: float) -> Mapping[str, _Spawn]:
         """Returns the function that starts actors, by pool."""
         settings = self._settings
-        start = partial(spawn_actors, journal_dir=self._journal_dir, on_start=partial(connect, settings))
+        anywhere = partial(spawn_actors, journal_dir=self._journal_dir, on_start=partial(connect, settings))
+        start = partial(anywhere, labels=settings.placement.workers)
         media = partial(start, MediaWorkerFactory(settings), on_start=partial(init_media_process, settings))
         long_media = partial(media, on_start=partial(init_long_media_process, settings))
-        encode = partial(start, num_cpus=0 if gpus else 1, num_gpus=gpus)
+        encode = partial(anywhere, num_cpus=0 if gpus else 1, num_gpus=gpus, labels=settings.placement.encoders)
         return {
             FETCH: partial(media, name=FETCH, num_cpus=0.1, concurrent_calls=_FETCH_THREADS),
             DECODE: partial(media, name=DECODE, num_cpus=1),
@@ -184,6 +195,7 @@ class PlaneLauncher:
             journal_dir=self._journal_dir,
             on_start=partial(connect, settings),
             num_cpus=0.1,
+            labels=settings.placement.workers,
             concurrent_calls=writes,
         )
         results_of([when_ready(writer) for writer in writers], "a writer to start", START_TIMEOUT_S)

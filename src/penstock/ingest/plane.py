@@ -89,7 +89,7 @@ class IngestPlane:
         3. The lanes start.
 
         Args:
-            stop: ends the wait for the lease.
+            stop: ends the wait for the lease and for nodes with GPUs.
 
         Returns:
             whether the plane runs; False only if `stop` was set while it waited.
@@ -101,12 +101,15 @@ class IngestPlane:
         """
         settings = self._settings
         start_endpoint_thread(self._stopping, settings)
-        self._keeper = self._take_lease(stop or threading.Event())  # 1
+        stop = stop or threading.Event()
+        self._keeper = self._take_lease(stop)  # 1
         if self._keeper is None:
             return False
         self._publish_status()
         self._keeper.start()  # 2
-        self._workers = PlaneLauncher(settings, self._profile).launch(self._lag_of)
+        self._workers = PlaneLauncher(settings, self._profile).launch(self._lag_of, stop)
+        if self._workers is None:
+            return False
         self._lanes.start(self._workers.handles)  # 3
         self._state = PlaneState.RUNNING
         if self._workers.autoscaler.can_scale or settings.metrics.enabled:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 
@@ -136,6 +136,7 @@ def spawn_actors(
     journal_dir: Path,
     num_cpus: float,
     num_gpus: float = 0.0,
+    labels: Mapping[str, str] | None = None,
     concurrent_calls: int = 1,
     first_number: int = 0,
     on_start: Callable[[str], None] = _no_op,
@@ -148,6 +149,7 @@ def spawn_actors(
         name: shown in Ray's logs: `decode-0`.
         journal_dir: a folder, each node its own, where an actor notes its calls; see `crash_notes`.
         num_cpus, num_gpus: reserved by each on its node.
+        labels: that its node must have.
         concurrent_calls: calls that one actor serves concurrently.
         first_number: number of the first.
         on_start: called first in an actor's process, with `name`.
@@ -156,6 +158,7 @@ def spawn_actors(
         "scheduling_strategy": "SPREAD",  # so that the loss of a node leaves some of every pool
         "num_cpus": num_cpus,
         "num_gpus": num_gpus,
+        "label_selector": dict(labels or {}),
         "max_restarts": -1,
         "max_task_retries": 0,  # the lane decides about retries, and restarts a batch from its records
         "max_concurrency": concurrent_calls,

@@ -130,6 +130,7 @@ def spawn_lane(settings: Settings, handles: WorkerHandles, number: int) -> LaneA
         "num_cpus": 0.1,
         "max_concurrency": 4,
         "max_restarts": 0,
+        "label_selector": settings.placement.workers,
         "scheduling_strategy": "SPREAD",
     }
     actor: Any = ray.remote(LaneHost)
