@@ -71,7 +71,7 @@ vocabulary: $(READY) ## Check words, names, docstrings and sizes (ARGS=--count, 
 	$(BIN)/python -m tools.vocabulary $(ARGS)
 
 lock: $(UV) ## Resolve requirements.lock again, for every Python from 3.11 on, and requirements-shelf.lock.
-	$(UV) pip compile pyproject.toml --extra embedded --group dev --universal --python-version 3.11 \
+	$(UV) pip compile pyproject.toml --extra embedded --extra tracing --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --upgrade --quiet --output-file requirements.lock
 	$(UV) pip compile requirements-shelf.in --no-deps --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --upgrade --quiet --output-file requirements-shelf.lock

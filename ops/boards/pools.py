@@ -79,6 +79,12 @@ def _nodes() -> Sequence[Panel]:
             runbooks=("PenstockMetricsTargetDown",),
         ),
         Panel(
+            "Spans of traces",
+            "Exported to the collector or dropped. Those that are dropped cost nothing but their traces.",
+            "reqps",
+            [Query(rate("penstock_spans_total", "result"), "{{result}}", "only where tracing is on")],
+        ),
+        Panel(
             "Targets",
             "1 where Prometheus can scrape the endpoint.",
             "short",

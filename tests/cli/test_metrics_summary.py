@@ -141,6 +141,7 @@ def test_every_measured_metric_has_a_line() -> None:
     metrics.DEAD_LETTERS_OPEN.labels("media.dlq").set(4)
     metrics.HTTP.labels("/v1/media/{sha256}", 404).observe(0.015)
     metrics.BUILD_INFO.labels("1.2.3", "shelf", 2, "clip+use").set(1)
+    metrics.SPANS.labels("dropped").inc(4)
     text = "\n".join(summary_lines(summarize(before, scraped(1.0))))
     for expected in (
         "3 text",
@@ -161,6 +162,7 @@ def test_every_measured_metric_has_a_line() -> None:
         "dead letters open: 4 media.dlq",
         "requests by route and status, p50 / p95: /v1/media/{sha256} 404 15 ms / 20 ms",
         "builds: 1.2.3, profile shelf, index v2 of clip+use",
+        "spans of traces: 4 dropped",
     ):
         assert expected in text
 

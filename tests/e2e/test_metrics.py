@@ -15,6 +15,7 @@ from penstock.broker.base import Message
 from penstock.cli.scrape import scrape
 from penstock.ingest.canary import TENANT
 from penstock.observability import metrics
+from penstock.processes import free_port
 from tests.e2e.prometheus import Prometheus, program, scraping
 from tests.e2e.stack import Stack, eventually
 
@@ -58,6 +59,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "PENSTOCK_QUERY__PORT": "0",
         "PENSTOCK_CANARY__INTERVAL_S": "1",
         "PENSTOCK_STORE__TIMEOUT_S": "2",
+        "PENSTOCK_TRACING__ENDPOINT": f"http://127.0.0.1:{free_port()}",  # where no collector listens
+        "PENSTOCK_TRACING__SAMPLE_RATE": "1",
     }
     stack = Stack(tmp_path_factory.mktemp("metrics") / "data", environment)
     try:
@@ -153,6 +156,10 @@ def test_a_store_that_hangs_shows_as_an_open_breaker_retries_lag_and_bytes_in_fl
     stack.settle()
     watcher.becomes(0, "penstock_breaker_open", dependency="store")
     watcher.becomes(0, "penstock_held", why="store")
+
+
+def test_spans_that_no_collector_takes_are_dropped_and_counted(watcher: Watcher) -> None:
+    watcher.reaches(1, "penstock_spans_total", result="dropped")
 
 
 def test_the_canary_is_found_by_queries_and_by_no_other_search(stack: Stack, watcher: Watcher) -> None:

@@ -80,6 +80,7 @@ class MetricsSummary:
         canary: by modality.
         builds: what runs: version, profile, index version and models, one text each.
         processes: number of running processes by kind.
+        spans: of traces, by result.
     """
 
     over_s: float
@@ -107,6 +108,7 @@ class MetricsSummary:
     canary: Mapping[str, CanarySummary]
     builds: Sequence[str]
     processes: Mapping[str, int]
+    spans: Mapping[str, int]
 
 
 def summarize(before: Scrape, now: Scrape) -> MetricsSummary:
@@ -140,6 +142,7 @@ def summarize(before: Scrape, now: Scrape) -> MetricsSummary:
         canary=_canary(now),
         builds=_builds(now),
         processes=_whole(now.by(metrics.PROCESSES, "process")),
+        spans=_whole(now.by(metrics.SPANS, "result")),
     )
 
 
@@ -266,6 +269,7 @@ def summary_lines(summary: MetricsSummary) -> Iterator[str]:
         yield f"{modality} canary, produced to found: {_p50_p95(canary)} ({', '.join(_named(canary.results))})"
     yield from _listed("builds", summary.builds)
     yield from _listed("processes", _named(summary.processes))
+    yield from _listed("spans of traces", _named(summary.spans))
 
 
 _UNOBSERVED = DurationSummary(0, None, None)

@@ -26,7 +26,7 @@ from penstock.config.media import (
     TextSettings,
     VideoSettings,
 )
-from penstock.config.observability import CanarySettings, LogSettings, MetricsSettings
+from penstock.config.observability import CanarySettings, LogSettings, MetricsSettings, TracingSettings
 from penstock.config.query import (
     LEARNED_FUSION,
     LEARNED_REFUSED,
@@ -63,6 +63,7 @@ __all__ = [
     "SpeechSettings",
     "StoreSettings",
     "TextSettings",
+    "TracingSettings",
     "VideoSettings",
     "demo_folder",
     "endpoints_file",

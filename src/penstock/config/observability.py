@@ -1,10 +1,11 @@
-"""Settings of metrics, canaries and logs."""
+"""Settings of metrics, canaries, logs and traces."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from penstock.config.section import Section
 
@@ -49,3 +50,23 @@ class LogSettings(Section):
     level: Literal["error", "warning", "info", "debug"] = Field(
         "warning", description="least level that is logged: error, warning, info or debug; -v lowers it for a command"
     )
+
+
+class TracingSettings(Section):
+    """Traces of events and searches, sent to an OpenTelemetry collector; needs the packages of `penstock[tracing]`."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^/\s]+(/\S*)?$",
+        description="OTLP/HTTP receiver of the collector, such as http://collector:4318; unset: tracing is off",
+    )
+    sample_rate: float = Field(
+        0.01, ge=0, le=1, description="share of traces that are kept; one that began elsewhere keeps its own decision"
+    )
+    headers: SecretStr | None = Field(
+        None, description="headers of the requests to the collector, such as of a key: name=value,name=value"
+    )
+    ca_file: Path | None = Field(
+        None, description="file of the CA certificates that the collector's certificate is checked against"
+    )
+    service_name: str = Field("penstock", min_length=1, description="service.name of all spans")

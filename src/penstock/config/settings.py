@@ -30,7 +30,7 @@ from penstock.config.media import (
     TextSettings,
     VideoSettings,
 )
-from penstock.config.observability import CanarySettings, LogSettings, MetricsSettings
+from penstock.config.observability import CanarySettings, LogSettings, MetricsSettings, TracingSettings
 from penstock.config.placement import PlacementSettings
 from penstock.config.query import QuerySettings
 from penstock.config.store import AssetStoreSettings, StoreSettings
@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     canary: CanarySettings = CanarySettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -33,7 +33,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from penstock.config import Settings
-from penstock.observability import metrics
+from penstock.observability import metrics, tracing
 from penstock.observability.node_server import NodeServer
 
 logger = logging.getLogger(__name__)
@@ -47,15 +47,17 @@ _slot: IO[str] | None = None  # open, and so locked, for as long as this process
 
 
 def connect(settings: Settings, process: str) -> None:
-    """Makes this process count in the files of its node. Call it before counting; a second call has no effect.
+    """Makes this process count in the files of its node, and export its spans; a second call has no effect.
 
-    If the files cannot be written, the process counts in memory and logs a warning: metrics never stop the work.
+    Call it before counting. If the files cannot be written, the process counts in memory and logs a warning: metrics
+    never stop the work.
 
     Args:
         settings: whether metrics are enabled, and their folder.
         process: the name of this process, without a number: `decode`.
     """
     global _slot  # noqa: PLW0603 - it belongs to the process, as prometheus_client's own choice of storage does
+    tracing.connect(settings, process)
     with _lock:
         if _slot is not None or not settings.metrics.enabled:
             return

@@ -163,3 +163,4 @@ BUILD_INFO = _gauge(
     merge="livemax",
 )
 PROCESSES = _gauge("processes", "Living processes that count, by name", "process", merge="livesum")
+SPANS = _counter("spans", "Spans of traces, where tracing is on: exported or dropped", "result")
