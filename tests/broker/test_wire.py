@@ -145,8 +145,10 @@ def test_binary_mode_is_read_with_its_extensions() -> None:
         "ce_tenant": "acme",
         "ce_title": "A cat",
         "ce_attributes": '{"camera": "x100", "tags": ["a", 1]}',
+        "ce_traceparent": "00-a-b-01",
     }
     parsed = event(record(b"png", headers=headers))
+    assert parsed.traceparent == "00-a-b-01"
     assert parsed.asset == AssetRef("acme", "media.text", "k")
     assert parsed.content_type == "image/png"
     assert parsed.event_time_ms == round(datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC).timestamp() * 1000)

@@ -38,6 +38,9 @@ def test_the_json_of_asset_rows_and_checkpoints_is_pinned() -> None:
     row = replace(asset_row(ref), slot=1)
     assert rows.asset_row(row)["counts"] == {"image": 1, "space": 1}
     assert rows.asset_row(asset_row(ref))["counts"] == {"image": 1}
+    traced = replace(asset_row(ref), traceparent="00-a-b-01")
+    assert rows.asset_row(traced)["counts"] == {"image": 1, "trace": "00-a-b-01"}
+    assert rows.parse_asset_row(rows.asset_row(traced)) == traced
     checkpoint = Checkpoint(
         ref, row.version, MediaPosition(5, 4, 6), {Collection.IMAGE: 3}, "hash", "asset:ff", "sha", slot=1
     )

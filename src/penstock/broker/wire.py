@@ -6,7 +6,8 @@ A message is a CloudEvent 1.0 in the binary or structured mode of the Kafka prot
     payload      the value, or the `dataref` extension where there is no value; a null value without `dataref` is a
                  tombstone
     asset's key  the message key, else `subject`, else `id`, else topic-partition-offset of the first arrival
-    extensions   `tenant`, `title`, `attributes` (a JSON object as a string, of scalars and lists of scalars), `dataref`
+    extensions   `tenant`, `title`, `attributes` (a JSON object as a string, of scalars and lists of scalars),
+                 `dataref`, `traceparent`
 
 A key that is not UTF-8 becomes `hex:` and its bytes in hexadecimal; so does one that begins with `hex:` itself, so that
 two different keys never become the same. An empty key counts as none.
@@ -103,6 +104,7 @@ def _parse(record: Record, modality: Modality, default_tenant: str, max_inline_b
         title=attributes.get("title", "")[:MAX_TITLE_CHARS],
         attributes_json="{}" if raw_attributes is None else _attributes_json(raw_attributes),
         event_time_ms=timestamp_ms if time is None else _time_ms(time),
+        traceparent=attributes.get("traceparent", ""),
     )
 
 

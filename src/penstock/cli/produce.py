@@ -116,9 +116,12 @@ def _stream(
     items: Iterable[ProduceItem], settings: Settings, paths: Sequence[str], rate: float | None, *, quiet: bool
 ) -> ProduceTally:
     from penstock.broker.producer import MessageProducer
+    from penstock.broker.traced_producer import TracedProducer
     from penstock.cli.streaming import ProduceStream
+    from penstock.observability import tracing
 
-    producer = MessageProducer(settings.kafka)
+    tracing.connect(settings, "produce")
+    producer = TracedProducer(MessageProducer(settings.kafka))
     with _progress(None if quiet else _count_files(paths)) as show:
         stream = ProduceStream(producer, rate_per_s=rate, on_change=show)
         try:

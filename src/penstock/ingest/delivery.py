@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from penstock.broker.base import Partition
+from penstock.observability import tracing
+from penstock.observability.tracing import NO_SPAN, OpenSpan
 from penstock.records import Assignment, Event, Record, Rejected
 
 
@@ -18,6 +20,7 @@ class Delivery:
         record: the record as Kafka delivered it.
         assignment: the assignment of its partition at that time.
         parsed: the event, or why the record has none.
+        span: of the event in its trace, until it has an outcome.
         asset_id: the event's asset; None for a record that has no event: it belongs to no asset and waits for none.
             Calculated once, as each turn reads it of thousands of queued deliveries.
     """
@@ -25,11 +28,21 @@ class Delivery:
     record: Record
     assignment: Assignment
     parsed: Event | Rejected
+    span: OpenSpan = field(default=NO_SPAN, compare=False, repr=False)
     asset_id: str | None = field(init=False)
 
     def __post_init__(self) -> None:
         asset_id = self.parsed.asset.id if isinstance(self.parsed, Event) else None
         object.__setattr__(self, "asset_id", asset_id)
+
+    @classmethod
+    def receive(cls, record: Record, assignment: Assignment, parsed: Event | Rejected) -> Delivery:
+        """Returns the delivery of a record that has just arrived, and begins the span of its event."""
+        traceparent = parsed.traceparent if isinstance(parsed, Event) else ""
+        span = tracing.current().receive(record, traceparent)
+        if isinstance(parsed, Event) and span.traceparent != traceparent:
+            parsed = replace(parsed, traceparent=span.traceparent)
+        return cls(record, assignment, parsed, span)
 
     @property
     def event(self) -> Event:

@@ -98,6 +98,7 @@ class AssetRow(FastPickle):
         uri: of the media, so that the sweep of the asset store knows which media are in use; empty if deleted.
         indexed_at_ms: when the row was written, milliseconds since the epoch.
         slot: of its entries' ids; see `part_id`.
+        traceparent: `Event.traceparent`, so that a search that finds the asset can link to its trace.
     """
 
     asset: AssetRef
@@ -107,6 +108,7 @@ class AssetRow(FastPickle):
     uri: str
     indexed_at_ms: int
     slot: int = 0
+    traceparent: str = ""
 
     @property
     def origin(self) -> Position:

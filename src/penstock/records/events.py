@@ -78,6 +78,7 @@ class Event(FastPickle):
         title: the title shown with hits.
         attributes_json: a JSON object, as text, searchable with filters.
         event_time_ms: when it happened according to the producer (CloudEvents `time`), else `timestamp_ms`.
+        traceparent: its trace context by W3C, which its asset row keeps; empty if it is not traced.
     """
 
     asset: AssetRef
@@ -90,6 +91,7 @@ class Event(FastPickle):
     title: str = ""
     attributes_json: str = "{}"
     event_time_ms: int = 0
+    traceparent: str = field(default="", compare=False)
 
     @property
     def version(self) -> Version:

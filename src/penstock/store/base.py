@@ -213,6 +213,9 @@ class EntrySearch(Protocol):
     def checkpoints(self, asset_ids: Sequence[str]) -> Mapping[str, Checkpoint]:
         """See `AssetLookup.checkpoints`; an asset that has one is still being indexed."""
 
+    def asset_rows(self, asset_ids: Sequence[str]) -> Mapping[str, AssetRow]:
+        """See `AssetLookup.asset_rows`."""
+
 
 class EntryScan(AssetLookup, Protocol):
     """Reads all rows, for the audit, the asset sweep and status. Reads are strongly consistent.

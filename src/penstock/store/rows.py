@@ -58,8 +58,8 @@ ASSET_INTEGERS = ("timestamp_ms", "partition", "offset", "indexed_at")
 ASSET_COLUMNS = (*ASSET_STRINGS, *ASSET_INTEGERS, "counts")
 ASSET_STATE_COLUMNS = ("id", "topic", "outcome", "timestamp_ms", "partition", "offset", "counts")
 
-# In the JSON of `counts`, beside the collections. An asset row of slot 0 leaves the slot out.
-_SLOT, _POSITION, _SETTINGS_HASH, _MEDIA_SHA256 = "space", "place", "settings", "media"
+# In the JSON of `counts`, beside the collections. An asset row of slot 0 leaves the slot out, one without a trace that.
+_SLOT, _POSITION, _SETTINGS_HASH, _MEDIA_SHA256, _TRACE = "space", "place", "settings", "media", "trace"
 _CHECKPOINT = "unfinished"  # the `outcome` of a checkpoint, which no asset row has
 _COLLECTIONS = frozenset(collection.value for collection in Collection)
 
@@ -173,7 +173,11 @@ def asset_row(row: AssetRow) -> Row:
         "partition": row.version.partition,
         "offset": row.version.offset,
         "indexed_at": row.indexed_at_ms,
-        "counts": {**_counts(row.counts), **({_SLOT: row.slot} if row.slot else {})},
+        "counts": {
+            **_counts(row.counts),
+            **({_SLOT: row.slot} if row.slot else {}),
+            **({_TRACE: row.traceparent} if row.traceparent else {}),
+        },
     }
 
 
@@ -187,6 +191,7 @@ def parse_asset_row(row: Mapping[str, Any]) -> AssetRow:
         uri=row["uri"],
         indexed_at_ms=int(row["indexed_at"]),
         slot=int(row["counts"].get(_SLOT, 0)),
+        traceparent=row["counts"].get(_TRACE, ""),
     )
 
 

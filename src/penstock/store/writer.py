@@ -374,6 +374,7 @@ def _build_asset_rows(
                 uri=event.payload.uri if isinstance(event.payload, ClaimCheck) else "",
                 indexed_at_ms=now_ms,
                 slot=plan.slot,
+                traceparent=event.traceparent,
             )
         )
     return rows

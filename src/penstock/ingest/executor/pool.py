@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from penstock.errors import WorkerBrokenError, WorkerLostError
+from penstock.observability import tracing
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -161,7 +162,10 @@ class LocalPool:
         self, worker: int, method: Callable[..., T], args: Sequence[object], returns: int
     ) -> Callable[[], Call[T]]:
         values = [arg.result() if isinstance(arg, Future) else arg for arg in args]
-        done = self._threads[worker].submit(call_timed, self._workers[worker], method.__name__, returns, values)
+        carrier, name = tracing.current().carrier(), f"local-{worker}"
+        done = self._threads[worker].submit(
+            call_timed, self._workers[worker], method.__name__, returns, values, carrier=carrier, worker_name=name
+        )
         return partial(self._finish, worker, done)
 
     def _finish(self, worker: int, done: Future[tuple[float, *tuple[object, ...]]]) -> Call[Any]:
@@ -198,10 +202,16 @@ def _attempt(step: Callable[[], T], errors: list[Exception]) -> T | None:
         return None
 
 
-def call_timed(worker: object, method: str, returns: int, args: Sequence[object]) -> tuple[float, *tuple[object, ...]]:
-    """Calls the method of this name; returns the seconds that it took, and then its results."""
+def call_timed(
+    worker: object, method: str, returns: int, args: Sequence[object], *, carrier: str, worker_name: str
+) -> tuple[float, *tuple[object, ...]]:
+    """Calls the method of this name; returns the seconds that it took, and then its results.
+
+    `carrier` is the context of the caller's span, see `Tracing.carrier`.
+    """
     started_s = time.perf_counter()
-    result = getattr(worker, method)(*args)
+    with tracing.current().span(method, parent=carrier, worker=worker_name):
+        result = getattr(worker, method)(*args)
     busy_s = time.perf_counter() - started_s
     return (busy_s, result) if returns == 1 else (busy_s, *result)
 

@@ -93,27 +93,31 @@ class WorkerHost(Generic[WorkerT]):
         """Calls a method of the worker beside the steps: a small question with a small answer."""
         return getattr(self._worker, method)(*args, **kwargs)
 
-    def call(self, token: str, method: str, returns: int, *args: object) -> tuple[float, *tuple[object, ...]]:
+    def call(
+        self, token: str, carrier: str, method: str, returns: int, *args: object
+    ) -> tuple[float, *tuple[object, ...]]:
         """Runs a step and returns the seconds that it took, and then its results."""
         if self._journal is not None:
             self._journal.begin(token)
         self._running[token] = time.monotonic()
         try:
-            return self._call_or_restart(method, returns, args)
+            return self._call_or_restart(carrier, method, returns, args)
         finally:
             del self._running[token]
             self._last_end_s = time.monotonic()
             if self._journal is not None:
                 self._journal.end()
 
-    def _call_or_restart(self, method: str, returns: int, args: Sequence[object]) -> tuple[float, *tuple[object, ...]]:
+    def _call_or_restart(
+        self, carrier: str, method: str, returns: int, args: Sequence[object]
+    ) -> tuple[float, *tuple[object, ...]]:
         """Calls the worker; ends the process of one that is permanently broken, so that Ray makes another.
 
         The call is blamed as for a crash: an item can break a device (an index out of its range), and bisection then
         finds it; if it is harmless, it passes on the new worker.
         """
         try:
-            return call_timed(self._worker, method, returns, args)
+            return call_timed(self._worker, method, returns, args, carrier=carrier, worker_name=self._name)
         except WorkerBrokenError:
             logger.exception("%s is broken and ends, so that Ray restarts it", self._name)
             logging.shutdown()
@@ -172,11 +176,14 @@ def spawn_actors(
 
 
 def start_call(
-    actor: Actor, token: str, method: str, returns: int, args: Sequence[object]
+    actor: Actor, token: str, method: str, returns: int, args: Sequence[object], *, carrier: str
 ) -> tuple[ObjectRef[float], list[ObjectRef[object]]]:
-    """Queues a step; returns a reference to the seconds that it takes, and one to each of its results."""
+    """Queues a step; returns a reference to the seconds that it takes, and one to each of its results.
+
+    `token` names the call, and `carrier` is the context of the caller's span (`Tracing.carrier`).
+    """
     untyped: Any = actor
-    busy_s, *results = untyped.call.options(num_returns=1 + returns).remote(token, method, returns, *args)
+    busy_s, *results = untyped.call.options(num_returns=1 + returns).remote(token, carrier, method, returns, *args)
     return busy_s, results
 
 

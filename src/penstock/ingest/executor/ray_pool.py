@@ -27,7 +27,7 @@ from penstock.errors import UnavailableError, WorkerLostError, first_line
 from penstock.ingest.executor.crash_notes import call_running_on
 from penstock.ingest.executor.pool import Call, LeastLoaded, Ref, Usage, call_all
 from penstock.ingest.executor.ray_actor import Actor, start_call, time_without_progress, when_ready
-from penstock.observability import metrics
+from penstock.observability import metrics, tracing
 
 T = TypeVar("T")
 
@@ -106,7 +106,8 @@ class RayPool:
     ) -> Callable[[], Call[T]]:
         token, node, started_s = uuid.uuid4().hex, self._node_of(handle), time.perf_counter()
         try:
-            busy_s, results = start_call(handle, token, method.__name__, returns, args)
+            carrier = tracing.current().carrier()
+            busy_s, results = start_call(handle, token, method.__name__, returns, args, carrier=carrier)
         except RayError as exc:  # for example, Ray's object store has no space for the arguments
             raise UnavailableError(f"{self._name}: cannot send a {method.__name__} call: {first_line(exc)}") from exc
         return partial(self._finish, _PendingCall(handle, node, method.__name__, token, busy_s, results, started_s))

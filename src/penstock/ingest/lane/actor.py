@@ -20,6 +20,7 @@ from penstock.ingest.executor.ray_pool import RayPool
 from penstock.ingest.lane.assembly import build_lane
 from penstock.ingest.lane.handles import DECODE, FETCH, LONG_MEDIA, WRITE, WorkerHandles
 from penstock.ingest.lane.status import LaneStatus
+from penstock.observability import tracing
 from penstock.observability.process import prepare_process
 from penstock.records import Assignment
 from penstock.runtime_tuning import relax_gc, tune_malloc
@@ -31,6 +32,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _WATCH_INTERVAL_S = 1.0
+_FLUSH_S = 2.0  # of spans, before the plane ends this process
 
 
 class LaneHost:
@@ -102,6 +104,7 @@ class LaneHost:
         """Returns once the lane has drained, committed and left the group."""
         self._lane.stop()
         self._thread.join()
+        tracing.current().flush(_FLUSH_S)
 
     def _leave_without_driver(self, timeout_s: float) -> None:
         """Ends the lane once the driver has been silent for a session: its successor's lanes need the partitions.

@@ -11,6 +11,7 @@ from concurrent.futures import Executor
 from penstock.ingest.delivery import Batch
 from penstock.ingest.pipeline.driver import Pipeline
 from penstock.ingest.pipeline.types import BatchReport, StoppedError
+from penstock.observability import tracing
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,8 @@ class BatchThreads:
     def _run(self, batch: Batch) -> None:
         report: BatchReport | None = None
         try:
-            report = self._pipeline.run(batch)
+            with tracing.current().batch(batch.topic, [delivery.span for delivery in batch.deliveries]):
+                report = self._pipeline.run(batch)
         except StoppedError:
             logger.info("%s: gave up a batch of %s unsettled; it will be redelivered", self._lane, batch.topic)
         except Exception:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from penstock.broker.base import Consumer
+from penstock.broker.base import Consumer, Partition
 from penstock.errors import FencedError, UnavailableError
 from penstock.ingest.lane.offsets import OffsetLedger
 from penstock.ingest.lane.stats import LaneStats
+from penstock.observability import tracing
+from penstock.records import Position
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +77,8 @@ class OffsetCommitter:
         if not offsets:
             return True
         try:
-            self._consumer.commit(offsets, COMMIT_TIMEOUT_S)
+            with tracing.current().commit(lambda position: _is_below(position, offsets)):
+                self._consumer.commit(offsets, COMMIT_TIMEOUT_S)
         except FencedError as exc:
             self._stats.record_commit("fenced")
             logger.warning("%s: commit refused, the group has rebalanced without this lane: %s", self._lane, exc)
@@ -87,3 +90,7 @@ class OffsetCommitter:
             self._offsets.mark_committed(offsets)
             self._stats.record_commit("acknowledged")
         return True
+
+
+def _is_below(position: Position, offsets: Mapping[Partition, int]) -> bool:
+    return position.offset < offsets.get(Partition(position.topic, position.partition), 0)

@@ -38,7 +38,7 @@ from penstock.ingest.lane.stats import LaneStats
 from penstock.ingest.lane.status import LaneStatus
 from penstock.ingest.pipeline.driver import Pipeline
 from penstock.ingest.pipeline.types import BatchReport, FencedDelivery, HaltedDelivery, SettledDelivery, Unfinished
-from penstock.records import Assignment, Event, Modality, Record, Rejected
+from penstock.records import Assignment, Event, Modality, Outcome, Record, Rejected
 
 logger = logging.getLogger(__name__)
 
@@ -224,7 +224,7 @@ class Lane:
                 continue  # stays incomplete, and is delivered again later: here, or to the next owner
             assignment = self._offsets.assignment(partition)
             assert assignment is not None
-            self._batcher.add(Delivery(record, assignment, self._parse(record)))
+            self._batcher.add(Delivery.receive(record, assignment, self._parse(record)))
 
     # --- 2 to 6 -----------------------------------------------------------------------------------------------------
 
@@ -278,14 +278,16 @@ class Lane:
             delivery = settlement.delivery
             match settlement:
                 case HaltedDelivery(reason=reason):
+                    delivery.span.end("halted", failed=True)
                     if self._offsets.assignment(delivery.partition) == delivery.assignment:
                         self._batcher.drop([delivery.partition])
                         self._halts.add(delivery.partition, reason)
                 case SettledDelivery(outcome=outcome, rejection=rejection):
+                    _end_span(delivery, outcome, rejection)
                     if self._offsets.complete(delivery.assignment, delivery.record.position.offset):
                         self._stats.record_outcome(delivery, outcome, rejection)
                 case FencedDelivery():
-                    pass
+                    delivery.span.end("fenced")
 
     # --- 7 commit ---------------------------------------------------------------------------------------------------
 
@@ -325,3 +327,10 @@ class Lane:
             store_error=self._batches.store_error,
             long_media=self._batcher.long_media_progress,
         )
+
+
+def _end_span(delivery: Delivery, outcome: Outcome, rejection: Rejected | None) -> None:
+    if rejection is None:
+        delivery.span.end(outcome.value)
+    else:
+        delivery.span.end(outcome.value, failed=True, step=rejection.step, reason=rejection.reason.value)

@@ -12,7 +12,7 @@ from penstock.errors import PenstockError, TransientError
 from penstock.ingest.delivery import Delivery
 from penstock.ingest.pipeline.types import BatchReport, HaltedDelivery, SettledDelivery
 from penstock.ingest.pipeline.waiting import Waiting
-from penstock.observability import metrics
+from penstock.observability import metrics, tracing
 from penstock.records import Outcome, Position, Rejected
 
 logger = logging.getLogger(__name__)
@@ -62,8 +62,9 @@ class SettleStep:
             return {}
         halts: dict[Position, str] = {}
         pending, attempts, started_s = list(rejected), self._waiting.attempts(), time.perf_counter()
-        while pending := self._send(pending, halts):  # 1
-            attempts.back_off()  # 2
+        with tracing.current().span("settle", dead_letters=len(rejected)):
+            while pending := self._send(pending, halts):  # 1
+                attempts.back_off()  # 2
         report.add_step_time("settle", time.perf_counter() - started_s)
         return halts
 
