@@ -15,7 +15,7 @@ encoder, and a failed encoder costs only the channels that need it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from penstock.config import FirstPlaceRule, FusionMethod, QuerySettings
@@ -29,6 +29,7 @@ from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.moments import compose_hit
 from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.index_shares import IndexShares
+from penstock.query.links import link_found_events
 from penstock.query.relevance import (
     JudgedHits,
     check_min_relevance,
@@ -40,7 +41,7 @@ from penstock.query.rerank import PassageReader, rerank
 from penstock.query.retrieve import Retrieval, SearchParams, mark_indexing
 from penstock.query.route import route
 from penstock.query.stages import add_deeper
-from penstock.query.trace import Trace
+from penstock.query.timing import Timing
 from penstock.query.types import Hit, Kind, Query, Rankings, SearchRequest, SearchResult
 from penstock.query.understand.language import detect_language, notice_of
 from penstock.query.understand.speech import SpeechQueryTranscriber
@@ -105,8 +106,8 @@ class QueryPipeline:
             OverloadedError: too many searches are running.
             UnavailableError: no channel answered in time.
         """
-        trace = Trace(self._clock)
-        query = await self._understand(request, trace)  # 1
+        timing = Timing(self._clock)
+        query = await self._understand(request, timing)  # 1
         check_min_relevance(query, self._fusions.calibration)
         deadline_s = self._clock() + query.deadline_ms / 1000
         offered = await self._channels.get(deadline_s=deadline_s)
@@ -116,19 +117,19 @@ class QueryPipeline:
         detected = None if query.text is None else detect_language(query.text)
         lexical = any(planned.channel.field is Field.LEXICAL for planned in plan.queries)
         notice = notice_of(detected, self._profile.languages, lexical=lexical)
-        trace.add_unavailable(plan.missing)
-        trace.begin("encode")
-        with start_embedding(self._encoder, plan.queries, on_done=lambda: trace.end("encode")) as vectors:  # 3
+        timing.add_unavailable(plan.missing)
+        timing.begin("encode")
+        with start_embedding(self._encoder, plan.queries, on_done=lambda: timing.end("encode")) as vectors:  # 3
             # The same depth for every limit, see `query.stages`.
             params = SearchParams(query.tenant, query.where, self._settings.candidates, deadline_s)
             retrieval = Retrieval(self._store, self.executor, plan.queries, vectors, params)
-            judged, further = await self._find(retrieval, query, shares, trace, deadline_s)
+            judged, further = await self._find(retrieval, query, shares, timing, deadline_s)
             hits = await mark_indexing(judged.hits, self._store, self.executor, deadline_s=deadline_s)
         return SearchResult(
             hits,
-            trace.partial,
-            trace.missing,
-            trace.publish(),
+            timing.partial,
+            timing.missing,
+            timing.publish(),
             query.transcript,
             language=None if detected is None else detected.code,
             notices=(*(() if notice is None else (notice,)), *further),
@@ -136,7 +137,7 @@ class QueryPipeline:
             why=judged.why,
         )
 
-    async def _understand(self, request: SearchRequest, trace: Trace) -> Query:
+    async def _understand(self, request: SearchRequest, timing: Timing) -> Query:
         """Checks the request, and transcribes it if it is spoken. That takes seconds: the deadline begins after it."""
         query = validate(request, self._settings)
         if query.audio is None:
@@ -147,7 +148,7 @@ class QueryPipeline:
                 field="/audio",
             )
         query = with_transcript(query, await self._transcriber.transcribe(query.audio))
-        trace.end("transcribe")
+        timing.end("transcribe")
         return query
 
     def _shares_for(self, query: Query, collections: Set[Collection]) -> Mapping[Kind, float] | None:
@@ -164,12 +165,12 @@ class QueryPipeline:
         retrieval: Retrieval,
         query: Query,
         shares: Mapping[Kind, float] | None,
-        trace: Trace,
+        timing: Timing,
         deadline_s: float,
     ) -> tuple[JudgedHits, list[str]]:
         """Returns the best hits, with their relevance, and notices."""
         rankings = await retrieval.search()  # 4
-        trace.end("search")
+        timing.end("search")
         if query.where is None:  # a condition, as every canary has one, returns scores of a part of the index
             self._fusions.statistics.observe(rankings, self._settings.candidates)
         options, unapplied = self._fusions.applicable(query.fuse, rankings)
@@ -181,26 +182,26 @@ class QueryPipeline:
         reranked = min(reranked, len(hits))
         relevances = relevance_of_entries(rankings, query.text, self._fusions.calibration)
         if len(hits) < query.limit:
-            hits, relevances = await self._find_deeper(hits, relevances, retrieval, query, trace)
-        trace.end("fuse")
+            hits, relevances = await self._find_deeper(hits, relevances, retrieval, query, timing)
+        timing.end("fuse")
         late = None
         if reranked and self._reader is not None and query.text is not None:  # 6
             timeout_s = self._settings.rerank_share * (deadline_s - self._clock())
             hits, late = await rerank(hits, query.text, self._reader, top=reranked, timeout_s=timeout_s)
-            trace.end("rerank")
+            timing.end("rerank")
         judged = judge(hits[: query.limit], relevances, query, floor=self._settings.relevance_floor)  # 7
-        trace.end("judge")
-        trace.add_failed(retrieval.missing)
+        timing.end("judge")
+        timing.add_failed(retrieval.missing)
         return judged, [notice for notice in (unapplied, late) if notice is not None]
 
     async def _find_deeper(
-        self, hits: list[Hit], relevances: dict[str, float], retrieval: Retrieval, query: Query, trace: Trace
+        self, hits: list[Hit], relevances: dict[str, float], retrieval: Retrieval, query: Query, timing: Timing
     ) -> tuple[list[Hit], dict[str, float]]:
         """Adds hits of deeper searches until the limit is met, as where many entries become few moments."""
         first = retrieval.rankings
         while len(hits) < query.limit and retrieval.has_more(query.limit):
             deeper = await retrieval.search_deeper()
-            trace.end("search")
+            timing.end("search")
             entries = sum(len(ranking) for ranking in deeper.by_channel.values())
             hits = add_deeper(hits, self._rank(deeper, query, entries), deeper)
             further = relevance_of_entries(first, query.text, self._fusions.calibration, deeper=deeper)
@@ -211,6 +212,10 @@ class QueryPipeline:
         self, rankings: Rankings, query: Query, limit: int, shares: Mapping[Kind, float] | None = None
     ) -> list[tuple[float, Candidate]]:
         return self._fusions.choose(query.fuse, rankings, shares).rank(rankings, self._moments, limit)
+
+    async def link_found_events(self, hits: Sequence[Hit]) -> None:
+        """Links the trace of a search to those of the events that it found; see `query.links`."""
+        await link_found_events(hits, self._store, self.executor)
 
     def close(self) -> None:
         """Takes no more searches. The store and the encoder are closed by their owner."""

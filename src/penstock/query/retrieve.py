@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from penstock.errors import OverloadedError, PenstockError, QueryError, TransientError, UnavailableError
-from penstock.observability import metrics
+from penstock.observability import metrics, tracing
 from penstock.query.embed import QueryVectors
 from penstock.query.executor import BoundedExecutor
 from penstock.query.types import ChannelQuery, EmbeddingInput, Hit, Rankings
@@ -214,10 +214,11 @@ def describe_failure(failure: Exception) -> str:
 
 @contextmanager
 def _measured(channel: Channel, clock: Callable[[], float]) -> Iterator[None]:
-    """Measures the seconds that the channel took, and whether it answered."""
+    """Measures and traces the seconds that the channel took, and whether it answered."""
     started_s, result = clock(), "missing"
     try:
-        yield
+        with tracing.current().span(f"search {channel}"):
+            yield
         result = "answered"
     finally:
         metrics.QUERY_CHANNEL.labels(channel, result).observe(clock() - started_s)

@@ -34,6 +34,7 @@ from penstock.serve import problems
 from penstock.serve.dependencies import provide
 from penstock.serve.middleware.body_limit import BodyLimit, body_limit
 from penstock.serve.middleware.metrics import RequestMetrics
+from penstock.serve.middleware.tracing import SearchTracing
 from penstock.serve.plane import QueryPlane
 from penstock.serve.routes import media, search, status
 from penstock.serve.use_cases.media import MediaService
@@ -135,6 +136,7 @@ def create_app(plane: QueryPlane) -> FastAPI:
     provide(app, plane)
     app.add_middleware(BodyLimit, max_bytes=body_limit(plane.settings.query))
     app.add_middleware(RequestMetrics, search_path=search.PATH)
+    app.add_middleware(SearchTracing, path=search.PATH)
     problems.install(app)
     for routes in (search, status, media):
         app.include_router(routes.router)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, BackgroundTasks, Response
 
 from penstock.errors import QueryError
 from penstock.query.types import FuseRequest, SearchRequest
@@ -20,9 +20,10 @@ router = APIRouter(tags=["search"])
 
 
 @router.post(PATH, response_model=SearchOut, responses=problems.RESPONSES)
-async def search(body: SearchBody, searches: SearchDependency) -> Response:
+async def search(body: SearchBody, searches: SearchDependency, after_answer: BackgroundTasks) -> Response:
     """Searches all modalities for a text, an image or a spoken query."""
     result = await searches.search(_request(body, default_tenant=searches.default_tenant))
+    after_answer.add_task(searches.link_found_events, result)
     answer = search_out(result, profile=searches.profile.name, notice=searches.profile.notice)
     # Built from checked records: a second validation by the framework would cost more than the fusion.
     return Response(answer.model_dump_json(), media_type="application/json")

@@ -48,3 +48,7 @@ class SearchService:
             raise
         self.counts.partial += result.partial
         return result
+
+    async def link_found_events(self, result: SearchResult) -> None:
+        """Completes the trace of an answered request. See `QueryPipeline.link_found_events`."""
+        await self._pipeline.link_found_events(result.hits)

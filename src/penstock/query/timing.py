@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
-from penstock.observability import metrics
+from penstock.observability import metrics, tracing
 from penstock.records import Channel
 
 
-class Trace:
+class Timing:
     """Records when the steps of one search end, and which channels are left out.
 
     Args:
@@ -49,17 +49,27 @@ class Trace:
         A step lasts from the end of the step before it to its own end, so the times of steps that overlap add up.
         """
         took_ms: dict[str, float] = {}
-        before_s = self._started_s
-        for step, step_ends_s in self._ends_s.items():
-            ends_s = max(before_s, step_ends_s)
-            took_ms[step] = round((ends_s - before_s) * 1000, 3)
-            before_s = ends_s
-        took_ms["total"] = round((before_s - self._started_s) * 1000, 3)
+        last_s = self._started_s
+        for step, began_s, ended_s in self._steps():
+            took_ms[step] = round((ended_s - began_s) * 1000, 3)
+            last_s = ended_s
+        took_ms["total"] = round((last_s - self._started_s) * 1000, 3)
         return took_ms
 
     def publish(self) -> dict[str, float]:
-        """Adds the times to the metrics and returns them, as `took_ms`."""
+        """Adds the times to the metrics and the steps to the traces, and returns the times as `took_ms` does."""
+        now_s = self._clock()
+        for step, began_s, ended_s in self._steps():
+            tracing.current().add_ended(step, began_s_ago=now_s - began_s, ended_s_ago=now_s - ended_s)
         took_ms = self.took_ms()
         for step, step_ms in took_ms.items():
             metrics.QUERY_STEP.labels(step).observe(step_ms / 1000)
         return took_ms
+
+    def _steps(self) -> Iterator[tuple[str, float, float]]:
+        """Yields each step with the times at which it began and ended."""
+        before_s = self._started_s
+        for step, step_ends_s in self._ends_s.items():
+            ends_s = max(before_s, step_ends_s)
+            yield step, before_s, ends_s
+            before_s = ends_s
