@@ -50,6 +50,18 @@ def test_dense_rankings_are_exact(texts: EvaluationSet, vectors: VectorFiles) ->
     np.testing.assert_allclose(ranking.scores, -np.sort(-cosines, axis=1)[:, :10], atol=1e-6)
 
 
+def test_spare_entries_come_after_those_of_the_query_and_change_nothing_else(
+    texts: EvaluationSet, vectors: VectorFiles
+) -> None:
+    plain, spared = (search_offline(texts, vectors, depth=5, spare=spare) for spare in (0, 3))
+    deep = search_offline(texts, vectors, depth=8)
+    assert spared.of_query(1) == plain.of_query(1)
+    np.testing.assert_array_equal(spared.run_of(PASSAGE).documents, plain.run_of(PASSAGE).documents)
+    ranking = [*spared.of_query(1).by_channel[PASSAGE], *spared.further_of_query(1)[PASSAGE]]
+    assert ranking == deep.of_query(1).by_channel[PASSAGE]
+    assert plain.further_of_query(1)[PASSAGE] == []
+
+
 def test_lexical_rankings_hold_only_texts_with_a_word_of_the_query(texts: EvaluationSet, vectors: VectorFiles) -> None:
     rankings = search_offline(texts, vectors)
     values = measure(rankings.run_of(LEXICAL), texts.judgements)

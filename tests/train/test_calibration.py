@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from penstock.query.relevance import relevance_of_entries
 from penstock.query.types import Rankings
 from penstock.records import AssetRef, Channel, Collection, Entry, Field, ScoredEntry, bare_entry
 from penstock.train.calibration import fit_calibration
-from penstock.train.labels import LabelledQuestion, divide
+from penstock.train.labels import LabelledQuestion, divide, spare_entries
 from tests.evaluate.made_sets import write_texts
 
 PASSAGE = Channel(Collection.TEXT, Field.PASSAGE)
@@ -127,6 +128,24 @@ def test_held_out_questions_share_no_group_with_those_of_the_fit(tmp_path: Path)
     assert len(rows) >= 10
     again, _ = divide(dataset, seed=0)
     assert (rows == again).all()
+
+
+def test_what_comes_after_takes_the_places_of_the_right_entries() -> None:
+    labelled = question(0)
+    ranked = labelled.rankings.by_channel[PASSAGE]
+    right = ranked[0].entry.id
+    following = [scored for scored in (ScoredEntry(entry, -1.0) for entry in ENTRIES[PASSAGE]) if scored not in ranked]
+    without = replace(labelled, right=frozenset({right}), further={PASSAGE: following}).without_answer()
+    assert without.rankings.by_channel[PASSAGE] == [*ranked[1:], following[0]]
+    lexical = [scored for scored in labelled.rankings.by_channel[LEXICAL] if scored.entry.id != right]
+    assert without.rankings.by_channel[LEXICAL] == lexical, "a channel that has no more returns fewer"
+    assert without.right == frozenset()
+
+
+def test_as_many_entries_are_spared_as_a_question_has_right_ones(tmp_path: Path) -> None:
+    dataset = read_set(write_texts(tmp_path / "texts"))
+    most = max(len(dataset.judgements.rows_of(row)) for row in range(len(dataset.queries)))
+    assert spare_entries(dataset) == most >= 1
 
 
 def train(*arguments: str) -> int:

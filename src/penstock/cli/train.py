@@ -120,7 +120,7 @@ def _train(
     from penstock.query.fusion.calibration import Provenance
     from penstock.train.calibration import fit_calibration
     from penstock.train.card import CalibrationCard, judge_set
-    from penstock.train.labels import LabelledRankings, divide
+    from penstock.train.labels import LabelledRankings, divide, spare_entries
 
     started = time.perf_counter()
     datasets = [read_set(folder) for folder in folders]
@@ -130,7 +130,7 @@ def _train(
     rankings = []
     for number, dataset in enumerate(datasets):
         report("searching", number, len(datasets))
-        rankings.append(search_offline(dataset, stored))
+        rankings.append(search_offline(dataset, stored, spare=spare_entries(dataset)))
     report("searching", len(datasets), len(datasets))
     report("fitting", 0, 1)
     questions = [

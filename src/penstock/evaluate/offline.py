@@ -76,7 +76,7 @@ class SetRankings:
         by_channel: the channels that answer the queries, in the order of `FIELDS_OF`.
         spaces: the space in which each channel compares.
         encoders: the encoder of each channel's queries.
-        depth: entries requested from each channel.
+        depth: entries requested from each channel; what `by_channel` has beyond it takes the place of what is removed.
     """
 
     dataset: EvaluationSet = field(repr=False)
@@ -89,11 +89,7 @@ class SetRankings:
     def of_query(self, query: int, *, without: Sequence[Channel] = ()) -> Rankings:
         """Returns the rankings of one query, as the query plane would have them, without some channels."""
         by_channel = {
-            channel: [
-                ScoredEntry(self.entries[row], score)
-                for row, score in zip(ranking.entries[query].tolist(), ranking.scores[query].tolist(), strict=True)
-                if row >= 0
-            ]
+            channel: self._scored(ranking, query, slice(self.depth))
             for channel, ranking in self.by_channel.items()
             if channel not in without
         }
@@ -102,9 +98,21 @@ class SetRankings:
         labelled = self.dataset.queries[query]
         return Rankings(by_channel, {}, depths, spaces, self.encoders, None if labelled.image else labelled.text)
 
+    def further_of_query(self, query: int) -> Mapping[Channel, list[ScoredEntry]]:
+        """Returns the entries of each channel that come after those of `of_query`."""
+        return {
+            channel: self._scored(ranking, query, slice(self.depth, None))
+            for channel, ranking in self.by_channel.items()
+        }
+
     def run_of(self, channel: Channel) -> Run:
         """Returns the run of one channel alone."""
-        return Run(self.by_channel[channel].entries, self.by_channel[channel].scores)
+        ranking = self.by_channel[channel]
+        return Run(ranking.entries[:, : self.depth], ranking.scores[:, : self.depth])
+
+    def _scored(self, ranking: ChannelRanking, query: int, places: slice) -> list[ScoredEntry]:
+        rows, scores = ranking.entries[query, places].tolist(), ranking.scores[query, places].tolist()
+        return [ScoredEntry(self.entries[row], score) for row, score in zip(rows, scores, strict=True) if row >= 0]
 
 
 @dataclass(frozen=True)
@@ -124,8 +132,14 @@ class FusedRun:
     fuse_cpu_ms: npt.NDArray[np.float64]
 
 
-def search_offline(dataset: EvaluationSet, vectors: VectorFiles, *, depth: int = DEPTH) -> SetRankings:
+def search_offline(dataset: EvaluationSet, vectors: VectorFiles, *, depth: int = DEPTH, spare: int = 0) -> SetRankings:
     """Ranks the entries of every channel for every query, exactly.
+
+    Args:
+        dataset: the set.
+        vectors: of the profile.
+        depth: entries requested from each channel.
+        spare: further entries, for where some are removed from the rankings.
 
     Raises:
         UsageError: the set has audio documents, which only the planes can index.
@@ -141,7 +155,7 @@ def search_offline(dataset: EvaluationSet, vectors: VectorFiles, *, depth: int =
     plans = _plans(dataset, vectors.profile, collections)
     by_channel = {
         plan.channel: _search_channel(
-            dataset, plan, queries, rows_of[plan.channel.collection], vectors=vectors, depth=depth
+            dataset, plan, queries, rows_of[plan.channel.collection], vectors=vectors, depth=depth + spare
         )
         for plan, queries in plans
     }

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from penstock.errors import UsageError
 from penstock.evaluate.evaluation_set import EvaluationSet
-from penstock.evaluate.offline import SetRankings
+from penstock.evaluate.offline import DEPTH, SetRankings
 from penstock.query.types import Rankings
+from penstock.records import Channel, ScoredEntry
 
 MIN_LABELS = 10
 # Of one set: more change no coefficient by as much as another seed does, and a large set does not outvote the others.
@@ -35,24 +36,41 @@ class LabelledRankings:
         dataset, entries = self.rankings.dataset, self.rankings.entries
         for row in self.questions.tolist():
             right = frozenset(entries[document].id for document in dataset.judgements.rows_of(row).tolist())
-            yield LabelledQuestion(dataset.queries[row].text, self.rankings.of_query(row), right)
+            further = self.rankings.further_of_query(row)
+            yield LabelledQuestion(dataset.queries[row].text, self.rankings.of_query(row), right, further)
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledQuestion:
-    """A question, the entries that each channel returned for it, and the ids of the right ones."""
+    """A question, and what each channel returned for it.
+
+    Attributes:
+        text: of the question.
+        rankings: of the channels.
+        right: ids of the right entries.
+        further: entries of each channel that come after those of `rankings`.
+    """
 
     text: str
     rankings: Rankings
     right: frozenset[str]
+    further: Mapping[Channel, Sequence[ScoredEntry]] = field(default_factory=dict)
 
     def without_answer(self) -> LabelledQuestion:
-        """Returns the same question to an index that lacks its right entries."""
+        """Returns the same question to an index that lacks its right entries: the next ones take their places."""
         by_channel = {
-            channel: [scored for scored in ranking if scored.entry.id not in self.right]
+            channel: [
+                scored for scored in (*ranking, *self.further.get(channel, ())) if scored.entry.id not in self.right
+            ][: self.rankings.depths[channel.collection]]
             for channel, ranking in self.rankings.by_channel.items()
         }
         return LabelledQuestion(self.text, replace(self.rankings, by_channel=by_channel), frozenset())
+
+
+def spare_entries(dataset: EvaluationSet) -> int:
+    """Returns how many further entries take the places of the right ones of any question, at most `DEPTH`."""
+    right = (len(dataset.judgements.rows_of(row)) for row in range(len(dataset.queries)))
+    return min(max(right, default=0), DEPTH)
 
 
 def divide(dataset: EvaluationSet, *, seed: int, labels: int | None = None) -> tuple[npt.NDArray[np.int64], ...]:
