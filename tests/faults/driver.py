@@ -18,6 +18,7 @@ from ray._private.state import actors
 
 from penstock.cli.common import run_until_signal
 from penstock.config import load_settings
+from penstock.errors import PenstockError
 from penstock.ingest import launcher
 from penstock.ingest.plane import IngestPlane
 from tests.faults.switches import Switches
@@ -57,7 +58,11 @@ def main(folder: Path) -> None:
     launcher.EncodeWorkerFactory = partial(MakeFaultyEncodeWorker, switches)  # type: ignore[assignment,misc]
     launcher.MediaWorkerFactory = partial(MakeFaultyMediaWorker, switches)  # type: ignore[assignment,misc]
     launcher.WriterFactory = partial(MakeFaultyWriter, switches)  # type: ignore[assignment,misc]
-    run_until_signal(partial(run, folder))
+    try:
+        run_until_signal(partial(run, folder))
+    except PenstockError as exc:  # as `penstock ingest` does
+        logging.error("%s", exc)
+        sys.exit(exc.exit_code)
 
 
 def run(folder: Path, stop: threading.Event) -> None:

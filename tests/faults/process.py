@@ -49,22 +49,35 @@ class PlaneProcess:
 
     def start(self) -> None:
         """Returns when it takes events in."""
+        self.launch()
+        self.await_running()
+
+    def launch(self) -> None:
+        """Starts the driver, which may have to wait for the lease of another one."""
         (self.folder / "running").unlink(missing_ok=True)
         (self.folder / "pids.json").unlink(missing_ok=True)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
         environment = {**kept, **to_environment(self.settings), **ray_environment(self.ground.folder)}
         command = [sys.executable, "-m", "tests.faults.driver", str(self.folder)]
         self._child = Child("the ingest plane", command, log=self.log, env=environment)
+
+    def await_running(self) -> None:
+        assert self._child is not None
         self._child.wait_until((self.folder / "running").exists, timeout_s=START_S)
+
+    def await_exit(self, timeout_s: float = _STOP_S) -> int:
+        """Returns the driver's exit code once it has ended."""
+        assert self._child is not None
+        eventually(lambda: not self._alive, f"the driver ends; {self.log} says why not", timeout_s)
+        code = self._child.exit_code
+        assert code is not None
+        return code
 
     def terminate(self) -> int:
         """SIGTERM to the driver; its exit code once it has drained."""
         assert self._child is not None
         os.kill(self._child.pid, signal.SIGTERM)
-        eventually(lambda: not self._alive, f"the driver ends; {self.log} says why not", _STOP_S)
-        code = self._child.exit_code
-        assert code is not None
-        return code
+        return self.await_exit()
 
     def kill_driver(self) -> None:
         """SIGKILL. Ray ends its actors."""
@@ -75,6 +88,11 @@ class PlaneProcess:
         """For the end, however it went."""
         if self._child is not None and self._alive:
             self._child.stop(timeout_s=_STOP_S)
+
+    @property
+    def driver_pid(self) -> int:
+        assert self._child is not None
+        return self._child.pid
 
     @property
     def _alive(self) -> bool:
