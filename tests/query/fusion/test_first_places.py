@@ -136,6 +136,16 @@ def test_questions_that_found_other_kinds_are_counted_apart() -> None:
     assert with_moments.count("moment") > 80
 
 
+def test_tenants_with_other_shares_get_their_own() -> None:
+    places = FirstPlaces()
+    first: dict[float, list[str]] = {0.2: [], 0.8: []}
+    for number, best in enumerate(poor_images(600)):
+        share = (0.2, 0.8)[number % 2]
+        first[share].append(places.choose(best, {"image": share, "text": 1 - share}))
+    for share, kinds in first.items():
+        assert abs(kinds.count("image") / 300 - GIVEN_SHARE * share) < 0.08, share
+
+
 # --- in a ranking ----------------------------------------------------------------------------------------------------
 
 

@@ -86,8 +86,7 @@ class _Counts:
     def __init__(self) -> None:
         self._questions: dict[_Values, None] = {}  # the best relevance of each kind, the oldest question first
         self._new = 0
-        self._handicaps: _Values = ()
-        self._shares: _Values = ()
+        self._handicaps: dict[_Values, _Values] = {}  # by shares, which differ by tenant
 
     def add(self, values: _Values) -> None:
         """Counts a question, unless it is counted already."""
@@ -101,10 +100,13 @@ class _Counts:
         """Returns the handicaps of all kinds, which are renewed after some questions; 0 before there are enough."""
         if len(self._questions) < MIN_QUESTIONS:
             return (0.0,) * len(shares)
-        if self._new >= RENEWED_AFTER or shares != self._shares:
-            self._handicaps = tuple(handicaps(np.array(list(self._questions)), np.array(shares)).tolist())
-            self._shares, self._new = shares, 0
-        return self._handicaps
+        if self._new >= RENEWED_AFTER:
+            self._handicaps.clear()
+            self._new = 0
+        if shares not in self._handicaps:
+            amounts = handicaps(np.array(list(self._questions)), np.array(shares))
+            self._handicaps[shares] = tuple(amounts.tolist())
+        return self._handicaps[shares]
 
 
 def handicaps(values: Float64, shares: Float64) -> Float64:
