@@ -147,6 +147,13 @@ def test_the_serve_configuration_is_one_that_ray_takes() -> None:
         assert config.applications[0].import_path == "penstock.serve.application:app"
 
 
+@pytest.mark.parametrize("group", ["headGroupSpec", "workerGroupSpecs.0"])
+def test_every_pod_of_query_names_the_port_of_serve_as_the_operator_needs_it(group: str) -> None:
+    ports = f"RayService/query:spec.rayClusterConfig.{group}.template.spec.containers.0.ports"
+    assert render().at(f"{ports}.serve.containerPort") == 8000
+    assert render().at(f"RayCluster/ingest:spec.{group}.template.spec.containers.0.ports.serve") is None
+
+
 def test_each_plane_may_be_installed_alone() -> None:
     ingest = render(nested("query.enabled", False))
     assert ("RayCluster/ingest" in ingest, "RayService/query" in ingest, "Pod/test" in ingest) == (True, False, False)

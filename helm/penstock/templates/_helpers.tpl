@@ -331,7 +331,7 @@ autoscalerOptions:
       - downwardAPI: {items: [{path: namespace, fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}}]}
 {{- end }}
 
-{{/* The pod template of a Ray head: (dict root component plane values autoscaled). */}}
+{{/* The pod template of a Ray head: (dict root component plane values autoscaled port). */}}
 {{- define "penstock.headTemplate" -}}
 {{- $root := .root -}}
 metadata:
@@ -358,6 +358,10 @@ spec:
         - {name: as-metrics, containerPort: 44217}
         - {name: dash-metrics, containerPort: 44227}
         - {name: penstock, containerPort: {{ include "penstock.metricsPort" $root }}}
+        {{- /* KubeRay makes the Service of Serve from the head's port, also where the head is excluded from it. */}}
+        {{- if .port }}
+        - {name: serve, containerPort: {{ .port }}}
+        {{- end }}
       env:
         {{- include "penstock.env" $root | nindent 8 }}
         {{- include "penstock.deviceEnv" (list $root .plane) | nindent 8 }}
