@@ -103,7 +103,7 @@ class LocalIngest:
             fetch=media,
             decode=media,
             long_media=media,
-            encoders={role: LocalPool(lambda _, worker=worker: worker) for role, worker in workers.items()},
+            encoders={role: LocalPool(partial(_existing, worker)) for role, worker in workers.items()},
             writers=LocalPool(lambda _: writer),
         )
 
@@ -153,3 +153,7 @@ def _parse(topics: dict[str, Modality], settings: Settings, record: Record) -> E
 
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _existing(worker: object, _number: int) -> object:
+    return worker

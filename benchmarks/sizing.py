@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import psutil
-from pymilvus import MilvusClient
 
 from benchmarks.host_info import machine_facts
 from benchmarks.store_ceiling import StoreCeiling
@@ -133,7 +132,7 @@ class SizingRun:
         rate = self._ceiling.per_s(entries)
         self._entries += entries
         began_s = time.perf_counter()
-        self._wait_for_index()
+        self._milvus.wait_for_index("image__", Field.JOINT.value, self._entries, timeout_s=_INDEX_TIMEOUT_S)
         indexed_s = time.perf_counter() - began_s
         p50, p95 = np.percentile(self._searches_ms(), [50, 95])
         disk = sum(path.stat().st_size for path in self._files())
@@ -143,24 +142,8 @@ class SizingRun:
 
     def _files(self) -> list[Path]:
         """Returns the files of Milvus, less the program and logs."""
-        inside = [
-            path for name in self._folder.iterdir() if name.name not in ("bin", "logs") for path in name.rglob("*")
-        ]
-        return [path for paths in inside for path in paths if path.is_file()]
-
-    def _wait_for_index(self) -> None:
-        client = MilvusClient(self._milvus.uri)
-        (name,) = (name for name in client.list_collections() if name.startswith("image__"))
-        client.flush(name)
-        deadline_s = time.monotonic() + _INDEX_TIMEOUT_S
-        while True:
-            state = client.describe_index(name, Field.JOINT.value)
-            if int(state["pending_index_rows"]) == 0 and int(state["indexed_rows"]) >= self._entries:
-                break
-            if time.monotonic() > deadline_s:
-                raise TimeoutError(f"Milvus has not indexed {self._entries:,} entries within an hour: {state}")
-            time.sleep(0.5)
-        client.close()
+        parts = [part for part in self._folder.iterdir() if part.name not in ("bin", "logs")]
+        return [path for part in parts for path in part.rglob("*") if path.is_file()]
 
     def _searches_ms(self) -> Sequence[float]:
         """Returns the times of single searches, after ten that warm up."""

@@ -8,7 +8,7 @@ Two figures for each rate, of the same lane, steps and workers in this process, 
     by rounds   CPU time of an event in rounds with tracing, over that of the round without it just before or after;
                 the median of all rounds. It says that nothing is forgotten, and holds the noise of the machine.
     by calls    CPU time of the calls that the lane and its workers make to trace an event, alone, with their export;
-                over the CPU time of an event with tracing off. Of both it is the least of all repetitions, as whatever
+                over the CPU time of an event with tracing off. Both are the least of all repetitions, as whatever
                 else runs on the machine only adds to it.
 
 Spans go to a collector in another process on loopback, whose CPU time is not counted.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from pymilvus import MilvusClient
 
 from penstock.embedded.milvus import EmbeddedMilvus
 from penstock.processes import Child, free_port
@@ -82,6 +84,21 @@ class Standalone:
         child, self._child = self._child, None
         if child is not None:
             child.kill()
+
+    def wait_for_index(self, collection: str, field: str, entries: int, *, timeout_s: float) -> None:
+        """Flushes the collection whose name starts so, and waits until its index holds this many entries."""
+        client = MilvusClient(self.uri)
+        (name,) = (name for name in client.list_collections() if name.startswith(collection))
+        client.flush(name)
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            state = client.describe_index(name, field)
+            if int(state["pending_index_rows"]) == 0 and int(state["indexed_rows"]) >= entries:
+                break
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"Milvus has not indexed {entries:,} entries within {timeout_s:.0f} s: {state}")
+            time.sleep(0.5)
+        client.close()
 
     def _configure(self) -> None:
         """Unpacks the binary and writes the configuration, as the package does before it starts the server."""
