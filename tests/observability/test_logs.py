@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from penstock.observability import tracing
+from penstock.observability.logs import JsonFormatter
+from penstock.observability.open_telemetry import OpenTelemetryTracing
 
 _PROCESS = """
 import logging, sys, warnings
@@ -55,6 +62,16 @@ def test_json_is_one_object_a_line_on_stdout_and_nothing_else_is() -> None:
     assert error["message"] == "error of a library"
     assert failure["exception"].endswith("ZeroDivisionError: division by zero")
     assert "exception" not in warning
+
+
+def test_a_line_within_a_sampled_trace_has_its_id() -> None:
+    traces = OpenTelemetryTracing(SimpleSpanProcessor(InMemorySpanExporter()), sample_rate=0.0)
+    record = logging.LogRecord("penstock.a", logging.WARNING, __file__, 1, "a line", None, None)
+    formatter = JsonFormatter("query")
+    with tracing.using(traces):
+        assert "trace_id" not in json.loads(formatter.format(record))
+        with traces.request("/v1/search", [(b"traceparent", f"00-{'a' * 32}-{'b' * 16}-01".encode())]):
+            assert json.loads(formatter.format(record))["trace_id"] == "a" * 32
 
 
 def test_text_is_on_stderr_with_its_level_and_logger() -> None:

@@ -3,6 +3,8 @@
     {"time": "2026-11-30T08:15:45.123Z", "level": "WARNING", "logger": "penstock.ingest.holds", "message": "…",
      "process": "lane", "node": "penstock-ingest-worker-7", "pid": 412, "exception": "Traceback …"}
 
+A line that is logged within a sampled trace has its `trace_id` as well.
+
 Ray redirects the output of actors to files of its session. Where `RAY_LOG_TO_STDERR=1` is in the environment of its
 nodes, it leaves their output alone, and a pod's output has the log of all its processes.
 """
@@ -16,6 +18,8 @@ import socket
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from penstock.observability import tracing
 
 if TYPE_CHECKING:
     from penstock.config import LogSettings
@@ -46,6 +50,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **self._constant,
         }
+        if carrier := tracing.current().carrier():
+            document["trace_id"] = carrier.split("-")[1]
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
         return json.dumps(document, ensure_ascii=False)

@@ -15,11 +15,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from penstock.config import Settings
-from penstock.errors import ConfigError
-from penstock.records import Position, Record
+if TYPE_CHECKING:  # this module is imported by commands that need none of them
+    from penstock.config import Settings
+    from penstock.records import Position, Record
 
 Header: TypeAlias = tuple[str, bytes]
 Attribute: TypeAlias = str | int | float | bool
@@ -182,6 +182,8 @@ def connect(settings: Settings, process: str) -> None:
         try:
             from penstock.observability.open_telemetry import export_traces
         except ModuleNotFoundError as exc:
+            from penstock.errors import ConfigError
+
             raise ConfigError(
                 f"tracing.endpoint is set, but {exc.name} is not installed: pip install 'penstock[tracing]', or "
                 "unset it"
