@@ -7,9 +7,9 @@ Two figures for each rate, of the same lane, steps and workers in this process, 
 
     by rounds   CPU time of an event in rounds with tracing, over that of the round without it just before or after;
                 the median of all rounds. It says that nothing is forgotten, and holds the noise of the machine.
-    by calls    CPU time of the calls that the lane and its workers make to trace an event, alone, with their export;
-                over the CPU time of an event with tracing off. Both are the least of all repetitions, as whatever
-                else runs on the machine only adds to it.
+    by calls    CPU time of the calls that the lane and its workers make to trace an event, alone, and of the export of
+                their spans, over the CPU time of an event with tracing off. Each is the least of its repetitions, as
+                whatever else runs on the machine only adds to them.
 
 Spans go to a collector in another process on loopback, whose CPU time is not counted.
 """
@@ -23,26 +23,35 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter
 
 from benchmarks.host_info import machine_facts
 from benchmarks.local_ingest import LocalIngest
 from penstock.broker.base import Message
 from penstock.broker.traced_producer import TracedProducer
-from penstock.config import Settings, load_settings
+from penstock.config import Settings, TracingSettings, load_settings
+from penstock.ingest.delivery import Delivery
 from penstock.observability import tracing
-from penstock.observability.open_telemetry import OpenTelemetryTracing, export_traces
+from penstock.observability.open_telemetry import OpenTelemetryTracing, export_traces, make_exporter
 from penstock.observability.tracing import Tracing
-from penstock.records import Position, Record
+from penstock.records import AssetRef, Assignment, Event, Inline, Modality, Position, Record
 
 TOPIC = "media.text"
 _BATCH = 32
 _CALLS = ("fetch_and_decode", "encode", "encode", "write")  # to the workers, for a batch of texts
+_CALLED = 800  # events of one repetition: less than a slice of the scheduler
+_EXPORTED = 512  # spans of one request, as `SpanQueue` sends them under load
+_ASSIGNMENT = Assignment(TOPIC, 0, 1)
+_EVENT = Event(AssetRef("t", TOPIC, "k"), Position(TOPIC, 0, 0), Position(TOPIC, 0, 0), 0, Modality.TEXT, Inline(b"v"))
 _FLUSH_S = 30.0
+_RESOURCE = Resource.create({"service.name": "penstock", "penstock.process": "lane"})
 
 
 class TracedEvents:
@@ -77,13 +86,46 @@ class TracedEvents:
 _HEADERS = (("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", b"penstock/bench"), ("ce_type", b"changed"))
 
 
-def calls_cpu_us(traces: Tracing, events: int) -> float:
-    """Returns the CPU time in µs of what traces an event: the calls of lane and workers alone, and the export."""
-    records = [_record(number, traces.send(TOPIC).headers) for number in range(events)]
-    traces.flush(_FLUSH_S)
-    began_s = time.process_time()
-    for start in range(0, events, _BATCH):
-        spans = [traces.receive(record, "") for record in records[start : start + _BATCH]]
+class SpanList(SpanProcessor):
+    """Keeps the spans that end.
+
+    Attributes:
+        spans: all so far.
+    """
+
+    def __init__(self) -> None:
+        self.spans: list[ReadableSpan] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Keeps a span."""
+        self.spans.append(span)
+
+
+def calls_cpu_us(settings: TracingSettings, rate: float, repetitions: int) -> float:
+    """Returns the CPU time in µs to trace an event: the calls of lane and workers, and the export of their spans.
+
+    Every hundredth event is sampled at a rate of 0.01, and never more or fewer by chance.
+    """
+    records = [_record(number, sampled=number % round(1 / rate) == 0) for number in range(_CALLED)]
+    kept = SpanList()
+    traces = OpenTelemetryTracing(kept, sample_rate=0.0, resource=_RESOURCE)
+    recorded_us = min(_recording_us(traces, records) for _ in range(repetitions))
+    without_us = min(_recording_us(tracing.NO_TRACING, records) for _ in range(repetitions))
+    spans_per_event = len(kept.spans) / repetitions / _CALLED
+    exporter, batch = make_exporter(settings), kept.spans[-_EXPORTED:]
+    exported_us = min(_export_us(exporter, batch) for _ in range(repetitions)) / len(batch)
+    return recorded_us - without_us + spans_per_event * exported_us
+
+
+def _recording_us(traces: Tracing, records: Sequence[Record]) -> float:
+    with tracing.using(traces):
+        return _receive_to_commit_us(traces, records)
+
+
+def _receive_to_commit_us(traces: Tracing, records: Sequence[Record]) -> float:
+    began_s = time.thread_time()
+    for start in range(0, len(records), _BATCH):
+        spans = [Delivery.receive(record, _ASSIGNMENT, _EVENT).span for record in records[start : start + _BATCH]]
         with traces.batch(TOPIC, spans):
             carriers = [traces.carrier() for _ in _CALLS]
         for name, carrier in zip(_CALLS, carriers, strict=True):
@@ -93,16 +135,33 @@ def calls_cpu_us(traces: Tracing, events: int) -> float:
             span.end("indexed")
         with traces.commit(lambda _: True):
             pass
-    traces.flush(_FLUSH_S)
-    return (time.process_time() - began_s) / events * 1e6
+    return (time.thread_time() - began_s) / len(records) * 1e6
 
 
-def _record(number: int, headers: Any) -> Record:
-    return Record(Position(TOPIC, 0, number), b"key", b"value", (*_HEADERS, *headers), 0)
+def _export_us(exporter: SpanExporter, spans: Sequence[ReadableSpan]) -> float:
+    began_s = time.thread_time()
+    exporter.export(spans)
+    return (time.thread_time() - began_s) * 1e6
 
 
-def measure(settings: Settings, *, events: int, rounds: int, rates: tuple[float, ...]) -> Mapping[str, object]:
-    """Returns the figures of each rate."""
+def _record(number: int, *, sampled: bool) -> Record:
+    traceparent = f"00-{number + 1:032x}-{number + 1:016x}-{int(sampled):02x}"
+    headers = (*_HEADERS, ("traceparent", traceparent.encode()))
+    return Record(Position(TOPIC, 0, number), b"key", b"value", headers, 0)
+
+
+def measure(
+    settings: Settings, *, events: int, rounds: int, rates: tuple[float, ...], repetitions: int = 200
+) -> Mapping[str, object]:
+    """Returns the figures of each rate.
+
+    Args:
+        settings: with a collector.
+        events: of a round.
+        rounds: with and without tracing, for each rate.
+        rates: of sampling.
+        repetitions: of the calls alone.
+    """
     traced = {rate: _traces(settings, rate) for rate in rates}
     lane = TracedEvents(settings, events)
     lane.cpu_us(tracing.NO_TRACING)  # warms up
@@ -115,7 +174,7 @@ def measure(settings: Settings, *, events: int, rounds: int, rates: tuple[float,
             ratios[rate].append(with_us / without_us)
             print(f"round {number}, rate {rate:g}: {with_us:.0f} and {without_us:.0f} µs", file=sys.stderr, flush=True)
     event_us = min(off_us)
-    by_calls = {rate: _calls(traces) for rate, traces in traced.items()}
+    by_calls = {rate: calls_cpu_us(settings.tracing, rate, repetitions) for rate in rates}
     return {
         "event_us": round(event_us, 1),
         "event_us_median": round(statistics.median(off_us), 1),
@@ -140,12 +199,6 @@ def _in_turn(lane: TracedEvents, traces: Tracing, *, without_first: bool) -> tup
         return lane.cpu_us(traces), without_us
     with_us = lane.cpu_us(traces)
     return with_us, lane.cpu_us(tracing.NO_TRACING)
-
-
-def _calls(traces: Tracing) -> float:
-    """Returns the least of repeated measurements, less what the same calls take with tracing off."""
-    with_us, without_us = (min(calls_cpu_us(way, 3_200) for _ in range(15)) for way in (traces, tracing.NO_TRACING))
-    return with_us - without_us
 
 
 def _traces(settings: Settings, rate: float) -> OpenTelemetryTracing:

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 MAX_SPANS = 2_048  # some 4 MB, in each process
 _BATCH = 512  # one request of some 60 kB
-_INTERVAL_S = 2.0  # between exports of less than a batch: a request takes a millisecond of CPU time, whatever its size
+_INTERVAL_S = 5.0  # between exports of less than a batch: a request takes 2 ms of CPU time, whatever its size
 
 
 class SpanQueue(SpanProcessor):
