@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -34,10 +35,13 @@ class Prometheus:
 
     def query(self, expression: str) -> list[float]:
         """The values of an instant vector."""
-        response = httpx.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=10)
-        answer = response.json()
+        return [float(sample["value"][1]) for sample in self.get("query", query=expression)["result"]]
+
+    def get(self, path: str, **parameters: str) -> Any:
+        """The data of a response of its API."""
+        answer = httpx.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=10).json()
         assert answer["status"] == "success", answer
-        return [float(sample["value"][1]) for sample in answer["data"]["result"]]
+        return answer["data"]
 
 
 def program() -> str:
@@ -49,13 +53,26 @@ def program() -> str:
 
 
 @contextmanager
-def scraping(target: str, folder: Path) -> Iterator[Prometheus]:
-    """Starts a server that scrapes a target (`http://host:port/metrics`) each second."""
+def scraping(
+    target: str, folder: Path, *, rules: Sequence[Path] = (), labels: Mapping[str, str] | None = None
+) -> Iterator[Prometheus]:
+    """Starts a server that scrapes a target (`http://host:port/metrics`) each second.
+
+    Args:
+        rules: files of rules, which it evaluates every two seconds.
+        labels: of every sample of the target.
+    """
     prometheus_program = program()
     address, _, path = target.removeprefix("http://").partition("/")
-    job = {"job_name": "penstock", "metrics_path": f"/{path}", "static_configs": [{"targets": [address]}]}
+    targets = {"targets": [address], "labels": dict(labels or {})}
+    job = {"job_name": "penstock", "metrics_path": f"/{path}", "static_configs": [targets]}
     config = folder / "prometheus.yml"
-    config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}))  # JSON is YAML
+    document = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "2s"},
+        "rule_files": [str(file) for file in rules],
+        "scrape_configs": [job],
+    }
+    config.write_text(json.dumps(document))  # JSON is YAML
     subprocess.run(["promtool", "check", "config", config], check=True, capture_output=True)
     port = free_port()
     server = Child(

@@ -50,10 +50,10 @@ class Stack:
 
     # ---- life ----
 
-    def start(self) -> None:
+    def start(self, timeout_s: float = _START_TIMEOUT_S) -> None:
         with self._log.open("ab") as log:
             self._up = subprocess.Popen(self._command("up"), env=self._environment, stdout=log, stderr=log)
-        eventually(self._ready, f"penstock up is ready; {self._log} says why not", _START_TIMEOUT_S)
+        eventually(self._ready, f"penstock up is ready; {self._log} says why not", timeout_s)
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""

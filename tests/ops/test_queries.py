@@ -10,6 +10,7 @@ import pytest
 from ops.alerts import every_alert
 from ops.boards import every_board
 from ops.metric_catalog import every_metric, metric_of, own_metrics
+from ops.panels import Panel
 from ops.prometheus import with_variables
 from ops.recordings import shared_recordings, slo_recordings
 from ops.slos import read_objectives
@@ -95,3 +96,31 @@ def test_every_panel_is_complete() -> None:
             assert panel.queries
             assert all(query.legend for query in panel.queries)
             assert (panel.warn is None) == (panel.alarm is None)
+
+
+PANELS = [(f"{board.uid}: {panel.title}", panel) for board in BOARDS for panel in board.panels()]
+
+
+@pytest.mark.parametrize("panel", [panel for _, panel in PANELS], ids=[name for name, _ in PANELS])
+def test_the_unit_of_a_panel_fits_its_metrics(panel: Panel) -> None:
+    for query in panel.queries:
+        names = read(query.expr).metrics
+        in_seconds = all("_seconds" in name for name in names)
+        match panel.unit:
+            case "s":
+                assert in_seconds
+                assert panel.kind == "heatmap" or "rate(" not in query.expr or "histogram_quantile(" in query.expr
+            case "bytes":
+                assert all("_bytes" in name or name.endswith("_mem_used") for name in names)
+            case "reqps":
+                assert "rate(" in query.expr
+                assert all(name.endswith(("_total", "_count")) for name in names)
+            case "percent":
+                assert all(name.endswith("_utilization") for name in names)
+            case "percentunit":
+                assert "/" in query.expr or all(":ratio" in name or name == "up" for name in names)
+            case "short":
+                assert "histogram_quantile" not in query.expr
+                assert not any(name.endswith(("_seconds", "_bytes")) for name in names)
+            case other:
+                pytest.fail(f"the test does not know the unit {other}")
