@@ -20,7 +20,7 @@ import ray
 
 from penstock.errors import BadInputError, Reason, UnavailableError, WorkerBrokenError, WorkerLostError
 from penstock.ingest.executor.pool import Call, LeastLoaded, LocalPool, Pool, Usage, call_all
-from penstock.ingest.executor.ray_actor import spawn_actors
+from penstock.ingest.executor.ray_actor import spawn_actors, start_call
 from penstock.ingest.executor.ray_pool import RayPool
 from penstock.records import UInt8
 
@@ -357,7 +357,7 @@ def test_a_call_that_hangs_while_others_of_its_worker_end_is_still_detected(clus
 @pytest.mark.services
 def test_a_hanging_call_of_a_dead_caller_is_detected_by_those_queued_behind_it(cluster: None, tmp_path: Path) -> None:
     handles = spawn_actors(Worker, 1, name="test", journal_dir=tmp_path, num_cpus=0.1)
-    abandoned = handles[0].call.options(num_returns=2).remote("of a lane that died", "hang", 1)
+    abandoned = start_call(handles[0], "of a lane that died", "hang", 1, (), carrier="")
     pool = RayPool("test", handles, call_timeout_s=1)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(pool.run, Worker.pid)
