@@ -17,10 +17,10 @@ import psutil
 
 from benchmarks.components import Component
 from benchmarks.memory import pss_mb
-from penstock.broker.base import DeadLetter, Message
+from penstock.broker.base import DeadLetter, Message, PartitionLag
 from penstock.broker.deadletters import scan_dead_letters
 from penstock.broker.producer import MessageProducer
-from penstock.broker.topics import PartitionLag, group_lag
+from penstock.broker.topics import group_lag
 from penstock.config import Endpoints, Settings, load_settings, read_endpoints, with_endpoints
 from penstock.ingest.status import read_status
 from penstock.records import Collection, Entry, Modality, Position

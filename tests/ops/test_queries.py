@@ -55,7 +55,9 @@ def test_a_quantile_is_of_the_rates_of_buckets(expression: str) -> None:
         if isinstance(node, promql_parser.Call) and node.func.name == "histogram_quantile":
             inner = node.args[1]
             assert isinstance(inner, promql_parser.AggregateExpr)
+            assert inner.modifier is not None
             assert "le" in inner.modifier.labels
+            assert isinstance(inner.expr, promql_parser.Call)
             assert inner.expr.func.name == "rate"
         if isinstance(node, promql_parser.AggregateExpr) and str(node.op) == "avg":
             assert not {name for name in read(expression).metrics if name.endswith(("_sum", "_count"))}
