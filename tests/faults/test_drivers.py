@@ -42,7 +42,7 @@ def another() -> Iterator[Another]:
         plane.close()
 
 
-def epochs(plane: PlaneProcess) -> Sequence[int]:
+def epochs(plane: PlaneProcess) -> list[int]:
     """Returns the epochs in which a driver has held the lease, by its log."""
     log = plane.log.read_text() if plane.log.exists() else ""
     return [int(epoch) for epoch in _LEASE.findall(log)]
