@@ -274,8 +274,10 @@ class Kubelet:
             return False
 
     def _remove(self, running: _Running) -> None:
-        for container in (*running.containers.values(), f"{running.name}-{_HELD_NETWORK}"):
-            podman("rm", "--force", "--time", "1", container)
+        spec = running.pod["spec"]
+        names = [container["name"] for container in (*spec.get("initContainers", []), *spec["containers"])]
+        for name in (*names, _HELD_NETWORK):  # the last has the network of the others
+            podman("rm", "--force", "--ignore", "--time", "1", f"{running.name}-{name}")
 
     # --- status and names ------------------------------------------------------------------------------------------
 
