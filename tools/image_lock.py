@@ -2,7 +2,8 @@
 
     python tools/image_lock.py runtime|heavy|embedded [--without NAME ... | --only NAME ...]
 
-The packages of tests and lint are left out. Runs without other packages, in the first stage of `deploy/Dockerfile`.
+Those of the extra `tracing` are of the runtime; those of tests and lint are left out. Runs without other packages, in
+the first stage of `deploy/Dockerfile`.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="leave all others out")
     options = parser.parse_args()
     project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
-    roots = {"dependencies": project["dependencies"], "embedded": project["optional-dependencies"]["embedded"]}
+    extras = project["optional-dependencies"]
+    roots = {"dependencies": project["dependencies"] + extras["tracing"], "embedded": extras["embedded"]}
     pins = select_layer(read_pins(Path("requirements.lock").read_text("utf-8")), roots, options.layer)
     selected = [pin for pin in pins if pin.name not in options.without and pin.name in (options.only or [pin.name])]
     sys.stdout.write("".join(pin.text for pin in selected))

@@ -27,6 +27,7 @@ _GPU_GROUP = {
 _REDIS = {"ray": {"redis": {"address": "redis:6379", "passwordSecret": "redis"}}}
 _SCALING = {"query": {"replicas": {"max": 4}}}
 _INCREMENTAL = {"query": {"upgrade": {"type": "NewClusterWithIncrementalUpgrade", "gatewayClassName": "istio"}}}
+_TRACED = nested("settings.tracing.endpoint", "http://collector:4318")
 _MONITORED = {"monitoring": {"prometheusOperator": "on"}}
 _KEDA = {"keda": {"enabled": True}}
 
@@ -89,6 +90,20 @@ _CASES: tuple[tuple[str, Any, str, Any, Mapping[str, Any]], ...] = (
         f"{_env('PENSTOCK_STORE__TOKEN')}.valueFrom.secretKeyRef.key",
         "t",
         nested("secrets.storeToken.name", "m"),
+    ),
+    (
+        "secrets.tracingHeaders.name",
+        "otel",
+        f"{_env('PENSTOCK_TRACING__HEADERS', _WORKER)}.valueFrom.secretKeyRef.name",
+        "otel",
+        {},
+    ),
+    (
+        "secrets.tracingHeaders.key",
+        "key",
+        f"{_env('PENSTOCK_TRACING__HEADERS')}.valueFrom.secretKeyRef.key",
+        "key",
+        nested("secrets.tracingHeaders.name", "otel"),
     ),
     ("secrets.assets.name", "s3", f"{_env('AWS_ACCESS_KEY_ID', _WORKER)}.valueFrom.secretKeyRef.name", "s3", {}),
     (
@@ -256,6 +271,8 @@ _CASES: tuple[tuple[str, Any, str, Any, Mapping[str, Any]], ...] = (
     ("networkPolicy.storePorts", [9999], "NetworkPolicy/store:spec.egress.0.ports.0.port", 9999, {}),
     ("networkPolicy.assets", _PEERS, "NetworkPolicy/assets:spec.egress.0.to", _PEERS, {}),
     ("networkPolicy.assetsPorts", [9999], "NetworkPolicy/assets:spec.egress.0.ports.0.port", 9999, {}),
+    ("networkPolicy.collector", _PEERS, "NetworkPolicy/collector:spec.egress.0.to", _PEERS, _TRACED),
+    ("networkPolicy.collectorPorts", [9999], "NetworkPolicy/collector:spec.egress.0.ports.0.port", 9999, _TRACED),
     ("networkPolicy.redis", _PEERS, "NetworkPolicy/redis:spec.egress.0.to", _PEERS, _REDIS),
     ("networkPolicy.redisPorts", [9999], "NetworkPolicy/redis:spec.egress.0.ports.0.port", 9999, _REDIS),
     ("networkPolicy.apiServer", _PEERS, "NetworkPolicy/api-server:spec.egress.0.to", _PEERS, {}),

@@ -155,6 +155,9 @@ capabilities: {drop: [ALL]}
 {{- with .Values.secrets.storeToken }}{{ if .name }}
 - {name: PENSTOCK_STORE__TOKEN, valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .key }}}}}
 {{- end }}{{ end }}
+{{- with .Values.secrets.tracingHeaders }}{{ if .name }}
+- {name: PENSTOCK_TRACING__HEADERS, valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .key }}}}}
+{{- end }}{{ end }}
 {{- with .Values.assets.endpoint }}
 - {name: AWS_ENDPOINT_URL_S3, value: {{ . | quote }}}
 {{- end }}
