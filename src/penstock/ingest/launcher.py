@@ -37,6 +37,7 @@ from penstock.ingest.lane.handles import DECODE, FETCH, LONG_MEDIA, WRITE, Worke
 from penstock.ingest.shared_assets import require_shared_assets
 from penstock.observability.build_info import export_build_info
 from penstock.observability.exposition import connect
+from penstock.observability.process import prepare_process
 from penstock.records import TIMED_MODALITIES, Assignment
 from penstock.store.spec import index_spec
 from penstock.store.writer import Writer
@@ -132,7 +133,8 @@ class PlaneLauncher:
     def _spawns(self, gpus: float) -> Mapping[str, _Spawn]:
         """Returns the function that starts actors, by pool."""
         settings = self._settings
-        anywhere = partial(spawn_actors, journal_dir=self._journal_dir, on_start=partial(connect, settings))
+        prepare = partial(prepare_process, settings)
+        anywhere = partial(spawn_actors, journal_dir=self._journal_dir, on_start=prepare)
         start = partial(anywhere, labels=settings.placement.workers)
         media = partial(start, MediaWorkerFactory(settings), on_start=partial(init_media_process, settings))
         long_media = partial(media, on_start=partial(init_long_media_process, settings))
@@ -193,7 +195,7 @@ class PlaneLauncher:
             shards,
             name=WRITE,
             journal_dir=self._journal_dir,
-            on_start=partial(connect, settings),
+            on_start=partial(prepare_process, settings),
             num_cpus=0.1,
             labels=settings.placement.workers,
             concurrent_calls=writes,
