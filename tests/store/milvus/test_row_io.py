@@ -1,13 +1,16 @@
-"""Tests requests that a server refuses for the size of the answer."""
+"""Tests requests that a server refuses for the size of the answer, and when a write asks for the lease."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from penstock.errors import PermanentError
+from penstock.config import StoreSettings
+from penstock.errors import NotReadyError, PermanentError
+from penstock.store.milvus.client import Connection
+from penstock.store.milvus.dialect import detect_backend
 from penstock.store.milvus.row_io import RowIO
 
 _ROWS = 5
@@ -42,3 +45,43 @@ def test_a_request_whose_answer_is_too_large_is_sent_in_halves() -> None:
 def test_a_single_asset_whose_answer_is_too_large_is_refused() -> None:
     with pytest.raises(PermanentError, match="maxOutputSize"):
         LimitedRowIO().entry_ids("text", ["a", "fat"])
+
+
+class ReloadingConnection(Connection):
+    """Sends each request twice, as after the loading of a collection, in which a lease runs out."""
+
+    def __init__(self) -> None:
+        super().__init__(StoreSettings(uri="http://127.0.0.1:1"), self._check)
+        self._backend = detect_backend("")
+        self.checks = 0
+        self.sent = 0
+
+    @property
+    def backend(self) -> Any:
+        return self._backend
+
+    def call(self, doing: str, request: Callable[[Any], Any], *, collection: str | None = None) -> Any:
+        request(self)
+        return request(self)
+
+    def upsert(self, client: Any, request: Any, *, timeout_s: float) -> int:
+        self.sent += 1
+        return 1
+
+    def delete(self, *args: Any, **options: Any) -> None:
+        self.sent += 1
+
+    def _check(self) -> None:
+        self.checks += 1
+        if self.checks > 1:
+            raise NotReadyError("the lease has run out")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda rows: rows.write("text", [{"id": "a"}]), lambda rows: rows.delete("text", ["a"])]
+)
+def test_a_write_that_is_sent_again_is_checked_again(change: Callable[[RowIO], object]) -> None:
+    connection = ReloadingConnection()
+    with pytest.raises(NotReadyError):
+        change(RowIO(connection))
+    assert connection.sent == 1

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from pymilvus import MilvusClient
 from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
 
 from penstock.errors import PermanentError
@@ -170,20 +171,18 @@ class RowIO:
         return [(hit["entity"], float(hit["distance"])) for hit in hits[0]]
 
     def _write(self, name: str, request: UpsertRequest) -> int:
-        self._connection.before_write()
-        return self._connection.call(
-            f"writing {request.num_rows} rows to {name}",
-            lambda client: self._connection.upsert(client, request, timeout_s=self._timeout_s),
-            collection=name,
-        )
+        def send(client: MilvusClient) -> int:
+            self._connection.before_write()  # here: `call` may load the collection for seconds, and send again
+            return self._connection.upsert(client, request, timeout_s=self._timeout_s)
+
+        return self._connection.call(f"writing {request.num_rows} rows to {name}", send, collection=name)
 
     def _delete(self, name: str, ids: list[str]) -> None:
-        self._connection.before_write()
-        self._connection.call(
-            f"deleting {len(ids)} rows of {name}",
-            lambda client: client.delete(name, ids=ids, timeout=self._timeout_s, retry_on_rate_limit=False),
-            collection=name,
-        )
+        def send(client: MilvusClient) -> None:
+            self._connection.before_write()
+            client.delete(name, ids=ids, timeout=self._timeout_s, retry_on_rate_limit=False)
+
+        self._connection.call(f"deleting {len(ids)} rows of {name}", send, collection=name)
 
 
 def _consistency_options(guarantee: int) -> dict[str, Any]:
