@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 
 from penstock.broker.base import Partition
-from penstock.config import Settings
+from penstock.config import Settings, load_settings
 from penstock.errors import UnavailableError
 from penstock.ingest.actor_results import START_TIMEOUT_S
-from penstock.ingest.health import StoreProbe, publish_health, publish_standby, unready_reasons
-from penstock.ingest.status import PlaneState, PlaneStatus
+from penstock.ingest.health import Publisher, StoreProbe, publish_health, publish_standby, unready_reasons
+from penstock.ingest.plane import IngestPlane
+from penstock.ingest.status import PlaneState, PlaneStatus, read_status
 from penstock.observability import metrics
 from penstock.observability.health import LIVE_FOR_MS, read_health
 
@@ -122,3 +124,37 @@ def test_a_standby_is_live_and_unready_and_does_not_hide_a_driver_that_lives(tmp
         assert health is not None
         assert (health.state, health.updated_ms, health.live_until_ms) == ("standby", later_ms, later_ms + LIVE_FOR_MS)
         assert health.reasons == ["another driver ingests for this consumer group, and this one stands by"]
+
+
+def test_a_folder_that_refuses_the_files_is_a_warning_once_a_state(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "data"
+    folder.write_text("a file, in which no folder can be made")
+    publisher = Publisher(Settings(data_dir=folder))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            publisher.stand_by(status(state=PlaneState.STARTING))
+        for state in (PlaneState.RUNNING, PlaneState.RUNNING, PlaneState.STOPPED):
+            publisher.publish(status(state=state), [])
+    warned = [record.getMessage().split(":")[0] for record in caplog.records]
+    assert warned == [
+        f"status and health of the {state} ingest plane cannot be written"
+        for state in ("standby", "running", "stopped")
+    ]
+    folder.unlink()
+    publisher.publish(status(state=PlaneState.STOPPED), [])
+    health = read_health(folder / "metrics")
+    assert health is not None
+    assert health.state == PlaneState.STOPPED
+    assert read_status(folder) == status(state=PlaneState.STOPPED)
+
+
+def test_a_plane_goes_on_while_its_files_cannot_be_written(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.write_text("a file, in which no folder can be made")
+    plane = IngestPlane(load_settings(profile="null:8", data_dir=tmp_path, store={"uri": "http://127.0.0.1:1"}))
+    plane._publisher = Publisher(Settings(data_dir=folder))
+    plane._publish_status()
+    plane._stand_by(threading.Event(), 0.0)
+    assert folder.is_file()

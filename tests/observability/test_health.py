@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from penstock.observability.exposition import Endpoint, is_served
-from penstock.observability.health import LIVE_FOR_MS, Health, answer, write_health
+from penstock.observability.health import LIVE_FOR_MS, Health, answer, replace_text, write_health
 
 TURN_MS = 1_000_000
 
@@ -70,3 +71,31 @@ def test_the_endpoint_of_a_node_answers_beside_its_metrics(url: str, tmp_path: P
     assert httpx.get(f"{url}/metrics").headers["content-type"].startswith("text/plain")
     missing = httpx.get(f"{url}/nothing")
     assert (missing.status_code, missing.json()) == (404, {"reasons": ["there is no /nothing here"]})
+
+
+def test_processes_that_replace_one_file_have_temporary_files_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "folder" / "health.json"
+    written: list[Path] = []
+    replace = Path.replace
+
+    def replaced(temporary: Path, over: Path) -> Path:
+        written.append(temporary)
+        return replace(temporary, over)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    for pid in (1, 2):
+        monkeypatch.setattr(os, "getpid", lambda of=pid: of)
+        replace_text(target, f"by {pid}")
+    assert len(set(written)) == 2
+    assert target.read_text() == "by 2"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_file_that_cannot_be_replaced_leaves_nothing_behind(tmp_path: Path) -> None:
+    target = tmp_path / "health.json"
+    target.mkdir()
+    with pytest.raises(OSError, match=r"health\.json"):
+        replace_text(target, "text")
+    assert list(tmp_path.iterdir()) == [target]

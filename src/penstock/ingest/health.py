@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 from penstock.assembly import open_store
@@ -14,7 +15,7 @@ from penstock.config import Settings
 from penstock.errors import PenstockError
 from penstock.ingest.actor_results import START_TIMEOUT_S
 from penstock.ingest.holds import Holds, Why
-from penstock.ingest.status import PlaneState, PlaneStatus
+from penstock.ingest.status import PlaneState, PlaneStatus, write_status
 from penstock.observability.health import LIVE_FOR_MS, Health, read_health, write_health
 
 logger = logging.getLogger(__name__)
@@ -116,10 +117,48 @@ def unready_reasons(status: PlaneStatus, *, expected_lanes: int, partitions: Set
         yield f"{name}: {reason}"
 
 
+class Publisher:
+    """Publishes the status and the health of a plane. A folder that refuses them is a warning, once a state.
+
+    The plane works without these files, and it ends its actors and releases its lease without them.
+
+    Args:
+        settings: of the plane.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._warned: PlaneState | None = None
+
+    def publish(self, status: PlaneStatus, reasons: Sequence[str]) -> None:
+        """Writes the status for commands on this node, and the health for the node's endpoint."""
+        with self._warning(status.state):
+            write_status(self._settings.data_dir, status)
+        with self._warning(status.state):
+            publish_health(self._settings, status, reasons)
+
+    def stand_by(self, status: PlaneStatus) -> None:
+        """Writes that this driver waits for the lease."""
+        with self._warning(PlaneState.STANDBY):
+            publish_standby(self._settings, status)
+
+    @contextmanager
+    def _warning(self, state: PlaneState) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            if state is not self._warned:
+                logger.warning("status and health of the %s ingest plane cannot be written: %s", state, exc)
+            self._warned = state
+
+
 def publish_health(settings: Settings, status: PlaneStatus, reasons: Sequence[str]) -> None:
     """Writes the health for the node's endpoint.
 
     A plane that starts is live for as long as its workers may take to start.
+
+    Raises:
+        OSError: it cannot be written.
     """
     starting_ms = int(START_TIMEOUT_S * 1000) if status.state is PlaneState.STARTING else 0
     live_for_ms = 0 if status.state is PlaneState.STOPPED else LIVE_FOR_MS + starting_ms
@@ -131,6 +170,9 @@ def publish_standby(settings: Settings, status: PlaneStatus) -> None:
     """Writes that a driver waits for the lease: live, and not ready.
 
     The health of another driver on this node stays, for as long as that driver is live.
+
+    Raises:
+        OSError: it cannot be written.
     """
     present = read_health(settings.metrics_dir)
     if present is None or present.live_until_ms < status.updated_ms or present.status.get("pid") == status.pid:

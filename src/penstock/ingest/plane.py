@@ -29,7 +29,7 @@ from penstock.ingest.asset_gc import sweep_until
 from penstock.ingest.background import start_background_threads, start_endpoint_thread
 from penstock.ingest.executor.autoscaler import LoadMeter, PoolLoad
 from penstock.ingest.executor.ray_actor import Actor, control
-from penstock.ingest.health import publish_health, publish_standby, store_probe, unready_reasons
+from penstock.ingest.health import Publisher, store_probe, unready_reasons
 from penstock.ingest.holds import HoldLog
 from penstock.ingest.lag import LagMonitor
 from penstock.ingest.lane.actor import LaneActor
@@ -40,7 +40,7 @@ from penstock.ingest.launcher import LaunchedWorkers, PlaneLauncher, start_write
 from penstock.ingest.lease import DriverLease, LeaseHolder
 from penstock.ingest.lease_keeper import LeaseKeeper
 from penstock.ingest.lease_members import LaneMember, WriterMember, lease_members, send_renewal
-from penstock.ingest.status import PlaneState, PlaneStatus, sum_lanes, write_status
+from penstock.ingest.status import PlaneState, PlaneStatus, sum_lanes
 from penstock.observability import metrics
 from penstock.store.writer import Writer
 
@@ -76,10 +76,8 @@ class IngestPlane:
         )
         self._store_probe = store_probe(settings, self._stopping)
         self._hold_log = HoldLog(time.monotonic)
+        self._publisher = Publisher(settings)
         self._monitor = threading.Thread(target=self._watch, name="ingest-monitor", daemon=True)
-        self._sweeper = threading.Thread(
-            target=sweep_until, args=(self._stopping, settings), name="asset-sweeper", daemon=True
-        )
 
     def start(self, stop: threading.Event | None = None) -> bool:
         """Returns once records are received.
@@ -116,7 +114,8 @@ class IngestPlane:
             self._lag.start()
         self._store_probe.start()
         self._monitor.start()
-        self._sweeper.start()
+        sweep = (self._stopping, settings)
+        threading.Thread(target=sweep_until, args=sweep, name="asset-sweeper", daemon=True).start()
         start_background_threads(self._stopping, settings)
         return True
 
@@ -221,12 +220,11 @@ class IngestPlane:
 
     def _publish_status(self) -> None:
         status = self.status()
-        write_status(self._settings.data_dir, status)
         lanes = len(self._lanes.all)
         if self._state is not PlaneState.STOPPED:
             self._hold_log.update(status.held, complete=status.lanes >= lanes)
         reasons = unready_reasons(status, expected_lanes=lanes, partitions=self._lag.partitions())
-        publish_health(self._settings, status, list(reasons))
+        self._publisher.publish(status, list(reasons))
         for pool, size in status.workers.items():
             metrics.WORKERS.labels(pool).set(size)
 
@@ -252,7 +250,7 @@ class IngestPlane:
         return LeaseKeeper(lease, self._lease_members, send_renewal)
 
     def _stand_by(self, stop: threading.Event, seconds: float) -> None:
-        publish_standby(self._settings, self.status())
+        self._publisher.stand_by(self.status())
         stop.wait(seconds)
 
     def _lease_members(self) -> Sequence[WriterMember | LaneMember]:

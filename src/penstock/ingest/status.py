@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from penstock.ingest.lane.status import LaneStatus
+from penstock.observability.health import replace_text
 from penstock.records import Modality
 
 
@@ -153,12 +154,12 @@ def status_file(data_dir: Path) -> Path:
 
 
 def write_status(data_dir: Path, status: PlaneStatus) -> None:
-    """Replaces the file atomically, so that a reader never sees half of it."""
-    target = status_file(data_dir)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(status)))
-    temporary.replace(target)
+    """Replaces the file atomically.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    replace_text(status_file(data_dir), json.dumps(asdict(status)))
 
 
 def read_status(data_dir: Path) -> PlaneStatus | None:

@@ -8,7 +8,9 @@ not answer for itself.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -49,11 +51,29 @@ class Answer(NamedTuple):
 
 
 def write_health(directory: Path, health: Health) -> None:
-    """Replaces the file atomically, so that a reader never sees half of it."""
-    directory.mkdir(parents=True, exist_ok=True)
-    temporary = _file(directory).with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(health)))
-    temporary.replace(_file(directory))
+    """Replaces the file atomically.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    replace_text(_file(directory), json.dumps(asdict(health)))
+
+
+def replace_text(target: Path, text: str) -> None:
+    """Replaces a file atomically, so that a reader never sees half of it, also where several processes write it.
+
+    Raises:
+        OSError: it cannot be written; the present one stays.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text)
+        temporary.replace(target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_health(directory: Path) -> Health | None:
