@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import pytest
 from penstock.broker.base import Partition
 from penstock.config import Settings, load_settings
 from penstock.errors import UnavailableError
-from penstock.ingest.actor_results import START_TIMEOUT_S
 from penstock.ingest.health import Publisher, StoreProbe, publish_health, publish_standby, unready_reasons
 from penstock.ingest.plane import IngestPlane
 from penstock.ingest.status import PlaneState, PlaneStatus, read_status
 from penstock.observability import metrics
 from penstock.observability.health import LIVE_FOR_MS, read_health
+from tests.e2e.stack import eventually
 
 BOTH = {Partition("media.text", 0), Partition("media.text", 1)}
 
@@ -63,7 +64,7 @@ def test_a_plane_without_any_partition_is_unready_also_while_the_broker_is_away(
     assert reasons(status(assignments={}), partitions=None) == ["no partition is assigned to a lane"]
 
 
-def test_a_plane_that_starts_is_live_for_as_long_as_its_workers_may_take(tmp_path: Path) -> None:
+def test_a_plane_is_live_for_a_minute_after_its_status_and_not_once_it_stopped(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     live_until_ms = {}
     for state in (PlaneState.STARTING, PlaneState.RUNNING, PlaneState.STOPPED):
@@ -72,9 +73,27 @@ def test_a_plane_that_starts_is_live_for_as_long_as_its_workers_may_take(tmp_pat
         assert health is not None
         assert (health.state, health.reasons, health.status["lanes"]) == (state, ["a reason"], 2)
         live_until_ms[state] = health.live_until_ms
-    assert live_until_ms[PlaneState.STARTING] == 7_000 + LIVE_FOR_MS + START_TIMEOUT_S * 1000
+    assert live_until_ms[PlaneState.STARTING] == 7_000 + LIVE_FOR_MS
     assert live_until_ms[PlaneState.RUNNING] == 7_000 + LIVE_FOR_MS
     assert live_until_ms[PlaneState.STOPPED] == 7_000
+
+
+def test_the_health_of_a_plane_that_starts_is_renewed_until_it_has_started(tmp_path: Path) -> None:
+    publisher = Publisher(Settings(data_dir=tmp_path))
+    updates_ms: set[int] = set()
+
+    def renewed(times: int) -> bool:
+        health = read_health(tmp_path / "metrics")
+        assert health is not None
+        assert (health.state, health.reasons) == (PlaneState.STARTING, ["it starts"])
+        assert health.live_until_ms == health.updated_ms + LIVE_FOR_MS
+        updates_ms.add(health.updated_ms)
+        return len(updates_ms) > times
+
+    with publisher.repeating(status(state=PlaneState.STARTING), ["it starts"], every_s=0.01):
+        eventually(lambda: renewed(3), "the health is renewed", 20)
+    assert not [thread for thread in threading.enumerate() if thread.name == "repeated-health"]
+    assert max(updates_ms) <= time.time_ns() // 1_000_000
 
 
 def test_a_store_that_stops_is_an_error_until_it_answers_again() -> None:

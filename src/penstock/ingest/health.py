@@ -13,7 +13,6 @@ from penstock.assembly import open_store
 from penstock.broker.base import Partition
 from penstock.config import Settings
 from penstock.errors import PenstockError
-from penstock.ingest.actor_results import START_TIMEOUT_S
 from penstock.ingest.holds import Holds, Why
 from penstock.ingest.status import PlaneState, PlaneStatus, write_status
 from penstock.observability.health import LIVE_FOR_MS, Health, read_health, write_health
@@ -21,6 +20,7 @@ from penstock.observability.health import LIVE_FOR_MS, Health, read_health, writ
 logger = logging.getLogger(__name__)
 
 _PING_EVERY_S = 2.0
+_REPEAT_S = 5.0  # half of what a readiness is trusted for
 # A store that hangs is noticed before its ping's timeout (5 s): with the interval and the monitor's turn in 7 s, of 10.
 _ANSWERS_WITHIN_S = 4.0
 
@@ -143,6 +143,27 @@ class Publisher:
             publish_standby(self._settings, status)
 
     @contextmanager
+    def repeating(self, status: PlaneStatus, reasons: Sequence[str], *, every_s: float = _REPEAT_S) -> Iterator[None]:
+        """Publishes a status now, and again with the time of then, for as long as the caller is within."""
+        left = threading.Event()
+
+        def repeat() -> None:
+            while not left.wait(every_s):
+                try:
+                    self.publish(replace(status, updated_ms=time.time_ns() // 1_000_000), reasons)
+                except Exception:  # whatever it is, the driver would look stuck without the next one
+                    logger.exception("unexpected error while health was published; continuing")
+
+        self.publish(status, reasons)
+        thread = threading.Thread(target=repeat, name="repeated-health", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            left.set()
+            thread.join()
+
+    @contextmanager
     def _warning(self, state: PlaneState) -> Iterator[None]:
         try:
             yield
@@ -155,13 +176,10 @@ class Publisher:
 def publish_health(settings: Settings, status: PlaneStatus, reasons: Sequence[str]) -> None:
     """Writes the health for the node's endpoint.
 
-    A plane that starts is live for as long as its workers may take to start.
-
     Raises:
         OSError: it cannot be written.
     """
-    starting_ms = int(START_TIMEOUT_S * 1000) if status.state is PlaneState.STARTING else 0
-    live_for_ms = 0 if status.state is PlaneState.STOPPED else LIVE_FOR_MS + starting_ms
+    live_for_ms = 0 if status.state is PlaneState.STOPPED else LIVE_FOR_MS
     health = Health(status.state, list(reasons), status.updated_ms, status.updated_ms + live_for_ms, asdict(status))
     write_health(settings.metrics_dir, health)
 

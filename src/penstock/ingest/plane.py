@@ -103,12 +103,13 @@ class IngestPlane:
         self._keeper = self._take_lease(stop)  # 1
         if self._keeper is None:
             return False
-        self._publish_status()
-        self._keeper.start()  # 2
-        self._workers = PlaneLauncher(settings, self._profile).launch(self._lag_of, stop)
-        if self._workers is None:
-            return False
-        self._lanes.start(self._workers.handles)  # 3
+        starting = self.status()
+        with self._publisher.repeating(starting, list(unready_reasons(starting, expected_lanes=0, partitions=None))):
+            self._keeper.start()  # 2
+            self._workers = PlaneLauncher(settings, self._profile).launch(self._lag_of, stop)
+            if self._workers is None:
+                return False
+            self._lanes.start(self._workers.handles)  # 3
         self._state = PlaneState.RUNNING
         if self._workers.autoscaler.can_scale or settings.metrics.enabled:
             self._lag.start()
