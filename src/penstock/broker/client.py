@@ -146,6 +146,12 @@ def translate(exc: BaseException, doing: str, kafka: KafkaSettings) -> PenstockE
     """
     cause = describe(exc)
     server = f"Kafka at {kafka.bootstrap_servers}"
+    if isinstance(exc, errors.InvalidSessionTimeoutError):
+        return ConfigError(
+            f"could not {doing}: {server} refuses a session of {kafka.session_timeout_ms} ms ({cause}). Its "
+            "group.min.session.timeout.ms and group.max.session.timeout.ms limit kafka.session_timeout_ms, and "
+            "ingest.lease_timeout_s for the group of the lease (….control)."
+        )
     if isinstance(exc, _REFUSED):
         return ConfigError(f"could not {doing}: {server} refuses this client ({cause}). Check the kafka.* settings.")
     if isinstance(exc, _UNKNOWN_TOPIC):
@@ -165,7 +171,6 @@ _REFUSED: tuple[type[BaseException], ...] = (
     errors.IllegalSaslStateError,
     errors.KafkaConfigurationError,
     errors.InvalidGroupIdError,
-    errors.InvalidSessionTimeoutError,
     errors.InconsistentGroupProtocolError,
     errors.IncompatibleBrokerVersion,
 )

@@ -17,8 +17,11 @@ from penstock.broker.consumer import LaneConsumer
 from penstock.broker.control import ControlGroupState
 from penstock.broker.topics import ensure_control_topic
 from penstock.config import KafkaSettings
+from penstock.errors import ConfigError, UnavailableError
 
 _REQUEST_TIMEOUT_MS = 5_000
+_NO_GROUP = errors.GroupIdNotFoundError.__name__  # Kafka 4 says so of a group without a first member
+_DENIED = errors.GroupAuthorizationFailedError.__name__
 
 
 class KafkaControlGroup:
@@ -30,10 +33,15 @@ class KafkaControlGroup:
 
     Raises:
         UnavailableError: no broker answers.
-        ConfigError: it refuses this client, or the control topic has more than one partition.
+        ConfigError: it refuses this client, the session does not fit, or the control topic has more than one partition.
     """
 
     def __init__(self, kafka_settings: KafkaSettings, session_s: float) -> None:
+        if session_s * 1000 >= kafka_settings.max_poll_interval_ms:
+            raise ConfigError(
+                f"ingest.lease_timeout_s ({session_s} s) must be below kafka.max_poll_interval_ms "
+                f"({kafka_settings.max_poll_interval_ms} ms)."
+            )
         self.partition = Partition(kafka_settings.control_topic, 0)
         self._session_s = session_s
         self._settings = kafka_settings.model_copy(
@@ -49,6 +57,7 @@ class KafkaControlGroup:
             with translated(f"look up the consumer group {group}", self._settings):
                 admin = self._connected()
                 described = admin.describe_groups([group])[group]
+                refuse_error(group, described["error"])
                 return ControlGroupState(len(described["members"]), self._note(admin, group))
         except BaseException:
             self.close()
@@ -77,3 +86,16 @@ class KafkaControlGroup:
         except errors.GroupIdNotFoundError:
             return ""
         return str(committed[tp].metadata or "") if tp in committed else ""
+
+
+def refuse_error(group: str, error: str | None) -> None:
+    """Raises the error of a group's description: kafka-python returns it as text, beside an empty list of members.
+
+    Raises:
+        UnavailableError: the broker did not describe the group, for example because it loads it.
+        ConfigError: this client may not read the group.
+    """
+    if error and _DENIED in error:
+        raise ConfigError(f"could not look up the consumer group {group}: the broker refuses this client ({error}).")
+    if error and _NO_GROUP not in error:
+        raise UnavailableError(f"could not look up the consumer group {group}: the broker answers {error}.")

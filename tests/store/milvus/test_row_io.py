@@ -1,4 +1,4 @@
-"""Tests requests that a server refuses for the size of the answer, and when a write asks for the lease."""
+"""Tests requests that a server refuses for the size of the answer, and when a write checks the lease."""
 
 from __future__ import annotations
 

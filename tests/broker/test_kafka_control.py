@@ -1,0 +1,44 @@
+"""Tests what the control group makes of a broker's answers and of settings, without a broker."""
+
+from __future__ import annotations
+
+import pytest
+from kafka import errors
+
+from penstock.broker.client import translate
+from penstock.broker.kafka_control import KafkaControlGroup, refuse_error
+from penstock.config import KafkaSettings
+from penstock.errors import ConfigError, UnavailableError
+
+
+def test_a_group_that_does_not_exist_yet_is_no_error() -> None:
+    refuse_error("g.control", None)
+    refuse_error("g.control", str(errors.GroupIdNotFoundError(None)))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [errors.CoordinatorLoadInProgressError, errors.CoordinatorNotAvailableError, errors.NotCoordinatorError],
+)
+def test_a_group_that_the_broker_could_not_describe_is_not_empty(error: type[errors.BrokerResponseError]) -> None:
+    with pytest.raises(UnavailableError, match=rf"g\.control.*{error.__name__}"):
+        refuse_error("g.control", str(error(None)))
+
+
+def test_a_group_that_may_not_be_read_is_a_matter_of_settings() -> None:
+    with pytest.raises(ConfigError, match=r"g\.control.*refuses"):
+        refuse_error("g.control", str(errors.GroupAuthorizationFailedError(None)))
+
+
+def test_a_lease_above_the_poll_interval_is_refused_by_its_own_name() -> None:
+    with pytest.raises(ConfigError, match=r"ingest\.lease_timeout_s \(301\.0 s\) must be below") as refused:
+        KafkaControlGroup(KafkaSettings(), 301.0)
+    assert "drain_timeout_s" not in str(refused.value)
+
+
+def test_a_session_that_the_broker_refuses_names_the_settings_that_make_it() -> None:
+    settings = KafkaSettings(session_timeout_ms=2_000)
+    error = translate(errors.InvalidSessionTimeoutError(), "join the consumer group penstock.control", settings)
+    assert isinstance(error, ConfigError)
+    assert "2000 ms" in str(error)
+    assert "ingest.lease_timeout_s" in str(error)
