@@ -85,6 +85,33 @@ def test_a_standby_waits_until_the_first_has_died(world: LeaseWorld) -> None:
     assert second.holds
 
 
+def test_a_standby_outlasts_an_outage_of_the_broker_and_says_so_once(
+    world: LeaseWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = running(world, "first")
+    began_s = world.now_s
+    alive_until_s = began_s + 400
+
+    def live_through_an_outage() -> None:
+        world.broker.available = not 20 < world.now_s - began_s < 300
+        if world.now_s < alive_until_s:
+            world.turn_and_deliver(first)
+
+    world.on_sleep = live_through_an_outage
+    second = world.driver("second")
+    world.acquire(second, wait=True)
+    assert second.holds
+    assert world.now_s >= alive_until_s
+    reported = [record.getMessage() for record in caplog.records if record.name == "penstock.ingest.lease"]
+    assert len([message for message in reported if "no broker answers" in message]) == 1
+
+
+def test_a_standby_that_never_had_an_answer_reports_it(world: LeaseWorld) -> None:
+    world.broker.available = False
+    with pytest.raises(UnavailableError):
+        world.acquire(world.driver("first"), wait=True)
+
+
 def test_a_standby_ends_when_it_is_stopped(world: LeaseWorld) -> None:
     first = running(world, "first")
     stop = threading.Event()

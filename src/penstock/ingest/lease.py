@@ -92,6 +92,10 @@ class _HolderWatch:
         """Returns the seconds since the note was seen to change."""
         return self._clock() - self._changed_s
 
+    def begin_anew(self) -> None:
+        """Counts the silence after this call: no note could be read before."""
+        self._changed_s = self._clock()
+
     def is_alive(self, note: str) -> bool:
         """Returns whether the note has changed since the last call."""
         changed = self._note is not None and note != self._note
@@ -156,13 +160,16 @@ class DriverLease:
 
         Raises:
             LeaseHeldError: another driver is alive, and `wait` is False.
-            UnavailableError: the broker does not answer, or the group never becomes empty.
+            UnavailableError: the broker does not answer, or the group never becomes empty. A standby that has had an
+                answer waits for the broker too.
         """
         watch = _HolderWatch(self._clock)
+        patient = False
         while not stop.is_set():
-            state = self._observe(stop)
+            state = self._observe(stop, watch, patient=patient)
             if state is None:
                 return False
+            patient = wait
             if state.members == 0:
                 if self._join(state.note, stop):
                     return True
@@ -221,15 +228,24 @@ class DriverLease:
 
     # --- acquire ----------------------------------------------------------------------------------------------------
 
-    def _observe(self, stop: threading.Event) -> ControlGroupState | None:
-        """Returns the state of the group, once the broker answers; None if `stop` is set first."""
+    def _observe(self, stop: threading.Event, watch: _HolderWatch, *, patient: bool) -> ControlGroupState | None:
+        """Returns the state of the group, once the broker answers; None if `stop` is set first.
+
+        Args:
+            stop: ends the wait.
+            watch: of the present holder.
+            patient: whether to wait for an answer without an end.
+        """
         deadline_s = self._clock() + _ANSWER_TIMEOUT_S
         while not stop.is_set():
             try:
                 return self._group.state()
             except UnavailableError:
-                if self._clock() > deadline_s:
+                if not patient and self._clock() > deadline_s:
                     raise
+                if patient:
+                    watch.say("no broker answers; this standby waits until one does")
+                watch.begin_anew()
                 self._sleep(_OBSERVE_INTERVAL_S)
         return None
 
