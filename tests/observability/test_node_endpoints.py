@@ -17,8 +17,8 @@ from ray.cluster_utils import Cluster
 from ray.util import list_named_actors
 
 from penstock.config import MetricsSettings, Settings
-from penstock.observability.exposition import Endpoint, connect, read_url
-from penstock.observability.node_endpoints import NodeActors, keep_endpoints, keep_own_endpoint
+from penstock.observability.exposition import Endpoint, connect, is_served, read_url
+from penstock.observability.node_endpoints import NodeActors, actor_name, keep_endpoints, keep_own_endpoint
 from tests.e2e.stack import eventually
 
 pytestmark = [pytest.mark.services, pytest.mark.exhaustive]
@@ -59,7 +59,7 @@ def test_each_node_has_an_endpoint_as_nodes_come_and_go(cluster: Cluster, settin
     node = cluster.add_node(num_cpus=1, object_store_memory=_STORE)
     cluster.wait_for_nodes()
     nodes.ensure()
-    names = {f"penstock-metrics-{name}" for name in (node.node_id, ray.get_runtime_context().get_node_id())}
+    names = {actor_name(settings, name) for name in (node.node_id, ray.get_runtime_context().get_node_id())}
     assert actors() == names
     NodeActors(settings).ensure()  # as the other plane would
     assert actors() == names
@@ -69,12 +69,32 @@ def test_each_node_has_an_endpoint_as_nodes_come_and_go(cluster: Cluster, settin
     eventually(lambda: _responds(url), "an actor serves in its place", 10)
 
     cluster.remove_node(node)
-    eventually(lambda: _are_actors(nodes, names - {f"penstock-metrics-{node.node_id}"}), "its endpoint is gone too", 60)
+    eventually(lambda: _are_actors(nodes, names - {actor_name(settings, node.node_id)}), "its endpoint is gone too", 60)
 
 
 def _are_actors(nodes: NodeActors, expected: set[str]) -> bool:
     nodes.ensure()
     return actors() == expected
+
+
+def test_the_plane_that_starts_last_replaces_the_actors_and_the_other_does_not_take_them_back(
+    cluster: Cluster, settings: Settings, tmp_path: Path
+) -> None:
+    cluster.add_node(num_cpus=1, object_store_memory=_STORE)
+    cluster.wait_for_nodes()
+    nodes = {node["NodeID"] for node in ray.nodes()}  # type: ignore[no-untyped-call]
+    before, later = NodeActors(settings), NodeActors(settings.model_copy(update={"data_dir": tmp_path / "moved"}))
+    before.ensure()
+    assert actors() == {actor_name(settings, node) for node in nodes}
+    eventually(lambda: bool(read_url(settings.metrics_dir)), "the folder of before is served", 20)
+
+    moved = {actor_name(later._settings, node) for node in nodes}
+    eventually(lambda: _are_actors(later, moved), "they are replaced", 60)
+    eventually(lambda: not is_served(settings.metrics_dir), "the folder of before is not served any more", 20)
+    eventually(lambda: bool(read_url(later._settings.metrics_dir)), "the new folder is served", 20)
+    for _ in range(3):
+        before.ensure()
+        assert actors() == moved
 
 
 _DRIVER = """
@@ -125,7 +145,7 @@ def test_a_replica_without_a_driver_has_its_node_served(cluster: Cluster, settin
 
     replica = Replica.remote()  # type: ignore[attr-defined]
     node = ray.get(replica.node.remote())
-    eventually(lambda: actors() == {f"penstock-metrics-{node}"}, "its actor is there", 30)
+    eventually(lambda: actors() == {actor_name(settings, node)}, "its actor is there", 30)
     eventually(lambda: "penstock_processes" in _text(settings), "the replica is counted", 10)
 
 

@@ -4,7 +4,9 @@
     several nodes   each has a small actor of its own, which no driver owns, so that it outlives all of them
     replicas alone  (RayService has no driver) start the actor of their node
 
-A lock on the node decides which process serves; the others wait for it. Names let two planes share the actors.
+A lock on the node decides which process serves; the others wait for it. Names let two planes share the actors. A name
+has a hash of the version and of what its actor was given: a process that starts with others ends the actors of before,
+and the one that started last decides.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +23,10 @@ import ray
 from ray import ObjectRef
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
+from ray.util import list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from penstock import __version__
 from penstock.config import LogSettings, Settings
 from penstock.observability.exposition import Endpoint, is_served
 from penstock.observability.logs import configure
@@ -31,6 +37,7 @@ _INTERVAL_S = 5.0  # several attempts between two scrapes, which are often a min
 _TAKE_OVER_S = 2.0  # between two attempts of an actor to serve, so that a node is without an endpoint for no longer
 _CALL_TIMEOUT_S = 10.0  # enough for an actor whose process has yet to start
 _NAMESPACE = "penstock"
+_PREFIX = "penstock-metrics-"
 
 
 def keep_endpoints(stop: threading.Event, settings: Settings) -> None:
@@ -55,8 +62,12 @@ def keep_own_endpoint(stop: threading.Event, settings: Settings) -> None:
     The first check is late: a driver on this node that is starting begins to serve by itself.
     """
     node = ray.get_runtime_context().get_node_id()
+    replaced = False
     while not stop.wait(_INTERVAL_S):
         try:
+            if not replaced:
+                _end_others(settings, lambda of: of == node)
+                replaced = True
             if not is_served(settings.metrics_dir):
                 ray.get(_url_of(spawn_node_actor(settings, node)), timeout=_CALL_TIMEOUT_S)
         except (RayError, OSError, ValueError) as exc:
@@ -69,13 +80,23 @@ class NodeActors:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._actors: dict[str, ActorHandle[NodeActor]] = {}
+        self._replaced = False
 
     def ensure(self) -> None:
-        """Starts missing actors. Those that fail are replaced at the next call."""
+        """Starts missing actors. Those that fail are replaced at the next call.
+
+        The first call ends those of other settings or another version. Later ones leave a node to such an actor: it is
+        that of a process that started after this one.
+        """
+        if not self._replaced:
+            _end_others(self._settings, lambda _: True)
+            self._replaced = True
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
         if len(alive) == 1 and not self._actors:
             return
-        self._actors = {node: self._actors.get(node) or spawn_node_actor(self._settings, node) for node in alive}
+        missing = alive - self._actors.keys() - set(_others(self._settings).values())
+        self._actors = {node: actor for node, actor in self._actors.items() if node in alive}
+        self._actors |= {node: spawn_node_actor(self._settings, node) for node in missing}
         calls = {node: _url_of(actor) for node, actor in self._actors.items()}
         for node, call in calls.items():
             try:
@@ -118,6 +139,28 @@ class NodeActor:
             logger.warning("metrics endpoint: next check in %.0f s after an error: %s", _TAKE_OVER_S, exc)
 
 
+def actor_name(settings: Settings, node: str) -> str:
+    """Returns the name of a node's actor of this version and of these settings."""
+    metrics = settings.metrics
+    given = (__version__, str(settings.metrics_dir), metrics.host, metrics.port, settings.log.model_dump_json())
+    return f"{_PREFIX}{blake2b(repr(given).encode(), digest_size=4).hexdigest()}-{node}"
+
+
+def _others(settings: Settings) -> dict[str, str]:
+    """Returns the nodes of the actors of other settings or another version, by name."""
+    named = [actor["name"] for actor in list_named_actors(all_namespaces=True) if actor["namespace"] == _NAMESPACE]
+    nodes = {name: name.rpartition("-")[2] for name in named if name.startswith(_PREFIX)}
+    return {name: node for name, node in nodes.items() if name != actor_name(settings, node)}
+
+
+def _end_others(settings: Settings, is_meant: Callable[[str], bool]) -> None:
+    """Ends the actors of other settings or another version, on the nodes that are meant."""
+    for name, node in _others(settings).items():
+        if is_meant(node):
+            logger.info("metrics endpoint of node %s: the actor of another version or other settings ends", node)
+            ray.kill(ray.get_actor(name, namespace=_NAMESPACE))
+
+
 def spawn_node_actor(settings: Settings, node: str) -> ActorHandle[NodeActor]:
     """Returns the actor of a node: a new one, or that of another process which was quicker.
 
@@ -125,7 +168,7 @@ def spawn_node_actor(settings: Settings, node: str) -> ActorHandle[NodeActor]:
     """
     metrics = settings.metrics
     options = {
-        "name": f"penstock-metrics-{node}",
+        "name": actor_name(settings, node),
         "namespace": _NAMESPACE,
         "get_if_exists": True,
         "lifetime": "detached",
