@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from penstock.errors import BadInputError, Reason, UnavailableError
+from penstock.errors import BadInputError, Reason, UnavailableError, UnconfirmedError
 from penstock.observability import metrics
 from penstock.retries import Backoff, Breaker
 from tests.counted import counted
@@ -82,3 +82,14 @@ def test_while_one_call_probes_the_others_wait(breaker: Breaker, clock: Clock) -
     with breaker.attempt():
         assert breaker.wait_s() == 1
     assert breaker.wait_s() == 0
+
+
+def test_a_call_without_the_lease_says_nothing_about_the_dependency(breaker: Breaker, clock: Clock) -> None:
+    with pytest.raises(UnconfirmedError), breaker.attempt():
+        raise UnconfirmedError("no lease")
+    assert not breaker.is_open
+    fail(breaker)
+    clock.now_s += 1
+    with pytest.raises(UnconfirmedError), breaker.attempt():
+        raise UnconfirmedError("no lease")
+    assert (breaker.is_open, breaker.wait_s()) == (True, 0)

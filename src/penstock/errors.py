@@ -13,7 +13,8 @@
     │   ├── RetryableFetchError      a claim check failed in a way that a retry may cure      (media.claim_check)
     │   ├── WorkerLostError          the process that ran a step died; the batch restarts from its records
     │   ├── WorkerBrokenError        this process can never run its step again, as its device is lost; restart it
-    │   ├── NotReadyError            a restarted writer does not know the assignments, or the lease is not confirmed
+    │   ├── NotReadyError            a restarted writer does not know the assignments
+    │   │   └── UnconfirmedError     the lease of the driver is not confirmed to the writer
     │   ├── FencedError              this lane no longer owns the partition; its work on it is dropped
     │   └── OverloadedError          too many requests; carries how long to wait
     ├── LeaseHeldError               another driver ingests for this consumer group
@@ -133,6 +134,10 @@ class WorkerBrokenError(TransientError):
 
 class NotReadyError(TransientError):
     """The writer waits for the assignments after a restart, or for the driver's lease; retry the batch soon."""
+
+
+class UnconfirmedError(NotReadyError):
+    """The writer waits for a confirmation of the driver's lease, which says nothing about the store."""
 
 
 class LeaseHeldError(PenstockError):

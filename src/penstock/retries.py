@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from penstock.errors import PenstockError, TransientError
+from penstock.errors import PenstockError, TransientError, UnconfirmedError
 from penstock.observability import metrics
 
 _MAX_DOUBLINGS = 30  # keeps the power finite; every maximum is reached long before
@@ -77,12 +77,17 @@ class Breaker:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Observes a call. A transient failure opens the breaker; any other end proves that the dependency answers."""
+        """Observes a call. A transient failure opens the breaker; any other end proves that the dependency answers.
+
+        An `UnconfirmedError` does neither: the call did not reach the dependency.
+        """
         with self._lock:
             probe = self._failures > 0
             self._probing = self._probing or probe
         try:
             yield
+        except UnconfirmedError:
+            raise
         except TransientError as exc:
             with self._lock:
                 self._failures += 1

@@ -124,11 +124,21 @@ class HoldLog:
 
 
 def lane_holds(
-    *, refusals: Mapping[Why, str], budget: str, store: str, broker_available: bool, halted: Mapping[str, str]
+    *,
+    refusals: Mapping[Why, str],
+    budget: str,
+    lease: str,
+    store: str,
+    broker_available: bool,
+    halted: Mapping[str, str],
 ) -> Mapping[HoldKey, str]:
-    """Returns what holds a lane up, from the reason of each cause and of each halted partition."""
+    """Returns what holds a lane up, from the reason of each cause and of each halted partition.
+
+    The lease may be unconfirmed to the lane, which is a refusal, or to a writer alone.
+    """
     holds: dict[HoldKey, str] = {
         **{(why, ""): reason for why, reason in refusals.items()},
+        (Why.LEASE, ""): refusals.get(Why.LEASE, "") or lease,
         (Why.BUDGET, ""): budget,
         (Why.STORE, ""): store,
         (Why.BROKER, ""): "" if broker_available else "Kafka does not answer",

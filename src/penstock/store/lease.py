@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from penstock.errors import NotReadyError
+from penstock.errors import UnconfirmedError
 
 # Writers stop at this share of the session. What remains is for a request that they have sent just before: a write
 # takes 5 to 400 ms. Clocks of two machines differ by less than one in ten thousand.
@@ -95,17 +95,17 @@ class LeaseGuard:
         """Returns if a request may be sent to the store now.
 
         Raises:
-            NotReadyError: the lease has run out, or was never confirmed.
+            UnconfirmedError: the lease has run out, or was never confirmed.
         """
         if not self.holds:
-            raise NotReadyError("the driver's lease is not confirmed: nothing is written until it is")
+            raise UnconfirmedError("the driver's lease is not confirmed: nothing is written until it is")
 
     def admit(self, epoch: int) -> None:
         """Returns if a write under this epoch may begin.
 
         Raises:
-            NotReadyError: as `check` does, or the writer or its caller does not know the newest epoch yet.
+            UnconfirmedError: as `check` does, or the writer or its caller does not know the newest epoch yet.
         """
         self.check()
         if epoch != self._epoch:
-            raise NotReadyError(f"a write of epoch {epoch} reached a writer of epoch {self._epoch}: it is retried")
+            raise UnconfirmedError(f"a write of epoch {epoch} reached a writer of epoch {self._epoch}: it is retried")

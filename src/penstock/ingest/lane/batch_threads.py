@@ -43,6 +43,11 @@ class BatchThreads:
         self._reports: queue.SimpleQueue[tuple[Batch, BatchReport | None]] = queue.SimpleQueue()
 
     @property
+    def lease_error(self) -> str:
+        """Returns why the writers refuse requests without the driver's lease; empty while they do not."""
+        return self._pipeline.lease_error
+
+    @property
     def store_error(self) -> str:
         """Returns why the store does not answer; empty while it does."""
         return self._pipeline.store_error

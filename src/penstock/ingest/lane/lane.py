@@ -319,6 +319,7 @@ class Lane:
             held=lane_holds(
                 refusals=self._flow.refusals,
                 budget=self._flow.over_budget,
+                lease=self._batches.lease_error,
                 store=self._batches.store_error,
                 broker_available=self._stats.broker_available,
                 halted=self._halts.reasons,

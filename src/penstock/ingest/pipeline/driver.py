@@ -83,6 +83,11 @@ class Pipeline:
         self._io_bound_steps = frozenset({"settle", "write"} if pools.concurrent_writes > 1 else {"settle"})
 
     @property
+    def lease_error(self) -> str:
+        """Returns why the writers refuse requests without the driver's lease; empty while they do not."""
+        return self._waiting.lease_error
+
+    @property
     def store_error(self) -> str:
         """Returns why the store does not answer; empty while it does."""
         return self._waiting.store_error

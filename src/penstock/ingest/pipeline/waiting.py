@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, UnconfirmedError
 from penstock.ingest.pipeline.types import StoppedError
 from penstock.observability import metrics
 from penstock.retries import Backoff, Breaker
@@ -29,6 +29,12 @@ class Waiting:
         self._backoff = backoff
         self._breaker = breaker
         self._sleep = sleep
+        self._unconfirmed: dict[Attempts, str] = {}  # the loops that wait for the lease, and the writers' messages
+
+    @property
+    def lease_error(self) -> str:
+        """Returns why the writers refuse requests without the driver's lease; empty while they do not."""
+        return next(iter(tuple(self._unconfirmed.values())), "")
 
     @property
     def store_error(self) -> str:
@@ -53,13 +59,30 @@ class Waiting:
             StoppedError: the lane stops.
         """
         attempts = self.attempts()
+        try:
+            return self._until_store_answers(request, attempts, subject=subject, retry_on=retry_on)
+        finally:
+            self._unconfirmed.pop(attempts, None)
+
+    def _until_store_answers(
+        self,
+        request: Callable[[], T],
+        attempts: Attempts,
+        *,
+        subject: str,
+        retry_on: tuple[type[PenstockError], ...],
+    ) -> T:
         while True:
             while (wait_s := self._breaker.wait_s()) > 0:
                 self.pause(wait_s)
             try:
                 with self._breaker.attempt():
                     return request()
+            except UnconfirmedError as exc:
+                metrics.RETRIES.labels("lease").inc()
+                self._unconfirmed[attempts] = str(exc)
             except retry_on as exc:
+                self._unconfirmed.pop(attempts, None)
                 metrics.RETRIES.labels("store").inc()
                 logger.info("%s: waiting for the store: %s", subject, exc)  # the driver warns of it
             attempts.back_off()
