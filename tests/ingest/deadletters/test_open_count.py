@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from penstock.errors import Reason, UnavailableError
+from penstock.ingest.deadletters import open_count, resolution
 from penstock.ingest.deadletters.open_count import OpenDeadLetters
 from penstock.records import Outcome, Position
 from tests.ingest.builders import TOPIC
@@ -78,3 +79,24 @@ def test_an_interrupted_count_is_repeated_and_loses_nothing(counted: Counted, mo
         with pytest.raises(UnavailableError):
             broken.count()
     assert counted.open.count() == 1
+
+
+def test_those_beyond_the_remembered_are_counted_once_although_their_reading_was_interrupted(
+    counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_count, "_MAX_REMEMBERED", 2)
+    monkeypatch.setattr(resolution, "_MAX_LETTERS", 1)  # of a batch, so that some are compared before the interruption
+    for offset in range(5):
+        counted.plant.dead(Position(TOPIC, 0, offset))
+    complete = counted.open._read
+
+    def interrupted(within: Callable[[int], range]) -> object:
+        yield from complete(within)
+        raise UnavailableError("the broker is away")
+
+    counted.open._read = interrupted  # type: ignore[assignment]
+    for _ in range(3):
+        with pytest.raises(UnavailableError):
+            counted.open.count()
+    counted.open._read = complete
+    assert [counted.open.count() for _ in range(2)] == [5, 5]

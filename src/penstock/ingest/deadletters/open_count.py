@@ -75,18 +75,22 @@ class OpenDeadLetters:
         def new(number: int) -> range:
             return range(self._ends.get(number, 0), logs[number].end if number in logs else 0)
 
+        beyond = 0
         if any(self._ends.get(number, 0) < log.end for number, log in logs.items()):
             for letter, resolution in self._resolver.resolve_all(self._read(new)):
-                self._remember(letter.origin, resolution)
+                beyond += not self._remember(letter.origin, resolution)
         self._ends = {number: log.end for number, log in logs.items()}
+        self._beyond += beyond  # only now: what is interrupted is read again
 
-    def _remember(self, origin: Position, resolution: Resolution) -> None:
+    def _remember(self, origin: Position, resolution: Resolution) -> bool:
+        """Remembers a resolution, or forgets one that is resolved; returns False if it is open and one too many."""
         if resolution.status in RESOLVED:
             self._open.pop(origin, None)
         elif origin in self._open or len(self._open) < _MAX_REMEMBERED:
             self._open[origin] = resolution
         else:
-            self._beyond += 1
+            return False
+        return True
 
 
 def count_open_until(stop: threading.Event, settings: Settings) -> None:
