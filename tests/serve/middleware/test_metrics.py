@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
 
 from penstock.observability import metrics
+from penstock.serve.middleware.metrics import RequestMetrics
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +46,49 @@ def test_every_route_is_counted_by_its_path_and_status(call: Callable[..., httpx
     }
     (family,) = metrics.QUERY.collect()
     assert [sample.value for sample in family.samples if sample.name.endswith("_count")] == [1]
+
+
+def seconds(status: int) -> float:
+    (family,) = metrics.QUERY.collect()
+    return sum(
+        sample.value
+        for sample in family.samples
+        if sample.name.endswith("_sum") and sample.labels["status"] == str(status)
+    )
+
+
+def test_what_runs_behind_the_response_is_no_part_of_its_duration() -> None:
+    now_s = 100.0
+
+    def passes(duration_s: float) -> None:
+        nonlocal now_s
+        now_s += duration_s
+
+    async def answer() -> AsyncIterator[str]:
+        for part in ("first", "second"):
+            passes(1)
+            yield part
+
+    async def search(request: Request) -> StreamingResponse:
+        return StreamingResponse(answer(), background=BackgroundTask(passes, 30))
+
+    async def failing(request: Request) -> StreamingResponse:
+        passes(5)
+        raise ValueError("unexpected")
+
+    for endpoint in (search, failing):
+        app = RequestMetrics(
+            Starlette(routes=[Route("/v1/search", endpoint)]), search_path="/v1/search", clock=lambda: now_s
+        )
+
+        async def request(app: RequestMetrics = app) -> None:
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://penstock") as client:
+                await client.get("/v1/search")
+
+        asyncio.run(request())
+    assert now_s == 137
+    assert (seconds(200), seconds(500)) == (2, 5)
 
 
 def test_a_body_that_is_refused_before_its_route_is_known_is_counted(call: Callable[..., httpx.Response]) -> None:
