@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from kafka import errors
+import socket
+import time
 
-from penstock.broker.client import translate
-from penstock.broker.kafka_control import KafkaControlGroup, refuse_error
+import pytest
+from kafka import KafkaAdminClient, errors
+
+from penstock.broker.client import connection_arguments, open_client, translate
+from penstock.broker.kafka_control import KafkaControlGroup, admin_timeouts, refuse_error
 from penstock.config import KafkaSettings
 from penstock.errors import ConfigError, UnavailableError
 
@@ -42,3 +45,18 @@ def test_a_session_that_the_broker_refuses_names_the_settings_that_make_it() -> 
     assert isinstance(error, ConfigError)
     assert "2000 ms" in str(error)
     assert "ingest.lease_timeout_s" in str(error)
+
+
+def test_a_broker_that_has_answered_before_is_given_a_fraction_of_the_session() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never answers
+        settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{silent.getsockname()[1]}")
+        arguments = connection_arguments(settings) | admin_timeouts(10.0, has_answered=True)
+        began_s = time.monotonic()
+        with pytest.raises(errors.KafkaError):
+            open_client(KafkaAdminClient, arguments)
+        assert time.monotonic() - began_s < 5
+
+
+def test_the_first_answer_may_take_as_long_as_that_to_any_command() -> None:
+    assert admin_timeouts(10.0, has_answered=False) == {"request_timeout_ms": 2_500}
+    assert admin_timeouts(600.0, has_answered=False) == {"request_timeout_ms": 5_000}

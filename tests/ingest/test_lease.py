@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Hashable
+from contextlib import suppress
 from typing import Any
 
 import hypothesis.strategies as st
@@ -11,8 +13,9 @@ from hypothesis import given, settings
 
 from penstock.errors import LeaseHeldError, UnavailableError
 from penstock.ingest.lease import CONFIRM_INTERVAL_S, LeaseHolder
-from penstock.store.lease import VALID_SHARE
-from tests.ingest.lease_world import TIMEOUT_S, Driver, LeaseWorld
+from penstock.ingest.lease_keeper import LeaseRenewals
+from penstock.store.lease import VALID_SHARE, LeaseGuard, Renewal
+from tests.ingest.lease_world import TIMEOUT_S, Driver, LeaseWorld, SentRenewal
 
 
 @pytest.fixture
@@ -191,6 +194,57 @@ def test_a_message_that_arrives_between_the_commit_and_its_answer_is_not_confirm
     world.turn(driver)
     driver.sent[-1].deliver()
     assert world.writing() == []
+
+
+def test_a_message_that_keeps_contact_during_a_confirmation_is_not_confirmed_by_it(world: LeaseWorld) -> None:
+    driver = world.driver("first", writers=1)
+    world.acquire(driver)
+    world.broker.available = False
+    world.turn(driver)
+    world.broker.available = True
+    (consumer,) = world.consumers
+    commit = consumer.commit
+
+    def commit_and_answer_late(*args: Any, **kwargs: Any) -> None:
+        commit(*args, **kwargs)
+        world.advance(3)
+        for message in driver.sent:
+            message.deliver()
+
+    consumer.commit = commit_and_answer_late  # type: ignore[method-assign]
+    world.turn(driver)
+    assert len(driver.sent) == 3, "one before the confirmation, as the last had failed"
+    driver.sent[-1].deliver()
+    assert world.writing() == []
+
+
+@pytest.mark.parametrize("failure", [None, UnavailableError("no broker")])
+def test_a_driver_whose_confirmations_fail_slowly_is_silent_for_no_longer_than_one(
+    failure: UnavailableError | None,
+) -> None:
+    now_s, confirmation_s = 0.0, 9.5
+    guard = LeaseGuard(TIMEOUT_S, lambda: now_s)
+    silences_s: list[float] = []
+
+    def confirm() -> None:
+        nonlocal now_s
+        now_s += confirmation_s
+        silences_s.append(guard.silent_s)
+        if failure is not None:
+            raise failure
+
+    def send(_: Hashable, renewal: Renewal) -> SentRenewal:
+        message = SentRenewal(guard, renewal)
+        message.deliver()
+        return message
+
+    renewals = LeaseRenewals(confirm, send, lambda: now_s)
+    for _ in range(5):
+        with suppress(UnavailableError):
+            renewals.turn(["writer"])
+        now_s += CONFIRM_INTERVAL_S
+    assert max(silences_s) == confirmation_s < TIMEOUT_S
+    assert not guard.holds
 
 
 def test_a_join_within_a_confirmation_makes_it_void(world: LeaseWorld) -> None:

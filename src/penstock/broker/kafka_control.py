@@ -20,6 +20,7 @@ from penstock.config import KafkaSettings
 from penstock.errors import ConfigError, UnavailableError
 
 _REQUEST_TIMEOUT_MS = 5_000
+_RECONNECT_TIMEOUT_MS = 1_000
 _NO_GROUP = errors.GroupIdNotFoundError.__name__  # Kafka 4 says so of a group without a first member
 _DENIED = errors.GroupAuthorizationFailedError.__name__
 
@@ -48,6 +49,7 @@ class KafkaControlGroup:
             update={"group": f"{kafka_settings.group}.control", "session_timeout_ms": int(session_s * 1000)}
         )
         self._admin: Any = None
+        self._has_answered = False
         ensure_control_topic(kafka_settings)
 
     def state(self) -> ControlGroupState:
@@ -58,7 +60,9 @@ class KafkaControlGroup:
                 admin = self._connected()
                 described = admin.describe_groups([group])[group]
                 refuse_error(group, described["error"])
-                return ControlGroupState(len(described["members"]), self._note(admin, group))
+                state = ControlGroupState(len(described["members"]), self._note(admin, group))
+                self._has_answered = True
+                return state
         except BaseException:
             self.close()
             raise
@@ -75,8 +79,8 @@ class KafkaControlGroup:
 
     def _connected(self) -> Any:
         if self._admin is None:
-            arguments = connection_arguments(self._settings) | {"request_timeout_ms": _REQUEST_TIMEOUT_MS}
-            self._admin = open_client(KafkaAdminClient, arguments)
+            timeouts = admin_timeouts(self._session_s, has_answered=self._has_answered)
+            self._admin = open_client(KafkaAdminClient, connection_arguments(self._settings) | timeouts)
         return self._admin
 
     def _note(self, admin: Any, group: str) -> str:
@@ -86,6 +90,19 @@ class KafkaControlGroup:
         except errors.GroupIdNotFoundError:
             return ""
         return str(committed[tp].metadata or "") if tp in committed else ""
+
+
+def admin_timeouts(session_s: float, *, has_answered: bool) -> dict[str, int]:
+    """Returns the arguments of an admin client that bound its waits, milliseconds.
+
+    A driver looks the group up in an outage, and must not be silent to its actors for a session in the meantime.
+
+    Args:
+        session_s: time without a heartbeat after which a member is removed, seconds.
+        has_answered: whether a broker has answered before; the first one may still be starting.
+    """
+    timeouts = {"request_timeout_ms": min(_REQUEST_TIMEOUT_MS, int(session_s * 250))}
+    return timeouts | {"bootstrap_timeout_ms": _RECONNECT_TIMEOUT_MS} if has_answered else timeouts
 
 
 def refuse_error(group: str, error: str | None) -> None:

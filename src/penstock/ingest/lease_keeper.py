@@ -55,9 +55,11 @@ class _Recipient:
 class LeaseRenewals:
     """Turns confirmations into messages; see `store.lease` for why this is safe.
 
-    1. Note which messages were received.
+    1. Note which messages were received. If the last confirmation failed, this one may take seconds, in which the
+       recipients must not take the driver for dead: send each a message that confirms nothing. It is noted in the next
+       turn at the earliest.
     2. Confirm the lease.
-    3. Send each recipient a new message; those received before 2 are confirmed with it.
+    3. Send each recipient a new message; those that were noted in 1 are confirmed with it.
 
     Args:
         confirm: confirms the lease; see `DriverLease.confirm`.
@@ -76,6 +78,7 @@ class LeaseRenewals:
         self._clock = clock
         self._mark = 0
         self._epoch = 0
+        self._waits = False  # for the broker: the last confirmation failed
         self._recipients: dict[Hashable, _Recipient] = {}
 
     def turn(self, members: Sequence[Hashable]) -> None:
@@ -88,7 +91,11 @@ class LeaseRenewals:
         self._recipients = {member: known.get(member) or _Recipient(self._clock()) for member in members}
         for recipient in self._recipients.values():  # 1
             recipient.collect()
+        if self._waits:
+            self._send_all(confirming=False)
+        self._waits = True  # also if the next line raises
         epoch = self._confirm()  # 2
+        self._waits = epoch is None
         if epoch is not None and epoch != self._epoch:
             self._epoch = epoch
             for recipient in self._recipients.values():
@@ -97,11 +104,14 @@ class LeaseRenewals:
         elif epoch is not None:
             for recipient in self._recipients.values():
                 recipient.confirmed = recipient.received
+        self._send_all(confirming=True)  # 3
+
+    def _send_all(self, *, confirming: bool) -> None:
         self._mark += 1
-        for member, recipient in self._recipients.items():  # 3
+        for member, recipient in self._recipients.items():
             if len(recipient.pending) >= _MAX_PENDING:
                 continue  # it is suspended, and would receive all of them when it continues
-            renewal = Renewal(self._epoch, self._mark, recipient.confirmed)
+            renewal = Renewal(self._epoch, self._mark, recipient.confirmed if confirming else 0)
             recipient.pending[self._mark] = self._send(member, renewal)
 
     @property
