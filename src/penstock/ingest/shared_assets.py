@@ -20,17 +20,18 @@ _ANSWER_TIMEOUT_S = 60.0  # a node starts a process for the answer, which import
 
 
 def require_shared_assets(settings: Settings) -> None:
-    """Checks that every Ray node with CPUs sees what this process puts into a local asset store.
+    """Checks that every Ray node with CPUs for workers sees what this process puts into a local asset store.
 
-    A store elsewhere, such as S3, is not checked, and neither is a cluster of one node. A folder that all nodes mount
-    is seen by all and passes. A node that joins later is not checked.
+    Nodes for encoders only, by `placement.workers`, hold no process that reads or writes media. A store elsewhere,
+    such as S3, is not checked, and neither is a cluster of one node. A folder that all nodes mount is seen by all and
+    passes. A node that joins later is not checked.
 
     Raises:
         ConfigError: a node does not see it; names the nodes.
         UnavailableError: the store cannot be written.
     """
     store = AssetStore(settings.asset_store_url)
-    nodes = _nodes_with_cpus()
+    nodes = nodes_of_workers(settings.placement.workers)
     if not store.is_local or set(nodes) <= {ray.get_runtime_context().get_node_id()}:
         return
     mark = store.put(f"seen by every node of {uuid.uuid4().hex}".encode())
@@ -48,13 +49,27 @@ def require_shared_assets(settings: Settings) -> None:
         )
 
 
-def _nodes_with_cpus() -> Mapping[str, str]:
-    """Returns the addresses of the living nodes that can run workers, by id."""
+def nodes_of_workers(labels: Mapping[str, str]) -> Mapping[str, str]:
+    """Returns the addresses of the living nodes that can run workers, by id.
+
+    Args:
+        labels: that they must have, as Ray's label selectors: a value, `in(a,b)`, `!` and either of them.
+    """
     return {
         node["NodeID"]: node["NodeManagerAddress"]
         for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"] and node["Resources"].get("CPU", 0) > 0
+        if node["Alive"]
+        and node["Resources"].get("CPU", 0) > 0
+        and all(_allows(condition, node["Labels"].get(label)) for label, condition in labels.items())
     }
+
+
+def _allows(condition: str, value: str | None) -> bool:
+    """Returns whether a label's value, None without one, fulfils the condition of a selector."""
+    allowed = condition.removeprefix("!")
+    listed = allowed.startswith("in(") and allowed.endswith(")")
+    values = [part.strip() for part in allowed[3:-1].split(",")] if listed else [allowed]
+    return (value in values) != condition.startswith("!")
 
 
 def _look_from(nodes: Mapping[str, str], url: str, mark: str) -> Mapping[str, bool]:
