@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from penstock.errors import LeaseHeldError, UnavailableError
 from penstock.ingest.lease import CONFIRM_INTERVAL_S, LeaseHolder
-from penstock.ingest.lease_keeper import LeaseRenewals
+from penstock.ingest.lease_keeper import LeaseKeeper, LeaseRenewals
 from penstock.store.lease import VALID_SHARE, LeaseGuard, Renewal
 from tests.ingest.lease_world import TIMEOUT_S, Driver, LeaseWorld, SentRenewal
 
@@ -272,6 +272,28 @@ def test_a_foreign_member_of_the_control_group_is_reported(world: LeaseWorld) ->
     foreign.poll(0, 1)
     with pytest.raises(UnavailableError, match=r"kafka\.control_topic"):
         world.acquire(world.driver("first"))
+
+
+@pytest.mark.parametrize("writers_may_run", [False, True])
+def test_a_driver_leaves_at_once_unless_a_writer_may_still_act_on_its_lease(
+    world: LeaseWorld, writers_may_run: bool
+) -> None:
+    first = running(world, "first")
+    keeper = LeaseKeeper(first.lease, list, lambda _, renewal: first.sent[-1], world.advance)
+    (consumer,) = world.consumers
+    close, writing_then = consumer.close, []
+
+    def leave(timeout_s: float) -> None:
+        writing_then.append(len(world.writing()))
+        close(timeout_s)
+
+    consumer.close = leave  # type: ignore[method-assign]
+    began_s = world.now_s
+    keeper.stop(writers_may_run=writers_may_run)
+    assert writing_then == [0 if writers_may_run else 2]
+    assert world.now_s - began_s <= (TIMEOUT_S * VALID_SHARE if writers_may_run else 0)
+    world.acquire(world.driver("second"))
+    assert world.now_s - began_s < TIMEOUT_S
 
 
 def test_notes_that_no_driver_wrote_name_nobody() -> None:

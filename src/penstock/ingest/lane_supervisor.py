@@ -34,7 +34,7 @@ class LaneSupervisor:
         self._settings = settings
         self._target = settings.ingest.lanes
         self._lanes: list[LaneActor] = []
-        self._draining: dict[LaneActor, ObjectRef[None]] = {}  # each with what resolves once it has left the group
+        self._draining: dict[LaneActor, ObjectRef[bool]] = {}  # each with what resolves once it has left the group
         self._stopping = False
 
     @property
@@ -87,12 +87,18 @@ class LaneSupervisor:
                 ray.kill(lane)
                 del self._draining[lane]
 
-    def stop(self, timeout_s: float) -> None:
-        """Drains all lanes, and returns once they have left the group or the time is over."""
+    def stop(self, timeout_s: float) -> bool:
+        """Drains all lanes, and returns once they have left the group or the time is over.
+
+        Returns:
+            whether all of them have drained; otherwise writers may still work for one.
+        """
         self._stopping = True
         left = [*(call_lane(lane, LaneHost.stop) for lane in self._lanes), *self._draining.values()]
-        if left:
-            ray.wait(left, num_returns=len(left), timeout=timeout_s)
+        if not left:
+            return True
+        ended, running = ray.wait(left, num_returns=len(left), timeout=timeout_s)
+        return not running and all(results_or_none(ended))
 
     # --- queries ----------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from typing import Self
 from penstock.broker.base import Consumer
 from penstock.broker.control import ControlGroup, ControlGroupState
 from penstock.errors import FencedError, LeaseHeldError, UnavailableError
-from penstock.store.lease import boot_time_s
+from penstock.store.lease import VALID_SHARE, boot_time_s
 
 logger = logging.getLogger(__name__)
 
@@ -217,6 +217,11 @@ class DriverLease:
             return None
         self._confirmed_s = self._clock()
         return self._epoch
+
+    @property
+    def valid_s(self) -> float:
+        """Returns the seconds for which a writer may still act on the latest confirmation; 0 if for none."""
+        return max(0.0, self._confirmed_s + VALID_SHARE * self._timeout_s - self._clock())
 
     def release(self) -> None:
         """Leaves the control group, so that another driver need not wait. Idempotent."""

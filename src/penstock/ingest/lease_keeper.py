@@ -129,6 +129,7 @@ class LeaseKeeper:
         lease: acquired.
         members: returns the present writers and lanes.
         send: sends a message to one of them.
+        sleep: waits for these seconds.
     """
 
     def __init__(
@@ -136,7 +137,9 @@ class LeaseKeeper:
         lease: DriverLease,
         members: Callable[[], Sequence[Hashable]],
         send: Callable[[Hashable, Renewal], SentMessage],
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
+        self._sleep = sleep
         self._lease = lease
         self._members = members
         self._renewals = LeaseRenewals(lease.confirm, send)
@@ -158,11 +161,19 @@ class LeaseKeeper:
         """Returns whether another driver holds the lease."""
         return self._lost is not None
 
-    def stop(self) -> None:
-        """Ends the thread and releases the lease. Call it after the last write. Idempotent."""
+    def stop(self, *, writers_may_run: bool = False) -> None:
+        """Ends the thread and releases the lease. Idempotent.
+
+        Args:
+            writers_may_run: whether a write may still be under way. The lease is kept, without a confirmation, until no
+                writer may act on the last one.
+        """
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+        if writers_may_run and not self.is_lost and (wait_s := self._lease.valid_s) > 0:
+            logger.warning("writers may still be at work: the lease is released in %.1f s", wait_s)
+            self._sleep(wait_s)
         self._lease.release()
 
     def _run(self) -> None:

@@ -126,20 +126,25 @@ class IngestPlane:
             self._keeper.check()
 
     def stop(self) -> None:
-        """Lets the lanes drain within `drain_timeout_s` and commit, then ends all actors. Idempotent."""
+        """Lets the lanes drain within `drain_timeout_s` and commit, then ends all actors. Idempotent.
+
+        The end of an actor cannot be observed. Where a lane did not drain, a writer may still be at work for it, and
+        the lease is released once no writer may act on it any more.
+        """
         if self._state is PlaneState.STOPPED or self._keeper is None:
             self._stopping.set()
             return
         self._state = PlaneState.DRAINING
+        drained = True
         if not self._keeper.is_lost:  # otherwise nothing can be written any more
-            self._lanes.stop(self._settings.ingest.drain_timeout_s + _STOP_MARGIN_S)
+            drained = self._lanes.stop(self._settings.ingest.drain_timeout_s + _STOP_MARGIN_S)
         self._stopping.set()
         if self._monitor.is_alive():
             self._monitor.join()
         self._state = PlaneState.STOPPED
         self._publish_status()
         self._kill_actors()
-        self._keeper.stop()
+        self._keeper.stop(writers_may_run=not drained)
         self._lanes, self._workers = LaneSupervisor(self._settings), None
 
     def resize_lanes(self, count: int) -> None:

@@ -232,7 +232,8 @@ def test_stop_gives_up_after_its_deadline_and_commits_nothing_unsettled(harness:
     media = GatedMedia()
     harness.produce(8, partition=0)
     lane = harness.lane(media=media, drain_timeout_s=0.1)
-    thread = threading.Thread(target=lane.run)
+    drained: list[bool] = []
+    thread = threading.Thread(target=lambda: drained.append(lane.run()))
     thread.start()
     eventually(lambda: media.seen == 8, "a batch under way")
     lane.stop()
@@ -240,6 +241,19 @@ def test_stop_gives_up_after_its_deadline_and_commits_nothing_unsettled(harness:
     media.open.set()
     thread.join(30)
     assert harness.committed() == 0
+    assert drained == [False], "a writer may still work for it"
+
+
+def test_a_lane_reports_that_it_has_drained(harness: LaneHarness) -> None:
+    harness.produce(8, partition=0)
+    lane = harness.lane()
+    drained: list[bool] = []
+    thread = threading.Thread(target=lambda: drained.append(lane.run()))
+    thread.start()
+    eventually(lambda: harness.committed() == 8, "all committed")
+    lane.stop()
+    thread.join(30)
+    assert drained == [True]
 
 
 def test_a_second_lane_takes_over_partitions_without_loss_or_doubling(harness: LaneHarness) -> None:

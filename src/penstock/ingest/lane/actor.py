@@ -62,7 +62,8 @@ class LaneHost:
         self._lease = LeaseGuard(settings.ingest.lease_timeout_s)
         self._lane = build_lane(settings, pools, f"lane-{number}", self._lease)
         relax_gc()
-        self._thread = threading.Thread(target=self._lane.run, name="lane", daemon=True)
+        self._drained = False
+        self._thread = threading.Thread(target=self._run, name="lane", daemon=True)
         self._thread.start()
         watch = partial(self._leave_without_driver, settings.ingest.lease_timeout_s)
         threading.Thread(target=watch, name="lease-watch", daemon=True).start()
@@ -100,11 +101,19 @@ class LaneHost:
         """Returns whether the loop of the lane has neither ended nor got stuck."""
         return self._thread.is_alive() and not self._lane.is_stuck()
 
-    def stop(self) -> None:
-        """Returns once the lane has drained, committed and left the group."""
+    def stop(self) -> bool:
+        """Returns once the lane has drained, committed and left the group.
+
+        Returns:
+            whether it drained in time; otherwise writers may still work for it.
+        """
         self._lane.stop()
         self._thread.join()
         tracing.current().flush(_FLUSH_S)
+        return self._drained
+
+    def _run(self) -> None:
+        self._drained = self._lane.run()
 
     def _leave_without_driver(self, timeout_s: float) -> None:
         """Ends the lane once the driver has been silent for a session: its successor's lanes need the partitions.

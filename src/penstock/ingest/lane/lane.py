@@ -156,12 +156,17 @@ class Lane:
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Works until `stop`; then drains, commits and leaves the group."""
+    def run(self) -> bool:
+        """Works until `stop`; then drains, commits and leaves the group.
+
+        Returns:
+            whether no batch is left in the steps; otherwise writers may still work for this lane.
+        """
         try:
             while not self._stop.is_set():
                 self.turn()
             self._drain()
+            return not self._in_flight.batches
         finally:
             self._batches.abandon()
             self._consumer.close(timeout_s=COMMIT_TIMEOUT_S)
