@@ -64,8 +64,9 @@ class LaneSupervisor:
 
     def restart_ended(self, handles: WorkerHandles) -> None:
         """Restarts the lanes that died, and those whose loop is stuck or ended although it was not stopped."""
-        for number, lane in enumerate(self._lanes):
-            if _is_alive(lane) or self._stopping:  # read last: a lane that is stopped ends too
+        lanes = tuple(self._lanes)
+        for number, (lane, alive) in enumerate(zip(lanes, _are_alive(lanes), strict=True)):
+            if alive or self._stopping:  # read last: a lane that is stopped ends too
                 continue
             logger.error("lane-%d ended or is stuck and will be restarted; its log in Ray says why", number)
             ray.kill(lane)
@@ -125,10 +126,16 @@ class LaneSupervisor:
         return results_or_none([call_lane(lane, method) for lane in self.all])
 
 
-def _is_alive(lane: LaneActor) -> bool:
-    """Returns whether a lane runs. One that does not answer may be busy or suspended, and counts as alive."""
+def _are_alive(lanes: Sequence[LaneActor]) -> list[bool]:
+    """Returns which lanes run, after one time-out for all. One that does not answer may be busy: it counts as alive."""
+    answers = [call_lane(lane, LaneHost.is_running) for lane in lanes]
+    answered = ray.wait(answers, num_returns=len(answers), timeout=ANSWER_TIMEOUT_S)[0] if answers else []
+    return [answer not in answered or _is_running(answer) for answer in answers]
+
+
+def _is_running(answered: ObjectRef[bool]) -> bool:
     try:
-        return ray.get(call_lane(lane, LaneHost.is_running), timeout=ANSWER_TIMEOUT_S)
+        return ray.get(answered, timeout=ANSWER_TIMEOUT_S)
     except GetTimeoutError:
         return True
     except RayActorError:
