@@ -21,6 +21,10 @@ _WITH_RAY = (
     "tests/ingest/executor/test_pool.py",
     "tests/serve/test_deployment.py",
     "tests/ingest/executor/test_autoscaler.py",
+    "tests/ingest/test_gpu_nodes.py",
+    "tests/ingest/test_shared_assets.py",
+    "tests/observability/test_node_endpoints.py",
+    "tests/observability/test_logs.py",
 )
 _AT_ONCE = 2
 

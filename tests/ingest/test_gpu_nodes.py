@@ -34,7 +34,7 @@ class Gpus:
 
 
 def test_the_wait_says_what_is_missing_one_time_and_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="penstock")
     assert await_gpus(2, threading.Event(), 60, Gpus(0, 0, 2))
     waiting, over = caplog.messages
     assert waiting.startswith("the encoders ask for 2 GPUs and the Ray cluster has 0: waiting up to ")

@@ -39,7 +39,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
             ingest={"min_free_disk_bytes": 0},  # type: ignore[arg-type]
         )
         fill(configured)
-        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 1024**2, log_to_driver=False)
+        ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=100 * 1024**2, log_to_driver=False)
         try:
             yield configured
         finally:

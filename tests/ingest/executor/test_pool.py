@@ -92,7 +92,7 @@ class LateStarter(Worker):
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=4, include_dashboard=False, object_store_memory=100 * 1024**2, log_to_driver=False)
+    ray.init("local", num_cpus=4, include_dashboard=False, object_store_memory=100 * 1024**2, log_to_driver=False)
     yield
     ray.shutdown()
 

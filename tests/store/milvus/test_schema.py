@@ -72,8 +72,7 @@ def test_terms_are_taken_apart_by_a_tokenizer_that_the_backend_has(backend: Back
 
 def test_the_parameters_of_bm25_are_those_of_the_double() -> None:
     (index,) = schema.entries_indexes((Field.LEXICAL,), LITE)
-    assert index.to_dict()["bm25_k1"] == 1.2
-    assert index.to_dict()["bm25_b"] == 0.75
+    assert index.to_dict()["params"] == {"bm25_k1": 1.2, "bm25_b": 0.75}
 
 
 def test_the_columns_of_asset_rows() -> None:
