@@ -61,7 +61,7 @@ def test_every_pool_and_the_writers_log_in_the_format_and_from_the_level_of_the_
     assert started.keys() == {FETCH, DECODE, LONG_MEDIA, OCR, WRITE, *plane._roles}
 
     functions = tmp_path / "on_start"
-    functions.write_bytes(ray.cloudpickle.dumps(started))
+    functions.write_bytes(ray.cloudpickle.dumps(started))  # type: ignore[no-untyped-call]
     done = subprocess.run(
         [sys.executable, "-c", _PROCESS, str(functions)],
         env=dict(os.environ),
