@@ -17,7 +17,7 @@ from tests.encoders.test_clap import noise
 from tests.encoders.tiny_models import CLAP_DIM, save_blip, save_clap
 from tests.media.media_files import write_audio
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.services, pytest.mark.exhaustive, pytest.mark.timeout(600)]
 
 PROFILES = Path(profile_file.__file__).parent
 

@@ -148,6 +148,7 @@ def test_a_search_continues_the_trace_of_its_client(tmp_path: Path, collector: C
 
 
 @pytest.mark.services
+@pytest.mark.exhaustive
 def test_one_event_is_followed_through_kafka_and_ray(tmp_path: Path, collector: Collector) -> None:
     """As `test_one_event_is_followed_from_produce_to_the_search_that_found_it`, each step in a process of its own."""
     environment = {
