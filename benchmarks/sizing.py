@@ -161,19 +161,19 @@ class SizingRun:
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
-    """The table of docs/operate.md: memory, disk and days of one writer, by entries and dimensions."""
+    """The table of docs/operate.md: memory, disk and hours of one writer, by entries and dimensions."""
     per_entry, per_dim = _costs(runs)
     rate = float(np.median([mark["written_per_s"] for run in runs for mark in run["marks"]]))
     lines = [
-        "| Entries | Dimensions | Memory of Milvus | Disk | Shards | One writer at its measured rate |",
+        "| Entries | Dimensions | Memory of Milvus | Disk | Shards | Hours of one writer |",
         "|---:|---:|---:|---:|---:|---:|",
     ]
     for entries in _SIZES:
         for dim in _DIMS:
             memory, disk = ((per_entry[name] + per_dim[name] * dim) * entries / 1e9 for name in ("rss_mb", "disk_mb"))
-            days = entries / rate / 86_400
+            hours = entries / rate / 3600
             shards = max(2, round(entries / 5_000_000))
-            lines.append(f"| {entries:,} | {dim} | {memory:.1f} GB | {disk:.1f} GB | {shards} | {days:.1f} days |")
+            lines.append(f"| {entries:,} | {dim} | {memory:.1f} GB | {disk:.1f} GB | {shards} | {hours:.1f} |")
     return "\n".join(lines)
 
 
