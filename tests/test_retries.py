@@ -9,6 +9,7 @@ import pytest
 from penstock.errors import BadInputError, Reason, UnavailableError, UnconfirmedError
 from penstock.observability import metrics
 from penstock.retries import Backoff, Breaker
+from tests.clock import Clock
 from tests.counted import counted
 
 
@@ -24,14 +25,6 @@ def test_jitter_stays_between_a_tenth_of_the_bound_and_the_bound() -> None:
         waits = [backoff.wait_s(attempt) for _ in range(200)]
         assert bound / 10 <= min(waits) < bound / 4
         assert bound * 3 / 4 < max(waits) <= bound
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

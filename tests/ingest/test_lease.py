@@ -177,10 +177,8 @@ def test_a_message_that_was_not_received_before_a_confirmation_is_not_confirmed_
     assert world.writing() == []
 
 
-def test_a_message_that_arrives_between_the_commit_and_its_answer_is_not_confirmed_by_it(world: LeaseWorld) -> None:
-    driver = world.driver("first", writers=1)
-    world.acquire(driver)
-    world.turn(driver)
+def deliver_between_commit_and_answer(world: LeaseWorld, driver: Driver) -> None:
+    """Lets the messages that a driver has sent arrive after its next commit, and the answer of it after them."""
     (consumer,) = world.consumers
     commit = consumer.commit
 
@@ -191,6 +189,13 @@ def test_a_message_that_arrives_between_the_commit_and_its_answer_is_not_confirm
             message.deliver()
 
     consumer.commit = commit_and_answer_late  # type: ignore[method-assign]
+
+
+def test_a_message_that_arrives_between_the_commit_and_its_answer_is_not_confirmed_by_it(world: LeaseWorld) -> None:
+    driver = world.driver("first", writers=1)
+    world.acquire(driver)
+    world.turn(driver)
+    deliver_between_commit_and_answer(world, driver)
     world.turn(driver)
     driver.sent[-1].deliver()
     assert world.writing() == []
@@ -202,16 +207,7 @@ def test_a_message_that_keeps_contact_during_a_confirmation_is_not_confirmed_by_
     world.broker.available = False
     world.turn(driver)
     world.broker.available = True
-    (consumer,) = world.consumers
-    commit = consumer.commit
-
-    def commit_and_answer_late(*args: Any, **kwargs: Any) -> None:
-        commit(*args, **kwargs)
-        world.advance(3)
-        for message in driver.sent:
-            message.deliver()
-
-    consumer.commit = commit_and_answer_late  # type: ignore[method-assign]
+    deliver_between_commit_and_answer(world, driver)
     world.turn(driver)
     assert len(driver.sent) == 3, "one before the confirmation, as the last had failed"
     driver.sent[-1].deliver()

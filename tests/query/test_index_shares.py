@@ -10,6 +10,7 @@ from penstock.errors import UnavailableError
 from penstock.query.executor import BoundedExecutor
 from penstock.query.index_shares import SHARES_TTL_S, IndexShares, shares_by_kind
 from penstock.records import Collection
+from tests.clock import Clock
 
 BOTH = frozenset({Collection.TEXT, Collection.IMAGE})
 
@@ -31,16 +32,6 @@ class CountingStore:
         if isinstance(self.assets, Exception):
             raise self.assets
         return self.assets.get((tenant, collection), 0)
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

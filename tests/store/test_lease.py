@@ -6,21 +6,14 @@ import pytest
 
 from penstock.errors import NotReadyError
 from penstock.store.lease import VALID_SHARE, LeaseGuard, Renewal, boot_time_s
+from tests.clock import Clock
 
 TIMEOUT_S = 10.0
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(100.0)
 
 
 @pytest.fixture

@@ -9,14 +9,8 @@ from penstock.errors import Reason
 from penstock.ingest.delivery import Batch, Delivery
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.records import Position, Rejected
+from tests.clock import Clock
 from tests.ingest.builders import TOPIC, delivery
-
-
-class Clock:
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def batcher(

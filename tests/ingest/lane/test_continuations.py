@@ -5,17 +5,11 @@ from penstock.ingest.delivery import Batch, Delivery
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.continuations import Continuation
 from penstock.records import Assignment, MediaPosition, Record
+from tests.clock import Clock
 from tests.ingest.builders import event
 
 TOPIC = "media.audio"
 PARTITION = Partition(TOPIC, 0)
-
-
-class Clock:
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def recording(offset: int, tenant: str = "tenant", key: str = "") -> Delivery:
