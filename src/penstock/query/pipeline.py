@@ -41,7 +41,7 @@ from penstock.query.rerank import PassageReader, rerank
 from penstock.query.retrieve import Retrieval, SearchParams, mark_indexing
 from penstock.query.route import route
 from penstock.query.stages import add_deeper
-from penstock.query.timing import Timing
+from penstock.query.trace import Trace
 from penstock.query.types import Hit, Kind, Query, Rankings, SearchRequest, SearchResult
 from penstock.query.understand.language import detect_language, notice_of
 from penstock.query.understand.speech import SpeechQueryTranscriber
@@ -106,10 +106,11 @@ class QueryPipeline:
             OverloadedError: too many searches are running.
             UnavailableError: no channel answered in time.
         """
-        timing = Timing(self._clock)
-        query = await self._understand(request, timing)  # 1
+        trace = Trace(self._clock)
+        query = await self._understand(request, trace)  # 1
         check_min_relevance(query, self._fusions.calibration)
         deadline_s = self._clock() + query.deadline_ms / 1000
+        trace.set_deadline(deadline_s)
         offered = await self._channels.get(deadline_s=deadline_s)
         shares = self._shares_for(query, frozenset(channel.collection for channel in offered))
         plan = route(query, offered=offered, profile=self._profile)  # 2
@@ -117,27 +118,28 @@ class QueryPipeline:
         detected = None if query.text is None else detect_language(query.text)
         lexical = any(planned.channel.field is Field.LEXICAL for planned in plan.queries)
         notice = notice_of(detected, self._profile.languages, lexical=lexical)
-        timing.add_unavailable(plan.missing)
-        timing.begin("encode")
-        with start_embedding(self._encoder, plan.queries, on_done=lambda: timing.end("encode")) as vectors:  # 3
+        trace.add_unavailable(plan.missing)
+        trace.begin("encode")
+        with start_embedding(self._encoder, plan.queries, on_done=lambda: trace.end("encode")) as vectors:  # 3
             # The same depth for every limit, see `query.stages`.
             params = SearchParams(query.tenant, query.where, self._settings.candidates, deadline_s)
             retrieval = Retrieval(self._store, self.executor, plan.queries, vectors, params)
-            judged, further = await self._find(retrieval, query, shares, timing, deadline_s)
+            judged, further = await self._find(retrieval, query, shares, trace)
             hits = await mark_indexing(judged.hits, self._store, self.executor, deadline_s=deadline_s)
         return SearchResult(
             hits,
-            timing.partial,
-            timing.missing,
-            timing.publish(),
+            trace.partial,
+            trace.missing,
+            trace.publish(),
             query.transcript,
             language=None if detected is None else detected.code,
             notices=(*(() if notice is None else (notice,)), *further),
             nothing_found=judged.nothing_found,
             why=judged.why,
+            because=tuple(trace.because),
         )
 
-    async def _understand(self, request: SearchRequest, timing: Timing) -> Query:
+    async def _understand(self, request: SearchRequest, trace: Trace) -> Query:
         """Checks the request, and transcribes it if it is spoken. That takes seconds: the deadline begins after it."""
         query = validate(request, self._settings)
         if query.audio is None:
@@ -148,7 +150,7 @@ class QueryPipeline:
                 field="/audio",
             )
         query = with_transcript(query, await self._transcriber.transcribe(query.audio))
-        timing.end("transcribe")
+        trace.end("transcribe")
         return query
 
     def _shares_for(self, query: Query, collections: Set[Collection]) -> Mapping[Kind, float] | None:
@@ -165,12 +167,11 @@ class QueryPipeline:
         retrieval: Retrieval,
         query: Query,
         shares: Mapping[Kind, float] | None,
-        timing: Timing,
-        deadline_s: float,
+        trace: Trace,
     ) -> tuple[JudgedHits, list[str]]:
         """Returns the best hits, with their relevance, and notices."""
         rankings = await retrieval.search()  # 4
-        timing.end("search")
+        trace.end("search")
         if query.where is None:  # a condition, as every canary has one, returns scores of a part of the index
             self._fusions.statistics.observe(rankings, self._settings.candidates)
         options, unapplied = self._fusions.applicable(query.fuse, rankings)
@@ -182,26 +183,26 @@ class QueryPipeline:
         reranked = min(reranked, len(hits))
         relevances = relevance_of_entries(rankings, query.text, self._fusions.calibration)
         if len(hits) < query.limit:
-            hits, relevances = await self._find_deeper(hits, relevances, retrieval, query, timing)
-        timing.end("fuse")
+            hits, relevances = await self._find_deeper(hits, relevances, retrieval, query, trace)
+        trace.end("fuse")
         late = None
         if reranked and self._reader is not None and query.text is not None:  # 6
-            timeout_s = self._settings.rerank_share * (deadline_s - self._clock())
+            timeout_s = self._settings.rerank_share * trace.left_s()
             hits, late = await rerank(hits, query.text, self._reader, top=reranked, timeout_s=timeout_s)
-            timing.end("rerank")
+            trace.end("rerank")
         judged = judge(hits[: query.limit], relevances, query, floor=self._settings.relevance_floor)  # 7
-        timing.end("judge")
-        timing.add_failed(retrieval.missing)
+        trace.end("judge")
+        trace.add_failed(retrieval.missing)
         return judged, [notice for notice in (unapplied, late) if notice is not None]
 
     async def _find_deeper(
-        self, hits: list[Hit], relevances: dict[str, float], retrieval: Retrieval, query: Query, timing: Timing
+        self, hits: list[Hit], relevances: dict[str, float], retrieval: Retrieval, query: Query, trace: Trace
     ) -> tuple[list[Hit], dict[str, float]]:
         """Adds hits of deeper searches until the limit is met, as where many entries become few moments."""
         first = retrieval.rankings
         while len(hits) < query.limit and retrieval.has_more(query.limit):
             deeper = await retrieval.search_deeper()
-            timing.end("search")
+            trace.end("search")
             entries = sum(len(ranking) for ranking in deeper.by_channel.values())
             hits = add_deeper(hits, self._rank(deeper, query, entries), deeper)
             further = relevance_of_entries(first, query.text, self._fusions.calibration, deeper=deeper)

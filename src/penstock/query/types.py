@@ -280,6 +280,7 @@ class SearchResult:
         notices: limitations of this answer, a sentence each.
         nothing_found: whether no hit is relevant enough; those that there are remain in `hits`.
         why: the reason for that, in words.
+        because: the reasons, in sentences, for what was done differently from the request and the settings.
     """
 
     hits: Sequence[Hit]
@@ -291,3 +292,4 @@ class SearchResult:
     notices: tuple[str, ...] = ()
     nothing_found: bool = False
     why: str | None = None
+    because: tuple[str, ...] = ()

@@ -64,7 +64,7 @@ def test_a_hit_has_every_field_of_its_entry(search: Callable[..., httpx.Response
     assert (body["partial"], body["missing"], body["transcript"]) == (False, {}, None)
     assert set(body["took_ms"]) == {"encode", "search", "fuse", "judge", "total"}
     assert (body["profile"], body["notice"]) == (PROFILE.name, PROFILE.notice)
-    assert (body["notices"], body["query"]) == ([PROFILE.notice], {"language": None})
+    assert (body["notices"], body["query"]) == ([PROFILE.notice], {"language": None, "because": []})
 
 
 def test_speech_and_a_frame_at_the_same_time_are_a_moment_with_frame_and_transcript(

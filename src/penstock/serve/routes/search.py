@@ -11,7 +11,8 @@ from penstock.errors import QueryError
 from penstock.query.types import FuseRequest, SearchRequest
 from penstock.serve import problems
 from penstock.serve.dependencies import SearchDependency
-from penstock.serve.schemas.search import FuseBody, SearchBody, SearchOut, search_out
+from penstock.serve.schemas.search_request import FuseBody, SearchBody
+from penstock.serve.schemas.search_response import SearchOut, search_out
 from penstock.store.filters import parse_filter
 
 PATH = "/v1/search"

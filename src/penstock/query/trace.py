@@ -1,15 +1,21 @@
-"""The timing of each step of one search, and the channels missing from its result."""
+"""The trace of one search: the times of its steps, what was left out, and the reasons.
+
+Every step of `query/pipeline.py` is traced. From its name follow the key in `took_ms`, the label of the histogram
+`penstock_query_step_seconds`, and the name of the span.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from penstock.observability import metrics, tracing
 from penstock.records import Channel
 
 
-class Timing:
-    """Records when the steps of one search end, and which channels are left out.
+class Trace:
+    """Records when the steps of one search end, which channels are left out, and why.
 
     Args:
         clock: seconds, monotonic.
@@ -17,14 +23,27 @@ class Timing:
     Attributes:
         missing: the channels that were left out, with the reason.
         partial: whether one of these failed or was late.
+        because: sentences in plain words for the client: why weights differ, what was left out to keep the deadline.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._started_s = clock()
+        self._deadline_s = math.inf
         self._ends_s: dict[str, float] = {}
         self.missing: dict[Channel, str] = {}
         self.partial = False
+        self.because: list[str] = []
+
+    # --- the steps ---
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Traces a block as a step, also if it raises. A block of a name that ended before adds its time to it."""
+        try:
+            yield
+        finally:
+            self.end(name)
 
     def begin(self, step: str) -> None:
         """Adds a step that overlaps the next ones. Until it ends it takes no time."""
@@ -34,6 +53,18 @@ class Timing:
         """Notes that a step ended now, and adds it if it is new. Of several ends the last one counts."""
         self._ends_s[step] = self._clock()
 
+    # --- the time that is left ---
+
+    def set_deadline(self, deadline_s: float) -> None:
+        """Sets the time of the clock at which the search has to be answered."""
+        self._deadline_s = deadline_s
+
+    def left_s(self) -> float:
+        """Returns the seconds until the deadline, at least 0; infinity before one is set."""
+        return max(0.0, self._deadline_s - self._clock())
+
+    # --- what was left out, and the reasons ---
+
     def add_unavailable(self, missing: Mapping[Channel, str]) -> None:
         """Adds channels that could not be searched in this store."""
         self.missing |= missing
@@ -42,6 +73,13 @@ class Timing:
         """Adds channels that failed or were late, which makes the result partial."""
         self.missing |= missing
         self.partial = self.partial or bool(missing)
+
+    def add_reason(self, sentence: str) -> None:
+        """Adds a sentence to `because`, once."""
+        if sentence not in self.because:
+            self.because.append(sentence)
+
+    # --- the result ---
 
     def took_ms(self) -> dict[str, float]:
         """Returns the milliseconds of each step in order, and the total.

@@ -1,0 +1,84 @@
+"""The JSON that `POST /v1/search` takes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+
+from penstock.config import FusionMethod, Normalisation
+from penstock.records import Modality
+
+
+class FuseBody(BaseModel):
+    """The method that makes one list of the rankings of the channels, with its options."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    method: StrictStr | None = Field(
+        None,
+        description="calibrated: by the probability that an entry is right; weighted: a sum of normalised scores; "
+        "early: text and image mixed in one space; rrf: ranks only. The setting query.fusion if absent",
+        json_schema_extra={"enum": [*FusionMethod, None]},
+    )
+    normalise: StrictStr | None = Field(
+        None,
+        description="how method weighted makes scores comparable; the setting query.normalise if absent",
+        json_schema_extra={"enum": [*Normalisation, None]},
+    )
+    k: StrictInt | None = Field(None, description="the constant of method rrf, at least 1")
+    weights: dict[str, float] | None = Field(
+        None,
+        description="weights of collections, and factors of channels within theirs; 1 where one is absent",
+        examples=[{"image": 0.5, "text.lexical": 2.0}],
+    )
+    alpha: float | None = Field(None, description="the share of the text by method early, 0 to 1")
+
+
+class SearchBody(BaseModel):
+    """A query (`text`, `image` or `audio`) with its conditions."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"text": "something you eat at breakfast"},
+                {
+                    "text": "red bicycle",
+                    "modalities": ["image"],
+                    "filter": {
+                        "attributes.camera": {"in": ["x100", "gr3"]},
+                        "event_time": {"gte": "2026-01-01T00:00:00Z"},
+                    },
+                    "limit": 5,
+                },
+            ]
+        },
+    )
+
+    text: StrictStr | None = Field(None, description="the query in words; exactly one of text, image and audio")
+    image: StrictStr | None = Field(None, description="an image to search by: JPEG, PNG, WebP…, base64")
+    audio: StrictStr | None = Field(
+        None,
+        description="a spoken query: WAV, MP3, Ogg, MP4…, at most 60 s unless configured otherwise, base64",
+    )
+    modalities: list[Annotated[StrictStr, Field(json_schema_extra={"enum": list(Modality)})]] | None = Field(
+        None, description="modalities to search; all if absent"
+    )
+    filter: dict[str, Any] | None = Field(
+        None,
+        description='conditions on fields and attributes: {"mime": "image/png"}, {"event_time": {"gte": …}}, '
+        '{"attributes.camera": {"in": […]}}; joined by {"and": […]}, {"or": […]}, {"not": …}',
+    )
+    tenant: StrictStr | None = Field(
+        None, description="the owner of the entries to search; the default tenant if absent"
+    )
+    limit: StrictInt | None = Field(None, description="maximum number of hits; 10 unless configured otherwise")
+    deadline_ms: StrictInt | None = Field(
+        None, description="milliseconds for the whole search; later channels are left out and reported in `missing`"
+    )
+    fuse: FuseBody | None = Field(None, description="how the rankings of the channels become one list")
+    min_relevance: float | None = Field(
+        None,
+        description="0 to 1: hits of a lower relevance are cut, and those of an unknown one; 400 without calibration",
+    )
