@@ -4,6 +4,9 @@ Every step takes one of these and returns the next. They hold plain values and N
 between processes by pickle with the arrays out of band.
 """
 
+from penstock.records.changes import (
+    IndexChange,
+)
 from penstock.records.entries import (
     SLOTS,
     AssetRow,
@@ -13,6 +16,7 @@ from penstock.records.entries import (
     ScoredEntry,
     Settled,
     WriteResult,
+    Written,
     bare_entry,
     entry_id,
     part_id,
@@ -96,6 +100,7 @@ __all__ = [
     "Float32",
     "ImageText",
     "ImageTexts",
+    "IndexChange",
     "Inline",
     "MODALITIES",
     "MediaPosition",
@@ -119,6 +124,7 @@ __all__ = [
     "VISUAL_COLLECTIONS",
     "Version",
     "WriteResult",
+    "Written",
     "bare_entry",
     "entry_id",
     "part_id",

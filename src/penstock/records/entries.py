@@ -120,12 +120,33 @@ class AssetRow(FastPickle):
 
 
 @dataclass(frozen=True, slots=True)
+class Written(FastPickle):
+    """The entries that the store holds of one version of an asset, once a write is acknowledged.
+
+    Attributes:
+        counts: entries so far by collection; empty for a deleted asset.
+        indexed_at_ms: when they were written, milliseconds since the epoch.
+        slot: of their ids; see `entry_id`.
+        since: by collection, the first part that this write added; 0 where a collection is absent.
+    """
+
+    counts: Mapping[Collection, int]
+    indexed_at_ms: int
+    slot: int = 0
+    since: Mapping[Collection, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Settled(FastPickle):
-    """The event at this position has its outcome; `rejection` says why, for `DEAD_LETTERED`."""
+    """The event at this position has its outcome; `rejection` says why, for `DEAD_LETTERED`.
+
+    `written` is given for `INDEXED` and `DELETED`: what the store holds of the asset since.
+    """
 
     position: Position
     outcome: Outcome
     rejection: Rejected | None = None
+    written: Written | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +161,12 @@ class Continues(FastPickle):
     """The event has no outcome yet: the next segment of its media starts at `at`.
 
     If that is the start of the media, nothing of the event is written, or it waits for a newer version under way.
+    `written` is what the store holds of this version by now; None if nothing of it is known to be stored.
     """
 
     position: Position
     at: MediaPosition
+    written: Written | None = field(default=None, compare=False)
 
 
 WriteResult: TypeAlias = Settled | Fenced | Continues
