@@ -303,6 +303,59 @@ def test_words_match_where_the_store_has_bm25(store: Store, tenant: str) -> None
     assert hits[0].score > hits[1].score > 0
 
 
+def test_entries_are_looked_up_in_all_collections_without_vectors(store: Store, tenant: str) -> None:
+    image = entry(asset(tenant, "a", "media.image"), title="A title")
+    text = entry(asset(tenant, "a", "docs"), collection=Collection.TEXT, text="words")
+    store.upsert(Collection.IMAGE, [image])
+    store.upsert(Collection.TEXT, [text])
+    requested = [text.id, "0" * 32, image.id, text.id]
+    assert store.entries(requested, tenant=tenant, timeout_s=20) == {
+        image.id: scalars(image),
+        text.id: scalars(text),
+    }
+    assert store.entries([], tenant=tenant, timeout_s=20) == {}
+
+
+def test_vectors_are_looked_up_by_channel(store: Store, tenant: str) -> None:
+    near, far = (entry(asset(tenant, str(n)), joint=vector(1, n)) for n in range(2))
+    bare = replace(entry(asset(tenant, "bare")), vectors={})
+    text = entry(asset(tenant, "t"), collection=Collection.TEXT, passage=vector(3, 1))
+    store.upsert(Collection.IMAGE, [near, far, bare])
+    store.upsert(Collection.TEXT, [text])
+    requested = [far.id, bare.id, text.id, "0" * 32, near.id, near.id]
+    vectors = store.vectors(JOINT, requested, tenant=tenant, timeout_s=20)
+    assert vectors.keys() == {near.id, far.id}
+    for stored in (near, far):
+        assert vectors[stored.id].dtype == np.float32
+        np.testing.assert_allclose(vectors[stored.id], stored.vectors[Field.JOINT], atol=1e-6)
+    (passage,) = store.vectors(PASSAGE, requested, tenant=tenant, timeout_s=20).values()
+    np.testing.assert_allclose(passage, vector(3, 1), atol=1e-6)
+    assert store.vectors(JOINT, [], tenant=tenant, timeout_s=20) == {}
+
+
+@pytest.mark.parametrize("channel", [LEXICAL, Channel(Collection.IMAGE, Field.PASSAGE)], ids=str)
+def test_a_channel_without_vectors_refuses_a_lookup(store: Store, tenant: str, channel: Channel) -> None:
+    with pytest.raises(PermanentError, match=f"no vectors of channel {channel}"):
+        store.vectors(channel, ["0" * 32], tenant=tenant, timeout_s=20)
+
+
+def test_entries_of_other_tenants_are_looked_up_as_absent_ones(store: Store, tenant: str) -> None:
+    other = entry(asset(f"{tenant}-other"))
+    quoted = entry(asset(f'{tenant}" or "1" == "1'))
+    store.upsert(Collection.IMAGE, [other, quoted])
+    for asker in (tenant, f'{tenant}" or tenant != "'):
+        assert store.entries([other.id, quoted.id], tenant=asker, timeout_s=20) == {}
+        assert store.vectors(JOINT, [other.id, quoted.id], tenant=asker, timeout_s=20) == {}
+    assert store.entries([other.id, quoted.id], tenant=f"{tenant}-other", timeout_s=20).keys() == {other.id}
+    assert store.vectors(JOINT, [other.id, quoted.id], tenant=quoted.asset.tenant, timeout_s=20).keys() == {quoted.id}
+
+
+def test_an_id_in_a_lookup_is_no_expression(store: Store, tenant: str) -> None:
+    store.upsert(Collection.IMAGE, [entry(asset(tenant))])
+    for id_ in ('x"] or id != "', "\\", "é\n"):
+        assert store.entries([id_], tenant=tenant, timeout_s=20) == {}
+
+
 def test_channels_are_what_the_store_can_hold(store: Store) -> None:
     expected = {JOINT, PASSAGE}
     if store.capabilities.vector_fields > 1:

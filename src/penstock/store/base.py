@@ -204,6 +204,22 @@ class EntrySearch(Protocol):
         The entries have no vectors. The score is the cosine, or BM25 for `LEXICAL`; higher is better.
         """
 
+    def entries(self, ids: Sequence[str], *, tenant: str, timeout_s: float) -> Mapping[str, Entry]:
+        """Returns the entries with these ids, of whatever collection, without vectors, at the consistency of `search`.
+
+        Absent ones are left out, and so are those of other tenants: a caller cannot tell them apart. The timeout is
+        that of the whole call.
+        """
+
+    def vectors(self, channel: Channel, ids: Sequence[str], *, tenant: str, timeout_s: float) -> Mapping[str, Float32]:
+        """Returns the vectors that the channel compares of these entries, float32[dim], at the consistency of `search`.
+
+        Left out are entries without a vector there, of other collections and tenants, and absent ones.
+
+        Raises:
+            PermanentError: the channel has no vectors: it is `LEXICAL`, or the store does not offer it.
+        """
+
     def assets_in(self, collection: Collection, tenant: str) -> int:
         """Returns how many assets of a tenant have entries in a collection that has a channel.
 

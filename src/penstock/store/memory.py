@@ -194,6 +194,24 @@ class MemoryStore(Store):
         ]
         return sorted(scored, key=lambda hit: -hit.score)[: query.limit]
 
+    def entries(self, ids: Sequence[str], *, tenant: str, timeout_s: float) -> Mapping[str, Entry]:
+        with self._lock:
+            served = [self._served_table(collection) for collection in Collection if collection.value in self._aliases]
+            stored = [table.entries[id_] for table in served for id_ in ids if id_ in table.entries]
+        return {entry.id: _without_vectors(entry) for entry in stored if entry.asset.tenant == tenant}
+
+    def vectors(self, channel: Channel, ids: Sequence[str], *, tenant: str, timeout_s: float) -> Mapping[str, Float32]:
+        with self._lock:
+            table = self._served_table(channel.collection)
+            if channel.field not in table.dims:
+                raise PermanentError(f"the store has no vectors of channel {channel}")
+            stored = [table.entries[id_] for id_ in ids if id_ in table.entries]
+        return {
+            entry.id: entry.vectors[channel.field]
+            for entry in stored
+            if entry.asset.tenant == tenant and channel.field in entry.vectors
+        }
+
     def assets_in(self, collection: Collection, tenant: str) -> int:
         with self._lock:
             entries = self._served_table(collection).entries.values()

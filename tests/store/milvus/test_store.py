@@ -262,6 +262,7 @@ def test_a_kill_loses_nothing_and_the_same_store_continues(connect: Connect, ser
 def test_a_store_that_does_not_answer_raises_after_the_timeout(server: LiteServer | Standalone) -> None:
     store = MilvusStore(StoreSettings(uri=server.uri, timeout_s=2.0))
     store.ensure(spec())
+    assert JOINT in store.channels()
     assert server.pid is not None
     os.kill(server.pid, signal.SIGSTOP)
     while psutil.Process(server.pid).status() != psutil.STATUS_STOPPED:
@@ -272,6 +273,10 @@ def test_a_store_that_does_not_answer_raises_after_the_timeout(server: LiteServe
             store.count(Collection.IMAGE)
         with pytest.raises(UnavailableError):
             store.search(EntryQuery(JOINT, vector(1), "default", None, limit=1, timeout_s=0.5))
+        with pytest.raises(UnavailableError):
+            store.entries(["0" * 32], tenant="default", timeout_s=0.3)
+        with pytest.raises(UnavailableError):
+            store.vectors(JOINT, ["0" * 32], tenant="default", timeout_s=0.3)
         assert time.monotonic() - started_s < 5
     finally:
         os.kill(server.pid, signal.SIGCONT)

@@ -110,10 +110,12 @@ class Connection:
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as exc:
             raise self._translated(exc, doing) from exc
 
-    def call_or_none(self, doing: str, request: Callable[[MilvusClient], T]) -> T | None:
-        """Sends one request; returns None if the collection or alias in it does not exist."""
+    def call_or_none(
+        self, doing: str, request: Callable[[MilvusClient], T], *, collection: str | None = None
+    ) -> T | None:
+        """Sends one request as `call` does; returns None if the collection or alias in it does not exist."""
         try:
-            return self.call(doing, request)
+            return self.call(doing, request, collection=collection)
         except PenstockError as exc:
             if isinstance(exc.__cause__, MilvusException) and exc.__cause__.code in (_NOT_FOUND, _NO_ALIAS):
                 return None

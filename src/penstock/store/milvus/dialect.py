@@ -32,7 +32,8 @@ class Backend:
         tokenizer: takes the column of terms apart at its spaces. Lite has no tokenizer of that name, but its standard
             one leaves letters and digits whole, and terms have nothing else.
         finds_parts_by_key: entries of an asset are looked up by primary key, part by part, rather than by their asset:
-            Lite reads every row for `asset in […]` (80 ms at 20,000 rows), and takes 4 ms for `id in […]`.
+            Lite reads every row for `asset in […]` (80 ms at 20,000 rows), and takes 4 ms for `id in […]`. So it does
+            for a condition beside the keys, and a lookup for the query plane leaves the tenant's out.
         max_ids_per_delete: primary keys in one request. Lite logs one delete as one record, so that a crash leaves an
             asset whole or deleted.
         max_rows_per_page: rows in one page of a scan. Milvus returns at most 16,384 to a limited query. Lite has no

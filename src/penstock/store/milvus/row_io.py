@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from pymilvus import MilvusClient
 from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
 
-from penstock.errors import PermanentError
+from penstock.errors import PermanentError, UnavailableError
 from penstock.records import Float32
 from penstock.store.filter_semantics import literal
 from penstock.store.milvus.client import Connection
@@ -115,6 +116,50 @@ class RowIO:
             for chunk in chunks(ids, max_ids)
             for row in self.query(name, f"id in {literal(tuple(chunk))}", columns, guarantee=guarantee)
         ]
+
+    def lookup(
+        self,
+        name: str,
+        ids: Sequence[str],
+        columns: Sequence[str],
+        *,
+        condition: str,
+        consistency: str,
+        deadline_s: float,
+    ) -> list[Row]:
+        """Returns those rows with these primary keys that satisfy a condition; none if there is no such collection.
+
+        Args:
+            name, ids, columns: what to read.
+            condition: appended to the expression.
+            consistency: a level by Milvus's names, as for `search`.
+            deadline_s: on the monotonic clock; after it `UnavailableError` is raised.
+        """
+        return [
+            row
+            for chunk in chunks(ids, MAX_READ_IDS)
+            for row in self._lookup(name, f"id in {literal(tuple(chunk))}{condition}", columns, consistency, deadline_s)
+        ]
+
+    def _lookup(
+        self, name: str, condition: str, columns: Sequence[str], consistency: str, deadline_s: float
+    ) -> list[Row]:
+        timeout_s = deadline_s - time.monotonic()
+        if timeout_s <= 0:
+            raise UnavailableError(f"the store did not return rows of {name} in time")
+        rows = self._connection.call_or_none(
+            f"reading {name}",
+            lambda client: client.query(
+                name,
+                filter=condition,
+                output_fields=list(columns),
+                consistency_level=consistency,
+                timeout=timeout_s,
+                retry_on_rate_limit=False,
+            ),
+            collection=name,
+        )
+        return list(rows or ())
 
     def existing(self, name: str, ids: Sequence[str]) -> set[str]:
         """Returns those of the primary keys that exist."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from penstock.config import StoreSettings
-from penstock.records import AssetRow, Channel, Checkpoint, Collection, Entry, ScoredEntry
+from penstock.errors import PermanentError
+from penstock.records import AssetRow, Channel, Checkpoint, Collection, Entry, Float32, ScoredEntry
 from penstock.store import lexical, rows
 from penstock.store.base import AssetState, Capabilities, EntryKey, EntryQuery, IndexSpec, Store
 from penstock.store.filter_semantics import literal, to_expression
@@ -26,8 +30,8 @@ MIN_EF = 64
 class MilvusStore(Store):
     """The store on a Milvus server. Safe to call from several threads; connects at the first call.
 
-    After `ensure`, everything except `search` and `channels` uses the physical collections of its version, also while
-    the aliases still serve another one; before, it uses the aliases.
+    After `ensure`, everything except `channels`, `search`, `entries`, `vectors` and `assets_in` uses the physical
+    collections of its version, also while the aliases still serve another one; before, it uses the aliases.
 
     Over the limit because it implements every method of `Store`, each in a few lines.
 
@@ -155,6 +159,24 @@ class MilvusStore(Store):
         scored = ((row, abs(score) if by_words else score) for row, score in hits)
         return [ScoredEntry(rows.parse_entry(collection, row), score) for row, score in scored]
 
+    def entries(self, ids: Sequence[str], *, tenant: str, timeout_s: float) -> Mapping[str, Entry]:
+        entries: dict[str, Entry] = {}
+        deadline_s = time.monotonic() + timeout_s
+        for collection in Collection:
+            remaining = [id_ for id_ in ids if id_ not in entries]
+            matches = self._served_rows(collection, remaining, rows.ENTRY_COLUMNS, tenant, deadline_s)
+            entries.update((row["id"], rows.parse_entry(collection, row)) for row in matches)
+        return entries
+
+    def vectors(self, channel: Channel, ids: Sequence[str], *, tenant: str, timeout_s: float) -> Mapping[str, Float32]:
+        field = channel.field
+        if field not in self._targets.served_layout(channel.collection).dense_fields:
+            raise PermanentError(f"the store has no vectors of channel {channel}")
+        deadline_s = time.monotonic() + timeout_s
+        matches = self._served_rows(channel.collection, ids, ("id", "tenant", field.value), tenant, deadline_s)
+        vectors = {row["id"]: np.asarray(row[field.value], dtype=np.float32) for row in matches}
+        return {id_: vector for id_, vector in vectors.items() if vector.any()}
+
     def assets_in(self, collection: Collection, tenant: str) -> int:
         # The parts of an asset have no gaps, so that each asset has a part 0.
         return self._row_io.count(collection.value, f"tenant == {literal(tenant)} and part == 0")
@@ -192,6 +214,21 @@ class MilvusStore(Store):
             yield [rows.parse_entry_key(row) for row in page]
 
     # --- rows -------------------------------------------------------------------------------------------------------
+
+    def _served_rows(
+        self, collection: Collection, ids: Sequence[str], columns: Sequence[str], tenant: str, deadline_s: float
+    ) -> list[rows.Row]:
+        """Returns rows of the collection behind the alias, of this tenant; none if there is no such collection."""
+        by_key = self._connection.backend.finds_parts_by_key
+        matches = self._row_io.lookup(
+            collection.value,
+            list(dict.fromkeys(ids)),
+            columns,
+            condition="" if by_key else f" and tenant == {literal(tenant)}",
+            consistency=self._consistency,
+            deadline_s=deadline_s,
+        )
+        return [row for row in matches if row["tenant"] == tenant]
 
     def _asset_collection_rows(self, ids: Sequence[str]) -> list[rows.Row]:
         guarantee = self._read_timestamps.required_for(ids)
