@@ -19,7 +19,7 @@ from penstock.query.fusion.calibration import QuestionFeatures, RelevanceMap
 from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.pipeline import QueryPipeline
-from penstock.query.types import FuseRequest, Hit, SearchRequest
+from penstock.query.types import FuseRequest, GroupBy, Hit, SearchRequest
 from penstock.records import Channel, Collection, Field, Float32
 from tests.query.conftest import FaultyStore, WordEncoder
 from tests.query.fusion.test_weighted import CALIBRATION
@@ -67,7 +67,15 @@ def made_store(seed: int) -> FaultyStore:
     return store
 
 
-def hits_of(store: Any, limit: int, fuse: FuseRequest | None, *, calibrated: bool, rerank_top: int) -> Sequence[Hit]:
+def hits_of(
+    store: Any,
+    limit: int,
+    fuse: FuseRequest | None,
+    *,
+    calibrated: bool,
+    rerank_top: int,
+    group_by: GroupBy = GroupBy.MOMENT,
+) -> Sequence[Hit]:
     async def run() -> Sequence[Hit]:
         chooser = FusionChooser(ChannelStatistics(), CALIBRATED if calibrated else None)
         chosen = QuerySettings(
@@ -76,7 +84,7 @@ def hits_of(store: Any, limit: int, fuse: FuseRequest | None, *, calibrated: boo
         reader = DigitReader() if rerank_top else None
         pipeline = QueryPipeline(store, WordEncoder(), SMALL, chosen, fusions=chooser, reader=reader)
         try:
-            request = SearchRequest(text="word7", limit=limit, fuse=fuse, deadline_ms=60_000)
+            request = SearchRequest(text="word7", limit=limit, fuse=fuse, deadline_ms=60_000, group_by=group_by)
             return (await pipeline.search(request)).hits
         finally:
             pipeline.close()
@@ -88,17 +96,23 @@ def hits_of(store: Any, limit: int, fuse: FuseRequest | None, *, calibrated: boo
 @given(
     seed=st.integers(0, 10_000),
     limits=st.tuples(st.integers(1, 80), st.integers(1, 80)),
-    fuse=st.sampled_from(FUSIONS),
-    calibrated=st.booleans(),
-    rerank_top=st.sampled_from([0, 4, 12]),
+    options=st.fixed_dictionaries(
+        {
+            "fuse": st.sampled_from(FUSIONS),
+            "calibrated": st.booleans(),
+            "rerank_top": st.sampled_from([0, 4, 12]),
+            "group_by": st.sampled_from(GroupBy),
+        }
+    ),
 )
 def test_the_hits_of_a_smaller_limit_are_the_first_of_a_larger_one(
-    seed: int, limits: tuple[int, int], fuse: FuseRequest | None, calibrated: bool, rerank_top: int
+    seed: int, limits: tuple[int, int], options: dict[str, Any]
 ) -> None:
     """Eight candidates: most of these limits need deeper searches."""
+    calibrated, fuse = options["calibrated"], options["fuse"]
     assume(calibrated or fuse is None or fuse.normalise != Normalisation.LOG_ODDS)
-    store, known = made_store(seed), {"calibrated": calibrated, "rerank_top": rerank_top}
-    small, large = (hits_of(store, limit, fuse, **known) for limit in sorted(limits))  # type: ignore[arg-type]
+    store = made_store(seed)
+    small, large = (hits_of(store, limit, **options) for limit in sorted(limits))
     assert list(small) == list(large)[: len(small)]
     assert len(small) == min(limits) or len(small) == len(large)
     assert all(better.score >= worse.score for better, worse in itertools.pairwise(large))

@@ -24,9 +24,8 @@ from penstock.errors import QueryError
 from penstock.query.channels import OfferedChannels
 from penstock.query.embed import QueryEncoder, start_embedding
 from penstock.query.executor import BoundedExecutor
-from penstock.query.fusion.base import Candidate, MomentRules
+from penstock.query.fusion.base import MomentRules
 from penstock.query.fusion.choose import FusionChooser
-from penstock.query.fusion.moments import compose_hit
 from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.index_shares import IndexShares
 from penstock.query.links import link_found_events
@@ -35,14 +34,13 @@ from penstock.query.relevance import (
     check_min_relevance,
     check_relevance_known,
     judge,
-    relevance_of_entries,
 )
 from penstock.query.rerank import PassageReader, rerank
 from penstock.query.retrieve import Retrieval, SearchParams, mark_indexing
 from penstock.query.route import route
-from penstock.query.stages import add_deeper
+from penstock.query.stages import HitStages
 from penstock.query.trace import Trace
-from penstock.query.types import Hit, Kind, Query, Rankings, SearchRequest, SearchResult
+from penstock.query.types import Hit, Kind, Query, SearchRequest, SearchResult
 from penstock.query.understand.language import detect_language, notice_of
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.query.understand.validate import validate, with_transcript
@@ -177,42 +175,22 @@ class QueryPipeline:
         options, unapplied = self._fusions.applicable(query.fuse, rankings)
         query = replace(query, fuse=options)
         reranked = self._settings.rerank_top if self._reader is not None and query.text is not None else 0
-        shares = None if reranked else shares  # the model decides on the first place
-        ranked = self._rank(rankings, query, max(query.limit, reranked), shares)  # 5
-        hits = [compose_hit(candidate, score, rankings) for score, candidate in ranked]
-        reranked = min(reranked, len(hits))
-        relevances = relevance_of_entries(rankings, query.text, self._fusions.calibration)
-        if len(hits) < query.limit:
-            hits, relevances = await self._find_deeper(hits, relevances, retrieval, query, trace)
+        # The model decides on the first place.
+        stages = HitStages(self._fusions, self._moments, query, None if reranked else shares)
+        pool = stages.first(rankings, max(query.limit, reranked))  # 5
+        if len(pool.hits) < query.limit:
+            pool = await stages.deepen(pool, retrieval, query.limit, trace)
         trace.end("fuse")
-        late = None
+        hits, late = pool.hits, None
         if reranked and self._reader is not None and query.text is not None:  # 6
             timeout_s = self._settings.rerank_share * trace.left_s()
-            hits, late = await rerank(hits, query.text, self._reader, top=reranked, timeout_s=timeout_s)
+            top = min(reranked, pool.first)
+            hits, late = await rerank(hits, query.text, self._reader, top=top, timeout_s=timeout_s)
             trace.end("rerank")
-        judged = judge(hits[: query.limit], relevances, query, floor=self._settings.relevance_floor)  # 7
+        judged = judge(hits[: query.limit], pool.relevances, query, floor=self._settings.relevance_floor)  # 7
         trace.end("judge")
         trace.add_failed(retrieval.missing)
         return judged, [notice for notice in (unapplied, late) if notice is not None]
-
-    async def _find_deeper(
-        self, hits: list[Hit], relevances: dict[str, float], retrieval: Retrieval, query: Query, trace: Trace
-    ) -> tuple[list[Hit], dict[str, float]]:
-        """Adds hits of deeper searches until the limit is met, as where many entries become few moments."""
-        first = retrieval.rankings
-        while len(hits) < query.limit and retrieval.has_more(query.limit):
-            deeper = await retrieval.search_deeper()
-            trace.end("search")
-            entries = sum(len(ranking) for ranking in deeper.by_channel.values())
-            hits = add_deeper(hits, self._rank(deeper, query, entries), deeper)
-            further = relevance_of_entries(first, query.text, self._fusions.calibration, deeper=deeper)
-            relevances = further | relevances
-        return hits, relevances
-
-    def _rank(
-        self, rankings: Rankings, query: Query, limit: int, shares: Mapping[Kind, float] | None = None
-    ) -> list[tuple[float, Candidate]]:
-        return self._fusions.choose(query.fuse, rankings, shares).rank(rankings, self._moments, limit)
 
     async def link_found_events(self, hits: Sequence[Hit]) -> None:
         """Links the trace of a search to those of the events that it found; see `query.links`."""

@@ -30,7 +30,7 @@ from penstock.query.fusion.calibration import Calibration, QuestionFeatures
 from penstock.query.fusion.normalise import Float64
 from penstock.query.fusion.scales import ChannelShares, LogOddsScale
 from penstock.query.fusion.tables import CollectionTable, collection_tables
-from penstock.query.stages import entry_ids
+from penstock.query.group import entry_ids
 from penstock.query.types import Hit, Query, Rankings
 from penstock.records import Channel, Collection, Entry, Field
 
@@ -243,5 +243,8 @@ def _coverage(question: frozenset[str], entry: Entry) -> float:
 
 
 def _with_relevance(hit: Hit, relevances: Mapping[str, float], floor: float) -> Hit:
-    relevance = max((relevances[entry_id] for entry_id in entry_ids(hit) if entry_id in relevances), default=None)
-    return replace(hit, relevance=relevance, below_floor=relevance is not None and relevance < floor)
+    """Returns a hit with the relevance of its best entry, and its `others` with theirs."""
+    own = replace(hit, others=()) if hit.others else hit
+    relevance = max((relevances[entry_id] for entry_id in entry_ids(own) if entry_id in relevances), default=None)
+    others = tuple(_with_relevance(other, relevances, floor) for other in hit.others)
+    return replace(hit, relevance=relevance, below_floor=relevance is not None and relevance < floor, others=others)

@@ -1,4 +1,4 @@
-"""Adds what deeper searches find to the hits of the first search, which stay as they are.
+"""Step 5 in stages: deeper searches add hits to those of the first search, and change none of them.
 
 The first search of every channel has the same depth, `query.candidates`, whatever the limit of the request: what it
 returns decides the order and the relevance of the first hits. If these are fewer than the limit, the channels are
@@ -8,32 +8,97 @@ larger one, and neither their order nor their relevance depends on it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-from penstock.query.fusion.base import Candidate
+from penstock.query.fusion.base import Candidate, MomentRules
+from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.moments import compose_hit
-from penstock.query.types import Hit, Rankings
+from penstock.query.group import entry_ids, group_hits, moment_rules
+from penstock.query.relevance import relevance_of_entries
+from penstock.query.retrieve import Retrieval
+from penstock.query.trace import Trace
+from penstock.query.types import GroupBy, Hit, Kind, Query, Rankings
 
 
-def add_deeper(hits: Sequence[Hit], ranked: Sequence[tuple[float, Candidate]], rankings: Rankings) -> list[Hit]:
-    """Returns the hits, and after them a hit for each candidate that has none of their entries.
+@dataclass(frozen=True, slots=True)
+class HitPool:
+    """The hits of all searches so far.
 
-    A candidate with one of their entries is a moment that the hits show already, perhaps with fewer members.
+    Attributes:
+        hits: best first.
+        relevances: of the entries that were found, by id, see `relevance_of_entries`.
+        first: how many of the hits the first search gave, for any limit.
+    """
+
+    hits: list[Hit]
+    relevances: Mapping[str, float]
+    first: int
+
+
+class HitStages:
+    """Makes the hits of one query from its rankings.
 
     Args:
-        hits: of the searches before, best first.
-        ranked: all candidates of a deeper search with their scores, best first.
-        rankings: of that search.
+        fusions: makes the fusion of the query.
+        rules: of moments.
+        query: with the options of its fusion, which apply to its channels.
+        shares: of each kind in the index, which choose the first hit; None: they do not.
     """
-    known = {id_ for hit in hits for id_ in entry_ids(hit)}
-    longer, lowest = list(hits), hits[-1].score if hits else float("inf")
-    for score, candidate in ranked:
-        if known.isdisjoint(member.entry.id for member in candidate.members):
-            lowest = min(lowest, score)
-            longer.append(compose_hit(candidate, lowest, rankings))
-    return longer
+
+    def __init__(
+        self, fusions: FusionChooser, rules: MomentRules, query: Query, shares: Mapping[Kind, float] | None
+    ) -> None:
+        self._fusions = fusions
+        self._rules = moment_rules(query.group_by, rules)
+        self._query = query
+        self._shares = shares
+
+    def first(self, rankings: Rankings, count: int) -> HitPool:
+        """Returns the best `count` hits of the first search, or all that there are."""
+        limit = _entries(rankings) if self._query.group_by is GroupBy.ASSET else count
+        ranked = self._rank(rankings, limit, self._shares)
+        hits = [compose_hit(candidate, score, rankings) for score, candidate in ranked]
+        hits = group_hits(hits, self._query.group_by)[:count]
+        relevances = relevance_of_entries(rankings, self._query.text, self._fusions.calibration)
+        return HitPool(hits, relevances, len(hits))
+
+    async def deepen(self, pool: HitPool, retrieval: Retrieval, count: int, trace: Trace) -> HitPool:
+        """Adds hits of deeper searches until there are `count`, as where many entries become few moments.
+
+        Args:
+            pool: of the first search, fewer than `count`.
+            retrieval: whose first search it was.
+            count: of hits, in all.
+            trace: to which the searches are added.
+        """
+        first = retrieval.rankings
+        while len(pool.hits) < count and retrieval.has_more(count):
+            deeper = await retrieval.search_deeper()
+            trace.end("search")
+            further = relevance_of_entries(first, self._query.text, self._fusions.calibration, deeper=deeper)
+            pool = replace(pool, hits=self.add_deeper(pool.hits, deeper), relevances={**further, **pool.relevances})
+        return pool
+
+    def add_deeper(self, hits: list[Hit], rankings: Rankings) -> list[Hit]:
+        """Returns the hits, and after them one for each candidate that has none of their entries.
+
+        A candidate with one of their entries is a moment that the hits show already, perhaps with fewer members.
+        """
+        known = {id_ for hit in hits for id_ in entry_ids(hit)}
+        further, lowest = [], hits[-1].score if hits else float("inf")
+        for score, candidate in self._rank(rankings, _entries(rankings)):
+            if known.isdisjoint(member.entry.id for member in candidate.members):
+                lowest = min(lowest, score)
+                further.append(compose_hit(candidate, lowest, rankings))
+        assets = {hit.entry.asset.id for hit in hits}
+        return [*hits, *group_hits(further, self._query.group_by, known=assets)]
+
+    def _rank(
+        self, rankings: Rankings, limit: int, shares: Mapping[Kind, float] | None = None
+    ) -> list[tuple[float, Candidate]]:
+        return self._fusions.choose(self._query.fuse, rankings, shares).rank(rankings, self._rules, limit)
 
 
-def entry_ids(hit: Hit) -> list[str]:
-    """Returns the ids of the entries of a hit: those of a moment's members, or of its one entry."""
-    return [hit.entry.id] if hit.moment is None else [member.entry.id for member in hit.moment.members]
+def _entries(rankings: Rankings) -> int:
+    return sum(len(ranking) for ranking in rankings.by_channel.values())

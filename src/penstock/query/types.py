@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TypeAlias
 
 from penstock.config import FirstPlaceRule, FusionMethod, Normalisation
@@ -12,6 +13,14 @@ from penstock.store.filters import Filter
 
 Kind: TypeAlias = str
 """The kind of a hit: `moment`, or the collection of its entry where that has no times."""
+
+
+class GroupBy(StrEnum):
+    """Names what becomes one hit."""
+
+    MOMENT = "moment"  # entries close together in time; of texts and images each entry
+    ASSET = "asset"  # all entries and moments of an asset
+    ENTRY = "entry"  # each entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,7 @@ class SearchRequest:
         deadline_ms: milliseconds for the whole search; None: the setting.
         fuse: how the rankings become one; None: the settings.
         min_relevance: 0 to 1, below which hits are cut; None: none are.
+        group_by: a name of `GroupBy`; None: moment.
     """
 
     text: str | None = None
@@ -86,6 +96,7 @@ class SearchRequest:
     deadline_ms: int | None = None
     fuse: FuseRequest | None = None
     min_relevance: float | None = None
+    group_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,7 @@ class Query:
         deadline_ms: milliseconds for the whole search.
         fuse: how the rankings become one.
         min_relevance: as in the request.
+        group_by: what becomes one hit.
     """
 
     text: str | None = field(repr=False)
@@ -117,6 +129,7 @@ class Query:
     fuse: FuseOptions = field(default_factory=FuseOptions)
     transcript: str | None = None
     min_relevance: float | None = None
+    group_by: GroupBy = GroupBy.MOMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +266,7 @@ class Hit:
         relevance: the estimated probability, 0 to 1, that it answers the question; None: not known.
         below_floor: whether that is too little to count as found.
         promoted: whether it is first although another kind has a more relevant hit (`query.first_places`).
+        others: further hits of the same asset, best first, of a search that groups by asset.
     """
 
     entry: Entry
@@ -263,6 +277,7 @@ class Hit:
     relevance: float | None = None
     below_floor: bool = False
     promoted: bool = False
+    others: tuple[Hit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ def test_a_hit_has_every_field_of_its_entry(search: Callable[..., httpx.Response
         "relevance": None,
         "below_floor": False,
         "promoted": False,
+        "others": [],
     }
     assert (body["nothing_found"], body["why"]) == (False, None)
     assert (body["partial"], body["missing"], body["transcript"]) == (False, {}, None)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from penstock.config import QuerySettings
 from penstock.errors import QueryError
-from penstock.query.types import Query, SearchRequest
+from penstock.query.types import GroupBy, Query, SearchRequest
 from penstock.query.understand.fuse_options import fuse_options
 from penstock.records import COLLECTIONS_OF, Collection, Modality
 
@@ -37,6 +37,7 @@ def validate(request: SearchRequest, settings: QuerySettings) -> Query:
         deadline_ms=_within("deadline_ms", request.deadline_ms, default=settings.deadline_ms, maximum=MAX_DEADLINE_MS),
         fuse=fuse_options(request.fuse, settings),
         min_relevance=_share("min_relevance", request.min_relevance),
+        group_by=_group_by(request.group_by),
     )
 
 
@@ -105,6 +106,15 @@ def _tenant(tenant: str) -> str:
     if not tenant.strip():
         raise QueryError("tenant is empty: leave it out to search the default tenant", field="/tenant")
     return tenant
+
+
+def _group_by(name: str | None) -> GroupBy:
+    if name is None:
+        return GroupBy.MOMENT
+    try:
+        return GroupBy(name)
+    except ValueError as exc:
+        raise QueryError(f"group_by is {name!r}; it can be {', '.join(GroupBy)}", field="/group_by") from exc
 
 
 def _share(name: str, value: float | None) -> float | None:

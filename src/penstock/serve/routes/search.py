@@ -43,6 +43,7 @@ def _request(body: SearchBody, *, default_tenant: str) -> SearchRequest:
         deadline_ms=body.deadline_ms,
         fuse=None if body.fuse is None else _fuse(body.fuse),
         min_relevance=body.min_relevance,
+        group_by=body.group_by,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 from penstock.config import FusionMethod, Normalisation
+from penstock.query.types import GroupBy
 from penstock.records import Modality
 
 
@@ -81,4 +82,10 @@ class SearchBody(BaseModel):
     min_relevance: float | None = Field(
         None,
         description="0 to 1: hits of a lower relevance are cut, and those of an unknown one; 400 without calibration",
+    )
+    group_by: StrictStr | None = Field(
+        None,
+        description="what becomes one hit: moment (entries of audio and video close together in time; the default), "
+        "asset (all that was found of an asset; the best is the hit, the next are its `others`) or entry (each)",
+        json_schema_extra={"enum": [*GroupBy, None]},
     )

@@ -64,6 +64,21 @@ class MomentOut(BaseModel):
     members: list[MemberOut] = Field(description="its entries, in order of time")
 
 
+class OtherOut(BaseModel):
+    """A further entry or moment of the asset of a hit, of a search that groups by asset."""
+
+    id: str
+    collection: str = Field(examples=["speech"])
+    score: float
+    relevance: float | None
+    part: int
+    text: str = Field(description="passage, or transcript of the moment; empty for an image")
+    start_ms: int = Field(description="of the moment, milliseconds; 0 without times")
+    end_ms: int
+    start_char: int
+    end_char: int
+
+
 class HitOut(BaseModel):
     """An entry, or a moment: then its best entry, with all of its entries in `moment`."""
 
@@ -100,6 +115,9 @@ class HitOut(BaseModel):
     promoted: bool = Field(
         description="whether it is first for the share of its kind in the index, before a more relevant hit of another "
         "kind (query.first_places)"
+    )
+    others: list[OtherOut] = Field(
+        description="further hits of the same asset, best first, at most ten; empty unless grouped by asset"
     )
 
 
@@ -184,6 +202,23 @@ def _hit_out(hit: Hit) -> HitOut:
         relevance=None if hit.relevance is None else round(hit.relevance, 4),
         below_floor=hit.below_floor,
         promoted=hit.promoted,
+        others=[_other_out(other) for other in hit.others],
+    )
+
+
+def _other_out(hit: Hit) -> OtherOut:
+    entry, moment = hit.entry, hit.moment
+    return OtherOut(
+        id=entry.id,
+        collection=entry.collection,
+        score=hit.score,
+        relevance=None if hit.relevance is None else round(hit.relevance, 4),
+        part=entry.part,
+        text=moment.transcript if moment else entry.text,
+        start_ms=moment.start_ms if moment else entry.start_ms,
+        end_ms=moment.end_ms if moment else entry.end_ms,
+        start_char=entry.start_char,
+        end_char=entry.end_char,
     )
 
 

@@ -1,0 +1,100 @@
+"""Tests of what becomes one hit: a moment, an asset or an entry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from penstock.config import QuerySettings
+from penstock.errors import QueryError
+from penstock.query.group import MAX_OTHERS
+from penstock.query.pipeline import QueryPipeline
+from penstock.query.types import GroupBy, Hit, SearchRequest
+from penstock.records import Channel, Collection, Field
+from tests.query.conftest import FaultyStore, WordEncoder
+from tests.query.test_stages import SMALL
+
+CHANNELS = frozenset(
+    Channel(*names)
+    for names in (
+        (Collection.TEXT, Field.PASSAGE),
+        (Collection.FRAME, Field.JOINT),
+        (Collection.SPEECH, Field.PASSAGE),
+        (Collection.SPEECH, Field.LEXICAL),
+    )
+)
+
+
+def search(store: FaultyStore, group_by: str | None, *, limit: int = 50) -> Sequence[Hit]:
+    request = SearchRequest(text="heron", group_by=group_by, limit=limit)
+
+    async def run() -> Sequence[Hit]:
+        pipeline = QueryPipeline(store, WordEncoder(), SMALL, QuerySettings(max_moment_gap_ms=1_000))  # type: ignore[arg-type]
+        try:
+            return (await pipeline.search(request)).hits
+        finally:
+            pipeline.close()
+
+    return asyncio.run(run())
+
+
+@pytest.fixture
+def videos() -> FaultyStore:
+    """Two videos with two moments each, the first of three entries; and a text in two passages."""
+    store = FaultyStore(CHANNELS)
+    for asset in ("first", "second"):
+        for part, (collection, word, start_ms) in enumerate(
+            [
+                (Collection.SPEECH, "heron", 0),
+                (Collection.FRAME, "water", 500),
+                (Collection.SPEECH, "water", 1_000),
+                (Collection.SPEECH, "heron", 60_000),
+            ]
+        ):
+            store.add(collection, word, asset=asset, part=part, times_ms=(start_ms, start_ms + 900))
+    for part in range(2):
+        store.add(Collection.TEXT, "heron", asset="text", part=part)
+    return store
+
+
+def test_by_moment_entries_close_in_time_are_one_hit_and_passages_are_not(videos: FaultyStore) -> None:
+    for group_by in (None, "moment"):
+        hits = search(videos, group_by)
+        assert sorted(len(hit.moment.members) for hit in hits if hit.moment) == [1, 1, 3, 3]
+        assert sum(hit.moment is None for hit in hits) == 2
+        assert all(hit.others == () for hit in hits)
+
+
+def test_by_entry_every_entry_is_a_hit(videos: FaultyStore) -> None:
+    hits = search(videos, "entry")
+    assert {hit.entry.id for hit in hits} == {entry.id for entry in videos.entries}
+    assert len(hits) == len(videos.entries)
+    assert all(hit.moment is None or len(hit.moment.members) == 1 for hit in hits)
+
+
+def test_by_asset_the_best_hit_leads_and_the_others_follow(videos: FaultyStore) -> None:
+    hits = search(videos, "asset")
+    assert {hit.entry.asset.key for hit in hits} == {"first", "second", "text"}
+    assert len(hits) == 3
+    assert all(len(hit.others) == 1 and hit.others[0].score <= hit.score for hit in hits)
+    assert {hit.entry.asset for hit in hits} == {other.entry.asset for hit in hits for other in hit.others}
+
+
+def test_the_limit_counts_assets_and_is_met_by_deeper_searches() -> None:
+    store = FaultyStore(CHANNELS)
+    for part in range(70):
+        store.add(Collection.TEXT, "heron", asset="long", part=part)
+    for number in range(5):
+        store.add(Collection.TEXT, f"water{number}")
+    hits = search(store, GroupBy.ASSET, limit=4)
+    assert len(hits) == 4
+    assert len(hits[0].others) == MAX_OTHERS
+    assert {depth for _, _, depth, _ in store.calls} == {50, 200}
+
+
+def test_an_unknown_group_is_refused(videos: FaultyStore) -> None:
+    with pytest.raises(QueryError, match="group_by is 'video'; it can be moment, asset, entry") as refused:
+        search(videos, "video")
+    assert refused.value.field == "/group_by"
