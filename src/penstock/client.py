@@ -26,6 +26,14 @@ class FuseJson(TypedDict, total=False):
     normalise: str
 
 
+class RerankJson(TypedDict, total=False):
+    """The JSON of `rerank` in a request: the model, its budget, and how many hits may change places."""
+
+    model: str
+    budget_ms: int
+    top: int
+
+
 class SearchRequestJson(TypedDict, total=False):
     """The JSON body of `POST /v1/search`: exactly one of text, image and audio, and options."""
 
@@ -39,6 +47,7 @@ class SearchRequestJson(TypedDict, total=False):
     deadline_ms: int
     min_relevance: float
     fuse: FuseJson
+    rerank: RerankJson
 
 
 class FoundByJson(TypedDict):

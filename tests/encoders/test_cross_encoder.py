@@ -82,7 +82,7 @@ def test_a_damaged_model_is_refused_in_one_line(spec: CrossEncoderSpec, tmp_path
 
 def test_the_scorer_is_the_profiles(spec: CrossEncoderSpec) -> None:
     profile, encoder = load_profile("reference"), WordEncoder()
-    assert load_scorer(profile, encoder) is None  # type: ignore[arg-type]
+    assert isinstance(load_scorer(profile, encoder), MaxSimScorer)  # type: ignore[arg-type]
     assert isinstance(load_scorer(replace(profile, rerank=MaxSimSpec()), encoder), MaxSimScorer)  # type: ignore[arg-type]
     cross = load_scorer(replace(profile, rerank=spec), encoder, device="cpu", precision="fp32")  # type: ignore[arg-type]
     assert isinstance(cross, CrossEncoderScorer)

@@ -17,9 +17,9 @@ from penstock.errors import OverloadedError, PermanentError, QueryError, Unavail
 from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.pipeline import QueryPipeline
-from penstock.query.rerank import LATE
+from penstock.query.rerank import NO_MODEL
 from penstock.query.route import NOT_OFFERED
-from penstock.query.types import FuseRequest, Rankings, SearchRequest, SearchResult
+from penstock.query.types import FuseRequest, Rankings, RerankRequest, SearchRequest, SearchResult
 from penstock.records import Channel, Checkpoint, Collection, Field, Float32, MediaPosition, ScoredEntry, Version
 from penstock.store.base import EntryQuery
 from penstock.store.filters import parse_filter
@@ -33,6 +33,11 @@ IMAGE_JOINT = Channel(Collection.IMAGE, Field.JOINT)
 FRAME_JOINT = Channel(Collection.FRAME, Field.JOINT)
 SPEECH_LEXICAL = Channel(Collection.SPEECH, Field.LEXICAL)
 SPEECH_PASSAGE = Channel(Collection.SPEECH, Field.PASSAGE)
+
+
+NOTHING_READ = (
+    "Of 2 hits with words 0 were reranked within the {} ms that there were; the others keep the places of the fusion."
+)
 
 
 def ask(store: Any, encoder: Any, request: SearchRequest, profile: Profile = SMALL, **settings: Any) -> SearchResult:
@@ -326,6 +331,11 @@ class SilentReader:
     def __init__(self) -> None:
         self.calls = 0
 
+    reranks_by = "silent"
+
+    def tokens_to_read(self, passages: Sequence[str]) -> Sequence[int]:
+        return [1] * len(passages)
+
     async def score_passages(self, question: str, passages: Sequence[str]) -> Float32:
         self.calls += 1
         await asyncio.Event().wait()
@@ -340,7 +350,8 @@ def test_reranking_has_only_its_share_of_the_deadline(store: Any, encoder: Any) 
     reader = SilentReader()
 
     async def run() -> SearchResult:
-        pipeline = QueryPipeline(store, encoder, SMALL, QuerySettings(rerank_share=0.001), reader=reader)
+        settings = QuerySettings(rerank="auto", rerank_ms=60_000, rerank_share=0.001)
+        pipeline = QueryPipeline(store, encoder, SMALL, settings, reader=reader)
         try:
             async with asyncio.timeout(30):
                 return await pipeline.search(SearchRequest(text="cat", deadline_ms=60_000))
@@ -348,7 +359,9 @@ def test_reranking_has_only_its_share_of_the_deadline(store: Any, encoder: Any) 
             pipeline.close()
 
     result = asyncio.run(run())
-    assert (reader.calls, result.notices, result.partial) == (1, (LATE,), False)
+    assert (reader.calls, result.because, result.partial) == (1, (NOTHING_READ.format(60),), False)
+    assert result.rerank is not None
+    assert (result.rerank.model, result.rerank.done, result.rerank.of) == ("silent", 0, 2)
     assert [hit.entry.id for hit in result.hits] == [hit.entry.id for hit in fused.hits]
 
 
@@ -369,7 +382,7 @@ def test_reranking_does_not_begin_when_the_deadline_has_passed(store: Any, encod
             store,
             encoder,
             SMALL,
-            QuerySettings(),
+            QuerySettings(rerank="auto"),
             fusions=FusionChooser(SlowStatistics()),
             reader=reader,
             clock=lambda: now_s[0],
@@ -380,7 +393,39 @@ def test_reranking_does_not_begin_when_the_deadline_has_passed(store: Any, encod
             pipeline.close()
 
     result = asyncio.run(run())
-    assert (reader.calls, result.notices, len(result.hits)) == (0, (LATE,), 2)
+    assert (reader.calls, result.because, len(result.hits)) == (0, (NOTHING_READ.format(0),), 2)
+
+
+def test_a_request_turns_reranking_on_and_off(store: Any, encoder: Any) -> None:
+    for key in ("cat", "dog"):
+        store.add(Collection.TEXT, key)
+
+    async def run(setting: str, request: RerankRequest | None) -> SearchResult:
+        settings = QuerySettings(rerank=setting, rerank_ms=1)
+        pipeline = QueryPipeline(store, encoder, SMALL, settings, reader=SilentReader())
+        try:
+            return await pipeline.search(SearchRequest(text="cat", rerank=request))
+        finally:
+            pipeline.close()
+
+    def model_of(setting: str, request: RerankRequest | None) -> str | None:
+        report = asyncio.run(run(setting, request)).rerank
+        return None if report is None else report.model
+
+    assert model_of("off", None) is None
+    assert model_of("off", RerankRequest(top=5)) == "silent"
+    assert model_of("off", RerankRequest("silent")) == "silent"
+    assert model_of("auto", None) == "silent"
+    assert model_of("auto", RerankRequest("off")) is None
+    with pytest.raises(QueryError, match="no reranking model 'loud': it has silent") as caught:
+        model_of("auto", RerankRequest("loud"))
+    assert caught.value.field == "/rerank/model"
+
+
+def test_a_request_that_no_model_can_rerank_says_so(store: Any, encoder: Any) -> None:
+    store.add(Collection.TEXT, "cat")
+    assert ask(store, encoder, SearchRequest(text="cat", rerank=RerankRequest("auto"))).because == (NO_MODEL,)
+    assert ask(store, encoder, SearchRequest(text="cat"), rerank="auto").because == (NO_MODEL,)
 
 
 @pytest.mark.parametrize(

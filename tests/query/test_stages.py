@@ -49,6 +49,11 @@ FUSIONS = [None, FuseRequest("rrf"), *(FuseRequest("weighted", name) for name in
 class DigitReader:
     """Scores passages by the sum of their digits."""
 
+    reranks_by = "digits"
+
+    def tokens_to_read(self, passages: Sequence[str]) -> Sequence[int]:
+        return [0] * len(passages)
+
     async def score_passages(self, question: str, passages: Sequence[str]) -> Float32:
         return np.array([sum(map(int, filter(str.isdigit, passage))) for passage in passages], np.float32)
 
@@ -79,7 +84,13 @@ def hits_of(
     async def run() -> Sequence[Hit]:
         chooser = FusionChooser(ChannelStatistics(), CALIBRATED if calibrated else None)
         chosen = QuerySettings(
-            candidates=8, max_moment_gap_ms=5_000, max_moment_ms=20_000, rerank_top=rerank_top or 1, relevance_floor=0.4
+            candidates=8,
+            max_moment_gap_ms=5_000,
+            max_moment_ms=20_000,
+            rerank="auto",
+            rerank_top=rerank_top or 1,
+            rerank_ms=30_000,
+            relevance_floor=0.4,
         )
         reader = DigitReader() if rerank_top else None
         pipeline = QueryPipeline(store, WordEncoder(), SMALL, chosen, fusions=chooser, reader=reader)

@@ -14,8 +14,16 @@ from penstock.cli.common import JsonFlag, read_settings
 from penstock.cli.render import print_json, print_table, say
 
 if TYPE_CHECKING:
-    from penstock.client import FuseJson, HitJson, JsonScalar, JsonValue, SearchRequestJson, SearchResultJson
-    from penstock.config import QuerySettings
+    from penstock.client import (
+        FuseJson,
+        HitJson,
+        JsonScalar,
+        JsonValue,
+        RerankJson,
+        SearchRequestJson,
+        SearchResultJson,
+    )
+    from penstock.config import QuerySettings, Settings
 
 _SNIPPET_CHARS = 70
 
@@ -62,6 +70,16 @@ _NormaliseOption = Annotated[
         "log-odds or none.",
     ),
 ]
+_RerankOption = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Reorder the best hits by a model that reads them: auto, off or its name."),
+]
+_RerankMsOption = Annotated[
+    int | None, typer.Option("--rerank-ms", metavar="MS", help="Time for reranking. Default: query.rerank_ms.")
+]
+_RerankTopOption = Annotated[
+    int | None, typer.Option("--rerank-top", metavar="N", help="Hits that may change places by reranking.")
+]
 
 
 def search(
@@ -87,6 +105,9 @@ def search(
     min_relevance: _RelevanceOption = None,
     fusion: _FusionOption = None,
     normalise: _NormaliseOption = None,
+    rerank: _RerankOption = None,
+    rerank_ms: _RerankMsOption = None,
+    rerank_top: _RerankTopOption = None,
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Address of the query plane. Default: the one that runs here.")
     ] = None,
@@ -99,7 +120,7 @@ def search(
     Fields for filters: key, topic, title, mime, uri, event_time, indexed_at, part, and any attribute as
     attributes.NAME. --filter accepts comparisons, lists, and, or and not. --where is the short form for equality.
     """
-    from penstock.client import post_search, query_url
+    from penstock.client import query_url
 
     settings = read_settings(context)
     body = _query(text, image, audio, settings.query)
@@ -116,12 +137,19 @@ def search(
         body["min_relevance"] = min_relevance
     if (fuse := _fuse(fusion, normalise)) is not None:
         body["fuse"] = fuse
-    target = url or query_url(settings)
-    result = post_search(target, body, settings)
+    if reranking := _rerank(rerank, rerank_ms, rerank_top):
+        body["rerank"] = reranking
+    _send(body, url or query_url(settings), settings, as_json=as_json)
+
+
+def _send(body: SearchRequestJson, url: str, settings: Settings, *, as_json: bool) -> None:
+    from penstock.client import post_search
+
+    result = post_search(url, body, settings)
     if as_json:
         print_json(result)
     else:
-        show_result(result, target)
+        show_result(result, url)
 
 
 def show_result(result: SearchResultJson, url: str) -> None:
@@ -233,6 +261,18 @@ def _fuse(fusion: str | None, normalise: str | None) -> FuseJson | None:
     if normalise is not None:
         return {"method": fusion or "weighted", "normalise": normalise}
     return None if fusion is None else {"method": fusion}
+
+
+def _rerank(model: str | None, budget_ms: int | None, top: int | None) -> RerankJson:
+    """Returns the options that were given, which the query plane checks."""
+    options: RerankJson = {}
+    if model is not None:
+        options["model"] = model
+    if budget_ms is not None:
+        options["budget_ms"] = budget_ms
+    if top is not None:
+        options["top"] = top
+    return options
 
 
 def _read(file: Path, noun: str, max_bytes: int) -> str:

@@ -99,13 +99,14 @@ class QuerySettings(Section):
     rerank: Literal["off", "auto"] = Field(
         "off", description="reorder the best hits by the profile's reranking model: off or auto"
     )
-    rerank_top: int = Field(10, ge=1, description="hits that may change places by reranking")
-    # Of the default deadline some 1.9 s are left after the fusion, and ten passages take 65 ms with MaxSim.
+    rerank_top: int = Field(10, ge=1, le=1_000, description="hits that may change places by reranking")
+    # Ten passages that are not cached take 65 ms with MaxSim of MiniLM on two cores.
+    rerank_ms: int = Field(100, ge=1, description="time for reranking, of what the deadline leaves, ms")
     rerank_share: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="share of what is left of the deadline that reranking may take; then it is given up",
+        description="share of what is left of the deadline that reranking may take at most",
     )
     # On three sets of texts some 15 % of the questions without an answer in the index reach it, and of those with one
     # 65, 39 and 33 %.

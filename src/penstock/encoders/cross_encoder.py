@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from penstock.encoders.batched_encoder import EncoderOptions
-from penstock.encoders.maxsim import PassageScores
+from penstock.encoders.maxsim import PassageScores, estimated_tokens
 from penstock.encoders.profiles import CrossEncoderSpec
 from penstock.encoders.weights import RandomWeights, locate
 from penstock.errors import ConfigError
@@ -34,8 +34,19 @@ class CrossEncoderScorer:
     def __init__(self, spec: CrossEncoderSpec, options: EncoderOptions) -> None:
         from penstock.encoders.torch_errors import torch_batcher
 
+        self._name = spec.name
+        self._max_tokens = spec.max_tokens
         self._model = _build(spec, options)
         self._batcher = torch_batcher(options.max_items)
+
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+        return self._name
+
+    def tokens_to_read(self, passages: Sequence[str]) -> list[int]:
+        """Returns about how many tokens of each passage the model reads."""
+        return [min(estimated_tokens(passage), self._max_tokens) for passage in passages]
 
     def score(self, question: str, passages: Sequence[str], *, max_new: int | None = None) -> PassageScores:
         """Scores passages against a question, 0 to 1.

@@ -16,13 +16,15 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from penstock.encoders.base import TokenEncoder
-from penstock.encoders.profiles import PASSAGE_QUERY, PASSAGE_TEXT
+from penstock.encoders.profiles import PASSAGE_QUERY, PASSAGE_TEXT, MaxSimSpec
 from penstock.records import EncoderInput, Float32
 
 Float16: TypeAlias = NDArray[np.float16]
 
 # Some 4,000 passages of 80 tokens and 384 dimensions.
 DEFAULT_CACHE_BYTES = 256 * 2**20
+# The passages of one question come in several batches, those of concurrent questions between them.
+_QUESTIONS = 64
 
 
 def maxsim(question: Float32, passages: Sequence[Float32 | Float16]) -> Float32:
@@ -99,6 +101,16 @@ class MaxSimScorer:
     def __init__(self, encoder: TokenEncoder, cache: TokenVectorCache) -> None:
         self._encoder = encoder
         self._cache = cache
+        self._questions: LRUCache[str, Float32] = LRUCache(_QUESTIONS)
+
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+        return MaxSimSpec().name
+
+    def tokens_to_read(self, passages: Sequence[str]) -> list[int]:
+        """Returns about how many tokens the encoder must read of each; 0 for cached ones. Any thread may call it."""
+        return [0 if text_key(passage) in self._cache else estimated_tokens(passage) for passage in passages]
 
     def known(self, passages: Sequence[str]) -> int:
         """Returns the number of passages whose token vectors are in the cache."""
@@ -119,7 +131,7 @@ class MaxSimScorer:
         vectors = {key: known for key in keys if (known := self._cache.get(key)) is not None}
         unknown = {key: text for key, text in zip(keys, passages, strict=True) if key not in vectors}
         known_passages = sum(key in vectors for key in keys)
-        query = self._encoder.encode_tokens(EncoderInput(PASSAGE_QUERY, (text_key(question),), texts=(question,)))[0]
+        query = self._question(question)
         scores = np.full(len(keys), np.nan, dtype=np.float32)
         if query is None:
             return PassageScores(scores, 0, known_passages)
@@ -132,6 +144,21 @@ class MaxSimScorer:
         rows = [row for row, key in enumerate(keys) if key in vectors]
         scores[rows] = maxsim(query, [vectors[keys[row]] for row in rows])
         return PassageScores(scores, len(new), known_passages)
+
+    def _question(self, question: str) -> Float32 | None:
+        """Returns float32[tokens, dim]; None for a question on which the encoder fails."""
+        key = text_key(question)
+        known: Float32 | None = self._questions.get(key)
+        if known is None:
+            known = self._encoder.encode_tokens(EncoderInput(PASSAGE_QUERY, (key,), texts=(question,)))[0]
+            if known is not None:
+                self._questions[key] = known
+        return known
+
+
+def estimated_tokens(text: str) -> int:
+    """Returns about how many tokens a text has: one for each four bytes of UTF-8."""
+    return len(text.encode()) // 4 + 1
 
 
 def text_key(text: str) -> str:

@@ -20,6 +20,13 @@ _PAIRS_ON_GPU = 256
 class PassageScorer(Protocol):
     """Scores passages against a question. Not thread-safe: call it where the sentence encoder is called."""
 
+    @property
+    def name(self) -> str:
+        """Returns the name of the model."""
+
+    def tokens_to_read(self, passages: Sequence[str]) -> Sequence[int]:
+        """Returns about how many tokens of each passage the model must read, 0 for a known one. From any thread."""
+
     def score(self, question: str, passages: Sequence[str], *, max_new: int | None = None) -> PassageScores:
         """Returns a score for each passage, nan for one that was not scored.
 
@@ -41,7 +48,7 @@ def load_scorer(
     device: str = "auto",
     cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> PassageScorer | None:
-    """Loads the scorer of a profile; None if it has none, or its sentence encoder has no token vectors (`null`).
+    """Loads the scorer of a profile: its cross-encoder, else MaxSim; None without token vectors for that (`null`).
 
     Args:
         profile: names the model.
@@ -52,13 +59,16 @@ def load_scorer(
     Raises:
         ConfigError, UnavailableError: the weights are not available.
     """
-    if profile.rerank is None:
-        return None
     if isinstance(profile.rerank, CrossEncoderSpec):
         device = choose_device(device)
         pairs = _PAIRS_ON_CPU if device == "cpu" else _PAIRS_ON_GPU
         options = EncoderOptions(device, choose_precision(precision, device), cache_size=0, max_items=pairs)
         return CrossEncoderScorer(profile.rerank, options)
+    return load_maxsim(encoder, cache_bytes=cache_bytes)
+
+
+def load_maxsim(encoder: Encoder, *, cache_bytes: int = DEFAULT_CACHE_BYTES) -> PassageScorer | None:
+    """Returns MaxSim over the token vectors of the loaded sentence encoder; None if it has none."""
     if not hasattr(encoder, "encode_tokens"):
         return None
     return MaxSimScorer(cast("TokenEncoder", encoder), TokenVectorCache(cache_bytes))

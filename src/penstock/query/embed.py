@@ -165,6 +165,15 @@ class BatchingQueryEncoder:
 
         return await self._vector(JOINT_IMAGE, data, _pixels)
 
+    @property
+    def reranks_by(self) -> str | None:
+        """See `penstock.query.rerank.PassageReader.reranks_by`."""
+        return None if self._scorer is None else self._scorer.name
+
+    def tokens_to_read(self, passages: Sequence[str]) -> Sequence[int]:
+        """See `penstock.query.rerank.PassageReader.tokens_to_read`."""
+        return [0] * len(passages) if self._scorer is None else self._scorer.tokens_to_read(passages)
+
     async def score_passages(self, question: str, passages: Sequence[str]) -> Float32:
         """See `penstock.query.rerank.PassageReader.score_passages`."""
         if self._scorer is None:

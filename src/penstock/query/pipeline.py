@@ -35,12 +35,12 @@ from penstock.query.relevance import (
     check_relevance_known,
     judge,
 )
-from penstock.query.rerank import PassageReader, rerank
+from penstock.query.rerank import PassageReader, Reranker, rerank_hits, with_available_model
 from penstock.query.retrieve import Retrieval, SearchParams, mark_indexing
 from penstock.query.route import route
 from penstock.query.stages import HitStages
 from penstock.query.trace import Trace
-from penstock.query.types import Hit, Kind, Query, SearchRequest, SearchResult
+from penstock.query.types import Hit, Kind, Query, RerankReport, SearchRequest, SearchResult
 from penstock.query.understand.language import detect_language, notice_of
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.query.understand.validate import validate, with_transcript
@@ -61,7 +61,7 @@ class QueryPipeline:
         settings: limits, weights and defaults.
         transcriber: transcribes spoken queries; None: the profile has no speech model.
         fusions: makes the fusion of each query; None: one without calibration that has seen no question.
-        reader: reranks the best hits; None: they keep the order of the fusion.
+        reader: its model can rerank the best hits; None: there is no such model.
         clock: seconds, monotonic.
     """
 
@@ -83,7 +83,7 @@ class QueryPipeline:
         self._settings = settings
         self._transcriber = transcriber
         self._fusions = fusions or FusionChooser(ChannelStatistics())
-        self._reader = reader
+        self._reranker = None if reader is None else Reranker(reader, clock)
         self._moments = MomentRules(settings.max_moment_gap_ms, settings.max_moment_ms)
         self._clock = clock
         self.executor = BoundedExecutor(
@@ -107,6 +107,7 @@ class QueryPipeline:
         trace = Trace(self._clock)
         query = await self._understand(request, trace)  # 1
         check_min_relevance(query, self._fusions.calibration)
+        query = with_available_model(query, self._reranker, trace)
         deadline_s = self._clock() + query.deadline_ms / 1000
         trace.set_deadline(deadline_s)
         offered = await self._channels.get(deadline_s=deadline_s)
@@ -122,7 +123,7 @@ class QueryPipeline:
             # The same depth for every limit, see `query.stages`.
             params = SearchParams(query.tenant, query.where, self._settings.candidates, deadline_s)
             retrieval = Retrieval(self._store, self.executor, plan.queries, vectors, params)
-            judged, further = await self._find(retrieval, query, shares, trace)
+            judged, further, report = await self._find(retrieval, query, shares, trace)
             hits = await mark_indexing(judged.hits, self._store, self.executor, deadline_s=deadline_s)
         return SearchResult(
             hits,
@@ -131,10 +132,11 @@ class QueryPipeline:
             trace.publish(),
             query.transcript,
             language=None if detected is None else detected.code,
-            notices=(*(() if notice is None else (notice,)), *further),
+            notices=tuple(sentence for sentence in (notice, further) if sentence is not None),
             nothing_found=judged.nothing_found,
             why=judged.why,
             because=tuple(trace.because),
+            rerank=report,
         )
 
     async def _understand(self, request: SearchRequest, trace: Trace) -> Query:
@@ -166,31 +168,28 @@ class QueryPipeline:
         query: Query,
         shares: Mapping[Kind, float] | None,
         trace: Trace,
-    ) -> tuple[JudgedHits, list[str]]:
-        """Returns the best hits, with their relevance, and notices."""
+    ) -> tuple[JudgedHits, str | None, RerankReport | None]:
+        """Returns the best hits, with their relevance; a notice; and what was reranked."""
         rankings = await retrieval.search()  # 4
         trace.end("search")
         if query.where is None:  # a condition, as every canary has one, returns scores of a part of the index
             self._fusions.statistics.observe(rankings, self._settings.candidates)
         options, unapplied = self._fusions.applicable(query.fuse, rankings)
         query = replace(query, fuse=options)
-        reranked = self._settings.rerank_top if self._reader is not None and query.text is not None else 0
+        top = 0 if query.rerank is None else query.rerank.top
         # The model decides on the first place.
-        stages = HitStages(self._fusions, self._moments, query, None if reranked else shares)
-        pool = stages.first(rankings, max(query.limit, reranked))  # 5
+        stages = HitStages(self._fusions, self._moments, query, None if top else shares)
+        pool = stages.first(rankings, max(query.limit, top))  # 5
         if len(pool.hits) < query.limit:
             pool = await stages.deepen(pool, retrieval, query.limit, trace)
         trace.end("fuse")
-        hits, late = pool.hits, None
-        if reranked and self._reader is not None and query.text is not None:  # 6
-            timeout_s = self._settings.rerank_share * trace.left_s()
-            top = min(reranked, pool.first)
-            hits, late = await rerank(hits, query.text, self._reader, top=top, timeout_s=timeout_s)
-            trace.end("rerank")
-        judged = judge(hits[: query.limit], pool.relevances, query, floor=self._settings.relevance_floor)  # 7
+        share = self._settings.rerank_share
+        hits, report = await rerank_hits(pool.hits[: pool.first], query, self._reranker, trace, share=share)  # 6
+        hits = [*hits, *pool.hits[pool.first :]][: query.limit]
+        judged = judge(hits, pool.relevances, query, floor=self._settings.relevance_floor)  # 7
         trace.end("judge")
         trace.add_failed(retrieval.missing)
-        return judged, [notice for notice in (unapplied, late) if notice is not None]
+        return judged, unapplied, report
 
     async def link_found_events(self, hits: Sequence[Hit]) -> None:
         """Links the trace of a search to those of the events that it found; see `query.links`."""

@@ -69,6 +69,52 @@ class FuseOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class RerankRequest:
+    """The reranking that a client requests, unchecked; None: the setting.
+
+    Attributes:
+        model: auto, off or the name of a model.
+        budget_ms: milliseconds that it may take.
+        top: number of hits that may change places.
+    """
+
+    model: str | None = None
+    budget_ms: int | None = None
+    top: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RerankOptions:
+    """The checked reranking of a query. `model` is None for whichever there is; the others as in `RerankRequest`.
+
+    Attributes:
+        demanded: whether the request itself wants it.
+    """
+
+    model: str | None
+    budget_ms: int
+    top: int
+    demanded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RerankReport:
+    """Reports what a reranking model read.
+
+    Attributes:
+        model: its name.
+        done: hits that it read.
+        of: hits with words among those that might change places.
+        ms: milliseconds that it took.
+    """
+
+    model: str
+    done: int
+    of: int
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class SearchRequest:
     """A search as the client sent it, unchecked.
 
@@ -97,6 +143,7 @@ class SearchRequest:
     fuse: FuseRequest | None = None
     min_relevance: float | None = None
     group_by: str | None = None
+    rerank: RerankRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +162,7 @@ class Query:
         fuse: how the rankings become one.
         min_relevance: as in the request.
         group_by: what becomes one hit.
+        rerank: how the best hits are reranked; None: they keep the order of the fusion.
     """
 
     text: str | None = field(repr=False)
@@ -130,6 +178,7 @@ class Query:
     transcript: str | None = None
     min_relevance: float | None = None
     group_by: GroupBy = GroupBy.MOMENT
+    rerank: RerankOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +344,7 @@ class SearchResult:
         notices: limitations of this answer, a sentence each.
         nothing_found: whether no hit is relevant enough; those that there are remain in `hits`.
         why: the reason for that, in words.
+        rerank: what the reranking model read; None: it was not called.
         because: the reasons, in sentences, for what was done differently from the request and the settings.
     """
 
@@ -308,3 +358,4 @@ class SearchResult:
     nothing_found: bool = False
     why: str | None = None
     because: tuple[str, ...] = ()
+    rerank: RerankReport | None = None

@@ -19,7 +19,8 @@ from penstock.config import Settings
 from penstock.encoders.base import Encoder, Fingerprint
 from penstock.encoders.load import load_encoders, load_transcriber
 from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, SOUND_AUDIO, Profile, load_profile
-from penstock.encoders.rerank import PassageScorer, load_scorer
+from penstock.encoders.rerank import PassageScorer, load_maxsim, load_scorer
+from penstock.errors import ConfigError, UnavailableError
 from penstock.observability.build_info import export_build_info
 from penstock.query.calibrations import find_calibration
 from penstock.query.embed import BatchingQueryEncoder
@@ -91,7 +92,7 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
         settings.query,
         transcriber=transcriber,
         fusions=fusions,
-        reader=encoder if scorer is not None else None,
+        reader=None if scorer is None else encoder,
     )
     assets = open_assets(settings)
     searches = SearchService(pipeline, profile=profile, default_tenant=settings.tenant)
@@ -160,15 +161,18 @@ def _statistics_key(fingerprints: Mapping[str, Fingerprint]) -> str:
 
 
 def _scorer(profile: Profile, encoders: Mapping[str, Encoder], settings: Settings) -> PassageScorer | None:
-    """Returns the reranking model of the profile; None if it has none or reranking is off."""
-    if settings.query.rerank == "off":
-        return None
-    scorer = load_scorer(profile, encoders[PASSAGE_TEXT], precision=settings.precision, device=settings.device)
-    if scorer is None:
-        logger.warning(
-            "query.rerank is auto, but the profile %s has no reranking model: nothing is reranked", profile.name
-        )
-    return scorer
+    """Returns the reranking model of the profile; None if its sentence encoder cannot serve as one either.
+
+    Requests may rerank although the setting is off. MaxSim needs no weights for that; a cross-encoder, which does, is
+    loaded only if the setting is on. One that cannot be loaded has MaxSim in its place.
+    """
+    encoder = encoders[PASSAGE_TEXT]
+    if settings.query.rerank != "off":
+        try:
+            return load_scorer(profile, encoder, precision=settings.precision, device=settings.device)
+        except (ConfigError, UnavailableError) as exc:
+            logger.warning("the reranking model of profile %s is replaced by maxsim: %s", profile.name, exc)
+    return load_maxsim(encoder)
 
 
 def _transcriber(profile: Profile, settings: Settings) -> SpeechQueryTranscriber | None:

@@ -10,6 +10,7 @@ from penstock.config import QuerySettings
 from penstock.errors import QueryError
 from penstock.query.types import GroupBy, Query, SearchRequest
 from penstock.query.understand.fuse_options import fuse_options
+from penstock.query.understand.rerank_options import rerank_options
 from penstock.records import COLLECTIONS_OF, Collection, Modality
 
 # Sentence encoders read a few hundred tokens; ten times as many characters is a pasted document, not a query.
@@ -38,6 +39,7 @@ def validate(request: SearchRequest, settings: QuerySettings) -> Query:
         fuse=fuse_options(request.fuse, settings),
         min_relevance=_share("min_relevance", request.min_relevance),
         group_by=_group_by(request.group_by),
+        rerank=rerank_options(request.rerank, settings),
     )
 
 

@@ -36,6 +36,22 @@ class FuseBody(BaseModel):
     alpha: float | None = Field(None, description="the share of the text by method early, 0 to 1")
 
 
+class RerankBody(BaseModel):
+    """Whether a model that reads the best hits decides on their order, and how long it may take."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: StrictStr | None = Field(
+        None, description="auto: the model of the query plane; off; or its name", examples=["auto", "off", "maxsim"]
+    )
+    budget_ms: StrictInt | None = Field(
+        None, description="milliseconds that it may take; the setting query.rerank_ms if absent"
+    )
+    top: StrictInt | None = Field(
+        None, description="number of hits that may change places; the setting query.rerank_top if absent"
+    )
+
+
 class SearchBody(BaseModel):
     """A query (`text`, `image` or `audio`) with its conditions."""
 
@@ -79,6 +95,9 @@ class SearchBody(BaseModel):
         None, description="milliseconds for the whole search; later channels are left out and reported in `missing`"
     )
     fuse: FuseBody | None = Field(None, description="how the rankings of the channels become one list")
+    rerank: RerankBody | None = Field(
+        None, description="reordering of the best hits by a model that reads them; the settings if absent"
+    )
     min_relevance: float | None = Field(
         None,
         description="0 to 1: hits of a lower relevance are cut, and those of an unknown one; 400 without calibration",

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from penstock.assets import sha256_of
-from penstock.query.types import ChannelHit, Hit, Moment, MomentMember, SearchResult
+from penstock.query.types import ChannelHit, Hit, Moment, MomentMember, RerankReport, SearchResult
 from penstock.records import Entry
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -130,6 +130,15 @@ class QueryOut(BaseModel):
     )
 
 
+class RerankOut(BaseModel):
+    """Reports what the reranking model read."""
+
+    model: str = Field(examples=["maxsim"])
+    done: int = Field(description="hits that it read within its budget")
+    of: int = Field(description="hits with words among those that might change places")
+    ms: float
+
+
 class SearchOut(BaseModel):
     """The hits, best first, with the channels and the times of the search."""
 
@@ -154,6 +163,7 @@ class SearchOut(BaseModel):
         description="limitations of this answer: that of the models, and that they do not know the query's language"
     )
     query: QueryOut
+    rerank: RerankOut | None = Field(description="null if the hits were not reranked")
 
 
 def search_out(result: SearchResult, *, profile: str, notice: str | None) -> SearchOut:
@@ -170,7 +180,12 @@ def search_out(result: SearchResult, *, profile: str, notice: str | None) -> Sea
         notice=notice,
         notices=[*([notice] if notice else []), *result.notices],
         query=QueryOut(language=result.language, because=list(result.because)),
+        rerank=None if result.rerank is None else _rerank_out(result.rerank),
     )
+
+
+def _rerank_out(report: RerankReport) -> RerankOut:
+    return RerankOut(model=report.model, done=report.done, of=report.of, ms=round(report.ms, 3))
 
 
 def _hit_out(hit: Hit) -> HitOut:
