@@ -14,7 +14,8 @@ from xdist.workermanage import WorkerController
 
 # Files that start a Ray, some of them a whole Penstock; the longest come first.
 _WITH_RAY = (
-    "tests/e2e/test_spine.py",
+    "tests/e2e/shared/",
+    "tests/e2e/test_restart.py",
     "tests/faults/",
     "tests/embedded/test_supervisor.py",
     "tests/e2e/",
@@ -27,10 +28,15 @@ _WITH_RAY = (
     "tests/observability/test_logs.py",
 )
 _AT_ONCE = 2
+# Files that share one running Penstock, which ends with the last of them: one that only idles takes half a core.
+_ONE_STACK = "tests/e2e/shared/"
 
 
 class TwoRaysAtOnce(LoadFileScheduling):
-    """Distributes files to workers in the order of collection: two with a Ray at a time, while there are others."""
+    """Distributes files to workers in the order of collection: two with a Ray at a time, while there are others.
+
+    Files that share a running Penstock go to one worker, one after the other.
+    """
 
     def _assign_work_unit(self, node: WorkerController) -> None:
         started = sum(
@@ -42,6 +48,9 @@ class TwoRaysAtOnce(LoadFileScheduling):
         if (first := next(allowed, None)) is not None:
             self.workqueue.move_to_end(first, last=False)
         super()._assign_work_unit(node)
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _ONE_STACK if nodeid.startswith(_ONE_STACK) else str(super()._split_scope(nodeid))
 
 
 def sort_by_length(items: list[pytest.Item]) -> None:

@@ -9,16 +9,16 @@ import pytest
 from tests.e2e.stack import Stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def claims_root() -> Iterator[Path]:
     """A folder whose files may be claimed."""
     with tempfile.TemporaryDirectory(prefix="penstock-claims-") as folder:
         yield Path(folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(claims_root: Path) -> Iterator[Stack]:
-    """One running Penstock for all tests that leave it as it was, but for their own assets."""
+    """One running Penstock for all tests of this folder. They leave it as it was, but for their own assets."""
     environment = {
         "PENSTOCK_FETCH__ALLOWED_ROOTS": f'["{claims_root}"]',
         "PENSTOCK_FETCH__ALLOW_PRIVATE_ADDRESSES": "true",

@@ -9,8 +9,8 @@ import pytest
 
 from penstock.broker.base import Message
 from penstock.broker.topics import group_lag
+from tests.e2e.shared.test_spine import claim
 from tests.e2e.stack import Stack
-from tests.e2e.test_spine import claim
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
 
