@@ -67,6 +67,13 @@ class QuerySettings(Section):
     # --- results ---
     limit: int = Field(10, ge=1, description="number of hits when a request sets no limit")
     max_limit: int = Field(200, ge=1, description="largest limit that a request may set")
+    # A page at the end of a thousand hits of 20,000 entries costs what docs/pages.md says, and its cursor 8 kB.
+    max_paged_hits: int = Field(
+        1_000,
+        ge=1,
+        le=10_000,
+        description="hits that the pages of one search have together; then there is no next page",
+    )
     deadline_ms: int = Field(2_000, ge=10, description="time for a search when a request sets no deadline, ms")
     candidates: int = Field(
         50, ge=1, description="entries of each channel that decide the first hits; more if the limit needs them"

@@ -7,6 +7,7 @@
     5 fuse         → one ranking of all entries, those close together in time as one moment (`fusion/`)
     6 rerank       → the best hits in the order of a model that reads them, if it is on (`rerank`)
     7 judge        → the relevance of each hit, and whether anything was found (`relevance`)
+    8 page         → the hits that follow those of the pages before (`pages`)
 
 Embedding and retrieval overlap: a channel starts as soon as its own query vector is computed, so BM25 waits for no
 encoder, and a failed encoder costs only the channels that need it.
@@ -29,6 +30,7 @@ from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.index_shares import IndexShares
 from penstock.query.links import link_found_events
+from penstock.query.pages import Page, Pages, PageStart, plane_digest
 from penstock.query.relevance import (
     JudgedHits,
     check_min_relevance,
@@ -93,6 +95,7 @@ class QueryPipeline:
             calls="searches of the store",
             retry_after_s=RETRY_AFTER_S,
         )
+        self._pages = Pages(plane_digest(profile, self._fusions.calibration), settings.max_paged_hits)
         self._channels = OfferedChannels(store, self.executor)
         self._shares = IndexShares(store, self.executor)
 
@@ -106,6 +109,7 @@ class QueryPipeline:
         """
         trace = Trace(self._clock)
         query = await self._understand(request, trace)  # 1
+        start = await self._pages.open(request)
         check_min_relevance(query, self._fusions.calibration)
         query = with_available_model(query, self._reranker, trace)
         deadline_s = self._clock() + query.deadline_ms / 1000
@@ -117,13 +121,14 @@ class QueryPipeline:
         detected = None if query.text is None else detect_language(query.text)
         lexical = any(planned.channel.field is Field.LEXICAL for planned in plan.queries)
         notice = notice_of(detected, self._profile.languages, lexical=lexical)
+        trace.add_notice(notice)
         trace.add_unavailable(plan.missing)
         trace.begin("encode")
         with start_embedding(self._encoder, plan.queries, on_done=lambda: trace.end("encode")) as vectors:  # 3
             # The same depth for every limit, see `query.stages`.
             params = SearchParams(query.tenant, query.where, self._settings.candidates, deadline_s)
             retrieval = Retrieval(self._store, self.executor, plan.queries, vectors, params)
-            judged, further, report = await self._find(retrieval, query, shares, trace)
+            judged, page, report = await self._find(retrieval, query, start, shares, trace)
             hits = await mark_indexing(judged.hits, self._store, self.executor, deadline_s=deadline_s)
         return SearchResult(
             hits,
@@ -132,11 +137,13 @@ class QueryPipeline:
             trace.publish(),
             query.transcript,
             language=None if detected is None else detected.code,
-            notices=tuple(sentence for sentence in (notice, further) if sentence is not None),
+            notices=tuple(trace.notices),
             nothing_found=judged.nothing_found,
             why=judged.why,
             because=tuple(trace.because),
             rerank=report,
+            next_cursor=page.next_cursor,
+            changed=page.changed,
         )
 
     async def _understand(self, request: SearchRequest, trace: Trace) -> Query:
@@ -166,30 +173,37 @@ class QueryPipeline:
         self,
         retrieval: Retrieval,
         query: Query,
+        start: PageStart,
         shares: Mapping[Kind, float] | None,
         trace: Trace,
-    ) -> tuple[JudgedHits, str | None, RerankReport | None]:
-        """Returns the best hits, with their relevance; a notice; and what was reranked."""
+    ) -> tuple[JudgedHits, Page, RerankReport | None]:
+        """Returns the hits of a page, with their relevance; the page; and what was reranked."""
         rankings = await retrieval.search()  # 4
         trace.end("search")
-        if query.where is None:  # a condition, as every canary has one, returns scores of a part of the index
+        # A condition, as every canary has one, returns scores of a part of the index.
+        if query.where is None and start.is_first:
             self._fusions.statistics.observe(rankings, self._settings.candidates)
         options, unapplied = self._fusions.applicable(query.fuse, rankings)
         query = replace(query, fuse=options)
         top = 0 if query.rerank is None else query.rerank.top
         # The model decides on the first place.
-        stages = HitStages(self._fusions, self._moments, query, None if top else shares)
-        pool = stages.first(rankings, max(query.limit, top))  # 5
-        if len(pool.hits) < query.limit:
-            pool = await stages.deepen(pool, retrieval, query.limit, trace)
+        stages = HitStages(self._fusions, self._moments, query, start.cursor.pins, None if top else shares)
+        end = start.end(query.limit)
+        staged = stages.first(rankings, max(end, top))  # 5
+        if len(staged.hits) < end:
+            staged = await stages.deepen(staged, retrieval, end, trace)
         trace.end("fuse")
         share = self._settings.rerank_share
-        hits, report = await rerank_hits(pool.hits[: pool.first], query, self._reranker, trace, share=share)  # 6
-        hits = [*hits, *pool.hits[pool.first :]][: query.limit]
-        judged = judge(hits, pool.relevances, query, floor=self._settings.relevance_floor)  # 7
+        hits, report = await rerank_hits(staged.hits[: staged.first], query, self._reranker, trace, share=share)  # 6
+        hits = [*hits, *staged.hits[staged.first :]]
+        judged = judge(hits[:end], staged.relevances, query, floor=self._settings.relevance_floor)  # 7
+        page = start.page(hits, group_by=query.group_by, limit=query.limit, more=retrieval.has_more(end + 1))  # 8
+        judged = replace(judged, hits=[hit for hit in judged.hits if hit.entry.id in page.ids])
         trace.end("judge")
         trace.add_failed(retrieval.missing)
-        return judged, unapplied, report
+        trace.add_notice(unapplied)
+        trace.add_notice(page.notice)
+        return judged, page, report
 
     async def link_found_events(self, hits: Sequence[Hit]) -> None:
         """Links the trace of a search to those of the events that it found; see `query.links`."""

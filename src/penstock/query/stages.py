@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from penstock.query.fusion.base import Candidate, MomentRules
 from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.moments import compose_hit
+from penstock.query.fusion.pins import FusionPins
 from penstock.query.group import entry_ids, group_hits, moment_rules
 from penstock.query.relevance import relevance_of_entries
 from penstock.query.retrieve import Retrieval
@@ -22,7 +23,7 @@ from penstock.query.types import GroupBy, Hit, Kind, Query, Rankings
 
 
 @dataclass(frozen=True, slots=True)
-class HitPool:
+class StagedHits:
     """The hits of all searches so far.
 
     Attributes:
@@ -43,42 +44,52 @@ class HitStages:
         fusions: makes the fusion of the query.
         rules: of moments.
         query: with the options of its fusion, which apply to its channels.
+        pins: note what the order depends on, or have it from an earlier page.
         shares: of each kind in the index, which choose the first hit; None: they do not.
     """
 
     def __init__(
-        self, fusions: FusionChooser, rules: MomentRules, query: Query, shares: Mapping[Kind, float] | None
+        self,
+        fusions: FusionChooser,
+        rules: MomentRules,
+        query: Query,
+        pins: FusionPins,
+        shares: Mapping[Kind, float] | None,
     ) -> None:
         self._fusions = fusions
         self._rules = moment_rules(query.group_by, rules)
         self._query = query
+        self._pins = pins
         self._shares = shares
 
-    def first(self, rankings: Rankings, count: int) -> HitPool:
+    def first(self, rankings: Rankings, count: int) -> StagedHits:
         """Returns the best `count` hits of the first search, or all that there are."""
         limit = _entries(rankings) if self._query.group_by is GroupBy.ASSET else count
-        ranked = self._rank(rankings, limit, self._shares)
+        # On a later page the pins decide, whether shares are known by now or not.
+        ranked = self._rank(rankings, limit, (self._shares or {}) if self._pins.noted else self._shares)
         hits = [compose_hit(candidate, score, rankings) for score, candidate in ranked]
         hits = group_hits(hits, self._query.group_by)[:count]
         relevances = relevance_of_entries(rankings, self._query.text, self._fusions.calibration)
-        return HitPool(hits, relevances, len(hits))
+        return StagedHits(hits, relevances, len(hits))
 
-    async def deepen(self, pool: HitPool, retrieval: Retrieval, count: int, trace: Trace) -> HitPool:
+    async def deepen(self, staged: StagedHits, retrieval: Retrieval, count: int, trace: Trace) -> StagedHits:
         """Adds hits of deeper searches until there are `count`, as where many entries become few moments.
 
         Args:
-            pool: of the first search, fewer than `count`.
+            staged: of the first search, fewer than `count`.
             retrieval: whose first search it was.
             count: of hits, in all.
             trace: to which the searches are added.
         """
         first = retrieval.rankings
-        while len(pool.hits) < count and retrieval.has_more(count):
+        while len(staged.hits) < count and retrieval.has_more(count):
             deeper = await retrieval.search_deeper()
             trace.end("search")
             further = relevance_of_entries(first, self._query.text, self._fusions.calibration, deeper=deeper)
-            pool = replace(pool, hits=self.add_deeper(pool.hits, deeper), relevances={**further, **pool.relevances})
-        return pool
+            staged = replace(
+                staged, hits=self.add_deeper(staged.hits, deeper), relevances={**further, **staged.relevances}
+            )
+        return staged
 
     def add_deeper(self, hits: list[Hit], rankings: Rankings) -> list[Hit]:
         """Returns the hits, and after them one for each candidate that has none of their entries.
@@ -97,7 +108,7 @@ class HitStages:
     def _rank(
         self, rankings: Rankings, limit: int, shares: Mapping[Kind, float] | None = None
     ) -> list[tuple[float, Candidate]]:
-        return self._fusions.choose(self._query.fuse, rankings, shares).rank(rankings, self._rules, limit)
+        return self._fusions.choose(self._query.fuse, rankings, shares, self._pins).rank(rankings, self._rules, limit)
 
 
 def _entries(rankings: Rankings) -> int:

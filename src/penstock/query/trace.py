@@ -24,6 +24,7 @@ class Trace:
         missing: the channels that were left out, with the reason.
         partial: whether one of these failed or was late.
         because: sentences in plain words for the client: why weights differ, what was left out to keep the deadline.
+        notices: limitations of the answer, a sentence each.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -34,6 +35,7 @@ class Trace:
         self.missing: dict[Channel, str] = {}
         self.partial = False
         self.because: list[str] = []
+        self.notices: list[str] = []
 
     # --- the steps ---
 
@@ -78,6 +80,11 @@ class Trace:
         """Adds a sentence to `because`, once."""
         if sentence not in self.because:
             self.because.append(sentence)
+
+    def add_notice(self, sentence: str | None) -> None:
+        """Adds a sentence to `notices`, if there is one."""
+        if sentence is not None:
+            self.notices.append(sentence)
 
     # --- the result ---
 

@@ -130,6 +130,7 @@ class SearchRequest:
         fuse: how the rankings become one; None: the settings.
         min_relevance: 0 to 1, below which hits are cut; None: none are.
         group_by: a name of `GroupBy`; None: moment.
+        cursor: `SearchResult.next_cursor` of the page before; None: the first page.
     """
 
     text: str | None = None
@@ -144,6 +145,7 @@ class SearchRequest:
     min_relevance: float | None = None
     group_by: str | None = None
     rerank: RerankRequest | None = None
+    cursor: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +348,8 @@ class SearchResult:
         why: the reason for that, in words.
         rerank: what the reranking model read; None: it was not called.
         because: the reasons, in sentences, for what was done differently from the request and the settings.
+        next_cursor: of the page after this one; None: there are no more hits.
+        changed: whether the pages before would be others now.
     """
 
     hits: Sequence[Hit]
@@ -359,3 +363,5 @@ class SearchResult:
     why: str | None = None
     because: tuple[str, ...] = ()
     rerank: RerankReport | None = None
+    next_cursor: str | None = field(default=None, repr=False)
+    changed: bool = False

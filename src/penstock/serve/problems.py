@@ -34,10 +34,13 @@ class Problem(BaseModel):
     field: str | None = Field(None, examples=["/text"], description="JSON pointer to the field at fault")
 
 
+_QUERY_TITLES = {HTTPStatus.NOT_FOUND: "Not found", HTTPStatus.GONE: "The cursor is outdated"}
+
 RESPONSES: dict[int | str, dict[str, Any]] = {
     code: {"description": description, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
     for code, description in (
         (400, "The request is invalid; `field` points at the fault"),
+        (410, "The cursor is of another version or of other models: begin with the first page"),
         (413, "The body is larger than the limits allow"),
         (422, "A field has the wrong type, the image cannot be decoded, or the audio has no speech"),
         (429, "Too many requests; `Retry-After` has the seconds to wait"),
@@ -78,7 +81,7 @@ def _penstock(request: Request, exc: Exception) -> JSONResponse:
     path = request.url.path
     detail = str(exc)
     if isinstance(exc, QueryError):
-        title = "Not found" if exc.status == HTTPStatus.NOT_FOUND else "Invalid request"
+        title = _QUERY_TITLES.get(exc.status, "Invalid request")
         return problem(status=exc.status, kind="query", title=title, detail=detail, instance=path, field=exc.field)
     if isinstance(exc, UsageError):
         return problem(

@@ -16,9 +16,10 @@ from penstock.query.fusion.by_relevance import RelevanceFusion
 from penstock.query.fusion.calibration import Calibration
 from penstock.query.fusion.early import EarlyScale, shared_space
 from penstock.query.fusion.first_places import FirstPlaces
+from penstock.query.fusion.pins import FusionPins
 from penstock.query.fusion.rrf import ReciprocalRankFusion
 from penstock.query.fusion.scales import LogOddsScale, QuestionScale, Scale, StatisticsScale
-from penstock.query.fusion.statistics import ChannelStatistics, Spread
+from penstock.query.fusion.statistics import ChannelStatistics, Spread, channel_name
 from penstock.query.fusion.tables import CollectionTable
 from penstock.query.fusion.weighted import WeightedFusion
 from penstock.query.types import FuseOptions, Kind, Rankings
@@ -64,25 +65,33 @@ class FusionChooser:
         notice = f"The setting {setting} does not apply here, so method calibrated takes its place: {refusal}."
         return replace(options, method=FusionMethod.CALIBRATED), notice
 
-    def choose(self, options: FuseOptions, rankings: Rankings, shares: Mapping[Kind, float] | None = None) -> Fusion:
+    def choose(
+        self,
+        options: FuseOptions,
+        rankings: Rankings,
+        shares: Mapping[Kind, float] | None = None,
+        pins: FusionPins | None = None,
+    ) -> Fusion:
         """Returns the fusion for the rankings of a question. Raises as `applicable` does.
 
         Args:
             options: of the query.
             rankings: of the question.
             shares: of the assets in the index, by kind; None: not known, or they say nothing about this question.
+            pins: notes what the order depends on, or has it from an earlier page.
         """
+        pins = FusionPins() if pins is None else pins
         options, _ = self.applicable(options, rankings)
         match options.method:
             case FusionMethod.RRF:
                 return ReciprocalRankFusion(options.weights, k=options.k)
             case FusionMethod.WEIGHTED:
-                return WeightedFusion(options, self._scale(options.normalise, rankings))
+                return WeightedFusion(options, self._scale(options.normalise, rankings, pins))
             case FusionMethod.EARLY:
                 space = shared_space(rankings.spaces) or ""
                 return WeightedFusion(options, EarlyScale(options.alpha, space, rankings.spaces))
             case FusionMethod.CALIBRATED:
-                return self._calibrated(options, rankings, shares)
+                return self._calibrated(options, rankings, shares, pins)
 
     def _refusal(self, options: FuseOptions, rankings: Rankings) -> QueryError | None:
         """Returns why the options do not apply to these channels; None if they do."""
@@ -104,14 +113,16 @@ class FusionChooser:
             field="/fuse/normalise",
         )
 
-    def _scale(self, normalise: Normalisation, rankings: Rankings) -> Scale:
+    def _scale(self, normalise: Normalisation, rankings: Rankings, pins: FusionPins) -> Scale:
         if normalise is Normalisation.LOG_ODDS and self.calibration is not None:
             return LogOddsScale(self.calibration)
         if normalise is Normalisation.Z_BY_CHANNEL:
-            return self._by_statistics(rankings)
+            return self._by_statistics(rankings, pins)
         return QuestionScale(normalise)
 
-    def _calibrated(self, options: FuseOptions, rankings: Rankings, shares: Mapping[Kind, float] | None) -> Fusion:
+    def _calibrated(
+        self, options: FuseOptions, rankings: Rankings, shares: Mapping[Kind, float] | None, pins: FusionPins
+    ) -> Fusion:
         """Returns the fusion that needs the most of what is calibrated.
 
         1. by relevance: entries of several collections, each with relevance, by calibrated channels alone
@@ -129,31 +140,31 @@ class FusionChooser:
         ):
             maps = [self.calibration.collections[collection].relevance for collection in collections]
             if None not in maps:
-                return RelevanceFusion(options, self.calibration, rankings.text, self._leader(options, shares))
+                return RelevanceFusion(options, self.calibration, rankings.text, self._leader(options, shares, pins))
         log_odds = None if self.calibration is None else LogOddsScale(self.calibration)
         if log_odds is not None and calibrated.issuperset(rankings.by_channel):
             return WeightedFusion(options, log_odds)
-        by_statistics = self._by_statistics(rankings)
+        by_statistics = self._by_statistics(rankings, pins)
 
         def within(table: CollectionTable) -> Scale:
             return log_odds if log_odds is not None and calibrated.issuperset(table.channels) else by_statistics
 
         return WeightedFusion(options, by_statistics, within)
 
-    def _leader(self, options: FuseOptions, shares: Mapping[Kind, float] | None) -> Leader | None:
+    def _leader(self, options: FuseOptions, shares: Mapping[Kind, float] | None, pins: FusionPins) -> Leader | None:
         """Returns what chooses the first kind by shares; None where relevance alone decides, or weights of kinds do."""
         weighted = any(weight != 1.0 for weight in options.weights.values())
-        if not shares or weighted or options.first_places is FirstPlaceRule.RELEVANCE:
+        if shares is None or weighted or options.first_places is FirstPlaceRule.RELEVANCE:
             return None
-        return partial(self.first_places.choose, shares=shares)
+        return pins.leader(partial(self.first_places.choose, shares=shares) if shares else None)
 
     def _covers(self, channel: Channel, rankings: Rankings) -> bool:
         """Returns whether the calibration, which is fitted to questions in words, holds for this question."""
         in_words = rankings.encoders.get(channel) != JOINT_IMAGE
         return self.calibration is not None and in_words and self.calibration.covers(channel)
 
-    def _by_statistics(self, rankings: Rankings) -> StatisticsScale:
-        def moments_of(channel: Channel) -> tuple[float, float]:
+    def _by_statistics(self, rankings: Rankings, pins: FusionPins) -> StatisticsScale:
+        def current(channel: Channel) -> Spread:
             prior = None
             if self.calibration is not None and self._covers(channel, rankings):
                 calibrated = self.calibration.channels[channel]
@@ -161,7 +172,12 @@ class FusionChooser:
             spread = self.statistics.spread(channel, rankings.encoders.get(channel), prior)
             if spread == _UNKNOWN and (ranking := rankings.by_channel[channel]):
                 scores = np.array([scored.score for scored in ranking])
-                return float(scores.mean()), float(scores.std())
+                return Spread(float(scores.mean()), float(scores.std()))
+            return spread
+
+        def moments_of(channel: Channel) -> tuple[float, float]:
+            name = channel_name(channel, rankings.encoders.get(channel))
+            spread = pins.spread(name, lambda: current(channel))
             return spread.mean, spread.deviation
 
         return StatisticsScale(moments_of)

@@ -45,6 +45,7 @@ def _request(body: SearchBody, *, default_tenant: str) -> SearchRequest:
         rerank=None if body.rerank is None else RerankRequest(**body.rerank.model_dump()),
         min_relevance=body.min_relevance,
         group_by=body.group_by,
+        cursor=body.cursor,
     )
 
 

@@ -108,3 +108,8 @@ class SearchBody(BaseModel):
         "asset (all that was found of an asset; the best is the hit, the next are its `others`) or entry (each)",
         json_schema_extra={"enum": [*GroupBy, None]},
     )
+    cursor: StrictStr | None = Field(
+        None,
+        description="`next_cursor` of the page before, with the same request otherwise; only limit and deadline_ms may "
+        "differ",
+    )

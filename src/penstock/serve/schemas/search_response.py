@@ -144,6 +144,11 @@ class SearchOut(BaseModel):
 
     hits: list[HitOut]
     transcript: str | None = Field(description="text of a spoken query; null for other queries")
+    next_cursor: str | None = Field(description="`cursor` of a request for the next hits; null: there are none")
+    changed: bool = Field(
+        description="whether the pages before would be others now, as the index has changed or a channel was "
+        "late; no hit is repeated"
+    )
     nothing_found: bool = Field(
         description="whether nothing in the index answers the query well; hits, if any, are the nearest there are"
     )
@@ -171,6 +176,8 @@ def search_out(result: SearchResult, *, profile: str, notice: str | None) -> Sea
     return SearchOut(
         hits=[_hit_out(hit) for hit in result.hits],
         transcript=result.transcript,
+        next_cursor=result.next_cursor,
+        changed=result.changed,
         nothing_found=result.nothing_found,
         why=result.why,
         partial=result.partial,
