@@ -21,7 +21,7 @@ from penstock.records import (
     ScoredEntry,
     Version,
 )
-from penstock.store.base import AssetState, EntryKey, EntryQuery, Store
+from penstock.store.base import AssetState, EntryKey, EntryQuery, EntryText, Store
 from penstock.store.filters import parse_filter
 from tests.store.builders import asset, asset_row, entry, spec, vector
 from tests.store.scans import all_asset_rows
@@ -354,6 +354,23 @@ def test_an_id_in_a_lookup_is_no_expression(store: Store, tenant: str) -> None:
     store.upsert(Collection.IMAGE, [entry(asset(tenant))])
     for id_ in ('x"] or id != "', "\\", "é\n"):
         assert store.entries([id_], tenant=tenant, timeout_s=20) == {}
+
+
+def test_texts_are_paged_by_tenant_in_order_of_their_ids(store: Store, tenant: str) -> None:
+    stored = [entry(asset(tenant, str(n)), collection=Collection.TEXT, title=f"t{n}", text="words") for n in range(5)]
+    other = entry(asset(f"{tenant}-other"), collection=Collection.TEXT, text="secret")
+    store.upsert(Collection.TEXT, [*stored, other])
+    expected = [EntryText(e.id, e.part, e.title, e.text) for e in sorted(stored, key=lambda e: e.id)]
+
+    def page(after: str, limit: int, collection: Collection = Collection.TEXT) -> list[EntryText]:
+        return list(store.texts(collection, tenant=tenant, after=after, limit=limit, timeout_s=20))
+
+    assert page("", 3) == expected[:3]
+    assert page(expected[2].id, 3) == expected[3:]
+    assert page(expected[4].id, 3) == []
+    assert page("", 10, Collection.IMAGE) == page("", 10, Collection.SOUND) == []
+    quoting = f'{tenant}" or tenant != "'
+    assert list(store.texts(Collection.TEXT, tenant=quoting, after="", limit=10, timeout_s=20)) == []
 
 
 def test_channels_are_what_the_store_can_hold(store: Store) -> None:

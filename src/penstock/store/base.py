@@ -92,6 +92,16 @@ class EntryKey:
 
 
 @dataclass(frozen=True, slots=True)
+class EntryText:
+    """The words of an entry, for scans over all of a tenant's: what `searchable_text` and a title show of it."""
+
+    id: str
+    part: int
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class AssetState:
     """The part of an asset row that decides on order and outcome, for scans over millions of rows.
 
@@ -218,6 +228,19 @@ class EntrySearch(Protocol):
 
         Raises:
             PermanentError: the channel has no vectors: it is `LEXICAL`, or the store does not offer it.
+        """
+
+    def texts(
+        self, collection: Collection, *, tenant: str, after: str, limit: int, timeout_s: float
+    ) -> Sequence[EntryText]:
+        """Returns the words of a tenant's first entries by ascending id, at the consistency of `search`.
+
+        Args:
+            collection: one that does not exist is an empty one.
+            tenant: the owner of the entries.
+            after: an id; only entries with a larger one are returned. Empty: from the first one on.
+            limit: maximum number of entries; fewer are returned only at the end.
+            timeout_s: after this time `UnavailableError` is raised.
         """
 
     def assets_in(self, collection: Collection, tenant: str) -> int:

@@ -24,7 +24,7 @@ from penstock.records import (
     ScoredEntry,
 )
 from penstock.store import lexical, provenance, rows
-from penstock.store.base import AssetState, Capabilities, EntryKey, EntryQuery, IndexSpec, Store
+from penstock.store.base import AssetState, Capabilities, EntryKey, EntryQuery, EntryText, IndexSpec, Store
 from penstock.store.filter_semantics import matches
 from penstock.store.names import ASSET, PhysicalCollection, asset_collection, check_served_version, entry_collection
 from penstock.store.provenance import EncoderInfo
@@ -211,6 +211,16 @@ class MemoryStore(Store):
             for entry in stored
             if entry.asset.tenant == tenant and channel.field in entry.vectors
         }
+
+    def texts(
+        self, collection: Collection, *, tenant: str, after: str, limit: int, timeout_s: float
+    ) -> Sequence[EntryText]:
+        if collection.value not in self._aliases:
+            return []
+        with self._lock:
+            stored = [entry for entry in self._served_table(collection).entries.values() if entry.id > after]
+        stored = sorted((entry for entry in stored if entry.asset.tenant == tenant), key=lambda entry: entry.id)
+        return [EntryText(entry.id, entry.part, entry.title, entry.text) for entry in stored[:limit]]
 
     def assets_in(self, collection: Collection, tenant: str) -> int:
         with self._lock:

@@ -51,6 +51,7 @@ ENTRY_INTEGERS = (
     "part", "start_ms", "end_ms", "start_char", "end_char", "event_time", "indexed_at", "partition", "offset",
 )  # fmt: skip
 ENTRY_COLUMNS = (*ENTRY_STRINGS, *ENTRY_INTEGERS, "attributes")  # without the vectors
+ENTRY_TEXT_COLUMNS = ("id", "part", "title", "text")
 ENTRY_KEY_COLUMNS = ("id", "asset", "topic", "part", "partition", "offset")
 
 ASSET_STRINGS = ("id", "tenant", "topic", "key", "outcome", "uri")

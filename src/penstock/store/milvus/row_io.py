@@ -141,8 +141,37 @@ class RowIO:
             for row in self._lookup(name, f"id in {literal(tuple(chunk))}{condition}", columns, consistency, deadline_s)
         ]
 
+    def page(
+        self, name: str, condition: str, columns: Sequence[str], *, limit: int, consistency: str, deadline_s: float
+    ) -> list[Row]:
+        """Returns the first rows by ascending primary key that satisfy a condition; none without such a collection.
+
+        Args:
+            name, condition, columns: what to read.
+            limit: maximum number of rows; the server may allow fewer, and then more pages are read.
+            consistency, deadline_s: as for `lookup`.
+        """
+        backend = self._connection.backend
+        page: list[Row] = []
+        while len(page) < limit:
+            size = min(limit - len(page), backend.max_rows_per_page)
+            beyond = f" and id > {literal(page[-1]['id'])}" if page else ""
+            options = {"limit": size, **backend.paging}
+            following = self._lookup(name, f"{condition}{beyond}", columns, consistency, deadline_s, options=options)
+            if not following:  # not when it is short: Milvus 2.3 may return fewer rows than there are
+                break
+            page += sorted(following, key=lambda row: str(row["id"]))[:size]  # as in `pages`
+        return page
+
     def _lookup(
-        self, name: str, condition: str, columns: Sequence[str], consistency: str, deadline_s: float
+        self,
+        name: str,
+        condition: str,
+        columns: Sequence[str],
+        consistency: str,
+        deadline_s: float,
+        *,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> list[Row]:
         timeout_s = deadline_s - time.monotonic()
         if timeout_s <= 0:
@@ -156,6 +185,7 @@ class RowIO:
                 consistency_level=consistency,
                 timeout=timeout_s,
                 retry_on_rate_limit=False,
+                **options,
             ),
             collection=name,
         )

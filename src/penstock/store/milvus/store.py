@@ -12,7 +12,7 @@ from penstock.config import StoreSettings
 from penstock.errors import PermanentError
 from penstock.records import AssetRow, Channel, Checkpoint, Collection, Entry, Float32, ScoredEntry
 from penstock.store import lexical, rows
-from penstock.store.base import AssetState, Capabilities, EntryKey, EntryQuery, IndexSpec, Store
+from penstock.store.base import AssetState, Capabilities, EntryKey, EntryQuery, EntryText, IndexSpec, Store
 from penstock.store.filter_semantics import literal, to_expression
 from penstock.store.milvus import schema
 from penstock.store.milvus.aliases import Aliases
@@ -30,8 +30,8 @@ MIN_EF = 64
 class MilvusStore(Store):
     """The store on a Milvus server. Safe to call from several threads; connects at the first call.
 
-    After `ensure`, everything except `channels`, `search`, `entries`, `vectors` and `assets_in` uses the physical
-    collections of its version, also while the aliases still serve another one; before, it uses the aliases.
+    After `ensure`, everything except `channels`, `search`, `entries`, `vectors`, `texts` and `assets_in` uses the
+    physical collections of its version, also while the aliases still serve another one; before, it uses the aliases.
 
     Over the limit because it implements every method of `Store`, each in a few lines.
 
@@ -176,6 +176,19 @@ class MilvusStore(Store):
         matches = self._served_rows(channel.collection, ids, ("id", "tenant", field.value), tenant, deadline_s)
         vectors = {row["id"]: np.asarray(row[field.value], dtype=np.float32) for row in matches}
         return {id_: vector for id_, vector in vectors.items() if vector.any()}
+
+    def texts(
+        self, collection: Collection, *, tenant: str, after: str, limit: int, timeout_s: float
+    ) -> Sequence[EntryText]:
+        page = self._row_io.page(
+            collection.value,
+            f"tenant == {literal(tenant)} and id > {literal(after)}",
+            rows.ENTRY_TEXT_COLUMNS,
+            limit=limit,
+            consistency=self._consistency,
+            deadline_s=time.monotonic() + timeout_s,
+        )
+        return [EntryText(row["id"], int(row["part"]), row["title"], row["text"]) for row in page]
 
     def assets_in(self, collection: Collection, tenant: str) -> int:
         # The parts of an asset have no gaps, so that each asset has a part 0.
