@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 
 from penstock.analysis.language_detector import MAX_CHARS, language_probabilities
@@ -41,6 +41,8 @@ _DENSE_WEIGHT = 3
 # Portuguese ones are recognised. A threshold of 0.9 recognises 53 to 85 %, and takes 6 of the 38 names for a language.
 _MIN_PROBABILITY = 0.95
 _MIN_WORDS = 3
+# A misspelt English question keeps more; of French and Italian ones of three words most have less.
+_MAX_FOREIGN_PROBABILITY = 0.03
 _MIN_HAN = 5  # a Japanese sentence of this length has kana
 
 
@@ -75,6 +77,15 @@ def detect_language(text: str) -> DetectedLanguage | None:
     candidates = _LANGUAGES.get(script, ())
     code = candidates[0] if len(candidates) == 1 else _certain(text, script, letters[script])
     return DetectedLanguage(code, candidates, script.capitalize())
+
+
+def is_foreign(text: str, languages: Set[str]) -> bool:
+    """Returns whether a question of several words is in none of these languages, as far as its letters show it."""
+    candidates = _LANGUAGES["LATIN"]
+    if not languages & set(candidates) or len(text.split()) < _MIN_WORDS:
+        return False
+    probabilities = language_probabilities(text, candidates)
+    return sum(probabilities.get(language, 0.0) for language in languages) < _MAX_FOREIGN_PROBABILITY
 
 
 def notice_of(detected: DetectedLanguage | None, known: Collection[str] | None, *, lexical: bool) -> str | None:
