@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +50,7 @@ class FaultyStore:
         hanging: channels that answer only after `release` is set.
         entered: set as soon as a call hangs.
         calls: (channel, tenant, limit, timeout_s) of every search.
+        failing_vectors: the exception that `vectors` raises.
         stored_checkpoints: of media that are still being indexed; an exception is raised.
     """
 
@@ -62,11 +63,18 @@ class FaultyStore:
         self.entered = threading.Event()
         self.calls: list[tuple[Channel, str, int, float]] = []
         self.stored_checkpoints: dict[str, Checkpoint] | Exception = {}
+        self.failing_vectors: Exception | None = None
 
     def checkpoints(self, asset_ids: Sequence[str]) -> dict[str, Checkpoint]:
         if isinstance(self.stored_checkpoints, Exception):
             raise self.stored_checkpoints
         return {key: self.stored_checkpoints[key] for key in asset_ids if key in self.stored_checkpoints}
+
+    def vectors(self, channel: Channel, ids: Sequence[str], *, tenant: str, timeout_s: float) -> Mapping[str, Float32]:
+        if self.failing_vectors is not None:
+            raise self.failing_vectors
+        of_tenant = [entry for entry in self.entries if entry.asset.tenant == tenant and entry.id in ids]
+        return {entry.id: word_vector(entry.text) for entry in of_tenant if entry.collection is channel.collection}
 
     def assets_in(self, collection: Collection, tenant: str) -> int:
         of_tenant = [entry for entry in self.entries if entry.asset.tenant == tenant]

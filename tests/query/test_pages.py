@@ -90,16 +90,21 @@ def busy_statistics(seed: int) -> dict[str, list[ScoreSums]]:
     seed=st.integers(0, 10_000),
     limits=st.lists(st.integers(1, 25), min_size=2, max_size=4),
     options=st.fixed_dictionaries({"calibrated": st.booleans(), "rerank_top": st.sampled_from([0, 12])}),
-    fuse=st.sampled_from(FUSIONS),
-    group_by=st.sampled_from(GroupBy),
+    request=st.builds(
+        SearchRequest,
+        text=st.just("word7"),
+        fuse=st.sampled_from(FUSIONS),
+        group_by=st.sampled_from(GroupBy),
+        diversify=st.sampled_from([None, 0.0, 0.4, 0.9]),
+    ),
 )
 def test_all_pages_together_are_one_large_page_although_each_is_of_another_replica(
-    seed: int, limits: list[int], options: dict[str, Any], fuse: Any, group_by: GroupBy
+    seed: int, limits: list[int], options: dict[str, Any], request: SearchRequest
 ) -> None:
-    assume(options["calibrated"] or fuse is None or fuse.normalise != Normalisation.LOG_ODDS)
+    log_odds = request.fuse is not None and request.fuse.normalise == Normalisation.LOG_ODDS
+    assume(options["calibrated"] or not log_odds)
     store = made_store(seed)
-    request = SearchRequest(text="word7", fuse=fuse, group_by=group_by, limit=limits[0])
-    page = search(store, request, **options)
+    page = search(store, replace(request, limit=limits[0]), **options)
     hits = list(page.hits)
     for number, limit in enumerate(limits[1:]):
         if page.next_cursor is None:
@@ -196,6 +201,7 @@ def test_the_last_page_has_no_cursor_and_no_notice(texts: FaultyStore) -> None:
         {"modalities": ["text"]},
         {"where": Comparison("title", "eq", "word1")},
         {"min_relevance": 0.5},
+        {"diversify": 0.5},
     ],
     ids=lambda other: next(iter(other)),
 )

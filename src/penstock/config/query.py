@@ -74,6 +74,9 @@ class QuerySettings(Section):
         le=10_000,
         description="hits that the pages of one search have together; then there is no next page",
     )
+    diversify_top: int = Field(
+        30, ge=2, le=200, description="hits that may change places if a request has diversify; their vectors are read"
+    )
     deadline_ms: int = Field(2_000, ge=10, description="time for a search when a request sets no deadline, ms")
     candidates: int = Field(
         50, ge=1, description="entries of each channel that decide the first hits; more if the limit needs them"

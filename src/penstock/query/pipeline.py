@@ -6,8 +6,9 @@
     4 retrieve     → a ranking from each channel, concurrently
     5 fuse         → one ranking of all entries, those close together in time as one moment (`fusion/`)
     6 rerank       → the best hits in the order of a model that reads them, if it is on (`rerank`)
-    7 judge        → the relevance of each hit, and whether anything was found (`relevance`)
-    8 page         → the hits that follow those of the pages before (`pages`)
+    7 diversify    → hits that resemble those before them further back, if the request says so (`diversify`)
+    8 judge        → the relevance of each hit, and whether anything was found (`relevance`)
+    9 page         → the hits that follow those of the pages before (`pages`)
 
 Embedding and retrieval overlap: a channel starts as soon as its own query vector is computed, so BM25 waits for no
 encoder, and a failed encoder costs only the channels that need it.
@@ -23,6 +24,7 @@ from penstock.config import FirstPlaceRule, FusionMethod, QuerySettings
 from penstock.encoders.profiles import Profile
 from penstock.errors import QueryError
 from penstock.query.channels import OfferedChannels
+from penstock.query.diversify import Diversifier
 from penstock.query.embed import QueryEncoder, start_embedding
 from penstock.query.executor import BoundedExecutor
 from penstock.query.fusion.base import MomentRules
@@ -36,6 +38,7 @@ from penstock.query.relevance import (
     check_min_relevance,
     check_relevance_known,
     judge,
+    with_relevance,
 )
 from penstock.query.rerank import PassageReader, Reranker, rerank_hits, with_available_model
 from penstock.query.retrieve import Retrieval, SearchParams, mark_indexing
@@ -95,6 +98,7 @@ class QueryPipeline:
             calls="searches of the store",
             retry_after_s=RETRY_AFTER_S,
         )
+        self._diversifier = Diversifier(store, self.executor)
         self._pages = Pages(plane_digest(profile, self._fusions.calibration), settings.max_paged_hits)
         self._channels = OfferedChannels(store, self.executor)
         self._shares = IndexShares(store, self.executor)
@@ -189,15 +193,20 @@ class QueryPipeline:
         # The model decides on the first place.
         stages = HitStages(self._fusions, self._moments, query, start.cursor.pins, None if top else shares)
         end = start.end(query.limit)
-        staged = stages.first(rankings, max(end, top))  # 5
+        moved = 0 if query.diversify is None else self._settings.diversify_top
+        staged = stages.first(rankings, max(end, top, moved))  # 5
         if len(staged.hits) < end:
             staged = await stages.deepen(staged, retrieval, end, trace)
         trace.end("fuse")
         share = self._settings.rerank_share
         hits, report = await rerank_hits(staged.hits[: staged.first], query, self._reranker, trace, share=share)  # 6
+        floor = self._settings.relevance_floor
+        if moved:  # 7
+            hits = with_relevance(hits, staged.relevances, floor=floor)
+            hits = await self._diversifier.diversify(hits, query, rankings.spaces, trace, top=moved)
         hits = [*hits, *staged.hits[staged.first :]]
-        judged = judge(hits[:end], staged.relevances, query, floor=self._settings.relevance_floor)  # 7
-        page = start.page(hits, group_by=query.group_by, limit=query.limit, more=retrieval.has_more(end + 1))  # 8
+        judged = judge(hits[:end], staged.relevances, query, floor=floor)  # 8
+        page = start.page(hits, group_by=query.group_by, limit=query.limit, more=retrieval.has_more(end + 1))  # 9
         judged = replace(judged, hits=[hit for hit in judged.hits if hit.entry.id in page.ids])
         trace.end("judge")
         trace.add_failed(retrieval.missing)

@@ -111,7 +111,7 @@ def judge(hits: Sequence[Hit], relevances: Mapping[str, float], query: Query, *,
         query: the question.
         floor: below it a hit does not count as found.
     """
-    judged = [_with_relevance(hit, relevances, floor) for hit in hits]  # 1
+    judged = with_relevance(hits, relevances, floor=floor)  # 1
     best = max((hit.relevance for hit in judged if hit.relevance is not None), default=None)
     known_low = best is not None and best < floor and all(hit.relevance is not None for hit in judged)
     why = "no entry matches the question and its filter" if not judged else None
@@ -240,6 +240,11 @@ def _log_sum(log_odds: Float64, *, floor: float) -> float:
 
 def _coverage(question: frozenset[str], entry: Entry) -> float:
     return len(question.intersection(terms(entry.text))) / len(question) if question and entry.text else 0.0
+
+
+def with_relevance(hits: Sequence[Hit], relevances: Mapping[str, float], *, floor: float) -> list[Hit]:
+    """Returns the hits with their relevance, and marks those below the floor; arguments as of `judge`."""
+    return [_with_relevance(hit, relevances, floor) for hit in hits]
 
 
 def _with_relevance(hit: Hit, relevances: Mapping[str, float], floor: float) -> Hit:

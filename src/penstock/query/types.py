@@ -131,6 +131,7 @@ class SearchRequest:
         min_relevance: 0 to 1, below which hits are cut; None: none are.
         group_by: a name of `GroupBy`; None: moment.
         cursor: `SearchResult.next_cursor` of the page before; None: the first page.
+        diversify: the share of the score against resemblance, see `query.diversify`; None: it alone decides.
     """
 
     text: str | None = None
@@ -146,6 +147,7 @@ class SearchRequest:
     group_by: str | None = None
     rerank: RerankRequest | None = None
     cursor: str | None = field(default=None, repr=False)
+    diversify: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,7 @@ class Query:
         fuse: how the rankings become one.
         min_relevance: as in the request.
         group_by: what becomes one hit.
+        diversify: as in the request, 0 to 1.
         rerank: how the best hits are reranked; None: they keep the order of the fusion.
     """
 
@@ -180,6 +183,7 @@ class Query:
     transcript: str | None = None
     min_relevance: float | None = None
     group_by: GroupBy = GroupBy.MOMENT
+    diversify: float | None = None
     rerank: RerankOptions | None = None
 
 

@@ -39,6 +39,7 @@ def validate(request: SearchRequest, settings: QuerySettings) -> Query:
         fuse=fuse_options(request.fuse, settings),
         min_relevance=_share("min_relevance", request.min_relevance),
         group_by=_group_by(request.group_by),
+        diversify=_share("diversify/lambda", request.diversify),
         rerank=rerank_options(request.rerank, settings),
     )
 
@@ -121,7 +122,7 @@ def _group_by(name: str | None) -> GroupBy:
 
 def _share(name: str, value: float | None) -> float | None:
     if value is not None and not 0 <= value <= 1:
-        raise QueryError(f"{name} is {value}; it can be 0 to 1", field=f"/{name}")
+        raise QueryError(f"{name.replace('/', '.')} is {value}; it can be 0 to 1", field=f"/{name}")
     return value
 
 

@@ -46,6 +46,7 @@ def _request(body: SearchBody, *, default_tenant: str) -> SearchRequest:
         min_relevance=body.min_relevance,
         group_by=body.group_by,
         cursor=body.cursor,
+        diversify=None if body.diversify is None else body.diversify.share,
     )
 
 

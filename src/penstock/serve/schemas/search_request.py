@@ -52,6 +52,18 @@ class RerankBody(BaseModel):
     )
 
 
+class DiversifyBody(BaseModel):
+    """Moves hits back that resemble those before them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    share: float = Field(
+        0.7,
+        alias="lambda",
+        description="0 to 1: the share of the score; resemblance has the rest, and 1 changes nothing",
+    )
+
+
 class SearchBody(BaseModel):
     """A query (`text`, `image` or `audio`) with its conditions."""
 
@@ -107,6 +119,9 @@ class SearchBody(BaseModel):
         description="what becomes one hit: moment (entries of audio and video close together in time; the default), "
         "asset (all that was found of an asset; the best is the hit, the next are its `others`) or entry (each)",
         json_schema_extra={"enum": [*GroupBy, None]},
+    )
+    diversify: DiversifyBody | None = Field(
+        None, description="move hits back that resemble those before them, such as near copies"
     )
     cursor: StrictStr | None = Field(
         None,
