@@ -100,6 +100,13 @@ def _freshness() -> Sequence[Panel]:
             runbooks=("PenstockCanaryLate",),
         ),
         Panel(
+            "Changes for the change feed",
+            "Changes of the index that the change feed took, or that it never will. Dropped ones leave results cached "
+            "that are outdated for their time to live, and watches without matches.",
+            "short",
+            [Query(rate("penstock_index_changes_total", "result"), "{{result}}")],
+        ),
+        Panel(
             "Lost offsets",
             "Offsets that retention removed before they were committed, since the counters began.",
             "short",

@@ -6,7 +6,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
 from penstock.broker.base import LostRange, Partition
 from penstock.broker.consumer import LaneConsumer
-from penstock.broker.topics import FindingKind, dead_letter_bytes, ensure_topics, group_lag
+from penstock.broker.topics import FindingKind, dead_letter_bytes, ensure_changes_topic, ensure_topics, group_lag
 from penstock.config import KafkaSettings
 from penstock.errors import PermanentError, UnavailableError
 from penstock.processes import free_port
@@ -99,3 +99,13 @@ def test_lag_is_counted_from_the_committed_offset(kafka_settings: KafkaSettings,
     assert (second.committed, second.log_start, second.log_end, second.lag) == (1, 3, 5, 2)
     assert second.lost == LostRange(Partition(text_topic, 1), 1, 3)
     assert (third.committed, third.lag) == (None, 0)
+
+
+def test_the_topic_of_changes_is_created_apart_and_keeps_a_day(kafka_settings: KafkaSettings) -> None:
+    topic = f"{kafka_settings.text_topic}.changes"
+    settings = kafka_settings.model_copy(update={"changes_topic": topic})
+    ensure_changes_topic(settings)
+    ensure_changes_topic(settings)
+    created = topic_settings(settings, topic)
+    assert (created["retention.ms"], created["cleanup.policy"]) == (str(24 * 3_600_000), "delete")
+    ensure_changes_topic(KafkaSettings(bootstrap_servers="127.0.0.1:1", changes_topic=""))

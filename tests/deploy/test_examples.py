@@ -50,12 +50,14 @@ def test_the_chart_takes_the_values_that_an_example_names(name: str) -> None:
 def test_the_kafka_user_may_use_every_topic_and_group() -> None:
     documents = yaml.safe_load_all((_EXAMPLES / "kafka-strimzi.yaml").read_text("utf-8"))
     user = next(document for document in documents if document["kind"] == "KafkaUser")
-    rules = {rule["resource"]["type"]: rule for rule in user["spec"]["authorization"]["acls"]}
-    topics = [*(_KAFKA.topic_of(modality) for modality in Modality), _KAFKA.dead_letter_topic]
-    assert all(topic.startswith(rules["topic"]["resource"]["name"]) for topic in topics)
-    assert set(rules["topic"]["operations"]) == _RIGHTS
-    assert _KAFKA.group.startswith(rules["group"]["resource"]["name"])
-    assert set(rules["group"]["operations"]) == {"Read", "Describe"}
+    rules = user["spec"]["authorization"]["acls"]
+    of_topics = [rule for rule in rules if rule["resource"]["type"] == "topic"]
+    (of_groups,) = (rule for rule in rules if rule["resource"]["type"] == "group")
+    topics = [*(_KAFKA.topic_of(modality) for modality in Modality), _KAFKA.dead_letter_topic, _KAFKA.changes_topic]
+    assert all(topic.startswith(tuple(rule["resource"]["name"] for rule in of_topics)) for topic in topics)
+    assert all(set(rule["operations"]) == _RIGHTS for rule in of_topics)
+    assert _KAFKA.group.startswith(of_groups["resource"]["name"])
+    assert set(of_groups["operations"]) == {"Read", "Describe"}
 
 
 def test_the_script_gives_the_same_rights(tmp_path: Path) -> None:
@@ -68,8 +70,10 @@ def test_the_script_gives_the_same_rights(tmp_path: Path) -> None:
         env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
         check=True,
     )
-    topics, group = log.read_text("utf-8").splitlines()
-    assert set(re.findall(r"--operation (\w+)", topics)) == _RIGHTS
+    media, own, group = log.read_text("utf-8").splitlines()
+    for topics, prefix in ((media, "media."), (own, "penstock.")):
+        assert set(re.findall(r"--operation (\w+)", topics)) == _RIGHTS
+        assert f"--topic {prefix}" in topics
     assert set(re.findall(r"--operation (\w+)", group)) == {"Read", "Describe"}
     assert "--allow-principal User:penstock" in group
 

@@ -108,6 +108,7 @@ def test_events_are_counted_as_they_end_and_what_they_cost_on_the_way(stack: Sta
     watcher.reaches(expected, "penstock_events_total", modality="text", outcome="indexed")
     watcher.reaches(expected, "penstock_freshness_seconds_count", modality="text")
     watcher.becomes(1, "penstock_events_total", modality="text", outcome="deleted")
+    watcher.reaches(expected, "penstock_index_changes_total", result="published")
     watcher.becomes(1, "penstock_events_total", modality="image", outcome="dead_lettered")
     watcher.becomes(1, "penstock_dead_letters_total", reason="wrong_topic")
     watcher.becomes(1, "penstock_dead_letters_open", topic="media.dlq")

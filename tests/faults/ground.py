@@ -68,7 +68,8 @@ class Ground:
             return {**defaults, **sections.get(which, {})}
 
         names = {f"{kind}_topic": f"{name}.{kind}" for kind in ("text", "image", "audio", "video")}
-        kafka = {**names, "dead_letter_topic": f"{name}.dlq", "group": name, **_KAFKA}
+        kafka = {**names, "dead_letter_topic": f"{name}.dlq", "changes_topic": f"{name}.changes", "group": name}
+        kafka |= _KAFKA
         apart = ("kafka", "store", "ingest", "text", "long_media")
         settings = load_settings(
             profile="null:8",

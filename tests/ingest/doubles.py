@@ -17,6 +17,7 @@ import numpy as np
 
 from penstock.encoders.base import Fingerprint, Space
 from penstock.errors import Reason, WorkerLostError
+from penstock.ingest.changes import ChangeSink
 from penstock.ingest.executor.pool import LocalPool
 from penstock.ingest.executor.proxies import Pools
 from penstock.ingest.pipeline.driver import Pipeline
@@ -133,6 +134,7 @@ def pipeline_on(
     make_encoder: Callable[[], ScriptedEncoder] = ScriptedEncoder,
     stop: threading.Event | None = None,
     concurrent_writes: int = 1,
+    changes: ChangeSink | None = None,
 ) -> Pipeline:
     """Makes a pipeline over local pools. It never waits: `sleep` returns immediately, True if `stop` is set."""
     backoff = Backoff(0.001, 0.001, random.Random(0))
@@ -154,6 +156,7 @@ def pipeline_on(
         breaker=Breaker("store", clock=lambda: float("inf"), backoff=backoff),
         sleep=lambda _: stop.is_set(),
         known_good={Modality.TEXT: event(-1, "known-good", data=b"good")},
+        changes=changes,
     )
 
 

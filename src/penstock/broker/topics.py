@@ -29,6 +29,7 @@ _COORDINATOR_STARTS = (
     errors.CoordinatorLoadInProgressError,
     errors.NotCoordinatorError,
 )
+_DAY_MS = 24 * 3_600_000
 _ANY_TIME = str(2**63 - 1)  # milliseconds; Kafka's default refuses a timestamp over an hour in the future
 
 
@@ -92,6 +93,21 @@ def ensure_topics(kafka_settings: KafkaSettings, modalities: Collection[Modality
         findings = _check(admin, to_check, kafka_settings)
         partitions = {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics(list(required))}
     return TopicReport(tuple(created), partitions, tuple(findings))
+
+
+def ensure_changes_topic(kafka_settings: KafkaSettings) -> None:
+    """Creates the topic of the change feed, if it is missing and there is to be one.
+
+    Followers read changes within milliseconds, and the evaluator of watches continues after an outage of a day.
+
+    Raises:
+        UnavailableError, PermanentError, ConfigError: as `ensure_topics` does.
+    """
+    if not (topic := kafka_settings.changes_topic):
+        return
+    with _admin(kafka_settings, f"create the topic {topic}") as admin:
+        if topic not in set(admin.list_topics()):
+            _create(admin, {topic: {"retention.ms": str(_DAY_MS), "cleanup.policy": "delete"}}, kafka_settings)
 
 
 def ensure_control_topic(kafka_settings: KafkaSettings) -> None:

@@ -59,6 +59,7 @@ class MetricsSummary:
         events: settled events by modality and outcome.
         dead_letters: by reason.
         lost_offsets: offsets that retention removed before they were committed, by topic.
+        index_changes: changes of the index for the change feed, by result.
         oldest_unsettled_s: age of the oldest record that is not committed, by topic; absent while it is unknown.
         held: lanes that are paused, by cause, and halted partitions.
         dead_letters_open: dead letters whose event nothing has resolved yet, by topic; absent while it is unknown.
@@ -88,6 +89,7 @@ class MetricsSummary:
     events: Mapping[str, Mapping[str, int]]
     dead_letters: Mapping[str, int]
     lost_offsets: Mapping[str, int]
+    index_changes: Mapping[str, int]
     oldest_unsettled_s: Mapping[str, float]
     held: Mapping[str, int]
     dead_letters_open: Mapping[str, int]
@@ -120,6 +122,7 @@ def summarize(before: Scrape, now: Scrape) -> MetricsSummary:
         events=_counts(now, metrics.EVENTS, "modality", "outcome"),
         dead_letters=_whole(now.by(metrics.DEAD_LETTERS, "reason")),
         lost_offsets=_whole(now.by(metrics.LOST_OFFSETS, "topic")),
+        index_changes=_whole(now.by(metrics.INDEX_CHANGES, "result")),
         oldest_unsettled_s=now.by(metrics.OLDEST_UNSETTLED, "topic"),
         held=_whole(now.by(metrics.HELD, "why")),
         dead_letters_open=_whole(now.by(metrics.DEAD_LETTERS_OPEN, "topic")),
@@ -239,6 +242,7 @@ def summary_lines(summary: MetricsSummary) -> Iterator[str]:
     yield from _listed("pools", (_pool(name, usage) for name, usage in summary.pools.items()))
     yield from _listed("commits", _named(summary.commits))
     yield from _listed("offsets lost to retention", _named(summary.lost_offsets))
+    yield from _listed("changes of the index", _named(summary.index_changes))
     yield from _listed(
         "oldest unsettled", (f"{age_s:.1f} s {name}" for name, age_s in summary.oldest_unsettled_s.items())
     )

@@ -41,6 +41,11 @@ class KafkaSettings(Section):
         description="topic of one partition without records, whose owner in the group `<kafka.group>.control` holds "
         "the lease of the ingest plane's driver",
     )
+    changes_topic: str = Field(
+        "penstock.changes",
+        description="topic of the change feed, in which the ingest plane announces what it has indexed; empty: there "
+        "is none, no results are cached and no watches evaluated",
+    )
     partitions: int = Field(4, ge=1, description="partitions of a topic that Penstock creates; existing ones are kept")
     replication_factor: int | None = Field(
         None, ge=1, description="replication factor of a topic that Penstock creates; unset: the broker's default"
@@ -67,7 +72,7 @@ class KafkaSettings(Section):
     @model_validator(mode="after")
     def _topics_differ(self) -> Self:
         names = [*(self.topic_of(modality) for modality in Modality), self.dead_letter_topic]
-        names.append(self.control_topic)
+        names += [self.control_topic, *([self.changes_topic] if self.changes_topic else [])]
         if len(set(names)) != len(names):
             raise ValueError(f"a topic has one modality, but a name is used twice in {names}")
         return self

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Protocol
 
 from penstock.assembly import join_ray, open_store
-from penstock.broker.topics import ensure_topics
+from penstock.broker.topics import ensure_changes_topic, ensure_topics
 from penstock.config import Settings
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.profiles import OCR, Profile
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, PermanentError
 from penstock.ingest.actor_results import START_TIMEOUT_S, results_of
 from penstock.ingest.executor.autoscaler import Autoscaler, ElasticPool, WorkerSpec
 from penstock.ingest.executor.ray_actor import Actor, control, spawn_actors, when_ready
@@ -129,6 +129,14 @@ class PlaneLauncher:
         report = ensure_topics(self._settings.kafka, self._settings.ingest.modalities)
         for finding in report.findings:
             logger.warning("%s", finding)
+        try:
+            ensure_changes_topic(self._settings.kafka)
+        except (ConfigError, PermanentError) as exc:
+            logger.warning(
+                "there is no change feed: %s. Events are indexed all the same; results are not cached and watches not "
+                "evaluated. Allow the topic, or set kafka.changes_topic to an empty text.",
+                exc,
+            )
 
     def _spawns(self, gpus: float) -> Mapping[str, _Spawn]:
         """Returns the function that starts actors, by pool."""

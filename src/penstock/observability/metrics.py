@@ -76,6 +76,9 @@ FRESHNESS = _histogram(
     buckets=_FRESH_S,
 )
 LOST_OFFSETS = _counter("lost_offsets", "Offsets that retention removed before they were committed", "topic")
+INDEX_CHANGES = _counter(
+    "index_changes", "Changes of the index for the change feed: published, or dropped as it did not take them", "result"
+)
 LAG = _gauge(
     "lag_records",
     "Offsets that are not committed yet, as reported by the broker",

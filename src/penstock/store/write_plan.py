@@ -21,6 +21,7 @@ from penstock.records import (
     Outcome,
     Settled,
     WriteResult,
+    Written,
     part_id,
 )
 
@@ -61,19 +62,31 @@ class WritePlan:
         count = self.checkpoint.counts.get(collection, 0) if self.checkpoint else 0
         return {part_id(self.event.asset.id, collection, part, self.slot) for part in range(count)}
 
-    def result(self) -> WriteResult:
-        """Returns the result to report once everything planned is acknowledged."""
+    def result(self, written: Mapping[Collection, int], now_ms: int) -> WriteResult:
+        """Returns the result to report once everything planned is acknowledged.
+
+        Args:
+            written: the number of entries that this write added, by collection.
+            now_ms: milliseconds since the epoch.
+        """
+        counts = written if self.checkpoint is None else self.checkpoint.counts
+        since = {collection: count - written.get(collection, 0) for collection, count in counts.items()}
+        stored = Written(counts, now_ms, self.slot, {name: part for name, part in since.items() if part})
         if self.checkpoint is None or self.checkpoint.finished:
-            return Settled(self.event.position, self.outcome)
-        return Continues(self.event.position, self.checkpoint.position)
+            return Settled(self.event.position, self.outcome, written=stored)
+        return Continues(self.event.position, self.checkpoint.position, stored)
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Nothing is written now: the event's next segment begins at `position`, or, if that is the start, it waits."""
+    """Nothing is written now: the event's next segment begins at `position`, or, if that is the start, it waits.
+
+    `written` is what another write of this version has stored, which may not have been announced.
+    """
 
     event: Event
     position: MediaPosition
+    written: Written | None = None
 
 
 def plan_write(
@@ -130,6 +143,11 @@ def own_checkpoints(events: abc.Collection[Event], checkpoints: Mapping[str, Che
     return tuple(checkpoint for event, checkpoint in pairs if checkpoint.version == event.version)
 
 
+def written_so_far(checkpoint: Checkpoint) -> Written:
+    """Returns all that the store holds of the version of a checkpoint."""
+    return Written(checkpoint.counts, checkpoint.updated_ms, checkpoint.slot)
+
+
 def is_obsolete(checkpoint: Checkpoint | None, event: Event) -> bool:
     """Returns whether a checkpoint belongs to a settled event: this one, or an older one."""
     return checkpoint is not None and not checkpoint.version.newer_than(event.version)
@@ -143,7 +161,7 @@ def _plan_segment(
         return Resume(event, start)
     if checkpoint is not None and checkpoint.version == event.version:
         if segment.start not in (start, checkpoint.position) and segment.position != checkpoint.position:
-            return Resume(event, checkpoint.position)
+            return Resume(event, checkpoint.position, written_so_far(checkpoint))
         slot = checkpoint.slot
     elif segment.start != start:
         return Resume(event, start)

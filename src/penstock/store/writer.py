@@ -35,6 +35,7 @@ from penstock.records import (
     Rejected,
     Settled,
     WriteResult,
+    Written,
     entry_id,
 )
 from penstock.store.base import EntryWriter
@@ -227,7 +228,9 @@ class Writer:
         for event in events:
             row = rows.get(event.asset.id)
             if row is not None and row.version == event.version:
-                settled.append(Settled(event.position, row.outcome))
+                # Its write was acknowledged, but perhaps not announced: the batch was delivered again.
+                written = Written(row.counts, row.indexed_at_ms, row.slot)
+                settled.append(Settled(event.position, row.outcome, written=written))
             elif row is not None and row.version.newer_than(event.version):
                 settled.append(Settled(event.position, Outcome.SUPERSEDED))
             else:
@@ -260,7 +263,7 @@ class Writer:
                 event, segments.get(id_), row=rows.get(id_), checkpoint=checkpoints.get(id_), now_ms=now_ms
             )
             if isinstance(plan, Resume):
-                results.append(Continues(event.position, plan.position))
+                results.append(Continues(event.position, plan.position, plan.written))
             else:
                 plans[id_] = plan
         if not plans:
@@ -273,7 +276,8 @@ class Writer:
         self, plans: Mapping[str, WritePlan], pending: Sequence[PendingEntry], encoded: Sequence[Encoded]
     ) -> list[WriteResult]:
         """Carries out steps 4 to 6; a crash between any two is repaired when the batch is delivered again."""
-        entries = _build_entries(pending, encoded, plans, self._wall_ms())
+        now_ms = self._wall_ms()
+        entries = _build_entries(pending, encoded, plans, now_ms)
         complete = [plan for plan in plans.values() if plan.is_complete]
         checkpoints = [plan.checkpoint for plan in plans.values() if plan.checkpoint and not plan.is_complete]
         surplus = find_surplus(self._store, complete, entries)  # read first: it must not see the entries of 4
@@ -289,7 +293,8 @@ class Writer:
         # A crash before this line leaves checkpoints that are obsolete; `lookup` drops them.
         if ended := [plan.event.asset.id for plan in complete if plan.ends_checkpoint]:
             self._store.drop_checkpoints(ended)
-        return [plan.result() for plan in plans.values()]
+        counts = _counts_by_asset(entries)
+        return [plan.result(counts.get(id_, {}), now_ms) for id_, plan in plans.items()]
 
 
 def shard_of(asset_id: str, shards: int) -> int:
@@ -352,17 +357,26 @@ def _build_entries(
     return entries
 
 
+def _counts_by_asset(entries: Mapping[Collection, Sequence[Entry]]) -> Mapping[str, Mapping[Collection, int]]:
+    """Returns the number of entries of each asset that has any, by collection."""
+    counts: dict[str, dict[Collection, int]] = {}
+    for collection, batch in entries.items():
+        for id_, count in Counter(entry.asset.id for entry in batch).items():
+            counts.setdefault(id_, {})[collection] = count
+    return counts
+
+
 def _build_asset_rows(
     plans: Sequence[WritePlan], entries: Mapping[Collection, Sequence[Entry]], now_ms: int
 ) -> list[AssetRow]:
-    written = Counter((entry.asset.id, entry.collection) for batch in entries.values() for entry in batch)
+    written = _counts_by_asset(entries)
     rows = []
     for plan in plans:
         event = plan.event
         counts = {
             collection: plan.checkpoint.counts.get(collection, 0)
             if plan.checkpoint is not None
-            else written[event.asset.id, collection]
+            else written.get(event.asset.id, {}).get(collection, 0)
             for collection in COLLECTIONS_OF[event.modality]
         }
         rows.append(

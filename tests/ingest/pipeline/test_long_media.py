@@ -35,6 +35,7 @@ from penstock.records import (
     EncoderInput,
     Event,
     Field,
+    IndexChange,
     Inline,
     MediaPosition,
     Modality,
@@ -154,6 +155,11 @@ class Stack:
         self.media = SegmentedMedia()
         self.long_media_worker = self.media
         self.sink = RecordingSink()
+        self.changes: list[IndexChange] = []
+
+    def publish(self, changes: Sequence[IndexChange]) -> None:
+        """See `ChangeSink.publish`."""
+        self.changes += changes
 
     def produce(self, key: str, segments: int | None, *, partition: int = 0) -> None:
         value = None if segments is None else str(segments).encode()
@@ -182,6 +188,7 @@ class Stack:
             known_good={
                 Modality.AUDIO: replace(event(-1, "known-good", topic=TOPIC, data=b"1"), modality=Modality.AUDIO)
             },
+            changes=self,
         )
         return Lane(
             name=name,
@@ -226,6 +233,21 @@ def test_long_media_are_indexed_segment_by_segment_and_committed_at_the_end(stac
     assert stack.media.decoded == [("talk", number) for number in range(5)]
     assert stack.texts("talk") == [f"part {number}" for number in range(5)]
     assert stack.outcome("talk") is Outcome.INDEXED
+    announced = [(change.counts[SPEECH], change.since.get(SPEECH, 0), change.complete) for change in stack.changes]
+    assert announced == [(1, 0, False), (2, 1, False), (3, 2, False), (4, 3, False), (5, 4, True)]
+
+
+def test_a_segment_that_was_written_but_not_announced_is_announced_by_the_next_owner(stack: Stack) -> None:
+    gate = stack.media.hold("talk")
+    stack.produce("talk", 3)
+    with running(stack.lane("first", drain_s=0.2)):
+        eventually(lambda: stack.texts("talk") == ["part 0"], "the first segment is written")
+    stack.changes.clear()  # as if the lane had died before it announced the segment
+    gate.set()
+    with running(stack.lane("second")):
+        eventually(lambda: stack.committed() == 1, "committed")
+    announced = {id_ for change in stack.changes for id_ in change.new_entry_ids()[SPEECH]}
+    assert announced == {entry.id for entry in all_entries(stack.store, SPEECH)}
 
 
 def test_clips_overtake_long_media_and_are_committed_with_them(stack: Stack) -> None:

@@ -65,6 +65,7 @@ def _settings(context: typer.Context) -> Settings:
         kafka = {
             "group": "penstock-demo",
             "dead_letter_topic": "penstock-demo.dlq",
+            "changes_topic": "penstock-demo.changes",
             **{f"{modality}_topic": f"penstock-demo.{modality}" for modality in ("text", "image", "audio", "video")},
         }
     return load_settings(

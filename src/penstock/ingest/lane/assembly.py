@@ -18,6 +18,7 @@ from penstock.broker.producer import MessageProducer
 from penstock.broker.wire import parse_record
 from penstock.config import Settings
 from penstock.encoders.profiles import SPEECH, Profile, load_profile
+from penstock.ingest.changes import ChangePublisher
 from penstock.ingest.executor.proxies import Pools
 from penstock.ingest.executor.workers import image_text_roles, known_good_events
 from penstock.ingest.holds import Why
@@ -98,12 +99,13 @@ def _build_pipeline(
     backoff = Backoff(ingest.initial_backoff_s, ingest.max_backoff_s, random.Random())
     profile = load_profile(settings.profile)
     assets = open_assets(settings)
+    producer = MessageProducer(settings.kafka)
     return Pipeline(
         lane=lane,
         pools=pools,
         roles={modality: all_roles(profile, settings, [modality]) for modality in ingest.modalities},
         dead_letters=DeadLetterWriter(
-            MessageProducer(settings.kafka),
+            producer,
             settings.kafka.dead_letter_topic,
             offload=lambda data: asset_uri(assets.put(data)),
         ),
@@ -112,6 +114,9 @@ def _build_pipeline(
         sleep=abandon.wait,
         known_good=known_good_events(settings),
         epoch=lambda: lease.epoch,
+        changes=ChangePublisher(producer, topic, sleep=abandon.wait)
+        if (topic := settings.kafka.changes_topic)
+        else None,
     )
 
 

@@ -4,6 +4,7 @@
     3 decode    bytes → pending entries, encoder inputs
     4 encode    encoder inputs → embeddings
     5 write     embeddings → store
+    5b announce changes → change feed                         `announce`; acknowledged before they are reported as done
     6 settle    rejected events → dead letters            `settle`; acknowledged before they are reported as done
 
 Step 1 (receive) and step 7 (commit) are the lane's. A batch is driven from one thread, until every event of it is
@@ -16,8 +17,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cmp_to_key
 
 from penstock.broker.base import DeadLetterSink
+from penstock.ingest.changes import ChangeSink
 from penstock.ingest.delivery import Batch, Delivery
 from penstock.ingest.executor.proxies import Pools
+from penstock.ingest.pipeline.announce import AnnounceStep
 from penstock.ingest.pipeline.long_media import LongMediaSteps
 from penstock.ingest.pipeline.recovery import Recovery
 from penstock.ingest.pipeline.settle import SettleStep
@@ -58,6 +61,7 @@ class Pipeline:
         sleep: waits for these seconds at most; returns whether the lane stops.
         known_good: by modality, an event that every healthy worker accepts.
         epoch: returns the epoch of the driver's lease; 0 without one.
+        changes: takes the changes of the index; None: they are not announced.
     """
 
     def __init__(
@@ -72,15 +76,17 @@ class Pipeline:
         sleep: Callable[[float], bool],
         known_good: Mapping[Modality, Event],
         epoch: Callable[[], int] = lambda: 0,
+        changes: ChangeSink | None = None,
     ) -> None:
         self._waiting = Waiting(backoff=backoff, breaker=breaker, sleep=sleep)
         self._write = WriteStep(lane=lane, writers=pools.writers, waiting=self._waiting, epoch=epoch)
         self._steps = Steps(pools=pools, roles=roles, write=self._write)
         self._long_media = LongMediaSteps(pools=pools, roles=roles, write=self._write)
         self._recovery = Recovery(waiting=self._waiting, known_good=known_good)
+        self._announce = AnnounceStep(changes)
         self._settle = SettleStep(dead_letters=dead_letters, waiting=self._waiting)
         # A store that takes one write at a time is busy for all of it.
-        self._io_bound_steps = frozenset({"settle", "write"} if pools.concurrent_writes > 1 else {"settle"})
+        self._io_bound_steps = frozenset({"announce", "settle"} | ({"write"} if pools.concurrent_writes > 1 else set()))
 
     @property
     def lease_error(self) -> str:
@@ -109,6 +115,7 @@ class Pipeline:
         while assets:
             newest = [versions[-1] for versions in assets]
             results = {result.position: result for result in self._recovery.process(flow, newest, report)}  # 2 to 5
+            self._announce.announce(newest, list(results.values()), report)  # 5b
             rejected = [
                 (delivery, result.rejection)
                 for delivery in newest

@@ -19,6 +19,7 @@ from penstock.ingest.executor.proxies import Pools
 from penstock.ingest.pipeline.steps import WriteStep
 from penstock.ingest.pipeline.types import BatchReport
 from penstock.records import Checkpoint, ClaimCheck, Continues, Decoded, Encoded, Event, Modality, WriteResult
+from penstock.store.write_plan import written_so_far
 
 
 class LongMediaSteps:
@@ -110,7 +111,10 @@ def _as_continuations(deliveries: Sequence[Delivery], checkpoints: Sequence[Chec
     Their next segments take turns with those of other long media, and not with the clips that arrived beside them.
     """
     positions = {delivery.asset_id: delivery.record.position for delivery in deliveries}
-    return [Continues(positions[checkpoint.asset.id], checkpoint.position) for checkpoint in checkpoints]
+    return [
+        Continues(positions[checkpoint.asset.id], checkpoint.position, written_so_far(checkpoint))
+        for checkpoint in checkpoints
+    ]
 
 
 def _uses_long_media_workers(delivery: Delivery, batch: Batch) -> bool:

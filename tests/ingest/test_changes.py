@@ -1,0 +1,150 @@
+"""Changes reach the feed at least once, in order, and never hold up ingest for long."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import pytest
+
+from penstock.broker.base import Message
+from penstock.broker.change_messages import parse_change_message
+from penstock.broker.memory.broker import MemoryBroker
+from penstock.errors import ConfigError
+from penstock.ingest import changes as module
+from penstock.ingest.changes import ChangePublisher
+from penstock.ingest.pipeline.types import StoppedError
+from penstock.records import IndexChange, Position
+
+TOPIC = "penstock.changes"
+
+
+def change(key: str, tenant: str = "acme") -> IndexChange:
+    return IndexChange(tenant, "media.text", key, Position("media.text", 0, 1), False, {}, 5_000)
+
+
+def keys(broker: MemoryBroker) -> list[str]:
+    return [change.key for record in broker.records(TOPIC) for change in parse_change_message(record)]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline_s
+        threading.Event().wait(0.002)
+
+
+class Clock:
+    """A clock that `sleep` moves, until `stopped`."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept = 0
+        self.stopped = False
+        self.on_sleep: Callable[[], None] = lambda: None
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> bool:
+        self.now += seconds
+        self.slept += 1
+        self.on_sleep()
+        return self.stopped
+
+
+@pytest.fixture
+def broker() -> MemoryBroker:
+    broker = MemoryBroker()
+    broker.create_topic(TOPIC, 2)
+    return broker
+
+
+def test_changes_are_acknowledged_when_publish_returns(broker: MemoryBroker) -> None:
+    publisher = ChangePublisher(broker.producer(), TOPIC, sleep=lambda _: False)
+    publisher.publish([change("a"), change("b", "globex"), change("c")])
+    publisher.publish([])
+    assert sorted(keys(broker)) == ["a", "b", "c"]
+    assert len(broker.records(TOPIC)) == 2
+
+
+def test_a_feed_that_does_not_answer_is_tried_again_within_the_patience(broker: MemoryBroker) -> None:
+    clock = Clock()
+    broker.available = False
+
+    def recover() -> None:
+        broker.available = clock.slept == 3
+
+    clock.on_sleep = recover
+    publisher = ChangePublisher(broker.producer(), TOPIC, sleep=clock.sleep, clock=clock)
+    publisher.publish([change("a")])
+    assert (keys(broker), clock.slept, publisher.backlog) == (["a"], 3, 0)
+
+
+def test_a_batch_goes_on_after_the_patience_and_its_changes_follow_before_later_ones(
+    broker: MemoryBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    broker.available = False
+    publisher = ChangePublisher(broker.producer(), TOPIC, patience_s=4, sleep=clock.sleep, clock=clock)
+    with caplog.at_level(logging.WARNING):
+        publisher.publish([change("a")])
+    assert clock.now >= 4
+    assert "events continue without it" in caplog.text
+    publisher.publish([change("b")])  # returns immediately: the older ones come first
+    assert publisher.backlog == 2
+    broker.available = True
+    until(lambda: publisher.backlog == 0)
+    publisher.publish([change("c")])
+    assert keys(broker) == ["a", "b", "c"]
+
+
+def test_a_backlog_is_bounded_and_drops_the_oldest(broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BACKLOG", 3)
+    clock, gate = Clock(), threading.Event()
+
+    def sleep(seconds: float) -> bool:
+        if threading.current_thread().name == "change-backlog":
+            gate.wait(10)
+        return clock.sleep(seconds)
+
+    broker.available = False
+    publisher = ChangePublisher(broker.producer(), TOPIC, patience_s=1, sleep=sleep, clock=clock)
+    for key in "abcde":
+        publisher.publish([change(key)])
+    assert publisher.backlog == 3
+    broker.available = True
+    gate.set()
+    until(lambda: publisher.backlog == 0)
+    assert keys(broker) == ["c", "d", "e"]
+
+
+def test_a_feed_that_refuses_holds_up_nothing_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Refusing:
+        def send(self, message: Message) -> Future[Position]:
+            future: Future[Position] = Future()
+            future.set_exception(ConfigError("not authorised"))
+            return future
+
+        def flush(self, timeout_s: float) -> None: ...
+        def close(self, timeout_s: float) -> None: ...
+
+    clock = Clock()
+    publisher = ChangePublisher(Refusing(), TOPIC, sleep=clock.sleep, clock=clock)
+    with caplog.at_level(logging.INFO):
+        publisher.publish([change("a")])
+        publisher.publish([change("b")])
+    assert (clock.slept, publisher.backlog) == (0, 0)
+    assert caplog.text.count("not authorised") == 1
+
+
+def test_a_lane_that_stops_leaves_its_batch_unsettled(broker: MemoryBroker) -> None:
+    clock = Clock()
+    clock.stopped, broker.available = True, False
+    publisher = ChangePublisher(broker.producer(), TOPIC, sleep=clock.sleep, clock=clock)
+    with pytest.raises(StoppedError):
+        publisher.publish([change("a")])
+    assert publisher.backlog == 0
