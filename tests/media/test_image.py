@@ -16,8 +16,8 @@ from PIL import Image, ImageFilter
 from penstock.config import ImageSettings
 from penstock.encoders.base import ImageSpec
 from penstock.errors import BadInputError, Reason
-from penstock.media.image import decode_image
-from penstock.records import FetchedMedia, UInt8
+from penstock.media.image import crop_region, decode_image
+from penstock.records import FetchedMedia, ImageRegion, UInt8
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SPEC = ImageSpec(224, "shortest", "bicubic", 0, MEAN, STD)
@@ -245,3 +245,51 @@ def test_a_type_without_a_decoder_is_unsupported(decode: Callable[..., UInt8]) -
     with pytest.raises(BadInputError, match="no decoder for image/heic") as caught:
         decode(b"\0\0\0\x18ftypheic" + bytes(100))
     assert caught.value.reason is Reason.UNSUPPORTED
+
+
+# --- regions ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("region", "box"),
+    [
+        (ImageRegion(0, 0, 1, 1), (0, 0, 10, 20)),
+        (ImageRegion(0.5, 0.25, 0.5, 0.5), (5, 5, 10, 15)),
+        (ImageRegion(0.1, 0, 0.1 + 0.2, 1), (1, 0, 4, 20)),
+        (ImageRegion(0.99, 0.99, 0.001, 0.001), (9, 19, 10, 20)),
+        (ImageRegion(0.25, 0, 0.5, 1), (2, 0, 8, 20)),
+    ],
+)
+def test_a_region_is_the_pixels_that_it_touches(region: ImageRegion, box: tuple[int, int, int, int]) -> None:
+    image = _photo(10, 20)
+    assert np.array_equal(np.asarray(crop_region(image, region)), np.asarray(image.crop(box)))
+
+
+def test_a_region_of_an_image_equals_the_image_cut_out(fetched_of: Callable[..., FetchedMedia]) -> None:
+    image = _photo(400, 300)
+    region = ImageRegion(0.25, 0.5, 0.25, 0.25)
+    whole = fetched_of(_encoded(image))
+    cut_out = fetched_of(_encoded(image.crop((100, 150, 200, 225))))
+    pixels = decode_image(whole, spec=SPEC, settings=ImageSettings(), region=region)
+    assert np.array_equal(pixels, decode_image(cut_out, spec=SPEC, settings=ImageSettings()))
+
+
+def test_a_region_is_of_the_upright_image(fetched_of: Callable[..., FetchedMedia]) -> None:
+    upright = _photo(60, 40)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be rotated clockwise for display
+    rotated = _encoded(upright.transpose(Image.Transpose.ROTATE_90), exif=exif)
+    region = ImageRegion(0, 0, 0.5, 0.5)
+    pixels = decode_image(fetched_of(rotated), spec=TINY, settings=ImageSettings(), region=region)
+    expected = decode_image(fetched_of(_encoded(upright)), spec=TINY, settings=ImageSettings(), region=region)
+    assert np.array_equal(pixels, expected)
+
+
+def test_a_small_region_of_a_jpeg_is_decoded_with_all_its_pixels(fetched_of: Callable[..., FetchedMedia]) -> None:
+    fetched = fetched_of(_encoded(_photo(3200, 2400), "JPEG", quality=95))
+    region = ImageRegion(0.4, 0.4, 0.1, 0.1)
+    pixels = decode_image(fetched, spec=SPEC, settings=ImageSettings(), region=region)
+    with Image.open(io.BytesIO(fetched.data)) as image:
+        whole = crop_region(image.convert("RGB"), region)
+    expected = decode_image(fetched_of(_encoded(whole)), spec=SPEC, settings=ImageSettings())
+    assert np.abs(pixels.astype(int) - expected.astype(int)).mean() < 2

@@ -18,6 +18,7 @@ from penstock.records import (
     Entry,
     Field,
     Float32,
+    ImageRegion,
     Position,
     ScoredEntry,
     bare_entry,
@@ -140,7 +141,7 @@ class WordEncoder:
     async def encode_text(self, role: str, text: str) -> Float32:
         return self._vector(role, text)
 
-    async def encode_image(self, data: bytes) -> Float32:
+    async def encode_image(self, data: bytes, region: ImageRegion | None) -> Float32:
         return self._vector("joint.image", data.decode())
 
     def _vector(self, role: str, word: str) -> Float32:

@@ -16,7 +16,7 @@ from penstock.encoders.profiles import load_profile
 from penstock.errors import OverloadedError, PermanentError, QueryError, UnavailableError
 from penstock.query import embed as module
 from penstock.query.embed import BatchingQueryEncoder
-from penstock.records import Encoded, EncoderInput, UInt8
+from penstock.records import Encoded, EncoderInput, ImageRegion, UInt8
 
 
 class HeldEncoder:
@@ -46,7 +46,7 @@ class HeldEncoder:
         return Encoded(batch.encoder, vectors, failed)
 
 
-def no_image(_: bytes) -> UInt8:
+def no_image(_: bytes, region: ImageRegion | None) -> UInt8:
     raise QueryError("not an image", status=422, field="/image")
 
 
@@ -186,7 +186,7 @@ def test_too_many_waiting_queries_are_rejected(monkeypatch: pytest.MonkeyPatch) 
 def test_an_invalid_image_is_the_clients_fault() -> None:
     async def scenario(encoder: BatchingQueryEncoder) -> None:
         with pytest.raises(QueryError):
-            await encoder.encode_image(b"GIF89a, or so it says")
+            await encoder.encode_image(b"GIF89a, or so it says", None)
 
     run(HeldEncoder(), scenario)
 
@@ -196,12 +196,40 @@ def test_the_encoders_of_a_profile_serve_text_and_images() -> None:
     pixels = np.zeros((profile.image.size_px, profile.image.size_px, 3), np.uint8)
 
     async def main() -> list[Any]:
-        encoder = BatchingQueryEncoder(load_encoders(profile), decode_image=lambda _: pixels, cache_size=10)
+        encoder = BatchingQueryEncoder(load_encoders(profile), decode_image=lambda data, region: pixels, cache_size=10)
         try:
-            return [await encoder.encode_text("joint.text", "cat"), await encoder.encode_image(b"an image")]
+            return [await encoder.encode_text("joint.text", "cat"), await encoder.encode_image(b"an image", None)]
         finally:
             encoder.close()
 
     for vector in asyncio.run(main()):
         assert (vector.shape, vector.dtype) == ((16,), np.float32)
         assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_regions_of_one_image_have_vectors_of_their_own() -> None:
+    profile = load_profile("null:16")
+    size = profile.image.size_px
+    decoded: list[ImageRegion | None] = []
+
+    def decode(data: bytes, region: ImageRegion | None) -> UInt8:
+        decoded.append(region)
+        return np.full((size, size, 3), 0 if region is None else int(region.x * 100), np.uint8)
+
+    async def main() -> list[Any]:
+        encoder = BatchingQueryEncoder(load_encoders(profile), decode_image=decode, cache_size=10)
+        try:
+            regions = [
+                None,
+                ImageRegion(0.1, 0, 0.5, 0.5),
+                ImageRegion(0.2, 0, 0.5, 0.5),
+                ImageRegion(0.1, 0, 0.5, 0.5),
+            ]
+            return [await encoder.encode_image(b"an image", region) for region in regions]
+        finally:
+            encoder.close()
+
+    whole, first, second, again = asyncio.run(main())
+    assert len(decoded) == 3
+    assert np.array_equal(first, again)
+    assert len({vector.tobytes() for vector in (whole, first, second)}) == 3

@@ -28,7 +28,7 @@ from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.types import Hit, SearchRequest
-from penstock.records import Channel, Collection, Field, Float32
+from penstock.records import Channel, Collection, Field, Float32, ImageRegion
 from penstock.store.filters import Comparison
 from penstock.store.memory import MemoryStore
 from penstock.store.spec import index_spec
@@ -54,7 +54,7 @@ class ThingEncoder:
         meaning = MEANINGS[int(text)]
         return unit(meaning + GAP if encoder.startswith("joint") else meaning)
 
-    async def encode_image(self, data: bytes) -> Float32:
+    async def encode_image(self, data: bytes, region: ImageRegion | None) -> Float32:
         raise NotImplementedError
 
 

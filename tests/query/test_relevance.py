@@ -166,7 +166,7 @@ def test_min_relevance_that_no_hit_has_leaves_nothing_found() -> None:
 def test_min_relevance_is_refused_where_relevance_is_unknown() -> None:
     with pytest.raises(QueryError, match="this index has none"):
         check_min_relevance(query(min_relevance=0.5), None)
-    with pytest.raises(QueryError, match="query by image"):
+    with pytest.raises(QueryError, match="words alone"):
         check_min_relevance(query(None, min_relevance=0.5), calibration())
     check_min_relevance(query(None), None)
 

@@ -9,8 +9,9 @@ import pytest
 from penstock.config import QuerySettings
 from penstock.encoders.profiles import Profile, load_profile
 from penstock.errors import QueryError
+from penstock.query.parts.inputs import ImageInput, TextInput
 from penstock.query.route import NO_COLLECTION, NOT_OFFERED, route
-from penstock.query.types import ImageInput, SearchPlan, SearchRequest, TextInput
+from penstock.query.types import SearchPlan, SearchRequest
 from penstock.query.understand.validate import validate
 from penstock.records import FIELDS_OF, Channel, Collection, Field
 

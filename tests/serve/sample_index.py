@@ -36,7 +36,7 @@ def vector(role: str, item: str | bytes, settings: Settings) -> Float32:
     """Returns the embedding of a text or an encoded image, float32[32]."""
     encoder = load_encoder(role, PROFILE)
     if isinstance(item, bytes):
-        pixels = query_image_decoder(PROFILE.image, settings.image)(item)
+        pixels = query_image_decoder(PROFILE.image, settings.image)(item, None)
         return encoder.encode(EncoderInput(JOINT_IMAGE, ("k",), pixels=pixels[np.newaxis])).vectors[0]
     return encoder.encode(EncoderInput(role, ("k",), texts=(item,))).vectors[0]
 

@@ -141,8 +141,8 @@ class VectorFiles:
         unfinished.replace(file)
 
 
-def _decode(decode: Callable[[bytes], UInt8], file: Path) -> UInt8:
+def _decode(decode: Callable[[bytes, None], UInt8], file: Path) -> UInt8:
     try:
-        return decode(file.read_bytes())
+        return decode(file.read_bytes(), None)
     except QueryError as exc:
         raise UsageError(f"{file}: {exc}") from exc

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import struct
 import warnings
 import zlib
@@ -19,7 +20,7 @@ from PIL import Image
 from penstock.config import ImageSettings
 from penstock.encoders.base import ImageSpec
 from penstock.errors import BadInputError, Reason
-from penstock.records import FetchedMedia, UInt8
+from penstock.records import FetchedMedia, ImageRegion, UInt8
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ _RESAMPLING: Mapping[str, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
 }
 _DRAFT_MARGIN = 2  # a JPEG is decoded at the smallest of its scales that leaves this multiple of the target size
+_EDGE = 1e-6  # pixels: 0.1 + 0.2 of a side of 10 must not reach into the fourth pixel
 _MAX_RESIZE_RATIO = 16  # a longer strip is cropped before it is resized: 1 × 10,000 px would become 5·10⁸
 
 # The exceptions of Pillow's readers on bytes that are not of their format.
@@ -71,8 +73,10 @@ _DECODER_ERRORS = (OSError, SyntaxError, ValueError, struct.error, zlib.error, E
                    TypeError, OverflowError, NotImplementedError)  # fmt: skip
 
 
-def decode_image(fetched: FetchedMedia, *, spec: ImageSpec, settings: ImageSettings) -> UInt8:
-    """Decodes the first frame of an image and resizes it to the encoder's size.
+def decode_image(
+    fetched: FetchedMedia, *, spec: ImageSpec, settings: ImageSettings, region: ImageRegion | None = None
+) -> UInt8:
+    """Decodes the first frame of an image, or a region of it, and resizes it to the encoder's size.
 
     Returns:
         uint8[size_px, size_px, 3], RGB.
@@ -80,11 +84,16 @@ def decode_image(fetched: FetchedMedia, *, spec: ImageSpec, settings: ImageSetti
     Raises:
         BadInputError: as `decode_image_at_sizes`.
     """
-    return decode_image_at_sizes(fetched, spec=spec, settings=settings)[0]
+    return decode_image_at_sizes(fetched, spec=spec, settings=settings, region=region)[0]
 
 
 def decode_image_at_sizes(
-    fetched: FetchedMedia, *, spec: ImageSpec, settings: ImageSettings, longest_px: Sequence[int] = ()
+    fetched: FetchedMedia,
+    *,
+    spec: ImageSpec,
+    settings: ImageSettings,
+    longest_px: Sequence[int] = (),
+    region: ImageRegion | None = None,
 ) -> tuple[UInt8, list[UInt8]]:
     """Decodes the first frame of an image once, for the encoder and for models that take whole images.
 
@@ -93,6 +102,7 @@ def decode_image_at_sizes(
         spec: the encoder's size and preprocessing.
         settings: limits.
         longest_px: the longer side of each further result, pixels; a smaller image stays as it is.
+        region: of the upright image, which is cropped to it first; None: all of it.
 
     Returns:
         uint8[size_px, size_px, 3], and uint8[height, width, 3] for each of `longest_px`; all RGB.
@@ -107,15 +117,27 @@ def decode_image_at_sizes(
     try:
         with Image.open(io.BytesIO(fetched.data), formats=FORMATS[fetched.mime]) as image:
             _check_size(image.size, settings)
-            _draft(image, max(_DRAFT_MARGIN * spec.size_px, *longest_px, 0))
+            side = max(_DRAFT_MARGIN * spec.size_px, *longest_px, 0)
+            _draft(image, side if region is None else math.ceil(side / min(region.width, region.height)))
             image.load()
             upright = _as_rgb(_apply_orientation(image))
+            if region is not None:
+                upright = crop_region(upright, region)
             return fit_image(upright, spec), [_reduced(upright, side) for side in longest_px]
     except Image.DecompressionBombError as exc:
         raise BadInputError(Reason.TOO_LARGE, f"a decompression bomb: {exc}") from exc
     except _DECODER_ERRORS as exc:
         detail = f"{fetched.mime} does not decode: {type(exc).__name__}: {exc}"
         raise BadInputError(Reason.CORRUPT, detail) from exc
+
+
+def crop_region(image: Image.Image, region: ImageRegion) -> Image.Image:
+    """Crops an upright image to the pixels that a region touches, at least one."""
+    left, top = math.floor(region.x * image.width), math.floor(region.y * image.height)
+    right = math.ceil((region.x + region.width) * image.width - _EDGE)
+    bottom = math.ceil((region.y + region.height) * image.height - _EDGE)
+    left, top = min(left, image.width - 1), min(top, image.height - 1)
+    return image.crop((left, top, min(max(right, left + 1), image.width), min(max(bottom, top + 1), image.height)))
 
 
 def fit_image(image: Image.Image, spec: ImageSpec) -> UInt8:

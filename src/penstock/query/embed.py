@@ -20,9 +20,11 @@ from penstock.encoders.base import Encoder
 from penstock.encoders.cache import VectorCache
 from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, role_of
 from penstock.encoders.rerank import PassageScorer
-from penstock.errors import OverloadedError, PermanentError
-from penstock.query.types import ChannelQuery, EmbeddingInput, TextInput
-from penstock.records import Encoded, EncoderInput, Float32, UInt8
+from penstock.errors import OverloadedError, PermanentError, QueryError
+from penstock.query.parts.inputs import ComposedInput, EmbeddingInput, ImageInput, SingleInput, StoredInput, TextInput
+from penstock.query.parts.vectors import compose_vectors
+from penstock.query.types import ChannelQuery
+from penstock.records import Encoded, EncoderInput, Float32, ImageRegion, UInt8
 
 # A sentence encoder takes little longer for a batch of 32 short texts than for one; beyond, waiting in turn is fairer.
 MAX_BATCH = 32
@@ -47,8 +49,8 @@ class QueryEncoder(Protocol):
             TransientError: the encoder's device is lost.
         """
 
-    async def encode_image(self, data: bytes) -> Float32:
-        """Returns the embedding of an encoded image by `joint.image`, float32[dim], L2-normalised.
+    async def encode_image(self, data: bytes, region: ImageRegion | None) -> Float32:
+        """Returns the embedding of an encoded image, or of a region of it, by `joint.image`, as `encode_text` does.
 
         Raises:
             QueryError: the bytes are not an image, or one that is too large.
@@ -67,27 +69,53 @@ def start_embedding(
 ) -> Iterator[QueryVectors]:
     """Starts a task for each distinct input of these queries; cancels those that are unfinished at the end.
 
+    A composed input is computed from the tasks of its members, which other inputs share.
+
     Args:
         encoder: makes the vectors.
         queries: searched for vectors or texts.
         on_done: called as each task ends.
     """
     vectors: dict[EmbeddingInput, asyncio.Task[Float32]] = {}
-    for query in queries:
-        content = query.search_for
-        if not isinstance(content, str) and content not in vectors:
-            vectors[content] = asyncio.create_task(_embed(encoder, content))
+
+    def start(content: EmbeddingInput) -> None:
+        if content not in vectors:
+            if isinstance(content, ComposedInput):
+                for member in content.members():
+                    start(member)
+                vectors[content] = asyncio.create_task(_compose(content, vectors))
+            else:
+                vectors[content] = asyncio.create_task(_embed(encoder, content))
             vectors[content].add_done_callback(lambda _: on_done())
+
+    for query in queries:
+        if not isinstance(query.search_for, str):
+            start(query.search_for)
     try:
         yield vectors
     finally:
         _cancel_unused(vectors.values())
 
 
-async def _embed(encoder: QueryEncoder, content: EmbeddingInput) -> Float32:
-    if isinstance(content, TextInput):
-        return await encoder.encode_text(content.encoder, content.text)
-    return await encoder.encode_image(content.image)
+async def _embed(encoder: QueryEncoder, content: SingleInput) -> Float32:
+    match content:
+        case TextInput():
+            return await encoder.encode_text(content.encoder, content.text)
+        case StoredInput():
+            return content.vector
+        case ImageInput():
+            try:
+                return await encoder.encode_image(content.image, content.region)
+            except QueryError as exc:  # the encoder does not know which part of the request the image is
+                raise QueryError(str(exc), status=exc.status, field=content.pointer) from exc
+
+
+async def _compose(content: ComposedInput, vectors: QueryVectors) -> Float32:
+    """Waits for the vectors of its members. They are shielded, as other inputs may wait for them, too."""
+    terms = [
+        (term.weight, [await asyncio.shield(vectors[member]) for member in term.members]) for term in content.terms
+    ]
+    return compose_vectors(terms)
 
 
 def _cancel_unused(tasks: Iterable[asyncio.Task[Float32]]) -> None:
@@ -125,7 +153,8 @@ class BatchingQueryEncoder:
 
     Args:
         encoders: by role. After this call only this object uses them.
-        decode_image: encoded image → uint8[size, size, 3] of the image encoder's size; raises `QueryError`.
+        decode_image: encoded image, and a region of it or None → uint8[size, size, 3] of the image encoder's size;
+            raises `QueryError`.
         cache_size: vectors to keep; the least recently used are evicted first.
         scorer: scores passages, perhaps with the sentence encoder; None: nothing is reranked.
     """
@@ -134,7 +163,7 @@ class BatchingQueryEncoder:
         self,
         encoders: Mapping[str, Encoder],
         *,
-        decode_image: Callable[[bytes], UInt8],
+        decode_image: Callable[[bytes, ImageRegion | None], UInt8],
         cache_size: int,
         scorer: PassageScorer | None = None,
     ) -> None:
@@ -157,13 +186,13 @@ class BatchingQueryEncoder:
 
         return await self._vector(encoder, text.encode(), _passthrough)
 
-    async def encode_image(self, data: bytes) -> Float32:
+    async def encode_image(self, data: bytes, region: ImageRegion | None) -> Float32:
         """See `QueryEncoder.encode_image`."""
 
         async def _pixels() -> UInt8:
-            return await asyncio.get_running_loop().run_in_executor(self._decoding, self._decode_image, data)
+            return await asyncio.get_running_loop().run_in_executor(self._decoding, self._decode_image, data, region)
 
-        return await self._vector(JOINT_IMAGE, data, _pixels)
+        return await self._vector(JOINT_IMAGE, data, _pixels, of_part="" if region is None else str(region))
 
     @property
     def reranks_by(self) -> str | None:
@@ -191,10 +220,18 @@ class BatchingQueryEncoder:
         self._decoding.shutdown(wait=False, cancel_futures=True)
         self._encoding.shutdown(wait=False, cancel_futures=True)
 
-    async def _vector(self, encoder: str, content: bytes, prepare: Callable[[], Awaitable[str | UInt8]]) -> Float32:
-        """Returns the vector from the cache, from a task that is computing it already, or from a new task."""
-        # The encoder is part of the key: one model may encode queries and passages differently.
-        key = hashlib.blake2b(content, digest_size=16, person=encoder.encode()[:16]).hexdigest()
+    async def _vector(
+        self, encoder: str, content: bytes, prepare: Callable[[], Awaitable[str | UInt8]], *, of_part: str = ""
+    ) -> Float32:
+        """Returns the vector from the cache, from a task that is computing it already, or from a new task.
+
+        Args:
+            encoder: part of the key: one model may encode queries and passages differently.
+            content: the rest of the key, with `of_part`.
+            prepare: returns the item to encode.
+            of_part: says which part of the content that is; empty: all of it.
+        """
+        key = hashlib.blake2b(content, digest_size=16, person=encoder.encode()[:16]).hexdigest() + of_part
         known = self.cache.get((encoder, key))
         if known is not None:
             return known

@@ -1,14 +1,15 @@
 """Answers a search in steps, one file each.
 
     1 understand   a request → a checked query; a spoken one is transcribed (`understand/`)
-    2 route        → the channels to search
-    3 embed        → a vector for each encoder
-    4 retrieve     → a ranking from each channel, concurrently
-    5 fuse         → one ranking of all entries, those close together in time as one moment (`fusion/`)
-    6 rerank       → the best hits in the order of a model that reads them, if it is on (`rerank`)
-    7 diversify    → hits that resemble those before them further back, if the request says so (`diversify`)
-    8 judge        → the relevance of each hit, and whether anything was found (`relevance`)
-    9 page         → the hits that follow those of the pages before (`pages`)
+    2 load         → the vectors and the images of the entries that it names (`parts/`)
+    3 route        → the channels to search, each for the parts of the query that are in its space
+    4 embed        → a vector for each of them
+    5 retrieve     → a ranking from each channel, concurrently
+    6 fuse         → one ranking of all entries, those close together in time as one moment (`fusion/`)
+    7 rerank       → the best hits in the order of a model that reads them, if it is on (`rerank`)
+    8 diversify    → hits that resemble those before them further back, if the request says so (`diversify`)
+    9 judge        → the relevance of each hit, and whether anything was found (`relevance`)
+   10 page         → the hits that follow those of the pages before (`pages`)
 
 Embedding and retrieval overlap: a channel starts as soon as its own query vector is computed, so BM25 waits for no
 encoder, and a failed encoder costs only the channels that need it.
@@ -33,6 +34,10 @@ from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.index_shares import IndexShares
 from penstock.query.links import link_found_events
 from penstock.query.pages import Page, Pages, PageStart, plane_digest
+from penstock.query.parts.compose import LoadedParts, weights_of
+from penstock.query.parts.images import EntryImageReader
+from penstock.query.parts.load import NOTHING, PartLoader
+from penstock.query.parts.reasons import add_reasons
 from penstock.query.relevance import (
     JudgedHits,
     check_min_relevance,
@@ -42,14 +47,14 @@ from penstock.query.relevance import (
 )
 from penstock.query.rerank import PassageReader, Reranker, rerank_hits, with_available_model
 from penstock.query.retrieve import Retrieval, SearchParams, mark_indexing
-from penstock.query.route import route
+from penstock.query.route import for_ranking, route
 from penstock.query.stages import HitStages
 from penstock.query.trace import Trace
 from penstock.query.types import Hit, Kind, Query, RerankReport, SearchRequest, SearchResult
 from penstock.query.understand.language import detect_language, notice_of
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.query.understand.validate import validate, with_transcript
-from penstock.records import Collection, Field
+from penstock.records import Channel, Collection, Field
 from penstock.store.base import EntrySearch
 
 # Long enough for a backlog of searches of some 20 ms each to clear.
@@ -67,6 +72,7 @@ class QueryPipeline:
         transcriber: transcribes spoken queries; None: the profile has no speech model.
         fusions: makes the fusion of each query; None: one without calibration that has seen no question.
         reader: its model can rerank the best hits; None: there is no such model.
+        images: reads the images of indexed entries; None: regions of them cannot be searched for.
         clock: seconds, monotonic.
     """
 
@@ -80,6 +86,7 @@ class QueryPipeline:
         transcriber: SpeechQueryTranscriber | None = None,
         fusions: FusionChooser | None = None,
         reader: PassageReader | None = None,
+        images: EntryImageReader | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -102,6 +109,7 @@ class QueryPipeline:
         self._pages = Pages(plane_digest(profile, self._fusions.calibration), settings.max_paged_hits)
         self._channels = OfferedChannels(store, self.executor)
         self._shares = IndexShares(store, self.executor)
+        self._parts = PartLoader(store, self.executor, profile, images)
 
     async def search(self, request: SearchRequest) -> SearchResult:
         """Answers one request. Channels that fail or are late are reported in `missing`, never raised.
@@ -120,17 +128,23 @@ class QueryPipeline:
         trace.set_deadline(deadline_s)
         offered = await self._channels.get(deadline_s=deadline_s)
         shares = self._shares_for(query, frozenset(channel.collection for channel in offered))
-        plan = route(query, offered=offered, profile=self._profile)  # 2
+        loaded = await self._load(query, offered, trace, deadline_s)  # 2
+        plan = route(query, offered=offered, profile=self._profile, loaded=loaded)  # 3
         check_relevance_known(query, self._fusions.calibration, [planned.channel for planned in plan.queries])
         detected = None if query.text is None else detect_language(query.text)
         lexical = any(planned.channel.field is Field.LEXICAL for planned in plan.queries)
         notice = notice_of(detected, self._profile.languages, lexical=lexical)
         trace.add_notice(notice)
+        add_reasons(trace, query, plan, loaded)
+        weights, query = weights_of(query), for_ranking(query, plan)
+        check_min_relevance(query, self._fusions.calibration)
         trace.add_unavailable(plan.missing)
         trace.begin("encode")
-        with start_embedding(self._encoder, plan.queries, on_done=lambda: trace.end("encode")) as vectors:  # 3
+        with start_embedding(self._encoder, plan.queries, on_done=lambda: trace.end("encode")) as vectors:  # 4
             # The same depth for every limit, see `query.stages`.
-            params = SearchParams(query.tenant, query.where, self._settings.candidates, deadline_s)
+            params = SearchParams(
+                query.tenant, query.where, self._settings.candidates, deadline_s, query.parts.excluded
+            )
             retrieval = Retrieval(self._store, self.executor, plan.queries, vectors, params)
             judged, page, report = await self._find(retrieval, query, start, shares, trace)
             hits = await mark_indexing(judged.hits, self._store, self.executor, deadline_s=deadline_s)
@@ -148,6 +162,8 @@ class QueryPipeline:
             rerank=report,
             next_cursor=page.next_cursor,
             changed=page.changed,
+            weights=weights,
+            image_source=loaded.image_source,
         )
 
     async def _understand(self, request: SearchRequest, trace: Trace) -> Query:
@@ -163,6 +179,12 @@ class QueryPipeline:
         query = with_transcript(query, await self._transcriber.transcribe(query.audio))
         trace.end("transcribe")
         return query
+
+    async def _load(self, query: Query, offered: Set[Channel], trace: Trace, deadline_s: float) -> LoadedParts:
+        if not query.parts.entry_ids:
+            return NOTHING
+        with trace.step("load"):
+            return await self._parts.load(query, offered, deadline_s=deadline_s)
 
     def _shares_for(self, query: Query, collections: Set[Collection]) -> Mapping[Kind, float] | None:
         """Returns the share of each kind in the index; None where it does not decide on first places.
@@ -182,7 +204,7 @@ class QueryPipeline:
         trace: Trace,
     ) -> tuple[JudgedHits, Page, RerankReport | None]:
         """Returns the hits of a page, with their relevance; the page; and what was reranked."""
-        rankings = await retrieval.search()  # 4
+        rankings = await retrieval.search()  # 5
         trace.end("search")
         # A condition, as every canary has one, returns scores of a part of the index.
         if query.where is None and start.is_first:
@@ -194,19 +216,19 @@ class QueryPipeline:
         stages = HitStages(self._fusions, self._moments, query, start.cursor.pins, None if top else shares)
         end = start.end(query.limit)
         moved = 0 if query.diversify is None else self._settings.diversify_top
-        staged = stages.first(rankings, max(end, top, moved))  # 5
+        staged = stages.first(rankings, max(end, top, moved))  # 6
         if len(staged.hits) < end:
             staged = await stages.deepen(staged, retrieval, end, trace)
         trace.end("fuse")
         share = self._settings.rerank_share
-        hits, report = await rerank_hits(staged.hits[: staged.first], query, self._reranker, trace, share=share)  # 6
+        hits, report = await rerank_hits(staged.hits[: staged.first], query, self._reranker, trace, share=share)  # 7
         floor = self._settings.relevance_floor
-        if moved:  # 7
+        if moved:  # 8
             hits = with_relevance(hits, staged.relevances, floor=floor)
             hits = await self._diversifier.diversify(hits, query, rankings.spaces, trace, top=moved)
         hits = [*hits, *staged.hits[staged.first :]]
-        judged = judge(hits[:end], staged.relevances, query, floor=floor)  # 8
-        page = start.page(hits, group_by=query.group_by, limit=query.limit, more=retrieval.has_more(end + 1))  # 9
+        judged = judge(hits[:end], staged.relevances, query, floor=floor)  # 9
+        page = start.page(hits, group_by=query.group_by, limit=query.limit, more=retrieval.has_more(end + 1))  # 10
         judged = replace(judged, hits=[hit for hit in judged.hits if hit.entry.id in page.ids])
         trace.end("judge")
         trace.add_failed(retrieval.missing)

@@ -11,7 +11,8 @@ on the question, too. So relevance adds features of the question to them, each f
     coverage        share of the question's terms that the best entry contains
 
 They shift all entries of a collection by the same amount: relevance never contradicts the order within a collection.
-The relevance of a moment is that of its best entry. It is not known for questions by image, and where the channels of
+The relevance of a moment is that of its best entry. It is not known for questions that
+are not words alone, and where the channels of
 an entry have no calibration: then it is None.
 """
 
@@ -24,7 +25,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from penstock.analysis import query_terms, terms
-from penstock.encoders.profiles import JOINT_IMAGE
 from penstock.errors import QueryError
 from penstock.query.fusion.calibration import Calibration, QuestionFeatures
 from penstock.query.fusion.normalise import Float64
@@ -78,7 +78,7 @@ def check_min_relevance(query: Query, calibration: Calibration | None) -> None:
             field="/min_relevance",
         )
     if query.text is None:
-        raise QueryError("the relevance of hits is not known for a query by image", field="/min_relevance")
+        raise QueryError("the relevance of hits is known for queries in words alone", field="/min_relevance")
 
 
 def check_relevance_known(query: Query, calibration: Calibration | None, channels: Sequence[Channel]) -> None:
@@ -167,7 +167,7 @@ def evidence_by_collection(
     covered = {
         channel: ranking
         for channel, ranking in rankings.by_channel.items()
-        if calibration.covers(channel) and rankings.encoders.get(channel) != JOINT_IMAGE
+        if calibration.covers(channel) and rankings.in_words(channel)
     }
     return evidence_of_tables(collection_tables(replace(rankings, by_channel=covered)), rankings, text, calibration)
 

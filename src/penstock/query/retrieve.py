@@ -16,7 +16,8 @@ from penstock.errors import OverloadedError, PenstockError, QueryError, Transien
 from penstock.observability import metrics, tracing
 from penstock.query.embed import QueryVectors
 from penstock.query.executor import BoundedExecutor
-from penstock.query.types import ChannelQuery, EmbeddingInput, Hit, Rankings
+from penstock.query.parts.inputs import EmbeddingInput
+from penstock.query.types import ChannelQuery, Hit, Rankings
 from penstock.records import TIMED_COLLECTIONS, Channel, Collection, Entry, Float32, ScoredEntry
 from penstock.store.base import EntryQuery, EntrySearch
 from penstock.store.filters import Filter
@@ -39,12 +40,14 @@ class SearchParams:
         where: a further condition.
         limit: maximum number of entries of each channel.
         deadline_s: the end of the search, on the clock of the executor.
+        excluded: ids of entries that are no hits.
     """
 
     tenant: str
     where: Filter | None
     limit: int
     deadline_s: float
+    excluded: frozenset[str] = frozenset()
 
 
 class Retrieval:
@@ -77,7 +80,8 @@ class Retrieval:
         self._spaces = {query.channel: query.space for query in queries}
         self._encoders = {query.channel: query.encoder for query in queries}
         self._depths = dict.fromkeys(Collection, params.limit)
-        text = next((query.text for query in queries if query.text is not None), None)
+        texts = [query.text for query in queries]
+        text = texts[0] if texts and None not in texts else None
         self._rankings = Rankings({}, {}, self._depths, self._spaces, self._encoders, text)
 
     @property
@@ -166,13 +170,17 @@ class Retrieval:
         params = self._params
         try:
             target = query.search_for if isinstance(query.search_for, str) else await self._vector(query.search_for)
+            limit = params.limit + len(params.excluded)
             with _measured(query.channel, self._executor.clock):
-                return await self._executor.call(
+                ranking = await self._executor.call(
                     lambda timeout_s: self._store.search(
-                        EntryQuery(query.channel, target, params.tenant, params.where, params.limit, timeout_s)
+                        EntryQuery(query.channel, target, params.tenant, params.where, limit, timeout_s)
                     ),
                     deadline_s=params.deadline_s,
                 )
+            if not params.excluded:
+                return ranking
+            return [scored for scored in ranking if scored.entry.id not in params.excluded][: params.limit]
         except (PenstockError, TimeoutError) as exc:
             return exc
         except Exception as exc:

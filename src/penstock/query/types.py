@@ -8,6 +8,9 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from penstock.config import FirstPlaceRule, FusionMethod, Normalisation
+from penstock.encoders.profiles import JOINT_IMAGE
+from penstock.query.parts.base import NO_PARTS, PartsRequest, QueryPart, QueryParts
+from penstock.query.parts.inputs import COMPOSED, EmbeddingInput, TextInput
 from penstock.records import Channel, Collection, Entry, ScoredEntry
 from penstock.store.filters import Filter
 
@@ -132,6 +135,7 @@ class SearchRequest:
         group_by: a name of `GroupBy`; None: moment.
         cursor: `SearchResult.next_cursor` of the page before; None: the first page.
         diversify: the share of the score against resemblance, see `query.diversify`; None: it alone decides.
+        parts: what else is searched by, and with which weights.
     """
 
     text: str | None = None
@@ -148,14 +152,17 @@ class SearchRequest:
     rerank: RerankRequest | None = None
     cursor: str | None = field(default=None, repr=False)
     diversify: float | None = None
+    parts: PartsRequest = NO_PARTS
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """A checked request with its defaults filled in. Channel queries are derived from its parts.
 
+    Over the limit because each field of a request is an attribute.
+
     Attributes:
-        text: normalised text; of a spoken query, once it is transcribed.
+        text: normalised text; with that of a spoken query, once it is transcribed.
         image: an encoded image.
         audio: an encoded spoken query that is not transcribed yet (see `with_transcript`).
         transcript: the text of a spoken query, as the speech model wrote it.
@@ -168,6 +175,7 @@ class Query:
         group_by: what becomes one hit.
         diversify: as in the request, 0 to 1.
         rerank: how the best hits are reranked; None: they keep the order of the fusion.
+        parts: the further parts.
     """
 
     text: str | None = field(repr=False)
@@ -185,25 +193,7 @@ class Query:
     group_by: GroupBy = GroupBy.MOMENT
     diversify: float | None = None
     rerank: RerankOptions | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TextInput:
-    """Text to embed. `encoder` is named as in `EncoderInput.encoder`."""
-
-    encoder: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ImageInput:
-    """An encoded image to embed. `encoder` is named as in `EncoderInput.encoder`."""
-
-    encoder: str
-    image: bytes = field(repr=False, hash=False)  # hashing 20 MB takes 10 ms, and one search has one image
-
-
-EmbeddingInput: TypeAlias = TextInput | ImageInput
+    parts: QueryParts = field(default_factory=QueryParts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,32 +203,44 @@ class ChannelQuery:
     Attributes:
         channel: the channel.
         space: the id of the space in which it compares.
-        search_for: the text itself, which the store matches by BM25, or the input of the encoder whose vector it takes.
+        search_for: the text itself, which the store matches by BM25, or the input of the vector that it takes.
+        share: of the weights of all wanted parts of the query, those of the parts that it is searched for.
     """
 
     channel: Channel
     space: str
     search_for: str | EmbeddingInput
+    share: float = 1.0
 
     @property
     def text(self) -> str | None:
-        """The words that it is searched for; None: it is an image."""
+        """The words that it is searched for; None: it is not words alone."""
         if isinstance(self.search_for, str):
             return self.search_for
         return self.search_for.text if isinstance(self.search_for, TextInput) else None
 
     @property
     def encoder(self) -> str | None:
-        """The encoder of the query vector; None if the channel takes the text itself."""
+        """The encoder of the query vector; None if the channel takes the text itself. See also `COMPOSED`."""
         return None if isinstance(self.search_for, str) else self.search_for.encoder
 
 
 @dataclass(frozen=True, slots=True)
 class SearchPlan:
-    """The channel queries of a query, and the channels that the store does not offer, with the reason."""
+    """The channel queries of a query, and the channels that the store does not offer, with the reason.
+
+    Attributes:
+        because: sentences on parts of the query that no channel is searched for.
+    """
 
     queries: tuple[ChannelQuery, ...]
     missing: Mapping[Channel, str]
+    because: tuple[str, ...] = ()
+
+    @property
+    def in_words(self) -> bool:
+        """Whether every channel is searched for words alone, as the questions of a calibration are."""
+        return all(query.text is not None for query in self.queries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +254,7 @@ class Rankings:
         spaces: the space in which each channel compares.
         encoders: the encoder of each channel's query vector, as in `ChannelQuery.encoder`: the scores for a text and
             for an image differ in one channel. None, or absent: the channel takes the text itself.
-        text: of the question; None: it is an image, or its words are not known.
+        text: of the question; None: it is not one in words alone, or its words are not known.
     """
 
     by_channel: Mapping[Channel, Sequence[ScoredEntry]]
@@ -261,6 +263,10 @@ class Rankings:
     spaces: Mapping[Channel, str]
     encoders: Mapping[Channel, str | None] = field(default_factory=dict)
     text: str | None = field(default=None, repr=False)
+
+    def in_words(self, channel: Channel) -> bool:
+        """Returns whether the channel was searched for words alone, as the questions of a calibration are."""
+        return self.encoders.get(channel) not in (JOINT_IMAGE, COMPOSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +360,8 @@ class SearchResult:
         because: the reasons, in sentences, for what was done differently from the request and the settings.
         next_cursor: of the page after this one; None: there are no more hits.
         changed: whether the pages before would be others now.
+        weights: of the parts of the query; empty if it has one part only.
+        image_source: where the image of the frame of the query comes from; None: it has none.
     """
 
     hits: Sequence[Hit]
@@ -369,3 +377,5 @@ class SearchResult:
     rerank: RerankReport | None = None
     next_cursor: str | None = field(default=None, repr=False)
     changed: bool = False
+    weights: Mapping[QueryPart, float] = field(default_factory=dict)
+    image_source: str | None = None

@@ -39,6 +39,21 @@ class FetchedMedia(FastPickle):
 
 
 @dataclass(frozen=True, slots=True)
+class ImageRegion:
+    """A rectangle of an upright image, in shares of its sides.
+
+    Attributes:
+        x, y: the upper left corner, 0 to 1.
+        width, height: above 0; the rectangle ends within the image.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
 class MediaPosition(FastPickle):
     """The position up to which an audio or video file has been read, in milliseconds.
 

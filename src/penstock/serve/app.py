@@ -21,12 +21,14 @@ from penstock.encoders.load import load_encoders, load_transcriber
 from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, SOUND_AUDIO, Profile, load_profile
 from penstock.encoders.rerank import PassageScorer, load_maxsim, load_scorer
 from penstock.errors import ConfigError, UnavailableError
+from penstock.media.claim_check import ClaimCheckReader
 from penstock.observability.build_info import export_build_info
 from penstock.query.calibrations import find_calibration
 from penstock.query.embed import BatchingQueryEncoder
 from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.first_places import FirstPlaces
 from penstock.query.fusion.statistics_file import StatisticsFile, statistics_key
+from penstock.query.parts.images import EntryImageReader
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.understand.image import query_image_decoder
 from penstock.query.understand.speech import SpeechQueryTranscriber
@@ -60,7 +62,7 @@ def build_app(settings: Settings) -> FastAPI:
 def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPlane:
     """Returns the query plane over an open store, such as one in memory, or over the store of the settings.
 
-    Raises as `build_app` does.
+    Over the limit because it wires every part of the plane. Raises as `build_app` does.
     """
     profile = load_profile(settings.profile)
     store = open_store(settings.store) if store is None else store
@@ -84,17 +86,17 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
     calibration = find_calibration(
         settings.query.calibration, settings.data_dir, profile, fingerprints, store.capabilities.dense_index
     )
-    fusions = FusionChooser(statistics.statistics, calibration, FirstPlaces(settings.query.relevance_floor))
+    assets, claim_checks = open_assets(settings), ClaimCheckReader(settings.fetch)
     pipeline = QueryPipeline(
         store,
         encoder,
         profile,
         settings.query,
         transcriber=transcriber,
-        fusions=fusions,
+        fusions=FusionChooser(statistics.statistics, calibration, FirstPlaces(settings.query.relevance_floor)),
         reader=None if scorer is None else encoder,
+        images=EntryImageReader(assets, claim_checks),
     )
-    assets = open_assets(settings)
     searches = SearchService(pipeline, profile=profile, default_tenant=settings.tenant)
     return QueryPlane(
         settings=settings,
@@ -105,6 +107,7 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
         pipeline=pipeline,
         statistics=statistics,
         assets=assets,
+        claim_checks=claim_checks,
         searches=searches,
         status=StatusService(
             store,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from penstock.config import Settings
 from penstock.encoders.profiles import Profile
+from penstock.media.claim_check import ClaimCheckReader
 from penstock.query.embed import BatchingQueryEncoder
 from penstock.query.fusion.statistics_file import StatisticsFile
 from penstock.query.pipeline import QueryPipeline
@@ -25,6 +26,7 @@ class QueryPlane:
         profile: of the encoders.
         store, encoder, transcriber, pipeline, statistics: owned by this object, and closed by `close`.
         assets: the store of media.
+        claim_checks: reads media that are elsewhere; closed by `close`, too.
         searches, status, media: the use cases.
     """
 
@@ -36,6 +38,7 @@ class QueryPlane:
     pipeline: QueryPipeline
     statistics: StatisticsFile
     assets: AssetReader
+    claim_checks: ClaimCheckReader
     searches: SearchService
     status: StatusService
     media: MediaService
@@ -47,4 +50,5 @@ class QueryPlane:
         if self.transcriber is not None:
             self.transcriber.close()
         self.encoder.close()
+        self.claim_checks.close()
         self.store.close()

@@ -65,7 +65,10 @@ def test_a_hit_has_every_field_of_its_entry(search: Callable[..., httpx.Response
     assert (body["partial"], body["missing"], body["transcript"]) == (False, {}, None)
     assert set(body["took_ms"]) == {"encode", "search", "fuse", "judge", "total"}
     assert (body["profile"], body["notice"]) == (PROFILE.name, PROFILE.notice)
-    assert (body["notices"], body["query"]) == ([PROFILE.notice], {"language": None, "because": []})
+    assert (body["notices"], body["query"]) == (
+        [PROFILE.notice],
+        {"language": None, "compose": {}, "frame_image": None, "because": []},
+    )
 
 
 def test_speech_and_a_frame_at_the_same_time_are_a_moment_with_frame_and_transcript(
@@ -211,3 +214,56 @@ def test_a_min_relevance_that_cannot_be_met_is_refused(
     answer = search(text="a cat on a mat", min_relevance=min_relevance)
     assert answer.status_code == 400
     assert answer.json()["field"] == "/min_relevance"
+
+
+def test_parts_of_a_query_are_composed(search: Callable[..., httpx.Response]) -> None:
+    image = base64.b64encode(IMAGES["dawn"]).decode()
+    plain = search(image=image, modalities=["image"]).json()
+    noon = entry_id(AssetRef("default", "media.image", "noon"), Collection.IMAGE, 0)
+    body = {"image": image, "frame": {"id": noon}, "compose": {"image": 1, "frame": 0.01}, "modalities": ["image"]}
+    composed = search(**body).json()
+    assert [hit["key"] for hit in plain["hits"]] == [hit["key"] for hit in composed["hits"]] == ["dawn", "noon"]
+    assert composed["hits"][1]["found_by"][0]["score"] > plain["hits"][1]["found_by"][0]["score"]
+    assert composed["query"]["compose"] == {"frame": 0.01, "image": 1.0}
+    assert composed["query"]["frame_image"] == "stored vector"
+    assert "load" in composed["took_ms"]
+    without = search(text="a cat on a mat", **{"not": {"text": ["bread"], "like": [noon]}}).json()
+    assert "noon" not in [hit["key"] for hit in without["hits"]]
+
+
+def test_more_like_an_entry_leaves_it_out(search: Callable[..., httpx.Response]) -> None:
+    dawn = entry_id(AssetRef("default", "media.image", "dawn"), Collection.IMAGE, 0)
+    answer = search(like=[dawn], modalities=["image"]).json()
+    assert [hit["key"] for hit in answer["hits"]] == ["noon"]
+
+
+def test_a_region_of_an_indexed_image_is_read_from_the_asset_store(search: Callable[..., httpx.Response]) -> None:
+    dawn = entry_id(AssetRef("default", "media.image", "dawn"), Collection.IMAGE, 0)
+    region = {"x": 0, "y": 0, "w": 0.5, "h": 0.5}
+    answer = search(frame={"id": dawn}, region=region, modalities=["image"]).json()
+    assert answer["query"]["frame_image"] == "stored media"
+    assert answer["hits"][0]["key"] == "dawn"  # it is plain: every region of it looks the same
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"like": ["0" * 32]}, "/like/0"),
+        ({"text": "cat", "not": {}}, "/not"),
+        ({"not": {"text": ["cat"]}}, "/not"),
+        ({"text": "cat", "compose": {"text": -1}}, "/compose/text"),
+        ({"text": "cat", "compose": {"text": 0}}, "/compose"),
+        ({"text": "cat", "region": {"x": 0, "y": 0, "w": 1, "h": 1}}, "/region"),
+        ({"frame": {"id": entry_id(AssetRef("acme", "media.text", "dog"), Collection.TEXT, 0)}}, "/frame/id"),
+    ],
+)
+def test_a_part_that_cannot_be_searched_by_is_pointed_at(
+    search: Callable[..., httpx.Response], body: dict[str, Any], field: str
+) -> None:
+    answer = search(**body)
+    assert (answer.status_code, answer.json()["field"]) == (400, field)
+
+
+@pytest.mark.parametrize("body", [{"frame": "x"}, {"region": {"x": 0}}, {"not": ["cat"]}, {"like": "x"}])
+def test_a_part_of_the_wrong_type_is_refused(search: Callable[..., httpx.Response], body: dict[str, Any]) -> None:
+    assert search(text="cat", **body).status_code == 422

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 
 from penstock.config import FirstPlaceRule, FusionMethod, Normalisation
-from penstock.encoders.profiles import JOINT_IMAGE
 from penstock.errors import QueryError
 from penstock.query.fusion.base import Candidate, Fusion, Leader, MomentRules
 from penstock.query.fusion.by_relevance import RelevanceFusion
@@ -160,8 +159,7 @@ class FusionChooser:
 
     def _covers(self, channel: Channel, rankings: Rankings) -> bool:
         """Returns whether the calibration, which is fitted to questions in words, holds for this question."""
-        in_words = rankings.encoders.get(channel) != JOINT_IMAGE
-        return self.calibration is not None and in_words and self.calibration.covers(channel)
+        return self.calibration is not None and rankings.in_words(channel) and self.calibration.covers(channel)
 
     def _by_statistics(self, rankings: Rankings, pins: FusionPins) -> StatisticsScale:
         def current(channel: Channel) -> Spread:

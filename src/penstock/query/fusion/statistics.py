@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from penstock.query.parts.inputs import COMPOSED
 from penstock.query.types import Rankings
 from penstock.records import Channel, ScoredEntry
 
@@ -90,6 +91,8 @@ class ChannelStatistics:
     def observe(self, rankings: Rankings, depth: int) -> None:
         """Adds the scores of one question. Not meant for questions with a condition: it chose their entries, too.
 
+        Scores of composed vectors are not counted: each mix of parts has a level of its own.
+
         Args:
             rankings: of the channels that answered.
             depth: how many entries of each channel count: those that a deeper search returned are lower.
@@ -97,7 +100,7 @@ class ChannelStatistics:
         with self._lock:
             self._questions += 1
             for channel, ranking in rankings.by_channel.items():
-                if not ranking:
+                if not ranking or rankings.encoders.get(channel) == COMPOSED:
                     continue
                 name = channel_name(channel, rankings.encoders.get(channel))
                 blocks = self._blocks.setdefault(name, deque(maxlen=MAX_BLOCKS))

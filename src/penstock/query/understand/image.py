@@ -10,15 +10,18 @@ from penstock.encoders.base import ImageSpec
 from penstock.errors import BadInputError, QueryError, Reason
 from penstock.media.image import decode_image
 from penstock.media.sniff import sniff
-from penstock.records import AssetRef, Event, FetchedMedia, Modality, Position, UInt8
+from penstock.records import AssetRef, Event, FetchedMedia, ImageRegion, Modality, Position, UInt8
 
 
-def query_image_decoder(spec: ImageSpec, settings: ImageSettings) -> Callable[[bytes], UInt8]:
-    """Returns a function from an encoded image to uint8[size_px, size_px, 3], RGB; it raises `QueryError`."""
+def query_image_decoder(spec: ImageSpec, settings: ImageSettings) -> Callable[[bytes, ImageRegion | None], UInt8]:
+    """Returns a function from an encoded image and a region of it, or None, to uint8[size_px, size_px, 3], RGB.
 
-    def decode(data: bytes) -> UInt8:
+    It raises `QueryError`.
+    """
+
+    def decode(data: bytes, region: ImageRegion | None) -> UInt8:
         try:
-            return decode_image(_as_media(data), spec=spec, settings=settings)
+            return decode_image(_as_media(data), spec=spec, settings=settings, region=region)
         except BadInputError as exc:
             status = 413 if exc.reason is Reason.TOO_LARGE else 422
             raise QueryError(f"the image cannot be decoded: {exc}", status=status, field="/image") from exc

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 
 from penstock.config import QuerySettings
 from penstock.errors import QueryError
+from penstock.query.parts.base import QueryPart
 from penstock.query.types import GroupBy, Query, SearchRequest
 from penstock.query.understand.fuse_options import fuse_options
+from penstock.query.understand.parts import check_parts
 from penstock.query.understand.rerank_options import rerank_options
+from penstock.query.understand.text import normalise_text
 from penstock.records import COLLECTIONS_OF, Collection, Modality
 
-# Sentence encoders read a few hundred tokens; ten times as many characters is a pasted document, not a query.
-MAX_TEXT_CHARS = 10_000
 # A request holds a thread as long as the store hangs, so every deadline needs a limit.
 MAX_DEADLINE_MS = 60_000
 
 
 def validate(request: SearchRequest, settings: QuerySettings) -> Query:
-    """Checks a request, normalises it and fills in the defaults.
+    """Checks a request, normalises it and fills in the defaults. A part of weight 0 is left out.
 
     Raises:
         QueryError: with the HTTP status and the field at fault.
     """
-    _check_parts(request)
+    parts, given = check_parts(request)
+    text = normalise_text(request.text) if QueryPart.TEXT in given and request.text is not None else None
+    audio = request.audio if QueryPart.TEXT in given else None
+    image = request.image if QueryPart.IMAGE in given else None
     return Query(
-        text=None if request.text is None else _normalise(request.text),
-        image=None if request.image is None else _check_size("image", request.image, settings.max_image_bytes),
-        audio=None if request.audio is None else _check_size("audio", request.audio, settings.max_audio_bytes),
+        text=text,
+        image=None if image is None else _check_size("image", image, settings.max_image_bytes),
+        audio=None if audio is None else _check_size("audio", audio, settings.max_audio_bytes),
         collections=_collections(request.modalities),
         modalities_given=request.modalities is not None,
         where=request.where,
@@ -41,21 +44,14 @@ def validate(request: SearchRequest, settings: QuerySettings) -> Query:
         group_by=_group_by(request.group_by),
         diversify=_share("diversify/lambda", request.diversify),
         rerank=rerank_options(request.rerank, settings),
+        parts=parts,
     )
 
 
 def with_transcript(query: Query, transcript: str) -> Query:
-    """Returns a spoken query with its text: it is searched for as if it had been written."""
-    return replace(query, text=_normalise(transcript), audio=None, transcript=transcript)
-
-
-def _check_parts(request: SearchRequest) -> None:
-    """Raises QueryError unless exactly one of text, image and audio is given."""
-    parts = [name for name in ("text", "image", "audio") if getattr(request, name) is not None]
-    if not parts:
-        raise QueryError("nothing to search for: send text, image or audio", field="/text")
-    if len(parts) > 1:
-        raise QueryError(f"combining {' and '.join(parts)} is not supported; send one of them", field=f"/{parts[-1]}")
+    """Returns a spoken query with its text, searched for as if it had been written after the other text."""
+    text = " ".join(words for words in (query.text, normalise_text(transcript)) if words)
+    return replace(query, text=text, audio=None, transcript=transcript)
 
 
 def _check_size(name: str, data: bytes, max_bytes: int) -> bytes:
@@ -68,25 +64,6 @@ def _check_size(name: str, data: bytes, max_bytes: int) -> bytes:
             field=f"/{name}",
         )
     return data
-
-
-def _normalise(text: str) -> str:
-    """Applies NFC, and joins control characters and white space to one space: one cache entry for all spellings."""
-    if len(text) > MAX_TEXT_CHARS:
-        raise QueryError(
-            f"text has {len(text):,} characters, more than the maximum of {MAX_TEXT_CHARS:,}",
-            status=413,
-            field="/text",
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as exc:
-        raise QueryError("text has half of a surrogate pair, which is not valid Unicode", field="/text") from exc
-    composed = unicodedata.normalize("NFC", text)
-    words = "".join(" " if unicodedata.category(char) == "Cc" else char for char in composed).split()
-    if not words:
-        raise QueryError("text is empty: send what to search for", field="/text")
-    return " ".join(words)
 
 
 def _collections(modalities: Sequence[str] | None) -> tuple[Collection, ...]:

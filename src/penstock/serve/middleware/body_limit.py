@@ -8,13 +8,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from penstock.config import QuerySettings
 from penstock.serve.problems import problem
 
-# Everything in a request but the image or the audio: the text, a filter, names.
+# Everything in a request but the image and the audio: the text, a filter, names.
 _BESIDE_MEDIA_BYTES = 256 * 1024
 
 
 def body_limit(settings: QuerySettings) -> int:
     """Returns the bytes of the largest request: media in base64 (4 bytes for 3) and the other fields."""
-    return -(-max(settings.max_image_bytes, settings.max_audio_bytes) // 3) * 4 + _BESIDE_MEDIA_BYTES
+    media = settings.max_image_bytes, settings.max_audio_bytes
+    return sum(-(-size // 3) * 4 for size in media) + _BESIDE_MEDIA_BYTES
 
 
 class BodyLimit:

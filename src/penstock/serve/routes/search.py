@@ -8,7 +8,9 @@ import binascii
 from fastapi import APIRouter, BackgroundTasks, Response
 
 from penstock.errors import QueryError
+from penstock.query.parts.base import PartsRequest
 from penstock.query.types import FuseRequest, RerankRequest, SearchRequest
+from penstock.records import ImageRegion
 from penstock.serve import problems
 from penstock.serve.dependencies import SearchDependency
 from penstock.serve.schemas.search_request import FuseBody, SearchBody
@@ -22,7 +24,7 @@ router = APIRouter(tags=["search"])
 
 @router.post(PATH, response_model=SearchOut, responses=problems.RESPONSES)
 async def search(body: SearchBody, searches: SearchDependency, after_answer: BackgroundTasks) -> Response:
-    """Searches all modalities for a text, an image or a spoken query."""
+    """Searches all modalities for any mix of a text, an image, a spoken query and indexed entries."""
     result = await searches.search(_request(body, default_tenant=searches.default_tenant))
     after_answer.add_task(searches.link_found_events, result)
     answer = search_out(result, profile=searches.profile.name, notice=searches.profile.notice)
@@ -47,6 +49,21 @@ def _request(body: SearchBody, *, default_tenant: str) -> SearchRequest:
         group_by=body.group_by,
         cursor=body.cursor,
         diversify=None if body.diversify is None else body.diversify.share,
+        parts=_parts(body),
+    )
+
+
+def _parts(body: SearchBody) -> PartsRequest:
+    avoided, region = body.not_, body.region
+    if avoided is not None and avoided.text is None and avoided.like is None:
+        raise QueryError("not is empty: leave it out, or send text or like in it", field="/not")
+    return PartsRequest(
+        like=body.like,
+        not_texts=None if avoided is None else avoided.text,
+        not_like=None if avoided is None else avoided.like,
+        frame=None if body.frame is None else body.frame.id,
+        region=None if region is None else ImageRegion(region.x, region.y, region.w, region.h),
+        compose=body.compose,
     )
 
 

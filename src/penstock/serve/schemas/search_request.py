@@ -64,8 +64,39 @@ class DiversifyBody(BaseModel):
     )
 
 
+class NotBody(BaseModel):
+    """Names what to search away from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: list[StrictStr] | None = Field(None, description="words to avoid; lexical channels ignore them")
+    like: list[StrictStr] | None = Field(None, description="ids of entries to avoid; they are no hits either")
+
+
+class FrameBody(BaseModel):
+    """An indexed image or frame to search by."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: StrictStr = Field(description="id of an image, or of a frame of a video")
+
+
+class RegionBody(BaseModel):
+    """A rectangle of the image, in shares of its sides."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    x: float = Field(description="left edge, 0 to 1")
+    y: float = Field(description="upper edge, 0 to 1")
+    w: float = Field(description="width, above 0; x + w is at most 1")
+    h: float = Field(description="height, above 0; y + h is at most 1")
+
+
 class SearchBody(BaseModel):
-    """A query (`text`, `image` or `audio`) with its conditions."""
+    """A query with its conditions. Its parts (text, image, audio, frame, like) may be given together.
+
+    Over the limit because each field of the body is an attribute.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -81,15 +112,35 @@ class SearchBody(BaseModel):
                     },
                     "limit": 5,
                 },
+                {
+                    "text": "in blue",
+                    "like": ["3f8a55c0d1e24b6f9a7b8c9d0e1f2a3b"],
+                    "not": {"text": ["velvet"]},
+                    "compose": {"text": 0.4, "like": 0.6},
+                },
             ]
         },
     )
 
-    text: StrictStr | None = Field(None, description="the query in words; exactly one of text, image and audio")
+    text: StrictStr | None = Field(None, description="the query in words")
     image: StrictStr | None = Field(None, description="an image to search by: JPEG, PNG, WebP…, base64")
     audio: StrictStr | None = Field(
         None,
         description="a spoken query: WAV, MP3, Ogg, MP4…, at most 60 s unless configured otherwise, base64",
+    )
+    like: list[StrictStr] | None = Field(
+        None, description="ids of entries to search for more like them; they are no hits themselves"
+    )
+    not_: NotBody | None = Field(None, alias="not", description="words and entries to search away from")
+    frame: FrameBody | None = Field(None, description="an indexed image or frame to search by, as by `image`")
+    region: RegionBody | None = Field(
+        None, description="the part of `image` or `frame` to search by; all of it if absent"
+    )
+    compose: dict[str, float] | None = Field(
+        None,
+        description="weights of text (with audio), image, frame, like and not, which all must meet in one space then; "
+        "1 where one is absent, 0.5 for not. A part of weight 0 is left out",
+        examples=[{"text": 0.3, "image": 0.7}],
     )
     modalities: list[Annotated[StrictStr, Field(json_schema_extra={"enum": list(Modality)})]] | None = Field(
         None, description="modalities to search; all if absent"

@@ -125,6 +125,15 @@ class QueryOut(BaseModel):
     """The query as it was understood."""
 
     language: str | None = Field(examples=["ja"], description="language of its text, ISO 639-1; null if not certain")
+    compose: dict[str, float] = Field(
+        description="weights of the parts of the query; empty if it has one part",
+        examples=[{"text": 1.0, "image": 1.0}],
+    )
+    frame_image: str | None = Field(
+        examples=["thumbnail"],
+        description="where the image of `frame` comes from: stored vector (of all of it), stored media, claim check "
+        "or thumbnail; null without `frame`",
+    )
     because: list[str] = Field(
         description="the reasons, in sentences, for what was done differently from the request and the settings"
     )
@@ -186,8 +195,13 @@ def search_out(result: SearchResult, *, profile: str, notice: str | None) -> Sea
         profile=profile,
         notice=notice,
         notices=[*([notice] if notice else []), *result.notices],
-        query=QueryOut(language=result.language, because=list(result.because)),
         rerank=None if result.rerank is None else _rerank_out(result.rerank),
+        query=QueryOut(
+            language=result.language,
+            compose={part.value: weight for part, weight in sorted(result.weights.items())},
+            frame_image=result.image_source,
+            because=list(result.because),
+        ),
     )
 
 
