@@ -34,12 +34,35 @@ class RerankJson(TypedDict, total=False):
     top: int
 
 
-class SearchRequestJson(TypedDict, total=False):
-    """The JSON body of `POST /v1/search`: exactly one of text, image and audio, and options."""
+class FrameJson(TypedDict):
+    """The entry whose image is searched by."""
+
+    id: str
+
+
+class RegionJson(TypedDict):
+    """A rectangle of an image, in shares of its sides."""
+
+    x: float
+    y: float
+    w: float
+    h: float
+
+
+# In the form of a call, as `not` is a keyword of the language.
+_NamedParts = TypedDict("_NamedParts", {"not": Mapping[str, Sequence[str]]}, total=False)
+
+
+class SearchRequestJson(_NamedParts, total=False):
+    """The JSON body of `POST /v1/search`: what to search for, and options (docs/compose.md)."""
 
     text: str
     image: str
     audio: str
+    like: Sequence[str]
+    frame: FrameJson
+    region: RegionJson
+    compose: Mapping[str, float]
     modalities: Sequence[str]
     filter: Mapping[str, JsonValue]
     tenant: str
@@ -92,6 +115,12 @@ class HitJson(TypedDict):
     promoted: NotRequired[bool]
 
 
+class QueryJson(TypedDict, total=False):
+    """The query as it was understood, by the fields that the command line uses."""
+
+    because: Sequence[str]
+
+
 class SearchResultJson(TypedDict):
     """The JSON of a search result, by the fields that the command line uses."""
 
@@ -102,6 +131,7 @@ class SearchResultJson(TypedDict):
     notices: NotRequired[Sequence[str]]
     nothing_found: NotRequired[bool]
     why: NotRequired[str | None]
+    query: NotRequired[QueryJson]
 
 
 class QueryStatusJson(TypedDict):

@@ -216,12 +216,10 @@ def test_audio_is_sent_as_base64_and_its_transcript_is_shown(
     assert "Transcript of the query: a heron in the rain" in capsys.readouterr().err
 
 
-def test_an_unreadable_file_or_two_queries_are_refused_without_a_request(plane: QueryPlane, tmp_path: Path) -> None:
-    (tmp_path / "q.ogg").write_bytes(b"OggS audio")
+def test_an_unreadable_file_or_no_query_is_refused_without_a_request(plane: QueryPlane, tmp_path: Path) -> None:
     assert search(plane, "--audio", str(tmp_path / "none.ogg")) == 2
-    assert search(plane, "a heron", "--audio", str(tmp_path / "q.ogg")) == 2
-    assert search(plane, "--image", str(tmp_path / "q.ogg"), "--audio", str(tmp_path / "q.ogg")) == 2
     assert search(plane) == 2
+    assert search(plane, "--not-text", "fog") == 2
     assert plane.bodies == []
 
 
@@ -235,9 +233,56 @@ def test_an_image_that_is_too_large_is_refused_without_a_request(
     assert plane.bodies == []
 
 
-def test_a_text_together_with_an_image_is_refused(plane: QueryPlane, tmp_path: Path) -> None:
+def test_all_parts_are_in_one_request(plane: QueryPlane, tmp_path: Path) -> None:
     (tmp_path / "q.jpg").write_bytes(b"\xff\xd8\xff")
-    assert search(plane, "a heron", "--image", str(tmp_path / "q.jpg")) == 2
+    arguments = ["--image", str(tmp_path / "q.jpg"), "--like", "a1", "--like", "b2", "--not-text", "fog"]
+    arguments += ["--not-like", "c3", "--frame", "d4", "--compose", "text=0.3, image=0.7,not=1"]
+    assert search(plane, "a heron", *arguments) == 0
+    assert plane.bodies == [
+        {
+            "text": "a heron",
+            "image": base64.b64encode(b"\xff\xd8\xff").decode(),
+            "like": ["a1", "b2"],
+            "not": {"text": ["fog"], "like": ["c3"]},
+            "frame": {"id": "d4"},
+            "compose": {"text": 0.3, "image": 0.7, "not": 1.0},
+            "tenant": "default",
+        }
+    ]
+
+
+def test_a_region_is_in_the_request(plane: QueryPlane) -> None:
+    assert search(plane, "--frame", "d4", "--region", "0.25,0,0.5,1") == 0
+    assert plane.bodies[0]["region"] == {"x": 0.25, "y": 0.0, "w": 0.5, "h": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["a heron", "--text", "a swan"], "given twice"),
+        (["--frame", "d4", "--region", "0,0,1"], "X,Y,W,H"),
+        (["--frame", "d4", "--region", "left"], "X,Y,W,H"),
+        (["a heron", "--compose", "text"], "PART=WEIGHT"),
+        (["a heron", "--compose", "text=much"], "PART=WEIGHT"),
+    ],
+)
+def test_a_malformed_part_is_refused_in_words_without_a_request(
+    plane: QueryPlane, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(plane, *arguments) == 2
+    assert words in capsys.readouterr().err
+    assert plane.bodies == []
+
+
+def test_the_text_may_be_an_option(plane: QueryPlane) -> None:
+    assert search(plane, "--text", "a heron") == 0
+    assert plane.bodies == [{"text": "a heron", "tenant": "default"}]
+
+
+def test_the_reasons_of_the_answer_are_shown(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
+    plane.answer = {**ANSWER, "query": {"because": ["The part image was left out."]}}
+    assert search(plane, "a heron") == 0
+    assert "The part image was left out." in capsys.readouterr().err
 
 
 def test_a_partial_result_lists_the_missing_channels(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:

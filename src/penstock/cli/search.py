@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from penstock.cli.common import JsonFlag, read_settings
+from penstock.cli.query_parts import (
+    AudioOption,
+    ComposeOption,
+    FrameOption,
+    ImageOption,
+    LikeOption,
+    NotLikeOption,
+    NotTextOption,
+    PartOptions,
+    RegionOption,
+    TextOption,
+    only_text,
+)
 from penstock.cli.render import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -23,7 +34,7 @@ if TYPE_CHECKING:
         SearchRequestJson,
         SearchResultJson,
     )
-    from penstock.config import QuerySettings, Settings
+    from penstock.config import Settings
 
 _SNIPPET_CHARS = 70
 
@@ -86,12 +97,15 @@ def search(
     context: typer.Context,
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="The query in words.")] = None,
     *,
-    image: Annotated[
-        Path | None, typer.Option("--image", metavar="FILE", help="An image to search by, instead of text.")
-    ] = None,
-    audio: Annotated[
-        Path | None, typer.Option("--audio", metavar="FILE", help="A spoken query, instead of text.")
-    ] = None,
+    text_option: TextOption = None,
+    image: ImageOption = None,
+    audio: AudioOption = None,
+    like: LikeOption = None,
+    not_text: NotTextOption = None,
+    not_like: NotLikeOption = None,
+    frame: FrameOption = None,
+    region: RegionOption = None,
+    compose: ComposeOption = None,
     modality: _ModalityOption = None,
     filter_json: _FilterOption = None,
     where: _WhereOption = None,
@@ -113,9 +127,10 @@ def search(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Search by text, by an image or by voice.
+    """Search by any mix of text, an image, voice and indexed entries.
 
-    Shows each hit with its source and the channels that found it.
+    Shows each hit with its source and the channels that found it. --like, --frame and --not-like take the id of a hit,
+    which --json shows.
 
     Fields for filters: key, topic, title, mime, uri, event_time, indexed_at, part, and any attribute as
     attributes.NAME. --filter accepts comparisons, lists, and, or and not. --where is the short form for equality.
@@ -123,7 +138,8 @@ def search(
     from penstock.client import query_url
 
     settings = read_settings(context)
-    body = _query(text, image, audio, settings.query)
+    parts = PartOptions(only_text(text, text_option), image, audio, like, not_text, not_like, frame, region, compose)
+    body = parts.request(settings.query)
     body["tenant"] = tenant or settings.tenant
     if modality:
         body["modalities"] = modality
@@ -173,6 +189,8 @@ def show_result(result: SearchResultJson, url: str) -> None:
         say(f"  without {channel}: {reason}")
     for notice in result.get("notices", []):
         say(notice)
+    for reason in result.get("query", {}).get("because", []):
+        say(reason)
 
 
 def hit_row(rank: int, hit: HitJson, url: str) -> Mapping[str, object]:
@@ -237,25 +255,6 @@ def _snippet(hit: HitJson) -> str:
     return text if len(text) <= _SNIPPET_CHARS else text[: _SNIPPET_CHARS - 1] + "…"
 
 
-def _query(text: str | None, image: Path | None, audio: Path | None, limits: QuerySettings) -> SearchRequestJson:
-    """Returns the body of a request with the query only; files are read and encoded in base64.
-
-    Raises:
-        UsageError: there is not exactly one query, or a file is unreadable or too large.
-    """
-    from penstock.errors import UsageError
-
-    if sum(query is not None for query in (text, image, audio)) != 1:
-        raise UsageError(
-            'give exactly one query: a text (`penstock search "a red bicycle"`), --image FILE or --audio FILE'
-        )
-    if image is not None:
-        return {"image": _read(image, "image", limits.max_image_bytes)}
-    if audio is not None:
-        return {"audio": _read(audio, "audio file", limits.max_audio_bytes)}
-    return {"text": text or ""}
-
-
 def _fuse(fusion: str | None, normalise: str | None) -> FuseJson | None:
     """Returns the method and the scale that were given, which the query plane checks; a scale needs no method."""
     if normalise is not None:
@@ -273,19 +272,6 @@ def _rerank(model: str | None, budget_ms: int | None, top: int | None) -> Rerank
     if top is not None:
         options["top"] = top
     return options
-
-
-def _read(file: Path, noun: str, max_bytes: int) -> str:
-    """Returns the content of the file in base64."""
-    from penstock.errors import UsageError
-
-    try:
-        size = file.stat().st_size
-        if size > max_bytes:
-            raise UsageError(f"the {noun} {file} has {size:,} bytes; the limit for a query is {max_bytes:,}")
-        return base64.b64encode(file.read_bytes()).decode()
-    except OSError as exc:
-        raise UsageError(f"the {noun} {file} cannot be read: {exc.strerror}") from exc
 
 
 def _filter(filter_json: str | None, where: Sequence[str]) -> Mapping[str, JsonValue] | None:
