@@ -66,7 +66,7 @@ class Diversifier:
             top: number of hits that may change places.
         """
         places = [place for place, hit in enumerate(hits[:top]) if not hit.below_floor]
-        if query.diversify is None or len(places) < 3:  # the first hit stays, and a single other one has no choice
+        if query.hits.diversify is None or len(places) < 3:  # the first hit stays, and a single other one has no choice
             return list(hits)
         with trace.step("diversify"):
             try:
@@ -76,7 +76,7 @@ class Diversifier:
                 trace.add_reason("The hits are not diversified: the store did not return their vectors in time.")
                 return list(hits)
             scores = min_max(np.array([hits[place].score for place in places]))
-            order = marginal_order(scores, similarity, query.diversify)
+            order = marginal_order(scores, similarity, query.hits.diversify)
         diversified = list(hits)
         for place, row in zip(places, order, strict=True):
             # The scores stay with the places: they only order.

@@ -13,7 +13,7 @@ from penstock.query.types import SearchRequest
 
 FINGERPRINT_BYTES = 16
 # What decides how many hits come, and how long they may take, but not which ones or their order.
-_NOT_COUNTED = frozenset({"limit", "deadline_ms", "cursor"})
+_NOT_COUNTED = frozenset({"limit", "deadline_ms", "cursor", "explain"})
 
 
 def fingerprint(request: SearchRequest) -> bytes:

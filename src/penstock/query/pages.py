@@ -131,7 +131,7 @@ class Pages:
         if cursor.request != of_request:
             raise QueryError(
                 "cursor belongs to another request: it continues the search that answered it, with the same query, "
-                "filter, tenant and options; only limit and deadline_ms may differ",
+                "filter, tenant and options; only limit, deadline_ms and explain may differ",
                 field="/cursor",
             )
         if cursor.plane != self._plane:

@@ -10,16 +10,16 @@
     8 diversify    → hits that resemble those before them further back, if the request says so (`diversify`)
     9 judge        → the relevance of each hit, and whether anything was found (`relevance`)
    10 page         → the hits that follow those of the pages before (`pages`)
+   11 explain      → what scores and relevance consist of, if the request says so (`explain`)
 
-Embedding and retrieval overlap: a channel starts as soon as its own query vector is computed, so BM25 waits for no
-encoder, and a failed encoder costs only the channels that need it.
+Steps 5 to 11 are in `find`. Embedding and retrieval overlap: a channel starts as soon as its own query vector is
+computed, so BM25 waits for no encoder, and a failed encoder costs only the channels that need it.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import replace
 
 from penstock.config import FirstPlaceRule, FusionMethod, QuerySettings
 from penstock.encoders.profiles import Profile
@@ -28,29 +28,22 @@ from penstock.query.channels import OfferedChannels
 from penstock.query.diversify import Diversifier
 from penstock.query.embed import QueryEncoder, start_embedding
 from penstock.query.executor import BoundedExecutor
-from penstock.query.fusion.base import MomentRules
+from penstock.query.find import HitFinder
 from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.index_shares import IndexShares
 from penstock.query.links import link_found_events
-from penstock.query.pages import Page, Pages, PageStart, plane_digest
+from penstock.query.pages import Pages, plane_digest
 from penstock.query.parts.compose import LoadedParts, weights_of
 from penstock.query.parts.images import EntryImageReader
 from penstock.query.parts.load import NOTHING, PartLoader
 from penstock.query.parts.reasons import add_reasons
-from penstock.query.relevance import (
-    JudgedHits,
-    check_min_relevance,
-    check_relevance_known,
-    judge,
-    with_relevance,
-)
-from penstock.query.rerank import PassageReader, Reranker, rerank_hits, with_available_model
+from penstock.query.relevance import check_min_relevance, check_relevance_known
+from penstock.query.rerank import PassageReader, Reranker, with_available_model
 from penstock.query.retrieve import Retrieval, SearchParams, mark_indexing
 from penstock.query.route import for_ranking, route
-from penstock.query.stages import HitStages
 from penstock.query.trace import Trace
-from penstock.query.types import Hit, Kind, Query, RerankReport, SearchRequest, SearchResult
+from penstock.query.types import Hit, Kind, Query, SearchRequest, SearchResult
 from penstock.query.understand.language import detect_language, notice_of
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.query.understand.validate import validate, with_transcript
@@ -96,7 +89,6 @@ class QueryPipeline:
         self._transcriber = transcriber
         self._fusions = fusions or FusionChooser(ChannelStatistics())
         self._reranker = None if reader is None else Reranker(reader, clock)
-        self._moments = MomentRules(settings.max_moment_gap_ms, settings.max_moment_ms)
         self._clock = clock
         self.executor = BoundedExecutor(
             threads=settings.search_threads,
@@ -105,7 +97,7 @@ class QueryPipeline:
             calls="searches of the store",
             retry_after_s=RETRY_AFTER_S,
         )
-        self._diversifier = Diversifier(store, self.executor)
+        self._finder = HitFinder(settings, self._fusions, self._reranker, Diversifier(store, self.executor))
         self._pages = Pages(plane_digest(profile, self._fusions.calibration), settings.max_paged_hits)
         self._channels = OfferedChannels(store, self.executor)
         self._shares = IndexShares(store, self.executor)
@@ -122,6 +114,7 @@ class QueryPipeline:
         trace = Trace(self._clock)
         query = await self._understand(request, trace)  # 1
         start = await self._pages.open(request)
+        trace.end("understand")
         check_min_relevance(query, self._fusions.calibration)
         query = with_available_model(query, self._reranker, trace)
         deadline_s = self._clock() + query.deadline_ms / 1000
@@ -139,6 +132,7 @@ class QueryPipeline:
         weights, query = weights_of(query), for_ranking(query, plan)
         check_min_relevance(query, self._fusions.calibration)
         trace.add_unavailable(plan.missing)
+        trace.end("route")
         trace.begin("encode")
         with start_embedding(self._encoder, plan.queries, on_done=lambda: trace.end("encode")) as vectors:  # 4
             # The same depth for every limit, see `query.stages`.
@@ -146,8 +140,9 @@ class QueryPipeline:
                 query.tenant, query.where, self._settings.candidates, deadline_s, query.parts.excluded
             )
             retrieval = Retrieval(self._store, self.executor, plan.queries, vectors, params)
-            judged, page, report = await self._find(retrieval, query, start, shares, trace)
-            hits = await mark_indexing(judged.hits, self._store, self.executor, deadline_s=deadline_s)
+            found_page = await self._finder.find(retrieval, query, start, shares, trace)  # 5 to 11
+            hits = await mark_indexing(found_page.judged.hits, self._store, self.executor, deadline_s=deadline_s)
+            trace.end("mark")
         return SearchResult(
             hits,
             trace.partial,
@@ -156,12 +151,12 @@ class QueryPipeline:
             query.transcript,
             language=None if detected is None else detected.code,
             notices=tuple(trace.notices),
-            nothing_found=judged.nothing_found,
-            why=judged.why,
+            nothing_found=found_page.judged.nothing_found,
+            why=found_page.judged.why,
             because=tuple(trace.because),
-            rerank=report,
-            next_cursor=page.next_cursor,
-            changed=page.changed,
+            rerank=found_page.reranked,
+            next_cursor=found_page.page.next_cursor,
+            changed=found_page.page.changed,
             weights=weights,
             image_source=loaded.image_source,
         )
@@ -194,47 +189,6 @@ class QueryPipeline:
         by_index = query.fuse.method is FusionMethod.CALIBRATED and query.fuse.first_places is FirstPlaceRule.INDEX
         known = by_index and query.where is None and self._fusions.calibration is not None
         return self._shares.get(query.tenant, collections) if known else None
-
-    async def _find(
-        self,
-        retrieval: Retrieval,
-        query: Query,
-        start: PageStart,
-        shares: Mapping[Kind, float] | None,
-        trace: Trace,
-    ) -> tuple[JudgedHits, Page, RerankReport | None]:
-        """Returns the hits of a page, with their relevance; the page; and what was reranked."""
-        rankings = await retrieval.search()  # 5
-        trace.end("search")
-        # A condition, as every canary has one, returns scores of a part of the index.
-        if query.where is None and start.is_first:
-            self._fusions.statistics.observe(rankings, self._settings.candidates)
-        options, unapplied = self._fusions.applicable(query.fuse, rankings)
-        query = replace(query, fuse=options)
-        top = 0 if query.rerank is None else query.rerank.top
-        # The model decides on the first place.
-        stages = HitStages(self._fusions, self._moments, query, start.cursor.pins, None if top else shares)
-        end = start.end(query.limit)
-        moved = 0 if query.diversify is None else self._settings.diversify_top
-        staged = stages.first(rankings, max(end, top, moved))  # 6
-        if len(staged.hits) < end:
-            staged = await stages.deepen(staged, retrieval, end, trace)
-        trace.end("fuse")
-        share = self._settings.rerank_share
-        hits, report = await rerank_hits(staged.hits[: staged.first], query, self._reranker, trace, share=share)  # 7
-        floor = self._settings.relevance_floor
-        if moved:  # 8
-            hits = with_relevance(hits, staged.relevances, floor=floor)
-            hits = await self._diversifier.diversify(hits, query, rankings.spaces, trace, top=moved)
-        hits = [*hits, *staged.hits[staged.first :]]
-        judged = judge(hits[:end], staged.relevances, query, floor=floor)  # 9
-        page = start.page(hits, group_by=query.group_by, limit=query.limit, more=retrieval.has_more(end + 1))  # 10
-        judged = replace(judged, hits=[hit for hit in judged.hits if hit.entry.id in page.ids])
-        trace.end("judge")
-        trace.add_failed(retrieval.missing)
-        trace.add_notice(unapplied)
-        trace.add_notice(page.notice)
-        return judged, page, report
 
     async def link_found_events(self, hits: Sequence[Hit]) -> None:
         """Links the trace of a search to those of the events that it found; see `query.links`."""

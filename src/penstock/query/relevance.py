@@ -11,9 +11,8 @@ on the question, too. So relevance adds features of the question to them, each f
     coverage        share of the question's terms that the best entry contains
 
 They shift all entries of a collection by the same amount: relevance never contradicts the order within a collection.
-The relevance of a moment is that of its best entry. It is not known for questions that
-are not words alone, and where the channels of
-an entry have no calibration: then it is None.
+The relevance of a moment is that of its best entry. It is not known for questions that are not words alone, and where
+the channels of an entry have no calibration: then it is None.
 """
 
 from __future__ import annotations
@@ -164,12 +163,17 @@ def evidence_by_collection(
     """Returns the evidence of each collection with entries that calibrated channels returned for a text."""
     if text is None:
         return {}
+    return evidence_of_tables(calibrated_tables(rankings, calibration), rankings, text, calibration)
+
+
+def calibrated_tables(rankings: Rankings, calibration: Calibration) -> list[CollectionTable]:
+    """Returns the table of each collection, of the channels that are calibrated for questions in words."""
     covered = {
         channel: ranking
         for channel, ranking in rankings.by_channel.items()
         if calibration.covers(channel) and rankings.in_words(channel)
     }
-    return evidence_of_tables(collection_tables(replace(rankings, by_channel=covered)), rankings, text, calibration)
+    return collection_tables(replace(rankings, by_channel=covered))
 
 
 def evidence_of_tables(

@@ -8,9 +8,10 @@ larger one, and neither their order nor their relevance depends on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from penstock.query.explanations import ScoreParts
 from penstock.query.fusion.base import Candidate, MomentRules
 from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.moments import compose_hit
@@ -57,18 +58,40 @@ class HitStages:
         shares: Mapping[Kind, float] | None,
     ) -> None:
         self._fusions = fusions
-        self._rules = moment_rules(query.group_by, rules)
+        self._rules = moment_rules(query.hits.group_by, rules)
         self._query = query
         self._pins = pins
         self._shares = shares
+        self._ranked: list[tuple[Rankings, frozenset[str]]] = []
+
+    @property
+    def rankings(self) -> list[Rankings]:
+        """Returns the rankings of the first search and of each deeper one."""
+        return [rankings for rankings, _ in self._ranked]
+
+    @property
+    def text(self) -> str | None:
+        """Returns the words of the query."""
+        return self._query.text
+
+    def explain(self, hits: Sequence[Hit]) -> dict[str, ScoreParts]:
+        """Returns the parts of the score of each hit, by the id of its entry."""
+        parts: dict[str, ScoreParts] = {}
+        for rankings, ids in self._ranked:
+            of_search = [hit for hit in hits if hit.entry.id in ids]
+            fusion = self._fusions.choose(self._query.fuse, rankings, None, self._pins)
+            explained = fusion.explain(rankings, of_search) if of_search else ()
+            parts |= {hit.entry.id: part for hit, part in zip(of_search, explained, strict=True)}
+        return parts
 
     def first(self, rankings: Rankings, count: int) -> StagedHits:
         """Returns the best `count` hits of the first search, or all that there are."""
-        limit = _entries(rankings) if self._query.group_by is GroupBy.ASSET else count
+        limit = _entries(rankings) if self._query.hits.group_by is GroupBy.ASSET else count
         # On a later page the pins decide, whether shares are known by now or not.
         ranked = self._rank(rankings, limit, (self._shares or {}) if self._pins.noted else self._shares)
         hits = [compose_hit(candidate, score, rankings) for score, candidate in ranked]
-        hits = group_hits(hits, self._query.group_by)[:count]
+        hits = group_hits(hits, self._query.hits.group_by)[:count]
+        self._ranked.append((rankings, frozenset(hit.entry.id for hit in hits)))
         relevances = relevance_of_entries(rankings, self._query.text, self._fusions.calibration)
         return StagedHits(hits, relevances, len(hits))
 
@@ -103,7 +126,9 @@ class HitStages:
                 lowest = min(lowest, score)
                 further.append(compose_hit(candidate, lowest, rankings))
         assets = {hit.entry.asset.id for hit in hits}
-        return [*hits, *group_hits(further, self._query.group_by, known=assets)]
+        further = group_hits(further, self._query.hits.group_by, known=assets)
+        self._ranked.append((rankings, frozenset(hit.entry.id for hit in further)))
+        return [*hits, *further]
 
     def _rank(
         self, rankings: Rankings, limit: int, shares: Mapping[Kind, float] | None = None

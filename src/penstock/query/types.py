@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from penstock.config import FirstPlaceRule, FusionMethod, Normalisation
 from penstock.encoders.profiles import JOINT_IMAGE
+from penstock.query.explanations import HitExplanation
 from penstock.query.parts.base import NO_PARTS, PartsRequest, QueryPart, QueryParts
 from penstock.query.parts.inputs import COMPOSED, EmbeddingInput, TextInput
 from penstock.records import Channel, Collection, Entry, ScoredEntry
@@ -121,6 +122,8 @@ class RerankReport:
 class SearchRequest:
     """A search as the client sent it, unchecked.
 
+    Over the limit because each field of the request is an attribute.
+
     Attributes:
         text: the query in words.
         image: an encoded image (JPEG, PNG, WebP or another format that Pillow reads).
@@ -136,6 +139,7 @@ class SearchRequest:
         cursor: `SearchResult.next_cursor` of the page before; None: the first page.
         diversify: the share of the score against resemblance, see `query.diversify`; None: it alone decides.
         parts: what else is searched by, and with which weights.
+        explain: whether each hit has its explanation.
     """
 
     text: str | None = None
@@ -152,7 +156,23 @@ class SearchRequest:
     rerank: RerankRequest | None = None
     cursor: str | None = field(default=None, repr=False)
     diversify: float | None = None
+    explain: bool = False
     parts: PartsRequest = NO_PARTS
+
+
+@dataclass(frozen=True, slots=True)
+class HitOptions:
+    """The options of the hits of a query.
+
+    Attributes:
+        group_by: what becomes one hit.
+        diversify: the share of the score against resemblance, 0 to 1; None: the score alone decides.
+        explain: whether each hit has its explanation.
+    """
+
+    group_by: GroupBy = GroupBy.MOMENT
+    diversify: float | None = None
+    explain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +192,7 @@ class Query:
         deadline_ms: milliseconds for the whole search.
         fuse: how the rankings become one.
         min_relevance: as in the request.
-        group_by: what becomes one hit.
-        diversify: as in the request, 0 to 1.
+        hits: how they are made.
         rerank: how the best hits are reranked; None: they keep the order of the fusion.
         parts: the further parts.
     """
@@ -190,8 +209,7 @@ class Query:
     fuse: FuseOptions = field(default_factory=FuseOptions)
     transcript: str | None = None
     min_relevance: float | None = None
-    group_by: GroupBy = GroupBy.MOMENT
-    diversify: float | None = None
+    hits: HitOptions = field(default_factory=HitOptions)
     rerank: RerankOptions | None = None
     parts: QueryParts = field(default_factory=QueryParts)
 
@@ -327,6 +345,7 @@ class Hit:
         relevance: the estimated probability, 0 to 1, that it answers the question; None: not known.
         below_floor: whether that is too little to count as found.
         promoted: whether it is first although another kind has a more relevant hit (`query.first_places`).
+        explanation: the reasons for its place; None unless the request has `explain`.
         others: further hits of the same asset, best first, of a search that groups by asset.
     """
 
@@ -339,6 +358,7 @@ class Hit:
     below_floor: bool = False
     promoted: bool = False
     others: tuple[Hit, ...] = ()
+    explanation: HitExplanation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,8 +369,7 @@ class SearchResult:
         hits: best first.
         partial: whether a channel failed or was late. A channel that the store does not offer is only in `missing`.
         missing: the channels that were left out, with the reason.
-        took_ms: milliseconds by step: transcribe (spoken queries only), encode, search, fuse, rerank (if on), judge,
-            total.
+        took_ms: milliseconds by step, and in total.
         transcript: the text of a spoken query; None for other queries.
         language: of the question, as ISO 639-1; None: not certain, or no words.
         notices: limitations of this answer, a sentence each.

@@ -282,7 +282,17 @@ def test_a_spoken_query_finds_what_the_written_one_finds_and_returns_its_transcr
     assert result.transcript == "cat"
     assert result.hits[0].entry.title == "cat"
     assert [str(by.channel) for by in result.hits[0].found_by] == ["text.passage", "text.joint", "text.lexical"]
-    assert list(result.took_ms) == ["transcribe", "encode", "search", "fuse", "judge", "total"]
+    assert list(result.took_ms) == [
+        "transcribe",
+        "understand",
+        "route",
+        "encode",
+        "search",
+        "fuse",
+        "judge",
+        "mark",
+        "total",
+    ]
 
 
 def test_the_deadline_begins_after_the_transcription(store: Any, encoder: Any, tone: bytes) -> None:

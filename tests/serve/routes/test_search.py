@@ -60,10 +60,11 @@ def test_a_hit_has_every_field_of_its_entry(search: Callable[..., httpx.Response
         "below_floor": False,
         "promoted": False,
         "others": [],
+        "explain": None,
     }
     assert (body["nothing_found"], body["why"]) == (False, None)
     assert (body["partial"], body["missing"], body["transcript"]) == (False, {}, None)
-    assert set(body["took_ms"]) == {"encode", "search", "fuse", "judge", "total"}
+    assert set(body["took_ms"]) == {"understand", "route", "encode", "search", "fuse", "judge", "mark", "total"}
     assert (body["profile"], body["notice"]) == (PROFILE.name, PROFILE.notice)
     assert (body["notices"], body["query"]) == (
         [PROFILE.notice],

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from penstock.query.types import ChannelHit, Kind, MomentMember, Rankings
+from penstock.query.explanations import ScoreParts
+from penstock.query.types import ChannelHit, Hit, Kind, MomentMember, Rankings
 from penstock.records import FIELDS_OF, TIMED_COLLECTIONS, Channel, Collection, Entry
 
 MOMENT: Kind = "moment"
@@ -80,6 +81,18 @@ class Fusion(Protocol):
             rankings: of the channels that answered.
             rules: the limits of a moment.
             limit: maximum number of candidates. Those of a smaller limit are the first of a larger one.
+        """
+
+
+class ExplainingFusion(Fusion, Protocol):
+    """A fusion that says what the score of a hit consists of."""
+
+    def explain(self, rankings: Rankings, hits: Sequence[Hit]) -> list[ScoreParts]:
+        """Returns the parts of the score of each hit.
+
+        Args:
+            rankings: by which `rank` gave the hits.
+            hits: as they were composed.
         """
 
 

@@ -16,14 +16,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from penstock.query.explanations import ScoreParts
 from penstock.query.fusion.base import Candidate, Leader, MomentRules
 from penstock.query.fusion.calibration import Calibration
 from penstock.query.fusion.normalise import Float64
 from penstock.query.fusion.scales import ChannelShares, LogOddsScale
-from penstock.query.fusion.tables import collection_tables
+from penstock.query.fusion.tables import CollectionTable, collection_tables
 from penstock.query.fusion.weighted import WeightedFusion
 from penstock.query.relevance import evidence_of_tables
-from penstock.query.types import FuseOptions, Rankings
+from penstock.query.types import FuseOptions, Hit, Rankings
 from penstock.records import Channel, Collection
 
 
@@ -68,6 +69,17 @@ class RelevanceFusion:
 
     def rank(self, rankings: Rankings, rules: MomentRules, limit: int) -> list[tuple[float, Candidate]]:
         """See `Fusion.rank`."""
+        tables, of_covered, fusion = self._by_tables(rankings)
+        leader = None if self._leader is None else _by_log_odds(self._leader)
+        return fusion.rank_tables(tables, of_covered, rules, limit, leader)
+
+    def explain(self, rankings: Rankings, hits: Sequence[Hit]) -> list[ScoreParts]:
+        """See `ExplainingFusion.explain`. The score is the log-odds of relevance, with the weight of the collection."""
+        tables, of_covered, fusion = self._by_tables(rankings)
+        return fusion.explain_tables(tables, of_covered, hits)
+
+    def _by_tables(self, rankings: Rankings) -> tuple[list[CollectionTable], Rankings, WeightedFusion]:
+        """Returns the tables and rankings of the calibrated channels, and the fusion of this question."""
         calibration = self._calibration
         covered = {channel: ranking for channel, ranking in rankings.by_channel.items() if calibration.covers(channel)}
         of_covered = replace(rankings, by_channel=covered)
@@ -77,9 +89,7 @@ class RelevanceFusion:
             for collection, evidence in evidence_of_tables(tables, of_covered, self._text, calibration).items()
             if (relevance := calibration.collections[collection].relevance) is not None
         }
-        fusion = WeightedFusion(self._options, RelevanceScale(calibration, shifts))
-        leader = None if self._leader is None else _by_log_odds(self._leader)
-        return fusion.rank_tables(tables, of_covered, rules, limit, leader)
+        return tables, of_covered, WeightedFusion(self._options, RelevanceScale(calibration, shifts))
 
 
 def _by_log_odds(leader: Leader) -> Leader:

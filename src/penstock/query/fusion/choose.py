@@ -10,7 +10,7 @@ import numpy as np
 
 from penstock.config import FirstPlaceRule, FusionMethod, Normalisation
 from penstock.errors import QueryError
-from penstock.query.fusion.base import Candidate, Fusion, Leader, MomentRules
+from penstock.query.fusion.base import Candidate, ExplainingFusion, Leader, MomentRules
 from penstock.query.fusion.by_relevance import RelevanceFusion
 from penstock.query.fusion.calibration import Calibration
 from penstock.query.fusion.early import EarlyScale, shared_space
@@ -70,7 +70,7 @@ class FusionChooser:
         rankings: Rankings,
         shares: Mapping[Kind, float] | None = None,
         pins: FusionPins | None = None,
-    ) -> Fusion:
+    ) -> ExplainingFusion:
         """Returns the fusion for the rankings of a question. Raises as `applicable` does.
 
         Args:
@@ -121,7 +121,7 @@ class FusionChooser:
 
     def _calibrated(
         self, options: FuseOptions, rankings: Rankings, shares: Mapping[Kind, float] | None, pins: FusionPins
-    ) -> Fusion:
+    ) -> ExplainingFusion:
         """Returns the fusion that needs the most of what is calibrated.
 
         1. by relevance: entries of several collections, each with relevance, by calibrated channels alone

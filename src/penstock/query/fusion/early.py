@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from penstock.query.explanations import Combined
 from penstock.query.fusion.normalise import Float64
 from penstock.query.fusion.scales import ChannelShares, ChannelValues, with_lowest
 from penstock.records import TEXT_COLLECTIONS, TIMED_COLLECTIONS, VISUAL_COLLECTIONS, Channel, Collection, Field
@@ -33,11 +34,16 @@ class EarlyScale:
 
     evidence = False
     silence_counts = True
+    moments_combined = Combined.MIX
 
     def __init__(self, alpha: float, space: str, spaces: Mapping[Channel, str]) -> None:
         self._alpha = alpha
         self._space = space
         self._spaces = spaces
+
+    def reference(self, collection: Collection) -> float:
+        """See `Scale.reference`."""
+        return 0.0
 
     def values(self, channel: Channel, scores: Float64) -> ChannelValues:
         """See `Scale.values`."""

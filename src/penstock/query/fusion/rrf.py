@@ -34,9 +34,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from penstock.query.explanations import ChannelPart, CollectionPart, Combined, ScoreParts
 from penstock.query.fusion.base import Candidate, MomentRules, channel_order, channel_weights
 from penstock.query.fusion.moments import group_moments
-from penstock.query.types import ChannelHit, MomentMember, Rankings
+from penstock.query.fusion.parts import best_hits, members_of
+from penstock.query.types import ChannelHit, Hit, MomentMember, Rankings
 from penstock.records import TIMED_COLLECTIONS, Channel, Collection, Entry
 
 
@@ -56,6 +58,17 @@ class ReciprocalRankFusion:
         """See `Fusion.rank`."""
         candidates = group_moments(self._rank_entries(rankings), rules)
         return self._rank_candidates(candidates, rankings)[:limit]
+
+    def explain(self, rankings: Rankings, hits: Sequence[Hit]) -> list[ScoreParts]:
+        """See `ExplainingFusion.explain`: the sums of stage 1, by which a hit has its rank in each collection."""
+        scorings = self._scoring(rankings)
+        explained = []
+        for hit in hits:
+            best, members = best_hits(members_of(hit)), members_of(hit)
+            collections = {member.entry.collection for member in members}
+            parts = [scoring.part(name, best) for name, scoring in scorings.items() if name in collections]
+            explained.append(ScoreParts(tuple(parts), Combined.RANK))
+        return explained
 
     def _rank_entries(self, rankings: Rankings) -> list[Candidate]:
         """Applies stage 1, and returns a candidate for each entry.
@@ -136,6 +149,17 @@ class _Scoring:
     channel_weights: Mapping[Channel, float]
     k: int
     depth: int
+
+    def part(self, collection: Collection, hits: Mapping[str, ChannelHit]) -> CollectionPart:
+        """Returns the sum of stage 1 with its terms; a channel without the hit has the rank after its last."""
+        parts = []
+        for channel, weight in self.channel_weights.items():
+            hit = hits.get(str(channel))
+            value = 1 / (self.k + (hit.rank if hit else self.depth + 1))
+            rank, score = (hit.rank, hit.score) if hit else (None, None)
+            parts.append(ChannelPart(channel, rank, score, value, weight, weight * value))
+        total = math.fsum(part.part for part in parts)
+        return CollectionPart(collection, tuple(parts), 0.0, total, total * self.weight)
 
     def rrf_score(self, hits: Iterable[ChannelHit]) -> float:
         """Returns the sum of stage 1, without intermediate rounding: equal ranks in another order have equal scores."""

@@ -27,6 +27,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from penstock.config import Normalisation
+from penstock.query.explanations import Combined
 from penstock.query.fusion import normalise
 from penstock.query.fusion.base import channel_weights
 from penstock.query.fusion.calibration import Calibration
@@ -107,6 +108,13 @@ class Scale(Protocol):
         If not, a channel that found nothing has no share, and one that found a few gives these a bonus.
         """
 
+    @property
+    def moments_combined(self) -> Combined:
+        """Returns how `combine_moments` does it."""
+
+    def reference(self, collection: Collection) -> float:
+        """Returns the value that says nothing for or against an entry of a collection."""
+
     def values(self, channel: Channel, scores: Float64) -> ChannelValues:
         """Returns the values of scores float64[n], n ≥ 0, in descending order."""
 
@@ -143,6 +151,11 @@ class QuestionScale:
         self._method = method
         self.evidence = method in (Normalisation.Z_SCORE, Normalisation.ROBUST)
         self.silence_counts = False
+        self.moments_combined = Combined.EITHER if self.evidence else Combined.MEAN
+
+    def reference(self, collection: Collection) -> float:
+        """See `Scale.reference`."""
+        return 0.0
 
     def values(self, channel: Channel, scores: Float64) -> ChannelValues:
         """See `Scale.values`."""
@@ -176,9 +189,14 @@ class StatisticsScale:
 
     evidence = True
     silence_counts = False
+    moments_combined = Combined.EITHER
 
     def __init__(self, moments_of: Callable[[Channel], tuple[float, float]]) -> None:
         self._moments_of = moments_of
+
+    def reference(self, collection: Collection) -> float:
+        """See `Scale.reference`."""
+        return 0.0
 
     def values(self, channel: Channel, scores: Float64) -> ChannelValues:
         """See `Scale.values`."""
@@ -205,9 +223,14 @@ class LogOddsScale:
 
     evidence = True
     silence_counts = True
+    moments_combined = Combined.EITHER
 
     def __init__(self, calibration: Calibration) -> None:
         self._calibration = calibration
+
+    def reference(self, collection: Collection) -> float:
+        """See `Scale.reference`."""
+        return self._calibration.collections[collection].prior_log_odds
 
     def values(self, channel: Channel, scores: Float64) -> ChannelValues:
         """See `Scale.values`."""

@@ -39,7 +39,8 @@ class CollectionTable:
         self.entries: list[Entry] = []
         self._columns: list[Int64] = []
         self._scores: list[list[float]] = []
-        column_of: dict[str, int] = {}
+        self._column_of: dict[str, int] = {}
+        column_of = self._column_of
         for channel in channels:
             columns, scores = [], []
             for scored in rankings.by_channel[channel]:  # fifty times for each channel: the hot loop of a fusion
@@ -55,6 +56,10 @@ class CollectionTable:
         self.ranks: Int64 = np.zeros((len(channels), len(self.entries)), np.int64)
         for row, columns_of_channel in enumerate(self._columns):
             self.ranks[row, columns_of_channel] = np.arange(1, len(columns_of_channel) + 1)
+
+    def column(self, entry_id: str) -> int | None:
+        """Returns the column of an entry; None if no channel returned it."""
+        return self._column_of.get(entry_id)
 
     def values(self, scale: Scale, bonus: Set[Channel] = frozenset()) -> Float64:
         """Returns float64[channels, n], the scores of all entries on a scale.

@@ -25,12 +25,14 @@ from functools import partial
 
 import numpy as np
 
+from penstock.query.explanations import CollectionPart, Combined, ScoreParts
 from penstock.query.fusion.base import MOMENT, Candidate, Leader, MomentRules, merge
 from penstock.query.fusion.moments import group_numbers
 from penstock.query.fusion.normalise import Float64
+from penstock.query.fusion.parts import CollectionParts, members_of
 from penstock.query.fusion.scales import ChannelShares, Scale
 from penstock.query.fusion.tables import CollectionTable, Int64, collection_tables
-from penstock.query.types import FuseOptions, Kind, Rankings
+from penstock.query.types import FuseOptions, Hit, Kind, Rankings
 from penstock.records import TIMED_COLLECTIONS, Channel, Collection, Entry, Field
 
 # The logarithm of a weight of 0, by which its collection comes after every other one.
@@ -87,6 +89,37 @@ class WeightedFusion:
         if leader is not None and rows:
             rows = _led(rows, leader)
         return [(row.score, row.candidate()) for row in rows[:limit]]
+
+    def explain(self, rankings: Rankings, hits: Sequence[Hit]) -> list[ScoreParts]:
+        """See `ExplainingFusion.explain`."""
+        return self.explain_tables(collection_tables(rankings), rankings, hits)
+
+    def explain_tables(
+        self, tables: Sequence[CollectionTable], rankings: Rankings, hits: Sequence[Hit]
+    ) -> list[ScoreParts]:
+        """Does what `explain` does, with the tables of the rankings."""
+        within = {table.collection: self._scale_within(table) for table in tables if table.entries}
+        takers = [
+            CollectionParts(table, within[table.collection], scored.shares, scored.values)
+            for table in tables
+            if table.entries
+            for scored in (self._on_scale(within[table.collection], table, rankings),)
+        ]
+        several = len([collection for collection in within if collection in TIMED_COLLECTIONS]) > 1
+        explained = []
+        for hit in hits:
+            values = [taker.of(members_of(hit)) for taker in takers]
+            parts = tuple(self._with_weight(part) for part in values if part is not None)
+            timed = hit.entry.collection in TIMED_COLLECTIONS
+            if any(within[part.collection] is not self._scale for part in parts):
+                combined = Combined.PLACE
+            else:
+                combined = self._scale.moments_combined if timed and several else Combined.SUM
+            explained.append(ScoreParts(parts, combined))
+        return explained
+
+    def _with_weight(self, part: CollectionPart) -> CollectionPart:
+        return replace(part, weighted=float(self._weighted(np.array(part.value), part.collection)))
 
     def _score(self, table: CollectionTable, rankings: Rankings) -> _Scored:
         """Applies stage 1."""

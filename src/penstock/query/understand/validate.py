@@ -8,7 +8,7 @@ from dataclasses import replace
 from penstock.config import QuerySettings
 from penstock.errors import QueryError
 from penstock.query.parts.base import QueryPart
-from penstock.query.types import GroupBy, Query, SearchRequest
+from penstock.query.types import GroupBy, HitOptions, Query, SearchRequest
 from penstock.query.understand.fuse_options import fuse_options
 from penstock.query.understand.parts import check_parts
 from penstock.query.understand.rerank_options import rerank_options
@@ -41,8 +41,11 @@ def validate(request: SearchRequest, settings: QuerySettings) -> Query:
         deadline_ms=_within("deadline_ms", request.deadline_ms, default=settings.deadline_ms, maximum=MAX_DEADLINE_MS),
         fuse=fuse_options(request.fuse, settings),
         min_relevance=_share("min_relevance", request.min_relevance),
-        group_by=_group_by(request.group_by),
-        diversify=_share("diversify/lambda", request.diversify),
+        hits=HitOptions(
+            group_by=_group_by(request.group_by),
+            diversify=_share("diversify/lambda", request.diversify),
+            explain=request.explain,
+        ),
         rerank=rerank_options(request.rerank, settings),
         parts=parts,
     )

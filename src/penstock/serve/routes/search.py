@@ -48,6 +48,7 @@ def _request(body: SearchBody, *, default_tenant: str) -> SearchRequest:
         min_relevance=body.min_relevance,
         group_by=body.group_by,
         cursor=body.cursor,
+        explain=body.explain,
         diversify=None if body.diversify is None else body.diversify.share,
         parts=_parts(body),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 from penstock.config import FusionMethod, Normalisation
 from penstock.query.types import GroupBy
@@ -174,8 +174,9 @@ class SearchBody(BaseModel):
     diversify: DiversifyBody | None = Field(
         None, description="move hits back that resemble those before them, such as near copies"
     )
+    explain: StrictBool = Field(False, description="add to each hit what its score and its relevance consist of")
     cursor: StrictStr | None = Field(
         None,
-        description="`next_cursor` of the page before, with the same request otherwise; only limit and deadline_ms may "
-        "differ",
+        description="`next_cursor` of the page before, with the same request otherwise; only limit, deadline_ms "
+        "and explain may differ",
     )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from penstock.assets import sha256_of
 from penstock.query.types import ChannelHit, Hit, Moment, MomentMember, RerankReport, SearchResult
 from penstock.records import Entry
+from penstock.serve.schemas.explanation import ExplanationOut, explanation_out
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
@@ -119,6 +120,7 @@ class HitOut(BaseModel):
     others: list[OtherOut] = Field(
         description="further hits of the same asset, best first, at most ten; empty unless grouped by asset"
     )
+    explain: ExplanationOut | None = Field(description="the reasons for its place; null without `explain`")
 
 
 class QueryOut(BaseModel):
@@ -168,8 +170,9 @@ class SearchOut(BaseModel):
         examples=[{"text.lexical": "did not answer within the deadline"}],
     )
     took_ms: dict[str, float] = Field(
-        description="milliseconds by step; `transcribe` only for spoken queries, `rerank` only if that is on",
-        examples=[{"encode": 7.1, "search": 5.2, "fuse": 0.5, "judge": 0.4, "total": 13.2}],
+        description="milliseconds by step: transcribe (spoken queries), understand, route, encode, search, fuse, "
+        "rerank (if on), diversify, judge, explain (if requested), mark (media that are still being indexed), total",
+        examples=[{"route": 0.5, "encode": 7.1, "search": 5.2, "fuse": 0.5, "judge": 0.4, "total": 13.7}],
     )
     profile: str = Field(examples=["reference"])
     notice: str | None = Field(description="a limitation of the models of the profile")
@@ -239,6 +242,7 @@ def _hit_out(hit: Hit) -> HitOut:
         below_floor=hit.below_floor,
         promoted=hit.promoted,
         others=[_other_out(other) for other in hit.others],
+        explain=None if hit.explanation is None else explanation_out(hit.explanation, promoted=hit.promoted),
     )
 
 
