@@ -118,7 +118,10 @@ def bench_query(plan: QueryPlan, say: Reporter) -> dict[str, Any]:
     facts = machine_facts()
     with temporary_folder() as folder:
         settings = stack_settings(
-            folder, profile=plan.profile, store_uri=plan.store_uri, query={"port": 0, "deadline_ms": _DEADLINE_MS}
+            folder,
+            profile=plan.profile,
+            store_uri=plan.store_uri,
+            query={"port": 0, "deadline_ms": _DEADLINE_MS, "result_cache_bytes": 0},  # questions repeat
         )
         say(f"starting a whole Penstock with profile {plan.profile} in {folder}")
         with running_stack(settings) as stack, _opened(stack.settings) as store:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ops.panels import Board, Panel, Query, Row, quantile, rate, recorded
+from ops.panels import Board, Panel, Query, Row, quantile, rate, recorded, selected
 
 _LATENCY_PAGES = ("PenstockQueryLatencyBudgetBurns",)
 _ERROR_PAGES = ("PenstockQueryErrorBudgetBurns",)
@@ -98,9 +98,16 @@ def _parts() -> Sequence[Panel]:
         ),
         Panel(
             "Hits of caches",
-            "The share of look-ups of embeddings that a cache answered: of queries, and of an encoder of ingest.",
+            "The share of look-ups that a cache answered: of results, of the embeddings of queries, and of those of an "
+            "encoder of ingest.",
             "percentunit",
             [Query(f"({hits}\n  or 0 * {every})\n/ ({every} > 0)", "{{cache}}")],
+        ),
+        Panel(
+            "Size of caches",
+            "Estimated bytes of cached results, of all replicas. Each keeps at most `query.result_cache_bytes`.",
+            "bytes",
+            [Query(f"sum by (cache) ({selected('penstock_cache_bytes')})", "{{cache}}")],
         ),
     )
 

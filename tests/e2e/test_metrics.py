@@ -129,6 +129,8 @@ def test_events_are_counted_as_they_end_and_what_they_cost_on_the_way(stack: Sta
 def test_queries_are_measured_as_a_whole_by_step_and_by_channel(stack: Stack, watcher: Watcher) -> None:
     for _ in range(2):
         stack.search("a harbour")
+    watcher.reaches(1, "penstock_cache_requests_total", cache="results", result="hit")
+    watcher.reaches(1, "penstock_cache_bytes", cache="results")
     assert stack.post({"text": ""}).status_code == 400
     watcher.reaches(2, "penstock_query_seconds_count", status="200")
     watcher.reaches(1, "penstock_query_seconds_count", status="400")

@@ -24,6 +24,7 @@ def plane(tmp_path: Path) -> Iterator[QueryPlane]:
         data_dir=tmp_path,
         query={"max_image_bytes": 4096, "max_audio_bytes": 100_000, "max_limit": 50},  # type: ignore[arg-type]
         ingest={"min_free_disk_bytes": 0},  # type: ignore[arg-type]
+        store={"consistency": "Strong"},  # type: ignore[arg-type]
     )
     plane = build_query_plane(settings, store=MemoryStore())
     fill(plane)

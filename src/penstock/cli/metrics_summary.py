@@ -78,6 +78,7 @@ class MetricsSummary:
         channels: durations by channel and result. A missing channel takes as long as its deadline, so its durations are
             apart from those that answered.
         caches: look-ups by cache and result.
+        cache_bytes: what a cache holds, estimated.
         canary: by modality.
         builds: what runs: version, profile, index version and models, one text each.
         processes: number of running processes by kind.
@@ -107,6 +108,7 @@ class MetricsSummary:
     query_steps: Mapping[str, DurationSummary]
     channels: Mapping[str, Mapping[str, DurationSummary]]
     caches: Mapping[str, Mapping[str, int]]
+    cache_bytes: Mapping[str, int]
     canary: Mapping[str, CanarySummary]
     builds: Sequence[str]
     processes: Mapping[str, int]
@@ -142,6 +144,7 @@ def summarize(before: Scrape, now: Scrape) -> MetricsSummary:
         query_steps=_durations(now, metrics.QUERY_STEP, "step"),
         channels=_durations_by(now, metrics.QUERY_CHANNEL, "channel", "result"),
         caches=_counts(now, metrics.CACHE_REQUESTS, "cache", "result"),
+        cache_bytes=_whole(now.by(metrics.CACHE_BYTES, "cache")),
         canary=_canary(now),
         builds=_builds(now),
         processes=_whole(now.by(metrics.PROCESSES, "process")),
@@ -268,7 +271,8 @@ def summary_lines(summary: MetricsSummary) -> Iterator[str]:
         (_channel(name, results) for name, results in summary.channels.items()),
     )
     for cache, results in summary.caches.items():
-        yield f"{cache} cache: {results.get('hit', 0)} hits, {results.get('miss', 0)} misses"
+        held = f", {summary.cache_bytes[cache] / 1e6:,.1f} MB" if cache in summary.cache_bytes else ""
+        yield f"{cache} cache: {results.get('hit', 0)} hits, {results.get('miss', 0)} misses{held}"
     for modality, canary in summary.canary.items():
         yield f"{modality} canary, produced to found: {_p50_p95(canary)} ({', '.join(_named(canary.results))})"
     yield from _listed("builds", summary.builds)

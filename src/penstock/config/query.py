@@ -138,6 +138,13 @@ class QuerySettings(Section):
 
     # --- requests ---
     vector_cache_size: int = Field(10_000, ge=0, description="query embeddings cached in each replica")
+    # An answer of ten hits takes some 20 kB: 3,000 answers.
+    result_cache_bytes: int = Field(
+        64 * MIB,
+        ge=0,
+        description="bytes of answers cached in each replica, for at most a minute and until the tenant's index "
+        "changes; 0: none",
+    )
     max_image_bytes: int = Field(20 * MIB, ge=1, description="largest image in a request, bytes")
     max_audio_bytes: int = Field(20 * MIB, ge=1, description="largest audio in a request (a spoken query), bytes")
     max_audio_s: float = Field(60.0, gt=0, description="longest spoken query, seconds")

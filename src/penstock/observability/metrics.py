@@ -147,7 +147,13 @@ QUERY_CHANNEL = _histogram(
     "result",
     buckets=_QUERY_S,
 )
-CACHE_REQUESTS = _counter("cache_requests", "Look-ups of embeddings in a cache: hit or miss", "cache", "result")
+CACHE_REQUESTS = _counter(
+    "cache_requests",
+    "Look-ups in a cache of embeddings or of results: hit, miss, or shared with a search that runs",
+    "cache",
+    "result",
+)
+CACHE_BYTES = _gauge("cache_bytes", "Bytes of what a cache holds, estimated", "cache", merge="livesum")
 
 HTTP = _histogram(
     "http_seconds", "Time of an HTTP request in its replica, by route and status", "route", "status", buckets=_QUERY_S

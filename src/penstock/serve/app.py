@@ -24,9 +24,11 @@ from penstock.errors import ConfigError, UnavailableError
 from penstock.media.claim_check import ClaimCheckReader
 from penstock.observability.build_info import export_build_info
 from penstock.query.calibrations import find_calibration
+from penstock.query.changes import IndexChanges
 from penstock.query.embed import BatchingQueryEncoder
 from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.first_places import FirstPlaces
+from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.fusion.statistics_file import StatisticsFile, statistics_key
 from penstock.query.parts.images import EntryImageReader
 from penstock.query.pipeline import QueryPipeline
@@ -34,6 +36,7 @@ from penstock.query.understand.image import query_image_decoder
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.records import EncoderInput
 from penstock.serve import problems
+from penstock.serve.change_feed import follow_changes, result_cache
 from penstock.serve.dependencies import provide
 from penstock.serve.middleware.body_limit import BodyLimit, body_limit
 from penstock.serve.middleware.metrics import RequestMetrics
@@ -75,17 +78,10 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
     warm_up(encoders, profile)
     load_detector()
     scorer = _scorer(profile, encoders, settings)
-    encoder = BatchingQueryEncoder(
-        encoders,
-        decode_image=query_image_decoder(profile.image, settings.image),
-        cache_size=settings.query.vector_cache_size,
-        scorer=scorer,
-    )
+    encoder = _query_encoder(encoders, scorer, profile, settings)
     transcriber = _transcriber(profile, settings)
     statistics = StatisticsFile(settings.data_dir / "query-statistics", _statistics_key(fingerprints))
-    calibration = find_calibration(
-        settings.query.calibration, settings.data_dir, profile, fingerprints, store.capabilities.dense_index
-    )
+    fusions = _fusions(statistics.statistics, profile, fingerprints, settings, store.capabilities.dense_index)
     assets, claim_checks = open_assets(settings), ClaimCheckReader(settings.fetch)
     pipeline = QueryPipeline(
         store,
@@ -93,11 +89,13 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
         profile,
         settings.query,
         transcriber=transcriber,
-        fusions=FusionChooser(statistics.statistics, calibration, FirstPlaces(settings.query.relevance_floor)),
+        fusions=fusions,
         reader=None if scorer is None else encoder,
         images=EntryImageReader(assets, claim_checks),
     )
-    searches = SearchService(pipeline, profile=profile, default_tenant=settings.tenant)
+    changes = IndexChanges()
+    cache = result_cache(pipeline, changes, settings, store.capabilities)
+    searches = SearchService(pipeline, cache, profile=profile, default_tenant=settings.tenant)
     return QueryPlane(
         settings=settings,
         profile=profile,
@@ -106,6 +104,8 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
         transcriber=transcriber,
         pipeline=pipeline,
         statistics=statistics,
+        changes=changes,
+        follower=follow_changes(settings.kafka, changes),
         assets=assets,
         claim_checks=claim_checks,
         searches=searches,
@@ -155,6 +155,29 @@ def warm_up(encoders: Mapping[str, Encoder], profile: Profile) -> None:
             encoder.encode(EncoderInput(role, ("warm-up",), pixels=np.zeros((1, size, size, 3), np.uint8)))
         elif role != SOUND_AUDIO:  # no query is a sound
             encoder.encode(EncoderInput(role, ("warm-up",), texts=("warm-up",)))
+
+
+def _query_encoder(
+    encoders: Mapping[str, Encoder], scorer: PassageScorer | None, profile: Profile, settings: Settings
+) -> BatchingQueryEncoder:
+    return BatchingQueryEncoder(
+        encoders,
+        decode_image=query_image_decoder(profile.image, settings.image),
+        cache_size=settings.query.vector_cache_size,
+        scorer=scorer,
+    )
+
+
+def _fusions(
+    statistics: ChannelStatistics,
+    profile: Profile,
+    fingerprints: Mapping[str, Fingerprint],
+    settings: Settings,
+    dense_index: str,
+) -> FusionChooser:
+    """Returns what makes the fusion of each query, with the calibration that fits the index."""
+    calibration = find_calibration(settings.query.calibration, settings.data_dir, profile, fingerprints, dense_index)
+    return FusionChooser(statistics, calibration, FirstPlaces(settings.query.relevance_floor))
 
 
 def _statistics_key(fingerprints: Mapping[str, Fingerprint]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from penstock.config import Settings
 from penstock.encoders.profiles import Profile
 from penstock.media.claim_check import ClaimCheckReader
+from penstock.query.changes import ChangeFollower, IndexChanges
 from penstock.query.embed import BatchingQueryEncoder
 from penstock.query.fusion.statistics_file import StatisticsFile
 from penstock.query.pipeline import QueryPipeline
@@ -25,6 +26,8 @@ class QueryPlane:
         settings: all settings.
         profile: of the encoders.
         store, encoder, transcriber, pipeline, statistics: owned by this object, and closed by `close`.
+        changes: of the index, as this replica receives them.
+        follower: receives them, owned too; None: there is no change feed.
         assets: the store of media.
         claim_checks: reads media that are elsewhere; closed by `close`, too.
         searches, status, media: the use cases.
@@ -37,6 +40,8 @@ class QueryPlane:
     transcriber: SpeechQueryTranscriber | None
     pipeline: QueryPipeline
     statistics: StatisticsFile
+    changes: IndexChanges
+    follower: ChangeFollower | None
     assets: AssetReader
     claim_checks: ClaimCheckReader
     searches: SearchService
@@ -45,6 +50,8 @@ class QueryPlane:
 
     def close(self) -> None:
         """Ends threads and connections. Running searches fail."""
+        if self.follower is not None:
+            self.follower.close()
         self.pipeline.close()
         self.statistics.close()
         if self.transcriber is not None:

@@ -14,7 +14,7 @@ from penstock.records import ImageRegion
 from penstock.serve import problems
 from penstock.serve.dependencies import SearchDependency
 from penstock.serve.schemas.search_request import FuseBody, SearchBody
-from penstock.serve.schemas.search_response import SearchOut, search_out
+from penstock.serve.schemas.search_response import SearchOut, search_json
 from penstock.store.filters import parse_filter
 
 PATH = "/v1/search"
@@ -27,9 +27,9 @@ async def search(body: SearchBody, searches: SearchDependency, after_answer: Bac
     """Searches all modalities for any mix of a text, an image, a spoken query and indexed entries."""
     result = await searches.search(_request(body, default_tenant=searches.default_tenant))
     after_answer.add_task(searches.link_found_events, result)
-    answer = search_out(result, profile=searches.profile.name, notice=searches.profile.notice)
+    body_json = search_json(result, profile=searches.profile.name, notice=searches.profile.notice)
     # Built from checked records: a second validation by the framework would cost more than the fusion.
-    return Response(answer.model_dump_json(), media_type="application/json")
+    return Response(body_json, media_type="application/json")
 
 
 def _request(body: SearchBody, *, default_tenant: str) -> SearchRequest:

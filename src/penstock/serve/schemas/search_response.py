@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter
 
 from penstock.assets import sha256_of
+from penstock.query.result_cache import CachedHits
 from penstock.query.types import ChannelHit, Hit, Moment, MomentMember, RerankReport, SearchResult
 from penstock.records import Entry
 from penstock.serve.schemas.explanation import ExplanationOut, explanation_out
@@ -183,6 +185,10 @@ class SearchOut(BaseModel):
     rerank: RerankOut | None = Field(description="null if the hits were not reranked")
 
 
+_HITS = TypeAdapter(list[HitOut])
+_NO_HITS = '{"hits":[]'  # what an answer without hits begins with
+
+
 def search_out(result: SearchResult, *, profile: str, notice: str | None) -> SearchOut:
     """Returns the JSON of a result."""
     return SearchOut(
@@ -206,6 +212,16 @@ def search_out(result: SearchResult, *, profile: str, notice: str | None) -> Sea
             because=list(result.because),
         ),
     )
+
+
+def search_json(result: SearchResult, *, profile: str, notice: str | None) -> str:
+    """Returns `search_out` as text. That of hits that are cached is kept beside them."""
+    if not isinstance(hits := result.hits, CachedHits):
+        return search_out(result, profile=profile, notice=notice).model_dump_json()
+    rest = search_out(replace(result, hits=()), profile=profile, notice=notice).model_dump_json()
+    if not hits.json:
+        hits.json = _HITS.dump_json([_hit_out(hit) for hit in hits]).decode()
+    return f'{{"hits":{hits.json}{rest.removeprefix(_NO_HITS)}'
 
 
 def _rerank_out(report: RerankReport) -> RerankOut:

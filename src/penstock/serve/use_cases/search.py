@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from penstock.encoders.profiles import Profile
 from penstock.errors import PenstockError
 from penstock.query.pipeline import QueryPipeline
+from penstock.query.result_cache import ResultCache
 from penstock.query.types import SearchRequest, SearchResult
 
 
@@ -23,7 +24,8 @@ class SearchService:
     """The use case behind `POST /v1/search`.
 
     Args:
-        pipeline: answers the searches.
+        pipeline: links the answers to what they found.
+        cache: answers the searches.
         profile: of its encoders; its notice goes into every answer.
         default_tenant: the tenant of a request that names none.
 
@@ -32,8 +34,9 @@ class SearchService:
         profile, default_tenant: as given.
     """
 
-    def __init__(self, pipeline: QueryPipeline, *, profile: Profile, default_tenant: str) -> None:
+    def __init__(self, pipeline: QueryPipeline, cache: ResultCache, *, profile: Profile, default_tenant: str) -> None:
         self._pipeline = pipeline
+        self._cache = cache
         self.profile = profile
         self.default_tenant = default_tenant
         self.counts = SearchCounts()
@@ -42,7 +45,7 @@ class SearchService:
         """Answers a request and counts it. Raises as `QueryPipeline.search` does."""
         self.counts.searches += 1
         try:
-            result = await self._pipeline.search(request)
+            result = await self._cache.search(request)
         except PenstockError:
             self.counts.failed += 1
             raise
