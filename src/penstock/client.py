@@ -71,6 +71,7 @@ class SearchRequestJson(_NamedParts, total=False):
     min_relevance: float
     fuse: FuseJson
     rerank: RerankJson
+    route: str | Mapping[str, float]
 
 
 class FoundByJson(TypedDict):
@@ -119,6 +120,7 @@ class QueryJson(TypedDict, total=False):
     """The query as it was understood, by the fields that the command line uses."""
 
     because: Sequence[str]
+    proposed_filter: Mapping[str, JsonValue] | None
 
 
 class SearchResultJson(TypedDict):

@@ -199,6 +199,38 @@ def test_the_fusion_is_in_the_request(plane: QueryPlane, arguments: list[str], f
     assert plane.bodies == [{"text": "a heron", "tenant": "default", "fuse": fuse}]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "body"),
+    [
+        (["--rerank", "off"], {"rerank": {"model": "off"}}),
+        (["--rerank-ms", "50", "--rerank-top", "20"], {"rerank": {"budget_ms": 50, "top": 20}}),
+        (["--route", "all"], {"route": "all"}),
+        (["--route", "image=2", "--route", "text.lexical=0.5"], {"route": {"image": 2.0, "text.lexical": 0.5}}),
+    ],
+)
+def test_reranking_and_route_are_in_the_request(plane: QueryPlane, arguments: list[str], body: dict[str, Any]) -> None:
+    assert search(plane, "a heron", *arguments) == 0
+    assert plane.bodies == [{"text": "a heron", "tenant": "default", **body}]
+
+
+@pytest.mark.parametrize("route", ["some", "image=", "image=much"])
+def test_a_route_that_is_no_weight_is_a_usage_error(
+    plane: QueryPlane, route: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(plane, "a heron", "--route", route) == 2
+    assert "is none of auto, all and NAME=WEIGHT" in capsys.readouterr().err
+
+
+def test_reasons_and_a_proposed_filter_are_shown(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
+    proposed = {"attributes.camera": "x100"}
+    plane.answer = {**ANSWER, "query": {"because": ["The request sets weights."], "proposed_filter": proposed}}
+    assert search(plane, "a heron by camera x100") == 0
+    captured = capsys.readouterr()
+    output = captured.out + captured.err
+    assert "The request sets weights." in output
+    assert '{"attributes.camera": "x100"}' in output
+
+
 def test_an_image_is_sent_as_base64(plane: QueryPlane, tmp_path: Path) -> None:
     (tmp_path / "q.jpg").write_bytes(b"\xff\xd8\xff image")
     assert search(plane, "--image", str(tmp_path / "q.jpg")) == 0

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from penstock.config import QuerySettings
@@ -16,13 +17,20 @@ from penstock.encoders.profiles import Profile, load_profile
 from penstock.errors import OverloadedError, PermanentError, QueryError, UnavailableError
 from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.statistics import ChannelStatistics
+from penstock.query.options import RerankRequest
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.rerank import NO_MODEL
 from penstock.query.route import NOT_OFFERED
-from penstock.query.types import FuseRequest, Rankings, RerankRequest, SearchRequest, SearchResult
+from penstock.query.routing.exemplars import Exemplars
+from penstock.query.routing.proposals import FilterProposals
+from penstock.query.routing.router import Router
+from penstock.query.routing.sources import NamedSources
+from penstock.query.routing.words import ModalityWords
+from penstock.query.types import FuseRequest, Rankings, SearchRequest, SearchResult
 from penstock.records import Channel, Checkpoint, Collection, Field, Float32, MediaPosition, ScoredEntry, Version
 from penstock.store.base import EntryQuery
 from penstock.store.filters import parse_filter
+from tests.query.conftest import word_vector
 
 # Texts and images share a space of their own; the sentence encoder knows English.
 SMALL = replace(load_profile("small"), passage=load_profile("reference").passage)
@@ -499,3 +507,56 @@ def test_a_deeper_search_leaves_the_order_of_the_first_hits(make_store: Any, enc
     store.search = lambda query: [ScoredEntry(entry, 1.0) for entry in rankings[query.channel][: query.limit]]
     hits = ask(store, encoder, SearchRequest(text="cat", limit=4), candidates=4, fusion="rrf").hits
     assert [hit.entry.asset.key for hit in hits] == ["video", "meaning", "both"]
+
+
+def test_a_question_that_names_a_kind_has_its_hits_first_and_the_reason(store: Any, encoder: Any) -> None:
+    for key in ("cat", "photo"):
+        store.add(Collection.TEXT, key)
+        store.add(Collection.IMAGE, key)
+    routed = ask(store, encoder, SearchRequest(text="photo"))
+    assert routed.hits[0].entry.collection is Collection.IMAGE
+    assert routed.route == {"image.joint": 1.0, "text.joint": 0.3, "text.lexical": 0.3, "text.passage": 0.3}
+    assert any("“photo”" in sentence for sentence in routed.because)
+    even = ask(store, encoder, SearchRequest(text="photo", route="all"))
+    assert even.hits[0].entry.collection is Collection.TEXT
+    assert set(even.route.values()) == {1.0}
+    assert even.because == ()
+
+
+def test_a_weight_of_0_excludes_a_channel_and_nothing_else_does(store: Any, encoder: Any) -> None:
+    store.add(Collection.TEXT, "cat")
+    store.add(Collection.IMAGE, "cat")
+    result = ask(store, encoder, SearchRequest(text="cat", route={"image": 0.0, "text.lexical": 0.0}))
+    assert {str(channel) for channel, *_ in store.calls} == {"text.passage", "text.joint"}
+    assert (result.missing, result.partial) == ({}, False)
+    with pytest.raises(QueryError, match="0 for every channel") as caught:
+        ask(store, encoder, SearchRequest(text="cat", route={"image": 0.0, "text": 0.0}))
+    assert caught.value.field == "/route"
+
+
+def test_examples_take_the_vector_that_the_search_computes_anyway(store: Any, encoder: Any) -> None:
+    for key in ("cat", "dog"):
+        store.add(Collection.TEXT, key)
+        store.add(Collection.IMAGE, key)
+    images, texts = frozenset({Collection.IMAGE}), frozenset({Collection.TEXT})
+    exemplars = Exemplars([(images, "cat"), (texts, "dog")], np.stack([word_vector("cat"), word_vector("dog")]))
+    settings = QuerySettings()
+    router = Router(ModalityWords(), NamedSources(settings), FilterProposals(), exemplars=exemplars)
+
+    async def run() -> SearchResult:
+        pipeline = QueryPipeline(store, encoder, SMALL, settings, router=router)
+        try:
+            return await pipeline.search(SearchRequest(text="cat"))
+        finally:
+            pipeline.close()
+
+    result = asyncio.run(run())
+    assert (result.route["image.joint"], result.route["text.passage"]) == (1.0, 0.5)
+    assert sorted(role for role, _ in encoder.calls) == ["joint.text", "passage.text"]
+
+
+def test_an_implied_filter_is_proposed_and_not_applied(store: Any, encoder: Any) -> None:
+    store.add(Collection.TEXT, "cat")
+    result = ask(store, encoder, SearchRequest(text="cat by camera x100", deadline_ms=60_000))
+    assert result.proposed_filter == {"attributes.camera": "x100"}
+    assert [hit.entry.title for hit in result.hits] == ["cat"]

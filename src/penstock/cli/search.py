@@ -91,6 +91,14 @@ _RerankMsOption = Annotated[
 _RerankTopOption = Annotated[
     int | None, typer.Option("--rerank-top", metavar="N", help="Hits that may change places by reranking.")
 ]
+_RouteOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="auto|all|NAME=WEIGHT",
+        help="Weigh collections by what the query says, all alike, or as given: image=2, text.lexical=0.5, or a named "
+        "source. Repeatable.",
+    ),
+]
 
 
 def search(
@@ -119,6 +127,7 @@ def search(
     min_relevance: _RelevanceOption = None,
     fusion: _FusionOption = None,
     normalise: _NormaliseOption = None,
+    route: _RouteOption = None,
     rerank: _RerankOption = None,
     rerank_ms: _RerankMsOption = None,
     rerank_top: _RerankTopOption = None,
@@ -153,6 +162,8 @@ def search(
         body["min_relevance"] = min_relevance
     if (fuse := _fuse(fusion, normalise)) is not None:
         body["fuse"] = fuse
+    if route:
+        body["route"] = _route(route)
     if reranking := _rerank(rerank, rerank_ms, rerank_top):
         body["rerank"] = reranking
     _send(body, url or query_url(settings), settings, as_json=as_json)
@@ -187,6 +198,11 @@ def show_result(result: SearchResultJson, url: str) -> None:
         say("This result is partial: better hits may be missing.")
     for channel, reason in result["missing"].items():
         say(f"  without {channel}: {reason}")
+    understood = result.get("query", {})
+    for reason in understood.get("because", []):
+        say(reason)
+    if proposed := understood.get("proposed_filter"):
+        say(f"The query seems to ask for a part of the index: --filter '{json.dumps(proposed, ensure_ascii=False)}'")
     for notice in result.get("notices", []):
         say(notice)
     for reason in result.get("query", {}).get("because", []):
@@ -260,6 +276,26 @@ def _fuse(fusion: str | None, normalise: str | None) -> FuseJson | None:
     if normalise is not None:
         return {"method": fusion or "weighted", "normalise": normalise}
     return None if fusion is None else {"method": fusion}
+
+
+def _route(options: Sequence[str]) -> str | Mapping[str, float]:
+    """Returns auto or all, or the weights by name.
+
+    Raises:
+        UsageError: an option is neither.
+    """
+    from penstock.errors import UsageError
+
+    if list(options) in (["auto"], ["all"]):
+        return options[0]
+    weights: dict[str, float] = {}
+    for option in options:
+        name, _, weight = option.partition("=")
+        try:
+            weights[name] = float(weight)
+        except ValueError as exc:
+            raise UsageError(f"--route {option!r} is none of auto, all and NAME=WEIGHT, such as image=2") from exc
+    return weights
 
 
 def _rerank(model: str | None, budget_ms: int | None, top: int | None) -> RerankJson:

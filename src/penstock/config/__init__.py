@@ -34,6 +34,7 @@ from penstock.config.query import (
     FusionMethod,
     Normalisation,
     QuerySettings,
+    SourceSettings,
 )
 from penstock.config.section import MIB
 from penstock.config.settings import Settings, load_settings, to_environment
@@ -59,6 +60,7 @@ __all__ = [
     "Normalisation",
     "OcrSettings",
     "QuerySettings",
+    "SourceSettings",
     "Settings",
     "SpeechSettings",
     "StoreSettings",

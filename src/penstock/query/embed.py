@@ -97,6 +97,15 @@ def start_embedding(
         _cancel_unused(vectors.values())
 
 
+def question_vector(vectors: QueryVectors, text: str | None) -> Float32 | None:
+    """Returns the vector of a text by the sentence encoder, float32[dim]; None if it is not computed by now."""
+    for content, task in vectors.items():
+        if isinstance(content, TextInput) and content.text == text and role_of(content.encoder) == PASSAGE_TEXT:
+            computed = task.done() and not task.cancelled() and task.exception() is None
+            return task.result() if computed else None
+    return None
+
+
 async def _embed(encoder: QueryEncoder, content: SingleInput) -> Float32:
     match content:
         case TextInput():

@@ -10,13 +10,15 @@ from penstock.query.diversify import Diversifier
 from penstock.query.explain import HitOrders, explain_hits, ids_of
 from penstock.query.fusion.base import MomentRules
 from penstock.query.fusion.choose import FusionChooser
+from penstock.query.options import RerankReport
 from penstock.query.pages import Page, PageStart
 from penstock.query.relevance import JudgedHits, judge, with_relevance
 from penstock.query.rerank import Reranker, rerank_hits
 from penstock.query.retrieve import Retrieval
+from penstock.query.routing.router import Router, Routing
 from penstock.query.stages import HitStages
 from penstock.query.trace import Trace
-from penstock.query.types import Kind, Query, RerankReport
+from penstock.query.types import Kind, Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,13 @@ class FoundPage:
         judged: the hits, with their relevance.
         page: where the next one begins.
         reranked: what the reranking model read; None: it was not called.
+        routing: the weights of channels and sources, and why.
     """
 
     judged: JudgedHits
     page: Page
     reranked: RerankReport | None
+    routing: Routing
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +47,24 @@ class HitFinder:
         fusions: makes the fusion of each query.
         reranker: reorders the best hits; None: they keep the order of the fusion.
         diversifier: moves hits back that resemble those before them.
+        router: weighs channels by the vector of the question.
     """
 
     settings: QuerySettings
     fusions: FusionChooser
     reranker: Reranker | None
     diversifier: Diversifier
+    router: Router
 
     async def find(
-        self, retrieval: Retrieval, query: Query, start: PageStart, shares: Mapping[Kind, float] | None, trace: Trace
+        self,
+        retrieval: Retrieval,
+        query: Query,
+        start: PageStart,
+        shares: Mapping[Kind, float] | None,
+        trace: Trace,
+        *,
+        routing: Routing,
     ) -> FoundPage:
         """Returns the page of hits that begins at `start`.
 
@@ -60,7 +73,8 @@ class HitFinder:
             query: to be answered.
             start: of the page.
             shares: of each kind in the index; None: they do not decide on the first place.
-            trace: takes times, notices and what is missing.
+            trace: takes times, notices, reasons and what is missing.
+            routing: the weights before the vector of the question was known.
         """
         settings, moments = self.settings, MomentRules(self.settings.max_moment_gap_ms, self.settings.max_moment_ms)
         rankings = await retrieval.search()  # 5
@@ -68,7 +82,9 @@ class HitFinder:
         # A condition, as every canary has one, returns scores of a part of the index.
         if query.where is None and start.is_first:
             self.fusions.statistics.observe(rankings, settings.candidates)
-        options, unapplied = self.fusions.applicable(query.fuse, rankings)
+        routing = self.router.refine(routing, query, retrieval.question_vector(query.text))
+        trace.add_reasons(routing.because)
+        options, unapplied = self.fusions.applicable(routing.applied_to(query.fuse), rankings)
         trace.add_notice(unapplied)
         query = replace(query, fuse=options)
         reread = 0 if query.rerank is None else query.rerank.top
@@ -97,4 +113,4 @@ class HitFinder:
                 orders = HitOrders(ids_of(staged.hits), reranked, ids_of(hits))
                 shown = explain_hits(shown, staged, stages, orders, self.fusions.calibration)
         trace.add_failed(retrieval.missing)
-        return FoundPage(replace(judged, hits=shown), page, report)
+        return FoundPage(replace(judged, hits=shown), page, report, routing)

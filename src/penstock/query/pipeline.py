@@ -42,6 +42,7 @@ from penstock.query.relevance import check_min_relevance, check_relevance_known
 from penstock.query.rerank import PassageReader, Reranker, with_available_model
 from penstock.query.retrieve import Retrieval, SearchParams, mark_indexing
 from penstock.query.route import for_ranking, route
+from penstock.query.routing.router import Router, without_excluded
 from penstock.query.trace import Trace
 from penstock.query.types import Hit, Kind, Query, SearchRequest, SearchResult
 from penstock.query.understand.language import detect_language, notice_of
@@ -66,6 +67,7 @@ class QueryPipeline:
         fusions: makes the fusion of each query; None: one without calibration that has seen no question.
         reader: its model can rerank the best hits; None: there is no such model.
         images: reads the images of indexed entries; None: regions of them cannot be searched for.
+        router: weighs channels by the question; None: one without examples.
         clock: seconds, monotonic.
     """
 
@@ -80,6 +82,7 @@ class QueryPipeline:
         fusions: FusionChooser | None = None,
         reader: PassageReader | None = None,
         images: EntryImageReader | None = None,
+        router: Router | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -89,6 +92,7 @@ class QueryPipeline:
         self._transcriber = transcriber
         self._fusions = fusions or FusionChooser(ChannelStatistics())
         self._reranker = None if reader is None else Reranker(reader, clock)
+        self._router = router or Router.of_settings(settings)
         self._clock = clock
         self.executor = BoundedExecutor(
             threads=settings.search_threads,
@@ -97,7 +101,8 @@ class QueryPipeline:
             calls="searches of the store",
             retry_after_s=RETRY_AFTER_S,
         )
-        self._finder = HitFinder(settings, self._fusions, self._reranker, Diversifier(store, self.executor))
+        diversifier = Diversifier(store, self.executor)
+        self._finder = HitFinder(settings, self._fusions, self._reranker, diversifier, self._router)
         self._pages = Pages(plane_digest(profile, self._fusions.calibration), settings.max_paged_hits)
         self._channels = OfferedChannels(store, self.executor)
         self._shares = IndexShares(store, self.executor)
@@ -122,7 +127,8 @@ class QueryPipeline:
         offered = await self._channels.get(deadline_s=deadline_s)
         shares = self._shares_for(query, frozenset(channel.collection for channel in offered))
         loaded = await self._load(query, offered, trace, deadline_s)  # 2
-        plan = route(query, offered=offered, profile=self._profile, loaded=loaded)  # 3
+        routing = self._router.route(query)
+        plan = without_excluded(route(query, offered=offered, profile=self._profile, loaded=loaded), routing)  # 3
         check_relevance_known(query, self._fusions.calibration, [planned.channel for planned in plan.queries])
         detected = None if query.text is None else detect_language(query.text)
         lexical = any(planned.channel.field is Field.LEXICAL for planned in plan.queries)
@@ -140,7 +146,7 @@ class QueryPipeline:
                 query.tenant, query.where, self._settings.candidates, deadline_s, query.parts.excluded
             )
             retrieval = Retrieval(self._store, self.executor, plan.queries, vectors, params)
-            found_page = await self._finder.find(retrieval, query, start, shares, trace)  # 5 to 11
+            found_page = await self._finder.find(retrieval, query, start, shares, trace, routing=routing)  # 5 to 11
             hits = await mark_indexing(found_page.judged.hits, self._store, self.executor, deadline_s=deadline_s)
             trace.end("mark")
         return SearchResult(
@@ -155,6 +161,8 @@ class QueryPipeline:
             why=found_page.judged.why,
             because=tuple(trace.because),
             rerank=found_page.reranked,
+            route=found_page.routing.shown(retrieval.rankings.by_channel),
+            proposed_filter=routing.proposed_filter,
             next_cursor=found_page.page.next_cursor,
             changed=found_page.page.changed,
             weights=weights,

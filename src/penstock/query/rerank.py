@@ -23,9 +23,10 @@ import numpy as np
 
 from penstock.errors import PenstockError, QueryError
 from penstock.query.fusion.normalise import Float64, z_score
+from penstock.query.options import RerankReport
 from penstock.query.reading_pace import ReadingPace
 from penstock.query.trace import Trace
-from penstock.query.types import Hit, Query, RerankReport
+from penstock.query.types import Hit, Query
 from penstock.records import Float32
 
 logger = logging.getLogger(__name__)

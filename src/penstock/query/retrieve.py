@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from penstock.errors import OverloadedError, PenstockError, QueryError, TransientError, UnavailableError
 from penstock.observability import metrics, tracing
-from penstock.query.embed import QueryVectors
+from penstock.query.embed import QueryVectors, question_vector
 from penstock.query.executor import BoundedExecutor
 from penstock.query.parts.inputs import EmbeddingInput
 from penstock.query.types import ChannelQuery, Hit, Rankings
@@ -93,6 +93,10 @@ class Retrieval:
     def missing(self) -> Mapping[Channel, str]:
         """The channels that failed or were late in one of the searches."""
         return self._rankings.missing
+
+    def question_vector(self, text: str | None) -> Float32 | None:
+        """Returns the vector of the question, float32[dim], where the sentence encoder has computed it by now."""
+        return question_vector(self._vectors, text)
 
     async def search(self) -> Rankings:
         """Searches every channel. A channel whose vector is not computed yet waits for that vector alone.

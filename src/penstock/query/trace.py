@@ -7,7 +7,7 @@ Every step of `query/pipeline.py` is traced. From its name follow the key in `to
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from penstock.observability import metrics, tracing
@@ -85,6 +85,11 @@ class Trace:
         """Adds a sentence to `notices`, if there is one."""
         if sentence is not None:
             self.notices.append(sentence)
+
+    def add_reasons(self, sentences: Iterable[str]) -> None:
+        """Adds sentences to `because`, each once."""
+        for sentence in sentences:
+            self.add_reason(sentence)
 
     # --- the result ---
 

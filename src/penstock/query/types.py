@@ -10,6 +10,7 @@ from typing import TypeAlias
 from penstock.config import FirstPlaceRule, FusionMethod, Normalisation
 from penstock.encoders.profiles import JOINT_IMAGE
 from penstock.query.explanations import HitExplanation
+from penstock.query.options import RerankOptions, RerankReport, RerankRequest, RouteOptions, SourceWeight
 from penstock.query.parts.base import NO_PARTS, PartsRequest, QueryPart, QueryParts
 from penstock.query.parts.inputs import COMPOSED, EmbeddingInput, TextInput
 from penstock.records import Channel, Collection, Entry, ScoredEntry
@@ -60,6 +61,7 @@ class FuseOptions:
         first_places: whether the share of a kind decides on first places, for method calibrated.
         demanded: whether the request itself names the method, or the normalisation if that is log-odds. Settings that
             do not apply to a question yield to method calibrated (`FusionChooser.applicable`).
+        sources: named sources that do not weigh 1.
     """
 
     method: FusionMethod = FusionMethod.CALIBRATED
@@ -70,52 +72,7 @@ class FuseOptions:
     channel_weights: Mapping[Channel, float] = field(default_factory=dict)
     first_places: FirstPlaceRule = FirstPlaceRule.INDEX
     demanded: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class RerankRequest:
-    """The reranking that a client requests, unchecked; None: the setting.
-
-    Attributes:
-        model: auto, off or the name of a model.
-        budget_ms: milliseconds that it may take.
-        top: number of hits that may change places.
-    """
-
-    model: str | None = None
-    budget_ms: int | None = None
-    top: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RerankOptions:
-    """The checked reranking of a query. `model` is None for whichever there is; the others as in `RerankRequest`.
-
-    Attributes:
-        demanded: whether the request itself wants it.
-    """
-
-    model: str | None
-    budget_ms: int
-    top: int
-    demanded: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RerankReport:
-    """Reports what a reranking model read.
-
-    Attributes:
-        model: its name.
-        done: hits that it read.
-        of: hits with words among those that might change places.
-        ms: milliseconds that it took.
-    """
-
-    model: str
-    done: int
-    of: int
-    ms: float
+    sources: tuple[SourceWeight, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +93,8 @@ class SearchRequest:
         fuse: how the rankings become one; None: the settings.
         min_relevance: 0 to 1, below which hits are cut; None: none are.
         group_by: a name of `GroupBy`; None: moment.
+        rerank: how the best hits are reranked; None: the settings.
+        route: auto, all, or weights by the name of a collection, a channel or a source; None: the setting.
         cursor: `SearchResult.next_cursor` of the page before; None: the first page.
         diversify: the share of the score against resemblance, see `query.diversify`; None: it alone decides.
         parts: what else is searched by, and with which weights.
@@ -154,6 +113,7 @@ class SearchRequest:
     min_relevance: float | None = None
     group_by: str | None = None
     rerank: RerankRequest | None = None
+    route: str | Mapping[str, float] | None = None
     cursor: str | None = field(default=None, repr=False)
     diversify: float | None = None
     explain: bool = False
@@ -195,6 +155,7 @@ class Query:
         hits: how they are made.
         rerank: how the best hits are reranked; None: they keep the order of the fusion.
         parts: the further parts.
+        route: how channels are weighed.
     """
 
     text: str | None = field(repr=False)
@@ -212,6 +173,7 @@ class Query:
     hits: HitOptions = field(default_factory=HitOptions)
     rerank: RerankOptions | None = None
     parts: QueryParts = field(default_factory=QueryParts)
+    route: RouteOptions = field(default_factory=RouteOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +337,8 @@ class SearchResult:
         notices: limitations of this answer, a sentence each.
         nothing_found: whether no hit is relevant enough; those that there are remain in `hits`.
         why: the reason for that, in words.
+        route: the weights of the channels that answered, and of the sources that do not weigh 1, by name.
+        proposed_filter: the filter that the words of the question imply, as a request takes it; it was not applied.
         rerank: what the reranking model read; None: it was not called.
         because: the reasons, in sentences, for what was done differently from the request and the settings.
         next_cursor: of the page after this one; None: there are no more hits.
@@ -394,6 +358,8 @@ class SearchResult:
     why: str | None = None
     because: tuple[str, ...] = ()
     rerank: RerankReport | None = None
+    route: Mapping[str, float] = field(default_factory=dict)
+    proposed_filter: Mapping[str, object] | None = None
     next_cursor: str | None = field(default=None, repr=False)
     changed: bool = False
     weights: Mapping[QueryPart, float] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import astuple
 
@@ -32,9 +32,10 @@ from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.fusion.statistics_file import StatisticsFile, statistics_key
 from penstock.query.parts.images import EntryImageReader
 from penstock.query.pipeline import QueryPipeline
+from penstock.query.routing.router import Router
 from penstock.query.understand.image import query_image_decoder
 from penstock.query.understand.speech import SpeechQueryTranscriber
-from penstock.records import EncoderInput
+from penstock.records import EncoderInput, Field, Float32
 from penstock.serve import problems
 from penstock.serve.change_feed import follow_changes, result_cache
 from penstock.serve.dependencies import provide
@@ -91,6 +92,7 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
         transcriber=transcriber,
         fusions=fusions,
         reader=None if scorer is None else encoder,
+        router=Router.of_settings(settings.query, _question_encoder(profile, encoders[PASSAGE_TEXT])),
         images=EntryImageReader(assets, claim_checks),
     )
     changes = IndexChanges()
@@ -178,6 +180,17 @@ def _fusions(
     """Returns what makes the fusion of each query, with the calibration that fits the index."""
     calibration = find_calibration(settings.query.calibration, settings.data_dir, profile, fingerprints, dense_index)
     return FusionChooser(statistics, calibration, FirstPlaces(settings.query.relevance_floor))
+
+
+def _question_encoder(profile: Profile, encoder: Encoder) -> Callable[[Sequence[str]], Float32]:
+    """Returns a function from questions to their vectors by the sentence encoder: float32[questions, dim]."""
+    role = profile.query_encoder(Field.PASSAGE)
+
+    def encode(questions: Sequence[str]) -> Float32:
+        keys = tuple(str(number) for number in range(len(questions)))
+        return encoder.encode(EncoderInput(role, keys, texts=tuple(questions))).vectors
+
+    return encode
 
 
 def _statistics_key(fingerprints: Mapping[str, Fingerprint]) -> str:

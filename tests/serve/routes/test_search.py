@@ -66,10 +66,17 @@ def test_a_hit_has_every_field_of_its_entry(search: Callable[..., httpx.Response
     assert (body["partial"], body["missing"], body["transcript"]) == (False, {}, None)
     assert set(body["took_ms"]) == {"understand", "route", "encode", "search", "fuse", "judge", "mark", "total"}
     assert (body["profile"], body["notice"]) == (PROFILE.name, PROFILE.notice)
-    assert (body["notices"], body["query"]) == (
-        [PROFILE.notice],
-        {"language": None, "compose": {}, "frame_image": None, "because": []},
-    )
+    assert body["notices"] == [PROFILE.notice]
+    weights = body["query"].pop("route")
+    assert set(weights.values()) == {1.0}
+    assert body["query"] == {
+        "language": None,
+        "compose": {},
+        "frame_image": None,
+        "because": [],
+        "proposed_filter": None,
+    }
+    assert body["rerank"] is None
 
 
 def test_speech_and_a_frame_at_the_same_time_are_a_moment_with_frame_and_transcript(

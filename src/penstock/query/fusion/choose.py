@@ -12,6 +12,7 @@ from penstock.config import FirstPlaceRule, FusionMethod, Normalisation
 from penstock.errors import QueryError
 from penstock.query.fusion.base import Candidate, ExplainingFusion, Leader, MomentRules
 from penstock.query.fusion.by_relevance import RelevanceFusion
+from penstock.query.fusion.by_source import SourceWeightedFusion
 from penstock.query.fusion.calibration import Calibration
 from penstock.query.fusion.early import EarlyScale, shared_space
 from penstock.query.fusion.first_places import FirstPlaces
@@ -81,6 +82,13 @@ class FusionChooser:
         """
         pins = FusionPins() if pins is None else pins
         options, _ = self.applicable(options, rankings)
+        if options.sources:
+            return SourceWeightedFusion(self._choose(options, rankings, None, pins), options)
+        return self._choose(options, rankings, shares, pins)
+
+    def _choose(
+        self, options: FuseOptions, rankings: Rankings, shares: Mapping[Kind, float] | None, pins: FusionPins
+    ) -> ExplainingFusion:
         match options.method:
             case FusionMethod.RRF:
                 return ReciprocalRankFusion(options.weights, k=options.k)

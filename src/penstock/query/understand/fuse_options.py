@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
@@ -44,7 +45,7 @@ def fuse_options(request: FuseRequest | None, settings: QuerySettings) -> FuseOp
         raise QueryError(f"k is {requested.k}; it can be 1 to {MAX_K:,}", field="/fuse/k")
     if requested.alpha is not None and not 0 <= requested.alpha <= 1:
         raise QueryError(f"alpha is {requested.alpha}; it can be 0 to 1", field="/fuse/alpha")
-    weights, channel_weights = _weights(requested.weights)
+    weights = named_weights(requested.weights, at="/fuse/weights")
     normalise = _name(Normalisation, requested.normalise, default=settings.normalise, option="normalise")
     # What a request without these options is given by the settings, it does not demand.
     decisive = requested.normalise if method is FusionMethod.WEIGHTED else requested.method or requested.alpha
@@ -53,8 +54,8 @@ def fuse_options(request: FuseRequest | None, settings: QuerySettings) -> FuseOp
         normalise=normalise,
         k=settings.rrf_k if requested.k is None else requested.k,
         alpha=settings.fusion_alpha if requested.alpha is None else requested.alpha,
-        weights={**settings.weights, **weights},
-        channel_weights=channel_weights,
+        weights={**settings.weights, **weights.collections},
+        channel_weights=weights.channels,
         first_places=settings.first_places,
         demanded=decisive is not None,
     )
@@ -71,24 +72,40 @@ def _name(names: type[_Name], value: str | None, *, default: _Name, option: str)
         ) from exc
 
 
-def _weights(requested: Mapping[str, float]) -> tuple[dict[Collection, float], dict[Channel, float]]:
-    """Returns the weights that name a collection, and those that name a channel."""
+@dataclass(frozen=True, slots=True)
+class NamedWeights:
+    """Checked weights by what their names stand for."""
+
+    collections: Mapping[Collection, float]
+    channels: Mapping[Channel, float]
+    sources: Mapping[str, float]
+
+
+def named_weights(requested: Mapping[str, float], *, at: str, sources: Container[str] = ()) -> NamedWeights:
+    """Returns the weights that name a collection, a channel, or one of these sources.
+
+    Raises:
+        QueryError: with a pointer, below `at`, to a name that is none of them or whose weight is not allowed.
+    """
     collections: dict[Collection, float] = {}
     channels: dict[Channel, float] = {}
+    of_sources: dict[str, float] = {}
     known = {str(channel): channel for collection in Collection for channel in _channels_of(collection)}
     for name, weight in requested.items():
-        field = "/fuse/weights/" + name.replace("~", "~0").replace("/", "~1")
+        field = f"{at}/" + name.replace("~", "~0").replace("/", "~1")
         if not (math.isfinite(weight) and 0 <= weight <= MAX_WEIGHT):
             raise QueryError(f"the weight of {name} is {weight}; it can be 0 to {MAX_WEIGHT:,.0f}", field=field)
         if name in list(Collection):
             collections[Collection(name)] = weight
         elif name in known:
             channels[known[name]] = weight
+        elif name in sources:
+            of_sources[name] = weight
         else:
             raise QueryError(
                 f"there is no collection or channel {name!r}; there are {', '.join([*Collection, *known])}", field=field
             )
-    return collections, channels
+    return NamedWeights(collections, channels, of_sources)
 
 
 def _channels_of(collection: Collection) -> list[Channel]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock.config import QuerySettings
 from penstock.errors import QueryError
-from penstock.query.types import RerankOptions, RerankRequest
+from penstock.query.options import RerankOptions, RerankRequest
 
 AUTO, OFF = "auto", "off"
 # A model reads a thousand passages for seconds: more than any deadline by default.

@@ -12,6 +12,7 @@ from penstock.query.types import GroupBy, HitOptions, Query, SearchRequest
 from penstock.query.understand.fuse_options import fuse_options
 from penstock.query.understand.parts import check_parts
 from penstock.query.understand.rerank_options import rerank_options
+from penstock.query.understand.route_options import route_options
 from penstock.query.understand.text import normalise_text
 from penstock.records import COLLECTIONS_OF, Collection, Modality
 
@@ -48,6 +49,7 @@ def validate(request: SearchRequest, settings: QuerySettings) -> Query:
         ),
         rerank=rerank_options(request.rerank, settings),
         parts=parts,
+        route=route_options(request.route, settings),
     )
 
 

@@ -8,8 +8,9 @@ import binascii
 from fastapi import APIRouter, BackgroundTasks, Response
 
 from penstock.errors import QueryError
+from penstock.query.options import RerankRequest
 from penstock.query.parts.base import PartsRequest
-from penstock.query.types import FuseRequest, RerankRequest, SearchRequest
+from penstock.query.types import FuseRequest, SearchRequest
 from penstock.records import ImageRegion
 from penstock.serve import problems
 from penstock.serve.dependencies import SearchDependency
@@ -44,6 +45,7 @@ def _request(body: SearchBody, *, default_tenant: str) -> SearchRequest:
         limit=body.limit,
         deadline_ms=body.deadline_ms,
         fuse=None if body.fuse is None else _fuse(body.fuse),
+        route=body.route,
         rerank=None if body.rerank is None else RerankRequest(**body.rerank.model_dump()),
         min_relevance=body.min_relevance,
         group_by=body.group_by,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
@@ -158,6 +158,12 @@ class SearchBody(BaseModel):
         None, description="milliseconds for the whole search; later channels are left out and reported in `missing`"
     )
     fuse: FuseBody | None = Field(None, description="how the rankings of the channels become one list")
+    route: Literal["auto", "all"] | dict[str, float] | None = Field(
+        None,
+        description="weights of collections: auto, by what the question says; all alike; or weights of collections, "
+        "channels and named sources, 1 where one is absent. A weight of 0 excludes a collection or a channel",
+        examples=["auto", {"image": 1.0, "text": 0.2}],
+    )
     rerank: RerankBody | None = Field(
         None, description="reordering of the best hits by a model that reads them; the settings if absent"
     )

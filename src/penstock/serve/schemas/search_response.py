@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import BaseModel, Field, TypeAdapter
 
 from penstock.assets import sha256_of
+from penstock.query.options import RerankReport
 from penstock.query.result_cache import CachedHits
-from penstock.query.types import ChannelHit, Hit, Moment, MomentMember, RerankReport, SearchResult
+from penstock.query.types import ChannelHit, Hit, Moment, MomentMember, SearchResult
 from penstock.records import Entry
 from penstock.serve.schemas.explanation import ExplanationOut, explanation_out
 
@@ -138,6 +139,14 @@ class QueryOut(BaseModel):
         description="where the image of `frame` comes from: stored vector (of all of it), stored media, claim check "
         "or thumbnail; null without `frame`",
     )
+    route: dict[str, float] = Field(
+        examples=[{"image.joint": 1.0, "text.passage": 0.3, "text.lexical": 0.3}],
+        description="weights of the channels that answered, and of named sources that do not weigh 1",
+    )
+    proposed_filter: dict[str, Any] | None = Field(
+        examples=[{"attributes.camera": "x100"}],
+        description="a filter that the words of the query imply, to send as `filter`; it was not applied",
+    )
     because: list[str] = Field(
         description="the reasons, in sentences, for what was done differently from the request and the settings"
     )
@@ -209,6 +218,8 @@ def search_out(result: SearchResult, *, profile: str, notice: str | None) -> Sea
             language=result.language,
             compose={part.value: weight for part, weight in sorted(result.weights.items())},
             frame_image=result.image_source,
+            route=dict(result.route),
+            proposed_filter=None if result.proposed_filter is None else dict(result.proposed_filter),
             because=list(result.because),
         ),
     )
