@@ -97,6 +97,12 @@ def _parts() -> Sequence[Panel]:
             runbooks=("PenstockPartialAnswers",),
         ),
         Panel(
+            "Words of questions and of the index",
+            "Per second: corrected, rewritten or widened questions, and counts of the index's words.",
+            "ops",
+            [Query(rate("penstock_understanding_total", "part, result"), "{{part}}: {{result}}")],
+        ),
+        Panel(
             "Hits of caches",
             "The share of look-ups that a cache answered: of results, of the embeddings of queries, and of those of an "
             "encoder of ingest.",

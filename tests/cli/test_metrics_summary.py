@@ -128,6 +128,7 @@ def test_every_measured_metric_has_a_line() -> None:
     metrics.QUERY.labels(200).observe(0.02)
     metrics.QUERY_CHANNEL.labels("text.passage", "answered").observe(0.01)
     metrics.CACHE_REQUESTS.labels("query", "hit").inc(7)
+    metrics.UNDERSTANDING.labels("rewrite", "failed").inc(3)
     metrics.CANARIES.labels("text", "late").inc()
     metrics.COMMITS.labels("acknowledged").inc(5)
     metrics.COMMITS.labels("fenced").inc()
@@ -151,6 +152,7 @@ def test_every_measured_metric_has_a_line() -> None:
         "200 15 ms / 20 ms",
         "text.passage 8 ms / 10 ms",
         "query cache: 7 hits, 0 misses",
+        "rewrite of questions: 3 failed",
         "text canary, produced to found: – / – (1 late)",
         "commits: 5 acknowledged, 1 fenced",
         "images for ocr: 2 words",

@@ -140,6 +140,7 @@ def test_queries_are_measured_as_a_whole_by_step_and_by_channel(stack: Stack, wa
     for step in ("encode", "search", "fuse", "total"):
         watcher.reaches(2, "penstock_query_step_seconds_count", step=step)
     watcher.reaches(1, "penstock_cache_requests_total", cache="query", result="hit")
+    watcher.reaches(1, "penstock_understanding_total", part="vocabulary", result="counted")
 
 
 def test_a_store_that_hangs_shows_as_an_open_breaker_retries_lag_and_bytes_in_flight(

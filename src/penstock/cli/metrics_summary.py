@@ -79,6 +79,7 @@ class MetricsSummary:
             apart from those that answered.
         caches: look-ups by cache and result.
         cache_bytes: what a cache holds, estimated.
+        understanding: words of questions and of the index, by part and what was made of them.
         canary: by modality.
         builds: what runs: version, profile, index version and models, one text each.
         processes: number of running processes by kind.
@@ -109,6 +110,7 @@ class MetricsSummary:
     channels: Mapping[str, Mapping[str, DurationSummary]]
     caches: Mapping[str, Mapping[str, int]]
     cache_bytes: Mapping[str, int]
+    understanding: Mapping[str, Mapping[str, int]]
     canary: Mapping[str, CanarySummary]
     builds: Sequence[str]
     processes: Mapping[str, int]
@@ -145,6 +147,7 @@ def summarize(before: Scrape, now: Scrape) -> MetricsSummary:
         channels=_durations_by(now, metrics.QUERY_CHANNEL, "channel", "result"),
         caches=_counts(now, metrics.CACHE_REQUESTS, "cache", "result"),
         cache_bytes=_whole(now.by(metrics.CACHE_BYTES, "cache")),
+        understanding=_counts(now, metrics.UNDERSTANDING, "part", "result"),
         canary=_canary(now),
         builds=_builds(now),
         processes=_whole(now.by(metrics.PROCESSES, "process")),
@@ -270,6 +273,8 @@ def summary_lines(summary: MetricsSummary) -> Iterator[str]:
         "channels, p50 / p95 of those that answered",
         (_channel(name, results) for name, results in summary.channels.items()),
     )
+    for part, results in summary.understanding.items():
+        yield f"{part} of questions: {', '.join(_named(results))}"
     for cache, results in summary.caches.items():
         held = f", {summary.cache_bytes[cache] / 1e6:,.1f} MB" if cache in summary.cache_bytes else ""
         yield f"{cache} cache: {results.get('hit', 0)} hits, {results.get('miss', 0)} misses{held}"

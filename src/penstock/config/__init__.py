@@ -39,6 +39,7 @@ from penstock.config.query import (
 from penstock.config.section import MIB
 from penstock.config.settings import Settings, load_settings, to_environment
 from penstock.config.store import AssetStoreSettings, StoreSettings
+from penstock.config.understand import GenerateSettings, SpellingMode, UnderstandSettings
 
 __all__ = [
     "AssetStoreSettings",
@@ -48,6 +49,7 @@ __all__ = [
     "FetchSettings",
     "FirstPlaceRule",
     "FusionMethod",
+    "GenerateSettings",
     "ImageSettings",
     "IngestSettings",
     "KafkaSettings",
@@ -63,9 +65,11 @@ __all__ = [
     "SourceSettings",
     "Settings",
     "SpeechSettings",
+    "SpellingMode",
     "StoreSettings",
     "TextSettings",
     "TracingSettings",
+    "UnderstandSettings",
     "VideoSettings",
     "demo_folder",
     "endpoints_file",

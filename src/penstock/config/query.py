@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from penstock.config.section import MIB, Section
+from penstock.config.understand import UnderstandSettings
 from penstock.records import Collection
 
 LEARNED_FUSION = "learned"
@@ -54,7 +55,7 @@ class SourceSettings(Section):
     weight: float = Field(1.0, gt=0, description="its weight in fusion, as that of a collection")
 
 
-class QuerySettings(Section):
+class QuerySettings(UnderstandSettings):
     """The HTTP endpoint, its replicas, and the limits and defaults of searches.
 
     Over the limit because each setting is an attribute.

@@ -34,6 +34,7 @@ from penstock.config.observability import CanarySettings, LogSettings, MetricsSe
 from penstock.config.placement import PlacementSettings
 from penstock.config.query import QuerySettings
 from penstock.config.store import AssetStoreSettings, StoreSettings
+from penstock.config.understand import GenerateSettings
 from penstock.errors import ConfigError
 
 ENV_PREFIX = "PENSTOCK_"
@@ -83,6 +84,7 @@ class Settings(BaseSettings):
     ingest: IngestSettings = IngestSettings()
     placement: PlacementSettings = PlacementSettings()
     query: QuerySettings = QuerySettings()
+    generate: GenerateSettings = GenerateSettings()
     metrics: MetricsSettings = MetricsSettings()
     canary: CanarySettings = CanarySettings()
     log: LogSettings = LogSettings()

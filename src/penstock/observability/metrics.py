@@ -154,6 +154,12 @@ CACHE_REQUESTS = _counter(
     "result",
 )
 CACHE_BYTES = _gauge("cache_bytes", "Bytes of what a cache holds, estimated", "cache", merge="livesum")
+UNDERSTANDING = _counter(
+    "understanding",
+    "Words of questions and of the index, by part (spelling, synonyms, rewrite, vocabulary) and what was made of them",
+    "part",
+    "result",
+)
 
 HTTP = _histogram(
     "http_seconds", "Time of an HTTP request in its replica, by route and status", "route", "status", buckets=_QUERY_S

@@ -1,6 +1,6 @@
 """Answers a search in steps, one file each.
 
-    1 understand   a request → a checked query; a spoken one is transcribed (`understand/`)
+    1 understand   a request → a checked query; a spoken one is transcribed, its words are corrected (`understand/`)
     2 load         → the vectors and the images of the entries that it names (`parts/`)
     3 route        → the channels to search, each for the parts of the query that are in its space
     4 embed        → a vector for each of them
@@ -47,6 +47,7 @@ from penstock.query.trace import Trace
 from penstock.query.types import Hit, Kind, Query, SearchRequest, SearchResult
 from penstock.query.understand.language import detect_language, notice_of
 from penstock.query.understand.speech import SpeechQueryTranscriber
+from penstock.query.understand.understanding import Understanding, WordTools
 from penstock.query.understand.validate import validate, with_transcript
 from penstock.records import Channel, Collection, Field
 from penstock.store.base import EntrySearch
@@ -58,6 +59,8 @@ RETRY_AFTER_S = 1.0
 class QueryPipeline:
     """Answers searches. Belongs to one event loop.
 
+    Over the limit because every step is an attribute.
+
     Args:
         store: searched from several threads.
         encoder: makes query vectors.
@@ -68,6 +71,7 @@ class QueryPipeline:
         reader: its model can rerank the best hits; None: there is no such model.
         images: reads the images of indexed entries; None: regions of them cannot be searched for.
         router: weighs channels by the question; None: one without examples.
+        words: what its words are corrected and widened by; None: nothing.
         clock: seconds, monotonic.
     """
 
@@ -83,6 +87,7 @@ class QueryPipeline:
         reader: PassageReader | None = None,
         images: EntryImageReader | None = None,
         router: Router | None = None,
+        words: WordTools | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -101,6 +106,7 @@ class QueryPipeline:
             calls="searches of the store",
             retry_after_s=RETRY_AFTER_S,
         )
+        self._understanding = Understanding(words or WordTools(), settings, clock)
         diversifier = Diversifier(store, self.executor)
         self._finder = HitFinder(settings, self._fusions, self._reranker, diversifier, self._router)
         self._pages = Pages(plane_digest(profile, self._fusions.calibration), settings.max_paged_hits)
@@ -119,11 +125,11 @@ class QueryPipeline:
         trace = Trace(self._clock)
         query = await self._understand(request, trace)  # 1
         start = await self._pages.open(request)
-        trace.end("understand")
         check_min_relevance(query, self._fusions.calibration)
         query = with_available_model(query, self._reranker, trace)
         deadline_s = self._clock() + query.deadline_ms / 1000
         trace.set_deadline(deadline_s)
+        query = await self._understanding.understand(query, trace)
         offered = await self._channels.get(deadline_s=deadline_s)
         shares = self._shares_for(query, frozenset(channel.collection for channel in offered))
         loaded = await self._load(query, offered, trace, deadline_s)  # 2
@@ -132,8 +138,7 @@ class QueryPipeline:
         check_relevance_known(query, self._fusions.calibration, [planned.channel for planned in plan.queries])
         detected = None if query.text is None else detect_language(query.text)
         lexical = any(planned.channel.field is Field.LEXICAL for planned in plan.queries)
-        notice = notice_of(detected, self._profile.languages, lexical=lexical)
-        trace.add_notice(notice)
+        trace.add_notice(notice_of(detected, self._profile.languages, lexical=lexical))
         add_reasons(trace, query, plan, loaded)
         weights, query = weights_of(query), for_ranking(query, plan)
         check_min_relevance(query, self._fusions.calibration)
@@ -167,6 +172,7 @@ class QueryPipeline:
             changed=found_page.page.changed,
             weights=weights,
             image_source=loaded.image_source,
+            understood=query.understood,
         )
 
     async def _understand(self, request: SearchRequest, trace: Trace) -> Query:
@@ -205,3 +211,4 @@ class QueryPipeline:
     def close(self) -> None:
         """Takes no more searches. The store and the encoder are closed by their owner."""
         self.executor.close()
+        self._understanding.close()

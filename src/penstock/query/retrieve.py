@@ -18,6 +18,7 @@ from penstock.query.embed import QueryVectors, question_vector
 from penstock.query.executor import BoundedExecutor
 from penstock.query.parts.inputs import EmbeddingInput
 from penstock.query.types import ChannelQuery, Hit, Rankings
+from penstock.query.weighted_words import search_weighted
 from penstock.records import TIMED_COLLECTIONS, Channel, Collection, Entry, Float32, ScoredEntry
 from penstock.store.base import EntryQuery, EntrySearch
 from penstock.store.filters import Filter
@@ -177,8 +178,10 @@ class Retrieval:
             limit = params.limit + len(params.excluded)
             with _measured(query.channel, self._executor.clock):
                 ranking = await self._executor.call(
-                    lambda timeout_s: self._store.search(
-                        EntryQuery(query.channel, target, params.tenant, params.where, limit, timeout_s)
+                    lambda timeout_s: search_weighted(
+                        self._store,
+                        EntryQuery(query.channel, target, params.tenant, params.where, limit, timeout_s),
+                        query.extra,
                     ),
                     deadline_s=params.deadline_s,
                 )

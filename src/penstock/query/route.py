@@ -98,7 +98,8 @@ def _candidates(collection: Collection, query: Query, loaded: LoadedParts, profi
             if query.text is not None:
                 words = frozenset({QueryPart.TEXT})
                 share = share_of(query, words)
-                candidates.append(PlannedQuery(ChannelQuery(channel, LEXICAL_SPACE, query.text, share), words))
+                extra = query.understood.extra if query.understood else ()
+                candidates.append(PlannedQuery(ChannelQuery(channel, LEXICAL_SPACE, query.text, share, extra), words))
         elif (composed := compose(channel, query, loaded, profile)) is not None:
             space = profile.space(role_of(profile.query_encoder(field, collection))).id
             channel_query = ChannelQuery(channel, space, composed.content, composed.share)

@@ -13,6 +13,7 @@ from penstock.query.explanations import HitExplanation
 from penstock.query.options import RerankOptions, RerankReport, RerankRequest, RouteOptions, SourceWeight
 from penstock.query.parts.base import NO_PARTS, PartsRequest, QueryPart, QueryParts
 from penstock.query.parts.inputs import COMPOSED, EmbeddingInput, TextInput
+from penstock.query.understand.understood import UnderstandOptions, UnderstandRequest, Understood, WeightedWords
 from penstock.records import Channel, Collection, Entry, ScoredEntry
 from penstock.store.filters import Filter
 
@@ -99,6 +100,7 @@ class SearchRequest:
         diversify: the share of the score against resemblance, see `query.diversify`; None: it alone decides.
         parts: what else is searched by, and with which weights.
         explain: whether each hit has its explanation.
+        understand: what is made of its words.
     """
 
     text: str | None = None
@@ -118,6 +120,7 @@ class SearchRequest:
     diversify: float | None = None
     explain: bool = False
     parts: PartsRequest = NO_PARTS
+    understand: UnderstandRequest = field(default_factory=UnderstandRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,8 @@ class Query:
         rerank: how the best hits are reranked; None: they keep the order of the fusion.
         parts: the further parts.
         route: how channels are weighed.
+        understand: what is made of its words.
+        understood: what was made of them; None before that step, and without words.
     """
 
     text: str | None = field(repr=False)
@@ -174,6 +179,8 @@ class Query:
     rerank: RerankOptions | None = None
     parts: QueryParts = field(default_factory=QueryParts)
     route: RouteOptions = field(default_factory=RouteOptions)
+    understand: UnderstandOptions = field(default_factory=UnderstandOptions)
+    understood: Understood | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +192,14 @@ class ChannelQuery:
         space: the id of the space in which it compares.
         search_for: the text itself, which the store matches by BM25, or the input of the vector that it takes.
         share: of the weights of all wanted parts of the query, those of the parts that it is searched for.
+        extra: words that a lexical channel searches besides.
     """
 
     channel: Channel
     space: str
     search_for: str | EmbeddingInput
     share: float = 1.0
+    extra: tuple[WeightedWords, ...] = ()
 
     @property
     def text(self) -> str | None:
@@ -327,6 +336,8 @@ class Hit:
 class SearchResult:
     """The answer to one search.
 
+    Over the limit because each field of a response is an attribute.
+
     Attributes:
         hits: best first.
         partial: whether a channel failed or was late. A channel that the store does not offer is only in `missing`.
@@ -345,6 +356,7 @@ class SearchResult:
         changed: whether the pages before would be others now.
         weights: of the parts of the query; empty if it has one part only.
         image_source: where the image of the frame of the query comes from; None: it has none.
+        understood: what was made of the words of the query; None: it has none.
     """
 
     hits: Sequence[Hit]
@@ -364,3 +376,4 @@ class SearchResult:
     changed: bool = False
     weights: Mapping[QueryPart, float] = field(default_factory=dict)
     image_source: str | None = None
+    understood: Understood | None = None

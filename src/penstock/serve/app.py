@@ -47,6 +47,7 @@ from penstock.serve.routes import media, search, status
 from penstock.serve.use_cases.media import MediaService
 from penstock.serve.use_cases.search import SearchService
 from penstock.serve.use_cases.status import StatusService
+from penstock.serve.word_tools import open_word_tools
 from penstock.store.base import Store
 from penstock.store.spec import index_spec
 
@@ -84,6 +85,7 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
     statistics = StatisticsFile(settings.data_dir / "query-statistics", _statistics_key(fingerprints))
     fusions = _fusions(statistics.statistics, profile, fingerprints, settings, store.capabilities.dense_index)
     assets, claim_checks = open_assets(settings), ClaimCheckReader(settings.fetch)
+    words = open_word_tools(settings, store)
     pipeline = QueryPipeline(
         store,
         encoder,
@@ -94,8 +96,11 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
         reader=None if scorer is None else encoder,
         router=Router.of_settings(settings.query, _question_encoder(profile, encoders[PASSAGE_TEXT])),
         images=EntryImageReader(assets, claim_checks),
+        words=words,
     )
     changes = IndexChanges()
+    if words.vocabularies is not None:
+        changes.subscribe(words.vocabularies.changed)
     cache = result_cache(pipeline, changes, settings, store.capabilities)
     searches = SearchService(pipeline, cache, profile=profile, default_tenant=settings.tenant)
     return QueryPlane(
@@ -105,6 +110,7 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
         encoder=encoder,
         transcriber=transcriber,
         pipeline=pipeline,
+        words=words,
         statistics=statistics,
         changes=changes,
         follower=follow_changes(settings.kafka, changes),
@@ -130,6 +136,7 @@ def create_app(plane: QueryPlane) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        await plane.close_connections()
         plane.close()
 
     app = FastAPIOffline(  # FastAPI with the scripts of /docs from the package instead of a CDN

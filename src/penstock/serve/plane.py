@@ -12,6 +12,7 @@ from penstock.query.embed import BatchingQueryEncoder
 from penstock.query.fusion.statistics_file import StatisticsFile
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.understand.speech import SpeechQueryTranscriber
+from penstock.query.understand.understanding import WordTools
 from penstock.serve.use_cases.media import AssetReader, MediaService
 from penstock.serve.use_cases.search import SearchService
 from penstock.serve.use_cases.status import StatusService
@@ -25,7 +26,7 @@ class QueryPlane:
     Attributes:
         settings: all settings.
         profile: of the encoders.
-        store, encoder, transcriber, pipeline, statistics: owned by this object, and closed by `close`.
+        store, encoder, transcriber, pipeline, words, statistics: owned by this object, and closed by `close`.
         changes: of the index, as this replica receives them.
         follower: receives them, owned too; None: there is no change feed.
         assets: the store of media.
@@ -39,6 +40,7 @@ class QueryPlane:
     encoder: BatchingQueryEncoder
     transcriber: SpeechQueryTranscriber | None
     pipeline: QueryPipeline
+    words: WordTools
     statistics: StatisticsFile
     changes: IndexChanges
     follower: ChangeFollower | None
@@ -48,11 +50,18 @@ class QueryPlane:
     status: StatusService
     media: MediaService
 
+    async def close_connections(self) -> None:
+        """Ends connections that belong to the event loop. Call it before `close`."""
+        if self.words.rewriter is not None:
+            await self.words.rewriter.close()
+
     def close(self) -> None:
         """Ends threads and connections. Running searches fail."""
         if self.follower is not None:
             self.follower.close()
         self.pipeline.close()
+        if self.words.vocabularies is not None:
+            self.words.vocabularies.close()
         self.statistics.close()
         if self.transcriber is not None:
             self.transcriber.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 
 from penstock.config import Normalisation
 from penstock.errors import UnavailableError
+from penstock.query.understand import understanding
 from penstock.records import AssetRef, Collection, Field, Float32, ScoredEntry, TimedText, Transcript, entry_id
 from penstock.serve import app as app_module
 from penstock.serve.plane import QueryPlane
@@ -70,13 +73,56 @@ def test_a_hit_has_every_field_of_its_entry(search: Callable[..., httpx.Response
     weights = body["query"].pop("route")
     assert set(weights.values()) == {1.0}
     assert body["query"] == {
+        "asked": "a cat on a mat",
+        "used": "a cat on a mat",
         "language": None,
+        "spelling": [],
+        "did_you_mean": None,
+        "synonyms": {},
+        "rewritten": None,
         "compose": {},
         "frame_image": None,
         "because": [],
         "proposed_filter": None,
     }
     assert body["rerank"] is None
+
+
+def test_a_misspelt_word_is_suggested_or_corrected_by_the_words_of_the_tenant(
+    plane: QueryPlane, search: Callable[..., httpx.Response], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(understanding, "SPELLING_TIMEOUT_S", 30.0)
+    vocabularies = plane.words.vocabularies
+    assert vocabularies is not None
+    vocabularies.changed([])  # counted before the index was filled
+    ends_s = time.monotonic() + 20
+    while "breakfast" not in vocabularies.get("default") and time.monotonic() < ends_s:
+        threading.Event().wait(0.01)
+    suggested = search(text="bred for braekfast").json()["query"]
+    assert (suggested["used"], suggested["did_you_mean"]) == ("bred for braekfast", "bred for breakfast")
+    applied = search(text="bred for braekfast", understand={"spelling": "apply"}).json()["query"]
+    assert (applied["asked"], applied["used"]) == ("bred for braekfast", "bred for breakfast")
+    assert applied["spelling"] == [{"from": "braekfast", "to": "breakfast", "applied": True}]
+    assert applied["did_you_mean"] is None
+    assert "'bred for breakfast' was searched instead of" in applied["because"][0]
+    other = search(text="bred for braekfast", tenant="acme").json()["query"]
+    assert (other["spelling"], other["did_you_mean"]) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"understand": {"spelling": "maybe"}}, "/understand/spelling"),
+        ({"messages": [{"role": "system", "content": "x"}]}, "/messages/0/role"),
+        ({"messages": [{"role": "user", "content": "x" * 10_001}]}, "/messages/0/content"),
+    ],
+)
+def test_wishes_about_words_that_are_wrong_are_pointed_at(
+    search: Callable[..., httpx.Response], body: dict[str, Any], field: str
+) -> None:
+    response = search(text="a cat", **body)
+    assert response.status_code in {400, 413}
+    assert response.json()["field"] == field
 
 
 def test_speech_and_a_frame_at_the_same_time_are_a_moment_with_frame_and_transcript(

@@ -19,7 +19,7 @@ from penstock.query.understand.words import QuestionWord, correctable_words
 SHORT_CHARS = 6  # up to this length a correction changes one letter, beyond two
 # A question with more unknown words is in another language, or a text that was pasted.
 MAX_UNKNOWN = 8
-_ENDINGS = frozenset("sdnrye")  # of one letter
+_AFTER_E = frozenset("drn")  # used, larger, taken
 _MIN_DISTANT_COUNT = 3
 
 
@@ -92,7 +92,8 @@ def _likelihood(neighbour: Neighbour) -> float:
 def _is_derived(word: str, indexed: str) -> bool:
     """Returns whether a word is another form of one of the index, which is no mistake: travelers beside travels."""
     ending = word.removeprefix(indexed)
-    if word.startswith(indexed) and (ending in _ENDINGS or len(ending) > 1):
+    regular = len(ending) > 1 or ending in ("s", "y") or (ending in _AFTER_E and indexed[-1] == "e")
+    if word.startswith(indexed) and regular:
         return True
     return abs(len(word) - len(indexed)) > 1 and (indexed.startswith(word) or query_terms(word) == query_terms(indexed))
 

@@ -14,6 +14,7 @@ from penstock.query.understand.parts import check_parts
 from penstock.query.understand.rerank_options import rerank_options
 from penstock.query.understand.route_options import route_options
 from penstock.query.understand.text import normalise_text
+from penstock.query.understand.understand_options import understand_options
 from penstock.records import COLLECTIONS_OF, Collection, Modality
 
 # A request holds a thread as long as the store hangs, so every deadline needs a limit.
@@ -50,6 +51,7 @@ def validate(request: SearchRequest, settings: QuerySettings) -> Query:
         rerank=rerank_options(request.rerank, settings),
         parts=parts,
         route=route_options(request.route, settings),
+        understand=understand_options(request.understand, settings),
     )
 
 

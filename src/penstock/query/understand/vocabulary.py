@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from penstock.analysis.folding import fold
 from penstock.query.understand.deletes import DeleteIndex
 from penstock.query.understand.language import detect_language
 from penstock.query.understand.words import is_alphabetic, text_words
-from penstock.records import VISUAL_COLLECTIONS, Collection
+from penstock.records import Collection
 from penstock.store.base import EntryText
 
+_T = TypeVar("_T")
+# The asset of a frame or a sound mostly has a passage of speech, too, with the same title.
+COUNTED_COLLECTIONS = frozenset({Collection.TEXT, Collection.IMAGE, Collection.SPEECH})
 MAX_TITLE_CHARS = 120  # a longer one is not suggested; its words are
 # One deletion makes a word of three letters of one of four.
 _MIN_CANDIDATE_CHARS = 3
@@ -67,29 +71,31 @@ class WordCounts:
             if detected is not None and detected.code is not None:
                 self.languages[detected.code] += 1
         self.entries += 1
-        if entry.title and entry.part == 0:
-            self._add_title(" ".join(entry.title.split()))
-        counted = entry.title if entry.part == 0 or collection in VISUAL_COLLECTIONS else ""
-        for folded, form in text_words(f"{counted}\n{entry.text}").items():
+        title = entry.title if entry.part == 0 and self._add_title(collection, " ".join(entry.title.split())) else ""
+        for folded, form in text_words(f"{title}\n{entry.text}").items():
             self.words[folded] = self.words.get(folded, 0) + 1
             if form != folded:
                 self.written.setdefault(folded, form)
 
-    def _add_title(self, text: str) -> None:
+    def _add_title(self, collection: Collection, text: str) -> bool:
+        """Counts a title unless an entry of another collection has counted it; returns whether it did."""
         folded = " ".join(fold(text).split())
-        if folded and len(text) <= MAX_TITLE_CHARS:
-            known = self.titles.get(folded, Title(text, 0))
-            self.titles[folded] = Title(known.text, known.count + 1)
+        known = self.titles.get(folded)
+        if not folded or (known and collection not in COUNTED_COLLECTIONS):
+            return False
+        if len(text) <= MAX_TITLE_CHARS:
+            self.titles[folded] = Title(text, 1) if known is None else Title(known.text, known.count + 1)
+        return True
 
     def keep_most_frequent(self, max_words: int, max_titles: int) -> bool:
         """Forgets the rarest words and titles beyond these numbers; returns whether there were any."""
         excess = len(self.words) > max_words or len(self.titles) > max_titles
         if len(self.words) > max_words:
-            self.words = dict(sorted(self.words.items(), key=lambda item: (-item[1], item[0]))[:max_words])
+            self.words = _most_counted(self.words, np.fromiter(self.words.values(), np.int64), max_words)
             self.written = {word: form for word, form in self.written.items() if word in self.words}
         if len(self.titles) > max_titles:
-            kept = sorted(self.titles.items(), key=lambda item: (-item[1].count, item[0]))
-            self.titles = dict(kept[:max_titles])
+            counts = np.fromiter((title.count for title in self.titles.values()), np.int64)
+            self.titles = _most_counted(self.titles, counts, max_titles)
         return excess
 
 
@@ -107,13 +113,13 @@ class Vocabulary:
     """
 
     def __init__(self, counts: WordCounts) -> None:
-        self._words = sorted(counts.words)
+        self._words = _ordered(counts.words)
         self._counts = np.fromiter((counts.words[word] for word in self._words), np.uint32, len(self._words))
         self._written = dict(counts.written)
         candidates = [word for word in self._words if len(word) >= _MIN_CANDIDATE_CHARS and is_alphabetic(word)]
         self._candidates = candidates
         self._deletes = DeleteIndex(candidates)
-        self._titles = sorted(counts.titles)
+        self._titles = _ordered(counts.titles)
         self._title_texts = [counts.titles[title] for title in self._titles]
         self._title_counts = np.fromiter((title.count for title in self._title_texts), np.uint32, len(self._titles))
         self.entries = counts.entries
@@ -154,16 +160,13 @@ class Vocabulary:
 
     def counts(self) -> WordCounts:
         """Returns its content as counts, to add further entries to."""
-        words = dict(zip(self._words, map(int, self._counts), strict=True))
+        words = dict(zip(self._words, self._counts.tolist(), strict=True))
         titles = dict(zip(self._titles, self._title_texts, strict=True))
         return WordCounts(words, dict(self._written), titles, self.entries, Counter(self._sampled))
 
     def _place(self, word: str) -> int | None:
         place = bisect_left(self._words, word)
         return place if place < len(self._words) and self._words[place] == word else None
-
-
-EMPTY = Vocabulary(WordCounts())
 
 
 def count_words(pages: Iterable[tuple[Collection, Iterable[EntryText]]]) -> WordCounts:
@@ -178,10 +181,40 @@ def count_words(pages: Iterable[tuple[Collection, Iterable[EntryText]]]) -> Word
 def vocabulary_of(texts: Mapping[str, str]) -> Vocabulary:
     """Returns the vocabulary of texts by title, for evaluations and tests."""
     entries = (EntryText(str(number), 0, title, text) for number, (title, text) in enumerate(texts.items()))
-    return Vocabulary(count_words([(Collection.TEXT, chain(entries))]))
+    return Vocabulary(count_words([(Collection.TEXT, entries)]))
 
 
-def _most_frequent(words: list[str], counts: np.ndarray, prefix: str, limit: int) -> list[int]:  # type: ignore[type-arg]
+# One call of C holds the interpreter until it ends, and with it the event loop of a replica: 100 ms to sort 200,000
+# words. So they are sorted by their first letters, and chosen by arrays.
+
+
+def _ordered(words: Iterable[str]) -> list[str]:
+    """Returns the words in order."""
+    by_beginning: dict[str, list[str]] = {}
+    for word in words:
+        by_beginning.setdefault(word[:2], []).append(word)
+    ordered: list[str] = []
+    for beginning in sorted(by_beginning):
+        ordered += sorted(by_beginning[beginning])
+    return ordered
+
+
+def _most_counted(items: Mapping[str, _T], counts: NDArray[np.int64], limit: int) -> dict[str, _T]:
+    """Returns the items of the largest counts, which are in the same order; of equal ones the first."""
+    if limit == 0:
+        return {}
+    least = np.partition(counts, -limit)[-limit]
+    room = limit - int((counts > least).sum())
+    kept: dict[str, _T] = {}
+    for (key, item), count in zip(items.items(), counts.tolist(), strict=True):
+        if count == least:
+            room -= 1
+        if count > least or (count == least and room >= 0):
+            kept[key] = item
+    return kept
+
+
+def _most_frequent(words: Sequence[str], counts: NDArray[np.uint32], prefix: str, limit: int) -> list[int]:
     """Returns the places of the most frequent words that begin with a prefix; those of one count in their order."""
     low, high = bisect_left(words, prefix), bisect_left(words, prefix + _LAST)
     if not prefix or low == high:
@@ -191,3 +224,6 @@ def _most_frequent(words: list[str], counts: np.ndarray, prefix: str, limit: int
         chosen[chosen < np.partition(chosen, -limit)[-limit]] = -1
     order = np.argsort(-chosen, kind="stable")[:limit]
     return [low + int(place) for place in order]
+
+
+EMPTY = Vocabulary(WordCounts())

@@ -59,6 +59,11 @@ def text_words(text: str) -> dict[str, str]:
     return words
 
 
+def has_no_spaces(phrase: str) -> bool:
+    """Returns whether a phrase has letters of a script without spaces, so that it may stand anywhere in a clause."""
+    return _WITHOUT_SPACES.search(phrase) is not None
+
+
 def is_alphabetic(word: str) -> bool:
     """Returns whether a word has letters of an alphabet alone."""
     return (word.isascii() and word.isalpha()) or _ALPHABETIC.fullmatch(word) is not None

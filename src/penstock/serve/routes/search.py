@@ -11,6 +11,7 @@ from penstock.errors import QueryError
 from penstock.query.options import RerankRequest
 from penstock.query.parts.base import PartsRequest
 from penstock.query.types import FuseRequest, SearchRequest
+from penstock.query.understand.understood import ChatMessage, UnderstandRequest
 from penstock.records import ImageRegion
 from penstock.serve import problems
 from penstock.serve.dependencies import SearchDependency
@@ -51,6 +52,7 @@ def _request(body: SearchBody, *, default_tenant: str) -> SearchRequest:
         group_by=body.group_by,
         cursor=body.cursor,
         explain=body.explain,
+        understand=_understand(body),
         diversify=None if body.diversify is None else body.diversify.share,
         parts=_parts(body),
     )
@@ -68,6 +70,12 @@ def _parts(body: SearchBody) -> PartsRequest:
         region=None if region is None else ImageRegion(region.x, region.y, region.w, region.h),
         compose=body.compose,
     )
+
+
+def _understand(body: SearchBody) -> UnderstandRequest:
+    messages = tuple(ChatMessage(message.role, message.content) for message in body.messages or ())
+    wishes = {} if body.understand is None else body.understand.model_dump()
+    return UnderstandRequest(**wishes, messages=messages)
 
 
 def _fuse(body: FuseBody) -> FuseRequest:

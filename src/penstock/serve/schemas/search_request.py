@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
-from penstock.config import FusionMethod, Normalisation
+from penstock.config import FusionMethod, Normalisation, SpellingMode
 from penstock.query.types import GroupBy
 from penstock.records import Modality
 
@@ -90,6 +90,34 @@ class RegionBody(BaseModel):
     y: float = Field(description="upper edge, 0 to 1")
     w: float = Field(description="width, above 0; x + w is at most 1")
     h: float = Field(description="height, above 0; y + h is at most 1")
+
+
+class UnderstandBody(BaseModel):
+    """Says what is made of the words of a query."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    spelling: StrictStr | None = Field(
+        None,
+        description="what is done with words that are probably misspelt: apply (search the corrected text), suggest "
+        "(return it as `did_you_mean`) or off; the setting query.spelling if absent",
+        json_schema_extra={"enum": [*SpellingMode, None]},
+    )
+    synonyms: StrictBool | None = Field(None, description="whether synonyms are searched, too; true if absent")
+    rewrite: StrictBool | None = Field(
+        None,
+        description="whether the generator rewrites the text; if absent, it does where there are `messages` (setting "
+        "query.rewrite) and a generator (generate.url)",
+    )
+
+
+class MessageBody(BaseModel):
+    """A message of the conversation before a query."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: StrictStr = Field(json_schema_extra={"enum": ["user", "assistant"]})
+    content: StrictStr
 
 
 class SearchBody(BaseModel):
@@ -185,4 +213,10 @@ class SearchBody(BaseModel):
         None,
         description="`next_cursor` of the page before, with the same request otherwise; only limit, deadline_ms "
         "and explain may differ",
+    )
+    understand: UnderstandBody | None = Field(
+        None, description="what is made of its words: spelling, synonyms, rewriting; the settings if absent"
+    )
+    messages: list[MessageBody] | None = Field(
+        None, description="the conversation before it, the oldest message first, for rewriting; at most 50"
     )

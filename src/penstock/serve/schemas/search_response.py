@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -126,9 +126,19 @@ class HitOut(BaseModel):
     explain: ExplanationOut | None = Field(description="the reasons for its place; null without `explain`")
 
 
+class SpellingOut(BaseModel):
+    """A word that is probably misspelt, and the word of the index that was meant."""
+
+    original: str = Field(serialization_alias="from", examples=["ancor"])
+    corrected: str = Field(serialization_alias="to", examples=["anchor"])
+    applied: bool = Field(description="whether the corrected word was searched")
+
+
 class QueryOut(BaseModel):
     """The query as it was understood."""
 
+    asked: str | None = Field(examples=["ancor silvr"], description="its text as it was sent; null without one")
+    used: str | None = Field(description="the text that was searched", examples=["ancor silvr"])
     language: str | None = Field(examples=["ja"], description="language of its text, ISO 639-1; null if not certain")
     compose: dict[str, float] = Field(
         description="weights of the parts of the query; empty if it has one part",
@@ -147,6 +157,15 @@ class QueryOut(BaseModel):
         examples=[{"attributes.camera": "x100"}],
         description="a filter that the words of the query imply, to send as `filter`; it was not applied",
     )
+    spelling: list[SpellingOut] = Field(description="words that are probably misspelt")
+    did_you_mean: str | None = Field(
+        examples=["anchor silver"], description="the text with corrections that were not applied; null without any"
+    )
+    synonyms: dict[str, list[str]] = Field(
+        description="words that lexical channels searched besides, by the word of the text",
+        examples=[{"tv": ["television"]}],
+    )
+    rewritten: str | None = Field(description="the text as the generator rewrote it; null if it did not")
     because: list[str] = Field(
         description="the reasons, in sentences, for what was done differently from the request and the settings"
     )
@@ -213,23 +232,34 @@ def search_out(result: SearchResult, *, profile: str, notice: str | None) -> Sea
         profile=profile,
         notice=notice,
         notices=[*([notice] if notice else []), *result.notices],
+        query=_query_out(result),
         rerank=None if result.rerank is None else _rerank_out(result.rerank),
-        query=QueryOut(
-            language=result.language,
-            compose={part.value: weight for part, weight in sorted(result.weights.items())},
-            frame_image=result.image_source,
-            route=dict(result.route),
-            proposed_filter=None if result.proposed_filter is None else dict(result.proposed_filter),
-            because=list(result.because),
-        ),
+    )
+
+
+def _query_out(result: SearchResult) -> QueryOut:
+    understood = result.understood
+    return QueryOut(
+        asked=understood and understood.original,
+        used=understood and understood.used,
+        language=result.language,
+        compose={part.value: weight for part, weight in sorted(result.weights.items())},
+        frame_image=result.image_source,
+        route=dict(result.route),
+        proposed_filter=None if result.proposed_filter is None else dict(result.proposed_filter),
+        spelling=[SpellingOut(**asdict(word)) for word in understood.spelling] if understood else [],
+        did_you_mean=understood and understood.did_you_mean,
+        synonyms={word: list(others) for word, others in understood.synonyms.items()} if understood else {},
+        rewritten=understood and understood.rewritten,
+        because=list(result.because),
     )
 
 
 def search_json(result: SearchResult, *, profile: str, notice: str | None) -> str:
     """Returns `search_out` as text. That of hits that are cached is kept beside them."""
     if not isinstance(hits := result.hits, CachedHits):
-        return search_out(result, profile=profile, notice=notice).model_dump_json()
-    rest = search_out(replace(result, hits=()), profile=profile, notice=notice).model_dump_json()
+        return search_out(result, profile=profile, notice=notice).model_dump_json(by_alias=True)
+    rest = search_out(replace(result, hits=()), profile=profile, notice=notice).model_dump_json(by_alias=True)
     if not hits.json:
         hits.json = _HITS.dump_json([_hit_out(hit) for hit in hits]).decode()
     return f'{{"hits":{hits.json}{rest.removeprefix(_NO_HITS)}'
