@@ -1,0 +1,1 @@
+"""Runs the worked examples of `docs/examples`, and makes their media."""
