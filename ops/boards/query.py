@@ -99,8 +99,15 @@ def _parts() -> Sequence[Panel]:
         Panel(
             "Words of questions and of the index",
             "Per second: corrected, rewritten or widened questions, and counts of the index's words.",
-            "ops",
+            "reqps",
             [Query(rate("penstock_understanding_total", "part, result"), "{{part}}: {{result}}")],
+        ),
+        Panel(
+            "Steps left out for the load",
+            "Searches of an overloaded replica leave out rewriting, reranking, deeper searches and the channels that "
+            "weigh least, in this order.",
+            "reqps",
+            [Query(rate("penstock_query_shed_total", "step"), "{{step}}")],
         ),
         Panel(
             "Hits of caches",

@@ -54,7 +54,10 @@ _NamedParts = TypedDict("_NamedParts", {"not": Mapping[str, Sequence[str]]}, tot
 
 
 class SearchRequestJson(_NamedParts, total=False):
-    """The JSON body of `POST /v1/search`: what to search for, and options (docs/compose.md)."""
+    """The JSON body of `POST /v1/search`: what to search for, and options (docs/compose.md).
+
+    Over the limit because each field of the request is a key.
+    """
 
     text: str
     image: str

@@ -180,6 +180,13 @@ class QuerySettings(UnderstandSettings):
         256, ge=0, description="searches that may wait for a thread; further ones get HTTP 429"
     )
 
+    max_lag_ms: float = Field(
+        200.0,
+        ge=0,
+        description="time of one turn of the event loop that counts as full load of a replica, from a fifth of which "
+        "searches leave out steps, ms; 0: only the queue of the store counts",
+    )
+
     @field_validator("fusion", mode="before")
     @classmethod
     def _refuse_learned(cls, value: object) -> object:

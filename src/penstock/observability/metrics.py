@@ -147,6 +147,9 @@ QUERY_CHANNEL = _histogram(
     "result",
     buckets=_QUERY_S,
 )
+QUERY_SHED = _counter(
+    "query_shed", "Steps that searches left out for the load: rewrite, rerank, deeper or channels", "step"
+)
 CACHE_REQUESTS = _counter(
     "cache_requests",
     "Look-ups in a cache of embeddings or of results: hit, miss, or shared with a search that runs",

@@ -47,6 +47,11 @@ class BoundedExecutor:
         """The number of calls that wait or run, including those whose caller has given up."""
         return self._pending
 
+    @property
+    def taken(self) -> float:
+        """The share of its threads and its queue that is taken, 0 to 1."""
+        return self._pending / self._capacity
+
     def admit(self, calls: int) -> None:
         """Raises OverloadedError unless this number of further calls fits."""
         if self._pending + calls > self._capacity:

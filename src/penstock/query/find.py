@@ -11,6 +11,7 @@ from penstock.query.explain import HitOrders, explain_hits, ids_of
 from penstock.query.fusion.base import MomentRules
 from penstock.query.fusion.choose import FusionChooser
 from penstock.query.options import RerankReport
+from penstock.query.overload import SheddableStep, Shedding
 from penstock.query.pages import Page, PageStart
 from penstock.query.relevance import JudgedHits, judge, with_relevance
 from penstock.query.rerank import Reranker, rerank_hits
@@ -19,6 +20,8 @@ from penstock.query.routing.router import Router, Routing
 from penstock.query.stages import HitStages
 from penstock.query.trace import Trace
 from penstock.query.types import Kind, Query
+
+NO_TIME_FOR_MORE = "The search for more entries was left out, as the deadline leaves less time than the first one took."
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,11 @@ class HitFinder:
         trace: Trace,
         *,
         routing: Routing,
+        shedding: Shedding,
     ) -> FoundPage:
         """Returns the page of hits that begins at `start`.
+
+        Over the limit because it lists the steps.
 
         Args:
             retrieval: of the query, which has not searched yet.
@@ -75,6 +81,7 @@ class HitFinder:
             shares: of each kind in the index; None: they do not decide on the first place.
             trace: takes times, notices, reasons and what is missing.
             routing: the weights before the vector of the question was known.
+            shedding: the steps that are left out for the load.
         """
         settings, moments = self.settings, MomentRules(self.settings.max_moment_gap_ms, self.settings.max_moment_ms)
         rankings = await retrieval.search()  # 5
@@ -86,14 +93,15 @@ class HitFinder:
         trace.add_reasons(routing.because)
         options, unapplied = self.fusions.applicable(routing.applied_to(query.fuse), rankings)
         trace.add_notice(unapplied)
-        query = replace(query, fuse=options)
+        rerank = None if query.rerank is None or shedding.sheds(SheddableStep.RERANK, trace) else query.rerank
+        query = replace(query, fuse=options, rerank=rerank)
         reread = 0 if query.rerank is None else query.rerank.top
         moved = 0 if query.hits.diversify is None else settings.diversify_top
         end = start.end(query.limit)
         # A model that reads the hits decides on the first place.
         stages = HitStages(self.fusions, moments, query, start.cursor.pins, None if reread else shares)
         staged = stages.first(rankings, max(end, reread, moved))  # 6
-        if len(staged.hits) < end:
+        if len(staged.hits) < end and retrieval.has_more(end) and not _sheds_deeper(shedding, trace):
             staged = await stages.deepen(staged, retrieval, end, trace)
         trace.end("fuse")
         first = staged.hits[: staged.first]
@@ -114,3 +122,13 @@ class HitFinder:
                 shown = explain_hits(shown, staged, stages, orders, self.fusions.calibration)
         trace.add_failed(retrieval.missing)
         return FoundPage(replace(judged, hits=shown), page, report, routing)
+
+
+def _sheds_deeper(shedding: Shedding, trace: Trace) -> bool:
+    """Returns whether the search for more entries is left out: for the load, or as the first one took too long."""
+    if shedding.sheds(SheddableStep.DEEPER, trace):
+        return True
+    is_late = trace.left_s() < trace.took_ms().get("search", 0.0) / 1000
+    if is_late:
+        trace.add_reason(NO_TIME_FOR_MORE)
+    return is_late

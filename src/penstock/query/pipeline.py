@@ -33,6 +33,7 @@ from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.index_shares import IndexShares
 from penstock.query.links import link_found_events
+from penstock.query.overload import ReplicaLoad, without_light_channels
 from penstock.query.pages import Pages, plane_digest
 from penstock.query.parts.compose import LoadedParts, weights_of
 from penstock.query.parts.images import EntryImageReader
@@ -44,7 +45,7 @@ from penstock.query.retrieve import Retrieval, SearchParams, mark_indexing
 from penstock.query.route import for_ranking, route
 from penstock.query.routing.router import Router, without_excluded
 from penstock.query.trace import Trace
-from penstock.query.types import Hit, Kind, Query, SearchRequest, SearchResult
+from penstock.query.types import Hit, Kind, Query, SearchPlan, SearchRequest, SearchResult
 from penstock.query.understand.language import detect_language, notice_of
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.query.understand.understanding import Understanding, WordTools
@@ -97,7 +98,6 @@ class QueryPipeline:
         self._transcriber = transcriber
         self._fusions = fusions or FusionChooser(ChannelStatistics())
         self._reranker = None if reader is None else Reranker(reader, clock)
-        self._router = router or Router.of_settings(settings)
         self._clock = clock
         self.executor = BoundedExecutor(
             threads=settings.search_threads,
@@ -107,8 +107,12 @@ class QueryPipeline:
             retry_after_s=RETRY_AFTER_S,
         )
         self._understanding = Understanding(words or WordTools(), settings, clock)
+        max_lag_s = settings.max_lag_ms / 1000
+        self._replica_load = ReplicaLoad(lambda: self.executor.taken, max_lag_s=max_lag_s, clock=clock)
         diversifier = Diversifier(store, self.executor)
-        self._finder = HitFinder(settings, self._fusions, self._reranker, diversifier, self._router)
+        self._finder = HitFinder(
+            settings, self._fusions, self._reranker, diversifier, router or Router.of_settings(settings)
+        )
         self._pages = Pages(plane_digest(profile, self._fusions.calibration), settings.max_paged_hits)
         self._channels = OfferedChannels(store, self.executor)
         self._shares = IndexShares(store, self.executor)
@@ -117,28 +121,30 @@ class QueryPipeline:
     async def search(self, request: SearchRequest) -> SearchResult:
         """Answers one request. Channels that fail or are late are reported in `missing`, never raised.
 
+        Over the limit because it lists the steps.
+
         Raises:
             QueryError: the request is invalid.
             OverloadedError: too many searches are running.
             UnavailableError: no channel answered in time.
         """
         trace = Trace(self._clock)
+        shedding = await self._replica_load.measure()
         query = await self._understand(request, trace)  # 1
         start = await self._pages.open(request)
         check_min_relevance(query, self._fusions.calibration)
         query = with_available_model(query, self._reranker, trace)
         deadline_s = self._clock() + query.deadline_ms / 1000
         trace.set_deadline(deadline_s)
-        query = await self._understanding.understand(query, trace)
+        query = await self._understanding.understand(query, trace, shedding)
         offered = await self._channels.get(deadline_s=deadline_s)
         shares = self._shares_for(query, frozenset(channel.collection for channel in offered))
         loaded = await self._load(query, offered, trace, deadline_s)  # 2
-        routing = self._router.route(query)
+        routing = self._finder.router.route(query)
         plan = without_excluded(route(query, offered=offered, profile=self._profile, loaded=loaded), routing)  # 3
+        plan = without_light_channels(plan, routing, shedding, trace)
         check_relevance_known(query, self._fusions.calibration, [planned.channel for planned in plan.queries])
-        detected = None if query.text is None else detect_language(query.text)
-        lexical = any(planned.channel.field is Field.LEXICAL for planned in plan.queries)
-        trace.add_notice(notice_of(detected, self._profile.languages, lexical=lexical))
+        language = self._detect_language(query, plan, trace)
         add_reasons(trace, query, plan, loaded)
         weights, query = weights_of(query), for_ranking(query, plan)
         check_min_relevance(query, self._fusions.calibration)
@@ -151,7 +157,9 @@ class QueryPipeline:
                 query.tenant, query.where, self._settings.candidates, deadline_s, query.parts.excluded
             )
             retrieval = Retrieval(self._store, self.executor, plan.queries, vectors, params)
-            found_page = await self._finder.find(retrieval, query, start, shares, trace, routing=routing)  # 5 to 11
+            found_page = await self._finder.find(  # 5 to 11
+                retrieval, query, start, shares, trace, routing=routing, shedding=shedding
+            )
             hits = await mark_indexing(found_page.judged.hits, self._store, self.executor, deadline_s=deadline_s)
             trace.end("mark")
         return SearchResult(
@@ -160,7 +168,7 @@ class QueryPipeline:
             trace.missing,
             trace.publish(),
             query.transcript,
-            language=None if detected is None else detected.code,
+            language=language,
             notices=tuple(trace.notices),
             nothing_found=found_page.judged.nothing_found,
             why=found_page.judged.why,
@@ -168,12 +176,20 @@ class QueryPipeline:
             rerank=found_page.reranked,
             route=found_page.routing.shown(retrieval.rankings.by_channel),
             proposed_filter=routing.proposed_filter,
+            shed=tuple(trace.shed),
             next_cursor=found_page.page.next_cursor,
             changed=found_page.page.changed,
             weights=weights,
             image_source=loaded.image_source,
             understood=query.understood,
         )
+
+    def _detect_language(self, query: Query, plan: SearchPlan, trace: Trace) -> str | None:
+        """Returns the language of the question, ISO 639-1, and adds a notice if the models do not know it."""
+        detected = None if query.text is None else detect_language(query.text)
+        lexical = any(planned.channel.field is Field.LEXICAL for planned in plan.queries)
+        trace.add_notice(notice_of(detected, self._profile.languages, lexical=lexical))
+        return None if detected is None else detected.code
 
     async def _understand(self, request: SearchRequest, trace: Trace) -> Query:
         """Checks the request, and transcribes it if it is spoken. That takes seconds: the deadline begins after it."""

@@ -181,7 +181,7 @@ async def _key(request: SearchRequest) -> Key:
 
 
 def _is_complete(result: SearchResult) -> bool:
-    return not result.partial and (result.rerank is None or result.rerank.done == result.rerank.of)
+    return not result.partial and not result.shed and (result.rerank is None or result.rerank.done == result.rerank.of)
 
 
 def _fail(running: asyncio.Future[SearchResult], exc: BaseException) -> None:

@@ -23,6 +23,7 @@ class Trace:
     Attributes:
         missing: the channels that were left out, with the reason.
         partial: whether one of these failed or was late.
+        shed: the steps that were left out for the load, by name.
         because: sentences in plain words for the client: why weights differ, what was left out to keep the deadline.
         notices: limitations of the answer, a sentence each.
     """
@@ -35,6 +36,7 @@ class Trace:
         self.missing: dict[Channel, str] = {}
         self.partial = False
         self.because: list[str] = []
+        self.shed: list[str] = []
         self.notices: list[str] = []
 
     # --- the steps ---
@@ -85,6 +87,11 @@ class Trace:
         """Adds a sentence to `notices`, if there is one."""
         if sentence is not None:
             self.notices.append(sentence)
+
+    def add_shed(self, step: str, sentence: str) -> None:
+        """Adds a step that was left out for the load, with the reason."""
+        self.shed.append(step)
+        self.add_reason(sentence)
 
     def add_reasons(self, sentences: Iterable[str]) -> None:
         """Adds sentences to `because`, each once."""

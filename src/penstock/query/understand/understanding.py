@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from penstock.config import QuerySettings, SpellingMode
 from penstock.observability import metrics
+from penstock.query.overload import NOTHING_SHED, SheddableStep, Shedding
 from penstock.query.trace import Trace
 from penstock.query.types import Query
 from penstock.query.understand.dictionary import Dictionary
@@ -68,12 +69,12 @@ class Understanding:
         self._dictionary = tools.dictionary or (Dictionary() if tools.vocabularies else None)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="understand")
 
-    async def understand(self, query: Query, trace: Trace) -> Query:
+    async def understand(self, query: Query, trace: Trace, shedding: Shedding = NOTHING_SHED) -> Query:
         """Returns the query with the words that are searched, and in `understood` what was made of them."""
         with trace.step("understand"):
             if query.text is None:
                 return query
-            rewriting = await self._rewriting(query, query.text, trace)
+            rewriting = await self._rewriting(query, query.text, trace, shedding)
             if rewriting is not None:
                 understood = _rewritten(query.text, rewriting)
             else:
@@ -82,10 +83,10 @@ class Understanding:
                 understood = _widened(understood, self._synonyms())
         return replace(query, text=understood.used, understood=understood)
 
-    async def _rewriting(self, query: Query, text: str, trace: Trace) -> Rewriting | None:
+    async def _rewriting(self, query: Query, text: str, trace: Trace, shedding: Shedding) -> Rewriting | None:
         """Returns what the generator made of the question; None without one, or if it is late or broken."""
         rewriter, options = self._tools.rewriter, query.understand
-        if rewriter is None or not options.rewrite:
+        if rewriter is None or not options.rewrite or shedding.sheds(SheddableStep.REWRITE, trace):
             return None
         timeout_s = min(self._rewrite_s, REWRITE_SHARE * trace.left_s())
         try:
