@@ -138,9 +138,12 @@ def query(
             metavar="URI", help="An empty Milvus to measure with, which is written to; default: embedded Lite."
         ),
     ] = None,
+    steps: Annotated[
+        bool, typer.Option("--steps", help="Measure the steps of a search on and off, instead of its parts.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure POST /v1/search beside the store's own search of the same channels and the encoder alone.
+    """Measure POST /v1/search beside the store's search of the same channels, the encoder and an empty route.
 
     Starts a whole Penstock on a temporary folder and stops it. Run nothing else on the machine during that time.
     """
@@ -153,6 +156,7 @@ def query(
         rounds=rounds,
         seconds=seconds,
         store_uri=store_uri,
+        steps=steps,
     )
     with _stopped_in_order():
         figures = bench_query(plan, say)
@@ -161,11 +165,20 @@ def query(
         return
     _say_machine(figures["machine"])
     typer.echo(f"{figures['entries']:,} entries in {figures['store']}, channels {', '.join(figures['channels'])}")
-    print_table([{name: _figure(row[name]) for name in _QUERY_COLUMNS} for row in figures["rows"]])
+    print_table(query_table(figures["rows"], steps=steps))
 
 
+def query_table(rows: Sequence[Mapping[str, Any]], *, steps: bool) -> list[dict[str, str]]:
+    """Returns the rows of `bench_query` as text."""
+    columns = _STEP_COLUMNS if steps else _QUERY_COLUMNS
+    return [{name: _figure(row[name]) if name != "request" else row[name] for name in columns} for row in rows]
+
+
+_STEP_COLUMNS = ("request", "clients", "p50_ms", "p95_ms", "per_s", "of_steps_off", "above_steps_off_ms",
+                 "above_route_ms", "query_cpu_ms")  # fmt: skip
 _QUERY_COLUMNS = ("clients", "api_p50_ms", "api_p95_ms", "api_per_s", "store_p50_ms", "store_per_s",
-                  "encoder_p50_ms", "encoder_per_s", "above_parts_ms", "parts_per_s", "share_of_parts")  # fmt: skip
+                  "encoder_p50_ms", "encoder_per_s", "route_p50_ms", "above_parts_ms", "above_route_ms", "parts_per_s",
+                  "share_of_parts", "api_query_cpu_ms")  # fmt: skip
 
 
 @app.command("encode")

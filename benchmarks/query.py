@@ -1,7 +1,8 @@
 """`penstock bench query`: POST /v1/search beside the parts it is made of.
 
-The parts are the store's own search of the same channels, all concurrently, from one process as in a replica, and the
-encoder alone. What the parts allow together is their times added, as they share the machine.
+The parts are the store's own search of the same channels, all concurrently, from one process as in a replica, the
+encoder alone, and a route of the same deployment that does nothing. What store and encoder allow together is their
+times added, as they share the machine. With `steps` the same question is sent with the steps of a search on and off.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -23,8 +25,9 @@ import numpy as np
 
 from benchmarks.components import Component
 from benchmarks.host_info import machine_facts
+from benchmarks.query_steps import LoadResult, requests_by_step, step_rows
 from benchmarks.stack import LocalStack, running_stack, stack_settings, temporary_folder
-from benchmarks.statistics import median, quantile
+from benchmarks.statistics import median
 from benchmarks.synthetic_index import QuerySampler, fill, unit_vector
 from penstock.assembly import open_store
 from penstock.config import Settings
@@ -59,6 +62,7 @@ class QueryPlan:
         seconds: how long each level is measured, in each round.
         rounds: of all levels, the API and the parts in turn; medians are reported.
         store_uri: a Milvus to use instead of the embedded Lite; its collections are written to.
+        steps: whether each step is measured on and off, instead of the parts.
     """
 
     profile: str = "reference"
@@ -67,33 +71,7 @@ class QueryPlan:
     seconds: float = 6.0
     rounds: int = 3
     store_uri: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LoadResult:
-    """The answers of one load level over a period.
-
-    Attributes:
-        took_ms: of each answer, milliseconds.
-        took_s: the while, seconds.
-        cpu_s: CPU seconds of that period, by component.
-    """
-
-    took_ms: Sequence[float]
-    took_s: float
-    cpu_s: Mapping[Component, float] = field(default_factory=dict)
-
-    @property
-    def p50_ms(self) -> float:
-        return quantile(self.took_ms, 0.5)
-
-    @property
-    def p95_ms(self) -> float:
-        return quantile(self.took_ms, 0.95)
-
-    @property
-    def per_s(self) -> float:
-        return len(self.took_ms) / self.took_s
+    steps: bool = False
 
 
 def merged(loads: Sequence[LoadResult]) -> LoadResult:
@@ -129,7 +107,7 @@ def bench_query(plan: QueryPlan, say: Reporter) -> dict[str, Any]:
             say(f"writing {plan.entries} entries")
             fill(store, profile, plan.entries, settings.tenant)
             parts = _Parts(store, stack.settings, profile)
-            rows = _levels(plan, stack, parts, say)
+            rows = _steps(plan, stack, say) if plan.steps else _levels(plan, stack, parts, say)
     return {
         "profile": plan.profile,
         "entries": plan.entries,
@@ -143,10 +121,11 @@ def bench_query(plan: QueryPlan, say: Reporter) -> dict[str, Any]:
 def _levels(plan: QueryPlan, stack: LocalStack, parts: _Parts, say: Reporter) -> list[dict[str, Any]]:
     measured: dict[int, dict[str, list[LoadResult]]] = {clients: {} for clients in plan.clients}
     questions = QuerySampler()
-    with _Api(stack.query_url) as api:
+    with Api(stack.query_url) as api:
         for number, clients in itertools.product(range(plan.rounds), plan.clients):
             ways: Mapping[str, Callable[[], object]] = {
-                "api": lambda: api.search(questions.query()),
+                "api": lambda: api.search({"text": questions.query()}),
+                "route": api.empty,
                 "store": lambda: parts.search(questions.query()),
                 "encoder": lambda: parts.encode(questions.query()),
             }
@@ -155,6 +134,21 @@ def _levels(plan: QueryPlan, stack: LocalStack, parts: _Parts, say: Reporter) ->
             latest = measured[clients]["api"][-1]
             say(f"round {number + 1}, {clients} clients: p50 {latest.p50_ms:.0f} ms, {latest.per_s:.1f}/s")
     return [_row(clients, loads) for clients, loads in measured.items()]
+
+
+def _steps(plan: QueryPlan, stack: LocalStack, say: Reporter) -> list[dict[str, Any]]:
+    """Measures each kind of request of `benchmarks.query_steps`, and the empty route beside them."""
+    kinds = requests_by_step()
+    loads: dict[tuple[str, int], list[LoadResult]] = {}
+    questions = QuerySampler()
+    with Api(stack.query_url) as api:
+        ways: dict[str, Callable[[], object]] = {"empty route": api.empty}
+        ways |= {name: partial(kind.send, api.search, questions.query) for name, kind in kinds.items()}
+        for number, clients in itertools.product(range(plan.rounds), plan.clients):
+            for name, load in _in_turn(ways, stack, clients=clients, seconds=plan.seconds).items():
+                loads.setdefault((name, clients), []).append(load)
+            say(f"round {number + 1}, {clients} clients")
+    return step_rows(loads)
 
 
 def _in_turn(
@@ -187,6 +181,7 @@ def _row(clients: int, loads: Mapping[str, Sequence[LoadResult]]) -> dict[str, A
     row["parts_per_s"] = 1 / (1 / row["store_per_s"] + 1 / row["encoder_per_s"])
     row["share_of_parts"] = row["api_per_s"] / row["parts_per_s"]
     row["above_parts_ms"] = row["api_p50_ms"] - row["store_p50_ms"] - row["encoder_p50_ms"]
+    row["above_route_ms"] = row["above_parts_ms"] - row["route_p50_ms"]
     return row
 
 
@@ -220,7 +215,7 @@ def run_load(ask: Callable[[], object], *, clients: int, seconds: float) -> Load
 # --- the API ---------------------------------------------------------------------------------------------------------
 
 
-class _Api:
+class Api:
     """POST /v1/search over connections that are kept, one a thread. http.client, which costs a tenth of httpx: what the
     clients burn, the server lacks.
     """
@@ -230,24 +225,32 @@ class _Api:
         self._local = threading.local()
         self._open: list[http.client.HTTPConnection] = []
 
-    def __enter__(self) -> _Api:
+    def __enter__(self) -> Api:
         return self
 
     def __exit__(self, *_: object) -> None:
         for connection in self._open:
             connection.close()
 
-    def search(self, text: str) -> None:
-        body = json.dumps({"text": text})
+    def search(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the JSON of the answer. Raises UnavailableError for an error or a missing channel."""
+        answer: dict[str, Any] = json.loads(self._answer("POST", "/v1/search", json.dumps(request)))
+        if answer["partial"] or not answer["hits"]:
+            raise UnavailableError(f"/v1/search left channels out: {answer['missing']}")
+        return answer
+
+    def empty(self) -> None:
+        """Calls a route that does nothing, of the deployment that searches."""
+        self._answer("GET", "/healthz", None)
+
+    def _answer(self, method: str, path: str, body: str | None) -> bytes:
         connection = self._connection()
-        connection.request("POST", "/v1/search", body, {"content-type": "application/json"})
+        connection.request(method, path, body, {"content-type": "application/json"})
         response = connection.getresponse()
         answer = response.read()
         if response.status != 200:
-            raise UnavailableError(f"/v1/search answered {response.status}: {answer[:300].decode(errors='replace')}")
-        body = json.loads(answer)
-        if body["partial"] or not body["hits"]:
-            raise UnavailableError(f"/v1/search left channels out: {body['missing']}")
+            raise UnavailableError(f"{path} answered {response.status}: {answer[:300].decode(errors='replace')}")
+        return answer
 
     def _connection(self) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)

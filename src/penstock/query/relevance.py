@@ -126,8 +126,40 @@ def judge(hits: Sequence[Hit], relevances: Mapping[str, float], query: Query, *,
     return JudgedHits(judged, why is not None, why)
 
 
+class QuestionEvidence:
+    """Computes tables and evidence of the rankings of one question, for fusion and relevance together.
+
+    Args:
+        text: of the question; None: there is no evidence.
+        calibration: valid for this index.
+
+    Attributes:
+        text: as given.
+    """
+
+    def __init__(self, text: str | None, calibration: Calibration) -> None:
+        self.text = text
+        self._calibration = calibration
+        self._computed: list[tuple[Rankings, list[CollectionTable], Mapping[Collection, CollectionEvidence]]] = []
+
+    def of(self, rankings: Rankings) -> tuple[list[CollectionTable], Mapping[Collection, CollectionEvidence]]:
+        """Returns the tables of the calibrated channels, and the evidence of each collection with entries."""
+        for known, tables, evidence in self._computed:
+            if known is rankings:
+                return tables, evidence
+        tables = calibrated_tables(rankings, self._calibration)
+        evidence = {} if self.text is None else evidence_of_tables(tables, rankings, self.text, self._calibration)
+        self._computed.append((rankings, tables, evidence))
+        return tables, evidence
+
+
 def relevance_of_entries(
-    rankings: Rankings, text: str | None, calibration: Calibration | None, *, deeper: Rankings | None = None
+    rankings: Rankings,
+    text: str | None,
+    calibration: Calibration | None,
+    *,
+    deeper: Rankings | None = None,
+    computed: QuestionEvidence | None = None,
 ) -> dict[str, float]:
     """Returns the relevance of every entry, by id, whose collection has a map for it.
 
@@ -136,12 +168,16 @@ def relevance_of_entries(
         text: of the question; None: it is an image.
         calibration: valid for this index; None: there is none, and no relevance is known.
         deeper: of a deeper search. Their further entries are added, none of them above the last of the first search.
+        computed: the evidence of this question; None: it is computed here.
     """
     relevances: dict[str, float] = {}
     if calibration is None:
         return relevances
-    first = evidence_by_collection(rankings, text, calibration)
-    further = {} if deeper is None else evidence_by_collection(deeper, text, calibration)
+    if text is None:
+        return relevances
+    computed = QuestionEvidence(text, calibration) if computed is None else computed
+    first = computed.of(rankings)[1]
+    further = {} if deeper is None else computed.of(deeper)[1]
     for collection, evidence in first.items():
         if (relevance_map := calibration.collections[collection].relevance) is None:
             continue

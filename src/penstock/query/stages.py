@@ -17,7 +17,7 @@ from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.moments import compose_hit
 from penstock.query.fusion.pins import FusionPins
 from penstock.query.group import entry_ids, group_hits, moment_rules
-from penstock.query.relevance import relevance_of_entries
+from penstock.query.relevance import QuestionEvidence, relevance_of_entries
 from penstock.query.retrieve import Retrieval
 from penstock.query.trace import Trace
 from penstock.query.types import GroupBy, Hit, Kind, Query, Rankings
@@ -62,6 +62,8 @@ class HitStages:
         self._query = query
         self._pins = pins
         self._shares = shares
+        calibration = fusions.calibration
+        self._evidence = None if calibration is None else QuestionEvidence(query.text, calibration)
         self._ranked: list[tuple[Rankings, frozenset[str]]] = []
 
     @property
@@ -79,7 +81,7 @@ class HitStages:
         parts: dict[str, ScoreParts] = {}
         for rankings, ids in self._ranked:
             of_search = [hit for hit in hits if hit.entry.id in ids]
-            fusion = self._fusions.choose(self._query.fuse, rankings, None, self._pins)
+            fusion = self._fusions.choose(self._query.fuse, rankings, None, self._pins, evidence=self._evidence)
             explained = fusion.explain(rankings, of_search) if of_search else ()
             parts |= {hit.entry.id: part for hit, part in zip(of_search, explained, strict=True)}
         return parts
@@ -92,7 +94,7 @@ class HitStages:
         hits = [compose_hit(candidate, score, rankings) for score, candidate in ranked]
         hits = group_hits(hits, self._query.hits.group_by)[:count]
         self._ranked.append((rankings, frozenset(hit.entry.id for hit in hits)))
-        relevances = relevance_of_entries(rankings, self._query.text, self._fusions.calibration)
+        relevances = self._relevances(rankings)
         return StagedHits(hits, relevances, len(hits))
 
     async def deepen(self, staged: StagedHits, retrieval: Retrieval, count: int, trace: Trace) -> StagedHits:
@@ -108,7 +110,7 @@ class HitStages:
         while len(staged.hits) < count and retrieval.has_more(count):
             deeper = await retrieval.search_deeper()
             trace.end("search")
-            further = relevance_of_entries(first, self._query.text, self._fusions.calibration, deeper=deeper)
+            further = self._relevances(first, deeper)
             staged = replace(
                 staged, hits=self.add_deeper(staged.hits, deeper), relevances={**further, **staged.relevances}
             )
@@ -130,10 +132,16 @@ class HitStages:
         self._ranked.append((rankings, frozenset(hit.entry.id for hit in further)))
         return [*hits, *further]
 
+    def _relevances(self, first: Rankings, deeper: Rankings | None = None) -> dict[str, float]:
+        text, calibration = self._query.text, self._fusions.calibration
+        return relevance_of_entries(first, text, calibration, deeper=deeper, computed=self._evidence)
+
     def _rank(
         self, rankings: Rankings, limit: int, shares: Mapping[Kind, float] | None = None
     ) -> list[tuple[float, Candidate]]:
-        return self._fusions.choose(self._query.fuse, rankings, shares, self._pins).rank(rankings, self._rules, limit)
+        return self._fusions.choose(self._query.fuse, rankings, shares, self._pins, evidence=self._evidence).rank(
+            rankings, self._rules, limit
+        )
 
 
 def _entries(rankings: Rankings) -> int:

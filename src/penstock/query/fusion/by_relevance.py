@@ -21,9 +21,9 @@ from penstock.query.fusion.base import Candidate, Leader, MomentRules
 from penstock.query.fusion.calibration import Calibration
 from penstock.query.fusion.normalise import Float64
 from penstock.query.fusion.scales import ChannelShares, LogOddsScale
-from penstock.query.fusion.tables import CollectionTable, collection_tables
+from penstock.query.fusion.tables import CollectionTable
 from penstock.query.fusion.weighted import WeightedFusion
-from penstock.query.relevance import evidence_of_tables
+from penstock.query.relevance import QuestionEvidence
 from penstock.query.types import FuseOptions, Hit, Rankings
 from penstock.records import Channel, Collection
 
@@ -59,13 +59,22 @@ class RelevanceFusion:
         calibration: with the relevance of all collections that returned entries.
         text: of the question.
         leader: chooses the kind of the first candidate by relevance; None: the most relevant one is first.
+        evidence: of this question, if another step computes it, too.
     """
 
-    def __init__(self, options: FuseOptions, calibration: Calibration, text: str, leader: Leader | None = None) -> None:
+    def __init__(
+        self,
+        options: FuseOptions,
+        calibration: Calibration,
+        text: str,
+        leader: Leader | None = None,
+        *,
+        evidence: QuestionEvidence | None = None,
+    ) -> None:
         self._options = options
         self._calibration = calibration
-        self._text = text
         self._leader = leader
+        self._evidence = QuestionEvidence(text, calibration) if evidence is None else evidence
 
     def rank(self, rankings: Rankings, rules: MomentRules, limit: int) -> list[tuple[float, Candidate]]:
         """See `Fusion.rank`."""
@@ -81,12 +90,13 @@ class RelevanceFusion:
     def _by_tables(self, rankings: Rankings) -> tuple[list[CollectionTable], Rankings, WeightedFusion]:
         """Returns the tables and rankings of the calibrated channels, and the fusion of this question."""
         calibration = self._calibration
-        covered = {channel: ranking for channel, ranking in rankings.by_channel.items() if calibration.covers(channel)}
+        tables, by_collection = self._evidence.of(rankings)
+        channels = {channel for table in tables for channel in table.channels}
+        covered = {channel: ranking for channel, ranking in rankings.by_channel.items() if channel in channels}
         of_covered = replace(rankings, by_channel=covered)
-        tables = collection_tables(of_covered)  # once: they take half of the time
         shifts = {
             collection: relevance.shift(evidence.features)
-            for collection, evidence in evidence_of_tables(tables, of_covered, self._text, calibration).items()
+            for collection, evidence in by_collection.items()
             if (relevance := calibration.collections[collection].relevance) is not None
         }
         return tables, of_covered, WeightedFusion(self._options, RelevanceScale(calibration, shifts))

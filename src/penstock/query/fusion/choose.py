@@ -22,6 +22,7 @@ from penstock.query.fusion.scales import LogOddsScale, QuestionScale, Scale, Sta
 from penstock.query.fusion.statistics import ChannelStatistics, Spread, channel_name
 from penstock.query.fusion.tables import CollectionTable
 from penstock.query.fusion.weighted import WeightedFusion
+from penstock.query.relevance import QuestionEvidence
 from penstock.query.types import FuseOptions, Kind, Rankings
 from penstock.records import Channel
 
@@ -71,6 +72,8 @@ class FusionChooser:
         rankings: Rankings,
         shares: Mapping[Kind, float] | None = None,
         pins: FusionPins | None = None,
+        *,
+        evidence: QuestionEvidence | None = None,
     ) -> ExplainingFusion:
         """Returns the fusion for the rankings of a question. Raises as `applicable` does.
 
@@ -79,6 +82,7 @@ class FusionChooser:
             rankings: of the question.
             shares: of the assets in the index, by kind; None: not known, or they say nothing about this question.
             pins: notes what the order depends on, or has it from an earlier page.
+            evidence: of this question, if another step computes it, too.
         """
         pins = FusionPins() if pins is None else pins
         options, _ = self.applicable(options, rankings)
@@ -98,7 +102,7 @@ class FusionChooser:
                 space = shared_space(rankings.spaces) or ""
                 return WeightedFusion(options, EarlyScale(options.alpha, space, rankings.spaces))
             case FusionMethod.CALIBRATED:
-                return self._calibrated(options, rankings, shares, pins)
+                return self._calibrated(options, rankings, self._leader(options, shares, pins), pins, evidence)
 
     def _refusal(self, options: FuseOptions, rankings: Rankings) -> QueryError | None:
         """Returns why the options do not apply to these channels; None if they do."""
@@ -128,7 +132,12 @@ class FusionChooser:
         return QuestionScale(normalise)
 
     def _calibrated(
-        self, options: FuseOptions, rankings: Rankings, shares: Mapping[Kind, float] | None, pins: FusionPins
+        self,
+        options: FuseOptions,
+        rankings: Rankings,
+        leader: Leader | None,
+        pins: FusionPins,
+        evidence: QuestionEvidence | None,
     ) -> ExplainingFusion:
         """Returns the fusion that needs the most of what is calibrated.
 
@@ -147,7 +156,9 @@ class FusionChooser:
         ):
             maps = [self.calibration.collections[collection].relevance for collection in collections]
             if None not in maps:
-                return RelevanceFusion(options, self.calibration, rankings.text, self._leader(options, shares, pins))
+                if evidence is not None and evidence.text != rankings.text:
+                    evidence = None  # other words are searched for than those of the request
+                return RelevanceFusion(options, self.calibration, rankings.text, leader, evidence=evidence)
         log_odds = None if self.calibration is None else LogOddsScale(self.calibration)
         if log_odds is not None and calibrated.issuperset(rankings.by_channel):
             return WeightedFusion(options, log_odds)
