@@ -57,7 +57,7 @@ class RequestKind:
     Attributes:
         fields: of each request, beside its text.
         page: the page that is measured: the first, or the second, whose cursor an unmeasured request fetches once.
-        repeated: whether the question stays the same, so that a cache may answer it.
+        repeated: whether the question stays the same, so that its vector is cached.
     """
 
     fields: Mapping[str, Any]
@@ -94,7 +94,7 @@ def requests_by_step() -> dict[str, RequestKind]:
     kinds |= {name: RequestKind(fields) for name, fields in further.items() if has.keys() >= fields.keys()}
     kinds["limit 50"] = RequestKind({"limit": 50})
     kinds["second page"] = RequestKind({}, page=2)
-    kinds["repeated"] = RequestKind({}, repeated=True)
+    kinds["question repeated"] = RequestKind({}, repeated=True)  # its vector is cached, its answer is not
     return kinds
 
 

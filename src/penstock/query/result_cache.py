@@ -34,7 +34,7 @@ _OBJECT_BYTES = 3_000
 # Hashing this much takes the event loop a millisecond.
 _MAX_BYTES_AT_ONCE = 2**20
 
-Key: TypeAlias = tuple[bytes, int | None, str | None]
+Key: TypeAlias = tuple[bytes, int | None, str | None, bool]
 
 
 class Searches(Protocol):
@@ -177,7 +177,7 @@ async def _key(request: SearchRequest) -> Key:
     """Returns what answers are found by. The deadline is no part of it: an answer that is complete fits any."""
     size = sum(len(data) for data in (request.image, request.audio) if data)
     of_request = fingerprint(request) if size <= _MAX_BYTES_AT_ONCE else await asyncio.to_thread(fingerprint, request)
-    return of_request, request.limit, request.cursor
+    return of_request, request.limit, request.cursor, request.explain
 
 
 def _is_complete(result: SearchResult) -> bool:
@@ -200,7 +200,7 @@ def _size_of(result: SearchResult) -> int:
 
 def _size_of_hit(hit: Hit) -> int:
     entries = [hit.entry, *(member.entry for member in hit.moment.members)] if hit.moment else [hit.entry]
-    return sum(
+    return sum(map(_size_of_hit, hit.others)) + sum(
         _OBJECT_BYTES + 4 * (len(entry.text) + len(entry.title) + len(entry.attributes_json) + len(entry.uri))
         for entry in entries
     )

@@ -87,11 +87,16 @@ class FusionChooser:
         pins = FusionPins() if pins is None else pins
         options, _ = self.applicable(options, rankings)
         if options.sources:
-            return SourceWeightedFusion(self._choose(options, rankings, None, pins), options)
-        return self._choose(options, rankings, shares, pins)
+            return SourceWeightedFusion(self._choose(options, rankings, None, pins, evidence), options)
+        return self._choose(options, rankings, self._leader(options, shares, pins), pins, evidence)
 
     def _choose(
-        self, options: FuseOptions, rankings: Rankings, shares: Mapping[Kind, float] | None, pins: FusionPins
+        self,
+        options: FuseOptions,
+        rankings: Rankings,
+        leader: Leader | None,
+        pins: FusionPins,
+        evidence: QuestionEvidence | None,
     ) -> ExplainingFusion:
         match options.method:
             case FusionMethod.RRF:
@@ -102,7 +107,7 @@ class FusionChooser:
                 space = shared_space(rankings.spaces) or ""
                 return WeightedFusion(options, EarlyScale(options.alpha, space, rankings.spaces))
             case FusionMethod.CALIBRATED:
-                return self._calibrated(options, rankings, self._leader(options, shares, pins), pins, evidence)
+                return self._calibrated(options, rankings, leader, pins, evidence)
 
     def _refusal(self, options: FuseOptions, rankings: Rankings) -> QueryError | None:
         """Returns why the options do not apply to these channels; None if they do."""
