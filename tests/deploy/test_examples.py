@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from itertools import takewhile
 from pathlib import Path
 
@@ -25,6 +26,15 @@ def test_the_values_with_gpus_render() -> None:
     group = rendered.at("RayCluster/ingest:spec.workerGroupSpecs.gpu.template.spec")
     assert group["nodeSelector"] == {"karpenter.sh/capacity-type": "spot"}
     assert not rendered.of_kind("Secret")
+
+
+def test_the_values_with_gpus_place_workers_and_encoders_on_the_groups_of_the_chart() -> None:
+    rendered = render(yaml.safe_load((_EXAMPLES / "values-gpu.yaml").read_text("utf-8")))
+    groups = {group["groupName"]: group for group in rendered.at("RayCluster/ingest:spec.workerGroupSpecs")}
+    placement = Settings.model_validate(tomllib.loads(rendered.settings())).placement
+    assert set(placement.workers) == set(placement.encoders) == {"penstock/role"}
+    for role, group in ((placement.workers, "cpu"), (placement.encoders, "gpu")):
+        assert role["penstock/role"] == groups[group]["labels"]["penstock/role"]
 
 
 def test_the_values_for_the_services_of_the_examples_name_them() -> None:
