@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, Counter
 
 from penstock.cli.main import main
 from penstock.cli.remote_ingest import remote_status, scrape_all
-from penstock.cli.system_status import collect_status
-from penstock.config import MetricsSettings, QuerySettings, load_settings
+from penstock.cli.system_status import collect_status, ingest_status
+from penstock.config import KafkaSettings, MetricsSettings, QuerySettings, load_settings
 from penstock.errors import UnavailableError
 from penstock.ingest.status import PlaneState, PlaneStatus
 from penstock.observability.health import Health, write_health
@@ -40,9 +40,9 @@ class Node:
         self.server = NodeServer(folder, registry, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.server.port}"
 
-    def turn(self, of: PlaneStatus, *, ago_s: float = 0.0) -> None:
+    def turn(self, of: PlaneStatus, *, ago_s: float = 0.0, group: str = "ours") -> None:
         at_ms = time.time_ns() // 1_000_000 - int(ago_s * 1000)
-        write_health(self._folder, Health(of.state, [], at_ms, at_ms + 60_000, asdict(of)))
+        write_health(self._folder, Health(group, of.state, [], at_ms, at_ms + 60_000, asdict(of)))
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], Node]]:
 def test_the_driver_is_found_among_the_nodes_and_its_clock_does_not_matter(start: Callable[[str], Node]) -> None:
     worker, driver = start("worker"), start("driver")
     driver.turn(status())
-    assert remote_status([worker.url, driver.url]) == status()
-    assert remote_status([f"{driver.url}/metrics"]) == status()  # as the address of the metrics is written
+    assert remote_status([worker.url, driver.url], "ours") == status()
+    assert remote_status([f"{driver.url}/metrics"], "ours") == status()  # as the address of the metrics is written
 
 
 @pytest.mark.parametrize(
@@ -75,14 +75,30 @@ def test_a_driver_that_is_gone_is_a_problem(
     driver = start("driver")
     driver.turn(status(state), ago_s=ago_s)
     with pytest.raises(UnavailableError, match=reason):
-        remote_status([driver.url])
+        remote_status([driver.url], "ours")
 
 
 def test_each_address_says_why_it_has_no_status(start: Callable[[str], Node]) -> None:
     worker, closed = start("worker"), start("closed")
     closed.server.close()
-    with pytest.raises(UnavailableError, match=r"no ingest plane has run on this node; .*refused.*metrics.urls"):
-        remote_status([worker.url, closed.url])
+    with pytest.raises(
+        UnavailableError,
+        match=r"no ingest plane of the consumer group ours has run on this node; .*refused.*metrics.urls",
+    ):
+        remote_status([worker.url, closed.url], "ours")
+
+
+def test_the_plane_of_another_group_on_the_same_node_is_not_shown(start: Callable[[str], Node]) -> None:
+    driver = start("driver")
+    driver.turn(status())
+    driver.turn(status(PlaneState.DRAINING), group="theirs")
+    assert remote_status([driver.url], "ours") == status()
+    with pytest.raises(UnavailableError, match="no ingest plane of the consumer group nobody has run"):
+        remote_status([driver.url], "nobody")
+    with pytest.raises(UnavailableError, match=r"several ingest planes run on this node.*: ours, theirs"):
+        remote_status([driver.url])
+    named = load_settings(metrics=MetricsSettings(urls=(driver.url,)), kafka=KafkaSettings(group="theirs"))
+    assert ingest_status(named).state is PlaneState.DRAINING
 
 
 def test_an_address_of_another_program_is_a_problem() -> None:
@@ -90,7 +106,7 @@ def test_an_address_of_another_program_is_a_problem() -> None:
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b'{"hello": "world"}' if self.path == "/status" else b"<html>")
+            self.wfile.write(b'{"hello": "world"}' if self.path == "/status?group=ours" else b"<html>")
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -98,7 +114,7 @@ def test_an_address_of_another_program_is_a_problem() -> None:
     with HTTPServer(("127.0.0.1", 0), Other) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(UnavailableError, match="another version of Penstock"):
-            remote_status([f"http://127.0.0.1:{server.server_port}"])
+            remote_status([f"http://127.0.0.1:{server.server_port}"], "ours")
         server.shutdown()
 
 

@@ -51,6 +51,6 @@ def test_an_ingest_plane_that_never_ran_can_be_started(tmp_path: Path) -> None:
 
 
 def test_an_ingest_plane_that_was_stopped_can_be_started(tmp_path: Path) -> None:
-    write_status(tmp_path, PlaneStatus(PlaneState.STOPPED, 1, time.time_ns() // 1_000_000, "null", 1, {}))
+    write_status(tmp_path, "penstock", PlaneStatus(PlaneState.STOPPED, 1, time.time_ns() // 1_000_000, "null", 1, {}))
     with pytest.raises(UnavailableError, match=r"the last one was stopped 0 s ago\. Start one with `penstock up`"):
         ingest_status(load_settings(data_dir=tmp_path))

@@ -165,7 +165,8 @@ class Stack:
         deadline_s = time.monotonic() + _SETTLE_TIMEOUT_S
         while behind := [partition for partition in self._lag() if partition.lag]:
             log = (self.folder / "logs" / "ingest.log").read_text()[-3000:]
-            assert time.monotonic() < deadline_s, f"not settled: {behind}; {read_status(self.folder)}; {log}"
+            status = read_status(self.folder, self.settings.kafka.group)
+            assert time.monotonic() < deadline_s, f"not settled: {behind}; {status}; {log}"
             time.sleep(0.1)
 
     def ingest_mb(self) -> float:

@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 from penstock.cli import main as cli
-from penstock.config import endpoints_file, read_endpoints
+from penstock.config import endpoints_file, load_settings, read_endpoints
 from penstock.embedded.ray import EmbeddedRay
 from penstock.embedded.supervisor import ingests
-from penstock.ingest.status import PlaneStatus, write_status
+from penstock.ingest.status import PlaneState, PlaneStatus, write_status
 
 _START_S = 240.0  # 40 s on two idle cores
 
@@ -198,7 +198,9 @@ def test_an_unknown_profile_is_refused_before_any_service_starts(
 
 
 def test_only_a_plane_that_started_after_the_given_time_counts_as_running(tmp_path: Path) -> None:
-    assert not ingests(tmp_path, 0)
+    settings = load_settings(data_dir=tmp_path, kafka={"group": "ours"})
+    assert not ingests(settings, 0)
+    write_status(tmp_path, "theirs", PlaneStatus(PlaneState.RUNNING, 1, 200, "null", 1, {}))
     for state, updated_ms, expected in (("running", 99, False), ("starting", 101, False), ("running", 101, True)):
-        write_status(tmp_path, PlaneStatus(state, 1, updated_ms, "null", 1, {}))
-        assert ingests(tmp_path, 100) is expected
+        write_status(tmp_path, "ours", PlaneStatus(state, 1, updated_ms, "null", 1, {}))
+        assert ingests(settings, 100) is expected

@@ -148,7 +148,7 @@ class PlaneProcess:
     # ---- how far it is ----
 
     def status(self) -> PlaneStatus:
-        status = read_status(self.settings.data_dir)
+        status = read_status(self.settings.data_dir, self.settings.kafka.group)
         assert status is not None
         return status
 

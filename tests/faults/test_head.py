@@ -71,7 +71,7 @@ def start_driver(pods: RayPods, settings: Settings, name: str) -> Pod:
 
     def runs() -> bool:
         assert pod.alive, pod.log.read_text()[-3000:]
-        status = read_status(settings.data_dir)
+        status = read_status(settings.data_dir, settings.kafka.group)
         return status is not None and status.state is PlaneState.RUNNING and status.updated_ms >= began_ms
 
     eventually(runs, f"the driver runs; {pod.log} says why not", _RUNNING_S)
@@ -79,7 +79,7 @@ def start_driver(pods: RayPods, settings: Settings, name: str) -> Pod:
 
 
 def settled(settings: Settings) -> int:
-    status = read_status(settings.data_dir)
+    status = read_status(settings.data_dir, settings.kafka.group)
     assert status is not None
     return sum(count for by_outcome in status.outcomes.values() for count in by_outcome.values())
 

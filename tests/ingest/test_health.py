@@ -69,7 +69,7 @@ def test_a_plane_is_live_for_a_minute_after_its_status_and_not_once_it_stopped(t
     live_until_ms = {}
     for state in (PlaneState.STARTING, PlaneState.RUNNING, PlaneState.STOPPED):
         publish_health(settings, status(state=state), ["a reason"])
-        health = read_health(settings.metrics_dir)
+        health = read_health(settings.metrics_dir, settings.kafka.group)
         assert health is not None
         assert (health.state, health.reasons, health.status["lanes"]) == (state, ["a reason"], 2)
         live_until_ms[state] = health.live_until_ms
@@ -83,7 +83,7 @@ def test_the_health_of_a_plane_that_starts_is_renewed_until_it_has_started(tmp_p
     updates_ms: set[int] = set()
 
     def renewed(times: int) -> bool:
-        health = read_health(tmp_path / "metrics")
+        health = read_health(tmp_path / "metrics", "penstock")
         assert health is not None
         assert (health.state, health.reasons) == (PlaneState.STARTING, ["it starts"])
         assert health.live_until_ms == health.updated_ms + LIVE_FOR_MS
@@ -134,12 +134,12 @@ def test_a_standby_is_live_and_unready_and_does_not_hide_a_driver_that_lives(tmp
     settings = Settings(data_dir=tmp_path)
     publish_health(settings, status(pid=1), [])
     publish_standby(settings, status(pid=2, state=PlaneState.STARTING, updated_ms=7_001))
-    health = read_health(settings.metrics_dir)
+    health = read_health(settings.metrics_dir, settings.kafka.group)
     assert health is not None
     assert (health.state, health.status["pid"]) == (PlaneState.RUNNING, 1)
     for later_ms in (7_000 + LIVE_FOR_MS + 1, 7_000 + LIVE_FOR_MS + 500):
         publish_standby(settings, status(pid=2, state=PlaneState.STARTING, updated_ms=later_ms))
-        health = read_health(settings.metrics_dir)
+        health = read_health(settings.metrics_dir, settings.kafka.group)
         assert health is not None
         assert (health.state, health.updated_ms, health.live_until_ms) == ("standby", later_ms, later_ms + LIVE_FOR_MS)
         assert health.reasons == ["another driver ingests for this consumer group, and this one stands by"]
@@ -163,10 +163,10 @@ def test_a_folder_that_refuses_the_files_is_a_warning_once_a_state(
     ]
     folder.unlink()
     publisher.publish(status(state=PlaneState.STOPPED), [])
-    health = read_health(folder / "metrics")
+    health = read_health(folder / "metrics", "penstock")
     assert health is not None
     assert health.state == PlaneState.STOPPED
-    assert read_status(folder) == status(state=PlaneState.STOPPED)
+    assert read_status(folder, "penstock") == status(state=PlaneState.STOPPED)
 
 
 def test_a_plane_goes_on_while_its_files_cannot_be_written(tmp_path: Path) -> None:

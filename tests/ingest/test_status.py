@@ -32,17 +32,19 @@ def test_lanes_are_summed() -> None:
 
 def test_a_status_is_read_as_it_was_written(tmp_path: Path) -> None:
     written = plane(lane("a", 3, (0.1, 0.2)))
-    write_status(tmp_path, written)
-    read = read_status(tmp_path)
+    write_status(tmp_path, "ours", written)
+    read = read_status(tmp_path, "ours")
     assert read is not None
     assert (read.state, read.outcomes, read.freshness) == (written.state, written.outcomes, written.freshness)
     assert list(read.assignments["a"]) == []
+    assert read_status(tmp_path, "theirs") is None
 
 
 def test_a_folder_without_a_plane_has_no_status(tmp_path: Path) -> None:
-    assert read_status(tmp_path) is None
+    assert read_status(tmp_path, "ours") is None
 
 
 def test_a_status_that_cannot_be_understood_counts_as_none(tmp_path: Path) -> None:
-    status_file(tmp_path).write_text('{"state": "running"}')
-    assert read_status(tmp_path) is None
+    status_file(tmp_path, "ours").parent.mkdir()
+    status_file(tmp_path, "ours").write_text('{"state": "running"}')
+    assert read_status(tmp_path, "ours") is None

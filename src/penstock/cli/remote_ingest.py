@@ -18,13 +18,14 @@ _TIMEOUT_S = 5.0
 _STALE_AFTER_S = 10.0  # the driver publishes its status each second
 
 
-def remote_status(urls: Sequence[str]) -> PlaneStatus:
+def remote_status(urls: Sequence[str], group: str = "") -> PlaneStatus:
     """Returns the status of the ingest plane whose driver runs on one of these nodes.
 
     Its age is measured by the clock of the node.
 
     Args:
         urls: of the nodes' endpoints, such as `http://driver:8601`.
+        group: its consumer group; empty: whichever it is, where no more than one runs on a node.
 
     Raises:
         UnavailableError: none of them answers, or none has a driver that runs.
@@ -32,10 +33,10 @@ def remote_status(urls: Sequence[str]) -> PlaneStatus:
     problems: list[str] = []
     for url in urls:
         try:
-            response = httpx.get(f"{_base(url)}/status", timeout=_TIMEOUT_S)
+            response = httpx.get(f"{_base(url)}/status", params={"group": group} if group else None, timeout=_TIMEOUT_S)
             document = response.json()
-            if response.status_code == httpx.codes.NOT_FOUND:
-                problems.append(f"{url}: no ingest plane has run on this node")
+            if response.status_code in (httpx.codes.NOT_FOUND, httpx.codes.BAD_REQUEST):
+                problems.append(f"{url}: {'; '.join(document['reasons'])}")
                 continue
             response.raise_for_status()
             status, age_s = _STATUS.validate_python(document), float(document["updated_s_ago"])

@@ -188,8 +188,9 @@ def ingest_status(settings: Settings) -> PlaneStatus:
     if settings.metrics.urls:
         from penstock.cli.remote_ingest import remote_status
 
-        return remote_status(settings.metrics.urls)
-    status = read_status(settings.data_dir)
+        named = "group" in settings.kafka.model_fields_set  # this machine may know nothing of the plane's Kafka
+        return remote_status(settings.metrics.urls, settings.kafka.group if named else "")
+    status = read_status(settings.data_dir, settings.kafka.group)
     if status is None:
         raise UnavailableError(f"no ingest plane has run on {settings.data_dir}. {start_hint(settings)}")
     age_ms = time.time_ns() // 1_000_000 - status.updated_ms

@@ -197,7 +197,7 @@ class Supervisor:
             log=logs / "ingest.log",
             environment=environment,
             address="",
-            ready=lambda: ingests(settings.data_dir, started_ms),
+            ready=lambda: ingests(settings, started_ms),
             stop_timeout_s=settings.ingest.drain_timeout_s + _DRAIN_MARGIN_S,
             report=self._report,
         )
@@ -259,9 +259,9 @@ def answers(query_url: str) -> bool:
     return all(outcome == "ok" for name, outcome in checks.items() if name != "disk")
 
 
-def ingests(data_dir: Path, since_ms: int) -> bool:
+def ingests(settings: Settings, since_ms: int) -> bool:
     """Returns whether an ingest plane that started after that time consumes events."""
-    status = read_status(data_dir)
+    status = read_status(settings.data_dir, settings.kafka.group)
     return status is not None and status.state is PlaneState.RUNNING and status.updated_ms >= since_ms
 
 

@@ -15,7 +15,7 @@ from penstock.config import Settings
 from penstock.errors import PenstockError
 from penstock.ingest.holds import Holds, Why
 from penstock.ingest.status import PlaneState, PlaneStatus, write_status
-from penstock.observability.health import LIVE_FOR_MS, Health, read_health, write_health
+from penstock.observability.health import LIVE_FOR_MS, Health, read_health, remove_ended, write_health
 
 logger = logging.getLogger(__name__)
 
@@ -130,10 +130,15 @@ class Publisher:
         self._settings = settings
         self._warned: PlaneState | None = None
 
+    def remove_ended(self) -> None:
+        """Removes the health of planes of this data folder that no longer run, whatever their group was."""
+        with self._warning(PlaneState.STARTING):
+            remove_ended(self._settings.metrics_dir, time.time_ns() // 1_000_000)
+
     def publish(self, status: PlaneStatus, reasons: Sequence[str]) -> None:
         """Writes the status for commands on this node, and the health for the node's endpoint."""
         with self._warning(status.state):
-            write_status(self._settings.data_dir, status)
+            write_status(self._settings.data_dir, self._settings.kafka.group, status)
         with self._warning(status.state):
             publish_health(self._settings, status, reasons)
 
@@ -180,19 +185,20 @@ def publish_health(settings: Settings, status: PlaneStatus, reasons: Sequence[st
         OSError: it cannot be written.
     """
     live_for_ms = 0 if status.state is PlaneState.STOPPED else LIVE_FOR_MS
-    health = Health(status.state, list(reasons), status.updated_ms, status.updated_ms + live_for_ms, asdict(status))
+    updated_ms, group = status.updated_ms, settings.kafka.group
+    health = Health(group, status.state, list(reasons), updated_ms, updated_ms + live_for_ms, asdict(status))
     write_health(settings.metrics_dir, health)
 
 
 def publish_standby(settings: Settings, status: PlaneStatus) -> None:
     """Writes that a driver waits for the lease: live, and not ready.
 
-    The health of another driver on this node stays, for as long as that driver is live.
+    The health of another driver of the group on this node stays, for as long as that driver is live.
 
     Raises:
         OSError: it cannot be written.
     """
-    present = read_health(settings.metrics_dir)
+    present = read_health(settings.metrics_dir, settings.kafka.group)
     if present is None or present.live_until_ms < status.updated_ms or present.status.get("pid") == status.pid:
         waiting = replace(status, state=PlaneState.STANDBY)
         publish_health(settings, waiting, ["another driver ingests for this consumer group, and this one stands by"])

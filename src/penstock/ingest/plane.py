@@ -98,6 +98,7 @@ class IngestPlane:
             UnavailableError: broker, store, Ray or a model's hub does not answer.
         """
         settings = self._settings
+        self._publisher.remove_ended()
         start_endpoint_thread(self._stopping, settings)
         stop = stop or threading.Event()
         self._keeper = self._take_lease(stop)  # 1

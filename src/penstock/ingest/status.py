@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from penstock.ingest.lane.status import LaneStatus
-from penstock.observability.health import replace_text
+from penstock.observability.health import plane_file, replace_text
 from penstock.records import Modality
 
 
@@ -148,24 +148,24 @@ def sum_lanes(
     )
 
 
-def status_file(data_dir: Path) -> Path:
-    """Returns the path of the status in a data folder."""
-    return data_dir / "ingest-status.json"
+def status_file(data_dir: Path, group: str) -> Path:
+    """Returns the path of the status of a consumer group's plane in a data folder."""
+    return plane_file(data_dir / "ingest-status", group)
 
 
-def write_status(data_dir: Path, status: PlaneStatus) -> None:
+def write_status(data_dir: Path, group: str, status: PlaneStatus) -> None:
     """Replaces the file atomically.
 
     Raises:
         OSError: it cannot be written.
     """
-    replace_text(status_file(data_dir), json.dumps(asdict(status)))
+    replace_text(status_file(data_dir, group), json.dumps(asdict(status)))
 
 
-def read_status(data_dir: Path) -> PlaneStatus | None:
-    """Returns the latest status; None if no ingest plane of this version has run on this folder."""
+def read_status(data_dir: Path, group: str) -> PlaneStatus | None:
+    """Returns the latest status; None if no ingest plane of this group and this version has run on this folder."""
     try:
-        return _STATUS.validate_json(status_file(data_dir).read_text())
+        return _STATUS.validate_json(status_file(data_dir, group).read_text())
     except (OSError, ValidationError):
         return None
 

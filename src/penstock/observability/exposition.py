@@ -190,7 +190,7 @@ def _merged(files: Iterable[Path]) -> Iterable[Metric]:
 class Endpoint:
     """The endpoint of a node, `http://host:port/metrics`: one process serves it, and another takes over.
 
-    It also answers `/livez`, `/readyz` and `/status` for an ingest plane whose driver runs on the node (`health`).
+    It also answers `/livez`, `/readyz` and `/status` for ingest planes whose driver runs on the node (`health`).
 
     Args:
         directory: `Settings.metrics_dir`.

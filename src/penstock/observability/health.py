@@ -1,6 +1,6 @@
-"""Keeps the health of the ingest plane in a file of its node, from which the node's endpoint answers probes.
+"""Keeps the health of each ingest plane in a file of its node, from which the node's endpoint answers probes.
 
-    driver ─► <data_dir>/metrics/health.json ─► /livez, /readyz, /status   beside /metrics
+    driver ─► <data_dir>/metrics/health/<digest of its group>.json ─► /livez, /readyz, /status   beside /metrics
 
 Whichever process serves the endpoint, the answer is that of the driver's last turn: a driver that is stuck or gone does
 not answer for itself.
@@ -13,8 +13,9 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -26,9 +27,10 @@ _READY_FOR_MS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The health of the ingest plane at one turn of its driver.
+    """The health of an ingest plane at one turn of its driver.
 
     Attributes:
+        group: the consumer group that it ingests for; no two planes have the same.
         state: the phase of its life.
         reasons: why it is not ready; empty if it is.
         updated_ms: time of the turn, milliseconds since the epoch.
@@ -36,6 +38,7 @@ class Health:
         status: the whole status, as JSON.
     """
 
+    group: str
     state: str
     reasons: Sequence[str]
     updated_ms: int
@@ -50,13 +53,18 @@ class Answer(NamedTuple):
     document: Mapping[str, object]
 
 
+def plane_file(directory: Path, group: str) -> Path:
+    """Returns the path of an ingest plane's file in a folder that it shares with planes of other consumer groups."""
+    return directory / f"{blake2b(group.encode(), digest_size=8).hexdigest()}.json"
+
+
 def write_health(directory: Path, health: Health) -> None:
-    """Replaces the file atomically.
+    """Replaces the file of the plane atomically.
 
     Raises:
         OSError: it cannot be written.
     """
-    replace_text(_file(directory), json.dumps(asdict(health)))
+    replace_text(plane_file(_folder(directory), health.group), json.dumps(asdict(health)))
 
 
 def replace_text(target: Path, text: str) -> None:
@@ -76,21 +84,53 @@ def replace_text(target: Path, text: str) -> None:
         raise
 
 
-def read_health(directory: Path) -> Health | None:
-    """Returns the health of the last turn; None if no ingest plane has run on this node."""
-    try:
-        return _HEALTH.validate_json(_file(directory).read_bytes())
-    except (OSError, ValidationError):
-        return None
+def read_health(directory: Path, group: str) -> Health | None:
+    """Returns the health at the last turn; None if no plane of this consumer group has run on this node."""
+    return _read(plane_file(_folder(directory), group))
 
 
-def answer(path: str, directory: Path, now_ms: int) -> Answer | None:
-    """Returns the answer to a request for the health or status of the ingest plane; None for any other path."""
+def remove_ended(directory: Path, now_ms: int) -> None:
+    """Removes the files of planes that ended or are stuck, so that probes no longer count them.
+
+    A driver does so when it starts: its own group may have had another name before.
+    """
+    for file in _folder(directory).glob("*.json"):
+        health = _read(file)
+        if health is None or health.live_until_ms < now_ms:
+            file.unlink(missing_ok=True)
+
+
+def answer(path: str, directory: Path, now_ms: int, group: str = "") -> Answer | None:
+    """Returns the answer to a request for the health or status of ingest planes; None for any other path.
+
+    Args:
+        path: of the request.
+        directory: the node's folder of metrics and health.
+        now_ms: milliseconds since the epoch.
+        group: the consumer group of the plane that is meant; empty: all planes of this node, which are live or ready
+            if each of them is.
+    """
     if path not in ("/livez", "/readyz", "/status"):
         return None
-    health = read_health(directory)
-    if health is None:
-        return Answer(404, {"reasons": ["no ingest plane has run on this node"]})
+    files = [plane_file(_folder(directory), group)] if group else sorted(_folder(directory).glob("*.json"))
+    planes = sorted(filter(None, map(_read, files)), key=lambda health: health.group)
+    if not planes:
+        of = f" of the consumer group {group}" if group else ""
+        return Answer(404, {"reasons": [f"no ingest plane{of} has run on this node"]})
+    if len(planes) == 1:
+        return _answer_for(path, planes[0], now_ms)
+    if path == "/status":
+        groups = ", ".join(health.group for health in planes)
+        return Answer(400, {"reasons": [f"several ingest planes run on this node; add ?group= with one of: {groups}"]})
+    answers = {health.group: _answer_for(path, health, now_ms) for health in planes}
+    reasons = [
+        f"{of}: {reason}" for of, given in answers.items() for reason in cast(list[str], given.document["reasons"])
+    ]
+    documents = {of: given.document for of, given in answers.items()}
+    return Answer(max(given.code for given in answers.values()), {"reasons": reasons, "groups": documents})
+
+
+def _answer_for(path: str, health: Health, now_ms: int) -> Answer:
     age_s = (now_ms - health.updated_ms) / 1000
     if path == "/status":
         return Answer(200, {**health.status, "updated_s_ago": round(age_s, 1)})
@@ -107,5 +147,13 @@ def answer(path: str, directory: Path, now_ms: int) -> Answer | None:
 _HEALTH = TypeAdapter(Health)
 
 
-def _file(directory: Path) -> Path:
-    return directory / "health.json"
+def _folder(directory: Path) -> Path:
+    return directory / "health"
+
+
+def _read(file: Path) -> Health | None:
+    """Returns None for a file that is missing, or that another version of Penstock wrote."""
+    try:
+        return _HEALTH.validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        return None

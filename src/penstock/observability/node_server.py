@@ -1,4 +1,4 @@
-"""Serves over HTTP the metrics of a node, and the health of an ingest plane whose driver runs there."""
+"""Serves over HTTP the metrics of a node, and the health of ingest planes whose driver runs there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -62,7 +63,8 @@ def _application(directory: Path, metrics: WSGIApplication) -> WSGIApplication:
         path = environ["PATH_INFO"]
         if path in ("/", "/metrics"):
             return metrics(environ, start_response)
-        given = answer(path, directory, time.time_ns() // 1_000_000)
+        group = parse_qs(environ.get("QUERY_STRING", "")).get("group", [""])[0]
+        given = answer(path, directory, time.time_ns() // 1_000_000, group)
         code, document = given if given is not None else (404, {"reasons": [f"there is no {path} here"]})
         body = json.dumps(document, ensure_ascii=False).encode() + b"\n"
         headers = [("Content-Type", "application/json; charset=utf-8"), ("Content-Length", str(len(body)))]

@@ -192,7 +192,7 @@ class DemoRun:
         self._say_progress()
 
     def _table(self) -> Table:
-        status = read_status(self._settings.data_dir)
+        status = read_status(self._settings.data_dir, self._settings.kafka.group)
         packaged = len(installed_media()) if self._abilities.photographs else 0
         total = self._images + self._texts + len(sample_timed_media()) + packaged
         title = f"streamed {self._tally.acknowledged} of {total}"
@@ -211,7 +211,7 @@ class DemoRun:
         return table
 
     def _say_progress(self) -> None:
-        status = read_status(self._settings.data_dir)
+        status = read_status(self._settings.data_dir, self._settings.kafka.group)
         outcomes = status.outcomes if status else {}
         searchable = sum(by_outcome.get("indexed", 0) for by_outcome in outcomes.values())
         dead_letters = sum(by_outcome.get("dead_lettered", 0) for by_outcome in outcomes.values())
