@@ -9,10 +9,13 @@ import httpx
 
 from penstock.config import read_endpoints, start_hint
 from penstock.errors import PenstockError, QueryError, UnavailableError
+from penstock.observability import tracing
+from penstock.observability.tracing import Header
 
 if TYPE_CHECKING:
     from penstock.config import Settings
 
+_SEARCH = "/v1/search"
 _MARGIN_S = 10.0  # beyond the deadline that the server enforces
 
 JsonScalar: TypeAlias = str | int | float | bool | None
@@ -156,7 +159,7 @@ def query_url(settings: Settings) -> str:
 
 
 def post_search(url: str, body: SearchRequestJson, settings: Settings) -> SearchResultJson:
-    """Sends a search to `/v1/search` and returns the JSON of the result.
+    """Sends a search to `/v1/search` and returns the JSON of the result. It is traced if the process traces.
 
     Raises:
         QueryError: the request is invalid; with the server's message.
@@ -165,7 +168,14 @@ def post_search(url: str, body: SearchRequestJson, settings: Settings) -> Search
     timeout_s = (body.get("deadline_ms") or settings.query.deadline_ms) / 1000 + _MARGIN_S
     if "audio" in body:
         timeout_s += settings.query.transcription_timeout_s
-    return cast(SearchResultJson, _request(url, settings, "POST", "/v1/search", timeout_s=timeout_s, body=body))
+    span = tracing.current().call(_SEARCH)
+    try:
+        result = _request(url, settings, "POST", _SEARCH, timeout_s=timeout_s, body=body, headers=span.headers)
+    except PenstockError:
+        span.end("failed", failed=True)
+        raise
+    span.end("answered")
+    return cast(SearchResultJson, result)
 
 
 def get_status(url: str, settings: Settings) -> QueryStatusJson:
@@ -174,10 +184,18 @@ def get_status(url: str, settings: Settings) -> QueryStatusJson:
 
 
 def _request(
-    url: str, settings: Settings, method: str, path: str, *, timeout_s: float, body: SearchRequestJson | None = None
+    url: str,
+    settings: Settings,
+    method: str,
+    path: str,
+    *,
+    timeout_s: float,
+    body: SearchRequestJson | None = None,
+    headers: Sequence[Header] = (),
 ) -> object:
+    named = {name: value.decode() for name, value in headers}
     try:
-        response = httpx.request(method, url.rstrip("/") + path, json=body, timeout=timeout_s)
+        response = httpx.request(method, url.rstrip("/") + path, json=body, headers=named, timeout=timeout_s)
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         reason = str(exc) or type(exc).__name__
         raise UnavailableError(f"no query plane responds at {url} ({reason}). {start_hint(settings)}") from exc

@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from penstock.cli import main as cli
+from penstock.observability import tracing
+from penstock.observability.open_telemetry import OpenTelemetryTracing
 
 HIT = {
     "id": "0" * 32,
@@ -68,6 +72,7 @@ class QueryPlane(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.bodies: list[dict[str, Any]] = []
+        self.traceparents: list[str | None] = []
 
     @property
     def url(self) -> str:
@@ -78,6 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: QueryPlane
 
     def do_POST(self) -> None:
+        self.server.traceparents.append(self.headers["traceparent"])
         self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         body = json.dumps(self.server.answer).encode()
         self.send_response(self.server.status)
@@ -340,6 +346,25 @@ def test_a_problem_document_becomes_one_line_and_an_exit_code(
     output = capsys.readouterr().err
     assert "unknown field 'colour'" in output
     assert output.count("\n") == 1
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(200, "answered"), (503, "failed")])
+def test_a_search_begins_a_trace_that_the_query_plane_continues(
+    status: int, outcome: str, plane: QueryPlane, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(plane, "a heron") == 0
+    plane.status, exporter = status, InMemorySpanExporter()
+    with tracing.using(OpenTelemetryTracing(SimpleSpanProcessor(exporter), sample_rate=1.0)):
+        search(plane, "a heron")
+    (span,) = exporter.get_finished_spans()
+    context = span.get_span_context()
+    assert context is not None
+    assert plane.traceparents == [None, f"00-{context.trace_id:032x}-{context.span_id:016x}-01"]
+    assert span.attributes == {
+        "http.request.method": "POST",
+        "url.template": "/v1/search",
+        "penstock.outcome": outcome,
+    }
 
 
 def test_another_server_on_the_port_is_no_traceback(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from penstock.broker.base import Message
 from penstock.broker.wire import parse_record
 from penstock.errors import UnavailableError
 from penstock.ingest.canary import KEY, TENANT, Canary, CanaryResult
 from penstock.media.sniff import sniff
-from penstock.observability import metrics
+from penstock.observability import metrics, tracing
+from penstock.observability.open_telemetry import OpenTelemetryTracing
+from penstock.observability.tracing import Header
 from penstock.records import Event, Inline, Modality, Position, Record
 from tests.counted import counted
 
@@ -28,6 +32,7 @@ class World:
         self.now_s = 100.0
         self.sent: list[Message] = []
         self.asked: list[Mapping[str, Any]] = []
+        self.headers: list[Mapping[str, bytes]] = []
         self.waits_s: list[float] = []
         self.kafka_error: Exception | None = None
         self.query_error: Callable[[], Exception | None] = lambda: None
@@ -45,13 +50,15 @@ class World:
             rng=random.Random(0),
         )
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: Message) -> Position:
         if self.kafka_error is not None:
             raise self.kafka_error
         self.sent.append(message)
+        return Position(message.topic, 0, len(self.sent) - 1)
 
-    def _search(self, body: Mapping[str, Any]) -> int:
+    def _search(self, body: Mapping[str, Any], headers: Sequence[Header]) -> int:
         self.asked.append(body)
+        self.headers.append(dict(headers))
         if error := self.query_error():
             raise error
         nonce = json.loads(dict(self.sent[-1].headers)["ce_attributes"])["canary"]
@@ -135,6 +142,31 @@ def test_a_canary_that_kafka_does_not_take_is_counted_and_not_searched_for() -> 
     assert world.canary().send(Modality.IMAGE) is CanaryResult.UNSENT
     assert counted(metrics.CANARIES, modality="image", result="unsent") == 1
     assert not world.asked
+
+
+def test_the_searches_for_a_canary_are_in_the_trace_of_its_message() -> None:
+    world, exporter = World(searchable_after_s=1.0), InMemorySpanExporter()
+    with tracing.using(OpenTelemetryTracing(SimpleSpanProcessor(exporter), sample_rate=1.0)):
+        world.canary().send(Modality.TEXT)
+        world.kafka_error = UnavailableError("no broker")
+        world.canary().send(Modality.TEXT)
+    sent, unsent = exporter.get_finished_spans()
+    context = sent.get_span_context()
+    assert context is not None
+    traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-01".encode()
+    (message,) = world.sent
+    assert dict(message.headers)["traceparent"] == traceparent
+    assert len(world.headers) > 1
+    assert all(headers == {"traceparent": traceparent} for headers in world.headers)
+    assert sent.name == "send media.text"
+    assert [dict(span.attributes or {})["penstock.outcome"] for span in (sent, unsent)] == ["acknowledged", "failed"]
+
+
+def test_a_canary_carries_nothing_while_tracing_is_off() -> None:
+    world = World()
+    world.canary().send(Modality.TEXT)
+    assert "traceparent" not in dict(world.sent[0].headers)
+    assert world.headers == [{}]
 
 
 def test_a_stop_ends_it_uncounted() -> None:

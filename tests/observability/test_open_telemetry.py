@@ -68,6 +68,7 @@ def test_a_new_trace_is_sampled_at_the_rate(rate: float, draw: float, sampled: b
     tracing = Traces(rate, draw).tracing
     assert (tracing.receive(record(), "") is not NO_SPAN) == sampled
     assert (tracing.send(TOPIC).traceparent != "") == sampled
+    assert (tracing.call("/v1/search").traceparent != "") == sampled
     assert (tracing.request("/v1/search", ()) is not NO_REQUEST) == sampled
 
 

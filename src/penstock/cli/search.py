@@ -145,8 +145,10 @@ def search(
     attributes.NAME. --filter accepts comparisons, lists, and, or and not. --where is the short form for equality.
     """
     from penstock.client import query_url
+    from penstock.observability import tracing
 
     settings = read_settings(context)
+    tracing.connect(settings, "search")
     parts = PartOptions(only_text(text, text_option), image, audio, like, not_text, not_like, frame, region, compose)
     body = parts.request(settings.query)
     body["tenant"] = tenant or settings.tenant

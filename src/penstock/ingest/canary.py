@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import replace
 from enum import StrEnum
 
 import httpx
@@ -20,8 +21,9 @@ from PIL import Image
 from penstock.broker.base import Message
 from penstock.broker.wire import encode_event
 from penstock.errors import PenstockError, UnavailableError
-from penstock.observability import metrics
-from penstock.records import Inline, Modality
+from penstock.observability import metrics, tracing
+from penstock.observability.tracing import Header
+from penstock.records import Inline, Modality, Position
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +53,9 @@ class Canary:
 
     Args:
         topics: by modality, for those in `MEDIA`.
-        send: returns once Kafka has acknowledged the message.
-        search: returns the number of hits of a body for `/v1/search`; raises UnavailableError if there is no answer.
+        produce: returns once Kafka has acknowledged the message.
+        search: returns the number of hits of a body for `/v1/search`, which is sent with headers; raises
+            UnavailableError if there is no answer.
         timeout_s: how long a canary is searched for.
         clock: monotonic seconds.
         sleep: waits a number of seconds, or less; returns True if the plane stops.
@@ -63,8 +66,8 @@ class Canary:
         self,
         *,
         topics: Mapping[Modality, str],
-        produce: Callable[[Message], object],
-        search: Callable[[Mapping[str, object]], int],
+        produce: Callable[[Message], Position],
+        search: Callable[[Mapping[str, object], Sequence[Header]], int],
         timeout_s: float,
         clock: Callable[[], float],
         sleep: Callable[[float], bool],
@@ -84,23 +87,32 @@ class Canary:
             self.send(modality)
 
     def send(self, modality: Modality) -> CanaryResult | None:
-        """Sends a canary, and returns and counts its result; None, and not counted, if the plane stops."""
+        """Sends a canary, and returns and counts its result; None, and not counted, if the plane stops.
+
+        If the process traces, the message begins a trace, which all searches for it continue.
+        """
         nonce = f"{self._rng.getrandbits(64):016x}"
         started_s = self._clock()
+        message = self._message(modality, nonce)
+        span = tracing.current().send(message.topic)
         try:
-            self._send(self._message(modality, nonce))
+            position = self._send(replace(message, headers=(*message.headers, *span.headers)))
         except (PenstockError, FutureTimeoutError) as exc:
             logger.warning("the %s canary could not be sent: %r", modality, exc)
+            span.end("failed", failed=True)
             result: CanaryResult | None = CanaryResult.UNSENT
         else:
-            result = self._search_for(modality, nonce, started_s)
+            span.end("acknowledged", partition=position.partition, offset=position.offset)
+            result = self._search_for(modality, nonce, started_s, span.headers)
         if result is not None:
             metrics.CANARIES.labels(modality, result).inc()
         if result is CanaryResult.FOUND:
             metrics.CANARY.labels(modality).observe(self._clock() - started_s)
         return result
 
-    def _search_for(self, modality: Modality, nonce: str, started_s: float) -> CanaryResult | None:
+    def _search_for(
+        self, modality: Modality, nonce: str, started_s: float, headers: Sequence[Header]
+    ) -> CanaryResult | None:
         body = {
             "text": f"the canary {nonce}",
             "tenant": TENANT,
@@ -113,7 +125,7 @@ class Canary:
             if self._sleep(wait_s):
                 return None
             try:
-                if self._search(body):
+                if self._search(body, headers):
                     return CanaryResult.FOUND
                 result, reason = CanaryResult.LATE, "the query plane answers, but does not find it"
             except UnavailableError as exc:
@@ -135,14 +147,15 @@ class Canary:
         )
 
 
-def count_hits(client: httpx.Client, body: Mapping[str, object]) -> int:
+def count_hits(client: httpx.Client, body: Mapping[str, object], headers: Sequence[Header] = ()) -> int:
     """Returns the number of hits of a search.
 
     Raises:
         UnavailableError: the query plane does not answer.
     """
+    named = {name: value.decode() for name, value in headers}
     try:
-        response = client.post("/v1/search", json=dict(body), timeout=_SEARCH_TIMEOUT_S)
+        response = client.post("/v1/search", json=dict(body), headers=named, timeout=_SEARCH_TIMEOUT_S)
         response.raise_for_status()
         return len(response.json()["hits"])
     except (httpx.HTTPError, ValueError, KeyError) as exc:

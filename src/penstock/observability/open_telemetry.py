@@ -125,6 +125,13 @@ class OpenTelemetryTracing:
         attributes = {**_of_kafka("send", topic), "messaging.operation.type": "send"}
         return self._begin(f"send {topic}", None, attributes, SpanKind.PRODUCER)
 
+    def call(self, route: str) -> OpenSpan:
+        """See `Tracing.call`."""
+        if self._draw() >= self._sample_rate:
+            return UnsampledRoot()
+        attributes: dict[str, Attribute] = {"http.request.method": "POST", "url.template": route}
+        return self._begin(f"POST {route}", None, attributes, SpanKind.CLIENT)
+
     def receive(self, record: Record, traceparent: str) -> OpenSpan:
         """See `Tracing.receive`."""
         text, state = traceparent.encode() if traceparent else b"", b""

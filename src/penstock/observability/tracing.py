@@ -2,7 +2,7 @@
 
     send ─► process (an event) ─► batch ─► fetch, decode, encode, write (in the workers) · settle · commit
                  ▲ link
-            search (a request) ─► encode · search … · fuse · rerank
+    call ─► search (a request) ─► encode · search … · fuse · rerank
 
 Tracing is off unless `tracing.endpoint` is set: then `connect` replaces `NO_TRACING` with the implementation of
 `observability.open_telemetry`, the only module that imports OpenTelemetry. Of what is not sampled nothing is recorded
@@ -54,6 +54,9 @@ class Tracing(Protocol):
 
     def send(self, topic: str) -> OpenSpan:
         """Begins the span of a message to Kafka, which decides for the whole trace whether it is sampled."""
+
+    def call(self, route: str) -> OpenSpan:
+        """Begins the span of a request to the query plane, as `send` does that of a message."""
 
     def receive(self, record: Record, traceparent: str) -> OpenSpan:
         """Begins the span of an event, from its receipt to its outcome.
@@ -117,6 +120,10 @@ class NoTracing:
 
     def send(self, topic: str) -> OpenSpan:
         """See `Tracing.send`."""
+        return NO_SPAN
+
+    def call(self, route: str) -> OpenSpan:
+        """See `Tracing.call`."""
         return NO_SPAN
 
     def receive(self, record: Record, traceparent: str) -> OpenSpan:
