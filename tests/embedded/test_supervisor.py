@@ -202,5 +202,5 @@ def test_only_a_plane_that_started_after_the_given_time_counts_as_running(tmp_pa
     assert not ingests(settings, 0)
     write_status(tmp_path, "theirs", PlaneStatus(PlaneState.RUNNING, 1, 200, "null", 1, {}))
     for state, updated_ms, expected in (("running", 99, False), ("starting", 101, False), ("running", 101, True)):
-        write_status(tmp_path, "ours", PlaneStatus(state, 1, updated_ms, "null", 1, {}))
+        write_status(tmp_path, "ours", PlaneStatus(PlaneState(state), 1, updated_ms, "null", 1, {}))
         assert ingests(settings, 100) is expected
