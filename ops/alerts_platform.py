@@ -43,19 +43,20 @@ def _target() -> Alert:
     return Alert(
         name="PenstockMetricsTargetDown",
         severity="ticket",
-        lasts="5m",
+        lasts="20m",  # longer than a node without processes of Penstock, which is not served, takes to be removed
         expr='up{job=~".*penstock.*"} == 0',
         summary="The metrics of {{ $labels.instance }} ({{ $labels.job }}) cannot be scraped",
-        description="The node is down, or nothing on it serves its endpoint. Alerts do not see what runs there.",
+        description="The node is down, nothing on it serves its endpoint, or nothing of Penstock runs on it. Alerts do "
+        "not see what runs there.",
         cases=(
             Case(
-                "half an hour",
+                "three quarters of an hour",
                 {
-                    f'up{{{_TARGET}, instance="{node}"}}': "1+0x10 0+0x30 1+0x60",
+                    f'up{{{_TARGET}, instance="{node}"}}': "1+0x10 0+0x45 1+0x60",
                     f'up{{{_TARGET}, instance="b"}}': "1+0x100",
                 },
-                quiet_m=(10, 14, 60),
-                fires={20: [fires]},
+                quiet_m=(10, 29, 75),
+                fires={35: [fires]},
             ),
             Case("another job", {'up{job="kafka", instance="a"}': "0+0x100"}, quiet_m=(20, 60)),
         ),

@@ -17,6 +17,7 @@ from ray.cluster_utils import Cluster
 from ray.util import list_named_actors
 
 from penstock.config import MetricsSettings, Settings
+from penstock.observability import node_endpoints
 from penstock.observability.exposition import Endpoint, connect, is_served, read_url
 from penstock.observability.node_endpoints import NodeActors, actor_name, keep_endpoints, keep_own_endpoint
 from tests.e2e.stack import eventually
@@ -41,7 +42,8 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(node_endpoints, "_QUIET_S", 3_600.0)  # nothing counts on most nodes of these tests
     return Settings(data_dir=tmp_path, metrics=MetricsSettings(port=0))
 
 

@@ -37,6 +37,7 @@ from penstock.ingest.lane.handles import DECODE, FETCH, LONG_MEDIA, WRITE, Worke
 from penstock.ingest.shared_assets import require_shared_assets
 from penstock.observability.build_info import export_build_info
 from penstock.observability.exposition import connect
+from penstock.observability.node_endpoints import start_keeping
 from penstock.observability.process import prepare_process
 from penstock.records import TIMED_MODALITIES, Assignment
 from penstock.store.spec import index_spec
@@ -141,11 +142,11 @@ class PlaneLauncher:
     def _spawns(self, gpus: float) -> Mapping[str, _Spawn]:
         """Returns the function that starts actors, by pool."""
         settings = self._settings
-        prepare = partial(prepare_process, settings)
+        prepare = partial(_begin, prepare_process, settings)
         anywhere = partial(spawn_actors, journal_dir=self._journal_dir, on_start=prepare)
         start = partial(anywhere, labels=settings.placement.workers)
-        media = partial(start, MediaWorkerFactory(settings), on_start=partial(init_media_process, settings))
-        long_media = partial(media, on_start=partial(init_long_media_process, settings))
+        media = partial(start, MediaWorkerFactory(settings), on_start=partial(_begin, init_media_process, settings))
+        long_media = partial(media, on_start=partial(_begin, init_long_media_process, settings))
         encode = partial(anywhere, num_cpus=0 if gpus else 1, num_gpus=gpus, labels=settings.placement.encoders)
         return {
             FETCH: partial(media, name=FETCH, num_cpus=0.1, concurrent_calls=_FETCH_THREADS),
@@ -203,7 +204,7 @@ class PlaneLauncher:
             shards,
             name=WRITE,
             journal_dir=self._journal_dir,
-            on_start=partial(prepare_process, settings),
+            on_start=partial(_begin, prepare_process, settings),
             num_cpus=0.1,
             labels=settings.placement.workers,
             concurrent_calls=writes,
@@ -221,6 +222,12 @@ def start_writer(writer: Actor, assignments: Sequence[Assignment]) -> None:
         UnavailableError: the writer does not answer.
     """
     results_of([control(writer, Writer.start, tuple(assignments))], "a writer")
+
+
+def _begin(prepare: Callable[[Settings, str], None], settings: Settings, process: str) -> None:
+    """Prepares the process of a worker, and has the metrics of its node served. Called first in the worker's actor."""
+    prepare(settings, process)
+    start_keeping(settings, has_driver=True)
 
 
 def _await_ready(workers: Sequence[Actor], encoders: Mapping[str, Sequence[Actor]]) -> dict[str, Fingerprint]:

@@ -253,6 +253,11 @@ class Endpoint:
         return None
 
 
+def is_counting(directory: Path) -> bool:
+    """Returns whether any process of this node counts."""
+    return any(_is_held(lock) for lock in directory.glob("*.lock"))
+
+
 def is_served(directory: Path) -> bool:
     """Returns whether a process of this node serves the endpoint."""
     return _is_held(endpoint_file(directory))

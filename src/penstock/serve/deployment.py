@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-import threading
 
 import ray
 from fastapi import FastAPI
@@ -25,7 +24,7 @@ from penstock.config import Settings
 from penstock.encoders.load import profile_fingerprints
 from penstock.encoders.profiles import load_profile
 from penstock.errors import ConfigError, UnavailableError
-from penstock.observability.node_endpoints import keep_own_endpoint
+from penstock.observability.node_endpoints import start_keeping
 from penstock.observability.process import prepare_process
 from penstock.processes import free_port
 from penstock.serve.app import build_app
@@ -69,9 +68,7 @@ def deploy(settings: Settings) -> str:
 def prepare_replica(settings: Settings) -> None:
     """Makes a replica's process log and count, and keeps the endpoint of its node. Call it first in the replica."""
     prepare_process(settings, "query")
-    if settings.metrics.enabled:
-        never = threading.Event()
-        threading.Thread(target=keep_own_endpoint, args=(never, settings), name="endpoint", daemon=True).start()
+    start_keeping(settings, has_driver=False)
 
 
 def shutdown() -> None:

@@ -21,6 +21,7 @@ from penstock.ingest.lane.assembly import build_lane
 from penstock.ingest.lane.handles import DECODE, FETCH, LONG_MEDIA, WRITE, WorkerHandles
 from penstock.ingest.lane.status import LaneStatus
 from penstock.observability import tracing
+from penstock.observability.node_endpoints import start_keeping
 from penstock.observability.process import prepare_process
 from penstock.records import Assignment
 from penstock.runtime_tuning import relax_gc, tune_malloc
@@ -46,6 +47,7 @@ class LaneHost:
 
     def __init__(self, settings: Settings, handles: WorkerHandles, number: int) -> None:
         prepare_process(settings, "lane")
+        start_keeping(settings, has_driver=True)
         tune_malloc()
         pool = partial(RayPool, call_timeout_s=settings.ingest.call_timeout_s)
         self._pools = {name: pool(name, actors) for name, actors in handles.by_pool().items()}
