@@ -145,10 +145,8 @@ def search(
     attributes.NAME. --filter accepts comparisons, lists, and, or and not. --where is the short form for equality.
     """
     from penstock.client import query_url
-    from penstock.observability import tracing
 
     settings = read_settings(context)
-    tracing.connect(settings, "search")
     parts = PartOptions(only_text(text, text_option), image, audio, like, not_text, not_like, frame, region, compose)
     body = parts.request(settings.query)
     body["tenant"] = tenant or settings.tenant
@@ -173,7 +171,9 @@ def search(
 
 def _send(body: SearchRequestJson, url: str, settings: Settings, *, as_json: bool) -> None:
     from penstock.client import post_search
+    from penstock.observability import tracing
 
+    tracing.connect(settings, "search")
     result = post_search(url, body, settings)
     if as_json:
         print_json(result)
