@@ -37,6 +37,14 @@ class RerankJson(TypedDict, total=False):
     top: int
 
 
+class UnderstandJson(TypedDict, total=False):
+    """The JSON of `understand` in a request: what is made of its words."""
+
+    spelling: str
+    synonyms: bool
+    rewrite: bool
+
+
 class FrameJson(TypedDict):
     """The entry whose image is searched by."""
 
@@ -77,6 +85,7 @@ class SearchRequestJson(_NamedParts, total=False):
     min_relevance: float
     fuse: FuseJson
     rerank: RerankJson
+    understand: UnderstandJson
     route: str | Mapping[str, float]
 
 
@@ -126,6 +135,7 @@ class QueryJson(TypedDict, total=False):
     """The query as it was understood, by the fields that the command line uses."""
 
     because: Sequence[str]
+    did_you_mean: str | None
     proposed_filter: Mapping[str, JsonValue] | None
 
 

@@ -320,7 +320,14 @@ def test_the_text_may_be_an_option(plane: QueryPlane) -> None:
 def test_the_reasons_of_the_answer_are_shown(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
     plane.answer = {**ANSWER, "query": {"because": ["The part image was left out."]}}
     assert search(plane, "a heron") == 0
-    assert "The part image was left out." in capsys.readouterr().err
+    assert capsys.readouterr().err.count("The part image was left out.") == 1
+
+
+def test_what_was_probably_meant_is_shown(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
+    plane.answer = {**ANSWER, "query": {"did_you_mean": "anchor silver"}}
+    assert search(plane, "ancor silvr", "--spelling", "suggest") == 0
+    assert "Did you mean: anchor silver" in capsys.readouterr().err
+    assert plane.bodies == [{"text": "ancor silvr", "tenant": "default", "understand": {"spelling": "suggest"}}]
 
 
 def test_a_partial_result_lists_the_missing_channels(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,6 +100,13 @@ _RouteOption = Annotated[
     ),
 ]
 
+_SpellingOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODE", help="Words that are probably misspelt: apply (search for what was meant), suggest or off."
+    ),
+]
+
 
 def search(
     context: typer.Context,
@@ -131,6 +138,7 @@ def search(
     rerank: _RerankOption = None,
     rerank_ms: _RerankMsOption = None,
     rerank_top: _RerankTopOption = None,
+    spelling: _SpellingOption = None,
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Address of the query plane. Default: the one that runs here.")
     ] = None,
@@ -166,6 +174,8 @@ def search(
         body["route"] = _route(route)
     if reranking := _rerank(rerank, rerank_ms, rerank_top):
         body["rerank"] = reranking
+    if spelling is not None:
+        body["understand"] = {"spelling": spelling}
     _send(body, url or query_url(settings), settings, as_json=as_json)
 
 
@@ -201,14 +211,14 @@ def show_result(result: SearchResultJson, url: str) -> None:
     for channel, reason in result["missing"].items():
         say(f"  without {channel}: {reason}")
     understood = result.get("query", {})
+    if meant := understood.get("did_you_mean"):
+        say(f"Did you mean: {meant}")
     for reason in understood.get("because", []):
         say(reason)
     if proposed := understood.get("proposed_filter"):
         say(f"The query seems to ask for a part of the index: --filter '{json.dumps(proposed, ensure_ascii=False)}'")
     for notice in result.get("notices", []):
         say(notice)
-    for reason in result.get("query", {}).get("because", []):
-        say(reason)
 
 
 def hit_row(rank: int, hit: HitJson, url: str) -> Mapping[str, object]:

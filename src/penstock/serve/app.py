@@ -43,10 +43,11 @@ from penstock.serve.middleware.body_limit import BodyLimit, body_limit
 from penstock.serve.middleware.metrics import RequestMetrics
 from penstock.serve.middleware.tracing import SearchTracing
 from penstock.serve.plane import QueryPlane
-from penstock.serve.routes import media, search, status
+from penstock.serve.routes import media, search, status, suggest
 from penstock.serve.use_cases.media import MediaService
 from penstock.serve.use_cases.search import SearchService
 from penstock.serve.use_cases.status import StatusService
+from penstock.serve.use_cases.suggest import SuggestService
 from penstock.serve.word_tools import open_word_tools
 from penstock.store.base import Store
 from penstock.store.spec import index_spec
@@ -117,6 +118,7 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
         assets=assets,
         claim_checks=claim_checks,
         searches=searches,
+        suggestions=SuggestService(words.vocabularies, default_tenant=settings.tenant),
         status=StatusService(
             store,
             encoder,
@@ -151,7 +153,7 @@ def create_app(plane: QueryPlane) -> FastAPI:
     app.add_middleware(RequestMetrics, search_path=search.PATH)
     app.add_middleware(SearchTracing, path=search.PATH)
     problems.install(app)
-    for routes in (search, status, media):
+    for routes in (search, suggest, status, media):
         app.include_router(routes.router)
     return app
 

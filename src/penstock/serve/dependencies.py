@@ -13,6 +13,7 @@ from penstock.serve.plane import QueryPlane
 from penstock.serve.use_cases.media import MediaService
 from penstock.serve.use_cases.search import SearchService
 from penstock.serve.use_cases.status import StatusService
+from penstock.serve.use_cases.suggest import SuggestService
 
 
 def provide(app: FastAPI, plane: QueryPlane) -> None:
@@ -41,6 +42,12 @@ async def media_service(request: Request) -> MediaService:
     return query_plane(request).media
 
 
+async def suggest_service(request: Request) -> SuggestService:
+    """Returns the use case of suggestions."""
+    return query_plane(request).suggestions
+
+
 SearchDependency = Annotated[SearchService, Depends(search_service)]
 StatusDependency = Annotated[StatusService, Depends(status_service)]
 MediaDependency = Annotated[MediaService, Depends(media_service)]
+SuggestDependency = Annotated[SuggestService, Depends(suggest_service)]

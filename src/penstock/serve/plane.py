@@ -16,12 +16,15 @@ from penstock.query.understand.understanding import WordTools
 from penstock.serve.use_cases.media import AssetReader, MediaService
 from penstock.serve.use_cases.search import SearchService
 from penstock.serve.use_cases.status import StatusService
+from penstock.serve.use_cases.suggest import SuggestService
 from penstock.store.base import Store
 
 
 @dataclass(frozen=True, slots=True)
 class QueryPlane:
     """The use cases that the routes call, and what they share. Every replica has one.
+
+    Over the limit because each part of the plane is an attribute.
 
     Attributes:
         settings: all settings.
@@ -31,7 +34,7 @@ class QueryPlane:
         follower: receives them, owned too; None: there is no change feed.
         assets: the store of media.
         claim_checks: reads media that are elsewhere; closed by `close`, too.
-        searches, status, media: the use cases.
+        searches, suggestions, status, media: the use cases.
     """
 
     settings: Settings
@@ -47,6 +50,7 @@ class QueryPlane:
     assets: AssetReader
     claim_checks: ClaimCheckReader
     searches: SearchService
+    suggestions: SuggestService
     status: StatusService
     media: MediaService
 
