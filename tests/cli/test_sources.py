@@ -168,6 +168,26 @@ def test_unreadable_files_and_folders_are_listed(folder: Path, settings: Setting
 # --- large files and claim checks ------------------------------------------------------------------------------------
 
 
+def test_a_large_recording_whose_tracks_are_listed_at_its_end_goes_to_the_topic_of_audio(
+    tmp_path: Path,
+) -> None:
+    settings = load_settings(
+        data_dir=tmp_path / "data",
+        kafka={"max_message_bytes": MIB},
+        fetch={"allowed_roots": [tmp_path]},
+        ingest={"modalities": list(Modality)},
+    )
+
+    def box(name: bytes, body: bytes) -> bytes:
+        return (8 + len(body)).to_bytes(4, "big") + name + body
+
+    handler = box(b"trak", box(b"mdia", box(b"hdlr", bytes(8) + b"soun" + bytes(12))))
+    file = tmp_path / "talk.mp4"
+    file.write_bytes(box(b"ftyp", b"isom" + bytes(4)) + box(b"mdat", b"vide" * MIB) + box(b"moov", handler))
+    (message,) = sent(read([file], settings))
+    assert message.topic == settings.kafka.topic_of(Modality.AUDIO)
+
+
 def test_a_file_of_2_gb_is_refused_without_being_read(tmp_path: Path, settings: Settings) -> None:
     with (tmp_path / "huge.txt").open("wb") as sink:
         sink.truncate(2 * 1024 * MIB)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +20,8 @@ from penstock.broker.base import Message
 from penstock.broker.wire import encode_event
 from penstock.config import Settings
 from penstock.errors import BadInputError, UsageError
-from penstock.media.sniff import Sniffed, sniff
+from penstock.media.sniff import sniff
+from penstock.media.types.base import Sniffed
 from penstock.records import ClaimCheck, Inline, Modality
 
 SOURCE = "penstock/produce"
@@ -30,7 +32,6 @@ _JSONL_FIELDS = frozenset(
 )
 # Headers, key and Kafka's own framing count towards a message's limit too; titles and attributes may take 64 KiB.
 _MESSAGE_OVERHEAD_BYTES = 80 * 1024
-_HEAD_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,17 @@ def _check_paths(paths: list[Path]) -> None:
                 )
 
 
+def _read(file: Path, max_bytes: int) -> bytes:
+    with file.open("rb") as source:
+        return source.read(max_bytes)
+
+
+def _sniff_in_place(file: Path) -> Sniffed:
+    """Detects the type of a file of any size as ingest will, which has all of it: the end may tell what it holds."""
+    with file.open("rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return sniff(data, declared=None)
+
+
 class _Reader:
     """Turns files and lines into messages or refusals."""
 
@@ -177,11 +189,10 @@ class _Reader:
         by_address = self._options.claim_check or stat.st_size > self._inline_limit
         if by_address:
             self._check_claim(file, stat.st_size)
-        with file.open("rb") as source:
-            data = source.read(_HEAD_BYTES if by_address else self._inline_limit + 1)
-        if not data:
+        if stat.st_size == 0:
             raise UsageError("is empty")
-        sniffed = sniff(data, declared=None)
+        data = b"" if by_address else _read(file, self._inline_limit + 1)
+        sniffed = _sniff_in_place(file) if by_address else sniff(data, declared=None)
         fields = {"title": file.name, "time_ms": round(stat.st_mtime * 1000), **(described or {})}
         fields["attributes"] = {"path": str(file), **self._attributes(described)}
         return self._message(

@@ -27,8 +27,9 @@ from penstock.concurrency import MemoryBudget
 from penstock.config import FetchSettings
 from penstock.errors import BadInputError, Reason, TransientError
 from penstock.media.claim_check import ClaimCheckReader, RetryableFetchError
-from penstock.media.sniff import Sniffed, sniff
+from penstock.media.sniff import sniff
 from penstock.media.ssrf_guard import Resolver, system_resolver
+from penstock.media.types.base import Sniffed
 from penstock.records import ClaimCheck, Event, FetchedMedia, Inline, Modality, Rejected
 
 logger = logging.getLogger(__name__)

@@ -30,7 +30,17 @@ def test_a_file_that_is_no_container_is_corrupt(data: bytes, tmp_path: Path) -> 
 SESSION_DESCRIPTION = b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 49170 RTP/AVP 0\n"
 
 
-@pytest.mark.parametrize("looks_like", [b"caff\n", b"ID3\n", b"wvpk\n", b"FLV\1\n", b"\xff\xf1P\x80\n", b"OggS\n"])
+@pytest.mark.parametrize(
+    "looks_like",
+    [
+        b"caff\0\1\0\0\n",
+        b"ID3\3\0\0\0\0\0\0\n",
+        b"wvpk\0\0\0\0\x04\x04\n",
+        b"FLV\1\n",
+        b"\xff\xf1P\x80\n",
+        b"OggS\0\n",
+    ],
+)
 def test_a_session_description_is_corrupt_and_no_connection_is_opened(looks_like: bytes) -> None:
     data = looks_like + SESSION_DESCRIPTION
     assert sniff(data, declared=None).modality in (Modality.AUDIO, Modality.VIDEO)

@@ -15,7 +15,7 @@ from charset_normalizer import from_bytes
 from charset_normalizer.models import CharsetMatch
 
 from penstock.errors import BadInputError, Reason
-from penstock.media.sniff import BOMS, utf16_without_mark
+from penstock.media.types.text import BOMS, utf16_without_mark
 
 _NAMED = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([a-zA-Z0-9_.:-]{1,40})""", re.IGNORECASE)
 _NAMED_WITHIN_BYTES = 1024  # HTML requires it there

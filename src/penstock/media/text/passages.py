@@ -21,9 +21,9 @@ import sentencex
 from penstock.config import TextSettings
 from penstock.encoders.base import Tokenizer
 from penstock.errors import BadInputError, Reason
-from penstock.media.sniff import HTML, MARKDOWN, PLAIN
 from penstock.media.text.charsets import decode_charset
 from penstock.media.text.markup import BLOCK, LINE, html_text, markdown_text
+from penstock.media.types.text import HTML, MARKDOWN, PLAIN
 from penstock.records import FetchedMedia
 
 logger = logging.getLogger(__name__)

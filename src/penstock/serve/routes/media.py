@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from penstock.media.sniff import PLAIN, sniff
+from penstock.media.sniff import sniff
+from penstock.media.types.text import PLAIN
 from penstock.serve import problems
 from penstock.serve.dependencies import MediaDependency
 
