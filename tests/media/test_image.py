@@ -225,12 +225,34 @@ def test_the_limit_of_pixels_is_the_settings(decode: Callable[..., UInt8]) -> No
     assert caught.value.reason is Reason.TOO_LARGE
 
 
-@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF", "BMP", "JPEG2000"])
+@pytest.mark.parametrize("format_name", ["PNG", "WEBP", "GIF", "TIFF", "AVIF", "BMP", "JPEG2000"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_a_truncated_image_is_corrupt(decode: Callable[..., UInt8], format_name: str, share: float) -> None:
     data = _encoded(_photo(320, 240), format_name)
     with pytest.raises(BadInputError) as caught:
         decode(data[: int(len(data) * share)])
+    assert caught.value.reason is Reason.CORRUPT
+    assert " at 0x" not in str(caught.value)
+
+
+@pytest.mark.parametrize("lost", [2, 300, 0.01, 0.1, 0.3])
+def test_a_jpeg_cut_near_its_end_is_decoded_as_far_as_it_goes(
+    decode: Callable[..., UInt8], lost: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    photo = _photo(640, 640)
+    data = _encoded(photo, "JPEG", quality=90)
+    count = int(lost * len(data)) if lost < 1 else int(lost)
+    pixels, whole = decode(data[:-count]), decode(data)
+    kept = int(224 * (1 - count / len(data)) * 0.9)
+    assert np.abs(pixels[:kept].astype(int) - whole[:kept]).mean() < 1
+    assert "was cut" in caplog.text
+
+
+@pytest.mark.parametrize("kept", [0.05, 0.2, 0.4])
+def test_a_jpeg_of_which_less_than_half_is_there_is_corrupt(decode: Callable[..., UInt8], kept: float) -> None:
+    data = _encoded(_photo(640, 640), "JPEG", quality=90)
+    with pytest.raises(BadInputError) as caught:
+        decode(data[: int(kept * len(data))])
     assert caught.value.reason is Reason.CORRUPT
 
 

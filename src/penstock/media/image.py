@@ -1,7 +1,8 @@
 """Step 3 of images: decodes bytes to RGB pixels of the encoder's size.
 
-The result equals that of open_clip's own transform, with additions: EXIF orientation, alpha on white, 16-bit and
-floating-point samples scaled by their range, and limits that are checked before anything is decoded.
+The result equals that of open_clip's own transform, with additions: EXIF orientation, alpha on white, deeper samples
+(`media.pixels`), images with a fault outside of their pixels (`media.tolerance`), and limits that are checked before
+anything is decoded.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import re
 import struct
 import warnings
 import zlib
@@ -20,6 +22,8 @@ from PIL import Image
 from penstock.config import ImageSettings
 from penstock.encoders.base import ImageSpec
 from penstock.errors import BadInputError, Reason
+from penstock.media.pixels import as_rgb
+from penstock.media.tolerance import END_OF_IMAGE, MAX_MISSING, missing_share, pixel_chunks
 from penstock.records import FetchedMedia, ImageRegion, UInt8
 
 logger = logging.getLogger(__name__)
@@ -66,6 +70,7 @@ _RESAMPLING: Mapping[str, Image.Resampling] = {
 }
 _DRAFT_MARGIN = 2  # a JPEG is decoded at the smallest of its scales that leaves this multiple of the target size
 _EDGE = 1e-6  # pixels: 0.1 + 0.2 of a side of 10 must not reach into the fourth pixel
+_ADDRESS = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>")
 _MAX_RESIZE_RATIO = 16  # a longer strip is cropped before it is resized: 1 × 10,000 px would become 5·10⁸
 
 # The exceptions of Pillow's readers on bytes that are not of their format.
@@ -115,19 +120,17 @@ def decode_image_at_sizes(
             Reason.UNSUPPORTED, f"no decoder for {fetched.mime}; send JPEG, PNG, WebP, AVIF, GIF or TIFF"
         )
     try:
-        with Image.open(io.BytesIO(fetched.data), formats=FORMATS[fetched.mime]) as image:
-            _check_size(image.size, settings)
-            side = max(_DRAFT_MARGIN * spec.size_px, *longest_px, 0)
-            _draft(image, side if region is None else math.ceil(side / min(region.width, region.height)))
-            image.load()
-            upright = _as_rgb(_apply_orientation(image))
-            if region is not None:
-                upright = crop_region(upright, region)
-            return fit_image(upright, spec), [_reduced(upright, side) for side in longest_px]
+        side = max(_DRAFT_MARGIN * spec.size_px, *longest_px, 0)
+        if region is None:
+            upright = _upright(fetched, settings, side)
+        else:
+            whole = _upright(fetched, settings, math.ceil(side / min(region.width, region.height)))
+            upright = crop_region(whole, region)
+        return fit_image(upright, spec), [_reduced(upright, side) for side in longest_px]
     except Image.DecompressionBombError as exc:
         raise BadInputError(Reason.TOO_LARGE, f"a decompression bomb: {exc}") from exc
     except _DECODER_ERRORS as exc:
-        detail = f"{fetched.mime} does not decode: {type(exc).__name__}: {exc}"
+        detail = f"{fetched.mime} does not decode: {type(exc).__name__}: {_without_address(exc)}"
         raise BadInputError(Reason.CORRUPT, detail) from exc
 
 
@@ -138,6 +141,39 @@ def crop_region(image: Image.Image, region: ImageRegion) -> Image.Image:
     bottom = math.ceil((region.y + region.height) * image.height - _EDGE)
     left, top = min(left, image.width - 1), min(top, image.height - 1)
     return image.crop((left, top, min(max(right, left + 1), image.width), min(max(bottom, top + 1), image.height)))
+
+
+def _upright(fetched: FetchedMedia, settings: ImageSettings, side: int) -> Image.Image:
+    """Decodes an image to upright RGB, of which `side` pixels are enough; a JPEG that was cut as far as it goes."""
+    if fetched.mime == "image/png":
+        return _decoded(fetched.mime, pixel_chunks(fetched.data), settings, side)
+    try:
+        return _decoded(fetched.mime, fetched.data, settings, side)
+    except OSError:
+        if fetched.mime != "image/jpeg":
+            raise
+        image = _decoded(fetched.mime, fetched.data + END_OF_IMAGE, settings, side)
+        if (missing := missing_share(image)) > MAX_MISSING:
+            raise
+    logger.warning(
+        "%s: a JPEG that was cut; it is indexed as far as it goes, at most %.0f %% of its height are missing",
+        fetched.event.asset,
+        100 * missing,
+    )
+    return image
+
+
+def _decoded(mime: str, data: bytes, settings: ImageSettings, side: int) -> Image.Image:
+    with Image.open(io.BytesIO(data), formats=FORMATS[mime]) as image:
+        _check_size(image.size, settings)
+        _draft(image, side)
+        image.load()
+        return as_rgb(_apply_orientation(image))
+
+
+def _without_address(exc: Exception) -> str:
+    """Returns the message of a decoder, in which the input is named by its address in memory."""
+    return _ADDRESS.sub("the image", str(exc))
 
 
 def fit_image(image: Image.Image, spec: ImageSpec) -> UInt8:
@@ -187,36 +223,6 @@ def _apply_orientation(image: Image.Image) -> Image.Image:
         return image
     transpose = _ORIENTATIONS.get(orientation) if isinstance(orientation, int) else None
     return image if transpose is None else image.transpose(transpose)
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and not image.has_transparency_data:
-        return image
-    if image.mode.startswith(("I", "F")):
-        image = _as_grey(image)
-    if image.has_transparency_data or image.mode in ("RGBa", "La"):
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        white.alpha_composite(image)
-        return white.convert("RGB")
-    return image.convert("RGB")
-
-
-def _as_grey(image: Image.Image) -> Image.Image:
-    """Converts deeper grey to 8 bits. Pillow's own conversion would clip all above 255 to white.
-
-    16-bit samples lose their lower byte. 32-bit integers and floats are scaled from their minimum to their maximum,
-    unless they fit 16 bits, 8 bits or 0…1 as they are.
-    """
-    values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    if image.mode.startswith("I;16") or (image.mode == "I" and low >= 0 and 255 < high <= 65_535):
-        values = np.floor(values / 256)
-    elif image.mode == "F" and low >= 0 and high <= 1:
-        values = values * 255
-    elif low < 0 or high > 255:
-        values = (values - low) / (high - low) * 255
-    return Image.fromarray(np.rint(values).astype(np.uint8))
 
 
 # --- to the encoder's size, as torchvision and open_clip do it to a PIL image -----------------------------------------

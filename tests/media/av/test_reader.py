@@ -219,6 +219,35 @@ def test_a_file_without_a_track_to_read_is_unsupported(tmp_path: Path) -> None:
         assert reader.ended
 
 
+def _without_decoder(mp4: bytes, codec: bytes) -> bytes:
+    """Gives a track a codec that nothing knows.
+
+    Its name stands in the table of contents, perhaps in the brands too; that of AAC stands as a number there again.
+    """
+    start = mp4.rindex(codec)
+    head, description = mp4[:start], mp4[start + 4 :]
+    return head + b"none" + (description.replace(b"\x40\x15", b"\x01\x15", 1) if codec == b"mp4a" else description)
+
+
+@pytest.mark.parametrize(("unknown", "left"), [(b"mp4a", "shots"), (b"avc1", "windows")])
+def test_a_track_whose_codec_has_no_decoder_leaves_the_other(
+    unknown: bytes, left: str, talk: tuple[Float32, list[tuple[float, float]]], tmp_path: Path
+) -> None:
+    samples, _ = talk
+    path = write_audio(tmp_path / "talk.mp4", samples[: 12 * RATE_HZ], video_s=12.0)
+    with closing(AVReader(_without_decoder(path.read_bytes(), unknown), VAD, SHOTS)) as reader:
+        chunk = reader.read()
+    assert [name for name in ("windows", "shots") if getattr(chunk, name)] == [left]
+
+
+def test_a_file_of_which_no_track_has_a_decoder_is_unsupported(tmp_path: Path) -> None:
+    path = write_audio(tmp_path / "talk.mp4", beeps(2), video_s=2.0)
+    data = _without_decoder(_without_decoder(path.read_bytes(), b"mp4a"), b"avc1")
+    with closing(AVReader(data, VAD, SHOTS)) as reader, pytest.raises(BadInputError, match="codec") as error:
+        reader.read()
+    assert error.value.reason is Reason.UNSUPPORTED
+
+
 def times(chunk: Chunk) -> list[tuple[float, float]]:
     return [(window.start / RATE_HZ, (window.start + len(window.samples)) / RATE_HZ) for window in chunk.windows]
 

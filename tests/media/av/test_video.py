@@ -145,6 +145,28 @@ def test_a_video_with_a_rotation_is_turned_upright(tmp_path: Path) -> None:
     assert shows(Shot(0, 0, shot.keyframe.rotate(90, expand=True)), scene_image(1))
 
 
+@pytest.mark.parametrize("x", [(1, 0), (-1, 0), (0, 1), (0, -1)])
+@pytest.mark.parametrize("y", [1, -1])
+def test_a_frame_is_shown_by_the_display_matrix(x: tuple[int, int], y: int, tmp_path: Path) -> None:
+    """Each quarter turn, plain and mirrored. The right image is made pixel by pixel, by where the matrix puts it."""
+    path = write_video(tmp_path / "a.mp4", [(1.0, scene_image(1))])
+    a, b = x
+    c, d = -b * y, a * y
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 40
+    data[matrix : matrix + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    [shot] = shots_of(bytes(data))
+    frame = np.asarray(scene_image(1).resize((160, 90)))
+    rows, columns = np.indices(frame.shape[:2])
+    shown_x, shown_y = columns * a + rows * c, columns * b + rows * d
+    shown_x, shown_y = shown_x - shown_x.min(), shown_y - shown_y.min()
+    right = np.zeros((shown_y.max() + 1, shown_x.max() + 1, 3), np.uint8)
+    right[shown_y, shown_x] = frame
+    keyframe = np.asarray(shot.keyframe)
+    assert keyframe.shape == right.shape
+    assert np.abs(keyframe.astype(int) - right).mean() < 12
+
+
 def test_large_frames_are_scaled_down(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", [(0.5, scene_image(1, (1920, 1080)))])
     assert shots_of(path)[0].keyframe.size == (640, 360)

@@ -18,7 +18,8 @@ from av.audio.stream import AudioStream
 from av.packet import Packet
 
 from penstock.errors import BadInputError, Reason
-from penstock.media.av.container import MediaFile, codec_name, decode_packets
+from penstock.media.av.container import MediaFile, check_decoder, codec_name, decode_packets
+from penstock.media.av.mono import MonoMix
 from penstock.records import Float32
 
 RATE_HZ = 16_000
@@ -59,12 +60,12 @@ class AudioTrack:
             seeks by estimates in formats without an index, and times have to be right.
 
     Attributes:
-        codec: name of the track's codec; None if there is no audio track.
+        codec: name of the track's codec, `unknown` if it has no decoder here; None if there is no audio track.
         duration_s: the length that the header states, seconds, which may be wrong; None if it states none.
         title: the title in the file's own tags; "" if there is none.
 
     Raises:
-        BadInputError: CORRUPT, if no container is recognised; UNSUPPORTED, if its codec has no decoder here.
+        BadInputError: CORRUPT, if no container is recognised.
     """
 
     def __init__(self, media: Path | bytes, *, start: int = 0) -> None:
@@ -84,11 +85,12 @@ class AudioTrack:
         A block is shorter than a second, whatever the file contains.
 
         Raises:
-            BadInputError: CORRUPT, if there is a track and none of it decodes; UNSUPPORTED, if its channels have no
-                layout that can be mixed to mono.
+            BadInputError: CORRUPT, if there is a track and none of it decodes; UNSUPPORTED, if its codec has no decoder
+                here, or its channels have no layout that can be mixed to mono.
         """
         if self._stream is None:
             return
+        check_decoder(self._stream)
         resampler, decodes = _Resampler(), False
         for start_s, frame in self._frames(self._stream):
             decodes = True
@@ -129,6 +131,7 @@ class _Resampler:
     def __init__(self) -> None:
         self._resampler: av.AudioResampler | None = None
         self._format: tuple[str, str, int] | None = None
+        self._mix = MonoMix()
         self._pending: list[Float32] = []
         self._pending_samples = 0
         self._next = 0  # number of the first pending sample
@@ -143,8 +146,9 @@ class _Resampler:
             if start_s is not None and (jumped or self._format is None):
                 self._next = max(self._next, round(start_s * RATE_HZ))  # what starts before zero begins at zero
                 self._expected_s = max(self._expected_s, start_s)
-            # To floats FFmpeg would add the channels of a stereo track up, beyond 1; to integers it keeps them below.
-            self._resampler, self._format = av.AudioResampler(format="s16", layout="mono", rate=RATE_HZ), format_
+            # To floats FFmpeg would add the channels of a surround track up, beyond 1; to integers it keeps them below.
+            layout = "stereo" if frame.layout.nb_channels == 2 else "mono"
+            self._resampler, self._format = av.AudioResampler(format="s16", layout=layout, rate=RATE_HZ), format_
         self._expected_s += frame.samples / frame.rate
         for piece in _pieces(frame):
             yield from self._resample(piece)
@@ -165,7 +169,8 @@ class _Resampler:
             detail = f"audio of {self._format[1]} cannot be mixed down to mono ({exc}); send mono or stereo"
             raise BadInputError(Reason.UNSUPPORTED, detail) from exc
         for piece in resampled:
-            samples: Float32 = piece.to_ndarray()[0].astype(np.float32) / 32_768
+            packed = piece.to_ndarray().reshape(-1, piece.layout.nb_channels)
+            samples = self._mix.mono(packed.astype(np.float32) / np.float32(32_768))
             self._pending.append(samples)
             self._pending_samples += len(samples)
         yield from self._take(_BLOCK_SAMPLES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar, cast, overload
@@ -81,13 +81,17 @@ class MediaFile:
         self._container.close()
 
     def audio_stream(self) -> AudioStream | None:
-        """Returns the audio track that a player plays; None if there is none."""
-        return next(iter(self._container.streams.audio), None)
+        """Returns the audio track that a player plays; None if there is none.
+
+        That is the one flagged as default, else the first, of those that have a decoder here; only if none has, it is
+        one without.
+        """
+        return _preferred(self._container.streams.audio)
 
     def video_stream(self) -> VideoStream | None:
-        """Returns the video track that a player shows; None if there is none but a cover attached to audio."""
+        """Returns the video track that a player shows, chosen as `audio_stream`; a cover attached to audio is none."""
         cover = Disposition.attached_pic
-        return next((stream for stream in self._container.streams.video if not stream.disposition & cover), None)
+        return _preferred([stream for stream in self._container.streams.video if not stream.disposition & cover])
 
     def packets(self, stream: StreamT) -> Iterator[Packet[StreamT]]:
         """Yields the packets of one track in file order, up to where the file was cut off, with continuous times.
@@ -136,16 +140,32 @@ def decode_packets(
 
 
 def codec_name(stream: AudioStream | VideoStream) -> str:
-    """Returns the name of the track's codec.
+    """Returns the name of the track's codec; `unknown` if there is no decoder for it here."""
+    context = _decoder(stream)
+    return "unknown" if context is None else context.name
 
-    Raises:
-        BadInputError: UNSUPPORTED, if there is no decoder for the track here.
-    """
-    context = cast("CodecContext | None", stream.codec_context)  # PyAV's stubs leave the None out
-    if context is None:
+
+def has_decoder(stream: AudioStream | VideoStream) -> bool:
+    """Returns whether there is a decoder for the track here."""
+    return _decoder(stream) is not None
+
+
+def check_decoder(stream: AudioStream | VideoStream) -> None:
+    """Raises BadInputError, UNSUPPORTED, if there is no decoder for the track here."""
+    if not has_decoder(stream):
         detail = f"unsupported {stream.type} codec; re-encode, for example as {_CODEC_ADVICE[stream.type]}"
         raise BadInputError(Reason.UNSUPPORTED, detail)
-    return context.name
+
+
+def _decoder(stream: AudioStream | VideoStream) -> CodecContext | None:
+    return cast("CodecContext | None", stream.codec_context)  # PyAV's stubs leave the None out
+
+
+def _preferred(streams: Sequence[StreamT]) -> StreamT | None:
+    """Returns the first track with a decoder that is flagged as default, else the first with one, else the first."""
+    decodable = [stream for stream in streams if has_decoder(stream)]
+    flagged = (stream for stream in decodable if stream.disposition & Disposition.default)
+    return next(flagged, None) or next(iter(decodable), None) or next(iter(streams), None)
 
 
 class _ContinuousTimestamps:

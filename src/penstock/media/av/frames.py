@@ -1,6 +1,6 @@
 """Decodes the frames of a video track: all of them, or only the I-frames (key frames of the codec).
 
-Times are on the player's clock (see `media.av.container`). Frames are rotated as a player rotates them.
+Times are on the player's clock (see `media.av.container`). Frames are rotated and mirrored as a player does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ from PIL import Image
 
 from penstock.cpus import usable_cpus
 from penstock.errors import BadInputError, Reason
-from penstock.media.av.container import MAX_FRAME_PIXELS, MediaFile, codec_name, decode_packets
+from penstock.media.av.container import (
+    MAX_FRAME_PIXELS,
+    MediaFile,
+    check_decoder,
+    codec_name,
+    decode_packets,
+    has_decoder,
+)
+from penstock.media.av.orientation import upright
 from penstock.records import Float32
 
 _SIGNATURE_SIZE = (32, 18)  # pixels by which two frames are compared
@@ -59,7 +67,7 @@ class SampledFrame:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         resized = self.frame.reformat(width=size[0], height=size[1], format="rgb24")
         image: Image.Image = resized.to_image()  # type: ignore[no-untyped-call]  # PyAV's stubs give it no types
-        return image.rotate(self.frame.rotation, expand=True) if self.frame.rotation else image
+        return upright(image, self.frame)
 
 
 class VideoTrack:
@@ -75,21 +83,22 @@ class VideoTrack:
         start_s: all packets before the first I-frame from this time on are skipped.
 
     Attributes:
-        codec: name of the track's codec; None if there is no video track but a cover.
+        codec: name of the track's codec, `unknown` if it has no decoder here; None if there is no video track but a
+            cover.
         duration_s: the length that the header states, seconds, which may be wrong; None if it states none.
         title: the title in the file's own tags; "" if there is none.
         end_s: the end of the latest frame so far.
 
     Raises:
-        BadInputError: CORRUPT, if no container is recognised; UNSUPPORTED, if its codec has no decoder here;
-            TOO_LARGE, if its frames have more than `MAX_FRAME_PIXELS`.
+        BadInputError: CORRUPT, if no container is recognised; TOO_LARGE, if its frames have more than
+            `MAX_FRAME_PIXELS`.
     """
 
     def __init__(self, media: Path | bytes, *, iframes_only: bool = False, start_s: float = -math.inf) -> None:
         self._file = MediaFile(media)
         self._stream = self._file.video_stream()
         self.codec = None if self._stream is None else codec_name(self._stream)
-        if self._stream is not None:
+        if self._stream is not None and has_decoder(self._stream):
             self._stream.thread_type = "AUTO"
             self._stream.codec_context.thread_count = min(usable_cpus() + 1, 16) if usable_cpus() > 1 else 1
             self._stream.codec_context.skip_frame = "NONKEY" if iframes_only else "DEFAULT"
@@ -120,7 +129,11 @@ class VideoTrack:
             self._stream.codec_context.flush_buffers()
 
     def frames(self, *, after_s: float = -math.inf) -> Iterator[SampledFrame]:
-        """Yields the frames that no earlier call has yielded, without those up to a time."""
+        """Yields the frames that no earlier call has yielded, without those up to a time.
+
+        Raises:
+            BadInputError: UNSUPPORTED, if the codec has no decoder here.
+        """
         for time_s, pixel_ratio, frame in self._frames:
             if time_s > after_s:
                 yield SampledFrame(time_s, _signature(frame), frame, pixel_ratio)
@@ -131,6 +144,7 @@ class VideoTrack:
         Frames without a time are left out, and so are those with a time before the latest one: times of reordered
         frames in AVI belong to other frames.
         """
+        check_decoder(stream)
         latest_s = -math.inf
         for frame in decode_packets(self._packets(stream)):
             if frame.pts is None or frame.time_base is None:

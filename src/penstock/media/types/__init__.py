@@ -1,1 +1,1 @@
-"""The types of media by their bytes: a module for each family, and `media.sniff`, which asks them in order."""
+"""Detects the type of media from their bytes: a module for each family, which `media.sniff` calls in order."""

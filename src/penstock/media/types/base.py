@@ -1,4 +1,4 @@
-"""What the modules of this package return."""
+"""Defines the result of the modules of this package."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ def _elements(data: Bytes, start: int, end: int) -> Iterator[tuple[int, int, int
 def _variable_integer(data: Bytes, start: int, *, keep_length: bool) -> tuple[int | None, int]:
     """Returns the number, None if it is unknown or absent, and where the next one starts.
 
-    Its first byte tells by its leading zeros how many follow; `keep_length` leaves that in the number.
+    The leading zeros of its first byte are the number of bytes that follow; `keep_length` leaves that in the number.
     """
     first = data[start : start + 1]
     if not first or first[0] == 0:

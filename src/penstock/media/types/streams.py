@@ -1,4 +1,4 @@
-"""The types of audio and video that are no containers: a sequence of packets or frames, or a header before them."""
+"""Detects audio and video that are no containers: a sequence of packets or frames."""
 
 from __future__ import annotations
 
