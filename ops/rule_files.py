@@ -11,19 +11,27 @@ from ops.alerts import every_alert
 from ops.recordings import shared_recordings, slo_recordings
 from ops.rules_model import Alert, Case, Recording
 from ops.slos import Objectives
+from ops.time_scale import divided, divided_expression
 
 RULE_FILES = ("recordings.yaml", "alerts.yaml")
 _HEADER = "# Rendered by `python -m ops render`: change ops/*.py or ops/slo.toml instead.\n"
 
 
-def rule_files(objectives: Objectives) -> Mapping[str, str]:
-    """Returns the rule files by name."""
-    groups = [{"name": "penstock-shared", "rules": [_recording(rule) for rule in shared_recordings()]}]
+def rule_files(objectives: Objectives, *, divisor: float = 1) -> Mapping[str, str]:
+    """Returns the rule files by name.
+
+    Args:
+        divisor: of all times, `for`, ranges and offsets alike, for tests that cannot wait for hours. Thresholds stay.
+    """
+    groups = [{"name": "penstock-shared", "rules": [_recording(rule, divisor) for rule in shared_recordings()]}]
     for slo in objectives.slos:
         rules = [rule for rule in slo_recordings(objectives) if rule.labels.get("slo") == slo.name]
-        groups.append({"name": f"penstock-slo-{slo.name}", "rules": [_recording(rule) for rule in rules]})
-    alerts = [{"name": "penstock-alerts", "rules": [_alert(alert, objectives) for alert in every_alert(objectives)]}]
-    return {"recordings.yaml": _dump({"groups": groups}), "alerts.yaml": _dump({"groups": alerts})}
+        groups.append({"name": f"penstock-slo-{slo.name}", "rules": [_recording(rule, divisor) for rule in rules]})
+    alerts = [_alert(alert, objectives, divisor) for alert in every_alert(objectives)]
+    return {
+        "recordings.yaml": _dump({"groups": groups}),
+        "alerts.yaml": _dump({"groups": [{"name": "penstock-alerts", "rules": alerts}]}),
+    }
 
 
 def rule_tests(objectives: Objectives) -> Mapping[str, str]:
@@ -31,16 +39,16 @@ def rule_tests(objectives: Objectives) -> Mapping[str, str]:
     return {f"{alert.name}.yaml": _dump(_tests(alert, objectives)) for alert in every_alert(objectives)}
 
 
-def _recording(rule: Recording) -> dict[str, Any]:
-    rendered: dict[str, Any] = {"record": rule.record, "expr": rule.expr}
+def _recording(rule: Recording, divisor: float) -> dict[str, Any]:
+    rendered: dict[str, Any] = {"record": rule.record, "expr": divided_expression(rule.expr, divisor)}
     return rendered | ({"labels": dict(rule.labels)} if rule.labels else {})
 
 
-def _alert(alert: Alert, objectives: Objectives) -> dict[str, Any]:
+def _alert(alert: Alert, objectives: Objectives, divisor: float) -> dict[str, Any]:
     return {
         "alert": alert.name,
-        "expr": alert.expr,
-        "for": alert.lasts,
+        "expr": divided_expression(alert.expr, divisor),
+        "for": divided(alert.lasts, divisor),
         "labels": {"severity": alert.severity},
         "annotations": alert.annotations(objectives.runbooks),
     }
