@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from ops.recordings import INGEST_CAUSE, QUERY_CAUSE, error_of
+from ops.recordings import INGEST_EXPLAINED, QUERY_EXPLAINED, error_of
 from ops.rules_model import Alert, Case
 from ops.slos import Objectives, Slo
 
@@ -16,14 +16,16 @@ _TICKET = (1.0, "2h", "3d")
 def budget_alerts(objectives: Objectives) -> Sequence[Alert]:
     """Returns a page for each of three objectives, and one ticket for all of them."""
     return (
-        _page("PenstockFreshnessBudgetBurns", objectives.named("freshness"), INGEST_CAUSE, _slow_events()),
-        _page("PenstockQueryErrorBudgetBurns", objectives.named("query-availability"), QUERY_CAUSE, _failed_searches()),
-        _page("PenstockQueryLatencyBudgetBurns", objectives.named("query-latency"), QUERY_CAUSE, _slow_searches()),
+        _page("PenstockFreshnessBudgetBurns", objectives.named("freshness"), INGEST_EXPLAINED, _slow_events()),
+        _page(
+            "PenstockQueryErrorBudgetBurns", objectives.named("query-availability"), QUERY_EXPLAINED, _failed_searches()
+        ),
+        _page("PenstockQueryLatencyBudgetBurns", objectives.named("query-latency"), QUERY_EXPLAINED, _slow_searches()),
         _ticket(),
     )
 
 
-def _page(name: str, slo: Slo, cause: str, series: tuple[Mapping[str, str], Mapping[str, str]]) -> Alert:
+def _page(name: str, slo: Slo, cause: str, series: tuple[dict[str, str], dict[str, str]]) -> Alert:
     burns = "\nor\n".join(
         f"(\n  {error_of(slo.name, short)} > {rate} * {slo.budget}\n  and\n"
         f"  {error_of(slo.name, long)} > {rate} * {slo.budget}\n)"
@@ -44,11 +46,16 @@ def _page(name: str, slo: Slo, cause: str, series: tuple[Mapping[str, str], Mapp
         cases=(
             Case("all bad for an hour, then good", bad, quiet_m=(50, 300), fires={120: [fires]}),
             Case("good all the time", good, quiet_m=(60, 120, 300)),
+            Case(
+                "all bad for an hour of an outage that has a page of its own, then good",
+                bad | {'penstock_breaker_open{namespace="prod", dependency="store"}': "0+0x60 1+0x60 0+0x280"},
+                quiet_m=(70, 90, 120, 122, 124, 130, 148, 200, 300),
+            ),
         ),
     )
 
 
-def _slow_events() -> tuple[Mapping[str, str], Mapping[str, str]]:
+def _slow_events() -> tuple[dict[str, str], dict[str, str]]:
     count = 'penstock_freshness_seconds_count{namespace="prod", modality="text"}'
     fresh = 'penstock_freshness_seconds_bucket{namespace="prod", modality="text", le="5.0"}'
     return (
@@ -57,7 +64,7 @@ def _slow_events() -> tuple[Mapping[str, str], Mapping[str, str]]:
     )
 
 
-def _failed_searches() -> tuple[Mapping[str, str], Mapping[str, str]]:
+def _failed_searches() -> tuple[dict[str, str], dict[str, str]]:
     answered = 'penstock_query_seconds_count{namespace="prod", status="200"}'
     failed = 'penstock_query_seconds_count{namespace="prod", status="503"}'
     return (
@@ -66,7 +73,7 @@ def _failed_searches() -> tuple[Mapping[str, str], Mapping[str, str]]:
     )
 
 
-def _slow_searches() -> tuple[Mapping[str, str], Mapping[str, str]]:
+def _slow_searches() -> tuple[dict[str, str], dict[str, str]]:
     count = 'penstock_query_seconds_count{namespace="prod", status="200"}'
     fast = 'penstock_query_seconds_bucket{namespace="prod", status="200", le="0.2"}'
     return (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ops.recordings import CANARY_ERROR, DEAD_LETTER_RATIO, INGEST_CAUSE
+from ops.recordings import CANARY_ERROR, DEAD_LETTER_RATIO, INGEST_CAUSE, INGEST_EXPLAINED
 from ops.rules_model import Alert, Case
 
 _BY = "by (cluster, namespace)"
 _PROD = 'namespace="prod"'
-_UNLESS_CAUSE = f"unless on (cluster, namespace) {INGEST_CAUSE}"
+_UNLESS_EXPLAINED = f"unless on (cluster, namespace) {INGEST_EXPLAINED}"
 
 
 def ingest_alerts() -> Sequence[Alert]:
@@ -21,13 +21,15 @@ def ingest_alerts() -> Sequence[Alert]:
 
 
 def increased(metric: str, by: str) -> str:
-    """Returns PromQL that is above 0 for an hour after a counter grew, also if it began with that.
+    """Returns PromQL that is above 0 for an hour after a counter grew, also if it began with that or was reset.
 
-    `increase` does not see the first value of a series. The six hours bridge an endpoint that was unavailable.
+    `increase` does not see the first value of a series, and the difference to an hour ago not what follows a reset. The
+    six hours bridge an endpoint that was unavailable.
     """
     labels = f"by (cluster, namespace, {by})"
     now = f"sum {labels} ({metric})"
-    return f"{now}\n- (\n  sum {labels} (max_over_time({metric}[6h] offset 1h))\n  or 0 * {now}\n)\n> 0"
+    first = f"{now}\n  - (\n    sum {labels} (max_over_time({metric}[6h] offset 1h))\n    or 0 * {now}\n  )\n  > 0"
+    return f"(\n  {first}\n)\nor sum {labels} (increase({metric}[1h])) > 0"
 
 
 def _held() -> Alert:
@@ -37,14 +39,24 @@ def _held() -> Alert:
         name="PenstockIngestHeld",
         severity="page",
         lasts="5m",
+        # Without Kafka there is no lease either, and without the store its breaker is open: one page each.
         expr=(
             f'max by (cluster, namespace, why) (penstock_held{{why!~"halted|budget"}}) > 0\n'
-            f"unless on (cluster, namespace) max {_BY} (penstock_breaker_open) > 0"
+            f"unless on (cluster, namespace) (\n  max {_BY} (penstock_breaker_open) > 0\n)\n"
+            f"unless on (cluster, namespace, why) (\n"
+            f'  max by (cluster, namespace, why) (penstock_held{{why="lease"}})\n'
+            f'  and on (cluster, namespace) max {_BY} (penstock_held{{why="broker"}}) > 0\n)'
         ),
         summary="Ingest in {{ $labels.namespace }} is held: {{ $labels.why }}",
         description="No records are received until the cause is gone. Producers are not affected, and lag grows.",
         cases=(
             Case("held for an hour", {held: "0+0x10 1+0x60 0+0x60"}, quiet_m=(10, 14, 80), fires={20: [fires]}),
+            Case(
+                "without Kafka, and so without a lease",
+                {f'penstock_held{{{_PROD}, why="{why}"}}': "0+0x10 1+0x60 0+0x60" for why in ("broker", "lease")},
+                quiet_m=(10, 14, 80),
+                fires={20: [{"namespace": "prod", "why": "broker"}]},
+            ),
             Case(
                 "held by its own memory limit, as any plane under full load",
                 {f'penstock_held{{{_PROD}, why="budget"}}': "1+0x120"},
@@ -81,7 +93,7 @@ def _oldest() -> Alert:
         name="PenstockOldestUnsettled",
         severity="ticket",
         lasts="5m",
-        expr=f"max by (cluster, namespace, topic) (penstock_oldest_unsettled_seconds) > 900\n{_UNLESS_CAUSE}",
+        expr=f"max by (cluster, namespace, topic) (penstock_oldest_unsettled_seconds) > 900\n{_UNLESS_EXPLAINED}",
         summary="Events of {{ $labels.topic }} in {{ $labels.namespace }} have waited for more than 15 minutes",
         description="The oldest event without an outcome is older than 15 minutes, and no known cause explains it.",
         cases=(
@@ -101,13 +113,21 @@ def _stalled() -> Alert:
     events = f'penstock_events_total{{{_PROD}, modality="text", outcome="indexed"}}'
     total = "sum by (cluster, namespace, topic) (penstock_lag_records)"
     before = "sum by (cluster, namespace, topic) (penstock_lag_records offset 5m)"
+    # Over less than a minute, as `lasts` makes it five: a window of five minutes would make it ten. It is longer than
+    # the interval of scrapes. A driver that has just started loads its models.
+    events_now, events_before = (f"sum {_BY} (penstock_events_total{at})" for at in ("", " offset 45s"))
+    driver_now, driver_before = (
+        f'sum {_BY} (penstock_processes{{process="ingest"}}{at}) > 0' for at in ("", " offset 15m")
+    )
     return Alert(
         name="PenstockIngestStalled",
         severity="page",
         lasts="5m",
         expr=(
             f"{total} - {before} > 0\n"
-            f"unless on (cluster, namespace) sum {_BY} (rate(penstock_events_total[5m])) > 0\n{_UNLESS_CAUSE}"
+            f"unless on (cluster, namespace) (\n  {events_now} - {events_before} > 0\n)\n"
+            f"unless on (cluster, namespace) {INGEST_CAUSE}\n"
+            f"unless on (cluster, namespace) (\n  {driver_now}\n  unless {driver_before}\n)"
         ),
         summary="Lag of {{ $labels.topic }} in {{ $labels.namespace }} grows, and no event is settled",
         description="Producers continue, the ingest plane lives, and nothing has got an outcome for five minutes.",
@@ -115,8 +135,18 @@ def _stalled() -> Alert:
             Case(
                 "nothing is settled for half an hour",
                 {lag: "0+0x10 0+100x30 3000-100x30 0+0x60", events: "0+100x10 1000+0x30 1000+200x90"},
-                quiet_m=(10, 18, 60, 100),
-                fires={30: [{"namespace": "prod", "topic": "media.text"}]},
+                quiet_m=(10, 16, 60, 100),
+                fires={minute: [{"namespace": "prod", "topic": "media.text"}] for minute in (17, 30)},
+            ),
+            Case(
+                "a driver starts, and has settled nothing 20 minutes later",
+                {
+                    f'penstock_processes{{{_PROD}, process="ingest"}}': "_x10 1+0x100",
+                    lag: "0+100x60 6000-200x30 0+0x20",
+                    events: "0+0x60 0+200x50",
+                },
+                quiet_m=(20, 29, 75, 100),
+                fires={35: [{"namespace": "prod", "topic": "media.text"}]},
             ),
             Case("lag grows because too little is settled", {lag: "0+100x120", events: "0+100x120"}, quiet_m=(30, 100)),
         ),
@@ -142,6 +172,12 @@ def _lost() -> Alert:
                     60: [{"namespace": "prod", "topic": "media.text"}],
                 },
             ),
+            Case(
+                "a loss after a counter was reset",
+                {lost: "7+0x100 3+0x200"},
+                quiet_m=(99, 190),
+                fires={102: [{"namespace": "prod", "topic": "media.text"}]},
+            ),
             Case("a loss of last week", {lost: "7+0x400"}, quiet_m=(200, 390)),
         ),
     )
@@ -155,7 +191,7 @@ def _dead_letters() -> Alert:
         severity="ticket",
         lasts="5m",
         expr=(
-            "sum by (cluster, namespace, reason) (increase(penstock_dead_letters_total[30m])) > 20\n"
+            "sum by (cluster, namespace, reason) (increase(penstock_dead_letters_total[10m])) > 20\n"
             f"and on (cluster, namespace) {DEAD_LETTER_RATIO} > 0.05"
         ),
         summary="More than 5 % of the events in {{ $labels.namespace }} are dead letters, many by {{ $labels.reason }}",
@@ -249,7 +285,7 @@ def _canary() -> Alert:
         name="PenstockCanaryLate",
         severity="ticket",
         lasts="10m",
-        expr=f"{CANARY_ERROR} > 0.5\n{_UNLESS_CAUSE}",
+        expr=f"{CANARY_ERROR} > 0.5\n{_UNLESS_EXPLAINED}",
         summary="The {{ $labels.modality }} canary in {{ $labels.namespace }} is not found within 5 s",
         description="Half of the marked events that go through both planes were late, unsent or unanswered.",
         cases=(

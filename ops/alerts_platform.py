@@ -66,13 +66,17 @@ def _target() -> Alert:
 def _driver() -> Alert:
     driver = f'penstock_processes{{{_PROD}, process="ingest"}}'
     target = f'up{{{_TARGET}, instance="a"}}'
+    replicas = f'kube_statefulset_replicas{{{_PROD}, statefulset="media-penstock-driver"}}'
     return Alert(
         name="PenstockDriverAbsent",
         severity="page",
         lasts="5m",
         expr=f"{DRIVER_ABSENT} > 0",
         summary="No driver of the ingest plane lives in {{ $labels.namespace }}",
-        description="Lanes and workers end with their driver. Events wait in Kafka until one runs again.",
+        description=(
+            "Lanes and workers end with their driver. Events wait in Kafka until one runs again. "
+            "Silent while its StatefulSet is scaled to 0, by KEDA or by hand, if kube-state-metrics is scraped."
+        ),
         cases=(
             Case(
                 "half an hour",
@@ -81,6 +85,13 @@ def _driver() -> Alert:
                 fires={30: [{"namespace": "prod"}]},
             ),
             Case("it lives", {driver: "1+0x100", target: "1+0x100"}, quiet_m=(20, 60)),
+            Case(
+                "scaled to zero for half an hour, then wanted and not there",
+                {driver: "1+0x10 _x60 1+0x30", target: "1+0x100", replicas: "1+0x10 0+0x30 1+0x60"},
+                quiet_m=(10, 20, 40, 44, 80),
+                fires={50: [{"namespace": "prod"}]},
+            ),
+            Case("scaled to zero, and nothing is left", {replicas: "0+0x100"}, quiet_m=(20, 60)),
         ),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ops.recordings import QUERY_CAUSE, REPLICAS_EXPECTED, REPLICAS_RUNNING
+from ops.recordings import QUERY_EXPLAINED, REPLICAS_EXPECTED, REPLICAS_RUNNING
 from ops.rules_model import Alert, Case
 
 _PROD = 'namespace="prod"'
@@ -54,7 +54,7 @@ def _partial() -> Alert:
         expr=(
             f'sum {by} (rate(penstock_query_channel_seconds_count{{result="missing"}}[10m]))\n'
             f"/ (sum {by} (rate(penstock_query_channel_seconds_count[10m])) > 0)\n> 0.05\n"
-            f"unless on (cluster, namespace) {QUERY_CAUSE}"
+            f"unless on (cluster, namespace) {QUERY_EXPLAINED}"
         ),
         summary="More than 5 % of the answers in {{ $labels.namespace }} lack the channel {{ $labels.channel }}",
         description="The channel failed or missed the deadline. Answers are ranked without it, and say so.",

@@ -16,12 +16,14 @@ TARGET_LABELS = frozenset({"cluster", "namespace", "job", "instance", "pod"})
 # Exported by others where they run. Their absence disables a panel or an alert, and nothing else.
 FOREIGN: Mapping[str, Set[str]] = {
     "up": frozenset(),
+    "ALERTS": {"alertname", "alertstate"},  # Prometheus's own
     "ray_actors": {"Source", "State", "Name"},
     "ray_node_cpu_utilization": frozenset(),
     "ray_node_mem_used": frozenset(),
     "ray_node_gpus_utilization": {"GpuIndex", "GpuDeviceName"},
     "ray_serve_autoscaling_target_replicas": {"deployment", "application"},
     "kube_job_status_failed": {"job_name", "reason"},
+    "kube_statefulset_replicas": {"statefulset"},
     "kubelet_volume_stats_available_bytes": {"persistentvolumeclaim"},
     "kubelet_volume_stats_capacity_bytes": {"persistentvolumeclaim"},
 }

@@ -14,10 +14,12 @@ WINDOWS = ("5m", "30m", "1h", "2h", "6h", "3d")
 _BY = "by (cluster, namespace)"
 
 INGEST_CAUSE = "penstock:ingest_cause:active"
+INGEST_EXPLAINED = "penstock:ingest_cause:recent"
 QUERY_CAUSE = "penstock:query_cause:active"
+QUERY_EXPLAINED = "penstock:query_cause:recent"
 DRIVER_ABSENT = "penstock:driver:absent"
 CANARY_ERROR = "penstock:canary_error:ratio_rate5m"
-DEAD_LETTER_RATIO = "penstock:dead_letter:ratio_rate30m"
+DEAD_LETTER_RATIO = "penstock:dead_letter:ratio_rate10m"
 QUERY_ERROR = "penstock:query_error:ratio_rate5m"
 REPLICAS_EXPECTED = "penstock:query_replicas:expected"
 REPLICAS_RUNNING = "penstock:query_replicas:running"
@@ -75,19 +77,47 @@ def _canary_error() -> Recording:
 
 
 def _causes() -> Sequence[Recording]:
-    """Returns 1 while a known cause has a page of its own, so that its symptoms do not page as well."""
-    driver = (
-        f'(\n  count {_BY} (up{{job=~".*penstock.*"}})\n'
-        f'  unless sum {_BY} (penstock_processes{{process="ingest"}}) > 0\n)\n* 0 + 1\n'
-        'or absent(up{job=~".*penstock.*"})'
-    )
+    """Returns what keeps the alerts on symptoms silent: causes that are there now, and those that paged lately.
+
+    A cause that has ended leaves its errors in the windows of the objectives, and a backlog that is settled late. So
+    symptoms stay silent for 30 minutes after the page of a cause: the longer of the two short windows that page. A
+    cause too short for a page of its own explains nothing afterwards: if it comes again and again, the budget pages.
+    """
     held = f'max {_BY} (penstock_held{{why!="budget"}}) > 0'
     breaker = f"max {_BY} (penstock_breaker_open) > 0"
+    store = f'max {_BY} (penstock_held{{why="store"}}) > 0'
     return [
-        Recording(DRIVER_ABSENT, driver),
+        Recording(DRIVER_ABSENT, _driver_absent()),
         Recording(INGEST_CAUSE, f"(\n  {held}\n  or {breaker}\n  or max {_BY} ({DRIVER_ABSENT})\n) * 0 + 1"),
-        Recording(QUERY_CAUSE, f"(\n  {breaker}\n  or {REPLICAS_RUNNING} < {REPLICAS_EXPECTED}\n) * 0 + 1"),
+        Recording(
+            QUERY_CAUSE, f"(\n  {breaker}\n  or {store}\n  or {REPLICAS_RUNNING} < {REPLICAS_EXPECTED}\n) * 0 + 1"
+        ),
+        Recording(
+            INGEST_EXPLAINED,
+            _recent(INGEST_CAUSE, "IngestHeld|PartitionHalted|IngestStalled|DependencyDown|DriverAbsent"),
+        ),
+        Recording(QUERY_EXPLAINED, _recent(QUERY_CAUSE, "QueryReplicasMissing|DependencyDown")),
     ]
+
+
+def _driver_absent() -> str:
+    """Returns PromQL that is 1 where Penstock is scraped and no driver ingests, or where nothing is scraped at all.
+
+    A StatefulSet that was scaled to 0, by KEDA or by hand, is meant to have no driver. What is not scraped has no
+    namespace: there, any such StatefulSet is a reason.
+    """
+    targets = 'up{job=~".*penstock.*"}'
+    unwanted = f'sum {_BY} (kube_statefulset_replicas{{statefulset=~".*penstock.*driver"}}) == 0'
+    return (
+        f'(\n  count {_BY} ({targets})\n  unless sum {_BY} (penstock_processes{{process="ingest"}}) > 0\n'
+        f"  unless {unwanted}\n)\n* 0 + 1\nor (\n  absent({targets})\n  unless on () ({unwanted})\n)"
+    )
+
+
+def _recent(active: str, alerts: str) -> str:
+    names = f'alertname=~"Penstock({alerts})"'
+    paged = f'max {_BY} (max_over_time(ALERTS{{{names}, alertstate="firing"}}[30m]))'
+    return f"{active}\nor {paged}"
 
 
 def _replicas() -> Sequence[Recording]:
@@ -113,7 +143,7 @@ def _ratios() -> Sequence[Recording]:
         "refused": (f'sum {_BY} (rate(penstock_query_seconds_count{{status="429"}}[5m]))', queries),
         "partial": (f'sum {_BY} (rate(penstock_query_channel_seconds_count{{result="missing"}}[5m]))', channels),
     }
-    dead, settled = (f"sum {_BY} (rate(penstock_{name}_total[30m]))" for name in ("dead_letters", "events"))
+    dead, settled = (f"sum {_BY} (rate(penstock_{name}_total[10m]))" for name in ("dead_letters", "events"))
     return [
         Recording(DEAD_LETTER_RATIO, f"(\n  {dead}\n  or 0 * {settled}\n)\n/ ({settled} > 0)"),
         *(

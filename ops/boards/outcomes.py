@@ -39,10 +39,10 @@ def _outcomes() -> Sequence[Panel]:
 def _dead_letters() -> Sequence[Panel]:
     return (
         Panel(
-            "Share of dead letters, 30 m",
+            "Share of dead letters, 10 m",
             "Of settled events. Above 5 % with more than 20 of a reason there is a ticket.",
             "percentunit",
-            [Query(recorded("penstock:dead_letter:ratio_rate30m"), "{{namespace}}")],
+            [Query(recorded("penstock:dead_letter:ratio_rate10m"), "{{namespace}}")],
             warn=0.01,
             alarm=0.05,
             runbooks=("PenstockDeadLettersJump",),
