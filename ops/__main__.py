@@ -27,7 +27,8 @@ _FOLDERS = {"ops/dashboards": "*.json", "ops/rules": "*.yaml", "ops/rules/tests"
 def rendered(objectives: Objectives) -> Mapping[str, str]:
     """Returns the text of every rendered file, by its path in the repository."""
     boards = every_board(objectives)
-    files = {f"ops/dashboards/{board.uid}.json": render(board, boards, objectives.runbooks) for board in boards}
+    runbooks = objectives.runbooks if objectives.publishes_runbooks else None
+    files = {f"ops/dashboards/{board.uid}.json": render(board, boards, runbooks) for board in boards}
     files |= {f"ops/rules/{name}": text for name, text in rule_files(objectives).items()}
     files |= {f"ops/rules/tests/{name}": text for name, text in rule_tests(objectives).items()}
     return files | {"docs/alerts.md": alert_page(objectives, boards)}

@@ -13,11 +13,17 @@ _INTRODUCTION = """# Alerts, metrics and panels
 
 Rendered by `python -m ops render`. Rules for Prometheus are in `ops/rules`, dashboards for Grafana in
 `ops/dashboards`, and a page for each alert in `ops/runbooks`. Objectives are data: change `ops/slo.toml` and render
-again, with `--runbooks` and the address at which you publish the runbooks.
+again.
 
-The jobs that scrape Penstock need `penstock` in their names. Labels `cluster` and `namespace` are kept where there
-are any. A page is on a cause or on a symptom, not on both: while a dependency is down, ingest is held, or a
-driver or replica is missing, the alerts on symptoms are silent.
+The annotation `runbook_url` is the page's path in the repository. Where you publish the runbooks,
+`python -m ops render --runbooks URL` (or `monitoring.runbooks` of the chart) makes it an address; rendered dashboards
+then link to them too.
+
+The jobs that scrape Penstock need `penstock` in their names, and an interval of at most 30 s. Labels `cluster` and
+`namespace` are kept where there are any. A page is on a cause or on a symptom, not on both: while a dependency is down,
+ingest is held, or a driver or replica is missing, the alerts on symptoms are silent, and for 30 minutes after the page
+of such a cause, as its errors are in the windows of the objectives and its backlog is settled late.
+[operate.md](operate.md#what-pages-and-when) has how soon they fire.
 """
 
 

@@ -54,11 +54,12 @@ class Panel:
 
     Attributes:
         description: what it shows and what to look for.
-        unit: of Grafana: s, bytes, percentunit (a share, 0 to 1), short, reqps.
+        unit: of Grafana: s, bytes, percentunit (a share, 0 to 1), short, eps (events a second), reqps.
         runbooks: the alerts whose pages it links to.
         warn, alarm: thresholds; the colours turn around where `alarm` is the smaller one.
         width: of 24.
         may_be_negative: whether a share may be below 0, as a budget that is overspent.
+        without_data: shown instead of "No data"; by default why its queries may have none.
     """
 
     title: str
@@ -71,6 +72,7 @@ class Panel:
     alarm: float | None = None
     width: int = 12
     may_be_negative: bool = False
+    without_data: str = ""
 
     @property
     def is_share(self) -> bool:
@@ -125,8 +127,8 @@ def mean(histogram: str, by: str, *matchers: str) -> str:
     return f"{rate(f'{histogram}_sum', by, *matchers)}\n/ ({rate(f'{histogram}_count', by, *matchers)} > 0)"
 
 
-def render(board: Board, boards: Sequence[Board], runbooks: str) -> str:
-    """Returns the JSON of a dashboard, with links to the others."""
+def render(board: Board, boards: Sequence[Board], runbooks: str | None) -> str:
+    """Returns the JSON of a dashboard, with links to the others, and to runbooks if they are published."""
     builder = (
         dashboards.Dashboard(board.title)
         .uid(board.uid)
@@ -174,12 +176,19 @@ def _variable(name: str, label: str) -> dashboards.QueryVariable:
     )
 
 
-def _panel(panel: Panel, runbooks: str) -> Builder:
+def _panel(panel: Panel, runbooks: str | None) -> Builder:
     builder = _of_kind(panel)
     builder.title(panel.title).description(panel.description).datasource(_DATASOURCE)
     builder.span(panel.width).height(_HEIGHT).unit(panel.unit)
     if panel.is_share:
         builder.min(0).max(1)
+    elif panel.kind in ("lines", "area") and not panel.may_be_negative:
+        builder.min(0)
+        if panel.unit == "short":
+            builder.axis_soft_max(1)  # a count of none is at the bottom, not half way up to 100
+    reasons = [panel.without_data, *(query.may_be_empty for query in panel.queries)]
+    if reason := next(filter(None, reasons), ""):
+        builder.no_value(f"No data: {reason}")
     if panel.warn is not None and panel.alarm is not None:
         builder.thresholds(_thresholds(panel.warn, panel.alarm))
     builder.links(
@@ -188,7 +197,7 @@ def _panel(panel: Panel, runbooks: str) -> Builder:
             .type(models.DashboardLinkType.LINK)
             .url(f"{runbooks}/{alert}.md")
             .target_blank(True)
-            for alert in panel.runbooks
+            for alert in (panel.runbooks if runbooks else ())
         ]
     )
     for number, query in enumerate(panel.queries):

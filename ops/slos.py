@@ -57,13 +57,18 @@ class Objectives:
     """All objectives, and what their alerts share.
 
     Attributes:
-        runbooks: the address below which runbooks are published.
+        runbooks: the address below which runbooks are published, or their folder in the repository.
         period_days: the days over which an error budget lasts.
     """
 
     runbooks: str
     period_days: int
     slos: Sequence[Slo]
+
+    @property
+    def publishes_runbooks(self) -> bool:
+        """Whether a browser can follow a link to a runbook."""
+        return self.runbooks.startswith(("http://", "https://"))
 
     def named(self, name: str) -> Slo:
         """Returns the objective of this name."""

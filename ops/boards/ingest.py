@@ -150,15 +150,16 @@ def _lanes() -> Sequence[Panel]:
         Panel(
             "Commits",
             "By result. `fenced` repeatedly: the group keeps rebalancing.",
-            "reqps",
+            "eps",
             [Query(rate("penstock_commits_total", "result"), "{{result}}")],
             runbooks=("PenstockCommitsFenced",),
         ),
         Panel(
             "Retries",
             "Attempts that failed transiently and are repeated, by cause.",
-            "reqps",
+            "eps",
             [Query(rate("penstock_retries_total", "cause"), "{{cause}}")],
+            without_data="nothing was repeated yet",
             runbooks=("PenstockWorkersLost", "PenstockDependencyDown"),
         ),
     )
@@ -186,7 +187,7 @@ def _steps() -> Sequence[Panel]:
         Panel(
             "Image texts",
             "Images that a model read or described, by result. Those that failed are indexed without.",
-            "reqps",
+            "eps",
             [
                 Query(
                     rate("penstock_image_texts_total", "role, result"),

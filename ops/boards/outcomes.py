@@ -22,7 +22,7 @@ def _outcomes() -> Sequence[Panel]:
         Panel(
             "Events by outcome",
             "Each event has exactly one.",
-            "reqps",
+            "eps",
             [Query(rate("penstock_events_total", "outcome"), "{{outcome}}")],
             kind="area",
         ),
@@ -50,8 +50,9 @@ def _dead_letters() -> Sequence[Panel]:
         Panel(
             "Dead letters by reason",
             "Per second. `crashes_worker` is never normal.",
-            "reqps",
+            "eps",
             [Query(rate("penstock_dead_letters_total", "reason"), "{{reason}}")],
+            without_data="no event was rejected yet",
             kind="area",
             runbooks=("PenstockDeadLettersJump", "PenstockEventsCrashWorkers"),
         ),

@@ -32,7 +32,7 @@ def overview_board(objectives: Objectives) -> Board:
 
 def _remaining(slo: Slo, period_days: int) -> Panel:
     return Panel(
-        slo.title,
+        f"{slo.title}: budget left",
         f"{slo.description} Shown: what is left of the error budget of {period_days} days; below 0 it is overspent.",
         "percentunit",
         [
@@ -80,7 +80,7 @@ def _now() -> Sequence[Panel]:
         Panel(
             "Settled events",
             "Events that got their outcome, by modality. Zero while lag grows is a standstill.",
-            "reqps",
+            "eps",
             [Query(rate("penstock_events_total", "modality"), "{{modality}}")],
             kind="area",
             width=8,
@@ -89,7 +89,7 @@ def _now() -> Sequence[Panel]:
         Panel(
             "Canaries by result",
             "Marked events that go through both planes. All of them should be found.",
-            "reqps",
+            "eps",
             [Query(rate("penstock_canaries_total", "modality, result"), "{{modality}} {{result}}")],
             kind="area",
             width=8,

@@ -47,7 +47,7 @@ def _pools() -> Sequence[Panel]:
         Panel(
             "Batches of lost workers",
             "Repeated on other workers, per second.",
-            "reqps",
+            "eps",
             [
                 Query(
                     rate("penstock_retries_total", "instance", 'cause="worker_lost"'),
@@ -81,7 +81,7 @@ def _nodes() -> Sequence[Panel]:
         Panel(
             "Spans of traces",
             "Exported to the collector or dropped. Those that are dropped cost nothing but their traces.",
-            "reqps",
+            "eps",
             [Query(rate("penstock_spans_total", "result"), "{{result}}", "only where tracing is on")],
         ),
         Panel(

@@ -92,8 +92,9 @@ def _parts() -> Sequence[Panel]:
         Panel(
             "Missing answers of channels",
             "Per second. An answer without a channel is partial.",
-            "reqps",
+            "eps",
             [Query(rate("penstock_query_channel_seconds_count", "channel", 'result="missing"'), "{{channel}}")],
+            without_data="no channel was missing yet",
             runbooks=("PenstockPartialAnswers",),
         ),
         Panel(

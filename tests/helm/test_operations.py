@@ -91,6 +91,17 @@ def test_port_names_are_ones_that_kubernetes_takes() -> None:
                 assert len(port["name"]) <= 15
 
 
+def test_alerts_name_runbooks_where_they_are_published() -> None:
+    def addresses(runbooks: str) -> set[str]:
+        values = {"monitoring": {"prometheusOperator": "on", "runbooks": runbooks}}
+        rules = render(values).of_kind("PrometheusRule")
+        alerts = [rule for made in rules for group in made["spec"]["groups"] for rule in group["rules"]]
+        return {alert["annotations"]["runbook_url"].rpartition("/")[0] for alert in alerts if "alert" in alert}
+
+    assert addresses("") == {"ops/runbooks"}
+    assert addresses("https://example.com/runbooks/") == {"https://example.com/runbooks"}
+
+
 def test_monitors_and_rules_are_left_out_without_their_operator() -> None:
     for switch in ("auto", "off"):
         kinds = {manifest["kind"] for manifest in render(nested("monitoring.prometheusOperator", switch)).all}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,20 @@ def test_runbooks_are_where_they_are_published() -> None:
     assert [rule["annotations"]["runbook_url"] for rule in rules] == [
         f"{OBJECTIVES.runbooks}/{alert.name}.md" for alert in every_alert(OBJECTIVES)
     ]
+    assert all((ROOT / rule["annotations"]["runbook_url"]).is_file() for rule in rules), "by default in the repository"
+
+
+def test_panels_link_to_runbooks_where_a_browser_can_follow() -> None:
+    published = rendered(replace(OBJECTIVES, runbooks="https://example.com/runbooks"))
+    for path in (path for path in FILES if path.startswith("ops/dashboards")):
+        links = [link["url"] for panel in json.loads(published[path])["panels"] for link in panel.get("links", ())]
+        assert links
+        assert all(url.startswith("https://example.com/runbooks/Penstock") for url in links)
+        assert not any(panel.get("links") for panel in json.loads(FILES[path])["panels"])
+
+
+def test_an_empty_panel_says_why() -> None:
+    for path in DASHBOARDS:
+        for panel in json.loads(path.read_text())["panels"]:
+            if panel["title"] in {"Lost offsets", "Image texts", "Spans of traces", "Retries"}:
+                assert re.fullmatch("No data: .+", panel["fieldConfig"]["defaults"]["noValue"])

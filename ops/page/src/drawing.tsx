@@ -9,6 +9,7 @@ import {
   GrafanaTheme2,
   reduceField,
   ReducerID,
+  ThresholdsMode,
   TimeRange,
 } from '@grafana/data';
 import { BigValue, BigValueColorMode, BigValueGraphMode, TimeSeries } from '@grafana/ui';
@@ -17,7 +18,8 @@ import type { Board, Panel, Series } from './page';
 /** Returns the drawing of a panel by the component that Grafana draws it with; of a heat map, its cells. */
 export function drawing(panel: Panel, board: Board, theme: GrafanaTheme2, width: number, height: number) {
   if (panel.series.length === 0) {
-    return <div style={{ textAlign: 'center', paddingTop: height / 3 }}>No data</div>;
+    const { noValue } = panel.fieldConfig.defaults;
+    return <div style={{ textAlign: 'center', paddingTop: height / 3 }}>{noValue ?? 'No data'}</div>;
   }
   const [from, to] = [dateTime(board.from * 1000), dateTime(board.to * 1000)];
   const range: TimeRange = { from, to, raw: { from, to } };
@@ -40,15 +42,24 @@ export function drawing(panel: Panel, board: Board, theme: GrafanaTheme2, width:
   );
 }
 
+/** Wide enough for labels such as `0.75 req/s`, for which the component measures another font than the page has. */
+const AXIS_WIDTH = 76;
+
 /** Returns a frame for each series, with the panel's own unit, decimals, thresholds and style. */
 function frames(panel: Panel, theme: GrafanaTheme2): DataFrame[] {
+  const { defaults } = panel.fieldConfig;
+  // As Grafana colours each kind by default. In its files the lowest threshold is null.
+  const mode = panel.type === 'stat' ? FieldColorModeId.Thresholds : FieldColorModeId.PaletteClassic;
+  const steps = (defaults.thresholds?.steps ?? [{ value: null, color: 'green' }]).map(
+    (step: { value: number | null; color: string }) => ({ ...step, value: step.value ?? -Infinity })
+  );
   return panel.series.map((series, number) => {
-    const { defaults } = panel.fieldConfig;
     const config = {
-      color: { mode: FieldColorModeId.PaletteClassic },
+      color: { mode },
       ...defaults,
+      thresholds: { mode: ThresholdsMode.Absolute, steps },
       displayNameFromDS: series.name,
-      custom: { drawStyle: 'line', lineInterpolation: 'linear', fillOpacity: 0, spanNulls: false, ...defaults.custom },
+      custom: { axisWidth: AXIS_WIDTH, drawStyle: 'line', lineInterpolation: 'linear', fillOpacity: 0, spanNulls: false, ...defaults.custom },
     };
     const frame = createDataFrame({
       refId: String(number),
