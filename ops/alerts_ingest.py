@@ -9,6 +9,9 @@ from ops.rules_model import Alert, Case
 
 _BY = "by (cluster, namespace)"
 _PROD = 'namespace="prod"'
+_DRIVER = 'penstock_processes{process="ingest"}'
+# A driver that starts loads its models, for minutes.
+_YOUNG = f"(\n  sum {_BY} ({_DRIVER}) > 0\n  unless sum {_BY} ({_DRIVER} offset 15m) > 0\n)"
 _UNLESS_EXPLAINED = f"unless on (cluster, namespace) {INGEST_EXPLAINED}"
 
 
@@ -34,6 +37,8 @@ def increased(metric: str, by: str) -> str:
 
 def _held() -> Alert:
     held = f'penstock_held{{{_PROD}, why="disk"}}'
+    driver = f'penstock_processes{{{_PROD}, process="ingest"}}'
+    lag = f'penstock_lag_records{{{_PROD}, topic="media.text", partition="0"}}'
     fires = {"namespace": "prod", "why": "disk"}
     return Alert(
         name="PenstockIngestHeld",
@@ -45,7 +50,8 @@ def _held() -> Alert:
             f"unless on (cluster, namespace) (\n  max {_BY} (penstock_breaker_open) > 0\n)\n"
             f"unless on (cluster, namespace, why) (\n"
             f'  max by (cluster, namespace, why) (penstock_held{{why="lease"}})\n'
-            f'  and on (cluster, namespace) max {_BY} (penstock_held{{why="broker"}}) > 0\n)'
+            f'  and on (cluster, namespace) max {_BY} (penstock_held{{why="broker"}}) > 0\n)\n'
+            f'or label_replace(\n{_without_lag()}\n, "why", "broker", "", "")'
         ),
         summary="Ingest in {{ $labels.namespace }} is held: {{ $labels.why }}",
         description="No records are received until the cause is gone. Producers are not affected, and lag grows.",
@@ -58,11 +64,28 @@ def _held() -> Alert:
                 fires={20: [{"namespace": "prod", "why": "broker"}]},
             ),
             Case(
+                "without Kafka, while no lane lives",
+                {driver: "1+0x120", lag: "5+0x30 _x30 5+0x60"},
+                quiet_m=(20, 34, 90),
+                fires={42: [{"namespace": "prod", "why": "broker"}]},
+            ),
+            Case("a driver starts", {driver: "_x10 1+0x12 _x60"}, quiet_m=(15, 22)),
+            Case(
                 "held by its own memory limit, as any plane under full load",
                 {f'penstock_held{{{_PROD}, why="budget"}}': "1+0x120"},
                 quiet_m=(20, 100),
             ),
         ),
+    )
+
+
+def _without_lag() -> str:
+    """Returns PromQL that has a value where Kafka does not answer a driver that has lived for a while.
+
+    A lane that starts anew without Kafka ends again, and cannot say that it is held.
+    """
+    return (
+        f"sum {_BY} ({_DRIVER}) > 0\nunless sum {_BY} (penstock_lag_records)\nunless on (cluster, namespace) {_YOUNG}"
     )
 
 
@@ -114,11 +137,8 @@ def _stalled() -> Alert:
     total = "sum by (cluster, namespace, topic) (penstock_lag_records)"
     before = "sum by (cluster, namespace, topic) (penstock_lag_records offset 5m)"
     # Over less than a minute, as `lasts` makes it five: a window of five minutes would make it ten. It is longer than
-    # the interval of scrapes. A driver that has just started loads its models.
+    # the interval of scrapes.
     events_now, events_before = (f"sum {_BY} (penstock_events_total{at})" for at in ("", " offset 45s"))
-    driver_now, driver_before = (
-        f'sum {_BY} (penstock_processes{{process="ingest"}}{at}) > 0' for at in ("", " offset 15m")
-    )
     return Alert(
         name="PenstockIngestStalled",
         severity="page",
@@ -127,7 +147,7 @@ def _stalled() -> Alert:
             f"{total} - {before} > 0\n"
             f"unless on (cluster, namespace) (\n  {events_now} - {events_before} > 0\n)\n"
             f"unless on (cluster, namespace) {INGEST_CAUSE}\n"
-            f"unless on (cluster, namespace) (\n  {driver_now}\n  unless {driver_before}\n)"
+            f"unless on (cluster, namespace) {_YOUNG}"
         ),
         summary="Lag of {{ $labels.topic }} in {{ $labels.namespace }} grows, and no event is settled",
         description="Producers continue, the ingest plane lives, and nothing has got an outcome for five minutes.",
