@@ -19,6 +19,9 @@ hypothesis.settings.register_profile("without deadline", deadline=None)
 hypothesis.settings.load_profile("without deadline")
 
 
+_OF_FAULTS = ("/faults/", "/test_paging.py")
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> TwoRaysAtOnce:
     """Returns what distributes tests to the workers (xdist's hook)."""
     return TwoRaysAtOnce(config, log)
@@ -33,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     sort_by_length(items)
     for item in items:
-        if item.get_closest_marker("services") and "/faults/" not in item.nodeid:
+        if item.get_closest_marker("services") and not any(name in item.nodeid for name in _OF_FAULTS):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 

@@ -54,13 +54,19 @@ def program() -> str:
 
 @contextmanager
 def scraping(
-    target: str, folder: Path, *, rules: Sequence[Path] = (), labels: Mapping[str, str] | None = None
+    target: str,
+    folder: Path,
+    *,
+    rules: Sequence[Path] = (),
+    labels: Mapping[str, str] | None = None,
+    interval_s: int = 1,
 ) -> Iterator[Prometheus]:
-    """Starts a server that scrapes a target (`http://host:port/metrics`) each second.
+    """Starts a server that scrapes a target (`http://host:port/metrics`), by default each second.
 
     Args:
-        rules: files of rules, which it evaluates every two seconds.
+        rules: files of rules, which it evaluates every two seconds, or with every scrape if that is less often.
         labels: of every sample of the target.
+        interval_s: between two scrapes.
     """
     prometheus_program = program()
     address, _, path = target.removeprefix("http://").partition("/")
@@ -68,7 +74,7 @@ def scraping(
     job = {"job_name": "penstock", "metrics_path": f"/{path}", "static_configs": [targets]}
     config = folder / "prometheus.yml"
     document = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "2s"},
+        "global": {"scrape_interval": f"{interval_s}s", "evaluation_interval": f"{max(2, interval_s)}s"},
         "rule_files": [str(file) for file in rules],
         "scrape_configs": [job],
     }
