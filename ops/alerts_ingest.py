@@ -82,7 +82,7 @@ def _held() -> Alert:
 def _without_lag() -> str:
     """Returns PromQL that has a value where Kafka does not answer a driver that has lived for a while.
 
-    A lane that starts anew without Kafka ends again, and cannot say that it is held.
+    A lane that starts without Kafka ends, and cannot say that it is held.
     """
     return (
         f"sum {_BY} ({_DRIVER}) > 0\nunless sum {_BY} (penstock_lag_records)\nunless on (cluster, namespace) {_YOUNG}"
