@@ -47,6 +47,7 @@ _MAX_OF_UNIT = {
     "bytes": 2.0**36,
     "reqps": 10_000.0,
     "eps": 10_000.0,
+    "ops": 10_000.0,
     "short": 1e9,
 }
 # Have no value while all is well.

@@ -114,7 +114,7 @@ def test_the_unit_of_a_panel_fits_its_metrics(panel: Panel) -> None:
                 assert panel.kind == "heatmap" or "rate(" not in query.expr or "histogram_quantile(" in query.expr
             case "bytes":
                 assert all("_bytes" in name or name.endswith("_mem_used") for name in names)
-            case "reqps" | "eps":
+            case "reqps" | "eps" | "ops":
                 assert "rate(" in query.expr
                 assert all(name.endswith(("_total", "_count")) for name in names)
             case "percent":
