@@ -165,6 +165,45 @@ def test_unreadable_files_and_folders_are_listed(folder: Path, settings: Setting
     assert [isinstance(item, RefusedSource) and "Permission denied" in item.reason for item in refused] == [True, True]
 
 
+CASES = Path(__file__).parents[1] / "cases" / "produce"
+REFUSED = ("surrogate", "hugeint", "negtime")
+
+
+@pytest.mark.parametrize("file", sorted(CASES.iterdir()), ids=lambda file: file.stem)
+def test_one_bad_line_is_refused_with_its_number_and_the_others_are_sent(file: Path, settings: Settings) -> None:
+    first, second = read([file], settings)
+    assert isinstance(second, OutgoingMessage)
+    if any(word in file.stem for word in REFUSED):
+        assert isinstance(first, RefusedSource)
+        assert first.label == f"{file}:1"
+    else:
+        assert isinstance(first, OutgoingMessage)
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        (b'{"text": "caf\xe9"}', "UTF-8"),
+        (b'{"text": "x", "attributes": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}", "nested"),
+        (b'{"text": "x", "time": 1e400}', "time"),
+        (b'{"text": "x", "time": 99999999999999999}', "9999"),
+        (b'{"path": "a\\u0000b"}', "regular file"),
+        (b'{"text": null}', "exactly one"),
+        (b'{"text": "x", "attributes": {"\\udc00": 1}}', "surrogate"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_whatever_is_wrong_with_a_line_is_said_and_the_next_is_sent(
+    line: bytes, named: str, tmp_path: Path, settings: Settings
+) -> None:
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(line + b'\n{"text": "the next"}\n')
+    refused, sent_line = read([file], settings)
+    assert isinstance(refused, RefusedSource)
+    assert named in refused.reason
+    assert isinstance(sent_line, OutgoingMessage)
+
+
 # --- large files and claim checks ------------------------------------------------------------------------------------
 
 

@@ -30,6 +30,7 @@ _JSONL = frozenset({".jsonl", ".ndjson"})
 _JSONL_FIELDS = frozenset(
     {"key", "topic", "modality", "text", "path", "uri", "title", "attributes", "tenant", "time", "id"}
 )
+_TIMES_MS = range(-62_135_596_800_000, 253_402_300_800_000)  # those that RFC 3339 can write
 # Headers, key and Kafka's own framing count towards a message's limit too; titles and attributes may take 64 KiB.
 _MESSAGE_OVERHEAD_BYTES = 80 * 1024
 
@@ -136,7 +137,7 @@ def _read(file: Path, max_bytes: int) -> bytes:
 
 
 def _sniff_in_place(file: Path) -> Sniffed:
-    """Detects the type of a file of any size as ingest will, which has all of it: the end may tell what it holds."""
+    """Detects the type of a file of any size as ingest will, which has all of it, also a list of tracks at its end."""
     with file.open("rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return sniff(data, declared=None)
 
@@ -232,30 +233,26 @@ class _Reader:
 
     def jsonl_file(self, file: Path) -> Iterator[ProduceItem]:
         try:
-            with file.open(encoding="utf-8") as lines:
+            with file.open("rb") as lines:
                 yield from self.jsonl(lines, str(file), file.absolute().parent)
         except OSError as exc:
             yield RefusedSource(str(file), f"cannot be read: {exc.strerror}")
-        except UnicodeDecodeError as exc:
-            yield RefusedSource(str(file), f"is not UTF-8: {exc}")
 
-    def jsonl(self, lines: Iterable[str], name: str, folder: Path) -> Iterator[ProduceItem]:
+    def jsonl(self, lines: Iterable[str | bytes], name: str, folder: Path) -> Iterator[ProduceItem]:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 yield self._line(line, f"{name}:{number}", folder)
 
-    def _line(self, line: str, label: str, folder: Path) -> ProduceItem:
+    def _line(self, line: str | bytes, label: str, folder: Path) -> ProduceItem:
+        """Returns the message of a line, or why it is refused: whatever is wrong with it, the others are sent."""
         try:
-            fields = json.loads(line)
-            if not isinstance(fields, dict):
-                raise UsageError("is not a JSON object")
-            return OutgoingMessage(label, self._line_message(fields, folder))
-        except json.JSONDecodeError as exc:
-            return RefusedSource(label, f"is not JSON: {exc}")
+            return OutgoingMessage(label, self._line_message(_fields(line), folder))
         except OSError as exc:
             return RefusedSource(label, f"names a file that cannot be read: {exc.strerror or exc}")
         except (BadInputError, UsageError) as exc:
             return RefusedSource(label, str(exc))
+        except (ValueError, OverflowError, RecursionError) as exc:
+            return RefusedSource(label, f"has a value that cannot be sent: {exc}")
 
     def _line_message(self, fields: JsonObject, folder: Path) -> Message:
         _check_line(fields)
@@ -312,6 +309,29 @@ def check_topic(topic: str, settings: Settings) -> None:
         raise UsageError(f"{topic!r} is not a media topic; use one of {', '.join(settings.kafka.topics())}")
 
 
+def _fields(line: str | bytes) -> JsonObject:
+    """Returns the fields of a line; one that is null is absent. The mark that Windows' editors put first is skipped."""
+    try:
+        text = line.decode("utf-8") if isinstance(line, bytes) else line
+        fields = json.loads(text.removeprefix("\ufeff"))
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"is not UTF-8: {exc.reason} at byte {exc.start:,}") from exc
+    except json.JSONDecodeError as exc:
+        raise UsageError(f"is not JSON: {exc}") from exc
+    except ValueError as exc:  # a number of thousands of digits
+        raise UsageError(f"has a number that is too long: {exc}") from exc
+    except RecursionError as exc:
+        raise UsageError("is nested too deeply") from exc
+    if not isinstance(fields, dict):
+        raise UsageError("is not a JSON object")
+    for name, value in fields.items():
+        try:
+            json.dumps([name, value], ensure_ascii=False).encode()
+        except UnicodeEncodeError as exc:
+            raise UsageError(f"has half of a surrogate pair in {name!a}: its text was cut within a character") from exc
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def _check_line(fields: JsonObject) -> None:
     if unknown := sorted(fields.keys() - _JSONL_FIELDS):
         raise UsageError(f"has unknown fields {', '.join(unknown)}; known are {', '.join(sorted(_JSONL_FIELDS))}")
@@ -328,7 +348,11 @@ def _check_line(fields: JsonObject) -> None:
 
 def _time_ms(value: object) -> int | None:
     """Returns milliseconds since the epoch, from RFC 3339 or a number of milliseconds."""
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value not in _TIMES_MS:
+            raise UsageError(f"has a time outside of the years 1 to 9999: {value:,} milliseconds since 1970")
         return value
     try:
         moment = datetime.fromisoformat(str(value))
