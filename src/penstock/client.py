@@ -87,6 +87,39 @@ class SearchRequestJson(_NamedParts, total=False):
     rerank: RerankJson
     understand: UnderstandJson
     route: str | Mapping[str, float]
+    group_by: str
+    diversify: Mapping[str, float]
+    explain: bool
+    cursor: str
+
+
+class ChannelPartJson(TypedDict):
+    """The part of one channel in the value of a hit. The response has more fields (docs/pages.md)."""
+
+    channel: str
+    part: float
+    share: float
+
+
+class CollectionPartJson(TypedDict):
+    """The value of a hit in one collection. The response has more fields (docs/pages.md)."""
+
+    channels: Sequence[ChannelPartJson]
+    constant: float
+    value: float
+
+
+class ExplanationJson(TypedDict):
+    """The reasons for the place of a hit."""
+
+    collections: Sequence[CollectionPartJson]
+    combined: str
+    fused_score: float
+    fused_rank: int
+    reranked_rank: int | None
+    rank: int
+    promoted: bool
+    relevance: Mapping[str, float] | None
 
 
 class FoundByJson(TypedDict):
@@ -129,6 +162,7 @@ class HitJson(TypedDict):
     relevance: NotRequired[float | None]
     below_floor: NotRequired[bool]
     promoted: NotRequired[bool]
+    explain: NotRequired[ExplanationJson | None]
 
 
 class QueryJson(TypedDict, total=False):
@@ -147,6 +181,8 @@ class SearchResultJson(TypedDict):
     missing: Mapping[str, str]
     transcript: NotRequired[str | None]
     notices: NotRequired[Sequence[str]]
+    next_cursor: NotRequired[str | None]
+    changed: NotRequired[bool]
     nothing_found: NotRequired[bool]
     why: NotRequired[str | None]
     query: NotRequired[QueryJson]

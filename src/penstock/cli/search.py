@@ -9,6 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.common import JsonFlag, read_settings
+from penstock.cli.query_hits import (
+    CursorOption,
+    DiversifyOption,
+    ExplainOption,
+    GroupByOption,
+    HitRequest,
+    PageOption,
+    fetch_page,
+    say_explanations,
+    say_further,
+)
 from penstock.cli.query_parts import (
     AudioOption,
     ComposeOption,
@@ -139,6 +150,11 @@ def search(
     rerank_ms: _RerankMsOption = None,
     rerank_top: _RerankTopOption = None,
     spelling: _SpellingOption = None,
+    group_by: GroupByOption = None,
+    diversify: DiversifyOption = None,
+    explain: ExplainOption = False,
+    cursor: CursorOption = None,
+    page: PageOption = None,
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Address of the query plane. Default: the one that runs here.")
     ] = None,
@@ -176,31 +192,34 @@ def search(
         body["rerank"] = reranking
     if spelling is not None:
         body["understand"] = {"spelling": spelling}
-    _send(body, url or query_url(settings), settings, as_json=as_json)
+    HitRequest(group_by, diversify, explain, cursor, page).add_to(body)
+    _send(body, url or query_url(settings), settings, as_json=as_json, page=page or 1)
 
 
-def _send(body: SearchRequestJson, url: str, settings: Settings, *, as_json: bool) -> None:
+def _send(body: SearchRequestJson, url: str, settings: Settings, *, as_json: bool, page: int) -> None:
     from penstock.client import post_search
     from penstock.observability import tracing
 
     tracing.connect(settings, "search")
-    result = post_search(url, body, settings)
+    result, before = fetch_page(lambda request: post_search(url, request, settings), body, page)
     if as_json:
         print_json(result)
-    else:
-        show_result(result, url)
+        return
+    show_result(result, url, first_rank=before + 1)
+    say_further(result, page)
 
 
-def show_result(result: SearchResultJson, url: str) -> None:
+def show_result(result: SearchResultJson, url: str, *, first_rank: int = 1) -> None:
     """Prints the transcript of a spoken query, a table of the hits, and limitations of the result."""
     if result.get("transcript"):
         say(f"Transcript of the query: {result['transcript']}")
-    rows = [hit_row(rank, hit, url) for rank, hit in enumerate(result["hits"], start=1)]
+    rows = [hit_row(rank, hit, url) for rank, hit in enumerate(result["hits"], start=first_rank)]
     if not any(row["when"] for row in rows):
         rows = [{name: value for name, value in row.items() if name != "when"} for row in rows]
     if not any(row["relevance"] for row in rows):
         rows = [{name: value for name, value in row.items() if name != "relevance"} for row in rows]
     print_table(rows)
+    say_explanations(result, first_rank)
     if not rows:
         say("No hits.")
     if result.get("nothing_found"):
