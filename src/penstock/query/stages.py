@@ -8,6 +8,7 @@ larger one, and neither their order nor their relevance depends on it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -110,11 +111,14 @@ class HitStages:
         while len(staged.hits) < count and retrieval.has_more(count):
             deeper = await retrieval.search_deeper()
             trace.end("search")
-            further = self._relevances(first, deeper)
-            staged = replace(
-                staged, hits=self.add_deeper(staged.hits, deeper), relevances={**further, **staged.relevances}
-            )
+            # In a thread, as ranking 800 entries of each of six channels takes 13 to 18 ms of computing time.
+            staged = await asyncio.to_thread(self._with_deeper, staged, first, deeper)
         return staged
+
+    def _with_deeper(self, staged: StagedHits, first: Rankings, deeper: Rankings) -> StagedHits:
+        further = self._relevances(first, deeper)
+        hits = self.add_deeper(staged.hits, deeper)
+        return replace(staged, hits=hits, relevances={**further, **staged.relevances})
 
     def add_deeper(self, hits: list[Hit], rankings: Rankings) -> list[Hit]:
         """Returns the hits, and after them one for each candidate that has none of their entries.
