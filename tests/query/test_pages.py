@@ -284,3 +284,13 @@ def test_a_cursor_of_another_version_is_gone() -> None:
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     with pytest.raises(QueryError, match="damaged"):
         decode_cursor(text, max_hits=10)
+
+
+def test_a_page_follows_where_the_first_search_returned_all_there_is() -> None:
+    store = FaultyStore(TEXT_ONLY)
+    for number in range(6):
+        store.add(Collection.TEXT, f"word{number}")
+    first = search(store, SearchRequest(text="word0", limit=4))
+    second = search(store, SearchRequest(text="word0", limit=4, cursor=first.next_cursor))
+    assert first.next_cursor is not None
+    assert (len(first.hits), len(second.hits), second.next_cursor) == (4, 2, None)

@@ -100,7 +100,7 @@ class HitFinder:
         end = start.end(query.limit)
         # A model that reads the hits decides on the first place.
         stages = HitStages(self.fusions, moments, query, start.cursor.pins, None if reread else shares)
-        staged = stages.first(rankings, max(end, reread, moved))  # 6
+        staged = stages.first(rankings, max(end + 1, reread, moved))  # 6; one more says that a page follows
         if len(staged.hits) < end and retrieval.has_more(end) and not _sheds_deeper(shedding, trace):
             staged = await stages.deepen(staged, retrieval, end, trace)
         trace.end("fuse")
