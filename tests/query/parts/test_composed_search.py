@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from penstock.config import QuerySettings
 from penstock.errors import QueryError
+from penstock.query.fingerprint import fingerprint
 from penstock.query.parts.base import PartsRequest, QueryPart
 from penstock.query.parts.reasons import NO_RELEVANCE, NO_RERANKING
 from penstock.query.pipeline import QueryPipeline
@@ -339,3 +340,29 @@ def test_what_is_not_words_alone_is_not_reranked_and_the_answer_says_so() -> Non
     both = searched(replace(words, image=b"boat"))
     assert both.rerank is None
     assert NO_RERANKING in both.because
+
+
+def test_pages_of_a_composed_search_are_one_large_page() -> None:
+    parts = PartsRequest(not_texts=["blue"], compose={"text": 0.4, "image": 0.6})
+    request = SearchRequest(text="red", image=b"boat", parts=parts, limit=4)
+    (whole,) = ONE_SPACE.search(replace(request, limit=8))
+    (first,) = ONE_SPACE.search(request)
+    (second,) = ONE_SPACE.search(replace(request, cursor=first.next_cursor))
+    assert [*ids(first), *ids(second)] == list(ids(whole))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        PartsRequest(like=["a"]),
+        PartsRequest(not_like=["a"]),
+        PartsRequest(not_texts=["a"]),
+        PartsRequest(frame="a"),
+        PartsRequest(region=ImageRegion(0, 0, 0.5, 0.5)),
+        PartsRequest(compose={"text": 0.5}),
+    ],
+)
+def test_a_part_makes_another_request_for_cursors_and_cached_answers(parts: PartsRequest) -> None:
+    words = SearchRequest(text="cat")
+    assert fingerprint(replace(words, parts=parts)) != fingerprint(words)
+    assert fingerprint(replace(words, parts=PartsRequest())) == fingerprint(words)

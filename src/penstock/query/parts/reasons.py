@@ -7,7 +7,9 @@ from penstock.query.parts.images import THUMBNAIL
 from penstock.query.trace import Trace
 from penstock.query.types import Query, SearchPlan
 
-FROM_THUMBNAIL = "The region was cut from the thumbnail of the frame, as no larger image of it is kept."
+FROM_THUMBNAIL = (
+    "The region was cut from the thumbnail of the frame (video.thumbnail_px), which is less sharp than the video."
+)
 NO_RELEVANCE = "The relevance of the hits is not known: it is estimated for queries in words alone."
 NO_RERANKING = "Nothing is reranked: a reranking model reads words, and this query is not words alone."
 
