@@ -19,6 +19,7 @@ def query_board() -> Board:
         (
             Row("Searches", _searches()),
             Row("Steps and channels", _parts()),
+            Row("Watches", _watches()),
             Row("HTTP", _http()),
         ),
     )
@@ -122,6 +123,30 @@ def _parts() -> Sequence[Panel]:
             "Estimated bytes of cached results, of all replicas. Each keeps at most `query.result_cache_bytes`.",
             "bytes",
             [Query(f"sum by (cache) ({selected('penstock_cache_bytes')})", "{{cache}}")],
+        ),
+    )
+
+
+def _watches() -> Sequence[Panel]:
+    return (
+        Panel(
+            "Watches",
+            "Those that are evaluated, and those whose search is invalid under the present settings.",
+            "short",
+            [Query(f"max by (state) ({selected('penstock_watches')})", "{{state}}")],
+        ),
+        Panel(
+            "Matches of watches",
+            "Per second: written to their topic, or dropped as the topic refuses them.",
+            "short",
+            [Query(rate("penstock_watch_matches_total", "result"), "{{result}}")],
+        ),
+        Panel(
+            "Delay of matches, p95",
+            "From the write of an entry to the acknowledgement of its match. Above a few seconds the evaluator is too "
+            "slow.",
+            "s",
+            [Query(quantile(0.95, "penstock_watch_delay_seconds", "collection"), "{{collection}}")],
         ),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NotRequired, TypeAlias, TypedDict, cast
+from urllib.parse import quote
 
 import httpx
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from penstock.config import Settings
 
 _SEARCH = "/v1/search"
+_WATCH_TIMEOUT_S = 30.0  # a search of the whole index, and an acknowledgement of Kafka
 _MARGIN_S = 10.0  # beyond the deadline that the server enforces
 
 JsonScalar: TypeAlias = str | int | float | bool | None
@@ -188,6 +190,55 @@ class SearchResultJson(TypedDict):
     query: NotRequired[QueryJson]
 
 
+class WatchRequestJson(SearchRequestJson, total=False):
+    """The JSON body of `POST /v1/watches`: a search with a name (docs/watches.md)."""
+
+    name: str
+
+
+class WatchNameJson(TypedDict):
+    """The watch that an entry matches."""
+
+    id: str
+    name: str
+
+
+class MatchedEntryJson(TypedDict):
+    """The entry of a match, by the fields that the command line uses (docs/watches.md)."""
+
+    collection: str
+    key: str
+    title: str
+    text: str
+
+
+class MatchJson(TypedDict):
+    """The JSON of a match."""
+
+    id: str
+    watch: WatchNameJson
+    relevance: float
+    entry: MatchedEntryJson
+
+
+class WatchJson(TypedDict):
+    """The JSON of a watch."""
+
+    id: str
+    name: str
+    tenant: str
+    min_relevance: float
+    created_at: str
+    search: Mapping[str, JsonValue]
+
+
+class WatchesJson(TypedDict):
+    """The JSON of `GET /v1/watches`."""
+
+    watches: Sequence[WatchJson]
+    matches_topic: str
+
+
 class QueryStatusJson(TypedDict):
     """The JSON of `GET /v1/status`, by the fields that the command line uses."""
 
@@ -229,6 +280,27 @@ def get_status(url: str, settings: Settings) -> QueryStatusJson:
     return cast(QueryStatusJson, _request(url, settings, "GET", "/v1/status", timeout_s=_MARGIN_S))
 
 
+def create_watch(url: str, body: WatchRequestJson, settings: Settings) -> WatchJson:
+    """Creates a watch and returns its JSON. Raises the errors of `post_search`."""
+    return cast(WatchJson, _request(url, settings, "POST", "/v1/watches", timeout_s=_WATCH_TIMEOUT_S, body=body))
+
+
+def list_watches(url: str, tenant: str | None, settings: Settings) -> WatchesJson:
+    """Returns the watches of a tenant; None: the default one. Raises the errors of `post_search`."""
+    path = "/v1/watches" + _of_tenant(tenant)
+    return cast(WatchesJson, _request(url, settings, "GET", path, timeout_s=_WATCH_TIMEOUT_S))
+
+
+def delete_watch(url: str, watch_id: str, tenant: str | None, settings: Settings) -> None:
+    """Deletes a watch. Raises the errors of `post_search`."""
+    path = f"/v1/watches/{quote(watch_id, safe='')}{_of_tenant(tenant)}"
+    _request(url, settings, "DELETE", path, timeout_s=_WATCH_TIMEOUT_S)
+
+
+def _of_tenant(tenant: str | None) -> str:
+    return "" if tenant is None else f"?tenant={quote(tenant, safe='')}"
+
+
 def _request(
     url: str,
     settings: Settings,
@@ -236,7 +308,7 @@ def _request(
     path: str,
     *,
     timeout_s: float,
-    body: SearchRequestJson | None = None,
+    body: SearchRequestJson | WatchRequestJson | None = None,
     headers: Sequence[Header] = (),
 ) -> object:
     named = {name: value.decode() for name, value in headers}
@@ -246,7 +318,7 @@ def _request(
         reason = str(exc) or type(exc).__name__
         raise UnavailableError(f"no query plane responds at {url} ({reason}). {start_hint(settings)}") from exc
     if response.is_success:
-        return response.json()
+        return response.json() if response.content else None
     raise _problem(response)
 
 

@@ -33,11 +33,6 @@ def result(text: str = "", **fields: Any) -> SearchResult:
     return replace(SearchResult([Hit(entry, 1.0, ())], False, {}, {"total": 9.0}), **fields)
 
 
-class Searches:
-    def __init__(self, search: Callable[[SearchRequest], Awaitable[SearchResult]]) -> None:
-        self.search = search
-
-
 class Index:
     """A search that counts its calls, and an index whose changes are announced."""
 
@@ -48,14 +43,14 @@ class Index:
         self.answer: Callable[[SearchRequest], Awaitable[SearchResult]] = self._answer
         self.next = result()
         self.cache = ResultCache(
-            Searches(self._search),
+            self,
             self.changes,
             max_bytes=max_bytes,
             visible_after_s=visible_after_s,
             clock=self.clock,
         )
 
-    async def _search(self, request: SearchRequest) -> SearchResult:
+    async def search(self, request: SearchRequest) -> SearchResult:
         self.calls.append(request)
         return await self.answer(request)
 
@@ -63,7 +58,7 @@ class Index:
         self.clock.now += 0.02
         return self.next
 
-    def search(self, request: SearchRequest = REQUEST, **fields: Any) -> SearchResult:
+    def send(self, request: SearchRequest = REQUEST, **fields: Any) -> SearchResult:
         return asyncio.run(self.cache.search(replace(request, **fields)))
 
     def change(self, tenant: str = "default") -> None:
@@ -72,8 +67,8 @@ class Index:
 
 def test_an_equal_request_is_answered_from_the_cache_and_says_so() -> None:
     index = Index()
-    assert index.search().took_ms == {"total": 9.0}
-    again = index.search()
+    assert index.send().took_ms == {"total": 9.0}
+    again = index.send()
     assert list(again.hits) == index.next.hits
     assert again.took_ms == {"cached": 0.0, "total": 0.0}
     assert len(index.calls) == 1
@@ -95,25 +90,25 @@ def test_an_equal_request_is_answered_from_the_cache_and_says_so() -> None:
 )
 def test_a_request_that_differs_is_searched(fields: dict[str, Any]) -> None:
     index = Index()
-    index.search()
-    assert "cached" not in index.search(**fields).took_ms
+    index.send()
+    assert "cached" not in index.send(**fields).took_ms
     assert len(index.calls) == 2
 
 
 def test_the_deadline_does_not_tell_requests_apart() -> None:
     index = Index()
-    index.search(deadline_ms=500)
-    assert "cached" in index.search(deadline_ms=900).took_ms
+    index.send(deadline_ms=500)
+    assert "cached" in index.send(deadline_ms=900).took_ms
 
 
 def test_a_change_of_the_tenant_outdates_its_answers_and_those_of_no_other() -> None:
     index = Index()
-    index.search()
-    index.search(tenant="globex")
+    index.send()
+    index.send(tenant="globex")
     index.change("default")
-    assert "cached" not in index.search().took_ms
-    assert "cached" in index.search(tenant="globex").took_ms
-    assert "cached" in index.search().took_ms
+    assert "cached" not in index.send().took_ms
+    assert "cached" in index.send(tenant="globex").took_ms
+    assert "cached" in index.send().took_ms
 
 
 def test_an_answer_that_was_searched_before_a_change_arrived_is_not_used_after_it() -> None:
@@ -124,18 +119,18 @@ def test_an_answer_that_was_searched_before_a_change_arrived_is_not_used_after_i
         return result("old")
 
     index.answer = changes_meanwhile
-    index.search()
+    index.send()
     index.answer = index._answer
-    assert "cached" not in index.search().took_ms
+    assert "cached" not in index.send().took_ms
 
 
 def test_an_answer_expires() -> None:
     index = Index()
-    index.search()
+    index.send()
     index.clock.now += TTL_S - 0.1
-    assert "cached" in index.search().took_ms
+    assert "cached" in index.send().took_ms
     index.clock.now += 0.2
-    assert "cached" not in index.search().took_ms
+    assert "cached" not in index.send().took_ms
 
 
 @pytest.mark.parametrize(
@@ -144,8 +139,8 @@ def test_an_answer_expires() -> None:
 def test_an_answer_that_was_cut_short_is_not_kept(fields: dict[str, Any]) -> None:
     index = Index()
     index.next = result(**fields)
-    index.search()
-    index.search()
+    index.send()
+    index.send()
     assert len(index.calls) == 2
 
 
@@ -153,31 +148,31 @@ def test_an_answer_is_kept_only_once_the_store_shows_the_last_change_in_any_case
     index = Index(visible_after_s=5.0)
     index.change()
     index.clock.now += 4.9
-    index.search()
+    index.send()
     index.clock.now += 0.1
-    assert "cached" not in index.search().took_ms
-    assert "cached" in index.search().took_ms
+    assert "cached" not in index.send().took_ms
+    assert "cached" in index.send().took_ms
 
 
 def test_nothing_is_kept_or_answered_while_changes_are_not_received() -> None:
     index = Index(available=False)
-    index.search()
-    index.search()
+    index.send()
+    index.send()
     assert (len(index.calls), index.cache.bytes) == (2, 0)
     index.changes.set_available(True)
-    index.search()
+    index.send()
     assert index.cache.bytes > 0
     index.changes.set_available(False)
-    index.search()
+    index.send()
     assert (len(index.calls), index.cache.bytes) == (4, 0)
     index.changes.set_available(True)
-    assert "cached" not in index.search().took_ms
+    assert "cached" not in index.send().took_ms
 
 
 def test_a_cache_of_no_bytes_is_off() -> None:
     index = Index(max_bytes=0)
-    index.search()
-    index.search()
+    index.send()
+    index.send()
     assert len(index.calls) == 2
 
 
@@ -185,24 +180,24 @@ def test_the_bytes_are_bounded_and_the_least_recently_used_answers_go_first() ->
     index = Index(max_bytes=40_000)
     index.next = result("x" * 1_000)
     for number in range(3):
-        index.search(text=str(number))
-    index.search(text="0")
+        index.send(text=str(number))
+    index.send(text="0")
     for number in range(3, 5):
-        index.search(text=str(number))
+        index.send(text=str(number))
         assert index.cache.bytes <= 40_000
     calls = len(index.calls)
-    assert "cached" in index.search(text="0").took_ms
-    assert "cached" not in index.search(text="1").took_ms
+    assert "cached" in index.send(text="0").took_ms
+    assert "cached" not in index.send(text="1").took_ms
     assert len(index.calls) == calls + 1
     index.next = result("x" * 100_000)
-    index.search(text="too large")
+    index.send(text="too large")
     assert index.cache.bytes <= 40_000
 
 
 def _shared() -> float:
     counter = metrics.CACHE_REQUESTS.labels("results", "shared")
     assert isinstance(counter, Counter)
-    return counter._value.get()
+    return float(counter._value.get())
 
 
 async def _wait_for(condition: Callable[[], bool]) -> None:
@@ -251,7 +246,7 @@ def test_the_error_of_a_shared_search_reaches_all_and_is_not_kept() -> None:
     assert [type(error) for error in asyncio.run(run())] == [OverloadedError] * 3
     assert len(index.calls) == 1
     index.answer = index._answer
-    assert index.search().hits
+    assert index.send().hits
 
 
 def test_a_cancelled_search_is_started_again_by_a_request_that_waits_for_it() -> None:

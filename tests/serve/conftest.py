@@ -35,6 +35,11 @@ def plane(tmp_path: Path) -> Iterator[QueryPlane]:
 @pytest.fixture
 def call(plane: QueryPlane) -> Callable[..., httpx.Response]:
     """Returns `call(method, path, **options)`, which sends one request to the application."""
+    return caller(plane)
+
+
+def caller(plane: QueryPlane) -> Callable[..., httpx.Response]:
+    """Returns `call` over any query plane."""
 
     def request(method: str, path: str, **options: Any) -> httpx.Response:
         async def send() -> httpx.Response:

@@ -110,6 +110,23 @@ def ensure_changes_topic(kafka_settings: KafkaSettings) -> None:
             _create(admin, {topic: {"retention.ms": str(_DAY_MS), "cleanup.policy": "delete"}}, kafka_settings)
 
 
+def ensure_watch_topics(kafka_settings: KafkaSettings) -> None:
+    """Creates the topics of changes, of watches (compacted) and of their matches, where they are missing.
+
+    Raises:
+        UnavailableError, PermanentError, ConfigError: as `ensure_topics` does.
+    """
+    ensure_changes_topic(kafka_settings)
+    required: dict[str, dict[str, str]] = {
+        kafka_settings.watches_topic: {"cleanup.policy": "compact"},
+        kafka_settings.matches_topic: {"cleanup.policy": "delete"},
+    }
+    with _admin(kafka_settings, f"create the topics {', '.join(required)}") as admin:
+        existing = set(admin.list_topics())
+        missing = {topic: configs for topic, configs in required.items() if topic not in existing}
+        _create(admin, missing, kafka_settings)
+
+
 def ensure_control_topic(kafka_settings: KafkaSettings) -> None:
     """Creates the control topic, with one partition, if it is missing.
 

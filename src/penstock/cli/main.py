@@ -13,7 +13,21 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli import audit, config, deadletters, evaluate, ingest, models, produce, search, serve, status, train, up
+from penstock.cli import (
+    audit,
+    config,
+    deadletters,
+    evaluate,
+    ingest,
+    models,
+    produce,
+    search,
+    serve,
+    status,
+    train,
+    up,
+    watch,
+)
 from penstock.cli.bench import add_bench
 from penstock.cli.common import Globals, configure_logging, quiet_environment
 from penstock.cli.demo import command as demo
@@ -36,6 +50,7 @@ app.command("up")(up.up)
 app.command("produce")(produce.produce)
 app.command("search")(search.search)
 app.command("status")(status.status)
+app.add_typer(watch.app, name="watch")
 app.add_typer(deadletters.app, name="deadletters")
 app.command("audit")(audit.audit)
 app.command("evaluate")(evaluate.evaluate)

@@ -80,6 +80,9 @@ class MetricsSummary:
         caches: look-ups by cache and result.
         cache_bytes: what a cache holds, estimated.
         understanding: words of questions and of the index, by part and what was made of them.
+        watches: by state.
+        watch_matches: by result.
+        watch_delay: time from the write of an entry to its match, by collection.
         canary: by modality.
         builds: what runs: version, profile, index version and models, one text each.
         processes: number of running processes by kind.
@@ -111,6 +114,9 @@ class MetricsSummary:
     caches: Mapping[str, Mapping[str, int]]
     cache_bytes: Mapping[str, int]
     understanding: Mapping[str, Mapping[str, int]]
+    watches: Mapping[str, int]
+    watch_matches: Mapping[str, int]
+    watch_delay: Mapping[str, DurationSummary]
     canary: Mapping[str, CanarySummary]
     builds: Sequence[str]
     processes: Mapping[str, int]
@@ -148,6 +154,9 @@ def summarize(before: Scrape, now: Scrape) -> MetricsSummary:
         caches=_counts(now, metrics.CACHE_REQUESTS, "cache", "result"),
         cache_bytes=_whole(now.by(metrics.CACHE_BYTES, "cache")),
         understanding=_counts(now, metrics.UNDERSTANDING, "part", "result"),
+        watches=_whole(now.by(metrics.WATCHES, "state")),
+        watch_matches=_whole(now.by(metrics.WATCH_MATCHES, "result")),
+        watch_delay=_durations(now, metrics.WATCH_DELAY, "collection"),
         canary=_canary(now),
         builds=_builds(now),
         processes=_whole(now.by(metrics.PROCESSES, "process")),
@@ -278,6 +287,9 @@ def summary_lines(summary: MetricsSummary) -> Iterator[str]:
     for cache, results in summary.caches.items():
         held = f", {summary.cache_bytes[cache] / 1e6:,.1f} MB" if cache in summary.cache_bytes else ""
         yield f"{cache} cache: {results.get('hit', 0)} hits, {results.get('miss', 0)} misses{held}"
+    yield from _listed("watches", _named(summary.watches))
+    yield from _listed("matches of watches", _named(summary.watch_matches))
+    yield from _duration_line("matches after the write, p50 / p95", summary.watch_delay)
     for modality, canary in summary.canary.items():
         yield f"{modality} canary, produced to found: {_p50_p95(canary)} ({', '.join(_named(canary.results))})"
     yield from _listed("builds", summary.builds)

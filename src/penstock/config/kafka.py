@@ -46,6 +46,10 @@ class KafkaSettings(Section):
         description="topic of the change feed, in which the ingest plane announces what it has indexed; empty: there "
         "is none, no results are cached and no watches evaluated",
     )
+    watches_topic: str = Field(
+        "penstock.watches", description="compacted topic that keeps the watches; empty: there are none"
+    )
+    matches_topic: str = Field("penstock.matches", description="topic of the matches of watches")
     partitions: int = Field(4, ge=1, description="partitions of a topic that Penstock creates; existing ones are kept")
     replication_factor: int | None = Field(
         None, ge=1, description="replication factor of a topic that Penstock creates; unset: the broker's default"
@@ -72,7 +76,8 @@ class KafkaSettings(Section):
     @model_validator(mode="after")
     def _topics_differ(self) -> Self:
         names = [*(self.topic_of(modality) for modality in Modality), self.dead_letter_topic]
-        names += [self.control_topic, *([self.changes_topic] if self.changes_topic else [])]
+        names += [self.control_topic, self.matches_topic]
+        names += [topic for topic in (self.changes_topic, self.watches_topic) if topic]
         if len(set(names)) != len(names):
             raise ValueError(f"a topic has one modality, but a name is used twice in {names}")
         return self

@@ -159,6 +159,7 @@ class QuerySettings(UnderstandSettings):
     # --- requests ---
     vector_cache_size: int = Field(10_000, ge=0, description="query embeddings cached in each replica")
     # An answer of ten hits takes some 20 kB: 3,000 answers.
+    max_watches: int = Field(1_000, ge=0, description="watches that a tenant may have")
     result_cache_bytes: int = Field(
         64 * MIB,
         ge=0,

@@ -164,6 +164,15 @@ UNDERSTANDING = _counter(
     "result",
 )
 
+WATCHES = _gauge("watches", "Watches: evaluated, or invalid under the present settings", "state", merge="livemax")
+WATCH_MATCHES = _counter("watch_matches", "Matches of watches: written to their topic, or dropped", "result")
+WATCH_DELAY = _histogram(
+    "watch_delay_seconds",
+    "Time from the write of an entry to the acknowledgement of its match",
+    "collection",
+    buckets=_FRESH_S,
+)
+
 HTTP = _histogram(
     "http_seconds", "Time of an HTTP request in its replica, by route and status", "route", "status", buckets=_QUERY_S
 )

@@ -73,6 +73,10 @@ from penstock.records.taxonomy import (
     Modality,
     ModalitySpec,
 )
+from penstock.records.watches import (
+    Watch,
+    WatchMatch,
+)
 
 __all__ = [
     "AUDIBLE_COLLECTIONS",
@@ -125,6 +129,8 @@ __all__ = [
     "UInt8",
     "VISUAL_COLLECTIONS",
     "Version",
+    "Watch",
+    "WatchMatch",
     "WriteResult",
     "Written",
     "bare_entry",

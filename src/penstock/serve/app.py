@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ from penstock.query.pipeline import QueryPipeline
 from penstock.query.routing.router import Router
 from penstock.query.understand.image import query_image_decoder
 from penstock.query.understand.speech import SpeechQueryTranscriber
+from penstock.query.watches.context import WatchPreparer
 from penstock.records import EncoderInput, Field, Float32
 from penstock.serve import problems
 from penstock.serve.change_feed import follow_changes, result_cache
@@ -43,11 +45,12 @@ from penstock.serve.middleware.body_limit import BodyLimit, body_limit
 from penstock.serve.middleware.metrics import RequestMetrics
 from penstock.serve.middleware.tracing import SearchTracing
 from penstock.serve.plane import QueryPlane
-from penstock.serve.routes import media, search, status, suggest
+from penstock.serve.routes import media, search, status, suggest, watches
 from penstock.serve.use_cases.media import MediaService
 from penstock.serve.use_cases.search import SearchService
 from penstock.serve.use_cases.status import StatusService
 from penstock.serve.use_cases.suggest import SuggestService
+from penstock.serve.watches import start_watches, watch_service
 from penstock.serve.word_tools import open_word_tools
 from penstock.store.base import Store
 from penstock.store.spec import index_spec
@@ -104,6 +107,8 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
         changes.subscribe(words.vocabularies.changed)
     cache = result_cache(pipeline, changes, settings, store.capabilities)
     searches = SearchService(pipeline, cache, profile=profile, default_tenant=settings.tenant)
+    preparer = WatchPreparer(store, encoder, profile, settings.query, fusions=fusions, executor=pipeline.executor)
+    watch_worker = start_watches(settings, store, preparer, fusions.calibration, watches.request_of)
     return QueryPlane(
         settings=settings,
         profile=profile,
@@ -129,6 +134,8 @@ def build_query_plane(settings: Settings, store: Store | None = None) -> QueryPl
             min_free_disk_bytes=settings.ingest.min_free_disk_bytes,
         ),
         media=MediaService(assets, pipeline.executor, timeout_s=settings.store.timeout_s),
+        watches=watch_service(settings, preparer, watch_worker),
+        watch_worker=watch_worker,
     )
 
 
@@ -137,9 +144,12 @@ def create_app(plane: QueryPlane) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if plane.watch_worker is not None:
+            plane.watch_worker.start(asyncio.get_running_loop())
         yield
         await plane.close_connections()
-        plane.close()
+        # The evaluator of watches may wait for this event loop.
+        await asyncio.to_thread(plane.close)
 
     app = FastAPIOffline(  # FastAPI with the scripts of /docs from the package instead of a CDN
         title="Penstock",
@@ -153,7 +163,7 @@ def create_app(plane: QueryPlane) -> FastAPI:
     app.add_middleware(RequestMetrics, search_path=search.PATH)
     app.add_middleware(SearchTracing, path=search.PATH)
     problems.install(app)
-    for routes in (search, suggest, status, media):
+    for routes in (search, suggest, status, media, watches):
         app.include_router(routes.router)
     return app
 

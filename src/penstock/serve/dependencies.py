@@ -14,6 +14,7 @@ from penstock.serve.use_cases.media import MediaService
 from penstock.serve.use_cases.search import SearchService
 from penstock.serve.use_cases.status import StatusService
 from penstock.serve.use_cases.suggest import SuggestService
+from penstock.serve.use_cases.watches import WatchService
 
 
 def provide(app: FastAPI, plane: QueryPlane) -> None:
@@ -47,7 +48,13 @@ async def suggest_service(request: Request) -> SuggestService:
     return query_plane(request).suggestions
 
 
+async def watch_service(request: Request) -> WatchService:
+    """Returns the use case of watches."""
+    return query_plane(request).watches
+
+
 SearchDependency = Annotated[SearchService, Depends(search_service)]
 StatusDependency = Annotated[StatusService, Depends(status_service)]
 MediaDependency = Annotated[MediaService, Depends(media_service)]
 SuggestDependency = Annotated[SuggestService, Depends(suggest_service)]
+WatchDependency = Annotated[WatchService, Depends(watch_service)]

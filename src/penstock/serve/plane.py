@@ -17,6 +17,8 @@ from penstock.serve.use_cases.media import AssetReader, MediaService
 from penstock.serve.use_cases.search import SearchService
 from penstock.serve.use_cases.status import StatusService
 from penstock.serve.use_cases.suggest import SuggestService
+from penstock.serve.use_cases.watches import WatchService
+from penstock.serve.watches import WatchWorker
 from penstock.store.base import Store
 
 
@@ -34,7 +36,8 @@ class QueryPlane:
         follower: receives them, owned too; None: there is no change feed.
         assets: the store of media.
         claim_checks: reads media that are elsewhere; closed by `close`, too.
-        searches, suggestions, status, media: the use cases.
+        searches, suggestions, status, media, watches: the use cases.
+        watch_worker: keeps and evaluates watches, owned too; None: there are none.
     """
 
     settings: Settings
@@ -53,6 +56,8 @@ class QueryPlane:
     suggestions: SuggestService
     status: StatusService
     media: MediaService
+    watches: WatchService
+    watch_worker: WatchWorker | None
 
     async def close_connections(self) -> None:
         """Ends connections that belong to the event loop. Call it before `close`."""
@@ -61,6 +66,8 @@ class QueryPlane:
 
     def close(self) -> None:
         """Ends threads and connections. Running searches fail."""
+        if self.watch_worker is not None:
+            self.watch_worker.close()
         if self.follower is not None:
             self.follower.close()
         self.pipeline.close()

@@ -66,6 +66,8 @@ def _settings(context: typer.Context) -> Settings:
             "group": "penstock-demo",
             "dead_letter_topic": "penstock-demo.dlq",
             "changes_topic": "penstock-demo.changes",
+            "watches_topic": "penstock-demo.watches",
+            "matches_topic": "penstock-demo.matches",
             **{f"{modality}_topic": f"penstock-demo.{modality}" for modality in ("text", "image", "audio", "video")},
         }
     return load_settings(

@@ -27,15 +27,15 @@ router = APIRouter(tags=["search"])
 @router.post(PATH, response_model=SearchOut, responses=problems.RESPONSES)
 async def search(body: SearchBody, searches: SearchDependency, after_answer: BackgroundTasks) -> Response:
     """Searches all modalities for any mix of a text, an image, a spoken query and indexed entries."""
-    result = await searches.search(_request(body, default_tenant=searches.default_tenant))
+    result = await searches.search(search_request(body, default_tenant=searches.default_tenant))
     after_answer.add_task(searches.link_found_events, result)
     body_json = search_json(result, profile=searches.profile.name, notice=searches.profile.notice)
     # Built from checked records: a second validation by the framework would cost more than the fusion.
     return Response(body_json, media_type="application/json")
 
 
-def _request(body: SearchBody, *, default_tenant: str) -> SearchRequest:
-    """Raises QueryError for invalid base64, and for a filter that cannot be evaluated."""
+def search_request(body: SearchBody, *, default_tenant: str) -> SearchRequest:
+    """Returns the request of a body. Raises QueryError for invalid base64, and for a filter it cannot evaluate."""
     return SearchRequest(
         text=body.text,
         image=None if body.image is None else _decode_base64(body.image, "image"),

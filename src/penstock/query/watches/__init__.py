@@ -1,0 +1,1 @@
+"""Standing queries: which they are, and which new entries match them."""

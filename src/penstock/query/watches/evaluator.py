@@ -1,0 +1,274 @@
+"""Evaluates watches: new entries of the change feed are compared with all watches, and matches go to a topic.
+
+One member of the consumer group `<kafka.group>.watches` evaluates the changes of a partition, so that each is evaluated
+once where all goes well, whatever the number of replicas. At least once:
+
+1. The changes of a poll are read, of each asset the newest.
+2. Their entries are read from the store, at Strong consistency, with their vectors.
+3. They are compared with the watches (`query.watches.matching`).
+4. The matches are written, and their acknowledgement is awaited.
+5. The offsets of the changes are committed.
+
+Where a step fails because a service does not answer, the changes are read and evaluated again. A crash before 5 repeats
+matches; their ids are the same. An entry that a newer version has replaced in the meantime does not match.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from penstock.broker.base import Consumer, Partition, Producer, partition_of
+from penstock.broker.change_messages import parse_change_message
+from penstock.broker.watch_messages import match_message
+from penstock.errors import FencedError, PenstockError, QueryError, TransientError, UnavailableError
+from penstock.observability import metrics
+from penstock.query.fusion.calibration import Calibration
+from penstock.query.watches.context import WatchContext
+from penstock.query.watches.matching import find_matches
+from penstock.query.watches.registry import WatchRegistry
+from penstock.records import AssetRef, Collection, Entry, IndexChange, Record, Watch, WatchMatch
+from penstock.store.base import EntrySearch, Store
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.5
+_POLL_RECORDS = 100
+_RETRY_S = 1.0
+_COMMIT_TIMEOUT_S = 5.0
+_ACK_TIMEOUT_S = 40.0  # above the producer's own delivery timeout
+_LEAVE_TIMEOUT_S = 2.0
+# Entries that are compared at a time: 4 MB of vectors, and a request to the store.
+_MAX_ENTRIES = 1_000
+
+
+class Prepare(Protocol):
+    """Prepares a watch for the evaluator's thread."""
+
+    def __call__(self, watch: Watch) -> Future[WatchContext]:
+        """Starts to prepare a watch; the future fails as `WatchPreparer.prepare` raises."""
+
+
+class WatchEvaluator:
+    """Evaluates watches on a thread of its own.
+
+    Args:
+        consumer: member of the group, of the topic of changes; the evaluator closes it.
+        registry: knows the watches.
+        prepare: makes their contexts.
+        store: read and searched.
+        producer: writes the matches; the evaluator closes it.
+        topic: of matches.
+        calibration: valid for this index.
+        settle_s: how long changes wait until searches of the store show them in any case.
+        clock: monotonic seconds, that of the contexts.
+        wall_ms: milliseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        registry: WatchRegistry,
+        prepare: Prepare,
+        store: Store,
+        producer: Producer,
+        *,
+        topic: str,
+        calibration: Calibration | None,
+        settle_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._consumer = consumer
+        self._registry = registry
+        self._prepare = prepare
+        self._store = store
+        self._search: EntrySearch = store
+        self._calibration = calibration
+        self._producer = producer
+        self._topic = topic
+        self._settle_s = settle_s
+        self._clock = clock
+        self._wall_ms = wall_ms
+        self._contexts: dict[str, WatchContext] = {}
+        self._invalid: dict[str, Watch] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch-evaluator", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread, leaves the group, and closes the producer. Idempotent."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._consumer.close(_LEAVE_TIMEOUT_S)
+        self._producer.close(_LEAVE_TIMEOUT_S)
+
+    def _run(self) -> None:
+        while not self._stop.is_set() and not self._registry.wait_until_ready(_POLL_S):
+            pass
+        while not self._stop.is_set():
+            try:
+                self.evaluate_once()
+            except PenstockError as exc:
+                logger.warning("watches cannot be evaluated, trying again: %s", exc)
+                self._stop.wait(_RETRY_S)
+            except Exception:
+                logger.exception("evaluating watches failed unexpectedly, trying again")
+                self._stop.wait(_RETRY_S)
+
+    def evaluate_once(self) -> int:
+        """Polls once and evaluates what was delivered; returns the number of matches that were written.
+
+        Raises:
+            TransientError: a service does not answer; the changes are delivered again.
+        """
+        polled = self._consumer.poll(_POLL_S, _POLL_RECORDS)
+        matches = self._evaluate_records(polled.records) if polled.records else 0
+        if polled.revoking:
+            self._consumer.release(polled.revoking)
+        return matches
+
+    def _evaluate_records(self, records: Sequence[Record]) -> int:
+        try:
+            matches = self._evaluate(records)
+        except Exception:
+            self._read_again(records)
+            raise
+        offsets: dict[Partition, int] = {}
+        for record in records:
+            partition = partition_of(record.position)
+            offsets[partition] = max(offsets.get(partition, 0), record.position.offset + 1)
+        try:
+            self._consumer.commit(offsets, _COMMIT_TIMEOUT_S)  # 5
+        except (FencedError, UnavailableError) as exc:
+            logger.info("the offsets of evaluated changes are not committed, matches may repeat: %s", exc)
+        return matches
+
+    def _read_again(self, records: Sequence[Record]) -> None:
+        first: dict[Partition, int] = {}
+        for record in records:
+            partition = partition_of(record.position)
+            first[partition] = min(first.get(partition, record.position.offset), record.position.offset)
+        for partition, offset in first.items():
+            try:
+                self._consumer.seek_to(partition, offset)
+            except FencedError:
+                continue  # another member reads it from the committed offset
+
+    def _evaluate(self, records: Sequence[Record]) -> int:
+        contexts = self._prepared()
+        if not contexts:
+            return 0
+        oldest_ms = min(context.watch.created_ms for context in contexts)
+        tenants = {context.watch.tenant for context in contexts}
+        changes = [
+            change
+            for change in _newest(change for record in records for change in parse_change_message(record))  # 1
+            if not change.deleted and change.indexed_at_ms >= oldest_ms and change.tenant in tenants
+        ]
+        if changes and self._settle_s:
+            newest_ms = max(change.indexed_at_ms for change in changes)
+            self._stop.wait(max(0.0, self._settle_s - (self._wall_ms() - newest_ms) / 1000))
+        written = 0
+        for part in _parts(changes):
+            versions = {change.asset: change.version for change in part}
+            entries = self._entries(part)  # 2
+            matches = [
+                WatchMatch(judged.context.watch, judged.entry, versions[judged.entry.asset], judged.relevance)
+                for judged in find_matches(contexts, entries, self._search, self._calibration)  # 3
+            ]
+            self._write(matches)  # 4
+            written += len(matches)
+        return written
+
+    def _entries(self, changes: Sequence[IndexChange]) -> list[Entry]:
+        """Returns the new entries of these changes that are still those of the announced versions."""
+        ids: dict[Collection, list[str]] = {}
+        for change in changes:
+            for collection, new in change.new_entry_ids().items():
+                ids.setdefault(collection, []).extend(new)
+        origins = {change.asset: change.origin for change in changes}
+        return [
+            entry
+            for collection, new in ids.items()
+            for entry in self._store.get(collection, new)
+            if origins.get(entry.asset) == entry.origin
+        ]
+
+    def _write(self, matches: Sequence[WatchMatch]) -> None:
+        sent = [(match, self._producer.send(match_message(self._topic, match))) for match in matches]
+        for match, acknowledged in sent:
+            try:
+                acknowledged.result(_ACK_TIMEOUT_S)
+            except TimeoutError as exc:
+                raise UnavailableError(f"{self._topic} did not take a match in {_ACK_TIMEOUT_S:g} s") from exc
+            except TransientError:
+                raise
+            except PenstockError as exc:
+                metrics.WATCH_MATCHES.labels("dropped").inc()
+                logger.error("the match %s of watch %s cannot be written: %s", match.id, match.watch.id, exc)
+                continue
+            metrics.WATCH_MATCHES.labels("written").inc()
+            delay_s = max(0, self._wall_ms() - match.entry.indexed_at_ms) / 1000
+            metrics.WATCH_DELAY.labels(match.entry.collection).observe(delay_s)
+
+    def _prepared(self) -> list[WatchContext]:
+        """Returns the contexts of all valid watches, prepared again where they are new, changed or expired.
+
+        Raises:
+            TransientError: one cannot be prepared now.
+        """
+        watches = self._registry.snapshot()
+        self._contexts = {id_: known for id_, known in self._contexts.items() if watches.get(id_) == known.watch}
+        self._invalid = {id_: watch for id_, watch in self._invalid.items() if watches.get(id_) == watch}
+        now_s = self._clock()
+        for id_, watch in watches.items():
+            known = self._contexts.get(id_)
+            if id_ in self._invalid or (known is not None and now_s < known.expires_s):
+                continue
+            try:
+                self._contexts[id_] = self._prepare(watch).result()
+            except QueryError as exc:
+                self._invalid[id_] = watch
+                self._contexts.pop(id_, None)
+                logger.warning("watch %s (%s) is not evaluated, as its search is invalid now: %s", id_, watch.name, exc)
+        metrics.WATCHES.labels("evaluated").set(len(self._contexts))
+        metrics.WATCHES.labels("invalid").set(len(self._invalid))
+        return list(self._contexts.values())
+
+
+def _newest(changes: Iterable[IndexChange]) -> list[IndexChange]:
+    """Returns the changes without those that a newer version of their asset follows, and without repeats."""
+    newest: dict[AssetRef, list[IndexChange]] = {}
+    for change in changes:
+        known = newest.setdefault(change.asset, [])
+        if known and known[0].version != change.version:
+            if not change.version.newer_than(known[0].version):
+                continue
+            known.clear()
+        if change not in known:  # segments of one version follow each other
+            known.append(change)
+    return [change for known in newest.values() for change in known]
+
+
+def _parts(changes: Sequence[IndexChange]) -> Iterator[list[IndexChange]]:
+    """Yields the changes in parts of up to `_MAX_ENTRIES` entries, or of one change that has more."""
+    part: list[IndexChange] = []
+    size = 0
+    for change in changes:
+        entries = sum(count - change.since.get(collection, 0) for collection, count in change.counts.items())
+        if part and size + entries > _MAX_ENTRIES:
+            yield part
+            part, size = [], 0
+        part.append(change)
+        size += entries
+    if part:
+        yield part

@@ -1,0 +1,48 @@
+"""Standing queries, and the entries that match them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from penstock.records.entries import Entry
+from penstock.records.events import Version, digest_of
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A standing query: a search whose matches are written to a topic as they are indexed.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        name: a label.
+        tenant: the owner of the watch and of the entries that match it.
+        min_relevance: 0 to 1, which an entry has to reach.
+        created_ms: milliseconds since the epoch; what was indexed before does not match.
+        search: the JSON of the search, as `POST /v1/search` takes it.
+    """
+
+    id: str
+    name: str
+    tenant: str
+    min_relevance: float
+    created_ms: int
+    search: Mapping[str, object] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchMatch:
+    """An entry that matches a watch."""
+
+    watch: Watch
+    entry: Entry
+    version: Version
+    relevance: float
+
+    @property
+    def id(self) -> str:
+        """32 hexadecimal digits, the same if the match is written again: of watch, entry and version."""
+        version = self.version
+        return digest_of(
+            self.watch.id, self.entry.id, str(version.timestamp_ms), str(version.partition), str(version.offset)
+        )

@@ -1,0 +1,189 @@
+"""New entries that match a watch are written to the topic of matches, at least once, with the relevance of a search."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from penstock.errors import UnavailableError
+from penstock.query.types import SearchRequest
+from penstock.query.watches.evaluator import WatchEvaluator
+from penstock.samples.texts import SampleText
+from tests.query.watches.world import MATCHES, World, texts
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = World(tmp_path_factory.mktemp("plane"))
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def world(shared: World) -> World:
+    shared.reset()
+    return shared
+
+
+def matches(world: World) -> list[dict[str, Any]]:
+    return [json.loads(record.value or b"") for record in world.broker.records(MATCHES)]
+
+
+def drain(evaluator: WatchEvaluator) -> int:
+    """Evaluates until nothing more is delivered; the first polls join the group."""
+    return sum(evaluator.evaluate_once() for _ in range(4))
+
+
+def test_a_new_entry_that_a_search_would_find_matches_and_others_do_not(world: World) -> None:
+    world.index(*texts(0, 150), announce=False)
+    own, other = texts(150, 152)
+    watch = world.watch(own.title)
+    with world.evaluating(watch) as evaluator:
+        drain(evaluator)
+        entry, _ = world.index(own, other)
+        drain(evaluator)
+        (match,) = matches(world)
+        assert match["version"] == 1
+        assert match["watch"] == {"id": watch.id, "name": watch.name}
+        assert (match["tenant"], match["entry"]["id"], match["entry"]["key"]) == ("default", entry.id, own.key)
+        assert match["entry"]["origin"] == {
+            "topic": "media.text",
+            "partition": 0,
+            "offset": entry.origin.offset,
+            "timestamp_ms": entry.origin.offset,
+        }
+        assert [record.key for record in world.broker.records(MATCHES)] == [watch.id.encode()]
+
+
+def test_the_relevance_of_matches_is_that_of_a_search(world: World) -> None:
+    world.index(*texts(0, 150), announce=False)
+    new = texts(150, 180)
+    watches = [replace(world.watch(text.title, min_relevance=0.05), id=f"{n:032x}") for n, text in enumerate(new[:8])]
+    with world.evaluating(*watches) as evaluator:
+        drain(evaluator)
+        entries = {entry.id: entry for entry in world.index(*new)}
+        drain(evaluator)
+        written = matches(world)
+        assert {match["watch"]["id"] for match in written} == {watch.id for watch in watches}
+        texts_of = {watch.id: watch.search["text"] for watch in watches}
+        differences = []
+        for match in written:
+            request = SearchRequest(text=str(texts_of[match["watch"]["id"]]), limit=50)
+            relevance = world.search_relevance(request, entries[match["entry"]["id"]])
+            if relevance is not None:
+                differences.append(abs(relevance - match["relevance"]))
+        assert len(differences) >= 8
+        assert max(differences) <= 0.1
+
+
+def test_a_watch_in_an_empty_index_is_evaluated(world: World) -> None:
+    (text,) = texts(3, 4)
+    with world.evaluating(world.watch(text.title, min_relevance=0.01)) as evaluator:
+        drain(evaluator)
+        world.index(text)
+        assert drain(evaluator) == 1
+
+
+def test_entries_of_another_tenant_do_not_match(world: World) -> None:
+    (text,) = texts(3, 4)
+    with world.evaluating(world.watch(text.title, min_relevance=0.01)) as evaluator:
+        world.index(text, tenant="globex")
+        drain(evaluator)
+        assert matches(world) == []
+
+
+def test_the_filter_of_a_watch_holds_for_its_matches(world: World) -> None:
+    text, other = texts(3, 5)
+    watch = world.watch(text.title, min_relevance=0.01, filter={"key": other.key})
+    with world.evaluating(watch) as evaluator:
+        drain(evaluator)
+        world.index(text, other)
+        drain(evaluator)
+        assert {match["entry"]["key"] for match in matches(world)} <= {other.key}
+
+
+def test_what_was_indexed_before_the_watch_does_not_match(world: World) -> None:
+    (text,) = texts(3, 4)
+    world.index(text)
+    with world.evaluating(world.watch(text.title, min_relevance=0.01)) as evaluator:
+        drain(evaluator)
+        assert matches(world) == []
+
+
+def test_an_announcement_that_repeats_gives_a_match_of_the_same_id(world: World) -> None:
+    (text,) = texts(3, 4)
+    with world.evaluating(world.watch(text.title, min_relevance=0.01)) as evaluator:
+        drain(evaluator)
+        entries = world.index(text)
+        drain(evaluator)
+        world.announce(entries)
+        drain(evaluator)
+        first, repeated = matches(world)
+        assert first["id"] == repeated["id"]
+        newer = world.index(SampleText(text.key, text.title, text.text))
+        drain(evaluator)
+        assert newer[0].id == entries[0].id
+        assert matches(world)[-1]["id"] != first["id"]
+
+
+def test_a_version_that_was_replaced_meanwhile_does_not_match(world: World) -> None:
+    (text,) = texts(3, 4)
+    with world.evaluating(world.watch(text.title, min_relevance=0.01)) as evaluator:
+        drain(evaluator)
+        old = world.index(text, announce=False)
+        world.index(SampleText(text.key, "gone", "gone"), announce=False)
+        world.announce(old)
+        drain(evaluator)
+        assert matches(world) == []
+
+
+def test_nothing_is_lost_where_the_topic_of_matches_does_not_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (text,) = texts(3, 4)
+    with world.evaluating(world.watch(text.title, min_relevance=0.01)) as evaluator:
+        drain(evaluator)
+        world.index(text)
+        write = evaluator._write
+        failing = True
+
+        def fail(batch: Any) -> None:
+            if failing:
+                raise UnavailableError("down")
+            write(batch)
+
+        monkeypatch.setattr(evaluator, "_write", fail)
+        with pytest.raises(UnavailableError):
+            drain(evaluator)
+        failing = False
+        drain(evaluator)
+        assert len(matches(world)) == 1
+
+
+def test_the_next_member_continues_where_the_last_one_committed(world: World) -> None:
+    first, second = texts(3, 5)
+    watch = world.watch(f"{first.title} {second.title}", min_relevance=0.01)
+    with world.evaluating(watch) as evaluator:
+        drain(evaluator)
+        world.index(first)
+        drain(evaluator)
+    assert [match["entry"]["key"] for match in matches(world)] == [first.key]
+    world.index(second)
+    with world.evaluating() as evaluator:
+        drain(evaluator)
+    assert [match["entry"]["key"] for match in matches(world)] == [first.key, second.key]
+
+
+def test_a_watch_that_this_version_does_not_take_is_left_out(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    (text,) = texts(3, 4)
+    bad = replace(world.watch(text.title), id="b" * 32, search={"text": text.title, "mood": "new"})
+    with world.evaluating(bad, world.watch(text.title, min_relevance=0.01)) as evaluator:
+        drain(evaluator)
+        world.index(text)
+        drain(evaluator)
+        assert len(matches(world)) == 1
+        assert caplog.text.count("is not evaluated") == 1
