@@ -10,6 +10,8 @@ from ops.slos import Objectives, Slo
 
 # The burn rates of Google's SRE workbook: 2 % of a month's budget in an hour, 5 % in six hours, 10 % in three days.
 _PAGES = ((14.4, "5m", "1h"), (6.0, "30m", "6h"))
+_MIN_BAD = 10
+"""Bad searches in the long window, below which there is no page."""
 _TICKET = (1.0, "2h", "3d")
 
 
@@ -28,7 +30,7 @@ def budget_alerts(objectives: Objectives) -> Sequence[Alert]:
 def _page(name: str, slo: Slo, cause: str, series: tuple[dict[str, str], dict[str, str]]) -> Alert:
     burns = "\nor\n".join(
         f"(\n  {error_of(slo.name, short)} > {rate} * {slo.budget}\n  and\n"
-        f"  {error_of(slo.name, long)} > {rate} * {slo.budget}\n)"
+        f"  {error_of(slo.name, long)} > {rate} * {slo.budget}{_enough(slo, long)}\n)"
         for rate, short, long in _PAGES
     )
     bad, good = series
@@ -55,6 +57,17 @@ def _page(name: str, slo: Slo, cause: str, series: tuple[dict[str, str], dict[st
     )
 
 
+def _enough(slo: Slo, window: str) -> str:
+    """Returns PromQL that requires some bad events as well: of few searches, two that fail are more than a budget.
+
+    A standstill has no bad events; there the canary counts, and its objective requires none.
+    """
+    if slo.worst_of:
+        return ""
+    bad = slo.bad.strip().replace("{window}", window).replace("rate(", "increase(")
+    return f"\n  and on (cluster, namespace) (\n{bad}\n) >= {_MIN_BAD}"
+
+
 def _slow_events() -> tuple[dict[str, str], dict[str, str]]:
     count = 'penstock_freshness_seconds_count{namespace="prod", modality="text"}'
     fresh = 'penstock_freshness_seconds_bucket{namespace="prod", modality="text", le="5.0"}'
@@ -69,7 +82,7 @@ def _failed_searches() -> tuple[dict[str, str], dict[str, str]]:
     failed = 'penstock_query_seconds_count{namespace="prod", status="503"}'
     return (
         {answered: "0+600x400", failed: "0+0x60 0+60x60 3660+0x280"},
-        {answered: "0+600x400"},
+        {answered: "0+20x400", failed: "0+0x70 5+0x330"},  # few, of few
     )
 
 
