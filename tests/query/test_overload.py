@@ -19,6 +19,7 @@ from penstock.query.trace import Trace
 from penstock.query.types import SearchRequest, SearchResult
 from penstock.query.understand.rewrite import RewriteError
 from penstock.query.understand.understanding import WordTools
+from penstock.query.understand.understood import UnderstandRequest
 from penstock.records import Channel, Collection, Field
 from tests.clock import Clock
 from tests.query.test_stages import DigitReader
@@ -133,7 +134,9 @@ def searched(store: Any, encoder: Any, level: int, **request: Any) -> SearchResu
         pipeline = QueryPipeline(store, encoder, SMALL, settings, reader=DigitReader(), words=words)
         pipeline._replica_load = ReplicaLoad(lambda: level / 5 + 0.01, max_lag_s=0, clock=Clock())
         try:
-            return await pipeline.search(SearchRequest(deadline_ms=60_000, **request))
+            return await pipeline.search(
+                SearchRequest(deadline_ms=60_000, understand=UnderstandRequest(rewrite=True), **request)
+            )
         finally:
             pipeline.close()
 
