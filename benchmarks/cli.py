@@ -181,6 +181,42 @@ _QUERY_COLUMNS = ("clients", "api_p50_ms", "api_p95_ms", "api_per_s", "store_p50
                   "share_of_parts", "api_query_cpu_ms")  # fmt: skip
 
 
+@app.command("faults")
+def faults(
+    context: typer.Context,
+    *,
+    entries: Annotated[int, typer.Option(min=2, help="Entries of the index, half texts and half images.")] = 2_000,
+    searches: Annotated[int, typer.Option(min=1, help="Searches of each measurement.")] = 200,
+    deadline_ms: Annotated[int, typer.Option(min=1, help="Deadline of searches with dead parts.")] = 50,
+    budget_ms: Annotated[int, typer.Option(min=1, help="Budget of reranking.")] = 50,
+    clients: Annotated[list[int] | None, typer.Option(min=1, help="Of reranking; repeatable. Default: 1, 8.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure whether searches keep their deadlines with dead parts, and reranking its budget.
+
+    Dead are a channel of the store, the encoder of questions, the reranking model, the generator, and all together.
+    """
+    from benchmarks.query_faults import FaultsPlan, bench_faults
+
+    plan = FaultsPlan(
+        profile=context.obj.overrides.get("profile", "reference"),
+        entries=entries,
+        searches=searches,
+        deadline_ms=deadline_ms,
+        budget_ms=budget_ms,
+        clients=clients or (1, 8),
+    )
+    figures = bench_faults(plan, say)
+    if as_json:
+        print_json(figures)
+        return
+    _say_machine(figures["machine"])
+    for rows in (figures["faults"], figures["rerank"]):
+        print_table(
+            [{name: value if isinstance(value, str) else _figure(value) for name, value in row.items()} for row in rows]
+        )
+
+
 @app.command("encode")
 def encode(
     context: typer.Context,

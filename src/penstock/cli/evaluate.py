@@ -60,6 +60,10 @@ _FuseOption = Annotated[
 _CalibrationOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Calibration for the offline fusion. Default: as the query plane.")
 ]
+_RerankOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=2, help="Rerank the first N documents offline by the profile's model, all of them."),
+]
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class _Job:
     fuse: FuseOptions
     fuse_document: Mapping[str, object]
     calibration: Calibration | None
+    rerank: int | None
 
 
 def evaluate(
@@ -94,6 +99,7 @@ def evaluate(
     vectors: _VectorsOption = None,
     fuse: _FuseOption = None,
     calibration: _CalibrationOption = None,
+    rerank: _RerankOption = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of the intervals and tests.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -115,7 +121,15 @@ def evaluate(
     base = read_result(against) if against else None  # before minutes of work
     options = _options(k, split, seed)
     job = _job(
-        sets, settings, options, live=live, import_file=import_file, vectors=vectors, fuse=fuse, calibration=calibration
+        sets,
+        settings,
+        options,
+        live=live,
+        import_file=import_file,
+        vectors=vectors,
+        fuse=fuse,
+        calibration=calibration,
+        rerank=rerank,
     )
     evaluated = _evaluate(job)
     result = _compose(evaluated, job)
@@ -123,8 +137,7 @@ def evaluate(
         result = _compared(result, evaluated, base, against, options)
     if export is not None:
         _export(evaluated, export, output.parent if output else Path())
-    result = as_read(result)
-    markdown = to_markdown(result)
+    markdown = to_markdown(result := as_read(result))
     if output is not None:
         write(result, output, markdown)
         say(f"Written: {output} and {output.with_suffix('.md')}")
@@ -148,6 +161,7 @@ def _job(
     vectors: Path | None,
     fuse: str | None,
     calibration: Path | None,
+    rerank: int | None,
 ) -> _Job:
     from penstock.encoders.load import profile_fingerprints
     from penstock.encoders.profiles import load_profile
@@ -168,6 +182,7 @@ def _job(
         fuse=parse_fuse(fuse_document, settings.query),
         fuse_document=fuse_document,
         calibration=find_calibration(file, settings.data_dir, profile, profile_fingerprints(profile), "FLAT"),
+        rerank=rerank,
     )
 
 
@@ -176,6 +191,7 @@ def _evaluate(job: _Job) -> list[Evaluated]:
     from penstock.evaluate.evaluation import evaluate_offline, evaluate_run
     from penstock.evaluate.exchange import import_run
     from penstock.evaluate.fusions import open_fusion, shares_of
+    from penstock.evaluate.reranking import open_reranker
     from penstock.evaluate.vectors import VectorFiles
 
     if job.import_file is not None:
@@ -190,13 +206,13 @@ def _evaluate(job: _Job) -> list[Evaluated]:
         ]
     profile = load_profile(job.settings.profile)
     stored = VectorFiles(job.vectors, profile, precision=job.settings.precision, device=job.settings.device)
-    return [
-        of_set
-        for dataset in job.datasets
-        for of_set in evaluate_offline(
-            dataset, stored, open_fusion(job.fuse, job.calibration, shares_of(dataset)), job.options
-        )
-    ]
+    reranker = None if job.rerank is None else open_reranker(profile, job.settings, top=job.rerank)
+    evaluated: list[Evaluated] = []
+    for dataset in job.datasets:
+        # As in the query plane, a model that reads the hits decides on the first place.
+        fusion = open_fusion(job.fuse, job.calibration, None if reranker else shares_of(dataset))
+        evaluated += evaluate_offline(dataset, stored, reranker(fusion) if reranker else fusion, job.options)
+    return evaluated
 
 
 def _compose(evaluated: Sequence[Evaluated], job: _Job) -> Result:
@@ -219,7 +235,9 @@ def _compose(evaluated: Sequence[Evaluated], job: _Job) -> Result:
             role: f"{identity.model} {identity.weights} {identity.preprocessing}"
             for role, identity in fingerprints.items()
         },
-        fusion="of the imported run" if imported else describe_fusion(job.fuse, job.calibration),
+        fusion="of the imported run"
+        if imported
+        else describe_fusion(job.fuse, job.calibration) + (f", {job.rerank} reranked" if job.rerank else ""),
         seed=job.options.seed,
         draws=job.options.draws,
         sets=[of_set.result for of_set in evaluated],

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from penstock.encoders.rerank import PassageScorer
+from penstock.config import Settings
+from penstock.encoders.load import load_encoder
+from penstock.encoders.profiles import PASSAGE_TEXT, Profile
+from penstock.encoders.rerank import PassageScorer, load_scorer
+from penstock.errors import UsageError
 from penstock.query.fusion.base import Candidate, Fusion, MomentRules
 from penstock.query.rerank import order_by_scores
 from penstock.query.types import Rankings
+
+
+def open_reranker(profile: Profile, settings: Settings, *, top: int) -> Callable[[Fusion], RerankedFusion]:
+    """Loads the reranking model of a profile, and returns a function that adds it to a fusion.
+
+    Args:
+        profile: names the model.
+        settings: of precision and device.
+        top: number of candidates that may change places.
+
+    Raises:
+        UsageError: the profile has no such model, and its sentence encoder has no token vectors.
+        ConfigError, UnavailableError: the weights are not available.
+    """
+    precision, device = settings.precision, settings.device
+    encoder = load_encoder(PASSAGE_TEXT, profile, precision=precision, device=device, cache_size=0)
+    scorer = load_scorer(profile, encoder, precision=precision, device=device)
+    if scorer is None:
+        raise UsageError(f"profile {profile.name} has no model that reranks")
+    return partial(RerankedFusion, scorer=scorer, top=top)
 
 
 class RerankedFusion:
