@@ -23,6 +23,7 @@ from penstock.processes import Child, free_port, listens
 
 _BIN = Path(sys.executable).parent
 _STARTED_S = 120.0
+_AS_THE_CHART = {"RAY_health_check_timeout_ms": "5000", "RAY_health_check_failure_threshold": "4"}
 _TRIES = 4
 
 
@@ -60,6 +61,24 @@ class Pod:
         psutil.wait_procs(first, timeout=30)
         self._child.stop()
 
+    def actors(self) -> Sequence[str]:
+        """Returns the classes of the actors that run in it."""
+        titles = [" ".join(process.cmdline()).strip() for process in self._processes()]
+        return [title.removeprefix("ray::") for title in titles if title.startswith("ray::") and "IDLE" not in title]
+
+    def suspend(self) -> None:
+        """SIGSTOP to all its processes: its connections stay, and nothing answers."""
+        for process in self._processes():
+            process.suspend()
+
+    def resume(self) -> None:
+        """SIGCONT to all its processes."""
+        for process in self._processes():
+            process.resume()
+
+    def _processes(self) -> Sequence[psutil.Process]:
+        return psutil.Process(self._child.pid).children(recursive=True)
+
     def terminate(self) -> None:
         """SIGTERM to its first process, as a kubelet sends it."""
         for process in psutil.Process(self._child.pid).children():
@@ -85,6 +104,7 @@ class RayPods:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "PATH": f"{_BIN}:{ours['PATH']}",
+            **_AS_THE_CHART,
         }
         self._of_head = {}
         if redis is not None:
@@ -96,17 +116,19 @@ class RayPods:
         return f"{get_node_ip_address()}:{self._port}"  # type: ignore[no-untyped-call]
 
     def head(self) -> Pod:
-        """Starts the head, again if it does not come up: Ray's own time for that is short on busy cores."""
         command = f"exec ray start --head --port={self._port} --num-cpus=0 --include-dashboard=false --block"
-        for _ in range(_TRIES - 1):
-            try:
-                return self._start("head", command, self._of_head).await_ray()
-            except UnavailableError:
-                self._pods[-1].kill()
-        return self._start("head", command, self._of_head).await_ray()
+        return self._start_node("head", command, self._of_head)
 
-    def worker(self, name: str, cpus: int) -> Pod:
-        return self._start(name, f"exec ray start {self._join} --num-cpus={cpus} --block", {}).await_ray()
+    def worker(self, name: str, cpus: int, *, own_folder: Path | None = None) -> Pod:
+        """Starts a node that runs actors.
+
+        Args:
+            name: of its log.
+            cpus: that Ray counts.
+            own_folder: is empty in this pod alone, and gone with it.
+        """
+        mount = "" if own_folder is None else f"mount -t tmpfs none {shlex.quote(os.fspath(own_folder))} && "
+        return self._start_node(name, f"{mount}exec ray start {self._join} --num-cpus={cpus} --block", {})
 
     def driver(self, name: str, argv: Sequence[str], environment: Mapping[str, str]) -> Pod:
         """A driver in a pod of its own, whose raylet has no CPUs."""
@@ -121,6 +143,15 @@ class RayPods:
     @property
     def _join(self) -> str:
         return f"--address={self.address}"
+
+    def _start_node(self, name: str, command: str, environment: Mapping[str, str]) -> Pod:
+        """Starts a node, again if it does not come up: Ray's own time for that is short on busy cores."""
+        for _ in range(_TRIES - 1):
+            try:
+                return self._start(name, command, environment).await_ray()
+            except UnavailableError:
+                self._pods[-1].kill()
+        return self._start(name, command, environment).await_ray()
 
     def _start(self, name: str, command: str, environment: Mapping[str, str]) -> Pod:
         (self._folder / f"{name}.log").unlink(missing_ok=True)

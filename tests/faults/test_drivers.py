@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import psutil
 import pytest
 
+from penstock.errors import UnavailableError
+from penstock.records import Collection
+from penstock.store.milvus.store import MilvusStore
 from tests.faults.check import check
 from tests.faults.faults import Case
 from tests.faults.process import PlaneProcess, eventually
+from tests.store.scans import all_entries
 
 pytestmark = [pytest.mark.services, pytest.mark.exhaustive]
 
@@ -22,6 +27,8 @@ Another = Callable[..., PlaneProcess]
 _RACES = 20
 _TAKEOVER_S = 30.0
 _REFUSED_S = 60.0
+_OUTAGE_S = 45.0  # several times the lease
+_ON_AGAIN_S = 60.0
 _LEASE = re.compile(r"holds the lease of \S+ in epoch (\d+)")
 
 
@@ -142,3 +149,59 @@ def test_a_driver_that_was_paused_in_a_write_writes_nothing_after_its_successor(
     new.settle()
     check(case.stream)
     assert len(epochs(new)) == 1, "the new driver was disturbed"
+
+
+def entries(case: Case) -> set[str]:
+    """Returns the ids of all entries of the stream's texts and images."""
+    store = MilvusStore(case.plane.settings.store)
+    try:
+        return {entry.id for kind in (Collection.TEXT, Collection.IMAGE) for entry in all_entries(store, kind)}
+    finally:
+        store.close()
+
+
+def test_an_outage_of_kafka_that_outlasts_the_lease_stops_the_writes_and_one_driver_goes_on(
+    own: Own, another: Another, record_property: Callable[[str, object], None]
+) -> None:
+    case = own(ingest={"modalities": ["text", "image"]})
+    plane = case.plane
+    plane.start()
+    standby = another(case, wait=True)
+    standby.launch()
+    eventually(lambda: waits(standby), "the standby waits", _REFUSED_S)
+    case.stream.send(200)
+    plane.settle()
+    plane.switches.hold("encode")
+    case.stream.send(300)
+    eventually(lambda: plane.switches.waiting("encode"), "a batch is under way")
+    case.ground.kafka.kill()
+    began_s = time.monotonic()
+    try:
+        eventually(lambda: "lease" in " ".join(plane.status().held), "the plane is held for its lease", _OUTAGE_S)
+        record_property("Kafka killed until held (lease), seconds", f"{time.monotonic() - began_s:.1f}")
+        before = entries(case)
+        plane.switches.release("encode")
+        threading.Event().wait(_OUTAGE_S - (time.monotonic() - began_s))  # the duration of the fault itself
+        assert entries(case) == before, "something was written without the lease"
+    finally:
+        case.ground.kafka.start()
+    back_s = time.monotonic()
+    case.stream.send(200)
+    eventually(lambda: lag_is_zero(plane), "everything is settled again", _ON_AGAIN_S)
+    record_property("Kafka back until all is settled, seconds", f"{time.monotonic() - back_s:.1f}")
+    check(case.stream)
+    if epochs(standby):
+        assert plane.await_exit() == 4
+    else:
+        assert waits(standby), "the standby has ended"
+        assert plane.status().state == "running"
+    held = [*epochs(plane), *epochs(standby)]
+    assert held == sorted(set(held)), "epochs do not rise"
+    record_property("epochs of the driver and of the standby", f"{epochs(plane)} {epochs(standby)}")
+
+
+def lag_is_zero(plane: PlaneProcess) -> bool:
+    try:
+        return plane.lag() == 0
+    except UnavailableError:  # a broker that has just come back does not know the group's offsets yet
+        return False

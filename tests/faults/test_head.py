@@ -2,144 +2,45 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from penstock.broker.topics import group_lag
-from penstock.config import Settings, load_settings, to_environment
-from penstock.ingest.status import PlaneState, read_status
+from penstock.config import Settings
 from tests.faults.check import check
-from tests.faults.pods import Pod, RayPods, redis_server
-from tests.faults.process import SETTLE_S, eventually
+from tests.faults.cluster import (
+    DRAIN_S,
+    GapMeter,
+    cluster,
+    paced,
+    seconds_until_on_again,
+    services,
+    settle,
+    settled,
+    start_driver,
+    wait,
+)
+from tests.faults.pods import redis_server
+from tests.faults.process import eventually
 from tests.faults.stream import Stream
-from tests.services import kafka_server
-from tests.store.servers import milvus_lite_server
 
 pytestmark = [pytest.mark.operate, pytest.mark.timeout(900)]
 
 Record = Callable[[str, object], None]
 
-_RUNNING_S = 180.0
 _HEAD_AWAY_S = 30.0
 _MAX_GAP_S = 5.0
 _ENDS_S = 90.0
-_DRAIN_S = 15.0
+_ON_AGAIN_S = 60.0
+_WORKER_LOST_AFTER_S, _HEAD_BACK_AFTER_S = 10.0, 10.0  # a head that a cluster restarts is back in some 20 s
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[Settings]:
-    with ExitStack() as stack:
-        yield load_settings(
-            profile="null:8",
-            data_dir=tmp_path / "data",
-            kafka={"bootstrap_servers": stack.enter_context(kafka_server()), "session_timeout_ms": 6_000},
-            store={"uri": stack.enter_context(milvus_lite_server()).uri, "consistency": "Strong"},
-            ingest={
-                "modalities": ["text", "image"],
-                "lanes": 2,
-                "batch_events": 16,
-                "commit_interval_ms": 200,
-                "drain_timeout_s": _DRAIN_S,
-                "min_free_disk_bytes": 0,
-            },
-            text={"max_passage_tokens": 16, "overlap_tokens": 0},  # as `check` reads them
-            metrics={"enabled": False},
-        )
-
-
-@contextmanager
-def cluster(folder: Path, redis: str | None) -> Iterator[RayPods]:
-    pods = RayPods(folder, redis)
-    try:
-        yield pods
-    finally:
-        pods.close()
-
-
-def start_driver(pods: RayPods, settings: Settings, name: str) -> Pod:
-    """Starts `penstock ingest` in a pod of its own; returns once it takes events in."""
-    began_ms = time.time_ns() // 1_000_000
-    resolved = settings.model_copy(update={"ray_address": pods.address})
-    pod = pods.driver(name, [sys.executable, "-m", "penstock.cli.main", "-v", "ingest"], to_environment(resolved))
-
-    def runs() -> bool:
-        assert pod.alive, pod.log.read_text()[-3000:]
-        status = read_status(settings.data_dir, settings.kafka.group)
-        return status is not None and status.state is PlaneState.RUNNING and status.updated_ms >= began_ms
-
-    eventually(runs, f"the driver runs; {pod.log} says why not", _RUNNING_S)
-    return pod
-
-
-def settled(settings: Settings) -> int:
-    status = read_status(settings.data_dir, settings.kafka.group)
-    assert status is not None
-    return sum(count for by_outcome in status.outcomes.values() for count in by_outcome.values())
-
-
-@contextmanager
-def paced(stream: Stream) -> Iterator[None]:
-    """Sends 40 events a second during its block, so that the cluster has time for its own work."""
-    stop = threading.Event()
-
-    def send() -> None:
-        while not stop.wait(0.25):
-            stream.send(10)
-
-    with ThreadPoolExecutor(1) as pool:
-        sending = pool.submit(send)
-        try:
-            yield
-        finally:
-            stop.set()
-            sending.result()
-
-
-class GapMeter:
-    """Measures the longest time in which no event was settled."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.longest_s = 0.0
-
-    def __enter__(self) -> GapMeter:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        last, last_s = settled(self._settings), time.monotonic()
-        while not self._stop.wait(0.1):
-            now, now_s = settled(self._settings), time.monotonic()
-            self.longest_s = max(self.longest_s, now_s - last_s)
-            if now != last:
-                last, last_s = now, now_s
-
-
-def settle(stream: Stream) -> None:
-    topics = [stream.settings.kafka.topic_of(modality) for modality in stream.settings.ingest.modalities]
-    eventually(
-        lambda: sum(partition.lag for partition in group_lag(stream.settings.kafka, topics)) == 0,
-        "all is settled and committed",
-        SETTLE_S,
-    )
-
-
-def wait(seconds: float) -> None:
-    """The duration of the fault itself, which no condition ends."""
-    threading.Event().wait(seconds)
+    with services(tmp_path) as settings:
+        yield settings
 
 
 def test_with_redis_nothing_pauses_while_the_head_is_dead(
@@ -165,7 +66,7 @@ def test_with_redis_nothing_pauses_while_the_head_is_dead(
         check(stream)
         began_s = time.monotonic()
         driver.terminate()
-        eventually(lambda: not driver.alive, "the driver ends", _DRAIN_S + 10)
+        eventually(lambda: not driver.alive, "the driver ends", DRAIN_S + 10)
         record_property("SIGTERM to exit, seconds", f"{time.monotonic() - began_s:.1f}")
         assert driver.exit_code == 0
 
@@ -191,3 +92,53 @@ def test_without_redis_all_ends_by_itself_and_resumes(
         stream.send(100)
         settle(stream)
         check(stream)
+
+
+def test_with_redis_the_head_restarts_under_load_and_nothing_pauses(
+    settings: Settings, tmp_path: Path, record_property: Record
+) -> None:
+    with redis_server(tmp_path) as redis, cluster(tmp_path, redis) as pods:
+        head = pods.head()
+        pods.worker("worker", cpus=8)
+        driver = start_driver(pods, settings, "driver")
+        stream = Stream(settings)
+        with paced(stream):
+            eventually(lambda: settled(settings) > 100, "the stream is being settled")
+            with GapMeter(settings) as meter:
+                for _ in range(2):
+                    head.kill()
+                    began_s = time.monotonic()
+                    head = pods.head()
+                    record_property("head killed until it runs again, seconds", f"{time.monotonic() - began_s:.1f}")
+                    seconds_until_on_again(stream, time.monotonic(), _ON_AGAIN_S)
+        record_property("longest gap, seconds", f"{meter.longest_s:.1f}")
+        settle(stream)
+        check(stream)
+        assert driver.alive
+        assert meter.longest_s < _MAX_GAP_S
+
+
+def test_with_redis_a_worker_node_that_is_lost_while_the_head_is_dead_is_replaced_once_the_head_is_back(
+    settings: Settings, tmp_path: Path, record_property: Record
+) -> None:
+    with redis_server(tmp_path) as redis, cluster(tmp_path, redis) as pods:
+        head = pods.head()
+        workers = [pods.worker(f"worker-{number}", cpus=8) for number in range(2)]
+        driver = start_driver(pods, settings, "driver")
+        lost = max(workers, key=lambda worker: len(worker.actors()))
+        stream = Stream(settings)
+        with paced(stream):
+            eventually(lambda: settled(settings) > 100, "the stream is being settled")
+            head.kill()
+            wait(_WORKER_LOST_AFTER_S)
+            lost.kill()
+            lost_s = time.monotonic()
+            wait(_HEAD_BACK_AFTER_S)
+            pods.head()
+            back_s = time.monotonic()
+            seconds = seconds_until_on_again(stream, back_s, _ON_AGAIN_S)
+        record_property("worker killed until on again, seconds", f"{back_s - lost_s + seconds:.1f}")
+        record_property("head back until on again, seconds", f"{seconds:.1f}")
+        settle(stream)
+        check(stream)
+        assert driver.alive
