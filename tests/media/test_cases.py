@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from penstock.config import ImageSettings
-from penstock.encoders.base import ImageSpec
+from penstock.config import ImageSettings, TextSettings
+from penstock.encoders.base import ImageSpec, Tokenizer
 from penstock.errors import BadInputError, Reason
 from penstock.media.av.container import MediaFile
 from penstock.media.av.reader import AVReader
@@ -22,6 +22,7 @@ from penstock.media.av.vad import VadOptions
 from penstock.media.av.video import ShotOptions
 from penstock.media.fetch import Fetcher
 from penstock.media.image import decode_image
+from penstock.media.text.passages import decode_text
 from penstock.records import Event, FetchedMedia, Modality, UInt8
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -130,3 +131,62 @@ def test_the_track_flagged_as_default_is_heard(fetch: Fetch) -> None:
         assert track.index == 2
     finally:
         file.close()
+
+
+# --- texts -----------------------------------------------------------------------------------------------------------
+
+FOUND = {
+    "iso2022jp.html": "今日は天気がとても良いです。公園へ散歩に行きました。",
+    "iso2022jp_undeclared.txt": "今日は天気がとても良いです。公園へ散歩に行きました。",
+    "xsjis.html": "良い天気",
+    "windows874.html": "อากาศดีมาก",
+    "iso88598i.html": "מזג האוויר",
+    "utf16le_zh.txt": "今天天气很好。我们去公园散步",
+    "utf16le_ru.txt": "Сегодня",
+    "ru_late_meta.html": "Привет мир",
+    "starts_like_caffeine.txt": "caffeine after noon keeps most people awake at night",
+    "starts_like_id3.txt": "ID3 tags hold the title and the artist of a song",
+    "starts_like_gif.txt": "GIF89a introduced transparency to pictures on the web",
+    "starts_like_netpbm.txt": "P1 100 200 metres were run by the athletes",
+    "starts_like_ftyp.txt": "The ftyp box names the brand of an MP4 file",
+    "starts_like_snd.txt": ".snd files come from NeXT",
+    "starts_like_pdf.txt": "%PDF-1.4 is how a PDF begins",
+    "frontmatter.md": "It dives in the Isar.",
+    "shy.html": "Donaudampfschiffahrtsgesellschaft",
+    "nfd.txt": "Überfluß",
+}
+NEVER = {"pl_8859-2.txt": "¶", "hu_8859-2.txt": "õ", "tr_cp1254.srt": "ý", "frontmatter.md": "date:"}
+UNSUPPORTED = {
+    "note.rtf": "application/rtf",
+    "logo.eps": "application/postscript",
+    "illustrator.svg": "image/svg+xml",
+    "raw_sensor.bin": "octet-stream",
+}
+
+
+def test_every_text_of_the_manifest_has_an_outcome_here() -> None:
+    assert set(TEXTS) == {*FOUND, *NEVER, *UNSUPPORTED}
+
+
+@pytest.mark.parametrize("name", {*FOUND, *NEVER})
+def test_the_text_has_its_letters(name: str, fetch: Fetch, tokenizer: Tokenizer) -> None:
+    document = decode_text(fetch(TEXTS[name]), settings=TextSettings(), tokenizer=tokenizer)
+    assert FOUND.get(name, "") in document.text
+    assert name not in NEVER or NEVER[name] not in document.text
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_what_is_no_text_is_unsupported_under_its_own_name(name: str, fetch: Fetch) -> None:
+    with pytest.raises(BadInputError) as caught:
+        fetch(TEXTS[name])
+    assert caught.value.reason is Reason.UNSUPPORTED
+    assert UNSUPPORTED[name] in str(caught.value)
+    assert " at 0x" not in str(caught.value)
+
+
+def test_titles_are_those_that_a_reader_sees(fetch: Fetch, tokenizer: Tokenizer) -> None:
+    titles = {
+        name: decode_text(fetch(TEXTS[name]), settings=TextSettings(), tokenizer=tokenizer).title
+        for name in ("frontmatter.md", "xsjis.html")
+    }
+    assert titles == {"frontmatter.md": "The cormorant dives", "xsjis.html": "天気"}

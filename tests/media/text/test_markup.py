@@ -72,3 +72,34 @@ def test_markdown_takes_linear_time(unit: str) -> None:
     took(4_000)
     assert took(64_000) < 10 * (8 * took(8_000) + 0.01)
     assert took(2_000_000) < 1  # longer ones are not parsed
+
+
+@pytest.mark.parametrize(
+    ("page", "title"),
+    [
+        ("<!-- <title>no</title> --><title>yes</title><p>x", "yes"),
+        ("<body><svg><title>drawing</title></svg><p>x", ""),
+        ("<head><title>page</title></head><body><svg><title>drawing</title></svg>", "page"),
+        ("<body><svg><g><title>a</title></g></svg><title>late</title>", "late"),
+        ("<script>'<title>no</title>'</script><p>x", ""),
+    ],
+)
+def test_a_title_in_a_comment_a_script_or_a_drawing_is_none(page: str, title: str) -> None:
+    assert html_text(page)[1] == title
+
+
+@pytest.mark.parametrize(
+    ("source", "title", "text"),
+    [
+        ("---\ntitle: The cormorant\ntags: [bird]\n---\n\n# It dives\n\nDeep.\n", "It dives", "It dives\n\nDeep."),
+        ('---\ntitle: "The cormorant"\ntags:\n  - bird\n---\nDeep.\n', "The cormorant", "Deep."),
+        ("+++\ntitle = 'The cormorant'\ndraft = true\n+++\nDeep.\n", "The cormorant", "Deep."),
+        ("---\nlayout: post\n...\nDeep.\n", "", "Deep."),
+        ("---\n\nDeep water.\n\n---\n\nMore.\n", "", "Deep water.\n\nMore."),
+        ("---\nDeep water and no field\n---\nMore.\n", "Deep water and no field", "Deep water and no field\n\nMore."),
+    ],
+)
+def test_front_matter_is_no_text_and_its_title_counts_where_there_is_no_heading(
+    source: str, title: str, text: str
+) -> None:
+    assert (markdown_text(source)[1], _markdown(source)) == (title, text)

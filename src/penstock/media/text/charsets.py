@@ -1,9 +1,9 @@
 """Decodes the bytes of a text to characters, and rejects it rather than guess its charset wrongly.
 
-The first charset that fits is used, in this order: a byte order mark; UTF-16 without a mark; UTF-8; the charset that
-the content type or the markup names, if the bytes decode by it; and, for the many old files that name none, a charset
-in which charset-normalizer finds the letter frequencies of a language. All other text is rejected: a text that is shown
-and found with wrong letters is worse than a dead letter that gives the reason.
+The first charset that fits is used, in this order: a byte order mark; UTF-16 without a mark; the 7-bit charsets of East
+Asia, by their escapes; UTF-8; the charset that the content type or the markup names, if the bytes decode by it; and,
+for the many old files that name none, the charset in which chardet is sure enough of a language. All other text is
+rejected: a text that is shown and found with wrong letters is worse than a dead letter that gives the reason.
 """
 
 from __future__ import annotations
@@ -11,35 +11,32 @@ from __future__ import annotations
 import codecs
 import re
 
-from charset_normalizer import from_bytes
-from charset_normalizer.models import CharsetMatch
+import chardet
+import webencodings
 
 from penstock.errors import BadInputError, Reason
 from penstock.media.types.text import BOMS, utf16_without_mark
 
 _NAMED = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([a-zA-Z0-9_.:-]{1,40})""", re.IGNORECASE)
 _NAMED_WITHIN_BYTES = 1024  # HTML requires it there
-
-# As the WHATWG's Encoding Standard reads these labels, since files with them are mostly of Windows' charsets.
-_WHATWG_MEANING = {
-    "iso8859-1": "cp1252",
-    "ascii": "cp1252",
-    "iso8859-9": "cp1254",
-    "gb2312": "gb18030",
-    "gbk": "gb18030",
-    "shift_jis": "cp932",
-    "euc_kr": "cp949",
-}
-
-_CJK = ("cp932", "euc_jp", "gb18030", "big5", "cp949")
-_LEGACY = ("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "koi8_r", *_CJK)
+_NAMED_BY_META = re.compile(rb"""<meta\b[^>]{0,200}charset\s*=\s*["']?\s*([a-zA-Z0-9_.:-]{1,40})""", re.IGNORECASE)
 _SAMPLE_BYTES = 65_536
 
-# Measured on sentences in eleven languages: right guesses have a coherence of 0.43 and above with a chaos of at most
-# 0.07; random bytes, UTF-8 with missing bytes, and texts of too few words have a coherence of 0.13 and below.
-_MIN_COHERENCE = 0.4
-_MAX_CHAOS = 0.1
-_MIN_CJK_CHARS = 20  # CJK has no letter frequencies; that all bytes pair up by chance is unlikely from here on
+# Python's stricter codecs of these charsets lack characters that files with these labels have, as the WHATWG notes.
+_WIDER_CODECS = {
+    "shift_jis": "cp932",
+    "euc-kr": "cp949",
+    "gbk": "gb18030",
+    "gb2312": "gb18030",
+    "gb18030": "gb18030",
+}
+
+# What chardet may answer: the charsets of the web and of files from Unix and Windows. It knows more, of mainframes,
+# early Macs and DOS, for which it takes odd bytes.
+_ERAS = chardet.EncodingEra.MODERN_WEB | chardet.EncodingEra.LEGACY_ISO
+# 98 % of 1,800 texts in 12 languages and 15 charsets, 40 to 2,000 characters long, reach this, and none of them is
+# wrong. Nearly all of the others are.
+_MIN_CONFIDENCE = 0.1
 
 
 def decode_charset(data: bytes, *, declared: str | None) -> str:
@@ -55,9 +52,12 @@ def decode_charset(data: bytes, *, declared: str | None) -> str:
     for mark, charset in BOMS:
         if data.startswith(mark):
             return _strictly(data, charset)
-    unmarked = utf16_without_mark(data[:_SAMPLE_BYTES])
+    unmarked = utf16_without_mark(data[:_SAMPLE_BYTES], declared)
     if unmarked:
         return _strictly(data, unmarked)
+    escaped = _by_escapes(data)
+    if escaped is not None:
+        return escaped
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as exc:
@@ -83,38 +83,90 @@ def _not_utf8(exc: UnicodeDecodeError) -> str:
     )
 
 
+# --- 7-bit charsets --------------------------------------------------------------------------------------------------
+
+_ISO_2022 = re.compile(rb"\x1b(?:\$[@ABC]|\$[()][A-Z]|\([IJ])")
+_ISO_2022_CODECS = ("iso2022_jp", "iso2022_jp_2", "iso2022_jp_ext")
+_SHIFT_OUT = b"\x0e"  # between Korean and Latin letters, which only the Korean charset does
+_HZ = re.compile(rb"~\{(?:[\x21-\x77][\x21-\x7e]){2,}~\}")
+
+
+def _by_escapes(data: bytes) -> str | None:
+    """Decodes text whose escapes say that letters stand for other characters; None if it has none.
+
+    As UTF-8 it would be valid, and the letters would be indexed. ISO-2022's escapes are control characters and mean
+    nothing else; HZ's are printable, so its pairs have to decode.
+
+    Raises:
+        BadInputError: CORRUPT, for escapes of ISO-2022 in a text that no charset of that family decodes.
+    """
+    if _ISO_2022.search(data) is not None:
+        for codec in ("iso2022_kr",) if _SHIFT_OUT in data else _ISO_2022_CODECS:
+            try:
+                return data.decode(codec)
+            except UnicodeDecodeError:
+                continue
+        raise BadInputError(
+            Reason.CORRUPT, "has escape sequences of ISO-2022 and does not decode by it; send UTF-8 instead"
+        )
+    if _HZ.search(data) is not None and data.isascii():
+        try:
+            return data.decode("hz")
+        except UnicodeDecodeError:
+            return None
+    return None
+
+
+# --- named charsets --------------------------------------------------------------------------------------------------
+
+
 def _by_name(data: bytes, declared: str | None) -> str | None:
     """Decodes by the charset that the content type or else the markup names; None if there is none, or it fails."""
-    named = _NAMED.search((declared or "").encode()) or _NAMED.search(data[:_NAMED_WITHIN_BYTES])
-    if named is None:
+    named = (
+        _NAMED.search((declared or "").encode())
+        or _NAMED.search(data[:_NAMED_WITHIN_BYTES])
+        or _NAMED_BY_META.search(data[:_SAMPLE_BYTES])
+    )
+    codec = None if named is None else _codec(named[1].decode())
+    if codec is None:
         return None
     try:
-        codec = codecs.lookup(named[1].decode())
-        if not codec._is_text_encoding or codec.name == "utf-8":
-            return None
-        return data.decode(_WHATWG_MEANING.get(codec.name, codec.name))
+        return data.decode(codec)
     except (LookupError, UnicodeDecodeError):
         return None
 
 
+def _codec(label: str) -> str | None:
+    """Returns Python's name of the charset that a label means on the web, or to Python; None if to neither."""
+    known = webencodings.lookup(label)
+    if known is not None:
+        name = _WIDER_CODECS.get(known.name, known.codec_info.name)
+        return None if name == "utf-8" else name
+    try:
+        info = codecs.lookup(label)
+    except LookupError:
+        return None
+    return info.name if info._is_text_encoding and info.name != "utf-8" else None
+
+
+# --- charsets by language --------------------------------------------------------------------------------------------
+
+
 def _by_language(data: bytes, first_bad: int) -> str | None:
     """Decodes by the charset in which the bytes look most like a language; None if that is not clear."""
-    start = max(0, first_bad - _SAMPLE_BYTES // 2)
     if _is_damaged_utf8(data):
         return None
-    matches = from_bytes(
-        data[start : start + _SAMPLE_BYTES],
-        cp_isolation=list(_LEGACY),
-        enable_fallback=False,
-        preemptive_behaviour=False,
-    )
-    sure = [match for match in matches if _is_sure(match)]
-    if not sure:
+    start = max(0, first_bad - _SAMPLE_BYTES // 2)
+    guess = chardet.detect(data[start : start + _SAMPLE_BYTES], encoding_era=_ERAS)
+    charset = guess["encoding"]
+    if charset is None or guess["confidence"] < _MIN_CONFIDENCE:
         return None
-    charset = _western_if_as_good(sure)
+    codec = _codec(charset)
+    if codec is None:
+        return None
     try:
-        return data.decode(charset)
-    except UnicodeDecodeError:
+        return data.decode(codec)
+    except (LookupError, UnicodeDecodeError):
         return None
 
 
@@ -123,23 +175,3 @@ def _is_damaged_utf8(data: bytes) -> bool:
     non_ascii = len(data) - len(data.translate(None, bytes(range(128, 256))))
     valid = sum(len(char.encode()) for char in re.findall(r"[^\0-\x7f]", data.decode("utf-8", "ignore")))
     return valid * 2 > non_ascii
-
-
-def _is_sure(match: CharsetMatch) -> bool:
-    if match.chaos > _MAX_CHAOS:
-        return False
-    if match.encoding in _CJK:
-        return len(re.findall(r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]", str(match))) >= _MIN_CJK_CHARS
-    return match.coherence >= _MIN_COHERENCE
-
-
-def _western_if_as_good(sure: list[CharsetMatch]) -> str:
-    """Prefers Windows-1252 if it is as coherent as the best: for most Western texts several charsets are."""
-    best = sure[0]
-    for match in sure:
-        if match.coherence >= best.coherence and "cp1252" in (
-            match.encoding,
-            *(same.encoding for same in match.submatch),
-        ):
-            return "cp1252"
-    return best.encoding

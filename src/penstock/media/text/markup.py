@@ -32,6 +32,7 @@ _BLOCKS = frozenset((
 ))
 # fmt: on
 _CELLS = frozenset(("td", "th"))
+_AROUND_TITLE = frozenset(("head", "body", "html"))
 
 # Lexbor's time grows with the square of nesting: 8,000 nested tags take at most 0.8 s, 100,000 a minute (measured).
 _MAX_TAGS = 8_000
@@ -42,7 +43,7 @@ _BLOCK_TAG = re.compile(
     r"<(?:p|div|h[1-6]|ul|ol|dl|li|table|tr|section|article|blockquote|pre|hr|main|header|footer)\b", re.IGNORECASE
 )
 _OPAQUE = re.compile(r"<(?:(!--)|(script|style|nav|noscript|template)\b)", re.IGNORECASE)
-_TITLE = re.compile(r"<title\b[^<>]{0,200}>([^<]{0,2000})<", re.IGNORECASE)
+_TITLE_WITHIN_CHARS = 262_144
 
 
 def html_text(html: str) -> tuple[str, str]:
@@ -51,9 +52,17 @@ def html_text(html: str) -> tuple[str, str]:
     A page of more than 8,000 tags is parsed in pieces of about 1,000, cut where a block begins, so that the time grows
     only linearly.
     """
-    title = _TITLE.search(html)
-    text = "".join(_fragment_text(piece) for piece in _pieces(html))
-    return text, LexborHTMLParser(title[1]).root.text().strip() if title else ""  # type: ignore[union-attr]
+    return "".join(_fragment_text(piece) for piece in _pieces(html)), _html_title(html)
+
+
+def _html_title(html: str) -> str:
+    """Returns the title of the page, not that of a drawing in it; "" if it has none."""
+    tags = list(itertools.islice(_TAG.finditer(html, 0, _TITLE_WITHIN_CHARS), _PIECE_TAGS + 1))
+    end = tags[-1].start() if len(tags) > _PIECE_TAGS else _TITLE_WITHIN_CHARS
+    for title in LexborHTMLParser(html[:end]).css("title"):
+        if title.parent is not None and title.parent.tag in _AROUND_TITLE:
+            return title.text().strip()
+    return ""
 
 
 def _fragment_text(html: str) -> str:
@@ -123,12 +132,28 @@ _MARKDOWN_CELLS = ("td_open", "td_close", "th_open", "th_close")
 _markdown = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
+# Fields before the text, which generators of sites and note-taking programs read: YAML between ---, TOML between +++.
+_FRONT_MATTER = re.compile(
+    r"\A(?P<fence>---|\+\+\+)[ \t]*\n(?P<fields>(?:[ \t]*(?:[\w.\"'-]{1,60}[ \t]*[:=].*|[#\-\[].*|[ \t].*)?\n){1,200}?)"
+    r"(?:(?P=fence)|\.\.\.)[ \t]*(?:\n|\Z)"
+)
+_TITLE_FIELD = re.compile(r"^title[ \t]*[:=][ \t]*(?P<quote>[\"']?)(?P<title>.*?)(?P=quote)[ \t]*$", re.MULTILINE)
+
+
 def markdown_text(source: str) -> tuple[str, str]:
-    """Returns the text of a Markdown document with `BLOCK` and `LINE` marks, and its first heading ("" if none)."""
+    """Returns the text of a Markdown document with `BLOCK` and `LINE` marks, and its title ("" if it has none).
+
+    That is the first heading, else the field `title` of the front matter, which itself is no text.
+    """
+    front_matter = _FRONT_MATTER.match(source)
+    field = None if front_matter is None else _TITLE_FIELD.search(front_matter["fields"])
+    title = "" if field is None else field["title"].strip()
+    if front_matter is not None:
+        source = source[front_matter.end() :]
     if len(source) > _MAX_MARKDOWN_CHARS:
-        return source, ""
+        return source, title
     tokens = _markdown.parse(source)
-    return "".join(_render(tokens)), _first_heading(tokens)
+    return "".join(_render(tokens)), _first_heading(tokens) or title
 
 
 def _render(tokens: Sequence[Token]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import sentencex
 
+from penstock.analysis.normal_form import normal_form
 from penstock.config import TextSettings
 from penstock.encoders.base import Tokenizer
 from penstock.errors import BadInputError, Reason
@@ -105,11 +106,11 @@ _INVISIBLE = re.compile(
 
 
 def normalize_text(text: str) -> str:
-    """Removes control characters and normalises white space.
+    """Removes control characters, normalises white space, and gives what looks the same the same characters.
 
     One space separates words, one line end separates lines, and two separate paragraphs.
     """
-    text = _LINE_ENDS.sub("\n", text).replace(BLOCK, "\n\n").replace(LINE, "\n").replace("\u2029", "\n\n")
+    text = _LINE_ENDS.sub("\n", normal_form(text)).replace(BLOCK, "\n\n").replace(LINE, "\n").replace("\u2029", "\n\n")
     text = _SPACES.sub(" ", _INVISIBLE.sub("", text))
     return _EMPTY_LINES.sub("\n\n", _AROUND_LINE_ENDS.sub("\n", text)).strip()
 

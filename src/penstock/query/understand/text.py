@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
+from penstock.analysis.normal_form import normal_form
 from penstock.errors import QueryError
 
 # Sentence encoders read a few hundred tokens; ten times as many characters is a pasted document, not a query.
@@ -11,7 +12,7 @@ MAX_TEXT_CHARS = 10_000
 
 
 def normalise_text(text: str, *, name: str = "text", field: str = "/text") -> str:
-    """Applies NFC, and joins control characters and white space to one space: one cache entry for all spellings.
+    """Returns the text as texts are indexed: what looks the same is the same, and one space separates words.
 
     Args:
         text: of the request.
@@ -30,8 +31,7 @@ def normalise_text(text: str, *, name: str = "text", field: str = "/text") -> st
         text.encode()
     except UnicodeEncodeError as exc:
         raise QueryError(f"{name} has half of a surrogate pair, which is not valid Unicode", field=field) from exc
-    composed = unicodedata.normalize("NFC", text)
-    words = "".join(" " if unicodedata.category(char) == "Cc" else char for char in composed).split()
-    if not words:
+    words = "".join(" " if unicodedata.category(char) == "Cc" else char for char in normal_form(text)).split()
+    if all(unicodedata.category(char) == "Cf" for word in words for char in word):
         raise QueryError(f"{name} is empty: send what to search for", field=field)
     return " ".join(words)
