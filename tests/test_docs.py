@@ -10,6 +10,7 @@ import pytest
 
 from penstock.config import Settings, explain
 from penstock.records import Collection, Field
+from penstock.serve.schemas.search_response import QueryOut
 
 ROOT = Path(__file__).parents[1]
 # What changed and what was measured keep the names of their time.
@@ -26,6 +27,7 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)(?:#[\w-]+)?\)")
 _SETTING = re.compile(rf"`((?:{'|'.join(Settings.model_fields)})\.\w+)`")
 _VARIABLE = re.compile(r"\b(PENSTOCK_[A-Z0-9_]*[A-Z0-9])\b")
 _NOT_IN_THE_REPOSITORY = {"penstock.toml", "path.toml", "faults-report-milvus.md"}
+_ANSWER_FIELDS = {f"query.{name}" for name in QueryOut.model_fields}  # of the result of a search, not settings
 _CHANNELS = {f"{collection}.{field}" for collection in Collection for field in Field}
 _PROFILE_KEYS = {"models.md"}  # documents the keys of a profile, which has sections of its own
 
@@ -49,7 +51,7 @@ def test_a_page_names_files_and_links_that_exist(page: Path) -> None:
 @of_every_page
 def test_a_page_names_settings_that_exist(page: Path) -> None:
     settings = explain(Settings(), {})
-    known = {setting.name for setting in settings} | _CHANNELS
+    known = {setting.name for setting in settings} | _CHANNELS | _ANSWER_FIELDS
     variables = {setting.variable for setting in settings} | {"PENSTOCK_CONFIG"}
     names = [] if page.name in _PROFILE_KEYS else list(_matches(_SETTING, page))
     unknown = [name for name in names if name not in known and not name.endswith((".py", ".md"))]
