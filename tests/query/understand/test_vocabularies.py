@@ -170,6 +170,15 @@ def test_words_of_deleted_entries_go_with_the_next_count(
     assert "harbour" in vocabularies.get("a")
 
 
+def test_without_a_feed_a_vocabulary_is_counted_again_after_a_time(
+    texts: Texts, open_vocabularies: Callable[..., Vocabularies]
+) -> None:
+    vocabularies = open_vocabularies("a", recount_s=0.0)
+    becomes(lambda: bool(texts.reads))
+    texts.add("a", "one", "anchor")
+    becomes(lambda: "anchor" in vocabularies.get("a"))
+
+
 def test_after_a_gap_of_the_feed_all_are_counted_again(
     texts: Texts, open_vocabularies: Callable[..., Vocabularies]
 ) -> None:

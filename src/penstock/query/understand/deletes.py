@@ -31,8 +31,9 @@ class DeleteIndex:
 
     def __init__(self, words: Sequence[str]) -> None:
         self._words = words
-        self._lengths = np.fromiter(map(len, words), dtype=np.uint8, count=len(words))
-        self._masks = np.fromiter(map(_letter_mask, words), dtype=np.uint32, count=len(words))
+        # By generators: a thread that runs C alone, as `map(len, words)` does, holds the event loop of its process.
+        self._lengths = np.fromiter((len(word) for word in words), dtype=np.uint8, count=len(words))
+        self._masks = np.fromiter((_letter_mask(word) for word in words), dtype=np.uint32, count=len(words))
         by_level = _hashes_by_level(words)
         self._near = _sorted(by_level[0] + by_level[1])  # reached by at most one deletion
         self._far = _sorted(by_level[2])
@@ -112,7 +113,7 @@ def _hashes_by_level(words: Sequence[str]) -> tuple[_Hashed, _Hashed, _Hashed]:
         places = np.flatnonzero(lengths == length)
         if not len(places):
             continue
-        letters = _letters([words[place] for place in places], length)
+        letters = _letters([words[int(place)] for place in places], length)
         for deletions in range(min(2, length - 1) + 1):
             for kept in combinations(range(length), length - deletions):
                 levels[deletions].append((_hash(letters, kept), places.astype(np.uint32)))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penstock.analysis import query_terms
-from penstock.query.understand.dictionary import Dictionary
+from penstock.query.understand.dictionary import ENGLISH, Dictionary
 from penstock.query.understand.language import is_foreign
 from penstock.query.understand.vocabulary import Neighbour, Vocabulary
 from penstock.query.understand.words import QuestionWord, correctable_words
@@ -44,6 +44,8 @@ def unknown_words(
 ) -> list[QuestionWord]:
     """Returns the words of a question that may be misspelt; none if too many are unknown to have been misspelt."""
     words = correctable_words(question)
+    if ENGLISH in vocabulary.languages:
+        language = None  # a misspelt English question may look like another language
     unknown = [word for word in words if word.folded not in vocabulary and not dictionary.knows(word.folded, language)]
     if not unknown or len(unknown) > MAX_UNKNOWN or (len(words) > 2 and len(unknown) * 2 > len(words)):
         return []

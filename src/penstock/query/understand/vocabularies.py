@@ -81,7 +81,7 @@ class Vocabularies:
         limits: bounds of entries and words; None: the defaults.
         clock: seconds, monotonic.
         refresh_s: seconds from a change to the refreshed vocabulary, at least.
-        recount_s: seconds after which a vocabulary with changes is counted again.
+        recount_s: seconds after which a vocabulary with changes is counted again; any, where there is no feed.
     """
 
     def __init__(
@@ -103,6 +103,7 @@ class Vocabularies:
         self._closed = threading.Event()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._queue: OrderedDict[str, None] = OrderedDict()
+        self._follows_changes = False
         self._rests_until_s = float("-inf")
         self._thread = threading.Thread(target=self._run, name="vocabularies", daemon=True)
 
@@ -127,13 +128,15 @@ class Vocabularies:
                 self._queue_count(tenant)
                 return EMPTY
             self._kept.move_to_end(tenant)
-            if kept.changed and kept.counted_s is not None and self._clock() - kept.counted_s >= self._recount_s:
+            outdated = kept.changed or not self._follows_changes
+            if outdated and kept.counted_s is not None and self._clock() - kept.counted_s >= self._recount_s:
                 self._queue_count(tenant)
             return kept.vocabulary
 
     def changed(self, changes: Sequence[IndexChange]) -> None:
         """Notes changes of the index, as a listener of `IndexChanges`; no changes: any tenant's may have changed."""
         with self._lock:
+            self._follows_changes = True
             for tenant in () if changes else self._kept:
                 self._queue_count(tenant)
             for change in changes:

@@ -91,7 +91,9 @@ class WordCounts:
         """Forgets the rarest words and titles beyond these numbers; returns whether there were any."""
         excess = len(self.words) > max_words or len(self.titles) > max_titles
         if len(self.words) > max_words:
-            self.words = _most_counted(self.words, np.fromiter(self.words.values(), np.int64), max_words)
+            self.words = _most_counted(
+                self.words, np.fromiter((count for count in self.words.values()), np.int64), max_words
+            )
             self.written = {word: form for word, form in self.written.items() if word in self.words}
         if len(self.titles) > max_titles:
             counts = np.fromiter((title.count for title in self.titles.values()), np.int64)
@@ -160,8 +162,8 @@ class Vocabulary:
 
     def counts(self) -> WordCounts:
         """Returns its content as counts, to add further entries to."""
-        words = dict(zip(self._words, self._counts.tolist(), strict=True))
-        titles = dict(zip(self._titles, self._title_texts, strict=True))
+        words = _paired(self._words, self._counts.tolist())
+        titles = _paired(self._titles, self._title_texts)
         return WordCounts(words, dict(self._written), titles, self.entries, Counter(self._sampled))
 
     def _place(self, word: str) -> int | None:
@@ -192,11 +194,19 @@ def _ordered(words: Iterable[str]) -> list[str]:
     """Returns the words in order."""
     by_beginning: dict[str, list[str]] = {}
     for word in words:
-        by_beginning.setdefault(word[:2], []).append(word)
+        by_beginning.setdefault(word[:3], []).append(word)
     ordered: list[str] = []
     for beginning in sorted(by_beginning):
         ordered += sorted(by_beginning[beginning])
     return ordered
+
+
+def _paired(keys: Sequence[str], items: Sequence[_T]) -> dict[str, _T]:
+    """Returns the items by key, a thousand at a time."""
+    paired: dict[str, _T] = {}
+    for start in range(0, len(keys), 1_000):
+        paired.update(zip(keys[start : start + 1_000], items[start : start + 1_000], strict=True))
+    return paired
 
 
 def _most_counted(items: Mapping[str, _T], counts: NDArray[np.int64], limit: int) -> dict[str, _T]:
