@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from penstock.config import QuerySettings
 from penstock.encoders.profiles import load_profile
 from penstock.observability import metrics
+from penstock.query.find import NO_TIME_FOR_MORE
 from penstock.query.overload import HOLD_S, SHED_CHANNEL, ReplicaLoad, SheddableStep, Shedding
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.trace import Trace
@@ -20,7 +22,8 @@ from penstock.query.types import SearchRequest, SearchResult
 from penstock.query.understand.rewrite import RewriteError
 from penstock.query.understand.understanding import WordTools
 from penstock.query.understand.understood import UnderstandRequest
-from penstock.records import Channel, Collection, Field
+from penstock.records import Channel, Collection, Field, ScoredEntry
+from penstock.store.base import EntryQuery
 from tests.clock import Clock
 from tests.query.test_stages import DigitReader
 from tests.query.understand.test_understanding import ScriptedRewriter
@@ -181,3 +184,27 @@ def test_weights_of_the_request_decide_which_channels_stay(store: Any, encoder: 
     route = {"text.lexical": 3.0, "text.joint": 2.0}
     result = searched(store, encoder, 4, text="cat", route=route)
     assert {str(channel) for channel in result.missing} == {"image.joint", "text.passage"}
+
+
+def test_a_search_for_more_entries_does_not_begin_with_less_time_than_the_first_took(store: Any, encoder: Any) -> None:
+    for key in ("cat", "dog", "boat"):
+        store.add(Collection.TEXT, key)
+    clock, search = Clock(), store.search
+
+    def slow(query: EntryQuery) -> Sequence[ScoredEntry]:
+        clock.now_s = 31.0
+        answer: Sequence[ScoredEntry] = search(query)
+        return answer
+
+    store.search = slow
+
+    async def run() -> SearchResult:
+        settings = QuerySettings(candidates=1, max_lag_ms=0)
+        pipeline = QueryPipeline(store, encoder, SMALL, settings, clock=clock)
+        try:
+            return await pipeline.search(SearchRequest(text="cat", deadline_ms=60_000))
+        finally:
+            pipeline.close()
+
+    result = asyncio.run(run())
+    assert (len(result.hits), result.because, result.shed) == (1, (NO_TIME_FOR_MORE,), ())

@@ -101,7 +101,7 @@ class HitFinder:
         # A model that reads the hits decides on the first place.
         stages = HitStages(self.fusions, moments, query, start.cursor.pins, None if reread else shares)
         staged = stages.first(rankings, max(end + 1, reread, moved))  # 6; one more says that a page follows
-        if len(staged.hits) < end and retrieval.has_more(end) and not _sheds_deeper(shedding, trace):
+        if len(staged.hits) < end and retrieval.has_more(end) and not _sheds_deeper(retrieval, shedding, trace):
             staged = await stages.deepen(staged, retrieval, end, trace)
         trace.end("fuse")
         first = staged.hits[: staged.first]
@@ -124,11 +124,11 @@ class HitFinder:
         return FoundPage(replace(judged, hits=shown), page, report, routing)
 
 
-def _sheds_deeper(shedding: Shedding, trace: Trace) -> bool:
+def _sheds_deeper(retrieval: Retrieval, shedding: Shedding, trace: Trace) -> bool:
     """Returns whether the search for more entries is left out: for the load, or as the first one took too long."""
     if shedding.sheds(SheddableStep.DEEPER, trace):
         return True
-    is_late = trace.left_s() < trace.took_ms().get("search", 0.0) / 1000
+    is_late = trace.left_s() < retrieval.slowest_s
     if is_late:
         trace.add_reason(NO_TIME_FOR_MORE)
     return is_late

@@ -73,6 +73,7 @@ class Retrieval:
         vectors: QueryVectors,
         params: SearchParams,
     ) -> None:
+        self._slowest_s = 0.0
         self._store = store
         self._executor = executor
         self._queries = queries
@@ -89,6 +90,11 @@ class Retrieval:
     def rankings(self) -> Rankings:
         """The entries that all searches so far returned."""
         return self._rankings
+
+    @property
+    def slowest_s(self) -> float:
+        """The seconds that the slowest channel took to answer, without the wait for its vector."""
+        return self._slowest_s
 
     @property
     def missing(self) -> Mapping[Channel, str]:
@@ -176,6 +182,7 @@ class Retrieval:
         try:
             target = query.search_for if isinstance(query.search_for, str) else await self._vector(query.search_for)
             limit = params.limit + len(params.excluded)
+            began_s = self._executor.clock()
             with _measured(query.channel, self._executor.clock):
                 ranking = await self._executor.call(
                     lambda timeout_s: search_weighted(
@@ -185,6 +192,7 @@ class Retrieval:
                     ),
                     deadline_s=params.deadline_s,
                 )
+            self._slowest_s = max(self._slowest_s, self._executor.clock() - began_s)
             if not params.excluded:
                 return ranking
             return [scored for scored in ranking if scored.entry.id not in params.excluded][: params.limit]
