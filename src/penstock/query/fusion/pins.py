@@ -52,4 +52,6 @@ class FusionPins:
         return choose
 
     def _first_of(self, best: Mapping[Kind, float]) -> Kind:
-        return self.first if self.first in best else max(best, key=lambda kind: best[kind])
+        if self.first is not None and self.first in best:
+            return self.first
+        return max(best, key=lambda kind: best[kind])
