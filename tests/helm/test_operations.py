@@ -95,7 +95,7 @@ def test_alerts_name_runbooks_where_they_are_published() -> None:
     def addresses(runbooks: str) -> set[str]:
         values = {"monitoring": {"prometheusOperator": "on", "runbooks": runbooks}}
         rules = render(values).of_kind("PrometheusRule")
-        alerts = [rule for made in rules for group in made["spec"]["groups"] for rule in group["rules"]]
+        alerts = [rule for resource in rules for group in resource["spec"]["groups"] for rule in group["rules"]]
         return {alert["annotations"]["runbook_url"].rpartition("/")[0] for alert in alerts if "alert" in alert}
 
     assert addresses("") == {"ops/runbooks"}

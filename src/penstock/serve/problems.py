@@ -34,7 +34,7 @@ class Problem(BaseModel):
     field: str | None = Field(None, examples=["/text"], description="JSON pointer to the field at fault")
 
 
-_QUERY_TITLES = {HTTPStatus.NOT_FOUND: "Not found", HTTPStatus.GONE: "The cursor is outdated"}
+_QUERY_TITLES: Mapping[int, str] = {HTTPStatus.NOT_FOUND: "Not found", HTTPStatus.GONE: "The cursor is outdated"}
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     code: {"description": description, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}

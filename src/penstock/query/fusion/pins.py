@@ -46,8 +46,9 @@ class FusionPins:
             return None
 
         def choose(best: Mapping[Kind, float]) -> Kind:
-            self.first = current(best)
-            return self.first
+            kind = current(best)
+            self.first = kind
+            return kind
 
         return choose
 
