@@ -79,7 +79,8 @@ def test_the_rarest_words_and_titles_are_forgotten_first() -> None:
     counts = count_words([(Collection.TEXT, [text("an anchor"), text("anchor is ñu"), text("is", title="T")])])
     assert counts.keep_most_frequent(2, 0)
     assert counts.words == {"anchor": 2, "is": 2}
-    assert counts.written == counts.titles == {}
+    assert not counts.written
+    assert not counts.titles
     assert not counts.keep_most_frequent(2, 0)
 
 
