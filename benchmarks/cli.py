@@ -185,7 +185,7 @@ _QUERY_COLUMNS = ("clients", "api_p50_ms", "api_p95_ms", "api_per_s", "store_p50
 def faults(
     context: typer.Context,
     *,
-    entries: Annotated[int, typer.Option(min=2, help="Entries of the index, half texts and half images.")] = 2_000,
+    entries: Annotated[int, typer.Option(min=2, help="Entries of the index, half texts and half images.")] = 400,
     searches: Annotated[int, typer.Option(min=1, help="Searches of each measurement.")] = 200,
     deadline_ms: Annotated[int, typer.Option(min=1, help="Deadline of searches with dead parts.")] = 50,
     budget_ms: Annotated[int, typer.Option(min=1, help="Budget of reranking.")] = 50,

@@ -61,7 +61,7 @@ class FaultsPlan:
     """
 
     profile: str = "reference"
-    entries: int = 2_000
+    entries: int = 400
     searches: int = 200
     deadline_ms: int = 50
     budget_ms: int = 50
