@@ -248,16 +248,19 @@ def test_a_late_channel_is_named_and_the_others_answer(
     plane: QueryPlane, search: Callable[..., httpx.Response], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_time = plane.store.search
+    timeouts_s = []
 
     def late_images(query: EntryQuery) -> Sequence[ScoredEntry]:
         if query.channel.collection is Collection.IMAGE:
-            raise UnavailableError(f"no answer within {query.timeout_s:.1f} s")
+            timeouts_s.append(query.timeout_s)
+            raise UnavailableError("no answer in time")
         return in_time(query)
 
     monkeypatch.setattr(plane.store, "search", late_images)
-    body = search(text="a cat on a mat", deadline_ms=700).json()
+    body = search(text="a cat on a mat", deadline_ms=5_000).json()
     assert body["partial"] is True
-    assert body["missing"] == {"image.joint": "no answer within 0.7 s"}
+    assert body["missing"] == {"image.joint": "no answer in time"}
+    assert 0 < timeouts_s[0] <= 5
     assert body["hits"][0]["key"] == "cat"
 
 
