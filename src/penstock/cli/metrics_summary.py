@@ -77,6 +77,7 @@ class MetricsSummary:
         query_steps: durations of the steps of a search.
         channels: durations by channel and result. A missing channel takes as long as its deadline, so its durations are
             apart from those that answered.
+        shed: steps that searches left out for the load.
         caches: look-ups by cache and result.
         cache_bytes: what a cache holds, estimated.
         understanding: words of questions and of the index, by part and what was made of them.
@@ -111,6 +112,7 @@ class MetricsSummary:
     queries: Mapping[str, DurationSummary]
     query_steps: Mapping[str, DurationSummary]
     channels: Mapping[str, Mapping[str, DurationSummary]]
+    shed: Mapping[str, int]
     caches: Mapping[str, Mapping[str, int]]
     cache_bytes: Mapping[str, int]
     understanding: Mapping[str, Mapping[str, int]]
@@ -151,6 +153,7 @@ def summarize(before: Scrape, now: Scrape) -> MetricsSummary:
         queries=_durations(now, metrics.QUERY, "status"),
         query_steps=_durations(now, metrics.QUERY_STEP, "step"),
         channels=_durations_by(now, metrics.QUERY_CHANNEL, "channel", "result"),
+        shed=_whole(now.by(metrics.QUERY_SHED, "step")),
         caches=_counts(now, metrics.CACHE_REQUESTS, "cache", "result"),
         cache_bytes=_whole(now.by(metrics.CACHE_BYTES, "cache")),
         understanding=_counts(now, metrics.UNDERSTANDING, "part", "result"),
@@ -282,6 +285,7 @@ def summary_lines(summary: MetricsSummary) -> Iterator[str]:
         "channels, p50 / p95 of those that answered",
         (_channel(name, results) for name, results in summary.channels.items()),
     )
+    yield from _listed("left out for the load", _named(summary.shed))
     for part, results in summary.understanding.items():
         yield f"{part} of questions: {', '.join(_named(results))}"
     for cache, results in summary.caches.items():
