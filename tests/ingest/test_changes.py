@@ -13,7 +13,7 @@ import pytest
 from penstock.broker.base import Message
 from penstock.broker.change_messages import parse_change_message
 from penstock.broker.memory.broker import MemoryBroker
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, UnavailableError
 from penstock.ingest import changes as module
 from penstock.ingest.changes import ChangePublisher
 from penstock.ingest.pipeline.types import StoppedError
@@ -51,8 +51,9 @@ class Clock:
 
     def sleep(self, seconds: float) -> bool:
         self.now += seconds
-        self.slept += 1
-        self.on_sleep()
+        if seconds:
+            self.slept += 1
+            self.on_sleep()
         return self.stopped
 
 
@@ -107,7 +108,7 @@ def test_a_backlog_is_bounded_and_drops_the_oldest(broker: MemoryBroker, monkeyp
     clock, gate = Clock(), threading.Event()
 
     def sleep(seconds: float) -> bool:
-        if threading.current_thread().name == "change-backlog":
+        if seconds and threading.current_thread().name == "change-backlog":
             gate.wait(10)
         return clock.sleep(seconds)
 
@@ -148,3 +149,68 @@ def test_a_lane_that_stops_leaves_its_batch_unsettled(broker: MemoryBroker) -> N
     with pytest.raises(StoppedError):
         publisher.publish([change("a")])
     assert publisher.backlog == 0
+
+
+class BlockingProducer:
+    """Blocks for 10 s a message on the clock, and then fails, as a producer does whose topic does not exist."""
+
+    def __init__(self, clock: Clock, *, stops_at_s: float = float("inf")) -> None:
+        self.clock = clock
+        self.stops_at_s = stops_at_s
+
+    def send(self, message: Message) -> Future[Position]:
+        self.clock.now += 10.0
+        self.clock.stopped = self.clock.now >= self.stops_at_s
+        future: Future[Position] = Future()
+        future.set_exception(UnavailableError("no such topic"))
+        return future
+
+    def flush(self, timeout_s: float) -> None: ...
+    def close(self, timeout_s: float) -> None: ...
+
+
+OF_60_TENANTS = [change("a", f"tenant-{number}") for number in range(60)]
+
+
+def test_a_topic_that_does_not_exist_holds_up_a_batch_of_many_tenants_for_the_patience_and_one_message() -> None:
+    clock = Clock()
+    gate = threading.Event()
+
+    def sleep(seconds: float) -> bool:
+        return gate.wait(10) if threading.current_thread().name == "change-backlog" else clock.sleep(seconds)
+
+    publisher = ChangePublisher(BlockingProducer(clock), TOPIC, sleep=sleep, clock=clock)
+    publisher.publish(OF_60_TENANTS)
+    assert 30 <= clock.now <= 41
+    assert publisher.backlog == 60
+    gate.set()
+
+
+def test_a_lane_that_stops_waits_for_one_message_of_a_topic_that_does_not_exist() -> None:
+    clock = Clock()
+    publisher = ChangePublisher(
+        BlockingProducer(clock, stops_at_s=20), TOPIC, patience_s=300, sleep=clock.sleep, clock=clock
+    )
+    with pytest.raises(StoppedError):
+        publisher.publish(OF_60_TENANTS)
+    assert clock.now <= 32
+
+
+def test_a_lane_that_stops_does_not_await_an_acknowledgement_any_longer() -> None:
+    clock = Clock()
+
+    class Unacknowledged(Future[Position]):
+        def result(self, timeout: float | None = None) -> Position:
+            assert timeout is not None
+            clock.now += timeout
+            clock.stopped = clock.now >= 5
+            raise TimeoutError
+
+    class Silent(BlockingProducer):
+        def send(self, message: Message) -> Future[Position]:
+            return Unacknowledged()
+
+    publisher = ChangePublisher(Silent(clock), TOPIC, sleep=clock.sleep, clock=clock)
+    with pytest.raises(StoppedError):
+        publisher.publish([change("a")])
+    assert clock.now < 7

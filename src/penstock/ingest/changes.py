@@ -3,8 +3,9 @@
 A change is published after the store has acknowledged it and before its event counts as settled. So a crash in between
 publishes it again: at least once. A feed that takes nothing must not hold up ingest for long, however:
 
-1. A batch sends its changes and waits for their acknowledgement, with repeats, for at most `patience_s`. While no
-   broker answers nothing can be committed either, so that waiting costs nothing.
+1. A batch sends its changes and waits for their acknowledgement, with repeats, for at most `patience_s`, and one call
+   of the producer more (which blocks for 10 s while the topic does not exist). While no broker answers nothing can be
+   committed either, so that waiting costs nothing.
 2. Then the batch continues. Its changes stay in memory, and a thread sends them until the feed takes them, before any
    later ones. Only a crash of the lane in the meantime loses them, or more than `MAX_BACKLOG` of them.
 3. Changes that the feed can never take (the topic is not authorised) are dropped.
@@ -24,7 +25,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from itertools import islice
 from typing import Protocol
 
-from penstock.broker.base import Producer
+from penstock.broker.base import Message, Producer
 from penstock.broker.change_messages import change_messages
 from penstock.errors import PenstockError, TransientError
 from penstock.ingest.pipeline.types import StoppedError
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 PATIENCE_S = 30.0
 MAX_BACKLOG = 100_000  # some 60 MB
 _RETRY_S = 1.0
+_STOP_CHECK_S = 1.0  # between two checks whether the lane stops, while an acknowledgement is awaited
 _CHUNK = 1_000  # changes that are sent at a time from the backlog
 
 
@@ -58,7 +60,7 @@ class ChangePublisher:
         producer: writes the messages; belongs to the caller.
         topic: of the change feed.
         patience_s: how long a batch waits for the feed.
-        sleep: waits for these seconds at most; returns whether the lane stops.
+        sleep: waits for these seconds at most, 0 included; returns whether the lane stops.
         clock: monotonic seconds.
     """
 
@@ -101,9 +103,13 @@ class ChangePublisher:
         return len(self._backlog)
 
     def _send(self, changes: Sequence[IndexChange], deadline_s: float) -> bool:
-        """Sends changes and awaits their acknowledgements; returns whether none of them has to be sent again."""
-        sent = [self._producer.send(message) for message in change_messages(self._topic, changes)]
+        """Sends changes and awaits their acknowledgements; returns whether none of them has to be sent again.
+
+        Raises:
+            StoppedError: the lane stops.
+        """
         try:
+            sent = [self._send_message(message, deadline_s) for message in change_messages(self._topic, changes)]
             for future in sent:
                 self._await(future, deadline_s)
         except (TransientError, FutureTimeoutError) as exc:
@@ -121,8 +127,28 @@ class ChangePublisher:
         metrics.INDEX_CHANGES.labels("published").inc(len(changes))
         return True
 
+    def _send_message(self, message: Message, deadline_s: float) -> Future[Position]:
+        """Sends one message. Raises the error of one that failed immediately: the next ones would fail as slowly."""
+        self._check_time(deadline_s)
+        future = self._producer.send(message)
+        if future.done() and isinstance(error := future.exception(), TransientError):
+            raise error
+        return future
+
     def _await(self, future: Future[Position], deadline_s: float) -> None:
-        future.result(max(0.0, deadline_s - self._clock()))
+        while True:
+            try:
+                future.result(min(_STOP_CHECK_S, max(0.0, deadline_s - self._clock())))
+                return
+            except FutureTimeoutError:
+                self._check_time(deadline_s)
+
+    def _check_time(self, deadline_s: float) -> None:
+        """Raises an error if the lane stops, or the time is over."""
+        if self._sleep(0.0):
+            raise StoppedError
+        if self._clock() >= deadline_s:
+            raise FutureTimeoutError
 
     def _append_to_backlog(self, changes: Sequence[IndexChange], *, only_if_it_exists: bool = False) -> bool:
         """Keeps changes for the thread that sends them later, which it starts; returns whether it did."""
@@ -153,10 +179,11 @@ class ChangePublisher:
                     self._sender = None
                     logger.info("the change feed %s takes changes again", self._topic)
                     return
-            if not self._send(oldest, self._clock() + self._patience_s):
-                if self._sleep(_RETRY_S):
-                    return
-                continue
+            try:
+                while not self._send(oldest, self._clock() + self._patience_s):
+                    self._sleep(_RETRY_S)  # the next attempt raises if the lane stops
+            except StoppedError:
+                return
             with self._lock:
                 for change in oldest:
                     if self._backlog and self._backlog[0] is change:  # else it was dropped for a later one
