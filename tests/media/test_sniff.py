@@ -264,6 +264,29 @@ def test_images_written_in_ascii_are_images_unless_they_are_declared_as_text() -
     assert sniff(bitmap, declared="text/plain").modality is Modality.TEXT
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"/* XPM */" + b"/**/" * 10_000 + b"x",
+        b"/* XPM */" + b" " * 60_000,
+        b"/* XPM */" + b"/*" * 30_000,
+        b"%PDF-1.4" + b"\n" * 60_000,
+        b"%!PS-Adobe-3.0\n" + b"%\n" * 30_000,
+        b"P2 " + b"# \n" * 20_000,
+        b"P2 " + b" " * 60_000,
+        b"<?xml ?>" * 8_000,
+        b"<!-- -->" * 8_000,
+        b"{\\rtf" + b" " * 60_000,
+        b"# a\n\n" + b"](" * 30_000,
+    ],
+    ids=lambda data: repr(data[:16]),
+)
+def test_odd_beginnings_take_milliseconds(data: bytes) -> None:
+    started_s = time.process_time()
+    sniff(data, declared=None)
+    assert time.process_time() - started_s < 0.5
+
+
 def test_random_bytes_are_never_text() -> None:
     source = random.Random(7)
     modalities = {sniff(source.randbytes(2_000), declared="text/plain").modality for _ in range(200)}

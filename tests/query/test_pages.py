@@ -265,6 +265,7 @@ HEAD = b"\x01" + b"r" * 8 + b"p" * 8
         HEAD + b'\x00\x00{"spreads":{"a":[1,-1]},"first":null}',
         HEAD + b'\x00\x00{"spreads":{"a":[NaN,1]},"first":null}',
         HEAD + b'\x00\x00{"spreads":{"a":[1e999,1]},"first":null}',
+        HEAD + b'\x00\x00{"spreads":{"a":[1%s,1]},"first":null}' % (b"0" * 400),
         HEAD + b"\x00\x00" + b"[" * 4_000,
         HEAD + b"\x00\x00" + b" " * 100_000,
     ],

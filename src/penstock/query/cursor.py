@@ -88,7 +88,7 @@ def decode_cursor(text: str, *, max_hits: int) -> Cursor:
         raise outdated("another version of Penstock")
     try:
         return _parse(content[1:])
-    except (ValueError, TypeError, KeyError, AttributeError, struct.error, RecursionError) as exc:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, struct.error, RecursionError) as exc:
         raise broken from exc
 
 

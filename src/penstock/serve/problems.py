@@ -70,11 +70,21 @@ def problem(
 ) -> JSONResponse:
     """Returns a response with a problem document. `kind` is the last part of its type."""
     document = Problem(
-        type=f"urn:penstock:problem:{kind}", title=title, status=status, detail=detail, instance=instance, field=field
+        type=f"urn:penstock:problem:{kind}",
+        title=title,
+        status=status,
+        detail=_encodable(detail),
+        instance=_encodable(instance),
+        field=None if field is None else _encodable(field),
     )
     return JSONResponse(
         document.model_dump(exclude_none=True), status_code=status, media_type=MEDIA_TYPE, headers=headers
     )
+
+
+def _encodable(text: str) -> str:
+    """Returns what UTF-8 can write: a name in a request may hold half of a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _penstock(request: Request, exc: Exception) -> JSONResponse:

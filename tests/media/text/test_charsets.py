@@ -54,7 +54,9 @@ def test_utf8_wins_over_a_wrong_declaration() -> None:
     assert decode_charset("Grüße".encode(), declared="text/plain; charset=iso-8859-1") == "Grüße"
 
 
-@pytest.mark.parametrize("named", ["rot13", "hex", "no-such-charset", "utf-8"])
+@pytest.mark.parametrize(
+    "named", ["rot13", "hex", "no-such-charset", "utf-8", "undefined", "unicode_escape", "raw-unicode-escape", "idna"]
+)
 def test_an_unknown_named_charset_is_ignored(named: str) -> None:
     with pytest.raises(BadInputError) as caught:
         decode_charset(b"Gr\xfc\xdfe", declared=f"text/plain; charset={named}")

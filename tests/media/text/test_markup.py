@@ -75,6 +75,25 @@ def test_markdown_takes_linear_time(unit: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "source",
+    [
+        "---\n" + "  - a\n" * 100,
+        "---\n" + "  - tag\n" * 230 + "---\nText.\n",
+        "---\n" + "a: b\n" * 100_000,
+        "---\n" + "\n" * 100_000,
+        "---\n" * 50_000,
+        "---\ntitle: " + " " * 50_000 + "x" + " " * 50_000 + "\n---\n",
+        "+++\n" + "[a]\n#\n" * 50_000,
+    ],
+    ids=lambda source: repr(source[:20]),
+)
+def test_front_matter_takes_linear_time(source: str) -> None:
+    started_s = time.process_time()
+    markdown_text(source)
+    assert time.process_time() - started_s < 10
+
+
+@pytest.mark.parametrize(
     ("page", "title"),
     [
         ("<!-- <title>no</title> --><title>yes</title><p>x", "yes"),

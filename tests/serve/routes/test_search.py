@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -324,3 +325,23 @@ def test_a_part_that_cannot_be_searched_by_is_pointed_at(
 @pytest.mark.parametrize("body", [{"frame": "x"}, {"region": {"x": 0}}, {"not": ["cat"]}, {"like": "x"}])
 def test_a_part_of_the_wrong_type_is_refused(search: Callable[..., httpx.Response], body: dict[str, Any]) -> None:
     assert search(text="cat", **body).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"text": "a cat", "tenant": "\ud800"}, "/tenant"),
+        ({"like": ["\ud800"]}, "/like/0"),
+        ({"frame": {"id": "\ud800"}}, "/frame/id"),
+        ({"text": "a cat", "route": {"\ud800": 1}}, "/route"),
+        ({"text": "a cat", "fuse": {"weights": {"\ud800": 1}}}, "/fuse/weights"),
+        ({"text": "a cat", "not": {"text": ["x", "\udfff"]}}, "/not/text/1"),
+        ({"text": "\ud83d"}, "/text"),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_refused_where_it_stands(
+    call: Callable[..., httpx.Response], body: dict[str, object], field: str
+) -> None:
+    answer = call("POST", "/v1/search", content=json.dumps(body), headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["field"] == field

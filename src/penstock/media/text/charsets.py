@@ -31,6 +31,9 @@ _WIDER_CODECS = {
     "gb18030": "gb18030",
 }
 
+# Names that Python has for other notations, and UTF-8, which was tried.
+_NO_CHARSETS = frozenset(("utf-8", "undefined", "unicode-escape", "raw-unicode-escape", "idna", "punycode"))
+
 # What chardet may answer: the charsets of the web and of files from Unix and Windows. It knows more, of mainframes,
 # early Macs and DOS, for which it takes odd bytes.
 _ERAS = chardet.EncodingEra.MODERN_WEB | chardet.EncodingEra.LEGACY_ISO
@@ -132,7 +135,7 @@ def _by_name(data: bytes, declared: str | None) -> str | None:
         return None
     try:
         return data.decode(codec)
-    except (LookupError, UnicodeDecodeError):
+    except (LookupError, UnicodeError):
         return None
 
 
@@ -146,7 +149,7 @@ def _codec(label: str) -> str | None:
         info = codecs.lookup(label)
     except LookupError:
         return None
-    return info.name if info._is_text_encoding and info.name != "utf-8" else None
+    return info.name if info._is_text_encoding and info.name not in _NO_CHARSETS else None
 
 
 # --- charsets by language --------------------------------------------------------------------------------------------

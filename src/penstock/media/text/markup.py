@@ -133,11 +133,14 @@ _markdown = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
 # Fields before the text, which generators of sites and note-taking programs read: YAML between ---, TOML between +++.
+# Each line is read in one way only, so that text without an end mark takes no longer.
 _FRONT_MATTER = re.compile(
-    r"\A(?P<fence>---|\+\+\+)[ \t]*\n(?P<fields>(?:[ \t]*(?:[\w.\"'-]{1,60}[ \t]*[:=].*|[#\-\[].*|[ \t].*)?\n){1,200}?)"
-    r"(?:(?P=fence)|\.\.\.)[ \t]*(?:\n|\Z)"
+    r"\A(?P<fence>---|\+\+\+)[ \t]*+\n"
+    r"(?P<fields>(?:(?!(?:(?P=fence)|\.\.\.)[ \t]*+(?:\n|\Z))"
+    r"(?:[ \t].*+|[\w.\"'-]{1,60}[ \t]*+[:=].*+|[#\-\[].*+)?+\n){1,200}+)"
+    r"(?:(?P=fence)|\.\.\.)[ \t]*+(?:\n|\Z)"
 )
-_TITLE_FIELD = re.compile(r"^title[ \t]*[:=][ \t]*(?P<quote>[\"']?)(?P<title>.*?)(?P=quote)[ \t]*$", re.MULTILINE)
+_TITLE_FIELD = re.compile(r"^title[ \t]*+[:=](?P<title>.*+)$", re.MULTILINE)
 
 
 def markdown_text(source: str) -> tuple[str, str]:
@@ -147,7 +150,7 @@ def markdown_text(source: str) -> tuple[str, str]:
     """
     front_matter = _FRONT_MATTER.match(source)
     field = None if front_matter is None else _TITLE_FIELD.search(front_matter["fields"])
-    title = "" if field is None else field["title"].strip()
+    title = "" if field is None else field["title"].strip().strip("\"'").strip()
     if front_matter is not None:
         source = source[front_matter.end() :]
     if len(source) > _MAX_MARKDOWN_CHARS:

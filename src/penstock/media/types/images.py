@@ -26,10 +26,10 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x01\xda\x01", "image/sgi"),
     (b"\x59\xa6\x6a\x95", "image/x-sun-raster"),
 )
-_NETPBM = re.compile(rb"P[1-6]\s(?:\s|#[^\n]*\n)*\d{1,9}\s+\d{1,9}\s")
+_NETPBM = re.compile(rb"P[1-6]\s(?:\s|#[^\n]*+\n)*+\d{1,9}\s++\d{1,9}\s")
 # In ASCII the samples are numbers, and nothing but comments stands between them.
 _PLAIN_NETPBM = re.compile(rb"P[1-3]\s(?:[\d\s]|#[^\n]*(?:\n|\Z))*+\Z")
-_XPM = re.compile(rb"/\* XPM \*/\s*(?:/\*.*?\*/\s*)*static\b", re.DOTALL)
+_XPM = re.compile(rb"/\* XPM \*/\s*+(?:/\*(?:(?!\*/).)*+\*/\s*+)*+static\b", re.DOTALL)
 _BMP_HEADER_BYTES = frozenset((12, 16, 40, 52, 56, 64, 108, 124))  # the sizes of its second header over the versions
 _PCX_VERSIONS = (b"\0", b"\2", b"\3", b"\5")
 _PCX_DEPTHS = (b"\1", b"\2", b"\4", b"\x08")

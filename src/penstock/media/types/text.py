@@ -121,7 +121,7 @@ _NO_PROSE = (
     (_SVG_START, "image/svg+xml"),
     (re.compile(r"\{\\rtf\d*\s*[\\{]"), "application/rtf"),
     (re.compile(r"%!PS(?:-Adobe-\d[^\n]*)?\n(?=[\s\S]*(?:\n%%|/|\bshowpage\b))"), "application/postscript"),
-    (re.compile(r"%PDF-\d\.\d\s*\n(?=[\s\S]*\b\d+ \d+ obj\b)"), "application/pdf"),
+    (re.compile(r"%PDF-\d\.\d[^\S\n]*+\n(?=[\s\S]*\b\d+ \d+ obj\b)"), "application/pdf"),
 )
 
 

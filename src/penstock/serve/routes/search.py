@@ -15,6 +15,7 @@ from penstock.query.understand.understood import ChatMessage, UnderstandRequest
 from penstock.records import ImageRegion
 from penstock.serve import problems
 from penstock.serve.dependencies import SearchDependency
+from penstock.serve.json_text import check_unicode
 from penstock.serve.schemas.search_request import FuseBody, SearchBody
 from penstock.serve.schemas.search_response import SearchOut, search_json
 from penstock.store.filters import parse_filter
@@ -35,7 +36,12 @@ async def search(body: SearchBody, searches: SearchDependency, after_answer: Bac
 
 
 def search_request(body: SearchBody, *, default_tenant: str) -> SearchRequest:
-    """Returns the request of a body. Raises QueryError for invalid base64, and for a filter it cannot evaluate."""
+    """Returns the request of a body.
+
+    Raises:
+        QueryError: for invalid base64 or Unicode, and for a filter that cannot be evaluated.
+    """
+    check_unicode(body.model_dump(exclude={"image", "audio"}, exclude_unset=True, by_alias=True))
     return SearchRequest(
         text=body.text,
         image=None if body.image is None else _decode_base64(body.image, "image"),
