@@ -56,6 +56,7 @@ def test_copies_of_the_best_hit_move_behind_others(copies: FaultyStore) -> None:
     assert scores == sorted(scores, reverse=True)
     assert "diversify" in diversified.took_ms
     assert diversified.because == ()
+    assert not diversified.shortened
 
 
 def test_a_share_of_one_changes_nothing(copies: FaultyStore) -> None:
@@ -83,6 +84,7 @@ def test_without_vectors_the_order_stays_and_the_answer_says_why(copies: FaultyS
     assert result.hits == search(copies, None).hits
     assert result.because == ("The hits are not diversified: the store did not return their vectors in time.",)
     assert not result.partial
+    assert result.shortened
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])

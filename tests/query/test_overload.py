@@ -13,13 +13,16 @@ from hypothesis import strategies as st
 
 from penstock.config import QuerySettings
 from penstock.encoders.profiles import load_profile
+from penstock.errors import UnavailableError
 from penstock.observability import metrics
+from penstock.query.changes import IndexChanges
 from penstock.query.find import NO_TIME_FOR_MORE
 from penstock.query.overload import HOLD_S, SHED_CHANNEL, ReplicaLoad, SheddableStep, Shedding
 from penstock.query.pipeline import QueryPipeline
+from penstock.query.result_cache import ResultCache
 from penstock.query.trace import Trace
 from penstock.query.types import SearchRequest, SearchResult
-from penstock.query.understand.rewrite import RewriteError
+from penstock.query.understand.rewrite import RewriteError, Rewriting
 from penstock.query.understand.understanding import WordTools
 from penstock.query.understand.understood import UnderstandRequest
 from penstock.records import Channel, Collection, Field, ScoredEntry
@@ -186,6 +189,30 @@ def test_weights_of_the_request_decide_which_channels_stay(store: Any, encoder: 
     assert {str(channel) for channel in result.missing} == {"image.joint", "text.passage"}
 
 
+def test_an_answer_without_words_that_were_not_searched_is_shortened(store: Any, encoder: Any) -> None:
+    store.add(Collection.TEXT, "cat")
+    search = store.search
+
+    def without_dogs(query: EntryQuery) -> Sequence[ScoredEntry]:
+        if isinstance(query.content, str) and query.content == "dog":
+            raise UnavailableError("away")
+        answer: Sequence[ScoredEntry] = search(query)
+        return answer
+
+    async def run() -> SearchResult:
+        words = WordTools(rewriter=ScriptedRewriter(Rewriting("cat", ("dog",))))
+        pipeline = QueryPipeline(store, encoder, SMALL, QuerySettings(max_lag_ms=0), words=words)
+        try:
+            return await pipeline.search(SearchRequest(text="cat", understand=UnderstandRequest(rewrite=True)))
+        finally:
+            pipeline.close()
+
+    assert not asyncio.run(run()).shortened
+    store.search = without_dogs
+    result = asyncio.run(run())
+    assert (result.shortened, result.partial, len(result.hits)) == (True, False, 1)
+
+
 def test_a_search_for_more_entries_does_not_begin_with_less_time_than_the_first_took(store: Any, encoder: Any) -> None:
     for key in ("cat", "dog", "boat"):
         store.add(Collection.TEXT, key)
@@ -198,13 +225,19 @@ def test_a_search_for_more_entries_does_not_begin_with_less_time_than_the_first_
 
     store.search = slow
 
-    async def run() -> SearchResult:
+    async def run() -> list[SearchResult]:
         settings = QuerySettings(candidates=1, max_lag_ms=0)
         pipeline = QueryPipeline(store, encoder, SMALL, settings, clock=clock)
+        cache = ResultCache(pipeline, IndexChanges(available=True, clock=clock), max_bytes=2**20, clock=clock)
         try:
-            return await pipeline.search(SearchRequest(text="cat", deadline_ms=60_000))
+            short = await cache.search(SearchRequest(text="cat", deadline_ms=59_000))
+            store.search = search
+            long = [await cache.search(SearchRequest(text="cat", deadline_ms=60_000)) for _ in range(2)]
+            return [short, *long]
         finally:
             pipeline.close()
 
-    result = asyncio.run(run())
-    assert (len(result.hits), result.because, result.shed) == (1, (NO_TIME_FOR_MORE,), ())
+    short, long, cached = asyncio.run(run())
+    assert (len(short.hits), short.because, short.shed, short.shortened) == (1, (NO_TIME_FOR_MORE,), (), True)
+    assert (len(long.hits), long.shortened, "cached" in long.took_ms) == (3, False, False)
+    assert "cached" in cached.took_ms

@@ -316,8 +316,12 @@ def test_a_store_that_fails_to_return_checkpoints_costs_no_hit(make_store: Any, 
     store = make_store(frozenset({FRAME_JOINT}))
     store.add(Collection.FRAME, "cat", asset="video", times_ms=(0, 5_000))
     store.stored_checkpoints = UnavailableError("down")
-    [hit] = ask(store, encoder, SearchRequest(text="cat")).hits
+    result = ask(store, encoder, SearchRequest(text="cat"))
+    [hit] = result.hits
     assert not hit.indexing
+    assert result.shortened
+    store.stored_checkpoints = {}
+    assert not ask(store, encoder, SearchRequest(text="cat")).shortened
 
 
 def test_timed_media_are_searched_deeper_until_moments_fill_the_limit(make_store: Any, encoder: Any) -> None:

@@ -134,7 +134,9 @@ def test_an_answer_expires() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"partial": True}, {"rerank": RerankReport("maxsim", done=3, of=10, ms=50.0)}], ids=["partial", "rerank"]
+    "fields",
+    [{"partial": True}, {"rerank": RerankReport("maxsim", done=3, of=10, ms=50.0)}, {"shortened": True}],
+    ids=["partial", "rerank", "shortened"],
 )
 def test_an_answer_that_was_cut_short_is_not_kept(fields: dict[str, Any]) -> None:
     index = Index()

@@ -63,10 +63,15 @@ def test_further_words_that_fail_or_are_late_are_left_out(store: MemoryStore, mo
 
     monkeypatch.setattr(store, "search", search)
     extra = (WeightedWords("智能", 0.5),)
-    assert search_weighted(store, QUERY, extra) == whole(QUERY)
+    left_out: list[str] = []
+    found = search_weighted(store, QUERY, extra, on_left_out=lambda: left_out.append("failed"))
+    assert found == whole(QUERY)
     assert 0 < calls[-1].timeout_s <= QUERY.timeout_s
-    assert search_weighted(store, replace(QUERY, timeout_s=0.0), extra) == whole(QUERY)
+    no_time = replace(QUERY, timeout_s=0.0)
+    assert search_weighted(store, no_time, extra, on_left_out=lambda: left_out.append("late")) == whole(QUERY)
     assert len(calls) == 3
+    assert search_weighted(store, QUERY, (), on_left_out=lambda: left_out.append("none")) == whole(QUERY)
+    assert left_out == ["failed", "late"]
 
 
 def test_a_question_that_fails_fails(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:

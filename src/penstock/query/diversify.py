@@ -73,7 +73,7 @@ class Diversifier:
                 similarity = await self._similarity([hits[place] for place in places], query.tenant, spaces, trace)
             except (PenstockError, TimeoutError) as exc:
                 logger.warning("hits are not diversified: %s", exc or "the store did not return their vectors in time")
-                trace.add_reason("The hits are not diversified: the store did not return their vectors in time.")
+                trace.add_shortened("The hits are not diversified: the store did not return their vectors in time.")
                 return list(hits)
             scores = min_max(np.array([hits[place].score for place in places]))
             order = marginal_order(scores, similarity, query.hits.diversify)

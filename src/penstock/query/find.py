@@ -121,6 +121,8 @@ class HitFinder:
                 orders = HitOrders(ids_of(staged.hits), reranked, ids_of(hits))
                 shown = explain_hits(shown, staged, stages, orders, self.fusions.calibration)
         trace.add_failed(retrieval.missing)
+        if retrieval.shortened:
+            trace.add_shortened()
         return FoundPage(replace(judged, hits=shown), page, report, routing)
 
 
@@ -130,5 +132,5 @@ def _sheds_deeper(retrieval: Retrieval, shedding: Shedding, trace: Trace) -> boo
         return True
     is_late = trace.left_s() < retrieval.slowest_s
     if is_late:
-        trace.add_reason(NO_TIME_FOR_MORE)
+        trace.add_shortened(NO_TIME_FOR_MORE)
     return is_late

@@ -160,7 +160,7 @@ class QueryPipeline:
             found_page = await self._finder.find(  # 5 to 11
                 retrieval, query, start, shares, trace, routing=routing, shedding=shedding
             )
-            hits = await mark_indexing(found_page.judged.hits, self._store, self.executor, deadline_s=deadline_s)
+            hits = await mark_indexing(found_page.judged.hits, self._store, self.executor, trace, deadline_s=deadline_s)
             trace.end("mark")
         return SearchResult(
             hits,
@@ -177,6 +177,7 @@ class QueryPipeline:
             route=found_page.routing.shown(retrieval.rankings.by_channel),
             proposed_filter=routing.proposed_filter,
             shed=tuple(trace.shed),
+            shortened=trace.shortened,
             next_cursor=found_page.page.next_cursor,
             changed=found_page.page.changed,
             weights=weights,

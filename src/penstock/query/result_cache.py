@@ -5,9 +5,9 @@ tenant. So it is outdated as soon as this replica has received a change of the t
 in any case after a minute. What bounds the staleness of an answer is thus the time from the acknowledgement of a write
 to the receipt of its change, 16 ms at the median (docs/changes.md).
 
-Not kept are partial answers, those whose reranking was cut short, and those that were searched so soon after a change
-that the store may not have shown it yet. While no changes are received nothing is kept and nothing is answered from
-here. Equal requests that arrive while the first of them is searched share its answer.
+Not kept are partial answers, those of which a step was late or cut short, and those that were searched so soon after a
+change that the store may not have shown it yet. While no changes are received nothing is kept and nothing is answered
+from here. Equal requests that arrive while the first of them is searched share its answer.
 """
 
 from __future__ import annotations
@@ -181,7 +181,8 @@ async def _key(request: SearchRequest) -> Key:
 
 
 def _is_complete(result: SearchResult) -> bool:
-    return not result.partial and not result.shed and (result.rerank is None or result.rerank.done == result.rerank.of)
+    reranked = result.rerank is None or result.rerank.done == result.rerank.of
+    return reranked and not (result.partial or result.shed or result.shortened)
 
 
 def _fail(running: asyncio.Future[SearchResult], exc: BaseException) -> None:

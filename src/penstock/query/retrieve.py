@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from penstock.observability import metrics, tracing
 from penstock.query.embed import QueryVectors, question_vector
 from penstock.query.executor import BoundedExecutor
 from penstock.query.parts.inputs import EmbeddingInput
+from penstock.query.trace import Trace
 from penstock.query.types import ChannelQuery, Hit, Rankings
 from penstock.query.weighted_words import search_weighted
 from penstock.records import TIMED_COLLECTIONS, Channel, Collection, Entry, Float32, ScoredEntry
@@ -74,6 +76,7 @@ class Retrieval:
         params: SearchParams,
     ) -> None:
         self._slowest_s = 0.0
+        self._shortened = threading.Event()  # searches run in threads
         self._store = store
         self._executor = executor
         self._queries = queries
@@ -95,6 +98,11 @@ class Retrieval:
     def slowest_s(self) -> float:
         """The seconds that the slowest channel took to answer, without the wait for its vector."""
         return self._slowest_s
+
+    @property
+    def shortened(self) -> bool:
+        """Whether further words of the question were not searched, as they were late or failed."""
+        return self._shortened.is_set()
 
     @property
     def missing(self) -> Mapping[Channel, str]:
@@ -189,6 +197,7 @@ class Retrieval:
                         self._store,
                         EntryQuery(query.channel, target, params.tenant, params.where, limit, timeout_s),
                         query.extra,
+                        on_left_out=self._shortened.set,
                     ),
                     deadline_s=params.deadline_s,
                 )
@@ -208,9 +217,9 @@ class Retrieval:
 
 
 async def mark_indexing(
-    hits: list[Hit], store: EntrySearch, executor: BoundedExecutor, *, deadline_s: float
+    hits: list[Hit], store: EntrySearch, executor: BoundedExecutor, trace: Trace, *, deadline_s: float
 ) -> list[Hit]:
-    """Marks the hits whose timed media are still being indexed; none if the store does not answer in time."""
+    """Marks the hits whose timed media are still being indexed; none, and notes it, if the store is late."""
     asset_ids = {hit.entry.asset.id for hit in hits if hit.entry.collection in TIMED_COLLECTIONS}
     if not asset_ids:
         return hits
@@ -218,6 +227,7 @@ async def mark_indexing(
         checkpoints = await executor.call(lambda _: store.checkpoints(sorted(asset_ids)), deadline_s=deadline_s)
     except (PenstockError, TimeoutError) as exc:
         logger.warning("the store did not return which media are still being indexed: %s", exc)
+        trace.add_shortened()
         return hits
     indexing = {
         (asset_id, checkpoint.version.partition, checkpoint.version.offset)

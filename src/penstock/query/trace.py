@@ -23,6 +23,7 @@ class Trace:
     Attributes:
         missing: the channels that were left out, with the reason.
         partial: whether one of these failed or was late.
+        shortened: whether a step was cut short that more time, or another attempt, may complete.
         shed: the steps that were left out for the load, by name.
         because: sentences in plain words for the client: why weights differ, what was left out to keep the deadline.
         notices: limitations of the answer, a sentence each.
@@ -35,6 +36,7 @@ class Trace:
         self._ends_s: dict[str, float] = {}
         self.missing: dict[Channel, str] = {}
         self.partial = False
+        self.shortened = False
         self.because: list[str] = []
         self.shed: list[str] = []
         self.notices: list[str] = []
@@ -82,6 +84,12 @@ class Trace:
         """Adds a sentence to `because`, once."""
         if sentence not in self.because:
             self.because.append(sentence)
+
+    def add_shortened(self, sentence: str | None = None) -> None:
+        """Notes that a step was late or failed and the answer goes without it, with the reason if there is one."""
+        self.shortened = True
+        if sentence is not None:
+            self.add_reason(sentence)
 
     def add_notice(self, sentence: str | None) -> None:
         """Adds a sentence to `notices`, if there is one."""

@@ -351,6 +351,7 @@ class SearchResult:
         route: the weights of the channels that answered, and of the sources that do not weigh 1, by name.
         proposed_filter: the filter that the words of the question imply, as a request takes it; it was not applied.
         shed: the steps that were left out for the load of the replica.
+        shortened: whether a step was late or failed, so that a search with more time may answer otherwise.
         rerank: what the reranking model read; None: it was not called.
         because: the reasons, in sentences, for what was done differently from the request and the settings.
         next_cursor: of the page after this one; None: there are no more hits.
@@ -374,6 +375,7 @@ class SearchResult:
     route: Mapping[str, float] = field(default_factory=dict)
     proposed_filter: Mapping[str, object] | None = None
     shed: tuple[str, ...] = ()
+    shortened: bool = False
     next_cursor: str | None = field(default=None, repr=False)
     changed: bool = False
     weights: Mapping[QueryPart, float] = field(default_factory=dict)

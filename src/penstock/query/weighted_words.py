@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from penstock.errors import PenstockError
@@ -19,7 +19,13 @@ from penstock.store.base import EntryQuery, EntrySearch
 logger = logging.getLogger(__name__)
 
 
-def search_weighted(store: EntrySearch, query: EntryQuery, extra: Sequence[WeightedWords]) -> Sequence[ScoredEntry]:
+def search_weighted(
+    store: EntrySearch,
+    query: EntryQuery,
+    extra: Sequence[WeightedWords],
+    *,
+    on_left_out: Callable[[], None] = lambda: None,
+) -> Sequence[ScoredEntry]:
     """Returns the entries of one channel for a question and further words, best first.
 
     Further words that fail or are late are left out.
@@ -28,6 +34,7 @@ def search_weighted(store: EntrySearch, query: EntryQuery, extra: Sequence[Weigh
         store: searched once for each group of words, in this thread.
         query: of a lexical channel if there are further words; its timeout is that of all searches.
         extra: the further words.
+        on_left_out: called, in this thread, if some of them are.
 
     Raises as `EntrySearch.search` does, for the question itself.
     """
@@ -39,11 +46,13 @@ def search_weighted(store: EntrySearch, query: EntryQuery, extra: Sequence[Weigh
     for words in extra:
         left_s = ends_s - time.monotonic()
         if left_s <= 0:
+            on_left_out()
             break
         try:
             matches = store.search(replace(query, content=words.text, timeout_s=left_s))
         except PenstockError as exc:
             logger.warning("further words of a question were not searched: %s", exc)
+            on_left_out()
             break
         for result in matches:
             before = merged.get(result.entry.id)

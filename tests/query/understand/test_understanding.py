@@ -160,6 +160,7 @@ def test_a_comparison_that_takes_too_long_is_given_up(monkeypatch: pytest.Monkey
     release.set()
     assert query.understood == Understood("ancor silvr", "ancor silvr")
     assert trace.because == ["the spelling was not compared with the index, to save time"]
+    assert trace.shortened
 
 
 # --- synonyms ---
@@ -236,6 +237,7 @@ def test_a_rewriting_that_fails_leaves_the_question_as_it_was_sent() -> None:
     tools = WordTools(rewriter=ScriptedRewriter(RewriteError("the generator did not answer within 400 ms")))
     assert understand(follow_up(), tools, trace=trace).understood == Understood("and on Sundays?", "and on Sundays?")
     assert trace.because == ["the question was not rewritten: the generator did not answer within 400 ms"]
+    assert trace.shortened
 
 
 def test_a_question_that_stands_alone_is_rewritten_only_on_request() -> None:

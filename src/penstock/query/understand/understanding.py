@@ -92,7 +92,7 @@ class Understanding:
         try:
             rewriting = await rewriter.rewrite(text, options.messages, timeout_s=timeout_s)
         except RewriteError as exc:
-            trace.add_reason(f"the question was not rewritten: {exc}")
+            trace.add_shortened(f"the question was not rewritten: {exc}")
             metrics.UNDERSTANDING.labels("rewrite", "failed").inc()
             return None
         metrics.UNDERSTANDING.labels("rewrite", "rewritten").inc()
@@ -138,7 +138,7 @@ class Understanding:
             async with asyncio.timeout(min(SPELLING_TIMEOUT_S, trace.left_s())):
                 return await comparing
         except TimeoutError:
-            trace.add_reason("the spelling was not compared with the index, to save time")
+            trace.add_shortened("the spelling was not compared with the index, to save time")
             metrics.UNDERSTANDING.labels("spelling", "late").inc()
             return []
 
