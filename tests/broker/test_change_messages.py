@@ -72,8 +72,23 @@ def test_collections_and_members_of_later_versions_are_passed_over() -> None:
     assert parse_change_message(later) == [change("a")]
 
 
+def of_infinity() -> bytes:
+    (message,) = change_messages(TOPIC, [change("a")])
+    return (message.value or b"").replace(b"1700000000123", b"Infinity")
+
+
 @pytest.mark.parametrize(
-    "value", [None, b"", b"{", b"[]", b'{"version":2}', b'{"version":1,"tenant":"a","changes":[{}]}']
+    "value",
+    [
+        None,
+        b"",
+        b"{",
+        b"[]",
+        b'{"version":2}',
+        b'{"version":1,"tenant":"a","changes":[{}]}',
+        pytest.param(of_infinity(), id="infinity"),
+        pytest.param(b"[" * 100_000, id="nested"),
+    ],
 )
 def test_another_message_is_passed_over_with_a_warning(value: bytes | None, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):

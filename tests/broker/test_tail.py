@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import NewPartitions
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import KafkaTimeoutError
 
 from penstock.broker.base import Message, Partition
 from penstock.broker.memory.broker import MemoryBroker
@@ -130,6 +132,41 @@ def test_a_broker_that_goes_away_is_noticed_and_nothing_is_missed() -> None:
     assert [record.value for record in tail.poll(0).records] == [b"b"]
     broker.expire(Partition("t", 0), 3)
     assert not tail.poll(0).records
+
+
+class LostClient:
+    """A client that fetches one record, and does not know its position after it."""
+
+    def __init__(self, topic: str) -> None:
+        self.tp = TopicPartition(topic, 0)
+        self.fetched = [ConsumerRecord(topic, 0, 0, 4, 0, 0, b"k", b"a", [], None, 1, 1, 0)]
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return {0}
+
+    def end_offsets(self, partitions: Sequence[TopicPartition], *, timeout_ms: float) -> dict[TopicPartition, int]:
+        return {self.tp: 5}
+
+    beginning_offsets = end_offsets
+
+    def assign(self, partitions: Sequence[TopicPartition]) -> None: ...
+
+    def seek(self, partition: TopicPartition, offset: int) -> None: ...
+
+    def poll(self, *, timeout_ms: float) -> dict[TopicPartition, list[ConsumerRecord]]:
+        return {self.tp: self.fetched}
+
+    def position(self, partition: TopicPartition) -> int:
+        raise KafkaTimeoutError("no offset in time")
+
+    def close(self, *, autocommit: bool) -> None: ...
+
+
+def test_records_are_returned_although_the_position_after_them_is_not_known() -> None:
+    tail = KafkaTail(KafkaSettings(bootstrap_servers="127.0.0.1:1"), "penstock.changes")
+    tail._client = LostClient("penstock.changes")  # type: ignore[assignment]  # instead of a broker that fails just then
+    polled = tail.poll(0)
+    assert ([record.value for record in polled.records], polled.caught_up) == ([b"a"], False)
 
 
 def test_a_record_that_nobody_can_read_is_passed_over(rig: Rig, tails: MakeTail) -> None:

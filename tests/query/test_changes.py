@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -10,6 +11,7 @@ from penstock.broker.base import Message
 from penstock.broker.change_messages import change_messages
 from penstock.broker.memory.broker import MemoryBroker
 from penstock.broker.memory.tail import MemoryTail
+from penstock.broker.tail import TailPoll
 from penstock.query.changes import ChangeFollower, IndexChanges
 from penstock.records import IndexChange, Position
 
@@ -44,6 +46,13 @@ class Received:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.calls) >= calls, 10), self.calls
             return self.calls
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline_s
+        threading.Event().wait(0.002)
 
 
 def test_a_change_moves_the_generation_of_its_tenant_alone() -> None:
@@ -121,3 +130,35 @@ def test_the_follower_hands_on_what_is_published_and_tells_a_gap_once(caplog: py
         finally:
             follower.close()
     assert changes.generation("acme") is not None
+
+
+class BrokenTail:
+    """A tail that fails in an unexpected way until it is repaired, and then returns nothing new."""
+
+    def __init__(self) -> None:
+        self.failed, self.repaired = threading.Event(), threading.Event()
+
+    def poll(self, timeout_s: float) -> TailPoll:
+        if not self.repaired.is_set():
+            self.failed.set()
+            raise RuntimeError("broken in an unexpected way")
+        return TailPoll()
+
+    def close(self) -> None: ...
+
+
+def test_the_follower_outlives_an_unexpected_error_and_tells_a_gap(caplog: pytest.LogCaptureFixture) -> None:
+    changes, received, tail = IndexChanges(available=True), Received(), BrokenTail()
+    before = changes.generation("acme") or 0
+    changes.subscribe(received)
+    follower = ChangeFollower(changes, tail, retry_s=0.01)
+    follower.start()
+    try:
+        assert tail.failed.wait(10)
+        until(lambda: changes.generation("acme") is None)
+        tail.repaired.set()
+        assert received.wait_for(1) == [()]
+        assert (changes.generation("acme") or 0) > before
+    finally:
+        follower.close()
+    assert caplog.text.count("Traceback") == 1

@@ -64,8 +64,8 @@ def test_further_words_that_fail_or_are_late_are_left_out(store: MemoryStore, mo
     monkeypatch.setattr(store, "search", search)
     extra = (WeightedWords("智能", 0.5),)
     left_out: list[str] = []
-    found = search_weighted(store, QUERY, extra, on_left_out=lambda: left_out.append("failed"))
-    assert found == whole(QUERY)
+    matches = search_weighted(store, QUERY, extra, on_left_out=lambda: left_out.append("failed"))
+    assert matches == whole(QUERY)
     assert 0 < calls[-1].timeout_s <= QUERY.timeout_s
     no_time = replace(QUERY, timeout_s=0.0)
     assert search_weighted(store, no_time, extra, on_left_out=lambda: left_out.append("late")) == whole(QUERY)

@@ -46,7 +46,7 @@ def parse_change_message(record: Record) -> Sequence[IndexChange]:
             raise ValueError(f"its version is {body['version']}")
         tenant = str(body["tenant"])
         return [_change(tenant, raw) for raw in body["changes"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         logger.warning("%s is not a message of the change feed in version %d: %r", record.position, VERSION, exc)
         return []
 

@@ -110,13 +110,23 @@ class KafkaTail:
         records = [to_record(raw) for batch in fetched.values() for raw in batch]
         if records:
             self._check_at_s = self._clock() + _CHECK_S  # it answers
-        return TailPoll(records, all(client.position(tp) >= end for tp, end in self._ends.items()))
+        return TailPoll(records, self._is_caught_up(client))
 
     def close(self) -> None:
         """See `TopicTail.close`."""
         client, self._client = self._client, None
         if client is not None:
             client.close(autocommit=False)
+
+    def _is_caught_up(self, client: ConsumerClient) -> bool:
+        """Returns whether all was read up to the last known ends; False if the client does not know where it is."""
+        try:
+            # kafka-python returns None where it has not found out in time.
+            return all((client.position(tp) or 0) >= end for tp, end in self._ends.items())
+        except (errors.KafkaError, OSError) as exc:
+            # The records of this poll must be returned; the next poll raises what is wrong.
+            logger.info("the position in %s is not known: %r", self._topic, exc)
+            return False
 
     def _check(self, client: ConsumerClient) -> None:
         """Raises an error of Kafka if no broker answers, and follows partitions that were added."""

@@ -50,7 +50,7 @@ def parse_watch(record: Record) -> Watch | None:
             created_ms=int(value["created_ms"]),
             search=dict(value["search"]),
         )
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
         logger.warning("%s is not a watch in version %d: %r", record.position, VERSION, exc)
         return None
 

@@ -127,15 +127,21 @@ class ChangeFollower:
     def _run(self) -> None:
         while not self._closed.is_set():
             try:
-                records = self._tail.poll(_POLL_S).records
-            except PenstockError as exc:
-                self._report(str(exc))
+                self._follow()
+            except Exception as exc:
+                # Records of this poll may be lost: the generations grow once the feed is followed again.
+                if not (isinstance(exc, PenstockError) or self._error):
+                    logger.exception("following the changes of the index failed unexpectedly")
+                self._report(str(exc) or type(exc).__name__)
                 self._closed.wait(self._retry_s)
-                continue
-            self._report("")
-            for record in records:
-                if changes := parse_change_message(record):
-                    self._changes.receive(changes)
+
+    def _follow(self) -> None:
+        """Receives the changes of one poll."""
+        records = self._tail.poll(_POLL_S).records
+        self._report("")
+        for record in records:
+            if changes := parse_change_message(record):
+                self._changes.receive(changes)
 
     def _report(self, error: str) -> None:
         """Logs once that the feed does not answer, and once that it does again."""

@@ -86,7 +86,7 @@ class Trace:
             self.because.append(sentence)
 
     def add_shortened(self, sentence: str | None = None) -> None:
-        """Notes that a step was late or failed and the answer goes without it, with the reason if there is one."""
+        """Notes that the answer goes without a step that was late or failed, and perhaps the reason."""
         self.shortened = True
         if sentence is not None:
             self.add_reason(sentence)

@@ -11,6 +11,8 @@ import pytest
 from penstock.broker.base import Message
 from penstock.broker.memory.broker import MemoryBroker
 from penstock.broker.memory.tail import MemoryTail
+from penstock.broker.tail import TailPoll
+from penstock.broker.watch_messages import watch_message
 from penstock.errors import QueryError, UnavailableError
 from penstock.query.watches.registry import WatchRegistry
 from penstock.records import Watch
@@ -99,3 +101,30 @@ def test_messages_of_another_version_are_passed_over(broker: MemoryBroker, make:
     registry = make()
     assert registry.wait_until_ready(10)
     assert registry.of("acme") == []
+
+
+def test_the_registry_outlives_records_and_errors_that_nobody_expected(
+    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poll, failed = MemoryTail.poll, threading.Event()
+
+    def fail_once(tail: MemoryTail, timeout_s: float) -> TailPoll:
+        if not failed.is_set():
+            failed.set()
+            raise RuntimeError("broken in an unexpected way")
+        return poll(tail, timeout_s)
+
+    monkeypatch.setattr(MemoryTail, "poll", fail_once)
+    value = watch_message(TOPIC, watch(1)).value or b""
+    for bad in (b"[" * 100_000, value.replace(b'"created_ms":1', b'"created_ms":Infinity')):
+        broker.append(Message(TOPIC, b"bad", bad))
+    broker.append(watch_message(TOPIC, watch(2)))
+    registry = WatchRegistry(
+        MemoryTail(broker, TOPIC, from_start=True), TOPIC, broker.producer, max_watches=3, retry_s=0.01
+    )
+    registry.start()
+    try:
+        assert registry.wait_until_ready(10)
+        assert registry.of("acme") == [watch(2)]
+    finally:
+        registry.close()

@@ -11,7 +11,7 @@ from penstock.broker.base import Message, Producer
 from penstock.broker.tail import TopicTail
 from penstock.broker.watch_messages import deletion_message, parse_watch, watch_message
 from penstock.errors import PenstockError, QueryError, UnavailableError
-from penstock.records import Watch
+from penstock.records import Record, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -131,22 +131,30 @@ class WatchRegistry:
         while not self._closed.is_set():
             try:
                 polled = self._tail.poll(_POLL_S)
-            except PenstockError as exc:
+            except Exception as exc:
                 if not failing:
-                    logger.warning("watches cannot be read: %s", exc)
+                    unexpected = not isinstance(exc, PenstockError)
+                    logger.warning("watches cannot be read: %s", exc, exc_info=unexpected)
                 failing = True
                 self._closed.wait(self._retry_s)
                 continue
             failing = False
             for record in polled.records:
-                if record.value is None:
-                    self._drop((record.key or b"").decode(errors="replace"))
-                elif (watch := parse_watch(record)) is not None:
-                    self._put(watch)
+                self._apply(record)
             if polled.caught_up and not self._caught_up:
                 with self._changed:
                     self._caught_up = True
                     self._changed.notify_all()
+
+    def _apply(self, record: Record) -> None:
+        """Applies a record of the topic. One that fails unexpectedly is passed over: reading it again cannot help."""
+        try:
+            if record.value is None:
+                self._drop((record.key or b"").decode(errors="replace"))
+            elif (watch := parse_watch(record)) is not None:
+                self._put(watch)
+        except Exception:
+            logger.exception("%s cannot be read as a watch", record.position)
 
     def _put(self, watch: Watch) -> None:
         with self._changed:
