@@ -12,9 +12,13 @@ from prometheus_client import Counter
 
 from penstock.errors import OverloadedError
 from penstock.observability import metrics
+from penstock.query import result_cache as module
 from penstock.query.changes import IndexChanges
+from penstock.query.fingerprint import fingerprint
+from penstock.query.parts.base import PartsRequest
 from penstock.query.result_cache import TTL_S, ResultCache
 from penstock.query.types import Hit, RerankReport, SearchRequest, SearchResult
+from penstock.query.understand.understood import ChatMessage, UnderstandRequest
 from penstock.records import AssetRef, Collection, IndexChange, Position, bare_entry
 
 REQUEST = SearchRequest(text="heron")
@@ -144,6 +148,34 @@ def test_an_answer_that_was_cut_short_is_not_kept(fields: dict[str, Any]) -> Non
     index.send()
     index.send()
     assert len(index.calls) == 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": "é" * 100_001},
+        {"modalities": ["text"] * 10_000},
+        {"route": {str(number): 1.0 for number in range(10_000)}},
+        {"parts": PartsRequest(not_texts=["x" * 60_000, "y" * 60_000])},
+        {"understand": UnderstandRequest(messages=tuple(ChatMessage("user", "x" * 10_000) for _ in range(11)))},
+    ],
+    ids=["text", "list", "map", "texts", "messages"],
+)
+def test_a_request_of_very_many_characters_is_searched_without_hashing_it(
+    fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[SearchRequest] = []
+    monkeypatch.setattr(module, "fingerprint", lambda request: (hashed.append(request), fingerprint(request))[1])
+    index = Index()
+    index.send(**fields)
+    index.send(**fields)
+    assert (len(index.calls), index.cache.bytes, hashed) == (2, 0, [])
+
+
+def test_a_request_with_large_media_is_kept() -> None:
+    index = Index()
+    index.send(image=bytes(200_000))
+    assert "cached" in index.send(image=bytes(200_000)).took_ms
 
 
 def test_an_answer_is_kept_only_once_the_store_shows_the_last_change_in_any_case() -> None:

@@ -21,7 +21,7 @@ from typing import Protocol, TypeAlias
 
 from penstock.observability import metrics
 from penstock.query.changes import IndexChanges
-from penstock.query.fingerprint import fingerprint
+from penstock.query.fingerprint import fingerprint, is_larger
 from penstock.query.types import Hit, SearchRequest, SearchResult
 
 NAME = "results"  # in the metrics of caches
@@ -33,6 +33,9 @@ BOUNDED_STALENESS_S = 5.0
 _OBJECT_BYTES = 3_000
 # Hashing this much takes the event loop a millisecond.
 _MAX_BYTES_AT_ONCE = 2**20
+# JSON with this many characters of another script takes the event loop 2 ms, and a thread cannot relieve it. Only a
+# request that is refused, a long conversation or a condition of thousands of values has as many.
+_MAX_CHARS = 100_000
 
 Key: TypeAlias = tuple[bytes, int | None, str | None, bool]
 
@@ -104,6 +107,8 @@ class ResultCache:
         generation = self._changes.generation(request.tenant) if self._max_bytes else None
         if generation is None:
             self._clear()
+            return await self._searches.search(request)
+        if is_larger(request, _MAX_CHARS):
             return await self._searches.search(request)
         key = await _key(request)
         if (cached := self._look_up(key, generation)) is not None:
