@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from penstock.broker.watch_messages import deletion_message
 from penstock.errors import UnavailableError
 from penstock.query.types import SearchRequest
+from penstock.query.watches.context import FRESH_S, FRESH_WHILE_SMALL_S, WatchContext
 from penstock.query.watches.evaluator import WatchEvaluator
+from penstock.records import Collection, Field, ScoredEntry, Watch
 from penstock.samples.texts import SampleText
-from tests.query.watches.world import MATCHES, World, texts
+from penstock.serve.routes.watches import request_of
+from penstock.store.base import EntryQuery
+from tests.query.watches.world import MATCHES, WATCHES, World, texts
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +193,83 @@ def test_a_watch_that_this_version_does_not_take_is_left_out(world: World, caplo
         drain(evaluator)
         assert len(matches(world)) == 1
         assert caplog.text.count("is not evaluated") == 1
+
+
+def test_a_watch_that_cannot_be_prepared_does_not_stop_those_of_other_tenants(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = texts(3, 5)
+    noisy = replace(world.watch(first.title, min_relevance=0.01, tenant="noisy"), id="c" * 32)
+    prepare, tried = world.preparer.prepare, []
+
+    async def fail_for_noisy(watch: Watch, request: SearchRequest) -> WatchContext:
+        if watch.tenant == "noisy":
+            tried.append(watch.id)
+            raise UnavailableError("its filter takes too long")
+        return await prepare(watch, request)
+
+    monkeypatch.setattr(world.preparer, "prepare", fail_for_noisy)
+    with world.evaluating(noisy, world.watch(first.title, min_relevance=0.01)) as evaluator:
+        drain(evaluator)
+        world.index(first)
+        assert drain(evaluator) == 1
+        assert tried == [], "its tenant has no changes"
+        world.index(first, tenant="noisy")
+        world.index(first, second)
+        rounds = 0
+        while len(matches(world)) < 2:
+            rounds += 1
+            assert rounds <= 20, "it holds up the others for ever"
+            with suppress(UnavailableError):
+                evaluator.evaluate_once()
+        assert {match["tenant"] for match in matches(world)} == {"default"}
+        assert caplog.text.count("is left out") == 1
+
+
+def test_no_match_is_lost_where_a_channel_does_not_answer_for_a_short_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.index(*texts(0, 20), announce=False)
+    new = texts(150, 160)
+
+    def matched(*, rounds_without_passages: int) -> set[str]:
+        search, answering = world.store.search, rounds_without_passages == 0
+
+        def search_but_passages(query: EntryQuery) -> Sequence[ScoredEntry]:
+            if not answering and query.channel.field is Field.PASSAGE:
+                raise UnavailableError("the index of passages is loading")
+            return search(query)
+
+        monkeypatch.setattr(world.store, "search", search_but_passages)
+        before = len(matches(world))
+        with world.evaluating(world.watch("water in motion", min_relevance=0.0005)) as evaluator:
+            drain(evaluator)
+            world.index(*new)
+            for _ in range(rounds_without_passages):
+                with suppress(UnavailableError):
+                    evaluator.evaluate_once()
+            answering = True
+            drain(evaluator)
+        monkeypatch.setattr(world.store, "search", search)
+        return {match["entry"]["key"] for match in matches(world)[before:]}
+
+    usual = matched(rounds_without_passages=0)
+    assert len(usual) >= 3
+    world.store.delete(Collection.TEXT, [entry.id for entry in world.entries(new)])
+    (kept,) = world.broker.records(WATCHES)
+    world.broker.append(deletion_message(WATCHES, (kept.key or b"").decode()))
+    assert matched(rounds_without_passages=3) == usual
+
+
+def test_a_selective_filter_does_not_make_a_watch_expire_soon_in_a_large_index(world: World) -> None:
+    def left_s(watch: Watch) -> float:
+        context = world.run(world.preparer.prepare(watch, request_of(watch)))
+        return context.expires_s - world.plane.pipeline.executor.clock()
+
+    world.index(*texts(0, 20), announce=False)
+    filtered = world.watch(texts(3, 4)[0].title, filter={"key": texts(3, 4)[0].key})
+    assert left_s(filtered) <= FRESH_WHILE_SMALL_S
+    world.index(*texts(20, 100), announce=False)
+    assert left_s(filtered) > FRESH_S / 2
+    of_another_tenant = world.watch("eggs", tenant="globex", filter={"key": "eggs"})
+    assert left_s(of_another_tenant) <= FRESH_WHILE_SMALL_S

@@ -8,12 +8,14 @@ pipeline, and new entries are judged as further entries of that search.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from penstock.analysis import query_terms
 from penstock.config import QuerySettings
 from penstock.encoders.profiles import Profile
+from penstock.errors import PenstockError
 from penstock.query.channels import OfferedChannels
 from penstock.query.embed import QueryEncoder, start_embedding
 from penstock.query.executor import BoundedExecutor
@@ -25,6 +27,8 @@ from penstock.query.types import Query, Rankings, SearchRequest
 from penstock.query.understand.validate import validate
 from penstock.records import Channel, Field, Float32, Watch
 from penstock.store.base import EntrySearch
+
+logger = logging.getLogger(__name__)
 
 # A search of the whole index takes some 15 ms of CPU time: for 1,000 watches 5 % of a core.
 FRESH_S = 300.0
@@ -46,6 +50,7 @@ class WatchContext:
         cutoffs: the least score of each dense channel at which an entry is worth judging.
         terms: of its text.
         expires_s: when it is to be prepared again.
+        missing: the channels that did not answer, with the reason; their entries are not in the rankings.
     """
 
     watch: Watch
@@ -56,6 +61,7 @@ class WatchContext:
     cutoffs: Mapping[Channel, float]
     terms: frozenset[str]
     expires_s: float
+    missing: Mapping[Channel, str] = field(default_factory=dict)
 
 
 class WatchPreparer:
@@ -88,7 +94,7 @@ class WatchPreparer:
 
         Raises:
             QueryError: the search is invalid, or its relevance is not known.
-            TransientError: too many searches run, or a channel does not answer.
+            TransientError: too many searches run, or no channel answers.
         """
         calibration = self._fusions.calibration
         query = validate(request, self._settings)
@@ -110,6 +116,7 @@ class WatchPreparer:
         relevances = relevance_of_entries(rankings, query.text, calibration)
         size = max((len(ranking) for ranking in rankings.by_channel.values()), default=0)
         small = size < self._settings.candidates
+        soon_another = small and (query.where is None or await self._is_small(query, deadline_s))
         return WatchContext(
             watch=watch,
             query=query,
@@ -120,8 +127,23 @@ class WatchPreparer:
                 channel: _cutoff(rankings, channel, relevances, watch.min_relevance, small=small) for channel in vectors
             },
             terms=frozenset(query_terms(query.text or "")),
-            expires_s=self._executor.clock() + (FRESH_WHILE_SMALL_S if small else FRESH_S),
+            expires_s=self._executor.clock() + (FRESH_WHILE_SMALL_S if soon_another else FRESH_S),
+            missing=rankings.missing,
         )
+
+    async def _is_small(self, query: Query, deadline_s: float) -> bool:
+        """Returns whether the tenant has fewer assets than are judged, whatever the filter of the query leaves."""
+        offered = {channel.collection for channel in await self._channels.get(deadline_s=deadline_s)}
+        searched = offered.intersection(query.collections)
+        try:
+            assets = await self._executor.call(
+                lambda _: sum(self._store.assets_in(collection, query.tenant) for collection in searched),
+                deadline_s=deadline_s,
+            )
+        except (PenstockError, TimeoutError) as exc:
+            logger.info("the assets of tenant %s cannot be counted, a watch expires soon: %s", query.tenant, exc)
+            return True
+        return assets < self._settings.candidates
 
 
 def _cutoff(

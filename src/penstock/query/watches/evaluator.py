@@ -5,31 +5,32 @@ once where all goes well, whatever the number of replicas. At least once:
 
 1. The changes of a poll are read, of each asset the newest.
 2. Their entries are read from the store, at Strong consistency, with their vectors.
-3. They are compared with the watches (`query.watches.matching`).
-4. The matches are written, and their acknowledgement is awaited.
-5. The offsets of the changes are committed.
+3. The watches of their tenants are prepared (`query.watches.prepared`).
+4. The entries are compared with them (`query.watches.matching`).
+5. The matches are written, and their acknowledgement is awaited.
+6. The offsets of the changes are committed.
 
-Where a step fails because a service does not answer, the changes are read and evaluated again. A crash before 5 repeats
+Where a step fails because a service does not answer, the changes are read and evaluated again. A crash before 6 repeats
 matches; their ids are the same. An entry that a newer version has replaced in the meantime does not match.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from penstock.broker.base import Consumer, Partition, Producer, partition_of
 from penstock.broker.change_messages import parse_change_message
 from penstock.broker.watch_messages import match_message
-from penstock.errors import FencedError, PenstockError, QueryError, TransientError, UnavailableError
+from penstock.errors import FencedError, PenstockError, TransientError, UnavailableError
 from penstock.observability import metrics
 from penstock.query.fusion.calibration import Calibration
 from penstock.query.watches.context import WatchContext
 from penstock.query.watches.matching import find_matches
+from penstock.query.watches.prepared import Prepare, PreparedWatches
 from penstock.query.watches.registry import WatchRegistry
 from penstock.records import AssetRef, Collection, Entry, IndexChange, Record, Watch, WatchMatch
 from penstock.store.base import EntrySearch, Store
@@ -44,13 +45,6 @@ _ACK_TIMEOUT_S = 40.0  # above the producer's own delivery timeout
 _LEAVE_TIMEOUT_S = 2.0
 # Entries that are compared at a time: 4 MB of vectors, and a request to the store.
 _MAX_ENTRIES = 1_000
-
-
-class Prepare(Protocol):
-    """Prepares a watch for the evaluator's thread."""
-
-    def __call__(self, watch: Watch) -> Future[WatchContext]:
-        """Starts to prepare a watch; the future fails as `WatchPreparer.prepare` raises."""
 
 
 class WatchEvaluator:
@@ -85,18 +79,15 @@ class WatchEvaluator:
     ) -> None:
         self._consumer = consumer
         self._registry = registry
-        self._prepare = prepare
         self._store = store
         self._search: EntrySearch = store
         self._calibration = calibration
         self._producer = producer
         self._topic = topic
         self._settle_s = settle_s
-        self._clock = clock
         self._wall_ms = wall_ms
-        self._contexts: dict[str, WatchContext] = {}
-        self._invalid: dict[str, Watch] = {}
         self._stop = threading.Event()
+        self._prepared = PreparedWatches(prepare, stop=self._stop, clock=clock)
         self._thread = threading.Thread(target=self._run, name="watch-evaluator", daemon=True)
 
     def start(self) -> None:
@@ -147,7 +138,7 @@ class WatchEvaluator:
             partition = partition_of(record.position)
             offsets[partition] = max(offsets.get(partition, 0), record.position.offset + 1)
         try:
-            self._consumer.commit(offsets, _COMMIT_TIMEOUT_S)  # 5
+            self._consumer.commit(offsets, _COMMIT_TIMEOUT_S)  # 6
         except (FencedError, UnavailableError) as exc:
             logger.info("the offsets of evaluated changes are not committed, matches may repeat: %s", exc)
         return matches
@@ -164,30 +155,46 @@ class WatchEvaluator:
                 continue  # another member reads it from the committed offset
 
     def _evaluate(self, records: Sequence[Record]) -> int:
-        contexts = self._prepared()
-        if not contexts:
-            return 0
-        oldest_ms = min(context.watch.created_ms for context in contexts)
-        tenants = {context.watch.tenant for context in contexts}
+        watches = self._registry.snapshot()
+        self._prepared.keep(watches)
+        oldest_ms: dict[str, int] = {}
+        for watch in watches.values():
+            oldest_ms[watch.tenant] = min(watch.created_ms, oldest_ms.get(watch.tenant, watch.created_ms))
         changes = [
             change
             for change in _newest(change for record in records for change in parse_change_message(record))  # 1
-            if not change.deleted and change.indexed_at_ms >= oldest_ms and change.tenant in tenants
+            if not change.deleted and change.indexed_at_ms >= oldest_ms.get(change.tenant, math.inf)
         ]
         if changes and self._settle_s:
             newest_ms = max(change.indexed_at_ms for change in changes)
             self._stop.wait(max(0.0, self._settle_s - (self._wall_ms() - newest_ms) / 1000))
         written = 0
+        contexts: Sequence[WatchContext] | None = None
         for part in _parts(changes):
             versions = {change.asset: change.version for change in part}
-            entries = self._entries(part)  # 2
+            entries = self._entries(part)  # 2; before 3, so that a store that is down fails no watch
+            contexts = self._contexts_for(changes, watches) if contexts is None else contexts  # 3
             matches = [
                 WatchMatch(judged.context.watch, judged.entry, versions[judged.entry.asset], judged.relevance)
-                for judged in find_matches(contexts, entries, self._search, self._calibration)  # 3
+                for judged in find_matches(contexts, entries, self._search, self._calibration)  # 4
             ]
-            self._write(matches)  # 4
+            self._write(matches)  # 5
             written += len(matches)
         return written
+
+    def _contexts_for(self, changes: Sequence[IndexChange], watches: Mapping[str, Watch]) -> Sequence[WatchContext]:
+        """Returns the contexts of the watches that are as old as the newest of their tenant's changes.
+
+        Raises:
+            UnavailableError: new ones are not prepared yet.
+        """
+        newest_ms: dict[str, int] = {}
+        for change in changes:
+            newest_ms[change.tenant] = max(change.indexed_at_ms, newest_ms.get(change.tenant, 0))
+        needed = [watch for watch in watches.values() if watch.created_ms <= newest_ms.get(watch.tenant, -1)]
+        contexts = self._prepared.contexts_of(needed)
+        self._prepared.keep(watches)
+        return contexts
 
     def _entries(self, changes: Sequence[IndexChange]) -> list[Entry]:
         """Returns the new entries of these changes that are still those of the announced versions."""
@@ -219,30 +226,6 @@ class WatchEvaluator:
             metrics.WATCH_MATCHES.labels("written").inc()
             delay_s = max(0, self._wall_ms() - match.entry.indexed_at_ms) / 1000
             metrics.WATCH_DELAY.labels(match.entry.collection).observe(delay_s)
-
-    def _prepared(self) -> list[WatchContext]:
-        """Returns the contexts of all valid watches, prepared again where they are new, changed or expired.
-
-        Raises:
-            TransientError: one cannot be prepared now.
-        """
-        watches = self._registry.snapshot()
-        self._contexts = {id_: known for id_, known in self._contexts.items() if watches.get(id_) == known.watch}
-        self._invalid = {id_: watch for id_, watch in self._invalid.items() if watches.get(id_) == watch}
-        now_s = self._clock()
-        for id_, watch in watches.items():
-            known = self._contexts.get(id_)
-            if id_ in self._invalid or (known is not None and now_s < known.expires_s):
-                continue
-            try:
-                self._contexts[id_] = self._prepare(watch).result()
-            except QueryError as exc:
-                self._invalid[id_] = watch
-                self._contexts.pop(id_, None)
-                logger.warning("watch %s (%s) is not evaluated, as its search is invalid now: %s", id_, watch.name, exc)
-        metrics.WATCHES.labels("evaluated").set(len(self._contexts))
-        metrics.WATCHES.labels("invalid").set(len(self._invalid))
-        return list(self._contexts.values())
 
 
 def _newest(changes: Iterable[IndexChange]) -> list[IndexChange]:
