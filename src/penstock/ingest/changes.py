@@ -180,10 +180,12 @@ class ChangePublisher:
                     logger.info("the change feed %s takes changes again", self._topic)
                     return
             try:
-                while not self._send(oldest, self._clock() + self._patience_s):
-                    self._sleep(_RETRY_S)  # the next attempt raises if the lane stops
+                taken = self._send(oldest, self._clock() + self._patience_s)
             except StoppedError:
                 return
+            if not taken:
+                self._sleep(_RETRY_S)  # the next attempt raises if the lane stops
+                continue
             with self._lock:
                 for change in oldest:
                     if self._backlog and self._backlog[0] is change:  # else it was dropped for a later one
