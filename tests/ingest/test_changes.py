@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 import pytest
+from prometheus_client import Counter
 
 from penstock.broker.base import Message
 from penstock.broker.change_messages import parse_change_message
@@ -17,6 +18,7 @@ from penstock.errors import ConfigError, UnavailableError
 from penstock.ingest import changes as module
 from penstock.ingest.changes import ChangePublisher
 from penstock.ingest.pipeline.types import StoppedError
+from penstock.observability import metrics
 from penstock.records import IndexChange, Position
 
 TOPIC = "penstock.changes"
@@ -140,6 +142,41 @@ def test_a_feed_that_refuses_holds_up_nothing_and_is_logged_once(caplog: pytest.
         publisher.publish([change("b")])
     assert (clock.slept, publisher.backlog) == (0, 0)
     assert caplog.text.count("not authorised") == 1
+
+
+def dropped() -> float:
+    counter = metrics.INDEX_CHANGES.labels("dropped")
+    assert isinstance(counter, Counter)
+    return float(counter._value.get())
+
+
+def test_what_the_feed_takes_before_the_lane_has_stopped_is_published(broker: MemoryBroker) -> None:
+    clock = Clock()
+    broker.available = False
+    publisher = ChangePublisher(broker.producer(), TOPIC, patience_s=1, sleep=clock.sleep, clock=clock)
+    publisher.publish([change("a"), change("b")])
+    before = dropped()
+    broker.available = True
+    publisher.close(10)
+    assert (keys(broker), publisher.backlog, dropped() - before) == (["a", "b"], 0, 0)
+
+
+def test_what_the_feed_does_not_take_before_the_lane_has_stopped_counts_as_dropped(
+    broker: MemoryBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, stop = Clock(), threading.Event()
+
+    def sleep(seconds: float) -> bool:
+        return stop.wait(seconds) if threading.current_thread().name == "change-backlog" else clock.sleep(seconds)
+
+    broker.available = False
+    publisher = ChangePublisher(broker.producer(), TOPIC, patience_s=1, sleep=sleep, clock=clock)
+    publisher.publish([change("a"), change("b")])
+    before = dropped()
+    publisher.close(0.05)
+    stop.set()
+    assert (publisher.backlog, dropped() - before) == (0, 2)
+    assert "has not taken 2 changes" in caplog.text
 
 
 def test_a_lane_that_stops_leaves_its_batch_unsettled(broker: MemoryBroker) -> None:

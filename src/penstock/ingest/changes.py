@@ -7,7 +7,8 @@ publishes it again: at least once. A feed that takes nothing must not hold up in
    of the producer more (which blocks for 10 s while the topic does not exist). While no broker answers nothing can be
    committed either, so that waiting costs nothing.
 2. Then the batch continues. Its changes stay in memory, and a thread sends them until the feed takes them, before any
-   later ones. Only a crash of the lane in the meantime loses them, or more than `MAX_BACKLOG` of them.
+   later ones. A lane that stops leaves it `FLUSH_S` more. Lost are those that are left then, or when a lane crashes,
+   and the oldest where there are more than `MAX_BACKLOG`.
 3. Changes that the feed can never take (the topic is not authorised) are dropped.
 
 Dropped and lost changes cost cached results their freshness for at most their time to live, and watches their matches.
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 # A restart of a broker takes seconds, and a producer repeats by itself for 30 s.
 PATIENCE_S = 30.0
 MAX_BACKLOG = 100_000  # some 60 MB
+FLUSH_S = 2.0  # for the backlog of a lane that stops: one retry, and some 30,000 changes
 _RETRY_S = 1.0
 _STOP_CHECK_S = 1.0  # between two checks whether the lane stops, while an acknowledgement is awaited
 _CHUNK = 1_000  # changes that are sent at a time from the backlog
@@ -51,6 +53,9 @@ class ChangeSink(Protocol):
         Raises:
             StoppedError: the lane stops; the changes are published again when their batch is delivered again.
         """
+
+    def close(self, timeout_s: float) -> None:
+        """Gives the changes that the feed has not taken yet this long to reach it. The others are lost."""
 
 
 class ChangePublisher:
@@ -96,6 +101,19 @@ class ChangePublisher:
                 return
             if self._sleep(_RETRY_S):
                 raise StoppedError
+
+    def close(self, timeout_s: float) -> None:
+        """See `ChangeSink.close`. Call it before `sleep` returns that the lane stops."""
+        with self._lock:
+            sender = self._sender
+        if sender is not None:
+            sender.join(timeout_s)
+        with self._lock:
+            lost = len(self._backlog)
+            self._backlog.clear()
+        if lost:
+            metrics.INDEX_CHANGES.labels("dropped").inc(lost)
+            logger.warning("the lane stops, and the change feed %s has not taken %d changes", self._topic, lost)
 
     @property
     def backlog(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from penstock.broker.base import Message, Partition
 from penstock.broker.memory.broker import MemoryBroker
 from penstock.broker.wire import parse_record
+from penstock.ingest.changes import ChangeSink
 from penstock.ingest.holds import Why
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits
@@ -62,12 +63,13 @@ class LaneHarness:
         media: ScriptedMedia | None = None,
         max_in_flight_bytes: int = 1_000_000,
         drain_timeout_s: float = 5.0,
+        make_feed: Callable[[threading.Event], ChangeSink | None] = lambda _: None,
     ) -> Lane:
         stop = threading.Event()
         return Lane(
             name=name,
             consumer=self.broker.consumer(GROUP, [TOPIC], drain_timeout_s=drain_timeout_s),
-            pipeline=pipeline_on(self.store, self.sink, media=media, stop=stop),
+            pipeline=pipeline_on(self.store, self.sink, media=media, stop=stop, changes=make_feed(stop)),
             batcher=Batcher(BatchLimits(8, 100_000, 0.001, 4), time.monotonic),
             parse=partial(parse, modality=Modality.TEXT),
             topics={TOPIC: Modality.TEXT},

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from penstock.broker.base import Message, PollResult
+from penstock.broker.change_messages import parse_change_message
 from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP, format_origin
+from penstock.broker.memory.broker import MemoryBroker
 from penstock.errors import PermanentError, UnavailableError
+from penstock.ingest.changes import ChangePublisher
 from penstock.ingest.lane import offsets
 from penstock.ingest.lane.lane import Lane
 from penstock.observability import metrics
-from penstock.records import Modality, Outcome, Position
+from penstock.records import IndexChange, Modality, Outcome, Position
 from tests.counted import counted
 from tests.ingest.builders import TOPIC
 from tests.ingest.doubles import RecordingSink
@@ -472,3 +476,55 @@ def test_freshness_is_kept_by_modality(harness: LaneHarness) -> None:
     lane = harness.lane()
     with running(lane):
         eventually(lambda: len(lane.status().freshness_s.get(Modality.TEXT, ())) == 10, "ten samples")
+
+
+class LateFeed(ChangePublisher):
+    """Takes nothing until it is closed."""
+
+    def __init__(self, broker: MemoryBroker, stop: threading.Event) -> None:
+        super().__init__(self, "changes", patience_s=0.05, sleep=lambda seconds: stop.wait(min(seconds, 0.01)))
+        self._back = threading.Event()
+        self._whole = broker.producer()
+
+    def send(self, message: Message) -> Future[Position]:
+        if self._back.is_set():
+            return self._whole.send(message)
+        future: Future[Position] = Future()
+        future.set_exception(UnavailableError("the feed is away"))
+        return future
+
+    def flush(self, timeout_s: float) -> None: ...
+
+    def close(self, timeout_s: float) -> None:
+        self._back.set()
+        super().close(timeout_s)
+
+
+def test_changes_that_the_feed_has_not_taken_yet_reach_it_before_a_lane_has_stopped(harness: LaneHarness) -> None:
+    harness.broker.create_topic("changes", 1)
+    harness.produce(5)
+    with running(harness.lane(make_feed=lambda stop: LateFeed(harness.broker, stop))):
+        eventually(lambda: harness.committed() == 5, "all committed without the feed")
+        assert harness.broker.records("changes") == []
+    published = [change for record in harness.broker.records("changes") for change in parse_change_message(record)]
+    assert sorted({change.key for change in published}) == ["k0", "k1", "k2", "k3", "k4"]
+
+
+class NotedFeed:
+    """Notes how long it is given to close."""
+
+    def __init__(self) -> None:
+        self.closed: list[float] = []
+
+    def publish(self, changes: Sequence[IndexChange]) -> None: ...
+
+    def close(self, timeout_s: float) -> None:
+        self.closed.append(timeout_s)
+
+
+def test_a_lane_that_must_leave_gives_the_feed_no_time(harness: LaneHarness) -> None:
+    feed = NotedFeed()
+    lane = harness.lane(make_feed=lambda _: feed)
+    lane.stop(drain=False)
+    lane.run()
+    assert feed.closed == [0.0]

@@ -30,6 +30,8 @@ class Feed:
         self.batches.append(changes)
         self.stored.append(self._store.count_assets())
 
+    def close(self, timeout_s: float) -> None: ...
+
 
 def run(store: MemoryStore, feed: Feed, work: Batch, sink: RecordingSink | None = None) -> BatchReport:
     return pipeline_on(store, sink or RecordingSink(), changes=feed).run(work)

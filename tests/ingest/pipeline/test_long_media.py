@@ -161,6 +161,8 @@ class Stack:
         """See `ChangeSink.publish`."""
         self.changes += changes
 
+    def close(self, timeout_s: float) -> None: ...
+
     def produce(self, key: str, segments: int | None, *, partition: int = 0) -> None:
         value = None if segments is None else str(segments).encode()
         self.broker.append(Message(TOPIC, key.encode(), value, partition=partition))

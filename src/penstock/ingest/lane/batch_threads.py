@@ -64,9 +64,16 @@ class BatchThreads:
             except queue.Empty:
                 return
 
-    def abandon(self) -> None:
-        """Gives up the batches that are still in flight; they will be redelivered."""
-        self._abandon.set()
+    def abandon(self, *, flush_s: float) -> None:
+        """Gives up the batches that are still in flight, which will be redelivered.
+
+        Args:
+            flush_s: how long changes of earlier batches may take to reach the change feed.
+        """
+        try:
+            self._pipeline.close(flush_s)
+        finally:
+            self._abandon.set()
 
     def shut_down(self) -> None:
         """Ends the executor without waiting: a thread may hang on a worker that was stopped."""

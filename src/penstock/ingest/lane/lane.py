@@ -23,6 +23,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 from penstock.broker.base import Consumer, Partition
+from penstock.ingest.changes import FLUSH_S
 from penstock.ingest.delivery import Delivery
 from penstock.ingest.holds import Why, lane_holds
 from penstock.ingest.lane.batch_threads import BatchThreads
@@ -168,7 +169,7 @@ class Lane:
             self._drain()
             return not self._in_flight.batches
         finally:
-            self._batches.abandon()
+            self._batches.abandon(flush_s=min(FLUSH_S, self._limits.drain_timeout_s))
             self._consumer.close(timeout_s=COMMIT_TIMEOUT_S)
             self._batches.shut_down()
 

@@ -39,6 +39,11 @@ class AnnounceStep:
             self._feed.publish(changes)
         report.add_step_time("announce", time.perf_counter() - started_s)
 
+    def close(self, timeout_s: float) -> None:
+        """Gives the changes that the feed has not taken yet this long to reach it."""
+        if self._feed is not None:
+            self._feed.close(timeout_s)
+
 
 def _change(event: Event, result: Settled | Continues, written: Written) -> IndexChange:
     return IndexChange(

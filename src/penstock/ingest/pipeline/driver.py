@@ -126,6 +126,10 @@ class Pipeline:
             assets = _report_results(assets, results, halts, report)
         return report
 
+    def close(self, timeout_s: float) -> None:
+        """Gives the changes that the feed has not taken yet this long to reach it. Call it before `sleep` ends."""
+        self._announce.close(timeout_s)
+
 
 def _report_results(
     assets: Iterable[list[Delivery]],
