@@ -3,7 +3,7 @@
 An answer is found again by all of its request (`fingerprint`), the limit, the cursor and the index generation of the
 tenant. So it is outdated as soon as this replica has received a change of the tenant's index from the change feed, and
 in any case after a minute. What bounds the staleness of an answer is thus the time from the acknowledgement of a write
-to the receipt of its change, 16 ms at the median (docs/changes.md).
+to the receipt of its change, 16 ms at the median (docs/changes.md); and the minute for what is removed without one.
 
 Not kept are partial answers, those of which a step was late or cut short, and those that were searched so soon after a
 change that the store may not have shown it yet. While no changes are received nothing is kept and nothing is answered

@@ -1,4 +1,8 @@
-"""Publishes what a batch changed in the index, between its write and its report."""
+"""Publishes what a batch changed in the index, between its write and its report.
+
+Not published is what is removed of rejected events (`WriteStep.retract`), also where segments of long media were
+announced before a later one was rejected: those stay announced as incomplete.
+"""
 
 from __future__ import annotations
 
