@@ -15,9 +15,10 @@ from penstock.observability import metrics
 from penstock.query import result_cache as module
 from penstock.query.changes import IndexChanges
 from penstock.query.fingerprint import fingerprint
+from penstock.query.options import RerankReport
 from penstock.query.parts.base import PartsRequest
 from penstock.query.result_cache import TTL_S, ResultCache
-from penstock.query.types import Hit, RerankReport, SearchRequest, SearchResult
+from penstock.query.types import Hit, SearchRequest, SearchResult
 from penstock.query.understand.understood import ChatMessage, UnderstandRequest
 from penstock.records import AssetRef, Collection, IndexChange, Position, bare_entry
 
@@ -165,7 +166,12 @@ def test_a_request_of_very_many_characters_is_searched_without_hashing_it(
     fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[SearchRequest] = []
-    monkeypatch.setattr(module, "fingerprint", lambda request: (hashed.append(request), fingerprint(request))[1])
+
+    def noted(request: SearchRequest) -> bytes:
+        hashed.append(request)
+        return fingerprint(request)
+
+    monkeypatch.setattr(module, "fingerprint", noted)
     index = Index()
     index.send(**fields)
     index.send(**fields)
