@@ -11,6 +11,7 @@
     ├── TransientError               a retry may help: pause, back off with jitter, continue
     │   ├── UnavailableError         a broker, store, worker or host does not answer
     │   ├── RetryableFetchError      a claim check failed in a way that a retry may cure      (media.claim_check)
+    │   ├── RewriteError             a generator gave no rewriting of a question that may be used (query.understand)
     │   ├── WorkerLostError          the process that ran a step died; the batch restarts from its records
     │   ├── WorkerBrokenError        this process can never run its step again, as its device is lost; restart it
     │   ├── NotReadyError            a restarted writer does not know the assignments

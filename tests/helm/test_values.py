@@ -307,7 +307,13 @@ _CASES: tuple[tuple[str, Any, str, Any, Mapping[str, Any]], ...] = (
     ("test.resources", _RESOURCES, "Pod/test:spec.containers.0.resources", _RESOURCES, {}),
 )
 # Checked by tests of their own: in test_settings.py, test_monitoring.py and below.
-_ELSEWHERE = {"settings", "fullnameOverride", "monitoring.dashboards", "monitoring.dashboardLabels"}
+_ELSEWHERE = {
+    "settings",
+    "fullnameOverride",
+    "monitoring.dashboards",
+    "monitoring.dashboardLabels",
+    "monitoring.runbooks",
+}
 
 
 @pytest.mark.parametrize(("value", "given", "where", "expected", "besides"), _CASES, ids=lambda part: str(part)[:40])
