@@ -25,7 +25,7 @@ from penstock.query.types import GroupBy, Hit, SearchRequest, SearchResult
 from penstock.records import Channel, Collection, Field
 from penstock.store.filters import Comparison
 from tests.query.conftest import FaultyStore, WordEncoder
-from tests.query.test_stages import CALIBRATED, CHANNELS, FUSIONS, SMALL, DigitReader
+from tests.query.test_stages import CALIBRATED, CHANNELS, FUSIONS, SMALL, DigitReader, add_shots
 
 TEXT_ONLY = frozenset({Channel(Collection.TEXT, Field.PASSAGE)})
 
@@ -37,10 +37,7 @@ def made_store(seed: int) -> FaultyStore:
     for number in range(20):
         store.add(Collection.TEXT, f"word{number % 12}", asset=f"text-{number % 9}", part=number)
         store.add(Collection.IMAGE, f"word{number % 5}", asset=f"image-{number}")
-    for shot, (asset, start) in enumerate(rng.integers((3, 60), size=(50, 2)).tolist()):
-        times_ms = (2_000 * start, 2_000 * start + 1_999)
-        collection = Collection.SPEECH if rng.random() < 0.5 else Collection.FRAME
-        store.add(collection, f"word{rng.integers(12)}", asset=f"video-{asset}", part=shot, times_ms=times_ms)
+    add_shots(store, rng, shots=50, words=12)
     return store
 
 

@@ -65,11 +65,16 @@ def made_store(seed: int) -> FaultyStore:
     for number in range(25):
         store.add(Collection.TEXT, f"word{number}")
         store.add(Collection.IMAGE, f"word{number}")
-    for shot, (asset, start) in enumerate(rng.integers((3, 60), size=(60, 2)).tolist()):
+    add_shots(store, rng, shots=60, words=40)
+    return store
+
+
+def add_shots(store: FaultyStore, rng: np.random.Generator, *, shots: int, words: int) -> None:
+    """Adds shots and passages of speech to three videos, in clusters of time."""
+    for shot, (asset, start) in enumerate(rng.integers((3, 60), size=(shots, 2)).tolist()):
         times_ms = (2_000 * start, 2_000 * start + 1_999)
         collection = Collection.SPEECH if rng.random() < 0.5 else Collection.FRAME
-        store.add(collection, f"word{rng.integers(40)}", asset=f"video-{asset}", part=shot, times_ms=times_ms)
-    return store
+        store.add(collection, f"word{rng.integers(words)}", asset=f"video-{asset}", part=shot, times_ms=times_ms)
 
 
 def hits_of(

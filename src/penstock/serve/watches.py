@@ -28,7 +28,7 @@ from penstock.store.base import Store
 logger = logging.getLogger(__name__)
 
 _RETRY_S = 5.0
-# The group waits so long for a member that leaves without an answer; a batch of changes takes less.
+# A batch of changes is evaluated in less time. The group removes a member that has not answered by then.
 _DRAIN_TIMEOUT_S = 10.0
 # A real Milvus shows a write to searches of consistency Bounded after some 0.2 s.
 LAGGING_READS_S = 1.0
