@@ -1,0 +1,1 @@
+"""Penstock for other programs' interfaces. Each module needs the extra of its name."""
