@@ -1,0 +1,1 @@
+"""Finds the cheapest index of vectors that still finds what an exact search finds, in every direction."""
