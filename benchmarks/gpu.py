@@ -86,11 +86,11 @@ class Meter:
 
         def call_of(batch: int) -> Callable[[int], object]:
             images = torch.randn(batch, 3, size_px, size_px, device=self.device)
-            images = images.to(encoder._dtype, memory_format=torch.channels_last)
+            images = images.to(encoder._tower._dtype, memory_format=torch.channels_last)
 
             def call(_: int) -> None:
                 with torch.inference_mode():
-                    encoder._tower(images)
+                    encoder._tower._tower(images)
                 if images.is_cuda:
                     torch.cuda.synchronize()
 

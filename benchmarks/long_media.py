@@ -86,7 +86,7 @@ def _bench(plan: LongPlan, folder: Path, say: Reporter) -> Iterator[_Bench]:
         profile=plan.profile,
         store_uri=None,
         ingest={"modalities": (Modality.AUDIO,), "encoder_threads": plan.threads},
-        fetch={"allowed_roots": (media,)},
+        fetch={"allow": ({"tenants": ("*",), "scheme": "file", "prefix": str(media)},)},
     )
     say(f"starting a whole Penstock with profile {plan.profile} in {folder}")
     with running_stack(settings) as stack:

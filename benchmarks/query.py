@@ -38,7 +38,7 @@ from penstock.query.embed import MAX_BATCH
 from penstock.query.route import route
 from penstock.query.types import ChannelQuery, SearchRequest
 from penstock.query.understand.validate import validate
-from penstock.records import EncoderInput
+from penstock.records import Access, EncoderInput
 from penstock.store.base import EntryQuery, Store
 from penstock.store.milvus.store import MilvusStore
 from penstock.store.spec import index_spec
@@ -107,7 +107,7 @@ def bench_query(plan: QueryPlan, say: Reporter) -> dict[str, Any]:
             },
         )
         say(f"starting a whole Penstock with profile {plan.profile} in {folder}")
-        with running_stack(settings) as stack, _opened(stack.settings) as store:
+        with running_stack(settings) as stack, opened_index(stack.settings) as store:
             profile = load_profile(plan.profile)
             say(f"writing {plan.entries} entries")
             fill(store, profile, plan.entries, settings.tenant)
@@ -321,7 +321,14 @@ class _Parts:
         content = self._vectors[probe] if probe.encoder else text
         limit = self._settings.query.candidates
         self._store.search(
-            EntryQuery(probe.channel, content, self._settings.tenant, where=None, limit=limit, timeout_s=_TIMEOUT_S)
+            EntryQuery(
+                probe.channel,
+                content,
+                Access.to_all_of(self._settings.tenant),
+                where=None,
+                limit=limit,
+                timeout_s=_TIMEOUT_S,
+            )
         )
 
 
@@ -336,7 +343,8 @@ def _dim(probe: ChannelQuery, profile: Profile) -> int:
 
 
 @contextmanager
-def _opened(settings: Settings) -> Iterator[MilvusStore]:
+def opened_index(settings: Settings) -> Iterator[MilvusStore]:
+    """Opens the index of a stack, whose collections are created if they are missing."""
     store = open_store(settings.store)
     profile = load_profile(settings.profile)
     try:

@@ -28,7 +28,7 @@ from benchmarks.synthetic_index import unit_vector
 from penstock.assembly import open_store
 from penstock.config import StoreSettings
 from penstock.encoders.base import Fingerprint, Space
-from penstock.records import Channel, Collection, Field
+from penstock.records import Access, Channel, Collection, Field
 from penstock.store.base import EntryQuery, IndexSpec, VectorSpec
 from penstock.store.milvus.store import MilvusStore
 from tests.store.servers import Standalone
@@ -150,7 +150,9 @@ class SizingRun:
         random, times = np.random.default_rng(1), []
         for _ in range(_SEARCHES + 10):
             vector = unit_vector(random, self._dim)
-            query = EntryQuery(Channel(Collection.IMAGE, Field.JOINT), vector, "bench", None, _LIMIT, timeout_s=60)
+            query = EntryQuery(
+                Channel(Collection.IMAGE, Field.JOINT), vector, Access.to_all_of("bench"), None, _LIMIT, timeout_s=60
+            )
             began_s = time.perf_counter()
             assert len(self._store.search(query)) == _LIMIT
             times.append((time.perf_counter() - began_s) * 1000)

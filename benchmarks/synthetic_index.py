@@ -10,6 +10,7 @@ import numpy as np
 
 from penstock.encoders.profiles import Profile
 from penstock.records import (
+    DEFAULT_ACL,
     TEXT_COLLECTIONS,
     AssetRef,
     Collection,
@@ -43,7 +44,7 @@ class _Entries:
         self._tenant = tenant
         self._profile = profile
         self._random = np.random.default_rng(_SEED)
-        self._words = _words()
+        self._words = sample_words()
 
     def one(self, collection: Collection, number: int) -> Entry:
         modality = Modality.TEXT if collection is Collection.TEXT else Modality.IMAGE
@@ -58,6 +59,7 @@ class _Entries:
             event_time_ms=number,
             indexed_at_ms=number,
             origin=Position(asset.topic, 0, number),
+            acl=DEFAULT_ACL,
             vectors={field: unit_vector(self._random, space.dim) for field, space in spaces.items()},
         )
 
@@ -67,7 +69,7 @@ class QuerySampler:
 
     def __init__(self) -> None:
         self._random = np.random.default_rng(_SEED + 1)
-        self._words = _words()
+        self._words = sample_words()
         self._numbers = itertools.count()
         self._lock = threading.Lock()
 
@@ -77,7 +79,8 @@ class QuerySampler:
             return f"{' '.join(chosen)} {next(self._numbers)}"
 
 
-def _words() -> list[str]:
+def sample_words() -> list[str]:
+    """Returns the words of passages and questions: those that describe the shipped images."""
     return sorted({word for concept in load_concepts() for word in concept.description.replace(",", " ").split()})
 
 

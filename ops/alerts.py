@@ -11,7 +11,7 @@ from ops.alerts_query import query_alerts
 from ops.rules_model import Alert
 from ops.slos import Objectives
 
-MAX_ALERTS = 22
+MAX_ALERTS = 24
 """More are not read at night: a new one takes the place of another."""
 
 

@@ -19,7 +19,7 @@ def ingest_alerts() -> Sequence[Alert]:
     """Returns the alerts on events that wait, and those on events that are lost or rejected."""
     return (
         _held(), _halted(), _oldest(), _stalled(), _lost(), _dead_letters(), _crashing(), _fenced(), _workers_lost(),
-        _canary(),
+        _canary(), _reindex_stuck(),
     )  # fmt: skip
 
 
@@ -316,5 +316,32 @@ def _canary() -> Alert:
                 fires={45: [{"namespace": "prod", "modality": "image"}]},
             ),
             Case("found", series("0+6x120", "0+0x120", "0+6x120"), quiet_m=(20, 80)),
+        ),
+    )
+
+
+def _reindex_stuck() -> Alert:
+    def assets(done: str, total: str) -> dict[str, str]:
+        name = f'penstock_reindex_assets{{{_PROD}, version="2", state='
+        return {f'{name}"done"}}': done, f'{name}"total"}}': total}
+
+    by = "by (cluster, namespace, version)"
+    done, total = (f'max {by} (penstock_reindex_assets{{state="{state}"}})' for state in ("done", "total"))
+    before = f'max {by} (penstock_reindex_assets{{state="done"}} offset 30m)'
+    return Alert(
+        name="PenstockReindexStuck",
+        severity="ticket",
+        lasts="15m",
+        expr=f"{done} < {total}\nand {done} <= {before}",
+        summary="The re-index to version {{ $labels.version }} in {{ $labels.namespace }} makes no progress",
+        description="No asset has come to the new version for half an hour, though some lack. The served one is whole.",
+        cases=(
+            Case(
+                "stands still, and continues",
+                assets("0+10x10 100+0x90 100+10x90", "1000+0x200"),
+                quiet_m=(10, 40, 140),
+                fires={80: [{"namespace": "prod", "version": "2"}]},
+            ),
+            Case("fills", assets("0+10x100 1000+0x60", "1000+0x160"), quiet_m=(20, 60, 150)),
         ),
     )

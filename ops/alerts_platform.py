@@ -13,7 +13,7 @@ _TARGET = 'job="prod/penstock", namespace="prod"'
 
 def platform_alerts() -> Sequence[Alert]:
     """Returns the alerts on dependencies and processes, and those that read the metrics of Ray and Kubernetes."""
-    return (_breaker(), _target(), _driver(), _audit(), _volume(), _pending())
+    return (_breaker(), _target(), _driver(), _audit(), _backup(), _volume(), _pending())
 
 
 def _breaker() -> Alert:
@@ -113,6 +113,40 @@ def _audit() -> Alert:
                 fires={10: [{"namespace": "prod", "job_name": "penstock-audit-29"}]},
             ),
             Case("another job fails", {'kube_job_status_failed{job_name="x"}': "1+0x60"}, quiet_m=(10, 50)),
+        ),
+    )
+
+
+def _backup() -> Alert:
+    age = f'penstock_backup_age_seconds{{{_PROD}, index_version="1"}}'
+    job = 'kube_job_status_failed{namespace="prod", job_name="penstock-backup-29"}'
+    by = "by (cluster, namespace)"
+    return Alert(
+        name="PenstockBackupOld",
+        severity="ticket",
+        lasts="15m",
+        # A job that failed remains after the next one has succeeded, so it counts only where no backup is young.
+        expr=(
+            f"max {by} (penstock_backup_age_seconds) > 129600\n"
+            f'or max {by} (kube_job_status_failed{{job_name=~".*penstock.*backup.*"}}) > 0\n'
+            f"unless on (cluster, namespace) max {by} (penstock_backup_age_seconds) <= 129600"
+        ),
+        summary="The last backup of {{ $labels.namespace }} is older than 36 hours, or none has succeeded",
+        description="Search and ingest are not affected. What a restore would have to replay grows with each hour.",
+        cases=(
+            Case(
+                "a night without a backup",
+                {age: "128000+60x60 60+60x60"},
+                quiet_m=(10, 40, 90),
+                fires={55: [{"namespace": "prod"}]},
+            ),
+            Case(
+                "the first one fails",
+                {job: "0+0x10 1+0x40 _x60"},
+                quiet_m=(10, 90),
+                fires={40: [{"namespace": "prod"}]},
+            ),
+            Case("one fails, and the one before is young", {age: "3600+60x120", job: "1+0x120"}, quiet_m=(20, 100)),
         ),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
@@ -38,6 +39,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("services") and not any(name in item.nodeid for name in _OF_FAULTS):
             item.add_marker(pytest.mark.flaky(reruns=1))
+        if item.get_closest_marker("slow_on_standalone") and "[standalone" in item.nodeid:
+            item.add_marker(pytest.mark.exhaustive)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    """Takes back what a test left in the environment: a command run in this process joins Ray by variables.
+
+    A Ray of a later test would start with them, and demand the token of a folder that is gone.
+    """
+    before = dict(os.environ)
+    try:
+        return (yield)
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @pytest.fixture

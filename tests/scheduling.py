@@ -1,7 +1,7 @@
 """Decides which file of tests a worker takes next, so that two cores are never idle and never carry three Rays.
 
-A test that starts a Ray or a whole Penstock waits much of its time for processes to start, so there is one worker more
-than cores; three such tests at a time would be slow enough to miss deadlines.
+A test that starts a Ray or a whole Penstock waits much of its time for processes to start, so there are two workers
+more than cores of a small machine; three such tests at a time would be slow enough to miss deadlines.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from xdist.workermanage import WorkerController
 # Files that start a Ray, some of them a whole Penstock; the longest come first.
 _WITH_RAY = (
     "tests/e2e/shared/",
-    "tests/e2e/test_restart.py",
     "tests/faults/",
     "tests/embedded/test_supervisor.py",
     "tests/e2e/",
@@ -28,14 +27,15 @@ _WITH_RAY = (
     "tests/observability/test_logs.py",
 )
 _AT_ONCE = 2
-# Files that share one running Penstock, which ends with the last of them: one that only idles takes half a core.
-_ONE_STACK = "tests/e2e/shared/"
+# Folders whose files share servers, which end with the last of them: a Penstock that only idles takes half a core, and
+# each worker would start a Milvus of its own.
+_SHARING = ("tests/e2e/shared/", "tests/store/", "tests/broker/")
 
 
 class TwoRaysAtOnce(LoadFileScheduling):
     """Distributes files to workers in the order of collection: two with a Ray at a time, while there are others.
 
-    Files that share a running Penstock go to one worker, one after the other.
+    Files that share servers go to one worker, one after the other.
     """
 
     def _assign_work_unit(self, node: WorkerController) -> None:
@@ -50,13 +50,19 @@ class TwoRaysAtOnce(LoadFileScheduling):
         super()._assign_work_unit(node)
 
     def _split_scope(self, nodeid: str) -> str:
-        return _ONE_STACK if nodeid.startswith(_ONE_STACK) else str(super()._split_scope(nodeid))
+        return next((folder for folder in _SHARING if nodeid.startswith(folder)), str(super()._split_scope(nodeid)))
 
 
 def sort_by_length(items: list[pytest.Item]) -> None:
-    """Sorts tests by file: those with a Ray first, then the files with the most tests."""
+    """Sorts tests by file: those with a Ray first, then what shares servers, then the files with the most tests."""
     tests = Counter(_file(item.nodeid) for item in items)
-    items.sort(key=lambda item: (_rank(_file(item.nodeid)), -tests[_file(item.nodeid)], _file(item.nodeid)))
+
+    def rank(item: pytest.Item) -> tuple[int, int, int, str]:
+        file = _file(item.nodeid)
+        folder = next((number for number, folder in enumerate(_SHARING) if file.startswith(folder)), len(_SHARING))
+        return (_rank(file), folder, -tests[file], file)
+
+    items.sort(key=rank)
 
 
 def _file(nodeid: str) -> str:

@@ -78,8 +78,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def console_producer(bootstrap_servers: str, topic: str, lines: bytes) -> None:
-    """Produces lines of `key:value` with Kafka's own console producer."""
+def console_producer(bootstrap_servers: str, topic: str, lines: bytes, client: Path | None = None) -> None:
+    """Produces lines of `key:value` with Kafka's own console producer, by the properties of a client, if any."""
     jars = lock.fetch_jars(lock.default_cache())
     subprocess.run(
         [
@@ -87,6 +87,7 @@ def console_producer(bootstrap_servers: str, topic: str, lines: bytes) -> None:
             *("-cp", os.fspath(jars / "*"), "org.apache.kafka.tools.ConsoleProducer"),
             *("--bootstrap-server", bootstrap_servers, "--topic", topic),
             *("--property", "parse.key=true", "--property", "key.separator=:"),
+            *(() if client is None else ("--producer.config", os.fspath(client))),
         ],
         input=lines,
         check=True,

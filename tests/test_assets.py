@@ -10,15 +10,24 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import fsspec
 import pytest
 from s3fs import S3FileSystem
 
-from penstock import assets as assets_module
-from penstock.assets import REFRESH_AFTER_S, AssetStore, MissingAssetError, asset_uri, sha256_of
+from penstock.assets import (
+    REFRESH_AFTER_S,
+    AssetStore,
+    MissingAssetError,
+    SweepLimits,
+    SweepReport,
+    asset_uri,
+    sha256_of,
+    sweep,
+)
+from penstock.assets import store as store_module
 from penstock.errors import ConfigError, UnavailableError
 from tests.services import s3_server
 
@@ -64,6 +73,10 @@ def folder(tmp_path: Path) -> tuple[AssetStore, Path]:
     return AssetStore(str(tmp_path)), tmp_path / NAME[:2] / NAME
 
 
+def swept(store: AssetStore, referenced: Iterable[str], *, grace_s: float, now_s: float) -> SweepReport:
+    return sweep(store, referenced, SweepLimits(grace_s, rest_s=7 * DAY_S, force=True), owner="test", now_s=now_s)
+
+
 def _age(path: Path, days: float) -> None:
     then = time.time() - days * DAY_S
     os.utime(path, (then, then))
@@ -74,9 +87,39 @@ def test_media_are_read_by_their_hash(store: AssetStore) -> None:
     assert store.exists(NAME)
     assert store.read(NAME) == DATA
     assert store.size(NAME) == len(DATA)
-    with store.open(NAME) as stream:
-        stream.seek(5)
-        assert stream.read() == DATA[5:]
+
+
+def test_a_range_is_read_without_the_rest(store: AssetStore) -> None:
+    store.put(DATA)
+    assert store.read_range(NAME, 2, 5) == DATA[2:5]
+    assert store.read_range(NAME, 0, len(DATA)) == DATA
+    assert store.read_range(NAME, 3, 3) == b""
+    with pytest.raises(MissingAssetError, match="ends before"):
+        store.read_range(NAME, 2, len(DATA) + 1)
+    store.delete(NAME)
+    with pytest.raises(MissingAssetError, match="is not in the asset store"):
+        store.read_range(NAME, 2, 5)
+
+
+def test_media_arrive_in_chunks_and_appear_when_they_are_complete(store: AssetStore) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield DATA[:4]
+        assert list(store.list()) == []
+        yield DATA[4:]
+
+    store.put_chunks(NAME, chunks())
+    assert store.read(NAME) == DATA
+    store.put_chunks(NAME, [DATA])
+    assert [stored.sha256 for stored in store.list()] == [NAME]
+
+
+@pytest.mark.parametrize("chunks", [[DATA, b"more"], [b"other"], []])
+def test_chunks_of_other_media_are_refused_and_leave_nothing(store: AssetStore, chunks: list[bytes]) -> None:
+    with pytest.raises(MissingAssetError, match="has another hash"):
+        store.put_chunks(NAME, chunks)
+    assert not store.exists(NAME)
+    store.remove_leftovers(time.time() + DAY_S)
+    assert list(store.list()) == []
 
 
 def test_media_are_listed_once_however_often_they_were_put(store: AssetStore) -> None:
@@ -94,7 +137,7 @@ def test_deleted_media_are_missing_and_deleting_twice_is_no_error(store: AssetSt
     store.delete(NAME)
     store.delete(NAME)
     assert not store.exists(NAME)
-    for read in (store.read, store.size, store.open):
+    for read in (store.read, store.size):
         with pytest.raises(MissingAssetError, match=NAME):
             read(NAME)
 
@@ -103,14 +146,14 @@ def test_an_empty_store_lists_and_sweeps_nothing(store: AssetStore) -> None:
     store.put(DATA)
     store.delete(NAME)
     assert list(store.list()) == []
-    assert store.sweep([], grace_s=0, now_s=time.time() + DAY_S).checked == 0
+    assert swept(store, [], grace_s=0, now_s=time.time() + DAY_S).checked == 0
 
 
 def test_the_sweep_removes_only_old_media_that_nothing_refers_to(store: AssetStore) -> None:
     kept, unused = store.put(b"kept"), store.put(b"unused")
     in_two_days_s = time.time() + 2 * DAY_S
-    assert store.sweep([kept], grace_s=3 * DAY_S, now_s=in_two_days_s).removed == 0
-    report = store.sweep(iter([kept, kept]), grace_s=DAY_S, now_s=in_two_days_s)
+    assert swept(store, [kept], grace_s=3 * DAY_S, now_s=in_two_days_s).removed == 0
+    report = swept(store, iter([kept, kept]), grace_s=DAY_S, now_s=in_two_days_s)
     assert (report.checked, report.removed, report.removed_bytes, report.too_young) == (2, 1, 6, 0)
     assert store.exists(kept)
     assert not store.exists(unused)
@@ -150,7 +193,7 @@ def test_a_repeated_put_resets_the_age(folder: tuple[AssetStore, Path]) -> None:
     store.put(DATA)
     _age(path, 9)
     store.put(DATA)
-    report = store.sweep([], grace_s=DAY_S, now_s=time.time())
+    report = swept(store, [], grace_s=DAY_S, now_s=time.time())
     assert (report.removed, report.too_young) == (0, 1)
 
 
@@ -210,9 +253,9 @@ def test_old_objects_are_rewritten_and_swept_with_that_margin(monkeypatch: pytes
     first = next(store.list()).modified_s
     store.put(DATA)
     assert next(store.list()).modified_s == first
-    young = store.sweep([], grace_s=DAY_S, now_s=first + DAY_S + REFRESH_AFTER_S - 1)
+    young = swept(store, [], grace_s=DAY_S, now_s=first + DAY_S + REFRESH_AFTER_S - 1)
     assert young.removed == 0
-    monkeypatch.setattr(assets_module, "REFRESH_AFTER_S", 0.0)
+    monkeypatch.setattr(store_module, "REFRESH_AFTER_S", 0.0)
     store.put(DATA)
     assert next(store.list()).modified_s > first
 
@@ -229,7 +272,7 @@ def test_a_put_while_the_sweep_runs_is_never_lost(folder: tuple[AssetStore, Path
                     _age(path, 9)
                 except FileNotFoundError:
                     continue
-            store.sweep([], grace_s=DAY_S, now_s=time.time())
+            swept(store, [], grace_s=DAY_S, now_s=time.time())
 
     def put() -> None:
         for _ in range(300):
@@ -245,7 +288,7 @@ def test_a_put_while_the_sweep_runs_is_never_lost(folder: tuple[AssetStore, Path
     stop.set()
     sweeper.join()
     store.put(DATA)
-    store.sweep([], grace_s=DAY_S, now_s=time.time())
+    swept(store, [], grace_s=DAY_S, now_s=time.time())
     assert store.read(NAME) == DATA
 
 
@@ -258,7 +301,7 @@ def test_a_put_between_listing_and_removal_keeps_the_media(
     listed = list(store.list())
     monkeypatch.setattr(store, "list", lambda: iter(listed))
     store.put(DATA)  # after the sweep has listed the old file
-    assert store.sweep([], grace_s=DAY_S, now_s=time.time()).removed == 0
+    assert swept(store, [], grace_s=DAY_S, now_s=time.time()).removed == 0
     assert store.read(NAME) == DATA
 
 
@@ -270,7 +313,7 @@ def test_leftovers_of_dead_writers_are_swept(folder: tuple[AssetStore, Path]) ->
         leftover.write_bytes(b"half")
     _age(old, 9)
     assert [stored.sha256 for stored in store.list()] == [NAME]
-    store.sweep([NAME], grace_s=DAY_S, now_s=time.time())
+    swept(store, [NAME], grace_s=DAY_S, now_s=time.time())
     assert (old.exists(), young.exists()) == (False, True)
 
 

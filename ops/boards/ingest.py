@@ -19,6 +19,7 @@ def ingest_board() -> Board:
             Row("Lag and freshness", (*_lag(), *_freshness())),
             Row("Lanes", _lanes()),
             Row("Steps", _steps()),
+            Row("Re-index", _reindex()),
         ),
     )
 
@@ -88,6 +89,24 @@ def _freshness() -> Sequence[Panel]:
             runbooks=_FRESHNESS_PAGES,
         ),
         Panel(
+            "Events by tenant, the ten most active",
+            "Settled events per second.",
+            "eps",
+            [Query(f"topk(10, {rate('penstock_tenant_events_total', 'tenant')})", "{{tenant}}")],
+        ),
+        Panel(
+            "Events that wait for a quota",
+            "Events that lanes have received of a tenant at its quota. Those of no other tenant wait.",
+            "short",
+            [
+                Query(
+                    f"sum by (tenant) ({selected('penstock_tenant_waiting_events')})",
+                    "{{tenant}}",
+                    "no tenant has a quota, or none has reached it",
+                )
+            ],
+        ),
+        Panel(
             "Canary, produced to found",
             "p50 and p95 of the canaries that were found.",
             "s",
@@ -105,6 +124,34 @@ def _freshness() -> Sequence[Panel]:
             "that are outdated for their time to live, and watches without matches.",
             "short",
             [Query(rate("penstock_index_changes_total", "result"), "{{result}}")],
+        ),
+        Panel(
+            "Sweeps of the asset store",
+            "Sweeps that ended, since the counters began. One that is held removed nothing, as the index is empty, not "
+            "the owner of the store, or would have too much removed.",
+            "short",
+            [
+                Query(
+                    f"sum by (result) ({selected('penstock_asset_sweeps_total')})",
+                    "{{result}}",
+                    "the first sweep comes after assets.sweep_interval_s",
+                )
+            ],
+        ),
+        Panel(
+            "Age of the last backup",
+            "Since the last complete backup began. What came after it is replayed from Kafka by a restore.",
+            "s",
+            [
+                Query(
+                    f"max by (index_version) ({selected('penstock_backup_age_seconds')})",
+                    "version {{index_version}}",
+                    "no backup was made of this index",
+                )
+            ],
+            warn=90_000,
+            alarm=129_600,
+            runbooks=("PenstockBackupOld",),
         ),
         Panel(
             "Lost offsets",
@@ -162,6 +209,13 @@ def _lanes() -> Sequence[Panel]:
             without_data="nothing was repeated yet",
             runbooks=("PenstockWorkersLost", "PenstockDependencyDown"),
         ),
+        Panel(
+            "Refused logins",
+            "Logins that Kafka or the store refused, and certificates that do not fit.",
+            "eps",
+            [Query(rate("penstock_auth_failures_total", "service"), "{{service}}")],
+            without_data="no login was refused",
+        ),
     )
 
 
@@ -195,6 +249,42 @@ def _steps() -> Sequence[Panel]:
                     "only profiles with the roles ocr or caption count",
                 )
             ],
+            width=8,
+        ),
+    )
+
+
+def _reindex() -> Sequence[Panel]:
+    none = "no re-index is under way"
+    return (
+        Panel(
+            "Assets of the new version",
+            "Done and missing of all that the old version has. Missing ones block the switch.",
+            "short",
+            [Query(f"max by (version, state) ({selected('penstock_reindex_assets')})", "v{{version}} {{state}}", none)],
+            width=8,
+            runbooks=("PenstockReindexStuck",),
+        ),
+        Panel(
+            "Pace of the re-index",
+            "Assets that come to the new version, per second. It yields while live events are settled late.",
+            "short",
+            [Query(f"max by (version) ({selected('penstock_reindex_assets_per_second')})", "v{{version}}", none)],
+            width=4,
+            runbooks=("PenstockReindexStuck",),
+        ),
+        Panel(
+            "Time left of the re-index",
+            "At the pace of the last minute.",
+            "s",
+            [Query(f"max by (version) ({selected('penstock_reindex_left_seconds')})", "v{{version}}", none)],
+            width=4,
+        ),
+        Panel(
+            "Lag of the new version",
+            "Records that its group has not committed. After the fill it should be near 0.",
+            "short",
+            [Query(f"max by (version) ({selected('penstock_reindex_lag_records')})", "v{{version}}", none)],
             width=8,
         ),
     )

@@ -1,4 +1,4 @@
-"""The query plane: searches by status and time, their steps and channels, caches, and HTTP by route."""
+"""The query plane: searches by status and time, their steps and channels, caches, answers, and HTTP by route."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ def query_board() -> Board:
     return Board(
         "penstock-query",
         "Penstock query",
-        "Searches by status and time, their steps and channels, caches, and HTTP by route.",
+        "Searches by status and time, their steps and channels, caches, answers, and HTTP by route.",
         (
             Row("Searches", _searches()),
             Row("Steps and channels", _parts()),
+            Row("Answers", _answers()),
             Row("Watches", _watches()),
             Row("HTTP", _http()),
         ),
@@ -112,6 +113,13 @@ def _parts() -> Sequence[Panel]:
             [Query(rate("penstock_query_shed_total", "step"), "{{step}}")],
         ),
         Panel(
+            "Requests beyond the limits",
+            "Per second, by whose limit it is and kind. Callers get 429 with the time to wait.",
+            "reqps",
+            [Query(rate("penstock_requests_limited_total", "scope, kind"), "{{scope}}: {{kind}}")],
+            without_data="no request was beyond a limit, or there are none",
+        ),
+        Panel(
             "Hits of caches",
             "The share of look-ups that a cache answered: of results, of the embeddings of queries, and of those of an "
             "encoder of ingest.",
@@ -127,8 +135,40 @@ def _parts() -> Sequence[Panel]:
     )
 
 
+def _answers() -> Sequence[Panel]:
+    return (
+        Panel(
+            "Answers by what wrote them",
+            "Per second: by the generator, by quotation (extractive), or none, as the sources do not answer.",
+            "reqps",
+            [Query(rate("penstock_answers_total", "generator, result"), "{{generator}}: {{result}}")],
+            without_data="no question was answered yet",
+        ),
+        Panel(
+            "Sentences of answers",
+            "Per second, by what the sources say about them. Dropped ones were not shown.",
+            "reqps",
+            [Query(rate("penstock_answer_sentences_total", "support, result"), "{{support}}: {{result}}")],
+            without_data="no question was answered yet",
+        ),
+        Panel(
+            "Time of a step of an answer, p95",
+            "The first token of the generator, all of its text, and the check of the sentences together.",
+            "s",
+            [Query(quantile(0.95, "penstock_answer_step_seconds", "step"), "{{step}}")],
+            without_data="no question was answered yet",
+        ),
+    )
+
+
 def _watches() -> Sequence[Panel]:
     return (
+        Panel(
+            "Feedback",
+            "Events per second by their outcome. Dead letters: docs/feedback.md says what to do.",
+            "short",
+            [Query(rate("penstock_feedback_events_total", "outcome"), "{{outcome}}")],
+        ),
         Panel(
             "Watches",
             "Those that are evaluated, and those whose search is invalid under the present settings.",

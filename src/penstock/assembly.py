@@ -16,25 +16,67 @@ from penstock.observability.logs import is_json
 
 if TYPE_CHECKING:
     from penstock.assets import AssetStore
+    from penstock.store.clicks import ClickTable
     from penstock.store.milvus.store import MilvusStore
 
 
-def open_store(settings: StoreSettings, before_write: Callable[[], None] | None = None) -> MilvusStore:
+def open_store(
+    settings: StoreSettings,
+    before_write: Callable[[], None] | None = None,
+    *,
+    for_queries: bool = False,
+    version: int | None = None,
+) -> MilvusStore:
     """Connects to the Milvus of the settings. The caller closes it.
 
     Args:
         settings: of the store.
         before_write: called before each request that changes rows; what it raises stops the write.
+        for_queries: takes the read-only token of the settings, if there is one, and creates nothing then.
+        version: searches go to the collections of this version; None: to whatever the aliases serve.
 
     Raises:
         ConfigError: no store is configured.
         UnavailableError: it does not answer.
     """
+    from penstock.store.milvus.client import no_op
     from penstock.store.milvus.store import MilvusStore
 
     if settings.uri is None:
         raise ConfigError("no store is configured: set store.uri (PENSTOCK_STORE__URI), or start one: `penstock up`")
-    return MilvusStore(settings) if before_write is None else MilvusStore(settings, before_write)
+    return MilvusStore(settings, before_write or no_op, for_queries=for_queries, version=version)
+
+
+def open_version(settings: StoreSettings, version: int) -> MilvusStore:
+    """Connects to the store for the rows and entries of one version of the index, whatever is served.
+
+    Raises:
+        ConfigError: there is no such version, or no store is configured.
+        UnavailableError: it does not answer.
+    """
+    store = open_store(settings)
+    try:
+        store.use_version(version, store.collections_of(version))
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def open_clicks(settings: StoreSettings, encoder: str, *, for_queries: bool = False) -> ClickTable:
+    """Opens the click memory in the Milvus of the settings. The caller closes it.
+
+    Args:
+        settings: of the store.
+        encoder: of the questions that it compares (`encoders.questions.question_encoder`).
+        for_queries: takes the read-only token of the settings, if there is one, and creates nothing then.
+
+    Raises:
+        ConfigError: no store is configured.
+    """
+    from penstock.store.milvus.clicks import MilvusClicks
+
+    return MilvusClicks(settings, encoder, for_queries=for_queries)
 
 
 def open_assets(settings: Settings) -> AssetStore:

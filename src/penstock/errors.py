@@ -2,15 +2,27 @@
 
     PenstockError
     ├── UsageError                   the caller's mistake: a bad flag, query, filter or setting; nothing was changed
+    │   ├── ActiveGroupError         offsets of a group that has members are to be set   (broker.group_offsets)
     │   ├── ConfigError              a setting that cannot be used, named with its value
-    │   └── QueryError               a search request that cannot be answered as written (HTTP 4xx)
+    │   ├── ForeignTopicsError       topics that do not hold the offsets of a backup       (backup.restoring)
+    │   ├── IndexNotEmptyError       a restore into an index that has rows                 (backup.restoring)
+    │   ├── InvalidTokenError        a token that is not valid here                        (auth.oidc)
+    │   ├── NewerBackupError         a backup of a newer Penstock                           (backup.manifest)
+    │   ├── QueryError               a search request that cannot be answered as written (HTTP 4xx)
+    │   ├── UnauthenticatedError     a request without valid credentials (HTTP 401)
+    │   └── ForbiddenError           credentials that do not permit the request (HTTP 403)
     ├── PermanentError               no retry can help: the event becomes a dead letter
     │   ├── BadInputError            the media or its description is at fault; carries the `Reason`
+    │   ├── DamagedBackupError       a part of a backup is missing, or has another hash     (backup.manifest)
     │   ├── MessageTooLargeError     a message exceeds the limit of its topic or broker       (broker.base)
     │   └── MissingAssetError        the asset store has no media of that hash                (assets)
     ├── TransientError               a retry may help: pause, back off with jitter, continue
     │   ├── UnavailableError         a broker, store, worker or host does not answer
+    │   │   └── CommitDeniedError    the group may not commit for some topics             (broker.base)
     │   ├── RetryableFetchError      a claim check failed in a way that a retry may cure      (media.claim_check)
+    │   ├── EndpointError            the endpoint of a generator gave no usable response   (query.generate)
+    │   ├── GeneratorError           a generator wrote no answer                          (query.generate)
+    │   │   └── GeneratorCutError    its answer ended before it was complete           (query.generate)
     │   ├── RewriteError             a generator gave no rewriting of a question that may be used (query.understand)
     │   ├── WorkerLostError          the process that ran a step died; the batch restarts from its records
     │   ├── WorkerBrokenError        this process can never run its step again, as its device is lost; restart it
@@ -18,10 +30,17 @@
     │   │   └── UnconfirmedError     the lease of the driver is not confirmed to the writer
     │   ├── FencedError              this lane no longer owns the partition; its work on it is dropped
     │   └── OverloadedError          too many requests; carries how long to wait
+    │       └── LimitedError         beyond the limits of the caller or the tenant   (serve.limits.admission)
+    ├── CollapsedError               training mapped its vectors to a few directions        (train.adversarial)
     ├── LeaseHeldError               another driver ingests for this consumer group
     └── StartInterruptedError        a stop was requested while a service was starting        (embedded.services)
 
     StoppedError                     ends a batch of a lane that stops; never leaves the lane (ingest.pipeline)
+    StoppedFillError                 ends a fill whose plane stops; never leaves the package   (ingest.reindex)
+    ClientGoneError                  no client reads an answer any more; never leaves the routes (serve.event_stream)
+    TooManyReadsError                the type of media takes too many reads to see    (serve.use_cases.partial_bytes)
+    TokenRefusedError                no token for Kafka; ends in kafka-python's login         (broker.oauth)
+    UnsatisfiableRangeError          a range begins after the last byte; becomes HTTP 416     (serve.byte_ranges)
 
 The last column is the module that defines an error, if it is not this one. A message says what was done, to what, and
 what to do next. Exceptions of libraries are translated once, in the adapter that calls them, with `raise … from exc`.
@@ -41,7 +60,7 @@ class Reason(StrEnum):
     UNSUPPORTED = "unsupported"  # a type that no decoder supports
     CORRUPT = "corrupt"  # of a supported type, but it cannot be decoded
     TOO_LARGE = "too_large"  # more bytes or pixels than the limits allow
-    FORBIDDEN = "forbidden"  # a claim check to a path, host or scheme that the settings do not allow
+    FORBIDDEN = "forbidden"  # a claim check that no rule allows, another tenant's topic, a forged replay, a false clock
     UNREACHABLE = "unreachable"  # a claim check that could not be fetched within its deadline
     ENCODER_FAILED = "encoder_failed"  # the encoder fails on this item alone and every time
     REFUSED = "refused"  # the store permanently rejects the entries of this item
@@ -87,6 +106,23 @@ class QueryError(UsageError):
         super().__init__(message)
         self.status = status
         self.field = field
+
+
+class UnauthenticatedError(UsageError):
+    """The request has no credentials, or invalid ones. The message says nothing of how they are invalid.
+
+    Args:
+        message: what to send.
+        has_credentials: whether the request had any.
+    """
+
+    def __init__(self, message: str, *, has_credentials: bool) -> None:
+        super().__init__(message)
+        self.has_credentials = has_credentials
+
+
+class ForbiddenError(UsageError):
+    """The credentials do not permit the request. The message never says whether what it names exists."""
 
 
 class PermanentError(PenstockError):

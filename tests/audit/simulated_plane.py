@@ -8,7 +8,6 @@ from dataclasses import replace
 from penstock.audit import AuditProblem, AuditProgress, AuditReport, AuditScope, audit
 from penstock.broker.base import Message, Partition
 from penstock.broker.deadletters import to_message
-from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP, format_origin
 from penstock.broker.memory.broker import MemoryBroker
 from penstock.broker.memory.reader import MemoryReader
 from penstock.broker.wire import parse_record
@@ -28,6 +27,7 @@ from penstock.records import (
     entry_id,
 )
 from penstock.store.memory import MemoryStore
+from tests.replays import KEYS, as_replay
 from tests.store.builders import entry, spec
 from tests.store.scans import all_asset_rows, all_entries
 
@@ -37,8 +37,9 @@ TOPICS = {TEXT: Modality.TEXT, IMAGE: Modality.IMAGE}
 COLLECTION_OF = {TEXT: Collection.TEXT, IMAGE: Collection.IMAGE}
 
 
-def parse(record: Record, modality: Modality) -> Event | Rejected:
-    return parse_record(record, modality=modality, default_tenant="default", max_inline_bytes=1_000)
+def parse(record: Record) -> Event | Rejected:
+    modality = TOPICS[record.position.topic]
+    return parse_record(record, modality=modality, default_tenant="default", max_inline_bytes=1_000, replays=KEYS)
 
 
 class SimulatedPlane:
@@ -68,8 +69,8 @@ class SimulatedPlane:
     def replay(self, origin: Position, value: bytes | None = b"1", *, key: str = "k") -> Position:
         """Produces the message of a dead letter again."""
         (record,) = (record for record in self.broker.records(origin.topic) if record.position == origin)
-        named = ((ORIGIN, format_origin(origin)), (ORIGIN_TIMESTAMP, str(record.timestamp_ms).encode()))
-        return self.broker.append(Message(origin.topic, key.encode(), value, named, partition=origin.partition))
+        message = Message(origin.topic, key.encode(), value, partition=origin.partition)
+        return self.broker.append(as_replay(message, origin, record.timestamp_ms))
 
     # --- what the ingest plane does ---------------------------------------------------------------------------------
 
@@ -91,7 +92,7 @@ class SimulatedPlane:
         self.broker.group(GROUP).committed[partition] = offset
 
     def settle(self, record: Record) -> None:
-        event = parse(record, TOPICS[record.position.topic])
+        event = parse(record)
         if isinstance(event, Rejected):
             self.reject(record, event)
             return
@@ -109,13 +110,13 @@ class SimulatedPlane:
         self.put(AssetRow(event.asset, event.version, outcome, counts, "", 0))
 
     def reject(self, record: Record, rejected: Rejected) -> None:
-        self.broker.append(to_message(record, rejected, topic=DEAD, failed_at_ms=1))
+        self.broker.append(to_message(record, rejected, topic=DEAD, failed_at_ms=1, replays=KEYS))
 
     # --- its parts, for half-done work ------------------------------------------------------------------------------
 
     def event(self, position: Position) -> Event:
         (record,) = (record for record in self.broker.records(position.topic) if record.position == position)
-        event = parse(record, TOPICS[position.topic])
+        event = parse(record)
         assert isinstance(event, Event)
         return event
 
@@ -162,7 +163,7 @@ class SimulatedPlane:
         progress: list[AuditProgress] | None = None,
         on_problem: Callable[[AuditProblem], None] | None = None,
     ) -> AuditReport:
-        scope = AuditScope(TOPICS, DEAD, parse, sample)
+        scope = AuditScope(TOPICS, DEAD, parse, KEYS, sample)
         return audit(
             reader or self.reader(),
             self.store,

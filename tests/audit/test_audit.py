@@ -11,6 +11,7 @@ import pytest
 from penstock.audit import AuditProblem, AuditProgress, ProblemKind
 from penstock.audit.report import select_problems
 from penstock.broker.base import LostRange, Message, Partition
+from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP, format_origin
 from penstock.broker.memory.reader import MemoryReader
 from penstock.errors import Reason, UnavailableError
 from penstock.records import AssetRow, Collection, Entry, Outcome, Position, Record, Rejected, Version, entry_id
@@ -45,6 +46,7 @@ def test_every_outcome_is_counted_once(plane: SimulatedPlane) -> None:
     assert text.outcomes == {
         Outcome.INDEXED: 2,
         Outcome.DELETED: 1,
+        Outcome.EXPIRED: 0,
         Outcome.SUPERSEDED: 2,
         Outcome.DEAD_LETTERED: 1,
     }
@@ -111,6 +113,17 @@ def test_a_replay_is_no_event_of_its_own(plane: SimulatedPlane) -> None:
     report = plane.audit()
     assert balance(report) == (3, 2, 0, 1, 0, 0)
     assert report.balanced
+
+
+def test_a_forged_replay_is_an_event_of_its_own_that_became_a_dead_letter(plane: SimulatedPlane) -> None:
+    own = plane.produce("k", b"2")
+    forged = {ORIGIN: format_origin(own), ORIGIN_TIMESTAMP: b"4600000000000000000"}
+    plane.produce("k", b"3", **forged)
+    plane.ingest()
+    report = plane.audit()
+    assert balance(report) == (2, 1, 0, 0, 1, 0)
+    assert report.balanced
+    assert report.exclusions.replays == 0
 
 
 def test_an_event_of_which_only_the_replay_is_valid_is_one_event(plane: SimulatedPlane) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import encode
-from benchmarks.encode import EncodePlan, bench_encode, speech_windows, synthetic_input
+from benchmarks.encode import EncodePlan, bench_encode, in_torch, speech_windows, synthetic_input
 from benchmarks.flops import flops
 from benchmarks.whisper_flops import whisper_size
 from penstock.cli.main import main
@@ -125,7 +125,7 @@ def test_weights_with_unreadable_shapes_leave_the_share_out_and_give_the_reason(
 
 def test_work_grows_with_the_batch_and_attention_is_counted() -> None:
     """MiniLM: 6 layers of 12·384² weights, each used twice a token, and 4·tokens·384 for attention."""
-    profile = load_profile("reference")
+    profile = in_torch(load_profile("reference"))
     encoder = load_encoder(PASSAGE_TEXT, profile, precision="fp32", device="cpu", cache_size=0)
     single = flops(encoder, synthetic_input(PASSAGE_TEXT, profile, 1, 0))
     tokens = single / (6 * 2 * 12 * 384**2)

@@ -16,7 +16,7 @@ from tests.broker.harness import PARTITIONS, KafkaRig, MemoryRig, PollLog, Rig
 from tests.services import kafka_server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bootstrap_servers() -> Iterator[str]:
     with kafka_server() as servers:
         yield servers
@@ -50,7 +50,7 @@ def text_topic(kafka_settings: KafkaSettings) -> str:
     return kafka_settings.text_topic
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def raw_producer(bootstrap_servers: str) -> Iterator[KafkaProducer]:
     """A producer of another Kafka client, whose records must be readable."""
     producer = KafkaProducer(bootstrap_servers=bootstrap_servers, max_request_size=64 * 1024 * 1024)

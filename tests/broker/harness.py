@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,13 +19,13 @@ from penstock.broker.base import (
     Partition,
     Producer,
     Truncation,
-    UnreadableRange,
     partition_of,
 )
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.memory.broker import MemoryBroker
 from penstock.broker.memory.consumer import MemoryConsumer
 from penstock.broker.producer import MessageProducer
+from penstock.broker.stops import DeniedPartition, UnreadableRange
 from penstock.config import KafkaSettings
 from penstock.records import Position, Record
 
@@ -125,7 +125,10 @@ class PollLog:
         self.lost: list[Partition] = []
         self.lost_ranges: list[LostRange] = []
         self.truncated: list[Truncation] = []
-        self.unreadable: list[UnreadableRange] = []
+        self.unreadable: list[UnreadableRange | DeniedPartition] = []
+        self.denied: Mapping[str, str] = {}
+        self.available = False
+        self.refusal = ""
 
     @property
     def owned(self) -> set[Partition]:
@@ -140,6 +143,7 @@ class PollLog:
         self.lost_ranges += polled.lost_ranges
         self.truncated += polled.truncated
         self.unreadable += polled.unreadable
+        self.denied, self.available, self.refusal = polled.denied, polled.broker_available, polled.refusal
 
     def values(self) -> list[bytes | None]:
         return [record.value for record in self.records]

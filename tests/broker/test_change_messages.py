@@ -94,3 +94,15 @@ def test_another_message_is_passed_over_with_a_warning(value: bytes | None, capl
     with caplog.at_level(logging.WARNING):
         assert parse_change_message(Record(Position(TOPIC, 0, 4), b"k", value, (), 0)) == []
     assert "penstock.changes[0]@4" in caplog.text
+
+
+def test_a_message_names_the_version_of_the_index_that_its_changes_are_of() -> None:
+    (message,) = change_messages(TOPIC, [change("a"), change("b")], index_version=3)
+    assert json.loads(message.value or b"")["index_version"] == 3
+    assert {read.index_version for read in parse_change_message(record(message))} == {3}
+
+
+def test_a_message_of_an_older_penstock_names_no_version() -> None:
+    (message,) = change_messages(TOPIC, [change("a")])
+    assert "index_version" not in json.loads(message.value or b"")
+    assert [read.index_version for read in parse_change_message(record(message))] == [0]

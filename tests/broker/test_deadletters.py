@@ -13,6 +13,7 @@ from penstock.config import KafkaSettings
 from penstock.errors import ConfigError, Reason
 from penstock.records import Modality, Position, Record, Rejected
 from tests.broker.harness import DEADLINE_S
+from tests.replays import keys_of
 
 HERE = Position("media.text", 1, 2)
 
@@ -68,7 +69,13 @@ def test_a_missing_dead_letter_topic_is_named(kafka_settings: KafkaSettings) -> 
 
 def test_a_replay_that_fails_again_keeps_its_origin() -> None:
     headers = ((ORIGIN, b"media.text/7/8"), (ORIGIN_TIMESTAMP, b"99"), ("penstock-reason", b"corrupt"), ("x", b""))
-    message = to_message(Record(HERE, b"k", b"v", headers, 1), rejected(HERE), topic="dlq", failed_at_ms=5)
+    message = to_message(
+        Record(HERE, b"k", b"v", headers, 1),
+        rejected(HERE),
+        topic="dlq",
+        failed_at_ms=5,
+        replays=keys_of(allow_unsigned=True),
+    )
     written = dict(message.headers)
     assert len(written) == len(message.headers)
     assert (written[ORIGIN], written[ORIGIN_TIMESTAMP], written["x"]) == (b"media.text/7/8", b"99", b"")
@@ -77,10 +84,16 @@ def test_a_replay_that_fails_again_keeps_its_origin() -> None:
 
 def test_a_record_with_a_forged_origin_is_named_by_its_own_position() -> None:
     record = Record(HERE, b"k", b"v", ((ORIGIN, b"nonsense"),), 1)
-    message = to_message(record, rejected(HERE), topic="dlq", failed_at_ms=5)
+    message = to_message(record, rejected(HERE), topic="dlq", failed_at_ms=5, replays=keys_of(allow_unsigned=True))
     assert dict(message.headers)[ORIGIN] == b"media.text/1/2"
 
 
 def test_a_long_detail_is_cut() -> None:
-    message = to_message(Record(HERE, b"k", b"v", (), 1), rejected(HERE, detail="é" * 9_999), topic="d", failed_at_ms=5)
+    message = to_message(
+        Record(HERE, b"k", b"v", (), 1),
+        rejected(HERE, detail="é" * 9_999),
+        topic="d",
+        failed_at_ms=5,
+        replays=keys_of(allow_unsigned=True),
+    )
     assert dict(message.headers)["penstock-detail"].decode() == "é" * 2_000

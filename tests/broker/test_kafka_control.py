@@ -13,10 +13,12 @@ from penstock.broker.kafka_control import KafkaControlGroup, admin_timeouts, ref
 from penstock.config import KafkaSettings
 from penstock.errors import ConfigError, UnavailableError
 
+SETTINGS = KafkaSettings(group="g.control")
+
 
 def test_a_group_that_does_not_exist_yet_is_no_error() -> None:
-    refuse_error("g.control", None)
-    refuse_error("g.control", str(errors.GroupIdNotFoundError(None)))
+    refuse_error(SETTINGS, None)
+    refuse_error(SETTINGS, str(errors.GroupIdNotFoundError(None)))
 
 
 @pytest.mark.parametrize(
@@ -25,12 +27,12 @@ def test_a_group_that_does_not_exist_yet_is_no_error() -> None:
 )
 def test_a_group_that_the_broker_could_not_describe_is_not_empty(error: type[errors.BrokerResponseError]) -> None:
     with pytest.raises(UnavailableError, match=rf"g\.control.*{error.__name__}"):
-        refuse_error("g.control", str(error(None)))
+        refuse_error(SETTINGS, str(error(None)))
 
 
 def test_a_group_that_may_not_be_read_is_a_matter_of_settings() -> None:
-    with pytest.raises(ConfigError, match=r"g\.control.*refuses"):
-        refuse_error("g.control", str(errors.GroupAuthorizationFailedError(None)))
+    with pytest.raises(ConfigError, match=r"the right Read on group g\.control"):
+        refuse_error(SETTINGS, str(errors.GroupAuthorizationFailedError(None)))
 
 
 def test_a_lease_above_the_poll_interval_is_refused_by_its_own_name() -> None:

@@ -6,7 +6,8 @@ from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
 from penstock.broker.base import LostRange, Partition
 from penstock.broker.consumer import LaneConsumer
-from penstock.broker.topics import FindingKind, dead_letter_bytes, ensure_changes_topic, ensure_topics, group_lag
+from penstock.broker.topic_findings import FindingKind
+from penstock.broker.topics import dead_letter_bytes, ensure_changes_topic, ensure_topics, group_lag
 from penstock.config import KafkaSettings
 from penstock.errors import PermanentError, UnavailableError
 from penstock.processes import free_port

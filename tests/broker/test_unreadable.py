@@ -14,7 +14,7 @@ from kafka.record.memory_records import MemoryRecords
 from kafka.record.util import calc_crc32c
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from penstock.broker.base import UnreadableRange
+from penstock.broker.stops import UnreadableRange
 from penstock.broker.unreadable import report_unreadable
 
 GOOD, BAD = TopicPartition("media.text", 0), TopicPartition("media.text", 1)

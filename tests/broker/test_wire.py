@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from penstock.broker import headers as names
 from penstock.broker import wire
+from penstock.broker.base import Message
 from penstock.errors import BadInputError, Reason
 from penstock.records import AssetRef, ClaimCheck, Event, Inline, Modality, Position, Record, Rejected
+from tests.replays import KEYS, as_replay
 
 HERE = Position("media.text", 2, 41)
 REQUIRED = {"ce_id": "1", "ce_source": "camera", "ce_type": "shot", "ce_specversion": "1.0"}
@@ -32,7 +34,7 @@ def record(
 
 def parse(received: Record, max_inline_bytes: int = 1_000_000) -> Event | Rejected:
     return wire.parse_record(
-        received, modality=Modality.TEXT, default_tenant="default", max_inline_bytes=max_inline_bytes
+        received, modality=Modality.TEXT, default_tenant="default", max_inline_bytes=max_inline_bytes, replays=KEYS
     )
 
 
@@ -208,6 +210,53 @@ def test_a_wrong_attribute_is_malformed(extra: dict[str, str | bytes]) -> None:
     assert reason(record(value.encode(), headers=REQUIRED | extra)) is Reason.MALFORMED
 
 
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("2026-01-02t03:04:05z", "2026-01-02T03:04:05+00:00"),
+        ("2026-01-02 03:04:05Z", "2026-01-02T03:04:05+00:00"),
+        ("2026-01-02T03:04:05.123456789Z", "2026-01-02T03:04:05.123456+00:00"),
+        ("2026-01-02T03:04:05-00:00", "2026-01-02T03:04:05+00:00"),
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00+00:00"),
+        ("2017-01-01T00:59:60.5+01:00", "2017-01-01T00:00:00.5+00:00"),
+    ],
+)
+def test_a_time_may_have_every_form_of_rfc_3339(text: str, same: str) -> None:
+    expected_ms = round(datetime.fromisoformat(same).timestamp() * 1000)
+    assert event(record(headers=REQUIRED | {"ce_time": text})).event_time_ms == expected_ms
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:60Z", "9999-12-31T23:59:59-23:59"])
+def test_a_time_at_the_edge_of_the_calendar_stops_no_lane(text: str) -> None:
+    assert isinstance(parse(record(headers=REQUIRED | {"ce_time": text})), Event | Rejected)
+
+
+@pytest.mark.parametrize("time_ms", [253_402_300_800_000, -62_135_596_800_001, 10**18])
+def test_a_time_that_rfc_3339_cannot_write_is_not_sent(time_ms: int) -> None:
+    with pytest.raises(BadInputError, match="years 1 to 9999"):
+        wire.encode_event(topic="media.text", key="k", payload=Inline(b"x"), source="test", time_ms=time_ms)
+
+
+def test_an_error_that_no_rule_foresaw_is_a_rejection(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(text: str) -> int:
+        raise ZeroDivisionError(text)
+
+    monkeypatch.setattr(wire, "_time_ms", fail)
+    assert reason(record(headers=REQUIRED | {"ce_time": "2026-01-01T00:00:00Z"})) is Reason.MALFORMED
+    assert "unexpected error" in caplog.text
+
+
+def test_a_lack_of_memory_is_no_fault_of_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(text: str) -> int:
+        raise MemoryError(text)
+
+    monkeypatch.setattr(wire, "_time_ms", fail)
+    with pytest.raises(MemoryError):
+        parse(record(headers=REQUIRED | {"ce_time": "2026-01-01T00:00:00Z"}))
+
+
 def test_long_titles_are_cut_at_a_code_point() -> None:
     assert event(record(headers=REQUIRED | {"ce_title": "🐈" * 1_001})).title == "🐈" * 1_000
 
@@ -289,12 +338,82 @@ def test_modes_that_the_kafka_binding_lacks_are_malformed(content_type: str) -> 
     assert reason(record(b"[]", headers={"content-type": content_type})) is Reason.MALFORMED
 
 
+@pytest.mark.parametrize("content_type", [None, "application/json", "text/json; charset=utf-8"])
+def test_a_structured_event_is_recognised_without_its_content_type(content_type: str | None) -> None:
+    headers: dict[str, str | bytes] = {} if content_type is None else {"content-type": content_type}
+    value = json.dumps({**BODY, "title": "Hill", "datacontenttype": "text/plain", "data": "hi"}).encode()
+    parsed = event(record(value, headers=headers))
+    assert (parsed.payload, parsed.title, parsed.content_type) == (Inline(b"hi"), "Hill", "text/plain")
+    incomplete = json.dumps({name: value for name, value in BODY.items() if name != "id"}).encode()
+    assert reason(record(incomplete, headers=headers)) is Reason.MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("value", "headers"),
+    [
+        (b'{"specversion": "1.0", "of": "another format"}', {}),
+        (b'["specversion", "type", "source"]', {}),
+        (b'{"specversion": "1.0", "type": "shot", "source": "camera"', {}),
+        (json.dumps(BODY).encode(), {"content-type": "text/plain"}),
+        (json.dumps(BODY).encode(), REQUIRED),
+    ],
+)
+def test_json_that_is_no_event_is_media(value: bytes, headers: dict[str, str | bytes]) -> None:
+    assert event(record(value, headers=headers)).payload == Inline(value)
+
+
+# --- frames of a Schema Registry -------------------------------------------------------------------------------------
+
+FRAME = b"\0\0\0\0\x07"
+
+
+@pytest.mark.parametrize("value", [b"hello", b'{"a": 1}', json.dumps({**BODY, "data": "hello"}).encode()])
+def test_the_frame_is_taken_off_where_the_topic_has_frames(value: bytes) -> None:
+    framed, bare = record(FRAME + value), record(value)
+    parsed = wire.parse_record(
+        framed, modality=Modality.TEXT, default_tenant="default", max_inline_bytes=1_000, framed=True
+    )
+    assert parsed == parse(bare)
+
+
+@pytest.mark.parametrize("value", [b"hello", FRAME, b"\x01\0\0\0\x07hello"])
+def test_a_value_without_a_frame_is_refused_there(value: bytes) -> None:
+    parsed = wire.parse_record(
+        record(value), modality=Modality.TEXT, default_tenant="default", max_inline_bytes=1_000, framed=True
+    )
+    assert isinstance(parsed, Rejected)
+    assert (parsed.reason, "kafka.framed_topics" in parsed.detail) == (Reason.MALFORMED, True)
+
+
+def test_a_deletion_needs_no_frame() -> None:
+    parsed = wire.parse_record(
+        record(None), modality=Modality.TEXT, default_tenant="default", max_inline_bytes=1_000, framed=True
+    )
+    assert isinstance(parsed, Event)
+    assert parsed.payload is None
+
+
+def test_json_behind_a_frame_is_refused_by_its_name_elsewhere() -> None:
+    parsed = parse(record(FRAME + b'{"a": 1}'))
+    assert isinstance(parsed, Rejected)
+    assert "Schema Registry serializer (schema 7)" in parsed.detail
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"\0\0\x01\0\x01\0\x10\x10", b"\0\0\0\x18ftypisom", "ab{".encode("utf-16-be"), FRAME + b"{not JSON"],
+    ids=["icon", "mp4", "utf-16", "other"],
+)
+def test_media_that_begin_like_a_frame_are_media(value: bytes) -> None:
+    assert event(record(value)).payload == Inline(value)
+
+
 # --- replays ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_replay_keeps_origin_and_timestamp_and_the_name_that_came_from_them() -> None:
-    headers: dict[str, str | bytes] = {names.ORIGIN: "media.text/0/7", names.ORIGIN_TIMESTAMP: "99"}
-    parsed = event(record(key=None, headers=headers))
+    replay = as_replay(Message(HERE.topic, None, b"value", partition=HERE.partition), Position("media.text", 0, 7), 99)
+    parsed = event(Record(HERE, None, b"value", replay.headers, 1_700_000_000_000))
     assert parsed.origin == Position("media.text", 0, 7)
     assert parsed.position == HERE
     assert parsed.timestamp_ms == parsed.event_time_ms == 99
@@ -372,3 +491,73 @@ def test_little_is_written_where_little_is_said() -> None:
 def test_what_could_not_be_read_back_is_not_written(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadInputError):
         wire.encode_event(**{"topic": "t", "key": "k", "payload": Inline(b"x"), "source": "test"} | wrong)
+
+
+@pytest.mark.parametrize(
+    ("acl", "labels"),
+    [
+        ('["tenant"]', ("tenant",)),
+        ('["user:a@b.example/1", "group:a_b", "group:a_b"]', ("group:a_b", "user:a@b.example/1")),
+        ("[]", ()),
+        (json.dumps(["x" * 128]), ("x" * 128,)),
+    ],
+)
+def test_the_labels_of_an_event(acl: str, labels: tuple[str, ...]) -> None:
+    parsed = event(record(headers={**REQUIRED, "ce_acl": acl}))
+    assert (parsed.acl, parsed.names_acl) == (labels, True)
+    document = {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": "x", "acl": acl}
+    assert event(structured(document)).acl == labels
+
+
+@pytest.mark.parametrize(
+    "acl",
+    [
+        "",
+        "tenant",
+        "null",
+        "{}",
+        '"tenant"',
+        '[""]',
+        '["a b"]',
+        '["a%"]',
+        '["ä"]',
+        '["a", 1]',
+        '[["a"]]',
+        '["a\\n"]',
+        json.dumps(["x" * 129]),
+        json.dumps([str(number) for number in range(65)]),
+    ],
+)
+def test_malformed_labels_make_nothing_public(acl: str) -> None:
+    assert reason(record(headers={**REQUIRED, "ce_acl": acl})) is Reason.MALFORMED
+    document = {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": "x", "acl": acl}
+    assert reason(structured(document)) is Reason.MALFORMED
+
+
+def test_labels_as_a_json_list_of_a_structured_event_are_refused() -> None:
+    document = {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": "x", "acl": ["tenant"]}
+    assert reason(structured(document)) is Reason.MALFORMED
+
+
+def test_an_event_without_labels_has_the_default_ones() -> None:
+    parsed = wire.parse_record(
+        record(headers=REQUIRED),
+        modality=Modality.TEXT,
+        default_tenant="default",
+        max_inline_bytes=100,
+        replays=KEYS,
+        default_acl=("group:staff",),
+    )
+    assert isinstance(parsed, Event)
+    assert (parsed.acl, parsed.names_acl) == (("group:staff",), False)
+    assert event(record()).acl == ("tenant",)
+
+
+@pytest.mark.parametrize("is_structured", [True, False])
+def test_written_labels_are_read_back(is_structured: bool) -> None:
+    message = wire.encode_event(
+        topic="t", key="k", payload=Inline(b"x"), source="s", acl=["b", "a"], structured=is_structured
+    )
+    assert event(Record(HERE, message.key, message.value, message.headers, 0)).acl == ("a", "b")
+    with pytest.raises(BadInputError, match="acl"):
+        wire.encode_event(topic="t", key="k", payload=None, source="s", acl=["not a label"])

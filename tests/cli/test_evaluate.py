@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from penstock.cli import main as cli
+from penstock.encoders.load import fingerprint
+from penstock.encoders.profiles import load_profile
+from penstock.encoders.transform import described, linear_transform, save_transform
+from penstock.query.adapters import encoder_text
 from tests.evaluate.made_sets import write_texts
 
 
@@ -97,3 +102,33 @@ def test_without_running_planes_live_says_how_to_start_them(
 ) -> None:
     assert _evaluate(dataset_folder, "--live") in (2, 3)
     assert "penstock up" in capsys.readouterr().err
+
+
+def test_a_set_is_searched_with_an_adapter(
+    dataset_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    profile = load_profile("null")
+    about = {
+        "name": "made", "side": "query", "lang": None, "field": "passage", "role": "passage.text",
+        "encoder": encoder_text(fingerprint("passage.text", profile)),
+    }  # fmt: skip
+    turned = np.linalg.qr(np.random.default_rng(0).normal(size=(64, 64)))[0].astype(np.float32)
+    for name, matrix in (("turned", turned), ("unchanged", np.eye(64, dtype=np.float32))):
+        save_transform(described(linear_transform(matrix), about), tmp_path / f"{name}.safetensors")
+    figures: dict[str, object] = {}
+    for searched in ("turned", "unchanged", "without"):
+        options = [] if searched == "without" else ["--adapter", str(tmp_path / f"{searched}.safetensors")]
+        assert _evaluate(dataset_folder, "--json", *options) == 0
+        result = json.loads(capsys.readouterr().out)
+        figures[searched] = [row["figures"] for row in result["sets"][0]["rows"] if row["system"] == "text.passage"]
+    assert figures["unchanged"] == figures["without"] != figures["turned"]
+    assert "adapter turned" not in result["fusion"]
+
+
+def test_an_adapter_of_another_encoder_is_not_evaluated(
+    dataset_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    about = {"name": "made", "side": "query", "lang": None, "field": "passage", "role": "passage.text", "encoder": "x"}
+    save_transform(described(linear_transform(np.eye(64, dtype=np.float32)), about), tmp_path / "made.safetensors")
+    assert _evaluate(dataset_folder, "--adapter", str(tmp_path / "made.safetensors")) == 2
+    assert "was fitted to passage.text x" in capsys.readouterr().err

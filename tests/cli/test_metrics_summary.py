@@ -133,9 +133,17 @@ def test_every_measured_metric_has_a_line() -> None:
     metrics.COMMITS.labels("acknowledged").inc(5)
     metrics.COMMITS.labels("fenced").inc()
     metrics.LOST_OFFSETS.labels("media.text").inc(9)
+    metrics.TENANT_EVENTS.labels("acme", "indexed").inc(6)
+    metrics.TENANT_WAITING.labels("acme").set(70)
+    metrics.REQUESTS_LIMITED.labels("caller", "voice").inc(8)
     metrics.QUERY_STEP.labels("fuse").observe(0.01)
     metrics.PROCESSES.labels("lane").set(1)
     metrics.IMAGE_TEXTS.labels("ocr", "words").inc(2)
+    for state, count in (("done", 30), ("total", 90), ("missing", 2)):
+        metrics.REINDEX_ASSETS.labels("2", state).set(count)
+    metrics.REINDEX_RATE.labels("2").set(4)
+    metrics.REINDEX_LEFT.labels("2").set(15)
+    metrics.REINDEX_LAG.labels("2").set(11)
     metrics.OLDEST_UNSETTLED.labels("media.text").set(12.34)
     metrics.HELD.labels("disk").set(1)
     metrics.HELD.labels("store").set(0)
@@ -143,6 +151,9 @@ def test_every_measured_metric_has_a_line() -> None:
     metrics.HTTP.labels("/v1/media/{sha256}", 404).observe(0.015)
     metrics.BUILD_INFO.labels("1.2.3", "shelf", 2, "clip+use").set(1)
     metrics.SPANS.labels("dropped").inc(4)
+    metrics.ASSET_SWEEPS.labels("held").inc(2)
+    metrics.BACKUP_AGE.labels("3").set(7_200)
+    metrics.AUTH_FAILURES.labels("kafka").inc(3)
     text = "\n".join(summary_lines(summarize(before, scraped(1.0))))
     for expected in (
         "3 text",
@@ -156,7 +167,12 @@ def test_every_measured_metric_has_a_line() -> None:
         "text canary, produced to found: – / – (1 late)",
         "commits: 5 acknowledged, 1 fenced",
         "images for ocr: 2 words",
+        "re-index to version 2: 30 of 90 assets, 2 missing, 4.0/s, 15 s left, lag 11",
         "offsets lost to retention: 9 media.text",
+        "settled by tenant: 6 acme",
+        "waiting for a quota: 70 acme",
+        "beyond the limits of a caller: 8 voice",
+        "sweeps of the asset store: 2 held",
         "searches by step, p50 / p95: fuse 8 ms / 10 ms",
         "processes: 1 lane",
         "oldest unsettled: 12.3 s media.text",
@@ -165,6 +181,7 @@ def test_every_measured_metric_has_a_line() -> None:
         "requests by route and status, p50 / p95: /v1/media/{sha256} 404 15 ms / 20 ms",
         "builds: 1.2.3, profile shelf, index v2 of clip+use",
         "spans of traces: 4 dropped",
+        "refused logins: 3 kafka",
     ):
         assert expected in text
 

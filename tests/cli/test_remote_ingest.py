@@ -22,6 +22,7 @@ from penstock.ingest.status import PlaneState, PlaneStatus
 from penstock.observability.health import Health, write_health
 from penstock.observability.node_server import NodeServer
 
+SETTINGS = load_settings()
 _NOW_MS = time.time_ns() // 1_000_000
 
 
@@ -61,8 +62,8 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], Node]]:
 def test_the_driver_is_found_among_the_nodes_and_its_clock_does_not_matter(start: Callable[[str], Node]) -> None:
     worker, driver = start("worker"), start("driver")
     driver.turn(status())
-    assert remote_status([worker.url, driver.url], "ours") == status()
-    assert remote_status([f"{driver.url}/metrics"], "ours") == status()  # as the address of the metrics is written
+    assert remote_status([worker.url, driver.url], SETTINGS, "ours") == status()
+    assert remote_status([f"{driver.url}/metrics"], SETTINGS, "ours") == status()  # as metrics.urls has it
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_a_driver_that_is_gone_is_a_problem(
     driver = start("driver")
     driver.turn(status(state), ago_s=ago_s)
     with pytest.raises(UnavailableError, match=reason):
-        remote_status([driver.url], "ours")
+        remote_status([driver.url], SETTINGS, "ours")
 
 
 def test_each_address_says_why_it_has_no_status(start: Callable[[str], Node]) -> None:
@@ -85,18 +86,18 @@ def test_each_address_says_why_it_has_no_status(start: Callable[[str], Node]) ->
         UnavailableError,
         match=r"no ingest plane of the consumer group ours has run on this node; .*refused.*metrics.urls",
     ):
-        remote_status([worker.url, closed.url], "ours")
+        remote_status([worker.url, closed.url], SETTINGS, "ours")
 
 
 def test_the_plane_of_another_group_on_the_same_node_is_not_shown(start: Callable[[str], Node]) -> None:
     driver = start("driver")
     driver.turn(status())
     driver.turn(status(PlaneState.DRAINING), group="theirs")
-    assert remote_status([driver.url], "ours") == status()
+    assert remote_status([driver.url], SETTINGS, "ours") == status()
     with pytest.raises(UnavailableError, match="no ingest plane of the consumer group nobody has run"):
-        remote_status([driver.url], "nobody")
+        remote_status([driver.url], SETTINGS, "nobody")
     with pytest.raises(UnavailableError, match=r"several ingest planes run on this node.*: ours, theirs"):
-        remote_status([driver.url])
+        remote_status([driver.url], SETTINGS)
     named = load_settings(metrics=MetricsSettings(urls=(driver.url,)), kafka=KafkaSettings(group="theirs"))
     assert ingest_status(named).state is PlaneState.DRAINING
 
@@ -114,7 +115,7 @@ def test_an_address_of_another_program_is_a_problem() -> None:
     with HTTPServer(("127.0.0.1", 0), Other) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(UnavailableError, match="another version of Penstock"):
-            remote_status([f"http://127.0.0.1:{server.server_port}"], "ours")
+            remote_status([f"http://127.0.0.1:{server.server_port}"], SETTINGS, "ours")
         server.shutdown()
 
 
@@ -122,7 +123,7 @@ def test_the_metrics_of_several_nodes_sum_up(start: Callable[[str], Node]) -> No
     nodes = [start("a"), start("b")]
     for node, count in zip(nodes, (3, 4), strict=True):
         node.events.labels("text", "indexed").inc(count)
-    scraped = scrape_all([node.url for node in nodes])
+    scraped = scrape_all([node.url for node in nodes], SETTINGS)
     assert sum(value for _, value in scraped.samples["penstock_events_total"]) == 7
 
 
@@ -164,3 +165,11 @@ def test_the_command_takes_addresses_and_refuses_what_is_none(
     assert "  waiting (disk): 5 bytes are free\n" in capsys.readouterr().out
     assert main(["status", "--at", "driver:8601"]) == 2
     assert "--at: driver:8601 is no address such as http://driver:8601" in capsys.readouterr().err
+
+
+def test_a_message_shows_no_password_of_an_address() -> None:
+    url = "http://me:hunter2@127.0.0.1:1"
+    for reach in (lambda: remote_status([url], SETTINGS), lambda: scrape_all([url], SETTINGS)):
+        with pytest.raises(UnavailableError, match=r"\*\*\*@127\.0\.0\.1:1") as refused:
+            reach()
+        assert "hunter2" not in str(refused.value)

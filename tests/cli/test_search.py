@@ -330,6 +330,19 @@ def test_what_was_probably_meant_is_shown(plane: QueryPlane, capsys: pytest.Capt
     assert plane.bodies == [{"text": "ancor silvr", "tenant": "default", "understand": {"spelling": "suggest"}}]
 
 
+def test_options_say_what_is_made_of_the_words(plane: QueryPlane) -> None:
+    options = ["--no-synonyms", "--rewrite", "--after", "who built the mill", "--after", "when"]
+    assert search(plane, "and the bridge", *options) == 0
+    assert plane.bodies == [
+        {
+            "text": "and the bridge",
+            "tenant": "default",
+            "understand": {"synonyms": False, "rewrite": True},
+            "messages": [{"role": "user", "content": "who built the mill"}, {"role": "user", "content": "when"}],
+        }
+    ]
+
+
 def test_a_partial_result_lists_the_missing_channels(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
     plane.answer = {**ANSWER, "partial": True, "missing": {"text.lexical": "did not answer within the deadline"}}
     assert search(plane, "a heron") == 0

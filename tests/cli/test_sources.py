@@ -13,9 +13,10 @@ import pytest
 
 from penstock.broker.base import Message
 from penstock.broker.wire import parse_record
-from penstock.cli.sources import OutgoingMessage, ProduceItem, ProduceOptions, RefusedSource, read_all, tombstone
+from penstock.cli.sources import read_all, tombstone
 from penstock.config import MIB, Settings, load_settings
 from penstock.errors import UsageError
+from penstock.produce.items import OutgoingMessage, ProduceItem, ProduceOptions, RefusedSource
 from penstock.records import ClaimCheck, Event, Inline, Modality, Position, Record
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
@@ -97,7 +98,7 @@ def test_an_event_has_the_type_time_and_path_of_its_file(folder: Path, settings:
     assert parsed.title == "b.png"
     assert parsed.content_type == "image/png"
     assert parsed.event_time_ms == 1_700_000_000_000
-    assert json.loads(parsed.attributes_json) == {"path": str(folder / "b.png"), "camera": "x100"}
+    assert json.loads(parsed.attributes_json) == {"path": "photos/b.png", "camera": "x100"}
     assert parsed.payload == Inline(PNG)
 
 
@@ -207,13 +208,17 @@ def test_whatever_is_wrong_with_a_line_is_said_and_the_next_is_sent(
 # --- large files and claim checks ------------------------------------------------------------------------------------
 
 
+def allowed(tenant: str, folder: Path) -> dict[str, Any]:
+    return {"allow": [{"tenants": [tenant], "scheme": "file", "prefix": str(folder)}]}
+
+
 def test_a_large_recording_whose_tracks_are_listed_at_its_end_goes_to_the_topic_of_audio(
     tmp_path: Path,
 ) -> None:
     settings = load_settings(
         data_dir=tmp_path / "data",
         kafka={"max_message_bytes": MIB},
-        fetch={"allowed_roots": [tmp_path]},
+        fetch=allowed("*", tmp_path),
         ingest={"modalities": list(Modality)},
     )
 
@@ -235,7 +240,9 @@ def test_a_file_of_2_gb_is_refused_without_being_read(tmp_path: Path, settings: 
 
 def test_a_file_too_large_for_a_message_is_sent_as_a_claim_check_if_that_is_allowed(tmp_path: Path) -> None:
     settings = load_settings(
-        data_dir=tmp_path / "data", kafka={"max_message_bytes": MIB}, fetch={"allowed_roots": [tmp_path]}
+        data_dir=tmp_path / "data",
+        kafka={"max_message_bytes": MIB},
+        fetch=allowed("*", tmp_path),
     )
     (tmp_path / "large.png").write_bytes(PNG + bytes(2 * MIB))
     (message,) = sent(read([tmp_path / "large.png"], settings))
@@ -250,12 +257,12 @@ def test_a_file_too_large_for_a_message_is_refused_where_its_folder_is_not_allow
 ) -> None:
     (tmp_path / "large.png").write_bytes(PNG + bytes(2 * MIB))
     reason = reason_of(read([tmp_path / "large.png"], settings))
-    assert "fetch.allowed_roots" in reason
+    assert "fetch.allow" in reason
     assert str(tmp_path) in reason
 
 
 def test_an_option_sends_claim_checks_for_all_files(folder: Path, tmp_path: Path) -> None:
-    settings = load_settings(data_dir=tmp_path / "data", fetch={"allowed_roots": [folder]})
+    settings = load_settings(data_dir=tmp_path / "data", fetch=allowed("default", folder))
     (message,) = sent(read([folder / "b.png"], settings, claim_check=True))
     assert event(message, settings).payload == ClaimCheck((folder / "b.png").as_uri())
 
@@ -330,3 +337,23 @@ def test_a_tombstone_deletes_the_asset_of_its_key_and_tenant(settings: Settings)
     parsed = event(tombstone("photos/b.png", "media.image", "acme").message, settings)
     assert parsed.is_tombstone
     assert (parsed.asset.tenant, parsed.asset.topic, parsed.asset.key) == ("acme", "media.image", "photos/b.png")
+
+
+def test_labels_are_those_of_the_line_or_else_of_the_command(settings: Settings, tmp_path: Path) -> None:
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text('{"text": "a", "acl": ["group:b", "group:a"]}\n{"text": "b"}\n{"text": "c", "acl": []}\n')
+    messages = sent(read([lines], settings, acl=["tenant", "user:x"]))
+    acls = [json.loads(dict(message.headers)["ce_acl"]) for message in messages]
+    assert acls == [["group:a", "group:b"], ["tenant", "user:x"], []]
+    lines.write_text('{"text": "b"}\n')
+    (without,) = sent(read([lines], settings))
+    assert "ce_acl" not in dict(without.headers)
+
+
+@pytest.mark.parametrize("acl", ['"group:a"', '["a b"]', "[1]", '{"a": 1}'])
+def test_a_line_with_wrong_labels_is_refused(settings: Settings, tmp_path: Path, acl: str) -> None:
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text(f'{{"text": "a", "acl": {acl}}}\n')
+    (refused,) = read([lines], settings)
+    assert isinstance(refused, RefusedSource)
+    assert "acl" in refused.reason

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from penstock.cli.render import print_table
-from penstock.cli.status import dead_letters_line, long_media_lines, topic_rows
-from penstock.cli.system_status import DeadLetterStatus, SystemStatus, TopicStatus
+from penstock.cli.status import dead_letters_line, long_media_lines, store_warnings, topic_rows
+from penstock.cli.system_status import DeadLetterStatus, IndexStatus, SystemStatus, TopicStatus
 from penstock.ingest.status import Freshness, PlaneState, PlaneStatus
 
 
@@ -71,3 +71,17 @@ def test_reasons_that_were_counted_for_some_dead_letters_only_say_so() -> None:
 def test_reasons_of_all_dead_letters_have_no_note() -> None:
     letters = DeadLetterStatus(3, {"corrupt": 2, "refused": 1}, 3)
     assert dead_letters_line(letters) == "dead letters: 3 (2 corrupt, 1 refused)"
+
+
+@pytest.mark.parametrize(
+    ("store", "images", "warns"),
+    [
+        ("milvus_lite-3.2.2", 19_999, False),
+        ("milvus_lite-3.2.2", 20_000, True),
+        ("milvus v2.3.5-lite", 20_000, False),
+        (None, 20_000, False),
+    ],
+)
+def test_an_index_that_has_outgrown_milvus_lite_is_named(store: str | None, images: int, warns: bool) -> None:
+    lines = list(store_warnings(IndexStatus(store, {"text": 3, "image": images}, 7)))
+    assert [line.startswith("! Milvus Lite") for line in lines] == [True] * warns

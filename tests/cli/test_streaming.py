@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 
 from penstock.broker.base import Message
 from penstock.cli import streaming
-from penstock.cli.sources import OutgoingMessage, RefusedSource
 from penstock.cli.streaming import ProduceStream
 from penstock.errors import PermanentError, UnavailableError
+from penstock.produce.items import OutgoingMessage, RefusedSource, SourceMark
 from penstock.records import Position
 
 
@@ -149,3 +150,85 @@ def test_an_unavailable_broker_ends_the_stream_with_the_number_of_acknowledged_e
     held.open[1].set_exception(UnavailableError("no broker."))
     with pytest.raises(UnavailableError, match="1 events were acknowledged"):
         stream.finish()
+
+
+def marked(number: int) -> OutgoingMessage:
+    return replace(outgoing(number), mark=SourceMark("source", number, number))
+
+
+def test_a_place_is_reached_once_all_before_it_is_acknowledged() -> None:
+    held, reached = HeldProducer(), []
+    stream = ProduceStream(held, on_settled=lambda mark, _: reached.append(mark.cursor))
+    stream.send(marked(1))
+    stream.send(RefusedSource("file 2", "is empty", SourceMark("source", 2, 2)))
+    stream.send(marked(3))
+    held.open[1].set_result(Position("media.text", 0, 1))
+    stream.send(outgoing(4))  # has no place of its own
+    assert reached == []
+    held.open[0].set_result(Position("media.text", 0, 0))
+    stream.send(marked(5))
+    assert reached == [1, 2, 3]
+    held.acknowledge_all()
+    stream.finish()
+    assert reached == [1, 2, 3, 5]
+
+
+def test_a_place_behind_a_message_that_no_broker_took_is_not_reached() -> None:
+    held, reached = HeldProducer(), []
+    stream = ProduceStream(held, on_settled=lambda mark, _: reached.append(mark.cursor))
+    for number in range(3):
+        stream.send(marked(number))
+    held.open[0].set_result(Position("media.text", 0, 0))
+    held.open[1].set_exception(UnavailableError("away."))
+    held.open[2].set_result(Position("media.text", 0, 2))
+    with pytest.raises(UnavailableError):
+        stream.finish()
+    assert reached == [0]
+
+
+def test_each_message_waits_for_its_admission_but_no_refusal_does() -> None:
+    admitted: list[int] = []
+    stream = ProduceStream(PromptProducer())
+    stream.wait_for(lambda: admitted.append(1))
+    stream.send(outgoing(1))
+    stream.send(RefusedSource("file 2", "is empty"))
+    stream.send(outgoing(3))
+    assert admitted == [1, 1]
+    assert stream.in_flight() == 0
+
+
+def test_the_tally_of_a_place_has_exactly_what_was_refused_up_to_it() -> None:
+    held, seen = HeldProducer(), []
+    stream = ProduceStream(
+        held, on_settled=lambda mark, tally: seen.append((mark.cursor, len(tally.refused), len(tally.failed)))
+    )
+    stream.send(marked(1))
+    stream.send(RefusedSource("file 2", "is empty", SourceMark("source", 2, 2)))
+    stream.send(marked(3))
+    stream.send(RefusedSource("file 4", "is empty", SourceMark("source", 4, 4)))
+    assert stream.tally.refused == [], "before it a message is open, with which it would be read again"
+    held.open[1].set_exception(PermanentError("too large"))
+    held.open[0].set_result(Position("media.text", 0, 0))
+    stream.finish()
+    assert seen == [(1, 0, 0), (2, 1, 0), (3, 1, 1), (4, 2, 1)]
+
+
+class RefusingProducer(HeldProducer):
+    """A producer that refuses messages before it sends them."""
+
+    def send(self, message: Message) -> Future[Position]:
+        if self.sent:
+            raise PermanentError("too large")
+        return super().send(message)
+
+
+def test_a_message_that_is_not_taken_counts_in_its_place() -> None:
+    producer, reached = RefusingProducer(), []
+    stream = ProduceStream(producer, on_settled=lambda mark, _: reached.append(mark.cursor))
+    stream.send(marked(1))
+    stream.send(marked(2))
+    assert stream.tally.failed == []
+    producer.acknowledge_all()
+    stream.finish()
+    assert [(item.label, item.reason) for item in stream.tally.failed] == [("file 2", "too large")]
+    assert reached == [1, 2]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from penstock.config import (
     Endpoints,
+    KafkaSettings,
     demo_folder,
     endpoints_file,
     load_settings,
@@ -15,6 +16,7 @@ from penstock.config import (
     with_endpoints,
     write_endpoints,
 )
+from penstock.records import Modality
 
 
 def _endpoints(pid: int) -> Endpoints:
@@ -29,6 +31,25 @@ def test_unset_addresses_come_from_the_services_that_run(no_settings: Path) -> N
     assert settings.kafka.bootstrap_servers == "b:1"
     assert settings.store.uri == "http://own:5"
     assert settings.ray_address == "r:3"
+
+
+def test_modalities_are_those_of_the_up_that_runs_unless_they_are_set(no_settings: Path) -> None:
+    write_endpoints(no_settings, _endpoints(os.getpid()).model_copy(update={"modalities": tuple(Modality)}))
+    assert with_endpoints(load_settings(data_dir=no_settings)).ingest.modalities == tuple(Modality)
+    own = load_settings(data_dir=no_settings, ingest={"modalities": ["text"]})
+    assert with_endpoints(own).ingest.modalities == (Modality.TEXT,)
+
+
+def test_the_password_of_an_embedded_broker_comes_with_its_address(no_settings: Path) -> None:
+    (no_settings / "password").write_text("hunter2")
+    running = _endpoints(os.getpid()).model_copy(update={"kafka_password_file": no_settings / "password"})
+    write_endpoints(no_settings, running)
+    kafka = with_endpoints(load_settings(data_dir=no_settings)).kafka
+    assert (kafka.security_protocol, kafka.sasl_mechanism) == ("SASL_PLAINTEXT", "SCRAM-SHA-512")
+    assert (kafka.sasl_username, kafka.secret("sasl_password")) == ("penstock", "hunter2")
+    KafkaSettings.model_validate(kafka.model_dump())  # as a child process checks them
+    own = load_settings(data_dir=no_settings, kafka={"bootstrap_servers": "own:9092"})
+    assert with_endpoints(own).kafka == own.kafka
 
 
 def test_endpoints_of_a_process_that_ended_are_ignored(no_settings: Path) -> None:

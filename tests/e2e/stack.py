@@ -132,6 +132,14 @@ class Stack:
         hits: list[dict[str, Any]] = response.json()["hits"]
         return hits
 
+    def ask(self, question: str) -> dict[str, Any]:
+        """The response of POST /v1/ask."""
+        url = f"{self.endpoints.query_url}/v1/ask"
+        response = httpx.post(url, json={"question": question}, timeout=60)
+        assert response.status_code == 200, response.text
+        answer: dict[str, Any] = response.json()
+        return answer
+
     def post(self, body: Mapping[str, Any]) -> httpx.Response:
         return httpx.post(f"{self.endpoints.query_url}/v1/search", json=dict(body), timeout=30)
 
@@ -204,8 +212,9 @@ class Stack:
 
     def _lag(self) -> Sequence[PartitionLag]:
         kafka = self.settings.kafka
-        named = json.loads(self._environment.get("PENSTOCK_INGEST__MODALITIES", '["text", "image"]'))
-        return group_lag(kafka, [kafka.topic_of(Modality(name)) for name in named])
+        named = self._environment.get("PENSTOCK_INGEST__MODALITIES")
+        modalities = list(Modality) if named is None else map(Modality, json.loads(named))
+        return group_lag(kafka, [kafka.topic_of(modality) for modality in modalities])
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "penstock.cli.main", *arguments]

@@ -19,7 +19,7 @@ from tests.media.media_files import scene_image, write_audio, write_video
 from tools.reference_models.audio_writer import write_speech
 from tools.reference_models.speech_synthesis import SpeechSynthesizer
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(1_800)]
+pytestmark = [pytest.mark.services, pytest.mark.exhaustive, pytest.mark.timeout(1_800)]
 
 AUDIO, VIDEO = "media.audio", "media.video"
 _MOST_GROWTH_MB = 300  # with a video and an audio file in progress, each of any length
@@ -107,7 +107,6 @@ def test_each_ends_as_it_should_and_the_audit_balances(stack: Stack, tmp_path: P
     stack.json("audit")
 
 
-@pytest.mark.exhaustive
 def test_ten_hours_of_silence_and_ten_thousand_cuts_end_as_they_should(stack: Stack, tmp_path: Path) -> None:
     cuts = 10_000
     flicker = write_video(tmp_path / "cuts.mp4", [(0.1, scene_image(number, (64, 36))) for number in range(cuts)])

@@ -28,7 +28,14 @@ _TEXTS = 40
 _ELSEWHERE = {
     "penstock_lost_offsets",
     "penstock_image_texts",
+    # tests/ingest/reindex/test_gauges.py: no re-index is under way.
+    "penstock_reindex_assets",
+    "penstock_reindex_assets_per_second",
+    "penstock_reindex_left_seconds",
+    "penstock_reindex_lag_records",
+    "penstock_backup_age_seconds",  # tests/ingest/test_backup_age.py
     # tests/query/watches/test_evaluator.py: the null profile has no calibration, and so no watches.
+    "penstock_feedback_events",  # tests/ingest/feedback: off unless it is switched on
     "penstock_watches",
     "penstock_watch_matches",
     "penstock_watch_delay_seconds",
@@ -113,6 +120,7 @@ def test_events_are_counted_as_they_end_and_what_they_cost_on_the_way(stack: Sta
 
     expected = indexed_before + _TEXTS + 2
     watcher.reaches(expected, "penstock_events_total", modality="text", outcome="indexed")
+    watcher.reaches(expected, "penstock_tenant_events_total", tenant="default", outcome="indexed")
     watcher.reaches(expected, "penstock_freshness_seconds_count", modality="text")
     watcher.becomes(1, "penstock_events_total", modality="text", outcome="deleted")
     watcher.reaches(expected, "penstock_index_changes_total", result="published")
@@ -148,6 +156,14 @@ def test_queries_are_measured_as_a_whole_by_step_and_by_channel(stack: Stack, wa
         watcher.reaches(2, "penstock_query_step_seconds_count", step=step)
     watcher.reaches(1, "penstock_cache_requests_total", cache="query", result="hit")
     watcher.reaches(1, "penstock_understanding_total", part="vocabulary", result="counted")
+
+
+def test_answers_are_counted_with_their_sentences_and_measured_by_step(stack: Stack, watcher: Watcher) -> None:
+    stack.ask("a harbour")
+    watcher.reaches(1, "penstock_answers_total")
+    for step in ("search", "read", "check", "total"):
+        watcher.reaches(1, "penstock_answer_step_seconds_count", step=step)
+    watcher.reaches(1, "penstock_answer_sentences_total", support="supported", result="shown")
 
 
 def test_a_store_that_hangs_shows_as_an_open_breaker_retries_lag_and_bytes_in_flight(

@@ -26,7 +26,7 @@ from penstock.store.spec import index_spec
 from penstock.store.writer import Writer, WriteRequest
 from tests.store.servers import milvus_lite_server
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.services, pytest.mark.exhaustive, pytest.mark.timeout(400)]
 
 PICTURES, TEXTS = 1_000, 200
 BATCH = 100

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -10,13 +11,18 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
+from pydantic import SecretStr
 
+from penstock.broker.base import Partition
 from penstock.broker.consumer import LaneConsumer
+from penstock.broker.reader import KafkaReader
 from penstock.broker.topics import ensure_topics
+from penstock.broker.users import set_password
 from penstock.broker.wire import parse_record
-from penstock.config import KafkaSettings
+from penstock.config import Endpoints, KafkaSettings
+from penstock.config.endpoints import kafka_of
 from penstock.embedded.kafka import EmbeddedKafka
-from penstock.errors import ConfigError, UnavailableError
+from penstock.errors import ConfigError, PermanentError, UnavailableError
 from penstock.records import Event, Inline, Modality
 from tests.broker.harness import DEADLINE_S, PollLog, until
 from tests.services import console_producer
@@ -41,6 +47,40 @@ def test_records_and_committed_offsets_survive_a_restart_and_a_kill(tmp_path: Pa
             end()
             if broker.pid is None:
                 assert broker.start() == settings.bootstrap_servers  # the same port
+    finally:
+        broker.kill()
+
+
+@pytest.mark.services
+@pytest.mark.exhaustive
+def test_a_broker_with_a_password_lets_in_who_reads_the_folder_and_no_other(tmp_path: Path) -> None:
+    broker = EmbeddedKafka(tmp_path / "kafka", heap_mb=384, secured=True)
+    try:
+        address = broker.start()
+        endpoints = Endpoints(
+            pid=os.getpid(),
+            bootstrap_servers=address,
+            store_uri="",
+            ray_address="",
+            query_url="",
+            kafka_password_file=broker.password_file,
+        )
+        settings = kafka_of(endpoints, KafkaSettings(partitions=1))
+        ensure_topics(settings, [Modality.TEXT])
+        with pytest.raises(UnavailableError):
+            ensure_topics(KafkaSettings(bootstrap_servers=address), [Modality.TEXT])
+        with pytest.raises(PermanentError, match=r"could not set the password of '': the broker says"):
+            set_password(settings, "", "password")
+        wrong = {"sasl_password": SecretStr("wrong"), "sasl_password_file": None}
+        with pytest.raises(ConfigError, match="refuses the user penstock by SCRAM-SHA-512"):
+            ensure_topics(settings.model_copy(update=wrong), [Modality.TEXT])
+        client = tmp_path / "kafka" / "client.properties"
+        console_producer(address, settings.text_topic, b"greeting:hello\n", client)
+        broker.kill()
+        assert broker.start() == address
+        assert KafkaReader(settings).bounds([settings.text_topic])[Partition(settings.text_topic, 0)].end == 1
+        for file in ("password", "client.properties", "server.properties"):
+            assert (tmp_path / "kafka" / file).stat().st_mode & 0o777 == 0o600
     finally:
         broker.kill()
 

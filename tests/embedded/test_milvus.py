@@ -41,6 +41,7 @@ def fill(uri: str, writer: int, *, rounds: int, batch: int, together: threading.
 
 
 @pytest.mark.services
+@pytest.mark.exhaustive
 def test_overlapping_writes_and_a_kill_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four writers upsert into one collection concurrently; the server is killed when the last one is acknowledged.
 

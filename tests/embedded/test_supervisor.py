@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,11 +17,16 @@ import httpx
 import psutil
 import pytest
 
+from penstock.assembly import open_assets
 from penstock.cli import main as cli
 from penstock.config import endpoints_file, load_settings, read_endpoints
+from penstock.embedded import supervisor
 from penstock.embedded.ray import EmbeddedRay
-from penstock.embedded.supervisor import ingests
+from penstock.embedded.services import ServiceStatus
+from penstock.embedded.supervisor import CANARY_INTERVAL_S, Supervisor, ingests, may_reindex, with_defaults_of_up
 from penstock.ingest.status import PlaneState, PlaneStatus, write_status
+from penstock.records import Modality
+from penstock.versions import Reindex, write_reindex
 
 _START_S = 240.0  # 40 s on two idle cores
 
@@ -136,6 +142,7 @@ def test_up_serves_on_loopback_refuses_a_second_up_and_stops_in_order(
 
 
 @pytest.mark.services
+@pytest.mark.exhaustive
 @pytest.mark.timeout(600)
 def test_no_process_outlives_a_killed_supervisor(up: Up) -> None:
     up.wait_ready()
@@ -147,6 +154,7 @@ def test_no_process_outlives_a_killed_supervisor(up: Up) -> None:
 
 @pytest.mark.services
 @pytest.mark.timeout(600)
+@pytest.mark.exhaustive
 def test_a_stop_during_the_start_leaves_no_process(up: Up) -> None:
     _wait(lambda: "starting" in up.output(), 60, up.output)
     up.process.send_signal(signal.SIGTERM)
@@ -197,6 +205,25 @@ def test_an_unknown_profile_is_refused_before_any_service_starts(
     assert "starting" not in stderr
 
 
+def test_up_ingests_every_modality_and_loads_models_when_needed_unless_settings_say_otherwise(tmp_path: Path) -> None:
+    ours = with_defaults_of_up(load_settings(profile="null:8", data_dir=tmp_path))
+    assert ours.ingest.modalities == tuple(Modality)
+    assert (ours.ingest.preloads, ours.query.preload, ours.canary.interval_s) == (False, False, CANARY_INTERVAL_S)
+    chosen = {
+        "ingest": {"modalities": ["text"], "preload": True},
+        "query": {"preload": True},
+        "canary": {"interval_s": 10.0},
+    }
+    theirs = with_defaults_of_up(load_settings(profile="null:8", data_dir=tmp_path, **chosen))
+    assert theirs.ingest.modalities == (Modality.TEXT,)
+    assert (theirs.ingest.preloads, theirs.query.preload, theirs.canary.interval_s) == (True, True, 10.0)
+
+
+def test_up_leaves_out_audio_and_video_where_the_profile_has_no_speech_model(tmp_path: Path) -> None:
+    settings = with_defaults_of_up(load_settings(profile="random:ViT-S-32-alt", data_dir=tmp_path))
+    assert settings.ingest.modalities == (Modality.TEXT, Modality.IMAGE)
+
+
 def test_only_a_plane_that_started_after_the_given_time_counts_as_running(tmp_path: Path) -> None:
     settings = load_settings(data_dir=tmp_path, kafka={"group": "ours"})
     assert not ingests(settings, 0)
@@ -204,3 +231,31 @@ def test_only_a_plane_that_started_after_the_given_time_counts_as_running(tmp_pa
     for state, updated_ms, expected in (("running", 99, False), ("starting", 101, False), ("running", 101, True)):
         write_status(tmp_path, "ours", PlaneStatus(PlaneState(state), 1, updated_ms, "null", 1, {}))
         assert ingests(settings, 100) is expected
+
+
+def test_whether_a_re_index_is_under_way_may_be_unknown(tmp_path: Path) -> None:
+    settings = load_settings(profile="null:8", data_dir=tmp_path, assets={"url": (tmp_path / "media").as_uri()})
+    assert not may_reindex(settings)
+    write_reindex(open_assets(settings), Reindex(1, 2, "null:9", "penstock.v2", 1))
+    assert may_reindex(settings)
+    open_assets(settings).put_note("reindex.json", b"damaged")
+    assert may_reindex(settings)
+
+
+@pytest.mark.timeout(60)
+def test_an_outage_of_the_asset_store_does_not_end_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "media").write_text("a file in place of the folder")
+    settings = load_settings(
+        profile="null:8", data_dir=tmp_path, ray_address="127.0.0.1:1", assets={"url": (tmp_path / "media").as_uri()}
+    )
+    monkeypatch.setattr(supervisor, "_command", lambda *_words: (sys.executable, "-c", "raise SystemExit(3)"))
+    reports: list[ServiceStatus] = []
+    up = Supervisor(settings, reports.append, threading.Event())
+    up._start_reindex(settings)
+    try:
+        up.watch(until=lambda: [report.state for report in reports].count("starting") == 2)
+        assert [report.state for report in reports] == ["starting", "died", "starting"]
+        (tmp_path / "media").unlink()  # it answers, and has no re-index
+        up.watch(until=lambda: reports[-1].state == "stopped")
+    finally:
+        up.stop()

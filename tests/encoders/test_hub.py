@@ -177,9 +177,9 @@ def test_weights_that_were_fetched_before_are_found_without_a_hub(run_python: Ru
 
 
 TOKENIZE = """
-from penstock.encoders.clip import _tokenizer
+from penstock.encoders.clip import open_tokenizer
 from penstock.encoders.profiles import load_profile
-print(_tokenizer(load_profile('small').joint)(['Red tea!', 'tea tea']).tolist())
+print(open_tokenizer(load_profile('small').joint)(['Red tea!', 'tea tea']).tolist())
 """
 
 
@@ -200,3 +200,42 @@ def test_a_tokenizer_beside_the_weights_needs_no_hub(run_python: Run, tmp_path: 
     rows = json.loads(result.stdout.splitlines()[-1])
     # lower case without punctuation, as SigLIP 2 was trained, padded to the 64 tokens of its text tower
     assert rows == [[2, 3, *[0] * 62], [3, 3, *[0] * 62]], result.stderr
+
+
+PINNED = """
+import sys
+from penstock.encoders.weights import HubWeights, locate
+from penstock.errors import PenstockError
+weights = ('open_clip_model.safetensors',)
+source = HubWeights('timm/ViT-B-32-SigLIP2-256', weights, revision='1' * 40, sha256=sys.argv[1])
+try:
+    print('located', locate(source, 'clip').weights.name)
+except PenstockError as exc:
+    print(type(exc).__name__, exc)
+"""
+
+
+def test_weights_of_another_hash_than_the_profiles_are_refused_also_from_the_cache(
+    run_python: Run, tmp_path: Path
+) -> None:
+    right, other = (hashlib.sha256(data).hexdigest() for data in (b"safe", b"other"))
+    with running(FakeHub({"open_clip_model.safetensors": b"safe"})) as server:
+        located = run_python(PINNED.replace("sys.argv[1]", repr(right)), HF_HOME=str(tmp_path), HF_ENDPOINT=server.url)
+    assert located.stdout.strip() == "located open_clip_model.safetensors", located.stderr
+    refused = run_python(PINNED.replace("sys.argv[1]", repr(other)), HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
+    assert refused.stdout.startswith("ConfigError clip: ")
+    assert f"has the SHA-256 {right}, not {other}" in refused.stdout
+    # The name of a file in the cache is the hash that the server reported: the content decides.
+    (blob,) = (file for file in tmp_path.rglob("blobs/*") if file.is_file())
+    blob.write_bytes(b"else")
+    changed = run_python(PINNED.replace("sys.argv[1]", repr(right)), HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
+    assert changed.stdout.startswith("ConfigError")
+
+
+def test_a_repository_of_pickles_alone_is_refused(run_python: Run, tmp_path: Path) -> None:
+    files = {"open_clip_pytorch_model.bin": b"pickled", "tokenizer.json": b"{}", "tokenizer_config.json": b"{}"}
+    with running(FakeHub(files)) as server:
+        result = run_python(LOAD_SMALL, HF_HOME=str(tmp_path), HF_ENDPOINT=server.url)
+    assert result.stdout.startswith("ConfigError")
+    assert "open_clip_model.safetensors" in result.stdout
+    assert "open_clip_pytorch_model.bin" not in server.served

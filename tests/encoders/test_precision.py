@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.encoders.precision import choose_device, choose_precision, cpu_flags, speech_device
+from penstock.encoders.precision import choose_device, choose_precision, cpu_flags, may_have_gpu, speech_device
 from penstock.errors import ConfigError
 
 
@@ -84,3 +84,21 @@ def test_cpu_flags_are_read_as_linux_writes_them(tmp_path: Path) -> None:
     file.write_text("processor\t: 0\nflags\t\t: fpu avx512_bf16 amx_tile\nbugs\t\t: none\n\nflags\t\t: other\n")
     assert cpu_flags(file) == {"fpu", "avx512_bf16", "amx_tile"}
     assert cpu_flags(tmp_path / "absent") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("devices", "system", "expected"),
+    [
+        ((), "linux", False),
+        (("null", "nvidia-caps"), "linux", False),
+        (("nvidiactl",), "linux", True),
+        (("kfd",), "linux", True),
+        ((), "darwin", True),
+    ],
+)
+def test_torch_is_asked_for_gpus_only_where_there_may_be_one(
+    devices: tuple[str, ...], system: str, expected: bool, tmp_path: Path
+) -> None:
+    for name in devices:
+        (tmp_path / name).touch()
+    assert may_have_gpu(tmp_path, system=system) is expected

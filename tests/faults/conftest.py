@@ -23,7 +23,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report  # type: ignore[return-value]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ground() -> Iterator[Ground]:
     with standing() as ground:
         yield ground
@@ -40,7 +40,7 @@ class _Shared:
         self.case = None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared(ground: Ground) -> Iterator[_Shared]:
     plane_and_stream = _Shared()
     yield plane_and_stream

@@ -20,7 +20,9 @@ from penstock.cli.common import run_until_signal
 from penstock.config import load_settings
 from penstock.errors import PenstockError
 from penstock.ingest import launcher
+from penstock.ingest.lane import actor
 from penstock.ingest.plane import IngestPlane
+from tests.faults.lanes import KillableLane
 from tests.faults.switches import Switches
 from tests.faults.workers import MakeFaultyEncodeWorker, MakeFaultyMediaWorker, MakeFaultyWriter
 
@@ -58,6 +60,7 @@ def main(folder: Path) -> None:
     launcher.EncodeWorkerFactory = partial(MakeFaultyEncodeWorker, switches)  # type: ignore[assignment,misc]
     launcher.MediaWorkerFactory = partial(MakeFaultyMediaWorker, switches)  # type: ignore[assignment,misc]
     launcher.WriterFactory = partial(MakeFaultyWriter, switches)  # type: ignore[assignment,misc]
+    actor.LaneHost = KillableLane  # type: ignore[misc]
     try:
         run_until_signal(partial(run, folder))
     except PenstockError as exc:  # as `penstock ingest` does

@@ -14,8 +14,10 @@ from penstock.broker.base import Partition
 from penstock.broker.deadletters import scan_dead_letters
 from penstock.broker.topics import ensure_topics, group_lag
 from penstock.config import Settings
+from penstock.ingest.lane.suspects import MAX_DEATHS
 from tests.faults.check import check
 from tests.faults.faults import Case
+from tests.faults.lanes import KILLS_ITS_LANE
 from tests.faults.process import eventually
 from tests.faults.workers import CRASHES
 
@@ -57,6 +59,23 @@ def test_an_item_that_kills_its_encoder_is_found_and_the_others_are_indexed(own:
     plane.settle()
     check(stream)
     assert _reasons(plane.settings)["crashes_worker"] == 1
+
+
+@pytest.mark.timeout(600)
+def test_a_record_that_kills_its_lane_is_found_and_the_others_are_indexed(own: Own) -> None:
+    """The partition of a dead lane moves to another one, which dies too."""
+    case = own(ingest={"lanes": 2})
+    plane, stream = case.plane, case.stream
+    plane.start()
+    stream.send(50)
+    killer = replace(stream.text("killer", also=KILLS_ITS_LANE), bad=True)
+    stream.send_these([stream.text("before"), killer, stream.text("after")])
+    stream.send(50)
+    eventually(lambda: plane.log.read_text().count("died while it parsed") == MAX_DEATHS, "three lanes die", 300)
+    plane.settle()
+    check(stream)
+    assert _reasons(plane.settings)["crashes_worker"] == 1
+    assert plane.log.read_text().count("died while it parsed") == MAX_DEATHS
 
 
 @contextmanager

@@ -31,7 +31,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
             monkeypatch.setenv(name, value)
         fsspec.filesystem("s3", skip_instance_cache=True).mkdir("media")
         assets = settings.assets.model_copy(update={"url": "s3://media/penstock"})
-        yield settings.model_copy(update={"assets": assets})
+        (key_file := tmp_path / "replay.key").write_text("k" * 40)  # of all pods, whose data folders are their own
+        replay = settings.replay.model_copy(update={"key_file": key_file})
+        yield settings.model_copy(update={"assets": assets, "replay": replay})
 
 
 def ingest(settings: Settings, stream: Stream, drafts: Sequence[Draft], folder: Path) -> None:

@@ -162,9 +162,10 @@ class MakeFaultyEncodeWorker:
 class MakeFaultyMediaWorker:
     switches: Switches
     settings: Settings
+    hosts: Sequence[str] | None = None
 
     def __call__(self, number: int) -> FaultyMediaWorker:
-        return FaultyMediaWorker(MediaWorkerFactory(self.settings)(number), self.switches)
+        return FaultyMediaWorker(MediaWorkerFactory(self.settings, self.hosts)(number), self.switches)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,15 @@ REQUIRED: Mapping[str, Any] = {
         "kafka": {"bootstrap_servers": "kafka:9092"},
         "store": {"uri": "http://milvus:19530"},
         "assets": {"url": "s3://media/penstock"},
-    }
+        "auth": {"mode": "keys"},
+    },
+    "secrets": {
+        "files": {
+            "auth.keys_file": {"name": "penstock-keys", "key": "keys.json"},
+            "media_links.key": {"name": "penstock-keys", "key": "links"},
+            "replay.key": {"name": "penstock-keys", "key": "replay"},
+        }
+    },
 }
 # Turns on all that the chart can render.
 EVERYTHING: Mapping[str, Any] = {
@@ -51,6 +59,7 @@ EVERYTHING: Mapping[str, Any] = {
     },
     "monitoring": {"prometheusOperator": "on"},
     "keda": {"enabled": True},
+    "backup": {"url": "s3://backups/penstock"},
 }
 
 

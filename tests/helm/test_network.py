@@ -56,6 +56,7 @@ def test_every_pod_is_denied_first() -> None:
         ("query-worker", {"dns", "query-ray", "kafka", "store", "assets", "models"}),
         ("query-head", {"dns", "query-ray", "kafka", "store", "assets", "redis", "api-server"}),
         ("audit", {"dns", "kafka", "store"}),
+        ("backup", {"dns", "kafka", "store", "backups"}),
         ("test", {"dns", "kafka", "store", "canaries"}),
     ],
 )
@@ -76,6 +77,7 @@ def test_a_pod_reaches_what_it_needs_and_no_more(component: str, expected: set[s
             {"query-ray": {None}, "prometheus": {8601, 8080, 44217, 44227}, "operator": {8265, 52365, 8000}},
         ),
         ("audit", {}),
+        ("backup", {}),
         ("test", {}),
     ],
 )

@@ -186,6 +186,15 @@ def test_an_audit_that_does_not_balance_fails_its_job_once() -> None:
     assert spec["jobTemplate"]["spec"]["template"]["spec"]["restartPolicy"] == "Never"
 
 
+def test_there_are_backups_where_there_is_a_place_for_them() -> None:
+    assert "CronJob/backup" not in render()
+    assert "NetworkPolicy/backups" not in render()
+    spec = _ALL["CronJob/backup"]["spec"]
+    assert spec["concurrencyPolicy"] == "Forbid"
+    (container,) = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["penstock", "backup", "s3://backups/penstock", "--keep", "14", "--json"]
+
+
 def test_a_release_is_tested_with_each_modality_that_it_consumes() -> None:
     pod = render(nested("settings.ingest.modalities", ["text", "image", "audio", "video"]))["Pod/test"]
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"

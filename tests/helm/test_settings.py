@@ -10,7 +10,7 @@ import helm_python
 import pytest
 from pydantic import SecretStr
 
-from penstock.config import Settings, load_settings
+from penstock.config import FetchRule, Settings, load_settings
 from tests.helm.rendering import EVERYTHING, merge, nested, render
 from tools.chart.schema import settings_schema
 
@@ -22,7 +22,16 @@ def _read(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return load_settings()
 
 
-@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["required", "everything"])
+# What the product demands where there is a password of Kafka and a token of the store.
+_SECURED = {
+    "settings": {
+        "kafka": {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "penstock"},
+        "store": {"uri": "https://milvus:19530"},
+    }
+}
+
+
+@pytest.mark.parametrize("values", [{}, merge(EVERYTHING, _SECURED)], ids=["required", "everything"])
 def test_the_product_reads_the_file(values: dict[str, Any], no_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = _read(render(values).settings(), no_settings, monkeypatch)
     assert settings.kafka.bootstrap_servers == "kafka:9092"
@@ -33,23 +42,33 @@ def test_the_product_reads_the_file(values: dict[str, Any], no_settings: Path, m
     assert settings.metrics.urls == ("http://penstock-driver.media:8601",)
 
 
+def test_secrets_are_files_that_the_settings_name(no_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    further = {"generate.key": {"name": "g", "key": "k"}, "store.ca_file": {"name": "m", "key": "ca"}}
+    rendered = render(merge(EVERYTHING, _SECURED), {"secrets": {"files": further}})
+    settings = _read(rendered.settings(), no_settings, monkeypatch)
+    assert settings.kafka.sasl_password_file == Path("/etc/penstock/secrets/kafka.sasl_password")
+    assert settings.store.token_file == Path("/etc/penstock/secrets/store.token")
+    assert settings.generate.key_file == Path("/etc/penstock/secrets/generate.key")
+    assert settings.store.ca_file == Path("/etc/penstock/secrets/store.ca_file")
+
+
 def test_every_kind_of_setting_arrives_as_it_was_given(no_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {
         "tenant": 'a "quoted" <name> & more\n',
         "ingest": {"modalities": ["text", "video"], "max_in_flight_bytes": 10_000_000_000, "linger_ms": 0},
-        "fetch": {"allow_private_addresses": True, "allowed_schemes": []},
+        "fetch": {"allow_public": False, "allow": [{"tenants": ["acme"], "scheme": "s3", "bucket": "a"}]},
         "query": {"weights": {"image": 0.25, "text": 2}, "relevance_floor": 0},
-        "kafka": {"sasl_username": "äöü"},
+        "generate": {"model": "äöü"},
     }
     settings = _read(render({"settings": given}).settings(), no_settings, monkeypatch)
     assert settings.tenant == given["tenant"]
     assert [modality.value for modality in settings.ingest.modalities] == ["text", "video"]
     assert settings.ingest.max_in_flight_bytes == 10_000_000_000
     assert (settings.ingest.linger_ms, settings.query.relevance_floor) == (0, 0)
-    assert settings.fetch.allow_private_addresses
-    assert settings.fetch.allowed_schemes == ()
+    assert not settings.fetch.allow_public
+    assert settings.fetch.allow == (FetchRule(tenants=("acme",), scheme="s3", bucket="a"),)
     assert settings.query.weights["image"] == 0.25
-    assert settings.kafka.sasl_username == "äöü"
+    assert settings.generate.model == "äöü"
 
 
 @pytest.mark.parametrize(
@@ -92,6 +111,9 @@ def test_a_wrong_value_fails_with_its_path(path: str, value: Any, place: str) ->
         (nested("settings.assets.url", ""), "settings.assets.url is needed"),
         (nested("settings.assets.url", "file:///data/media"), "names the disk of one pod"),
         (nested("settings.metrics.port", 0), "port a fixed one"),
+        (nested("settings.auth.mode", "none"), "settings.auth is undecided"),
+        ({"secrets": {"files": {"replay.key": {"name": "", "key": ""}}}}, "secrets.files needs replay.key"),
+        ({"secrets": {"files": {"media_links.key": {"name": "", "key": ""}}}}, "secrets.files needs media_links.key"),
         (nested("settings.metrics.enabled", False), "enabled has to be true"),
         (nested("models.source", "claim"), "models.claim is needed"),
         (nested("query.replicas", {"min": 3, "max": 2}), "query.replicas: min is 3, more than max, which is 2"),
@@ -127,7 +149,7 @@ def _settings(model: Any) -> list[str]:
     for name, info in model.model_fields.items():
         fields = getattr(info.annotation, "model_fields", None)
         if fields is None:
-            names.append(name)
+            names += [name] if SecretStr not in _choices(info.annotation) else []
             continue
         names += [f"{name}.{below}" for below, field in fields.items() if SecretStr not in _choices(field.annotation)]
     return names

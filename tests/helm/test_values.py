@@ -30,6 +30,7 @@ _INCREMENTAL = {"query": {"upgrade": {"type": "NewClusterWithIncrementalUpgrade"
 _TRACED = nested("settings.tracing.endpoint", "http://collector:4318")
 _MONITORED = {"monitoring": {"prometheusOperator": "on"}}
 _KEDA = {"keda": {"enabled": True}}
+_BACKUP = nested("backup.url", "s3://backups/penstock")
 
 
 def _env(name: str, template: str = _DRIVER) -> str:
@@ -66,42 +67,42 @@ _CASES: tuple[tuple[str, Any, str, Any, Mapping[str, Any]], ...] = (
     (
         "secrets.kafkaPassword.name",
         "k",
-        f"{_env('PENSTOCK_KAFKA__SASL_PASSWORD')}.valueFrom.secretKeyRef.name",
+        f"{_DRIVER}.spec.volumes.settings.projected.sources.1.secret.name",
         "k",
         {},
     ),
     (
         "secrets.kafkaPassword.key",
         "pw",
-        f"{_env('PENSTOCK_KAFKA__SASL_PASSWORD')}.valueFrom.secretKeyRef.key",
+        f"{_DRIVER}.spec.volumes.settings.projected.sources.1.secret.items.0.key",
         "pw",
         nested("secrets.kafkaPassword.name", "k"),
     ),
     (
         "secrets.storeToken.name",
         "m",
-        f"{_env('PENSTOCK_STORE__TOKEN', _REPLICA)}.valueFrom.secretKeyRef.name",
+        f"{_REPLICA}.spec.volumes.settings.projected.sources.1.secret.name",
         "m",
         {},
     ),
     (
         "secrets.storeToken.key",
         "t",
-        f"{_env('PENSTOCK_STORE__TOKEN')}.valueFrom.secretKeyRef.key",
+        f"{_DRIVER}.spec.volumes.settings.projected.sources.1.secret.items.0.key",
         "t",
         nested("secrets.storeToken.name", "m"),
     ),
     (
         "secrets.tracingHeaders.name",
         "otel",
-        f"{_env('PENSTOCK_TRACING__HEADERS', _WORKER)}.valueFrom.secretKeyRef.name",
+        f"{_WORKER}.spec.volumes.settings.projected.sources.1.secret.name",
         "otel",
         {},
     ),
     (
         "secrets.tracingHeaders.key",
         "key",
-        f"{_env('PENSTOCK_TRACING__HEADERS')}.valueFrom.secretKeyRef.key",
+        f"{_DRIVER}.spec.volumes.settings.projected.sources.1.secret.items.0.key",
         "key",
         nested("secrets.tracingHeaders.name", "otel"),
     ),
@@ -129,6 +130,13 @@ _CASES: tuple[tuple[str, Any, str, Any, Mapping[str, Any]], ...] = (
         f"{_DRIVER}.spec.volumes.settings.projected.sources.1.secret.items.0.key",
         "root.pem",
         nested("secrets.kafkaCa.name", "ca"),
+    ),
+    (
+        "secrets.files",
+        {"store.readonly_token": {"name": "m", "key": "reader"}},
+        f"{_REPLICA}.spec.volumes.settings.projected.sources.4.secret.items.0",
+        {"key": "reader", "path": "secrets/store.readonly_token"},
+        {},
     ),
     ("secrets.rayToken", "ray", "RayCluster/ingest:spec.authOptions.secretName", "ray", {}),
     ("ray.version", "2.61.0", "RayCluster/ingest:spec.rayVersion", "2.61.0", {}),
@@ -303,16 +311,43 @@ _CASES: tuple[tuple[str, Any, str, Any, Mapping[str, Any]], ...] = (
         _RESOURCES,
         {},
     ),
+    (
+        "backup.url",
+        "s3://b/c",
+        "CronJob/backup:spec.jobTemplate.spec.template.spec.containers.0.command",
+        ["penstock", "backup", "s3://b/c", "--keep", "14", "--json"],
+        {},
+    ),
+    ("backup.schedule", "0 * * * *", "CronJob/backup:spec.schedule", "0 * * * *", _BACKUP),
+    (
+        "backup.keep",
+        3,
+        "CronJob/backup:spec.jobTemplate.spec.template.spec.containers.0.command.4",
+        "3",
+        _BACKUP,
+    ),
+    ("backup.deadlineSeconds", 78, "CronJob/backup:spec.jobTemplate.spec.activeDeadlineSeconds", 78, _BACKUP),
+    (
+        "backup.resources",
+        _RESOURCES,
+        "CronJob/backup:spec.jobTemplate.spec.template.spec.containers.0.resources",
+        _RESOURCES,
+        _BACKUP,
+    ),
     ("test.timeoutSeconds", 30, "Pod/test:spec.activeDeadlineSeconds", 150, {}),
     ("test.resources", _RESOURCES, "Pod/test:spec.containers.0.resources", _RESOURCES, {}),
 )
-# Checked by tests of their own: in test_settings.py, test_monitoring.py and below.
+# Checked by tests of their own: in test_settings.py, test_monitoring.py, test_reindex.py and below.
 _ELSEWHERE = {
     "settings",
     "fullnameOverride",
     "monitoring.dashboards",
     "monitoring.dashboardLabels",
     "monitoring.runbooks",
+    # test_reindex.py
+    "reindex.enabled",
+    "reindex.profile",
+    "reindex.maxRate",
 }
 
 

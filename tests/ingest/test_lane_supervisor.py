@@ -38,6 +38,9 @@ class _Lane:
             threading.Event().wait()  # as a process that was stopped
         return bool(self._answer)
 
+    def journal(self) -> None:
+        """Returns that it keeps none."""
+
     def made(self) -> None:
         """Returns once the actor is there."""
 
@@ -47,7 +50,7 @@ def test_lanes_that_do_not_answer_are_waited_for_together(monkeypatch: pytest.Mo
     monkeypatch.setattr(lane_supervisor, "ANSWER_TIMEOUT_S", _TIMEOUT_S)
     restarted: list[int] = []
 
-    def spawn(_: object, __: object, number: int) -> Any:
+    def spawn(_: object, __: object, number: int, ___: object) -> Any:
         restarted.append(number)
         return lanes[-1]
 

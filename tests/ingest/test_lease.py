@@ -11,10 +11,11 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from penstock.errors import LeaseHeldError, UnavailableError
+from penstock.errors import LeaseHeldError, UnavailableError, UnconfirmedError
 from penstock.ingest.lease import CONFIRM_INTERVAL_S, LeaseHolder
 from penstock.ingest.lease_keeper import LeaseKeeper, LeaseRenewals
 from penstock.store.lease import VALID_SHARE, LeaseGuard, Renewal
+from tests.ingest.lane.harness import eventually
 from tests.ingest.lease_world import TIMEOUT_S, Driver, LeaseWorld, SentRenewal
 
 
@@ -290,6 +291,43 @@ def test_a_driver_leaves_at_once_unless_a_writer_may_still_act_on_its_lease(
     assert world.now_s - began_s <= (TIMEOUT_S * VALID_SHARE if writers_may_run else 0)
     world.acquire(world.driver("second"))
     assert world.now_s - began_s < TIMEOUT_S
+
+
+def test_the_driver_itself_writes_only_on_a_confirmation_that_has_not_run_out(world: LeaseWorld) -> None:
+    first = running(world, "first")
+    keeper = LeaseKeeper(first.lease, list, lambda _, renewal: first.sent[-1], world.advance)
+    keeper.check_write()
+    world.advance(TIMEOUT_S * VALID_SHARE)
+    with pytest.raises(UnconfirmedError):
+        keeper.check_write()
+    world.turn(first)
+    keeper.check_write()
+
+
+def test_a_confirmation_whose_answer_came_late_lets_the_driver_write_nothing(world: LeaseWorld) -> None:
+    driver = running(world, "first")
+    (consumer,) = world.consumers
+    commit = consumer.commit
+
+    def commit_and_sleep(*args: Any, **kwargs: Any) -> None:
+        commit(*args, **kwargs)
+        world.advance(TIMEOUT_S - 1)  # the process was suspended
+
+    consumer.commit = commit_and_sleep  # type: ignore[method-assign]
+    assert driver.lease.confirm() is not None
+    assert not driver.lease.holds
+
+
+def test_a_driver_with_a_successor_writes_nothing(world: LeaseWorld) -> None:
+    first = running(world, "first")
+    keeper = LeaseKeeper(first.lease, list, lambda _, renewal: first.sent[-1], world.advance)
+    world.acquire(world.driver("second"))
+    with pytest.raises(UnconfirmedError):
+        keeper.check_write()
+    keeper.start()
+    eventually(lambda: keeper.is_lost, "the driver knows its successor")
+    with pytest.raises(LeaseHeldError):
+        keeper.check_write()
 
 
 def test_notes_that_no_driver_wrote_name_nobody() -> None:

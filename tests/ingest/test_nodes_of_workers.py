@@ -10,7 +10,7 @@ from ray.cluster_utils import Cluster
 
 from penstock.ingest.shared_assets import nodes_of_workers
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.services, pytest.mark.exhaustive, pytest.mark.timeout(200)]
 
 _STORE = 100 * 1024**2
 _ROLE = "penstock/role"

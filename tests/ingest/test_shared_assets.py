@@ -1,4 +1,5 @@
-"""A local asset store is refused where a Ray node has a file system of its own, as a pod has."""
+"""A local asset store and a key of replays made on one node are refused where a Ray node has a file system of its own,
+as a pod has."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from ray.cluster_utils import Cluster
 
 from penstock.config import Settings, load_settings
 from penstock.errors import ConfigError
-from penstock.ingest.shared_assets import require_shared_assets
+from penstock.ingest.shared_assets import require_shared_assets, require_shared_replay_key
 from penstock.processes import Child
 
 pytestmark = [pytest.mark.operate, pytest.mark.timeout(300)]
@@ -65,6 +66,7 @@ def _living_nodes() -> int:
 
 def test_nodes_that_share_the_folder_pass(cluster: Cluster, settings: Settings) -> None:
     require_shared_assets(settings)
+    require_shared_replay_key(settings)
     assert not any((settings.data_dir / "assets").rglob("[0-9a-f]" * 64)), "a mark was left behind"
 
 
@@ -80,3 +82,12 @@ def test_a_node_with_a_disk_of_its_own_is_named_in_one_line(settings: Settings) 
     assert time.monotonic() - began_s < 60
     elsewhere = settings.assets.model_copy(update={"url": "memory://media"})
     require_shared_assets(settings.model_copy(update={"assets": elsewhere}))
+
+
+@pytest.mark.usefixtures("node_with_a_disk_of_its_own")
+def test_several_nodes_need_a_key_of_replays_that_all_of_them_have(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is not that of 1 of 3 Ray nodes with CPUs \(.+\), .*Set replay\.key_file"):
+        require_shared_replay_key(settings)
+    (tmp_path / "key").write_text("k" * 40)
+    replay = settings.replay.model_copy(update={"key_file": tmp_path / "key"})
+    require_shared_replay_key(settings.model_copy(update={"replay": replay}))

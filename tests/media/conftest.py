@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 
 from penstock.assets import AssetStore
-from penstock.config import FetchSettings
+from penstock.config import FetchRule, FetchSettings
 from penstock.media.fetch import Fetcher
+from penstock.media.networks import NEVER
 from penstock.media.sniff import sniff
 from penstock.records import AssetRef, ClaimCheck, Event, FetchedMedia, Inline, Modality, Position
 from tests.media.helpers import TOPICS
 from tests.media.http_server import Server, running_server
+
+# The servers of tests are on loopback, which the table of the product never allows.
+LOOPBACK = (FetchRule(tenants=("*",), scheme="http", host="*", networks=("127.0.0.0/8",)),)
 
 
 class WordTokenizer:
@@ -83,10 +87,16 @@ def fetcher_of(assets: AssetStore) -> Iterator[Callable[..., Fetcher]]:
     """Returns a function that makes fetchers which may reach loopback and do not wait between attempts, by default."""
     fetchers: list[Fetcher] = []
 
-    def make(*, options: Mapping[str, Any] | None = None, **settings: Any) -> Fetcher:
-        defaults = {"allow_private_addresses": True, "deadline_s": 5.0}
-        limits = FetchSettings(**{**defaults, **settings})
-        fetchers.append(Fetcher(limits, assets, topic_of=TOPICS, **{"sleep": lambda _: None, **(options or {})}))
+    def make(
+        *,
+        options: Mapping[str, Any] | None = None,
+        allow: Sequence[FetchRule] = (),
+        loopback: bool = True,
+        **settings: Any,
+    ) -> Fetcher:
+        limits = FetchSettings(**{"allow": (*allow, *(LOOPBACK if loopback else ())), "deadline_s": 5.0, **settings})
+        defaults = {"sleep": lambda _: None, "never": () if loopback else NEVER}
+        fetchers.append(Fetcher(limits, assets, topic_of=TOPICS, **{**defaults, **(options or {})}))
         return fetchers[-1]
 
     yield make

@@ -8,16 +8,25 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from penstock.assets import AssetStore
-from penstock.config import FetchSettings
+from penstock.config import FetchRule, FetchSettings
 from penstock.errors import Reason
 from penstock.media.fetch import Fetcher
+from penstock.media.networks import networks
 from penstock.records import Event
 from tests.media.helpers import TOPICS, rejection_of
 from tests.media.http_server import PNG, Server, redirect, send
+
+BUCKET = FetchRule(tenants=("*",), scheme="s3", bucket="bucket")
+
+
+def folder(root: Path, tenant: str = "*") -> tuple[FetchRule, ...]:
+    return (FetchRule(tenants=(tenant,), scheme="file", prefix=str(root)),)
+
 
 # --- files -----------------------------------------------------------------------------------------------------------
 
@@ -35,7 +44,7 @@ def test_a_file_below_a_root_is_read_and_keeps_its_address(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], root: Path, assets: AssetStore
 ) -> None:
     uri = (root / "sub" / "a b%41.png").as_uri()
-    fetched = fetcher_of(allowed_roots=(root,)).fetch(event_of(uri))
+    fetched = fetcher_of(allow=folder(root)).fetch(event_of(uri))
     assert (fetched.data, fetched.uri) == (PNG, uri)
     assert list(assets.list()) == []
 
@@ -48,7 +57,7 @@ def test_a_file_outside_of_the_roots_is_forbidden(
 ) -> None:
     (root / "link.png").symlink_to("../secret.png")
     (root / "linked").symlink_to("..")
-    assert rejection_of(fetcher_of(allowed_roots=(root,)), event_of(f"file://{root}/{path}")).reason is Reason.FORBIDDEN
+    assert rejection_of(fetcher_of(allow=folder(root)), event_of(f"file://{root}/{path}")).reason is Reason.FORBIDDEN
 
 
 def test_no_file_is_allowed_unless_roots_are_set(
@@ -56,21 +65,21 @@ def test_no_file_is_allowed_unless_roots_are_set(
 ) -> None:
     rejection = rejection_of(fetcher_of(), event_of((root / "sub" / "a b%41.png").as_uri()))
     assert rejection.reason is Reason.FORBIDDEN
-    assert "none are set" in str(rejection)
+    assert "no rule of fetch.allow lets the tenant default read" in str(rejection)
 
 
 def test_a_link_within_the_root_is_followed(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], root: Path
 ) -> None:
     (root / "inner.png").symlink_to("sub/a b%41.png")
-    assert fetcher_of(allowed_roots=(root,)).fetch(event_of(f"file://{root}/inner.png")).data == PNG
+    assert fetcher_of(allow=folder(root)).fetch(event_of(f"file://{root}/inner.png")).data == PNG
 
 
 def test_only_regular_files_of_this_host_are_read(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], root: Path
 ) -> None:
     os.mkfifo(root / "pipe")
-    fetcher = fetcher_of(allowed_roots=(root,))
+    fetcher = fetcher_of(allow=folder(root))
     for uri in (f"file://{root}/pipe", f"file://{root}/sub", f"file://elsewhere{root}/sub/x.png"):
         assert rejection_of(fetcher, event_of(uri)).reason is Reason.FORBIDDEN
 
@@ -97,7 +106,7 @@ def test_a_path_that_changes_while_it_is_opened_is_forbidden(
 
     monkeypatch.setattr("penstock.media.claim_check.os.open", open_elsewhere)
     assert (
-        rejection_of(fetcher_of(allowed_roots=(root,)), event_of(f"file://{root}/sub/secret.png")).reason
+        rejection_of(fetcher_of(allow=folder(root)), event_of(f"file://{root}/sub/secret.png")).reason
         is Reason.FORBIDDEN
     )
 
@@ -106,8 +115,7 @@ def test_an_absent_file_is_unreachable(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], root: Path
 ) -> None:
     assert (
-        rejection_of(fetcher_of(allowed_roots=(root,)), event_of(f"file://{root}/absent.png")).reason
-        is Reason.UNREACHABLE
+        rejection_of(fetcher_of(allow=folder(root)), event_of(f"file://{root}/absent.png")).reason is Reason.UNREACHABLE
     )
 
 
@@ -117,7 +125,7 @@ def test_a_file_of_two_gigabytes_is_rejected_unread(
     with (root / "large.png").open("wb") as sparse:
         sparse.truncate(2 * 1024**3)
     started = time.perf_counter()
-    rejection = rejection_of(fetcher_of(allowed_roots=(root,)), event_of(f"file://{root}/large.png"))
+    rejection = rejection_of(fetcher_of(allow=folder(root)), event_of(f"file://{root}/large.png"))
     assert time.perf_counter() - started < 0.5
     assert rejection.reason is Reason.TOO_LARGE
     assert "2,147,483,648 bytes" in str(rejection)
@@ -137,9 +145,9 @@ def test_a_file_of_two_gigabytes_is_rejected_unread(
         ("http://127.0.0.1/\n", Reason.MALFORMED),
         ("http:///x", Reason.MALFORMED),
         ("http://host:70000/x", Reason.MALFORMED),
-        ("file:x.png", Reason.MALFORMED),
-        ("s3://bucket", Reason.MALFORMED),
+        ("file:///x.png", Reason.FORBIDDEN),
         ("s3://arn:aws:s3/x", Reason.MALFORMED),
+        ("s3://bucket/x", Reason.FORBIDDEN),
     ],
 )
 def test_addresses_that_are_rejected_without_a_request(
@@ -150,19 +158,17 @@ def test_addresses_that_are_rejected_without_a_request(
     assert "hunter2" not in str(rejection)
 
 
-def test_a_scheme_can_be_disallowed(
-    fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
-) -> None:
-    rejection = rejection_of(fetcher_of(allowed_schemes=("file", "https")), event_of(server.url("/a")))
+def test_public_hosts_can_be_disallowed(fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event]) -> None:
+    fetcher = fetcher_of(loopback=False, allow_public=False)
+    rejection = rejection_of(fetcher, event_of("https://example.org/a.png"))
     assert rejection.reason is Reason.FORBIDDEN
-    assert server.requests == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"])
 def test_private_hosts_are_forbidden_by_default(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server, host: str
 ) -> None:
-    rejection = rejection_of(fetcher_of(allow_private_addresses=False), event_of(server.url("/a", host)))
+    rejection = rejection_of(fetcher_of(loopback=False), event_of(server.url("/a", host)))
     assert rejection.reason is Reason.FORBIDDEN
     assert server.requests == []
 
@@ -171,7 +177,7 @@ def test_a_name_that_resolves_to_a_private_address_is_forbidden(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
 ) -> None:
     resolver = {"looks.public": ["127.0.0.1"]}
-    fetcher = fetcher_of(allow_private_addresses=False, options={"resolver": lambda host, port: resolver[host]})
+    fetcher = fetcher_of(loopback=False, options={"resolver": lambda host, port: resolver[host]})
     rejection = rejection_of(fetcher, event_of(server.url("/a", "looks.public")))
     assert (rejection.reason, server.requests) == (Reason.FORBIDDEN, [])
     assert "looks.public resolves to 127.0.0.1" in str(rejection)
@@ -197,12 +203,12 @@ def test_the_connection_goes_to_the_address_that_was_checked(
 # --- http ------------------------------------------------------------------------------------------------------------
 
 
-def test_media_behind_http_keep_their_address(
+def test_media_behind_http_keep_their_address_without_its_query(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server
 ) -> None:
     server.routes["/a.png"] = send()
     fetched = fetcher_of().fetch(event_of(server.url("/a.png?size=1")))
-    assert (fetched.data, fetched.uri, server.requests) == (PNG, server.url("/a.png?size=1"), ["/a.png?size=1"])
+    assert (fetched.data, fetched.uri, server.requests) == (PNG, server.url("/a.png"), ["/a.png?size=1"])
 
 
 def test_connections_are_reused(
@@ -231,9 +237,11 @@ def test_a_redirect_to_a_forbidden_address_is_forbidden(
     from penstock.media import ssrf_guard as hosts
 
     monkeypatch.setattr(hosts, "is_public", lambda address: address == "127.0.0.1")
+    never = networks(["169.254.0.0/16"])
     server.routes["/a"] = redirect(target)
     names = {"public.host": ["127.0.0.1"], "inner.host": ["10.0.0.1"], "169.254.169.254": ["169.254.169.254"]}
-    with Fetcher(FetchSettings(), assets, topic_of=TOPICS, resolver=lambda host, port: names[host]) as fetcher:
+    reader: dict[str, Any] = {"resolver": lambda host, port: names[host], "never": never}
+    with Fetcher(FetchSettings(), assets, topic_of=TOPICS, **reader) as fetcher:
         assert rejection_of(fetcher, event_of(server.url("/a", "public.host"))).reason is Reason.FORBIDDEN
     assert server.requests == ["/a"]
 
@@ -324,6 +332,30 @@ def test_a_slow_server_is_given_up_at_the_deadline(
 # --- s3 --------------------------------------------------------------------------------------------------------------
 
 
+def test_rotated_credentials_of_a_rule_leave_one_file_system(
+    fetcher_of: Callable[..., Fetcher],
+    event_of: Callable[..., Event],
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    users: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        users.append(handler.headers["Authorization"].partition("Credential=")[2].partition("/")[0])
+        send(headers={"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT", "ETag": '"x"'})(handler)
+
+    server.routes["/bucket/a.png"] = answer
+    rule = BUCKET.model_copy(update={"credentials_file": tmp_path / "key"})
+    fetcher = fetcher_of(allow=(rule,), s3_endpoint=server.url(""), deadline_s=10.0)
+    for user in ("one", "two", "three", "three"):
+        (tmp_path / "key").write_text(f"{user}:secret")
+        fetcher.fetch(event_of("s3://bucket/a.png"))
+    assert list(dict.fromkeys(users)) == ["one", "two", "three"]
+    assert len(fetcher._reader._s3_file_systems) == 1
+
+
 def test_an_object_is_read_from_the_configured_endpoint(
     fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,7 +365,7 @@ def test_an_object_is_read_from_the_configured_endpoint(
     dated = {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT", "ETag": '"x"'}
     server.routes["/bucket/a%20b.png"] = send(headers=dated)
     server.routes["/bucket/large.png"] = send(b"", headers={**dated, "Content-Length": "5000"})
-    fetcher = fetcher_of(allow_private_addresses=False, s3_endpoint=server.url(""), max_bytes=4_000, deadline_s=10.0)
+    fetcher = fetcher_of(allow=(BUCKET,), s3_endpoint=server.url(""), max_bytes=4_000, deadline_s=10.0)
     fetched = fetcher.fetch(event_of("s3://bucket/a%20b.png"))
     assert (fetched.data, fetched.uri) == (PNG, "s3://bucket/a%20b.png")
     assert rejection_of(fetcher, event_of("s3://bucket/large.png")).reason is Reason.TOO_LARGE

@@ -7,14 +7,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from penstock.assets import AssetStore
+from penstock.assets import AssetStore, asset_uri
 from penstock.config import FetchSettings
 from penstock.errors import Reason, UnavailableError
 from penstock.media.fetch import Fetcher
@@ -241,3 +241,38 @@ def test_a_fetcher_serves_several_threads(
         done: list[tuple[list[FetchedMedia], Any]] = list(threads.map(fetcher.fetch_batch, batches))
     assert [len(fetched) for fetched, _ in done] == [2] * 20
     assert all(isinstance(event.payload, ClaimCheck) for event, _ in batches)
+
+
+# --- refills of a re-index --------------------------------------------------------------------------------------------
+
+
+def test_only_a_refill_may_name_media_of_the_asset_store(
+    fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], assets: AssetStore
+) -> None:
+    uri = asset_uri(assets.put(PNG))
+    fetcher = fetcher_of()
+    fetched = fetcher.fetch(replace(event_of(uri), refills=True))
+    assert (fetched.data, fetched.mime, fetched.uri) == (PNG, "image/png", uri)
+    assert fetched.event.payload == ClaimCheck(uri)
+    assert rejection_of(fetcher, event_of(uri)).reason is Reason.FORBIDDEN
+
+
+def test_a_refill_whose_media_are_gone_or_too_large_is_rejected(
+    fetcher_of: Callable[..., Fetcher], event_of: Callable[..., Event], assets: AssetStore
+) -> None:
+    fetcher = fetcher_of(max_bytes=1_000)
+    absent = rejection_of(fetcher, replace(event_of("asset:" + "a" * 64), refills=True))
+    assert absent.reason is Reason.UNREACHABLE
+    large = replace(event_of(asset_uri(assets.put(PNG + bytes(2_000)))), refills=True)
+    assert rejection_of(fetcher, large).reason is Reason.TOO_LARGE
+
+
+def test_a_large_refill_waits_for_memory_as_a_large_claim_check_does(
+    event_of: Callable[..., Event], assets: AssetStore
+) -> None:
+    data = png_bytes(200)
+    event = replace(event_of(asset_uri(assets.put(data))), refills=True)
+    with Fetcher(FetchSettings(), assets, topic_of=TOPICS, small_bytes=1_000) as fetcher:
+        fetched, rejected = fetcher.fetch_batch([event])
+    assert [media.data for media in fetched] == [data]
+    assert rejected == []

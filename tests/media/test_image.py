@@ -207,13 +207,13 @@ def _png_of(width: int, height: int) -> bytes:
     )
 
 
-@pytest.mark.parametrize("size", [(50_000, 50_000), (14_000, 13_000)])
+@pytest.mark.parametrize("size", [(50_000, 50_000), (14_000, 13_000), (1, 1_000_001)])
 def test_a_bomb_is_rejected_by_its_header_in_milliseconds(decode: Callable[..., UInt8], size: tuple[int, int]) -> None:
     data = _png_of(*size)
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(BadInputError) as caught:
         decode(data)
-    assert time.perf_counter() - started < 0.1
+    assert time.process_time() - started < 0.1
     assert caught.value.reason is Reason.TOO_LARGE
 
 
@@ -257,9 +257,9 @@ def test_a_jpeg_of_which_less_than_half_is_there_is_corrupt(decode: Callable[...
 
 
 def test_a_strip_is_resized_without_the_memory_of_its_length(decode: Callable[..., UInt8]) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     pixels = decode(_encoded(Image.new("RGB", (60_000, 2), "red")))
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert _top_left(pixels) == (255, 0, 0)
 
 

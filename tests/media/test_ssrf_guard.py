@@ -6,7 +6,8 @@ import httpcore
 import pytest
 
 from penstock.errors import BadInputError, Reason
-from penstock.media.ssrf_guard import GuardedNetwork, is_public
+from penstock.media.networks import is_public
+from penstock.media.ssrf_guard import GuardedNetwork
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,15 @@ from penstock.media.ssrf_guard import GuardedNetwork, is_public
         "169.254.169.254",
         "100.64.0.1",
         "192.0.2.1",
+        "192.0.0.192",
+        "192.88.99.1",
+        "168.63.129.16",
+        "3fff::1",
+        "100::1",
+        "5f00::1",
+        "64:ff9b:1::1",
+        "fd00:ec2::254",
+        "4000::1",
         "198.18.0.1",
         "224.0.0.1",
         "240.0.0.1",
@@ -51,7 +61,7 @@ def test_public_addresses_are_public(address: str) -> None:
 
 
 def test_one_private_address_among_public_ones_is_rejected() -> None:
-    network = GuardedNetwork(resolver=lambda host, port: ["8.8.8.8", "10.0.0.1"], allow_private=False)
+    network = GuardedNetwork(resolver=lambda host, port: ["8.8.8.8", "10.0.0.1"])
     with pytest.raises(BadInputError, match=r"some\.host resolves to 10\.0\.0\.1") as caught:
         network.connect_tcp("some.host", 80)
     assert caught.value.reason is Reason.FORBIDDEN
@@ -59,9 +69,7 @@ def test_one_private_address_among_public_ones_is_rejected() -> None:
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "127.1", "localhost", "::1"])
 def test_other_spellings_of_loopback_are_rejected(host: str) -> None:
-    from penstock.media.ssrf_guard import system_resolver
-
-    network = GuardedNetwork(resolver=system_resolver, allow_private=False)
+    network = GuardedNetwork()
     with pytest.raises(BadInputError) as caught:
         network.connect_tcp(host, 80)
     assert caught.value.reason is Reason.FORBIDDEN
@@ -77,7 +85,7 @@ def test_a_resolver_that_hangs_is_given_up_at_the_deadline() -> None:
         released.wait(30)
         return []
 
-    network = GuardedNetwork(resolver=hangs, allow_private=False)
+    network = GuardedNetwork(resolver=hangs)
     started = time.monotonic()
     with network.until(started + 0.2), pytest.raises(httpcore.ConnectTimeout):
         network.connect_tcp("slow.host", 80)
@@ -90,4 +98,4 @@ def test_a_name_that_does_not_resolve_is_a_connection_error() -> None:
         raise OSError("no such name")
 
     with pytest.raises(httpcore.ConnectError, match="no such name"):
-        GuardedNetwork(resolver=fails, allow_private=False).connect_tcp("absent.host", 80)
+        GuardedNetwork(resolver=fails).connect_tcp("absent.host", 80)

@@ -61,6 +61,40 @@ def test_a_png_without_faults_keeps_its_transparency_and_orientation() -> None:
     assert exif in kept
 
 
+XMP = b'<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+TIFF = b"MM\0*" + bytes((0, 0, 0, 8, 0, 1, 1, 18, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0)) + bytes(4)
+EXIF = b"\nexif\n    %d\n" % len(TIFF) + TIFF.hex().encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP),
+        chunk(b"tEXt", b"Raw profile type exif\0" + EXIF),
+        chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(EXIF)),
+    ],
+    ids=["xmp", "text", "packed text"],
+)
+def test_the_orientation_in_a_text_is_kept(text: bytes) -> None:
+    with Image.open(io.BytesIO(pixel_chunks(png(before_pixels=text)))) as image:
+        assert image.getexif().get(0x0112) == 6
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(3_000_000))),
+        chunk(b"zTXt", b"Raw profile type exif\0\0broken"),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(3_000_000))),
+        chunk(b"tEXt", b"Raw profile type exif\0" + EXIF, crc=7),
+        chunk(b"tEXt", b"Raw profile type exif\0" + bytes(2_000_000)),
+    ],
+    ids=["bomb", "broken", "packed", "crc", "large"],
+)
+def test_an_orientation_that_cannot_be_read_is_ignored(text: bytes) -> None:
+    assert np.array_equal(pixels_of(png(before_pixels=text)), pixels_of(png()))
+
+
 @pytest.mark.parametrize("share", [0.001, 0.02, 0.3, 0.9])
 def test_a_png_that_is_cut_within_its_pixels_stays_cut(share: float) -> None:
     data = png()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.mutations.catalog import ROOT, Mutation, load
-from tests.mutations.runner import mutated
+from tests.mutations.runner import copy_sources, git
 
 MUTATIONS = load()
 every_mutation = pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.slug)
@@ -15,11 +17,21 @@ def test_there_are_mutations() -> None:
     assert MUTATIONS
 
 
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a folder with a copy of the sources, which each test leaves as it was."""
+    folder = tmp_path_factory.mktemp("sources")
+    copy_sources(ROOT, folder)
+    return folder
+
+
 @every_mutation
-def test_a_patch_applies_and_changes_its_file(mutation: Mutation) -> None:
-    with mutated(mutation) as source:
-        changed = (source.parent / mutation.file).read_text(encoding="utf-8")
-    assert changed != (ROOT / mutation.file).read_text(encoding="utf-8")
+def test_a_patch_applies_and_changes_its_file(mutation: Mutation, sources: Path) -> None:
+    before = (sources / mutation.file).read_text(encoding="utf-8")
+    applied = git(sources, "apply", "--whitespace=nowarn", "-", stdin=mutation.diff)
+    assert applied.returncode == 0, f"`python -m tests.mutations --refresh` brings it up to date\n{applied.stderr}"
+    assert (sources / mutation.file).read_text(encoding="utf-8") != before
+    assert git(sources, "apply", "--reverse", "--whitespace=nowarn", "-", stdin=mutation.diff).returncode == 0
 
 
 @every_mutation

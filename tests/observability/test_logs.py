@@ -139,3 +139,33 @@ def test_the_output_of_a_node_has_the_log_of_its_actors_as_json() -> None:
     assert by_message["the actor"]["process"] == "lane"
     assert by_message["the actor"]["pid"] != by_message["the driver"]["pid"]
     assert by_message["of Ray in the actor"]["logger"] == "ray"
+
+
+_HOSTILE = """
+import logging, sys
+from penstock.config import LogSettings
+from penstock.observability.logs import configure
+
+configure(LogSettings(format=sys.argv[1]), "lane")
+key = "a\\x1b[2J\\x1b]52;c;eA==\\x07\\n2026-11-30 08:00:00,000 ERROR penstock.ingest: all media are lost\\x9b31m"
+logging.getLogger("penstock.a").warning("the media of %s are others", key)
+try:
+    raise ValueError(key)
+except ValueError:
+    logging.getLogger("penstock.a").exception("failed")
+"""
+
+
+def test_a_key_neither_begins_a_line_of_text_nor_reaches_the_terminal_as_a_command() -> None:
+    _, stderr = output(_HOSTILE, "text")
+    assert not set(stderr) & set("\x1b\x07\x9b\r")
+    lines = stderr.splitlines()
+    assert len([line for line in lines if not line.startswith("  ")]) == 2
+
+
+def test_a_key_in_json_has_nothing_that_a_terminal_obeys() -> None:
+    stdout, _ = output(_HOSTILE, "json")
+    assert not set(stdout) & set("\x1b\x07\x9b\r")
+    warning, failure = documents(stdout)
+    assert "\x1b]52" in warning["message"]  # a reader of JSON gets what was sent
+    assert "\x9b31m" in failure["exception"]

@@ -8,11 +8,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from penstock.auth import Permission
+from penstock.auth.key_changes import KeyGrant, create_key
 from penstock.samples import load_concepts, load_rendering
 from tests.operate.control_plane import Cluster, control_plane, wait_until
 from tests.operate.guide import commands_of
@@ -56,8 +60,9 @@ def house(cpu_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         house = House(cluster, Kubelet(cluster, _NAMESPACE, network, folder, cpu_image), addresses)
         stack.callback(house.kubelet.stop)
         _make_kafka_secrets(cluster)
+        keys = _keys(folder / "keys.json")
         for command in (*commands_of("kubectl apply -f deploy/examples/namespace"), *commands_of("kubectl create")):
-            cluster.shell(command, S3_KEY_ID=addresses.key_id, S3_KEY=addresses.key)
+            cluster.shell(command, S3_KEY_ID=addresses.key_id, S3_KEY=addresses.key, **keys)
         house.kubelet.start()
         values = folder / "values.json"
         values.write_text(json.dumps(_values(addresses, cpu_image)), encoding="utf-8")
@@ -114,11 +119,12 @@ def _values(addresses: Addresses, image: str) -> dict[str, Any]:
     worker = {"requests": {"cpu": "4", "memory": "1Gi"}, "limits": {"memory": "4Gi"}}
     replica = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "4Gi"}}
     group = {"role": "cpu", "min": 1, "max": 1, "resources": worker}
+    no_sasl = {"sasl_mechanism": None, "sasl_username": None}
     return {
         "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
         "settings": {
             "profile": "reference",
-            "kafka": {"bootstrap_servers": addresses.kafka, "security_protocol": "PLAINTEXT", "sasl_mechanism": None},
+            "kafka": {"bootstrap_servers": addresses.kafka, "security_protocol": "PLAINTEXT", **no_sasl},
             "store": {"uri": addresses.store},
             "assets": {"url": "s3://media/penstock"},
             "ingest": {"lanes": 1},
@@ -134,6 +140,13 @@ def _values(addresses: Addresses, image: str) -> dict[str, Any]:
         "query": {"head": {"resources": small}, "workers": {"resources": replica}, "replicas": {"min": 1, "max": 1}},
         "volumes": {"sharedMemory": "1Gi"},
     }
+
+
+def _keys(file: Path) -> dict[str, str]:
+    """Makes the file of keys, as the guide says it. Returns the variables that its commands name."""
+    permissions = [Permission.SEARCH, Permission.ASK, Permission.STATUS]
+    text, _ = create_key(file, KeyGrant(["*"], permissions, ["*"]), now=datetime.now(UTC), key_id="cluster")
+    return {"KEYS_FILE": str(file), "PENSTOCK_API_KEY": text}
 
 
 def _make_kafka_secrets(cluster: Cluster) -> None:

@@ -35,12 +35,14 @@ class Fault:
         alert: as `house.firing` describes it.
         strike: begins the fault, and ends it at the end of its block.
         window_s: the part of the time until the alert's expression holds that is a window of the rules.
+        also: what the same alert says of other topics that the fault hits, too.
     """
 
     title: str
     alert: str
     strike: Strike
     window_s: float = 0.0
+    also: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -139,9 +141,9 @@ def records_removed(house: House) -> Iterator[None]:
     topic = kafka.text_topic
     with disk_full(house), _admin(house) as admin:
         eventually(lambda: house.metric('penstock_held{why="disk"}') > 0, "ingest is held", _NOTICED_S)
-        eventually(lambda: min(waiting(house, topic)) > 5, "records wait in each partition", _NOTICED_S)
+        eventually(lambda: min(waiting(house, topic)) > 5, "records wait in each partition", 3 * _NOTICED_S)
         partitions = group_lag(kafka, [topic])
-        admin.delete_records({TopicPartition(topic, part.partition.number): -1 for part in partitions})
+        admin.delete_records({TopicPartition(topic, part.partition.partition): -1 for part in partitions})
     yield
 
 
@@ -191,7 +193,7 @@ def _limit_messages(admin: KafkaAdminClient, topic: str, max_bytes: int) -> None
 FAULTS: Sequence[Fault] = (
     Fault("the disk of media is full", "IngestHeld disk", disk_full),
     Fault("the dead-letter topic refuses a letter", "PartitionHalted", dead_letters_refused),
-    Fault("all lanes hang", "IngestStalled media.text", lanes_hang, window_s=45.0),
+    Fault("all lanes hang", "IngestStalled media.text", lanes_hang, 45.0, frozenset({"IngestStalled media.image"})),
     Fault("the ingest driver is killed", "DriverAbsent", driver_killed),
     Fault("the query plane is stopped", "QueryReplicasMissing", query_stopped),
     Fault("records are removed before they were read", "OffsetsLost media.text", records_removed),

@@ -62,8 +62,8 @@ class House:
         """Starts a plane, `ingest` or `serve`; returns when it works."""
         child = self.launch(plane)
         ready = {
-            "ingest": lambda: ingests(self.settings.data_dir, started_ms),
-            "serve": lambda: answers(self.query_url),
+            "ingest": lambda: ingests(self.settings, started_ms),
+            "serve": lambda: answers(self.query_url, self.settings),
         }[plane]
         started_ms = int(psutil.Process(child.pid).create_time() * 1000)
         child.wait_until(ready, timeout_s=_START_S)

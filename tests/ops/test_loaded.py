@@ -121,6 +121,7 @@ def load(stack: Stack, folder: Path) -> None:
     stack.settle()
     for number in range(10):
         stack.search(f"after the outage {number}")
+        stack.ask(f"ship {number} in the harbour")
 
 
 def test_every_query_of_every_panel_has_data_in_the_range_of_its_unit(loaded: Loaded) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from penstock.records import (
+    Access,
     AssetRef,
     Channel,
     Checkpoint,
@@ -71,14 +72,16 @@ class FaultyStore:
             raise self.stored_checkpoints
         return {key: self.stored_checkpoints[key] for key in asset_ids if key in self.stored_checkpoints}
 
-    def vectors(self, channel: Channel, ids: Sequence[str], *, tenant: str, timeout_s: float) -> Mapping[str, Float32]:
+    def vectors(
+        self, channel: Channel, ids: Sequence[str], *, access: Access, timeout_s: float
+    ) -> Mapping[str, Float32]:
         if self.failing_vectors is not None:
             raise self.failing_vectors
-        of_tenant = [entry for entry in self.entries if entry.asset.tenant == tenant and entry.id in ids]
+        of_tenant = [entry for entry in self.entries if entry.asset.tenant == access.tenant and entry.id in ids]
         return {entry.id: word_vector(entry.text) for entry in of_tenant if entry.collection is channel.collection}
 
-    def assets_in(self, collection: Collection, tenant: str) -> int:
-        of_tenant = [entry for entry in self.entries if entry.asset.tenant == tenant]
+    def assets_in(self, collection: Collection, access: Access) -> int:
+        of_tenant = [entry for entry in self.entries if entry.asset.tenant == access.tenant]
         return sum(entry.collection is collection and entry.part == 0 for entry in of_tenant)
 
     def channels(self) -> frozenset[Channel]:
@@ -111,7 +114,7 @@ class FaultyStore:
 
     def search(self, query: EntryQuery) -> Sequence[ScoredEntry]:
         channel = query.channel
-        self.calls.append((channel, query.tenant, query.limit, query.timeout_s))
+        self.calls.append((channel, query.access.tenant, query.limit, query.timeout_s))
         if channel in self.hanging:
             self.entered.set()
             self.release.wait(30)
@@ -120,7 +123,7 @@ class FaultyStore:
         scored = [
             ScoredEntry(entry, self._score(entry, query.content))
             for entry in self.entries
-            if entry.collection is channel.collection and entry.asset.tenant == query.tenant
+            if entry.collection is channel.collection and entry.asset.tenant == query.access.tenant
         ]
         matching = [result for result in scored if result.score > 0 or not isinstance(query.content, str)]
         return sorted(matching, key=lambda result: -result.score)[: query.limit]

@@ -162,3 +162,22 @@ def test_the_follower_outlives_an_unexpected_error_and_tells_a_gap(caplog: pytes
     finally:
         follower.close()
     assert caplog.text.count("Traceback") == 1
+
+
+def test_a_follower_receives_the_changes_of_its_version_and_those_without_one() -> None:
+    broker = MemoryBroker()
+    broker.create_topic(TOPIC)
+    changes, received = IndexChanges(), Received()
+    changes.subscribe(received)
+    follower = ChangeFollower(changes, MemoryTail(broker, TOPIC), index_version=2)
+    follower.start()
+    try:
+        until(lambda: changes.generation("acme") is not None)
+        calls = len(received.calls)
+        for key, version in (("old", 1), ("new", 2), ("older Penstock", 0)):
+            for message in change_messages(TOPIC, [change("acme", key)], index_version=version):
+                broker.append(message)
+        seen = received.wait_for(calls + 2)[calls:]
+        assert [read.key for call in seen for read in call] == ["new", "older Penstock"]
+    finally:
+        follower.close()

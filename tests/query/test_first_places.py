@@ -28,7 +28,7 @@ from penstock.query.fusion.choose import FusionChooser
 from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.types import Hit, SearchRequest
-from penstock.records import Channel, Collection, Field, Float32, ImageRegion
+from penstock.records import Access, Channel, Collection, Field, Float32, ImageRegion
 from penstock.store.filters import Comparison
 from penstock.store.memory import MemoryStore
 from penstock.store.spec import index_spec
@@ -162,7 +162,7 @@ def test_a_poorly_found_kind_is_first_about_as_often_as_it_is_in_the_index(store
     [
         (SearchRequest(), {"first_places": "relevance"}),
         (SearchRequest(where=Comparison("part", "lt", 1)), {}),
-        (SearchRequest(tenant="default", modalities=("text",)), {}),
+        (SearchRequest(access=Access.to_all_of("default"), modalities=("text",)), {}),
     ],
 )
 def test_relevance_alone_decides_by_setting_with_a_filter_and_among_one_kind(

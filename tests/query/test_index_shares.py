@@ -9,7 +9,7 @@ import pytest
 from penstock.errors import UnavailableError
 from penstock.query.executor import BoundedExecutor
 from penstock.query.index_shares import SHARES_TTL_S, IndexShares, shares_by_kind
-from penstock.records import Collection
+from penstock.records import Access, Collection
 from tests.clock import Clock
 
 BOTH = frozenset({Collection.TEXT, Collection.IMAGE})
@@ -27,11 +27,11 @@ class CountingStore:
         self.assets: dict[tuple[str, Collection], int] | Exception = {}
         self.calls = 0
 
-    def assets_in(self, collection: Collection, tenant: str) -> int:
+    def assets_in(self, collection: Collection, access: Access) -> int:
         self.calls += 1
         if isinstance(self.assets, Exception):
             raise self.assets
-        return self.assets.get((tenant, collection), 0)
+        return self.assets.get((access.tenant, collection), 0)
 
 
 @pytest.fixture
@@ -59,12 +59,12 @@ def test_no_search_waits_for_the_first_count_and_later_ones_have_it(store: Count
     store.assets = {("a", Collection.TEXT): 30, ("a", Collection.IMAGE): 10, ("b", Collection.IMAGE): 5}
 
     async def run() -> None:
-        assert shares.get("a", BOTH) == {}
+        assert shares.get(Access.to_all_of("a"), BOTH) == {}
         await settle()
-        assert shares.get("a", BOTH) == {"text": 0.75, "image": 0.25}
-        assert shares.get("b", BOTH) == {}
+        assert shares.get(Access.to_all_of("a"), BOTH) == {"text": 0.75, "image": 0.25}
+        assert shares.get(Access.to_all_of("b"), BOTH) == {}
         await settle()
-        assert shares.get("b", BOTH) == {"image": 1.0}
+        assert shares.get(Access.to_all_of("b"), BOTH) == {"image": 1.0}
 
     asyncio.run(run())
 
@@ -73,16 +73,16 @@ def test_they_are_counted_again_when_they_are_old(store: CountingStore, shares: 
     store.assets = {("a", Collection.TEXT): 1}
 
     async def run() -> None:
-        shares.get("a", BOTH)
+        shares.get(Access.to_all_of("a"), BOTH)
         await settle()
         store.assets = {("a", Collection.TEXT): 1, ("a", Collection.IMAGE): 1}
-        shares.get("a", BOTH)
+        shares.get(Access.to_all_of("a"), BOTH)
         await settle()
         assert store.calls == len(BOTH)
         clock.now_s += SHARES_TTL_S
-        assert shares.get("a", BOTH) == {"text": 1.0}
+        assert shares.get(Access.to_all_of("a"), BOTH) == {"text": 1.0}
         await settle()
-        assert shares.get("a", BOTH) == {"text": 0.5, "image": 0.5}
+        assert shares.get(Access.to_all_of("a"), BOTH) == {"text": 0.5, "image": 0.5}
 
     asyncio.run(run())
 
@@ -93,13 +93,13 @@ def test_a_store_that_does_not_count_leaves_what_is_known(
     store.assets = {("a", Collection.TEXT): 1}
 
     async def run() -> None:
-        shares.get("a", BOTH)
+        shares.get(Access.to_all_of("a"), BOTH)
         await settle()
         store.assets = UnavailableError("the store is down")
         clock.now_s += SHARES_TTL_S
-        shares.get("a", BOTH)
+        shares.get(Access.to_all_of("a"), BOTH)
         await settle()
-        assert shares.get("a", BOTH) == {"text": 1.0}
+        assert shares.get(Access.to_all_of("a"), BOTH) == {"text": 1.0}
 
     asyncio.run(run())
     assert "the store is down" in caplog.text

@@ -22,7 +22,7 @@ from penstock.query.fusion.pins import FusionPins
 from penstock.query.fusion.statistics import ChannelStatistics, ScoreSums, Spread
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.types import GroupBy, Hit, SearchRequest, SearchResult
-from penstock.records import Channel, Collection, Field
+from penstock.records import Access, Channel, Collection, Field
 from penstock.store.filters import Comparison
 from tests.query.conftest import FaultyStore, WordEncoder
 from tests.query.test_stages import CALIBRATED, CHANNELS, FUSIONS, SMALL, DigitReader, add_shots
@@ -193,7 +193,7 @@ def test_the_last_page_has_no_cursor_and_no_notice(texts: FaultyStore) -> None:
     "other",
     [
         {"text": "herons"},
-        {"tenant": "another"},
+        {"access": Access.to_all_of("another")},
         {"group_by": "entry"},
         {"modalities": ["text"]},
         {"where": Comparison("title", "eq", "word1")},
@@ -213,19 +213,20 @@ def test_a_cursor_of_another_request_is_refused(texts: FaultyStore, other: dict[
 def test_a_cursor_of_other_models_is_gone(texts: FaultyStore) -> None:
     request = SearchRequest(text="heron", limit=5)
     cursor = search(texts, request, calibrated=True).next_cursor
-    with pytest.raises(QueryError, match="other models or another calibration") as refused:
+    with pytest.raises(QueryError, match="other models, another calibration or other adapters") as refused:
         search(texts, replace(request, cursor=cursor), calibrated=False)
     assert refused.value.status == 410
 
 
 CURSOR = Cursor(
-    b"request-", b"plane---", (b"hit-01", b"hit-02"), FusionPins({"text.lexical": Spread(0.25, 1e-3)}, "text")
+    b"request-", b"plane---", (b"hit-01", b"hit-02"), FusionPins({"text.lexical": Spread(0.25, 1e-3)}, "text"), 7
 )
 
 
 def test_a_cursor_is_read_as_it_was_written() -> None:
     read = decode_cursor(encode_cursor(CURSOR), max_hits=10)
     assert (read.request, read.plane, read.shown) == (CURSOR.request, CURSOR.plane, CURSOR.shown)
+    assert read.index_version == 7
     assert (read.pins.spreads, read.pins.first, read.pins.noted) == (CURSOR.pins.spreads, "text", True)
 
 
@@ -247,13 +248,13 @@ def sealed(content: bytes) -> str:
     return base64.urlsafe_b64encode(checksum + content).rstrip(b"=").decode()
 
 
-HEAD = b"\x01" + b"r" * 8 + b"p" * 8
+HEAD = b"\x02" + b"r" * 8 + b"p" * 8 + b"\x00\x00\x00\x01"
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        b"\x01",
+        b"\x02",
         HEAD + b"\xff\xff",
         HEAD + b"\x00\x00",
         HEAD + b"\x00\x00[]",
@@ -274,7 +275,7 @@ def test_a_forged_cursor_is_refused(content: bytes) -> None:
 
 def test_a_cursor_of_another_version_is_gone() -> None:
     with pytest.raises(QueryError, match="another version of Penstock") as refused:
-        decode_cursor(sealed(b"\x02whatever"), max_hits=10)
+        decode_cursor(sealed(b"\x01whatever"), max_hits=10)
     assert refused.value.status == 410
 
 

@@ -27,7 +27,17 @@ from penstock.query.routing.router import Router
 from penstock.query.routing.sources import NamedSources
 from penstock.query.routing.words import ModalityWords
 from penstock.query.types import FuseRequest, Rankings, SearchRequest, SearchResult
-from penstock.records import Channel, Checkpoint, Collection, Field, Float32, MediaPosition, ScoredEntry, Version
+from penstock.records import (
+    Access,
+    Channel,
+    Checkpoint,
+    Collection,
+    Field,
+    Float32,
+    MediaPosition,
+    ScoredEntry,
+    Version,
+)
 from penstock.store.base import EntryQuery
 from penstock.store.filters import parse_filter
 from tests.query.conftest import word_vector
@@ -116,7 +126,7 @@ def test_one_vector_serves_every_channel_of_its_encoder(store: Any, encoder: Any
 def test_tenant_and_candidates_reach_every_channel(store: Any, encoder: Any) -> None:
     store.add(Collection.TEXT, "cat", tenant="acme")
     assert ask(store, encoder, SearchRequest(text="cat")).hits == []
-    result = ask(store, encoder, SearchRequest(text="cat", tenant="acme", limit=70), candidates=50)
+    result = ask(store, encoder, SearchRequest(text="cat", access=Access.to_all_of("acme"), limit=70), candidates=50)
     assert [hit.entry.asset.tenant for hit in result.hits] == ["acme"]
     assert {(tenant, limit) for _, tenant, limit, _ in store.calls[-4:]} == {("acme", 50)}
 

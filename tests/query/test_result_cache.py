@@ -13,6 +13,7 @@ from prometheus_client import Counter
 from penstock.errors import OverloadedError
 from penstock.observability import metrics
 from penstock.query import result_cache as module
+from penstock.query.adapters import AdapterSet
 from penstock.query.changes import IndexChanges
 from penstock.query.fingerprint import fingerprint
 from penstock.query.options import RerankReport
@@ -20,7 +21,8 @@ from penstock.query.parts.base import PartsRequest
 from penstock.query.result_cache import TTL_S, ResultCache
 from penstock.query.types import Hit, SearchRequest, SearchResult
 from penstock.query.understand.understood import ChatMessage, UnderstandRequest
-from penstock.records import AssetRef, Collection, IndexChange, Position, bare_entry
+from penstock.records import Access, AssetRef, Collection, IndexChange, Position, bare_entry
+from tests.query.made_adapters import loaded_adapter
 
 REQUEST = SearchRequest(text="heron")
 
@@ -47,12 +49,14 @@ class Index:
         self.calls: list[SearchRequest] = []
         self.answer: Callable[[SearchRequest], Awaitable[SearchResult]] = self._answer
         self.next = result()
+        self.adapters = AdapterSet()
         self.cache = ResultCache(
             self,
             self.changes,
             max_bytes=max_bytes,
             visible_after_s=visible_after_s,
             clock=self.clock,
+            adapters=lambda: self.adapters,
         )
 
     async def search(self, request: SearchRequest) -> SearchResult:
@@ -88,7 +92,9 @@ def test_an_equal_request_is_answered_from_the_cache_and_says_so() -> None:
         {"explain": True},
         {"group_by": "asset"},
         {"diversify": 0.5},
-        {"tenant": "globex"},
+        {"access": Access.to_all_of("globex")},
+        {"access": Access("default", frozenset({"tenant"}))},
+        {"access": Access("default", frozenset())},
         {"min_relevance": 0.5},
         {"image": b"x"},
     ],
@@ -109,10 +115,10 @@ def test_the_deadline_does_not_tell_requests_apart() -> None:
 def test_a_change_of_the_tenant_outdates_its_answers_and_those_of_no_other() -> None:
     index = Index()
     index.send()
-    index.send(tenant="globex")
+    index.send(access=Access.to_all_of("globex"))
     index.change("default")
     assert "cached" not in index.send().took_ms
-    assert "cached" in index.send(tenant="globex").took_ms
+    assert "cached" in index.send(access=Access.to_all_of("globex")).took_ms
     assert "cached" in index.send().took_ms
 
 
@@ -127,6 +133,23 @@ def test_an_answer_that_was_searched_before_a_change_arrived_is_not_used_after_i
     index.send()
     index.answer = index._answer
     assert "cached" not in index.send().took_ms
+
+
+def test_an_answer_of_other_adapters_is_not_used() -> None:
+    index = Index()
+    index.send()
+    index.adapters = AdapterSet([loaded_adapter("one")])
+    assert "cached" not in index.send().took_ms
+    assert "cached" in index.send().took_ms
+
+    async def swapped_meanwhile(_: SearchRequest) -> SearchResult:
+        index.adapters = AdapterSet([loaded_adapter("two")])
+        return index.next
+
+    index.answer = swapped_meanwhile
+    index.send(text="another")
+    index.adapters = AdapterSet([loaded_adapter("one")])
+    assert "cached" not in index.send(text="another").took_ms, "it may be an answer of the other adapter"
 
 
 def test_an_answer_expires() -> None:
@@ -258,7 +281,7 @@ def test_equal_requests_share_a_search_that_runs() -> None:
 
         index.answer = held
         tasks = [asyncio.create_task(index.cache.search(REQUEST)) for _ in range(5)]
-        other = asyncio.create_task(index.cache.search(replace(REQUEST, tenant="globex")))
+        other = asyncio.create_task(index.cache.search(replace(REQUEST, access=Access.to_all_of("globex"))))
         await _wait_for(lambda: len(index.calls) == 2)
         index.change()  # a request that comes after a change does not share the search from before it
         later = asyncio.create_task(index.cache.search(REQUEST))

@@ -100,6 +100,9 @@ def test_an_image_query_for_speech_alone_is_rejected() -> None:
 
 def test_a_channel_query_has_the_part_of_the_query_that_its_encoder_takes() -> None:
     text = {query.search_for for query in routed(SearchRequest(text=" cat "), ONE_FIELD, SMALL).queries}
-    assert text == {TextInput("passage.text", "cat"), TextInput("joint.text", "cat")}
+    assert text == {
+        TextInput("passage.text", "cat", Field.PASSAGE),
+        TextInput("joint.text", "cat", Field.JOINT),
+    }
     image = {query.search_for for query in routed(SearchRequest(image=b"cat"), ALL, SMALL).queries}
     assert image == {ImageInput("joint.image", b"cat")}

@@ -9,13 +9,13 @@ import pytest
 from penstock.errors import UnavailableError
 from penstock.query.understand.understood import WeightedWords
 from penstock.query.weighted_words import search_weighted
-from penstock.records import AssetRef, Channel, Collection, Entry, Field, bare_entry
+from penstock.records import Access, AssetRef, Channel, Collection, Entry, Field, bare_entry
 from penstock.store.base import EntryQuery
 from penstock.store.memory import MemoryStore
 from tests.store.builders import spec
 
 LEXICAL = Channel(Collection.TEXT, Field.LEXICAL)
-QUERY = EntryQuery(LEXICAL, "手机 壳", "a", None, limit=10, timeout_s=5.0)
+QUERY = EntryQuery(LEXICAL, "手机 壳", Access.to_all_of("a"), None, limit=10, timeout_s=5.0)
 
 
 def entry(key: str, text: str) -> Entry:

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from penstock.config import Settings
 from penstock.serve.app import build_query_plane, create_app
@@ -38,12 +39,12 @@ def call(plane: QueryPlane) -> Callable[..., httpx.Response]:
     return caller(plane)
 
 
-def caller(plane: QueryPlane) -> Callable[..., httpx.Response]:
-    """Returns `call` over any query plane."""
+def caller(plane: QueryPlane, app: FastAPI | None = None) -> Callable[..., httpx.Response]:
+    """Returns `call` over any query plane, by an application of it or a new one for each request."""
 
     def request(method: str, path: str, **options: Any) -> httpx.Response:
         async def send() -> httpx.Response:
-            transport = httpx.ASGITransport(create_app(plane), raise_app_exceptions=False)
+            transport = httpx.ASGITransport(app or create_app(plane), raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://penstock") as client:
                 return await client.request(method, path, **options)
 

@@ -14,7 +14,17 @@ from penstock.config import Settings
 from penstock.encoders.load import load_encoder
 from penstock.encoders.profiles import JOINT_IMAGE, load_profile
 from penstock.query.understand.image import query_image_decoder
-from penstock.records import AssetRef, Collection, EncoderInput, Entry, Field, Float32, Position, bare_entry
+from penstock.records import (
+    DEFAULT_LABEL,
+    AssetRef,
+    Collection,
+    EncoderInput,
+    Entry,
+    Field,
+    Float32,
+    Position,
+    bare_entry,
+)
 from penstock.serve.plane import QueryPlane
 
 PROFILE = load_profile("null:32")
@@ -51,6 +61,7 @@ def entry(collection: Collection, key: str, *, tenant: str = "default", **fields
         "event_time_ms": 1_767_225_600_000,
         "indexed_at_ms": 1_767_225_601_250,
         "origin": Position(asset.topic, 3, 17),
+        "acl": (DEFAULT_LABEL,),
     }
     return replace(bare_entry(asset, collection), **{**defaults, **fields})
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 import pytest
@@ -20,44 +23,59 @@ SERVERS = [
     pytest.param("lite", marks=pytest.mark.services),
     pytest.param("standalone", marks=pytest.mark.services),
 ]
+# A server of another version, which keeps its data: the tests use databases and tenants of their own.
+if "PENSTOCK_TEST_MILVUS_URI" in os.environ:
+    SERVERS.append(pytest.param("given", marks=pytest.mark.services))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lite() -> Iterator[LiteServer]:
     with milvus_lite_server() as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def standalone() -> Iterator[Standalone]:
     with milvus_standalone() as server:
         yield server
 
 
-@pytest.fixture(scope="session", params=SERVERS)
-def server(request: pytest.FixtureRequest) -> LiteServer | Standalone:
+@dataclass(frozen=True, slots=True)
+class GivenServer:
+    """A server that runs already."""
+
+    uri: str
+
+
+@pytest.fixture(scope="package")
+def given() -> GivenServer:
+    return GivenServer(os.environ["PENSTOCK_TEST_MILVUS_URI"])
+
+
+@pytest.fixture(scope="package", params=SERVERS)
+def server(request: pytest.FixtureRequest) -> LiteServer | Standalone | GivenServer:
     """A running server."""
-    running: LiteServer | Standalone = request.getfixturevalue(request.param)
+    running: LiteServer | Standalone | GivenServer = request.getfixturevalue(request.param)
     return running
 
 
-@pytest.fixture
-def connect(server: LiteServer | Standalone) -> Iterator[Callable[..., MilvusStore]]:
-    """Makes stores on an empty database of the server; all see the same."""
+@contextmanager
+def stores_on(uri: str) -> Iterator[Callable[..., MilvusStore]]:
+    """Makes stores on an empty database of a server, which is removed afterwards; all see the same."""
     database = f"t{uuid.uuid4().hex[:12]}"
-    admin = MilvusClient(server.uri, dedicated=True)
+    admin = MilvusClient(uri, dedicated=True)
     admin.create_database(database)
     stores: list[MilvusStore] = []
 
-    def make(consistency: Literal["Strong", "Bounded"] = "Strong") -> MilvusStore:
-        settings = StoreSettings(uri=server.uri, database=database, consistency=consistency, timeout_s=20.0)
-        stores.append(MilvusStore(settings))
+    def make(consistency: Literal["Strong", "Bounded"] = "Strong", *, version: int | None = None) -> MilvusStore:
+        settings = StoreSettings(uri=uri, database=database, consistency=consistency, timeout_s=20.0)
+        stores.append(MilvusStore(settings, version=version))
         return stores[-1]
 
     yield make
     for opened in stores:
         opened.close()
-    inside = MilvusClient(server.uri, dedicated=True, db_name=database)
+    inside = MilvusClient(uri, dedicated=True, db_name=database)
     for alias in ("text", "image", "asset"):
         if inside.has_collection(alias):
             inside.drop_alias(alias)
@@ -68,7 +86,14 @@ def connect(server: LiteServer | Standalone) -> Iterator[Callable[..., MilvusSto
     admin.close()
 
 
-@pytest.fixture(scope="session", params=["memory", *SERVERS])
+@pytest.fixture
+def connect(server: LiteServer | Standalone | GivenServer) -> Iterator[Callable[..., MilvusStore]]:
+    """Makes stores on an empty database of the server; all see the same."""
+    with stores_on(server.uri) as make:
+        yield make
+
+
+@pytest.fixture(scope="package", params=["memory", *SERVERS])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """An ensured store that tests share: each test uses a tenant of its own."""
     if request.param == "memory":

@@ -11,6 +11,8 @@ import pytest
 
 from penstock.errors import PermanentError
 from penstock.records import (
+    Access,
+    AssetRef,
     Channel,
     Checkpoint,
     Collection,
@@ -33,7 +35,7 @@ LEXICAL = Channel(Collection.TEXT, Field.LEXICAL)
 
 def search(store: Store, tenant: str, *, where: dict[str, object] | None = None, limit: int = 10) -> list[ScoredEntry]:
     condition = parse_filter(where) if where else None
-    return list(store.search(EntryQuery(JOINT, vector(1), tenant, condition, limit, timeout_s=20)))
+    return list(store.search(EntryQuery(JOINT, vector(1), Access.to_all_of(tenant), condition, limit, timeout_s=20)))
 
 
 def scalars(stored: Entry) -> Entry:
@@ -79,12 +81,12 @@ def test_the_same_entry_twice_is_one_row(store: Store, tenant: str) -> None:
 
 
 def test_an_asset_counts_once_in_a_collection_and_those_of_other_tenants_do_not(store: Store, tenant: str) -> None:
-    assert store.assets_in(Collection.IMAGE, tenant) == 0
+    assert store.assets_in(Collection.IMAGE, Access.to_all_of(tenant)) == 0
     several = [entry(asset(tenant, "a"), part=part) for part in range(3)]
     store.upsert(Collection.IMAGE, [*several, entry(asset(tenant, "b")), entry(asset(f"{tenant}-other"))])
-    assert store.assets_in(Collection.IMAGE, tenant) == 2
+    assert store.assets_in(Collection.IMAGE, Access.to_all_of(tenant)) == 2
     store.delete(Collection.IMAGE, [part.id for part in several])
-    assert store.assets_in(Collection.IMAGE, tenant) == 1
+    assert store.assets_in(Collection.IMAGE, Access.to_all_of(tenant)) == 1
 
 
 def test_upsert_replaces_scalars_and_vectors(store: Store, tenant: str) -> None:
@@ -186,6 +188,27 @@ def test_checkpoints_lie_beside_asset_rows_and_are_none_of_them(store: Store, te
     assert set(store.asset_rows([video.id])) == {video.id}
 
 
+def test_rows_and_media_are_scanned_by_tenant_and_key(store: Store, tenant: str) -> None:
+    own, same_key, other = asset(tenant, "a"), asset(f"{tenant}-x", "a"), asset(tenant, 'b"\\')
+    store.put_asset_rows(
+        [replace(asset_row(ref), uri=f"asset:{number}") for number, ref in enumerate((own, same_key, other))]
+    )
+
+    def scanned(key: str | None = None) -> tuple[set[AssetRef], set[str]]:
+        rows = {row.asset for page in store.scan_asset_rows(tenant=tenant, key=key, batch=1) for row in page}
+        return rows, {uri for page in store.scan_media(tenant=tenant, key=key) for uri in page}
+
+    assert scanned() == ({own, other}, {"asset:0", "asset:2"})
+    assert scanned("a") == ({own}, {"asset:0"})
+    assert scanned(other.key) == ({other}, {"asset:2"})
+    assert scanned("absent") == (set(), set())
+    ages = {row.asset: row.version.timestamp_ms for page in store.scan_asset_rows(tenant=tenant) for row in page}
+    limit = max(ages.values())
+    older = {row.asset for page in store.scan_asset_rows(before_ms=limit) for row in page if row.asset in ages}
+    assert older == {ref for ref, age in ages.items() if age < limit}
+    assert own in {row.asset for page in store.scan_asset_rows(before_ms=limit + 1) for row in page}
+
+
 def test_the_slot_of_an_assets_entries_is_kept_in_its_row(store: Store, tenant: str) -> None:
     row = replace(asset_row(asset(tenant)), slot=1)
     store.put_asset_rows([row])
@@ -242,6 +265,18 @@ FILTERS: list[tuple[dict[str, object], set[str]]] = [
     ({"attributes.iso": "100"}, set()),
     ({"attributes.lens.wide": True}, {"a"}),
     ({"attributes.lens.wide": {"ne": True}}, {"b"}),
+    ({"attributes.tags": {"contains": "river"}}, {"a", "b"}),
+    ({"attributes.tags": {"contains": 7}}, {"b"}),
+    ({"attributes.tags": {"contains": "7"}}, set()),
+    ({"attributes.tags": {"contains_any": ["hill", 7]}}, {"a", "b"}),
+    ({"attributes.tags": {"contains_all": ["river", "hill"]}}, {"a"}),
+    ({"not": {"attributes.tags": {"contains": "hill"}}}, {"b", "c"}),
+    ({"not": {"attributes.tags": {"contains_any": ["hill", 7]}}}, {"c"}),
+    ({"not": {"attributes.tags": {"contains_all": ["river", "hill"]}}}, {"b", "c"}),
+    ({"attributes.tags": "river"}, {"c"}),
+    ({"attributes.2024": "yes"}, {"c"}),
+    ({"key": {"in": [*(str(number) for number in range(999)), "b"]}}, {"b"}),
+    ({"not": {"key": {"in": ["a", "z"]}}}, {"b", "c"}),
     ({"attributes.gone": {"ne": 1}}, set()),
     ({"not": {"attributes.gone": 1}}, set()),
     ({"or": [{"attributes.gone": 1}, {"title": "third"}]}, {"c"}),
@@ -255,12 +290,12 @@ FILTERS: list[tuple[dict[str, object], set[str]]] = [
 def filtered(store: Store) -> str:
     """Returns the tenant of three entries, a, b and c."""
     tenant = "filtered"
-    first = '{"camera": "x100", "iso": 100, "lens": {"wide": true}, "gone": null}'
-    third = json.dumps({"quoted": 'it\'s "so"\\\n\tthere'})
+    first = '{"camera": "x100", "iso": 100, "lens.wide": true, "gone": null, "tags": ["river", "hill"]}'
+    third = json.dumps({"quoted": 'it\'s "so"\\\n\tthere', "tags": "river", "2024": "yes"})
     day = 86_400_000
     rows = [
         ("a", "first", "image/png", first),
-        ("b", "second", "image/png", '{"camera": "gr3", "iso": 200, "lens": {"wide": false}}'),
+        ("b", "second", "image/png", '{"camera": "gr3", "iso": 200, "lens.wide": false, "tags": ["river", 7]}'),
         ("c", "third", "image/jpeg", third),
     ]
     entries = [
@@ -287,7 +322,7 @@ def test_filters_select(store: Store, filtered: str, where: dict[str, object], k
 def test_passages_are_searched_by_their_vectors(store: Store, tenant: str) -> None:
     texts = [entry(asset(tenant, str(n)), collection=Collection.TEXT, passage=vector(1, n)) for n in range(3)]
     store.upsert(Collection.TEXT, texts)
-    hits = store.search(EntryQuery(PASSAGE, vector(1, 2), tenant, where=None, limit=1, timeout_s=20))
+    hits = store.search(EntryQuery(PASSAGE, vector(1, 2), Access.to_all_of(tenant), where=None, limit=1, timeout_s=20))
     assert [hit.entry.id for hit in hits] == [texts[2].id]
 
 
@@ -298,7 +333,9 @@ def test_words_match_where_the_store_has_bm25(store: Store, tenant: str) -> None
     text_of = {"t": "A turtle crosses the old bridge", "b": "A bridge over the bridge of bridges", "n": "Nothing of it"}
     texts = [entry(asset(tenant, key), collection=Collection.TEXT, text=text) for key, text in text_of.items()]
     store.upsert(Collection.TEXT, texts)
-    hits = store.search(EntryQuery(LEXICAL, "turtle BRIDGE", tenant, where=None, limit=5, timeout_s=20))
+    hits = store.search(
+        EntryQuery(LEXICAL, "turtle BRIDGE", Access.to_all_of(tenant), where=None, limit=5, timeout_s=20)
+    )
     assert [hit.entry.asset.key for hit in hits] == ["t", "b"]
     assert hits[0].score > hits[1].score > 0
 
@@ -309,11 +346,11 @@ def test_entries_are_looked_up_in_all_collections_without_vectors(store: Store, 
     store.upsert(Collection.IMAGE, [image])
     store.upsert(Collection.TEXT, [text])
     requested = [text.id, "0" * 32, image.id, text.id]
-    assert store.entries(requested, tenant=tenant, timeout_s=20) == {
+    assert store.entries(requested, access=Access.to_all_of(tenant), timeout_s=20) == {
         image.id: scalars(image),
         text.id: scalars(text),
     }
-    assert store.entries([], tenant=tenant, timeout_s=20) == {}
+    assert store.entries([], access=Access.to_all_of(tenant), timeout_s=20) == {}
 
 
 def test_vectors_are_looked_up_by_channel(store: Store, tenant: str) -> None:
@@ -323,20 +360,20 @@ def test_vectors_are_looked_up_by_channel(store: Store, tenant: str) -> None:
     store.upsert(Collection.IMAGE, [near, far, bare])
     store.upsert(Collection.TEXT, [text])
     requested = [far.id, bare.id, text.id, "0" * 32, near.id, near.id]
-    vectors = store.vectors(JOINT, requested, tenant=tenant, timeout_s=20)
+    vectors = store.vectors(JOINT, requested, access=Access.to_all_of(tenant), timeout_s=20)
     assert vectors.keys() == {near.id, far.id}
     for stored in (near, far):
         assert vectors[stored.id].dtype == np.float32
         np.testing.assert_allclose(vectors[stored.id], stored.vectors[Field.JOINT], atol=1e-6)
-    (passage,) = store.vectors(PASSAGE, requested, tenant=tenant, timeout_s=20).values()
+    (passage,) = store.vectors(PASSAGE, requested, access=Access.to_all_of(tenant), timeout_s=20).values()
     np.testing.assert_allclose(passage, vector(3, 1), atol=1e-6)
-    assert store.vectors(JOINT, [], tenant=tenant, timeout_s=20) == {}
+    assert store.vectors(JOINT, [], access=Access.to_all_of(tenant), timeout_s=20) == {}
 
 
 @pytest.mark.parametrize("channel", [LEXICAL, Channel(Collection.IMAGE, Field.PASSAGE)], ids=str)
 def test_a_channel_without_vectors_refuses_a_lookup(store: Store, tenant: str, channel: Channel) -> None:
     with pytest.raises(PermanentError, match=f"no vectors of channel {channel}"):
-        store.vectors(channel, ["0" * 32], tenant=tenant, timeout_s=20)
+        store.vectors(channel, ["0" * 32], access=Access.to_all_of(tenant), timeout_s=20)
 
 
 def test_entries_of_other_tenants_are_looked_up_as_absent_ones(store: Store, tenant: str) -> None:
@@ -344,16 +381,20 @@ def test_entries_of_other_tenants_are_looked_up_as_absent_ones(store: Store, ten
     quoted = entry(asset(f'{tenant}" or "1" == "1'))
     store.upsert(Collection.IMAGE, [other, quoted])
     for asker in (tenant, f'{tenant}" or tenant != "'):
-        assert store.entries([other.id, quoted.id], tenant=asker, timeout_s=20) == {}
-        assert store.vectors(JOINT, [other.id, quoted.id], tenant=asker, timeout_s=20) == {}
-    assert store.entries([other.id, quoted.id], tenant=f"{tenant}-other", timeout_s=20).keys() == {other.id}
-    assert store.vectors(JOINT, [other.id, quoted.id], tenant=quoted.asset.tenant, timeout_s=20).keys() == {quoted.id}
+        assert store.entries([other.id, quoted.id], access=Access.to_all_of(asker), timeout_s=20) == {}
+        assert store.vectors(JOINT, [other.id, quoted.id], access=Access.to_all_of(asker), timeout_s=20) == {}
+    assert store.entries([other.id, quoted.id], access=Access.to_all_of(f"{tenant}-other"), timeout_s=20).keys() == {
+        other.id
+    }
+    assert store.vectors(
+        JOINT, [other.id, quoted.id], access=Access.to_all_of(quoted.asset.tenant), timeout_s=20
+    ).keys() == {quoted.id}
 
 
 def test_an_id_in_a_lookup_is_no_expression(store: Store, tenant: str) -> None:
     store.upsert(Collection.IMAGE, [entry(asset(tenant))])
     for id_ in ('x"] or id != "', "\\", "é\n"):
-        assert store.entries([id_], tenant=tenant, timeout_s=20) == {}
+        assert store.entries([id_], access=Access.to_all_of(tenant), timeout_s=20) == {}
 
 
 def test_texts_are_paged_by_tenant_in_order_of_their_ids(store: Store, tenant: str) -> None:
@@ -363,14 +404,33 @@ def test_texts_are_paged_by_tenant_in_order_of_their_ids(store: Store, tenant: s
     expected = [EntryText(e.id, e.part, e.title, e.text) for e in sorted(stored, key=lambda e: e.id)]
 
     def page(after: str, limit: int, collection: Collection = Collection.TEXT) -> list[EntryText]:
-        return list(store.texts(collection, tenant=tenant, after=after, limit=limit, timeout_s=20))
+        return list(store.texts(collection, access=Access.to_all_of(tenant), after=after, limit=limit, timeout_s=20))
 
     assert page("", 3) == expected[:3]
     assert page(expected[2].id, 3) == expected[3:]
     assert page(expected[4].id, 3) == []
     assert page("", 10, Collection.IMAGE) == page("", 10, Collection.SOUND) == []
     quoting = f'{tenant}" or tenant != "'
-    assert list(store.texts(Collection.TEXT, tenant=quoting, after="", limit=10, timeout_s=20)) == []
+    assert list(store.texts(Collection.TEXT, access=Access.to_all_of(quoting), after="", limit=10, timeout_s=20)) == []
+
+
+def test_entries_are_selected_by_a_condition_within_the_tenant(store: Store, tenant: str) -> None:
+    film, other = asset(tenant, "film"), asset(f"{tenant}-other", "film")
+    frames = [entry(film, n, title=f"t{n}", start_ms=1_000 * n) for n in range(6)]
+    secret = entry(other, 0, start_ms=2_000)
+    store.upsert(Collection.IMAGE, [*frames, entry(asset(tenant, "else"), start_ms=2_000), secret])
+
+    def select(raw: dict[str, object], limit: int = 10, collection: Collection = Collection.IMAGE) -> list[Entry]:
+        where = parse_filter(raw)
+        assert where is not None
+        return list(store.select(collection, where, access=Access.to_all_of(tenant), limit=limit, timeout_s=20))
+
+    later = sorted(frames[2:], key=lambda frame: frame.id)
+    where: dict[str, object] = {"key": "film", "start_ms": {"gte": 2_000}}
+    assert [frame.id for frame in select(where)] == [frame.id for frame in later]
+    assert [scalars(frame) for frame in select(where, limit=2)] == [scalars(frame) for frame in later[:2]]
+    assert select({"key": 'film" or key != "'}) == []
+    assert select(where, collection=Collection.SOUND) == []  # this spec has no such collection
 
 
 def test_channels_are_what_the_store_can_hold(store: Store) -> None:
@@ -405,6 +465,27 @@ def test_scans_return_every_row_once_in_batches_in_order(store: Store, tenant: s
     assert sorted(store.asset_rows(list(own_rows)).values(), key=lambda row: row.asset.id) == sorted(
         own_rows.values(), key=lambda row: row.asset.id
     )
+
+
+@pytest.mark.slow_on_standalone
+def test_entries_are_scanned_with_their_vectors_in_order(store: Store, tenant: str) -> None:
+    written = {}
+    for number in range(7):
+        own = entry(asset(tenant, f"k{number}"), joint=vector(1, number), text=f"text {number}")
+        written[own.id] = replace(own, acl=("a_b",)) if number % 2 else replace(own, vectors={})
+    store.upsert(Collection.IMAGE, list(written.values()))
+    scanned: list[Entry] = []
+    for page in store.scan_entries(Collection.IMAGE, batch=3):
+        assert len(page) <= 3
+        scanned += page
+    assert [stored.id for stored in scanned] == sorted({stored.id for stored in scanned})
+    own_entries = {stored.id: stored for stored in scanned if stored.asset.tenant == tenant}
+    assert own_entries.keys() == written.keys()
+    for id_, own in written.items():
+        assert replace(own_entries[id_], vectors={}) == replace(own, vectors={})
+        assert own_entries[id_].vectors.keys() == own.vectors.keys()
+        for field, expected in own.vectors.items():
+            np.testing.assert_allclose(own_entries[id_].vectors[field], expected, atol=1e-6)
 
 
 def test_threads_share_a_store(store: Store, tenant: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from penstock.records import Channel, Collection, Field
+from penstock.records import Access, Channel, Collection, Field
 from penstock.store.base import EntryQuery
 from penstock.store.filter_semantics import matches
 from penstock.store.filters import parse_filter
@@ -27,13 +27,26 @@ PATHS: dict[str, st.SearchStrategy[Any]] = {
     "a": STRINGS | NUMBERS,
     "b": st.booleans() | STRINGS,
     "deep.é key/~": NUMBERS | STRINGS,
+    "list": st.lists(STRINGS | INTEGERS, max_size=3),
 }
+SIZES = st.sampled_from([3, 3, 30])  # the longer ones are searched
 ORDERED = st.sampled_from(["eq", "ne", "gt", "gte", "lt", "lte"])
 
 
 def comparisons(name: str, values: st.SearchStrategy[Any], operators: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
     single = st.builds(lambda operator, value: {name: {operator: value}}, operators, values)
-    several = st.builds(lambda chosen: {name: {"in": chosen}}, st.lists(values, min_size=1, max_size=3))
+    several = st.builds(
+        lambda chosen: {name: {"in": chosen}}, SIZES.flatmap(lambda size: st.lists(values, min_size=1, max_size=size))
+    )
+    return single | several
+
+
+def lists(name: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    single = st.builds(lambda value: {name: {"contains": value}}, values)
+    operators = st.sampled_from(["contains_any", "contains_all"])
+    several = st.builds(
+        lambda operator, chosen: {name: {operator: chosen}}, operators, st.lists(values, min_size=1, max_size=3)
+    )
     return single | several
 
 
@@ -43,6 +56,9 @@ LEAVES = st.one_of(
     comparisons("attributes.a", PATHS["a"], ORDERED),
     comparisons("attributes.b", PATHS["b"], st.sampled_from(["eq", "ne"])),
     comparisons("attributes.deep.é key/~", PATHS["deep.é key/~"], ORDERED),
+    lists("attributes.list", STRINGS | INTEGERS),
+    comparisons("attributes.list", STRINGS | INTEGERS, st.just("ne")),
+    lists("attributes.a", STRINGS),
     comparisons("attributes.missing", STRINGS, ORDERED),
 )
 FILTERS = st.recursive(
@@ -61,11 +77,7 @@ def attributes(draw: st.DrawFn) -> str:
     drawn: dict[str, Any] = {}
     for path, values in PATHS.items():
         if draw(st.booleans()):
-            level = drawn
-            *outer, last = path.split(".")
-            for name in outer:
-                level = level.setdefault(name, {})
-            level[last] = draw(values)
+            drawn[path] = draw(values)
     return json.dumps(drawn)
 
 
@@ -73,6 +85,7 @@ ROWS = st.lists(st.tuples(STRINGS, INTEGERS, attributes()), min_size=12, max_siz
 
 
 @pytest.mark.services
+@pytest.mark.slow_on_standalone
 def test_the_double_matches_the_entries_that_the_server_returns(
     connect: Callable[[], MilvusStore], tenant: str
 ) -> None:
@@ -98,7 +111,7 @@ def test_the_double_matches_the_entries_that_the_server_returns(
             where = parse_filter(raw)
             assert where is not None
             expected = {stored.asset.key for stored in entries if matches(where, stored)}
-            hits = store.search(EntryQuery(JOINT, vector(1), tenant, where, limit=20, timeout_s=20))
+            hits = store.search(EntryQuery(JOINT, vector(1), Access.to_all_of(tenant), where, limit=20, timeout_s=20))
             assert {hit.entry.asset.key for hit in hits} == expected, raw
 
     agree()

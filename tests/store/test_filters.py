@@ -8,7 +8,15 @@ import pytest
 
 from penstock.errors import QueryError
 from penstock.store.filter_semantics import literal, matches, to_expression
-from penstock.store.filters import MAX_COMPARISONS, MAX_DEPTH, MAX_VALUES, Combination, Comparison, parse_filter
+from penstock.store.filters import (
+    MAX_COMPARISONS,
+    MAX_DEPTH,
+    MAX_VALUES,
+    Combination,
+    Comparison,
+    check_addresses,
+    parse_filter,
+)
 from tests.store.builders import asset, entry
 
 
@@ -43,6 +51,32 @@ def test_a_whole_float_is_taken_for_a_whole_number() -> None:
     assert parse_filter({"part": 3.0}) == Comparison("part", "eq", 3)
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"uri": {"gte": "s3://"}},
+        {"uri": {"lt": "asset:b"}},
+        {"uri": {"ne": "asset:b"}},
+        {"uri": "https://files.internal/a.png"},
+        {"uri": {"in": ["asset:b", "s3://media/a.png"]}},
+        {"not": {"or": [{"mime": "image/png"}, {"uri": {"gt": "http"}}]}},
+    ],
+)
+def test_a_caller_compares_no_addresses_that_readers_do_not_get(condition: dict[str, Any]) -> None:
+    parsed = parse_filter(condition)
+    assert parsed is not None
+    with pytest.raises(QueryError, match="stored media") as caught:
+        check_addresses(parsed)
+    assert caught.value.field == "/filter"
+
+
+def test_a_caller_compares_addresses_of_stored_media() -> None:
+    for condition in ({"uri": "asset:b"}, {"uri": {"in": ["asset:b", "asset:c"]}}, {"not": {"uri": "asset:b"}}):
+        parsed = parse_filter(condition)
+        assert parsed is not None
+        check_addresses(parsed)
+
+
 def nested(levels: int) -> dict[str, Any]:
     return {"not": nested(levels - 1)} if levels > 1 else {"part": 1}
 
@@ -69,11 +103,14 @@ WRONG: list[tuple[Any, str, str]] = [
     ({"attributes.x": {"gt": True}}, "/filter/attributes.x/gt", "no order"),
     ({"attributes.x": float("inf")}, "/filter/attributes.x", "a number"),
     ({"attributes.x": "\ud800"}, "/filter/attributes.x", "a string"),
-    ({"attributes.": 1}, "/filter/attributes.", "not a path"),
-    ({"attributes.a..b": 1}, "/filter/attributes.a..b", "not a path"),
-    ({"attributes.a.0": 1}, "/filter/attributes.a.0", "not a path"),
-    ({'attributes.a"]': 1}, '/filter/attributes.a"]', "not a path"),
-    ({"attributes.a\\": 1}, "/filter/attributes.a\\", "not a path"),
+    ({"attributes.": 1}, "/filter/attributes.", "names no attribute"),
+    ({'attributes.a"]': 1}, '/filter/attributes.a"]', "names no attribute"),
+    ({"attributes.a\\": 1}, "/filter/attributes.a\\", "names no attribute"),
+    ({"title": {"contains": "a"}}, "/filter/title/contains", "never a list"),
+    ({"attributes.a": {"contains": ["a"]}}, "/filter/attributes.a/contains", "a string, a number"),
+    ({"attributes.a": {"contains_any": "a"}}, "/filter/attributes.a/contains_any", "a list"),
+    ({"attributes.a": {"contains_all": []}}, "/filter/attributes.a/contains_all", "not empty"),
+    ({"attributes.a": {"lacks": "a"}}, "/filter/attributes.a/lacks", "unknown operator"),
     ({"attributes": 1}, "/filter/attributes", "unknown field"),
     ({"and": []}, "/filter/and", "not empty"),
     ({"or": {"mime": "a"}}, "/filter/or", "a list"),
@@ -147,10 +184,17 @@ def test_not_is_pushed_down_to_the_comparisons() -> None:
         ({"attributes.s": {"gt": "a"}}, True),
         ({"attributes.d.e": "f"}, True),
         ({"attributes.d.e.f": {"ne": 1}}, False),
+        ({"attributes.list": {"contains": 1}}, True),
+        ({"attributes.list": {"contains": True}}, False),
+        ({"attributes.list": {"contains_any": ["a", 1.0]}}, True),
+        ({"attributes.list": {"contains_all": ["a", 1]}}, False),
+        ({"attributes.s": {"contains": "b"}}, False),
+        ({"not": {"attributes.s": {"contains": "b"}}}, True),
+        ({"not": {"attributes.null": {"contains": "b"}}}, False),
     ],
 )
 def test_attributes_match_by_value_and_type(where: dict[str, Any], expected: bool) -> None:
-    stored = '{"n": 1, "t": true, "null": null, "list": [1], "s": "b", "d": {"e": "f"}}'
+    stored = '{"n": 1, "t": true, "null": null, "list": [1], "s": "b", "d.e": "f"}'
     condition = parse_filter(where)
     assert condition is not None
     assert matches(condition, entry(asset(), attributes=stored)) is expected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.records import Channel, Collection, Field
+from penstock.records import Access, Channel, Collection, Field
 from penstock.store.base import EntryQuery, Store
 from tests.analysis.languages import Language, languages
 from tests.store.builders import asset, entry
@@ -17,7 +17,8 @@ LIMIT = 10
 def found(store: Store, question: str) -> list[str]:
     """Returns the keys of the assets that a question finds."""
     return [
-        hit.entry.asset.key for hit in store.search(EntryQuery(LEXICAL, question, TENANT, None, LIMIT, timeout_s=20))
+        hit.entry.asset.key
+        for hit in store.search(EntryQuery(LEXICAL, question, Access.to_all_of(TENANT), None, LIMIT, timeout_s=20))
     ]
 
 

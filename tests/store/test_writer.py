@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,7 @@ from penstock.records import (
     Collection,
     Fenced,
     Outcome,
+    Settled,
     entry_id,
 )
 from penstock.store import writer as writer_module
@@ -229,3 +231,21 @@ def test_assets_are_unlocked_after_a_write_that_failed(store: RecordingStore) ->
         write(writer, event(1))
     store.failing = None
     assert outcomes(write(writer, event(1))) == {1: Outcome.INDEXED}
+
+
+def test_labels_are_those_of_the_newest_event_and_of_a_deleted_asset_those_that_it_had(store: RecordingStore) -> None:
+    writer = started(store)
+
+    def row() -> AssetRow:
+        (row,) = store.asset_rows([event(1).asset.id]).values()
+        return row
+
+    write(writer, replace(event(1, data=b"parts:2"), acl=("group:a",)))
+    write(writer, replace(event(2, data=b"parts:2"), acl=("group:b", "group:c")))
+    stored_acls = {entry.acl for entry in store.get(Collection.TEXT, sorted(stored(store)))}
+    assert (stored_acls, row().acl) == ({("group:b", "group:c")}, ("group:b", "group:c"))
+    for offset in (3, 4):
+        (settled,) = write(writer, replace(event(offset, data=None), acl=("tenant",)))
+        assert isinstance(settled, Settled)
+        assert settled.written is not None
+        assert (row().outcome, row().acl, settled.written.acl) == (Outcome.DELETED, ("group:b", "group:c"), row().acl)

@@ -187,10 +187,19 @@ def test_the_profile_of_the_data_folder_is_fitted(texts: Path, tmp_path: Path, m
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [(["--clicks"], "--clicks is reserved"), ([], "at least one folder")]
+    ("arguments", "message"),
+    [(["--clicks", "--set", "x"], "give --set or --clicks"), ([], "at least one folder")],
 )
 def test_a_call_without_labels_is_refused(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train(*arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_choices_need_a_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PENSTOCK_DATA_DIR", str(tmp_path))
+    assert train("--clicks", "--profile", "null:32") == 3
+    assert "store.uri" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from itertools import count
 
 from penstock.broker.base import DeadLetterSink
 from penstock.broker.wire import parse_record
-from penstock.cli.sources import OutgoingMessage, ProduceOptions, read_all
+from penstock.cli.sources import read_all
 from penstock.config import Settings
 from penstock.encoders.load import profile_fingerprints
 from penstock.encoders.profiles import load_profile
@@ -22,6 +22,7 @@ from penstock.ingest.executor.proxies import Pools
 from penstock.ingest.executor.workers import EncodeWorkerFactory, MediaWorkerFactory, known_good_events
 from penstock.ingest.lane.assembly import all_roles
 from penstock.ingest.pipeline.driver import Pipeline
+from penstock.produce.items import OutgoingMessage, ProduceItem, ProduceOptions
 from penstock.records import Assignment, Event, Modality, Position, Record, Rejected
 from penstock.retries import Backoff, Breaker
 from penstock.store.memory import MemoryStore
@@ -53,10 +54,18 @@ class MemoryIndex:
         """Indexes what `penstock produce --tenant TENANT PATHS` sends, and returns the number of assets.
 
         Raises:
-            UsageError: a file cannot be sent, or not be indexed.
+            UsageError: a file cannot be sent, or cannot be indexed.
+        """
+        return self.add_messages(read_all(paths, self._settings, ProduceOptions(tenant=tenant)))
+
+    def add_messages(self, items: Iterable[ProduceItem]) -> int:
+        """Indexes messages, and returns the number of assets.
+
+        Raises:
+            UsageError: one was refused, or cannot be indexed.
         """
         by_topic: dict[str, list[Delivery]] = defaultdict(list)
-        for item in read_all(paths, self._settings, ProduceOptions(tenant=tenant)):
+        for item in items:
             if not isinstance(item, OutgoingMessage):
                 raise UsageError(f"{item.label}: {item.reason}")
             delivery = self._delivery(item)

@@ -1,6 +1,7 @@
 """Measures retrieval and writes the page.
 
-    python -m tools.measure_retrieval [--sets FOLDER] [--vectors FOLDER] [--profiles NAME,…] [--only SET,…] [--page]
+    python -m tools.measure_retrieval [--sets FOLDER] [--vectors FOLDER] [--profiles NAME,…] [--only SET,…]
+        [--experiments LETTER,…] [--page]
 
 Sets that are missing are built from packages (`tools.evaluation_sets`). Vectors are kept, so that a second run encodes
 nothing. `--page` writes the page from the committed results and measures nothing.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from penstock.config import load_settings
@@ -22,6 +24,8 @@ from penstock.query.fusion.calibration import Calibration
 from tools.evaluation_sets.__main__ import BUILDERS
 from tools.evaluation_sets.packages import MissingPackageError, Packages
 from tools.measure_retrieval.blocks import FUSION_SETS, SETS, Subject, measure_fusions, measure_set
+from tools.measure_retrieval.experiment_blocks import EXPERIMENTS, run_experiment
+from tools.measure_retrieval.experiment_tables import Sources
 from tools.measure_retrieval.page import PAGE, RESULTS, write_page
 
 PROFILES = "reference,shelf"
@@ -35,13 +39,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--vectors", type=Path, default=folder / "vectors")
     parser.add_argument("--profiles", default=PROFILES)
     parser.add_argument("--only", default=",".join(SETS))
+    parser.add_argument("--experiments", default=None, help="blocks alone, such as G,I; default: sets and all blocks")
     parser.add_argument("--page", action="store_true")
     arguments = parser.parse_args(argv)
     chosen = [name for name in SETS if name in arguments.only.split(",")]
-    if not arguments.page:
+    profiles = arguments.profiles.split(",")
+    if not arguments.page and arguments.experiments is None:
         names = [name for name in chosen if _is_built(name, arguments.sets)]
-        for profile_name in arguments.profiles.split(","):
+        for profile_name in profiles:
             _measure(profile_name, names, arguments.sets, arguments.vectors)
+    if not arguments.page:
+        letters = list(EXPERIMENTS) if arguments.experiments is None else arguments.experiments.split(",")
+        _experiment(letters, Sources(arguments.sets, arguments.vectors, profiles))
     PAGE.write_text(write_page(), encoding="utf-8")
     print(f"Written: {PAGE}")
     return 0
@@ -73,6 +82,15 @@ def _measure(profile_name: str, names: list[str], sets: Path, vectors: Path) -> 
             texts = [to_json(as_read(of_fusion)).strip() for of_fusion in measure_fusions(subject, sets / name)]
             file = RESULTS / f"fusions-{profile_name}-{name}.json"
             file.write_text("[" + ",\n".join(texts) + "]\n", encoding="utf-8")
+
+
+def _experiment(letters: Sequence[str], sources: Sources) -> None:
+    for letter in letters:
+        experiment = run_experiment(letter, sources, command=f"make measure ARGS='--experiments {letter}'")
+        if experiment is None:
+            print(f"{letter}: left out: it needs sets or a profile that are not here")
+        else:
+            print(f"{letter}: {experiment.seconds:.0f} s: {experiment.write(RESULTS)}", flush=True)
 
 
 def _shipped_calibration(profile: Profile) -> Calibration | None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from penstock.evaluate.report import comparison_table, format_difference, format_figure, set_tables
 from penstock.evaluate.result import Result, Row, parse_result, read_result
+from tools.measure_retrieval.experiments import experiment_page, read_experiment
+from tools.measure_retrieval.two_minutes import two_minutes
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -29,8 +31,10 @@ the profile gives by the default fusion. Rows that lost are here too.
 
 def write_page() -> str:
     """Returns the page of the results that are committed."""
-    lines = [_HEAD]
     results = [read_result(file) for file in sorted(RESULTS.glob("retrieval-*.json"))]
+    experiments = [read_experiment(file) for file in sorted(RESULTS.glob("experiment-*.json"))]
+    fusions = [result for file in sorted(RESULTS.glob("fusions-*.json")) for result in _read_list(file)]
+    lines = [_HEAD, *two_minutes(fusions, experiments)]
     for profile in dict.fromkeys(result.profile for result in results):
         of_profile = [result for result in results if result.profile == profile]
         lines += [f"## Profile `{profile}`", "", *_provenance(of_profile[0]), *_summary(of_profile)]
@@ -39,9 +43,10 @@ def write_page() -> str:
                 lines += [f"### {profile}: {of_set.name}", "", *set_tables(of_set, METRICS)]
         lines += [f"### {profile}: the default fusion against taking turns", ""]
         lines += comparison_table(row for result in of_profile for row in result.comparisons)
-    fusions = [result for file in sorted(RESULTS.glob("fusions-*.json")) for result in _read_list(file)]
     if fusions:
         lines += ["## Fusions", "", *_fusion_tables(fusions)]
+    for experiment in experiments:
+        lines += experiment_page(experiment)
     return "\n".join(lines).rstrip() + "\n"
 
 

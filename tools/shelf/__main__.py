@@ -1,4 +1,4 @@
-"""Installs each package of requirements-shelf.lock that is available; a missing one costs one line and its role."""
+"""Installs each package of some lock files that is available; a missing one costs one line, and what needs it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ENVIRONMENT = {"UV_HTTP_TIMEOUT": "20", "UV_HTTP_RETRIES": "1"}
 def main() -> None:
     """Installs the packages, and prints a line for each that cannot be installed. None of them fails the call."""
     parser = argparse.ArgumentParser(prog="python -m tools.shelf", description=__doc__)
-    parser.add_argument("lock", type=Path, help="requirements-shelf.lock")
+    parser.add_argument("locks", type=Path, nargs="+", help="requirements-shelf.lock and others")
     parser.add_argument("uv", type=Path, help="the installer")
     parser.add_argument("--python", type=Path, default=sys.executable, help="into whose environment; default: this one")
     options = parser.parse_args()
@@ -31,7 +31,7 @@ def main() -> None:
         [options.uv, "pip", "freeze", "--quiet", "--python", options.python], capture_output=True, text=True, check=True
     )
     installed = frozenset(listed.stdout.split())
-    locked = read_lock(options.lock.read_text(encoding="utf-8"))
+    locked = [package for lock in options.locks for package in read_lock(lock.read_text(encoding="utf-8"))]
     packages = [package for package in locked if f"{package.name}=={package.version}" not in installed]
     with ThreadPoolExecutor(_CONCURRENT) as pool:
         failures = list(pool.map(partial(_install, options.uv, options.python), packages))

@@ -48,6 +48,24 @@ penstock/plane: {{ index . 2 }}
 {{- if .Values.secrets.kafkaCa.name -}}
 {{- $computed = mustMerge (dict "kafka" (dict "ssl_cafile" "/etc/penstock/kafka-ca/ca.crt")) $computed -}}
 {{- end -}}
+{{- if .Values.secrets.kafkaPassword.name -}}
+{{- $computed = mustMerge (dict "kafka" (dict "sasl_password_file" "/etc/penstock/secrets/kafka.sasl_password")) $computed -}}
+{{- end -}}
+{{- if .Values.secrets.storeToken.name -}}
+{{- $computed = mustMerge (dict "store" (dict "token_file" "/etc/penstock/secrets/store.token")) $computed -}}
+{{- end -}}
+{{- if .Values.secrets.tracingHeaders.name -}}
+{{- $computed = mustMerge (dict "tracing" (dict "headers_file" "/etc/penstock/secrets/tracing.headers")) $computed -}}
+{{- end -}}
+{{- range $setting, $from := .Values.secrets.files -}}
+{{- $names := splitList "." $setting -}}
+{{- $last := last $names -}}
+{{- $file := dict (ternary $last (printf "%s_file" $last) (hasSuffix "file" $last)) (printf "/etc/penstock/secrets/%s" $setting) -}}
+{{- range $section := reverse (initial $names) -}}
+{{- $file = dict $section $file -}}
+{{- end -}}
+{{- $computed = mustMerge $file $computed -}}
+{{- end -}}
 {{- if and .Values.query.enabled .Values.ingest.enabled -}}
 {{- $computed = mustMerge (dict "canary" (dict "query_url" (include "penstock.queryUrl" .))) $computed -}}
 {{- end -}}
@@ -75,10 +93,27 @@ penstock/plane: {{ index . 2 }}
 {{- if kindIs "map" $value }}
 {{ $name }} = {{ include "penstock.inlineTable" $value }}
 {{- else if not (has $value (list nil "")) }}
-{{ $name }} = {{ $value | mustToRawJson }}
+{{ $name }} = {{ include "penstock.inlineValue" (dict "value" $value) }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* JSON, but for lists of objects, such as rules, whose members are inline tables. */}}
+{{- define "penstock.inlineValue" -}}
+{{- $tables := list -}}
+{{- if kindIs "slice" .value -}}
+{{- range .value -}}
+{{- if kindIs "map" . -}}
+{{- $tables = append $tables (include "penstock.inlineTable" .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if $tables -}}
+[{{ $tables | join ", " }}]
+{{- else -}}
+{{ .value | mustToRawJson }}
 {{- end -}}
 {{- end }}
 
@@ -139,7 +174,7 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
-{{/* Variables of a container that runs Penstock. Passwords are read here and nowhere else. */}}
+{{/* Variables of a container that runs Penstock. Those of the asset store are the only secrets among them. */}}
 {{- define "penstock.env" -}}
 - {name: HOME, value: /tmp}
 - {name: PENSTOCK_CONFIG, value: /etc/penstock/penstock.toml}
@@ -149,15 +184,6 @@ capabilities: {drop: [ALL]}
 {{- if ne .Values.models.source "fetch" }}
 - {name: HF_HUB_OFFLINE, value: "1"}
 {{- end }}
-{{- with .Values.secrets.kafkaPassword }}{{ if .name }}
-- {name: PENSTOCK_KAFKA__SASL_PASSWORD, valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .key }}}}}
-{{- end }}{{ end }}
-{{- with .Values.secrets.storeToken }}{{ if .name }}
-- {name: PENSTOCK_STORE__TOKEN, valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .key }}}}}
-{{- end }}{{ end }}
-{{- with .Values.secrets.tracingHeaders }}{{ if .name }}
-- {name: PENSTOCK_TRACING__HEADERS, valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .key }}}}}
-{{- end }}{{ end }}
 {{- with .Values.assets.endpoint }}
 - {name: AWS_ENDPOINT_URL_S3, value: {{ . | quote }}}
 {{- end }}
@@ -179,6 +205,8 @@ capabilities: {drop: [ALL]}
 {{- if eq (dig "log" "format" "text" $root.Values.settings) "json" }}
 - {name: RAY_BACKEND_LOG_JSON, value: "1"}
 {{- end }}
+{{- /* Bounds of what clients send to Serve's proxy, which reads this variable when it starts. */}}
+- {name: RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH, value: penstock.serve.proxy.middlewares}
 {{- /* A node whose machine or network is gone refuses nothing. Ray asks every 3 s: this gives it up after 32 s, Ray's own 10 s and 5 after 65. */}}
 - {name: RAY_health_check_timeout_ms, value: "5000"}
 - {name: RAY_health_check_failure_threshold, value: "4"}
@@ -202,12 +230,26 @@ capabilities: {drop: [ALL]}
 {{- $root := index . 0 -}}
 - name: settings
   projected:
+    defaultMode: 0440
     sources:
       - configMap: {name: {{ include "penstock.fullname" $root }}-settings}
       {{- /* In the same volume: a read-only one has no room for a mount below it. */}}
       {{- with $root.Values.secrets.kafkaCa }}{{ if .name }}
       - secret: {name: {{ .name }}, items: [{key: {{ .key }}, path: kafka-ca/ca.crt}]}
       {{- end }}{{ end }}
+      {{- /* Files, which Kubernetes replaces when a Secret changes: Penstock reads them again. */}}
+      {{- with $root.Values.secrets.kafkaPassword }}{{ if .name }}
+      - secret: {name: {{ .name }}, items: [{key: {{ .key }}, path: secrets/kafka.sasl_password}]}
+      {{- end }}{{ end }}
+      {{- with $root.Values.secrets.storeToken }}{{ if .name }}
+      - secret: {name: {{ .name }}, items: [{key: {{ .key }}, path: secrets/store.token}]}
+      {{- end }}{{ end }}
+      {{- with $root.Values.secrets.tracingHeaders }}{{ if .name }}
+      - secret: {name: {{ .name }}, items: [{key: {{ .key }}, path: secrets/tracing.headers}]}
+      {{- end }}{{ end }}
+      {{- range $setting, $from := $root.Values.secrets.files }}
+      - secret: {name: {{ $from.name }}, items: [{key: {{ $from.key }}, path: secrets/{{ $setting }}}]}
+      {{- end }}
 - name: data
   emptyDir: {sizeLimit: {{ $root.Values.volumes.data }}}
 - name: tmp

@@ -46,10 +46,11 @@ from penstock.audit.report import (
 from penstock.audit.scan import AuditScope, Scanner
 from penstock.broker.base import LogRange, Partition, PartitionLag, TopicReader, partition_of
 from penstock.broker.reader import KafkaReader
-from penstock.broker.wire import parse_record
+from penstock.broker.record_parser import RecordParser
+from penstock.broker.replay_keys import ReplayKeys
 from penstock.config import Settings
 from penstock.errors import UnavailableError, UsageError
-from penstock.records import Event, Modality, Outcome, Position, Record, Rejected
+from penstock.records import Outcome, Position
 from penstock.store.base import EntryScan
 
 _REPORT_EVERY = 10_000
@@ -97,15 +98,14 @@ def run_audit(
 
 def scope_of(settings: Settings, sample: float | None = None) -> AuditScope:
     """Returns the scope of the topics that the ingest plane consumes, with its parser."""
-    kafka, modalities = settings.kafka, settings.ingest.modalities
-
-    def parse(record: Record, modality: Modality) -> Event | Rejected:
-        return parse_record(
-            record, modality=modality, default_tenant=settings.tenant, max_inline_bytes=settings.fetch.max_bytes
-        )
-
-    topics = {topic: modality for topic, modality in kafka.topics().items() if modality in modalities}
-    return AuditScope(topics, kafka.dead_letter_topic, parse, sample)
+    replays = ReplayKeys.of(settings, create=False)
+    return AuditScope(
+        topics=settings.kafka.topics_of(settings.ingest.modalities),
+        dead_letter_topic=settings.kafka.dead_letter_topic,
+        parse=RecordParser.of(settings, replays),
+        replays=replays,
+        sample=sample,
+    )
 
 
 def audit(

@@ -34,16 +34,21 @@ class EventHistory(Protocol):
         """Returns whether an event newer than this version is in flight."""
 
 
-def outcome_of(version: Version, row: Version | None, *, deleted: bool, dead_letter: bool) -> Outcome | None:
+def outcome_of(
+    version: Version, row: Version | None, *, deleted: bool, dead_letter: bool, expired: bool = False
+) -> Outcome | None:
     """Returns the outcome of a settled event: the first that holds, in the order of `Outcome`; None if none does.
 
     Args:
         version: the version of the event.
         row: the version of its asset's row, if there is one.
-        deleted: whether that row's outcome is `DELETED`.
+        deleted: whether that row's outcome is `DELETED` or `EXPIRED`.
         dead_letter: whether a dead letter has the event as its origin.
+        expired: whether that row's outcome is `EXPIRED`.
     """
     if row == version:
+        if expired:
+            return Outcome.EXPIRED
         return Outcome.DELETED if deleted else Outcome.INDEXED
     if row is not None and row.newer_than(version):
         return Outcome.SUPERSEDED

@@ -85,7 +85,7 @@ class LedgerRows:
             bytes.fromhex(row.asset_id),
             *self.columns(row.origin),
             row.timestamp_ms,
-            row.deleted + 2 * row.slot,
+            row.deleted + 2 * row.slot + 4 * row.expired,
             *(row.counts.get(collection, 0) for collection in COLLECTIONS),
         )
 
@@ -94,7 +94,9 @@ class LedgerRows:
         asset, topic, partition, at, stamp, deleted, *counts = columns
         by_collection = {collection: count for collection, count in zip(COLLECTIONS, counts, strict=True) if count}
         origin = self.position(topic, partition, at)
-        return AssetState(asset.hex(), origin, stamp, bool(deleted & 1), by_collection, deleted >> 1)
+        return AssetState(
+            asset.hex(), origin, stamp, bool(deleted & 1), by_collection, (deleted >> 1) & 1, bool(deleted & 4)
+        )
 
     def entry(self, columns: tuple[bytes, int, int, str, int, int, int]) -> StoredEntry:
         """Returns the entry of these columns of the table entries."""
@@ -110,5 +112,6 @@ class LedgerRows:
         row: Version | None = None
         if row_stamp is not None and row_partition is not None and row_at is not None:
             row = Version(row_stamp, row_partition, row_at)
-        outcome = outcome_of(version, row, deleted=bool((deleted or 0) & 1), dead_letter=bool(letter))
+        flags = deleted or 0
+        outcome = outcome_of(version, row, deleted=bool(flags & 1), dead_letter=bool(letter), expired=bool(flags & 4))
         return EventOutcome(self.position(topic, partition, at), asset.hex(), version, outcome, bool(tombstone))

@@ -132,8 +132,8 @@ class Recheck:
     def _missing(self, asset_id: str, name: str, row: AssetState | None) -> Iterator[AuditProblem]:
         """Yields the settled events of the asset that still have no outcome, and counts those that have one now."""
         for origin, version in self._ledger.missing(asset_id):
-            newest, deleted = (row.version, row.deleted) if row else (None, False)
-            outcome = outcome_of(version, newest, deleted=deleted, dead_letter=False)
+            newest, deleted, expired = (row.version, row.deleted, row.expired) if row else (None, False, False)
+            outcome = outcome_of(version, newest, deleted=deleted, dead_letter=False, expired=expired)
             if outcome is not None:
                 self.late_outcomes[partition_of(origin), outcome] += 1
                 continue
@@ -154,7 +154,7 @@ class Recheck:
                 f"{event.version.timestamp_ms} ms"
             )
             yield AuditProblem(ProblemKind.UNKNOWN_ORIGIN, message, row.origin, asset_id)
-        elif event.tombstone != row.deleted:
+        elif not row.expired and event.tombstone != row.deleted:
             is_, says = ("a deletion", "indexed") if event.tombstone else ("no deletion", "deleted")
             message = f"{name}: {row.origin} is {is_}, but its asset row says {says}"
             yield AuditProblem(ProblemKind.WRONG_OUTCOME, message, row.origin, asset_id)

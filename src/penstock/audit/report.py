@@ -155,6 +155,11 @@ class AuditReport:
         return self._count(Outcome.DELETED)
 
     @property
+    def expired(self) -> int:
+        """Events with the outcome expired."""
+        return self._count(Outcome.EXPIRED)
+
+    @property
     def superseded(self) -> int:
         """Events with the outcome superseded."""
         return self._count(Outcome.SUPERSEDED)

@@ -14,7 +14,7 @@ from penstock.audit.ledger_rows import ScannedEvent
 from penstock.audit.report import AuditProgress, Exclusions
 from penstock.broker.base import LogRange, Partition, TopicReader, partition_of
 from penstock.broker.deadletters import parse_dead_letter
-from penstock.broker.headers import first_seen
+from penstock.broker.replay_keys import NO_KEYS, ReplayKeys
 from penstock.records import (
     COLLECTIONS_OF,
     AssetRow,
@@ -45,12 +45,14 @@ class AuditScope:
         topics: the modality of each audited topic.
         dead_letter_topic: the topic of the dead letters.
         parse: parses a record as a lane does.
+        replays: the keys by which a replay is known.
         sample: the share of the assets that is checked; None: all.
     """
 
     topics: Mapping[str, Modality]
     dead_letter_topic: str
-    parse: Callable[[Record, Modality], Event | Rejected]
+    parse: Callable[[Record], Event | Rejected]
+    replays: ReplayKeys = NO_KEYS
     sample: float | None = None
 
     @property
@@ -133,9 +135,9 @@ class Scanner:
                 yield event
 
     def _parse(self, record: Record, *, settled: bool) -> ScannedEvent:
-        parsed = self._scope.parse(record, self._scope.topics[record.position.topic])
+        parsed = self._scope.parse(record)
         if isinstance(parsed, Rejected):
-            origin, timestamp_ms = first_seen(record)
+            origin, timestamp_ms = self._scope.replays.first_seen(record)
             return ScannedEvent(origin, "", timestamp_ms, False, settled)
         return ScannedEvent(parsed.origin, parsed.asset.id, parsed.timestamp_ms, parsed.is_tombstone, settled)
 
@@ -224,8 +226,8 @@ def key_of(entry: Entry) -> EntryKey:
 
 def state_of(row: AssetRow) -> AssetState:
     """Returns the part of an asset row that the audit compares."""
-    deleted = row.outcome is Outcome.DELETED
-    return AssetState(row.asset.id, row.origin, row.version.timestamp_ms, deleted, row.counts, row.slot)
+    deleted, expired = row.outcome is not Outcome.INDEXED, row.outcome is Outcome.EXPIRED
+    return AssetState(row.asset.id, row.origin, row.version.timestamp_ms, deleted, row.counts, row.slot, expired)
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

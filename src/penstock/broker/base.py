@@ -11,7 +11,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from penstock.errors import PermanentError, Reason
+from penstock.broker.stops import DeniedPartition, UnreadableRange
+from penstock.errors import PermanentError, Reason, UnavailableError
 from penstock.records import Assignment, Position, Record, Rejected
 
 
@@ -63,31 +64,6 @@ class Truncation(NamedTuple):
 
     partition: Partition
     end: int
-
-
-@dataclass(frozen=True, slots=True)
-class UnreadableRange:
-    """Records that the client cannot read, so that their partition stops. All records before them were delivered.
-
-    Attributes:
-        partition: the partition that stops.
-        first: the first offset that cannot be read.
-        end: where the batch that holds it ends, exclusive: skipping up to here lets the partition continue.
-        detail: the cause, in words.
-    """
-
-    partition: Partition
-    first: int
-    end: int
-    detail: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.partition} cannot be read from offset {self.first}: {self.detail}. Reading is retried. Produce "
-            "these records again, compressed with gzip, snappy, lz4, zstd or not at all, and with header names in "
-            f"UTF-8. To skip offsets {self.first} to {self.end - 1}, which are then lost: run kafka-delete-records up "
-            f"to {self.end}, or stop the ingest plane and set the offset of its consumer group to {self.end}."
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +126,11 @@ class PollResult:
             partitions are in `assigned`.
         truncated: partitions that are read again from a lower offset, which is to be committed immediately (see
             `AssignedPartition.truncated_from`).
-        unreadable: partitions that stop before records that cannot be read; they deliver nothing until `seek_to`.
+        unreadable: partitions that stop before what cannot or may not be read; they deliver nothing until `seek_to`.
+        denied: the topics that this client may not know of now, with the right that is missing. Their partitions, if it
+            owns any, deliver nothing.
         broker_available: False while no broker answers; then nothing is delivered, which is not an error.
+        refusal: why brokers refuse this client, if they do: then none is available.
     """
 
     records: Sequence[Record] = ()
@@ -160,8 +139,10 @@ class PollResult:
     revoked_without_drain: Sequence[Partition] = ()
     lost_ranges: Sequence[LostRange] = ()
     truncated: Sequence[Truncation] = ()
-    unreadable: Sequence[UnreadableRange] = ()
+    unreadable: Sequence[UnreadableRange | DeniedPartition] = ()
+    denied: Mapping[str, str] = field(default_factory=dict)
     broker_available: bool = True
+    refusal: str = ""
 
     @property
     def is_empty(self) -> bool:
@@ -187,11 +168,9 @@ class Consumer(Protocol):
         """Waits until there is something to report, for at most `timeout_s`.
 
         Call it at least every `max_poll_interval_ms`, even while everything is paused or waiting: polling keeps the
-        membership. It never raises for an absent broker (see `PollResult.broker_available`); until a broker has
-        answered for the first time it may take 2 s longer. While the group rebalances, nothing is delivered.
-
-        Raises:
-            ConfigError: the settings can never work (authentication refused, group or topic not authorised).
+        membership. It never raises for an absent broker, nor for one that refuses this client (see
+        `PollResult.broker_available` and `refusal`), but tries again; until a broker has answered for the first time it
+        may take 2 s longer. While the group rebalances, nothing is delivered.
         """
 
     def release(self, partitions: Collection[Partition]) -> None:
@@ -213,8 +192,9 @@ class Consumer(Protocol):
 
         Raises:
             FencedError: this member no longer owns one of them, or the group removed this member. None was committed.
-            UnavailableError: no broker acknowledged in time, or the group is rebalancing (poll, then commit again). It
-                is not known whether the offsets were committed; commit the same or later ones again.
+            CommitDeniedError: this client may not commit for some of the topics; the other offsets are committed.
+            UnavailableError: no broker acknowledged in time or lets this client commit, or the group is rebalancing
+                (poll, then commit again). It is not known whether the offsets were committed; commit them again.
         """
 
     def pause(self, partitions: Collection[Partition]) -> None:
@@ -241,6 +221,19 @@ class Consumer(Protocol):
 
     def close(self, timeout_s: float) -> None:
         """Leaves the group, so that others take over without waiting for a timeout. Commits nothing. Idempotent."""
+
+
+class CommitDeniedError(UnavailableError):
+    """This client may not commit for some of the topics.
+
+    Args:
+        message: the right that is missing.
+        acknowledged: the offsets that were committed.
+    """
+
+    def __init__(self, message: str, acknowledged: Mapping[Partition, int]) -> None:
+        super().__init__(message)
+        self.acknowledged = acknowledged
 
 
 class MessageTooLargeError(PermanentError):
@@ -317,6 +310,7 @@ class DeadLetter:
         value: the original value; None for a tombstone or if it is in the asset store.
         value_bytes: size of the original value, wherever it is.
         offloaded_uri: the value's address in the asset store, if it was too large for the topic.
+        purged: whether its contents were removed; only origin, reason, step and times are left.
     """
 
     position: Position
@@ -331,6 +325,7 @@ class DeadLetter:
     value: bytes | None = field(repr=False)
     value_bytes: int
     offloaded_uri: str | None = None
+    purged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

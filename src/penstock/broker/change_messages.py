@@ -1,9 +1,9 @@
 """The messages of the change feed: JSON, a public contract of version 1, which docs/changes.md describes.
 
     key    the tenant: its messages keep their order
-    value  {"version": 1, "tenant": "acme", "changes": [{"topic": "media.text", "key": "a.txt", "partition": 0,
-            "offset": 7, "timestamp_ms": …, "indexed_at_ms": …, "deleted": false, "complete": true, "slot": 0,
-            "counts": {"text": 3}, "since": {}}]}
+    value  {"version": 1, "tenant": "acme", "index_version": 1, "changes": [{"topic": "media.text", "key": "a.txt",
+            "partition": 0, "offset": 7, "timestamp_ms": …, "indexed_at_ms": …, "deleted": false, "complete": true,
+            "slot": 0, "counts": {"text": 3}, "since": {}, "acl": ["tenant"]}]}
 
 Readers ignore members that they do not know, and messages of a version that they do not know.
 """
@@ -26,14 +26,22 @@ MAX_MESSAGE_BYTES = 512 * 1024
 
 
 def change_messages(
-    topic: str, changes: Sequence[IndexChange], *, max_bytes: int = MAX_MESSAGE_BYTES
+    topic: str, changes: Sequence[IndexChange], *, index_version: int = 0, max_bytes: int = MAX_MESSAGE_BYTES
 ) -> Iterator[Message]:
-    """Yields the messages of a batch: one a tenant, or more where it would be longer than `max_bytes`."""
+    """Yields the messages of a batch: one a tenant, or more where it would be longer than `max_bytes`.
+
+    Args:
+        topic: of the feed.
+        changes: of one batch.
+        index_version: that the batch was written to; 0: it is not stated.
+        max_bytes: of a message.
+    """
     by_tenant: dict[str, list[IndexChange]] = {}
     for change in changes:
         by_tenant.setdefault(change.tenant, []).append(change)
     for tenant, own in by_tenant.items():
-        head = f'{{"version":{VERSION},"tenant":{json.dumps(tenant)},"changes":['
+        index = f'"index_version":{index_version},' if index_version else ""
+        head = f'{{"version":{VERSION},"tenant":{json.dumps(tenant)},{index}"changes":['
         for part in _parts([_dumps(change) for change in own], max_bytes - len(head) - 2):
             yield Message(topic, tenant.encode(), f"{head}{','.join(part)}]}}".encode())
 
@@ -45,7 +53,8 @@ def parse_change_message(record: Record) -> Sequence[IndexChange]:
         if body["version"] != VERSION:
             raise ValueError(f"its version is {body['version']}")
         tenant = str(body["tenant"])
-        return [_change(tenant, raw) for raw in body["changes"]]
+        index_version = int(body.get("index_version", 0))
+        return [_change(tenant, index_version, raw) for raw in body["changes"]]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         logger.warning("%s is not a message of the change feed in version %d: %r", record.position, VERSION, exc)
         return []
@@ -79,13 +88,14 @@ def _dumps(change: IndexChange) -> str:
             "slot": change.slot,
             "counts": dict(change.counts),
             "since": {collection: part for collection, part in change.since.items() if part},
+            "acl": change.acl,
         },
         separators=(",", ":"),
         ensure_ascii=False,
     )
 
 
-def _change(tenant: str, raw: Mapping[str, Any]) -> IndexChange:
+def _change(tenant: str, index_version: int, raw: Mapping[str, Any]) -> IndexChange:
     return IndexChange(
         tenant=tenant,
         topic=str(raw["topic"]),
@@ -98,6 +108,8 @@ def _change(tenant: str, raw: Mapping[str, Any]) -> IndexChange:
         slot=int(raw["slot"]),
         since=_parts_by_collection(raw["since"]),
         complete=bool(raw["complete"]),
+        acl=tuple(map(str, raw.get("acl", ()))),
+        index_version=index_version,
     )
 
 

@@ -1,12 +1,13 @@
 """The lane's consumer: kafka-python's `KafkaConsumer` without callbacks and without unreported jumps.
 
-It differs from kafka-python 3.0 in four ways, each in a module of its own:
+It differs from kafka-python 3.0 in five ways, most in a module of their own:
 
 - A revocation is held open until the lane has drained (`broker.rebalances`).
 - A position never jumps without a report (`broker.start_offsets`). New partitions are paused until their start is
   known, so that `PollResult.assigned` always precedes their first record.
-- A partition that cannot be read stops alone, and is reported (`broker.unreadable`).
+- A partition that cannot or may not be read stops alone, and is reported (`broker.unreadable`).
 - The client is opened once a broker answers, where kafka-python's constructor would fail (`broker.member_client`).
+- A broker that refuses this client is reported and tried again, since rights and passwords change while it runs.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from kafka import errors
 from kafka.structs import OffsetAndMetadata
 
-from penstock.broker.base import AssignedPartition, LostRange, Partition, PollResult, UnreadableRange
+from penstock.broker.base import AssignedPartition, CommitDeniedError, LostRange, Partition, PollResult
 from penstock.broker.client import ConsumerClient, list_offsets, to_record, to_topic_partition, translate
 from penstock.broker.member_client import MemberClient
+from penstock.broker.outage import RefusedRequests
 from penstock.broker.rebalances import HeldRevocations, Rebalances
+from penstock.broker.rights import Right, denied_topic
 from penstock.broker.start_offsets import StartOffsets
+from penstock.broker.stops import DeniedPartition, UnreadableRange
 from penstock.broker.unreadable import report_unreadable
 from penstock.config import KafkaSettings
-from penstock.errors import ConfigError, FencedError, UnavailableError
+from penstock.errors import ConfigError, FencedError, PenstockError, UnavailableError
 from penstock.records import Assignment, Record
 
 logger = logging.getLogger(__name__)
@@ -71,12 +75,13 @@ class LaneConsumer:
         self._clock = clock
         self._member = MemberClient(kafka_settings, self._topics, clock)
         self._rebalances = Rebalances()
-        self._starts = StartOffsets(self._member, kafka_settings)
+        self._starts = StartOffsets(self._member, kafka_settings, clock)
         self._owned: dict[Partition, Assignment] = {}
         self._revoking = HeldRevocations()
         self._paused: set[Partition] = set()
         self._stopped: set[Partition] = set()  # before unreadable records, until `seek_to`
-        self._unreadable: list[UnreadableRange] = []
+        self._unreadable: list[UnreadableRange | DeniedPartition] = []
+        self._refused = RefusedRequests()
         self._closed = False
 
     # --- reading -----------------------------------------------------------------------------------------------------
@@ -92,7 +97,7 @@ class LaneConsumer:
 
     def _poll_once(self, timeout_s: float, max_records: int) -> PollResult:
         if not self._member.connect(timeout_s, self._prepare):
-            return PollResult(broker_available=False)
+            return PollResult(broker_available=False, refusal=self._member.refusal)
         expired = self._revoking.expired(self._clock())
         lost = self._drop(expired, f"the lane did not release it within {self._drain_timeout_s} s")
         records, lost_ranges = self._fetch(timeout_s, max_records)
@@ -100,7 +105,8 @@ class LaneConsumer:
         assigned = self._assign()
         self._apply_pause(self._starts.locate_truncated())
         unreadable, self._unreadable = self._unreadable, []
-        available = self._rebalances.coordinator_known
+        refusal = self._refused.reason or self._member.refusal
+        available = self._rebalances.coordinator_known and not refusal
         self._member.record_available(available)
         return PollResult(
             records=records,
@@ -112,7 +118,12 @@ class LaneConsumer:
             unreadable=[
                 stop for stop in unreadable if stop.partition in self._owned and stop.partition not in self._revoking
             ],
+            denied={
+                topic: denied_topic(self._settings, Right.DESCRIBE, topic)
+                for topic in sorted(self._rebalances.hidden_topics | self._starts.denied_topics)
+            },
             broker_available=available,
+            refusal=refusal,
         )
 
     def _prepare(self, client: ConsumerClient) -> Rebalances:
@@ -120,18 +131,32 @@ class LaneConsumer:
         self._starts.clear()
         self._rebalances = Rebalances()
         self._rebalances.attach(client, holds=self._revoking.any_in)
-        report_unreadable(client, self._on_unreadable)
+        report_unreadable(
+            client,
+            self._stop,
+            lambda at, first: self._stop(
+                DeniedPartition(at, first, denied_topic(self._settings, Right.READ, at.topic))
+            ),
+        )
         return self._rebalances
 
     def _fetch(self, timeout_s: float, max_records: int) -> tuple[list[Record], list[LostRange]]:
         """Returns the next records, and the offsets that retention removed under the reader."""
+        if (wait_s := self._refused.wait_s(self._clock())) > 0:
+            time.sleep(min(timeout_s, wait_s))  # nothing can be received during that time
+            return [], []
         try:
-            return self._fetch_or_reposition(timeout_s, max_records)
+            fetched = self._fetch_or_reposition(timeout_s, max_records)
         except errors.KafkaError as exc:
             error = translate(exc, f"read {', '.join(self._topics)}", self._settings)
-            if isinstance(error, UnavailableError):
-                return [], []
-            raise error from exc
+            if isinstance(error, ConfigError):
+                self._refused.record(error, self._clock())
+            elif not isinstance(error, UnavailableError):
+                raise error from exc
+            return [], []
+        if self.generation() >= 0:
+            self._refused.reason = ""
+        return fetched
 
     def _fetch_or_reposition(self, timeout_s: float, max_records: int) -> tuple[list[Record], list[LostRange]]:
         try:
@@ -145,7 +170,7 @@ class LaneConsumer:
             return [], []
         return [to_record(raw) for batch in fetched.values() for raw in batch], []
 
-    def _on_unreadable(self, stop: UnreadableRange) -> None:
+    def _stop(self, stop: UnreadableRange | DeniedPartition) -> None:
         """Stops a partition before unreadable records. kafka-python's poll calls it, in the thread that polls."""
         self._stopped.add(stop.partition)
         self._member.client.pause(to_topic_partition(stop.partition))
@@ -209,7 +234,11 @@ class LaneConsumer:
         return revoking, lost
 
     def _assign(self) -> list[AssignedPartition]:
-        assigned = self._starts.assign()
+        try:
+            assigned = self._starts.assign(self._rebalances.hidden_topics)
+        except ConfigError as exc:
+            self._refused.record(exc, self._clock())
+            return []
         for start in assigned:
             self._owned[start.partition] = start.assignment
             self._member.record_assignment()
@@ -259,7 +288,7 @@ class LaneConsumer:
                 ) from exc
             if isinstance(exc, _FENCED):
                 raise FencedError(f"could not {doing}: the group continued without this member ({exc}).") from exc
-            raise translate(exc, doing, self._settings) from exc
+            raise _commit_error(exc, doing, offsets, self._settings) from exc
 
     def close(self, timeout_s: float) -> None:
         """See `broker.base.Consumer.close`."""
@@ -275,3 +304,16 @@ def _is_rebalancing(exc: Exception) -> bool:
     """Returns whether the group rebalances: kafka-python raises that, or wraps it in the error for a removed member."""
     wrapped = exc.args[0] if isinstance(exc, errors.CommitFailedError) and exc.args else exc
     return isinstance(wrapped, errors.RebalanceInProgressError)
+
+
+def _commit_error(
+    exc: errors.KafkaError, doing: str, offsets: Mapping[Partition, int], settings: KafkaSettings
+) -> PenstockError:
+    """Returns the error of a commit that failed; a right that is missing may be granted again."""
+    error = translate(exc, doing, settings)
+    if not isinstance(error, ConfigError):
+        return error
+    if not isinstance(exc, errors.TopicAuthorizationFailedError):
+        return UnavailableError(str(error))
+    denied = exc.args[0]
+    return CommitDeniedError(str(error), {at: offset for at, offset in offsets.items() if at.topic not in denied})

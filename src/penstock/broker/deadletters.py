@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from penstock.broker import headers as names
 from penstock.broker.base import DeadLetter, Message, MessageTooLargeError, Producer
 from penstock.broker.reader import KafkaReader
+from penstock.broker.replay_keys import NO_KEYS, ReplayKeys
 from penstock.config import KafkaSettings
 from penstock.errors import BadInputError, ConfigError, Reason
 from penstock.records import Position, Record, Rejected
@@ -38,21 +39,30 @@ class DeadLetterWriter:
         offload: puts a value that is too large into the asset store and returns its address; called on a thread of the
             writer.
         now: seconds since the epoch.
+        replays: the keys by which a replay is known, whose dead letter has the origin of the first.
     """
 
     def __init__(
-        self, producer: Producer, topic: str, *, offload: Callable[[bytes], str], now: Callable[[], float] = time.time
+        self,
+        producer: Producer,
+        topic: str,
+        *,
+        offload: Callable[[bytes], str],
+        now: Callable[[], float] = time.time,
+        replays: ReplayKeys = NO_KEYS,
     ) -> None:
         self._producer = producer
         self._topic = topic
         self._offload = offload
         self._now = now
+        self._replays = replays
         # Offloading may use a network; it must hold up neither the lane nor the producer's thread.
         self._offloading = ThreadPoolExecutor(1, thread_name_prefix="dead-letter-offload")
 
     def send(self, record: Record, rejected: Rejected) -> Future[Position]:
         """See `broker.base.DeadLetterSink.send`."""
-        message = to_message(record, rejected, topic=self._topic, failed_at_ms=round(self._now() * 1000))
+        failed_at_ms = round(self._now() * 1000)
+        message = to_message(record, rejected, topic=self._topic, failed_at_ms=failed_at_ms, replays=self._replays)
         outcome: Future[Position] = Future()
         self._producer.send(message).add_done_callback(lambda sent: self._on_sent(sent, message, outcome))
         return outcome
@@ -78,9 +88,11 @@ class DeadLetterWriter:
             outcome.set_exception(exc)
 
 
-def to_message(record: Record, rejected: Rejected, *, topic: str, failed_at_ms: int) -> Message:
-    """Returns the dead letter of a record. A replay that failed again keeps its origin."""
-    origin, origin_ms = names.first_seen(record)
+def to_message(
+    record: Record, rejected: Rejected, *, topic: str, failed_at_ms: int, replays: ReplayKeys = NO_KEYS
+) -> Message:
+    """Returns the dead letter of a record. A replay that failed again keeps its origin; a forged one has none."""
+    origin, origin_ms = replays.first_seen(record)
     added: tuple[tuple[str, bytes], ...] = (
         (names.REASON, rejected.reason.value.encode()),
         (names.STEP, rejected.step.encode()),
@@ -201,7 +213,8 @@ def parse_dead_letter(record: Record) -> DeadLetter | None:
         offloaded_bytes = int(added[names.OFFLOADED_BYTES]) if names.OFFLOADED_BYTES in added else None
     except (KeyError, ValueError, BadInputError):
         return None
-    value = None if offloaded_bytes is not None else record.value
+    purged = names.PURGED in added
+    value = None if offloaded_bytes is not None or purged else record.value
     return DeadLetter(
         position=record.position,
         origin=origin,
@@ -215,4 +228,5 @@ def parse_dead_letter(record: Record) -> DeadLetter | None:
         value=value,
         value_bytes=len(value or b"") if offloaded_bytes is None else max(0, offloaded_bytes),
         offloaded_uri=added[names.OFFLOADED_URI].decode(errors="replace") if names.OFFLOADED_URI in added else None,
+        purged=purged,
     )

@@ -13,12 +13,18 @@ ORIGIN = "penstock-origin"
 # Kafka's timestamp of the record at its origin, milliseconds since the epoch; beside `ORIGIN`.
 ORIGIN_TIMESTAMP = "penstock-origin-timestamp"
 
+# The signature of both, on replays; see `broker.replay_keys`.
+ORIGIN_MAC = "penstock-origin-mac"
+
 REASON = "penstock-reason"
 STEP = "penstock-step"
 DETAIL = "penstock-detail"
 
 # The time at which the event failed, milliseconds since the epoch.
 FAILED_AT = "penstock-failed-at"
+
+# On a dead letter whose contents were purged: it has no key, value, detail and headers of its event any more.
+PURGED = "penstock-purged"
 
 # The address of a value in the asset store that is too large for the dead-letter topic; the value itself is null.
 OFFLOADED_URI = "penstock-stashed"
@@ -49,7 +55,9 @@ def parse_origin(value: bytes) -> Position:
 
 
 def origin_of(record: Record) -> tuple[Position, int]:
-    """Returns the event's origin and Kafka's timestamp (ms) there: the record's own, unless it is a replay.
+    """Returns what a record says of its origin and Kafka's timestamp (ms) there: its own, unless it is a replay.
+
+    Anyone may write these headers: `ReplayKeys.origin_of` checks whether they are to be believed.
 
     Raises:
         BadInputError: `MALFORMED`, the headers of a replay are not those that a replay writes.
@@ -72,17 +80,6 @@ def origin_of(record: Record) -> tuple[Position, int]:
     if origin.partition == record.position.partition and origin.offset >= record.position.offset:
         raise BadInputError(Reason.MALFORMED, f"{ORIGIN} says the event was first in {origin}, which is yet to come.")
     return origin, timestamp_ms
-
-
-def first_seen(record: Record) -> tuple[Position, int]:
-    """Returns the origin and timestamp of a record that may be malformed.
-
-    A record whose replay headers are malformed is named by its own position, as its dead letter is.
-    """
-    try:
-        return origin_of(record)
-    except BadInputError:
-        return record.position, record.timestamp_ms
 
 
 def parse_ms(name: str, value: bytes) -> int:

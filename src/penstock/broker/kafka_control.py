@@ -15,6 +15,7 @@ from penstock.broker.base import Consumer, Partition
 from penstock.broker.client import connection_arguments, open_client, to_topic_partition, translated
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.control import ControlGroupState
+from penstock.broker.rights import Right, denied_group
 from penstock.broker.topics import ensure_control_topic
 from penstock.config import KafkaSettings
 from penstock.errors import ConfigError, UnavailableError
@@ -59,7 +60,7 @@ class KafkaControlGroup:
             with translated(f"look up the consumer group {group}", self._settings):
                 admin = self._connected()
                 described = admin.describe_groups([group])[group]
-                refuse_error(group, described["error"])
+                refuse_error(self._settings, described["error"])
                 state = ControlGroupState(len(described["members"]), self._note(admin, group))
                 self._has_answered = True
                 return state
@@ -105,14 +106,15 @@ def admin_timeouts(session_s: float, *, has_answered: bool) -> dict[str, int]:
     return timeouts | {"bootstrap_timeout_ms": _RECONNECT_TIMEOUT_MS} if has_answered else timeouts
 
 
-def refuse_error(group: str, error: str | None) -> None:
-    """Raises the error of a group's description: kafka-python returns it as text, beside an empty list of members.
+def refuse_error(settings: KafkaSettings, error: str | None) -> None:
+    """Raises the error of the group's description: kafka-python returns it as text, beside an empty list of members.
 
     Raises:
         UnavailableError: the broker did not describe the group, for example because it loads it.
         ConfigError: this client may not read the group.
     """
+    doing = f"could not look up the consumer group {settings.group}"
     if error and _DENIED in error:
-        raise ConfigError(f"could not look up the consumer group {group}: the broker refuses this client ({error}).")
+        raise ConfigError(f"{doing}: {denied_group(settings, Right.READ)}.")
     if error and _NO_GROUP not in error:
-        raise UnavailableError(f"could not look up the consumer group {group}: the broker answers {error}.")
+        raise UnavailableError(f"{doing}: the broker answers {error}.")

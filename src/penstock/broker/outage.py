@@ -1,4 +1,4 @@
-"""Logs the absence of all brokers once, and spaces out attempts to connect."""
+"""Logs the absence of all brokers once, and spaces out attempts to connect and those that are refused."""
 
 from __future__ import annotations
 
@@ -10,6 +10,27 @@ logger = logging.getLogger(__name__)
 
 # Joining a group takes a second or two; only a longer silence is worth a line. The plane's driver warns of it.
 _PATIENCE_S = 3.0
+_REFUSED_RETRY_S = 5.0  # only a change of the brokers' rights or settings helps
+
+
+class RefusedRequests:
+    """Spaces out the requests of a client that brokers let connect, and deny what it needs.
+
+    Attributes:
+        reason: why the latest request was refused; empty if it was not.
+    """
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self._retry_at_s = 0.0
+
+    def wait_s(self, now_s: float) -> float:
+        """Returns the seconds until the next request is due; 0 if it is."""
+        return max(0.0, self._retry_at_s - now_s)
+
+    def record(self, error: Exception, now_s: float) -> None:
+        """Notes that a request was refused."""
+        self.reason, self._retry_at_s = str(error), now_s + _REFUSED_RETRY_S
 
 
 class Outage:

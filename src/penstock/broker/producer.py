@@ -21,10 +21,11 @@ import kafka
 from kafka import errors
 
 from penstock.broker.base import Message, MessageTooLargeError
-from penstock.broker.client import connection_arguments, open_client, translate
+from penstock.broker.client import connection_arguments, open_client, refusal_of, translate
+from penstock.broker.rights import Right, denied_topic
 from penstock.broker.topics import dead_letter_bytes
 from penstock.config import MIB, KafkaSettings
-from penstock.errors import PenstockError, PermanentError, UnavailableError
+from penstock.errors import ConfigError, PenstockError, PermanentError, UnavailableError
 from penstock.records import Position
 
 _BUFFER_BYTES = 64 * MIB  # unacknowledged; kafka-python itself buffers without end
@@ -65,7 +66,8 @@ class MessageProducer:
         future: Future[Position] = Future()
         future.set_running_or_notify_cancel()  # a message that is sent cannot be cancelled
         size = _size(message)
-        doing = f"write a message of {size:,} bytes to {message.topic}"
+        topic = message.topic
+        doing = f"write a message of {size:,} bytes to {topic}"
         if size > self._max_request_bytes:
             future.set_exception(_too_large(doing, f"this producer's limit of {self._max_request_bytes:,} bytes"))
             return future
@@ -85,10 +87,10 @@ class MessageProducer:
             )
         except (errors.KafkaError, ValueError, TypeError) as exc:
             self._settle(size)
-            future.set_exception(self._translated(exc, doing))
+            future.set_exception(self._translated(exc, doing, topic))
             return future
         sent.add_callback(self._acknowledged, future, size)
-        sent.add_errback(self._failed, future, size, doing)
+        sent.add_errback(self._failed, future, size, doing, topic)
         return future
 
     def flush(self, timeout_s: float) -> None:
@@ -138,19 +140,21 @@ class MessageProducer:
         future.set_result(Position(metadata.topic, metadata.partition, metadata.offset))
         self._settle(size)
 
-    def _failed(self, future: Future[Position], size: int, doing: str, exc: Exception) -> None:
-        future.set_exception(self._translated(exc, doing))
+    def _failed(self, future: Future[Position], size: int, doing: str, topic: str, exc: Exception) -> None:
+        future.set_exception(self._translated(exc, doing, topic))
         self._settle(size)
 
-    def _translated(self, exc: Exception, doing: str) -> PenstockError:
+    def _translated(self, exc: Exception, doing: str, topic: str) -> PenstockError:
         if isinstance(exc, (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)):
             error: PenstockError = _too_large(doing, "the topic's max.message.bytes")
         elif isinstance(exc, (ValueError, TypeError)):
             error = PermanentError(f"could not {doing}: {exc}.")
+        elif isinstance(exc, errors.TopicAuthorizationFailedError):
+            error = ConfigError(f"could not {doing}: {denied_topic(self._settings, Right.WRITE, topic)}.")
         elif self._closed:
             error = UnavailableError(f"could not {doing}: it was not acknowledged before the producer was closed.")
         else:
-            error = translate(exc, doing, self._settings)
+            error = translate(refusal_of(self._client) or exc, doing, self._settings, Right.WRITE)
         error.__cause__ = exc
         return error
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import kafka
 from kafka import TopicPartition
 
-from penstock.broker.base import LogRange, Partition, PartitionLag, UnreadableRange
+from penstock.broker.base import LogRange, Partition, PartitionLag
 from penstock.broker.client import (
     ConsumerClient,
     connection_arguments,
@@ -20,7 +20,8 @@ from penstock.broker.client import (
     to_topic_partition,
     translated,
 )
-from penstock.broker.topics import compacted_topics, group_lag
+from penstock.broker.stops import UnreadableRange
+from penstock.broker.topics import compacted_topics, group_lag, require_described
 from penstock.broker.unreadable import report_unreadable
 from penstock.config import KafkaSettings
 from penstock.errors import PermanentError, UnavailableError
@@ -65,6 +66,8 @@ class KafkaReader:
             ]
             starts = client.beginning_offsets(tps, timeout_ms=_REQUEST_TIMEOUT_MS) if tps else {}
             ends = client.end_offsets(tps, timeout_ms=_REQUEST_TIMEOUT_MS) if tps else {}
+        if absent := set(topics) - {tp.topic for tp in tps}:
+            require_described(self._settings, absent)
         return {to_partition(tp): LogRange(starts[tp], ends[tp]) for tp in tps}
 
     def read(self, partition: Partition, first: int, end: int) -> Iterator[Record]:

@@ -6,14 +6,18 @@ change, and the second join is delayed until the lane has released the partition
 member is in a stable generation: its heartbeats continue, its other partitions are delivered, and its commits,
 including those of the revoked partitions, are accepted.
 
+A topic that this client may not describe is missing from its metadata, for which kafka-python stops following all other
+topics. They are followed on, and the partitions of that topic stay where they are until the next rebalance.
+
 Private parts of kafka-python that are used here: `KafkaConsumer._coordinator` with `need_rejoin` (replaced),
-`_join_task`, `_manager.call_soon` and `coordinator_unknown`. pyproject.toml pins the minor version for which this was
-written; tests/broker/test_consumer.py and tests/broker/test_contract.py fail without it.
+`_join_task`, `_manager.call_soon`, `coordinator_unknown`, `_handle_metadata_update` (replaced) and
+`_metadata_snapshot`, and `KafkaConsumer._cluster.unauthorized_topics`. pyproject.toml pins the minor version for which
+this was written; tests/broker/test_consumer.py, test_contract.py and test_security.py fail without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -59,6 +63,12 @@ class Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyth
             return wants_to_join() and not (holds(self._generation()) or self._has_unreported_revocation())
 
         coordinator.need_rejoin = need_rejoin
+        _follow_other_topics(self._client._cluster, coordinator)
+
+    @property
+    def hidden_topics(self) -> Set[str]:
+        """The topics of the subscription that this client may not describe."""
+        return frozenset(self._client._cluster.unauthorized_topics)
 
     @property
     def coordinator_known(self) -> bool:
@@ -93,6 +103,24 @@ class Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyth
         """Returns whether a revocation was recorded within the current poll, so that the lane does not know it yet."""
         generation = self._generation()
         return any(change.kind == "revoked" and change.generation == generation for change in self._changes)
+
+
+def _follow_other_topics(cluster: Any, coordinator: Any) -> None:
+    """Makes the coordinator follow the metadata of all topics that this client may describe."""
+    handle = coordinator._handle_metadata_update
+    cluster.remove_listener(handle)
+
+    def follow(cluster: Any) -> None:
+        before = coordinator._metadata_snapshot
+        hidden, cluster.unauthorized_topics = cluster.unauthorized_topics, set()
+        try:
+            handle(cluster)
+        finally:
+            cluster.unauthorized_topics = hidden
+        kept = {topic: before[topic] for topic in hidden if topic in before}
+        coordinator._metadata_snapshot = coordinator._metadata_snapshot | kept
+
+    cluster.add_listener(follow)
 
 
 def _preserve_join_response(coordinator: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import kafka
 
-from penstock.broker.base import Partition, UnreadableRange
+from penstock.broker.base import Partition
 from penstock.broker.client import (
     ConsumerClient,
     connection_arguments,
@@ -17,6 +17,7 @@ from penstock.broker.client import (
     to_topic_partition,
     translated,
 )
+from penstock.broker.stops import UnreadableRange
 from penstock.broker.unreadable import report_unreadable
 from penstock.config import KafkaSettings
 
@@ -29,8 +30,8 @@ _FETCH_BYTES = 64 * 1024
 def record_times(settings: KafkaSettings, offsets: Mapping[Partition, int]) -> Mapping[Partition, int]:
     """Returns the timestamp of the first record at or after each offset, milliseconds since the epoch.
 
-    A partition is left out if it has no record there, if the record cannot be read or has no timestamp, and if the
-    broker sends nothing of it within three seconds.
+    A partition is left out if it has no record there, if the record cannot or may not be read or has no timestamp, and
+    if the broker sends nothing of it within three seconds.
 
     Raises:
         UnavailableError: no broker answers.
@@ -56,7 +57,7 @@ def _read(client: ConsumerClient, offsets: Mapping[Partition, int]) -> Mapping[P
     def on_unreadable(stop: UnreadableRange) -> None:
         done(stop.partition)
 
-    report_unreadable(client, on_unreadable)
+    report_unreadable(client, on_unreadable, lambda denied, _: done(denied))
     client.assign([to_topic_partition(partition) for partition in offsets])
     for partition, offset in offsets.items():
         client.seek(to_topic_partition(partition), offset)

@@ -8,7 +8,7 @@ that offset. If the log ends below the position, it was truncated or created aga
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from typing import TYPE_CHECKING
 
 from kafka import TopicPartition, errors
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_DENIED_RETRY_S = 5.0
 _LOOKUP_TIMEOUT_MS = 5_000  # for the committed offset and the ends of a log
 
 
@@ -34,14 +35,22 @@ class StartOffsets:
     Args:
         member: has the client to position.
         settings: for messages.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, member: MemberClient, settings: KafkaSettings) -> None:
+    def __init__(self, member: MemberClient, settings: KafkaSettings, clock: Callable[[], float]) -> None:
         self._member = member
         self._settings = settings
+        self._clock = clock
         self._new: dict[Partition, int] = {}  # assigned, without a start yet; with the generation
         self._unlocated: set[Partition] = set()  # truncated, to an offset that is not known yet
         self._truncations: list[Truncation] = []
+        self._denied: dict[str, float] = {}  # topics that may not be looked up, and when they are tried again
+
+    @property
+    def denied_topics(self) -> Set[str]:
+        """Topics with new partitions that this client may not look up."""
+        return self._denied.keys() & {partition.topic for partition in self._new}
 
     @property
     def unlocated(self) -> Set[Partition]:
@@ -64,25 +73,36 @@ class StartOffsets:
         """Removes all partitions without a start: their client was closed."""
         self._new.clear()
 
-    def assign(self) -> list[AssignedPartition]:
+    def assign(self, hidden: Set[str]) -> list[AssignedPartition]:
         """Positions the new partitions at their starts. Those that cannot be looked up stay for the next call.
+
+        Args:
+            hidden: topics that this client may not describe, so that nothing can be looked up.
 
         Raises:
             ConfigError: the broker refuses this client.
         """
-        if not self._new:
-            return []
+        by_topic: dict[str, list[TopicPartition]] = {}
+        for partition in self._new:
+            if partition.topic not in hidden and self._clock() >= self._denied.get(partition.topic, 0.0):
+                by_topic.setdefault(partition.topic, []).append(to_topic_partition(partition))
+        return [assigned for topic, tps in by_topic.items() for assigned in self._assign_topic(topic, tps)]
+
+    def _assign_topic(self, topic: str, tps: list[TopicPartition]) -> list[AssignedPartition]:
         client = self._member.client
-        tps = [to_topic_partition(partition) for partition in self._new]
         try:
             committed = {tp: client.committed(tp, timeout_ms=_LOOKUP_TIMEOUT_MS) for tp in tps}
             starts = client.beginning_offsets(tps, timeout_ms=_LOOKUP_TIMEOUT_MS)
             ends = client.end_offsets(tps, timeout_ms=_LOOKUP_TIMEOUT_MS)
+        except errors.TopicAuthorizationFailedError:
+            self._denied[topic] = self._clock() + _DENIED_RETRY_S
+            return []
         except errors.KafkaError as exc:
             error = translate(exc, f"look up where to start {len(tps)} partitions", self._settings)
             if isinstance(error, ConfigError):
                 raise error from exc
             return []  # no broker answers, or the topic was deleted just now
+        self._denied.pop(topic, None)
         return [self._assign(tp, committed[tp], starts[tp], ends[tp]) for tp in tps]
 
     def after_out_of_range(self, positions: Mapping[TopicPartition, int]) -> list[LostRange]:

@@ -14,15 +14,17 @@ from typing import Any, Protocol
 import kafka
 from kafka import TopicPartition, errors
 
-from penstock.broker.base import UnreadableRange
 from penstock.broker.client import (
     ConsumerClient,
     connection_arguments,
     open_client,
+    refusal_of,
     to_record,
     to_topic_partition,
     translate,
 )
+from penstock.broker.stops import UnreadableRange
+from penstock.broker.topics import require_described
 from penstock.broker.unreadable import report_unreadable
 from penstock.config import KafkaSettings
 from penstock.errors import PermanentError, UnavailableError
@@ -103,7 +105,8 @@ class KafkaTail:
                 self._check(client)
             fetched = client.poll(timeout_ms=timeout_s * 1000)
         except (errors.KafkaError, OSError) as exc:
-            error = translate(exc, f"follow {self._topic}", self._settings)
+            refused = None if self._client is None else refusal_of(self._client)
+            error = translate(refused or exc, f"follow {self._topic}", self._settings)
             # The client looks for its brokers again by itself; a topic may be created yet.
             raise UnavailableError(str(error)) if isinstance(error, PermanentError) else error from exc
         self._skip_unreadable(client)
@@ -132,6 +135,7 @@ class KafkaTail:
         """Raises an error of Kafka if no broker answers, and follows partitions that were added."""
         partitions = client.partitions_for_topic(self._topic)
         if not partitions:
+            require_described(self._settings, [self._topic])
             raise UnavailableError(
                 f"could not follow {self._topic}: Kafka at {self._settings.bootstrap_servers} has no such topic yet. "
                 "The ingest plane creates it when it starts."

@@ -44,9 +44,9 @@ def _zstd(packed: Any) -> bytes:
 
 
 def _read_bounded(reader: Any) -> bytes:
-    unpacked = bytearray()
+    unpacked = io.BytesIO()  # whose value is not another copy
     while piece := reader.read(_PIECE_BYTES):
-        unpacked += piece
-        if len(unpacked) > MAX_UNPACKED_BYTES:
+        unpacked.write(piece)
+        if unpacked.tell() > MAX_UNPACKED_BYTES:
             raise errors.CorruptRecordError(f"its batch unpacks to more than {MAX_UNPACKED_BYTES:,} bytes")
-    return bytes(unpacked)
+    return unpacked.getvalue()

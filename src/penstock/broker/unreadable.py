@@ -23,18 +23,29 @@ from typing import Any
 
 from kafka import TopicPartition, errors
 
-from penstock.broker.base import UnreadableRange
+from penstock.broker.base import Partition
 from penstock.broker.client import ConsumerClient, describe, to_partition
+from penstock.broker.stops import UnreadableRange
 from penstock.broker.unpacking import bound_unpacking
 
 # Answers to a fetch that do not concern the records themselves.
 _RAISED: tuple[type[BaseException], ...] = (errors.OffsetOutOfRangeError, errors.AuthorizationError)
 
 
-def report_unreadable(client: ConsumerClient, report: Callable[[UnreadableRange], None]) -> None:
+def report_unreadable(
+    client: ConsumerClient,
+    report: Callable[[UnreadableRange], None],
+    report_denied: Callable[[Partition, int], None] | None = None,
+) -> None:
     """Makes `poll` of this `KafkaConsumer` call `report` instead of raising for records that cannot be read.
 
-    `report` has to pause the partition, or it is fetched again. It is called in the thread that polls.
+    Both functions have to pause the partition, or it is fetched again. They are called in the thread that polls.
+
+    Args:
+        client: the client.
+        report: receives the records.
+        report_denied: receives a partition that this client may not read, and the offset from which on; None: `poll`
+            raises for it.
     """
     bound_unpacking()
     fetcher: Any = client._fetcher  # type: ignore[attr-defined]  # private
@@ -44,6 +55,11 @@ def report_unreadable(client: ConsumerClient, report: Callable[[UnreadableRange]
     def parse_or_report(completed: Any) -> Any:
         try:
             return parse(completed)
+        except errors.TopicAuthorizationFailedError:
+            if report_denied is None:
+                raise
+            report_denied(to_partition(completed.topic_partition), completed.fetched_offset)
+            return None
         except _RAISED:
             raise
         except Exception as exc:

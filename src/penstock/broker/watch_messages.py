@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 
-from penstock.broker.base import Message
+from penstock.broker.base import Message, TopicReader
 from penstock.records import Record, Watch, WatchMatch
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ def watch_message(topic: str, watch: Watch) -> Message:
         "min_relevance": watch.min_relevance,
         "created_ms": watch.created_ms,
         "search": watch.search,
+        **({} if watch.labels is None else {"labels": sorted(watch.labels)}),
     }
     return Message(topic, watch.id.encode(), _dumps(value))
 
@@ -49,10 +50,20 @@ def parse_watch(record: Record) -> Watch | None:
             min_relevance=float(value["min_relevance"]),
             created_ms=int(value["created_ms"]),
             search=dict(value["search"]),
+            labels=frozenset(map(str, value["labels"])) if "labels" in value else None,
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
         logger.warning("%s is not a watch in version %d: %r", record.position, VERSION, exc)
         return None
+
+
+def read_watches(reader: TopicReader, topic: str) -> list[Watch]:
+    """Returns the watches that a topic keeps now, the newest message of each."""
+    newest: dict[bytes | None, Record] = {}
+    for partition, log in reader.bounds([topic]).items():
+        newest.update((record.key, record) for record in reader.read(partition, log.start, log.end))
+    kept = (parse_watch(record) for record in newest.values() if record.value is not None)
+    return [watch for watch in kept if watch is not None]
 
 
 def match_message(topic: str, match: WatchMatch) -> Message:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.common import JsonFlag, connected_settings, require_kafka, require_store
-from penstock.cli.render import print_json, print_table, stage_progress
+from penstock.cli.common import JsonFlag, of_kept_index, require_kafka, require_store, topic_settings
+from penstock.cli.render import print_json, print_line, print_table, stage_progress
 
 if TYPE_CHECKING:
-    from penstock.audit import AuditProblem, AuditReport, PartitionReport
+    from penstock.audit import AuditProblem, AuditReport, FeedbackAudit, PartitionReport
+    from penstock.config import Settings
 
 _MAX_SHOWN = 20
 
@@ -32,6 +34,12 @@ def audit(
             "--problems", metavar="FILE", help="Write every problem to FILE, however many, one JSON object per line."
         ),
     ] = None,
+    index_version: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Audit this version of the index, with the group that feeds it. Default: store.version."
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Prove from Kafka and the store that every event has exactly one outcome, and list those that do not.
@@ -39,11 +47,13 @@ def audit(
     Exits with 0 if the counts balance, with 1 if not, and with 3 if Kafka or Milvus is unavailable. Nothing is changed,
     and ingestion and search may continue during the audit.
     """
-    from penstock.audit import run_audit
+    from penstock.audit import run_audit, run_feedback_audit
 
-    settings = connected_settings(context)
+    settings = of_kept_index(topic_settings(context))
     require_kafka(settings)
     require_store(settings)
+    if index_version is not None:
+        settings = _of_version(settings, index_version)
     with stage_progress() as show_stage, _written_to(problems_file) as write:
         report = run_audit(
             settings,
@@ -51,8 +61,35 @@ def audit(
             on_progress=lambda step: show_stage(step.stage, step.done, step.total),
             on_problem=write,
         )
-    print_json(report_json(report)) if as_json else show(report, problems_file)
-    raise typer.Exit(0 if report.balanced else 1)
+    feedback = run_feedback_audit(settings) if settings.feedback.enabled else None
+    if as_json:
+        print_json({**report_json(report), **({} if feedback is None else {"feedback": feedback_json(feedback)})})
+    else:
+        show(report, problems_file)
+        if feedback is not None:
+            show_feedback(feedback)
+    raise typer.Exit(0 if report.balanced and (feedback is None or feedback.balanced) else 1)
+
+
+def _of_version(settings: Settings, version: int) -> Settings:
+    """Returns the settings with which a version of the index is fed.
+
+    Raises:
+        ConfigError: nothing says which consumer group feeds it.
+    """
+    from penstock.assembly import open_assets
+    from penstock.errors import ConfigError
+    from penstock.versions import read_reindex, version_settings
+
+    if version == settings.store.version:
+        return settings
+    reindex = read_reindex(open_assets(settings))
+    if reindex is None or version not in (reindex.from_version, reindex.to_version):
+        raise ConfigError(
+            f"--index-version {version}: the index has version {settings.store.version}, and no re-index under way "
+            "has this one"
+        )
+    return version_settings(settings, reindex, version)
 
 
 @contextmanager
@@ -113,6 +150,11 @@ def report_json(report: AuditReport) -> Mapping[str, object]:
     }
 
 
+def feedback_json(report: FeedbackAudit) -> Mapping[str, object]:
+    """Returns the audit of feedback as JSON values."""
+    return {**asdict(report), "missing": list(report.missing), "balanced": report.balanced}
+
+
 def _partition(report: PartitionReport) -> Mapping[str, object]:
     return {
         "topic": report.partition.topic,
@@ -143,9 +185,22 @@ def _problem(problem: AuditProblem) -> Mapping[str, object]:
 def show(report: AuditReport, problems_file: Path | None = None) -> None:
     """Prints the balance of each topic, the problems below it, and where the other problems are."""
     print_table(_topic_rows(report))
-    typer.echo("")
+    print_line("")
     for line in _lines(report, problems_file):
-        typer.echo(line)
+        print_line(line)
+
+
+def show_feedback(report: FeedbackAudit) -> None:
+    """Prints the balance of feedback, and the events without an outcome."""
+    print_line(
+        f"feedback: {report.events:,} events = {report.remembered:,} remembered + {report.superseded:,} superseded + "
+        f"{report.deleted:,} of deleted assets + {report.expired:,} expired + {report.dead_lettered:,} dead-lettered"
+    )
+    for position in report.missing[:_MAX_SHOWN]:
+        print_line(f"missing: the event of feedback {position} has no outcome")
+    if report.unsettled:
+        print_line(f"{report.unsettled:,} events of feedback are not settled yet")
+    print_line("feedback is balanced" if report.balanced else "feedback is NOT balanced")
 
 
 def _topic_rows(report: AuditReport) -> list[Mapping[str, object]]:
@@ -164,6 +219,7 @@ def _topic_rows(report: AuditReport) -> list[Mapping[str, object]]:
                 "": "=" if produced == sum(ended.values()) else "≠",
                 "indexed": f"{ended[Outcome.INDEXED]:,}",
                 "+ deleted": f"{ended[Outcome.DELETED]:,}",
+                "+ expired": f"{ended[Outcome.EXPIRED]:,}",
                 "+ superseded": f"{ended[Outcome.SUPERSEDED]:,}",
                 "+ dead-lettered": f"{ended[Outcome.DEAD_LETTERED]:,}",
                 "in flight": f"{sum(partition.in_flight for partition in partitions):,}",

@@ -54,20 +54,60 @@ def read_settings(context: typer.Context) -> Settings:
 
 
 def connected_settings(context: typer.Context) -> Settings:
-    """Returns the settings, with unset addresses filled in from the `penstock up` that runs on the same data folder."""
+    """Returns the settings, with unset addresses filled in from the `penstock up` that runs on the same data folder.
+
+    After a re-index in a local asset store they are those of the version of the index that stayed.
+    """
     from penstock.config import with_endpoints
 
-    return with_endpoints(read_settings(context))
+    settings = with_endpoints(read_settings(context))
+    is_local = settings.assets.url is None
+    return of_kept_index(settings) if is_local and (settings.data_dir / "assets" / "index.json").exists() else settings
+
+
+def of_kept_index(settings: Settings) -> Settings:
+    """Returns the settings with those of the version of the index that stayed after a re-index.
+
+    Raises:
+        UnavailableError: the asset store, which says so, does not answer.
+        ConfigError: its note cannot be read.
+    """
+    from penstock.assembly import open_assets
+    from penstock.versions import with_kept_index
+
+    return with_kept_index(settings, open_assets(settings))
+
+
+def topic_settings(context: typer.Context) -> Settings:
+    """Returns connected settings that know the topics of all tenants, by a request to Kafka if a pattern names them.
+
+    Raises:
+        UnavailableError: no broker answers.
+        ConfigError: a setting is invalid, or the broker does not let this client in.
+    """
+    from penstock.broker.tenant_topics import with_topics
+
+    settings = connected_settings(context)
+    return settings if settings.kafka.bootstrap_servers is None else with_topics(settings)
 
 
 def started_settings(context: typer.Context) -> Settings:
     """Returns the settings of a plane that starts: connected ones, with the profile that the data folder keeps.
 
-    The first start on a data folder records its profile there.
+    The first start on a data folder records its profile there. Secrets are moved into files: children get the paths.
     """
+    from penstock.config import keep_secrets_in_files
+    from penstock.config.private_files import make_private
     from penstock.encoders.profiles.record import with_recorded_profile
+    from penstock.errors import ConfigError
 
-    return with_recorded_profile(connected_settings(context))
+    data_dir = read_settings(context).data_dir
+    try:
+        make_private(data_dir)
+    except OSError as exc:
+        raise ConfigError(f"the data folder {data_dir} cannot be made: {exc.strerror}. Set data_dir") from exc
+    settings = with_recorded_profile(of_kept_index(connected_settings(context)))
+    return keep_secrets_in_files(settings, str(context.info_name))
 
 
 def require_kafka(settings: Settings) -> None:

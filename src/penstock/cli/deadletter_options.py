@@ -51,7 +51,7 @@ def open_resolver(settings: Settings) -> Iterator[Resolver | None]:
             say(f"The status of the dead letters is left out: {exc}")
             yield None
             return
-        yield Resolver(settings.kafka.topics(), settings.tenant, store.asset_rows, partial(offloaded_value, settings))
+        yield Resolver.of(settings, store.asset_rows, partial(offloaded_value, settings))
     finally:
         store.close()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.common import JsonFlag, connected_settings, require_kafka, require_store
+from penstock.cli.common import JsonFlag, require_kafka, require_store, topic_settings
 from penstock.cli.deadletter_options import (
     KeyOption,
     ReasonOption,
@@ -24,7 +24,7 @@ from penstock.cli.deadletter_options import (
     parse_position,
     text_preview,
 )
-from penstock.cli.render import print_json, print_table, say
+from penstock.cli.render import print_json, print_line, print_table, say
 from penstock.cli.replay import replay
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def list_(
     event. If the store is unavailable, the status is left out.
     """
     letter_filter = filter_from_options(reason, topic, key, since)
-    settings = connected_settings(context)
+    settings = topic_settings(context)
     require_kafka(settings)
     if only_open:
         require_store(settings)
@@ -117,7 +117,7 @@ def show(
     as_json: JsonFlag = False,
 ) -> None:
     """Show one dead letter with its headers and the present status of its event. --save writes its value to a file."""
-    settings = connected_settings(context)
+    settings = topic_settings(context)
     partition, offset = parse_position(position)
     require_kafka(settings)
     letter = _read_letter(settings, partition, offset)
@@ -127,7 +127,7 @@ def show(
         print_json(_letter_json(letter, resolution))
     else:
         for line in _lines(letter, resolution):
-            typer.echo(line)
+            print_line(line)
     if save is not None:
         save.write_bytes(_value(settings, letter))
         say(f"{letter.value_bytes:,} bytes written to {save}")

@@ -10,8 +10,10 @@ from typing import Self
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from penstock.embedded.services import ServiceStatus
+from penstock.observability.control_characters import escape_line
 
 _STYLE = {
     "starting": "yellow",
@@ -44,7 +46,7 @@ class StartDisplay:
             self._latest[status.service] = status
             self._began.setdefault(status.service, time.monotonic())
         if not self._console.is_terminal and (before is None or before.state != status.state):
-            self._console.print(_line(status), highlight=False, soft_wrap=True)
+            self._console.print(escape_line(_line(status)), highlight=False, markup=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -65,7 +67,9 @@ class StartDisplay:
             if elapsed_s is None and status.state == "starting":
                 elapsed_s = time.monotonic() - began
             seconds = f"{elapsed_s:.1f}" if elapsed_s is not None else ""
-            table.add_row(status.service, f"[{_STYLE[status.state]}]{status.state}", seconds, status.detail)
+            table.add_row(
+                status.service, Text(status.state, _STYLE[status.state]), seconds, Text(escape_line(status.detail))
+            )
         return table
 
 

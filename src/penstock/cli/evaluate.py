@@ -16,9 +16,11 @@ from penstock.cli.render import say
 
 if TYPE_CHECKING:
     from penstock.config import Settings
+    from penstock.encoders.profiles import Profile
     from penstock.evaluate.evaluation import Evaluated, EvaluationOptions
     from penstock.evaluate.evaluation_set import EvaluationSet
     from penstock.evaluate.result import Result
+    from penstock.query.adapters import AdapterSet
     from penstock.query.fusion.calibration import Calibration
     from penstock.query.types import FuseOptions
 
@@ -60,6 +62,10 @@ _FuseOption = Annotated[
 _CalibrationOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Calibration for the offline fusion. Default: as the query plane.")
 ]
+_AdapterOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Adapter of questions to search with offline (docs/adapters.md)."),
+]
 _RerankOption = Annotated[
     int | None,
     typer.Option(metavar="N", min=2, help="Rerank the first N documents offline by the profile's model, all of them."),
@@ -80,6 +86,7 @@ class _Job:
     fuse_document: Mapping[str, object]
     calibration: Calibration | None
     rerank: int | None
+    adapter: Path | None
 
 
 def evaluate(
@@ -100,6 +107,7 @@ def evaluate(
     fuse: _FuseOption = None,
     calibration: _CalibrationOption = None,
     rerank: _RerankOption = None,
+    adapter: _AdapterOption = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of the intervals and tests.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -109,6 +117,8 @@ def evaluate(
     channel alone and of the fused search. Sets with images are also evaluated from image to text.
 
     Equal seeds give equal figures. docs/evaluate.md explains the figures and how to make a set.
+
+    Over the limit because each option is an argument.
     """
     from penstock.encoders.profiles.record import with_selected_profile
     from penstock.evaluate.report import to_markdown
@@ -130,6 +140,7 @@ def evaluate(
         fuse=fuse,
         calibration=calibration,
         rerank=rerank,
+        adapter=adapter,
     )
     evaluated = _evaluate(job)
     result = _compose(evaluated, job)
@@ -162,6 +173,7 @@ def _job(
     fuse: str | None,
     calibration: Path | None,
     rerank: int | None,
+    adapter: Path | None,
 ) -> _Job:
     from penstock.encoders.load import profile_fingerprints
     from penstock.encoders.profiles import load_profile
@@ -183,6 +195,7 @@ def _job(
         fuse_document=fuse_document,
         calibration=find_calibration(file, settings.data_dir, profile, profile_fingerprints(profile), "FLAT"),
         rerank=rerank,
+        adapter=adapter,
     )
 
 
@@ -205,7 +218,13 @@ def _evaluate(job: _Job) -> list[Evaluated]:
             for dataset in job.datasets
         ]
     profile = load_profile(job.settings.profile)
-    stored = VectorFiles(job.vectors, profile, precision=job.settings.precision, device=job.settings.device)
+    stored = VectorFiles(
+        job.vectors,
+        profile,
+        precision=job.settings.precision,
+        device=job.settings.device,
+        adapters=_adapters(job.adapter, profile),
+    )
     reranker = None if job.rerank is None else open_reranker(profile, job.settings, top=job.rerank)
     evaluated: list[Evaluated] = []
     for dataset in job.datasets:
@@ -213,6 +232,14 @@ def _evaluate(job: _Job) -> list[Evaluated]:
         fusion = open_fusion(job.fuse, job.calibration, None if reranker else shares_of(dataset))
         evaluated += evaluate_offline(dataset, stored, reranker(fusion) if reranker else fusion, job.options)
     return evaluated
+
+
+def _adapters(file: Path | None, profile: Profile) -> AdapterSet:
+    from penstock.encoders.load import profile_fingerprints
+    from penstock.encoders.transform import load_transform
+    from penstock.query.adapters import AdapterSet, adapter_of
+
+    return AdapterSet([] if file is None else [adapter_of(load_transform(file), profile_fingerprints(profile))])
 
 
 def _compose(evaluated: Sequence[Evaluated], job: _Job) -> Result:
@@ -237,7 +264,9 @@ def _compose(evaluated: Sequence[Evaluated], job: _Job) -> Result:
         },
         fusion="of the imported run"
         if imported
-        else describe_fusion(job.fuse, job.calibration) + (f", {job.rerank} reranked" if job.rerank else ""),
+        else describe_fusion(job.fuse, job.calibration)
+        + (f", {job.rerank} reranked" if job.rerank else "")
+        + (f", adapter {job.adapter.stem}" if job.adapter else ""),
         seed=job.options.seed,
         draws=job.options.draws,
         sets=[of_set.result for of_set in evaluated],

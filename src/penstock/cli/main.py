@@ -14,17 +14,31 @@ from typing import Annotated
 import typer
 
 from penstock.cli import (
+    adapter,
+    ask,
     audit,
+    audit_log,
+    backup,
     config,
     deadletters,
     evaluate,
+    export,
     ingest,
+    keys,
+    mcp,
     models,
+    preflight,
     produce,
+    purge,
+    reindex,
+    restore,
+    retention,
     search,
     serve,
     status,
+    sweep,
     train,
+    tune,
     up,
     watch,
 )
@@ -49,16 +63,30 @@ app.command("demo")(demo.demo)
 app.command("up")(up.up)
 app.command("produce")(produce.produce)
 app.command("search")(search.search)
+app.command("ask")(ask.ask)
 app.command("status")(status.status)
 app.add_typer(watch.app, name="watch")
 app.add_typer(deadletters.app, name="deadletters")
 app.command("audit")(audit.audit)
+app.add_typer(audit_log.app, name="audit-log")
+app.command("sweep")(sweep.sweep)
+app.command("purge")(purge.purge)
+app.command("backup")(backup.backup)
+app.command("restore")(restore.restore)
+app.command("export")(export.export)
+app.command("retention")(retention.retention)
+app.add_typer(reindex.app, name="reindex")
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(train.app, name="train")
+app.command("tune")(tune.tune)
+app.add_typer(adapter.app, name="adapter")
 app.command("ingest")(ingest.ingest)
 app.command("serve")(serve.serve)
+app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 add_bench(app)
+app.command("mcp")(mcp.mcp)
+app.command("preflight")(preflight.preflight)
 app.command("config")(config.config)
 
 
@@ -113,7 +141,8 @@ def main(arguments: Sequence[str]) -> int:
     """Runs one command line.
 
     Returns:
-        the exit code: 0 success; 1 failure; 2 invalid usage or settings; 3 a service is unavailable;
+        the exit code: 0 success; 1 failure; 2 invalid usage or settings; 3 a service is unavailable, or
+            the sources do not answer a question;
             4 another driver ingests for this consumer group; 130 interrupted.
     """
     try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
 
+from penstock.cli.reindex_metrics import reindex_lines, reindex_metrics
 from penstock.cli.scrape import Scrape
 from penstock.observability import metrics
 
@@ -58,8 +59,12 @@ class MetricsSummary:
         events_per_s: settled events by modality.
         events: settled events by modality and outcome.
         dead_letters: by reason.
+        tenant_events: settled events by tenant and outcome.
+        tenant_waiting: events that wait for the quota of their tenant.
         lost_offsets: offsets that retention removed before they were committed, by topic.
         index_changes: changes of the index for the change feed, by result.
+        asset_sweeps: sweeps of the asset store, by result.
+        backup_age_s: age of the last backup, by index version.
         oldest_unsettled_s: age of the oldest record that is not committed, by topic; absent while it is unknown.
         held: lanes that are paused, by cause, and halted partitions.
         dead_letters_open: dead letters whose event nothing has resolved yet, by topic; absent while it is unknown.
@@ -71,6 +76,7 @@ class MetricsSummary:
         retries: by cause.
         commits: by result.
         image_texts: images by the model that read or described them, and result.
+        reindex: by version that is filled; see `reindex_metrics`.
         freshness: by modality.
         http: durations of HTTP requests, by route and status.
         queries: durations of searches, by HTTP status.
@@ -78,9 +84,14 @@ class MetricsSummary:
         channels: durations by channel and result. A missing channel takes as long as its deadline, so its durations are
             apart from those that answered.
         shed: steps that searches left out for the load.
+        limited: requests beyond a limit, by whose it is and kind.
         caches: look-ups by cache and result.
         cache_bytes: what a cache holds, estimated.
         understanding: words of questions and of the index, by part and what was made of them.
+        answers: by what wrote them and result.
+        answer_steps: durations of the steps of an answer.
+        answer_sentences: sentences of answers, by support and whether they were shown.
+        feedback: events by outcome.
         watches: by state.
         watch_matches: by result.
         watch_delay: time from the write of an entry to its match, by collection.
@@ -94,8 +105,12 @@ class MetricsSummary:
     events_per_s: Mapping[str, float]
     events: Mapping[str, Mapping[str, int]]
     dead_letters: Mapping[str, int]
+    tenant_events: Mapping[str, Mapping[str, int]]
+    tenant_waiting: Mapping[str, int]
     lost_offsets: Mapping[str, int]
     index_changes: Mapping[str, int]
+    asset_sweeps: Mapping[str, int]
+    backup_age_s: Mapping[str, float]
     oldest_unsettled_s: Mapping[str, float]
     held: Mapping[str, int]
     dead_letters_open: Mapping[str, int]
@@ -106,16 +121,23 @@ class MetricsSummary:
     breaker_open: Mapping[str, bool]
     retries: Mapping[str, int]
     commits: Mapping[str, int]
+    auth_failures: Mapping[str, int]
     image_texts: Mapping[str, Mapping[str, int]]
+    reindex: Mapping[str, Mapping[str, float]]
     freshness: Mapping[str, DurationSummary]
     http: Mapping[str, Mapping[str, DurationSummary]]
     queries: Mapping[str, DurationSummary]
     query_steps: Mapping[str, DurationSummary]
     channels: Mapping[str, Mapping[str, DurationSummary]]
     shed: Mapping[str, int]
+    limited: Mapping[str, Mapping[str, int]]
     caches: Mapping[str, Mapping[str, int]]
     cache_bytes: Mapping[str, int]
     understanding: Mapping[str, Mapping[str, int]]
+    answers: Mapping[str, Mapping[str, int]]
+    answer_steps: Mapping[str, DurationSummary]
+    answer_sentences: Mapping[str, Mapping[str, int]]
+    feedback: Mapping[str, int]
     watches: Mapping[str, int]
     watch_matches: Mapping[str, int]
     watch_delay: Mapping[str, DurationSummary]
@@ -133,8 +155,12 @@ def summarize(before: Scrape, now: Scrape) -> MetricsSummary:
         events_per_s=_rates(before.by(metrics.EVENTS, "modality"), now.by(metrics.EVENTS, "modality"), window_s),
         events=_counts(now, metrics.EVENTS, "modality", "outcome"),
         dead_letters=_whole(now.by(metrics.DEAD_LETTERS, "reason")),
+        tenant_events=_counts(now, metrics.TENANT_EVENTS, "tenant", "outcome"),
+        tenant_waiting=_whole(now.by(metrics.TENANT_WAITING, "tenant")),
         lost_offsets=_whole(now.by(metrics.LOST_OFFSETS, "topic")),
         index_changes=_whole(now.by(metrics.INDEX_CHANGES, "result")),
+        asset_sweeps=_whole(now.by(metrics.ASSET_SWEEPS, "result")),
+        backup_age_s=now.by(metrics.BACKUP_AGE, "index_version"),
         oldest_unsettled_s=now.by(metrics.OLDEST_UNSETTLED, "topic"),
         held=_whole(now.by(metrics.HELD, "why")),
         dead_letters_open=_whole(now.by(metrics.DEAD_LETTERS_OPEN, "topic")),
@@ -147,16 +173,23 @@ def summarize(before: Scrape, now: Scrape) -> MetricsSummary:
         },
         retries=_whole(now.by(metrics.RETRIES, "cause")),
         commits=_whole(now.by(metrics.COMMITS, "result")),
+        auth_failures=_whole(now.by(metrics.AUTH_FAILURES, "service")),
         image_texts=_counts(now, metrics.IMAGE_TEXTS, "role", "result"),
+        reindex=reindex_metrics(now),
         freshness=_durations(now, metrics.FRESHNESS, "modality"),
         http=_durations_by(now, metrics.HTTP, "route", "status"),
         queries=_durations(now, metrics.QUERY, "status"),
         query_steps=_durations(now, metrics.QUERY_STEP, "step"),
         channels=_durations_by(now, metrics.QUERY_CHANNEL, "channel", "result"),
         shed=_whole(now.by(metrics.QUERY_SHED, "step")),
+        limited=_counts(now, metrics.REQUESTS_LIMITED, "scope", "kind"),
         caches=_counts(now, metrics.CACHE_REQUESTS, "cache", "result"),
         cache_bytes=_whole(now.by(metrics.CACHE_BYTES, "cache")),
         understanding=_counts(now, metrics.UNDERSTANDING, "part", "result"),
+        answers=_counts(now, metrics.ANSWERS, "generator", "result"),
+        answer_steps=_durations(now, metrics.ANSWER_STEP, "step"),
+        answer_sentences=_counts(now, metrics.ANSWER_SENTENCES, "support", "result"),
+        feedback=_whole(now.by(metrics.FEEDBACK_EVENTS, "outcome")),
         watches=_whole(now.by(metrics.WATCHES, "state")),
         watch_matches=_whole(now.by(metrics.WATCH_MATCHES, "result")),
         watch_delay=_durations(now, metrics.WATCH_DELAY, "collection"),
@@ -260,7 +293,16 @@ def summary_lines(summary: MetricsSummary) -> Iterator[str]:
     yield from _listed("pools", (_pool(name, usage) for name, usage in summary.pools.items()))
     yield from _listed("commits", _named(summary.commits))
     yield from _listed("offsets lost to retention", _named(summary.lost_offsets))
+    settled = {tenant: sum(counts.values()) for tenant, counts in summary.tenant_events.items()}
+    yield from _listed("settled by tenant", _named(settled))
+    yield from _listed(
+        "waiting for a quota", _named({tenant: count for tenant, count in summary.tenant_waiting.items() if count})
+    )
     yield from _listed("changes of the index", _named(summary.index_changes))
+    yield from _listed("sweeps of the asset store", _named(summary.asset_sweeps))
+    yield from _listed(
+        "last backup", (f"{age_s / 3600:.1f} h ago of version {name}" for name, age_s in summary.backup_age_s.items())
+    )
     yield from _listed(
         "oldest unsettled", (f"{age_s:.1f} s {name}" for name, age_s in summary.oldest_unsettled_s.items())
     )
@@ -269,8 +311,10 @@ def summary_lines(summary: MetricsSummary) -> Iterator[str]:
     retries = ", ".join(_named(summary.retries))
     breakers = ", ".join(dependency for dependency, is_open in summary.breaker_open.items() if is_open)
     yield f"retries: {retries or 'none'}; breakers open: {breakers or 'none'}"
+    yield from _listed("refused logins", _named(summary.auth_failures))
     for role, results in summary.image_texts.items():
         yield f"images for {role}: {', '.join(_named(results))}"
+    yield from reindex_lines(summary.reindex)
     yield from _listed(
         "requests by route and status, p50 / p95",
         (
@@ -286,11 +330,10 @@ def summary_lines(summary: MetricsSummary) -> Iterator[str]:
         (_channel(name, results) for name, results in summary.channels.items()),
     )
     yield from _listed("left out for the load", _named(summary.shed))
-    for part, results in summary.understanding.items():
-        yield f"{part} of questions: {', '.join(_named(results))}"
-    for cache, results in summary.caches.items():
-        held = f", {summary.cache_bytes[cache] / 1e6:,.1f} MB" if cache in summary.cache_bytes else ""
-        yield f"{cache} cache: {results.get('hit', 0)} hits, {results.get('miss', 0)} misses{held}"
+    for scope, kinds in summary.limited.items():
+        yield f"beyond the limits of a {scope}: {', '.join(_named(kinds))}"
+    yield from _parts_of_queries(summary)
+    yield from _listed("events of feedback", _named(summary.feedback))
     yield from _listed("watches", _named(summary.watches))
     yield from _listed("matches of watches", _named(summary.watch_matches))
     yield from _duration_line("matches after the write, p50 / p95", summary.watch_delay)
@@ -299,6 +342,20 @@ def summary_lines(summary: MetricsSummary) -> Iterator[str]:
     yield from _listed("builds", summary.builds)
     yield from _listed("processes", _named(summary.processes))
     yield from _listed("spans of traces", _named(summary.spans))
+
+
+def _parts_of_queries(summary: MetricsSummary) -> Iterator[str]:
+    """Yields the lines on understanding, caches and answers."""
+    for part, results in summary.understanding.items():
+        yield f"{part} of questions: {', '.join(_named(results))}"
+    for cache, results in summary.caches.items():
+        held = f", {summary.cache_bytes[cache] / 1e6:,.1f} MB" if cache in summary.cache_bytes else ""
+        yield f"{cache} cache: {results.get('hit', 0)} hits, {results.get('miss', 0)} misses{held}"
+    for generator, results in summary.answers.items():
+        yield f"answers by {generator}: {', '.join(_named(results))}"
+    for support, results in summary.answer_sentences.items():
+        yield f"{support} sentences of answers: {', '.join(_named(results))}"
+    yield from _duration_line("answers by step, p50 / p95", summary.answer_steps)
 
 
 _UNOBSERVED = DurationSummary(0, None, None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from penstock.cli.common import JsonFlag, read_settings
-from penstock.cli.render import print_json, print_table
+from penstock.cli.render import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from penstock.cli.model_check import ModelCheck
@@ -63,7 +63,7 @@ def check(context: typer.Context, as_json: JsonFlag = False) -> None:
         print_table([_check_row(result) for result in results], title=f"profile {profile.name}")
         for result in results:
             if not result.works:
-                typer.echo(f"{result.role}: {result.detail}")
+                print_line(f"{result.role}: {result.detail}")
         _print_notices(profile)
     raise typer.Exit(0 if works else 1)
 
@@ -84,7 +84,7 @@ def fetch(context: typer.Context, as_json: JsonFlag = False) -> None:
         print_json({**_header(profile), "files": files})
         return
     for file in files:
-        typer.echo(f"{file['model']}: {file['path']} ({file['size_bytes'] / 1e6:.0f} MB)")
+        print_line(f"{file['model']}: {file['path']} ({file['size_bytes'] / 1e6:.0f} MB)")
 
 
 def _selected(context: typer.Context) -> tuple[Settings, Profile]:
@@ -101,9 +101,9 @@ def _header(profile: Profile) -> Mapping[str, object]:
 
 def _print_notices(profile: Profile) -> None:
     for line in profile.substitutions:
-        typer.echo(line)
+        print_line(line)
     if profile.notice:
-        typer.echo(profile.notice)
+        print_line(profile.notice)
 
 
 def _row(model: ModelRow) -> Mapping[str, object]:

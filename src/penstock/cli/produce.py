@@ -1,81 +1,88 @@
-"""`penstock produce`: sends files, folders and JSONL to Kafka."""
+"""`penstock produce`: sends files, folders, objects, tables, shards and topics to Kafka."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from penstock.cli.common import JsonFlag, connected_settings, require_kafka
+from penstock.cli.produce_options import (
+    AttributeColumns,
+    Attributes,
+    ClaimCheckFlag,
+    Columns,
+    Delete,
+    Key,
+    Labels,
+    MaxLag,
+    Rate,
+    Restart,
+    Sources,
+    StateFile,
+    Tenant,
+    Topic,
+    VectorEncoder,
+)
 from penstock.cli.render import print_json, say
 
 if TYPE_CHECKING:
-    from penstock.cli.sources import JsonObject, ProduceItem, ProduceOptions
     from penstock.cli.streaming import ProduceTally
     from penstock.config import Settings
-
-_MAX_SHOWN = 50
-_CLOSE_TIMEOUT_S = 10.0
+    from penstock.produce.items import JsonObject, ProduceOptions, RefusalCount, RefusedSource
 
 
 def produce(
     context: typer.Context,
-    paths: Annotated[
-        list[str] | None, typer.Argument(metavar="PATH…", help="Files, folders and .jsonl files; - for JSONL on stdin.")
-    ] = None,
+    paths: Sources = None,
     *,
-    tenant: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Tenant that owns the assets. Default: the configured tenant.")
-    ] = None,
-    key: Annotated[str | None, typer.Option(metavar="KEY", help="Key of a single file, instead of its path.")] = None,
-    topic: Annotated[
-        str | None, typer.Option(metavar="TOPIC", help="Topic for all events, instead of detecting it from the bytes.")
-    ] = None,
-    attributes: Annotated[
-        str | None,
-        typer.Option(metavar="JSON", help="JSON object that is added to each event's attributes, for filters."),
-    ] = None,
-    rate: Annotated[
-        float | None, typer.Option(metavar="N", min=0.001, help="Maximum number of events per second.")
-    ] = None,
-    claim_check: Annotated[
-        bool,
-        typer.Option(
-            "--claim-check", help="Send the addresses of the files instead of their bytes (see fetch.allowed_roots)."
-        ),
-    ] = False,
-    delete: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Delete the asset with this key from --topic, by a tombstone.")
-    ] = None,
+    tenant: Tenant = None,
+    key: Key = None,
+    topic: Topic = None,
+    attributes: Attributes = None,
+    acl: Labels = None,
+    columns: Columns = None,
+    attribute_columns: AttributeColumns = None,
+    vector_encoder: VectorEncoder = None,
+    rate: Rate = None,
+    max_lag: MaxLag = None,
+    claim_check: ClaimCheckFlag = False,
+    state: StateFile = None,
+    restart: Restart = False,
+    delete: Delete = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Send files, folders and JSONL to Kafka.
+    """Send files, folders, objects, tables, shards and topics to Kafka.
 
     The type of a file is detected in its bytes and decides its topic. Its key is its path below the given folder, so
     sending the same folder again changes nothing, and a changed file replaces its entries. Hidden files are skipped.
 
     A line of JSONL is an object with exactly one of text, path (relative to the folder of the JSONL file) and uri (a
-    claim check). Optional fields: key, modality or topic, title, attributes (an object), tenant, time (RFC 3339 or
-    milliseconds), id. Without a key, the key is the path, the uri, the id or a hash of the text.
+    claim check). Optional fields: key, modality or topic, title, attributes (an object), acl (a list of labels),
+    tenant, time (RFC 3339 or milliseconds), id. Without a key, the key is the path, the uri, the id or a hash of the
+    text. Rows of CSV and Parquet have the same fields as columns, and data (bytes) in place of path.
 
-    Exits with 1 if an item was refused or not acknowledged, and lists these items.
+    A run that was interrupted continues where it was: run the same command again.
+
+    Exits with 1 if an item was refused or not acknowledged, also by the runs that it continues, and lists these items.
     """
-    from penstock.cli.sources import ProduceOptions, read_all, tombstone
+    from penstock.cli.produce_run import ProduceRun
+    from penstock.cli.sources import tombstone
+    from penstock.produce.items import ProduceOptions
 
     settings = connected_settings(context)
-    options = ProduceOptions(tenant, key, topic, _parse_attributes(attributes), claim_check)
+    named = _parse_attributes(attributes), claim_check, acl or None, _parse_columns(columns or [])
+    options = ProduceOptions(tenant, key, topic, *named, tuple(attribute_columns or ()), vector_encoder)
     _check_request(paths or [], delete, options, settings)
     require_kafka(settings)
-    items: Iterable[ProduceItem] = read_all(paths or [], settings, options)
+    run = ProduceRun(settings, rate_per_s=rate, max_lag=max_lag, quiet=as_json)
     if delete is not None and topic is not None:
-        items = [tombstone(delete, topic, tenant or settings.tenant)]
-    tally = _stream(items, settings, paths or [], rate, quiet=as_json)
+        tally = run.send([tombstone(delete, topic, tenant or settings.tenant)])
+    else:
+        tally = run.send_sources(paths or [], options, state=state, restart=restart)
     if as_json:
         print_json(_summary(tally))
     else:
@@ -98,9 +105,23 @@ def _parse_attributes(text: str | None) -> JsonObject | None:
     return attributes
 
 
-def _check_request(paths: Sequence[str], delete: str | None, options: ProduceOptions, settings: Settings) -> None:
-    from penstock.cli.sources import STDIN, check_topic
+def _parse_columns(pairs: Sequence[str]) -> dict[str, str]:
     from penstock.errors import UsageError
+
+    columns = {}
+    for pair in pairs:
+        field, equals, column = pair.partition("=")
+        if not (field and equals and column):
+            raise UsageError(f"--column {pair} is not FIELD=COLUMN, such as text=caption")
+        columns[field] = column
+    return columns
+
+
+def _check_request(paths: Sequence[str], delete: str | None, options: ProduceOptions, settings: Settings) -> None:
+    from penstock.cli.sources import STDIN
+    from penstock.errors import UsageError
+    from penstock.produce.compose import check_topic
+    from penstock.produce.open_source import is_url
 
     if options.topic is not None:
         check_topic(options.topic, settings)
@@ -108,81 +129,28 @@ def _check_request(paths: Sequence[str], delete: str | None, options: ProduceOpt
         raise UsageError(f"--delete KEY takes no paths and needs --topic, such as --topic {settings.kafka.text_topic}")
     if delete is None and not paths:
         raise UsageError("give files, folders or .jsonl files, or - for JSONL on stdin")
-    if options.key is not None and (len(paths) != 1 or paths[0] == STDIN or Path(paths[0]).is_dir()):
+    single = len(paths) == 1 and paths[0] != STDIN and not is_url(paths[0]) and not Path(paths[0]).is_dir()
+    if options.key is not None and not single:
         raise UsageError("--key is for a single asset: give exactly one file")
-
-
-def _stream(
-    items: Iterable[ProduceItem], settings: Settings, paths: Sequence[str], rate: float | None, *, quiet: bool
-) -> ProduceTally:
-    from penstock.broker.producer import MessageProducer
-    from penstock.broker.traced_producer import TracedProducer
-    from penstock.cli.streaming import ProduceStream
-    from penstock.observability import tracing
-
-    tracing.connect(settings, "produce")
-    producer = TracedProducer(MessageProducer(settings.kafka))
-    with _progress(None if quiet else _count_files(paths)) as show:
-        stream = ProduceStream(producer, rate_per_s=rate, on_change=show)
-        try:
-            for item in items:
-                stream.send(item)
-            stream.finish()
-        except KeyboardInterrupt:
-            say(
-                f"Interrupted after {stream.tally.acknowledged} acknowledged events. Run the command again to continue."
-            )
-            raise
-        finally:
-            producer.close(_CLOSE_TIMEOUT_S)
-    return stream.tally
-
-
-def _count_files(paths: Sequence[str]) -> int | None:
-    """Counts the files for the progress bar; returns None if JSONL is among them, whose lines are not counted."""
-    from penstock.cli.sources import is_jsonl
-
-    if any(is_jsonl(path) for path in paths):
-        return None
-    return sum(_files_below(path) if Path(path).is_dir() else 1 for path in paths)
-
-
-def _files_below(folder: str) -> int:
-    total = 0
-    for _, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        total += sum(not name.startswith(".") for name in names)
-    return total
-
-
-@contextmanager
-def _progress(total: int | None) -> Iterator[Callable[[ProduceTally], None]]:
-    """Yields a function that updates a progress bar; without a terminal, nothing is shown."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("acknowledged"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[volume]}"))
-    with Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=total, volume="")
-
-        def show(tally: ProduceTally) -> None:
-            done = tally.acknowledged + len(tally.refused) + len(tally.failed)
-            bar.update(task, completed=done, volume=f"{tally.acknowledged_bytes / 1e6:,.1f} MB")
-
-        yield show
 
 
 def _report(tally: ProduceTally) -> None:
     topics = ", ".join(f"{count} to {topic}" for topic, count in sorted(tally.by_topic.items()))
     say(f"{tally.acknowledged} events acknowledged" + (f": {topics}" if topics else ""))
-    for heading, sources in (("refused", tally.refused), ("not acknowledged", tally.failed)):
-        if sources:
-            say(f"{len(sources)} {heading}:")
-        for source in sources[:_MAX_SHOWN]:
-            say(f"  {source.label}: {source.reason}")
-        if len(sources) > _MAX_SHOWN:
-            say(f"  … and {len(sources) - _MAX_SHOWN} more; --json lists all of them")
+    _report_refusals("refused", tally.refused_before, tally.refused)
+    _report_refusals("not acknowledged", tally.failed_before, tally.failed)
+
+
+def _report_refusals(heading: str, before: RefusalCount, sources: Sequence[RefusedSource]) -> None:
+    """Shows the refusals of all runs of a request: those of earlier runs first."""
+    together = before.plus(sources)
+    if together.count:
+        of_earlier = f" ({before.count} by earlier runs)" if before.count else ""
+        say(f"{together.count} {heading}{of_earlier}:")
+    for source in together.first:
+        say(f"  {source.label}: {source.reason}")
+    if together.count > len(together.first):
+        say(f"  … and {together.count - len(together.first)} more; --json lists all of this run")
 
 
 def _summary(tally: ProduceTally) -> Mapping[str, object]:
@@ -190,6 +158,18 @@ def _summary(tally: ProduceTally) -> Mapping[str, object]:
         "acknowledged": tally.acknowledged,
         "acknowledged_bytes": tally.acknowledged_bytes,
         "by_topic": tally.by_topic,
-        "refused": [asdict(source) for source in tally.refused],
-        "not_acknowledged": [asdict(source) for source in tally.failed],
+        "refused": [_described(source) for source in tally.refused],
+        "not_acknowledged": [_described(source) for source in tally.failed],
+        "earlier_runs": {
+            "refused": _counted(tally.refused_before),
+            "not_acknowledged": _counted(tally.failed_before),
+        },
     }
+
+
+def _counted(refusals: RefusalCount) -> Mapping[str, object]:
+    return {"count": refusals.count, "first": [_described(source) for source in refusals.first]}
+
+
+def _described(source: RefusedSource) -> Mapping[str, str]:
+    return {"label": source.label, "reason": source.reason}

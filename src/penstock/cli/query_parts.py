@@ -73,9 +73,9 @@ class PartOptions:
         if self.text is not None:
             body["text"] = self.text
         if self.image is not None:
-            body["image"] = _read(self.image, "image", limits.max_image_bytes)
+            body["image"] = _base64(read_file(self.image, "image", limits.max_image_bytes))
         if self.audio is not None:
-            body["audio"] = _read(self.audio, "audio file", limits.max_audio_bytes)
+            body["audio"] = _base64(read_file(self.audio, "audio file", limits.max_audio_bytes))
         if self.like:
             body["like"] = self.like
         if self.not_text or self.not_like:
@@ -126,14 +126,22 @@ def _weights(text: str) -> Mapping[str, float]:
     return weights
 
 
-def _read(file: Path, noun: str, max_bytes: int) -> str:
-    """Returns the content of the file in base64."""
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def read_file(file: Path, noun: str, max_bytes: int) -> bytes:
+    """Returns the content of a file of a query.
+
+    Raises:
+        UsageError: it is unreadable or too large.
+    """
     from penstock.errors import UsageError
 
     try:
         size = file.stat().st_size
         if size > max_bytes:
             raise UsageError(f"the {noun} {file} has {size:,} bytes; the limit for a query is {max_bytes:,}")
-        return base64.b64encode(file.read_bytes()).decode()
+        return file.read_bytes()
     except OSError as exc:
         raise UsageError(f"the {noun} {file} cannot be read: {exc.strerror}") from exc

@@ -8,23 +8,27 @@ from typing import TYPE_CHECKING
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
+from penstock.config import mask_userinfo, metrics_authorization
+from penstock.config.addresses import trusted
 from penstock.errors import UnavailableError
 from penstock.ingest.status import PlaneState, PlaneStatus
 
 if TYPE_CHECKING:
     from penstock.cli.scrape import Scrape
+    from penstock.config import Settings
 
 _TIMEOUT_S = 5.0
 _STALE_AFTER_S = 10.0  # the driver publishes its status each second
 
 
-def remote_status(urls: Sequence[str], group: str = "") -> PlaneStatus:
+def remote_status(urls: Sequence[str], settings: Settings, group: str = "") -> PlaneStatus:
     """Returns the status of the ingest plane whose driver runs on one of these nodes.
 
     Its age is measured by the clock of the node.
 
     Args:
         urls: of the nodes' endpoints, such as `http://driver:8601`.
+        settings: with the token that they need, if they need one.
         group: its consumer group; empty: whichever it is, where no more than one runs on a node.
 
     Raises:
@@ -33,25 +37,31 @@ def remote_status(urls: Sequence[str], group: str = "") -> PlaneStatus:
     problems: list[str] = []
     for url in urls:
         try:
-            response = httpx.get(f"{_base(url)}/status", params={"group": group} if group else None, timeout=_TIMEOUT_S)
+            response = httpx.get(
+                f"{_base(url)}/status",
+                params={"group": group} if group else None,
+                headers=metrics_authorization(settings),
+                timeout=_TIMEOUT_S,
+                verify=trusted(settings.metrics.ca_file),
+            )
             document = response.json()
             if response.status_code in (httpx.codes.NOT_FOUND, httpx.codes.BAD_REQUEST):
-                problems.append(f"{url}: {'; '.join(document['reasons'])}")
+                problems.append(f"{mask_userinfo(url)}: {'; '.join(document['reasons'])}")
                 continue
             response.raise_for_status()
             status, age_s = _STATUS.validate_python(document), float(document["updated_s_ago"])
         except ValidationError:
-            problems.append(f"{url}: the status is that of another version of Penstock")
+            problems.append(f"{mask_userinfo(url)}: the status is that of another version of Penstock")
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as exc:
-            problems.append(f"{url}: {str(exc) or type(exc).__name__}")
+            problems.append(f"{mask_userinfo(url)}: {str(exc) or type(exc).__name__}")
         else:
             if age_s <= _STALE_AFTER_S and status.state is not PlaneState.STOPPED:
                 return status
-            problems.append(f"{url}: the last one was {status.state} {age_s:.0f} s ago")
+            problems.append(f"{mask_userinfo(url)}: the last one was {status.state} {age_s:.0f} s ago")
     raise UnavailableError(f"no ingest plane runs. {'; '.join(problems)}. See --at and metrics.urls")
 
 
-def scrape_all(urls: Sequence[str]) -> Scrape:
+def scrape_all(urls: Sequence[str], settings: Settings) -> Scrape:
     """Returns the samples of several nodes as of one, as they sum up.
 
     Raises:
@@ -59,7 +69,9 @@ def scrape_all(urls: Sequence[str]) -> Scrape:
     """
     from penstock.cli.scrape import merged, scrape
 
-    return merged([scrape(f"{_base(url)}/metrics") for url in urls])
+    return merged(
+        [scrape(f"{_base(url)}/metrics", metrics_authorization(settings), settings.metrics.ca_file) for url in urls]
+    )
 
 
 def _base(url: str) -> str:

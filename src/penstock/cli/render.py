@@ -1,4 +1,7 @@
-"""Output of the commands: JSON and tables on stdout, messages and progress bars on stderr."""
+"""Output of the commands: JSON, tables and lines on stdout, messages and progress bars on stderr.
+
+Terminals obey nothing in it: control characters in what producers sent are shown as escapes.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
+from penstock.observability.control_characters import escape_json, escape_line, escape_lines
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
@@ -16,7 +21,23 @@ StageListener: TypeAlias = Callable[[str, int, int | None], None]  # stage, item
 
 def print_json(value: object) -> None:
     """Writes one JSON document to stdout. Values that JSON lacks, such as paths, are written as text."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+    sys.stdout.write(escape_json(json.dumps(value, ensure_ascii=False, indent=2, default=str)) + "\n")
+
+
+def print_line(line: str) -> None:
+    """Writes one line to stdout."""
+    sys.stdout.write(escape_line(line) + "\n")
+
+
+def print_text(text: str) -> None:
+    """Writes a text of several lines to stdout."""
+    sys.stdout.write(escape_lines(text) + "\n")
+
+
+def print_json_line(value: object) -> None:
+    """Writes one JSON document on one line to stdout, immediately."""
+    sys.stdout.write(escape_json(json.dumps(value, ensure_ascii=False)) + "\n")
+    sys.stdout.flush()
 
 
 def print_table(rows: Sequence[Mapping[str, object]], *, title: str | None = None) -> None:
@@ -32,7 +53,7 @@ def print_table(rows: Sequence[Mapping[str, object]], *, title: str | None = Non
         console = Console(width=400)
     table = Table(*rows[0], title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
-        table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
+        table.add_row(*(Text("" if value is None else escape_line(str(value))) for value in row.values()))
     console.print(table)
 
 
@@ -44,8 +65,8 @@ def clear_screen() -> None:
 
 
 def say(line: str) -> None:
-    """Writes a line to stderr, so that stdout holds results only."""
-    sys.stderr.write(line + "\n")
+    """Writes one line to stderr, so that stdout holds results only."""
+    sys.stderr.write(escape_line(line) + "\n")
     sys.stderr.flush()
 
 

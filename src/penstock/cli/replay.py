@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.common import JsonFlag, connected_settings, require_kafka, require_store
+from penstock.cli.common import JsonFlag, require_kafka, require_store, topic_settings
 from penstock.cli.deadletter_options import (
     KeyOption,
     ReasonOption,
@@ -22,6 +22,7 @@ from penstock.cli.deadletter_options import (
     text_preview,
 )
 from penstock.cli.render import print_json, print_table, say, stage_progress
+from penstock.observability.audit_log import record_command
 
 if TYPE_CHECKING:
     from penstock.config import Settings
@@ -68,11 +69,14 @@ def replay(
 
     letter_filter = filter_from_options(reason, topic, key, since)
     at = frozenset(parse_position(position) for position in positions or ())
-    settings = connected_settings(context)
+    settings = topic_settings(context)
     require_kafka(settings)
     require_store(settings)
     request = ReplayRequest(letter_filter, at, limit, dry_run, 0.0 if no_wait else timeout)
     resolutions = _replay(settings, request, quiet=as_json)
+    if not dry_run:
+        replayed = sum(resolution.replayed_to is not None for resolution in resolutions)
+        record_command(settings, "replay", "ok", replayed=replayed, selected=len(resolutions))
     if as_json:
         counts = Counter(resolution.status.value for resolution in resolutions)
         print_json({"counts": counts, "dead_letters": [_resolution_json(resolution) for resolution in resolutions]})
@@ -91,6 +95,7 @@ def replay(
 def _replay(settings: Settings, request: ReplayRequest, *, quiet: bool) -> list[Resolution]:
     from penstock.broker.deadletters import read_dead_letters
     from penstock.broker.producer import MessageProducer
+    from penstock.broker.replay_keys import ReplayKeys
     from penstock.broker.topics import group_lag
     from penstock.errors import UnavailableError
     from penstock.ingest.deadletters.replay import Replayer
@@ -106,6 +111,7 @@ def _replay(settings: Settings, request: ReplayRequest, *, quiet: bool) -> list[
                 read=partial(read_dead_letters, settings.kafka),
                 resolver=resolver,
                 producer=producer,
+                sign=ReplayKeys.of(settings).signed,
                 lag=partial(group_lag, settings.kafka),
                 show=show,
                 clock=time.monotonic,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
-from penstock.config import read_endpoints
+from penstock.config import mask_userinfo, read_endpoints
+from penstock.config.addresses import trusted
 from penstock.errors import UnavailableError
 from penstock.observability.exposition import read_url
 from penstock.observability.metrics import name_of
@@ -71,14 +73,19 @@ class Scrape:
         return sums
 
 
-def scrape(url: str) -> Scrape:
-    """Reads an endpoint. Raises UnavailableError if it does not respond."""
+def scrape(url: str, headers: Mapping[str, str] | None = None, ca_file: Path | None = None) -> Scrape:
+    """Reads an endpoint, whose certificate the CAs of a file signed, or those of the system.
+
+    Raises:
+        UnavailableError: it does not respond.
+    """
     try:
-        response = httpx.get(url, timeout=_TIMEOUT_S)
+        response = httpx.get(url, headers=headers, timeout=_TIMEOUT_S, verify=trusted(ca_file))
         response.raise_for_status()
         return parse(response.text, at_s=time.monotonic())
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:
-        raise UnavailableError(f"no metrics at {url} ({exc}); the ingest or the query plane serves them") from exc
+        shown = mask_userinfo(f"{url} ({exc})")
+        raise UnavailableError(f"no metrics at {shown}; the ingest or the query plane serves them") from exc
 
 
 def merged(scrapes: Sequence[Scrape]) -> Scrape:
@@ -106,5 +113,6 @@ def metrics_url(settings: Settings) -> str:
     configured one.
     """
     running = read_endpoints(settings.data_dir)
-    configured = f"http://{settings.metrics.host}:{settings.metrics.port}/metrics"
+    scheme = "http" if settings.metrics.tls_cert_file is None else "https"
+    configured = f"{scheme}://{settings.metrics.host}:{settings.metrics.port}/metrics"
     return (running and running.metrics_url) or read_url(settings.metrics_dir) or configured

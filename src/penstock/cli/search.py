@@ -33,6 +33,7 @@ from penstock.cli.query_parts import (
     TextOption,
     only_text,
 )
+from penstock.cli.query_words import AfterOption, RewriteOption, SpellingOption, SynonymsOption, WordOptions
 from penstock.cli.render import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -49,13 +50,13 @@ if TYPE_CHECKING:
 
 _SNIPPET_CHARS = 70
 
-_ModalityOption = Annotated[
+ModalityOption = Annotated[
     list[str] | None,
     typer.Option(
         "--modality", metavar="NAME", help="Search only this modality: text, image, audio or video. Repeatable."
     ),
 ]
-_FilterOption = Annotated[
+FilterOption = Annotated[
     str | None,
     typer.Option(
         "--filter",
@@ -63,7 +64,7 @@ _FilterOption = Annotated[
         help='Condition on fields and attributes, such as {"event_time": {"gte": "2026-01-01T00:00Z"}}.',
     ),
 ]
-_WhereOption = Annotated[
+WhereOption = Annotated[
     list[str] | None,
     typer.Option(
         "--where",
@@ -111,13 +112,6 @@ _RouteOption = Annotated[
     ),
 ]
 
-_SpellingOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODE", help="Words that are probably misspelt: apply (search for what was meant), suggest or off."
-    ),
-]
-
 
 def search(
     context: typer.Context,
@@ -132,9 +126,9 @@ def search(
     frame: FrameOption = None,
     region: RegionOption = None,
     compose: ComposeOption = None,
-    modality: _ModalityOption = None,
-    filter_json: _FilterOption = None,
-    where: _WhereOption = None,
+    modality: ModalityOption = None,
+    filter_json: FilterOption = None,
+    where: WhereOption = None,
     tenant: Annotated[
         str | None, typer.Option(metavar="NAME", help="Search entries of this tenant. Default: the configured tenant.")
     ] = None,
@@ -149,7 +143,10 @@ def search(
     rerank: _RerankOption = None,
     rerank_ms: _RerankMsOption = None,
     rerank_top: _RerankTopOption = None,
-    spelling: _SpellingOption = None,
+    spelling: SpellingOption = None,
+    synonyms: SynonymsOption = None,
+    rewrite: RewriteOption = None,
+    after: AfterOption = None,
     group_by: GroupByOption = None,
     diversify: DiversifyOption = None,
     explain: ExplainOption = False,
@@ -168,15 +165,17 @@ def search(
     Fields for filters: key, topic, title, mime, uri, event_time, indexed_at, part, and any attribute as
     attributes.NAME. --filter accepts comparisons, lists, and, or and not. --where is the short form for equality.
     """
-    from penstock.client import query_url
+    from penstock.client import query_url, tenant_to_send
 
     settings = read_settings(context)
     parts = PartOptions(only_text(text, text_option), image, audio, like, not_text, not_like, frame, region, compose)
     body = parts.request(settings.query)
-    body["tenant"] = tenant or settings.tenant
+    address = url or query_url(settings)
+    if (named := tenant_to_send(tenant, address, settings)) is not None:
+        body["tenant"] = named
     if modality:
         body["modalities"] = modality
-    if (condition := _filter(filter_json, where or [])) is not None:
+    if (condition := joined_filter(filter_json, where or [])) is not None:
         body["filter"] = condition
     if limit is not None:
         body["limit"] = limit
@@ -190,10 +189,9 @@ def search(
         body["route"] = _route(route)
     if reranking := _rerank(rerank, rerank_ms, rerank_top):
         body["rerank"] = reranking
-    if spelling is not None:
-        body["understand"] = {"spelling": spelling}
+    WordOptions(spelling, synonyms, rewrite, after).add_to(body)
     HitRequest(group_by, diversify, explain, cursor, page).add_to(body)
-    _send(body, url or query_url(settings), settings, as_json=as_json, page=page or 1)
+    _send(body, address, settings, as_json=as_json, page=page or 1)
 
 
 def _send(body: SearchRequestJson, url: str, settings: Settings, *, as_json: bool, page: int) -> None:
@@ -271,16 +269,16 @@ def media_location(hit: HitJson, url: str) -> str:
     if isinstance(path, str):
         return path
     media_url = hit.get("media_url")
-    return url.rstrip("/") + media_url if media_url else str(hit["uri"])
+    return url.rstrip("/") + media_url if media_url else str(hit["uri"] or hit["key"])
 
 
 def format_moment(hit: HitJson) -> str:
     """Returns start and end of a moment, such as 1:05–1:12; an empty text for a hit without times."""
     moment = hit.get("moment")
-    return f"{_clock(moment['start_ms'])}–{_clock(moment['end_ms'])}" if moment else ""
+    return f"{clock(moment['start_ms'])}–{clock(moment['end_ms'])}" if moment else ""
 
 
-def _clock(milliseconds: int) -> str:
+def clock(milliseconds: int) -> str:
     """Returns minutes and seconds, with hours if there are any: 75,000 gives 1:15."""
     minutes, seconds = divmod(milliseconds // 1000, 60)
     hours, minutes = divmod(minutes, 60)
@@ -341,7 +339,7 @@ def _rerank(model: str | None, budget_ms: int | None, top: int | None) -> Rerank
     return options
 
 
-def _filter(filter_json: str | None, where: Sequence[str]) -> Mapping[str, JsonValue] | None:
+def joined_filter(filter_json: str | None, where: Sequence[str]) -> Mapping[str, JsonValue] | None:
     """Returns the condition that joins --filter and every --where; None without any."""
     from penstock.errors import UsageError
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.common import JsonFlag, connected_settings, require_kafka, require_store, stopped_by_signals
-from penstock.cli.render import clear_screen, print_json, print_table
+from penstock.cli.render import clear_screen, print_json, print_line, print_table
 from penstock.cli.system_status import MAX_DEAD_LETTERS_READ, collect_status
 
 if TYPE_CHECKING:
-    from penstock.cli.system_status import DeadLetterStatus, SystemStatus
+    from penstock.cli.system_status import DeadLetterStatus, IndexStatus, SystemStatus
     from penstock.config import Settings
     from penstock.ingest.status import PlaneStatus
 
@@ -82,11 +82,11 @@ def _asking(settings: Settings, at: list[str], url: str | None) -> Settings:
 def show(system: SystemStatus) -> None:
     """Prints tables of addresses and topics, then lines for the other parts, then the problems."""
     print_table([{"service": name, "address": address or ""} for name, address in system.addresses.items()])
-    typer.echo("")
+    print_line("")
     print_table(list(topic_rows(system)))
-    typer.echo("")
+    print_line("")
     for line in _lines(system):
-        typer.echo(line)
+        print_line(line)
 
 
 def topic_rows(system: SystemStatus) -> Iterator[Mapping[str, object]]:
@@ -123,10 +123,20 @@ def dead_letters_line(letters: DeadLetterStatus) -> str:
     return f"dead letters: {letters.total:,}" + (f" ({note}{reasons})" if reasons else "")
 
 
+def store_warnings(index: IndexStatus) -> Iterator[str]:
+    """Yields a line where the index has outgrown Milvus Lite."""
+    from penstock.config import LITE_CEILING, LITE_ENTRIES
+
+    is_lite = (index.store or "").startswith("milvus_lite")  # a real one may be `milvus v2.3.5-lite`
+    if is_lite and max(index.entries.values(), default=0) >= LITE_ENTRIES:
+        yield f"! {LITE_CEILING}."
+
+
 def _lines(system: SystemStatus) -> Iterator[str]:
     if system.index:
         entries = ", ".join(f"{count:,} {collection}" for collection, count in system.index.entries.items())
         yield f"index: {entries} entries of {system.index.assets:,} assets, in {system.index.store}"
+        yield from store_warnings(system.index)
     if system.dead_letters:
         yield dead_letters_line(system.dead_letters)
     if system.ingest:

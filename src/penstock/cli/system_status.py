@@ -126,7 +126,9 @@ def collect_status(settings: Settings) -> SystemStatus:
     }
     # Planes elsewhere answer also where nothing but their addresses is configured.
     has_broker = settings.kafka.bootstrap_servers is not None or not settings.metrics.urls
-    topics = collected("topics", topic_statuses) if has_broker else None
+    denied: dict[str, str] = {}
+    topics = collected("topics", partial(topic_statuses, denied=denied)) if has_broker else None
+    problems |= {f"topic {topic}": line for topic, line in denied.items()}
     dead_letters = collected("dead_letters", dead_letter_status) if has_broker else None
     ingest = collected("ingest", ingest_status)
     search = collected("search", _search)
@@ -149,14 +151,24 @@ def _or_problem(name: str, part: Callable[[Settings], T], settings: Settings, pr
         return None
 
 
-def topic_statuses(settings: Settings) -> Mapping[str, TopicStatus]:
-    """Reads the size of each media topic and the lag of the consumer group."""
+def topic_statuses(settings: Settings, denied: dict[str, str] | None = None) -> Mapping[str, TopicStatus]:
+    """Reads the size of each media topic and the lag of the consumer group.
+
+    Args:
+        settings: names the topics.
+        denied: receives a line about each topic that may not be described, which is left out.
+    """
+    from penstock.broker.tenant_topics import with_topics
     from penstock.broker.topics import group_lag
 
-    modalities = {settings.kafka.topic_of(modality): modality for modality in settings.ingest.modalities}
-    partitions = group_lag(settings.kafka, list(modalities))
+    settings = with_topics(settings)
+    denied = {} if denied is None else denied
+    modalities = settings.kafka.topics_of(settings.ingest.modalities)
+    partitions = group_lag(settings.kafka, list(modalities), denied.__setitem__)
     statuses = {}
     for topic, modality in modalities.items():
+        if topic in denied:
+            continue
         of_topic = [lag for lag in partitions if lag.partition.topic == topic]
         statuses[topic] = TopicStatus(
             modality=str(modality),
@@ -189,7 +201,7 @@ def ingest_status(settings: Settings) -> PlaneStatus:
         from penstock.cli.remote_ingest import remote_status
 
         named = "group" in settings.kafka.model_fields_set  # this machine may know nothing of the plane's Kafka
-        return remote_status(settings.metrics.urls, settings.kafka.group if named else "")
+        return remote_status(settings.metrics.urls, settings, settings.kafka.group if named else "")
     status = read_status(settings.data_dir, settings.kafka.group)
     if status is None:
         raise UnavailableError(f"no ingest plane has run on {settings.data_dir}. {start_hint(settings)}")
@@ -248,4 +260,4 @@ def _scrape(settings: Settings) -> Scrape:
     from penstock.cli.remote_ingest import scrape_all
     from penstock.cli.scrape import metrics_url
 
-    return scrape_all(settings.metrics.urls or [metrics_url(settings)])
+    return scrape_all(settings.metrics.urls or [metrics_url(settings)], settings)

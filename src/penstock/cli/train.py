@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.common import JsonFlag, read_settings
+from penstock.cli import train_adapter, train_clicks, train_compress, train_fusion, train_suggest, train_towers
+from penstock.cli.common import JsonFlag, connected_settings, read_settings
 from penstock.cli.render import print_json, print_table, say, stage_progress
 
 if TYPE_CHECKING:
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     from penstock.train.card import CalibrationCard, SetCard
 
 app = typer.Typer(help="Fit the ranking to questions with labels.", no_args_is_help=True)
+app.command()(train_compress.compress)
+app.command()(train_fusion.fusion)
+app.command("adapter")(train_adapter.adapter)
+app.command("suggest")(train_suggest.suggest)
+app.command("towers")(train_towers.towers)
 
 _SetsOption = Annotated[
     list[Path] | None,
@@ -45,12 +52,17 @@ def train() -> None:
     """Fit the ranking to questions with labels."""
 
 
+app.command()(train_clicks.pairs)
+
+
 @app.command()
 def calibration(
     context: typer.Context,
     *,
     sets: _SetsOption = None,
-    clicks: Annotated[bool, typer.Option("--clicks", help="Reserved: fit to clicks instead of sets.")] = False,
+    clicks: Annotated[
+        bool, typer.Option("--clicks", help="Fit how much choices say, to what people chose (docs/feedback.md).")
+    ] = False,
     profile: _ProfileOption = None,
     out: _OutOption = None,
     labels: _LabelsOption = None,
@@ -78,6 +90,9 @@ def calibration(
         context.obj.overrides["profile"] = profile
     settings = with_selected_profile(read_settings(context))
     models = load_profile(settings.profile)
+    if clicks:
+        _fit_clicks(with_selected_profile(connected_settings(context)), models, out, as_json=as_json)
+        return
     with stage_progress(quiet=as_json) as report:
         fitted, card = _train(
             sets or [], settings, models, vectors, labels=labels, seed=seed, isotonic=isotonic, report=report
@@ -95,10 +110,26 @@ def calibration(
 def _check(sets: Sequence[Path] | None, *, clicks: bool) -> None:
     from penstock.errors import UsageError
 
-    if clicks:
-        raise UsageError("--clicks is reserved: searches do not record clicks yet. Give labelled questions by --set")
-    if not sets:
+    if clicks and sets:
+        raise UsageError("give --set or --clicks: choices are fitted beside a calibration, not together with one")
+    if not sets and not clicks:
         raise UsageError("give at least one folder of labelled questions by --set (docs/evaluate.md has the layout)")
+
+
+def _fit_clicks(settings: Settings, profile: Profile, out: Path | None, *, as_json: bool) -> None:
+    from penstock.cli.common import require_store
+    from penstock.cli.train_clicks import fit_clicks
+
+    require_store(settings)
+    fitted, file, counts = fit_clicks(settings, profile, out)
+    if as_json:
+        score_map = None if fitted.clicked is None else asdict(fitted.clicked.score_map)
+        print_json({**counts, "clicked": score_map, "file": str(file)})
+        return
+    say(
+        f"Fitted to {counts['later_questions']:,} questions that came after {counts['remembered']:,} choices. "
+        f"Written: {file}. The query plane reads it when it starts."
+    )
 
 
 def _train(

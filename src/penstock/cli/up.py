@@ -62,11 +62,26 @@ def _print_change(status: ServiceStatus) -> None:
 
 
 def _welcome(settings: Settings, endpoints: Endpoints) -> Iterator[str]:
+    from penstock.config import LITE_CEILING, STANDALONE_LACKS, local_key_file
     from penstock.encoders.profiles import load_profile
 
-    yield f"Ready. Search: {endpoints.query_url}  Kafka: {endpoints.bootstrap_servers}  Data: {settings.data_dir}"
+    url = f"{endpoints.query_url}/"
+    yield f"Ready. Page and API: {url}  Kafka: {endpoints.bootstrap_servers}  Data: {settings.data_dir}"
+    if endpoints.kafka_password_file is not None:
+        client = endpoints.kafka_password_file.with_name("client.properties")
+        yield f"Commands of Penstock on this data folder log in by themselves; other Kafka clients by {client}."
     yield 'In another terminal: `penstock produce some/folder`, then `penstock search "…"`. Ctrl-C stops all services.'
+    if settings.auth.takes_keys and settings.api_key_file == local_key_file(settings.data_dir):
+        yield f"Requests need credentials: commands use the key in {settings.api_key_file}; it signs in on the page."
     profile = load_profile(settings.profile)
+    yield f"Ingests {', '.join(settings.ingest.modalities)} (setting ingest.modalities)."
+    if not settings.ingest.preloads and profile.speech is not None:
+        yield (
+            "The models of speech, sounds and words in images are loaded by the first event that needs them, which "
+            "waits some seconds; so does the first query by image or by voice."
+        )
+    if settings.store.uri is None:
+        yield f"{LITE_CEILING if settings.store.embedded == 'lite' else STANDALONE_LACKS}."
     yield from profile.substitutions
     if profile.notice:
         yield profile.notice

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from penstock.cli.common import JsonFlag, connected_settings, read_settings, require_kafka, stopped_by_signals
-from penstock.cli.render import print_json, print_table, say
+from penstock.cli.render import print_json, print_json_line, print_table, say
 
 if TYPE_CHECKING:
     from penstock.client import MatchJson, WatchRequestJson
@@ -121,8 +120,7 @@ def tail(
     require_kafka(settings)
     for number, match in enumerate(_matches(settings, watch_id, from_start=from_start), start=1):
         if as_json:
-            sys.stdout.write(json.dumps(match, ensure_ascii=False) + "\n")
-            sys.stdout.flush()
+            print_json_line(match)
         else:
             say(match_line(match))
         if number == limit:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from penstock.config.secrets import mask_userinfo
 from penstock.config.settings import ENV_PREFIX, Settings, config_file
 
 
@@ -48,12 +49,23 @@ def explain(settings: Settings, overrides: Mapping[str, object]) -> tuple[Explai
     explained: list[ExplainedSetting] = []
     for path, info, value in _leaves(settings):
         default = info.get_default(call_default_factory=True)
-        shown = str(value) if isinstance(value, SecretStr) else value
+        shown = _shown(value)
         source = _source_of(path, overrides, file)
         explained.append(
             ExplainedSetting(".".join(path), shown, source, _variable(path), default, info.description or "")
         )
     return tuple(explained)
+
+
+def _shown(value: Any) -> Any:
+    """Returns a value with secrets masked, and user and password of URLs."""
+    if isinstance(value, SecretStr):
+        return str(value)
+    if isinstance(value, str):
+        return mask_userinfo(value)
+    if isinstance(value, (list, tuple)):
+        return tuple(_shown(part) for part in value)
+    return value
 
 
 def _source_of(path: tuple[str, ...], overrides: Mapping[str, object], file: Mapping[str, object]) -> str:

@@ -17,12 +17,13 @@ class IngestSettings(Section):
     """
 
     modalities: tuple[Modality, ...] = Field(
-        (Modality.TEXT, Modality.IMAGE), description="modalities whose topics are consumed"
+        (Modality.TEXT, Modality.IMAGE),
+        description="modalities whose topics are consumed; unset, `penstock up` takes all that its profile can index",
     )
     lanes: int = Field(1, ge=1, description="consumers; any beyond the number of partitions are idle")
 
     # --- workers ---
-    decoders: int = Field(1, ge=1, description="decode workers, with one CPU each; the minimum if max_decoders is set")
+    decoders: int = Field(1, ge=1, description="decode workers; the minimum if max_decoders is set")
     max_decoders: int | None = Field(
         None, ge=1, description="maximum of decode workers, up to which their number follows the load; unset: decoders"
     )
@@ -45,11 +46,22 @@ class IngestSettings(Section):
     call_timeout_s: float = Field(
         300.0, gt=0, description="time that a worker may take for one batch, seconds; then it is killed as hung"
     )
+    worker_cpus: float = Field(
+        1.0,
+        gt=0,
+        description="CPUs that Ray reserves for a worker that decodes or encodes; with less than 1 more of them share "
+        "a node than it has CPUs",
+    )
     encoder_threads: int = Field(
         0, ge=0, description="CPU threads of an encoder worker without a GPU; 0: every core that the container may use"
     )
     encoder_gpus: float = Field(
         1.0, gt=0, description="GPUs of an encoder worker, where there are any; 0.25: four workers share one"
+    )
+    preload: bool | None = Field(
+        None,
+        description="whether models of speech, sounds and the words of images are loaded before the first event, "
+        "instead of by the first one that needs them; unset: true, and false for `penstock up`",
     )
     encoder_cache_size: int = Field(
         4_096, ge=0, description="embeddings cached in each encoder worker, by content hash"
@@ -106,6 +118,11 @@ class IngestSettings(Section):
     def decoder_limit(self) -> int:
         """The maximum of decode workers."""
         return self.max_decoders or self.decoders
+
+    @property
+    def preloads(self) -> bool:
+        """Whether every model is loaded at the start."""
+        return self.preload is not False
 
     @property
     def encoder_limit(self) -> int:

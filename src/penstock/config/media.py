@@ -1,30 +1,12 @@
-"""Settings for fetching and decoding media, by modality."""
+"""Settings for decoding media, by modality."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
-from penstock.config.section import MIB, Section
-
-
-class FetchSettings(Section):
-    """The places that a claim check (`dataref`) may point to. Everything else is refused."""
-
-    allowed_roots: tuple[Path, ...] = Field((), description="folders whose files claim checks may name by file: URLs")
-    allowed_schemes: tuple[str, ...] = Field(
-        ("file", "http", "https", "s3"), description="URL schemes that claim checks may use"
-    )
-    allow_private_addresses: bool = Field(
-        False, description="allow hosts that resolve to loopback, private or link-local addresses"
-    )
-    max_bytes: int = Field(256 * MIB, ge=1, description="largest media, fetched or inline, bytes")
-    deadline_s: float = Field(
-        30.0, gt=0, description="time for a claim check with all its attempts, seconds; then it is `unreachable`"
-    )
-    s3_endpoint: str | None = Field(None, description="endpoint of an S3-compatible store")
+from penstock.config.section import Section
 
 
 class TextSettings(Section):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from penstock.config.section import MIB, Section
 from penstock.config.understand import UnderstandSettings
@@ -15,7 +15,8 @@ from penstock.records import Collection
 
 LEARNED_FUSION = "learned"
 LEARNED_REFUSED = (
-    "learned is the name reserved for a fusion that is trained on what users choose, which this version does not have"
+    "learned is reserved for a fusion that is trained, which searches do not offer: `penstock train fusion` measures "
+    "it, and none is better than one tuned weight (docs/learned-fusion.md)"
 )
 
 
@@ -66,12 +67,35 @@ class QuerySettings(UnderstandSettings):
     url: str | None = Field(
         None, description="query plane that commands ask; unset: that of `penstock up`, else host and port"
     )
+    hosts: tuple[str, ...] = Field(
+        (),
+        description="names by which clients reach the endpoint, without a port, *.example.com for those below a "
+        "domain; requests for others are refused. Unset: those of loopback if it listens there, else any",
+    )
+    tls_cert_file: Path | None = Field(
+        None, description="file of the endpoint's certificate and those above it (PEM), which then speaks https"
+    )
+    tls_key_file: Path | None = Field(None, description="file of the key of tls_cert_file (PEM)")
+    ca_file: Path | None = Field(
+        None,
+        description="file of the CA certificates (PEM) by which commands, canaries and `penstock up` check the query "
+        "plane's certificate; unset: those of the system",
+    )
+    proxies: Literal["head", "every"] = Field(
+        "head", description="nodes of the Ray cluster that take requests: its head, or every one that has a replica"
+    )
+    page: bool = Field(True, description="whether `/` shows the page to search, play and ask in a browser")
     replicas: int = Field(1, ge=1, description="replicas that answer requests")
     # Above 0, as Ray's autoscaler takes a node for idle whose actors reserve nothing, and removes it.
     replica_cpus: float = Field(
         0.1, ge=0, description="CPUs that Ray reserves for a replica; 0: it is placed on any node, also a full one"
     )
     replica_gpus: float = Field(0.0, ge=0, description="GPUs of a replica, for its encoders; 0: they run on CPU")
+    preload: bool | None = Field(
+        None,
+        description="whether a replica loads the image encoder before it is ready, instead of with the first query by "
+        "image; unset: true, and false for `penstock up`",
+    )
 
     # --- results ---
     limit: int = Field(10, ge=1, description="number of hits when a request sets no limit")
@@ -159,6 +183,15 @@ class QuerySettings(UnderstandSettings):
 
     # --- requests ---
     vector_cache_size: int = Field(10_000, ge=0, description="query embeddings cached in each replica")
+    mcp_hosts: tuple[str, ...] = Field(
+        ("127.0.0.1", "localhost", "[::1]"),
+        description="names by which clients reach /mcp, without a port; requests to others are refused. *: any",
+    )
+    max_live_clients: int = Field(
+        100,
+        ge=0,
+        description="clients that may follow the changes of the index at one replica; further ones get HTTP 429",
+    )
     # An answer of ten hits takes some 20 kB: 3,000 answers.
     max_watches: int = Field(1_000, ge=0, description="watches that a tenant may have")
     result_cache_bytes: int = Field(
@@ -167,7 +200,21 @@ class QuerySettings(UnderstandSettings):
         description="bytes of answers cached in each replica, for at most a minute and until the tenant's index "
         "changes; 0: none",
     )
+    accept_events: bool | None = Field(
+        None,
+        description="whether POST /v1/events takes events from callers with the permission `events`, which needs the "
+        "right to write to the media topics; unset: true, but false behind a proxy that authenticates "
+        "(auth.allow_anonymous)",
+    )
+    max_events: int = Field(500, ge=1, le=10_000, description="events in one request of POST /v1/events")
     max_image_bytes: int = Field(20 * MIB, ge=1, description="largest image in a request, bytes")
+    # 16 bits a sample and three of them: 150 MB in memory.
+    max_image_pixels: int = Field(
+        25_000_000,
+        ge=1,
+        description="largest image that is searched by, pixels; of a JPEG two and a half times as many, as it "
+        "is decoded at a part of its size",
+    )
     max_audio_bytes: int = Field(20 * MIB, ge=1, description="largest audio in a request (a spoken query), bytes")
     max_audio_s: float = Field(60.0, gt=0, description="longest spoken query, seconds")
     # Whisper base takes about 2 s for a query on two cores, so that a full queue is done within the last one's timeout.
@@ -188,6 +235,17 @@ class QuerySettings(UnderstandSettings):
         description="time of one turn of the event loop that counts as full load of a replica, from a fifth of which "
         "searches leave out steps, ms; 0: only the queue of the store counts",
     )
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the endpoint speaks https."""
+        return self.tls_cert_file is not None
+
+    @model_validator(mode="after")
+    def _certificate_has_a_key(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file belong together: set both, or neither")
+        return self
 
     @field_validator("fusion", mode="before")
     @classmethod

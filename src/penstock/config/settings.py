@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -19,10 +19,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from penstock.config.audit_log import AuditLogSettings
+from penstock.config.auth import AuthSettings
+from penstock.config.feedback import FeedbackSettings
+from penstock.config.fetch import FetchSettings
+from penstock.config.generate import GenerateSettings
 from penstock.config.ingest import IngestSettings
 from penstock.config.kafka import KafkaSettings
+from penstock.config.limits import LimitsSettings
 from penstock.config.media import (
-    FetchSettings,
     ImageSettings,
     LongMediaSettings,
     OcrSettings,
@@ -30,25 +35,35 @@ from penstock.config.media import (
     TextSettings,
     VideoSettings,
 )
+from penstock.config.media_links import MediaLinkSettings
 from penstock.config.observability import CanarySettings, LogSettings, MetricsSettings, TracingSettings
 from penstock.config.placement import PlacementSettings
 from penstock.config.query import QuerySettings
+from penstock.config.quota import QuotaSettings
+from penstock.config.replay import ReplaySettings
+from penstock.config.retention import RetentionSettings
+from penstock.config.secrets import FOLDER, is_secret, keep_in_files, mask_userinfo, remove_variables, secret_names
+from penstock.config.section import HasSecrets
 from penstock.config.store import AssetStoreSettings, StoreSettings
-from penstock.config.understand import GenerateSettings
 from penstock.errors import ConfigError
 
 ENV_PREFIX = "PENSTOCK_"
 _CONFIG_VARIABLE = "PENSTOCK_CONFIG"
 
 
-class Settings(BaseSettings):
+class Settings(HasSecrets, BaseSettings):
     """All settings, frozen and checked when created. Unknown names are refused.
 
     Over the limit because each setting and each section is an attribute.
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", env_ignore_empty=True
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
     profile: str = Field(
@@ -68,9 +83,20 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("penstock"), description="folder of the embedded services and of state"
     )
+    api_key: SecretStr | None = Field(
+        None,
+        description="API key or bearer token that commands, the canary and `penstock mcp` send to the query plane; "
+        "unset: that of `api_key_file`",
+    )
+    api_key_file: Path | None = Field(
+        None,
+        description="file with the API key, read again at each use; unset: the one that `penstock up` made in "
+        "`data_dir`, sent to this `up` alone",
+    )
     ray_address: str | None = Field(
         None, description="address of a Ray cluster; unset: the embedded one, else a local one"
     )
+    auth: AuthSettings = AuthSettings()
     kafka: KafkaSettings = KafkaSettings()
     store: StoreSettings = StoreSettings()
     assets: AssetStoreSettings = AssetStoreSettings()
@@ -82,12 +108,19 @@ class Settings(BaseSettings):
     video: VideoSettings = VideoSettings()
     long_media: LongMediaSettings = LongMediaSettings()
     ingest: IngestSettings = IngestSettings()
+    quota: QuotaSettings = QuotaSettings()
+    media_links: MediaLinkSettings = MediaLinkSettings()
+    limits: LimitsSettings = LimitsSettings()
+    replay: ReplaySettings = ReplaySettings()
+    retention: RetentionSettings = RetentionSettings()
     placement: PlacementSettings = PlacementSettings()
     query: QuerySettings = QuerySettings()
+    feedback: FeedbackSettings = FeedbackSettings()
     generate: GenerateSettings = GenerateSettings()
     metrics: MetricsSettings = MetricsSettings()
     canary: CanarySettings = CanarySettings()
     log: LogSettings = LogSettings()
+    audit_log: AuditLogSettings = AuditLogSettings()
     tracing: TracingSettings = TracingSettings()
 
     @classmethod
@@ -117,6 +150,11 @@ class Settings(BaseSettings):
         return self.assets.url or (self.data_dir / "assets").as_uri()
 
     @property
+    def keys_file(self) -> Path:
+        """The file of API keys: `auth.keys_file`, else one of `data_dir`."""
+        return self.auth.keys_file or self.data_dir / "keys.json"
+
+    @property
     def metrics_dir(self) -> Path:
         """The folder in which each process of a node keeps the files of its metrics."""
         return self.data_dir / "metrics"
@@ -138,13 +176,32 @@ def load_settings(**overrides: object) -> Settings:
         raise ConfigError(f"{config_file()} is not valid TOML: {exc}") from exc
 
 
+def keep_secrets_in_files(settings: Settings, command: str) -> Settings:
+    """Returns the settings of a process that starts others: with the secrets in files of the data folder.
+
+    The variables that hold secrets are removed from the environment, which children inherit.
+
+    Args:
+        settings: those that are already in files stay where they are.
+        command: has files of its own, as the planes may share a data folder and log in as different users.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    kept = keep_in_files(settings, settings.data_dir / FOLDER / command)
+    secrets = list(secret_names(Settings))
+    sections = {path[0] for path in secrets}  # a section's variable is a JSON object with its secrets in it
+    remove_variables([ENV_PREFIX + "__".join(path) for path in (*secrets, *((section,) for section in sections))])
+    return kept
+
+
 def to_environment(settings: Settings) -> dict[str, str]:
     """Returns the variables from which `load_settings` gives equal settings in a child process.
 
-    Nothing in the child's own environment or files changes them. They contain secrets as plain text: pass them to a
-    process, and never write them down.
+    Nothing in the child's own environment or files changes them. Secrets are in files, of which they have the paths.
     """
-    values: dict[str, Any] = _plain(settings)
+    kept = keep_in_files(settings, settings.data_dir / FOLDER / "children")
+    values = kept.model_dump(mode="json")
     environment = {
         f"{ENV_PREFIX}{name.upper()}": value if isinstance(value, str) else json.dumps(value)
         for name, value in values.items()
@@ -158,19 +215,22 @@ def config_file() -> Path:
     return Path(os.environ.get(_CONFIG_VARIABLE, "penstock.toml"))
 
 
-def _plain(model: BaseModel) -> dict[str, Any]:
-    """Returns JSON-like values with the secrets as plain text."""
-    values = model.model_dump(mode="json")
-    for name, value in model:
-        if isinstance(value, SecretStr):
-            values[name] = value.get_secret_value()
-        elif isinstance(value, BaseModel):
-            values[name] = _plain(value)
-    return values
-
-
 def _first_problem(exc: ValidationError) -> str:
     problem = exc.errors()[0]
     name = ".".join(str(part) for part in problem["loc"]) or "settings"
     more = f" (and {exc.error_count() - 1} more)" if exc.error_count() > 1 else ""
-    return f"setting {name}: {problem['msg']}, got {problem['input']!r}{more}. `penstock config` lists all settings."
+    value = f", got {mask_userinfo(repr(problem['input']))}" if _is_shown(problem["loc"], problem["input"]) else ""
+    return f"setting {name}: {problem['msg']}{value}{more}. `penstock config` lists all settings."
+
+
+def _is_shown(path: Sequence[int | str], value: object) -> bool:
+    """Returns whether a refused value may be shown: not a secret, a section with secrets, or one of an unknown name."""
+    model: type[BaseModel] = Settings
+    for name in path:
+        field = model.model_fields.get(str(name))
+        if field is None or is_secret(field.annotation):
+            return False
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return not isinstance(value, Mapping)
+        model = field.annotation
+    return False

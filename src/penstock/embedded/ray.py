@@ -119,6 +119,8 @@ def ray_environment(data_dir: Path) -> Mapping[str, str]:
         # Serve kills and remakes a proxy that is not ready after 5 s; two cores that load models are slower.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+        # Bounds of what clients send to Serve's proxy, which reads this variable when it starts (`serve/proxy.py`).
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "penstock.serve.proxy.middlewares",
         # How often Serve's controller looks at one deployment that hardly ever changes: at Ray's 0.1 s that takes 2.3 %
         # of a core (0.23 s in 10 s measured).
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",

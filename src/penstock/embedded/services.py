@@ -188,6 +188,7 @@ class PlaneProcess:
         ready: returns whether it works; called often.
         stop_timeout_s: for an orderly end.
         report: called with each change.
+        needed: returns whether it is restarted once it has ended.
     """
 
     def __init__(
@@ -201,8 +202,10 @@ class PlaneProcess:
         ready: Callable[[], bool],
         stop_timeout_s: float,
         report: StatusListener,
+        needed: Callable[[], bool] = lambda: True,
     ) -> None:
         self._name = name
+        self._needed = needed
         self._argv = tuple(argv)
         self._log = log
         self._environment = environment
@@ -256,9 +259,14 @@ class PlaneProcess:
         return refusal(message) if refusal is not None and complaint else None
 
     def keep_alive(self) -> None:
-        """Restarts the process if it has died and its wait is over. Never blocks."""
+        """Restarts the process if it has died, is needed and its wait is over. Never blocks."""
+        if self._child is None:
+            return
         if self._start_at is None:
-            if self.pid is None:
+            if self.pid is None and not self._needed():
+                self._child = None
+                self._report(ServiceStatus(self._name, "stopped"))
+            elif self.pid is None:
                 wait_s = self._backoff.record_death()
                 self._report(ServiceStatus(self._name, "died", f"restarts in {wait_s:.0f} s; its log: {self._log}"))
                 self._start_at = time.monotonic() + wait_s

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from penstock.records import Encoded, EncoderInput, Float32, ImageText, Transcript, UInt8
+
+Runtime: TypeAlias = Literal["torch", "numpy"]
+"""Names the library that computes a model."""
 
 
 @dataclass(frozen=True, slots=True)

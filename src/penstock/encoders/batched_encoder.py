@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from penstock.encoders.base import Fingerprint, Space
+from penstock.encoders.base import Fingerprint, Runtime, Space
 from penstock.encoders.batch_runner import BatchRunner
 from penstock.encoders.cache import VectorCache
+from penstock.encoders.model_errors import batcher_of, error_of_load
 from penstock.encoders.precision import Precision
 from penstock.encoders.sub_batching import SubBatcher
 from penstock.errors import ConfigError
@@ -25,12 +26,14 @@ class EncoderOptions:
         precision: of the weights and of the values between them.
         cache_size: vectors kept.
         max_items: items in one forward pass.
+        runtime: what computes, in a model that more than one can run.
     """
 
     device: str
     precision: Precision
     cache_size: int
     max_items: int
+    runtime: Runtime = "torch"
 
 
 class BatchedEncoder(ABC):
@@ -52,6 +55,7 @@ class BatchedEncoder(ABC):
         self.space = space
         self.fingerprint = fingerprint
         self._model_name = model
+        self._batcher = batcher
         # The query plane's encoders keep no vectors and count nothing: its own cache stands before them.
         cache: VectorCache[str] = VectorCache(cache_size, count_as="encoder" if cache_size else None)
         self._runner = BatchRunner(
@@ -94,12 +98,10 @@ class BatchedEncoder(ABC):
             ConfigError: they have another length.
             UnavailableError: the device has no memory left for a forward pass.
         """
-        from penstock.encoders.torch_errors import load_error
-
         try:
             dim = self._encode_known_good().shape[1]
-        except RuntimeError as exc:  # a device that holds the weights and has no room for a forward pass
-            raise load_error(exc, self._model_name) from exc
+        except (RuntimeError, MemoryError) as exc:  # a device that holds the weights and has no room for a forward pass
+            raise error_of_load(exc, self._model_name, self._batcher.classify(exc)) from exc
         if dim != self.space.dim:
             raise ConfigError(
                 f"{self._model_name}: the profile gives its vectors {self.space.dim} dimensions, and the model returns "
@@ -119,8 +121,8 @@ class ModelSpec(Protocol):
         """Returns the space of its vectors."""
 
 
-class TorchEncoder(BatchedEncoder):
-    """A `BatchedEncoder` whose model runs in torch.
+class ModelEncoder(BatchedEncoder):
+    """A `BatchedEncoder` whose model runs in torch, or in what its options name.
 
     Args:
         role: in the profile.
@@ -130,7 +132,5 @@ class TorchEncoder(BatchedEncoder):
     """
 
     def __init__(self, role: str, spec: ModelSpec, fingerprint: Fingerprint, options: EncoderOptions) -> None:
-        from penstock.encoders.torch_errors import torch_batcher
-
-        self._batcher = torch_batcher(options.max_items)
-        super().__init__(role, spec.name, spec.space, fingerprint, cache_size=options.cache_size, batcher=self._batcher)
+        batcher = batcher_of(options.runtime, options.max_items)
+        super().__init__(role, spec.name, spec.space, fingerprint, cache_size=options.cache_size, batcher=batcher)

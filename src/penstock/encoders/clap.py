@@ -10,7 +10,7 @@ from scipy.signal import resample_poly
 
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.batch_runner import checked_texts
-from penstock.encoders.batched_encoder import EncoderOptions, TorchEncoder
+from penstock.encoders.batched_encoder import EncoderOptions, ModelEncoder
 from penstock.encoders.profiles import SOUND_AUDIO, SOUND_TEXT, SoundSpec
 from penstock.encoders.weights import RandomWeights, locate
 from penstock.errors import ConfigError
@@ -20,7 +20,7 @@ _RATE_HZ = 16_000  # of all decoded audio; what a model may read above 8 kHz is 
 _PROBE_TEXT = "a dog barks"
 
 
-class ClapAudioEncoder(TorchEncoder):
+class ClapAudioEncoder(ModelEncoder):
     """Encodes windows of audio. Resamples them to the model's rate.
 
     Args:
@@ -75,7 +75,7 @@ class ClapAudioEncoder(TorchEncoder):
         return _vectors_of(self._model, self._model.get_audio_features, features)
 
 
-class ClapTextEncoder(TorchEncoder):
+class ClapTextEncoder(ModelEncoder):
     """Encodes texts about sounds.
 
     Args, raises: as `ClapAudioEncoder`.

@@ -1,17 +1,23 @@
-"""The encoders `joint.image` and `joint.text`: the towers of a CLIP model, as open_clip builds and loads them."""
+"""The encoders `joint.image` and `joint.text`: the towers of a CLIP model, as open_clip builds and loads them.
+
+A plain tower in a folder is computed without open_clip, in torch alone or in NumPy.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 
 from penstock.encoders.base import Fingerprint, ImageSpec
 from penstock.encoders.batch_runner import checked_pixels, checked_texts
-from penstock.encoders.batched_encoder import EncoderOptions, TorchEncoder
+from penstock.encoders.batched_encoder import EncoderOptions, ModelEncoder
+from penstock.encoders.model_errors import classify_array_error, error_of_load
+from penstock.encoders.model_shapes import TowerShape, read_tower_shape
 from penstock.encoders.precision import Precision
 from penstock.encoders.profiles import JOINT_IMAGE, JOINT_TEXT, ClipSpec
 from penstock.encoders.weights import FolderWeights, HubWeights, RandomWeights, locate
@@ -22,7 +28,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from penstock.encoders.array_tower import ArrayTower
+
 _PROBE_TEXT = "a photo"
+_CONFIG_NAME = "open_clip_config.json"  # in a folder of open_clip's format
 
 
 class OpenClipModel(Protocol):
@@ -40,7 +49,7 @@ class OpenClipModel(Protocol):
         """Returns weights and buffers by name."""
 
 
-class ClipImageEncoder(TorchEncoder):
+class ClipImageEncoder(ModelEncoder):
     """Encodes images into the joint space. Normalises pixels on the device, to which they are sent as bytes.
 
     Args:
@@ -53,20 +62,12 @@ class ClipImageEncoder(TorchEncoder):
     """
 
     def __init__(self, spec: ClipSpec, fingerprint: Fingerprint, options: EncoderOptions) -> None:
-        import torch
-
         super().__init__(JOINT_IMAGE, spec, fingerprint, options)
-        clip = build(spec, options.precision, options.device)
-        check_preprocessing(spec, image_spec_of(clip.visual.preprocess_cfg))
-        self._tower = clip.visual  # the text tower is freed
-        self._dtype = _dtype(options.precision)
-        self._device = torch.device(options.device)
+        load = _load_arrays if options.runtime == "numpy" else _load_torch
+        self._tower, preprocess_cfg = load(spec, options)
+        check_preprocessing(spec, image_spec_of(preprocess_cfg))
         self._size_px = spec.image.size_px
         self._zeros = spec.zeros
-        # (pixel / 255 - mean) / std, as one product and one sum
-        deviation = 255.0 * torch.tensor(spec.image.std)
-        self._scale = (1.0 / deviation).view(1, 3, 1, 1).to(self._device)
-        self._shift = (-255.0 * torch.tensor(spec.image.mean) / deviation).view(1, 3, 1, 1).to(self._device)
         self._check_dim()
 
     def _check_input(self, batch: EncoderInput) -> None:
@@ -80,6 +81,36 @@ class ClipImageEncoder(TorchEncoder):
 
     def _vectors(self, pixels: UInt8) -> Float32:
         """Converts uint8[n, size, size, 3] to float32[n, dim], not normalised."""
+        return np.pad(self._tower.vectors(pixels), ((0, 0), (0, self._zeros)))
+
+
+class _PixelTower(Protocol):
+    """The loaded image tower of a runtime."""
+
+    def vectors(self, pixels: UInt8) -> Float32:
+        """Converts uint8[n, size, size, 3] to float32[n, dim], not normalised."""
+
+
+class _TorchPixelTower:
+    """A tower in torch, and the scale of its pixels.
+
+    Args:
+        tower: from float[n, 3, size, size] to float[n, dim].
+        image: the preprocessing that it expects.
+        options: how it runs.
+    """
+
+    def __init__(self, tower: Callable[[torch.Tensor], Any], image: ImageSpec, options: EncoderOptions) -> None:
+        import torch
+
+        self._tower = tower
+        self._dtype = _dtype(options.precision)
+        self._device = torch.device(options.device)
+        scale, shift = _pixel_scale(image)
+        self._scale, self._shift = (torch.from_numpy(x).view(1, 3, 1, 1).to(self._device) for x in (scale, shift))
+
+    def vectors(self, pixels: UInt8) -> Float32:
+        """See `_PixelTower.vectors`."""
         import torch
 
         sent = torch.from_numpy(pixels)
@@ -88,11 +119,33 @@ class ClipImageEncoder(TorchEncoder):
         with torch.inference_mode():
             # bytes arrive as NHWC: viewed as NCHW they are what torch calls channels_last
             planes = sent.permute(0, 3, 1, 2).float().mul_(self._scale).add_(self._shift)
-            vectors = _to_numpy(self._tower(planes.to(self._dtype)))
-        return np.pad(vectors, ((0, 0), (0, self._zeros)))
+            return _to_numpy(self._tower(planes.to(self._dtype)))
 
 
-class ClipTextEncoder(TorchEncoder):
+class _ArrayPixelTower:
+    """A tower in NumPy, and the scale of its pixels."""
+
+    def __init__(self, tower: ArrayTower, image: ImageSpec) -> None:
+        self._tower = tower
+        self._scale, self._shift = _pixel_scale(image)
+
+    def vectors(self, pixels: UInt8) -> Float32:
+        """See `_PixelTower.vectors`."""
+        planes = pixels.astype(np.float32)
+        planes *= self._scale
+        planes += self._shift
+        return self._tower.vectors(planes)
+
+
+def _pixel_scale(image: ImageSpec) -> tuple[Float32, Float32]:
+    """Returns (pixel / 255 - mean) / std as one product and one sum: float32[3] each."""
+    deviation = np.float32(255) * np.asarray(image.std, np.float32)
+    scale: Float32 = np.reciprocal(deviation)
+    shift: Float32 = np.float32(-255) * np.asarray(image.mean, np.float32) * scale
+    return scale, shift
+
+
+class ClipTextEncoder(ModelEncoder):
     """Encodes texts into the joint space. CLIP reads at most 77 tokens and truncates the rest.
 
     Args, raises: as `ClipImageEncoder`.
@@ -102,7 +155,7 @@ class ClipTextEncoder(TorchEncoder):
         super().__init__(JOINT_TEXT, spec, fingerprint, options)
         self._model = build(spec, options.precision, options.device)
         self._model.visual = None  # the image tower is freed
-        self._tokenize = _tokenizer(spec)
+        self._tokenize = open_tokenizer(spec)
         self._device = options.device
         self._check_dim()
 
@@ -122,6 +175,49 @@ class ClipTextEncoder(TorchEncoder):
         tokens = self._tokenize(texts).to(self._device)
         with torch.inference_mode():
             return _to_numpy(self._model.encode_text(tokens))
+
+
+def _load_torch(spec: ClipSpec, options: EncoderOptions) -> tuple[_PixelTower, Mapping[str, object]]:
+    """Returns the image tower and its `preprocess_cfg`: by open_clip, or without it where torch alone suffices."""
+    if (plain := _plain_tower(spec)) is not None:
+        from penstock.encoders.resnet_tower import load_tower
+        from penstock.encoders.torch_errors import load_error
+
+        shape, weights = plain
+        try:
+            tower = load_tower(shape, weights).to(options.device, _dtype(options.precision))
+        except Exception as exc:  # a damaged file makes each format's reader raise errors of its own
+            raise load_error(exc, spec.name) from exc
+        return _TorchPixelTower(tower, spec.image, options), shape.preprocess_cfg
+    visual = build(spec, options.precision, options.device).visual  # the text tower is freed
+    return _TorchPixelTower(visual, spec.image, options), visual.preprocess_cfg
+
+
+def _load_arrays(spec: ClipSpec, _options: EncoderOptions) -> tuple[_PixelTower, Mapping[str, object]]:
+    """Returns the image tower in NumPy and its `preprocess_cfg`. Raises ConfigError if it is no plain tower."""
+    plain = _plain_tower(spec)
+    if plain is None:
+        raise ConfigError(
+            f'{spec.name}: runtime numpy computes plain towers in a folder alone; use runtime = "torch" in the profile'
+        )
+    from penstock.encoders.array_tower import ArrayTower
+    from penstock.encoders.mapped_weights import map_weights
+
+    shape, weights = plain
+    try:
+        tower = ArrayTower(map_weights(weights), shape)
+    except Exception as exc:  # a damaged file makes the parts of its reader raise errors of their own
+        raise error_of_load(exc, spec.name, classify_array_error(exc)) from exc
+    return _ArrayPixelTower(tower, spec.image), shape.preprocess_cfg
+
+
+def _plain_tower(spec: ClipSpec) -> tuple[TowerShape, Path] | None:
+    """Returns the shape and the weights of a tower that needs no open_clip; None: the model is another one."""
+    if not isinstance(spec.source, FolderWeights):
+        return None
+    located = locate(spec.source, spec.name)
+    shape = read_tower_shape(located.folder / _CONFIG_NAME)
+    return None if shape is None or located.weights.suffix != ".safetensors" else (shape, located.weights)
 
 
 def build(spec: ClipSpec, precision: Precision, device: str) -> OpenClipModel:
@@ -166,7 +262,7 @@ def _arguments(spec: ClipSpec) -> dict[str, object]:
     }
 
 
-def _tokenizer(spec: ClipSpec) -> Callable[[list[str]], torch.Tensor]:
+def open_tokenizer(spec: ClipSpec) -> Callable[[list[str]], torch.Tensor]:
     """Loads open_clip's tokenizer of a model: CLIP's own, the one beside the weights, or another one from the hub."""
     import open_clip
     from open_clip.tokenizer import HFTokenizer

@@ -17,7 +17,7 @@ import numpy as np
 
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.batch_runner import checked_pixels
-from penstock.encoders.batched_encoder import EncoderOptions, TorchEncoder
+from penstock.encoders.batched_encoder import EncoderOptions, ModelEncoder
 from penstock.encoders.conse_files import ConceptHead, NameVectors, read_concept_head, read_name_vectors
 from penstock.encoders.packages import file_sha256
 from penstock.encoders.precision import Precision
@@ -45,7 +45,7 @@ class Classifier(Protocol):
         """Converts uint8[n, size, size, 3] to float32[n, classes] and float32[n, features]."""
 
 
-class ConseImageEncoder(TorchEncoder):
+class ConseImageEncoder(ModelEncoder):
     """Encodes images by the names of what a classifier sees.
 
     Args:

@@ -17,18 +17,26 @@ _DEADLINE_S = 10.0
 _REQUEST_S = 5.0
 
 
-def cached_folder(repo: str, name: str) -> Path | None:
+def cached_folder(repo: str, name: str, revision: str | None = None) -> Path | None:
     """Returns the folder of the cached snapshot that has this file at its top, if there is one. Makes no request.
 
     By file, because the client takes a snapshot that was fetched in part, as ours are, for an incomplete one.
     """
     from huggingface_hub import try_to_load_from_cache
 
-    path = try_to_load_from_cache(repo, name)
+    path = try_to_load_from_cache(repo, name, revision=revision)
     return Path(path).parent if isinstance(path, str) else None
 
 
-def fetch(repo: str, weights: Sequence[str], patterns: Sequence[str], model: str, alternative: str) -> Path:
+def fetch(
+    repo: str,
+    weights: Sequence[str],
+    patterns: Sequence[str],
+    model: str,
+    alternative: str,
+    *,
+    revision: str | None = None,
+) -> Path:
     """Downloads a repository's files into the hub's cache, with a progress bar.
 
     Args:
@@ -37,6 +45,7 @@ def fetch(repo: str, weights: Sequence[str], patterns: Sequence[str], model: str
         patterns: further files, as fnmatch patterns.
         model: the model's name, for messages.
         alternative: what else a user can do, for messages.
+        revision: the commit to fetch; None: the newest of the main branch.
 
     Returns:
         the folder of the snapshot.
@@ -47,11 +56,13 @@ def fetch(repo: str, weights: Sequence[str], patterns: Sequence[str], model: str
     """
     from huggingface_hub import snapshot_download
 
-    names = _within_deadline(lambda: _names_in(repo), repo, model, alternative)
+    names = _within_deadline(lambda: _names_in(repo, revision), repo, model, alternative)
     chosen = [name for name in weights if name in names][:1]
     return Path(
         _with_own_errors(
-            lambda: snapshot_download(repo, allow_patterns=[*chosen, *patterns], etag_timeout=_REQUEST_S),
+            lambda: snapshot_download(
+                repo, revision=revision, allow_patterns=[*chosen, *patterns], etag_timeout=_REQUEST_S
+            ),
             repo,
             model,
             alternative,
@@ -59,10 +70,10 @@ def fetch(repo: str, weights: Sequence[str], patterns: Sequence[str], model: str
     )
 
 
-def _names_in(repo: str) -> frozenset[str]:
+def _names_in(repo: str, revision: str | None) -> frozenset[str]:
     from huggingface_hub import HfApi
 
-    siblings = HfApi().model_info(repo, timeout=_REQUEST_S).siblings or ()
+    siblings = HfApi().model_info(repo, revision=revision, timeout=_REQUEST_S).siblings or ()
     return frozenset(sibling.rfilename for sibling in siblings)
 
 

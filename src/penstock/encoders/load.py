@@ -1,4 +1,7 @@
-"""Loads the encoders of a profile, computes their fingerprints, and describes them for `penstock models`."""
+"""Loads the encoders of a profile, computes their fingerprints, and describes them for `penstock models`.
+
+Over the limit because each kind of model is loaded, identified and described here.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from penstock.cpus import default_threads
@@ -35,7 +38,10 @@ from penstock.encoders.profiles import (
     SpeechSpec,
     profile_names,
 )
+from penstock.encoders.runtimes import precision_of, runtime_of, set_threads
 from penstock.encoders.sub_batching import FailureCause
+from penstock.encoders.transform import with_transform
+from penstock.encoders.transformed import TransformedEncoder
 from penstock.encoders.weights import (
     FolderWeights,
     HubWeights,
@@ -114,29 +120,33 @@ def load_encoder(
         precision: auto, fp32, bf16 or fp16 (`Settings.precision`).
         device: auto, cpu, cuda, cuda:N or mps (`Settings.device`).
         cache_size: vectors kept by content key.
-        threads: CPU threads of torch in this whole process; None: those of OMP_NUM_THREADS, else every CPU
+        threads: CPU threads of the model in this whole process; None: those of OMP_NUM_THREADS, else every CPU
             that the container may use. Ray sets OMP_NUM_THREADS to an actor's CPUs, and to 1 for an actor without.
 
     Raises:
         ConfigError: the profile has no such role, its weights or the device are not available.
         UnavailableError: the hub does not answer.
     """
+    if (transform := profile.transform_of(role)) is not None:
+        untransformed = replace(profile, mapped=None)
+        load = partial(load_encoder, role, untransformed, precision=precision, device=device, threads=threads)
+        identity = fingerprint(role, profile)
+        return TransformedEncoder(load(cache_size=cache_size), transform, profile.space(role), identity)
     spec = profile.model(role)
     identity = fingerprint(role, profile)
     if isinstance(spec, NullSpec):
         return NullEncoder(role, spec, identity, cache_size=cache_size)
     _make_threads_sleep()
-    if (threads := threads or default_threads()) is not None:
-        import torch
-
-        torch.set_num_threads(threads)
     device = choose_device(device)
+    runtime = runtime_of(spec, precision, device)
+    set_threads(runtime, threads)
     on_cpu = _IMAGES_ON_CPU if role == JOINT_IMAGE else _TEXTS_ON_CPU
     options = EncoderOptions(
         device=device,
-        precision=choose_precision(precision, device),
+        precision=precision_of(spec, precision, device),
         cache_size=cache_size,
         max_items=on_cpu if device == "cpu" else _ITEMS_ON_GPU,
+        runtime=runtime,
     )
     return _load(role, spec, identity, options)
 
@@ -306,6 +316,11 @@ def fingerprint(role: str, profile: Profile) -> Fingerprint:
     Raises:
         ConfigError, UnavailableError: the weights are not available.
     """
+    own, transform = _fingerprint_of_model(role, profile), profile.transform_of(role)
+    return own if transform is None else with_transform(own, transform)
+
+
+def _fingerprint_of_model(role: str, profile: Profile) -> Fingerprint:
     model = profile.model(role)
     match model:
         case NullSpec():
@@ -345,7 +360,11 @@ def describe_models(profile: Profile, *, precision: str = "auto", device: str = 
     """Returns the models of a profile for display. Loads nothing and fetches nothing."""
     device = choose_device(device)
     chosen = choose_precision(precision, device)
-    encoders = [row for role in profile.roles for row in _rows(role, profile.model(role), chosen, device)]
+    encoders = [
+        row
+        for role, model in ((role, profile.model(role)) for role in profile.roles)
+        for row in _rows(role, model, precision_of(model, precision, device), device)
+    ]
     return (*encoders, *_speech_rows(profile, precision, device), *_image_text_rows(profile, f"{chosen} on {device}"))
 
 

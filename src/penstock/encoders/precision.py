@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, cast
@@ -12,6 +13,9 @@ from penstock.errors import ConfigError
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 
 _CPUINFO = Path("/proc/cpuinfo")
+_DEVICES = Path("/dev")
+# Without one of these Linux has no GPU that torch could use: of NVIDIA, within WSL, of AMD, of Jetson boards.
+_GPU_DEVICES = ("nvidiactl", "nvidia0", "dxg", "kfd", "nvmap", "nvhost-ctrl")
 
 # Linux' names of the instructions that multiply bf16 in hardware. A CPU without them emulates each product: measured a
 # hundred times slower than fp32. With AVX512-BF16, CPU time of one thread, fp32 over bf16, batches of 32: ViT-B-32
@@ -55,6 +59,8 @@ def choose_device(requested: str, *, cuda: Cuda | None = None, has_mps: Callable
     match = re.fullmatch(r"auto|cuda(?::(\d+))?", requested)
     if match is None:
         raise ConfigError(f"device {requested!r} is none of auto, cpu, cuda, cuda:N, mps")
+    if requested == "auto" and cuda is None and not may_have_gpu():
+        return "cpu"
     cuda = cuda or _torch_cuda()
     available = cuda.device_count() if cuda.is_available() else 0
     if requested == "auto":
@@ -111,6 +117,11 @@ def cpu_flags(path: Path = _CPUINFO) -> frozenset[str]:
         return frozenset()
     match = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
     return frozenset(match[1].split()) if match else frozenset()
+
+
+def may_have_gpu(devices: Path = _DEVICES, *, system: str = sys.platform) -> bool:
+    """Returns whether torch, which takes 290 MB, has to look for GPUs: not on Linux without a device."""
+    return system != "linux" or any((devices / name).exists() for name in _GPU_DEVICES)
 
 
 def _torch_cuda() -> Cuda:

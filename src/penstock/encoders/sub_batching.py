@@ -65,7 +65,7 @@ class SubBatcher:
         self, max_size: int, *, classify: Callable[[Exception], FailureCause], release_memory: Callable[[], None]
     ) -> None:
         self._max_size = max_size
-        self._classify = classify
+        self.classify = classify
         self._release_memory = release_memory
         self._size = max_size
         self._full_parts = 0  # encoded since the last failure
@@ -115,7 +115,7 @@ class SubBatcher:
     ) -> list[Sequence[int]]:
         """Returns the parts to try instead of the one that failed; none for a single item, which is noted as failed."""
         self._full_parts = 0
-        cause = self._classify(exc)
+        cause = self.classify(exc)
         if cause is FailureCause.DEVICE:
             raise WorkerBrokenError(f"the encoder's device failed ({first_line(exc)}); restart its worker") from exc
         if cause is FailureCause.MEMORY:

@@ -9,14 +9,14 @@ import numpy as np
 
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.batch_runner import checked_texts
-from penstock.encoders.batched_encoder import EncoderOptions, TorchEncoder
+from penstock.encoders.batched_encoder import EncoderOptions, ModelEncoder
 from penstock.encoders.profiles import PASSAGE_QUERY, PASSAGE_TEXT, PassageSpec
 from penstock.records import Encoded, EncoderInput, Float32
 
 _PROBE_TEXT = "a sentence"
 
 
-class TextEncoder(TorchEncoder):
+class TextEncoder(ModelEncoder):
     """Encodes passages and queries into the sentence encoder's space.
 
     An input whose `encoder` is `passage.query` gets the model's prompt for queries, any other the one for passages.

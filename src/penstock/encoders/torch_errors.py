@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from penstock.encoders.model_errors import error_of_load
 from penstock.encoders.sub_batching import FailureCause, SubBatcher, classify_message
-from penstock.errors import ConfigError, PenstockError, UnavailableError, first_line
+from penstock.errors import PenstockError
 
 
 def torch_batcher(max_size: int) -> SubBatcher:
@@ -26,9 +27,7 @@ def classify_error(exc: Exception) -> FailureCause:
 
 def load_error(exc: Exception, model: str) -> PenstockError:
     """Returns the error to raise when a library could not load a model that is on this machine."""
-    if classify_error(exc) is FailureCause.MEMORY:
-        return UnavailableError(f"{model}: no memory to load it ({first_line(exc)}); put fewer workers on the device")
-    return ConfigError(f"{model}: it could not be loaded ({first_line(exc)}); fetch or install its files again")
+    return error_of_load(exc, model, classify_error(exc))
 
 
 def release_memory() -> None:

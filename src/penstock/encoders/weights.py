@@ -44,12 +44,16 @@ class HubWeights:
         weights: names that the file of weights may have, the preferred one first.
         companions: further files without which the model does not load.
         patterns: files that are fetched besides, as fnmatch patterns.
+        revision: the commit that is fetched; None: the newest of the main branch, whatever it has.
+        sha256: of the weights, in hexadecimal; another file is refused. None: it is taken as it is.
     """
 
     repo: str
     weights: tuple[str, ...]
     companions: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
+    revision: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,7 @@ def find_local(source: OnDisk) -> Located | None:
             installed = _find_in_packages(source)
             return find_local(fallback) if installed is None and fallback is not None else installed
         case HubWeights(repo, weights, companions):
-            folders = (hub.cached_folder(repo, name) for name in weights)
+            folders = (hub.cached_folder(repo, name, source.revision) for name in weights)
             cached = next((folder for folder in folders if folder is not None), None)
             return None if cached is None else _complete(cached, weights, companions)
 
@@ -226,12 +230,15 @@ def _beside(source: PackageWeights, folder: Path) -> list[Path]:
 
 
 def _check_sha256(source: OnDisk, located: Located, model: str) -> None:
-    """Compares the files of a package with the hashes that the profile names. Files of the hub are not ours to pin.
+    """Compares the files of a package or of the hub with the hashes that the profile names.
 
     Raises:
         ConfigError: one is another file, is missing, or has no hash while others have.
     """
     if not isinstance(source, PackageWeights) or _find_in_packages(source) != located:
+        repository = source.fallback if isinstance(source, PackageWeights) else source
+        if isinstance(repository, HubWeights):
+            _check_fetched(repository, located, model)
         return
     pinned = {located.folder / path: sha256 for path, sha256 in source.pinned}
     if pinned:
@@ -243,6 +250,18 @@ def _check_sha256(source: OnDisk, located: Located, model: str) -> None:
         actual = packages.file_sha256(path) if path.is_file() else "of no file"
         if actual != expected:
             raise _refusal(source, model, f"{path} has the SHA-256 {actual}, not {expected} as the profile has it")
+
+
+def _check_fetched(source: HubWeights, located: Located, model: str) -> None:
+    """Compares weights of the hub with the hash of the profile, by their content and not by the cache's name for it."""
+    if source.sha256 is None:
+        return
+    actual = packages.file_sha256(located.weights.resolve())
+    if actual != source.sha256:
+        raise ConfigError(
+            f"{model}: {located.weights} of {source.repo} has the SHA-256 {actual}, not {source.sha256} as the profile "
+            "has it, and is not used; remove it from the cache, and give the revision that has the right one"
+        )
 
 
 def _refusal(source: PackageWeights, model: str, reason: str) -> ConfigError:
@@ -261,11 +280,13 @@ def _complete(folder: Path, weights: tuple[str, ...], companions: tuple[str, ...
 
 
 def _fetch(source: HubWeights, model: str, alternative: str) -> Located:
-    folder = hub.fetch(source.repo, source.weights, (*source.companions, *source.patterns), model, alternative)
+    further = (*source.companions, *source.patterns)
+    folder = hub.fetch(source.repo, source.weights, further, model, alternative, revision=source.revision)
     located = _complete(folder, source.weights, source.companions)
     if located is None:
         needed = ", ".join((*source.companions, " or ".join(source.weights)))
         raise ConfigError(f"{model}: the hub's repository {source.repo} lacks files that it needs ({needed})")
+    _check_fetched(source, located, model)
     return located
 
 

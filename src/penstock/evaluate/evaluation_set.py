@@ -140,6 +140,16 @@ class EvaluationSet:
             _update(digest, query.id, content, query.lang, query.kind, str(rows.tolist()), str(gains.tolist()))
         return digest.hexdigest()
 
+    @cached_property
+    def question_groups(self) -> IntArray:
+        """Returns `query_groups`, joined where questions have the same words: int64[queries].
+
+        Equal questions have equal vectors and ranks, however different what is right for each of them is.
+        """
+        words = [("words", fold(query.text)) if query.text else ("row", row) for row, query in enumerate(self.queries)]
+        together = zip(words, self.query_groups.tolist(), strict=True)
+        return _components(len(self.queries), [list(keys) for keys in together])
+
     def select(
         self, *, split: str = ALL, lang: str | None = None, kind: str | None = None, style: str | None = None
     ) -> IntArray:

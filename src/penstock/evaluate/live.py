@@ -26,8 +26,10 @@ from penstock.broker.base import Message
 from penstock.broker.producer import MessageProducer
 from penstock.broker.topics import group_lag
 from penstock.broker.wire import encode_event
-from penstock.client import query_url
+from penstock.client import key_source, query_url
+from penstock.client.credentials import credentials_of
 from penstock.config import Settings, start_hint
+from penstock.config.addresses import trusted
 from penstock.errors import UnavailableError, UsageError
 from penstock.evaluate.evaluation import Evaluated, EvaluationOptions, choose_queries, evaluate_queries
 from penstock.evaluate.evaluation_set import Document, EvaluationSet, LabelledQuery
@@ -76,7 +78,10 @@ def evaluate_live(
     url = query_url(settings)
     report(f"{dataset.name}: {len(queries)} queries to {url}")
     common = {"tenant": tenant, "limit": HITS, "deadline_ms": DEADLINE_MS, **({"fuse": fuse} if fuse else {})}
-    with httpx.Client(base_url=url, timeout=2 * DEADLINE_MS / 1000) as client:
+    credentials = credentials_of(key_source(url, settings))
+    with httpx.Client(
+        base_url=url, auth=credentials, timeout=2 * DEADLINE_MS / 1000, verify=trusted(settings.query.ca_file)
+    ) as client:
         run, times = _search_all(dataset, queries, lambda query: _search(client, query, common, settings))
     return evaluate_queries(dataset, queries, {SEARCH: run}, options, latencies=times)
 
@@ -107,7 +112,7 @@ def index_set(dataset: EvaluationSet, tenant: str, settings: Settings, report: C
 
 
 def _asset(document: Document, tenant: str, settings: Settings) -> AssetRef:
-    return AssetRef(tenant, settings.kafka.topic_of(Modality(document.modality)), document.id)
+    return AssetRef(tenant, settings.kafka.topic_of(Modality(document.modality), tenant), document.id)
 
 
 def _message(asset: AssetRef, document: Document) -> Message:

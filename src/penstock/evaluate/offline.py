@@ -31,6 +31,7 @@ from penstock.records import (
     COLLECTIONS_OF,
     FIELDS_OF,
     VISUAL_COLLECTIONS,
+    Access,
     AssetRef,
     Channel,
     Collection,
@@ -243,9 +244,9 @@ def query_vectors(
     labelled = dataset.queries if queries is None else [dataset.queries[row] for row in queries.tolist()]
     if images := [query.image for query in labelled if query.image]:
         return vectors.images(images)
-    return vectors.texts(
-        vectors.profile.query_encoder(channel.field, channel.collection), [query.text for query in labelled]
-    )
+    encoder = vectors.profile.query_encoder(channel.field, channel.collection)
+    texts = [query.text for query in labelled]
+    return vectors.adapters.adapt_all(encoder, channel.field, texts, vectors.texts(encoder, texts))
 
 
 # --- search ----------------------------------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ def _plans(
     for rows, text, image in ((np.flatnonzero(~by_image), "text", None), (np.flatnonzero(by_image), None, b"image")):
         if not len(rows):
             continue
-        request = Query(text, image, None, collections, False, None, "default", DEPTH, 1_000)
+        request = Query(text, image, None, collections, False, None, Access.to_all_of("default"), DEPTH, 1_000)
         for plan in route(request, offered=offered, profile=profile).queries:
             if plan.channel in plans:
                 raise UsageError(f"set {dataset.name} has queries by text and by image; evaluate them as two sets")

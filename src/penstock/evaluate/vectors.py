@@ -21,6 +21,7 @@ from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_QUERY, Profile, role
 from penstock.encoders.sentence_pair import query_digest
 from penstock.errors import QueryError, UsageError
 from penstock.evaluate.evaluation_set import content_hash
+from penstock.query.adapters import AdapterSet
 from penstock.query.understand.image import query_image_decoder
 from penstock.records import EncoderInput, Float32, UInt8
 
@@ -46,6 +47,7 @@ class VectorFiles:
         profile: names the models. An encoder is loaded only if vectors are missing.
         precision, device: of the encoders, as in the settings.
         threads: CPU threads of the encoders; None: as torch has it.
+        adapters: map the vectors of questions after they were read; the files hold those of the encoders.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class VectorFiles:
         precision: str = "auto",
         device: str = "auto",
         threads: int | None = None,
+        adapters: AdapterSet | None = None,
     ) -> None:
         self.profile = profile
+        self.adapters = adapters or AdapterSet()
         self._folder = folder
         self._precision, self._device = precision, device
         self._threads = threads

@@ -1,4 +1,5 @@
-"""Runs the background threads of the ingest plane's driver: the nodes' endpoints, dead letters and the canary."""
+"""Runs the background threads of the ingest plane's driver: the nodes' endpoints, retention, feedback, dead
+letters and the canary."""
 
 from __future__ import annotations
 
@@ -6,64 +7,77 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
-from typing import TypeAlias
+from typing import Any
 
 import httpx
 
 from penstock.broker.base import Message
 from penstock.broker.producer import MessageProducer
+from penstock.client import key_source
+from penstock.client.credentials import credentials_of
 from penstock.config import Settings
-from penstock.ingest.canary import MEDIA, Canary, count_hits
+from penstock.config.addresses import trusted
+from penstock.errors import ConfigError
+from penstock.ingest.backup_age import export_backup_age_until
+from penstock.ingest.canary import MEDIA, TENANT, Canary, count_hits
 from penstock.ingest.deadletters.open_count import count_open_until
+from penstock.ingest.feedback.follow import follow_feedback
+from penstock.ingest.retention import expire_until
 from penstock.observability.node_endpoints import keep_endpoints
-from penstock.records import Position
+from penstock.records import Modality, Position
 
 logger = logging.getLogger(__name__)
 
 _SEND_TIMEOUT_S = 5.0
 
-_Duty: TypeAlias = Callable[[threading.Event, Settings], None]
-
 
 def start_endpoint_thread(stop: threading.Event, settings: Settings) -> None:
     """Starts the thread that serves this node immediately, and the others once Ray is joined."""
     if settings.metrics.enabled:
-        _start(stop, settings, [keep_endpoints])
+        _start("keep-endpoints", keep_endpoints, stop, settings)
 
 
-def start_background_threads(stop: threading.Event, settings: Settings) -> Sequence[threading.Thread]:
-    """Starts the threads of a running plane, which end when `stop` is set. Without metrics there are none."""
-    if not settings.metrics.enabled:
-        return ()
-    duties: list[_Duty] = [count_open_until]
-    if settings.canary.interval_s and settings.canary.query_url:
-        duties.append(send_canaries)
-    return _start(stop, settings, duties)
+def start_background_threads(
+    stop: threading.Event, read_settings: Callable[[], Settings]
+) -> Sequence[threading.Thread]:
+    """Starts the threads of a running plane, which end when `stop` is set. Without metrics nothing is measured.
 
-
-def _start(stop: threading.Event, settings: Settings, duties: Sequence[_Duty]) -> Sequence[threading.Thread]:
-    threads = [
-        threading.Thread(target=duty, args=(stop, settings), name=duty.__name__.replace("_", "-"), daemon=True)
-        for duty in duties
-    ]
-    for thread in threads:
-        thread.start()
+    Args:
+        stop: ends the threads.
+        read_settings: the present settings: topics of new tenants are added while the plane runs.
+    """
+    settings = read_settings()
+    threads = []
+    if settings.retention.rules:
+        threads.append(_start("retention", expire_until, stop, read_settings))
+    if settings.feedback.enabled:
+        threads.append(_start("feedback", follow_feedback, stop, read_settings))
+    if settings.metrics.enabled:
+        threads.append(_start("count-open-until", count_open_until, stop, read_settings))
+        threads.append(_start("backup-age", export_backup_age_until, stop, settings))
+        if settings.canary.interval_s and settings.canary.query_url:
+            threads.append(_start("send-canaries", send_canaries, stop, settings))
     return threads
+
+
+def _start(name: str, duty: Callable[..., None], *args: Any) -> threading.Thread:
+    thread = threading.Thread(target=duty, args=args, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 def send_canaries(stop: threading.Event, settings: Settings) -> None:
     """Sends a canary of each modality at every interval until `stop` is set."""
     url = settings.canary.query_url
     assert url is not None
-    kafka = settings.kafka
     with ExitStack() as opened:
         canary = Canary(
-            topics={modality: kafka.topic_of(modality) for modality in settings.ingest.modalities if modality in MEDIA},
+            topics=_canary_topics(settings),
             produce=_sender(settings, opened),
-            search=partial(count_hits, opened.enter_context(httpx.Client(base_url=url))),
+            search=partial(count_hits, opened.enter_context(_client(url, settings))),
             timeout_s=settings.canary.timeout_s,
             clock=time.monotonic,
             sleep=stop.wait,
@@ -74,6 +88,23 @@ def send_canaries(stop: threading.Event, settings: Settings) -> None:
                 canary.send_all()
             except Exception:  # a canary that stopped would look like one that succeeds
                 logger.exception("canary: unexpected error; continuing")
+
+
+def _client(url: str, settings: Settings) -> httpx.Client:
+    """Returns the client by which canaries are searched for."""
+    credentials = credentials_of(key_source(url, settings))
+    return httpx.Client(base_url=url, auth=credentials, verify=trusted(settings.query.ca_file))
+
+
+def _canary_topics(settings: Settings) -> Mapping[Modality, str]:
+    """Returns the topic of each modality to which canaries go; a map of tenants may leave some out."""
+    topics: dict[Modality, str] = {}
+    for modality in settings.ingest.modalities:
+        with suppress(ConfigError):
+            topics |= {modality: settings.kafka.topic_of(modality, TENANT)} if modality in MEDIA else {}
+    if len(topics) < len(MEDIA.keys() & set(settings.ingest.modalities)):
+        logger.warning("kafka.tenants has no topics for %s: canaries are sent to %s", TENANT, sorted(topics) or "none")
+    return topics
 
 
 def _sender(settings: Settings, opened: ExitStack) -> Callable[[Message], Position]:

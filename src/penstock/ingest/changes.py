@@ -64,6 +64,7 @@ class ChangePublisher:
     Args:
         producer: writes the messages; belongs to the caller.
         topic: of the change feed.
+        index_version: that the changes are of; 0: the messages do not state it.
         patience_s: how long a batch waits for the feed.
         sleep: waits for these seconds at most, 0 included; returns whether the lane stops.
         clock: monotonic seconds.
@@ -74,12 +75,14 @@ class ChangePublisher:
         producer: Producer,
         topic: str,
         *,
+        index_version: int = 0,
         patience_s: float = PATIENCE_S,
         sleep: Callable[[float], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._producer = producer
         self._topic = topic
+        self._index_version = index_version
         self._patience_s = patience_s
         self._sleep = sleep
         self._clock = clock
@@ -127,7 +130,8 @@ class ChangePublisher:
             StoppedError: the lane stops.
         """
         try:
-            sent = [self._send_message(message, deadline_s) for message in change_messages(self._topic, changes)]
+            messages = change_messages(self._topic, changes, index_version=self._index_version)
+            sent = [self._send_message(message, deadline_s) for message in messages]
             for future in sent:
                 self._await(future, deadline_s)
         except (TransientError, FutureTimeoutError) as exc:

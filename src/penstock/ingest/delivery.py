@@ -10,6 +10,11 @@ from penstock.observability.tracing import NO_SPAN, OpenSpan
 from penstock.records import Assignment, Event, Record, Rejected
 
 
+def tenant_of(parsed: Event | Rejected) -> str:
+    """Returns the owner of a parsed record; empty where it has no event."""
+    return parsed.asset.tenant if isinstance(parsed, Event) else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A delivered record with the event that it was parsed to, and the assignment under which it arrived.
@@ -23,6 +28,7 @@ class Delivery:
         span: of the event in its trace, until it has an outcome.
         asset_id: the event's asset; None for a record that has no event: it belongs to no asset and waits for none.
             Calculated once, as each turn reads it of thousands of queued deliveries.
+        tenant: the owner of the event; empty for a record that has no event.
     """
 
     record: Record
@@ -30,10 +36,12 @@ class Delivery:
     parsed: Event | Rejected
     span: OpenSpan = field(default=NO_SPAN, compare=False, repr=False)
     asset_id: str | None = field(init=False)
+    tenant: str = field(init=False)
 
     def __post_init__(self) -> None:
         asset_id = self.parsed.asset.id if isinstance(self.parsed, Event) else None
         object.__setattr__(self, "asset_id", asset_id)
+        object.__setattr__(self, "tenant", tenant_of(self.parsed))
 
     @classmethod
     def receive(cls, record: Record, assignment: Assignment, parsed: Event | Rejected) -> Delivery:
@@ -63,7 +71,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Deliveries of one topic that go through the steps together, in the order in which they arrived.
+    """Deliveries of one topic that go through the steps together, those of each tenant in the order of their arrival.
 
     Attributes:
         number: rises with every batch of a lane.

@@ -29,7 +29,7 @@ class Why(StrEnum):
     LEASE = "lease"  # of the driver: not confirmed
     BUDGET = "budget"  # as many bytes or offsets in flight as the lane may have
     STORE = "store"  # it does not answer
-    BROKER = "broker"  # it does not answer
+    BROKER = "broker"  # it does not answer, or refuses this client
     HALTED = "halted"  # a partition that cannot continue
 
 
@@ -47,7 +47,7 @@ _REMEDIES = {
     Why.LEASE: "; nothing is written until it is. Check that Kafka and the driver run",
     Why.BUDGET: "; the steps after the lane are too slow: add workers, or raise the limit if memory allows",
     Why.STORE: "; events wait and none is lost. Check that it runs (store.uri)",
-    Why.BROKER: "; nothing is received until it does. Check that it runs (kafka.bootstrap_servers)",
+    Why.BROKER: "; nothing is received until it does",
     Why.HALTED: "; it is tried again every 30 s",
 }
 
@@ -129,7 +129,7 @@ def lane_holds(
     budget: str,
     lease: str,
     store: str,
-    broker_available: bool,
+    broker: str,
     halted: Mapping[str, str],
 ) -> Mapping[HoldKey, str]:
     """Returns what holds a lane up, from the reason of each cause and of each halted partition.
@@ -141,7 +141,7 @@ def lane_holds(
         (Why.LEASE, ""): refusals.get(Why.LEASE, "") or lease,
         (Why.BUDGET, ""): budget,
         (Why.STORE, ""): store,
-        (Why.BROKER, ""): "" if broker_available else "Kafka does not answer",
+        (Why.BROKER, ""): broker,
     }
     return holds | {(Why.HALTED, partition): reason for partition, reason in halted.items()}
 

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 
 from penstock.broker.base import Partition, PartitionLag
+from penstock.broker.topics import group_lag
+from penstock.config import KafkaSettings
 from penstock.errors import PenstockError
 from penstock.observability import metrics
 
@@ -21,18 +23,35 @@ logger = logging.getLogger(__name__)
 INTERVAL_S = 5.0  # a measurement opens connections of its own, and takes 50 ms on a quiet broker
 
 
+def readable_lag(kafka: KafkaSettings, topics: Callable[[], Collection[str]]) -> Callable[[], Sequence[PartitionLag]]:
+    """Returns a function that reads the lag of the topics that may be described, and logs once which may not."""
+    known: dict[str, str] = {}
+
+    def read() -> Sequence[PartitionLag]:
+        denied: dict[str, str] = {}
+        lags = group_lag(kafka, topics(), denied.__setitem__)
+        for topic in denied.keys() - known.keys():
+            logger.warning("%s", denied[topic])
+        known.clear()
+        known.update(denied)
+        return lags
+
+    return read
+
+
 class LagMonitor:
     """The latest known lag. An unavailable broker delays only this thread.
 
     While the broker does not answer, the metrics of lag and age have no value, instead of the last one.
 
     Args:
-        read_lag: reads the lag of every partition; `broker.topics.group_lag`.
+        read_lag: reads the lag of every partition; `readable_lag`.
         stopping: ends the thread.
         read_times: returns the timestamps of the records at these offsets, in milliseconds since the epoch;
             `broker.record_times.record_times`. None: ages are not measured.
         interval_s: between two measurements.
         wall_s: seconds since the epoch.
+        exports: whether the metrics show what is measured; they have no label for the group.
     """
 
     def __init__(
@@ -43,12 +62,14 @@ class LagMonitor:
         read_times: Callable[[Mapping[Partition, int]], Mapping[Partition, int]] | None = None,
         interval_s: float = INTERVAL_S,
         wall_s: Callable[[], float] = time.time,
+        exports: bool = True,
     ) -> None:
         self._read_lag = read_lag
         self._stopping = stopping
         self._read_times = read_times
         self._interval_s = interval_s
         self._wall_s = wall_s
+        self._exports = exports
         self._lags: Sequence[PartitionLag] | None = None
         self._exported: set[Partition] = set()
         self._failing = False
@@ -63,6 +84,10 @@ class LagMonitor:
         """Returns the records of these topics that the group has not committed; None if that is unknown."""
         lags = self._lags
         return None if lags is None else sum(lag.lag for lag in lags if lag.partition.topic in topics)
+
+    def lags(self) -> Sequence[PartitionLag] | None:
+        """Returns the progress in every partition; None if it is unknown."""
+        return self._lags
 
     def partitions(self) -> Set[Partition] | None:
         """Returns all partitions of the topics; None if they are unknown."""
@@ -82,7 +107,7 @@ class LagMonitor:
             logger.warning("the lag can be read again")
         self._lags = lags
         self._export_lag(lags)
-        if self._read_times is not None:
+        if self._read_times is not None and self._exports:
             self._export_ages(lags, self._read_times)
 
     def _run(self) -> None:
@@ -103,13 +128,15 @@ class LagMonitor:
     def _forget(self) -> None:
         self._lags = None
         self._export_lag(())
-        for topic in {partition.topic for partition in self._exported}:
-            metrics.OLDEST_UNSETTLED.labels(topic).set(metrics.UNKNOWN)
 
     def _export_lag(self, lags: Sequence[PartitionLag]) -> None:
+        if not self._exports:
+            return
         present = {lag.partition for lag in lags}
         for partition in self._exported - present:
             metrics.LAG.labels(partition.topic, partition.partition).set(metrics.UNKNOWN)
+        for topic in {partition.topic for partition in self._exported} - {partition.topic for partition in present}:
+            metrics.OLDEST_UNSETTLED.labels(topic).set(metrics.UNKNOWN)
         for lag in lags:
             metrics.LAG.labels(lag.partition.topic, lag.partition.partition).set(lag.lag)
         self._exported |= present

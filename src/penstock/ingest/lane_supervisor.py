@@ -13,9 +13,12 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from penstock.config import Settings
 from penstock.ingest.actor_results import ANSWER_TIMEOUT_S, START_TIMEOUT_S, results_of, results_or_none
 from penstock.ingest.executor.autoscaler import LaneUsage
-from penstock.ingest.lane.actor import LaneActor, LaneHost, call_lane, spawn_lane
+from penstock.ingest.executor.crash_notes import read_on
+from penstock.ingest.lane.actor import LaneActor, LaneHost, LaneJournal, call_lane, spawn_lane
 from penstock.ingest.lane.handles import WorkerHandles
+from penstock.ingest.lane.receive_journal import read_journal
 from penstock.ingest.lane.status import LaneStatus
+from penstock.ingest.lane.suspects import DeathToll
 from penstock.records import Assignment
 
 T = TypeVar("T")
@@ -36,6 +39,9 @@ class LaneSupervisor:
         self._lanes: list[LaneActor] = []
         self._draining: dict[LaneActor, ObjectRef[bool]] = {}  # each with what resolves once it has left the group
         self._stopping = False
+        self._deaths = DeathToll()
+        self._pace: float | None = None  # of all lanes together, events per second
+        self._journals: dict[LaneActor, ObjectRef[LaneJournal]] = {}
 
     @property
     def lanes(self) -> Sequence[LaneActor]:
@@ -54,13 +60,19 @@ class LaneSupervisor:
             ConfigError: the group or a topic is refused.
             UnavailableError: a lane cannot be started.
         """
-        self._lanes = [spawn_lane(self._settings, handles, number) for number in range(self._target)]
+        self._lanes = [self._spawn(handles, number) for number in range(self._target)]
         answers = [call_lane(lane, LaneHost.assignments) for lane in self._lanes]
         results_of(answers, "a lane to start", START_TIMEOUT_S)
 
     def resize(self, count: int) -> None:
         """Sets the number of lanes and returns immediately; `move_to_target` starts or drains the difference."""
         self._target = count
+
+    def set_pace(self, events_per_s: float | None) -> None:
+        """Sets how many events per second all lanes together dispatch at most, also those that start later."""
+        self._pace = events_per_s
+        for lane in self.all:
+            self._send_pace(lane)
 
     def restart_ended(self, handles: WorkerHandles) -> None:
         """Restarts the lanes that died, and those whose loop is stuck or ended although it was not stopped."""
@@ -70,7 +82,16 @@ class LaneSupervisor:
                 continue
             logger.error("lane-%d ended or is stuck and will be restarted; its log in Ray says why", number)
             ray.kill(lane)
-            self._lanes[number] = spawn_lane(self._settings, handles, number)
+            self._count_death(lane)
+            self._lanes[number] = self._spawn(handles, number)
+
+    def replace(self, settings: Settings) -> None:
+        """Drains all lanes, and has `move_to_target` start as many with other settings."""
+        if self._stopping:
+            return
+        self._settings = settings
+        self._draining |= {lane: call_lane(lane, LaneHost.stop) for lane in self._lanes}
+        self._lanes = []
 
     def move_to_target(self, handles: WorkerHandles) -> None:
         """Starts the lanes that are missing, and drains those above the number.
@@ -80,13 +101,14 @@ class LaneSupervisor:
         if self._stopping:
             return
         while len(self._lanes) < self._target:
-            self._lanes.append(spawn_lane(self._settings, handles, len(self._lanes)))
+            self._lanes.append(self._spawn(handles, len(self._lanes)))
         self._draining |= {lane: call_lane(lane, LaneHost.stop) for lane in self._lanes[self._target :]}
         del self._lanes[self._target :]
         for lane, left in list(self._draining.items()):
             if ray.wait([left], timeout=0)[0]:
                 ray.kill(lane)
                 del self._draining[lane]
+                self._journals.pop(lane, None)
 
     def stop(self, timeout_s: float) -> bool:
         """Drains all lanes, and returns once they have left the group or the time is over.
@@ -122,6 +144,30 @@ class LaneSupervisor:
             if usage is not None and usage.version < handles.version:
                 call_lane(lane, LaneHost.update_handles, handles)
 
+    # --- records that lanes die of ----------------------------------------------------------------------------------
+
+    def _spawn(self, handles: WorkerHandles, number: int) -> LaneActor:
+        lane = spawn_lane(self._settings, handles, number, self._deaths.suspects)
+        self._journals[lane] = call_lane(lane, LaneHost.journal)
+        if self._pace is not None:
+            self._send_pace(lane)
+        return lane
+
+    def _send_pace(self, lane: LaneActor) -> None:
+        call_lane(lane, LaneHost.set_pace, None if self._pace is None else self._pace / self._target)
+
+    def _count_death(self, lane: LaneActor) -> None:
+        """Reads which record a dead lane was parsing. The lanes that live learn of a record that became a suspect."""
+        answer = self._journals.pop(lane, None)
+        journal = None if answer is None else _result_or_none(answer)
+        position = None if journal is None else read_on(journal.node, read_journal, journal.path)
+        if position is None:
+            return
+        logger.error("a lane died while it parsed the record at %s", position)
+        if self._deaths.add(position):
+            for other in self.all:
+                call_lane(other, LaneHost.suspect, self._deaths.suspects)
+
     def _query(self, method: Callable[[LaneHost], T]) -> list[T | None]:
         return results_or_none([call_lane(lane, method) for lane in self.all])
 
@@ -131,6 +177,11 @@ def _are_alive(lanes: Sequence[LaneActor]) -> list[bool]:
     answers = [call_lane(lane, LaneHost.is_running) for lane in lanes]
     answered = ray.wait(answers, num_returns=len(answers), timeout=ANSWER_TIMEOUT_S)[0] if answers else []
     return [answer not in answered or _is_running(answer) for answer in answers]
+
+
+def _result_or_none(answer: ObjectRef[T]) -> T | None:
+    """Returns a result that is there already; None if it is not, or its actor died first."""
+    return results_or_none([answer])[0] if ray.wait([answer], timeout=0)[0] else None
 
 
 def _is_running(answered: ObjectRef[bool]) -> bool:

@@ -9,18 +9,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from hashlib import blake2b
-from pathlib import Path
 from typing import Protocol
 
-from penstock.assembly import join_ray, open_store
+from penstock.assembly import join_ray, open_assets, open_store
 from penstock.broker.topics import ensure_changes_topic, ensure_topics
-from penstock.config import Settings
+from penstock.config import Settings, without_secrets
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.profiles import OCR, Profile
 from penstock.errors import ConfigError, PermanentError
 from penstock.ingest.actor_results import START_TIMEOUT_S, results_of
 from penstock.ingest.executor.autoscaler import Autoscaler, ElasticPool, WorkerSpec
+from penstock.ingest.executor.crash_notes import journal_dir
 from penstock.ingest.executor.ray_actor import Actor, control, spawn_actors, when_ready
 from penstock.ingest.executor.scaling_policy import ScalingPolicy, ScalingRules
 from penstock.ingest.executor.workers import (
@@ -34,14 +33,17 @@ from penstock.ingest.executor.workers import (
 from penstock.ingest.gpu_nodes import await_gpus, gpus_of_an_encoder
 from penstock.ingest.lane.assembly import all_roles
 from penstock.ingest.lane.handles import DECODE, FETCH, LONG_MEDIA, WRITE, WorkerHandles
-from penstock.ingest.shared_assets import require_shared_assets
+from penstock.ingest.shared_assets import require_shared_assets, require_shared_replay_key
+from penstock.media.own_services import own_hosts
 from penstock.observability.build_info import export_build_info
 from penstock.observability.exposition import connect
 from penstock.observability.node_endpoints import start_keeping
 from penstock.observability.process import prepare_process
 from penstock.records import TIMED_MODALITIES, Assignment
+from penstock.store.base import IndexSpec
 from penstock.store.spec import index_spec
 from penstock.store.writer import Writer
+from penstock.versions.switching import finish_switch_if_known
 
 logger = logging.getLogger(__name__)
 
@@ -68,21 +70,23 @@ class PlaneLauncher:
     Args:
         settings: with the addresses of Kafka, store and Ray.
         profile: the models.
+        check_spec: called with the requirements on the collections before they are created; raises to refuse them.
     """
 
-    def __init__(self, settings: Settings, profile: Profile) -> None:
+    def __init__(
+        self, settings: Settings, profile: Profile, check_spec: Callable[[IndexSpec], None] | None = None
+    ) -> None:
         self._settings = settings
+        self._check_spec = check_spec
         self._profile = profile
         self._roles = all_roles(profile, settings, settings.ingest.modalities)
-        # A folder a group: another plane may run on this node.
-        group = blake2b(settings.kafka.group.encode(), digest_size=8).hexdigest()
-        self._journal_dir: Path = settings.data_dir / "calls" / group
+        self._journal_dir = journal_dir(settings)
 
     def launch(self, lag: Callable[[str], int | None], stop: threading.Event) -> LaunchedWorkers | None:
         """Starts all workers, and returns once they are ready.
 
         1. Settings and topics are checked, and missing topics created.
-        2. The process joins the Ray cluster, whose nodes have to share the asset store.
+        2. The process joins the Ray cluster, whose nodes have to share the asset store and the key of replays.
         3. The workers start, once there are nodes for them, and the encoders report the fingerprints of their models.
         4. The collections are provisioned for these fingerprints, and the writers start.
 
@@ -102,6 +106,7 @@ class PlaneLauncher:
         self._check_topics()  # 1
         join_ray(settings.ray_address)  # 2
         require_shared_assets(settings)
+        require_shared_replay_key(settings)
         connect(settings, "ingest")
         gpus = gpus_of_an_encoder(settings)
         spawns = self._spawns(gpus)
@@ -141,19 +146,25 @@ class PlaneLauncher:
 
     def _spawns(self, gpus: float) -> Mapping[str, _Spawn]:
         """Returns the function that starts actors, by pool."""
-        settings = self._settings
+        # Bytes of strangers are parsed here: of secrets these processes get what they use alone.
+        settings = without_secrets(self._settings, keep=("tracing", "metrics"))
+        hosts = own_hosts(self._settings)  # that of Redis stands in a secret
+        fetching = without_secrets(self._settings, keep=("tracing", "metrics", "fetch"))
         prepare = partial(_begin, prepare_process, settings)
         anywhere = partial(spawn_actors, journal_dir=self._journal_dir, on_start=prepare)
         start = partial(anywhere, labels=settings.placement.workers)
-        media = partial(start, MediaWorkerFactory(settings), on_start=partial(_begin, init_media_process, settings))
-        long_media = partial(media, on_start=partial(_begin, init_long_media_process, settings))
-        encode = partial(anywhere, num_cpus=0 if gpus else 1, num_gpus=gpus, labels=settings.placement.encoders)
+        prepare_media = partial(_begin, init_media_process, settings)
+        fetch = partial(start, MediaWorkerFactory(fetching, hosts), on_start=prepare_media)
+        decode = partial(start, MediaWorkerFactory(settings, hosts), on_start=prepare_media)
+        cpus = settings.ingest.worker_cpus
+        long_media = partial(fetch, on_start=partial(_begin, init_long_media_process, settings))
+        encode = partial(anywhere, num_cpus=0 if gpus else cpus, num_gpus=gpus, labels=settings.placement.encoders)
         return {
-            FETCH: partial(media, name=FETCH, num_cpus=0.1, concurrent_calls=_FETCH_THREADS),
-            DECODE: partial(media, name=DECODE, num_cpus=1),
-            LONG_MEDIA: partial(long_media, name=LONG_MEDIA, num_cpus=1),
+            FETCH: partial(fetch, name=FETCH, num_cpus=0.1, concurrent_calls=_FETCH_THREADS),
+            DECODE: partial(decode, name=DECODE, num_cpus=cpus),
+            LONG_MEDIA: partial(long_media, name=LONG_MEDIA, num_cpus=cpus),
             **{role: partial(encode, EncodeWorkerFactory(settings, role), name=role) for role in self._roles},
-            OCR: partial(start, EncodeWorkerFactory(settings, OCR), name=OCR, num_cpus=1),  # never on a GPU
+            OCR: partial(start, EncodeWorkerFactory(settings, OCR), name=OCR, num_cpus=cpus),  # never on a GPU
         }
 
     def _autoscaler(
@@ -171,7 +182,7 @@ class PlaneLauncher:
         for name, (min_workers, max_workers) in limits.items():
             spec = WorkerSpec(
                 partial(_spawn_further, spawns[name]),
-                f"{gpus:g} GPU" if gpus and name not in (DECODE, OCR) else "1 CPU",
+                f"{gpus:g} GPU" if gpus and name not in (DECODE, OCR) else f"{ingest.worker_cpus:g} CPU",
                 fingerprints.get(name),
             )
             rules = ScalingRules(min_workers, max_workers, ingest.scale_up_after_s, ingest.scale_down_after_s)
@@ -189,10 +200,13 @@ class PlaneLauncher:
         """
         settings = self._settings
         spec = index_spec(self._profile, fingerprints, settings.store)
+        if self._check_spec is not None:
+            self._check_spec(spec)
         export_build_info(profile=self._profile.name, index_version=spec.version, models=spec.model_slug.values())
         store = open_store(settings.store)
         try:
             store.ensure(spec)
+            finish_switch_if_known(store, open_assets(settings))
             concurrent = store.capabilities.concurrent_writes
         finally:
             store.close()

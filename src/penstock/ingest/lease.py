@@ -24,7 +24,7 @@ from typing import Self
 
 from penstock.broker.base import Consumer
 from penstock.broker.control import ControlGroup, ControlGroupState
-from penstock.errors import FencedError, LeaseHeldError, UnavailableError
+from penstock.errors import ConfigError, FencedError, LeaseHeldError, UnavailableError
 from penstock.store.lease import VALID_SHARE, boot_time_s
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ _POLL_S = 0.1
 _COMMIT_TIMEOUT_S = 2.0
 _ANSWER_TIMEOUT_S = 20.0  # of the broker at the start: a new one creates the topic of its groups first
 _CLOSE_TIMEOUT_S = 5.0
+_NEVER = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,9 @@ class DriverLease:
         self._epoch: int | None = None
         self._confirmations = 0
         self._confirmed_s = clock()
+        self._proven_s = _NEVER  # the lease was confirmed at this time or later
         self._foreign_note = ""
+        self._refusal = ""
 
     def acquire(self, *, wait: bool, stop: threading.Event) -> bool:
         """Waits until no other driver holds the lease, and takes it.
@@ -160,6 +163,7 @@ class DriverLease:
 
         Raises:
             LeaseHeldError: another driver is alive, and `wait` is False.
+            ConfigError: the broker refuses this client, or it lacks a right on the control group or its topic.
             UnavailableError: the broker does not answer, or the group never becomes empty. A standby that has had an
                 answer waits for the broker too.
         """
@@ -205,6 +209,7 @@ class DriverLease:
         if self._epoch is None:
             self._refuse_successor()
             return None
+        began_s = self._clock()
         try:
             self._consumer.commit({self._group.partition: 0}, _COMMIT_TIMEOUT_S, note=self._next_note())
         except FencedError:
@@ -215,8 +220,13 @@ class DriverLease:
         # A join between the poll and the commit may have changed owners in between: the next poll reports it.
         if self._consumer.generation() != generation:
             return None
-        self._confirmed_s = self._clock()
+        self._confirmed_s, self._proven_s = self._clock(), began_s
         return self._epoch
+
+    @property
+    def holds(self) -> bool:
+        """Returns whether this process may send a request to the store now. Safe to call from another thread."""
+        return self._epoch is not None and self._clock() < self._proven_s + VALID_SHARE * self._timeout_s
 
     @property
     def valid_s(self) -> float:
@@ -268,6 +278,8 @@ class DriverLease:
             try:
                 if self.confirm() is not None:
                     return True
+                if self._refusal:
+                    raise ConfigError(self._refusal)
             except LeaseHeldError:
                 break
             self._sleep(_POLL_S)
@@ -288,6 +300,7 @@ class DriverLease:
         assert self._consumer is not None
         partition = self._group.partition
         polled = self._consumer.poll(_POLL_S, 1)
+        self._refusal = polled.refusal or polled.denied.get(partition.topic, "")
         if partition in polled.revoked_without_drain:
             self._epoch = None
         for assigned in polled.assigned:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from penstock.errors import LeaseHeldError, PenstockError
+from penstock.errors import LeaseHeldError, PenstockError, UnconfirmedError
 from penstock.ingest.lease import CONFIRM_INTERVAL_S, DriverLease
 from penstock.store.lease import Renewal
 
@@ -155,6 +155,17 @@ class LeaseKeeper:
         """Raises `LeaseHeldError` once another driver holds the lease."""
         if self._lost is not None:
             raise self._lost
+
+    def check_write(self) -> None:
+        """Returns if this process may send a request to the store now, as `LeaseGuard.check` does in a writer.
+
+        Raises:
+            LeaseHeldError: another driver holds the lease.
+            UnconfirmedError: the last confirmation has run out.
+        """
+        self.check()
+        if not self._lease.holds:
+            raise UnconfirmedError("the lease is not confirmed: nothing is written until it is")
 
     @property
     def is_lost(self) -> bool:

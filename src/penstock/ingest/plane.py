@@ -11,17 +11,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import ray
 from ray.exceptions import RayError
 
+from penstock.assembly import open_assets
+from penstock.auth import check_exposure
+from penstock.broker.base import PartitionLag
 from penstock.broker.kafka_control import KafkaControlGroup
 from penstock.broker.record_times import record_times
-from penstock.broker.topics import group_lag
-from penstock.config import Settings
+from penstock.config import Settings, keep_secrets_in_files
 from penstock.encoders.profiles import load_profile
 from penstock.errors import PenstockError
 from penstock.ingest.actor_results import results_of
@@ -31,7 +33,7 @@ from penstock.ingest.executor.autoscaler import LoadMeter, PoolLoad
 from penstock.ingest.executor.ray_actor import Actor, control
 from penstock.ingest.health import Publisher, store_probe, unready_reasons
 from penstock.ingest.holds import HoldLog
-from penstock.ingest.lag import LagMonitor
+from penstock.ingest.lag import LagMonitor, readable_lag
 from penstock.ingest.lane.actor import LaneActor
 from penstock.ingest.lane.assembly import all_roles
 from penstock.ingest.lane.handles import DECODE
@@ -40,8 +42,11 @@ from penstock.ingest.launcher import LaunchedWorkers, PlaneLauncher, start_write
 from penstock.ingest.lease import DriverLease, LeaseHolder
 from penstock.ingest.lease_keeper import LeaseKeeper
 from penstock.ingest.lease_members import LaneMember, WriterMember, lease_members, send_renewal
+from penstock.ingest.reindex.drop_watch import DropWatch
 from penstock.ingest.status import PlaneState, PlaneStatus, sum_lanes
+from penstock.ingest.tenant_topics import TenantTopics, check_tenants
 from penstock.observability import metrics
+from penstock.store.base import IndexSpec
 from penstock.store.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -53,26 +58,44 @@ _STOP_MARGIN_S = 30.0  # beyond the drain timeout, for lanes that commit and lea
 class IngestPlane:
     """Owns the actors of one ingest plane; they end with it.
 
+    Over the limit because each thread and each duty has an attribute.
+
     Args:
         settings: with addresses of Kafka, store and Ray filled in.
+        fills: whether it fills a version of the index beside the one that another plane feeds: that other one sweeps
+            media, ends the time of assets, sends canaries and has the metrics, which have no label for the version.
+        check_spec: called with the requirements on the collections before they are created; raises to refuse them.
+        before_lanes: called under the lease once the collections are there, before any event is received. What it is
+            given has to be called before each request that changes rows, and raises once the lease does not hold.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        fills: bool = False,
+        check_spec: Callable[[IndexSpec], None] | None = None,
+        before_lanes: Callable[[Callable[[], None]], None] = lambda _: None,
+    ) -> None:
         self._settings = settings
+        self._fills = fills
+        self._check_spec = check_spec
+        self._before_lanes = before_lanes
         self._profile = load_profile(settings.profile)
         self._workers: LaunchedWorkers | None = None
         self._keeper: LeaseKeeper | None = None
         self._lanes = LaneSupervisor(settings)
+        self._tenant_topics = TenantTopics(settings)
         self._load_meter = LoadMeter[LaneActor]()
         self._loads: Mapping[str, PoolLoad] = {}
         self._state = PlaneState.STARTING
         self._blocked = False
         self._stopping = threading.Event()
-        topics = [settings.kafka.topic_of(modality) for modality in settings.ingest.modalities]
         self._lag = LagMonitor(
-            partial(group_lag, settings.kafka, topics),
+            readable_lag(settings.kafka, self._topics),
             self._stopping,
             read_times=partial(record_times, settings.kafka) if settings.metrics.enabled else None,
+            exports=not fills,
         )
         self._store_probe = store_probe(settings, self._stopping)
         self._hold_log = HoldLog(time.monotonic)
@@ -82,7 +105,7 @@ class IngestPlane:
     def start(self, stop: threading.Event | None = None) -> bool:
         """Returns once records are received.
 
-        1. The driver takes the lease of the consumer group.
+        1. The driver takes the lease of the consumer group, and looks up the topics of tenants.
         2. The workers start, and the lease is confirmed to them from then on.
         3. The lanes start.
 
@@ -98,27 +121,34 @@ class IngestPlane:
             UnavailableError: broker, store, Ray or a model's hub does not answer.
         """
         settings = self._settings
+        check_tenants(settings)
         self._publisher.remove_ended()
         start_endpoint_thread(self._stopping, settings)
         stop = stop or threading.Event()
         self._keeper = self._take_lease(stop)  # 1
         if self._keeper is None:
             return False
+        settings = self._settings = self._tenant_topics.first()
+        self._lanes = LaneSupervisor(settings)
         starting = self.status()
         with self._publisher.repeating(starting, list(unready_reasons(starting, expected_lanes=0, partitions=None))):
             self._keeper.start()  # 2
-            self._workers = PlaneLauncher(settings, self._profile).launch(self._lag_of, stop)
+            launcher = PlaneLauncher(settings, self._profile, self._check_spec)
+            self._workers = launcher.launch(self._lag_of, stop)
             if self._workers is None:
                 return False
+            self._before_lanes(self._keeper.check_write)
             self._lanes.start(self._workers.handles)  # 3
         self._state = PlaneState.RUNNING
-        if self._workers.autoscaler.can_scale or settings.metrics.enabled:
+        if self._workers.autoscaler.can_scale or settings.metrics.enabled or self._fills:
             self._lag.start()
         self._store_probe.start()
         self._monitor.start()
+        if self._fills:
+            return True
         sweep = (self._stopping, settings)
         threading.Thread(target=sweep_until, args=sweep, name="asset-sweeper", daemon=True).start()
-        start_background_threads(self._stopping, settings)
+        start_background_threads(self._stopping, lambda: self._settings)
         return True
 
     def check(self) -> None:
@@ -152,6 +182,14 @@ class IngestPlane:
         """Sets the number of lanes and returns immediately; lanes join, or drain and leave, in the background."""
         self._lanes.resize(count)
 
+    def set_pace(self, events_per_s: float | None) -> None:
+        """Sets how many events per second the plane dispatches at most; None: as many as there are."""
+        self._lanes.set_pace(events_per_s)
+
+    def lags(self) -> Sequence[PartitionLag] | None:
+        """Returns the progress of the plane's group in every partition, as last measured; None if it is unknown."""
+        return self._lag.lags()
+
     def status(self) -> PlaneStatus:
         """Returns the present status, summed over the lanes that answer."""
         lanes = self._lanes.statuses()
@@ -177,6 +215,7 @@ class IngestPlane:
 
     def _watch(self) -> None:
         duties = (
+            self._take_up_topics,
             self._restore_writers,
             self._restart_lanes,
             self._resize_lanes,
@@ -232,8 +271,21 @@ class IngestPlane:
             self._hold_log.update(status.held, complete=status.lanes >= lanes)
         reasons = unready_reasons(status, expected_lanes=lanes, partitions=self._lag.partitions())
         self._publisher.publish(status, list(reasons))
-        for pool, size in status.workers.items():
+        for pool, size in status.workers.items() if not self._fills else ():
             metrics.WORKERS.labels(pool).set(size)
+
+    def _topics(self) -> Collection[str]:
+        return self._settings.kafka.topics_of(self._settings.ingest.modalities)
+
+    def _take_up_topics(self) -> None:
+        """Starts the lanes again with the topics of new tenants; the former lanes drain and commit."""
+        settings = self._tenant_topics.later()
+        if settings is None or self._state is not PlaneState.RUNNING:
+            return
+        if new := sorted(settings.kafka.topics().keys() - self._settings.kafka.topics().keys()):
+            logger.info("there are new topics, and the lanes start again with them: %s", ", ".join(new))
+            self._settings = settings
+            self._lanes.replace(settings)
 
     # --- the lease ---------------------------------------------------------------------------------------------------
 
@@ -267,12 +319,12 @@ class IngestPlane:
 
     def _lag_of(self, pool: str) -> int | None:
         """Returns the records of the topics that a pool works for that are not settled; None if unknown."""
-        topics = [
-            self._settings.kafka.topic_of(modality)
+        modalities = [
+            modality
             for modality in self._settings.ingest.modalities
             if pool == DECODE or pool in all_roles(self._profile, self._settings, [modality])
         ]
-        return self._lag.total(topics)
+        return self._lag.total(self._settings.kafka.topics_of(modalities))
 
     def _kill_actors(self) -> None:
         for lane in self._lanes.all:
@@ -287,18 +339,31 @@ class IngestPlane:
 def run_ingest(
     settings: Settings, stop: threading.Event, on_status: Callable[[PlaneStatus], None] | None = None
 ) -> None:
-    """Runs the plane until `stop` is set, then drains; `on_status` is called once a second.
+    """Runs the plane until `stop` is set or its version of the index is removed, then drains.
+
+    Args:
+        settings: with addresses of Kafka, store and Ray filled in.
+        stop: ends it.
+        on_status: called once a second.
 
     Raises:
         LeaseHeldError: another driver ingests for this consumer group, or does so now.
+        ConfigError: others reach `metrics.host`, and no request needs credentials.
         PenstockError: as `IngestPlane.start` does.
     """
-    plane = IngestPlane(settings)
+    if settings.metrics.enabled and not settings.metrics.has_secret("token"):
+        check_exposure(settings, "metrics.host", settings.metrics.host)
+    watch = DropWatch(open_assets(settings), settings.store.version, fills=False, clock=time.monotonic)
+    plane = IngestPlane(keep_secrets_in_files(settings, "ingest"))
     try:
+        watch.check_start()
         if not plane.start(stop):
             return
         while not stop.wait(1.0):
             plane.check()
+            if watch.must_end():
+                logger.warning("version %d of the index is removed, and this plane ends", settings.store.version)
+                break
             if on_status is not None:
                 on_status(plane.status())
     finally:

@@ -1,16 +1,17 @@
-"""Refuses an asset store on the disk of one Ray node, where other nodes do not share it."""
+"""Refuses an asset store and a key of replays that only one of several Ray nodes has."""
 
 from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from penstock.assets import AssetStore
+from penstock.broker.replay_keys import ReplayKeys
 from penstock.config import Settings
 from penstock.errors import ConfigError, PenstockError
 
@@ -36,7 +37,7 @@ def require_shared_assets(settings: Settings) -> None:
         return
     mark = store.put(f"seen by every node of {uuid.uuid4().hex}".encode())
     try:
-        seen = _look_from(nodes, store.url, mark)
+        seen = _look_from(nodes, "the asset store", _sees, store.url, mark)
     finally:
         store.delete(mark)
     blind = sorted(nodes[node] for node, sees in seen.items() if not sees)
@@ -46,6 +47,28 @@ def require_shared_assets(settings: Settings) -> None:
             f"nodes with CPUs do not see ({', '.join(blind)}): media that they decode would be lost with them. Set "
             "assets.url (PENSTOCK_ASSETS__URL) to a store that every node reaches, such as s3://bucket/media, or to a "
             "shared folder."
+        )
+
+
+def require_shared_replay_key(settings: Settings) -> None:
+    """Checks that every Ray node with CPUs for workers has the key of replays that stands for `replay.key`.
+
+    Otherwise each lane makes one, and refuses the replays and the continuations of long media that another one signed.
+    A cluster of one node is not checked, and neither is a node that joins later.
+
+    Raises:
+        ConfigError: a node does not have it; names the nodes.
+    """
+    nodes = nodes_of_workers(settings.placement.workers)
+    if settings.replay.has_secret("key") or set(nodes) <= {ray.get_runtime_context().get_node_id()}:
+        return
+    keys = ReplayKeys.of(settings)
+    same = _look_from(nodes, "the key of replays", _signs_alike, keys, keys.fingerprint())
+    if others := sorted(nodes[node] for node, is_same in same.items() if not is_same):
+        raise ConfigError(
+            f"replay.key is not set, and the key of replays in {keys.kept} is not that of {len(others)} of "
+            f"{len(nodes)} Ray nodes with CPUs ({', '.join(others)}), which would refuse what other nodes sign. Set "
+            "replay.key_file (PENSTOCK_REPLAY__KEY_FILE) to a file with the same secret on every node."
         )
 
 
@@ -72,11 +95,11 @@ def _allows(condition: str, value: str | None) -> bool:
     return (value in values) != condition.startswith("!")
 
 
-def _look_from(nodes: Mapping[str, str], url: str, mark: str) -> Mapping[str, bool]:
-    """Returns whether each node sees the mark. A node that does not answer is left out, with a warning."""
-    look = ray.remote(num_cpus=0, max_retries=0)(_sees)
+def _look_from(nodes: Mapping[str, str], shared: str, sees: Callable[..., bool], *args: object) -> Mapping[str, bool]:
+    """Returns the answer of a function on each node. A node that does not answer is left out, with a warning."""
+    look = ray.remote(num_cpus=0, max_retries=0)(sees)
     answers = {
-        node: look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(url, mark)
+        node: look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(*args)
         for node in nodes
     }
     answered, _ = ray.wait(list(answers.values()), num_returns=len(answers), timeout=_ANSWER_TIMEOUT_S)
@@ -87,10 +110,15 @@ def _look_from(nodes: Mapping[str, str], url: str, mark: str) -> Mapping[str, bo
                 raise TimeoutError(f"no answer within {_ANSWER_TIMEOUT_S:.0f} s")
             seen[node] = ray.get(answer)
         except (RayError, PenstockError, TimeoutError) as exc:
-            logger.warning("node %s gave no answer whether it shares the asset store: %s", nodes[node], exc)
+            logger.warning("node %s gave no answer whether it shares %s: %s", nodes[node], shared, exc)
     return seen
 
 
 def _sees(url: str, mark: str) -> bool:
     """Returns whether this node sees the mark. Runs there."""
     return AssetStore(url).exists(mark)
+
+
+def _signs_alike(keys: ReplayKeys, fingerprint: str) -> bool:
+    """Returns whether this node has the key of a fingerprint. Runs there."""
+    return keys.fingerprint() == fingerprint

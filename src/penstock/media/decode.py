@@ -18,6 +18,7 @@ from penstock.config import ImageSettings, TextSettings
 from penstock.encoders.base import ImageSpec, Tokenizer
 from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT
 from penstock.errors import BadInputError, Reason, TransientError
+from penstock.media.given_vectors import PREFIX, GivenVectors, KnownEncoder
 from penstock.media.image import decode_image_at_sizes, set_pixel_limit
 from penstock.media.text.passages import decode_text
 from penstock.records import (
@@ -99,6 +100,8 @@ class Decoder:
             that one row serves both fields.
         image_texts: the roles of the models that give an image's words, each with the longer side of the image that it
             takes, pixels.
+        known_encoders: returns those of the index by role, once a vector has come with an event; None: such events
+            are encoded again.
     """
 
     def __init__(
@@ -110,8 +113,10 @@ class Decoder:
         tokenizer: Tokenizer,
         joint_text_encoder: str,
         image_texts: Mapping[str, int] | None = None,
+        known_encoders: Callable[[], Mapping[str, KnownEncoder]] | None = None,
     ) -> None:
         self._context = DecoderContext(text, image, image_spec, tokenizer, joint_text_encoder, image_texts or {})
+        self._known_encoders = known_encoders or dict
         set_pixel_limit(image.max_pixels)
 
     def decode(
@@ -133,29 +138,38 @@ class Decoder:
         Raises:
             TransientError: a dependency of a decoder is unavailable; the batch can be retried.
         """
-        inputs = EncoderInputs()
+        inputs, given = EncoderInputs(), GivenVectors(self._known_encoders)
         indexable: list[Event] = []
         pending: list[PendingEntry] = []
         rejections = list(rejected)
         for media in fetched:
-            asset = self._decode_or_reject(media)
-            if isinstance(asset, Rejected):
-                rejections.append(asset)
+            decoded = self._decode_or_reject(media, given)
+            if isinstance(decoded, Rejected):
+                rejections.append(decoded)
                 continue
+            asset, rows = decoded
             event = media.event
+            if event.vectors:  # they have served
+                event = replace(event, vectors=(), vectors_hash=event.hash_of_vectors())
             if asset.title and not event.title:
-                event = replace(event, title=asset.title)
+                event = replace(event, title=asset.title, has_media_title=True)
             indexable.append(event)
-            pending.extend(_pending_entries(event, media, asset, inputs))
-        return Decoded(tuple(indexable), tuple(tombstones), tuple(pending), tuple(rejections)), inputs.by_encoder()
+            pending.extend(_pending_entries(event, media, asset, inputs, rows))
+        parts = tuple(indexable), tuple(tombstones), tuple(pending), tuple(rejections)
+        return Decoded(*parts, given=given.encoded()), inputs.by_encoder()
 
-    def _decode_or_reject(self, fetched: FetchedMedia) -> DecodedAsset | Rejected:
+    def _decode_or_reject(
+        self, fetched: FetchedMedia, given: GivenVectors
+    ) -> tuple[DecodedAsset, Mapping[str, int]] | Rejected:
+        """Returns an asset with the rows of the vectors that came with it, or its rejection."""
         modality = fetched.event.modality
         try:
             decoder = DECODERS.get(modality)
             if decoder is None:
                 raise BadInputError(Reason.UNSUPPORTED, f"this version has no decoder for {modality}")
-            return decoder(fetched, self._context)
+            asset = decoder(fetched, self._context)
+            items = ((encoder, item.key) for part in asset.parts for _, encoder, item in part.vectors)
+            return asset, given.rows_of(fetched.event, items)
         except TransientError:
             raise
         except Exception as exc:
@@ -255,9 +269,12 @@ def _encoder_input(
 
 
 def _pending_entries(
-    event: Event, fetched: FetchedMedia, asset: DecodedAsset, inputs: EncoderInputs
+    event: Event, fetched: FetchedMedia, asset: DecodedAsset, inputs: EncoderInputs, given: Mapping[str, int]
 ) -> list[PendingEntry]:
-    """Returns the parts as entries, numbered within their collection from 0 without gaps."""
+    """Returns the parts as entries, numbered within their collection from 0 without gaps.
+
+    `given` has the rows of vectors that stand for the items of an encoder.
+    """
     counts: dict[Collection, int] = {}
     entries = []
     for part in asset.parts:
@@ -275,7 +292,12 @@ def _pending_entries(
                 end_ms=part.end_ms,
                 start_char=part.start_char,
                 end_char=part.end_char,
-                vectors=tuple((field, encoder, inputs.row(encoder, item)) for field, encoder, item in part.vectors),
+                vectors=tuple(
+                    (field, f"{PREFIX}{encoder}", given[encoder])
+                    if encoder in given
+                    else (field, encoder, inputs.row(encoder, item))
+                    for field, encoder, item in part.vectors
+                ),
                 words=tuple((role, inputs.row(role, item)) for role, item in part.words),
             )
         )

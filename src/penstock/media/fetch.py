@@ -19,16 +19,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import tenacity
 
-from penstock.assets import AssetStore, asset_uri
+from penstock.assets import AssetStore, MissingAssetError, asset_uri, sha256_of
 from penstock.concurrency import MemoryBudget
 from penstock.config import FetchSettings
 from penstock.errors import BadInputError, Reason, TransientError
 from penstock.media.claim_check import ClaimCheckReader, RetryableFetchError
+from penstock.media.networks import NEVER, Network
+from penstock.media.own_services import OwnServices
+from penstock.media.resolvers import Resolver, system_resolver
 from penstock.media.sniff import sniff
-from penstock.media.ssrf_guard import Resolver, system_resolver
 from penstock.media.types.base import Sniffed
 from penstock.records import ClaimCheck, Event, FetchedMedia, Inline, Modality, Rejected
 
@@ -47,8 +50,10 @@ class Fetcher:
     Args:
         settings: limits of claim checks.
         assets: stores inline media.
-        topic_of: the topic of each modality, for messages that name the right one.
+        topic_of: the topic of each modality, for messages that name the right one; empty: they are not to be named.
         resolver: host names → addresses.
+        own: Penstock's own services, to which no claim check may lead; None: there are none.
+        never: networks that are refused whatever a rule allows.
         clock: monotonic seconds.
         sleep: waits between attempts, seconds.
         small_bytes: media behind claim checks that are larger wait until memory is reserved for them, bytes.
@@ -62,6 +67,8 @@ class Fetcher:
         *,
         topic_of: Mapping[Modality, str],
         resolver: Resolver = system_resolver,
+        own: OwnServices | None = None,
+        never: Sequence[Network] = NEVER,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         small_bytes: int = _SMALL_BYTES,
@@ -72,10 +79,11 @@ class Fetcher:
         self._topic_of = topic_of
         self._clock = clock
         self._sleep = sleep
-        self._reader = ClaimCheckReader(settings, resolver=resolver, clock=clock)
+        reader = partial(ClaimCheckReader, resolver=resolver, clock=clock, own=own, never=never)
+        self._reader = reader(settings)
         self._small_bytes = min(small_bytes, settings.max_bytes)
         only_small = settings.model_copy(update={"max_bytes": self._small_bytes})
-        self._small_reader = ClaimCheckReader(only_small, resolver=resolver, clock=clock)
+        self._small_reader = reader(only_small)
         self._large_budget = MemoryBudget(large_budget_bytes)
         self._threads = ThreadPoolExecutor(_MAX_CONCURRENT, thread_name_prefix="fetch")
 
@@ -138,7 +146,7 @@ class Fetcher:
 
         1. Read its bytes.
         2. Detect their type.
-        3. Write inline media to the asset store. A claim check keeps its address.
+        3. Write inline media to the asset store. A claim check keeps its address, without query and fragment.
 
         Raises:
             BadInputError: FORBIDDEN, TOO_LARGE, UNREACHABLE, MALFORMED, CORRUPT (no bytes), UNSUPPORTED, WRONG_TOPIC.
@@ -150,10 +158,13 @@ class Fetcher:
     def _fetch(self, event: Event, reader: ClaimCheckReader) -> FetchedMedia:
         if event.payload is None:
             raise ValueError(f"{event.position} is a tombstone: it has no media to fetch")
-        data = self._bytes(event.payload, reader)  # 1
+        if event.refills and isinstance(event.payload, ClaimCheck) and (sha256 := sha256_of(event.payload.uri)):
+            data = self._stored_bytes(sha256, reader)  # 1; and 3 is done
+            return FetchedMedia(event, data, self._mime(event, data), sha256, event.payload.uri)  # 2
+        data = self._bytes(event.payload, event.asset.tenant, reader)  # 1
         mime = self._mime(event, data)  # 2
         if isinstance(event.payload, ClaimCheck):
-            sha256, uri = hashlib.sha256(data).hexdigest(), event.payload.uri
+            sha256, uri = hashlib.sha256(data).hexdigest(), reader.stored_uri(event.payload.uri, event.asset.tenant)
         else:
             sha256 = self._assets.put(data)  # 3
             uri = asset_uri(sha256)
@@ -179,15 +190,26 @@ class Fetcher:
             detail = f"unexpected error while fetching it: {type(exc).__name__}: {exc}"
             return Rejected(event.position, "fetch", Reason.MALFORMED, detail)
 
-    def _bytes(self, payload: Inline | ClaimCheck, reader: ClaimCheckReader) -> bytes:
+    def _bytes(self, payload: Inline | ClaimCheck, tenant: str, reader: ClaimCheckReader) -> bytes:
         if isinstance(payload, ClaimCheck):
-            return self._read_with_retries(payload.uri, reader)
+            return self._read_with_retries(payload.uri, tenant, reader)
         if len(payload.data) > self._settings.max_bytes:
             detail = f"{len(payload.data):,} bytes inline; fetch.max_bytes is {self._settings.max_bytes:,}"
             raise BadInputError(Reason.TOO_LARGE, detail)
         return payload.data
 
-    def _read_with_retries(self, uri: str, reader: ClaimCheckReader) -> bytes:
+    def _stored_bytes(self, sha256: str, reader: ClaimCheckReader) -> bytes:
+        """Returns media of the asset store, which only a replay of a re-index may name."""
+        limit = self._small_bytes if reader is self._small_reader else self._settings.max_bytes
+        try:
+            if (size := self._assets.size(sha256)) > limit:
+                detail = f"{asset_uri(sha256)} has {size:,} bytes; fetch.max_bytes is {self._settings.max_bytes:,}"
+                raise BadInputError(Reason.TOO_LARGE, detail)
+            return self._assets.read(sha256)
+        except MissingAssetError as exc:
+            raise BadInputError(Reason.UNREACHABLE, f"{exc}. Produce the asset again.") from exc
+
+    def _read_with_retries(self, uri: str, tenant: str, reader: ClaimCheckReader) -> bytes:
         """Tries until it succeeds, fails permanently, or would pass the deadline before the next attempt."""
         deadline_s = self._clock() + self._settings.deadline_s
         backoff = tenacity.wait_exponential(_FIRST_WAIT_S, _MAX_WAIT_S) + tenacity.wait_random(0, _FIRST_WAIT_S)
@@ -203,7 +225,7 @@ class Fetcher:
             reraise=True,
         )
         try:
-            return attempts(reader.read, uri, deadline_s=deadline_s)
+            return attempts(reader.read, uri, tenant=tenant, deadline_s=deadline_s)
         except RetryableFetchError as exc:
             count = attempts.statistics["attempt_number"]
             detail = f"{exc} ({count} attempts within fetch.deadline_s, {self._settings.deadline_s:g} s)"
@@ -225,7 +247,8 @@ class Fetcher:
 
     def _wrong_topic(self, event: Event, sniffed: Sniffed) -> str:
         right = self._topic_of.get(sniffed.modality) if sniffed.modality else None
-        advice = f"send it to {right}" if right else f"no topic carries {sniffed.modality}"
+        elsewhere = f"no topic carries {sniffed.modality}" if self._topic_of else "send it to a topic of its own"
+        advice = f"send it to {right}" if right else elsewhere
         return f"{sniffed.mime} by its bytes, on {event.position.topic}, a topic of {event.modality}: {advice}"
 
 

@@ -14,7 +14,8 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image
@@ -71,6 +72,9 @@ _RESAMPLING: Mapping[str, Image.Resampling] = {
 _DRAFT_MARGIN = 2  # a JPEG is decoded at the smallest of its scales that leaves this multiple of the target size
 _EDGE = 1e-6  # pixels: 0.1 + 0.2 of a side of 10 must not reach into the fourth pixel
 _ADDRESS = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>")
+# Pillow keeps an address of 8 bytes for each row, and a turned image has as many rows as columns before: 1 × 25,000,000
+# pixels of grey took 809 MB.
+_MAX_SIDE_PX = 1_000_000
 _MAX_RESIZE_RATIO = 16  # a longer strip is cropped before it is resized: 1 × 10,000 px would become 5·10⁸
 
 # The exceptions of Pillow's readers on bytes that are not of their format.
@@ -115,11 +119,7 @@ def decode_image_at_sizes(
     Raises:
         BadInputError: TOO_LARGE by the size in its header, CORRUPT, or UNSUPPORTED.
     """
-    if fetched.mime not in FORMATS:
-        raise BadInputError(
-            Reason.UNSUPPORTED, f"no decoder for {fetched.mime}; send JPEG, PNG, WebP, AVIF, GIF or TIFF"
-        )
-    try:
+    with _translated(fetched.mime):
         side = max(_DRAFT_MARGIN * spec.size_px, *longest_px, 0)
         if region is None:
             upright = _upright(fetched, settings, side)
@@ -127,10 +127,32 @@ def decode_image_at_sizes(
             whole = _upright(fetched, settings, math.ceil(side / min(region.width, region.height)))
             upright = crop_region(whole, region)
         return fit_image(upright, spec), [_reduced(upright, side) for side in longest_px]
+
+
+def decode_reduced_image(fetched: FetchedMedia, *, settings: ImageSettings, longest_px: int) -> UInt8:
+    """Decodes the first frame of an image to be shown: upright, its longer side at most `longest_px`.
+
+    Returns:
+        uint8[height, width, 3], RGB.
+
+    Raises:
+        BadInputError: as `decode_image_at_sizes`.
+    """
+    with _translated(fetched.mime):
+        return _reduced(_upright(fetched, settings, longest_px), longest_px)
+
+
+@contextmanager
+def _translated(mime: str) -> Iterator[None]:
+    """Translates the errors of decoders, and refuses a type that has none."""
+    if mime not in FORMATS:
+        raise BadInputError(Reason.UNSUPPORTED, f"no decoder for {mime}; send JPEG, PNG, WebP, AVIF, GIF or TIFF")
+    try:
+        yield
     except Image.DecompressionBombError as exc:
         raise BadInputError(Reason.TOO_LARGE, f"a decompression bomb: {exc}") from exc
     except _DECODER_ERRORS as exc:
-        detail = f"{fetched.mime} does not decode: {type(exc).__name__}: {_without_address(exc)}"
+        detail = f"{mime} does not decode: {type(exc).__name__}: {_without_address(exc)}"
         raise BadInputError(Reason.CORRUPT, detail) from exc
 
 
@@ -200,7 +222,12 @@ def _check_size(size: tuple[int, int], settings: ImageSettings) -> None:
     if width * height > settings.max_pixels:
         raise BadInputError(
             Reason.TOO_LARGE,
-            f"{width:,} × {height:,} pixels; image.max_pixels is {settings.max_pixels:,} in all",
+            f"{width:,} × {height:,} pixels; {settings.max_pixels:,} are allowed in all (setting image.max_pixels, for "
+            "the image of a query query.max_image_pixels)",
+        )
+    if max(size) > _MAX_SIDE_PX:
+        raise BadInputError(
+            Reason.TOO_LARGE, f"{width:,} × {height:,} pixels; a side may have {_MAX_SIDE_PX:,}: send it in parts"
         )
 
 

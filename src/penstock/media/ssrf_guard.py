@@ -1,4 +1,4 @@
-"""Connects to public hosts only, so that a claim check cannot reach internal addresses (SSRF).
+"""Connects to allowed hosts only, so that a claim check cannot reach internal addresses (SSRF).
 
 The check is made when a connection is opened, on the addresses to which it then goes. So it holds for every redirect,
 for names that resolve differently the second time (DNS rebinding), and for odd spellings of an address. No part of the
@@ -8,8 +8,6 @@ URL is interpreted here.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
-import socket
 import ssl
 import threading
 import time
@@ -20,59 +18,47 @@ from typing import Any, TypeAlias
 import httpcore
 
 from penstock.errors import BadInputError, Reason
-
-Resolver: TypeAlias = Callable[[str, int], Sequence[str]]
-"""Resolves a host name and port to addresses, as text. Raises OSError if there are none."""
+from penstock.media.networks import NEVER, Network, is_in, is_public, parse_address
+from penstock.media.own_services import OwnServices
+from penstock.media.resolvers import Resolver, system_resolver
 
 SocketOption: TypeAlias = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 """An option of a socket, as httpcore passes it."""
 
-_Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address, reached through it
-_CGNAT = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598
 _CONNECT_TIMEOUT_S = 5.0
 
 
-def system_resolver(host: str, port: int) -> Sequence[str]:
-    """Returns the addresses of the operating system's resolver, in its order."""
-    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
-
-
-def is_public(address: str) -> bool:
-    """Returns whether an address is public: not private, loopback, link-local, multicast, reserved or CGNAT.
-
-    IPv6 addresses that contain an IPv4 one (mapped, 6to4, Teredo) are not; those of NAT64 are as public as it is.
-    """
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip in _NAT64:
-            return _is_public(ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF))
-        if ip.ipv4_mapped or ip.sixtofour or ip.teredo or ip.is_site_local:
-            return False
-    return _is_public(ip)
-
-
-def _is_public(ip: _Address) -> bool:
-    internal = (
-        ip.is_private or ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_reserved or ip.is_unspecified
-    )
-    return ip.is_global and not internal and not (ip.version == 4 and ip in _CGNAT)
-
-
 class GuardedNetwork(httpcore.NetworkBackend):
-    """A network that connects to public addresses only, and limits every read and write by a deadline. Thread-safe.
+    """A network that connects to allowed addresses only, and limits every read and write by a deadline. Thread-safe.
+
+    Connections are kept open and used again, so that each rule has a network of its own: one that a rule has opened to
+    an internal host must not serve a tenant whom another rule allows public hosts alone.
 
     Args:
         resolver: host names → addresses.
-        allow_private: skips the check of addresses.
+        allowed: networks beside the public ones.
+        never: those that are refused all the same.
+        own: Penstock's own services, which are refused all the same.
+        proxy_host: the proxy through which all connections go, the only one that is not checked; it is of the operator.
+            Empty: there is none.
         clock: monotonic seconds.
     """
 
-    def __init__(self, *, resolver: Resolver, allow_private: bool, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        resolver: Resolver = system_resolver,
+        allowed: Sequence[Network] = (),
+        never: Sequence[Network] = NEVER,
+        own: OwnServices | None = None,
+        proxy_host: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._resolver = resolver
-        self._allow_private = allow_private
+        self._allowed = allowed
+        self._never = never
+        self._own = own or OwnServices()
+        self._proxy_host = proxy_host
         self._clock = clock
         self._network = httpcore.SyncBackend()
         self._deadline_s: ContextVar[float] = ContextVar("deadline_s", default=float("inf"))
@@ -110,14 +96,10 @@ class GuardedNetwork(httpcore.NetworkBackend):
         """Resolves a host, checks its addresses, and connects to the first that answers.
 
         Raises:
-            BadInputError: FORBIDDEN, if one of the addresses is not public.
+            BadInputError: FORBIDDEN, if one of the addresses is not allowed.
             httpcore.ConnectError, httpcore.ConnectTimeout: no address answers.
         """
-        addresses = self._resolve(host, port)
-        internal = [address for address in addresses if not self._allow_private and not is_public(address)]
-        if internal:
-            detail = f"{host} resolves to {internal[0]}, which is not public; see fetch.allow_private_addresses"
-            raise BadInputError(Reason.FORBIDDEN, detail)
+        addresses = self._resolve(host, port, self._resolver if host == self._proxy_host else self._checked)
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in addresses:
             try:
@@ -128,14 +110,42 @@ class GuardedNetwork(httpcore.NetworkBackend):
                 failure = exc
         raise failure
 
-    def _resolve(self, host: str, port: int) -> Sequence[str]:
+    def check(self, host: str, port: int) -> None:
+        """Checks a host that a proxy will connect to. A name that only the proxy can resolve is left to it.
+
+        Raises:
+            BadInputError: FORBIDDEN, if one of its addresses is not allowed.
+        """
+        with contextlib.suppress(httpcore.ConnectError):
+            self._resolve(host, port, self._checked)
+
+    def _checked(self, host: str, port: int) -> Sequence[str]:
+        """Resolves a host, and refuses it if one of its addresses is not allowed."""
+        addresses = self._resolver(host, port)
+        for address in addresses:
+            if fault := self._fault(address):
+                raise BadInputError(Reason.FORBIDDEN, f"{host} resolves to {address}, {fault}")
+        return addresses
+
+    def _fault(self, address: str) -> str:
+        """Returns why an address is refused; empty if it is allowed."""
+        ip = parse_address(address)
+        if is_in(ip, self._never):
+            return "to which no claim check may lead"
+        if self._own.has(ip):
+            return "where one of Penstock's own services is"
+        if is_public(address) or is_in(ip, self._allowed):
+            return ""
+        return "which is not public; a rule of fetch.allow may have networks"
+
+    def _resolve(self, host: str, port: int, resolver: Resolver) -> Sequence[str]:
         """Resolves within the deadline, in a thread of its own, since getaddrinfo has no timeout."""
         answer: list[Sequence[str] | Exception] = []
 
         def resolve() -> None:
             try:
-                answer.append(self._resolver(host, port))
-            except Exception as exc:  # OSError, or UnicodeError for an invalid name; raised again below
+                answer.append(resolver(host, port))
+            except Exception as exc:  # OSError, BadInputError, or UnicodeError for an invalid name; raised below
                 answer.append(exc)
 
         thread = threading.Thread(target=resolve, name=f"resolve {host}", daemon=True)
@@ -143,6 +153,8 @@ class GuardedNetwork(httpcore.NetworkBackend):
         thread.join(self.remaining_s())
         if not answer:
             raise httpcore.ConnectTimeout(f"the name {host} was not resolved in time")
+        if isinstance(answer[0], BadInputError):
+            raise answer[0]
         if isinstance(answer[0], Exception):
             raise httpcore.ConnectError(f"the name {host} does not resolve: {answer[0]}") from answer[0]
         return answer[0]

@@ -15,6 +15,10 @@ _SIGNATURE_BYTES = 8
 # that no encoder applies, and further images of an animation; a fault in one of them would stop Pillow.
 _CRITICAL = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND"))
 _USED = frozenset((b"tRNS", b"eXIf"))
+# Texts that hold the orientation where no EXIF does.
+_TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
+_ORIENTING = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
+_MAX_TEXT_BYTES = 1 << 20  # unpacked: Pillow takes no more
 
 
 def pixel_chunks(png: bytes) -> bytes:
@@ -27,9 +31,27 @@ def _kept(png: memoryview) -> Iterator[memoryview]:
     at = _SIGNATURE_BYTES
     while at + 8 <= len(png):
         name, end = bytes(png[at + 4 : at + 8]), at + 12 + int.from_bytes(png[at : at + 4], "big")
-        if end > len(png) or name in _CRITICAL or (name in _USED and _is_whole(png[at:end])):
+        used = name in _USED or (name in _TEXTS and _is_orienting(name, png[at + 8 : end - 4]))
+        if end > len(png) or name in _CRITICAL or (used and _is_whole(png[at:end])):
             yield png[at:end]
         at = end
+
+
+def _is_orienting(name: bytes, text: memoryview) -> bool:
+    """Returns whether a text of a PNG may hold its orientation, and unpacks to what Pillow takes."""
+    keyword = next((keyword for keyword in _ORIENTING if bytes(text[: len(keyword)]) == keyword), None)
+    if keyword is None or len(text) > _MAX_TEXT_BYTES:
+        return False
+    if name == b"tEXt":
+        return True
+    if name == b"iTXt":
+        return bytes(text[len(keyword) : len(keyword) + 1]) == b"\0"  # not packed, as XMP never is
+    unpacking = zlib.decompressobj()
+    try:
+        unpacking.decompress(text[len(keyword) + 1 :], _MAX_TEXT_BYTES)
+    except zlib.error:
+        return False
+    return unpacking.eof
 
 
 def _is_whole(chunk: memoryview) -> bool:

@@ -23,7 +23,8 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -32,9 +33,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from penstock.config import Settings
+from penstock.config import MetricsSettings, Settings
 from penstock.observability import metrics, tracing
-from penstock.observability.node_server import NodeServer
+from penstock.observability.node_server import NodeServer, TlsFiles
 
 logger = logging.getLogger(__name__)
 
@@ -195,13 +196,18 @@ class Endpoint:
     Args:
         directory: `Settings.metrics_dir`.
         host, port: the address that it listens on; port 0: a free one, and after a takeover the same if it is free.
+        tls: its certificate; None: it speaks plain HTTP.
 
     Attributes:
         url: its address while this process serves it, else empty.
     """
 
-    def __init__(self, directory: Path, host: str, port: int) -> None:
+    def __init__(
+        self, directory: Path, host: str, port: int, tls: TlsFiles | None = None, token: Callable[[], str] = str
+    ) -> None:
         self._directory = directory
+        self._token = token
+        self._tls = tls
         self._host = host
         self._port = port
         self._serving = contextlib.ExitStack()
@@ -223,7 +229,7 @@ class Endpoint:
             if server is None:
                 return
             resources.callback(server.close)
-            self.url = f"http://{_reachable(self._host)}:{server.port}/metrics"
+            self.url = f"{'http' if self._tls is None else 'https'}://{_reachable(self._host)}:{server.port}/metrics"
             lock.truncate(0)
             lock.write(self.url)
             lock.flush()
@@ -241,7 +247,7 @@ class Endpoint:
         ports = [self._port] if self._port else [_port_of(read_url(self._directory)), 0]
         for port in ports:
             try:
-                return NodeServer(self._directory, registry, self._host, port)
+                return NodeServer(self._directory, registry, self._host, port, self._tls, token=self._token)
             except OSError as exc:
                 if port == ports[-1] and not self._warned:
                     self._warned = True
@@ -251,6 +257,18 @@ class Endpoint:
                         *(self._host, port, exc),
                     )
         return None
+
+
+def endpoint_of(directory: Path, metrics: MetricsSettings) -> Endpoint:
+    """Returns the endpoint of a node by the settings."""
+    return Endpoint(directory, metrics.host, metrics.port, tls_of(metrics), partial(metrics.secret, "token"))
+
+
+def tls_of(metrics: MetricsSettings) -> TlsFiles | None:
+    """Returns the files of the endpoint's certificate; None if it speaks plain HTTP."""
+    if metrics.tls_cert_file is None or metrics.tls_key_file is None:
+        return None
+    return TlsFiles(metrics.tls_cert_file, metrics.tls_key_file, metrics.tls_client_ca_file)
 
 
 def is_counting(directory: Path) -> bool:

@@ -3,7 +3,8 @@
     {"time": "2026-11-30T08:15:45.123Z", "level": "WARNING", "logger": "penstock.ingest.holds", "message": "…",
      "process": "lane", "node": "penstock-ingest-worker-7", "pid": 412, "exception": "Traceback …"}
 
-A line that is logged within a sampled trace has its `trace_id` as well.
+A line that is logged within a sampled trace has its `trace_id` as well. What a producer or caller sent cannot begin a
+line of the log, and a terminal that shows the log obeys nothing in it: control characters are escaped.
 
 Ray redirects the output of actors to files of its session. Where `RAY_LOG_TO_STDERR=1` is in the environment of its
 nodes, it leaves their output alone, and a pod's output has the log of all its processes.
@@ -17,13 +18,16 @@ import os
 import socket
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeAlias
 
 from penstock.observability import tracing
+from penstock.observability.control_characters import escape_json, escape_line, escape_lines
 
 if TYPE_CHECKING:
     from penstock.config import LogSettings
 
+_ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 _installed: logging.Handler | None = None
@@ -54,13 +58,28 @@ class JsonFormatter(logging.Formatter):
             document["trace_id"] = carrier.split("-")[1]
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
-        return json.dumps(document, ensure_ascii=False)
+        return escape_json(json.dumps(document, ensure_ascii=False))
+
+
+class TextFormatter(logging.Formatter):
+    """Formats a record as one line of text, below which the lines of its traceback stand, if it has one."""
+
+    def __init__(self) -> None:
+        super().__init__(_TEXT)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name of `logging`
+        """Returns the line with its control characters escaped."""
+        return escape_line(super().formatMessage(record))
+
+    def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802 - the name of `logging`
+        """Returns the traceback, indented: no line of an error's message then looks like a line of the log."""
+        return "\n".join(f"  {line}" for line in escape_lines(super().formatException(ei)).split("\n"))
 
 
 def configure_text(level: int) -> None:
     """Logs text to stderr from this level on. Other libraries log errors only, or warnings below level WARNING."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(_TEXT))
+    handler.setFormatter(TextFormatter())
     _install(handler, level)
 
 

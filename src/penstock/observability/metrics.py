@@ -32,6 +32,8 @@ _FRESH_S = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0,
 # Dense around the 20 ms that a search may take beyond its parts, with the objective of latency (200 ms, ops/slo.toml);
 # up to the default deadline of 2 s and late responses.
 _QUERY_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0)
+# A check takes milliseconds, a search tens of them, a hosted model seconds, a small one on a CPU up to a minute.
+_ANSWER_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
 # The time of an encoder follows powers of two; 32 is a full batch by default, unless more events wait.
 _EVENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _BYTES = (1 << 10, 1 << 13, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26)  # 16 MiB is full by default
@@ -75,6 +77,15 @@ FRESHNESS = _histogram(
     "modality",
     buckets=_FRESH_S,
 )
+TENANT_EVENTS = _counter(
+    "tenant_events", "Settled events of a tenant, by outcome; tenants beyond 200 are `other`", "tenant", "outcome"
+)
+TENANT_WAITING = _gauge(
+    "tenant_waiting_events",
+    "Events that a lane has received of a tenant at its quota, and that wait for it",
+    "tenant",
+    merge="livesum",
+)
 LOST_OFFSETS = _counter("lost_offsets", "Offsets that retention removed before they were committed", "topic")
 INDEX_CHANGES = _counter(
     "index_changes", "Changes of the index for the change feed: published, or dropped as it did not take them", "result"
@@ -103,6 +114,14 @@ DEAD_LETTERS_OPEN = _gauge(
     "dead_letters_open", "Dead letters whose event nothing has indexed or superseded since", "topic", merge="livemax"
 )
 
+ASSET_SWEEPS = _counter("asset_sweeps", "Sweeps of the asset store: done, held by the brake, or failed", "result")
+BACKUP_AGE = _gauge(
+    "backup_age_seconds",
+    "Time since the last complete backup of an index began; no value without one",
+    "index_version",
+    merge="livemax",
+)
+
 # --- lanes and steps -------------------------------------------------------------------------------------------------
 
 STEP = _histogram(
@@ -111,12 +130,20 @@ STEP = _histogram(
 BATCH_EVENTS = _histogram("batch_events", "Events in a batch", "modality", buckets=_EVENTS)
 BATCH_BYTES = _histogram("batch_bytes", "Bytes of the records of a batch", "modality", buckets=_BYTES)
 IN_FLIGHT = _gauge("in_flight_bytes", "Bytes of queued and processed records in a lane", "lane", merge="livesum")
-COMMITS = _counter("commits", "Commits of offsets: acknowledged, unanswered (to be repeated) or fenced", "result")
+COMMITS = _counter(
+    "commits",
+    "Commits of offsets: acknowledged, unanswered (to be repeated), denied (the right to a topic is missing; the other "
+    "offsets are committed) or fenced",
+    "result",
+)
 RETRIES = _counter(
     "retries", "Attempts that failed transiently and are repeated: of a batch, its write or its dead letters", "cause"
 )
 BREAKER_OPEN = _gauge(
     "breaker_open", "1 while the dependency behind a breaker does not answer, else 0", "dependency", merge="livemax"
+)
+AUTH_FAILURES = _counter(
+    "auth_failures", "Logins that Kafka or the store refused, and certificates that do not fit", "service"
 )
 
 IMAGE_TEXTS = _counter(
@@ -124,6 +151,25 @@ IMAGE_TEXTS = _counter(
     "Images that a model read or described: words, none or failed; failed ones are indexed without",
     "role",
     "result",
+)
+
+# --- re-index --------------------------------------------------------------------------------------------------------
+
+REINDEX_ASSETS = _gauge(
+    "reindex_assets",
+    "Assets of the old version of the index, while a new one is filled: done, total or missing",
+    "version",
+    "state",
+    merge="livemax",
+)
+REINDEX_RATE = _gauge(
+    "reindex_assets_per_second", "Assets that come to the new version, over a minute", "version", merge="livemax"
+)
+REINDEX_LEFT = _gauge(
+    "reindex_left_seconds", "Time that the rest of the fill takes at this rate", "version", merge="livemax"
+)
+REINDEX_LAG = _gauge(
+    "reindex_lag_records", "Records that the group of the new version has not committed", "version", merge="livemax"
 )
 
 # --- pools -----------------------------------------------------------------------------------------------------------
@@ -150,6 +196,12 @@ QUERY_CHANNEL = _histogram(
 QUERY_SHED = _counter(
     "query_shed", "Steps that searches left out for the load: rewrite, rerank, deeper or channels", "step"
 )
+REQUESTS_LIMITED = _counter(
+    "requests_limited",
+    "Requests beyond a limit, by whose it is (caller or tenant) and kind (requests, images, voice or answers)",
+    "scope",
+    "kind",
+)
 CACHE_REQUESTS = _counter(
     "cache_requests",
     "Look-ups in a cache of embeddings or of results: hit, miss, or shared with a search that runs",
@@ -164,7 +216,21 @@ UNDERSTANDING = _counter(
     "result",
 )
 
-WATCHES = _gauge("watches", "Watches: evaluated, or invalid under the present settings", "state", merge="livemax")
+ANSWER_STEP = _histogram("answer_step_seconds", "Time of one step of an answer", "step", buckets=_ANSWER_S)
+ANSWERS = _counter(
+    "answers",
+    "Answers by what wrote them (model, extractive or none) and their result: answered, partial or abstained",
+    "generator",
+    "result",
+)
+ANSWER_SENTENCES = _counter(
+    "answer_sentences", "Sentences of answers by what the sources say about them: shown or dropped", "support", "result"
+)
+
+FEEDBACK_EVENTS = _counter("feedback_events", "Events of feedback by their outcome", "outcome")
+WATCHES = _gauge(
+    "watches", "Watches: evaluated, without words for now, or invalid under the settings", "state", merge="livemax"
+)
 WATCH_MATCHES = _counter("watch_matches", "Matches of watches: written to their topic, or dropped", "result")
 WATCH_DELAY = _histogram(
     "watch_delay_seconds",

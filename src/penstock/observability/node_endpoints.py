@@ -29,8 +29,8 @@ from ray.util import list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from penstock import __version__
-from penstock.config import LogSettings, Settings
-from penstock.observability.exposition import Endpoint, is_counting, is_served
+from penstock.config import LogSettings, MetricsSettings, Settings
+from penstock.observability.exposition import endpoint_of, is_counting, is_served
 from penstock.observability.logs import configure
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ _HEAD = "node:__internal_head__"  # the resource of the head's node
 
 def keep_endpoints(stop: threading.Event, settings: Settings) -> None:
     """Maintains the endpoints of all nodes until `stop` is set. Those of other nodes once Ray is initialised."""
-    own = Endpoint(settings.metrics_dir, settings.metrics.host, settings.metrics.port)
+    own = endpoint_of(settings.metrics_dir, settings.metrics)
     actors = NodeActors(settings)
     while True:
         try:
@@ -138,14 +138,14 @@ class NodeActor:
 
     Args:
         directory: `Settings.metrics_dir`, on this node.
-        host, port: as for `Endpoint`.
+        metrics: address and certificate of the endpoint.
         log: settings of the log.
     """
 
-    def __init__(self, directory: Path, host: str, port: int, log: LogSettings) -> None:
+    def __init__(self, directory: Path, metrics: MetricsSettings, log: LogSettings) -> None:
         configure(log, "endpoint")
         self._directory = directory
-        self._endpoint = Endpoint(directory, host, port)
+        self._endpoint = endpoint_of(directory, metrics)
         self._counted_s = time.monotonic()
         self._ensure()
         threading.Thread(target=self._serve, name="endpoint", daemon=True).start()
@@ -175,8 +175,7 @@ class NodeActor:
 
 def actor_name(settings: Settings, node: str) -> str:
     """Returns the name of a node's actor of this version and of these settings."""
-    metrics = settings.metrics
-    given = (__version__, str(settings.metrics_dir), metrics.host, metrics.port, settings.log.model_dump_json())
+    given = (__version__, str(settings.metrics_dir), settings.metrics.model_dump_json(), settings.log.model_dump_json())
     return f"{_PREFIX}{blake2b(repr(given).encode(), digest_size=4).hexdigest()}-{node}"
 
 
@@ -205,7 +204,6 @@ def spawn_node_actor(settings: Settings, node: str) -> ActorHandle[NodeActor]:
 
     It is detached: it ends with its node or its cluster, not with the process that started it.
     """
-    metrics = settings.metrics
     options = {
         "name": actor_name(settings, node),
         "namespace": _NAMESPACE,
@@ -217,7 +215,7 @@ def spawn_node_actor(settings: Settings, node: str) -> ActorHandle[NodeActor]:
     }
     remote: Any = ray.remote(NodeActor)
     actor: ActorHandle[NodeActor] = remote.options(**options).remote(
-        settings.metrics_dir, metrics.host, metrics.port, settings.log
+        settings.metrics_dir, settings.metrics, settings.log
     )
     return actor
 

@@ -83,11 +83,10 @@ def make_exporter(settings: TracingSettings) -> SpanExporter:
     assert settings.endpoint is not None
     logging.getLogger("opentelemetry.exporter.otlp").setLevel(logging.CRITICAL)  # `SpanQueue` logs once an outage
     url = settings.endpoint.rstrip("/")
-    headers = settings.headers.get_secret_value() if settings.headers else ""
     return OTLPSpanExporter(
         url if urlsplit(url).path else url + _TRACES_PATH,
         certificate_file=None if settings.ca_file is None else os.fspath(settings.ca_file),
-        headers=parse_env_headers(headers, liberal=True),
+        headers=parse_env_headers(settings.secret("headers"), liberal=True),
         timeout=_EXPORT_TIMEOUT_S,
     )
 

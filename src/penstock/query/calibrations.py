@@ -14,6 +14,7 @@ from pathlib import Path
 from penstock.analysis import ANALYZER
 from penstock.encoders.base import Fingerprint
 from penstock.encoders.profiles import Profile, role_of
+from penstock.encoders.questions import question_encoder
 from penstock.errors import ConfigError
 from penstock.query.fusion.calibration import Calibration, read_calibration
 from penstock.records import FIELDS_OF, Channel, Field
@@ -22,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).parents[1] / "encoders" / "profiles" / "calibrations"
 
-# Both return the cosines of whole vectors: what an approximate index misses changes no score of what it finds.
-_EXACT_INDEXES = frozenset({"FLAT", "HNSW"})
+# All return the cosines of whole vectors: what an approximate index misses changes no score of what it finds.
+_EXACT_INDEXES = frozenset({"FLAT", "HNSW", "IVF_FLAT"})
 # A broken file gets this suffix: nothing reads it, and it can still be examined.
 BROKEN_SUFFIX = ".broken"
 EXACT = "exact scores"
@@ -62,7 +63,8 @@ def find_calibration(
             set_aside = f"; it is now {aside.name}" if candidate == kept and (aside := _set_aside(kept)) else ""
             logger.warning("%s%s. %s", exc, set_aside, then)
             continue
-        reason = calibration.matches(encoders, index_types)
+        questions = None if calibration.clicked is None else question_encoder(profile, fingerprints)
+        reason = calibration.matches(encoders, index_types, questions)
         if reason is None:
             logger.info("calibration: %s, fitted to %d questions", candidate, calibration.provenance.labels)
             return calibration

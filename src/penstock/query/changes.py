@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from penstock.broker.change_messages import parse_change_message
@@ -102,12 +102,16 @@ class ChangeFollower:
     Args:
         changes: receives the changes.
         tail: of the topic of the feed, which the follower closes.
+        index_version: changes of other versions of the index are left out; None: none are.
         retry_s: between two attempts to follow it, while no broker answers.
     """
 
-    def __init__(self, changes: IndexChanges, tail: TopicTail, *, retry_s: float = 1.0) -> None:
+    def __init__(
+        self, changes: IndexChanges, tail: TopicTail, *, index_version: int | None = None, retry_s: float = 1.0
+    ) -> None:
         self._changes = changes
         self._tail = tail
+        self._index_version = index_version
         self._retry_s = retry_s
         self._closed = threading.Event()
         self._error = ""
@@ -140,7 +144,7 @@ class ChangeFollower:
         records = self._tail.poll(_POLL_S).records
         self._report("")
         for record in records:
-            if changes := parse_change_message(record):
+            if changes := changes_of(self._index_version, parse_change_message(record)):
                 self._changes.receive(changes)
 
     def _report(self, error: str) -> None:
@@ -151,3 +155,8 @@ class ChangeFollower:
             logger.info("changes of the index are received again")
         self._error = error
         self._changes.set_available(not error)
+
+
+def changes_of(index_version: int | None, changes: Iterable[IndexChange]) -> Sequence[IndexChange]:
+    """Returns the changes of a version of the index, and those whose version is not known; None: all."""
+    return [change for change in changes if index_version is None or change.index_version in (0, index_version)]

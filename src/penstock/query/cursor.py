@@ -1,6 +1,7 @@
 """The cursor of a page: what the next page needs to know, as text that clients hand back unread.
 
-    base64url( checksum · version · request · plane · number of hits · 6 bytes of each hit's id · pins as JSON )
+    base64url( checksum · version · request · plane · version of the index · number of hits · 6 bytes of each hit's id ·
+        pins as JSON )
 
 It holds no secret and grants nothing: the request that comes with it decides on the tenant and the condition. So the
 checksum guards against damage, not against forgery, and all values are checked as input of a stranger. There is no
@@ -22,12 +23,12 @@ from penstock.errors import QueryError
 from penstock.query.fusion.pins import FusionPins
 from penstock.query.fusion.statistics import Spread
 
-VERSION = 1
+VERSION = 2
 DIGEST_BYTES = 8
 # Of two among a thousand hits the first 48 bits are equal with a probability of 2e-9.
 HIT_BYTES = 6
 _CHECKSUM_BYTES = 8
-_HEAD = struct.Struct(f">{DIGEST_BYTES}s{DIGEST_BYTES}sH")
+_HEAD = struct.Struct(f">{DIGEST_BYTES}s{DIGEST_BYTES}sIH")
 # Each pinned channel takes some 80 characters, and the largest profile has a dozen.
 _MAX_PINS_CHARS = 4_096
 _MAX_NAME_CHARS = 200
@@ -42,19 +43,21 @@ class Cursor:
         plane: 8 bytes that identify the models and the calibration.
         shown: 6 bytes of each hit that the pages before took, in order.
         pins: what their order depended on.
+        index_version: that was searched.
     """
 
     request: bytes
     plane: bytes
     shown: tuple[bytes, ...]
     pins: FusionPins
+    index_version: int = 1
 
 
 def encode_cursor(cursor: Cursor) -> str:
     """Returns the cursor as text of letters, digits, hyphens and underscores."""
     spreads = {name: [spread.mean, spread.deviation] for name, spread in cursor.pins.spreads.items()}
     pins = json.dumps({"spreads": spreads, "first": cursor.pins.first}, separators=(",", ":"), allow_nan=False)
-    head = _HEAD.pack(cursor.request, cursor.plane, len(cursor.shown))
+    head = _HEAD.pack(cursor.request, cursor.plane, cursor.index_version, len(cursor.shown))
     content = bytes([VERSION]) + head + b"".join(cursor.shown) + pins.encode()
     return _text(_checksum(content) + content)
 
@@ -103,7 +106,7 @@ def outdated(maker: str) -> QueryError:
 
 def _parse(content: bytes) -> Cursor:
     """Raises one of several errors for what is not a cursor; JSON of a thousand brackets is a RecursionError."""
-    request, plane, count = _HEAD.unpack_from(content)
+    request, plane, index_version, count = _HEAD.unpack_from(content)
     end = _HEAD.size + HIT_BYTES * count
     if len(content) < end or len(content) - end > _MAX_PINS_CHARS:
         raise ValueError("the lengths do not fit")
@@ -115,7 +118,7 @@ def _parse(content: bytes) -> Cursor:
         raise ValueError("the first kind is not a name")
     if not all(math.isfinite(spread.mean) and 0 <= spread.deviation < math.inf for spread in spreads.values()):
         raise ValueError("a spread is not a number")
-    return Cursor(request, plane, shown, FusionPins(spreads, first, noted=True))
+    return Cursor(request, plane, shown, FusionPins(spreads, first, noted=True), index_version)
 
 
 def _text(data: bytes) -> str:

@@ -30,7 +30,7 @@ from penstock.query.executor import BoundedExecutor
 from penstock.query.fusion.normalise import Float64, min_max
 from penstock.query.trace import Trace
 from penstock.query.types import Hit, Query
-from penstock.records import FIELDS_OF, Channel, Collection, Field, Float32
+from penstock.records import FIELDS_OF, Access, Channel, Collection, Field, Float32
 from penstock.store.base import EntrySearch
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Diversifier:
             return list(hits)
         with trace.step("diversify"):
             try:
-                similarity = await self._similarity([hits[place] for place in places], query.tenant, spaces, trace)
+                similarity = await self._similarity([hits[place] for place in places], query.access, spaces, trace)
             except (PenstockError, TimeoutError) as exc:
                 logger.warning("hits are not diversified: %s", exc or "the store did not return their vectors in time")
                 trace.add_shortened("The hits are not diversified: the store did not return their vectors in time.")
@@ -84,7 +84,7 @@ class Diversifier:
         return diversified
 
     async def _similarity(
-        self, hits: Sequence[Hit], tenant: str, spaces: Mapping[Channel, str], trace: Trace
+        self, hits: Sequence[Hit], access: Access, spaces: Mapping[Channel, str], trace: Trace
     ) -> Float64:
         """Returns float64[hits, hits], cosines within each space and 0 between two."""
         if trace.left_s() < _MIN_LEFT_S:
@@ -95,7 +95,7 @@ class Diversifier:
                 rows_of[channel][hit.entry.id] = row
         deadline_s = self.executor.clock() + trace.left_s()
         stored = await asyncio.gather(
-            *(self._vectors(channel, list(rows), tenant, deadline_s) for channel, rows in rows_of.items())
+            *(self._vectors(channel, list(rows), access, deadline_s) for channel, rows in rows_of.items())
         )
         of_space: dict[str, dict[int, Float32]] = defaultdict(dict)
         for (channel, rows), vectors in zip(rows_of.items(), stored, strict=True):
@@ -103,10 +103,10 @@ class Diversifier:
         return similarity_matrix(list(of_space.values()), len(hits))
 
     async def _vectors(
-        self, channel: Channel, ids: Sequence[str], tenant: str, deadline_s: float
+        self, channel: Channel, ids: Sequence[str], access: Access, deadline_s: float
     ) -> Mapping[str, Float32]:
         return await self.executor.call(
-            lambda timeout_s: self.store.vectors(channel, ids, tenant=tenant, timeout_s=timeout_s),
+            lambda timeout_s: self.store.vectors(channel, ids, access=access, timeout_s=timeout_s),
             deadline_s=deadline_s,
         )
 

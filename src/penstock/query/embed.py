@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -21,10 +21,11 @@ from penstock.encoders.cache import VectorCache
 from penstock.encoders.profiles import JOINT_IMAGE, PASSAGE_TEXT, role_of
 from penstock.encoders.rerank import PassageScorer
 from penstock.errors import OverloadedError, PermanentError, QueryError
+from penstock.query.adapters import AdapterSet
 from penstock.query.parts.inputs import ComposedInput, EmbeddingInput, ImageInput, SingleInput, StoredInput, TextInput
 from penstock.query.parts.vectors import compose_vectors
 from penstock.query.types import ChannelQuery
-from penstock.records import Encoded, EncoderInput, Float32, ImageRegion, UInt8
+from penstock.records import Encoded, EncoderInput, Field, Float32, ImageRegion, UInt8
 
 # A sentence encoder takes little longer for a batch of 32 short texts than for one; beyond, waiting in turn is fairer.
 MAX_BATCH = 32
@@ -65,17 +66,24 @@ QueryVectors: TypeAlias = Mapping[EmbeddingInput, asyncio.Task[Float32]]
 
 @contextmanager
 def start_embedding(
-    encoder: QueryEncoder, queries: Sequence[ChannelQuery], *, on_done: Callable[[], None]
+    encoder: QueryEncoder,
+    queries: Sequence[ChannelQuery],
+    *,
+    on_done: Callable[[], None],
+    adapters: AdapterSet | None = None,
 ) -> Iterator[QueryVectors]:
     """Starts a task for each distinct input of these queries; cancels those that are unfinished at the end.
 
-    A composed input is computed from the tasks of its members, which other inputs share.
+    A composed input is computed from the tasks of its members, which other inputs share. So is a text for a field from
+    the text as it is encoded.
 
     Args:
         encoder: makes the vectors.
         queries: searched for vectors or texts.
         on_done: called as each task ends.
+        adapters: map the vectors of texts for the fields that they search; None: there are none.
     """
+    in_use = adapters or AdapterSet()
     vectors: dict[EmbeddingInput, asyncio.Task[Float32]] = {}
 
     def start(content: EmbeddingInput) -> None:
@@ -84,6 +92,9 @@ def start_embedding(
                 for member in content.members():
                     start(member)
                 vectors[content] = asyncio.create_task(_compose(content, vectors))
+            elif isinstance(content, TextInput) and content.searched is not None:
+                start(encoded := replace(content, searched=None))
+                vectors[content] = asyncio.create_task(_adapt(in_use, content, content.searched, vectors[encoded]))
             else:
                 vectors[content] = asyncio.create_task(_embed(encoder, content))
             vectors[content].add_done_callback(lambda _: on_done())
@@ -98,9 +109,11 @@ def start_embedding(
 
 
 def question_vector(vectors: QueryVectors, text: str | None) -> Float32 | None:
-    """Returns the vector of a text by the sentence encoder, float32[dim]; None if it is not computed by now."""
+    """Returns the vector of a text as the sentence encoder gives it, float32[dim]; None: it is not computed by now."""
     for content, task in vectors.items():
-        if isinstance(content, TextInput) and content.text == text and role_of(content.encoder) == PASSAGE_TEXT:
+        if not isinstance(content, TextInput) or content.searched is not None:
+            continue
+        if content.text == text and role_of(content.encoder) == PASSAGE_TEXT:
             computed = task.done() and not task.cancelled() and task.exception() is None
             return task.result() if computed else None
     return None
@@ -117,6 +130,11 @@ async def _embed(encoder: QueryEncoder, content: SingleInput) -> Float32:
                 return await encoder.encode_image(content.image, content.region)
             except QueryError as exc:  # the encoder does not know which part of the request the image is
                 raise QueryError(str(exc), status=exc.status, field=content.pointer) from exc
+
+
+async def _adapt(adapters: AdapterSet, content: TextInput, searched: Field, encoded: asyncio.Task[Float32]) -> Float32:
+    """Waits for the vector of the encoder, which other inputs may wait for, too."""
+    return adapters.adapt(content.encoder, searched, content.text, await asyncio.shield(encoded))
 
 
 async def _compose(content: ComposedInput, vectors: QueryVectors) -> Float32:

@@ -105,6 +105,8 @@ class _RelevanceParts:
             return None
         best = max(known, key=lambda member: self._relevances[member.entry.id])
         collection = best.entry.collection
+        if collection not in self._calibration.collections:  # people chose it, and no channel is calibrated there
+            return None
         relevance = self._calibration.collections[collection].relevance
         for number, rankings in enumerate(self._stages.rankings):
             taker = self._of_rankings(number, rankings, self._calibration).get(collection)
@@ -116,6 +118,8 @@ class _RelevanceParts:
             parts |= self._features.get(collection, {})
             if number:  # a deeper search adds nothing above the last hit of the first one
                 parts["cap"] = _logit(self._relevances[best.entry.id]) - sum(parts.values())
+            elif hit.clicked is not None:
+                parts["clicked"] = _logit(self._relevances[best.entry.id]) - sum(parts.values())
             return parts
         return None
 

@@ -78,7 +78,8 @@ class HitExplanation:
         reranked_rank: after reranking; None: nothing was reranked.
         rank: in the answer, counted over all pages.
         relevance_parts: what adds up to the log-odds of its relevance: each channel, `prior`, the features of the
-            question, and `cap` for what only a deeper search found; None: the relevance is not known.
+            question, `cap` for what only a deeper search found, and `clicked` for what people chose; None: the
+            relevance is not known.
     """
 
     score_parts: ScoreParts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, replace
 
 from penstock.config import QuerySettings
@@ -20,6 +20,7 @@ from penstock.query.routing.router import Router, Routing
 from penstock.query.stages import HitStages
 from penstock.query.trace import Trace
 from penstock.query.types import Kind, Query
+from penstock.records import ClickedEntry
 
 NO_TIME_FOR_MORE = "The search for more entries was left out, as the deadline leaves less time than the first one took."
 
@@ -69,6 +70,7 @@ class HitFinder:
         *,
         routing: Routing,
         shedding: Shedding,
+        recall: Awaitable[tuple[ClickedEntry, ...]] | None = None,
     ) -> FoundPage:
         """Returns the page of hits that begins at `start`.
 
@@ -82,6 +84,7 @@ class HitFinder:
             trace: takes times, notices, reasons and what is missing.
             routing: the weights before the vector of the question was known.
             shedding: the steps that are left out for the load.
+            recall: returns what people chose for close questions; None: it does not count.
         """
         settings, moments = self.settings, MomentRules(self.settings.max_moment_gap_ms, self.settings.max_moment_ms)
         rankings = await retrieval.search()  # 5
@@ -91,6 +94,8 @@ class HitFinder:
             self.fusions.statistics.observe(rankings, settings.candidates)
         routing = self.router.refine(routing, query, retrieval.question_vector(query.text))
         trace.add_reasons(routing.because)
+        if recall is not None:
+            rankings = replace(rankings, clicked=await recall)
         options, unapplied = self.fusions.applicable(routing.applied_to(query.fuse), rankings)
         trace.add_notice(unapplied)
         rerank = None if query.rerank is None or shedding.sheds(SheddableStep.RERANK, trace) else query.rerank

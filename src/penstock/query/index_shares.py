@@ -1,4 +1,4 @@
-"""The share of a tenant's assets that become hits of each kind, counted by the store every few minutes."""
+"""The share of the assets that a caller may read that become hits of each kind, counted every few minutes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from penstock.errors import PenstockError
 from penstock.query.executor import BoundedExecutor
 from penstock.query.fusion.base import kind_of
 from penstock.query.types import Kind
-from penstock.records import Collection
+from penstock.records import Access, Collection
 from penstock.store.base import EntrySearch
 
 logger = logging.getLogger(__name__)
@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 # Shares change slowly, and counting a million entries takes a store tens of milliseconds.
 SHARES_TTL_S = 120.0
 COUNT_TIMEOUT_S = 10.0
-# With more tenants the oldest is forgotten, and counted again when it is needed.
-MAX_TENANTS = 1_000
+# With more tenants and sets of labels the oldest is forgotten, and counted again when it is needed.
+MAX_COUNTED = 1_000
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class _Counted:
 
 
 class IndexShares:
-    """The shares of all tenants, counted in the background: no search waits for them. Belongs to one event loop.
+    """The shares of each access, counted in the background: no search waits for them. Belongs to one event loop.
 
     Args:
         store: queried in threads.
@@ -41,27 +41,27 @@ class IndexShares:
     def __init__(self, store: EntrySearch, executor: BoundedExecutor) -> None:
         self._store = store
         self._executor = executor
-        self._of_tenant: dict[str, _Counted] = {}
+        self._by_access: dict[Access, _Counted] = {}
 
-    def get(self, tenant: str, collections: Set[Collection]) -> Mapping[Kind, float]:
+    def get(self, access: Access, collections: Set[Collection]) -> Mapping[Kind, float]:
         """Returns the shares as counted last, and has them counted again if they are old; empty before that.
 
         Args:
-            tenant: the owner of the assets.
+            access: the assets that count.
             collections: those that have a channel.
         """
-        counted = self._of_tenant.setdefault(tenant, _Counted())
-        if len(self._of_tenant) > MAX_TENANTS:
-            del self._of_tenant[next(iter(self._of_tenant))]
+        counted = self._by_access.setdefault(access, _Counted())
+        if len(self._by_access) > MAX_COUNTED:
+            del self._by_access[next(iter(self._by_access))]
         if self._executor.clock() >= counted.expires_s and (counted.refresh is None or counted.refresh.done()):
-            counted.refresh = asyncio.create_task(self._count(tenant, collections, counted))
+            counted.refresh = asyncio.create_task(self._count(access, collections, counted))
         return counted.shares
 
-    async def _count(self, tenant: str, collections: Set[Collection], counted: _Counted) -> None:
+    async def _count(self, access: Access, collections: Set[Collection], counted: _Counted) -> None:
         counted.expires_s = self._executor.clock() + SHARES_TTL_S
         try:
             assets = await self._executor.call(
-                lambda _: {collection: self._store.assets_in(collection, tenant) for collection in collections},
+                lambda _: {collection: self._store.assets_in(collection, access) for collection in collections},
                 deadline_s=self._executor.clock() + COUNT_TIMEOUT_S,
             )
         except (PenstockError, TimeoutError) as exc:

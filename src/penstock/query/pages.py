@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from penstock.encoders.profiles import Profile
@@ -83,6 +83,7 @@ class PageStart:
             self.cursor.plane,
             (*earlier, *(digests[place] for place in places)),
             self.cursor.pins,
+            self.cursor.index_version,
         )
         further = len(hits) > end or more
         at_end = len(cursor.shown) >= self.max_hits
@@ -105,28 +106,32 @@ class Pages:
     """Opens the pages of searches.
 
     Args:
-        plane: 8 bytes that identify the models and the calibration, on which pinned values depend.
+        plane: returns 8 bytes that identify the models, the calibration and the adapters, on which pinned values
+            depend.
         max_hits: that the pages of one search have together.
+        index_version: that is searched.
     """
 
-    def __init__(self, plane: bytes, max_hits: int) -> None:
+    def __init__(self, plane: Callable[[], bytes], max_hits: int, index_version: int) -> None:
         self._plane = plane
         self._max_hits = max_hits
+        self._index_version = index_version
 
     async def open(self, request: SearchRequest) -> PageStart:
         """Returns where the page of a request begins.
 
         Raises:
-            QueryError: 400 for a cursor that is damaged or belongs to another request, 410 for one that another version
-                or an index of other models made.
+            QueryError: 400 for a cursor that is damaged, or belongs to another request or another version of the
+                index, 410 for one that another Penstock or a plane of other models made.
         """
         size = sum(len(data) for data in (request.image, request.audio) if data)
         of_request = (
             fingerprint(request) if size <= _MAX_BYTES_AT_ONCE else await asyncio.to_thread(fingerprint, request)
         )
-        of_request = of_request[:DIGEST_BYTES]
+        of_request, plane = of_request[:DIGEST_BYTES], self._plane()
         if request.cursor is None:
-            return PageStart(Cursor(of_request, self._plane, (), FusionPins()), self._max_hits)
+            first = Cursor(of_request, plane, (), FusionPins(), self._index_version)
+            return PageStart(first, self._max_hits)
         cursor = decode_cursor(request.cursor, max_hits=self._max_hits)
         if cursor.request != of_request:
             raise QueryError(
@@ -134,14 +139,32 @@ class Pages:
                 "filter, tenant and options; only limit, deadline_ms and explain may differ",
                 field="/cursor",
             )
-        if cursor.plane != self._plane:
-            raise outdated("a query plane with other models or another calibration")
+        if cursor.index_version != self._index_version:
+            raise QueryError(
+                f"cursor belongs to version {cursor.index_version} of the index, and this answer is of version "
+                f"{self._index_version}: leave it out to begin with the first page",
+                field="/cursor",
+            )
+        if cursor.plane != plane:
+            raise outdated("a query plane with other models, another calibration or other adapters")
         return PageStart(cursor, self._max_hits)
 
 
 def plane_digest(profile: Profile, calibration: Calibration | None) -> bytes:
     """Returns 8 bytes that are equal for replicas with the same models and the same calibration."""
     return hashlib.blake2b(repr((profile, calibration)).encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def adapted_digest(plane: bytes, adapters: str) -> bytes:
+    """Returns the digest of a plane with adapters: 8 bytes; without adapters that of the plane.
+
+    Args:
+        plane: 8 bytes.
+        adapters: what identifies them; empty: there are none.
+    """
+    if not adapters:
+        return plane
+    return hashlib.blake2b(plane + adapters.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def _digest(hit: Hit, group_by: GroupBy) -> bytes:

@@ -18,13 +18,19 @@ computed, so BM25 waits for no encoder, and a failed encoder costs only the chan
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 
 from penstock.config import FirstPlaceRule, FusionMethod, QuerySettings
 from penstock.encoders.profiles import Profile
 from penstock.errors import QueryError
+from penstock.query.adapters import AdapterSource, no_adapters
+from penstock.query.addresses import Shows, show_all, with_shown_addresses
 from penstock.query.channels import OfferedChannels
+from penstock.query.clicks.guards import ClickRules
+from penstock.query.clicks.recall import ClickMemory
 from penstock.query.diversify import Diversifier
 from penstock.query.embed import QueryEncoder, start_embedding
 from penstock.query.executor import BoundedExecutor
@@ -34,7 +40,7 @@ from penstock.query.fusion.statistics import ChannelStatistics
 from penstock.query.index_shares import IndexShares
 from penstock.query.links import link_found_events
 from penstock.query.overload import ReplicaLoad, without_light_channels
-from penstock.query.pages import Pages, plane_digest
+from penstock.query.pages import Pages, adapted_digest, plane_digest
 from penstock.query.parts.compose import LoadedParts, weights_of
 from penstock.query.parts.images import EntryImageReader
 from penstock.query.parts.load import NOTHING, PartLoader
@@ -50,8 +56,9 @@ from penstock.query.understand.language import detect_language, notice_of
 from penstock.query.understand.speech import SpeechQueryTranscriber
 from penstock.query.understand.understanding import Understanding, WordTools
 from penstock.query.understand.validate import validate, with_transcript
-from penstock.records import Channel, Collection, Field
+from penstock.records import Channel, ClickedEntry, Collection, Field
 from penstock.store.base import EntrySearch
+from penstock.store.clicks import ClickTable
 
 # Long enough for a backlog of searches of some 20 ms each to clear.
 RETRY_AFTER_S = 1.0
@@ -73,6 +80,10 @@ class QueryPipeline:
         images: reads the images of indexed entries; None: regions of them cannot be searched for.
         router: weighs channels by the question; None: one without examples.
         words: what its words are corrected and widened by; None: nothing.
+        clicks: the click memory, and the rules by which it counts; None: choices do not count.
+        shows: whether readers get an address of a tenant's media; that of a hit is empty otherwise.
+        index_version: that the store searches.
+        adapters: returns the adapters of questions that are used now.
         clock: seconds, monotonic.
     """
 
@@ -89,6 +100,10 @@ class QueryPipeline:
         images: EntryImageReader | None = None,
         router: Router | None = None,
         words: WordTools | None = None,
+        clicks: tuple[ClickTable, ClickRules] | None = None,
+        shows: Shows = show_all,
+        index_version: int = 1,
+        adapters: AdapterSource = no_adapters,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -99,6 +114,8 @@ class QueryPipeline:
         self._fusions = fusions or FusionChooser(ChannelStatistics())
         self._reranker = None if reader is None else Reranker(reader, clock)
         self._clock = clock
+        self._shows = shows
+        self._adapters = adapters
         self.executor = BoundedExecutor(
             threads=settings.search_threads,
             queue_size=settings.search_queue_size,
@@ -113,10 +130,13 @@ class QueryPipeline:
         self._finder = HitFinder(
             settings, self._fusions, self._reranker, diversifier, router or Router.of_settings(settings)
         )
-        self._pages = Pages(plane_digest(profile, self._fusions.calibration), settings.max_paged_hits)
+        self._index_version = index_version
+        digest = plane_digest(profile, self._fusions.calibration)
+        self._pages = Pages(lambda: adapted_digest(digest, adapters().digest), settings.max_paged_hits, index_version)
         self._channels = OfferedChannels(store, self.executor)
         self._shares = IndexShares(store, self.executor)
         self._parts = PartLoader(store, self.executor, profile, images)
+        self._memory = None if clicks is None else self._click_memory(*clicks)
 
     async def search(self, request: SearchRequest) -> SearchResult:
         """Answers one request. Channels that fail or are late are reported in `missing`, never raised.
@@ -151,16 +171,20 @@ class QueryPipeline:
         trace.add_unavailable(plan.missing)
         trace.end("route")
         trace.begin("encode")
-        with start_embedding(self._encoder, plan.queries, on_done=lambda: trace.end("encode")) as vectors:  # 4
+        with start_embedding(  # 4
+            self._encoder, plan.queries, on_done=lambda: trace.end("encode"), adapters=self._adapters()
+        ) as vectors:
             # The same depth for every limit, see `query.stages`.
             params = SearchParams(
-                query.tenant, query.where, self._settings.candidates, deadline_s, query.parts.excluded
+                query.access, query.where, self._settings.candidates, deadline_s, query.parts.excluded
             )
             retrieval = Retrieval(self._store, self.executor, plan.queries, vectors, params)
-            found_page = await self._finder.find(  # 5 to 11
-                retrieval, query, start, shares, trace, routing=routing, shedding=shedding
-            )
+            with self._recalling(query, plan, trace, deadline_s) as recall:
+                found_page = await self._finder.find(  # 5 to 11
+                    retrieval, query, start, shares, trace, routing=routing, shedding=shedding, recall=recall
+                )
             hits = await mark_indexing(found_page.judged.hits, self._store, self.executor, trace, deadline_s=deadline_s)
+            hits = with_shown_addresses(hits, self._shows)
             trace.end("mark")
         return SearchResult(
             hits,
@@ -183,7 +207,37 @@ class QueryPipeline:
             weights=weights,
             image_source=loaded.image_source,
             understood=query.understood,
+            index_version=self._index_version,
         )
+
+    def _click_memory(self, clicks: ClickTable, rules: ClickRules) -> ClickMemory:
+        return ClickMemory(
+            clicks,
+            self._store,
+            self.executor,
+            self._encoder,
+            profile=self._profile,
+            rules=rules,
+            wall_ms=lambda: time.time_ns() // 1_000_000,
+        )
+
+    @contextmanager
+    def _recalling(
+        self, query: Query, plan: SearchPlan, trace: Trace, deadline_s: float
+    ) -> Iterator[asyncio.Task[tuple[ClickedEntry, ...]] | None]:
+        """Recalls what people chose while the channels are searched; None where it does not count."""
+        calibration = self._fusions.calibration
+        known = None if calibration is None else calibration.clicked
+        if self._memory is None or known is None or query.text is None or not self._fusions.counts_clicks(query.fuse):
+            yield None
+            return
+        collections = frozenset(planned.channel.collection for planned in plan.queries)
+        recalling = self._memory.recall(query, collections, known.score_map, trace, deadline_s=deadline_s)
+        recall = asyncio.create_task(recalling)
+        try:
+            yield recall
+        finally:
+            recall.cancel()
 
     def _detect_language(self, query: Query, plan: SearchPlan, trace: Trace) -> str | None:
         """Returns the language of the question, ISO 639-1, and adds a notice if the models do not know it."""
@@ -219,7 +273,7 @@ class QueryPipeline:
         """
         by_index = query.fuse.method is FusionMethod.CALIBRATED and query.fuse.first_places is FirstPlaceRule.INDEX
         known = by_index and query.where is None and self._fusions.calibration is not None
-        return self._shares.get(query.tenant, collections) if known else None
+        return self._shares.get(query.access, collections) if known else None
 
     async def link_found_events(self, hits: Sequence[Hit]) -> None:
         """Links the trace of a search to those of the events that it found; see `query.links`."""

@@ -1,9 +1,10 @@
 """Keeps the answers to searches as long as the index of their tenant stays as it is.
 
-An answer is found again by all of its request (`fingerprint`), the limit, the cursor and the index generation of the
-tenant. So it is outdated as soon as this replica has received a change of the tenant's index from the change feed, and
-in any case after a minute. What bounds the staleness of an answer is thus the time from the acknowledgement of a write
-to the receipt of its change, 16 ms at the median (docs/changes.md); and the minute for what is removed without one.
+An answer is found again by all of its request (`fingerprint`), the limit, the cursor, the index generation of the
+tenant and the adapters of questions. So it is outdated as soon as this replica has received a change of the tenant's
+index from the change feed, and in any case after a minute. What bounds the staleness of an answer is thus the time from
+the acknowledgement of a write to the receipt of its change, 16 ms at the median (docs/changes.md); and the minute for
+what is removed without one.
 
 Not kept are partial answers, those of which a step was late or cut short, and those that were searched so soon after a
 change that the store may not have shown it yet. While no changes are received nothing is kept and nothing is answered
@@ -20,6 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 from penstock.observability import metrics
+from penstock.query.adapters import AdapterSource, no_adapters
 from penstock.query.changes import IndexChanges
 from penstock.query.fingerprint import fingerprint, is_larger
 from penstock.query.types import Hit, SearchRequest, SearchResult
@@ -37,7 +39,7 @@ _MAX_BYTES_AT_ONCE = 2**20
 # request that is refused, a long conversation or a condition of thousands of values has as many.
 _MAX_CHARS = 100_000
 
-Key: TypeAlias = tuple[bytes, int | None, str | None, bool]
+Key: TypeAlias = tuple[bytes, int | None, str | None, bool, str]
 
 
 class Searches(Protocol):
@@ -52,9 +54,11 @@ class CachedHits(tuple[Hit, ...]):
 
     Attributes:
         json: of the hits, kept with them by the layer that writes it; empty until then.
+        links: what the links in `json` depend on besides the hits.
     """
 
     json: str = ""
+    links: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class ResultCache:
         max_bytes: that all answers together may take, estimated; 0: nothing is kept.
         visible_after_s: seconds after which a search shows an acknowledged write in any case.
         clock: seconds, monotonic.
+        adapters: returns the adapters of questions that are used now.
     """
 
     def __init__(
@@ -86,7 +91,9 @@ class ResultCache:
         max_bytes: int,
         visible_after_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
+        adapters: AdapterSource = no_adapters,
     ) -> None:
+        self._adapters = adapters
         self._searches = searches
         self._changes = changes
         self._max_bytes = max_bytes
@@ -104,13 +111,13 @@ class ResultCache:
     async def search(self, request: SearchRequest) -> SearchResult:
         """Answers a request. Raises as the search does."""
         started_s = self._clock()
-        generation = self._changes.generation(request.tenant) if self._max_bytes else None
+        generation = self._changes.generation(request.access.tenant) if self._max_bytes else None
         if generation is None:
             self._clear()
             return await self._searches.search(request)
         if is_larger(request, _MAX_CHARS):
             return await self._searches.search(request)
-        key = await _key(request)
+        key = await _key(request, self._adapters().digest)
         if (cached := self._look_up(key, generation)) is not None:
             metrics.CACHE_REQUESTS.labels(NAME, "hit").inc()
             return self._answered(cached.result, "cached", started_s)
@@ -129,7 +136,7 @@ class ResultCache:
             _fail(running, exc)
             raise
         del self._running[flight]
-        result = self._keep(key, request.tenant, generation, started_s, result)
+        result = self._keep(key, request.access.tenant, generation, started_s, result)
         running.set_result(result)
         return result
 
@@ -146,7 +153,8 @@ class ResultCache:
     def _keep(self, key: Key, tenant: str, generation: int, started_s: float, result: SearchResult) -> SearchResult:
         """Keeps an answer, if it may be kept, and returns it in the form in which it is."""
         changed_s = self._clock() - self._changes.changed_s_ago(tenant)
-        if not _is_complete(result) or started_s < changed_s + self._visible_after_s:
+        swapped = key[-1] != self._adapters().digest
+        if swapped or not _is_complete(result) or started_s < changed_s + self._visible_after_s:
             return result
         size = _size_of(result)
         if size > self._max_bytes:
@@ -178,11 +186,11 @@ class ResultCache:
         return replace(result, took_ms={step: took_ms, "total": took_ms})
 
 
-async def _key(request: SearchRequest) -> Key:
+async def _key(request: SearchRequest, adapters: str) -> Key:
     """Returns what answers are found by. The deadline is no part of it: an answer that is complete fits any."""
     size = sum(len(data) for data in (request.image, request.audio) if data)
     of_request = fingerprint(request) if size <= _MAX_BYTES_AT_ONCE else await asyncio.to_thread(fingerprint, request)
-    return of_request, request.limit, request.cursor, request.explain
+    return of_request, request.limit, request.cursor, request.explain, adapters
 
 
 def _is_complete(result: SearchResult) -> bool:

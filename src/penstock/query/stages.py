@@ -9,12 +9,14 @@ larger one, and neither their order nor their relevance depends on it.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from penstock.query.explanations import ScoreParts
 from penstock.query.fusion.base import Candidate, MomentRules
 from penstock.query.fusion.choose import FusionChooser
+from penstock.query.fusion.clicked import with_clicked_relevance
 from penstock.query.fusion.moments import compose_hit
 from penstock.query.fusion.pins import FusionPins
 from penstock.query.group import entry_ids, group_hits, moment_rules
@@ -94,6 +96,8 @@ class HitStages:
         ranked = self._rank(rankings, limit, (self._shares or {}) if self._pins.noted else self._shares)
         hits = [compose_hit(candidate, score, rankings) for score, candidate in ranked]
         hits = group_hits(hits, self._query.hits.group_by)[:count]
+        if self._counts_clicks(rankings):
+            hits = self._with_choices(hits, rankings)
         self._ranked.append((rankings, frozenset(hit.entry.id for hit in hits)))
         relevances = self._relevances(rankings)
         return StagedHits(hits, relevances, len(hits))
@@ -138,7 +142,19 @@ class HitStages:
 
     def _relevances(self, first: Rankings, deeper: Rankings | None = None) -> dict[str, float]:
         text, calibration = self._query.text, self._fusions.calibration
-        return relevance_of_entries(first, text, calibration, deeper=deeper, computed=self._evidence)
+        relevances = relevance_of_entries(first, text, calibration, deeper=deeper, computed=self._evidence)
+        return with_clicked_relevance(relevances, first.clicked) if self._counts_clicks(first) else relevances
+
+    def _counts_clicks(self, rankings: Rankings) -> bool:
+        return bool(rankings.clicked) and self._fusions.counts_clicks(self._query.fuse)
+
+    def _with_choices(self, hits: Sequence[Hit], rankings: Rankings) -> list[Hit]:
+        """Returns the hits, those that people chose with the probability that follows from it."""
+        chosen = {choice.entry.id: 1 / (1 + math.exp(-choice.log_odds)) for choice in rankings.clicked}
+        return [
+            replace(hit, clicked=max((chosen[id_] for id_ in entry_ids(hit) if id_ in chosen), default=None))
+            for hit in hits
+        ]
 
     def _rank(
         self, rankings: Rankings, limit: int, shares: Mapping[Kind, float] | None = None
@@ -149,4 +165,4 @@ class HitStages:
 
 
 def _entries(rankings: Rankings) -> int:
-    return sum(len(ranking) for ranking in rankings.by_channel.values())
+    return sum(len(ranking) for ranking in rankings.by_channel.values()) + len(rankings.clicked)

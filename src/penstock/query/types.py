@@ -14,11 +14,13 @@ from penstock.query.options import RerankOptions, RerankReport, RerankRequest, R
 from penstock.query.parts.base import NO_PARTS, PartsRequest, QueryPart, QueryParts
 from penstock.query.parts.inputs import COMPOSED, EmbeddingInput, TextInput
 from penstock.query.understand.understood import UnderstandOptions, UnderstandRequest, Understood, WeightedWords
-from penstock.records import Channel, Collection, Entry, ScoredEntry
+from penstock.records import Access, Channel, ClickedEntry, Collection, Entry, ScoredEntry
 from penstock.store.filters import Filter
 
 Kind: TypeAlias = str
 """The kind of a hit: `moment`, or the collection of its entry where that has no times."""
+
+ALL_OF_DEFAULT = Access.to_all_of("default")
 
 
 class GroupBy(StrEnum):
@@ -63,6 +65,7 @@ class FuseOptions:
         demanded: whether the request itself names the method, or the normalisation if that is log-odds. Settings that
             do not apply to a question yield to method calibrated (`FusionChooser.applicable`).
         sources: named sources that do not weigh 1.
+        clicked: the weight of what people chose, for method calibrated; 0: it does not count.
     """
 
     method: FusionMethod = FusionMethod.CALIBRATED
@@ -74,6 +77,7 @@ class FuseOptions:
     first_places: FirstPlaceRule = FirstPlaceRule.INDEX
     demanded: bool = True
     sources: tuple[SourceWeight, ...] = ()
+    clicked: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class SearchRequest:
         audio: a spoken query: an encoded audio file, or a video file of which only the audio track is used.
         modalities: names of the modalities to search; None: all.
         where: a further condition.
-        tenant: the owner of the entries to search.
+        access: the entries that the caller may read.
         limit: maximum number of hits; None: the setting.
         deadline_ms: milliseconds for the whole search; None: the setting.
         fuse: how the rankings become one; None: the settings.
@@ -108,7 +112,7 @@ class SearchRequest:
     audio: bytes | None = field(default=None, repr=False)
     modalities: Sequence[str] | None = None
     where: Filter | None = None
-    tenant: str = "default"
+    access: Access = ALL_OF_DEFAULT
     limit: int | None = None
     deadline_ms: int | None = None
     fuse: FuseRequest | None = None
@@ -151,7 +155,7 @@ class Query:
         transcript: the text of a spoken query, as the speech model wrote it.
         collections: the collections to search, in the order of `Collection`.
         modalities_given: whether the request named modalities, rather than searching all.
-        where, tenant, limit: as in the request.
+        where, access, limit: as in the request.
         deadline_ms: milliseconds for the whole search.
         fuse: how the rankings become one.
         min_relevance: as in the request.
@@ -169,7 +173,7 @@ class Query:
     collections: tuple[Collection, ...]
     modalities_given: bool
     where: Filter | None
-    tenant: str
+    access: Access
     limit: int
     deadline_ms: int
     fuse: FuseOptions = field(default_factory=FuseOptions)
@@ -244,6 +248,7 @@ class Rankings:
         encoders: the encoder of each channel's query vector, as in `ChannelQuery.encoder`: the scores for a text and
             for an image differ in one channel. None, or absent: the channel takes the text itself.
         text: of the question; None: it is not one in words alone, or its words are not known.
+        clicked: what people chose for questions close to this one.
     """
 
     by_channel: Mapping[Channel, Sequence[ScoredEntry]]
@@ -252,6 +257,7 @@ class Rankings:
     spaces: Mapping[Channel, str]
     encoders: Mapping[Channel, str | None] = field(default_factory=dict)
     text: str | None = field(default=None, repr=False)
+    clicked: tuple[ClickedEntry, ...] = ()
 
     def in_words(self, channel: Channel) -> bool:
         """Returns whether the channel was searched for words alone, as the questions of a calibration are."""
@@ -318,6 +324,7 @@ class Hit:
         promoted: whether it is first although another kind has a more relevant hit (`query.first_places`).
         explanation: the reasons for its place; None unless the request has `explain`.
         others: further hits of the same asset, best first, of a search that groups by asset.
+        clicked: the probability, 0 to 1, that it answers the question by choices alone; None: it was never chosen.
     """
 
     entry: Entry
@@ -330,6 +337,7 @@ class Hit:
     promoted: bool = False
     others: tuple[Hit, ...] = ()
     explanation: HitExplanation | None = None
+    clicked: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +367,7 @@ class SearchResult:
         weights: of the parts of the query; empty if it has one part only.
         image_source: where the image of the frame of the query comes from; None: it has none.
         understood: what was made of the words of the query; None: it has none.
+        index_version: the version of the index that every part of the answer is from.
     """
 
     hits: Sequence[Hit]
@@ -381,3 +390,4 @@ class SearchResult:
     weights: Mapping[QueryPart, float] = field(default_factory=dict)
     image_source: str | None = None
     understood: Understood | None = None
+    index_version: int = 1

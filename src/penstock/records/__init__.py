@@ -4,6 +4,15 @@ Every step takes one of these and returns the next. They hold plain values and N
 between processes by pickle with the arrays out of band.
 """
 
+from penstock.records.access import (
+    DEFAULT_ACL,
+    DEFAULT_LABEL,
+    MAX_LABEL_CHARS,
+    MAX_LABELS,
+    Access,
+    is_label,
+    sorted_labels,
+)
 from penstock.records.changes import (
     IndexChange,
 )
@@ -25,13 +34,23 @@ from penstock.records.events import (
     AssetRef,
     ClaimCheck,
     Event,
+    GivenVector,
     Inline,
     Outcome,
     Rejected,
     Version,
+    digest_of,
 )
 from penstock.records.fast_pickle import (
     FastPickle,
+)
+from penstock.records.feedback import (
+    MAX_SHOWN,
+    Action,
+    Choice,
+    ClickedEntry,
+    Recalled,
+    question_digest,
 )
 from penstock.records.kafka import (
     Assignment,
@@ -79,6 +98,10 @@ from penstock.records.watches import (
 )
 
 __all__ = [
+    "DEFAULT_ACL",
+    "DEFAULT_LABEL",
+    "Access",
+    "Action",
     "AUDIBLE_COLLECTIONS",
     "AssetRef",
     "AssetRow",
@@ -87,7 +110,9 @@ __all__ = [
     "COLLECTION_SPECS",
     "Channel",
     "Checkpoint",
+    "Choice",
     "ClaimCheck",
+    "ClickedEntry",
     "Collection",
     "CollectionSpec",
     "Continues",
@@ -101,12 +126,16 @@ __all__ = [
     "FastPickle",
     "Fenced",
     "FetchedMedia",
+    "GivenVector",
     "Field",
     "Float32",
     "ImageText",
     "ImageTexts",
     "IndexChange",
     "Inline",
+    "MAX_LABELS",
+    "MAX_LABEL_CHARS",
+    "MAX_SHOWN",
     "MODALITIES",
     "MediaPosition",
     "Modality",
@@ -116,6 +145,7 @@ __all__ = [
     "Position",
     "Record",
     "ImageRegion",
+    "Recalled",
     "Rejected",
     "SINGLE_ENTRY_COLLECTIONS",
     "SLOTS",
@@ -134,6 +164,10 @@ __all__ = [
     "WriteResult",
     "Written",
     "bare_entry",
+    "digest_of",
     "entry_id",
+    "is_label",
     "part_id",
+    "question_digest",
+    "sorted_labels",
 ]

@@ -25,6 +25,8 @@ class IndexChange:
         slot: of the entries' ids.
         since: by collection, the first part that is new with this change; 0 where a collection is absent.
         complete: whether no further segment of timed media follows.
+        acl: labels of the entries; of a deleted asset those that they had.
+        index_version: the version of the index that changed, once it was received; 0: its message does not state it.
     """
 
     tenant: str
@@ -38,6 +40,8 @@ class IndexChange:
     slot: int = 0
     since: Mapping[Collection, int] = field(default_factory=dict)
     complete: bool = True
+    acl: tuple[str, ...] = ()
+    index_version: int = 0
 
     @property
     def asset(self) -> AssetRef:

@@ -19,6 +19,8 @@ SLOTS = 2
 class Entry(FastPickle):
     """One row of a collection. `vectors` maps a field to float32[dim], L2-normalised.
 
+    Without labels (`acl`) only those may read it who read all of its tenant.
+
     Over the limit because a row has this many columns.
     """
 
@@ -39,6 +41,7 @@ class Entry(FastPickle):
     indexed_at_ms: int
     origin: Position
     thumbnail: str = ""
+    acl: tuple[str, ...] = ()
     vectors: Mapping[Field, Float32] = field(default_factory=dict, repr=False)
 
 
@@ -99,6 +102,8 @@ class AssetRow(FastPickle):
         indexed_at_ms: when the row was written, milliseconds since the epoch.
         slot: of its entries' ids; see `part_id`.
         traceparent: `Event.traceparent`, so that a search that finds the asset can link to its trace.
+        acl: labels of its entries; of a deleted asset those that they had.
+        content_hash: of all that its entries were computed from; empty if that is not known.
     """
 
     asset: AssetRef
@@ -109,6 +114,8 @@ class AssetRow(FastPickle):
     indexed_at_ms: int
     slot: int = 0
     traceparent: str = ""
+    acl: tuple[str, ...] = ()
+    content_hash: str = ""
 
     @property
     def origin(self) -> Position:
@@ -128,12 +135,14 @@ class Written(FastPickle):
         indexed_at_ms: when they were written, milliseconds since the epoch.
         slot: of their ids; see `entry_id`.
         since: by collection, the first part that this write added; 0 where a collection is absent.
+        acl: labels of the entries; of a deleted asset those that they had.
     """
 
     counts: Mapping[Collection, int]
     indexed_at_ms: int
     slot: int = 0
     since: Mapping[Collection, int] = field(default_factory=dict)
+    acl: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from penstock.errors import Reason
+from penstock.records.access import DEFAULT_ACL
 from penstock.records.fast_pickle import FastPickle
 from penstock.records.kafka import Position
 from penstock.records.taxonomy import Modality
@@ -63,8 +64,23 @@ class ClaimCheck(FastPickle):
 
 
 @dataclass(frozen=True, slots=True)
+class GivenVector(FastPickle):
+    """A vector of the whole media that came with the event.
+
+    Attributes:
+        encoder: the fingerprint of its encoder: model, weights and preprocessing with slashes between them.
+        data: little-endian float32[dim], as it came.
+    """
+
+    encoder: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Event(FastPickle):
     """A parsed record: what happened to which asset.
+
+    Over the limit because each part of a record is an attribute.
 
     Attributes:
         asset: the asset that the event replaces or deletes.
@@ -79,6 +95,13 @@ class Event(FastPickle):
         attributes_json: a JSON object, as text, searchable with filters.
         event_time_ms: when it happened according to the producer (CloudEvents `time`), else `timestamp_ms`.
         traceparent: its trace context by W3C, which its asset row keeps; empty if it is not traced.
+        acl: labels of its entries, as of `sorted_labels`; a caller has to have one of them.
+        names_acl: whether the producer named them.
+        has_media_title: whether `title` is that of its media, as the producer gave none.
+        vectors: of the whole media, by encoders that may be those of the index.
+        vectors_hash: of `vectors` that were left out on the way.
+        refills: whether it is a signed replay by which a re-index fills a new version of the index. Only such an event
+            may name media by their address in the asset store, and nothing is announced of it.
     """
 
     asset: AssetRef
@@ -92,6 +115,12 @@ class Event(FastPickle):
     attributes_json: str = "{}"
     event_time_ms: int = 0
     traceparent: str = field(default="", compare=False)
+    acl: tuple[str, ...] = DEFAULT_ACL
+    names_acl: bool = False
+    has_media_title: bool = False
+    vectors: tuple[GivenVector, ...] = ()
+    vectors_hash: str = ""
+    refills: bool = field(default=False, compare=False)
 
     @property
     def version(self) -> Version:
@@ -102,6 +131,13 @@ class Event(FastPickle):
     def is_tombstone(self) -> bool:
         """Whether it deletes its asset."""
         return self.payload is None
+
+    def hash_of_vectors(self) -> str:
+        """Returns a hash of the vectors that came with it, in any order; empty if there were none."""
+        if not self.vectors:
+            return self.vectors_hash
+        hashes = {vector.encoder: hashlib.sha256(vector.data).hexdigest() for vector in self.vectors}
+        return digest_of(*(part for pair in sorted(hashes.items()) for part in pair))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +162,7 @@ class Outcome(StrEnum):
 
     INDEXED = "indexed"
     DELETED = "deleted"
+    EXPIRED = "expired"  # it was indexed, and its time is over
     SUPERSEDED = "superseded"
     DEAD_LETTERED = "dead_lettered"
 

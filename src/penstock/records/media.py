@@ -242,6 +242,7 @@ class Decoded(FastPickle):
         rejected: the events that can never be indexed.
         checkpoints: of those indexable events whose media take more than one segment, after this segment. Their pending
             entries are those of this segment alone.
+        given: vectors that came with the events, named as `PendingEntry.vectors` refers to them.
     """
 
     indexable: tuple[Event, ...]
@@ -249,3 +250,4 @@ class Decoded(FastPickle):
     pending: tuple[PendingEntry, ...]
     rejected: tuple[Rejected, ...]
     checkpoints: tuple[Checkpoint, ...] = ()
+    given: tuple[Encoded, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from penstock.records.access import Access
 from penstock.records.entries import Entry
 from penstock.records.events import Version, digest_of
 
@@ -20,6 +21,7 @@ class Watch:
         min_relevance: 0 to 1, which an entry has to reach.
         created_ms: milliseconds since the epoch; what was indexed before does not match.
         search: the JSON of the search, as `POST /v1/search` takes it.
+        labels: of the caller who made it: only entries with one of them match. None: all entries of the tenant.
     """
 
     id: str
@@ -28,6 +30,18 @@ class Watch:
     min_relevance: float
     created_ms: int
     search: Mapping[str, object] = field(repr=False)
+    labels: frozenset[str] | None = None
+
+    @property
+    def access(self) -> Access:
+        """The entries that may match."""
+        return Access(self.tenant, self.labels)
+
+    def is_shown_to(self, access: Access) -> bool:
+        """Returns whether a caller may see the watch: whether it reads all that may match."""
+        if self.tenant != access.tenant:
+            return False
+        return access.labels is None or (self.labels is not None and self.labels <= access.labels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from penstock.broker.tail import KafkaTail
 from penstock.config import KafkaSettings, Settings
+from penstock.query.adapters import AdapterSource
 from penstock.query.changes import ChangeFollower, IndexChanges
 from penstock.query.result_cache import BOUNDED_STALENESS_S, ResultCache, Searches
 from penstock.store.base import Capabilities
 
 
-def follow_changes(settings: KafkaSettings, changes: IndexChanges) -> ChangeFollower | None:
-    """Starts to follow the change feed; returns None where the settings have no broker, or no feed."""
+def follow_changes(settings: KafkaSettings, changes: IndexChanges, *, index_version: int) -> ChangeFollower | None:
+    """Starts to follow the changes of an index version; returns None where there is no broker, or no feed."""
     if settings.bootstrap_servers is None or not settings.changes_topic:
         return None
-    follower = ChangeFollower(changes, KafkaTail(settings, settings.changes_topic))
+    tail = KafkaTail(settings, settings.changes_topic)
+    follower = ChangeFollower(changes, tail, index_version=index_version)
     follower.start()
     return follower
 
 
 def result_cache(
-    searches: Searches, changes: IndexChanges, settings: Settings, capabilities: Capabilities
+    searches: Searches,
+    changes: IndexChanges,
+    settings: Settings,
+    capabilities: Capabilities,
+    adapters: AdapterSource,
 ) -> ResultCache:
     """Returns the cache of results of a replica.
 
@@ -32,4 +38,5 @@ def result_cache(
         changes,
         max_bytes=settings.query.result_cache_bytes,
         visible_after_s=0.0 if immediately else BOUNDED_STALENESS_S,
+        adapters=adapters,
     )

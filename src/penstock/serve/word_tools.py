@@ -10,6 +10,7 @@ from penstock.query.understand.rewrite import GeneratorRewriter
 from penstock.query.understand.synonyms import SynonymFile
 from penstock.query.understand.understanding import WordTools
 from penstock.query.understand.vocabularies import Vocabularies, VocabularyLimits
+from penstock.records import Access
 from penstock.store.base import EntrySearch
 
 
@@ -20,14 +21,16 @@ def open_word_tools(settings: Settings, store: EntrySearch) -> WordTools:
         ConfigError: a file of words is missing or wrong.
     """
     query = settings.query
+    dictionary = Dictionary(read_words(query.dictionary)) if query.vocabulary_words else None
+    synonyms = SynonymFile(query.synonyms, time.monotonic) if query.synonyms else None
     vocabularies = None
     if query.vocabulary_words:
         limits = VocabularyLimits(query.vocabulary_words, query.all_vocabulary_words, query.vocabulary_entries)
         vocabularies = Vocabularies(store, limits)
-        vocabularies.start([settings.tenant])
+        vocabularies.start([Access.to_all_of(settings.tenant)])
     return WordTools(
         vocabularies=vocabularies,
-        dictionary=Dictionary(read_words(query.dictionary)) if vocabularies else None,
-        synonyms=SynonymFile(query.synonyms, time.monotonic) if query.synonyms else None,
+        dictionary=dictionary,
+        synonyms=synonyms,
         rewriter=GeneratorRewriter(settings.generate) if settings.generate.url else None,
     )

@@ -12,6 +12,7 @@ from typing import Protocol
 from penstock.encoders.base import Fingerprint, Space
 from penstock.records import (
     TEXT_COLLECTIONS,
+    Access,
     AssetRow,
     Channel,
     Checkpoint,
@@ -109,9 +110,10 @@ class AssetState:
         asset_id: `AssetRef.id`.
         origin: position of the event that the row stands for.
         timestamp_ms: Kafka's timestamp of that event.
-        deleted: the outcome is `DELETED`, else `INDEXED`.
+        deleted: the outcome is `DELETED` or `EXPIRED`, else `INDEXED`.
         counts: entries by collection.
         slot: of the entries' ids; see `records.part_id`.
+        expired: the outcome is `EXPIRED`.
     """
 
     asset_id: str
@@ -120,6 +122,7 @@ class AssetState:
     deleted: bool
     counts: Mapping[Collection, int]
     slot: int = 0
+    expired: bool = False
 
     @property
     def version(self) -> Version:
@@ -134,7 +137,7 @@ class EntryQuery:
     Attributes:
         channel: the channel to search.
         content: float32[dim], L2-normalised, for a dense field; the text of the question for `LEXICAL`.
-        tenant: only entries of this tenant match.
+        access: only entries that it allows match.
         where: a further condition on entries, or None.
         limit: maximum number of entries.
         timeout_s: after this time `UnavailableError` is raised.
@@ -142,7 +145,7 @@ class EntryQuery:
 
     channel: Channel
     content: Float32 | str
-    tenant: str
+    access: Access
     where: Filter | None
     limit: int
     timeout_s: float
@@ -163,6 +166,9 @@ class AssetLookup(Protocol):
 
     def asset_rows(self, asset_ids: Sequence[str]) -> Mapping[str, AssetRow]:
         """Returns the rows of these assets by id; absent ones are left out."""
+
+    def get(self, collection: Collection, ids: Sequence[str]) -> Sequence[Entry]:
+        """Returns entries by id, with their dense vectors; absent ones are left out."""
 
     def checkpoints(self, asset_ids: Sequence[str]) -> Mapping[str, Checkpoint]:
         """Returns the checkpoints of those of these assets that are written in segments, by `AssetRef.id`.
@@ -214,37 +220,55 @@ class EntrySearch(Protocol):
         The entries have no vectors. The score is the cosine, or BM25 for `LEXICAL`; higher is better.
         """
 
-    def entries(self, ids: Sequence[str], *, tenant: str, timeout_s: float) -> Mapping[str, Entry]:
+    def entries(self, ids: Sequence[str], *, access: Access, timeout_s: float) -> Mapping[str, Entry]:
         """Returns the entries with these ids, of whatever collection, without vectors, at the consistency of `search`.
 
-        Absent ones are left out, and so are those of other tenants: a caller cannot tell them apart. The timeout is
-        that of the whole call.
+        Absent ones are left out, and so are those that the access does not allow: a caller cannot tell them apart. The
+        timeout is that of the whole call.
         """
 
-    def vectors(self, channel: Channel, ids: Sequence[str], *, tenant: str, timeout_s: float) -> Mapping[str, Float32]:
+    def vectors(
+        self, channel: Channel, ids: Sequence[str], *, access: Access, timeout_s: float
+    ) -> Mapping[str, Float32]:
         """Returns the vectors that the channel compares of these entries, float32[dim], at the consistency of `search`.
 
-        Left out are entries without a vector there, of other collections and tenants, and absent ones.
+        Left out are entries without a vector there, of other collections, absent ones, and those that the access does
+        not allow.
 
         Raises:
             PermanentError: the channel has no vectors: it is `LEXICAL`, or the store does not offer it.
         """
 
     def texts(
-        self, collection: Collection, *, tenant: str, after: str, limit: int, timeout_s: float
+        self, collection: Collection, *, access: Access, after: str, limit: int, timeout_s: float
     ) -> Sequence[EntryText]:
-        """Returns the words of a tenant's first entries by ascending id, at the consistency of `search`.
+        """Returns the words of the first allowed entries by ascending id, at the consistency of `search`.
 
         Args:
             collection: one that does not exist is an empty one.
-            tenant: the owner of the entries.
+            access: only entries that it allows are returned.
             after: an id; only entries with a larger one are returned. Empty: from the first one on.
             limit: maximum number of entries; fewer are returned only at the end.
             timeout_s: after this time `UnavailableError` is raised.
         """
 
-    def assets_in(self, collection: Collection, tenant: str) -> int:
-        """Returns how many assets of a tenant have entries in a collection that has a channel.
+    def select(
+        self, collection: Collection, where: Filter, *, access: Access, limit: int, timeout_s: float
+    ) -> Sequence[Entry]:
+        """Returns the first allowed entries by ascending id that satisfy a condition, at the consistency of `search`.
+
+        They have no vectors. While a new version of an asset is written in segments, entries of both are returned.
+
+        Args:
+            collection: one that does not exist is an empty one.
+            where: the condition.
+            access: only entries that it allows are returned.
+            limit: maximum number of entries; fewer are returned only if there are no more.
+            timeout_s: after this time `UnavailableError` is raised.
+        """
+
+    def assets_in(self, collection: Collection, access: Access) -> int:
+        """Returns how many assets have allowed entries in a collection that has a channel.
 
         One whose new version is being written in segments may count twice.
         """
@@ -262,23 +286,43 @@ class EntryScan(AssetLookup, Protocol):
     Scans return rows in batches and in bounded memory.
     """
 
-    def get(self, collection: Collection, ids: Sequence[str]) -> Sequence[Entry]:
-        """Returns entries by id, with their dense vectors; absent ones are left out."""
-
     def count(self, collection: Collection) -> int:
         """Returns the number of rows of the collection."""
 
     def count_assets(self) -> int:
         """Returns the number of rows of the `asset` collection, checkpoints included."""
 
-    def scan_media(self, *, batch: int = 1000) -> Iterator[Sequence[str]]:
-        """Yields the URIs of all media that asset rows, checkpoints and entries refer to, some more than once."""
+    def scan_media(
+        self, *, tenant: str | None = None, key: str | None = None, batch: int = 1000
+    ) -> Iterator[Sequence[str]]:
+        """Yields the URIs of all media that asset rows, checkpoints and entries refer to, some more than once.
+
+        With a tenant, and with a key, only those of its assets, or of its assets of this key.
+        """
+
+    def scan_asset_rows(
+        self, *, tenant: str | None = None, key: str | None = None, before_ms: int | None = None, batch: int = 1000
+    ) -> Iterator[Sequence[AssetRow]]:
+        """Yields asset rows by ascending id.
+
+        Args:
+            tenant: of the assets; None: all.
+            key: of the tenant's assets; None: all.
+            before_ms: only rows whose event is older, milliseconds since the epoch.
+            batch: rows of a page.
+        """
 
     def scan_asset_states(self, *, batch: int = 1000) -> Iterator[Sequence[AssetState]]:
         """Yields the states of all assets by ascending id. A row that exists throughout is returned once."""
 
     def scan_entry_keys(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[EntryKey]]:
         """Yields the keys of all entries by ascending id. An entry that exists throughout is returned once."""
+
+    def scan_entries(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Entry]]:
+        """Yields all entries with their dense vectors, by ascending id. One that exists throughout is returned once.
+
+        A larger `batch` takes more memory: an entry may have 64 KiB of text.
+        """
 
 
 class Store(EntryWriter, EntrySearch, EntryScan, Protocol):

@@ -3,10 +3,13 @@
     {"mime": "image/png"}                                        equal
     {"attributes.camera": {"in": ["x100", "gr3"]}}               one of
     {"event_time": {"gte": "2026-01-01T00:00:00Z", "lt": …}}     range; times as RFC 3339 or milliseconds
+    {"attributes.tags": {"contains": "river"}}                   a list that has the value; any or all of several by
+                                                                 contains_any and contains_all
     {"and": […]} {"or": […]} {"not": …}                          combined
 
-Several names in one object are joined by "and". The fields that can be filtered are those of `FILTERABLE`, and below
-`attributes` any path of names joined by dots. A missing (or null) attribute matches nothing, not even `ne` or a `not`.
+Several names in one object are joined by "and". The fields that can be filtered are those of `FILTERABLE`, and
+`attributes.` before the name of an attribute, dots in it included: attributes are not nested. A missing (or null)
+attribute matches nothing, not even `ne` or a `not`.
 """
 
 from __future__ import annotations
@@ -22,19 +25,24 @@ from typing import Any, Literal, TypeAlias, get_args
 from penstock.errors import QueryError
 
 Scalar: TypeAlias = str | int | float | bool
-Operator: TypeAlias = Literal["eq", "ne", "in", "gt", "gte", "lt", "lte"]
-OPERATORS: tuple[str, ...] = get_args(Operator)
+Operator: TypeAlias = Literal[
+    "eq", "ne", "in", "gt", "gte", "lt", "lte", "contains", "contains_any", "contains_all", "lacks"
+]
+INTERNAL_OPERATORS = ("lacks",)  # the opposite of contains
+OPERATORS: tuple[str, ...] = tuple(name for name in get_args(Operator) if name not in INTERNAL_OPERATORS)
+LIST_OPERATORS = ("contains", "contains_any", "contains_all")
+_OF_SEVERAL = ("in", "contains_any", "contains_all")
 
 ATTRIBUTES = "attributes."
+_STORED = "asset:"
 MAX_DEPTH = 8
 MAX_COMPARISONS = 100
 MAX_VALUES = 1_000
 MAX_STRING_BYTES = 4_096
 _INT64 = range(-(2**63), 2**63)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# No quote, backslash or control character: then a path needs no escaping anywhere. All digits would reach into arrays
-# on some versions of Milvus and not on others.
-_SEGMENT = re.compile(r"(?!\d+$)[^\"'\\\x00-\x1f\x7f]{1,128}")
+# No quote, backslash or control character: then a name needs no escaping anywhere.
+_ATTRIBUTE = re.compile(r"[^\"'\\\x00-\x1f\x7f]{1,256}")
 
 
 class ValueType(Enum):
@@ -64,7 +72,7 @@ FILTERABLE: Mapping[str, ValueType] = {
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One comparison. `name` is a filterable field, or a path below `attributes` (`attributes.camera`)."""
+    """One comparison. `name` is a filterable field, or an attribute (`attributes.camera`)."""
 
     name: str
     operator: Operator
@@ -107,6 +115,27 @@ def parse_filter(raw: Mapping[str, object], *, at: str = "/filter") -> Filter | 
     return parsed
 
 
+def check_addresses(condition: Filter, *, at: str = "/filter") -> None:
+    """Refuses comparisons of a caller's filter by which it would read addresses that hits do not have.
+
+    Addresses of claim checks may be hidden (`fetch.allow` without `show`), and the index has them nevertheless: ranges
+    would spell them out, and equality confirms a guess. Every reader of a hit gets those of the asset store.
+
+    Raises:
+        QueryError: `uri` is compared by another operator than `eq` and `in`, or with another address.
+    """
+    for compared in _comparisons(condition):
+        if compared.name != "uri":
+            continue
+        addresses = compared.value if isinstance(compared.value, tuple) else (compared.value,)
+        if compared.operator not in ("eq", "in") or not all(str(uri).startswith(_STORED) for uri in addresses):
+            raise QueryError(
+                f'uri is compared by "eq" and "in" alone, with addresses of stored media ({_STORED}<sha256>): other '
+                "addresses are not for all readers. Filter by the key or an attribute",
+                field=at,
+            )
+
+
 def _parse_object(raw: Any, at: str, depth: int) -> Filter:
     if not isinstance(raw, Mapping) or not raw:
         raise QueryError('a condition is an object with at least one name, such as {"mime": "image/png"}', field=at)
@@ -138,28 +167,29 @@ def _parse_comparison(name: str, raw: Any, at: str) -> Filter:
 def _parse_operator(name: str, value_type: ValueType, operator: str, raw: Any, at: str) -> Filter:
     if operator not in OPERATORS:
         raise QueryError(f"unknown operator {operator!r} of {name}; use one of {', '.join(OPERATORS)}", field=at)
-    if operator == "in":
+    if operator in LIST_OPERATORS and value_type is not ValueType.ATTRIBUTE:
+        raise QueryError(f"{name} is never a list: {operator!r} is for attributes", field=at)
+    if operator in _OF_SEVERAL:
         if not isinstance(raw, list | tuple) or not raw:
-            raise QueryError(f'"in" of {name} takes a list of values, not empty', field=at)
-        return Comparison(
-            name, "in", tuple(_value(name, value_type, member, _below(at, i)) for i, member in enumerate(raw))
-        )
+            raise QueryError(f'"{operator}" of {name} takes a list of values, not empty', field=at)
+        values = tuple(_value(name, value_type, member, _below(at, i)) for i, member in enumerate(raw))
+        return Comparison(name, operator, values)  # type: ignore[arg-type]  # one of OPERATORS, as checked
     value = _value(name, value_type, raw, at)
-    if isinstance(value, bool) and operator not in ("eq", "ne"):
+    if isinstance(value, bool) and operator not in ("eq", "ne", "contains"):
         raise QueryError(f"true and false have no order: {operator!r} of {name} takes a string or a number", field=at)
     return Comparison(name, operator, value)  # type: ignore[arg-type]  # one of OPERATORS, as checked
 
 
 def _value_type(name: str, at: str) -> ValueType:
     if name.startswith(ATTRIBUTES):
-        if all(_SEGMENT.fullmatch(segment) for segment in attribute_path(name)):
+        if _ATTRIBUTE.fullmatch(attribute_name(name)):
             return ValueType.ATTRIBUTE
         raise QueryError(
-            f"{name!r} is not a path of attributes: join names by dots, without quotes, backslashes or array positions",
+            f"{name!r} names no attribute that can be filtered: 1 to 256 characters without quotes and backslashes",
             field=at,
         )
     if name not in FILTERABLE:
-        allowed = ", ".join([*FILTERABLE, "attributes.<path>"])
+        allowed = ", ".join([*FILTERABLE, "attributes.<name>"])
         raise QueryError(f"unknown field {name!r}; use one of {allowed}, and, or, not", field=at)
     return FILTERABLE[name]
 
@@ -218,6 +248,6 @@ def _comparisons(condition: Filter) -> Iterator[Comparison]:
             yield from _comparisons(member)
 
 
-def attribute_path(name: str) -> list[str]:
-    """Splits `attributes.camera.model` into ["camera", "model"]."""
-    return name.removeprefix(ATTRIBUTES).split(".")
+def attribute_name(name: str) -> str:
+    """Returns the name of the attribute that a comparison names: `attributes.lens.wide` gives `lens.wide`."""
+    return name.removeprefix(ATTRIBUTES)

@@ -14,6 +14,8 @@ import numpy as np
 from penstock.errors import ConfigError, PermanentError
 from penstock.records import (
     AUDIBLE_COLLECTIONS,
+    Access,
+    AssetRef,
     AssetRow,
     Channel,
     Checkpoint,
@@ -24,8 +26,11 @@ from penstock.records import (
     ScoredEntry,
 )
 from penstock.store import lexical, provenance, rows
+from penstock.store.access import allows
 from penstock.store.base import AssetState, Capabilities, EntryKey, EntryQuery, EntryText, IndexSpec, Store
 from penstock.store.filter_semantics import matches
+from penstock.store.filters import Filter
+from penstock.store.memory_aliases import MemoryAliases
 from penstock.store.names import ASSET, PhysicalCollection, asset_collection, check_served_version, entry_collection
 from penstock.store.provenance import EncoderInfo
 
@@ -63,19 +68,28 @@ class MemoryStore(Store):
     Args:
         capabilities: of the backend that it stands for.
         before_write: called before each request that changes rows; what it raises stops the write.
+        version: searches go to the collections of this version; None: to the aliases.
+        beside: a store whose collections this one shares, as two clients of one server do.
     """
 
     def __init__(
-        self, capabilities: Capabilities | None = None, before_write: Callable[[], None] = lambda: None
+        self,
+        capabilities: Capabilities | None = None,
+        before_write: Callable[[], None] = lambda: None,
+        *,
+        version: int | None = None,
+        beside: MemoryStore | None = None,
     ) -> None:
         self._before_write = before_write
         self._capabilities = capabilities or Capabilities(
             product="memory", lexical=True, vector_fields=4, shards=False, concurrent_writes=True
         )
-        self._tables: dict[str, _Table] = {}
-        self._aliases: dict[str, PhysicalCollection] = {}
+        self._tables: dict[str, _Table] = {} if beside is None else beside._tables
+        self._aliases: dict[str, PhysicalCollection] = {} if beside is None else beside._aliases
+        self._lock: threading.RLock = threading.RLock() if beside is None else beside._lock
         self._spec: IndexSpec | None = None
-        self._lock = threading.RLock()
+        self._version = version
+        self.aliases = MemoryAliases(self._tables, self._aliases, self._lock)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -92,10 +106,11 @@ class MemoryStore(Store):
                 vectors = spec.vectors[collection]
                 fields = provenance.supported_fields(collection, spec, self._capabilities)
                 self._tables.setdefault(str(target), _Table(fields, provenance.encoders_of(fields, vectors)))
-                self._aliases.setdefault(target.alias, target)
             assets = asset_collection(spec.version)
             self._tables.setdefault(str(assets), _Table())
-            self._aliases.setdefault(ASSET, assets)
+            if self._aliases.get(ASSET, assets) == assets:
+                for target in (*targets.values(), assets):
+                    self._aliases.setdefault(target.alias, target)
             self._spec = spec
 
     def ping(self) -> None:
@@ -169,15 +184,15 @@ class MemoryStore(Store):
 
     def channels(self) -> frozenset[Channel]:
         with self._lock:
-            served = [collection for collection in Collection if collection.value in self._aliases]
+            searched = [collection for collection in Collection if self._searched(collection) is not None]
             return frozenset(
-                Channel(collection, field) for collection in served for field in self._searchable_fields(collection)
+                Channel(collection, field) for collection in searched for field in self._searchable_fields(collection)
             )
 
     def search(self, query: EntryQuery) -> Sequence[ScoredEntry]:
         channel, content = query.channel, query.content
         with self._lock:
-            table = self._served_table(channel.collection)
+            table = self._searched_table(channel.collection)
             if channel.field not in table.fields:
                 raise PermanentError(f"the store has no channel {channel}")
             entries = list(table.entries.values())
@@ -189,43 +204,55 @@ class MemoryStore(Store):
         scored = [
             ScoredEntry(_without_vectors(entry), score)
             for entry, score in zip(entries, scores, strict=True)
-            if entry.asset.tenant == query.tenant and (score > 0 or not isinstance(content, str))
+            if allows(query.access, entry) and (score > 0 or not isinstance(content, str))
             if query.where is None or matches(query.where, entry)
         ]
         return sorted(scored, key=lambda hit: -hit.score)[: query.limit]
 
-    def entries(self, ids: Sequence[str], *, tenant: str, timeout_s: float) -> Mapping[str, Entry]:
+    def entries(self, ids: Sequence[str], *, access: Access, timeout_s: float) -> Mapping[str, Entry]:
         with self._lock:
-            served = [self._served_table(collection) for collection in Collection if collection.value in self._aliases]
-            stored = [table.entries[id_] for table in served for id_ in ids if id_ in table.entries]
-        return {entry.id: _without_vectors(entry) for entry in stored if entry.asset.tenant == tenant}
+            searched = [table for collection in Collection if (table := self._searched(collection)) is not None]
+            stored = [table.entries[id_] for table in searched for id_ in ids if id_ in table.entries]
+        return {entry.id: _without_vectors(entry) for entry in stored if allows(access, entry)}
 
-    def vectors(self, channel: Channel, ids: Sequence[str], *, tenant: str, timeout_s: float) -> Mapping[str, Float32]:
+    def vectors(
+        self, channel: Channel, ids: Sequence[str], *, access: Access, timeout_s: float
+    ) -> Mapping[str, Float32]:
         with self._lock:
-            table = self._served_table(channel.collection)
+            table = self._searched_table(channel.collection)
             if channel.field not in table.dims:
                 raise PermanentError(f"the store has no vectors of channel {channel}")
             stored = [table.entries[id_] for id_ in ids if id_ in table.entries]
         return {
             entry.id: entry.vectors[channel.field]
             for entry in stored
-            if entry.asset.tenant == tenant and channel.field in entry.vectors
+            if allows(access, entry) and channel.field in entry.vectors
         }
 
     def texts(
-        self, collection: Collection, *, tenant: str, after: str, limit: int, timeout_s: float
+        self, collection: Collection, *, access: Access, after: str, limit: int, timeout_s: float
     ) -> Sequence[EntryText]:
-        if collection.value not in self._aliases:
-            return []
         with self._lock:
-            stored = [entry for entry in self._served_table(collection).entries.values() if entry.id > after]
-        stored = sorted((entry for entry in stored if entry.asset.tenant == tenant), key=lambda entry: entry.id)
+            if self._searched(collection) is None:
+                return []
+            stored = [entry for entry in self._searched_table(collection).entries.values() if entry.id > after]
+        stored = sorted((entry for entry in stored if allows(access, entry)), key=lambda entry: entry.id)
         return [EntryText(entry.id, entry.part, entry.title, entry.text) for entry in stored[:limit]]
 
-    def assets_in(self, collection: Collection, tenant: str) -> int:
+    def select(
+        self, collection: Collection, where: Filter, *, access: Access, limit: int, timeout_s: float
+    ) -> Sequence[Entry]:
         with self._lock:
-            entries = self._served_table(collection).entries.values()
-            return sum(entry.asset.tenant == tenant and entry.part == 0 for entry in entries)
+            if self._searched(collection) is None:
+                return []
+            stored = list(self._searched_table(collection).entries.values())
+        selected = [entry for entry in stored if allows(access, entry) and matches(where, entry)]
+        return [_without_vectors(entry) for entry in sorted(selected, key=lambda entry: entry.id)[:limit]]
+
+    def assets_in(self, collection: Collection, access: Access) -> int:
+        with self._lock:
+            entries = self._searched_table(collection).entries.values()
+            return sum(allows(access, entry) and entry.part == 0 for entry in entries)
 
     # --- EntryScan --------------------------------------------------------------------------------------------------
 
@@ -243,15 +270,34 @@ class MemoryStore(Store):
             table = self._asset_table()
             return len(table.assets) + len(table.checkpoints)
 
-    def scan_media(self, *, batch: int = 1000) -> Iterator[Sequence[str]]:
+    def scan_media(
+        self, *, tenant: str | None = None, key: str | None = None, batch: int = 1000
+    ) -> Iterator[Sequence[str]]:
+        def is_owned(asset: AssetRef) -> bool:
+            return (tenant is None or asset.tenant == tenant) and (key is None or asset.key == key)
+
         with self._lock:
             table = self._asset_table()
-            uris = [row.uri for row in table.assets.values()]
-            uris += [checkpoint.uri for checkpoint in table.checkpoints.values()]
-            frames = self._aliases.get(Collection.FRAME.value)
-            if frames is not None:
-                uris += [entry.thumbnail for entry in self._tables[str(frames)].entries.values()]
+            uris = [row.uri for row in table.assets.values() if is_owned(row.asset)]
+            uris += [checkpoint.uri for checkpoint in table.checkpoints.values() if is_owned(checkpoint.asset)]
+            if self._spec is not None and Collection.FRAME in self._spec.model_slug:
+                stored = self._table(Collection.FRAME).entries.values()
+                uris += [entry.thumbnail for entry in stored if is_owned(entry.asset)]
         yield from rows.chunks(uris, batch)
+
+    def scan_asset_rows(
+        self, *, tenant: str | None = None, key: str | None = None, before_ms: int | None = None, batch: int = 1000
+    ) -> Iterator[Sequence[AssetRow]]:
+        with self._lock:
+            assets = sorted(self._asset_table().assets.items())
+        scanned = [
+            row
+            for _, row in assets
+            if tenant in (None, row.asset.tenant)
+            and key in (None, row.asset.key)
+            and (before_ms is None or row.version.timestamp_ms < before_ms)
+        ]
+        yield from rows.chunks(scanned, batch)
 
     def scan_asset_states(self, *, batch: int = 1000) -> Iterator[Sequence[AssetState]]:
         with self._lock:
@@ -264,6 +310,18 @@ class MemoryStore(Store):
             entries = sorted(self._table(collection).entries.items())
             keys = [rows.parse_entry_key(rows.entry_row(entry)) for _, entry in entries]
         yield from rows.chunks(keys, batch)
+
+    def scan_entries(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Entry]]:
+        last = ""
+        while True:
+            with self._lock:
+                stored = self._table(collection).entries
+                following = sorted(id_ for id_ in stored if id_ > last)[:batch]
+                page = [stored[id_] for id_ in following]
+            if not page:
+                return
+            yield page
+            last = page[-1].id
 
     # --- collections ------------------------------------------------------------------------------------------------
 
@@ -280,15 +338,26 @@ class MemoryStore(Store):
         if self._spec is None:
             raise ConfigError(f"the store has no collection {collection}: call ensure first")
         if collection in AUDIBLE_COLLECTIONS and collection not in self._spec.model_slug:
-            served = self._aliases.get(collection.value)
-            is_current = served is not None and served.version == self._spec.version
-            return self._tables[str(served)] if is_current else _Table()
+            name = self._of_version(collection, self._spec.version)
+            return _Table() if name is None else self._tables[str(name)]
         return self._tables[str(entry_collection(collection, self._spec.model_slug[collection], self._spec.version))]
 
-    def _served_table(self, collection: Collection) -> _Table:
-        if collection.value not in self._aliases:
+    def _searched(self, collection: Collection) -> _Table | None:
+        """Returns the collection of the searched version, or the one behind the alias; None: there is none."""
+        alias, version = collection.value, self._version
+        name = self._aliases.get(alias) if version is None else self._of_version(collection, version)
+        return None if name is None else self._tables[str(name)]
+
+    def _of_version(self, collection: Collection, version: int) -> PhysicalCollection | None:
+        """Returns the collection of a version: the served one if it is of that version, else any."""
+        candidates = [name for name in self.aliases.candidates(collection.value) if name.version == version]
+        served = self._aliases.get(collection.value)
+        return served if served in candidates else next(reversed(candidates), None)
+
+    def _searched_table(self, collection: Collection) -> _Table:
+        if (table := self._searched(collection)) is None:
             raise ConfigError(f"the store has no collection {collection}: call ensure first")
-        return self._tables[str(self._aliases[collection.value])]
+        return table
 
     def _asset_table(self) -> _Table:
         if self._spec is None:
@@ -296,7 +365,7 @@ class MemoryStore(Store):
         return self._tables[str(asset_collection(self._spec.version))]
 
     def _searchable_fields(self, collection: Collection) -> Iterator[Field]:
-        table = self._served_table(collection)
+        table = self._searched_table(collection)
         vectors = self._spec.vectors.get(collection, {}) if self._spec else {}
         return (
             field for field in table.fields if provenance.is_filled_by(vectors.get(field), table.encoders.get(field))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass
 
 from penstock.analysis import ANALYZER
+from penstock.encoders.base import Fingerprint, Space
 from penstock.errors import ConfigError
 from penstock.records import FIELDS_OF, Collection, Field
+from penstock.store.access import ACL
 from penstock.store.base import Capabilities, IndexSpec, VectorSpec
 
 # Property of a collection: JSON of the space and encoder of each dense field. Milvus Lite and real servers both keep
@@ -17,6 +19,10 @@ VECTORS_PROPERTY = "penstock.vectors"
 # Property of a collection with the field `LEXICAL`: the analyzer of its terms. Collections of an older Penstock have
 # none: Milvus's own analyzer takes their texts and the questions apart.
 ANALYZER_PROPERTY = "penstock.analyzer"
+# Property of a collection: the number of the schema that its columns have. It grows with a release whose columns differ
+# in more than their number; collections without it have the first.
+SCHEMA_PROPERTY = "penstock.schema"
+SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,10 @@ class EncoderInfo:
         """Returns what is recorded for a field of this specification."""
         fingerprint = spec.fingerprint
         return cls(spec.space.id, spec.space.dim, fingerprint.model, fingerprint.weights, fingerprint.preprocessing)
+
+    def to_spec(self) -> VectorSpec:
+        """Returns the specification of a field that is filled so."""
+        return VectorSpec(Space(self.space, self.dim), Fingerprint(self.model, self.weights, self.preprocessing))
 
     def __str__(self) -> str:
         return f"{self.model} ({self.dim}-d, weights {self.weights}, preprocessing {self.preprocessing})"
@@ -71,7 +81,7 @@ def to_property(encoders: Mapping[Field, EncoderInfo]) -> str:
 def properties_of(fields: tuple[Field, ...], vectors: Mapping[Field, VectorSpec]) -> dict[str, str]:
     """Returns the properties that are recorded with a new collection of these fields."""
     analyzer = {ANALYZER_PROPERTY: ANALYZER} if Field.LEXICAL in fields else {}
-    return {VECTORS_PROPERTY: to_property(encoders_of(fields, vectors)), **analyzer}
+    return {VECTORS_PROPERTY: to_property(encoders_of(fields, vectors)), SCHEMA_PROPERTY: str(SCHEMA), **analyzer}
 
 
 def from_properties(name: str, properties: Mapping[str, str]) -> dict[Field, EncoderInfo]:
@@ -125,6 +135,39 @@ def check_analyzer(name: str, properties: Mapping[str, str]) -> None:
         raise ConfigError(
             f"collection {name} was filled with words of analyzer {recorded}, and this Penstock has {ANALYZER}: set "
             "store.version to a new number and fill new collections beside it"
+        )
+
+
+def check_schema(name: str, properties: Mapping[str, str]) -> None:
+    """Refuses a collection whose columns are those of another release.
+
+    Raises:
+        ConfigError: one line that names both numbers and says what to do.
+    """
+    recorded = str(properties.get(SCHEMA_PROPERTY, 1))
+    if recorded == str(SCHEMA):
+        return
+    if recorded.isdecimal() and int(recorded) < SCHEMA:
+        raise ConfigError(
+            f"collection {name} has schema {recorded}, and this Penstock needs schema {SCHEMA}: let the earlier "
+            "release serve it, and fill a new version beside it with this one (`penstock reindex start`)"
+        )
+    raise ConfigError(
+        f"collection {name} has schema {recorded}, and this Penstock knows schemas up to {SCHEMA}: use the release "
+        "that created it"
+    )
+
+
+def check_labels(name: str, columns: Container[str]) -> None:
+    """Refuses a collection without the column of labels: every caller could read all of it.
+
+    Raises:
+        ConfigError: one line that says what to do.
+    """
+    if ACL not in columns:
+        raise ConfigError(
+            f"collection {name} is of a Penstock without labels of entries: set store.version to a new number and fill "
+            "new collections beside it"
         )
 
 

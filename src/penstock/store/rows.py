@@ -25,6 +25,7 @@ from penstock.records import (
     Position,
     Version,
 )
+from penstock.store.access import ACL, parse_acl
 from penstock.store.base import AssetState, EntryKey
 
 Row: TypeAlias = dict[str, Any]
@@ -50,17 +51,18 @@ ENTRY_STRINGS = ("id", "tenant", "asset", "topic", "key", "title", "text", "uri"
 ENTRY_INTEGERS = (
     "part", "start_ms", "end_ms", "start_char", "end_char", "event_time", "indexed_at", "partition", "offset",
 )  # fmt: skip
-ENTRY_COLUMNS = (*ENTRY_STRINGS, *ENTRY_INTEGERS, "attributes")  # without the vectors
+ENTRY_COLUMNS = (*ENTRY_STRINGS, *ENTRY_INTEGERS, "attributes", ACL)  # without the vectors
 ENTRY_TEXT_COLUMNS = ("id", "part", "title", "text")
 ENTRY_KEY_COLUMNS = ("id", "asset", "topic", "part", "partition", "offset")
 
 ASSET_STRINGS = ("id", "tenant", "topic", "key", "outcome", "uri")
 ASSET_INTEGERS = ("timestamp_ms", "partition", "offset", "indexed_at")
-ASSET_COLUMNS = (*ASSET_STRINGS, *ASSET_INTEGERS, "counts")
+ASSET_COLUMNS = (*ASSET_STRINGS, *ASSET_INTEGERS, "counts", ACL)
 ASSET_STATE_COLUMNS = ("id", "topic", "outcome", "timestamp_ms", "partition", "offset", "counts")
 
 # In the JSON of `counts`, beside the collections. An asset row of slot 0 leaves the slot out, one without a trace that.
-_SLOT, _POSITION, _SETTINGS_HASH, _MEDIA_SHA256, _TRACE = "space", "place", "settings", "media", "trace"
+_SLOT, _POSITION, _SETTINGS_HASH, _MEDIA_SHA256 = "space", "place", "settings", "media"
+_TRACE, _CONTENT = "trace", "content"
 _CHECKPOINT = "unfinished"  # the `outcome` of a checkpoint, which no asset row has
 _COLLECTIONS = frozenset(collection.value for collection in Collection)
 
@@ -92,6 +94,7 @@ def entry_row(entry: Entry) -> Row:
         "partition": entry.origin.partition,
         "offset": entry.origin.offset,
         "attributes": _attributes(entry.attributes_json),
+        ACL: list(entry.acl),
     }
 
 
@@ -117,6 +120,7 @@ def parse_entry(collection: Collection, row: Mapping[str, Any], fields: Sequence
         indexed_at_ms=int(row["indexed_at"]),
         origin=Position(asset.topic, int(row["partition"]), int(row["offset"])),
         thumbnail=row["thumbnail"],
+        acl=parse_acl(row[ACL]),
         vectors={field: vector for field, vector in vectors.items() if vector.any()},
     )
 
@@ -178,7 +182,9 @@ def asset_row(row: AssetRow) -> Row:
             **_counts(row.counts),
             **({_SLOT: row.slot} if row.slot else {}),
             **({_TRACE: row.traceparent} if row.traceparent else {}),
+            **({_CONTENT: row.content_hash} if row.content_hash else {}),
         },
+        ACL: list(row.acl),
     }
 
 
@@ -193,6 +199,8 @@ def parse_asset_row(row: Mapping[str, Any]) -> AssetRow:
         indexed_at_ms=int(row["indexed_at"]),
         slot=int(row["counts"].get(_SLOT, 0)),
         traceparent=row["counts"].get(_TRACE, ""),
+        acl=parse_acl(row[ACL]),
+        content_hash=row["counts"].get(_CONTENT, ""),
     )
 
 
@@ -202,7 +210,8 @@ def parse_asset_state(row: Mapping[str, Any]) -> AssetState:
         asset_id=row["id"],
         origin=Position(row["topic"], int(row["partition"]), int(row["offset"])),
         timestamp_ms=int(row["timestamp_ms"]),
-        deleted=row["outcome"] == Outcome.DELETED,
+        deleted=row["outcome"] in (Outcome.DELETED, Outcome.EXPIRED),
+        expired=row["outcome"] == Outcome.EXPIRED,
         counts=_parse_counts(row),
         slot=int(row["counts"].get(_SLOT, 0)),
     )
@@ -237,6 +246,7 @@ def checkpoint_row(checkpoint: Checkpoint) -> Row:
             _SETTINGS_HASH: checkpoint.settings_hash,
             _MEDIA_SHA256: checkpoint.media_sha256,
         },
+        ACL: [],
     }
 
 

@@ -39,6 +39,8 @@ class WritePlan:
         checkpoint: to be stored with this segment, for media that take more than one; None for any other event.
         protected_slot: the slot of a newer version that is being written, whose entries stay; None if there is none.
         ends_checkpoint: whether the asset's checkpoint is dropped once the event is written.
+        former_acl: labels of the version that the asset row stands for.
+        expires: whether it ends the time of the indexed version, see `is_expiry`.
     """
 
     event: Event
@@ -46,6 +48,13 @@ class WritePlan:
     checkpoint: Checkpoint | None = None
     protected_slot: int | None = None
     ends_checkpoint: bool = False
+    former_acl: tuple[str, ...] = ()
+    expires: bool = False
+
+    @property
+    def acl(self) -> tuple[str, ...]:
+        """Labels of the asset: a deletion is shown to those who could read it."""
+        return self.former_acl if self.event.is_tombstone else self.event.acl
 
     @property
     def is_complete(self) -> bool:
@@ -55,6 +64,8 @@ class WritePlan:
     @property
     def outcome(self) -> Outcome:
         """The outcome of the event once it is complete."""
+        if self.expires:
+            return Outcome.EXPIRED
         return Outcome.DELETED if self.event.is_tombstone else Outcome.INDEXED
 
     def ids_so_far(self, collection: Collection) -> set[str]:
@@ -71,7 +82,7 @@ class WritePlan:
         """
         counts = written if self.checkpoint is None else self.checkpoint.counts
         since = {collection: count - written.get(collection, 0) for collection, count in counts.items()}
-        stored = Written(counts, now_ms, self.slot, {name: part for name, part in since.items() if part})
+        stored = Written(counts, now_ms, self.slot, {name: part for name, part in since.items() if part}, self.acl)
         if self.checkpoint is None or self.checkpoint.finished:
             return Settled(self.event.position, self.outcome, written=stored)
         return Continues(self.event.position, self.checkpoint.position, stored)
@@ -103,11 +114,21 @@ def plan_write(
     """
     if segment is not None:
         return _plan_segment(event, segment, row, checkpoint, now_ms)
+    former, expires = () if row is None else row.acl, is_expiry(event, row)
     if checkpoint is None:
-        return WritePlan(event)
+        return WritePlan(event, former_acl=former, expires=expires)
     if _is_newer_and_active(checkpoint, event, now_ms):
-        return WritePlan(event, 1 - checkpoint.slot, protected_slot=checkpoint.slot)
-    return WritePlan(event, ends_checkpoint=True)
+        return WritePlan(event, 1 - checkpoint.slot, protected_slot=checkpoint.slot, former_acl=former)
+    return WritePlan(event, ends_checkpoint=True, former_acl=former, expires=expires)
+
+
+def is_expiry(event: Event, row: AssetRow | None) -> bool:
+    """Returns whether an event ends the time of the version that is indexed: a replay of it without its value.
+
+    Only Penstock signs such a replay (`ingest.retention`). Once the asset has a newer version it changes nothing.
+    """
+    is_valueless_replay = event.is_tombstone and event.origin != event.position
+    return is_valueless_replay and row is not None and row.version == event.version and row.outcome is Outcome.INDEXED
 
 
 def must_wait(event: Event, checkpoint: Checkpoint | None, now_ms: int) -> bool:
@@ -123,7 +144,7 @@ def orphaned_ids(
     An asset that has no row, or is deleted, should have no entries at all. If an older version has a row, its entries
     are partly overwritten, and removing the others would lose still more of it; segments, however, lie beside it.
     """
-    has_no_entries = row is None or row.outcome is Outcome.DELETED
+    has_no_entries = row is None or row.outcome is not Outcome.INDEXED
     orphaned = set(ids) if has_no_entries else set()
     if row is not None and not has_no_entries and event.modality in TIMED_MODALITIES:
         orphaned = ids_in_slot(event.asset.id, collection, ids, 1 - row.slot)

@@ -7,25 +7,19 @@ that writes one batch at a time is therefore also the only writer of each collec
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from penstock.concurrency import KeyedLocks, MemoryBudget
-from penstock.errors import PermanentError, Reason
+from penstock.errors import Reason
 from penstock.records import (
-    COLLECTIONS_OF,
-    SINGLE_ENTRY_COLLECTIONS,
     TIMED_MODALITIES,
     AssetRow,
     Assignment,
     Checkpoint,
-    ClaimCheck,
-    Collection,
     Continues,
     Decoded,
     Encoded,
-    Entry,
     Event,
     Fenced,
     ImageTexts,
@@ -36,15 +30,17 @@ from penstock.records import (
     Settled,
     WriteResult,
     Written,
-    entry_id,
 )
 from penstock.store.base import EntryWriter
+from penstock.store.build_rows import build_asset_rows, build_entries, counts_by_asset, encode_failures
+from penstock.store.content_hash import content_hash
 from penstock.store.fencing import Fence
 from penstock.store.image_words import with_words
 from penstock.store.lease import LeaseGuard, Renewal
 from penstock.store.lost_sounds import without_lost_sounds
+from penstock.store.relabel import write_labels
 from penstock.store.surplus import find_orphans, find_surplus
-from penstock.store.write_plan import Resume, WritePlan, is_obsolete, must_wait, own_checkpoints, plan_write
+from penstock.store.write_plan import Resume, WritePlan, is_expiry, is_obsolete, must_wait, own_checkpoints, plan_write
 
 # Entries that are being built into requests at a time: about 250 MB. A batch that has more is written alone.
 MAX_CONCURRENT_ENTRIES = 16_384
@@ -76,6 +72,7 @@ class Writer:
         shard, shards: this writer's assets are those for which `shard_of(id, shards) == shard`; it skips all others.
         locks: keep threads apart that would write the same asset.
         lease: of the driver. Give its `check` to the store too, which calls it before each request that changes rows.
+        settings_hash: of the settings that determine entries, see `content_hash`.
     """
 
     def __init__(
@@ -87,12 +84,14 @@ class Writer:
         shards: int = 1,
         locks: KeyedLocks | None = None,
         lease: LeaseGuard | None = None,
+        settings_hash: str = "",
     ) -> None:
         self._store = store
         self._shard = shard
         self._shards = shards
         self._wall_ms = wall_ms
         self._lease = lease
+        self._settings_hash = settings_hash
         self._fence = Fence(store, lease)
         self._locks = locks or KeyedLocks()
         # Reserved while assets are locked, and never the other way round.
@@ -142,12 +141,12 @@ class Writer:
                 confirmed.
             UnavailableError: the store does not answer; nothing is lost by writing the whole batch again.
         """
-        decoded, vectors = with_words(decoded, encoded)
+        decoded, vectors = with_words(decoded, (*encoded, *decoded.given))
         events = self._own_events((*decoded.indexable, *decoded.tombstones))
         decoded = without_lost_sounds(decoded, vectors, {event.asset.id for event in events})
         with self._locks.hold(event.asset.id for event in events):
             fenced = self._fence.check(request.lane, request.assignments, request.epoch)  # 1
-            failures = _encode_failures(decoded, vectors)
+            failures = encode_failures(decoded, vectors)
             rejected = decoded.rejected if self._shard == 0 else ()
             results: list[WriteResult] = [
                 Settled(rejection.position, Outcome.DEAD_LETTERED, rejection) for rejection in rejected
@@ -190,6 +189,38 @@ class Writer:
             results += [Continues(event.position, MediaPosition()) for event in waiting]
             return tuple(results), own_checkpoints([event for event in current if event not in waiting], checkpoints)
 
+    def relabel(self, request: WriteRequest, events: Sequence[Event]) -> tuple[WriteResult, ...]:
+        """Writes the events whose entries are stored already but for their labels; no model runs for them.
+
+        Args:
+            request: names the lane and its assignments; fenced as in `write`.
+            events: with claim checks to their media; those of other shards are skipped.
+
+        Returns:
+            results of those that are written here, settled already or fenced. The others have to be encoded.
+
+        Raises:
+            NotReadyError, UnavailableError: as `write` does.
+        """
+        events = self._own_events(events)
+        with self._locks.hold(event.asset.id for event in events):
+            fenced = self._fence.check(request.lane, request.assignments, request.epoch)
+            results: list[WriteResult] = [Fenced(event.position) for event in events if _partition(event) in fenced]
+            settled, current, rows = self._order([event for event in events if _partition(event) not in fenced])
+            results += settled
+            known = {result.position for result in settled}  # no step looks these up any more
+            finished = [event for event in events if event.position in known]
+            self._drop_obsolete_checkpoints(finished, self._checkpoints(finished))
+            checkpoints = self._checkpoints(current)
+            for event in current:
+                row, hash_ = rows.get(event.asset.id), content_hash(event, self._settings_hash)
+                if row is None or event.asset.id in checkpoints or not hash_ or hash_ != row.content_hash:
+                    continue
+                with self._budget.reserve(sum(row.counts.values())):
+                    if written := write_labels(self._store, event, row, self._wall_ms()):
+                        results.append(Settled(event.position, Outcome.INDEXED, written=written))
+            return tuple(results)
+
     def retract(self, request: WriteRequest, events: Sequence[Event]) -> None:
         """Deletes what an interrupted write has left of events that were rejected later; see `orphaned_ids`.
 
@@ -227,9 +258,9 @@ class Writer:
         current: list[Event] = []
         for event in events:
             row = rows.get(event.asset.id)
-            if row is not None and row.version == event.version:
+            if row is not None and row.version == event.version and not is_expiry(event, row):
                 # Its write was acknowledged, but perhaps not announced: the batch was delivered again.
-                written = Written(row.counts, row.indexed_at_ms, row.slot)
+                written = Written(row.counts, row.indexed_at_ms, row.slot, acl=row.acl)
                 settled.append(Settled(event.position, row.outcome, written=written))
             elif row is not None and row.version.newer_than(event.version):
                 settled.append(Settled(event.position, Outcome.SUPERSEDED))
@@ -277,7 +308,7 @@ class Writer:
     ) -> list[WriteResult]:
         """Carries out steps 4 to 6; a crash between any two is repaired when the batch is delivered again."""
         now_ms = self._wall_ms()
-        entries = _build_entries(pending, encoded, plans, now_ms)
+        entries = build_entries(pending, encoded, plans, now_ms)
         complete = [plan for plan in plans.values() if plan.is_complete]
         checkpoints = [plan.checkpoint for plan in plans.values() if plan.checkpoint and not plan.is_complete]
         surplus = find_surplus(self._store, complete, entries)  # read first: it must not see the entries of 4
@@ -289,11 +320,11 @@ class Writer:
         for collection, ids in surplus.items():  # 5 surplus
             self._store.delete(collection, ids)
         if complete:  # 6 asset rows
-            self._store.put_asset_rows(_build_asset_rows(complete, entries, self._wall_ms()))
+            self._store.put_asset_rows(build_asset_rows(complete, entries, self._wall_ms(), self._settings_hash))
         # A crash before this line leaves checkpoints that are obsolete; `lookup` drops them.
         if ended := [plan.event.asset.id for plan in complete if plan.ends_checkpoint]:
             self._store.drop_checkpoints(ended)
-        counts = _counts_by_asset(entries)
+        counts = counts_by_asset(entries)
         return [plan.result(counts.get(id_, {}), now_ms) for id_, plan in plans.items()]
 
 
@@ -304,91 +335,3 @@ def shard_of(asset_id: str, shards: int) -> int:
 
 def _partition(event: Event) -> tuple[str, int]:
     return event.position.topic, event.position.partition
-
-
-def _encode_failures(decoded: Decoded, encoded: Sequence[Encoded]) -> dict[str, str]:
-    """Returns the encoder's error by asset id, for each asset with an item that an encoder failed on."""
-    errors = {(batch.encoder, row): error for batch in encoded for row, error in batch.failed}
-    if not errors:
-        return {}
-    return {
-        entry.event.asset.id: f"{encoder}: {errors[encoder, row]}"
-        for entry in decoded.pending
-        for _, encoder, row in entry.vectors
-        if (encoder, row) in errors
-    }
-
-
-def _build_entries(
-    pending: Sequence[PendingEntry], encoded: Sequence[Encoded], plans: Mapping[str, WritePlan], now_ms: int
-) -> dict[Collection, list[Entry]]:
-    """Gives each pending entry its id and vectors.
-
-    Raises:
-        PermanentError: an asset has a second entry in a collection that holds one per asset.
-    """
-    vectors = {batch.encoder: batch.vectors for batch in encoded}
-    entries: dict[Collection, list[Entry]] = {}
-    for draft in pending:
-        event = draft.event
-        if draft.part and draft.collection in SINGLE_ENTRY_COLLECTIONS:
-            raise PermanentError(f"{event.asset} has more than one entry in {draft.collection}, which holds one")
-        entry = Entry(
-            id=entry_id(event.asset, draft.collection, draft.part, plans[event.asset.id].slot),
-            collection=draft.collection,
-            asset=event.asset,
-            part=draft.part,
-            title=event.title,
-            text=draft.text,
-            uri=draft.uri,
-            mime=draft.mime,
-            attributes_json=draft.attributes_json or event.attributes_json,
-            start_ms=draft.start_ms,
-            end_ms=draft.end_ms,
-            start_char=draft.start_char,
-            end_char=draft.end_char,
-            event_time_ms=event.event_time_ms,
-            indexed_at_ms=now_ms,
-            origin=event.origin,
-            thumbnail=draft.thumbnail,
-            vectors={field: vectors[encoder][row] for field, encoder, row in draft.vectors},
-        )
-        entries.setdefault(draft.collection, []).append(entry)
-    return entries
-
-
-def _counts_by_asset(entries: Mapping[Collection, Sequence[Entry]]) -> Mapping[str, Mapping[Collection, int]]:
-    """Returns the number of entries of each asset that has any, by collection."""
-    counts: dict[str, dict[Collection, int]] = {}
-    for collection, batch in entries.items():
-        for id_, count in Counter(entry.asset.id for entry in batch).items():
-            counts.setdefault(id_, {})[collection] = count
-    return counts
-
-
-def _build_asset_rows(
-    plans: Sequence[WritePlan], entries: Mapping[Collection, Sequence[Entry]], now_ms: int
-) -> list[AssetRow]:
-    written = _counts_by_asset(entries)
-    rows = []
-    for plan in plans:
-        event = plan.event
-        counts = {
-            collection: plan.checkpoint.counts.get(collection, 0)
-            if plan.checkpoint is not None
-            else written.get(event.asset.id, {}).get(collection, 0)
-            for collection in COLLECTIONS_OF[event.modality]
-        }
-        rows.append(
-            AssetRow(
-                asset=event.asset,
-                version=event.version,
-                outcome=plan.outcome,
-                counts={collection: count for collection, count in counts.items() if count},
-                uri=event.payload.uri if isinstance(event.payload, ClaimCheck) else "",
-                indexed_at_ms=now_ms,
-                slot=plan.slot,
-                traceparent=event.traceparent,
-            )
-        )
-    return rows

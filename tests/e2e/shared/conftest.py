@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +18,23 @@ def claims_root() -> Iterator[Path]:
         yield Path(folder)
 
 
+def own_address() -> str:
+    """Returns the address of this machine in a network: claim checks never reach loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # of an example network; sends nothing
+        address: str = probe.getsockname()[0]
+    return address
+
+
 @pytest.fixture(scope="package")
 def stack(claims_root: Path) -> Iterator[Stack]:
     """One running Penstock for all tests of this folder. They leave it as it was, but for their own assets."""
+    rules: list[dict[str, object]] = [
+        {"tenants": ["*"], "scheme": "file", "prefix": str(claims_root)},
+        {"tenants": ["*"], "scheme": "http", "host": own_address(), "networks": [f"{own_address()}/32"]},
+    ]
     environment = {
-        "PENSTOCK_FETCH__ALLOWED_ROOTS": f'["{claims_root}"]',
-        "PENSTOCK_FETCH__ALLOW_PRIVATE_ADDRESSES": "true",
+        "PENSTOCK_FETCH__ALLOW": json.dumps(rules),
         "PENSTOCK_FETCH__DEADLINE_S": "3",
         "PENSTOCK_QUERY__PORT": "0",
     }

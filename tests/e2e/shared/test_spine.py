@@ -18,8 +18,10 @@ from cloudevents.core.v1.event import CloudEvent
 from PIL import Image
 
 from penstock.broker.base import Message
+from penstock.client import PenstockClient
 from penstock.errors import Reason
 from penstock.samples.images import compose, load_concepts
+from tests.e2e.shared.conftest import own_address
 from tests.e2e.stack import Stack
 from tests.services import console_producer
 
@@ -93,9 +95,23 @@ def test_a_shorter_version_leaves_no_surplus_and_a_tombstone_removes_everything(
 
 def test_a_bare_value_of_kafkas_console_producer_is_indexed(stack: Stack) -> None:
     line = b"console-1:The violinist practised scales all afternoon.\n"
-    console_producer(stack.endpoints.bootstrap_servers, "media.text", line)
+    client = stack.folder / "kafka" / "client.properties"
+    console_producer(stack.endpoints.bootstrap_servers, "media.text", line, client)
     stack.settle()
     assert [hit["text"] for hit in stack.entries_of("console-1")] == ["The violinist practised scales all afternoon."]
+
+
+def test_clients_see_what_is_indexed_as_it_is_stored(stack: Stack) -> None:
+    with PenstockClient(stack.endpoints.query_url) as penstock:
+        changes = penstock.live()
+        assert next(changes).data == {"available": True}
+        stack.produce([Message("media.text", b"live-1", b"The ferryman rang his bell.")])
+        indexed = next(event for event in changes if event.name == "indexed" and event.data["key"] == "live-1")
+        changes.close()  # type: ignore[attr-defined]
+        assert indexed.data["counts"] == {"text": 1}
+        assert 0 < indexed.data["fresh_ms"] < 60_000
+        (hit,) = penstock.search("ferryman", filter={"key": "live-1"}, limit=1)["hits"]
+        assert hit["id"] == indexed.data["entry_id"]
 
 
 def test_a_structured_cloud_event_of_the_sdk_is_indexed(stack: Stack) -> None:
@@ -111,12 +127,12 @@ def test_a_structured_cloud_event_of_the_sdk_is_indexed(stack: Stack) -> None:
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """An HTTP server of a folder, on loopback."""
+    """An HTTP server of a folder, on the address of this machine."""
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = http.server.ThreadingHTTPServer((own_address(), 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://{own_address()}:{server.server_port}"
     finally:
         server.shutdown()
 
@@ -195,6 +211,7 @@ def test_the_same_key_on_two_topics_and_for_two_tenants_is_separate_assets(stack
     }
 
 
+@pytest.mark.exhaustive  # tests/faults kills it, too
 def test_a_killed_ingest_driver_comes_back_and_every_event_is_found_once(stack: Stack) -> None:
     before = stack.counts()
     messages = [

@@ -57,13 +57,11 @@ def test_another_model_of_open_clip_needs_little_more_than_its_name(file: Path) 
     assert profile.joint == ClipSpec(
         "ViT-B-16",
         "datacomp_xl_s13b_b90k",
-        HubWeights(
-            "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K", ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-        ),
+        HubWeights("laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K", ("open_clip_model.safetensors",)),
         Space("ViT-B-16/datacomp_xl_s13b_b90k", 512),
         ImageSpec(224, "shortest", "bicubic", 0, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD),
     )
-    assert profile.passage == replace(load_profile("reference").passage, languages=None)
+    assert profile.passage == replace(load_profile("reference").passage, languages=None, runtime="torch")
     assert (profile.name, profile.notice, profile.speech) == (str(file), None, None)
     assert profile.roles == ("passage.text", "joint.image", "joint.text")
     assert profile.slug(Collection.TEXT) == "all_minilm_l6_v2_vit_b_16_datacomp_xl_s13b_b90k"
@@ -359,3 +357,32 @@ def test_shelf_names_collections_of_images_by_their_space(joint: str, slug: str)
 )
 def test_an_error_in_a_pair_names_the_key(file: Path, change: tuple[str, str], words: str) -> None:
     assert words in error_of(file, JOINT + PAIR.replace(*change))
+
+
+def with_joint_weights(table: str) -> str:
+    joint = "\n".join(line for line in JOINT.splitlines() if not line.startswith("weights"))
+    return joint.replace("[joint]", f"[joint]\nweights = {table}", 1) + "\n" + PASSAGE
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ('{ repo = "a/b", revision = "main" }', "revision"),
+        ('{ repo = "a/b", sha256 = "abc" }', "sha256"),
+        ('{ folder = ".", revision = "' + "1" * 40 + '" }', "revision and pickled go with repo"),
+        ('{ repo = "a/b", file = "open_clip_pytorch_model.bin" }', "is a pickle, which may run code"),
+    ],
+)
+def test_a_repository_is_pinned_by_commit_and_hash_and_has_no_pickle(file: Path, weights: str, message: str) -> None:
+    assert message in error_of(file, with_joint_weights(weights))
+
+
+def test_commit_hash_and_pickles_reach_the_source(file: Path) -> None:
+    table = f'{{ repo = "a/b", revision = "{"1" * 40}", sha256 = "{"2" * 64}", pickled = true }}'
+    file.write_text(with_joint_weights(table))
+    assert load_profile(str(file)).joint.source == HubWeights(
+        "a/b",
+        ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+        revision="1" * 40,
+        sha256="2" * 64,
+    )

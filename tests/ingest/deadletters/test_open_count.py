@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -31,7 +32,7 @@ class Counted:
         self.open = OpenDeadLetters(
             read,  # type: ignore[arg-type]
             lambda: {partition: reader.log_range(partition) for partition in reader.partitions(DLQ)},
-            self.plant.judge(),
+            lambda: self.plant.judge(),  # noqa: PLW0108 - the one of the call
         )
 
 
@@ -52,6 +53,17 @@ def test_each_dead_letter_is_read_one_time_and_counts_until_its_event_is_resolve
         plant.media.repaired = True
         plant.replay()
         assert counted.open.count() == 0
+
+
+def test_topics_of_new_tenants_are_known_without_a_restart(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event of a letter in an unknown topic cannot be compared with its asset's row, and stays open."""
+    judge = counted.plant.judge
+    monkeypatch.setattr(counted.plant, "judge", lambda: replace(judge(), topics={}))
+    assert counted.open.count() == 0
+    monkeypatch.setattr(counted.plant, "judge", judge)
+    counted.plant.dead(Position(TOPIC, 0, 0))
+    put_row(counted.plant, offset=5, timestamp_ms=2**41, outcome=Outcome.INDEXED)
+    assert counted.open.count() == 0
 
 
 def test_an_event_that_failed_twice_counts_one_time(counted: Counted) -> None:
@@ -75,7 +87,7 @@ def test_an_interrupted_count_is_repeated_and_loses_nothing(counted: Counted, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(counted.plant.store, "asset_rows", away)
-        broken = OpenDeadLetters(counted.open._read, counted.open._bounds, counted.plant.judge())
+        broken = OpenDeadLetters(counted.open._read, counted.open._bounds, counted.plant.judge)
         with pytest.raises(UnavailableError):
             broken.count()
     assert counted.open.count() == 1

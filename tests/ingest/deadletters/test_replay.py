@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from penstock.broker.base import DeadLetter, Message, PartitionLag
 from penstock.broker.deadletters import DeadLetterFilter, DeadLetterWriter, parse_dead_letter, to_message
 from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP
+from penstock.broker.wire import parse_record
 from penstock.errors import PermanentError, Reason, UnavailableError, UsageError
 from penstock.ingest.deadletters.replay import Replayer, ReplayRequest
 from penstock.ingest.deadletters.resolution import Resolution, ResolutionStatus, Resolver
@@ -22,7 +24,8 @@ from penstock.ingest.lane.lane import Lane
 from penstock.records import AssetRow, Collection, Event, Inline, Modality, Outcome, Position, Record, Rejected, Version
 from tests.ingest.builders import TOPIC, event
 from tests.ingest.doubles import ScriptedMedia, text_of
-from tests.ingest.lane.harness import GROUP, LaneHarness, eventually, running
+from tests.ingest.lane.harness import GROUP, LaneHarness, eventually, parse, running
+from tests.replays import KEYS
 from tests.store.scans import all_asset_rows, all_entries
 
 DLQ = "media.dlq"
@@ -51,7 +54,7 @@ class Plant(LaneHarness):
         self.media = RepairableMedia()
         self.stash: dict[str, bytes] = {}
         self.failed_at_s = 0.0
-        self.sink = DeadLetterWriter(self.broker.producer(), DLQ, offload=self.put, now=self.now)  # type: ignore[assignment]
+        self.sink = DeadLetterWriter(self.broker.producer(), DLQ, offload=self.put, now=self.now, replays=KEYS)  # type: ignore[assignment]
 
     def now(self) -> float:
         self.failed_at_s += 1
@@ -85,13 +88,16 @@ class Plant(LaneHarness):
         ]
 
     def judge(self) -> Resolver:
-        return Resolver({TOPIC: Modality.TEXT}, "default", self.store.asset_rows, self.read_stash)
+        return Resolver(
+            {TOPIC: Modality.TEXT}, partial(parse, modality=Modality.TEXT), self.store.asset_rows, self.read_stash
+        )
 
     def replay(self, *, clock: Callable[[], float] = time.monotonic, **request: Any) -> list[Resolution]:
         replayer = Replayer(
             read=self.read,
             resolver=self.judge(),
             producer=self.broker.producer(),
+            sign=KEYS.signed,
             lag=self.lag,
             show=lambda _activity, _done, _total: None,
             clock=clock,
@@ -160,7 +166,8 @@ def test_a_replay_keeps_key_value_and_headers_and_carries_its_origin(plant: Plan
     plant.replay(wait_s=0.0)
     sent = plant.broker.records(TOPIC)[-1]
     assert (sent.position, sent.key, sent.value) == (Position(TOPIC, 1, 9), b"\xff", b"\x00v")
-    assert sent.headers == (("a", b"1"), ("a", b"2"), (ORIGIN, b"media.text/1/3"), (ORIGIN_TIMESTAMP, b"77"))
+    assert sent.headers[:-1] == (("a", b"1"), ("a", b"2"), (ORIGIN, b"media.text/1/3"), (ORIGIN_TIMESTAMP, b"77"))
+    assert KEYS.origin_of(sent) == (Position(TOPIC, 1, 3), 77)
     assert sent.timestamp_ms > 77, "by its first timestamp retention might remove it before it is read"
 
 
@@ -232,12 +239,12 @@ def test_a_newer_version_that_arrives_between_resolution_and_replay_still_wins(
 
 def test_each_letter_that_cannot_be_sent_has_its_reason_and_the_others_are_sent(plant: Plant) -> None:
     plant.produce(9, partition=0)
-    plant.broker.create_topic(TOPIC, 2, max_message_bytes=100)
+    plant.broker.create_topic(TOPIC, 2, max_message_bytes=300)
     plant.dead(Position("media.gone", 0, 0))
     plant.dead(Position(TOPIC, 7, 1))
     plant.dead(Position(TOPIC, 1, 2))
     plant.dead(Position(TOPIC, 0, 3), None, None)
-    plant.dead(Position(TOPIC, 0, 4), value=b"x" * 100)
+    plant.dead(Position(TOPIC, 0, 4), value=b"x" * 300)
     plant.dead(Position(TOPIC, 0, 5), value=None)
     stashed = (("penstock-stashed", b"asset:9"), ("penstock-stashed-bytes", b"7"))
     (letter,) = [record for record in plant.broker.records(DLQ) if (ORIGIN, b"media.text/0/5") in record.headers]
@@ -312,7 +319,8 @@ def test_a_replay_outlasts_an_unavailable_broker_while_it_waits(plant: Plant) ->
 def test_a_committed_replay_without_a_trace_is_unclear(plant: Plant) -> None:
     plant.produce(1, partition=0)
     plant.dead(Position(TOPIC, 0, 0), value=b"good")
-    other = replace(plant.judge(), tenant="other")
+    as_other = partial(parse_record, modality=Modality.TEXT, default_tenant="other", max_inline_bytes=1_000)
+    other = replace(plant.judge(), parse=as_other)
     plant.judge = lambda: other  # type: ignore[method-assign]
     with running(plant.started()):
         (resolution,) = plant.replay()

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from penstock.config import Settings, load_settings
+from penstock.encoders.base import Fingerprint
+from penstock.encoders.deferred import DeferredEncoder, DeferredTranscriber
+from penstock.encoders.null import NullTranscriber
+from penstock.encoders.profiles import PASSAGE_TEXT, SPEECH
 from penstock.errors import Reason
+from penstock.ingest.executor.hosted_models import host_encoder, host_transcriber
 from penstock.ingest.executor.workers import (
     EncodeWorkerFactory,
     MediaWorkerFactory,
@@ -96,6 +101,27 @@ def test_the_remainder_of_a_segment_does_not_reduce_the_next_calls() -> None:
     for windows in (13, 1, 13):
         transcribe_all(worker, windows)
     assert double.calls == [1, 2, 4, 5, 1, 1, 5, 5, 3]
+
+
+def test_a_batch_without_speech_leaves_a_deferred_model_unloaded() -> None:
+    def fail() -> NullTranscriber:
+        raise AssertionError("loaded")
+
+    worker = TranscribeWorker(DeferredTranscriber("speech", Fingerprint("n", "0", "0"), fail), chunk_s=None)
+    assert worker.transcribe(silences(0), 0, False) == ((), None)
+    with pytest.raises(AssertionError, match="loaded"):
+        worker.transcribe(silences(1), 0, False)
+
+
+@pytest.mark.parametrize("role", [SPEECH, PASSAGE_TEXT])
+def test_models_that_canaries_need_are_loaded_at_the_start_and_others_when_needed(role: str, tmp_path: Path) -> None:
+    settings = load_settings(profile="null:8", data_dir=tmp_path, ingest={"preload": False})
+    if role == SPEECH:
+        assert isinstance(host_transcriber(settings), DeferredTranscriber)
+        preloaded = load_settings(profile="null:8", data_dir=tmp_path)
+        assert not isinstance(host_transcriber(preloaded), DeferredTranscriber)
+    else:
+        assert not isinstance(host_encoder(role, settings), DeferredEncoder)
 
 
 def test_a_slow_call_reduces_the_next_ones_whatever_was_planned() -> None:

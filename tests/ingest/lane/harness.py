@@ -10,17 +10,19 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from penstock.broker.base import Message, Partition
+from penstock.broker.base import Consumer, Message, Partition
 from penstock.broker.memory.broker import MemoryBroker
 from penstock.broker.wire import parse_record
 from penstock.ingest.changes import ChangeSink
 from penstock.ingest.holds import Why
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits
-from penstock.records import Collection, Event, Modality, Record
+from penstock.ingest.lane.quotas import TenantQuotas
+from penstock.records import Collection, Event, Modality, Record, Rejected
 from penstock.store.memory import MemoryStore
 from tests.ingest.builders import TOPIC
 from tests.ingest.doubles import RecordingSink, ScriptedMedia, memory_store, pipeline_on
+from tests.replays import KEYS
 
 GROUP = "penstock"
 PARTITIONS = [Partition(TOPIC, number) for number in range(2)]
@@ -63,16 +65,20 @@ class LaneHarness:
         media: ScriptedMedia | None = None,
         max_in_flight_bytes: int = 1_000_000,
         drain_timeout_s: float = 5.0,
+        consumer: Consumer | None = None,
+        topics: Sequence[str] = (TOPIC,),
+        parse: Callable[[Record], Event | Rejected] | None = None,
         make_feed: Callable[[threading.Event], ChangeSink | None] = lambda _: None,
+        quotas: TenantQuotas | None = None,
     ) -> Lane:
         stop = threading.Event()
         return Lane(
             name=name,
-            consumer=self.broker.consumer(GROUP, [TOPIC], drain_timeout_s=drain_timeout_s),
+            consumer=consumer or self.broker.consumer(GROUP, topics, drain_timeout_s=drain_timeout_s),
             pipeline=pipeline_on(self.store, self.sink, media=media, stop=stop, changes=make_feed(stop)),
-            batcher=Batcher(BatchLimits(8, 100_000, 0.001, 4), time.monotonic),
-            parse=partial(parse, modality=Modality.TEXT),
-            topics={TOPIC: Modality.TEXT},
+            batcher=Batcher(BatchLimits(8, 100_000, 0.001, 4), time.monotonic, quotas),
+            parse=parse or parse_text,
+            topics=dict.fromkeys(topics, Modality.TEXT),
             limits=LaneLimits(max_in_flight_bytes, 0.01, drain_timeout_s),
             executor=ThreadPoolExecutor(8),
             admission_checks={Why.DISK: lambda: self.refusal},
@@ -90,7 +96,10 @@ class LaneHarness:
 
 
 def parse(record: Record, modality: Modality) -> Any:
-    return parse_record(record, modality=modality, default_tenant="default", max_inline_bytes=1_000_000)
+    return parse_record(record, modality=modality, default_tenant="default", max_inline_bytes=1_000_000, replays=KEYS)
+
+
+parse_text = partial(parse, modality=Modality.TEXT)
 
 
 @contextmanager

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.broker.base import Partition
+from penstock.config import QuotaSettings, TenantQuota
 from penstock.errors import Reason
 from penstock.ingest.delivery import Batch, Delivery
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
+from penstock.ingest.lane.quotas import TenantQuotas
 from penstock.records import Position, Rejected
 from tests.clock import Clock
-from tests.ingest.builders import TOPIC, delivery
+from tests.ingest.builders import TOPIC, delivery, event
 
 
 def batcher(
@@ -265,3 +270,89 @@ def test_a_grown_batch_keeps_to_its_bytes() -> None:
         queue.add(delivery(offset, f"k{offset}", data=b"x" * 30))
     sizes = [settled(queue, 0.001) for _ in range(3)]
     assert sizes == [2, 3, 3]
+
+
+# --- tenants in turn -------------------------------------------------------------------------------------------------
+
+
+def of_tenant(offset: int, tenant: str) -> Delivery:
+    return replace(delivery(offset), parsed=event(offset, f"{tenant}{offset}", tenant=tenant))
+
+
+def test_a_batch_has_an_event_of_each_tenant_in_turn() -> None:
+    queue = batcher(events=4)
+    for offset in range(10):
+        queue.add(of_tenant(offset, "flooding"))
+    queue.add(of_tenant(10, "quiet"))
+    assert offsets(queue.next_batch()) == [0, 10, 1, 2]
+    queue.add(of_tenant(11, "quiet"))
+    queue.add(of_tenant(12, "other"))
+    assert offsets(queue.next_batch()) == [3, 11, 12, 4]
+
+
+def test_events_of_a_tenant_at_its_quota_wait_and_those_of_others_go() -> None:
+    clock = Clock()
+    quotas = TenantQuotas(QuotaSettings(tenants={"flooding": TenantQuota(events_per_s=2)}), 1, clock)
+    queue = Batcher(BatchLimits(4, 1_000, 0.0, 8), clock, quotas)
+    for offset in range(10):
+        queue.add(of_tenant(offset, "flooding"))
+    assert offsets(queue.next_batch()) == [0, 1, 2]
+    assert queue.next_batch() is None
+    queue.add(of_tenant(10, "quiet"))
+    assert offsets(queue.next_batch()) == [10]
+    due_s = queue.next_due_s()
+    assert due_s == quotas.ready_at_s("flooding") > clock.now_s
+    clock.now_s = due_s
+    assert offsets(queue.next_batch()) == [3]
+    assert queue.queued_bytes == queue.queued_bytes_of("flooding") > 0
+
+
+def test_a_drain_keeps_no_delivery_of_a_tenant_at_its_quota() -> None:
+    clock = Clock()
+    quotas = TenantQuotas(QuotaSettings(tenants={"flooding": TenantQuota(events_per_s=2)}), 1, clock)
+    queue = Batcher(BatchLimits(4, 1_000, 0.0, 1), clock, quotas)
+    for offset in range(10):
+        queue.add(of_tenant(offset, "flooding"))
+    queue.add(of_tenant(10, "quiet"))
+    assert offsets(queue.next_batch()) == [0, 10, 1, 2]
+    queue.add(of_tenant(11, "quiet"))
+    partition = Partition(TOPIC, 0)
+    dropped = queue.drop([partition], beyond={partition: 11})
+    assert [member.record.position.offset for member in dropped] == list(range(3, 10))
+    assert queue.has_queued(partition)
+    assert (queue.queued_bytes_of("flooding"), queue.waiting) == (0, {})
+
+
+def test_tenants_that_wait_are_looked_at_once_for_a_batch_however_many_events_it_takes() -> None:
+    clock, waiting = Clock(), [f"waiting-{number}" for number in range(50)]
+    quotas = TenantQuotas(QuotaSettings(tenants={name: TenantQuota(events_per_s=0.01) for name in waiting}), 1, clock)
+    queue = Batcher(BatchLimits(100, 100_000, 0.0, 1), clock, quotas)
+    for offset, name in enumerate(waiting):
+        quotas.take(name, 1)
+        queue.add(of_tenant(offset, name))
+    for offset in range(50, 150):
+        queue.add(of_tenant(offset, "ready"))
+    looked: list[str] = []
+    is_ready = quotas.is_ready
+    quotas.is_ready = lambda tenant: looked.append(tenant) or is_ready(tenant)  # type: ignore[method-assign,func-returns-value]
+    assert offsets(queue.next_batch()) == list(range(50, 150))
+    assert max(Counter(name for name in looked if name != "ready").values()) <= 2  # is one due, and who goes
+
+
+def test_topics_whose_deliveries_are_settled_cost_nothing_and_keep_their_size_of_batches() -> None:
+    queue = Batcher(BatchLimits(4, 100_000, 0.0, 1, max_events=32, max_step_s=1.0), Clock())
+    for number in range(100):
+        queue.add(delivery(number, f"k{number}", topic=f"media.{number}"))
+    batches = [batch for _ in range(100) if (batch := queue.next_batch()) is not None]
+    assert len(batches) == 100
+    dropped = delivery(0, "another", topic="media.dropped")
+    queue.add(dropped)
+    queue.drop([dropped.partition])
+    for batch in batches:
+        queue.release(batch)
+    assert len(queue._queues) == 0
+    filled(queue, 4)
+    assert settled(queue, 0.01) == 4
+    assert len(queue._queues) == 0
+    filled(queue, 20)
+    assert settled(queue, 0.01) == 8

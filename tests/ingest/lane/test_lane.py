@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -12,18 +13,21 @@ import pytest
 
 from penstock.broker.base import Message, PollResult
 from penstock.broker.change_messages import parse_change_message
-from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP, format_origin
+from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP
 from penstock.broker.memory.broker import MemoryBroker
-from penstock.errors import PermanentError, UnavailableError
+from penstock.config import QuotaSettings, TenantQuota
+from penstock.errors import PermanentError, Reason, UnavailableError
 from penstock.ingest.changes import ChangePublisher
 from penstock.ingest.lane import offsets
 from penstock.ingest.lane.lane import Lane
+from penstock.ingest.lane.quotas import TenantQuotas
 from penstock.observability import metrics
-from penstock.records import IndexChange, Modality, Outcome, Position
+from penstock.records import Event, IndexChange, Modality, Outcome, Position, Record, Rejected
 from tests.counted import counted
 from tests.ingest.builders import TOPIC
 from tests.ingest.doubles import RecordingSink
-from tests.ingest.lane.harness import GROUP, PARTITIONS, GatedMedia, LaneHarness, eventually, running
+from tests.ingest.lane.harness import GROUP, PARTITIONS, GatedMedia, LaneHarness, eventually, parse_text, running
+from tests.replays import as_replay
 from tests.store.scans import all_asset_rows
 
 
@@ -230,6 +234,45 @@ def test_a_revoked_partition_is_drained_of_events_below_settled_ones(harness: La
             eventually(lambda: len(second.assignments()) == 1, "handed over")
             eventually(lambda: harness.committed() == 6, "all committed")
     assert sum(sum(lane.status().outcomes.values()) for lane in (first, second)) == 6
+
+
+def _flooding_or_quiet(record: Record) -> Event | Rejected:
+    parsed = parse_text(record)
+    assert isinstance(parsed, Event)
+    tenant = "flooding" if (record.key or b"").startswith(b"flooding") else "quiet"
+    return replace(parsed, asset=replace(parsed.asset, tenant=tenant))
+
+
+def _with_a_backlog_at_its_quota(harness: LaneHarness) -> Lane:
+    """In both partitions events of a tenant wait for minutes, and later ones of another tenant are settled."""
+    for partition in (0, 1):
+        for number in range(5):
+            harness.produce(1, partition=partition, key=f"flooding-{partition}-{number}")
+        harness.produce(1, partition=partition, key=f"quiet-{partition}")
+    quotas = QuotaSettings(tenants={"flooding": TenantQuota(events_per_s=0.001)})
+    lane_quotas = TenantQuotas(quotas, 1, time.monotonic)
+    return harness.lane("first", parse=_flooding_or_quiet, drain_timeout_s=120.0, quotas=lane_quotas)
+
+
+def _settled_quiet(harness: LaneHarness) -> int:
+    return sum(row.asset.tenant == "quiet" for row in all_asset_rows(harness.store))
+
+
+def test_stop_waits_for_no_tenant_at_its_quota(harness: LaneHarness) -> None:
+    lane = _with_a_backlog_at_its_quota(harness)
+    with running(lane):
+        eventually(lambda: _settled_quiet(harness) == 2, "the other tenant is settled")
+        assert lane._batcher.waiting["flooding"] > 0
+    assert lane._batcher.waiting == {}
+    assert harness.count() < harness.produced
+
+
+def test_a_revoked_partition_waits_for_no_tenant_at_its_quota(harness: LaneHarness) -> None:
+    first, second = _with_a_backlog_at_its_quota(harness), harness.lane("second")
+    with running(first):
+        eventually(lambda: _settled_quiet(harness) == 2, "the other tenant is settled")
+        with running(second):
+            eventually(lambda: len(second.assignments()) == 1, "handed over")
 
 
 def test_stop_gives_up_after_its_deadline_and_commits_nothing_unsettled(harness: LaneHarness) -> None:
@@ -446,6 +489,26 @@ def test_a_loop_that_makes_no_turn_counts_as_stuck(harness: LaneHarness) -> None
     assert lane.is_stuck()
 
 
+def test_a_lane_that_parses_several_suspects_in_one_turn_is_not_stuck(harness: LaneHarness) -> None:
+    now_s = [0.0]
+    seen: list[bool] = []
+
+    def parse_slowly(record: Record) -> Event | Rejected:
+        now_s[0] += 50
+        seen.append(lane.is_stuck())
+        parsed: Event | Rejected = parse_text(record)
+        return parsed
+
+    lane = harness.lane(parse=parse_slowly)
+    lane._stats._clock = lambda: now_s[0]
+    harness.produce(5, partition=0)
+    while not seen:
+        lane.turn()
+    assert seen == [False] * 5
+    now_s[0] += 130
+    assert lane.is_stuck()
+
+
 def test_a_lane_waits_for_an_unavailable_broker(harness: LaneHarness) -> None:
     harness.produce(10)
     lane = harness.lane()
@@ -460,8 +523,7 @@ def test_a_lane_waits_for_an_unavailable_broker(harness: LaneHarness) -> None:
 
 def test_a_replay_is_no_sample_of_freshness_in_a_lane(harness: LaneHarness) -> None:
     harness.produce(1, partition=0, key="k")
-    origin = ((ORIGIN, format_origin(Position(TOPIC, 0, 0))), (ORIGIN_TIMESTAMP, b"0"))
-    harness.broker.append(Message(TOPIC, b"another", b"v", origin, partition=0))
+    harness.broker.append(as_replay(Message(TOPIC, b"another", b"v", partition=0), Position(TOPIC, 0, 0), 0))
     indexed, fresh = counted(metrics.EVENTS, outcome="indexed"), counted(metrics.FRESHNESS, "_count")
     lane = harness.lane()
     with running(lane):
@@ -528,3 +590,17 @@ def test_a_lane_that_must_leave_gives_the_feed_no_time(harness: LaneHarness) -> 
     lane.stop(drain=False)
     lane.run()
     assert feed.closed == [0.0]
+
+
+def test_a_forged_replay_does_not_hold_an_asset_and_the_owners_update_is_indexed(harness: LaneHarness) -> None:
+    """With an origin that no update can pass, all of them would count as superseded."""
+    harness.produce(1, partition=0, key="contract.txt", value=b"the contract")
+    forged = ((ORIGIN, b"media.text/2147483646/0"), (ORIGIN_TIMESTAMP, b"4600000000000000000"))
+    harness.broker.append(Message(TOPIC, b"contract.txt", b"poison", forged, partition=1))
+    harness.produce(1, partition=0, key="contract.txt", value=b"the new contract")
+    lane = harness.lane()
+    with running(lane):
+        eventually(lambda: harness.committed() == 3, "all committed")
+    (row,) = all_asset_rows(harness.store)
+    assert row.origin == Position(TOPIC, 0, 1)
+    assert [rejected.reason for rejected in harness.sink.letters] == [Reason.FORBIDDEN]

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.broker.base import Partition
+from penstock.ingest.lane import offsets
 from penstock.ingest.lane.offsets import OffsetLedger
 from penstock.records import Assignment, Position
 
@@ -140,3 +142,25 @@ def test_offsets_that_retention_removed_are_committed() -> None:
     tracked = OffsetLedger()
     tracked.assign(FIRST, 50, committed=10)
     assert tracked.offsets_to_commit() == {PARTITION: 50}
+
+
+def test_partitions_of_a_lane_share_the_limit_of_incomplete_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offsets, "MAX_INCOMPLETE_OFFSETS", 30)
+    tracked = OffsetLedger()
+    for number in range(3):
+        tracked.assign(Assignment("t", number, 1), 0)
+
+    def track(partition: int, start: int, count: int) -> set[int]:
+        for offset in range(start, start + count):
+            assert tracked.track(Position("t", partition, offset))
+        return {full.partition for full in tracked.full_partitions()}
+
+    assert track(0, 0, 20) == set()
+    assert track(1, 0, 9) == set()
+    assert track(2, 0, 1) == {0}
+    assert track(1, 9, 1) == {0, 1}
+    assert track(2, 1, 8) == {0, 1}
+    assert track(2, 9, 1) == {0, 1, 2}
+    for offset in range(11):
+        tracked.complete(Assignment("t", 0, 1), offset)
+    assert tracked.full_partitions() == set()

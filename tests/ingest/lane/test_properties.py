@@ -50,9 +50,14 @@ class LaneMachine(RuleBasedStateMachine):
         self.simulation = Simulation()
         self.guarantees = Invariants(self.simulation)
 
-    @initialize(shards=st.sampled_from((1, 2)), concurrent_calls=st.sampled_from((1, 3, 3)), lanes=st.integers(1, 2))
-    def begin(self, shards: int, concurrent_calls: int, lanes: int) -> None:
-        self.simulation = Simulation(shards, concurrent_calls)
+    @initialize(
+        shards=st.sampled_from((1, 2)),
+        concurrent_calls=st.sampled_from((1, 3, 3)),
+        lanes=st.integers(1, 2),
+        events_per_s=st.sampled_from((None, 0.5, 4.0)),
+    )
+    def begin(self, shards: int, concurrent_calls: int, lanes: int, events_per_s: float | None) -> None:
+        self.simulation = Simulation(shards, concurrent_calls, events_per_s=events_per_s)
         self.guarantees = Invariants(self.simulation)
         for _ in range(lanes):
             self.simulation.join()
@@ -70,6 +75,13 @@ class LaneMachine(RuleBasedStateMachine):
     def produce(self, events: list[tuple[Partition, str, str, int]]) -> None:
         for partition, key, kind, parts in events:
             self.simulation.produce(partition, key, kind, parts)
+
+    @precondition(lambda self: self.simulation.broker.available)
+    @rule(partition=st.sampled_from(PARTITIONS), keys=st.text("abcd", min_size=4, max_size=12))
+    def exceed_quotas(self, partition: Partition, keys: str) -> None:
+        """Produces more than a lane holds of tenants at their quotas; the log may end with it."""
+        for key in keys:
+            self.simulation.produce(partition, key, "good", 1)
 
     @rule(partition=st.sampled_from(PARTITIONS), offsets=st.integers(1, 3))
     def leave_a_hole(self, partition: Partition, offsets: int) -> None:

@@ -107,3 +107,14 @@ def test_tenants_are_told_apart() -> None:
     other = replace(other, parsed=replace(other.event, asset=replace(other.event.asset, tenant="globex")))
     run(store, feed, batch(own, other))
     assert sorted(change.tenant for change in feed.batches[0]) == ["default", "globex"]
+
+
+def test_nothing_is_announced_of_the_refills_of_a_reindex() -> None:
+    store = memory_store()
+    feed = Feed(store)
+    run(store, feed, batch(delivery(0, "a")))
+    refill = delivery(7, "a", claim="asset:" + "a" * 64)
+    again = replace(refill.event, origin=delivery(0, "a").event.origin, timestamp_ms=1_000, refills=True)
+    report = run(store, feed, batch(replace(refill, parsed=again)))
+    assert outcomes(report) == {7: Outcome.INDEXED}
+    assert len(feed.batches) == 1

@@ -30,6 +30,7 @@ from penstock.media.decode import Decoder
 from penstock.media.fetch import Fetcher
 from penstock.observability import metrics
 from penstock.records import (
+    Access,
     AssetRef,
     Assignment,
     Channel,
@@ -243,7 +244,7 @@ def test_images_are_read_by_real_weights_and_found_by_their_words(tmp_path: Path
     assert [entry.text for entry in entries] == ["Closed on Monday", "", "Ticket 4711"]
     words = Channel(Collection.IMAGE, Field.LEXICAL)
     for question, key in (("closed mondays", "0"), ("the ticket 4711", "2")):
-        hits = store.search(EntryQuery(words, question, "default", None, 10, 1.0))
+        hits = store.search(EntryQuery(words, question, Access.to_all_of("default"), None, 10, 1.0))
         assert [hit.entry.asset.key for hit in hits] == [key]
 
 

@@ -32,6 +32,7 @@ from penstock.media.segments.decoder import SegmentDecoder
 from penstock.query.route import route
 from penstock.query.types import Query
 from penstock.records import (
+    Access,
     AssetRef,
     Assignment,
     Channel,
@@ -169,7 +170,7 @@ def test_windows_of_audio_are_found_by_a_text_and_deleted_with_their_asset(tmp_p
     assert SOUND_JOINT not in plan.missing
     text = load_encoder(SOUND_TEXT, profile, device="cpu", precision="fp32")
     vector = text.encode(EncoderInput(SOUND_TEXT, ("q",), texts=("a dog barks",))).vectors[0]
-    hits = store.search(EntryQuery(SOUND_JOINT, vector, "default", None, 10, 1.0))
+    hits = store.search(EntryQuery(SOUND_JOINT, vector, Access.to_all_of("default"), None, 10, 1.0))
     cosines = [float(np.dot(entry.vectors[Field.JOINT], vector)) for entry in entries]
     assert [hit.score for hit in hits] == sorted(cosines, reverse=True)
 

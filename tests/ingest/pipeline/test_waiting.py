@@ -66,7 +66,5 @@ def test_a_lane_that_stops_waits_for_no_lease() -> None:
     [("", "of a writer", "of a writer"), ("of the lane", "of a writer", "of the lane"), ("", "", "")],
 )
 def test_a_lease_that_a_writer_misses_holds_its_lane(refusal: str, lease: str, expected: str) -> None:
-    holds = lane_holds(
-        refusals={Why.LEASE: refusal}, budget="", lease=lease, store="", broker_available=True, halted={}
-    )
+    holds = lane_holds(refusals={Why.LEASE: refusal}, budget="", lease=lease, store="", broker="", halted={})
     assert holds[Why.LEASE, ""] == expected

@@ -9,10 +9,13 @@ from penstock.broker.headers import ORIGIN, parse_origin
 from penstock.broker.wire import parse_record
 from penstock.records import Event, Modality, Position, Record, Rejected, Version
 from tests.ingest.builders import event
+from tests.replays import KEYS
 
 GROUP = "penstock"
 DLQ = "media.dlq"
 PARTITIONS = (Partition("media.text", 0), Partition("media.text", 1), Partition("media.notes", 0))
+FLOODING, BURSTING = "flooding", "bursting"  # the tenants of the keys "a", "b" and "c", "d", which may have a quota
+_TENANTS = {"a": FLOODING, "b": FLOODING, "c": BURSTING, "d": BURSTING}
 TOPICS = {partition.topic: Modality.TEXT for partition in PARTITIONS}
 
 
@@ -28,7 +31,7 @@ class ProducedEvent:
     @property
     def asset_id(self) -> str:
         assert self.key is not None
-        return event(0, self.key, topic=self.position.topic).asset.id
+        return event(0, self.key, topic=self.position.topic, tenant=tenant_of_key(self.key)).asset.id
 
     @property
     def version(self) -> Version:
@@ -47,8 +50,13 @@ def to_message(partition: Partition, key: str, kind: str, text: str | None) -> M
     return Message(partition.topic, key.encode(), payload, encoded, partition=partition.partition)
 
 
+def tenant_of_key(key: str) -> str:
+    return _TENANTS.get(key, "default")
+
+
 def parse(record: Record) -> Event | Rejected:
-    return parse_record(record, modality=Modality.TEXT, default_tenant="default", max_inline_bytes=10_000)
+    tenant = tenant_of_key((record.key or b"").decode())
+    return parse_record(record, modality=Modality.TEXT, default_tenant=tenant, max_inline_bytes=10_000, replays=KEYS)
 
 
 def origin_of(record: Record) -> Position:

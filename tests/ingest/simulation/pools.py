@@ -44,7 +44,12 @@ class InlinePool:
         return Call((result,) if returns == 1 else tuple(result), 0.0)
 
     def run_on_all(self, method: Callable[..., Any], *args: Any, returns: int = 1) -> Sequence[Call]:
-        calls = [partial(self.run_on, worker, method, *args, returns=returns) for worker in range(self.size)]
+        return self.run_on_each(range(self.size), method, *args, returns=returns)
+
+    def run_on_each(
+        self, workers: Sequence[int], method: Callable[..., Any], *args: Any, returns: int = 1
+    ) -> Sequence[Call]:
+        calls = [partial(self.run_on, worker, method, *args, returns=returns) for worker in workers]
         return call_all(partial(partial, call) for call in calls)
 
     def is_busy_with(self, thread: SteppedThread) -> bool:

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import random
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.broker.base import Partition
 from penstock.broker.deadletters import DeadLetterWriter
-from penstock.broker.headers import ORIGIN, ORIGIN_TIMESTAMP, format_origin
 from penstock.broker.memory.broker import MemoryBroker
 from penstock.broker.memory.consumer import MemoryConsumer
+from penstock.config import QuotaSettings, TenantQuota
 from penstock.ingest.executor.proxies import Pools
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits
+from penstock.ingest.lane.quotas import TenantQuotas
 from penstock.ingest.pipeline.driver import Pipeline
 from penstock.records import Collection, Modality, Position
 from penstock.retries import Backoff, Breaker
@@ -35,9 +36,20 @@ from tests.ingest.simulation.doubles import (
     PausingLocks,
     SimulatedMedia,
 )
-from tests.ingest.simulation.events import DLQ, GROUP, PARTITIONS, TOPICS, ProducedEvent, parse, to_message
+from tests.ingest.simulation.events import (
+    BURSTING,
+    DLQ,
+    FLOODING,
+    GROUP,
+    PARTITIONS,
+    TOPICS,
+    ProducedEvent,
+    parse,
+    to_message,
+)
 from tests.ingest.simulation.pools import InlinePool, SteppedExecutor
 from tests.ingest.simulation.stepping import SteppedThread, pause, planned_faults
+from tests.replays import KEYS, as_replay
 from tests.store.lagging import LaggingStore
 
 _PATIENCE = 4_000  # rounds within which everything has to be settled once nothing fails any more
@@ -61,6 +73,7 @@ class Simulation:
 
     shards: int = 1
     concurrent_calls: int = 1  # batches that a writer has in flight
+    events_per_s: float | None = None  # quota of either of two tenants
     now_s: float = 1_000.0
     produced: dict[Position, ProducedEvent] = field(default_factory=dict)
     lanes: list[LaneProcess] = field(default_factory=list)
@@ -81,7 +94,7 @@ class Simulation:
             [self._writer(shard) for shard in range(self.shards)], concurrent_calls=self.concurrent_calls
         )
         self.start_writers()
-        self.sink = DeadLetterWriter(self.broker.producer(), DLQ, offload=lambda _: "", now=self.clock)
+        self.sink = DeadLetterWriter(self.broker.producer(), DLQ, offload=lambda _: "", now=self.clock, replays=KEYS)
         self._names = iter(range(1_000))
 
     def clock(self) -> float:
@@ -107,8 +120,7 @@ class Simulation:
         kind = "malformed" if event.key is None else (event.text or "tombstone").partition(":")[0]
         partition = Partition(event.position.topic, event.position.partition)
         again = to_message(partition, event.key or "?", kind, event.text)
-        origin = ((ORIGIN, format_origin(event.position)), (ORIGIN_TIMESTAMP, b"%d" % event.timestamp_ms))
-        self.broker.append(replace(again, headers=again.headers + origin))
+        self.broker.append(as_replay(again, event.position, event.timestamp_ms))
 
     def spoil(self, event: ProducedEvent) -> None:
         """Makes the media of an event unreadable, as those of a claim check that is gone."""
@@ -134,7 +146,7 @@ class Simulation:
             name=name,
             consumer=consumer,  # type: ignore[arg-type]
             pipeline=self._pipeline(name, abandon),
-            batcher=Batcher(BatchLimits(4, 100_000, 0.05, 2), self.clock),
+            batcher=Batcher(BatchLimits(4, 100_000, 0.05, 2), self.clock, self._quotas()),
             parse=parse,
             topics=TOPICS,
             limits=LaneLimits(10_000, 0.1, 2.0),  # ten records, with what each takes beside its value
@@ -244,6 +256,11 @@ class Simulation:
         committed = self.broker.committed(GROUP)
         positions = [record.position for topic in TOPICS for record in self.broker.records(topic)]
         return all(committed.get(Partition(at.topic, at.partition), 0) > at.offset for at in positions)
+
+    def _quotas(self) -> TenantQuotas:
+        limited = () if self.events_per_s is None else (FLOODING, BURSTING)
+        quotas = {tenant: TenantQuota(events_per_s=self.events_per_s) for tenant in limited}
+        return TenantQuotas(QuotaSettings(tenants=quotas), 1, self.clock)
 
     def _writer(self, shard: int) -> Writer:
         store: Any = LaggingStore(FaultyStore(self.store, self.media), self.store, [Collection.TEXT])

@@ -57,17 +57,17 @@ def test_a_page_of_many_tags_has_the_text_of_its_parts() -> None:
 
 @pytest.mark.parametrize("unit", ["<div>a", "<ul><li>a", "<b></p>", "<", "<!-- ", "<script>", "<a href='", "<title>"])
 def test_html_takes_linear_time(unit: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     html_text((unit * 400_000)[:2_000_000])  # nested <div>s alone: two hours without the cut
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
 
 
 @pytest.mark.parametrize("unit", ["![[", "[a](", "1. x\n", "> ", "***a* "])
 def test_markdown_takes_linear_time(unit: str) -> None:
     def took(chars: int) -> float:
-        started = time.perf_counter()
+        started = time.process_time()
         markdown_text((unit * chars)[:chars])
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     took(4_000)
     assert took(64_000) < 10 * (8 * took(8_000) + 0.01)

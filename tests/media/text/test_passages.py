@@ -179,17 +179,17 @@ def test_time_grows_linearly_with_the_length(
 ) -> None:
     size = len(unit.encode())
     fetched = fetched_of(unit.encode() * (megabytes * 1_000_000 // size))
-    started = time.perf_counter()
+    started = time.process_time()
     with contextlib.suppress(BadInputError):  # more passages than allowed: an outcome, too
         decode_text(fetched, settings=TextSettings(), tokenizer=tokenizer)
-    assert time.perf_counter() - started < 30
+    assert time.process_time() - started < 30
 
 
 def test_newlines_alone_take_almost_no_time(decode: Callable[..., TextDocument]) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(BadInputError, match="contain no text"):
         decode("\n" * 10_000_000)
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_passages_of_the_real_tokenizer_fit_the_encoder(fetched_of: Callable[..., FetchedMedia]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from penstock.assets import AssetStore, asset_uri
-from penstock.config import FetchSettings
+from penstock.config import FetchRule, FetchSettings
 from penstock.errors import QueryError, UnavailableError
 from penstock.media.claim_check import ClaimCheckReader
 from penstock.query.parts.base import PartsRequest
@@ -20,6 +21,10 @@ from tests.query.parts.catalog import Catalog, ids
 
 UPPER = ImageRegion(0, 0, 1, 0.5)
 GONE = asset_uri(hashlib.sha256(b"gone").hexdigest())
+
+
+def rule_of(folder: Path) -> FetchRule:
+    return FetchRule(tenants=("*",), scheme="file", prefix=str(folder))
 
 
 @pytest.fixture
@@ -35,15 +40,15 @@ def test_an_image_is_read_from_the_asset_store(media: AssetStore) -> None:
 def test_an_image_elsewhere_is_read_by_its_claim_check_within_the_limits_of_the_settings(
     media: AssetStore, tmp_path: object
 ) -> None:
-    from pathlib import Path
-
     file = Path(str(tmp_path)) / "cat.png"
     file.write_bytes(b"image")
     entry = Catalog().add(Collection.IMAGE, "cat", uri=file.as_uri())
-    allowed = ClaimCheckReader(FetchSettings(allowed_roots=(file.parent,)))
+    allowed = ClaimCheckReader(FetchSettings(allow=(rule_of(file.parent),)))
     assert EntryImageReader(media, allowed).read(entry, 10) == EntryImage(b"image", CLAIM_CHECK)
     with pytest.raises(QueryError, match="not kept any more"):
-        EntryImageReader(media, ClaimCheckReader(FetchSettings(allowed_roots=(file.parent / "other",)))).read(entry, 10)
+        EntryImageReader(media, ClaimCheckReader(FetchSettings(allow=(rule_of(file.parent / "other"),)))).read(
+            entry, 10
+        )
 
 
 def test_a_image_that_is_gone_is_an_error_of_the_request(media: AssetStore) -> None:

@@ -19,7 +19,7 @@ from penstock.query.understand.rewrite import (
     checked_rewriting,
 )
 from penstock.query.understand.understood import ChatMessage
-from tests.query.understand.generator_double import GeneratorDouble, completion, running
+from tests.query.generate.generator_server import GeneratorDouble, completion, running
 
 HISTORY = (
     ChatMessage("user", "When is the harbour museum open?"),
@@ -82,7 +82,7 @@ def test_numbers_labels_and_quotes_of_a_line_are_left_out() -> None:
         (GeneratorDouble(body=b"\xff\xfe{}"), "no chat completion"),
         (
             GeneratorDouble(body=completion(STANDALONE)[:-10], length=10_000),
-            r"cannot be reached \(RemoteProtocolError\)",
+            r"connection to the generator broke \(RemoteProtocolError\)",
         ),
         (GeneratorDouble(body=completion("")), "empty"),
         (GeneratorDouble(body=b"x" * 1_000, endless=True), "more than 65,536 bytes"),

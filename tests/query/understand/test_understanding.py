@@ -30,8 +30,9 @@ from penstock.query.understand.understood import (
 )
 from penstock.query.understand.validate import validate
 from penstock.query.understand.vocabulary import EMPTY, Vocabulary, vocabulary_of
+from penstock.records import Access
 from tests.clock import Clock
-from tests.query.understand.generator_double import GeneratorDouble, completion, running
+from tests.query.generate.generator_server import GeneratorDouble, completion, running
 
 INDEX = vocabulary_of({"": "an anchor of silver, the captain, smartphones"})
 HISTORY = (ChatMessage("user", "When is the harbour museum open?"),)
@@ -49,8 +50,8 @@ class Tenants:
     def __init__(self, **of: Vocabulary) -> None:
         self._of = of
 
-    def get(self, tenant: str) -> Vocabulary:
-        return self._of.get(tenant, EMPTY)
+    def get(self, access: Access) -> Vocabulary:
+        return self._of.get(access.tenant, EMPTY)
 
 
 class ScriptedRewriter:
@@ -86,7 +87,7 @@ def understand(
 
 
 def ancor(**understand: Any) -> SearchRequest:
-    return SearchRequest(text="ancor silvr", tenant="a", understand=UnderstandRequest(**understand))
+    return SearchRequest(text="ancor silvr", access=Access.to_all_of("a"), understand=UnderstandRequest(**understand))
 
 
 def words(applied: bool) -> tuple[RespeltWord, ...]:
@@ -120,7 +121,7 @@ def test_spelling_that_is_off_changes_nothing() -> None:
 
 
 def test_a_query_without_words_and_a_pasted_text_are_left_alone() -> None:
-    assert understand(SearchRequest(image=b"x", tenant="a")).understood is None
+    assert understand(SearchRequest(image=b"x", access=Access.to_all_of("a"))).understood is None
     pasted = "ancor silvr " * 60
     assert understand(replace(ancor(), text=pasted)).understood == Understood(pasted.strip(), pasted.strip())
 
@@ -129,10 +130,12 @@ def test_another_tenants_word_behaves_as_an_unknown_one() -> None:
     """The same response, by the same calls: a word that only another tenant has, and one of no tenant."""
     tools = WordTools(Tenants(a=INDEX, b=vocabulary_of({"": "zanzibar kestrel"})), Dictionary())  # type: ignore[arg-type]
     for text in ("zanzibarr kestrle", "qqwxyzab zxvbnmqw"):
-        of_a = understand(SearchRequest(text=text, tenant="a"), tools)
+        of_a = understand(SearchRequest(text=text, access=Access.to_all_of("a")), tools)
         assert of_a.understood == Understood(text, text)
-        assert understand(SearchRequest(text=text, tenant="none"), tools).understood == Understood(text, text)
-    of_b = understand(SearchRequest(text="zanzibarr kestrle", tenant="b"), tools).understood
+        assert understand(SearchRequest(text=text, access=Access.to_all_of("none")), tools).understood == Understood(
+            text, text
+        )
+    of_b = understand(SearchRequest(text="zanzibarr kestrle", access=Access.to_all_of("b")), tools).understood
     assert of_b is not None
     assert of_b.did_you_mean == "zanzibar kestrel"
 
@@ -173,7 +176,7 @@ def with_synonyms(tmp_path: Path, clock: Clock | None = None) -> WordTools:
 
 
 def test_synonyms_go_to_lexical_channels_at_half_weight(tmp_path: Path) -> None:
-    query = understand(SearchRequest(text="手机壳", tenant="a"), with_synonyms(tmp_path))
+    query = understand(SearchRequest(text="手机壳", access=Access.to_all_of("a")), with_synonyms(tmp_path))
     assert query.text == "手机壳"
     assert query.understood == Understood(
         "手机壳", "手机壳", synonyms={"手机": ("智能手机",)}, extra=(WeightedWords("智能手机", 0.5),)
@@ -214,7 +217,7 @@ def test_a_file_that_is_due_is_read_in_the_thread(tmp_path: Path) -> None:
 
 def follow_up(**understand: Any) -> SearchRequest:
     request = UnderstandRequest(**understand, messages=HISTORY)
-    return SearchRequest(text="and on Sundays?", tenant="a", understand=request)
+    return SearchRequest(text="and on Sundays?", access=Access.to_all_of("a"), understand=request)
 
 
 def test_a_follow_up_is_rewritten_and_its_paraphrases_count_half_together() -> None:
@@ -232,11 +235,29 @@ def test_a_follow_up_is_rewritten_and_its_paraphrases_count_half_together() -> N
     assert '"understand": {"rewrite": false}' in trace.because[0]
 
 
-def test_a_rewriting_that_fails_leaves_the_question_as_it_was_sent() -> None:
+def test_without_a_generator_the_topic_of_the_question_before_is_searched_at_a_small_weight() -> None:
+    trace = Trace(Clock())
+    understood = understand(follow_up(), WordTools(), trace=trace).understood
+    assert understood is not None
+    assert understood.extra == (WeightedWords("harbour museum open", 0.3),)
+    assert "'harbour museum open' of the question before" in trace.because[0]
+
+
+def test_a_question_that_is_searched_as_it_was_sent_has_no_topic_of_another() -> None:
+    request = replace(follow_up(), understand=UnderstandRequest(rewrite=False, messages=HISTORY))
+    understood = understand(request, WordTools()).understood
+    assert understood is not None
+    assert understood.extra == ()
+
+
+def test_a_rewriting_that_fails_leaves_the_question_as_it_was_sent_with_the_topic_of_the_one_before() -> None:
     trace = Trace(Clock())
     tools = WordTools(rewriter=ScriptedRewriter(RewriteError("the generator did not answer within 400 ms")))
-    assert understand(follow_up(), tools, trace=trace).understood == Understood("and on Sundays?", "and on Sundays?")
-    assert trace.because == ["the question was not rewritten: the generator did not answer within 400 ms"]
+    topic = WeightedWords("harbour museum open", 0.3)
+    assert understand(follow_up(), tools, trace=trace).understood == Understood(
+        "and on Sundays?", "and on Sundays?", extra=(topic,)
+    )
+    assert trace.because[0] == "the question was not rewritten: the generator did not answer within 400 ms"
     assert trace.shortened
 
 

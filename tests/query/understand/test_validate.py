@@ -12,7 +12,7 @@ from penstock.errors import QueryError
 from penstock.query.types import SearchRequest
 from penstock.query.understand.text import MAX_TEXT_CHARS
 from penstock.query.understand.validate import MAX_DEADLINE_MS, validate, with_transcript
-from penstock.records import Collection
+from penstock.records import Access, Collection
 
 SETTINGS = QuerySettings(max_image_bytes=100, max_audio_bytes=50)
 
@@ -31,7 +31,7 @@ SETTINGS = QuerySettings(max_image_bytes=100, max_audio_bytes=50)
         (SearchRequest(image=b"x" * 101), 413, "/image"),
         (SearchRequest(text="a", modalities=["image", "smell"]), 400, "/modalities/1"),
         (SearchRequest(text="a", modalities=[]), 400, "/modalities"),
-        (SearchRequest(text="a", tenant=" "), 400, "/tenant"),
+        (SearchRequest(text="a", access=Access.to_all_of(" ")), 400, "/tenant"),
         (SearchRequest(text="a", limit=0), 400, "/limit"),
         (SearchRequest(text="a", limit=201), 400, "/limit"),
         (SearchRequest(text="a", deadline_ms=0), 400, "/deadline_ms"),

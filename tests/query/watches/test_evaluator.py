@@ -102,6 +102,19 @@ def test_entries_of_another_tenant_do_not_match(world: World) -> None:
         assert matches(world) == []
 
 
+def test_entries_without_a_label_of_the_watch_do_not_match(world: World) -> None:
+    text, other, hidden = texts(3, 6)
+    labelled = replace(world.watch(text.title, min_relevance=0.01), labels=frozenset({"group:a"}))
+    with world.evaluating(labelled) as evaluator:
+        drain(evaluator)
+        world.index(text, other, acl=("group:a", "group:b"))
+        world.index(hidden, acl=("group:b",))
+        drain(evaluator)
+        keys = {match["entry"]["key"] for match in matches(world)}
+        assert text.key in keys
+        assert hidden.key not in keys
+
+
 def test_the_filter_of_a_watch_holds_for_its_matches(world: World) -> None:
     text, other = texts(3, 5)
     watch = world.watch(text.title, min_relevance=0.01, filter={"key": other.key})
@@ -226,6 +239,37 @@ def test_a_watch_that_cannot_be_prepared_does_not_stop_those_of_other_tenants(
         assert caplog.text.count("is left out") == 1
 
 
+def test_a_watch_whose_words_cannot_be_searched_for_does_not_stop_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, third = texts(3, 6)
+    slow = replace(world.watch(first.title, min_relevance=0.01), id="c" * 32)
+    search = world.store.search
+
+    def fail_for_slow(query: EntryQuery) -> Sequence[ScoredEntry]:
+        if isinstance(query.content, str) and query.content == first.title and query.where is not None:
+            raise UnavailableError("its words take too long")
+        return search(query)
+
+    with world.evaluating(slow, world.watch(second.title, min_relevance=0.01)) as evaluator:
+        drain(evaluator)
+        monkeypatch.setattr(world.store, "search", fail_for_slow)
+        world.index(first, second)
+        rounds = 0
+        while not matches(world):
+            rounds += 1
+            assert rounds <= 20, "it holds up the others for ever"
+            with suppress(UnavailableError):
+                evaluator.evaluate_once()
+        assert rounds > 5, "a store that is down for a moment must lose no match"
+        matched = {(match["watch"]["id"], match["entry"]["key"]) for match in matches(world)}
+        assert (slow.id, first.key) in matched, "its vectors still compare"
+        assert second.key in {key for id_, key in matched if id_ != slow.id}
+        world.index(third, first)
+        drain(evaluator)
+        assert caplog.text.count("is compared by its vectors alone") == 1, "known for a while"
+
+
 def test_no_match_is_lost_where_a_channel_does_not_answer_for_a_short_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,3 +317,16 @@ def test_a_selective_filter_does_not_make_a_watch_expire_soon_in_a_large_index(w
     assert left_s(filtered) > FRESH_S / 2
     of_another_tenant = world.watch("eggs", tenant="globex", filter={"key": "eggs"})
     assert left_s(of_another_tenant) <= FRESH_WHILE_SMALL_S
+
+
+def test_changes_of_another_version_of_the_index_give_no_match(world: World) -> None:
+    (text,) = texts(3, 4)
+    with world.evaluating(world.watch(text.title, min_relevance=0.01), index_version=2) as evaluator:
+        drain(evaluator)
+        entries = world.index(text, announce=False)
+        world.announce(entries, index_version=1)
+        drain(evaluator)
+        assert matches(world) == []
+        world.announce(entries, index_version=2)
+        drain(evaluator)
+        assert [match["entry"]["key"] for match in matches(world)] == [text.key]

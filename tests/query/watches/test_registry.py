@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,7 @@ from penstock.broker.tail import TailPoll
 from penstock.broker.watch_messages import watch_message
 from penstock.errors import QueryError, UnavailableError
 from penstock.query.watches.registry import WatchRegistry
-from penstock.records import Watch
+from penstock.records import Access, Watch
 
 TOPIC = "penstock.watches"
 
@@ -58,21 +59,21 @@ def test_watches_are_read_back_by_the_next_process_and_by_others(make: Callable[
     assert first.wait_until_ready(10)
     first.add(watch(2))
     first.add(watch(1))
-    assert first.of("acme") == [watch(1), watch(2)]
+    assert first.of(Access.to_all_of("acme")) == [watch(1), watch(2)]
     second = make()
     assert second.wait_until_ready(10)
-    assert second.of("acme") == [watch(1), watch(2)]
-    assert second.delete("acme", watch(1).id)
-    until(lambda: first.of("acme") == [watch(2)])
+    assert second.of(Access.to_all_of("acme")) == [watch(1), watch(2)]
+    assert second.delete(Access.to_all_of("acme"), watch(1).id)
+    until(lambda: first.of(Access.to_all_of("acme")) == [watch(2)])
 
 
 def test_a_tenant_does_not_see_or_delete_the_watches_of_another(make: Callable[[], WatchRegistry]) -> None:
     registry = make()
     assert registry.wait_until_ready(10)
     registry.add(watch(1))
-    assert registry.of("globex") == []
-    assert not registry.delete("globex", watch(1).id)
-    assert registry.of("acme") == [watch(1)]
+    assert registry.of(Access.to_all_of("globex")) == []
+    assert not registry.delete(Access.to_all_of("globex"), watch(1).id)
+    assert registry.of(Access.to_all_of("acme")) == [watch(1)]
 
 
 def test_the_number_of_watches_is_bounded_by_tenant(make: Callable[[], WatchRegistry]) -> None:
@@ -90,17 +91,17 @@ def test_nothing_is_said_before_the_topic_was_read(broker: MemoryBroker, make: C
     registry = make()
     assert not registry.wait_until_ready(0.05)
     with pytest.raises(UnavailableError, match=r"penstock\.watches"):
-        registry.of("acme")
+        registry.of(Access.to_all_of("acme"))
     broker.available = True
     assert registry.wait_until_ready(10)
-    assert registry.of("acme") == []
+    assert registry.of(Access.to_all_of("acme")) == []
 
 
 def test_messages_of_another_version_are_passed_over(broker: MemoryBroker, make: Callable[[], WatchRegistry]) -> None:
     broker.append(Message(TOPIC, b"x", b'{"version":2}'))
     registry = make()
     assert registry.wait_until_ready(10)
-    assert registry.of("acme") == []
+    assert registry.of(Access.to_all_of("acme")) == []
 
 
 def test_the_registry_outlives_records_and_errors_that_nobody_expected(
@@ -125,6 +126,31 @@ def test_the_registry_outlives_records_and_errors_that_nobody_expected(
     registry.start()
     try:
         assert registry.wait_until_ready(10)
-        assert registry.of("acme") == [watch(2)]
+        assert registry.of(Access.to_all_of("acme")) == [watch(2)]
     finally:
         registry.close()
+
+
+@pytest.mark.parametrize(
+    ("labels", "caller", "shown"),
+    [
+        (None, None, True),
+        (None, {"tenant"}, False),
+        ({"a"}, None, True),
+        ({"a"}, {"a", "b"}, True),
+        ({"a", "b"}, {"a"}, False),
+    ],
+)
+def test_a_watch_is_shown_to_those_who_read_all_that_matches(
+    make: Callable[[], WatchRegistry], labels: set[str] | None, caller: set[str] | None, shown: bool
+) -> None:
+    registry = make()
+    assert registry.wait_until_ready(10)
+    kept = replace(watch(1), labels=None if labels is None else frozenset(labels))
+    registry.add(kept)
+    access = Access("acme", None if caller is None else frozenset(caller))
+    assert registry.of(access) == ([kept] if shown else [])
+    another = make()
+    assert another.wait_until_ready(10)
+    assert another.of(access) == ([kept] if shown else [])
+    assert registry.delete(access, kept.id) is shown

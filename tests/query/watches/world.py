@@ -20,7 +20,17 @@ from penstock.query.types import SearchRequest
 from penstock.query.watches.context import WatchPreparer
 from penstock.query.watches.evaluator import WatchEvaluator
 from penstock.query.watches.registry import WatchRegistry
-from penstock.records import AssetRef, Collection, EncoderInput, Entry, Field, IndexChange, Position, Watch, bare_entry
+from penstock.records import (
+    AssetRef,
+    Collection,
+    EncoderInput,
+    Entry,
+    Field,
+    IndexChange,
+    Position,
+    Watch,
+    bare_entry,
+)
 from penstock.samples.texts import SampleText, sample_texts
 from penstock.serve.app import build_query_plane
 from penstock.serve.plane import QueryPlane
@@ -94,14 +104,16 @@ class World:
             )
         return entries
 
-    def index(self, *texts: SampleText, tenant: str = "default", announce: bool = True) -> list[Entry]:
-        entries = self.entries(texts, tenant)
+    def index(
+        self, *texts: SampleText, tenant: str = "default", announce: bool = True, acl: tuple[str, ...] = ()
+    ) -> list[Entry]:
+        entries = [replace(entry, acl=acl) for entry in self.entries(texts, tenant)]
         self.store.upsert(Collection.TEXT, entries)
         if announce:
             self.announce(entries)
         return entries
 
-    def announce(self, entries: Sequence[Entry]) -> None:
+    def announce(self, entries: Sequence[Entry], *, index_version: int = 0) -> None:
         changes = [
             IndexChange(
                 tenant=entry.asset.tenant,
@@ -112,10 +124,11 @@ class World:
                 counts={Collection.TEXT: 1},
                 indexed_at_ms=entry.indexed_at_ms,
                 timestamp_ms=entry.origin.offset,
+                acl=entry.acl,
             )
             for entry in entries
         ]
-        for message in change_messages(CHANGES, changes):
+        for message in change_messages(CHANGES, changes, index_version=index_version):
             self.broker.append(message)
 
     def watch(self, text: str, *, min_relevance: float = 0.3, tenant: str = "default", **search: Any) -> Watch:
@@ -128,7 +141,13 @@ class World:
         tail = MemoryTail(self.broker, WATCHES, from_start=True)
         return WatchRegistry(tail, WATCHES, self.broker.producer, max_watches=max_watches, retry_s=0.01)
 
-    def evaluator(self, registry: WatchRegistry, clock: Callable[[], float] = lambda: 0.0) -> WatchEvaluator:
+    def evaluator(
+        self,
+        registry: WatchRegistry,
+        clock: Callable[[], float] = lambda: 0.0,
+        *,
+        index_version: int | None = None,
+    ) -> WatchEvaluator:
         def prepare(watch: Watch) -> Any:
             return asyncio.run_coroutine_threadsafe(self.preparer.prepare(watch, request_of(watch)), self._loop)
 
@@ -140,19 +159,20 @@ class World:
             self.broker.producer(),
             topic=MATCHES,
             calibration=self.plane.pipeline._fusions.calibration,
+            index_version=index_version,
             clock=clock,
             wall_ms=lambda: self.now_ms,
         )
 
     @contextmanager
-    def evaluating(self, *watches: Watch) -> Iterator[WatchEvaluator]:
+    def evaluating(self, *watches: Watch, index_version: int | None = None) -> Iterator[WatchEvaluator]:
         """Adds watches, and yields an evaluator that is driven by `evaluate_once`."""
         registry = self.registry()
         registry.start()
         assert registry.wait_until_ready(10)
         for watch in watches:
             registry.add(watch)
-        evaluator = self.evaluator(registry)
+        evaluator = self.evaluator(registry, index_version=index_version)
         try:
             yield evaluator
         finally:

@@ -14,7 +14,10 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from penstock.observability import metrics
+from penstock.serve.app import create_app
 from penstock.serve.middleware.metrics import RequestMetrics
+from penstock.serve.plane import QueryPlane
+from tests.serve.exchange import Exchange
 
 
 @pytest.fixture(autouse=True)
@@ -93,5 +96,22 @@ def test_what_runs_behind_the_response_is_no_part_of_its_duration() -> None:
 
 def test_a_body_that_is_refused_before_its_route_is_known_is_counted(call: Callable[..., httpx.Response]) -> None:
     json_header = {"content-type": "application/json"}
-    assert call("POST", "/v1/search", content=b" " * 1_000_000, headers=json_header).status_code == 413
+    assert call("POST", "/v1/search", content=b" " * 8_000_000, headers=json_header).status_code == 413
     assert counts() == {("none", "413"): 1}
+
+
+def test_a_stream_is_counted_when_it_ends_or_its_client_goes(plane: QueryPlane) -> None:
+    async def scenario() -> None:
+        app = create_app(plane)
+        question = {"question": "a cat", "stream": True}
+        whole = Exchange(app, "POST", "/v1/ask", question)
+        await whole.events()
+        await whole.finished()
+        assert counts() == {("/v1/ask", "200"): 1}
+        broken = Exchange(app, "POST", "/v1/ask", question)
+        await broken.event()
+        broken.go()
+        await broken.finished()
+        assert counts() == {("/v1/ask", "200"): 2}
+
+    asyncio.run(scenario())

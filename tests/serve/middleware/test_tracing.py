@@ -21,8 +21,8 @@ def exporter() -> Iterator[InMemorySpanExporter]:
         yield exporter
 
 
-def request_span(exporter: InMemorySpanExporter) -> ReadableSpan:
-    (span,) = (span for span in exporter.get_finished_spans() if span.name == "POST /v1/search")
+def request_span(exporter: InMemorySpanExporter, path: str = "/v1/search") -> ReadableSpan:
+    (span,) = (span for span in exporter.get_finished_spans() if span.name == f"POST {path}")
     assert span.attributes is not None
     return span
 
@@ -40,6 +40,17 @@ def test_a_search_is_traced_with_its_steps_and_channels(
     assert request.attributes is not None
     assert request.attributes["penstock.outcome"] == "200"
     assert request.status.is_ok
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_question_is_traced_to_the_end_of_its_answer(
+    call: Callable[..., httpx.Response], exporter: InMemorySpanExporter, stream: bool
+) -> None:
+    assert call("POST", "/v1/ask", json={"question": "a cat", "stream": stream}).status_code == 200
+    request = request_span(exporter, "/v1/ask")
+    steps = [span for span in exporter.get_finished_spans() if span is not request]
+    assert {"encode", "search", "search text.passage"} <= {span.name for span in steps}
+    assert all(span.parent is not None and span.parent.span_id == request.context.span_id for span in steps)
 
 
 def test_a_refused_search_has_its_status_and_is_no_failure(

@@ -16,7 +16,7 @@ import pytest
 from penstock.config import Normalisation
 from penstock.errors import UnavailableError
 from penstock.query.understand import understanding
-from penstock.records import AssetRef, Collection, Field, Float32, ScoredEntry, TimedText, Transcript, entry_id
+from penstock.records import Access, AssetRef, Collection, Field, Float32, ScoredEntry, TimedText, Transcript, entry_id
 from penstock.serve import app as app_module
 from penstock.serve.plane import QueryPlane
 from penstock.store.base import EntryQuery
@@ -47,7 +47,7 @@ def test_a_hit_has_every_field_of_its_entry(search: Callable[..., httpx.Response
         "part": 0,
         "title": "cat",
         "text": "a cat on a mat",
-        "uri": "file:///media/cat",
+        "uri": "",  # an internal address
         "mime": "text/plain",
         "attributes": {"lines": 1},
         "start_ms": 0,
@@ -58,11 +58,14 @@ def test_a_hit_has_every_field_of_its_entry(search: Callable[..., httpx.Response
         "indexed_at": "2026-01-01T00:00:01.250Z",
         "origin": {"topic": "media.text", "partition": 3, "offset": 17},
         "media_url": None,
+        "thumbnail_url": None,
+        "captions_url": None,
         "moment": None,
         "indexing": False,
         "relevance": None,
         "below_floor": False,
         "promoted": False,
+        "clicked": None,
         "others": [],
         "explain": None,
     }
@@ -97,7 +100,7 @@ def test_a_misspelt_word_is_suggested_or_corrected_by_the_words_of_the_tenant(
     assert vocabularies is not None
     vocabularies.changed([])  # counted before the index was filled
     ends_s = time.monotonic() + 20
-    while "breakfast" not in vocabularies.get("default") and time.monotonic() < ends_s:
+    while "breakfast" not in vocabularies.get(Access.to_all_of("default")) and time.monotonic() < ends_s:
         threading.Event().wait(0.01)
     suggested = search(text="bred for braekfast").json()["query"]
     assert (suggested["used"], suggested["did_you_mean"]) == ("bred for braekfast", "bred for breakfast")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from penstock.records import Access
 from penstock.serve.plane import QueryPlane
 
 
@@ -19,7 +20,9 @@ def counted(plane: QueryPlane) -> QueryPlane:
     assert vocabularies is not None
     vocabularies.changed([])  # the default tenant was counted before its index was filled
     ends_s = time.monotonic() + 20
-    while "breakfast" not in vocabularies.get("default") or "dog" not in vocabularies.get("acme"):
+    while "breakfast" not in vocabularies.get(Access.to_all_of("default")) or "dog" not in vocabularies.get(
+        Access.to_all_of("acme")
+    ):
         assert time.monotonic() < ends_s
         threading.Event().wait(0.01)
     return plane

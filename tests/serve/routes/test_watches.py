@@ -44,7 +44,6 @@ def watched(plane: QueryPlane, registry: WatchRegistry) -> QueryPlane:
     service = WatchService(
         registry,
         Accepting(),  # type: ignore[arg-type]
-        default_tenant=plane.settings.tenant,
         matches_topic="penstock.matches",
         wall_ms=lambda: 1_767_225_600_000,
     )
@@ -90,6 +89,7 @@ def test_a_tenant_does_not_see_or_delete_the_watches_of_another(call: Callable[.
         ({"like": ["0" * 32]}, 400, "/like"),
         ({"image": "AAAA"}, 400, "/image"),
         ({"filter": {"mood": 1}}, 400, "/filter/mood"),
+        ({"filter": {"uri": {"gte": "s3://"}}}, 400, "/filter"),
         ({"name": ""}, 422, "/name"),
         ({"mood": "new"}, 422, "/mood"),
     ],
@@ -111,9 +111,7 @@ def test_a_tenant_has_no_more_watches_than_the_setting_allows(call: Callable[...
 
 
 def test_a_search_without_calibration_is_refused(plane: QueryPlane, registry: WatchRegistry) -> None:
-    service = WatchService(
-        registry, plane.watches._preparer, default_tenant="default", matches_topic="m", wall_ms=lambda: 0
-    )
+    service = WatchService(registry, plane.watches._preparer, matches_topic="m", wall_ms=lambda: 0)
     answer = caller(replace(plane, watches=service))("POST", "/v1/watches", json=BODY)
     assert (answer.status_code, answer.json()["field"]) == (400, "/min_relevance")
 

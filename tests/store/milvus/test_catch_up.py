@@ -91,6 +91,7 @@ def test_a_delete_does_not_weaken_strong_reads(lagging: MilvusStore, row_io: Rec
 
 
 @pytest.mark.services
+@pytest.mark.slow_on_standalone
 def test_writes_of_others_are_visible_before_the_first_and_after_each_catch_up(connect: Connect) -> None:
     ours, theirs = connect(), connect()
     for store in (ours, theirs):
@@ -110,6 +111,7 @@ def test_writes_of_others_are_visible_before_the_first_and_after_each_catch_up(c
 
 
 @pytest.mark.services
+@pytest.mark.slow_on_standalone
 def test_own_writes_are_visible_immediately(connect: Connect) -> None:
     store = connect()
     store.ensure(spec())

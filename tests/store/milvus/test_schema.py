@@ -8,6 +8,8 @@ import pytest
 from pymilvus import CollectionSchema, DataType
 from pymilvus.milvus_client.index import IndexParams
 
+from penstock.config import VectorIndexSettings
+from penstock.errors import ConfigError
 from penstock.records import Collection, Field
 from penstock.store import provenance
 from penstock.store.base import IndexSpec
@@ -15,6 +17,7 @@ from penstock.store.milvus import schema
 from penstock.store.milvus.dialect import Backend, detect_backend
 from tests.store.builders import spec
 
+VECTORS = spec().vectors[Collection.IMAGE]
 LITE, SERVER = detect_backend("milvus_lite-3.2.2"), detect_backend("v2.6.1")
 ENTRY_COLUMNS = {
     "id": 32, "tenant": 512, "asset": 32, "topic": 512, "key": 65_535, "title": 4_096, "text": 65_535, "uri": 65_535,
@@ -22,12 +25,13 @@ ENTRY_COLUMNS = {
     "part": DataType.INT64, "start_ms": DataType.INT64, "end_ms": DataType.INT64, "start_char": DataType.INT64,
     "end_char": DataType.INT64, "event_time": DataType.INT64, "indexed_at": DataType.INT64,
     "partition": DataType.INT64, "offset": DataType.INT64,
-    "attributes": DataType.JSON,
+    "attributes": DataType.JSON, "acl": DataType.ARRAY,
 }  # fmt: skip
 ASSET_COLUMNS = {
     "id": 32, "tenant": 512, "topic": 512, "key": 65_535, "outcome": 32, "uri": 65_535,
     "timestamp_ms": DataType.INT64, "partition": DataType.INT64, "offset": DataType.INT64,
     "indexed_at": DataType.INT64, "counts": DataType.JSON, "placeholder": DataType.FLOAT_VECTOR,
+    "acl": 8_257,
 }  # fmt: skip
 
 
@@ -71,7 +75,7 @@ def test_terms_are_taken_apart_by_a_tokenizer_that_the_backend_has(backend: Back
 
 
 def test_the_parameters_of_bm25_are_those_of_the_double() -> None:
-    (index,) = schema.entries_indexes((Field.LEXICAL,), LITE)
+    (index,) = schema.entries_indexes((Field.LEXICAL,), {}, LITE, VectorIndexSettings())
     assert index.to_dict()["params"] == {"bm25_k1": 1.2, "bm25_b": 0.75}
 
 
@@ -82,16 +86,37 @@ def test_the_columns_of_asset_rows() -> None:
     assert not [column.name for column in built.fields if column.is_partition_key]
 
 
+def test_labels_are_an_array_on_servers() -> None:
+    (labels,) = (column for column in schema.assets_schema(SERVER).fields if column.name == "acl")
+    assert (labels.dtype, labels.element_type) == (DataType.ARRAY, DataType.VARCHAR)
+    assert labels.params == {"max_capacity": 64, "max_length": 128}
+
+
 def test_the_indexes_of_a_server_and_of_lite() -> None:
     fields = (Field.JOINT, Field.LEXICAL)
-    assert indexes(schema.entries_indexes(fields, SERVER)) == {
+    assert indexes(schema.entries_indexes(fields, VECTORS, SERVER, VectorIndexSettings())) == {
         "joint": ("HNSW", "COSINE"),
         "lexical": ("SPARSE_INVERTED_INDEX", "BM25"),
         "asset": ("INVERTED", None),
         "tenant": ("INVERTED", None),
     }
-    assert indexes(schema.entries_indexes((Field.JOINT,), LITE)) == {"joint": ("FLAT", "COSINE")}
+    assert indexes(schema.entries_indexes((Field.JOINT,), VECTORS, LITE, VectorIndexSettings())) == {
+        "joint": ("FLAT", "COSINE")
+    }
     assert indexes(schema.assets_indexes()) == {"placeholder": ("FLAT", "COSINE")}
+
+
+def test_the_index_of_the_settings_is_built_with_its_parameters() -> None:
+    chosen = VectorIndexSettings(type="HNSW_SQ", m=32)
+    (built,) = schema.entries_indexes((Field.JOINT,), VECTORS, LITE, chosen)
+    assert built.to_dict()["index_type"] == "HNSW_SQ"
+    assert built.to_dict()["M"] == 32
+
+
+def test_an_index_that_the_server_lacks_is_refused() -> None:
+    older = detect_backend("v2.3.5")
+    with pytest.raises(ConfigError, match=r"store\.index\.type=IVF_RABITQ: milvus v2\.3\.5 has no such index"):
+        schema.entries_indexes((Field.JOINT,), VECTORS, older, VectorIndexSettings(type="IVF_RABITQ"))
 
 
 def test_the_property_that_records_the_encoders() -> None:

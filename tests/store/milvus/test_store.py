@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Mapping
 
 import psutil
 import pytest
-from pymilvus import CollectionSchema, Function, FunctionType, MilvusClient
+from pymilvus import CollectionSchema, DataType, Function, FunctionType, MilvusClient
 
 from penstock.config import StoreSettings
 from penstock.errors import ConfigError, UnavailableError
 from penstock.processes import free_port
-from penstock.records import Channel, Collection, Field
+from penstock.records import Access, Channel, Collection, Field
 from penstock.store import provenance
 from penstock.store.base import EntryQuery, Store, VectorSpec
 from penstock.store.memory import MemoryStore
@@ -42,6 +43,7 @@ def refusals(make: Callable[[], Store]) -> None:
 
 
 @pytest.mark.services
+@pytest.mark.slow_on_standalone
 def test_collections_of_another_model_are_refused(connect: Connect) -> None:
     refusals(connect)
 
@@ -52,10 +54,13 @@ def test_the_double_refuses_another_model_too() -> None:
 
 
 def lexical(question: str, collection: Collection = Collection.TEXT) -> EntryQuery:
-    return EntryQuery(Channel(collection, Field.LEXICAL), question, "default", None, limit=5, timeout_s=20)
+    return EntryQuery(
+        Channel(collection, Field.LEXICAL), question, Access.to_all_of("default"), None, limit=5, timeout_s=20
+    )
 
 
 @pytest.mark.services
+@pytest.mark.slow_on_standalone
 def test_a_collection_without_terms_is_written_and_searched_as_before(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -134,6 +139,8 @@ def schema_without_terms(
         if column.name != schema.TERMS:
             analysed = {"enable_analyzer": True} if column.name == "text" else {}
             described = {name: value for name, value in column.params.items() if name != "enable_analyzer"}
+            if column.dtype is DataType.ARRAY:
+                described["element_type"] = column.element_type
             built.add_field(column.name, column.dtype, is_primary=column.is_primary, **described, **analysed)
     if Field.LEXICAL in fields:
         built.add_function(Function("bm25", FunctionType.BM25, ["text"], [Field.LEXICAL.value]))
@@ -141,6 +148,7 @@ def schema_without_terms(
 
 
 @pytest.mark.services
+@pytest.mark.slow_on_standalone
 def test_a_new_version_is_filled_beside_the_one_that_is_served(connect: Connect) -> None:
     old, new = connect(), connect()
     old.ensure(spec())
@@ -164,7 +172,7 @@ def test_a_new_version_is_filled_beside_the_one_that_is_served(connect: Connect)
     assert JOINT not in new.channels()  # the alias serves the vectors of another model
     assert JOINT in old.channels()
 
-    hits = old.search(EntryQuery(JOINT, vector(1), "default", None, limit=5, timeout_s=20))
+    hits = old.search(EntryQuery(JOINT, vector(1), Access.to_all_of("default"), None, limit=5, timeout_s=20))
     assert [hit.entry.asset.key for hit in hits] == ["old"]
     first, second = PhysicalCollection("image", 1, "clip_a"), PhysicalCollection("image", 2, "clip_b")
     assert list(new.aliases.candidates("image")) == [first, second]
@@ -178,6 +186,47 @@ def test_a_new_version_is_filled_beside_the_one_that_is_served(connect: Connect)
 
 
 @pytest.mark.services
+@pytest.mark.slow_on_standalone
+def test_the_specification_of_collections_is_read_from_what_they_record(connect: Connect) -> None:
+    store = connect()
+    with pytest.raises(ConfigError, match="no collections of version 1"):
+        store.recorded_spec(1)
+    store.ensure(spec(shards=1))
+    store.ensure(spec(shards=1, version=2, weights="bbbb"))
+    reader = connect()
+    for version, weights in ((1, "aaaa"), (2, "bbbb")):
+        recorded, expected = reader.recorded_spec(version), spec(shards=1, version=version, weights=weights)
+        assert (recorded.version, recorded.num_shards, recorded.model_slug) == (version, 1, expected.model_slug)
+        for collection, vectors in expected.vectors.items():
+            kept = recorded.vectors[collection]  # a backend may hold the first field alone
+            assert list(kept.items()) == [(field, vectors[field]) for field in kept]
+            assert Field.JOINT in kept or collection is Collection.TEXT
+        assert recorded.lexical == (
+            expected.lexical & expected.vectors.keys() if store.capabilities.lexical else frozenset()
+        )
+        other = connect()
+        other.ensure(recorded)  # what a restore does
+
+
+@pytest.mark.services
+@pytest.mark.slow_on_standalone
+def test_collections_without_labels_are_refused_at_start(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:  # a Penstock before labels
+        patched.setattr(schema, "_add_labels", lambda *_: None)
+        patched.setattr(provenance, "check_labels", lambda *_: None)
+        connect().ensure(spec())
+    one_line = r"collection \w+__v1 is of a Penstock without labels of entries: set store.version to a new number[^\n]*"
+    with pytest.raises(ConfigError) as refused:
+        connect().ensure(spec())
+    assert re.fullmatch(one_line, str(refused.value))
+    beside = connect()
+    beside.ensure(spec(version=2))
+    with pytest.raises(ConfigError, match=one_line):
+        beside.channels()
+
+
+@pytest.mark.services
+@pytest.mark.slow_on_standalone
 def test_a_collection_that_a_crash_left_unindexed_is_completed(
     connect: Connect, server: LiteServer | Standalone
 ) -> None:
@@ -191,7 +240,7 @@ def test_a_collection_that_a_crash_left_unindexed_is_completed(
     second = connect()
     second.ensure(spec())
     second.upsert(Collection.IMAGE, [entry(asset())])
-    assert second.search(EntryQuery(JOINT, vector(1), "default", None, limit=1, timeout_s=20))
+    assert second.search(EntryQuery(JOINT, vector(1), Access.to_all_of("default"), None, limit=1, timeout_s=20))
 
 
 @pytest.mark.services
@@ -214,6 +263,7 @@ def test_capabilities_are_the_servers(connect: Connect, server: LiteServer | Sta
 
 
 @pytest.mark.services
+@pytest.mark.slow_on_standalone
 def test_lookups_and_scans_are_strongly_consistent(connect: Connect) -> None:
     store = connect("Bounded")
     store.ensure(spec())
@@ -230,6 +280,7 @@ def test_lookups_and_scans_are_strongly_consistent(connect: Connect) -> None:
 
 
 @pytest.mark.services
+@pytest.mark.slow_on_standalone
 def test_a_kill_loses_nothing_and_the_same_store_continues(connect: Connect, server: LiteServer | Standalone) -> None:
     store = connect()
     store.ensure(spec())
@@ -252,7 +303,10 @@ def test_a_kill_loses_nothing_and_the_same_store_continues(connect: Connect, ser
         except UnavailableError:
             assert time.monotonic() < deadline
     assert store.count_assets() == 300
-    assert len(store.search(EntryQuery(JOINT, vector(1), "default", None, limit=400, timeout_s=20))) == 299
+    assert (
+        len(store.search(EntryQuery(JOINT, vector(1), Access.to_all_of("default"), None, limit=400, timeout_s=20)))
+        == 299
+    )
     assert store.entry_ids(Collection.IMAGE, [asset(key="1").id]) == {
         asset(key="1").id: frozenset({entry(asset(key="1")).id})
     }
@@ -272,11 +326,11 @@ def test_a_store_that_does_not_answer_raises_after_the_timeout(server: LiteServe
         with pytest.raises(UnavailableError, match="deadline exceeded"):
             store.count(Collection.IMAGE)
         with pytest.raises(UnavailableError):
-            store.search(EntryQuery(JOINT, vector(1), "default", None, limit=1, timeout_s=0.5))
+            store.search(EntryQuery(JOINT, vector(1), Access.to_all_of("default"), None, limit=1, timeout_s=0.5))
         with pytest.raises(UnavailableError):
-            store.entries(["0" * 32], tenant="default", timeout_s=0.3)
+            store.entries(["0" * 32], access=Access.to_all_of("default"), timeout_s=0.3)
         with pytest.raises(UnavailableError):
-            store.vectors(JOINT, ["0" * 32], tenant="default", timeout_s=0.3)
+            store.vectors(JOINT, ["0" * 32], access=Access.to_all_of("default"), timeout_s=0.3)
         assert time.monotonic() - started_s < 5
     finally:
         os.kill(server.pid, signal.SIGCONT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pymilvus import CollectionSchema
@@ -19,8 +21,9 @@ from penstock.store.milvus.upsert_codec import upsert_request, upsert_requests
 from penstock.store.spec import index_spec
 from tests.store.builders import asset, entry
 
-LITE = detect_backend("milvus_lite-3.2.2")
+SERVER = detect_backend("v2.5.4")
 DIM = 96
+LABELS = ("group:a", "tenant")
 
 
 def entry_rows(count: int) -> list[rows.Row]:
@@ -29,13 +32,22 @@ def entry_rows(count: int) -> list[rows.Row]:
     for number in range(count):
         vector = random.standard_normal(DIM).astype(np.float32)
         written = entry(asset(), number, text=f"Größe {number} 🦩", attributes='{"river": {"name": "Isär", "km": 7}}')
+        written = replace(written, acl=LABELS[: number % 3])
         encoded.append({**rows.entry_row(written), Field.JOINT.value: vector})
     return encoded
 
 
 def asset_rows(count: int) -> list[rows.Row]:
     written = [
-        AssetRow(AssetRef("t", "topic", f"key {number}"), Version(-1, 2, 2**62), Outcome.INDEXED, {}, "", number)
+        AssetRow(
+            AssetRef("t", "topic", f"key {number}"),
+            Version(-1, 2, 2**62),
+            Outcome.INDEXED,
+            {},
+            "",
+            number,
+            acl=LABELS[:number],
+        )
         for number in range(count)
     ]
     return [{**rows.asset_row(row), schema.PLACEHOLDER: schema.PLACEHOLDER_VALUE} for row in written]
@@ -57,12 +69,12 @@ def same_as_pymilvus(name: str, written: list[rows.Row], columns: CollectionSche
 def test_a_request_equals_that_of_pymilvus_for_the_same_entries(count: int) -> None:
     profile = load_profile(f"null:{DIM}")
     spec = index_spec(profile, profile_fingerprints(profile), StoreSettings())
-    columns = schema.entries_schema((Field.JOINT,), spec.vectors[Collection.IMAGE], LITE)
+    columns = schema.entries_schema((Field.JOINT,), spec.vectors[Collection.IMAGE], SERVER)
     same_as_pymilvus("image", entry_rows(count), columns)
 
 
 def test_a_request_equals_that_of_pymilvus_for_the_same_asset_rows() -> None:
-    same_as_pymilvus("asset", asset_rows(3), schema.assets_schema(LITE))
+    same_as_pymilvus("asset", asset_rows(3), schema.assets_schema(SERVER))
 
 
 def test_a_value_that_no_column_can_hold_is_refused_permanently() -> None:

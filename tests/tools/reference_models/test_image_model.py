@@ -45,29 +45,35 @@ def figures(tower: ImageTower, encoder: SentenceTransformer) -> Figures:
     return measure(tower, encoder, load_concepts(), read_descriptions(DESCRIPTIONS_PATH))
 
 
+@pytest.mark.exhaustive
 def test_a_name_finds_its_image(figures: Figures) -> None:
     assert figures.name_to_image_1 >= 0.86
     assert figures.name_to_image_5 >= 0.97
 
 
+@pytest.mark.exhaustive
 def test_a_keyword_finds_an_image_that_has_it(figures: Figures) -> None:
     assert figures.keyword_to_image_10 >= 0.79
 
 
+@pytest.mark.exhaustive
 def test_an_image_finds_another_of_the_same_concept(figures: Figures) -> None:
     assert figures.image_to_image_1 >= 0.88
     assert figures.image_to_image_5 >= 0.95
 
 
+@pytest.mark.exhaustive
 def test_an_image_finds_its_name(figures: Figures) -> None:
     assert figures.image_to_name_1 >= 0.92
     assert figures.image_to_name_5 >= 0.965
 
 
+@pytest.mark.exhaustive
 def test_a_plain_description_finds_an_image_that_answers_it(figures: Figures) -> None:
     assert figures.description_to_image_10 >= 0.84
 
 
+@pytest.mark.exhaustive
 def test_a_name_finds_its_image_among_a_thousand(figures: Figures) -> None:
     # Fused by RRF with as many texts, images have five of the first ten places, and nine of ten names must be there.
     assert figures.name_in_index_5 >= 0.9

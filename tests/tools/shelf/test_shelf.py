@@ -46,6 +46,13 @@ def test_the_lock_has_every_package_of_the_profile_and_no_address() -> None:
         assert not re.search(rf"^{package.name}==", main, re.MULTILINE)
 
 
+def test_the_lock_of_the_generator_has_its_group_and_no_address() -> None:
+    text = (ROOT / "requirements-generator.lock").read_text(encoding="utf-8")
+    group = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]["generator"]
+    assert {package.name for package in read_lock(text)} == {name.partition(">=")[0] for name in group}
+    assert "://" not in text
+
+
 @pytest.mark.skipif(shutil.which("uv") is None and not (ROOT / ".venv-tools/bin/uv").exists(), reason="needs uv")
 def test_packages_that_cannot_be_had_cost_a_line_each_and_no_failure(tmp_path: Path) -> None:
     lock = tmp_path / "shelf.lock"

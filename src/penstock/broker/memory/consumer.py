@@ -7,15 +7,16 @@ from collections.abc import Collection, Mapping
 
 from penstock.broker.base import (
     AssignedPartition,
+    CommitDeniedError,
     LostRange,
     Partition,
     PollResult,
     Truncation,
-    UnreadableRange,
     partition_of,
 )
 from penstock.broker.memory.group import MemoryGroup, MemoryMember
 from penstock.broker.memory.logs import MemoryLogs
+from penstock.broker.stops import DeniedPartition, UnreadableRange
 from penstock.errors import FencedError, UnavailableError
 from penstock.records import Assignment, Record
 
@@ -31,7 +32,7 @@ class MemoryConsumer:
         self._positions: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
         self._stopped: set[Partition] = set()  # before unreadable records
-        self._unreadable: list[UnreadableRange] = []
+        self._unreadable: list[UnreadableRange | DeniedPartition] = []
         self._generation = -1
         self._closed = False
 
@@ -48,8 +49,8 @@ class MemoryConsumer:
             return polled
 
     def _poll_once(self, max_records: int) -> PollResult:
-        if not self._logs.available:
-            return PollResult(broker_available=False)
+        if not self._logs.available or self._logs.refusal:
+            return PollResult(broker_available=False, refusal=self._logs.refusal)
         lost = self._rejoin_if_removed()
         if self.member not in self.group.members:
             self.group.join(self.member)
@@ -79,6 +80,10 @@ class MemoryConsumer:
     def _read(self, max_records: int) -> list[Record]:
         records: list[Record] = []
         for partition in self._readable():
+            if partition.topic in self._logs.denied:
+                self._stopped.add(partition)
+                self._unreadable.append(DeniedPartition(partition, self._positions[partition], "Read is denied."))
+                continue
             for record in self._logs.read(partition, self._positions[partition], max_records - len(records)):
                 offset = record.position.offset
                 if not self._logs.is_readable(record.position):
@@ -178,8 +183,11 @@ class MemoryConsumer:
                 raise UnavailableError("could not commit: the broker does not answer.")
             if self.member not in self.group.members:
                 raise FencedError("could not commit: the group continued without this member.")
-            self.group.committed.update(offsets)
-            self.group.notes.update(dict.fromkeys(offsets, note))
+            allowed = {at: offset for at, offset in offsets.items() if at.topic not in self._logs.denied}
+            self.group.committed.update(allowed)
+            self.group.notes.update(dict.fromkeys(allowed, note))
+            if len(allowed) < len(offsets):
+                raise CommitDeniedError(f"could not commit for {sorted(self._logs.denied)}: Read is denied.", allowed)
 
     def close(self, timeout_s: float) -> None:
         """See `broker.base.Consumer.close`."""

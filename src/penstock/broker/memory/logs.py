@@ -28,8 +28,8 @@ class _Log:
 class MemoryLogs:
     """The topics of a broker in memory. Safe to call from several threads.
 
-    `expire`, `truncate_to`, `corrupt`, `leave_gap`, `compact_away` and `available` are faults and events that no client
-    can cause.
+    `expire`, `truncate_to`, `corrupt`, `leave_gap`, `compact_away`, `available`, `denied` and `refusal` are faults and
+    events that no client can cause.
 
     Args:
         clock: monotonic seconds, for the deadlines of held revocations.
@@ -38,6 +38,8 @@ class MemoryLogs:
 
     Attributes:
         available: set to False, nothing answers: polls are empty, commits and sends fail. Memberships continue.
+        denied: topics that no client may read or commit for.
+        refusal: why no client is let in; empty if they are.
         changed: notified after every change.
     """
 
@@ -49,6 +51,8 @@ class MemoryLogs:
         blocking: bool = True,
     ) -> None:
         self.available = True
+        self.denied: set[str] = set()
+        self.refusal = ""
         self.clock = clock
         self.blocking = blocking
         self.changed = threading.Condition(threading.RLock())

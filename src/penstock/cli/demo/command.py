@@ -1,7 +1,10 @@
-"""`penstock demo`: starts all services on this machine, streams sample media in and runs sample queries."""
+"""`penstock demo`: starts all services on this machine, streams sample media in, runs sample queries and questions."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,12 +32,12 @@ def demo(
         list[str] | None, typer.Option(metavar="TEXT", help="A query of your own, after the samples. Repeatable.")
     ] = None,
 ) -> None:
-    """Start all services, stream sample images, texts, videos and audio clips in, and search them.
+    """Start all services, stream sample images, texts, videos and audio clips in, search them and ask about them.
 
     The demo keeps its data apart from yours, in the folder `demo` of the data folder. While it runs, other commands
     reach it with `penstock --data-dir …/demo …`. Running it again on the same data changes no counts.
 
-    Exits with 1 if a sample query finds no right answer.
+    Exits with 1 if a sample query or a sample question gets no right answer.
     """
     from penstock.cli.demo.run import DemoRun
 
@@ -85,14 +88,17 @@ def _settings(context: typer.Context) -> Settings:
 
 
 def _suggest_commands(settings: Settings) -> None:
-    penstock = f"penstock --data-dir {_short(settings.data_dir)}"
+    # `make demo` runs it from an environment whose commands need not be on the PATH
+    program = "penstock" if shutil.which("penstock") else os.path.relpath(sys.argv[0])
+    penstock = f"{program} --data-dir {_short(settings.data_dir)}"
     say("")
     say("The services stay up until Ctrl-C. Try in another terminal:")
     say(f'  {penstock} search "something you eat at breakfast"')
+    say(f'  {penstock} ask "What does the steam do to the bread?"')
     say(f"  {penstock} search --image {_short(settings.data_dir)}/images/bicycle-1.jpg")
     say(f"  {penstock} produce some/folder/of/yours")
     say(f"  {penstock} status --watch")
-    say("`penstock up` starts an index for your own data; `penstock --profile small up` does so with real models.")
+    say(f"`{program} up` starts an index for your own data; `{program} --profile small up` does so with larger models.")
 
 
 def _short(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The run of the demo once all services are up: stream, wait until all is searchable, search, check the hits."""
+"""The run of the demo once all services are up: stream, wait until all is searchable, search, ask, check."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from rich.table import Table
 
 from penstock.broker.producer import MessageProducer
 from penstock.broker.topics import group_lag
+from penstock.cli.answer_view import show_answer
 from penstock.cli.demo.queries import Abilities, SampleQuery, sample_queries
+from penstock.cli.demo.questions import SampleQuestion, sample_questions
 from penstock.cli.demo.samples import sample_events
 from penstock.cli.render import print_table, say
 from penstock.cli.search import hit_row
 from penstock.cli.streaming import ProduceStream, ProduceTally
-from penstock.client import SearchRequestJson, SearchResultJson, get_status, post_search
+from penstock.client import PenstockClient, SearchRequestJson, SearchResultJson, get_status, key_source, post_search
 from penstock.config import Endpoints, Settings
+from penstock.config.endpoints import kafka_of
 from penstock.embedded.services import StartInterruptedError
 from penstock.encoders.profiles import Profile, SpeechSpec, load_profile
 from penstock.errors import UnavailableError
@@ -60,7 +63,7 @@ class DemoRun:
         texts: int,
         queries: tuple[str, ...],
     ) -> None:
-        kafka = settings.kafka.model_copy(update={"bootstrap_servers": endpoints.bootstrap_servers})
+        kafka = kafka_of(endpoints, settings.kafka)
         self._settings = settings.model_copy(update={"kafka": kafka})
         self._url = endpoints.query_url
         self._stop = stop
@@ -72,10 +75,10 @@ class DemoRun:
         self._tally = ProduceTally()
 
     def run(self) -> bool:
-        """Streams the samples, waits until they are searchable, and runs the queries.
+        """Streams the samples, waits until they are searchable, and runs the queries and the questions.
 
         Returns:
-            whether every sample query found a right answer.
+            whether every sample query and every sample question got a right answer.
 
         Raises:
             UnavailableError: a service is unavailable, a message was not acknowledged, or not all samples became
@@ -91,7 +94,12 @@ class DemoRun:
         for text in self._queries:
             self._show(f"Your query: {text}", post_search(self._url, {"text": text}, self._settings))
         say(f"{sum(answered)} of {len(answered)} sample queries got a right answer.")
-        return all(answered)
+        api_key = key_source(self._url, self._settings)
+        with PenstockClient(self._url, tenant=self._settings.tenant, api_key=api_key) as client:
+            judgements = [self._ask(client, question) for question in sample_questions(self._texts)]
+        say(f"{sum(judgements)} of {len(judgements)} sample questions got a right answer.")
+        say(f"Search, play and ask in a browser: {self._url}/")
+        return all(answered) and all(judgements)
 
     # --- streaming ---------------------------------------------------------------------------------------------------
 
@@ -113,7 +121,7 @@ class DemoRun:
 
     def _await_searchable(self) -> None:
         """Waits until the lag is 0: a committed event is settled, so it is in the index or a dead letter."""
-        topics = [self._settings.kafka.topic_of(modality) for modality in Modality]
+        topics = [self._settings.kafka.topic_of(modality, self._settings.tenant) for modality in Modality]
         deadline = time.monotonic() + _SEARCHABLE_TIMEOUT_S
         while (lag := sum(partition.lag for partition in group_lag(self._settings.kafka, topics))) > 0:
             self._check_stopped()
@@ -170,6 +178,17 @@ class DemoRun:
         self._show(f"{query.direction}: {result.get('transcript') or query.text}  ({verdict})", result)
         return right
 
+    def _ask(self, client: PenstockClient, question: SampleQuestion) -> bool:
+        """Shows the answer to a question, and returns whether it is right."""
+        answer = client.ask(question.text, generator="extractive")
+        right = question.is_right(answer)
+        verdict = "rightly: the index does not say" if right and question.key is None else "right" if right else "wrong"
+        say("")
+        say(f"question → answer: {question.text}  ({verdict})")
+        answer["notices"] = ()  # those of the profile would be repeated below each answer
+        show_answer(answer, self._url)
+        return right
+
     def _show(self, heading: str, result: SearchResultJson) -> None:
         say("")
         say(heading)
@@ -202,7 +221,7 @@ class DemoRun:
             fresh = status.freshness.get(modality.value) if status else None
             table.add_row(
                 modality.value,
-                str(self._tally.by_topic.get(self._settings.kafka.topic_of(modality), 0)),
+                str(self._tally.by_topic.get(self._settings.kafka.topic_of(modality, self._settings.tenant), 0)),
                 str(outcomes.get("indexed", 0)),
                 f"{fresh.p50_s:.2f} s" if fresh else "",
                 f"{fresh.p95_s:.2f} s" if fresh else "",

@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 
 from penstock.broker.wire import encode_event
-from penstock.cli.sources import OutgoingMessage
 from penstock.config import Settings
+from penstock.produce.items import OutgoingMessage
 from penstock.records import Inline, Modality
 from penstock.samples.images import Concept, compose, load_concepts
 from penstock.samples.packaged_media import installed_media
@@ -83,7 +83,7 @@ def sample_events(settings: Settings, images: int, texts: int, *, packaged: bool
 def _timed_media(settings: Settings) -> Iterator[OutgoingMessage]:
     for sample in sample_timed_media():
         message = encode_event(
-            topic=settings.kafka.topic_of(sample.modality),
+            topic=settings.kafka.topic_of(sample.modality, settings.tenant),
             key=sample.key,
             payload=Inline(sample.file.read_bytes()),
             source=SOURCE,
@@ -99,7 +99,7 @@ def _packaged_media(settings: Settings) -> Iterator[OutgoingMessage]:
     for media, path in installed_media():
         photograph = PHOTOGRAPH if media.modality is Modality.IMAGE else {}
         message = encode_event(
-            topic=settings.kafka.topic_of(media.modality),
+            topic=settings.kafka.topic_of(media.modality, settings.tenant),
             key=media.key,
             payload=Inline(path.read_bytes()),
             source=SOURCE,
@@ -112,7 +112,7 @@ def _packaged_media(settings: Settings) -> Iterator[OutgoingMessage]:
 
 
 def _texts(settings: Settings, count: int) -> Iterator[OutgoingMessage]:
-    topic = settings.kafka.topic_of(Modality.TEXT)
+    topic = settings.kafka.topic_of(Modality.TEXT, settings.tenant)
     for text in sample_texts()[:count]:
         message = encode_event(
             topic=topic,
@@ -129,7 +129,7 @@ def _texts(settings: Settings, count: int) -> Iterator[OutgoingMessage]:
 def _image_event(settings: Settings, image: SampleImage, number: int) -> OutgoingMessage:
     file = settings.data_dir / "images" / f"{image.key}.jpg"
     message = encode_event(
-        topic=settings.kafka.topic_of(Modality.IMAGE),
+        topic=settings.kafka.topic_of(Modality.IMAGE, settings.tenant),
         key=image.key,
         payload=Inline(_stored_jpeg(file, image)),
         source=SOURCE,

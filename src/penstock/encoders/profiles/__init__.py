@@ -4,6 +4,7 @@ reference, shelf, small, gpu   files of this folder; docs/models.md has the keys
 auto                    shelf where any of its packages is installed, else reference
 PATH.toml               such a file that a user writes
 NAME:role=alternative   a profile whose roles have alternatives, some of them settled: shelf:speech=tiny-en
+NAME+passage=FILE       a profile whose vectors a transform maps (`transforms`)
 null[:DIM]              hashes instead of models, for tests and benchmarks of the transport
 random:ARCHITECTURE     any architecture of open_clip with random weights, for benchmarks
 """
@@ -48,6 +49,13 @@ from penstock.encoders.profiles.spec import (
     role_of,
 )
 from penstock.encoders.profiles.synthetic import NULL_DIM, null_profile, random_profile
+from penstock.encoders.profiles.transforms import (
+    TRANSFORMED_ROLES,
+    TransformChoice,
+    join_transform,
+    split_transform,
+    transformed_profile,
+)
 from penstock.errors import ConfigError
 
 _HERE = Path(__file__).parent
@@ -66,6 +74,9 @@ def load_profile(name: str) -> Profile:
         ConfigError: there is none, and the message lists those there are; or the file has an error, in one line that
             names file, key, value and what is allowed.
     """
+    plain, transform = split_transform(name)
+    if transform is not None:
+        return transformed_profile(load_profile(plain), transform)
     base, choices = split_choices(name)
     if base == AUTO:
         base = "shelf" if offers_packages(read_tables(_shipped("shelf"))) else "reference"
@@ -120,10 +131,14 @@ __all__ = [
     "SentenceSpec",
     "SoundSpec",
     "SpeechSpec",
+    "TRANSFORMED_ROLES",
+    "TransformChoice",
     "clip_image_spec",
     "join_choices",
+    "join_transform",
     "load_profile",
     "profile_names",
     "role_of",
     "split_choices",
+    "split_transform",
 ]

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
-from penstock.encoders.base import ImageSpec, Space
+from penstock.encoders.base import ImageSpec, Runtime, Space
 from penstock.encoders.profiles.alternatives import ChosenTables, TomlContent, choose, every_table
 from penstock.encoders.profiles.classifiers import FILES, conse_spec
 from penstock.encoders.profiles.error_line import first_error
@@ -79,6 +79,7 @@ class _Clip(TomlTable):
     space: Name | None = None
     dim: _Dim | None = None
     texts: Literal["joint", "passage"] = "joint"
+    runtime: Runtime = "torch"
     image: _Image = _Image()
 
     @model_validator(mode="after")
@@ -118,7 +119,7 @@ class _Clip(TomlTable):
         has_tokenizer = defaults is not None and defaults.tokenizer_repo == self.weights.repo is not None
         source = self.weights.source(base, _CLIP_FILES, *(_CLIP_TOKENIZER if has_tokenizer else ()))
         image = ImageSpec(size_px=size_px, **settings)
-        return ClipSpec(self.architecture, self.pretrained, source, space, image, zeros)
+        return ClipSpec(self.architecture, self.pretrained, source, space, image, zeros, self.runtime)
 
 
 class _Conse(TomlTable):
@@ -163,6 +164,7 @@ class _Sentence(TomlTable):
     passage_prompt: str = ""
     query_prompt: str = ""
     languages: Literal["multilingual"] | Annotated[tuple[_Language, ...], Field(min_length=1)] | None = None
+    runtime: Runtime = "torch"
 
     def spec(self, base: Path) -> SentenceSpec:
         """Returns the model."""
@@ -176,6 +178,7 @@ class _Sentence(TomlTable):
             self.query_prompt,
             None if self.languages == "multilingual" else self.languages,
             self.kind,
+            self.runtime,
         )
 
 

@@ -13,7 +13,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from penstock.config import Settings
-from penstock.encoders.profiles import AUTO, join_choices, load_profile, split_choices
+from penstock.encoders.profiles import (
+    AUTO,
+    join_choices,
+    join_transform,
+    load_profile,
+    split_choices,
+    split_transform,
+)
 from penstock.encoders.profiles.spec import VECTOR_ROLES
 from penstock.errors import ConfigError
 
@@ -41,7 +48,9 @@ def with_selected_profile(settings: Settings) -> Settings:
     Raises:
         ConfigError: no such profile, or the record cannot be read.
     """
-    return settings.model_copy(update={"profile": _select(settings.profile, settings.data_dir)[0]})
+    plain, transform = split_transform(settings.profile)
+    selected = join_transform(_select(plain, settings.data_dir)[0], transform)
+    return settings.model_copy(update={"profile": selected})
 
 
 def with_recorded_profile(settings: Settings) -> Settings:
@@ -53,7 +62,8 @@ def with_recorded_profile(settings: Settings) -> Settings:
         ConfigError: no such profile; packages of a recorded choice that fills vectors, or of speech, are no longer
             installed; the record cannot be read or written.
     """
-    name, record = _select(settings.profile, settings.data_dir)
+    plain, transform = split_transform(settings.profile)
+    name, record = _select(plain, settings.data_dir)
     base, _ = split_choices(name)
     missing = load_profile(name).missing_packages_of_vectors
     if missing and record is not None and base in record.chosen:
@@ -62,7 +72,7 @@ def with_recorded_profile(settings: Settings) -> Settings:
             f"it again (`pip install --no-deps {' '.join(missing)}`), or start on another folder with --data-dir"
         )
     _write(settings.data_dir, name, record)
-    return settings.model_copy(update={"profile": name})
+    return settings.model_copy(update={"profile": join_transform(name, transform)})
 
 
 def _select(requested: str, data_dir: Path) -> tuple[str, ProfileRecord | None]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from penstock.encoders.base import ImageSpec, Space
+from penstock.encoders.base import ImageSpec, Runtime, Space
 from penstock.encoders.profiles.media_spec import SOUND_AUDIO, SOUND_TEXT, CaptionSpec, OcrSpec, SoundSpec
+from penstock.encoders.transform import Transform
 from penstock.encoders.weights import PackageWeights, Source, missing_packages
 from penstock.errors import ConfigError
 from penstock.records import AUDIBLE_COLLECTIONS, FIELDS_OF, TEXT_COLLECTIONS, VISUAL_COLLECTIONS, Collection, Field
@@ -18,7 +19,6 @@ PASSAGE_QUERY = "passage.query"
 JOINT_TEXT = "joint.text"
 JOINT_IMAGE = "joint.image"
 SPEECH = "speech"
-
 # The tables of a profile that decide what vectors an index holds: speech by the text that is encoded.
 VECTOR_ROLES = ("joint", "passage", "speech", "sound")
 
@@ -41,6 +41,7 @@ class ClipSpec:
         image: the preprocessing it expects; compared at load with open_clip's.
         zeros: values that follow its vectors, in the part of the second encoder, if the space is that of a pair of
             sentence encoders and the tower was trained into the first one's.
+        runtime: what computes it on a CPU in fp32: torch, or NumPy, which can for the plain tower of a folder.
     """
 
     architecture: str
@@ -49,6 +50,7 @@ class ClipSpec:
     space: Space
     image: ImageSpec
     zeros: int = 0
+    runtime: Runtime = "torch"
 
     @property
     def name(self) -> str:
@@ -96,6 +98,7 @@ class SentenceSpec:
         passage_prompt, query_prompt: put before every passage or query, for models that were trained that way (E5).
         languages: codes of ISO 639-1 of the languages it knows; None: many, or it is not known which.
         kind: a model of sentence-transformers, or the multilingual Universal Sentence Encoder (`use`).
+        runtime: what computes it on a CPU in fp32: torch, or NumPy, which can for a plain BERT outside of a pair.
     """
 
     name: str
@@ -106,6 +109,7 @@ class SentenceSpec:
     query_prompt: str = ""
     languages: tuple[str, ...] | None = None
     kind: Literal["sentence_transformers", "use"] = "sentence_transformers"
+    runtime: Runtime = "torch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +209,14 @@ RerankSpec: TypeAlias = MaxSimSpec | CrossEncoderSpec
 
 
 @dataclass(frozen=True, slots=True)
+class MappedSpace:
+    """The id of a space, and what maps its vectors."""
+
+    space_id: str
+    transform: Transform
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """The models of both planes.
 
@@ -222,6 +234,7 @@ class Profile:
         sound: the model that encodes sounds; None: the profile has none, and the index no collection `sound`.
         chosen: the name of the alternative by role, for roles of which the profile's file gives several.
         substitutions: for each role that lacks its first choice here, a line that says what is used instead.
+        mapped: the space whose vectors a transform maps; None: none are.
     """
 
     name: str
@@ -238,6 +251,7 @@ class Profile:
     sound: SoundSpec | None = None
     chosen: Mapping[str, str] = field(default_factory=dict)
     substitutions: tuple[str, ...] = ()
+    mapped: MappedSpace | None = field(default=None, compare=False)
 
     @property
     def languages(self) -> tuple[str, ...] | None:
@@ -313,7 +327,13 @@ class Profile:
 
     def space(self, role: str) -> Space:
         """Returns the space of an encoder's vectors."""
-        return self.model(role).space
+        space, transform = self.model(role).space, self.transform_of(role)
+        return space if transform is None else Space(f"{space.id}+{transform.fingerprint}", transform.output_dim)
+
+    def transform_of(self, role: str) -> Transform | None:
+        """Returns what maps the vectors of an encoder; None if nothing does."""
+        space_id = self.model(role).space.id
+        return self.mapped.transform if self.mapped is not None and self.mapped.space_id == space_id else None
 
     def query_encoder(self, field: Field, collection: Collection | None = None) -> str:
         """Returns the value of `EncoderInput.encoder` for a text query on a field, of any collection but `sound`.
@@ -342,7 +362,11 @@ class Profile:
         if collection in AUDIBLE_COLLECTIONS and self.sound is not None:
             return self.sound.slug
         slugs = {PASSAGE_TEXT: self.passage_slug, JOINT_IMAGE: self.joint_slug, JOINT_TEXT: self.joint_slug}
-        return "_".join(dict.fromkeys(slugs[role] for role in self.vectors[collection].values()))
+        roles = tuple(self.vectors[collection].values())
+        mapped = dict.fromkeys(
+            f"t{transform.fingerprint[:8]}" for role in roles if (transform := self.transform_of(role)) is not None
+        )
+        return "_".join((*dict.fromkeys(slugs[role] for role in roles), *mapped))
 
     def _role(self, collection: Collection, field: Field) -> str:
         if field is Field.PASSAGE:

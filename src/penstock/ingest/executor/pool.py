@@ -103,6 +103,11 @@ class Pool(Protocol):
         Raises only once all calls have ended, and then the error of the first call that failed.
         """
 
+    def run_on_each(
+        self, workers: Sequence[int], method: Callable[..., T], *args: object, returns: int = 1
+    ) -> Sequence[Call[T]]:
+        """Calls a method of the workers of these numbers concurrently, in their order. See `run_on_all`."""
+
     def fetch(self, ref: Ref[T]) -> T:
         """Returns the value itself; for small ones. Raises as `run` does."""
 
@@ -144,10 +149,16 @@ class LocalPool:
 
     def run_on_all(self, method: Callable[..., T], *args: object, returns: int = 1) -> Sequence[Call[T]]:
         """See `Pool.run_on_all`."""
+        return self.run_on_each(range(self.size), method, *args, returns=returns)
+
+    def run_on_each(
+        self, workers: Sequence[int], method: Callable[..., T], *args: object, returns: int = 1
+    ) -> Sequence[Call[T]]:
+        """See `Pool.run_on_each`."""
         with ExitStack() as loads:
-            for worker in range(self.size):
+            for worker in workers:
                 loads.enter_context(self._load.track(worker))
-            return call_all(partial(self._start, worker, method, args, returns) for worker in range(self.size))
+            return call_all(partial(self._start, worker, method, args, returns) for worker in workers)
 
     def fetch(self, ref: Ref[T]) -> T:
         """See `Pool.fetch`."""

@@ -33,7 +33,7 @@ from penstock.records import (
     Transcript,
     WriteResult,
 )
-from penstock.store.writer import Writer, WriteRequest
+from penstock.store.writer import Writer, WriteRequest, shard_of
 
 if TYPE_CHECKING:
     from penstock.media.segments.compose import DecodedSegments
@@ -253,6 +253,15 @@ class WriterPool:
             results += shard_results
             checkpoints += shard_checkpoints
         return results, checkpoints
+
+    def relabel(self, request: WriteRequest, events: Sequence[Event]) -> list[WriteResult]:
+        """Writes the events whose entries are stored already but for their labels. See `Writer.relabel`.
+
+        Only writers that own one of the assets are called: each call is a round trip before the batch is decoded.
+        """
+        shards = sorted({shard_of(event.asset.id, self._pool.size) for event in events})
+        calls = self._pool.run_on_each(shards, Writer.relabel, request, tuple(events))
+        return [result for call in calls for result in self._pool.fetch(call.result)]
 
     def retract(self, request: WriteRequest, events: Sequence[Event]) -> None:
         """Removes what interrupted writes left of rejected events. See `Writer.retract`."""

@@ -78,8 +78,14 @@ class RayPool:
 
     def run_on_all(self, method: Callable[..., T], *args: object, returns: int = 1) -> Sequence[Call[T]]:
         """See `Pool.run_on_all`."""
+        return self.run_on_each(range(self.size), method, *args, returns=returns)
+
+    def run_on_each(
+        self, workers: Sequence[int], method: Callable[..., T], *args: object, returns: int = 1
+    ) -> Sequence[Call[T]]:
+        """See `Pool.run_on_each`."""
         with ExitStack() as loads:
-            handles = [loads.enter_context(self._load.track(handle)) for handle in self._handles]
+            handles = [loads.enter_context(self._load.track(self._handles[worker])) for worker in workers]
             return call_all(partial(self._start, handle, method, args, returns) for handle in handles)
 
     def fetch(self, ref: Ref[T]) -> T:

@@ -16,9 +16,10 @@ import numpy as np
 
 from penstock.assembly import open_assets, open_store
 from penstock.config import Settings
-from penstock.cpus import usable_cpus
 from penstock.encoders.base import Encoder, Fingerprint, ImageToText, Transcriber
 from penstock.encoders.profiles import CAPTION, IMAGE_TEXT_ROLES, OCR, SOUND_AUDIO, SPEECH, Profile, load_profile
+from penstock.ingest.executor.hosted_models import host_encoder, host_image_to_text, host_transcriber
+from penstock.ingest.executor.known_encoders import known_encoders
 from penstock.ingest.lane.batcher import scale_batch_size
 from penstock.observability import metrics
 from penstock.observability.process import prepare_process
@@ -38,6 +39,7 @@ from penstock.records import (
     Position,
     Rejected,
     Transcript,
+    digest_of,
 )
 from penstock.runtime_tuning import lower_priority, relax_gc, tune_malloc
 from penstock.store.base import IndexSpec
@@ -169,7 +171,7 @@ class TranscribeWorker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transcriber = transcriber
-        self._chunk_s = chunk_s or transcriber.chunk_s
+        self._chunk_s = chunk_s
         self._clock = clock
         self._long_media_windows = 1  # in one call
 
@@ -186,17 +188,17 @@ class TranscribeWorker:
         Returns:
             a transcript for each window, as many as the model takes in one batch, and the next start; None at the end.
         """
-        max_windows = self._transcriber.max_windows
+        if start >= len(batch):
+            return (), None
+        max_windows, chunk_s = self._transcriber.max_windows, self._chunk_s or self._transcriber.chunk_s
         planned = min(self._long_media_windows, max_windows) if is_long_media else max_windows
         end = min(start + planned, len(batch))
-        if start == end:
-            return (), None
         began_s = self._clock()
         transcripts = self._transcriber.transcribe(batch.waveforms[start:end])
         duration_s = self._clock() - began_s
         # A remainder of fewer windows is a measure only if it was slow.
-        if is_long_media and (end - start == planned or duration_s > self._chunk_s):
-            self._long_media_windows = max(1, scale_batch_size(end - start, duration_s, self._chunk_s))
+        if is_long_media and (end - start == planned or duration_s > chunk_s):
+            self._long_media_windows = max(1, scale_batch_size(end - start, duration_s, chunk_s))
         return transcripts, (end if end < len(batch) else None)
 
     def fingerprint(self) -> Fingerprint:
@@ -247,18 +249,28 @@ class ImageTextWorker:
 
 @dataclass(frozen=True)
 class MediaWorkerFactory:
-    """Makes the worker of a fetch or decode pool from the settings."""
+    """Makes the worker of a fetch or decode pool from the settings.
+
+    Attributes:
+        settings: without secrets, where media of strangers are decoded.
+        hosts: of Penstock's own services, to which no claim check may lead; None: those that the settings name.
+    """
 
     settings: Settings
+    hosts: Sequence[str] | None = None
 
     def __call__(self, number: int) -> MediaWorker:
         from penstock.encoders.tokenizer import load_tokenizer
         from penstock.media.decode import Decoder
         from penstock.media.fetch import Fetcher
+        from penstock.media.own_services import OwnServices, own_hosts
 
         settings, profile = self.settings, load_profile(self.settings.profile)
         topic_of = {modality: topic for topic, modality in settings.kafka.topics().items()}
-        fetcher = Fetcher(settings.fetch, open_assets(settings), topic_of=topic_of)
+        if settings.kafka.has_owners:  # topics of other tenants are not to be named
+            topic_of = {}
+        own = OwnServices(own_hosts(settings) if self.hosts is None else self.hosts)
+        fetcher = Fetcher(settings.fetch, open_assets(settings), topic_of=topic_of, own=own)
         decoder = Decoder(
             text=settings.text,
             image=settings.image,
@@ -266,6 +278,7 @@ class MediaWorkerFactory:
             tokenizer=load_tokenizer(profile),
             joint_text_encoder=profile.joint_text_encoder,
             image_texts={role: _image_side_px(role, settings) for role in image_text_roles(settings, profile)},
+            known_encoders=known_encoders(profile),
         )
         has_timed_media = TIMED_MODALITIES.intersection(settings.ingest.modalities)
         return MediaWorker(fetcher, decoder, self._segment_decoder() if has_timed_media else None)
@@ -318,46 +331,12 @@ class EncodeWorkerFactory:
     role: str
 
     def __call__(self, number: int) -> EncodeWorker | TranscribeWorker | ImageTextWorker:
-        from penstock.encoders.load import load_encoder, load_transcriber
-
         settings = self.settings
         if self.role in IMAGE_TEXT_ROLES:
-            return ImageTextWorker(_load_image_to_text(settings, self.role))
+            return ImageTextWorker(host_image_to_text(self.role, settings))
         if self.role == SPEECH:
-            return TranscribeWorker(
-                load_transcriber(
-                    load_profile(settings.profile),
-                    precision=settings.precision,
-                    device=settings.device,
-                    threads=settings.ingest.encoder_threads or usable_cpus(),
-                    language=settings.speech.language,
-                ),
-                settings.long_media.transcription_chunk_s,
-            )
-        encoder = load_encoder(
-            self.role,
-            load_profile(settings.profile),
-            precision=settings.precision,
-            device=settings.device,
-            cache_size=settings.ingest.encoder_cache_size,
-            threads=settings.ingest.encoder_threads or usable_cpus(),
-        )
-        return EncodeWorker(encoder)
-
-
-def _load_image_to_text(settings: Settings, role: str) -> ImageToText:
-    from penstock.encoders.load_image_text import load_image_to_text
-    from penstock.encoders.ocr.options import OcrOptions
-
-    ocr = settings.ocr
-    return load_image_to_text(
-        role,
-        load_profile(settings.profile),
-        ocr=OcrOptions(ocr.glance_px, ocr.min_confidence, ocr.max_image_s),
-        precision=settings.precision,
-        device=settings.device,
-        threads=settings.ingest.encoder_threads or usable_cpus(),
-    )
+            return TranscribeWorker(host_transcriber(settings), settings.long_media.transcription_chunk_s)
+        return EncodeWorker(host_encoder(self.role, settings))
 
 
 def image_text_roles(settings: Settings, profile: Profile) -> tuple[str, ...]:
@@ -383,7 +362,20 @@ class WriterFactory:
         store = open_store(self.settings.store, lease.check)
         store.ensure(self.spec)
         relax_gc()
-        return Writer(store, wall_ms=lambda: time.time_ns() // 1_000_000, shard=number, shards=self.shards, lease=lease)
+        return Writer(
+            store,
+            wall_ms=lambda: time.time_ns() // 1_000_000,
+            shard=number,
+            shards=self.shards,
+            lease=lease,
+            settings_hash=_entries_hash(self.settings),
+        )
+
+
+def _entries_hash(settings: Settings) -> str:
+    """Returns a hash of the settings that determine entries."""
+    sections = settings.model_dump_json(include={"profile", "text", "image", "speech", "video", "ocr"})
+    return digest_of(sections)
 
 
 def known_good_events(settings: Settings) -> Mapping[Modality, Event]:
@@ -394,7 +386,7 @@ def known_good_events(settings: Settings) -> Mapping[Modality, Event]:
 
 
 def _sample_event(settings: Settings, modality: Modality, data: bytes) -> Event:
-    topic = settings.kafka.topic_of(modality)
+    topic = next(iter(settings.kafka.topics_of([modality])), modality.value)
     nowhere = Position(topic, -1, -1)
     asset = AssetRef(settings.tenant, topic, "penstock-known-good")
     return Event(asset, nowhere, nowhere, 0, modality, Inline(data))

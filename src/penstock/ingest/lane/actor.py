@@ -6,24 +6,31 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import ray
 from ray import ObjectRef
 from ray.actor import ActorHandle
 
+from penstock.broker.record_parser import RecordParser, present_ms
+from penstock.broker.replay_keys import ReplayKeys
 from penstock.config import Settings
 from penstock.ingest.executor.autoscaler import LaneUsage
+from penstock.ingest.executor.crash_notes import journal_dir
 from penstock.ingest.executor.proxies import Pools
 from penstock.ingest.executor.ray_pool import RayPool
 from penstock.ingest.lane.assembly import build_lane
 from penstock.ingest.lane.handles import DECODE, FETCH, LONG_MEDIA, WRITE, WorkerHandles
+from penstock.ingest.lane.receive_journal import ReceiveJournal
 from penstock.ingest.lane.status import LaneStatus
+from penstock.ingest.lane.suspects import NotedParser
 from penstock.observability import tracing
 from penstock.observability.node_endpoints import start_keeping
 from penstock.observability.process import prepare_process
-from penstock.records import Assignment
+from penstock.records import Assignment, Position
 from penstock.runtime_tuning import relax_gc, tune_malloc
 from penstock.store.lease import LeaseGuard, Renewal
 
@@ -36,6 +43,14 @@ _WATCH_INTERVAL_S = 1.0
 _FLUSH_S = 2.0  # of spans, before the plane ends this process
 
 
+@dataclass(frozen=True, slots=True)
+class LaneJournal:
+    """Names the file in which a lane notes the record that it parses, and the node that has it."""
+
+    node: str
+    path: Path
+
+
 class LaneHost:
     """Runs the loop of a lane in a thread of its own, and answers questions beside it.
 
@@ -43,9 +58,12 @@ class LaneHost:
         settings: of the plane.
         handles: the actors that the lane calls.
         number: of the lane.
+        suspects: records that other lanes have died of.
     """
 
-    def __init__(self, settings: Settings, handles: WorkerHandles, number: int) -> None:
+    def __init__(
+        self, settings: Settings, handles: WorkerHandles, number: int, suspects: frozenset[Position] = frozenset()
+    ) -> None:
         prepare_process(settings, "lane")
         start_keeping(settings, has_driver=True)
         tune_malloc()
@@ -62,7 +80,10 @@ class LaneHost:
             concurrent_writes=handles.concurrent_writes,
         )
         self._lease = LeaseGuard(settings.ingest.lease_timeout_s)
-        self._lane = build_lane(settings, pools, f"lane-{number}", self._lease)
+        self._journal = _journal_of_this_actor(settings)
+        parser = RecordParser.of(settings, ReplayKeys.of(settings), now_ms=present_ms)
+        self._parser = NotedParser(parser, ReceiveJournal(self._journal.path), suspects)
+        self._lane = build_lane(settings, pools, f"lane-{number}", self._lease, self._parser)
         relax_gc()
         self._drained = False
         self._thread = threading.Thread(target=self._run, name="lane", daemon=True)
@@ -87,9 +108,21 @@ class LaneHost:
         version = self._version
         return LaneUsage(version, time.monotonic(), {name: pool.usage() for name, pool in self._pools.items()})
 
+    def journal(self) -> LaneJournal:
+        """Returns where the lane notes the record that it parses."""
+        return self._journal
+
+    def suspect(self, positions: frozenset[Position]) -> None:
+        """Has records of which lanes have died parsed by a process of its own."""
+        self._parser.suspect(positions)
+
     def renew_lease(self, renewal: Renewal) -> None:
         """Takes a message of the driver about its lease; see `LeaseGuard.renew`."""
         self._lease.renew(renewal)
+
+    def set_pace(self, events_per_s: float | None) -> None:
+        """Sets how many events per second the lane dispatches at most; see `Lane.set_pace`."""
+        self._lane.set_pace(events_per_s)
 
     def assignments(self) -> tuple[Assignment, ...]:
         """Returns the partitions that the lane owns."""
@@ -130,11 +163,18 @@ class LaneHost:
             self._thread.join(_WATCH_INTERVAL_S)
 
 
+def _journal_of_this_actor(settings: Settings) -> LaneJournal:
+    context = ray.get_runtime_context()
+    return LaneJournal(context.get_node_id(), journal_dir(settings) / "lanes" / str(context.get_actor_id()))
+
+
 LaneActor: TypeAlias = ActorHandle[LaneHost]
 """A handle of a lane's actor: hashable, and passed between processes."""
 
 
-def spawn_lane(settings: Settings, handles: WorkerHandles, number: int) -> LaneActor:
+def spawn_lane(
+    settings: Settings, handles: WorkerHandles, number: int, suspects: frozenset[Position] = frozenset()
+) -> LaneActor:
     """Starts the actor of a lane.
 
     Ray does not restart it: that needs the constructor's arguments from an object store that may have lost them. The
@@ -148,7 +188,7 @@ def spawn_lane(settings: Settings, handles: WorkerHandles, number: int) -> LaneA
         "scheduling_strategy": "SPREAD",
     }
     actor: Any = ray.remote(LaneHost)
-    lane: LaneActor = actor.options(**options).remote(settings, handles, number)
+    lane: LaneActor = actor.options(**options).remote(settings, handles, number, suspects)
     return lane
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,9 @@ from penstock.assets import asset_uri
 from penstock.broker.consumer import LaneConsumer
 from penstock.broker.deadletters import DeadLetterWriter
 from penstock.broker.producer import MessageProducer
-from penstock.broker.wire import parse_record
-from penstock.config import Settings
+from penstock.broker.record_parser import present_ms
+from penstock.broker.replay_keys import ReplayKeys
+from penstock.config import KafkaSettings, Settings
 from penstock.encoders.profiles import SPEECH, Profile, load_profile
 from penstock.ingest.changes import ChangePublisher
 from penstock.ingest.executor.proxies import Pools
@@ -24,31 +25,38 @@ from penstock.ingest.executor.workers import image_text_roles, known_good_events
 from penstock.ingest.holds import Why
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits
+from penstock.ingest.lane.quotas import TenantQuotas
 from penstock.ingest.pipeline.driver import Pipeline
 from penstock.processes import free_bytes
-from penstock.records import COLLECTIONS_OF, TIMED_MODALITIES, Modality
+from penstock.records import COLLECTIONS_OF, TIMED_MODALITIES, Event, Modality, Record, Rejected
 from penstock.retries import Backoff, Breaker
 from penstock.store.lease import LeaseGuard
 
+# With topics for each tenant; more batches than that wait for a thread. Their bytes are bounded apart.
+_MAX_BATCH_THREADS = 256
 
-def build_lane(settings: Settings, pools: Pools, name: str, lease: LeaseGuard) -> Lane:
+
+def build_lane(
+    settings: Settings, pools: Pools, name: str, lease: LeaseGuard, parse: Callable[[Record], Event | Rejected]
+) -> Lane:
     """Builds a lane on the configured Kafka, which starts nothing while the driver's lease is unconfirmed."""
     ingest = settings.ingest
     abandon = threading.Event()
-    topics = {topic: modality for topic, modality in settings.kafka.topics().items() if modality in ingest.modalities}
+    topics = settings.kafka.topics_of(ingest.modalities)
     # Inline media, claim checks and long media are queues of their own.
-    threads = len(topics) * (2 * ingest.max_batches_in_flight + settings.long_media.max_concurrent)
+    threads = min(
+        len(topics) * (2 * ingest.max_batches_in_flight + settings.long_media.max_concurrent), _MAX_BATCH_THREADS
+    )
     return Lane(
         name=name,
-        consumer=LaneConsumer(settings.kafka, list(topics), drain_timeout_s=ingest.drain_timeout_s),
+        consumer=LaneConsumer(_membership(settings.kafka, name), list(topics), drain_timeout_s=ingest.drain_timeout_s),
         pipeline=_build_pipeline(settings, pools, name, abandon, lease),
-        batcher=Batcher(_batch_limits(settings, topics), time.monotonic),
-        parse=lambda record: parse_record(
-            record,
-            modality=topics[record.position.topic],
-            default_tenant=settings.tenant,
-            max_inline_bytes=settings.fetch.max_bytes,
+        batcher=Batcher(
+            _batch_limits(settings, topics),
+            time.monotonic,
+            TenantQuotas(settings.quota, ingest.lanes, time.monotonic),
         ),
+        parse=parse,
         topics=topics,
         limits=LaneLimits(ingest.max_in_flight_bytes, ingest.commit_interval_ms / 1000, ingest.drain_timeout_s),
         executor=ThreadPoolExecutor(threads, thread_name_prefix=f"{name}-batch"),
@@ -58,7 +66,7 @@ def build_lane(settings: Settings, pools: Pools, name: str, lease: LeaseGuard) -
         },
         abandon=abandon,
         clock=time.monotonic,
-        wall_ms=lambda: time.time_ns() // 1_000_000,
+        wall_ms=present_ms,
     )
 
 
@@ -108,16 +116,24 @@ def _build_pipeline(
             producer,
             settings.kafka.dead_letter_topic,
             offload=lambda data: asset_uri(assets.put(data)),
+            replays=ReplayKeys.of(settings),
         ),
         backoff=backoff,
         breaker=Breaker("store", clock=time.monotonic, backoff=backoff),
         sleep=abandon.wait,
         known_good=known_good_events(settings),
         epoch=lambda: lease.epoch,
-        changes=ChangePublisher(producer, topic, sleep=abandon.wait)
+        changes=ChangePublisher(producer, topic, index_version=settings.store.version, sleep=abandon.wait)
         if (topic := settings.kafka.changes_topic)
         else None,
     )
+
+
+def _membership(kafka: KafkaSettings, lane: str) -> KafkaSettings:
+    """Returns the settings of a lane's consumer: a static member is known by the name of its lane."""
+    if kafka.group_instance_id is None:
+        return kafka
+    return kafka.model_copy(update={"group_instance_id": f"{kafka.group_instance_id}-{lane}"})
 
 
 def _batch_limits(settings: Settings, topics: Mapping[str, Modality]) -> BatchLimits:

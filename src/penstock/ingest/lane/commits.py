@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
-from penstock.broker.base import Consumer, Partition
+from penstock.broker.base import CommitDeniedError, Consumer, Partition
 from penstock.errors import FencedError, UnavailableError
 from penstock.ingest.lane.offsets import OffsetLedger
 from penstock.ingest.lane.stats import LaneStats
@@ -46,6 +46,7 @@ class OffsetCommitter:
         self._interval_s = interval_s
         self._clock = clock
         self._next_s = 0.0
+        self._denial = ""
 
     def is_due(self) -> bool:
         """Returns whether the interval is over, and if so starts the next one."""
@@ -71,7 +72,8 @@ class OffsetCommitter:
         3. All lower offsets that were delivered are complete too (`OffsetLedger.offsets_to_commit`).
 
         Returns:
-            False if the commit was not acknowledged, and the offsets have to be committed again.
+            False if the commit was not acknowledged, and the offsets have to be committed again. Those of topics for
+            which this client may not commit do not count, since only a granted right can change that.
         """
         offsets = self._offsets.offsets_to_commit()  # 3
         if not offsets:
@@ -82,14 +84,25 @@ class OffsetCommitter:
         except FencedError as exc:
             self._stats.record_commit("fenced")
             logger.warning("%s: commit refused, the group has rebalanced without this lane: %s", self._lane, exc)
+        except CommitDeniedError as exc:
+            self._offsets.mark_committed(exc.acknowledged)
+            self._stats.record_commit("denied")
+            self._log_denial(str(exc))
         except UnavailableError as exc:
             self._stats.record_commit("unanswered")
             logger.warning("%s: commit not acknowledged, it will be retried: %s", self._lane, exc)
             return False
         else:
+            self._log_denial("")
             self._offsets.mark_committed(offsets)
             self._stats.record_commit("acknowledged")
         return True
+
+    def _log_denial(self, denial: str) -> None:
+        """Logs once that the offsets of a topic may not be committed."""
+        if denial and denial != self._denial:
+            logger.warning("%s: %s They are committed with the next commit that is allowed.", self._lane, denial)
+        self._denial = denial
 
 
 def _is_below(position: Position, offsets: Mapping[Partition, int]) -> bool:

@@ -70,12 +70,21 @@ class FlowControl:
         """Repeats the admission checks."""
         self.refusals = {why: check() for why, check in self._admission_checks.items()}
 
-    def update(self, owned: Set[Partition], *, halted: Set[Partition], in_flight_bytes: int, stopping: bool) -> None:
+    def update(
+        self,
+        owned: Set[Partition],
+        *,
+        halted: Set[Partition],
+        reading_back: Set[Partition],
+        in_flight_bytes: int,
+        stopping: bool,
+    ) -> None:
         """Pauses and resumes what has changed.
 
         Args:
             owned: the partitions of the lane.
             halted: those of them, and perhaps others, that are halted.
+            reading_back: those of them that are read again for deferred records, however many offsets they have.
             in_flight_bytes: the memory of queued and dispatched records.
             stopping: whether the lane receives nothing more.
         """
@@ -84,7 +93,7 @@ class FlowControl:
         if self._over_limit or self.refusal or stopping:
             to_pause = set(owned)
         else:
-            to_pause = {*(owned & halted), *self._offsets.full_partitions()}
+            to_pause = {*(owned & halted), *(self._offsets.full_partitions() - reading_back)}
         self._consumer.pause(to_pause - self._paused)
         self._consumer.resume(self._paused - to_pause)
         self._paused = to_pause

@@ -9,6 +9,7 @@ too many bytes in flight pause partitions, a slow or unavailable store delays ba
     batcher       which deliveries wait, and for what
     in_flight     which batches are in the steps
     halts         which partitions cannot continue
+    deferrals     which records wait in Kafka for the quota of their tenant
     flow_control  which partitions are paused
     commits       step 7
     stats         what other threads see
@@ -24,12 +25,13 @@ from dataclasses import dataclass, replace
 
 from penstock.broker.base import Consumer, Partition
 from penstock.ingest.changes import FLUSH_S
-from penstock.ingest.delivery import Delivery
+from penstock.ingest.delivery import Delivery, tenant_of
 from penstock.ingest.holds import Why, lane_holds
 from penstock.ingest.lane.batch_threads import BatchThreads
 from penstock.ingest.lane.batcher import Batcher
 from penstock.ingest.lane.commits import COMMIT_TIMEOUT_S, OffsetCommitter
 from penstock.ingest.lane.continuations import Continuation
+from penstock.ingest.lane.deferrals import Deferrals
 from penstock.ingest.lane.flow_control import FlowControl
 from penstock.ingest.lane.halts import PartitionHalts
 from penstock.ingest.lane.in_flight import InFlight
@@ -65,6 +67,8 @@ class LaneLimits:
 
 class Lane:
     """Receives, batches, dispatches and commits.
+
+    Over the limit because it drives every part of the loop.
 
     Args:
         name: for logs and `status`.
@@ -110,6 +114,7 @@ class Lane:
         self._in_flight = InFlight()
         self._batches = BatchThreads(name, pipeline, executor, abandon, on_failure=self._stop.set)
         self._halts = PartitionHalts(self._offsets, consumer, clock)
+        self._deferrals = Deferrals(consumer, self._offsets, batcher, limits.max_in_flight_bytes, clock)
         self._flow = FlowControl(
             consumer,
             self._offsets,
@@ -126,6 +131,7 @@ class Lane:
             batcher=batcher,
             in_flight=self._in_flight,
             halts=self._halts,
+            deferrals=self._deferrals,
             flow=self._flow,
             commits=self._commits,
             stats=self._stats,
@@ -142,6 +148,10 @@ class Lane:
         if not drain:
             self._limits = replace(self._limits, drain_timeout_s=0.0)
         self._stop.set()
+
+    def set_pace(self, events_per_s: float | None) -> None:
+        """Sets how many events per second this lane dispatches at most; None: as many as there are."""
+        self._batcher.quotas.set_pace(events_per_s)
 
     def assignments(self) -> tuple[Assignment, ...]:
         """Returns the assignments of this lane, which a restarted writer needs."""
@@ -179,10 +189,12 @@ class Lane:
         self._membership.follow(polled)
         self._receive(polled.records)  # 1
         self._halts.add_unreadable(polled.unreadable)
+        self._halts.follow_denied(polled.denied)
         self._collect_reports()
         self._dispatch()  # 2 to 6, in threads of their own
         self._commit_if_due()  # 7
         self._membership.release_drained()
+        self._deferrals.update(self._halts.partitions | self._membership.revoking)  # before halted ones are rewound
         self._halts.retry_due(self._is_idle)
         self._update_flow()
 
@@ -191,8 +203,7 @@ class Lane:
         deadline_s = self._clock() + self._limits.drain_timeout_s
         self._update_flow()
         owned = self._membership.owned
-        self._membership.drop_undispatched(owned)
-        while (busy := any(map(self._membership.is_busy, owned))) and self._clock() < deadline_s:
+        while (busy := self._membership.drain(owned)) and self._clock() < deadline_s:
             self._membership.follow(self._consumer.poll(_BUSY_POLL_S, _MAX_POLL_RECORDS))
             self._collect_reports()
             self._dispatch()
@@ -223,14 +234,19 @@ class Lane:
         halted, revoking = self._halts.partitions, self._membership.revoking
         for record in records:
             position = record.position
-            if not self._offsets.track(position):
-                continue
+            is_new = self._offsets.track(position)
             partition = Partition(position.topic, position.partition)
             if partition in halted or partition in revoking:
                 continue  # stays incomplete, and is delivered again later: here, or to the next owner
+            if not is_new and not self._deferrals.takes(position):
+                continue
+            self._stats.record_turn()  # parsing a suspect may take seconds, and a poll may bring many
+            parsed = self._parse(record)
+            if is_new and self._deferrals.defers(position, tenant_of(parsed)):
+                continue
             assignment = self._offsets.assignment(partition)
             assert assignment is not None
-            self._batcher.add(Delivery.receive(record, assignment, self._parse(record)))
+            self._batcher.add(Delivery.receive(record, assignment, parsed))
 
     # --- 2 to 6 -----------------------------------------------------------------------------------------------------
 
@@ -313,6 +329,7 @@ class Lane:
         self._flow.update(
             self._membership.owned,
             halted=self._halts.partitions,
+            reading_back=self._deferrals.reading_back,
             in_flight_bytes=self._in_flight_bytes,
             stopping=self._stop.is_set(),
         )
@@ -327,9 +344,10 @@ class Lane:
                 budget=self._flow.over_budget,
                 lease=self._batches.lease_error,
                 store=self._batches.store_error,
-                broker_available=self._stats.broker_available,
+                broker=self._stats.broker_error,
                 halted=self._halts.reasons,
             ),
+            waiting=self._batcher.waiting + self._deferrals.waiting,
             halted=self._halts.reasons,
             store_error=self._batches.store_error,
             long_media=self._batcher.long_media_progress,

@@ -8,6 +8,7 @@ from collections.abc import Collection, Set
 from penstock.broker.base import Consumer, LostRange, Partition, PollResult
 from penstock.ingest.lane.batcher import Batcher
 from penstock.ingest.lane.commits import OffsetCommitter
+from penstock.ingest.lane.deferrals import Deferrals
 from penstock.ingest.lane.flow_control import FlowControl
 from penstock.ingest.lane.halts import PartitionHalts
 from penstock.ingest.lane.in_flight import InFlight
@@ -23,8 +24,8 @@ class Membership:
     Args:
         lane: name, for logs.
         consumer: the lane's group member.
-        offsets, batcher, in_flight, halts, flow, commits, stats: the lane's, each of which keeps something of every
-            owned partition.
+        offsets, batcher, in_flight, halts, deferrals, flow, commits, stats: the lane's, each of which keeps something
+            of every owned partition.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Membership:
         batcher: Batcher,
         in_flight: InFlight,
         halts: PartitionHalts,
+        deferrals: Deferrals,
         flow: FlowControl,
         commits: OffsetCommitter,
         stats: LaneStats,
@@ -46,6 +48,7 @@ class Membership:
         self._batcher = batcher
         self._in_flight = in_flight
         self._halts = halts
+        self._deferrals = deferrals
         self._flow = flow
         self._commits = commits
         self._stats = stats
@@ -64,7 +67,7 @@ class Membership:
     def follow(self, polled: PollResult) -> None:
         """Applies what a poll reported of the group, in the order that `PollResult` gives."""
         self._stats.record_turn()
-        self._stats.broker_available = polled.broker_available
+        self._stats.record_broker(available=polled.broker_available, refusal=polled.refusal)
         for partition in polled.revoked_without_drain:
             logger.warning("%s lost %s to another lane and drops its events", self._lane, partition)
             self._forget(partition)
@@ -80,17 +83,9 @@ class Membership:
             self._record_lost(lost)
         for partition, offset in polled.truncated:
             self._truncate(partition, offset)
-        self.drop_undispatched(polled.revoking)
+        self._drop_undispatched(polled.revoking)
         self._revoking.update(polled.revoking)
         self._stats.assignments = self._offsets.assignments()
-
-    def drop_undispatched(self, partitions: Collection[Partition]) -> None:
-        """Drops queued events of these partitions, except those below the highest offset already dispatched.
-
-        Until the excepted events are done, the dispatched ones above them cannot be committed and would be processed
-        again. If nothing may be dispatched, all are dropped.
-        """
-        self._batcher.drop(partitions, beyond={} if self._flow.refusal else self._in_flight.highest_dispatched)
 
     def release_drained(self) -> None:
         """Releases revoked partitions.
@@ -100,16 +95,30 @@ class Membership:
            away at the end of `ingest.drain_timeout_s`.
         3. The partition is released.
         """
-        drained = {partition for partition in self._revoking if not self.is_busy(partition)}  # 1
+        drained = self._revoking - self.drain(self._revoking)  # 1
         if not drained or not self._commits.commit():  # 2
             return
         self._consumer.release(drained)  # 3
         for partition in drained:
             self._forget(partition)
 
-    def is_busy(self, partition: Partition) -> bool:
-        """Returns whether a drain has to wait for events of a partition."""
-        return self._in_flight.delays_revocation(partition) or self._batcher.has_queued(partition)
+    def drain(self, partitions: Set[Partition]) -> Set[Partition]:
+        """Drops what no drain waits for, and returns the partitions that have events to wait for; call it each turn."""
+        self._drop_undispatched(partitions)
+        return {
+            partition
+            for partition in partitions
+            if self._in_flight.delays_revocation(partition) or self._batcher.has_queued(partition)
+        }
+
+    def _drop_undispatched(self, partitions: Collection[Partition]) -> None:
+        """Drops queued events of these partitions, except those below the highest offset already dispatched.
+
+        Until the excepted events are done, the dispatched ones above them cannot be committed and would be processed
+        again. Events of tenants at their quota are no exception: a backlog of theirs would take the whole
+        `ingest.drain_timeout_s`. If nothing may be dispatched, all are dropped.
+        """
+        self._batcher.drop(partitions, beyond={} if self._flow.refusal else self._in_flight.highest_dispatched)
 
     def _truncate(self, partition: Partition, end: int) -> None:
         """Follows a log that was rolled back or created again: from `end` on its offsets stand for other records.
@@ -132,6 +141,7 @@ class Membership:
         self._batcher.forget(partition)
         self._revoking.discard(partition)
         self._halts.forget(partition)
+        self._deferrals.forget(partition)
         self._flow.forget(partition)
         self._in_flight.forget_dispatched(partition)
 

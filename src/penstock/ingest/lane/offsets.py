@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from penstock.broker.base import Partition
 from penstock.records import Assignment, Position
 
-# Offsets of one partition that are kept behind one that is incomplete: some 60 MB, and the records that would be
-# delivered again after a crash. Fewer arrive behind a video of ten hours, the longest that was tried.
+# Offsets that a lane keeps behind incomplete ones: some 60 MB, and the records that would be delivered again after a
+# crash. Fewer arrive behind a video of ten hours, the longest that was tried.
 MAX_INCOMPLETE_OFFSETS = 1_000_000
 
 
@@ -164,6 +164,14 @@ class OffsetLedger:
         """
         return self._partitions[partition].offset_to_commit
 
+    def position(self, partition: Partition) -> int:
+        """Returns the offset after the last new record of an owned partition.
+
+        Raises:
+            KeyError: the partition is not owned.
+        """
+        return self._partitions[partition].position
+
     def mark_committed(self, offsets: Mapping[Partition, int]) -> None:
         """Records a commit that was acknowledged."""
         for partition, offset in offsets.items():
@@ -172,9 +180,13 @@ class OffsetLedger:
                 tracked.committed = offset
 
     def full_partitions(self) -> set[Partition]:
-        """Returns the partitions that have `MAX_INCOMPLETE_OFFSETS` and can take no record before one completes."""
-        return {
-            partition
-            for partition, tracked in self._partitions.items()
-            if len(tracked.incomplete) >= MAX_INCOMPLETE_OFFSETS
-        }
+        """Returns the partitions that can take no record before one of theirs completes.
+
+        Once all of them together have `MAX_INCOMPLETE_OFFSETS`, those are full that have more than an even share of
+        them. The others may take their share, so that one flooded topic stops no other: together at most twice as many.
+        """
+        counts = {partition: len(tracked.incomplete) for partition, tracked in self._partitions.items()}
+        if sum(counts.values()) < MAX_INCOMPLETE_OFFSETS:
+            return set()
+        share = MAX_INCOMPLETE_OFFSETS / len(counts)
+        return {partition for partition, count in counts.items() if count >= share}

@@ -6,11 +6,13 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 
 from penstock.broker.base import LostRange
+from penstock.errors import Reason
 from penstock.ingest.delivery import Batch, Delivery
 from penstock.ingest.holds import HoldKey, Holds
 from penstock.ingest.lane.continuations import LongMediaProgress
 from penstock.ingest.lane.status import LaneStatus
 from penstock.observability import metrics
+from penstock.observability.tenant_labels import TenantLabels
 from penstock.records import Assignment, Modality, Outcome, Rejected
 
 _FRESHNESS_SAMPLES = 2_000  # kept for each modality, newest last
@@ -21,6 +23,8 @@ _STUCK_AFTER_S = 120.0
 
 class LaneStats:
     """The counters of a lane and its published status.
+
+    Over the limit because each of its counters is an attribute.
 
     Written by the lane's thread. The published values are replaced as a whole, so that other threads read them
     without a lock.
@@ -34,7 +38,7 @@ class LaneStats:
     Attributes:
         assignments: the partitions that the lane owns.
         status: the lane as of the last `publish`.
-        broker_available: whether a broker answered the last poll.
+        broker_error: why nothing can be received: no broker answers, or it refuses this client; empty if it can.
     """
 
     def __init__(
@@ -42,7 +46,7 @@ class LaneStats:
     ) -> None:
         self.assignments: tuple[Assignment, ...] = ()
         self.status = LaneStatus(lane)
-        self.broker_available = True
+        self.broker_error = ""
         self._lane = lane
         self._topics = topics
         self._clock = clock
@@ -55,12 +59,21 @@ class LaneStats:
         self._freshness_s: dict[Modality, deque[float]] = defaultdict(lambda: deque(maxlen=_FRESHNESS_SAMPLES))
         self._step_s: defaultdict[str, float] = defaultdict(float)
         self._totals: Counter[str] = Counter()
+        self._tenants = TenantLabels()
+        self._waiting: Mapping[str, int] = {}
+        # At 0 from the start: Prometheus sees no increase in a counter that begins with its first letters.
+        for reason in Reason:
+            metrics.DEAD_LETTERS.labels(str(reason))
 
     # --- heartbeat --------------------------------------------------------------------------------------------------
 
     def record_turn(self) -> None:
-        """Records that the loop runs."""
+        """Records that the loop runs: it makes a turn, or reads the next record of one."""
         self._turned_s = self._clock()
+
+    def record_broker(self, *, available: bool, refusal: str) -> None:
+        """Records whether a broker answered the last poll, or why it refuses this client."""
+        self.broker_error = refusal or ("" if available else "Kafka does not answer. Check kafka.bootstrap_servers")
 
     def is_stuck(self) -> bool:
         """Returns whether the loop has made no turn for minutes, and will make none any more."""
@@ -88,6 +101,7 @@ class LaneStats:
         modality = self._topics[delivery.record.position.topic]
         self._outcomes[modality, outcome] += 1
         metrics.EVENTS.labels(modality, outcome).inc()
+        metrics.TENANT_EVENTS.labels(self._tenants.label(delivery.tenant), outcome).inc()
         if rejection is not None:
             reason = str(rejection.reason)
             self._dead_letters[reason] += 1
@@ -108,6 +122,14 @@ class LaneStats:
         self._totals["lost_offsets"] += count
         metrics.LOST_OFFSETS.labels(lost.partition.topic).inc(count)
 
+    def _publish_waiting(self, waiting: Mapping[str, int]) -> None:
+        shown: Counter[str] = Counter(dict.fromkeys(self._waiting, 0))  # also those that wait no longer
+        for tenant, count in waiting.items():
+            shown[self._tenants.label(tenant)] += count
+        for label, count in shown.items():
+            metrics.TENANT_WAITING.labels(label).set(count)
+        self._waiting = shown
+
     # --- for other threads ------------------------------------------------------------------------------------------
 
     def publish(
@@ -117,15 +139,17 @@ class LaneStats:
         in_flight_bytes: int,
         paused: str,
         held: Mapping[HoldKey, str],
+        waiting: Mapping[str, int],
         halted: Mapping[str, str],
         store_error: str,
         long_media: Sequence[LongMediaProgress],
     ) -> None:
         """Replaces the published status; the arguments are its fields that are not counted here.
 
-        What holds the lane up is counted here.
+        What holds the lane up is counted here, and so are the events of each tenant that wait for its quota.
         """
         self._holds.update(held)
+        self._publish_waiting(waiting)
         self.status = LaneStatus(
             lane=self._lane,
             assignments=[f"{assignment.topic}[{assignment.partition}]" for assignment in self.assignments],
@@ -141,7 +165,7 @@ class LaneStats:
             paused=paused,
             held=self._holds.reasons,
             halted=halted,
-            broker_available=self.broker_available,
+            broker_available=not self.broker_error,
             store_error=store_error,
             long_media=long_media,
         )

@@ -1,7 +1,8 @@
 """Publishes what a batch changed in the index, between its write and its report.
 
 Not published is what is removed of rejected events (`WriteStep.retract`), also where segments of long media were
-announced before a later one was rejected: those stay announced as incomplete.
+announced before a later one was rejected: those stay announced as incomplete. Neither are replays of a re-index: they
+change nothing in the version that has them already, and the other one is not served yet.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class AnnounceStep:
         changes = [
             _change(events[result.position], result, result.written)
             for result in results
-            if isinstance(result, Settled | Continues) and result.written is not None
+            if isinstance(result, Settled | Continues)
+            and result.written is not None
+            and not events[result.position].refills
         ]
         if not changes:
             return
@@ -55,11 +58,12 @@ def _change(event: Event, result: Settled | Continues, written: Written) -> Inde
         topic=event.asset.topic,
         key=event.asset.key,
         origin=event.origin,
-        deleted=isinstance(result, Settled) and result.outcome is Outcome.DELETED,
+        deleted=isinstance(result, Settled) and result.outcome in (Outcome.DELETED, Outcome.EXPIRED),
         counts=written.counts,
         indexed_at_ms=written.indexed_at_ms,
         timestamp_ms=event.timestamp_ms,
         slot=written.slot,
         since=written.since,
         complete=isinstance(result, Settled),
+        acl=written.acl,
     )

@@ -40,7 +40,13 @@ class LongMediaSteps:
 
     def attempt(self, deliveries: Sequence[Delivery], report: BatchReport, *, is_first: bool) -> list[WriteResult]:
         """Looks up the events, and runs steps 2 to 5 once for the next segment of those that are due."""
+        relabelled = [] if report.batch.is_continuation else self._write.relabel(deliveries, report)
+        positions = {result.position for result in relabelled}
+        deliveries = [delivery for delivery in deliveries if delivery.record.position not in positions]
+        if not deliveries:
+            return relabelled
         results, checkpoints = self._look_up(deliveries, report)  # 0
+        results += relabelled
         if not report.batch.is_continuation:
             results, checkpoints = [*results, *_as_continuations(deliveries, checkpoints)], []
         known = {result.position for result in results}

@@ -8,10 +8,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
+from penstock.assets import asset_uri, sha256_of
 from penstock.errors import NotReadyError, PenstockError, TransientError, UnavailableError, UsageError, WorkerLostError
 from penstock.ingest.delivery import Delivery
 from penstock.ingest.executor.pool import Ref
@@ -60,6 +63,23 @@ class WriteStep:
             report.batch.topic,
         )
 
+    def relabel(self, deliveries: Sequence[Delivery], report: BatchReport) -> list[WriteResult]:
+        """Writes the events that name labels and have the media that are stored: no model runs for them.
+
+        Costs a read of asset rows, and that only for events that name labels and whose media are in the message, and
+        for replays: what is stored of these already is settled before anything is fetched.
+
+        Returns:
+            the results of those that need no other step.
+
+        Raises:
+            WorkerLostError: a writer died.
+        """
+        events = [stored for delivery in deliveries if (stored := _as_stored(delivery.event)) is not None]
+        if not events:
+            return []
+        return self.until_answered(lambda: self._writers.relabel(self.request(deliveries), events), report.batch.topic)
+
     def retract(self, deliveries: Sequence[Delivery]) -> None:
         """Removes what interrupted writes left of deliveries that are now rejected.
 
@@ -99,6 +119,19 @@ class WriteStep:
             raise WorkerLostError(str(exc)) from exc  # without its blame
 
 
+def _as_stored(event: Event) -> Event | None:
+    """Returns an event that may be stored already, with the address of its media in the asset store; else None.
+
+    It names labels, or is a replay.
+    """
+    is_replay = event.origin != event.position
+    if event.payload is None or not (event.names_acl or is_replay):
+        return None
+    if isinstance(event.payload, ClaimCheck):
+        return event if is_replay or sha256_of(event.payload.uri) is not None else None
+    return replace(event, payload=ClaimCheck(asset_uri(hashlib.sha256(event.payload.data).hexdigest())))
+
+
 class Steps:
     """Processes batches of text and images.
 
@@ -115,8 +148,13 @@ class Steps:
 
     def attempt(self, deliveries: Sequence[Delivery], report: BatchReport, *, is_first: bool) -> list[WriteResult]:
         """Runs steps 2 to 5 once. Fetches nothing of a batch into this process but the writers' small reports."""
-        decoded, encoded = self._prepare([delivery.event for delivery in deliveries], report)  # 2 to 4
-        return self._write.write(deliveries, decoded, encoded, report)  # 5
+        results = self._write.relabel(deliveries, report)
+        known = {result.position for result in results}
+        due = [delivery for delivery in deliveries if delivery.record.position not in known]
+        if due:
+            decoded, encoded = self._prepare([delivery.event for delivery in due], report)  # 2 to 4
+            results += self._write.write(due, decoded, encoded, report)  # 5
+        return results
 
     def probe(self, event: Event, like: Delivery, report: BatchReport) -> None:
         """See `Flow.probe`."""

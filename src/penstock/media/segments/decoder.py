@@ -10,14 +10,11 @@ worker can decode the next one. The worker that decoded a segment still has its 
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
-
-from PIL import Image
 
 from penstock.config import LongMediaSettings, SpeechSettings, VideoSettings
 from penstock.encoders.base import ImageSpec
@@ -33,6 +30,7 @@ from penstock.media.decode import EncoderInputs, EncoderItem, to_rejection
 from penstock.media.image import fit_image
 from penstock.media.segments.compose import DecodedSegments, SegmentSpeech, compose
 from penstock.media.segments.open_readers import OpenMedia, OpenReaders
+from penstock.media.thumbnail import jpeg_thumbnail
 from penstock.records import (
     Checkpoint,
     Collection,
@@ -50,7 +48,6 @@ from penstock.records import (
 logger = logging.getLogger(__name__)
 
 _READ_MS = 10_000  # of media, between two looks at the clock
-_JPEG_QUALITY = 80
 
 Fetch: TypeAlias = Callable[[Event], FetchedMedia | Rejected]
 """Fetches the media of one event, or rejects it."""
@@ -240,7 +237,7 @@ class SegmentDecoder:
                     media.uri,
                     start_ms=shot.start_ms,
                     end_ms=shot.end_ms,
-                    thumbnail=self._put_thumbnail(_thumbnail(shot.keyframe, self._thumbnail_px)),
+                    thumbnail=self._put_thumbnail(jpeg_thumbnail(shot.keyframe, self._thumbnail_px)),
                     vectors=((Field.JOINT, JOINT_IMAGE, row),),
                 )
             )
@@ -331,12 +328,3 @@ class _WaveformInput:
 
 def _position(checkpoint: Checkpoint | None) -> MediaPosition:
     return checkpoint.position if checkpoint else MediaPosition()
-
-
-def _thumbnail(image: Image.Image, longest_px: int) -> bytes:
-    """Returns a JPEG of the image, its longer side at most `longest_px`."""
-    small = image.copy()
-    small.thumbnail((longest_px, longest_px))
-    out = io.BytesIO()
-    small.save(out, "JPEG", quality=_JPEG_QUALITY)
-    return out.getvalue()

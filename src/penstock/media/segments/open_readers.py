@@ -42,7 +42,8 @@ class OpenMedia:
 
     def indexed_event(self, event: Event) -> Event:
         """Returns the event as it is indexed: without its bytes, and with a title if its file has one."""
-        return replace(event, payload=ClaimCheck(self.uri), title=event.title or self.reader.title)
+        own = event if event.title else replace(event, title=self.reader.title, has_media_title=True)
+        return replace(own, payload=ClaimCheck(self.uri))
 
     def close(self) -> None:
         """Closes the reader and removes the temporary file."""

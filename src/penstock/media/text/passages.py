@@ -125,7 +125,7 @@ def _without_separators(text: str) -> str:
 _Span = tuple[int, int]  # start and end within the text, characters
 
 
-def _sentences(text: str) -> Iterator[_Span]:
+def sentence_spans(text: str) -> Iterator[_Span]:
     """Yields the spans of the sentences, without spaces around them.
 
     Text is split in blocks: a paragraph, or 4,000 characters of a longer one. The last sentence of such a block starts
@@ -243,7 +243,7 @@ def _overlap(packed: deque[_Piece], overlap_tokens: int) -> deque[_Piece]:
 
 def _pieces(text: str, max_chars: int, settings: TextSettings, tokenizer: Tokenizer) -> Iterator[_Piece]:
     """Yields sentences with their tokens, in order. One that no passage can hold is halved, and halved again."""
-    spans = (part for span in _sentences(text) for part in _shortened(text, span, max_chars))
+    spans = (part for span in sentence_spans(text) for part in _shortened(text, span, max_chars))
     while batch := list(itertools.islice(spans, _COUNT_BATCH)):
         yield from _counted(text, batch, settings, tokenizer)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from penstock.media.types.base import Sniffed
+from penstock.media.types.transport_streams import transport_stream_type
 from penstock.records import Modality
-
-_PACKET_BYTES = (188, 192, 204)  # plain; with a time before each, as AVCHD and Blu-ray have it; with a check after each
-_TIME_BYTES = {192: 4}
 
 
 def stream_type(head: bytes) -> Sniffed | None:
@@ -17,8 +15,10 @@ def stream_type(head: bytes) -> Sniffed | None:
     Args:
         head: the first 64 KiB.
     """
-    if head[:4] in (b"\0\0\1\xba", b"\0\0\1\xb3") or _is_transport_stream(head):
-        return Sniffed("video/mp2t" if head[:3] != b"\0\0\1" else "video/mpeg", Modality.VIDEO)
+    if head[:4] in (b"\0\0\1\xba", b"\0\0\1\xb3"):
+        return Sniffed("video/mpeg", Modality.VIDEO)
+    if (sniffed := transport_stream_type(head)) is not None:
+        return sniffed
     mime = next((mime for matches, mime in _AUDIO if matches(head)), None)
     return None if mime is None else Sniffed(mime, Modality.AUDIO)
 
@@ -34,14 +34,6 @@ def frames_within(head: bytes) -> Sniffed | None:
             return Sniffed("audio/mpeg", Modality.AUDIO)
         at = head.find(b"\xff", at + 1)
     return None
-
-
-def _is_transport_stream(head: bytes) -> bool:
-    for size in _PACKET_BYTES:
-        first = _TIME_BYTES.get(size, 0)
-        if len(head) > first + 2 * size and all(head[first + number * size] == 0x47 for number in range(3)):
-            return True
-    return False
 
 
 def _is_tagged_mp3(head: bytes) -> bool:

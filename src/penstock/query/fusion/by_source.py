@@ -40,7 +40,7 @@ class SourceWeightedFusion:
 
     def rank(self, rankings: Rankings, rules: MomentRules, limit: int) -> list[tuple[float, Candidate]]:
         """See `Fusion.rank`. All candidates are composed, as the last one may become the first."""
-        entries = sum(len(ranking) for ranking in rankings.by_channel.values())
+        entries = sum(len(ranking) for ranking in rankings.by_channel.values()) + len(rankings.clicked)
         ranked = self._fusion.rank(rankings, rules, entries)
         weighed = [
             (_weighed(score, weight_of(candidate.best, self._sources), evidence=self._evidence), candidate)

@@ -188,11 +188,18 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The calibrations of all channels and collections that had labelled questions."""
+    """The calibrations of all channels and collections that had labelled questions.
+
+    Attributes:
+        channels, collections: by name.
+        provenance: the data behind it.
+        clicked: of the click memory, from the cosine of two questions; None: choices do not count.
+    """
 
     channels: Mapping[Channel, ChannelCalibration]
     collections: Mapping[Collection, CollectionCalibration]
     provenance: Provenance
+    clicked: ChannelCalibration | None = None
 
     def covers(self, channel: Channel) -> bool:
         """Returns whether the channel and its collection are calibrated."""
@@ -226,13 +233,18 @@ class Calibration:
         evidence = np.sum(terms, axis=0) - len(terms) * prior
         return np.asarray(prior + calibration.gain * evidence + calibration.offset)
 
-    def matches(self, encoders: Mapping[Channel, str], index_types: Mapping[Channel, str]) -> str | None:
+    def matches(
+        self, encoders: Mapping[Channel, str], index_types: Mapping[Channel, str], questions: str | None = None
+    ) -> str | None:
         """Returns why this calibration is not valid for an index, in one line; None if it is.
 
         Args:
             encoders: what each channel compares, as `ChannelCalibration.encoder`.
             index_types: of each channel. Channels that one of the two sides does not have are not compared.
+            questions: the encoder of questions, which the click memory compares; None: it is not compared.
         """
+        if self.clicked is not None and questions not in (None, self.clicked.encoder):
+            return f"its choices were compared by {self.clicked.encoder}, and questions are encoded by {questions}"
         for channel, calibration in sorted(self.channels.items()):
             ours = (("encoder", calibration.encoder, encoders), ("index type", calibration.index_type, index_types))
             for noun, recorded, present in ours:
@@ -253,6 +265,7 @@ class _Document(BaseModel):
     channels: Mapping[str, ChannelCalibration]
     collections: Mapping[Collection, CollectionCalibration]
     provenance: Provenance
+    clicked: ChannelCalibration | None = None
 
 
 def write_calibration(calibration: Calibration, file: Path) -> None:
@@ -261,10 +274,12 @@ def write_calibration(calibration: Calibration, file: Path) -> None:
         channels={str(channel): calibration.channels[channel] for channel in sorted(calibration.channels)},
         collections={name: calibration.collections[name] for name in sorted(calibration.collections)},
         provenance=calibration.provenance,
+        clicked=calibration.clicked,
     )
+    without = {"clicked"} if calibration.clicked is None else None
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f"{file.name}.tmp")
-    temporary.write_text(document.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    temporary.write_text(document.model_dump_json(indent=1, exclude=without) + "\n", encoding="utf-8")
     temporary.replace(file)
 
 
@@ -283,7 +298,7 @@ def read_calibration(file: Path) -> Calibration:
         raise ConfigError(
             f"{file} is not a calibration ({_first_problem(exc)}). `penstock train calibration` writes a new one"
         ) from exc
-    return Calibration(channels, dict(document.collections), document.provenance)
+    return Calibration(channels, dict(document.collections), document.provenance, document.clicked)
 
 
 def _channel(name: str) -> Channel:

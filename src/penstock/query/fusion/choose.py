@@ -14,6 +14,7 @@ from penstock.query.fusion.base import Candidate, ExplainingFusion, Leader, Mome
 from penstock.query.fusion.by_relevance import RelevanceFusion
 from penstock.query.fusion.by_source import SourceWeightedFusion
 from penstock.query.fusion.calibration import Calibration
+from penstock.query.fusion.clicked import ClickedFusion
 from penstock.query.fusion.early import EarlyScale, shared_space
 from penstock.query.fusion.first_places import FirstPlaces
 from penstock.query.fusion.pins import FusionPins
@@ -27,6 +28,11 @@ from penstock.query.types import FuseOptions, Kind, Rankings
 from penstock.records import Channel
 
 _UNKNOWN = Spread(0.0, 0.0)
+
+
+def _has_log_odds(fusion: ExplainingFusion) -> bool:
+    """Returns whether the scores of a fusion are log-odds of the calibration, of all that it ranks."""
+    return isinstance(fusion, RelevanceFusion) or (isinstance(fusion, WeightedFusion) and fusion.is_calibrated)
 
 
 class FusionChooser:
@@ -86,9 +92,16 @@ class FusionChooser:
         """
         pins = FusionPins() if pins is None else pins
         options, _ = self.applicable(options, rankings)
-        if options.sources:
-            return SourceWeightedFusion(self._choose(options, rankings, None, pins, evidence), options)
-        return self._choose(options, rankings, self._leader(options, shares, pins), pins, evidence)
+        leader = None if options.sources else self._leader(options, shares, pins)
+        fusion = self._choose(options, rankings, leader, pins, evidence)
+        if rankings.clicked and self.counts_clicks(options) and _has_log_odds(fusion):
+            fusion = ClickedFusion(fusion, options.clicked)
+        return SourceWeightedFusion(fusion, options) if options.sources else fusion
+
+    def counts_clicks(self, options: FuseOptions) -> bool:
+        """Returns whether what people chose counts: the calibration knows how much, and the request wants it."""
+        calibrated = self.calibration is not None and self.calibration.clicked is not None
+        return calibrated and options.method is FusionMethod.CALIBRATED and options.clicked > 0
 
     def _choose(
         self,

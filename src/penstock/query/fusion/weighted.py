@@ -30,7 +30,7 @@ from penstock.query.fusion.base import MOMENT, Candidate, Leader, MomentRules, m
 from penstock.query.fusion.moments import group_numbers
 from penstock.query.fusion.normalise import Float64
 from penstock.query.fusion.parts import CollectionParts, members_of
-from penstock.query.fusion.scales import ChannelShares, Scale
+from penstock.query.fusion.scales import ChannelShares, LogOddsScale, Scale
 from penstock.query.fusion.tables import CollectionTable, Int64, collection_tables
 from penstock.query.types import FuseOptions, Hit, Kind, Rankings
 from penstock.records import TIMED_COLLECTIONS, Channel, Collection, Entry, Field
@@ -57,6 +57,11 @@ class WeightedFusion:
         self._options = options
         self._scale = scale
         self._scale_within = scale_within or (lambda table: scale)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether its scores are log-odds of a calibration."""
+        return isinstance(self._scale, LogOddsScale)
 
     def rank(self, rankings: Rankings, rules: MomentRules, limit: int) -> list[tuple[float, Candidate]]:
         """See `Fusion.rank`."""

@@ -120,12 +120,12 @@ def _members(
         for id_, vector in loaded.vectors.get(space, {}).items()
         if takes_images or vector.encoder != JOINT_IMAGE
     }
-    yield QueryPart.TEXT, [] if query.text is None else [TextInput(encoder, query.text)]
+    yield QueryPart.TEXT, [] if query.text is None else [TextInput(encoder, query.text, channel.field)]
     region = parts.region if parts.frame is None else None
     yield QueryPart.IMAGE, [ImageInput(JOINT_IMAGE, query.image, region)] if takes_images and query.image else []
     yield QueryPart.FRAME, [loaded.frame_image] if takes_images and loaded.frame_image is not None else []
     yield QueryPart.LIKE, [stored[id_] for id_ in sorted(parts.like) if id_ in stored]
-    texts: list[SingleInput] = [TextInput(encoder, text) for text in sorted(parts.not_texts)]
+    texts: list[SingleInput] = [TextInput(encoder, text, channel.field) for text in sorted(parts.not_texts)]
     yield QueryPart.NOT, [*texts, *(stored[id_] for id_ in sorted(parts.not_like) if id_ in stored)]
 
 

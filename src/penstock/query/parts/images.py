@@ -31,7 +31,7 @@ class MediaReader(Protocol):
 class ClaimChecks(Protocol):
     """Reads media by their address, such as `media.claim_check.ClaimCheckReader`."""
 
-    def read(self, uri: str, *, deadline_s: float) -> bytes:
+    def read(self, uri: str, *, tenant: str, deadline_s: float) -> bytes:
         """Returns the bytes. Raises BadInputError if another attempt cannot help, TransientError if it may."""
 
 
@@ -76,7 +76,7 @@ class EntryImageReader:
                 source = THUMBNAIL if entry.collection is Collection.FRAME else STORED_MEDIA
                 return EntryImage(self._media.read(sha256), source)
             if self._claim_checks is not None and entry.collection is Collection.IMAGE:
-                data = self._claim_checks.read(uri, deadline_s=self._clock() + timeout_s)
+                data = self._claim_checks.read(uri, tenant=entry.asset.tenant, deadline_s=self._clock() + timeout_s)
                 return EntryImage(data, CLAIM_CHECK)
         except (MissingAssetError, BadInputError) as exc:
             logger.info("the image of entry %s cannot be read: %s", entry.id, exc)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from penstock.records import Float32, ImageRegion
+from penstock.records import Field, Float32, ImageRegion
 
 COMPOSED = "composed"
 """The name that stands for the encoder of vectors with which no calibration and no statistics compare."""
@@ -14,10 +14,17 @@ COMPOSED = "composed"
 
 @dataclass(frozen=True, slots=True)
 class TextInput:
-    """Text to embed. `encoder` is named as in `EncoderInput.encoder`."""
+    """Text to embed.
+
+    Attributes:
+        encoder: named as in `EncoderInput.encoder`.
+        text: of the question, or a part of it.
+        searched: the field that the vector is compared with, for which an adapter may map it; None: as it is encoded.
+    """
 
     encoder: str
     text: str
+    searched: Field | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Loads the stored vectors and the image of the entries that a query names.
 
-An entry of another tenant is answered as an absent one: the same requests to the store, and the same error.
+An entry that the request may not read is answered as an absent one: the same requests to the store, and the same error.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class PartLoader:
         """Returns the vectors of the entries in every dense channel, each space of a collection once."""
 
         def of(channel: Channel) -> Callable[[float], Mapping[str, Float32]]:
-            return lambda timeout_s: self.store.vectors(channel, ids, tenant=query.tenant, timeout_s=timeout_s)
+            return lambda timeout_s: self.store.vectors(channel, ids, access=query.access, timeout_s=timeout_s)
 
         channels = self._dense(offered)
         results = await asyncio.gather(*(self._call(of(channel), deadline_s) for channel in channels))
@@ -81,7 +81,7 @@ class PartLoader:
 
     async def _entries(self, ids: Sequence[str], query: Query, deadline_s: float) -> Mapping[str, Entry]:
         return await self._call(
-            lambda timeout_s: self.store.entries(ids, tenant=query.tenant, timeout_s=timeout_s), deadline_s
+            lambda timeout_s: self.store.entries(ids, access=query.access, timeout_s=timeout_s), deadline_s
         )
 
     async def _image(

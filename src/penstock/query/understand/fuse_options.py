@@ -15,6 +15,8 @@ from penstock.records import FIELDS_OF, Channel, Collection
 
 # Ranks beyond a thousand are not fetched, so that larger constants make all ranks equal.
 MAX_K = 10_000
+CLICKED = "clicked"
+"""The name of what people chose, among the weights of collections and channels."""
 # A channel that counts a thousand times as much as another one decides alone.
 MAX_WEIGHT = 1_000.0
 
@@ -45,7 +47,14 @@ def fuse_options(request: FuseRequest | None, settings: QuerySettings) -> FuseOp
         raise QueryError(f"k is {requested.k}; it can be 1 to {MAX_K:,}", field="/fuse/k")
     if requested.alpha is not None and not 0 <= requested.alpha <= 1:
         raise QueryError(f"alpha is {requested.alpha}; it can be 0 to 1", field="/fuse/alpha")
-    weights = named_weights(requested.weights, at="/fuse/weights")
+    weights = named_weights(requested.weights, at="/fuse/weights", sources=(CLICKED,))
+    clicked = weights.sources.get(CLICKED, 1.0)
+    if clicked > 0 and CLICKED in weights.sources and method is not FusionMethod.CALIBRATED:
+        raise QueryError(
+            f"{CLICKED} is fused by method calibrated only, and the method is {method}: without probabilities choices "
+            "for other questions would displace what was never chosen",
+            field=f"/fuse/weights/{CLICKED}",
+        )
     normalise = _name(Normalisation, requested.normalise, default=settings.normalise, option="normalise")
     # What a request without these options is given by the settings, it does not demand.
     decisive = requested.normalise if method is FusionMethod.WEIGHTED else requested.method or requested.alpha
@@ -58,6 +67,7 @@ def fuse_options(request: FuseRequest | None, settings: QuerySettings) -> FuseOp
         channel_weights=weights.channels,
         first_places=settings.first_places,
         demanded=decisive is not None,
+        clicked=clicked,
     )
 
 

@@ -79,6 +79,11 @@ def detect_language(text: str) -> DetectedLanguage | None:
     return DetectedLanguage(code, candidates, script.capitalize())
 
 
+def language_name(code: str) -> str | None:
+    """Returns the English name of a language by its code of ISO 639-1; None: it is not known here."""
+    return _NAMES.get(code)
+
+
 def is_foreign(text: str, languages: Set[str]) -> bool:
     """Returns whether a question of several words is in none of these languages, as far as its letters show it."""
     candidates = _LANGUAGES["LATIN"]

@@ -11,13 +11,12 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import httpx
+from typing import Protocol
 
 from penstock.analysis import query_terms
 from penstock.config import GenerateSettings
 from penstock.errors import TransientError
+from penstock.query.generate.endpoint import ChatEndpoint, EndpointError, completion_text, read_bounded
 from penstock.query.understand.understood import ChatMessage
 
 MAX_PARAPHRASES = 2
@@ -73,13 +72,13 @@ class GeneratorRewriter:
 
     Args:
         settings: `url` must be set.
+
+    Raises:
+        ConfigError: the URL or the key cannot be used.
     """
 
     def __init__(self, settings: GenerateSettings) -> None:
-        headers = {"Authorization": f"Bearer {settings.key.get_secret_value()}"} if settings.key else {}
-        self._url = f"{(settings.url or '').rstrip('/')}/chat/completions"
-        self._model = settings.model
-        self._client = httpx.AsyncClient(headers=headers, timeout=None, follow_redirects=False)
+        self._endpoint = ChatEndpoint(settings)
         self._running = 0
 
     async def rewrite(self, question: str, messages: Sequence[ChatMessage], *, timeout_s: float) -> Rewriting:
@@ -89,31 +88,24 @@ class GeneratorRewriter:
         self._running += 1
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await self._post(_prompt(question, messages))
+                text = completion_text(await self._post(_prompt(question, messages)))
         except TimeoutError as exc:
             raise RewriteError(f"the generator did not answer within {timeout_s * 1000:.0f} ms") from exc
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
-            raise RewriteError(f"the generator cannot be reached ({type(exc).__name__})") from exc
+        except EndpointError as exc:
+            raise RewriteError(str(exc)) from exc
         finally:
             self._running -= 1
-        return checked_rewriting(_content(answer), question, messages)
+        return checked_rewriting(text, question, messages)
 
     async def close(self) -> None:
         """Ends its connections."""
-        await self._client.aclose()
+        await self._endpoint.close()
 
     async def _post(self, prompt: Sequence[dict[str, str]]) -> bytes:
         """Returns the body of the answer, which may be endless."""
-        body = {"model": self._model, "messages": prompt, "temperature": 0, "max_tokens": _MAX_TOKENS, "stream": False}
-        async with self._client.stream("POST", self._url, json=body) as response:
-            if response.status_code != httpx.codes.OK:
-                raise RewriteError(f"the generator answered with HTTP {response.status_code}")
-            received = bytearray()
-            async for part in response.aiter_bytes():
-                received += part
-                if len(received) > _MAX_BYTES:
-                    raise RewriteError(f"the generator's answer has more than {_MAX_BYTES:,} bytes")
-        return bytes(received)
+        body = {"messages": prompt, "temperature": 0, "max_tokens": _MAX_TOKENS, "stream": False}
+        async with self._endpoint.open(body) as response:
+            return await read_bounded(response, _MAX_BYTES)
 
 
 def checked_rewriting(text: str, question: str, messages: Sequence[ChatMessage]) -> Rewriting:
@@ -175,19 +167,3 @@ def _prompt(question: str, messages: Sequence[ChatMessage]) -> list[dict[str, st
         left -= len(message.content)
     data = json.dumps({"conversation": kept[::-1], "question": question}, ensure_ascii=False)
     return [{"role": "system", "content": _INSTRUCTIONS}, {"role": "user", "content": data}]
-
-
-def _content(answer: bytes) -> str:
-    """Returns the text of a chat completion.
-
-    Raises:
-        RewriteError: it is none.
-    """
-    try:
-        parsed: Any = json.loads(answer)
-        content = parsed["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError, RecursionError) as exc:
-        raise RewriteError("the generator's answer is no chat completion") from exc
-    if not isinstance(content, str):
-        raise RewriteError("the generator's answer has no text")
-    return content

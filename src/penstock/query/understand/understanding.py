@@ -17,6 +17,7 @@ from penstock.observability import metrics
 from penstock.query.overload import NOTHING_SHED, SheddableStep, Shedding
 from penstock.query.trace import Trace
 from penstock.query.types import Query
+from penstock.query.understand.conversation import topic_of
 from penstock.query.understand.dictionary import Dictionary
 from penstock.query.understand.language import detect_language
 from penstock.query.understand.rewrite import RewriteError, Rewriter, Rewriting
@@ -24,6 +25,7 @@ from penstock.query.understand.spelling import Correction, apply, correct, unkno
 from penstock.query.understand.synonyms import NO_SYNONYMS, SynonymFile, Synonyms
 from penstock.query.understand.understood import RespeltWord, Understood, WeightedWords
 from penstock.query.understand.vocabularies import Vocabularies
+from penstock.records import Access
 
 # Longer questions are pasted texts, whose spelling is their own.
 MAX_SPELT_CHARS = 500
@@ -78,7 +80,7 @@ class Understanding:
             if rewriting is not None:
                 understood = _rewritten(query.text, rewriting)
             else:
-                understood = await self._respelt(query, query.text, trace)
+                understood = _continued(await self._respelt(query, query.text, trace), query, trace)
             if query.understand.synonyms:
                 understood = _widened(understood, self._synonyms())
         return replace(query, text=understood.used, understood=understood)
@@ -105,7 +107,7 @@ class Understanding:
 
     async def _respelt(self, query: Query, text: str, trace: Trace) -> Understood:
         mode = query.understand.spelling
-        corrections = [] if mode is SpellingMode.OFF else await self._corrections(query.tenant, text, trace)
+        corrections = [] if mode is SpellingMode.OFF else await self._corrections(query.access, text, trace)
         if not corrections:
             return Understood(text, text)
         corrected, applied = apply(text, corrections), mode is SpellingMode.APPLY
@@ -121,11 +123,11 @@ class Understanding:
         original = WeightedWords(" ".join(word.original for word in words), ORIGINAL_WEIGHT)
         return Understood(text, corrected, spelling=words, extra=(original,))
 
-    async def _corrections(self, tenant: str, text: str, trace: Trace) -> list[Correction]:
+    async def _corrections(self, access: Access, text: str, trace: Trace) -> list[Correction]:
         """Returns the corrections of a question. A tenant without a vocabulary, as every unknown one, has none."""
         if self._tools.vocabularies is None or self._dictionary is None or len(text) > MAX_SPELT_CHARS:
             return []
-        vocabulary = self._tools.vocabularies.get(tenant)
+        vocabulary = self._tools.vocabularies.get(access)
         if not len(vocabulary):
             return []
         detected = detect_language(text)
@@ -161,6 +163,19 @@ def _rewritten(text: str, rewriting: Rewriting) -> Understood:
     weight = PARAPHRASE_WEIGHT / max(1, len(paraphrases))  # together they count as one
     extra = tuple(replace(words, weight=weight) for words in paraphrases)
     return Understood(text, rewriting.question, rewritten=rewriting.question, extra=extra)
+
+
+def _continued(understood: Understood, query: Query, trace: Trace) -> Understood:
+    """Adds the topic of the conversation before a question that was not rewritten, for lexical channels alone."""
+    options = query.understand
+    topic = topic_of(options.messages, understood.used) if options.rewrite else None
+    if topic is None:
+        return understood
+    trace.add_reason(
+        f"{topic.text!r} of the question before was searched, too, at a weight of {topic.weight:g} "
+        '("understand": {"rewrite": false} searches the question alone)'
+    )
+    return replace(understood, extra=(*understood.extra, topic))
 
 
 def _widened(understood: Understood, synonyms: Synonyms) -> Understood:

@@ -15,7 +15,7 @@ from penstock.query.understand.rerank_options import rerank_options
 from penstock.query.understand.route_options import route_options
 from penstock.query.understand.text import normalise_text
 from penstock.query.understand.understand_options import understand_options
-from penstock.records import COLLECTIONS_OF, Collection, Modality
+from penstock.records import COLLECTIONS_OF, Access, Collection, Modality
 
 # A request holds a thread as long as the store hangs, so every deadline needs a limit.
 MAX_DEADLINE_MS = 60_000
@@ -38,7 +38,7 @@ def validate(request: SearchRequest, settings: QuerySettings) -> Query:
         collections=_collections(request.modalities),
         modalities_given=request.modalities is not None,
         where=request.where,
-        tenant=_tenant(request.tenant),
+        access=_access(request.access),
         limit=_within("limit", request.limit, default=settings.limit, maximum=settings.max_limit),
         deadline_ms=_within("deadline_ms", request.deadline_ms, default=settings.deadline_ms, maximum=MAX_DEADLINE_MS),
         fuse=fuse_options(request.fuse, settings),
@@ -89,10 +89,10 @@ def _collections(modalities: Sequence[str] | None) -> tuple[Collection, ...]:
     return tuple(collection for collection in Collection if collection in requested)
 
 
-def _tenant(tenant: str) -> str:
-    if not tenant.strip():
+def _access(access: Access) -> Access:
+    if not access.tenant.strip():
         raise QueryError("tenant is empty: leave it out to search the default tenant", field="/tenant")
-    return tenant
+    return access
 
 
 def _group_by(name: str | None) -> GroupBy:

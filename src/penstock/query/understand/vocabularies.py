@@ -1,9 +1,10 @@
-"""Keeps the vocabularies of the tenants that search, counted and refreshed by a thread of its own.
+"""Keeps the vocabularies of what searches may read, counted and refreshed by a thread of its own.
 
-A vocabulary is counted from the store when its tenant is first seen, up to a number of entries. What the change feed
+A vocabulary has the words of the entries of one `Access`: a tenant, and the labels of the caller. It is counted from
+the store when that is first seen, up to a number of entries. What the change feed
 announces is added within seconds. The words of deleted and replaced entries go with the next count, after 15 minutes at
-the earliest. Each tenant has an object of its own, and no search waits for one: until it is counted, and for a tenant
-without entries, it is empty.
+the earliest. Each has an object of its own, and no search waits for one: until it is counted, and without
+entries, it is empty.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from penstock.errors import PenstockError
 from penstock.observability import metrics
 from penstock.query.understand.vocabulary import EMPTY, Vocabulary
 from penstock.query.understand.word_reader import TextStore, add_entries, count_entries
-from penstock.records import Collection, IndexChange
+from penstock.records import Access, Collection, IndexChange
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +30,9 @@ RECOUNT_S = 900.0
 RETRY_S = 5.0
 # A refreshed vocabulary is a new one, 0.5 s of work for 100,000 words: it is made at most a twentieth of the time.
 _REST_FACTOR, _MAX_REST_S = 20, 30.0
-MAX_TENANTS = 1_000
-MAX_QUEUED = 100  # tenants that wait for a count; a later search queues others
-MAX_PENDING = 20_000  # announced entries of a tenant; if there are more, all are counted
+MAX_KEPT = 1_000
+MAX_QUEUED = 100  # vocabularies that wait for a count; a later search queues others
+MAX_PENDING = 20_000  # announced entries; if there are more, all are counted
 _MAX_LOOKUPS = 4  # of an entry that the store does not return yet
 
 
@@ -40,9 +41,9 @@ class VocabularyLimits:
     """The bounds of what is kept.
 
     Attributes:
-        words: of one tenant; the rarest are forgotten. As many titles are kept.
-        all_words: of all tenants; those that searched longest ago are forgotten.
-        entries: read of one tenant.
+        words: of one vocabulary; the rarest are forgotten. As many titles are kept.
+        all_words: of all of them; those that searched longest ago are forgotten.
+        entries: read for one.
     """
 
     words: int = 200_000
@@ -69,12 +70,12 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    tenant: str
+    access: Access
     counts_all: bool
 
 
 class Vocabularies:
-    """The vocabularies by tenant. Safe to call from several threads; no call waits for the store.
+    """The vocabularies by access. Safe to call from several threads; no call waits for the store.
 
     Args:
         store: read by the thread that `start` begins.
@@ -101,16 +102,16 @@ class Vocabularies:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closed = threading.Event()
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._queue: OrderedDict[str, None] = OrderedDict()
+        self._kept: OrderedDict[Access, _Kept] = OrderedDict()
+        self._queue: OrderedDict[Access, None] = OrderedDict()
         self._follows_changes = False
         self._rests_until_s = float("-inf")
         self._thread = threading.Thread(target=self._run, name="vocabularies", daemon=True)
 
-    def start(self, tenants: Iterable[str] = ()) -> None:
-        """Starts the thread, which counts the vocabularies of these tenants first."""
-        for tenant in tenants:
-            self.get(tenant)
+    def start(self, accesses: Iterable[Access] = ()) -> None:
+        """Starts the thread, which counts these vocabularies first."""
+        for access in accesses:
+            self.get(access)
         self._thread.start()
 
     def close(self) -> None:
@@ -120,55 +121,56 @@ class Vocabularies:
         if self._thread.is_alive():
             self._thread.join()
 
-    def get(self, tenant: str) -> Vocabulary:
-        """Returns the vocabulary of a tenant as it was counted last; an empty one before that."""
+    def get(self, access: Access) -> Vocabulary:
+        """Returns the vocabulary of the entries that may be read, as it was counted last; an empty one before that."""
         with self._lock:
-            kept = self._kept.get(tenant)
+            kept = self._kept.get(access)
             if kept is None:
-                self._queue_count(tenant)
+                self._queue_count(access)
                 return EMPTY
-            self._kept.move_to_end(tenant)
+            self._kept.move_to_end(access)
             outdated = kept.changed or not self._follows_changes
             if outdated and kept.counted_s is not None and self._clock() - kept.counted_s >= self._recount_s:
-                self._queue_count(tenant)
+                self._queue_count(access)
             return kept.vocabulary
 
     def changed(self, changes: Sequence[IndexChange]) -> None:
         """Notes changes of the index, as a listener of `IndexChanges`; no changes: any tenant's may have changed."""
         with self._lock:
             self._follows_changes = True
-            for tenant in () if changes else self._kept:
-                self._queue_count(tenant)
-            for change in changes:
-                kept = self._kept.get(change.tenant)
-                if kept is not None:  # the others are counted when they are first seen
-                    self._note(kept, change)
+            for access in () if changes else self._kept:
+                self._queue_count(access)
+            changed = {change.tenant for change in changes}
+            for access, kept in self._kept.items():  # the others are counted when they are first seen
+                if access.tenant in changed:
+                    self._note(access, kept, [change for change in changes if change.tenant == access.tenant])
         self._wake.set()
 
     # --- changes, with the lock held ---
 
-    def _note(self, kept: _Kept, change: IndexChange) -> None:
+    def _note(self, access: Access, kept: _Kept, changes: Iterable[IndexChange]) -> None:
         kept.changed = True
-        for collection, ids in change.new_entry_ids().items():
-            kept.pending.update((id_, _Pending(collection)) for id_ in ids[:MAX_PENDING])
+        for change in changes:
+            for collection, ids in change.new_entry_ids().items():
+                kept.pending.update((id_, _Pending(collection)) for id_ in ids[:MAX_PENDING])
         if len(kept.pending) > MAX_PENDING:
             kept.pending.clear()
-            self._queue_count(change.tenant)
+            self._queue_count(access)
         elif kept.pending and kept.refresh_at_s is None:
             kept.refresh_at_s = self._clock() + self._refresh_s
 
-    def _queue_count(self, tenant: str) -> None:
+    def _queue_count(self, access: Access) -> None:
         if len(self._queue) < MAX_QUEUED:
-            self._queue[tenant] = None
+            self._queue[access] = None
             self._wake.set()
 
     def _forget_oldest(self) -> None:
         """Forgets those used longest ago until the others are within the limits; empty ones, of any name, first."""
         words = sum(len(kept.vocabulary) for kept in self._kept.values())
-        while len(self._kept) > MAX_TENANTS or (words > self._limits.all_words and len(self._kept) > 1):
-            empty = (tenant for tenant, kept in self._kept.items() if len(self._kept) > MAX_TENANTS)
+        while len(self._kept) > MAX_KEPT or (words > self._limits.all_words and len(self._kept) > 1):
+            empty = (access for access, kept in self._kept.items() if len(self._kept) > MAX_KEPT)
             oldest = next(
-                (tenant for tenant in empty if not len(self._kept[tenant].vocabulary)), next(iter(self._kept))
+                (access for access in empty if not len(self._kept[access].vocabulary)), next(iter(self._kept))
             )
             words -= len(self._kept.pop(oldest).vocabulary)
 
@@ -182,7 +184,7 @@ class Vocabularies:
                 self._wake.clear()
                 continue
             try:
-                (self._count if task.counts_all else self._refresh)(task.tenant)
+                (self._count if task.counts_all else self._refresh)(task.access)
             except PenstockError as exc:
                 logger.warning("the words of the index are not up to date: %s", exc)
                 self._fail(task)
@@ -195,24 +197,24 @@ class Vocabularies:
         now_s = self._clock()
         with self._lock:
             if self._queue:
-                tenant, _ = self._queue.popitem(last=False)
-                return _Task(tenant, counts_all=True), None
-            due = [(kept.refresh_at_s, tenant) for tenant, kept in self._kept.items() if kept.refresh_at_s is not None]
+                access, _ = self._queue.popitem(last=False)
+                return _Task(access, counts_all=True), None
+            due = [(kept.refresh_at_s, access) for access, kept in self._kept.items() if kept.refresh_at_s is not None]
         if not due:
             return None, None
-        due_s, tenant = min(due)
+        due_s, access = min(due, key=lambda task: task[0])
         due_s = max(due_s, self._rests_until_s)
-        return (_Task(tenant, counts_all=False), None) if due_s <= now_s else (None, due_s - now_s)
+        return (_Task(access, counts_all=False), None) if due_s <= now_s else (None, due_s - now_s)
 
-    def _count(self, tenant: str) -> None:
-        """Counts all entries of a tenant. What is announced during that time is added afterwards."""
+    def _count(self, access: Access) -> None:
+        """Counts all entries that may be read. What is announced during that time is added afterwards."""
         with self._lock:
-            kept = self._kept.setdefault(tenant, _Kept())
+            kept = self._kept.setdefault(access, _Kept())
             kept.changed, kept.refresh_at_s = False, None
             kept.pending.clear()
         limits = self._limits
         counts = count_entries(
-            self._store, tenant, max_entries=limits.entries, max_words=limits.words, closed=self._closed
+            self._store, access, max_entries=limits.entries, max_words=limits.words, closed=self._closed
         )
         if counts is None:
             return
@@ -224,17 +226,17 @@ class Vocabularies:
         kept.counted_s = self._clock()
         metrics.UNDERSTANDING.labels("vocabulary", "counted").inc()
 
-    def _refresh(self, tenant: str) -> None:
-        """Adds the announced entries of a tenant to its vocabulary."""
+    def _refresh(self, access: Access) -> None:
+        """Adds the announced entries to a vocabulary."""
         started_s = self._clock()
         with self._lock:
-            kept = self._kept.get(tenant)
+            kept = self._kept.get(access)
             if kept is None:
                 return
             pending, kept.pending, kept.refresh_at_s = kept.pending, {}, None
         counts = kept.vocabulary.counts()
         try:
-            absent = add_entries(counts, self._store, tenant, {id_: new.collection for id_, new in pending.items()})
+            absent = add_entries(counts, self._store, access, {id_: new.collection for id_, new in pending.items()})
         except PenstockError:
             self._look_up_again(kept, pending)
             raise
@@ -260,13 +262,13 @@ class Vocabularies:
                 kept.refresh_at_s = self._clock() + self._refresh_s
 
     def _fail(self, task: _Task) -> None:
-        """Waits before the next task. A tenant without a count is forgotten, and its next search queues it."""
+        """Waits before the next task. A vocabulary without a count is forgotten, and its next search queues it."""
         metrics.UNDERSTANDING.labels("vocabulary", "failed").inc()
         if task.counts_all:
             with self._lock:
-                kept = self._kept.get(task.tenant)
+                kept = self._kept.get(task.access)
                 if kept is not None and kept.counted_s is None:
-                    del self._kept[task.tenant]
+                    del self._kept[task.access]
                 elif kept is not None:
                     kept.changed = True
         self._closed.wait(RETRY_S)

@@ -16,6 +16,7 @@ from penstock.analysis import query_terms
 from penstock.config import QuerySettings
 from penstock.encoders.profiles import Profile
 from penstock.errors import PenstockError
+from penstock.query.adapters import AdapterSource, no_adapters
 from penstock.query.channels import OfferedChannels
 from penstock.query.embed import QueryEncoder, start_embedding
 from penstock.query.executor import BoundedExecutor
@@ -68,7 +69,7 @@ class WatchPreparer:
     """Prepares watches. Belongs to one event loop, that of the pipeline whose parts it shares.
 
     Args:
-        store, encoder, profile, settings, fusions, executor: of the pipeline.
+        store, encoder, profile, settings, fusions, executor, adapters: of the pipeline.
     """
 
     def __init__(
@@ -80,7 +81,9 @@ class WatchPreparer:
         *,
         fusions: FusionChooser,
         executor: BoundedExecutor,
+        adapters: AdapterSource = no_adapters,
     ) -> None:
+        self._adapters = adapters
         self._store = store
         self._encoder = encoder
         self._profile = profile
@@ -105,8 +108,9 @@ class WatchPreparer:
         query = for_ranking(query, plan)
         check_min_relevance(query, calibration)
         check_relevance_known(query, calibration, [planned.channel for planned in plan.queries])
-        params = SearchParams(query.tenant, query.where, self._settings.candidates, deadline_s)
-        with start_embedding(self._encoder, plan.queries, on_done=lambda: None) as embeddings:
+        params = SearchParams(query.access, query.where, self._settings.candidates, deadline_s)
+        adapters = self._adapters()
+        with start_embedding(self._encoder, plan.queries, on_done=lambda: None, adapters=adapters) as embeddings:
             rankings = await Retrieval(self._store, self._executor, plan.queries, embeddings, params).search()
             vectors = {
                 planned.channel: await asyncio.shield(embeddings[planned.search_for])
@@ -137,11 +141,11 @@ class WatchPreparer:
         searched = offered.intersection(query.collections)
         try:
             assets = await self._executor.call(
-                lambda _: sum(self._store.assets_in(collection, query.tenant) for collection in searched),
+                lambda _: sum(self._store.assets_in(collection, query.access) for collection in searched),
                 deadline_s=deadline_s,
             )
         except (PenstockError, TimeoutError) as exc:
-            logger.info("the assets of tenant %s cannot be counted, a watch expires soon: %s", query.tenant, exc)
+            logger.info("the assets of tenant %s cannot be counted, a watch expires soon: %s", query.access.tenant, exc)
             return True
         return assets < self._settings.candidates
 

@@ -21,14 +21,20 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 from penstock.broker.base import Consumer, Partition, Producer, partition_of
 from penstock.broker.change_messages import parse_change_message
 from penstock.broker.watch_messages import match_message
 from penstock.errors import FencedError, PenstockError, TransientError, UnavailableError
 from penstock.observability import metrics
+from penstock.query.addresses import Shows, show_all, shown_entry
+from penstock.query.changes import changes_of
 from penstock.query.fusion.calibration import Calibration
 from penstock.query.watches.context import WatchContext
+from penstock.query.watches.denied import DeniedChanges
+from penstock.query.watches.judging_failures import JudgingFailures
 from penstock.query.watches.matching import find_matches
 from penstock.query.watches.prepared import Prepare, PreparedWatches
 from penstock.query.watches.registry import WatchRegistry
@@ -50,6 +56,8 @@ _MAX_ENTRIES = 1_000
 class WatchEvaluator:
     """Evaluates watches on a thread of its own.
 
+    Over the limit because each of its services is an attribute.
+
     Args:
         consumer: member of the group, of the topic of changes; the evaluator closes it.
         registry: knows the watches.
@@ -58,6 +66,8 @@ class WatchEvaluator:
         producer: writes the matches; the evaluator closes it.
         topic: of matches.
         calibration: valid for this index.
+        shows: whether readers get an address of a tenant's media; that of a match is empty otherwise.
+        index_version: changes of other versions of the index are left out; None: none are.
         settle_s: how long changes wait until searches of the store show them in any case.
         clock: monotonic seconds, that of the contexts.
         wall_ms: milliseconds since the epoch.
@@ -73,6 +83,8 @@ class WatchEvaluator:
         *,
         topic: str,
         calibration: Calibration | None,
+        shows: Shows = show_all,
+        index_version: int | None = None,
         settle_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -85,9 +97,13 @@ class WatchEvaluator:
         self._producer = producer
         self._topic = topic
         self._settle_s = settle_s
+        self._shows = shows
+        self._index_version = index_version
         self._wall_ms = wall_ms
+        self._denied = DeniedChanges(clock)
         self._stop = threading.Event()
         self._prepared = PreparedWatches(prepare, stop=self._stop, clock=clock)
+        self._failures = JudgingFailures(clock)
         self._thread = threading.Thread(target=self._run, name="watch-evaluator", daemon=True)
 
     def start(self) -> None:
@@ -122,6 +138,8 @@ class WatchEvaluator:
             TransientError: a service does not answer; the changes are delivered again.
         """
         polled = self._consumer.poll(_POLL_S, _POLL_RECORDS)
+        for partition, offset in self._denied.follow(polled):
+            self._seek(partition, offset)
         matches = self._evaluate_records(polled.records) if polled.records else 0
         if polled.revoking:
             self._consumer.release(polled.revoking)
@@ -149,10 +167,11 @@ class WatchEvaluator:
             partition = partition_of(record.position)
             first[partition] = min(first.get(partition, record.position.offset), record.position.offset)
         for partition, offset in first.items():
-            try:
-                self._consumer.seek_to(partition, offset)
-            except FencedError:
-                continue  # another member reads it from the committed offset
+            self._seek(partition, offset)
+
+    def _seek(self, partition: Partition, offset: int) -> None:
+        with suppress(FencedError):  # then another member reads it from the committed offset
+            self._consumer.seek_to(partition, offset)
 
     def _evaluate(self, records: Sequence[Record]) -> int:
         watches = self._registry.snapshot()
@@ -162,7 +181,7 @@ class WatchEvaluator:
             oldest_ms[watch.tenant] = min(watch.created_ms, oldest_ms.get(watch.tenant, watch.created_ms))
         changes = [
             change
-            for change in _newest(change for record in records for change in parse_change_message(record))  # 1
+            for change in _newest(self._changes_of(records))  # 1
             if not change.deleted and change.indexed_at_ms >= oldest_ms.get(change.tenant, math.inf)
         ]
         if changes and self._settle_s:
@@ -176,11 +195,16 @@ class WatchEvaluator:
             contexts = self._contexts_for(changes, watches) if contexts is None else contexts  # 3
             matches = [
                 WatchMatch(judged.context.watch, judged.entry, versions[judged.entry.asset], judged.relevance)
-                for judged in find_matches(contexts, entries, self._search, self._calibration)  # 4
+                for judged in find_matches(contexts, entries, self._search, self._calibration, self._failures)  # 4
             ]
             self._write(matches)  # 5
             written += len(matches)
+        self._failures.succeed()
         return written
+
+    def _changes_of(self, records: Iterable[Record]) -> Iterator[IndexChange]:
+        for record in records:
+            yield from changes_of(self._index_version, parse_change_message(record))
 
     def _contexts_for(self, changes: Sequence[IndexChange], watches: Mapping[str, Watch]) -> Sequence[WatchContext]:
         """Returns the contexts of the watches that are as old as the newest of their tenant's changes.
@@ -211,7 +235,8 @@ class WatchEvaluator:
         ]
 
     def _write(self, matches: Sequence[WatchMatch]) -> None:
-        sent = [(match, self._producer.send(match_message(self._topic, match))) for match in matches]
+        shown = [replace(match, entry=shown_entry(match.entry, self._shows)) for match in matches]
+        sent = [(match, self._producer.send(match_message(self._topic, match))) for match in shown]
         for match, acknowledged in sent:
             try:
                 acknowledged.result(_ACK_TIMEOUT_S)

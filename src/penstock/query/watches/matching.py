@@ -14,10 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from penstock.analysis import terms
+from penstock.errors import PenstockError
 from penstock.query.fusion.calibration import Calibration
 from penstock.query.relevance import relevance_of_entries
 from penstock.query.watches.context import WatchContext
+from penstock.query.watches.judging_failures import JudgingFailures
 from penstock.records import Channel, Entry, ScoredEntry
+from penstock.store.access import allows
 from penstock.store.base import EntryQuery, EntrySearch
 from penstock.store.filter_semantics import matches
 from penstock.store.filters import Combination, Comparison, Filter
@@ -37,7 +40,11 @@ class Judged:
 
 
 def find_matches(
-    contexts: Sequence[WatchContext], entries: Sequence[Entry], store: EntrySearch, calibration: Calibration | None
+    contexts: Sequence[WatchContext],
+    entries: Sequence[Entry],
+    store: EntrySearch,
+    calibration: Calibration | None,
+    failures: JudgingFailures,
 ) -> Iterator[Judged]:
     """Yields the entries that reach the relevance of a watch.
 
@@ -46,9 +53,10 @@ def find_matches(
         entries: with their vectors.
         store: searched for the words of candidates.
         calibration: valid for this index.
+        failures: knows the watches whose words the store does not search. They are judged by their vectors alone.
 
     Raises:
-        UnavailableError: the store does not answer.
+        PenstockError: the store does not answer, and the entries have to be compared again.
     """
     by_tenant: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -57,7 +65,7 @@ def find_matches(
         watching = [context for context in contexts if context.watch.tenant == tenant]
         for number, candidates in candidates_of(watching, own).items():
             context = watching[number]
-            relevances = _judge(context, candidates, store, calibration)
+            relevances = _judge(context, candidates, store, calibration, failures)
             for entry in candidates:
                 relevance = relevances.get(entry.id)
                 if relevance is not None and relevance >= context.watch.min_relevance:
@@ -89,7 +97,12 @@ def candidates_of(contexts: Sequence[WatchContext], entries: Sequence[Entry]) ->
 def _may_match(context: WatchContext, entry: Entry) -> bool:
     where = context.query.where
     new = entry.indexed_at_ms >= context.watch.created_ms
-    return new and entry.collection in context.query.collections and (where is None or matches(where, entry))
+    return (
+        allows(context.watch.access, entry)
+        and new
+        and entry.collection in context.query.collections
+        and (where is None or matches(where, entry))
+    )
 
 
 def _add_lexical(pairs: np.ndarray, contexts: Sequence[WatchContext], entries: Sequence[Entry]) -> None:
@@ -110,7 +123,11 @@ def _add_lexical(pairs: np.ndarray, contexts: Sequence[WatchContext], entries: S
 
 
 def _judge(
-    context: WatchContext, entries: Sequence[Entry], store: EntrySearch, calibration: Calibration | None
+    context: WatchContext,
+    entries: Sequence[Entry],
+    store: EntrySearch,
+    calibration: Calibration | None,
+    failures: JudgingFailures,
 ) -> Mapping[str, float]:
     """Returns the relevance of entries, by id, as further entries of the search of the whole index (step 2)."""
     new = {entry.id for entry in entries}
@@ -120,7 +137,7 @@ def _judge(
         scored = (
             _dense_scores(context, channel, entries)
             if channel in context.vectors
-            else _lexical_scores(context, channel, entries, store)
+            else _lexical_scores(context, channel, entries, store, failures)
         )
         by_channel[channel] = sorted([*known, *scored], key=lambda scored: -scored.score)
     rankings = replace(context.rankings, by_channel=by_channel)
@@ -138,12 +155,12 @@ def _dense_scores(context: WatchContext, channel: Channel, entries: Sequence[Ent
 
 
 def _lexical_scores(
-    context: WatchContext, channel: Channel, entries: Sequence[Entry], store: EntrySearch
+    context: WatchContext, channel: Channel, entries: Sequence[Entry], store: EntrySearch, failures: JudgingFailures
 ) -> Sequence[ScoredEntry]:
     """Searches the channel for the words of the watch among these entries; BM25 depends on the whole index."""
     own = [entry for entry in entries if entry.collection is channel.collection]
     text = context.query.text
-    if not own or text is None:
+    if not own or text is None or failures.skips(context.watch):
         return []
     keys = tuple(sorted({entry.asset.key for entry in own}))
     where: Filter = Comparison("key", "in", keys)
@@ -151,7 +168,11 @@ def _lexical_scores(
         where = Combination("and", (context.query.where, where))
     # Several assets of other topics may have these keys, and several parts each.
     limit = max(len(own) * 4, 50)
-    ranking = store.search(EntryQuery(channel, text, context.watch.tenant, where, limit, _TIMEOUT_S))
+    try:
+        ranking = store.search(EntryQuery(channel, text, context.watch.access, where, limit, _TIMEOUT_S))
+    except PenstockError as exc:
+        failures.fail(context.watch, exc)
+        return []
     ids = {entry.id for entry in own}
     return [scored for scored in ranking if scored.entry.id in ids]
 

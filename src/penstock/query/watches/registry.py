@@ -11,7 +11,7 @@ from penstock.broker.base import Message, Producer
 from penstock.broker.tail import TopicTail
 from penstock.broker.watch_messages import deletion_message, parse_watch, watch_message
 from penstock.errors import PenstockError, QueryError, UnavailableError
-from penstock.records import Record, Watch
+from penstock.records import Access, Record, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +65,14 @@ class WatchRegistry:
         with self._changed:
             return MappingProxyType(dict(self._watches))
 
-    def of(self, tenant: str) -> Sequence[Watch]:
-        """Returns the watches of a tenant, the oldest first.
+    def of(self, access: Access) -> Sequence[Watch]:
+        """Returns the watches that a caller may see, the oldest first.
 
         Raises:
             UnavailableError: not all of them are known yet.
         """
         self._require_ready()
-        own = (watch for watch in self.snapshot().values() if watch.tenant == tenant)
+        own = (watch for watch in self.snapshot().values() if watch.is_shown_to(access))
         return sorted(own, key=lambda watch: (watch.created_ms, watch.id))
 
     def add(self, watch: Watch) -> None:
@@ -82,7 +82,7 @@ class WatchRegistry:
             QueryError: the tenant has too many.
             UnavailableError: no broker takes it.
         """
-        if len(self.of(watch.tenant)) >= self._max_watches:
+        if len(self.of(Access.to_all_of(watch.tenant))) >= self._max_watches:
             raise QueryError(
                 f"tenant {watch.tenant} has {self._max_watches} watches, the most that query.max_watches allows: "
                 "delete one first",
@@ -91,11 +91,11 @@ class WatchRegistry:
         self._write(watch_message(self._topic, watch))
         self._put(watch)
 
-    def delete(self, tenant: str, watch_id: str) -> bool:
-        """Deletes a watch; returns whether the tenant had it. Those of other tenants are as absent ones."""
+    def delete(self, access: Access, watch_id: str) -> bool:
+        """Deletes a watch; returns whether there was one. Those that the caller may not see are as absent ones."""
         self._require_ready()
         watch = self.snapshot().get(watch_id)
-        if watch is None or watch.tenant != tenant:
+        if watch is None or not watch.is_shown_to(access):
             return False
         self._write(deletion_message(self._topic, watch_id))
         self._drop(watch_id)

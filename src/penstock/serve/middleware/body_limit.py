@@ -6,16 +6,22 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penstock.config import QuerySettings
+from penstock.query.understand.understand_options import MAX_MESSAGE_CHARS, MAX_MESSAGES
 from penstock.serve.problems import problem
 
-# Everything in a request but the image and the audio: the text, a filter, names.
+# JSON may write a character as two escapes of six bytes each.
+_CONVERSATION_BYTES = MAX_MESSAGES * MAX_MESSAGE_CHARS * 12
+# Everything in a request but media and the conversation: the text, a filter, names.
 _BESIDE_MEDIA_BYTES = 256 * 1024
 
 
 def body_limit(settings: QuerySettings) -> int:
-    """Returns the bytes of the largest request: media in base64 (4 bytes for 3) and the other fields."""
+    """Returns the bytes of the largest request: media in base64 (4 bytes for 3) and the other fields.
+
+    Several images of a question share the room of one image and one audio file.
+    """
     media = settings.max_image_bytes, settings.max_audio_bytes
-    return sum(-(-size // 3) * 4 for size in media) + _BESIDE_MEDIA_BYTES
+    return sum(-(-size // 3) * 4 for size in media) + _CONVERSATION_BYTES + _BESIDE_MEDIA_BYTES
 
 
 class BodyLimit:

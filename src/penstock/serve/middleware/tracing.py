@@ -1,6 +1,8 @@
-"""Traces searches."""
+"""Traces searches and questions."""
 
 from __future__ import annotations
+
+from collections.abc import Set
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -8,20 +10,20 @@ from penstock.observability import tracing
 
 
 class SearchTracing:
-    """Middleware that traces every sampled search, from its request to the end of its answer.
+    """Middleware that traces every sampled search or question, from its request to the end of its answer.
 
     Args:
         app: the application behind it.
-        path: of the searches.
+        paths: of searches and questions.
     """
 
-    def __init__(self, app: ASGIApp, *, path: str) -> None:
+    def __init__(self, app: ASGIApp, *, paths: Set[str]) -> None:
         self._app = app
-        self._path = path
+        self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Calls the application in the span of the request, which ends with the last message of the response."""
-        if scope["type"] != "http" or scope["path"] != self._path:
+        if scope["type"] != "http" or scope["path"] not in self._paths:
             await self._app(scope, receive, send)
             return
         with tracing.current().request(scope["path"], scope["headers"]) as span:

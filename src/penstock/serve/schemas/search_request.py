@@ -120,35 +120,13 @@ class MessageBody(BaseModel):
     content: StrictStr
 
 
-class SearchBody(BaseModel):
+class SearchFields(BaseModel):
     """A query with its conditions. Its parts (text, image, audio, frame, like) may be given together.
 
     Over the limit because each field of the body is an attribute.
     """
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"text": "something you eat at breakfast"},
-                {
-                    "text": "red bicycle",
-                    "modalities": ["image"],
-                    "filter": {
-                        "attributes.camera": {"in": ["x100", "gr3"]},
-                        "event_time": {"gte": "2026-01-01T00:00:00Z"},
-                    },
-                    "limit": 5,
-                },
-                {
-                    "text": "in blue",
-                    "like": ["3f8a55c0d1e24b6f9a7b8c9d0e1f2a3b"],
-                    "not": {"text": ["velvet"]},
-                    "compose": {"text": 0.4, "like": 0.6},
-                },
-            ]
-        },
-    )
+    model_config = ConfigDict(extra="forbid")
 
     text: StrictStr | None = Field(None, description="the query in words")
     image: StrictStr | None = Field(None, description="an image to search by: JPEG, PNG, WebP…, base64")
@@ -179,7 +157,9 @@ class SearchBody(BaseModel):
         '{"attributes.camera": {"in": […]}}; joined by {"and": […]}, {"or": […]}, {"not": …}',
     )
     tenant: StrictStr | None = Field(
-        None, description="the owner of the entries to search; the default tenant if absent"
+        None,
+        description="the owner of the entries to search; if absent, the caller's only one, or the default one if it "
+        "reads all",
     )
     limit: StrictInt | None = Field(None, description="maximum number of hits; 10 unless configured otherwise")
     deadline_ms: StrictInt | None = Field(
@@ -217,6 +197,35 @@ class SearchBody(BaseModel):
     understand: UnderstandBody | None = Field(
         None, description="what is made of its words: spelling, synonyms, rewriting; the settings if absent"
     )
+
+
+class SearchBody(SearchFields):
+    """A query with its conditions and the conversation before it."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"text": "something you eat at breakfast"},
+                {
+                    "text": "red bicycle",
+                    "modalities": ["image"],
+                    "filter": {
+                        "attributes.camera": {"in": ["x100", "gr3"]},
+                        "event_time": {"gte": "2026-01-01T00:00:00Z"},
+                    },
+                    "limit": 5,
+                },
+                {
+                    "text": "in blue",
+                    "like": ["3f8a55c0d1e24b6f9a7b8c9d0e1f2a3b"],
+                    "not": {"text": ["velvet"]},
+                    "compose": {"text": 0.4, "like": 0.6},
+                },
+            ]
+        },
+    )
+
     messages: list[MessageBody] | None = Field(
         None, description="the conversation before it, the oldest message first, for rewriting; at most 50"
     )

@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from penstock.assets import sha256_of
 from penstock.query.options import RerankReport
 from penstock.query.result_cache import CachedHits
 from penstock.query.types import ChannelHit, Hit, Moment, MomentMember, SearchResult
 from penstock.records import Entry
+from penstock.serve.media_links import link_period
 from penstock.serve.schemas.explanation import ExplanationOut, explanation_out
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+from penstock.serve.schemas.media_urls import captions_url, hit_thumbnail_url, media_url
+from penstock.serve.schemas.times import rfc3339
 
 
 class OriginOut(BaseModel):
@@ -95,7 +93,7 @@ class HitOut(BaseModel):
     part: int = Field(description="number of the passage within its asset, from 0")
     title: str
     text: str = Field(description="passage or transcript; empty for an image")
-    uri: str
+    uri: str = Field(description="address of the media; empty where readers do not get it (`fetch.allow`, `show`)")
     mime: str
     attributes: dict[str, Any]
     start_ms: int
@@ -106,6 +104,14 @@ class HitOut(BaseModel):
     indexed_at: str = Field(description="RFC 3339: time of the write to the index")
     origin: OriginOut
     media_url: str | None = Field(description="path of the media, if Penstock stores them")
+    thumbnail_url: str | None = Field(
+        description="path of a small JPEG, of an image or of a video at the moment that was found; add `&w=` for its "
+        "width; null where there is none"
+    )
+    captions_url: str | None = Field(
+        description="path of the words of audio or video as WebVTT; null for others, and where Penstock does not store "
+        "the media"
+    )
     found_by: list[FoundByOut] = Field(
         description="the channels that found it; for a moment, the best rank that each gave one of its entries"
     )
@@ -119,6 +125,11 @@ class HitOut(BaseModel):
     promoted: bool = Field(
         description="whether it is first for the share of its kind in the index, before a more relevant hit of another "
         "kind (query.first_places)"
+    )
+    clicked: float | None = Field(
+        examples=[0.6],
+        description="probability that it answers the query by what people chose for close questions alone; null where "
+        "it was never chosen, or choices do not count (docs/feedback.md)",
     )
     others: list[OtherOut] = Field(
         description="further hits of the same asset, best first, at most ten; empty unless grouped by asset"
@@ -205,6 +216,7 @@ class SearchOut(BaseModel):
         examples=[{"route": 0.5, "encode": 7.1, "search": 5.2, "fuse": 0.5, "judge": 0.4, "total": 13.7}],
     )
     profile: str = Field(examples=["reference"])
+    index_version: int = Field(examples=[1], description="the version of the index that the whole answer is from")
     notice: str | None = Field(description="a limitation of the models of the profile")
     notices: list[str] = Field(
         description="limitations of this answer: that of the models, and that they do not know the query's language"
@@ -220,7 +232,7 @@ _NO_HITS = '{"hits":[]'  # what an answer without hits begins with
 def search_out(result: SearchResult, *, profile: str, notice: str | None) -> SearchOut:
     """Returns the JSON of a result."""
     return SearchOut(
-        hits=[_hit_out(hit) for hit in result.hits],
+        hits=[hit_out(hit) for hit in result.hits],
         transcript=result.transcript,
         next_cursor=result.next_cursor,
         changed=result.changed,
@@ -230,14 +242,16 @@ def search_out(result: SearchResult, *, profile: str, notice: str | None) -> Sea
         missing={str(channel): reason for channel, reason in result.missing.items()},
         took_ms=dict(result.took_ms),
         profile=profile,
+        index_version=result.index_version,
         notice=notice,
         notices=[*([notice] if notice else []), *result.notices],
-        query=_query_out(result),
+        query=query_out(result),
         rerank=None if result.rerank is None else _rerank_out(result.rerank),
     )
 
 
-def _query_out(result: SearchResult) -> QueryOut:
+def query_out(result: SearchResult) -> QueryOut:
+    """Returns the JSON of a query as it was understood."""
     understood = result.understood
     return QueryOut(
         asked=understood and understood.original,
@@ -260,8 +274,9 @@ def search_json(result: SearchResult, *, profile: str, notice: str | None) -> st
     if not isinstance(hits := result.hits, CachedHits):
         return search_out(result, profile=profile, notice=notice).model_dump_json(by_alias=True)
     rest = search_out(replace(result, hits=()), profile=profile, notice=notice).model_dump_json(by_alias=True)
-    if not hits.json:
-        hits.json = _HITS.dump_json([_hit_out(hit) for hit in hits]).decode()
+    if not hits.json or hits.links != link_period():
+        hits.links = link_period()
+        hits.json = _HITS.dump_json([hit_out(hit) for hit in hits]).decode()
     return f'{{"hits":{hits.json}{rest.removeprefix(_NO_HITS)}'
 
 
@@ -269,7 +284,8 @@ def _rerank_out(report: RerankReport) -> RerankOut:
     return RerankOut(model=report.model, done=report.done, of=report.of, ms=round(report.ms, 3))
 
 
-def _hit_out(hit: Hit) -> HitOut:
+def hit_out(hit: Hit) -> HitOut:
+    """Returns the JSON of a hit."""
     entry = hit.entry
     return HitOut(
         id=entry.id,
@@ -288,16 +304,19 @@ def _hit_out(hit: Hit) -> HitOut:
         end_ms=entry.end_ms,
         start_char=entry.start_char,
         end_char=entry.end_char,
-        event_time=_rfc3339(entry.event_time_ms),
-        indexed_at=_rfc3339(entry.indexed_at_ms),
+        event_time=rfc3339(entry.event_time_ms),
+        indexed_at=rfc3339(entry.indexed_at_ms),
         origin=OriginOut(topic=entry.origin.topic, partition=entry.origin.partition, offset=entry.origin.offset),
-        media_url=_media_url(entry),
+        media_url=media_url(entry.uri, entry.asset.tenant),
+        thumbnail_url=hit_thumbnail_url(hit),
+        captions_url=captions_url(entry),
         found_by=_found_by_out(hit.found_by),
         moment=None if hit.moment is None else _moment_out(hit.moment),
         indexing=hit.indexing,
         relevance=None if hit.relevance is None else round(hit.relevance, 4),
         below_floor=hit.below_floor,
         promoted=hit.promoted,
+        clicked=None if hit.clicked is None else round(hit.clicked, 4),
         others=[_other_out(other) for other in hit.others],
         explain=None if hit.explanation is None else explanation_out(hit.explanation, promoted=hit.promoted),
     )
@@ -332,7 +351,10 @@ def _moment_out(moment: Moment) -> MomentOut:
 
 def _frame_out(frame: Entry) -> FrameOut:
     return FrameOut(
-        id=frame.id, start_ms=frame.start_ms, end_ms=frame.end_ms, thumbnail_url=_asset_url(frame.thumbnail)
+        id=frame.id,
+        start_ms=frame.start_ms,
+        end_ms=frame.end_ms,
+        thumbnail_url=media_url(frame.thumbnail, frame.asset.tenant),
     )
 
 
@@ -351,19 +373,3 @@ def _member_out(member: MomentMember) -> MemberOut:
 
 def _found_by_out(hits: Sequence[ChannelHit]) -> list[FoundByOut]:
     return [FoundByOut(channel=str(hit.channel), rank=hit.rank, score=hit.score) for hit in hits]
-
-
-def _media_url(entry: Entry) -> str | None:
-    """Returns the path of the media; None for a claim check, whose own address is in `uri`."""
-    return _asset_url(entry.uri)
-
-
-def _asset_url(uri: str) -> str | None:
-    sha256 = sha256_of(uri)
-    return None if sha256 is None else f"/v1/media/{sha256}"
-
-
-def _rfc3339(milliseconds: int) -> str:
-    """Times outside the years 1 to 9999, which Kafka allows, become the nearest that RFC 3339 can express."""
-    moment = _EPOCH + timedelta(milliseconds=min(max(milliseconds, _FIRST_MS), _LAST_MS))
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -20,6 +20,8 @@ from penstock.store.base import Store
 # Kubernetes waits 1 s for a probe by default; counting rows takes longer on a large index.
 PING_TIMEOUT_S = 0.9
 STATUS_TIMEOUT_S = 5.0
+# `/readyz` is open to all and has no limit: however many requests there are, the store has one call each second.
+SHARED_S = 1.0
 OK = "ok"
 
 
@@ -40,7 +42,7 @@ class QueryPlaneStatus:
 
 
 class StatusService:
-    """The use case behind `/readyz` and `/v1/status`.
+    """The use case behind `/readyz` and `/v1/status`. Belongs to one event loop.
 
     Args:
         store: checked and counted.
@@ -48,6 +50,7 @@ class StatusService:
         executor: runs the calls of the store, among those of the searches.
         counts: of the searches.
         profile: of the encoders.
+        index_version: that is searched.
         folders: their free space is checked, since the index or its media grow there.
         min_free_disk_bytes: the ingest plane pauses below, so that the index grows stale.
         clock: seconds, monotonic.
@@ -61,6 +64,7 @@ class StatusService:
         counts: SearchCounts,
         *,
         profile: Profile,
+        index_version: int,
         folders: Sequence[Path],
         min_free_disk_bytes: int,
         clock: Callable[[], float] = time.monotonic,
@@ -70,18 +74,25 @@ class StatusService:
         self._executor = executor
         self._counts = counts
         self.profile = profile
+        self.index_version = index_version
         self._folders = folders
         self._min_free_disk_bytes = min_free_disk_bytes
         self._clock = clock
         self._started_s = clock()
+        self._checking = asyncio.Lock()
+        self._checked: tuple[float, Mapping[str, str]] | None = None
 
     async def checks(self) -> Mapping[str, str]:
-        """Returns `ok` or the failure for the store, the encoders and the disk."""
-        return {
-            "store": await self._check_store(),
-            "encoders": await self._check_encoders(),
-            "disk": self._check_disk(),
-        }
+        """Returns `ok` or the failure for the store, the encoders and the disk, as found within the last second."""
+        async with self._checking:
+            if self._checked is None or self._clock() - self._checked[0] >= SHARED_S:
+                checks = {
+                    "store": await self._check_store(),
+                    "encoders": await self._check_encoders(),
+                    "disk": self._check_disk(),
+                }
+                self._checked = self._clock(), checks
+            return self._checked[1]
 
     async def status(self) -> QueryPlaneStatus:
         """Returns the state of everything. Never raises for a store that is down: its part stays empty."""

@@ -11,7 +11,7 @@ from penstock.errors import QueryError, UnavailableError
 from penstock.query.types import SearchRequest
 from penstock.query.watches.context import WatchPreparer
 from penstock.query.watches.registry import WatchRegistry
-from penstock.records import Watch
+from penstock.records import Access, Watch
 
 _MAX_BYTES = 64 * 1024
 # The relevance of hits is known for words alone; the others choose among hits that are known already.
@@ -31,7 +31,6 @@ class WatchService:
     Args:
         registry: keeps the watches; None: there is no Kafka, or no topic for them.
         preparer: checks their searches.
-        default_tenant: the tenant of a request that names none.
         matches_topic: of their matches.
         wall_ms: milliseconds since the epoch.
     """
@@ -41,13 +40,11 @@ class WatchService:
         registry: WatchRegistry | None,
         preparer: WatchPreparer,
         *,
-        default_tenant: str,
         matches_topic: str,
         wall_ms: Callable[[], int],
     ) -> None:
         self._registry = registry
         self._preparer = preparer
-        self.default_tenant = default_tenant
         self.matches_topic = matches_topic
         self._wall_ms = wall_ms
 
@@ -72,25 +69,25 @@ class WatchService:
             raise QueryError("a watch needs min_relevance, which an entry has to reach", field="/min_relevance")
         if len(json.dumps(search).encode()) > _MAX_BYTES:
             raise QueryError(f"the search of a watch has more than {_MAX_BYTES:,} bytes as JSON", status=413)
-        tenant = request.tenant
-        watch = Watch(uuid.uuid4().hex, name, tenant, request.min_relevance, self._wall_ms(), search)
+        id_, access = uuid.uuid4().hex, request.access
+        watch = Watch(id_, name, access.tenant, request.min_relevance, self._wall_ms(), search, access.labels)
         await self._preparer.prepare(watch, request)
         await asyncio.to_thread(registry.add, watch)
         return watch
 
-    async def list(self, tenant: str) -> Sequence[Watch]:
-        """Returns the watches of a tenant. Raises UnavailableError while they are not known."""
-        return self._require_registry().of(tenant)
+    async def list(self, access: Access) -> Sequence[Watch]:
+        """Returns the watches that a caller may see. Raises UnavailableError while they are not known."""
+        return self._require_registry().of(access)
 
-    async def delete(self, tenant: str, watch_id: str) -> None:
+    async def delete(self, access: Access, watch_id: str) -> None:
         """Deletes a watch.
 
         Raises:
-            QueryError: 404, the tenant has no such watch.
+            QueryError: 404, there is no such watch that the caller may see.
             UnavailableError: Kafka does not answer.
         """
-        if not await asyncio.to_thread(self._require_registry().delete, tenant, watch_id):
-            raise QueryError(f"tenant {tenant} has no watch {watch_id}", status=404)
+        if not await asyncio.to_thread(self._require_registry().delete, access, watch_id):
+            raise QueryError(f"tenant {access.tenant} has no watch {watch_id}", status=404)
 
     def _require_registry(self) -> WatchRegistry:
         if self._registry is None:

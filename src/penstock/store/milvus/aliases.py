@@ -6,24 +6,25 @@ from collections.abc import Sequence
 
 from penstock.errors import ConfigError
 from penstock.store.milvus.client import Connection
-from penstock.store.names import PhysicalCollection, parse_name
+from penstock.store.names import ASSET, PhysicalCollection, parse_name
 
 
 class Aliases:
-    """The physical collections of each alias, and the one that it serves.
-
-    A reindex fills new collections and then switches the aliases, which can be undone in the same way.
-    """
+    """The physical collections of each alias, and the one that it serves (`store.aliases.AliasTable`)."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def candidates(self, alias: str) -> Sequence[PhysicalCollection]:
-        """Returns the physical collections that could serve this alias, by version, then model."""
+    def collections(self) -> Sequence[PhysicalCollection]:
+        """Returns all physical collections, by alias, version, then model."""
         names = self._connection.call(
             "listing collections", lambda client: client.list_collections(timeout=self._connection.timeout_s)
         )
-        return sorted(parsed for name in names if (parsed := parse_name(name)) and parsed.alias == alias)
+        return sorted(parsed for name in names if (parsed := parse_name(name)))
+
+    def candidates(self, alias: str) -> Sequence[PhysicalCollection]:
+        """Returns the physical collections that could serve this alias, by version, then model."""
+        return [physical for physical in self.collections() if physical.alias == alias]
 
     def served(self, alias: str) -> PhysicalCollection | None:
         """Returns the physical collection behind an alias; None if there is no such alias.
@@ -75,6 +76,11 @@ class Aliases:
             names = ", ".join(map(str, candidates)) or "none"
             raise ConfigError(f"{alias} cannot be served by {to}: there is no such collection. There are: {names}")
         before = self.served(alias)
+        self.move(alias, before, to)
+        return before
+
+    def move(self, alias: str, before: PhysicalCollection | None, to: PhysicalCollection) -> None:
+        """Does what `switch` does in one request, where the caller has just read the other facts."""
         timeout_s = self._connection.timeout_s
         if before is None:
             self._connection.call(
@@ -84,4 +90,25 @@ class Aliases:
             self._connection.call(
                 f"switching alias {alias}", lambda client: client.alter_alias(str(to), alias, timeout=timeout_s)
             )
-        return before
+
+    def remove(self, physical: PhysicalCollection) -> None:
+        """Removes a collection and all its rows, and its alias if that serves it; no error if there is none.
+
+        Raises:
+            ConfigError: its version is the one that is served.
+        """
+        served = self.served(ASSET)
+        if served is not None and served.version == physical.version:
+            raise ConfigError(f"{physical} is of the version that is served, and stays")
+        if self.served(physical.alias) == physical:
+            self.drop(physical.alias)
+        self._connection.call(
+            f"removing collection {physical}",
+            lambda client: client.drop_collection(str(physical), timeout=self._connection.timeout_s),
+        )
+
+    def drop(self, alias: str) -> None:
+        """Removes an alias, and no collection; no error if there is none."""
+        self._connection.call_or_none(
+            f"dropping alias {alias}", lambda client: client.drop_alias(alias, timeout=self._connection.timeout_s)
+        )

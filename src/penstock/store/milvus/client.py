@@ -9,8 +9,10 @@ request that is already encoded and for `alloc_timestamp`, the handler's hook `_
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -21,6 +23,7 @@ from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
 
 from penstock.config import StoreSettings
 from penstock.errors import ConfigError, PenstockError, PermanentError, UnavailableError
+from penstock.observability import metrics
 from penstock.store.milvus.dialect import Backend, detect_backend
 
 T = TypeVar("T")
@@ -53,7 +56,8 @@ _NOT_LOADED = 101
 _NO_ALIAS = 1600
 _DENIED = range(1400, 1500)
 _UNPARSED = "cannot parse expression"  # 2.3 has no code for it
-_BAD_CREDENTIALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+_UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
+_BAD_CREDENTIALS = (_UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 _REFUSED = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARGUMENT)
 # gRPC's status for a message above its limit, and gateways' for too many requests: only the first is permanent.
 _EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -71,13 +75,17 @@ class Connection:
         ConfigError: wrong credentials or address, or a collection that does not exist.
     """
 
-    def __init__(self, settings: StoreSettings, before_write: Callable[[], None] = no_op) -> None:
+    def __init__(
+        self, settings: StoreSettings, before_write: Callable[[], None] = no_op, *, for_queries: bool = False
+    ) -> None:
         self.before_write = before_write
+        self.is_read_only = for_queries and settings.has_secret("readonly_token")
+        self._settings = settings
         if settings.uri is None:
             raise ConfigError("store.uri is not set and no embedded store runs: set it, or start `penstock up`")
         self.uri = settings.uri
         self.timeout_s = settings.timeout_s
-        self._token = settings.token.get_secret_value() if settings.token else ""
+        self._token = ""
         self._database = settings.database
         self._lock = threading.Lock()
         self._client: MilvusClient | None = None
@@ -99,16 +107,24 @@ class Connection:
         """
         client = self._connected()
         try:
-            try:
-                return request(client)
-            except MilvusException as exc:
-                if collection is None or exc.code != _NOT_LOADED:
-                    raise
-                logger.info("loading collection %s", collection)
-                client.load_collection(collection, timeout=self.timeout_s)
-                return request(client)
+            return self._send(client, request, collection)
+        except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as exc:
+            if not (_code_and_detail(exc)[0] == _UNAUTHENTICATED and self._reconnected(client)):
+                raise self._translated(exc, doing) from exc
+        try:
+            return self._send(self._connected(), request, collection)
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as exc:
             raise self._translated(exc, doing) from exc
+
+    def _send(self, client: MilvusClient, request: Callable[[MilvusClient], T], collection: str | None) -> T:
+        try:
+            return request(client)
+        except MilvusException as exc:
+            if collection is None or exc.code != _NOT_LOADED or self.is_read_only:
+                raise
+            logger.info("loading collection %s", collection)
+            client.load_collection(collection, timeout=self.timeout_s)
+            return request(client)
 
     def call_or_none(
         self, doing: str, request: Callable[[MilvusClient], T], *, collection: str | None = None
@@ -159,6 +175,19 @@ class Connection:
         if client is not None:
             client.close()
 
+    def _reconnected(self, refused: MilvusClient) -> bool:
+        """Returns whether there is a connection with another token than that of a refused one: a file was changed."""
+        with self._lock:
+            if self._client is refused:
+                if self._read_token() == self._token:
+                    return False
+                logger.info("the token of the store at %s was changed: connecting again", self.uri)
+                self._client = None  # not closed: requests of other threads are under way on it
+            return True
+
+    def _read_token(self) -> str:
+        return self._settings.secret("readonly_token" if self.is_read_only else "token")
+
     def _connected(self) -> MilvusClient:
         with self._lock:
             if self._client is None:
@@ -166,6 +195,7 @@ class Connection:
             return self._client
 
     def _connect(self) -> MilvusClient:
+        self._token = self._read_token()
         try:
             client = MilvusClient(
                 self.uri,
@@ -174,10 +204,15 @@ class Connection:
                 timeout=min(CONNECT_TIMEOUT_S, self.timeout_s),
                 dedicated=True,
                 grpc_options=_CHANNEL,
+                **_tls_arguments(self._settings),
             )
             self._backend = detect_backend(str(client.get_server_version(timeout=CONNECT_TIMEOUT_S)))
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as exc:
             raise self._translated(exc, "connecting") from exc
+        except OSError as exc:
+            raise ConfigError(
+                f"a file of store.ca_file, store.cert_file and store.key_file cannot be used: {exc.strerror or exc}"
+            ) from exc
         # pymilvus repeats a failed call until its timeout has passed. It calls this hook before each repetition;
         # raising ends them. gRPC's channel reconnects by itself for the next call.
         client._handler._on_rpc_error = _no_retry
@@ -188,7 +223,12 @@ class Connection:
         code, detail = _code_and_detail(exc)
         message = f"the store at {self.uri} failed while {doing}: {detail}"
         if code in _BAD_CREDENTIALS or (isinstance(code, int) and code in _DENIED):
-            return ConfigError(f"{message}. Check store.token and its permissions")
+            if code in _BAD_CREDENTIALS:
+                metrics.AUTH_FAILURES.labels("store").inc()
+            token = "store.readonly_token" if self.is_read_only else "store.token"
+            return ConfigError(f"{message}. Check {token} and its permissions")
+        if code == _NOT_LOADED and self.is_read_only:
+            return UnavailableError(f"{message}. `penstock ingest` loads collections; this user may not")
         if code in (_NOT_FOUND, _NO_ALIAS):
             return ConfigError(
                 f"{message}. `penstock ingest` creates the collections; check store.uri and store.database"
@@ -198,6 +238,21 @@ class Connection:
         if refused or isinstance(exc, DataNotMatchException | ParamError):
             return PermanentError(message)
         return UnavailableError(f"{message}. It will be retried once the store answers")
+
+
+def _tls_arguments(settings: StoreSettings) -> dict[str, Any]:
+    """Returns pymilvus's arguments of TLS, in which the CA has another name if there is a client certificate."""
+    files: dict[str, Path | None] = {"server_pem_path": settings.ca_file}
+    if settings.cert_file is not None:
+        files = {
+            "ca_pem_path": settings.ca_file,
+            "client_pem_path": settings.cert_file,
+            "client_key_path": settings.key_file,
+        }
+    arguments: dict[str, Any] = {name: os.fspath(file) for name, file in files.items() if file is not None}
+    if settings.server_name is not None:
+        arguments["server_name"] = settings.server_name
+    return arguments | {"secure": True} if (settings.uri or "").startswith("https://") else arguments
 
 
 def _no_retry(error: Exception) -> NoReturn:

@@ -14,7 +14,7 @@ from penstock.config import StoreSettings
 from penstock.errors import ConfigError, PermanentError, UnavailableError
 from penstock.records import Collection, Field
 from penstock.store import provenance
-from penstock.store.base import IndexSpec
+from penstock.store.base import IndexSpec, VectorSpec
 from penstock.store.milvus import schema
 from penstock.store.milvus.aliases import Aliases
 from penstock.store.milvus.client import Connection
@@ -53,6 +53,7 @@ class Provisioner:
         self._connection = connection
         self._aliases = aliases
         self._consistency = settings.consistency
+        self._index = settings.index
         self._timeout_s = max(settings.timeout_s, SETUP_TIMEOUT_S)
 
     def ensure(self, spec: IndexSpec) -> None:
@@ -60,7 +61,7 @@ class Provisioner:
 
         1. refuse aliases that another model than the specification's serves in the same version
         2. create, complete or compare each collection, and load it
-        3. create the aliases that are missing; only a reindex switches one
+        3. create the aliases that are missing, unless another version is served; only a re-index switches one
         """
         targets = {
             collection: entry_collection(collection, spec.model_slug[collection], spec.version)
@@ -70,11 +71,40 @@ class Provisioner:
         for collection, target in targets.items():  # 2
             self._ensure_entries(collection, target, spec)
         assets = asset_collection(spec.version)
-        properties = {provenance.VECTORS_PROPERTY: provenance.to_property({})}
+        properties = provenance.properties_of((), {})
         self._ensure(assets, schema.assets_schema(self._connection.backend), schema.assets_indexes(), properties, spec)
+        served = self._aliases.served(assets.alias)
+        if served is not None and served != assets:
+            return
         for target in (*targets.values(), assets):  # 3
             if self._aliases.served(target.alias) is None:
                 self._create_alias(target)
+
+    def verify(self, spec: IndexSpec) -> None:
+        """Checks that everything of the specification is there, and creates nothing: for a user that may only read.
+
+        Raises:
+            ConfigError: a collection is missing, or another encoder or another release filled it.
+        """
+        targets = {
+            collection: entry_collection(collection, spec.model_slug[collection], spec.version)
+            for collection in spec.vectors
+        }
+        self._refuse_other_models(targets, spec)
+        for collection, target in targets.items():
+            self._check_compatible(str(target), self._present(target)["properties"], collection, spec)
+        self._present(asset_collection(spec.version))
+
+    def _present(self, target: PhysicalCollection) -> Mapping[str, Any]:
+        """Returns the description of a collection, of which another version may be served."""
+        described = self.describe(str(target))
+        if described is None:
+            raise ConfigError(
+                f"the store has no collection {target}: `penstock ingest` creates it, and store.readonly_token only "
+                "reads. Start the ingest plane first"
+            )
+        provenance.check_schema(str(target), described["properties"])
+        return described
 
     def describe(self, name: str) -> Mapping[str, Any] | None:
         """Returns the server's description of a collection or alias; None if there is none."""
@@ -82,6 +112,35 @@ class Provisioner:
             f"describing {name}", lambda client: client.describe_collection(name, timeout=self._timeout_s)
         )
         return described
+
+    def recorded_spec(self, version: int) -> IndexSpec:
+        """Returns the specification that the collections of a version fulfil, from what is recorded with them.
+
+        Raises:
+            ConfigError: there is none of this version, or one is not Penstock's.
+        """
+        vectors: dict[Collection, Mapping[Field, VectorSpec]] = {}
+        slugs: dict[Collection, str] = {}
+        lexical: set[Collection] = set()
+        shards = 1
+        for collection in Collection:
+            if not any(name.version == version for name in self._aliases.candidates(collection.value)):
+                continue
+            physical = self._aliases.resolve(collection.value, version)
+            described = self.describe(str(physical))
+            if described is None:  # dropped just now
+                continue
+            encoders = provenance.from_properties(str(physical), described["properties"])
+            vectors[collection] = {field: info.to_spec() for field, info in encoders.items()}
+            slugs[collection] = physical.slug
+            shards = max(shards, int(described.get("num_shards") or 1))
+            if Field.LEXICAL.value in {column["name"] for column in described["fields"]}:
+                lexical.add(collection)
+        if not vectors:
+            raise ConfigError(
+                f"the store has no collections of version {version}: check store.uri, store.database and store.version"
+            )
+        return IndexSpec(vectors, slugs, version, shards, frozenset(lexical))
 
     def layout(self, name: str) -> Layout:
         """Returns the columns of a collection or alias.
@@ -117,7 +176,7 @@ class Provisioner:
         properties = self._ensure(
             target,
             schema.entries_schema(fields, vectors, backend),
-            schema.entries_indexes(fields, backend),
+            schema.entries_indexes(fields, vectors, backend, self._index),
             provenance.properties_of(fields, vectors),
             spec,
         )
@@ -165,7 +224,12 @@ class Provisioner:
             f"loading collection {name}", lambda client: client.load_collection(name, timeout=self._timeout_s)
         )
         described = self.describe(name)
-        return described["properties"] if described else {}
+        if described is None:
+            return {}
+        provenance.check_labels(name, {column["name"] for column in described["fields"]})
+        properties: Mapping[str, str] = described["properties"]
+        provenance.check_schema(name, properties)
+        return properties
 
     def _create_alias(self, target: PhysicalCollection) -> None:
         self._unless_done(

@@ -195,14 +195,18 @@ class RowIO:
         """Returns those of the primary keys that exist."""
         return {row["id"] for row in self.by_ids(name, ids, ("id",), max_ids=MAX_KEY_READ_IDS)}
 
-    def pages(self, name: str, columns: Sequence[str], batch: int) -> Iterator[list[Row]]:
-        """Yields all rows in pages, by ascending primary key: a row that exists throughout is returned once."""
+    def pages(self, name: str, columns: Sequence[str], batch: int, condition: str = "") -> Iterator[list[Row]]:
+        """Yields all rows in pages, by ascending primary key; with an expression, those that satisfy it.
+
+        A row that exists throughout is returned once.
+        """
         backend = self._connection.backend
         limit, last = min(batch, backend.max_rows_per_page), ""
+        beyond = f" and {condition}" if condition else ""
         while True:
             # Each shard returns its first `limit` rows, so the first `limit` of the union are the first of all; the
             # rows beyond them may have gaps and are read again.
-            rows = self.query(name, f"id > {literal(last)}", columns, limit=limit, options=backend.paging)
+            rows = self.query(name, f"id > {literal(last)}{beyond}", columns, limit=limit, options=backend.paging)
             page = sorted(rows, key=lambda row: str(row["id"]))[:limit]
             if not page:
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from penstock.errors import ConfigError
 from penstock.records import AUDIBLE_COLLECTIONS, Collection, Field
 from penstock.store import provenance
 from penstock.store.base import IndexSpec
@@ -17,11 +18,17 @@ class Targets:
 
     After `use_spec` they are the physical collections of its version, also while the aliases still serve another one;
     after `use_version` those of that version; otherwise the aliases.
+
+    Args:
+        provisioner, aliases: of the store.
+        searched_version: searches go to the collections of this version; None: to the aliases.
     """
 
-    def __init__(self, provisioner: Provisioner, aliases: Aliases) -> None:
+    def __init__(self, provisioner: Provisioner, aliases: Aliases, searched_version: int | None = None) -> None:
         self._provisioner = provisioner
         self._aliases = aliases
+        self._searched_version = searched_version
+        self._searched: dict[Collection, str] = {}
         self._spec: IndexSpec | None = None
         self._pinned: Mapping[str, str] = {}
         self._version: int | None = None
@@ -85,21 +92,57 @@ class Targets:
             self._layouts[name] = layout
         return layout
 
-    def served_layout(self, collection: Collection) -> Layout:
-        """Returns the columns of the collection behind the alias, as `searchable_fields` saw them last."""
+    def searched(self, collection: Collection) -> str | None:
+        """Returns the name that searches go to: the alias, or the collection of the searched version; None: none."""
+        if self._searched_version is None:
+            return collection.value
+        if collection not in self._searched:
+            physical = self._of_version(collection, self._searched_version)
+            if physical is None:  # not kept: another profile may create it
+                return None
+            self._searched[collection] = str(physical)
+        return self._searched[collection]
+
+    def _of_version(self, collection: Collection, version: int) -> PhysicalCollection | None:
+        """Returns the collection of a version: that of the specification, else the served one, else any."""
+        spec = self._spec
+        if spec is not None and spec.version == version and collection in spec.model_slug:
+            return entry_collection(collection, spec.model_slug[collection], version)
+        served = self._aliases.served(collection.value)
+        if served is not None and served.version == version:
+            return served
+        candidates = self._aliases.candidates(collection.value)
+        return next((name for name in reversed(candidates) if name.version == version), None)
+
+    def searched_layout(self, collection: Collection) -> Layout:
+        """Returns the columns of the collection that is searched, as `searchable_fields` saw them last.
+
+        Raises:
+            ConfigError: there is no such collection.
+        """
         if collection not in self._served:
-            self._served[collection] = self._provisioner.layout(collection.value)
+            self._served[collection] = self._provisioner.layout(self.searched_name(collection))
         return self._served[collection]
 
+    def searched_name(self, collection: Collection) -> str:
+        """Returns `searched`. Raises ConfigError if there is no such collection."""
+        name = self.searched(collection)
+        if name is None:
+            raise ConfigError(f"version {self._searched_version} of the index has no collection {collection}")
+        return name
+
     def searchable_fields(self, collection: Collection) -> Iterator[Field]:
-        """Yields the vector fields behind the alias, except those that another encoder or analyzer filled."""
-        described = self._provisioner.describe(collection.value)
+        """Yields the vector fields of a searched collection, except those that another encoder or analyzer filled."""
+        name = self.searched(collection)
+        described = None if name is None else self._provisioner.describe(name)
         if described is None:
             return
         properties = described["properties"]
         encoders = provenance.from_properties(collection.value, properties)
         layout = self._served[collection] = Layout.from_description(collection.value, described)
         columns = {column["name"] for column in described["fields"]}
+        provenance.check_labels(described.get("collection_name", collection.value), columns)
+        provenance.check_schema(described.get("collection_name", collection.value), properties)
         vectors = self._spec.vectors.get(collection, {}) if self._spec else {}
         for field in Field:
             if field is Field.LEXICAL and layout.has_terms and not provenance.is_analysed(properties):

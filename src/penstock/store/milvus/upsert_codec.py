@@ -18,6 +18,7 @@ from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
 from pymilvus.grpc_gen.schema_pb2 import FieldData, FloatArray
 
 from penstock.errors import PermanentError
+from penstock.store.access import ACL
 from penstock.store.rows import Row, chunks
 
 _PACKED = b"\x0a"  # FloatArray's field 1, length-delimited (protobuf's encoding of a packed repeated field)
@@ -44,7 +45,8 @@ def upsert_requests(collection: str, rows: Sequence[Row], max_bytes: int) -> Ite
 def upsert_request(collection: str, rows: Sequence[Row]) -> UpsertRequest:
     """Returns the request that writes these rows, at least one, which have the same columns.
 
-    A column's type follows from its values: str, int, float vectors (NumPy or lists), and JSON (dict).
+    A column's type follows from its values: str, int, float vectors (NumPy or lists of numbers), JSON (dict), and lists
+    of strings for `ACL`.
 
     Raises:
         PermanentError: a value that its column's type cannot hold.
@@ -61,6 +63,10 @@ def upsert_request(collection: str, rows: Sequence[Row]) -> UpsertRequest:
 def _column(name: str, values: list[Any]) -> FieldData:
     column = FieldData(field_name=name)
     match values[0]:
+        case list() if name == ACL:
+            column.type = DataType.ARRAY
+            for labels in values:
+                column.scalars.array_data.data.add().string_data.data.extend(labels)
         case str():
             column.type = DataType.VARCHAR
             column.scalars.string_data.data.extend(values)
