@@ -52,7 +52,8 @@ def test_what_has_no_tokens_scores_zero() -> None:
 
 def test_the_order_of_passages_changes_no_score() -> None:
     question, passages = unit(4, 8), [unit(length, 8) for length in (2, 9, 4)]
-    np.testing.assert_array_equal(maxsim(question, passages)[::-1], maxsim(question, passages[::-1]))
+    # A BLAS may add up a row of another place of the matrix in another order.
+    np.testing.assert_allclose(maxsim(question, passages)[::-1], maxsim(question, passages[::-1]), atol=1e-6)
 
 
 def test_a_passage_that_has_the_questions_words_scores_best() -> None:
