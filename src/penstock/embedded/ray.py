@@ -22,10 +22,14 @@ import threading
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from penstock.cpus import usable_cpus
 from penstock.errors import ConfigError, UnavailableError
 from penstock.processes import Child, free_port
+
+if TYPE_CHECKING:
+    from ray._private.node import Node
 
 logger = logging.getLogger(__name__)
 
@@ -187,25 +191,37 @@ def main() -> None:
     arguments = parser.parse_args()
 
     _kill_group_at_exit()
-    import ray
-
-    ray.init(
-        num_cpus=arguments.cpus,
-        object_store_memory=_object_store_bytes(),
-        include_dashboard=False,
-        configure_logging=False,
-        log_to_driver=False,
-        _temp_dir=str(arguments.temp_dir),
-        _node_ip_address="127.0.0.1",
-    )
-    stop = threading.Event()  # after ray.init, which sets a handler of its own
+    node = _start_node(arguments.temp_dir, arguments.cpus)
+    stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     temporary = arguments.address_file.with_suffix(".tmp")
-    temporary.write_text(ray.get_runtime_context().gcs_address)
+    temporary.write_text(node.gcs_address)
     temporary.replace(arguments.address_file)
     stop.wait()
-    ray.shutdown()
+    node.kill_all_processes(check_alive=False, allow_graceful=True)
+
+
+def _start_node(temp_dir: Path, cpus: int) -> Node:
+    """Starts Ray's processes as `ray start --head` does, without two that nothing here needs.
+
+    These are the autoscaler's monitor, as there is one node, and the log monitor, which sends the logs of actors to
+    drivers that ask for them; together they hold 100 MB. `ray.init` cannot leave them out, and would make this process
+    a driver too.
+    """
+    from ray._private.node import Node
+    from ray._private.parameter import RayParams
+
+    parameters = RayParams(
+        node_ip_address="127.0.0.1",
+        num_cpus=cpus,
+        object_store_memory=_object_store_bytes(),
+        include_dashboard=False,
+        include_log_monitor=False,  # type: ignore[arg-type]  # Ray annotates its flag as text
+        no_monitor=True,
+        temp_dir=str(temp_dir),
+    )
+    return Node(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True)
 
 
 if __name__ == "__main__":
