@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from pydantic import ValidationError
 
 from penstock.auth import Permission
@@ -21,12 +22,15 @@ from penstock.broker.wire import parse_record
 from penstock.config import MIB, Settings
 from penstock.errors import UnavailableError
 from penstock.records import ClaimCheck, Event, Inline, Modality, Position
+from penstock.serve.app import build_query_plane, create_app
+from penstock.serve.dependencies import provide
 from penstock.serve.plane import QueryPlane
 from penstock.serve.schemas.events import EventsBody, SingleEventBody
 from penstock.serve.use_cases.events import EventService
+from penstock.store.memory import MemoryStore
 from tests.serve.conftest import caller
 from tests.serve.keyed import key_of, keyed_plane
-from tests.serve.sample_index import PROBLEM, png
+from tests.serve.sample_index import PROBLEM, PROFILE, png
 
 TOPICS = {"media.text": Modality.TEXT, "media.image": Modality.IMAGE}
 Call = Callable[..., httpx.Response]
@@ -40,13 +44,36 @@ def broker() -> MemoryBroker:
     return broker
 
 
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueryPlane]:
+    """A query plane that all tests share: what differs between them is only where it produces to."""
+    settings = Settings(
+        profile=PROFILE.name,
+        data_dir=tmp_path_factory.mktemp("plane"),
+        query={"max_image_bytes": 4096, "max_audio_bytes": 100_000},  # type: ignore[arg-type]
+        ingest={"min_free_disk_bytes": 0},  # type: ignore[arg-type]
+    )
+    plane = build_query_plane(settings, store=MemoryStore())
+    yield plane
+    plane.close()
+
+
+@pytest.fixture(scope="module")
+def app(plane: QueryPlane) -> FastAPI:
+    return create_app(plane)
+
+
 def with_events(plane: QueryPlane, producer: Producer, settings: Settings | None = None) -> QueryPlane:
     return replace(plane, events=EventService(settings or plane.settings, lambda: producer))
 
 
 @pytest.fixture
-def call(plane: QueryPlane, broker: MemoryBroker) -> Call:
-    return caller(with_events(plane, broker.producer()))
+def call(plane: QueryPlane, app: FastAPI, broker: MemoryBroker) -> Iterator[Call]:
+    """Returns `call` over the shared application, which produces to the broker of the test."""
+    own = with_events(plane, broker.producer())
+    provide(app, own)
+    yield caller(own, app)
+    own.events.close()
 
 
 def produced(broker: MemoryBroker) -> list[Event]:
@@ -343,7 +370,6 @@ def test_the_labels_of_an_event_are_those_of_the_caller(send: Call, broker: Memo
 
 def test_a_rate_of_events_is_a_limit_of_its_own(keyed: tuple[QueryPlane, dict[str, str]], broker: MemoryBroker) -> None:
     from penstock.config import LimitsSettings
-    from penstock.serve.app import create_app
     from penstock.serve.limits.admission import open_admissions
 
     plane, texts = keyed
