@@ -148,7 +148,14 @@ def test_rights_follow_the_settings() -> None:
         "media.control": Right.READ,
         "changes": Right.WRITE,
     }
-    assert needed_rights(settings, "query")["changes"] is Right.READ
+    queried = needed_rights(settings, "query")
+    assert (queried["changes"], queried["media.text"]) == (Right.READ, Right.WRITE)
+    assert "media.image" not in queried
+
+
+@pytest.mark.parametrize("section", [{"query": {"accept_events": False}}, {"auth": {"allow_anonymous": True}}])
+def test_a_query_plane_that_takes_no_events_needs_no_right_to_write_media(section: dict[str, Any]) -> None:
+    assert "media.text" not in needed_rights(Settings(**section), "query")
 
 
 def test_the_command_prints_a_table_and_its_exit_code_says_whether_something_fails(
@@ -231,7 +238,12 @@ def test_planes_with_the_rights_of_the_page_pass(checked: Run) -> None:
 @pytest.mark.services
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
-    ("plane", "topic", "right"), [("ingest", "media.text", "READ"), ("query", "penstock.matches", "WRITE")]
+    ("plane", "topic", "right"),
+    [
+        ("ingest", "media.text", "READ"),
+        ("query", "penstock.matches", "WRITE"),
+        ("query", "media.image", "WRITE"),
+    ],
 )
 def test_a_right_that_is_missing_fails_with_the_topic_and_the_right(
     checked: Run, broker: SecuredKafka, plane: str, topic: str, right: str

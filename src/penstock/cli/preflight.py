@@ -65,16 +65,18 @@ def needed_rights(settings: Settings, plane: str) -> dict[str, Right]:
     from penstock.broker.rights import Right
 
     kafka = settings.kafka
+    media = [topic for topic, modality in kafka.topics().items() if modality in settings.ingest.modalities]
     if plane == "query":
         rights = {kafka.changes_topic: Right.READ, kafka.watches_topic: Right.WRITE, kafka.matches_topic: Right.WRITE}
+        if settings.takes_events:
+            rights |= dict.fromkeys(media, Right.WRITE)
     else:
-        media = {topic: Right.READ for topic, of in kafka.topics().items() if of in settings.ingest.modalities}
         others = {
             kafka.dead_letter_topic: Right.WRITE,
             kafka.control_topic: Right.READ,
             kafka.changes_topic: Right.WRITE,
         }
-        rights = media | others
+        rights = dict.fromkeys(media, Right.READ) | others
     return {topic: right for topic, right in rights.items() if topic}
 
 

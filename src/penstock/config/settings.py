@@ -155,6 +155,12 @@ class Settings(HasSecrets, BaseSettings):
         return self.auth.keys_file or self.data_dir / "keys.json"
 
     @property
+    def takes_events(self) -> bool:
+        """Whether the query plane takes events by HTTP (`query.accept_events`)."""
+        accepts = self.query.accept_events
+        return not self.auth.allow_anonymous if accepts is None else accepts
+
+    @property
     def metrics_dir(self) -> Path:
         """The folder in which each process of a node keeps the files of its metrics."""
         return self.data_dir / "metrics"

@@ -137,8 +137,7 @@ class EventService:
 
     def check_accepts(self) -> None:
         """Raises ForbiddenError if this query plane takes no events."""
-        accepts = self._settings.query.accept_events
-        if not (not self._settings.auth.allow_anonymous if accepts is None else accepts):
+        if not self._settings.takes_events:
             raise ForbiddenError("this query plane takes no events (query.accept_events)")
 
     async def send(
