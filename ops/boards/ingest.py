@@ -55,6 +55,13 @@ def _lag() -> Sequence[Panel]:
             runbooks=("PenstockOldestUnsettled",),
         ),
         Panel(
+            "Items of penstock produce",
+            "Per second, of commands that run on these nodes. The others are in what they print.",
+            "short",
+            [Query(rate("penstock_produced_items_total", "result"), "{{result}}")],
+            without_data="no `penstock produce` runs on these nodes",
+        ),
+        Panel(
             "Held lanes and halted partitions",
             "Lanes that receive nothing, by cause, and halted partitions. `budget` is normal at full load.",
             "short",

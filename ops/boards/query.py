@@ -164,6 +164,13 @@ def _answers() -> Sequence[Panel]:
 def _watches() -> Sequence[Panel]:
     return (
         Panel(
+            "Events by HTTP",
+            "Events of requests to /v1/events per second. `unacknowledged`: Kafka did not take them in time.",
+            "short",
+            [Query(rate("penstock_received_events_total", "result"), "{{result}}")],
+            without_data="nothing was sent to /v1/events",
+        ),
+        Panel(
             "Feedback",
             "Events per second by their outcome. Dead letters: docs/feedback.md says what to do.",
             "short",

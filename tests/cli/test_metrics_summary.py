@@ -136,6 +136,8 @@ def test_every_measured_metric_has_a_line() -> None:
     metrics.TENANT_EVENTS.labels("acme", "indexed").inc(6)
     metrics.TENANT_WAITING.labels("acme").set(70)
     metrics.REQUESTS_LIMITED.labels("caller", "voice").inc(8)
+    metrics.RECEIVED_EVENTS.labels("accepted").inc(12)
+    metrics.PRODUCED_ITEMS.labels("refused").inc(13)
     metrics.QUERY_STEP.labels("fuse").observe(0.01)
     metrics.PROCESSES.labels("lane").set(1)
     metrics.IMAGE_TEXTS.labels("ocr", "words").inc(2)
@@ -172,6 +174,8 @@ def test_every_measured_metric_has_a_line() -> None:
         "settled by tenant: 6 acme",
         "waiting for a quota: 70 acme",
         "beyond the limits of a caller: 8 voice",
+        "events by HTTP: 12 accepted",
+        "items of penstock produce: 13 refused",
         "sweeps of the asset store: 2 held",
         "searches by step, p50 / p95: fuse 8 ms / 10 ms",
         "processes: 1 lane",

@@ -18,8 +18,10 @@ from penstock.cli.produce_run import ProduceRun
 from penstock.cli.streaming import ProduceTally
 from penstock.config import Settings, load_settings
 from penstock.errors import UnavailableError, UsageError
+from penstock.observability import metrics
 from penstock.produce.items import ProduceOptions
 from penstock.records import Position
+from tests.counted import counted
 
 
 class FailingBroker:
@@ -55,6 +57,19 @@ def files_in(folder: Path, count: int) -> list[str]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"file {number}")
     return [f"lake/{number % 3}/{number:03}.txt" for number in range(count)]
+
+
+def test_items_are_counted_by_what_became_of_them(tmp_path: Path) -> None:
+    def counts() -> list[float]:
+        return [counted(metrics.PRODUCED_ITEMS, result=name) for name in ("acknowledged", "refused", "unacknowledged")]
+
+    files_in(tmp_path, 4)
+    (tmp_path / "lake" / "0" / "none.bin").write_bytes(bytes(9))
+    before = counts()
+    run = ProduceRun(Settings(data_dir=tmp_path / "data"), quiet=True, open_producer=FailingBroker([]).connect)
+    run.send_sources([str(tmp_path / "lake")], ProduceOptions(), state=None, restart=False)
+    assert [now - then for now, then in zip(counts(), before, strict=True)] == [4, 1, 0]
+    assert not (tmp_path / "data" / "metrics").exists()  # no plane of this node counts
 
 
 def run_until_done(folder: Path, broker: FailingBroker, source: Callable[[Path], str]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx
 import psutil
 import pytest
 
@@ -156,6 +157,17 @@ def test_queries_are_measured_as_a_whole_by_step_and_by_channel(stack: Stack, wa
         watcher.reaches(2, "penstock_query_step_seconds_count", step=step)
     watcher.reaches(1, "penstock_cache_requests_total", cache="query", result="hit")
     watcher.reaches(1, "penstock_understanding_total", part="vocabulary", result="counted")
+
+
+def test_events_by_http_and_items_of_produce_are_counted(stack: Stack, watcher: Watcher) -> None:
+    url = f"{stack.endpoints.query_url}/v1/events"
+    assert httpx.post(url, json={"text": "By HTTP, over a harbour."}, timeout=60).status_code == 202
+    assert httpx.post(url, json={"events": [{"text": "a"}, {"mood": 1}]}, timeout=60).status_code == 422
+    watcher.reaches(1, "penstock_received_events_total", result="accepted")
+    watcher.reaches(1, "penstock_received_events_total", result="refused")
+    assert stack.run("produce", "-", stdin=b'{"text": "From a line."}\n{"mood": 1}\n').returncode == 1
+    watcher.becomes(1, "penstock_produced_items_total", result="acknowledged")
+    watcher.becomes(1, "penstock_produced_items_total", result="refused")
 
 
 def test_answers_are_counted_with_their_sentences_and_measured_by_step(stack: Stack, watcher: Watcher) -> None:

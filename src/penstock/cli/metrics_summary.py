@@ -91,6 +91,8 @@ class MetricsSummary:
         answers: by what wrote them and result.
         answer_steps: durations of the steps of an answer.
         answer_sentences: sentences of answers, by support and whether they were shown.
+        received_events: events of requests to /v1/events, by result.
+        produced_items: items of `penstock produce` on this node, by result.
         feedback: events by outcome.
         watches: by state.
         watch_matches: by result.
@@ -137,6 +139,8 @@ class MetricsSummary:
     answers: Mapping[str, Mapping[str, int]]
     answer_steps: Mapping[str, DurationSummary]
     answer_sentences: Mapping[str, Mapping[str, int]]
+    received_events: Mapping[str, int]
+    produced_items: Mapping[str, int]
     feedback: Mapping[str, int]
     watches: Mapping[str, int]
     watch_matches: Mapping[str, int]
@@ -189,6 +193,8 @@ def summarize(before: Scrape, now: Scrape) -> MetricsSummary:
         answers=_counts(now, metrics.ANSWERS, "generator", "result"),
         answer_steps=_durations(now, metrics.ANSWER_STEP, "step"),
         answer_sentences=_counts(now, metrics.ANSWER_SENTENCES, "support", "result"),
+        received_events=_whole(now.by(metrics.RECEIVED_EVENTS, "result")),
+        produced_items=_whole(now.by(metrics.PRODUCED_ITEMS, "result")),
         feedback=_whole(now.by(metrics.FEEDBACK_EVENTS, "outcome")),
         watches=_whole(now.by(metrics.WATCHES, "state")),
         watch_matches=_whole(now.by(metrics.WATCH_MATCHES, "result")),
@@ -333,6 +339,8 @@ def summary_lines(summary: MetricsSummary) -> Iterator[str]:
     for scope, kinds in summary.limited.items():
         yield f"beyond the limits of a {scope}: {', '.join(_named(kinds))}"
     yield from _parts_of_queries(summary)
+    yield from _listed("events by HTTP", _named(summary.received_events))
+    yield from _listed("items of penstock produce", _named(summary.produced_items))
     yield from _listed("events of feedback", _named(summary.feedback))
     yield from _listed("watches", _named(summary.watches))
     yield from _listed("matches of watches", _named(summary.watch_matches))

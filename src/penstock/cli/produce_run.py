@@ -18,7 +18,7 @@ from penstock.cli.sources import STDIN, LocalSource, check_paths
 from penstock.cli.streaming import ProduceStream, ProduceTally
 from penstock.config import Settings
 from penstock.errors import PenstockError, UnavailableError, UsageError
-from penstock.observability import tracing
+from penstock.observability import exposition, tracing
 from penstock.produce.base import MediaSource
 from penstock.produce.items import ProduceItem, ProduceOptions, SourceMark
 from penstock.produce.lag_gate import LagGate
@@ -132,6 +132,8 @@ class ProduceRun:
         *,
         on_settled: Callable[[SourceMark, ProduceTally], None],
     ) -> ProduceTally:
+        if exposition.is_counting(self._settings.metrics_dir):  # elsewhere nobody would read the files
+            exposition.connect(self._settings, "produce")
         tracing.connect(self._settings, "produce")
         producer = TracedProducer(self._open_producer(self._settings))
         with ExitStack() as stack:

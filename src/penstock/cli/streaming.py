@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from penstock.broker.base import Producer
 from penstock.errors import PenstockError, PermanentError, UnavailableError
+from penstock.observability import metrics
 from penstock.produce.items import OutgoingMessage, RefusalCount, RefusedSource, SourceMark
 from penstock.records import Position
 
@@ -138,6 +139,7 @@ class ProduceStream:
         item, future = self._open.popleft()
         if isinstance(item, RefusedSource):
             self.tally.refused.append(item)
+            metrics.PRODUCED_ITEMS.labels("refused").inc()
         elif future is not None:
             self._settle_message(item, future)
         if item.mark is not None:
@@ -154,8 +156,10 @@ class ProduceStream:
             ) from exc
         except PenstockError as exc:
             self.tally.failed.append(RefusedSource(item.label, str(exc)))
+            metrics.PRODUCED_ITEMS.labels("unacknowledged").inc()
         else:
             self.tally.acknowledged += 1
+            metrics.PRODUCED_ITEMS.labels("acknowledged").inc()
             self.tally.acknowledged_bytes += item.size_bytes
             self.tally.by_topic[position.topic] = self.tally.by_topic.get(position.topic, 0) + 1
         self._on_change(self.tally)

@@ -227,6 +227,14 @@ ANSWER_SENTENCES = _counter(
     "answer_sentences", "Sentences of answers by what the sources say about them: shown or dropped", "support", "result"
 )
 
+RECEIVED_EVENTS = _counter(
+    "received_events",
+    "Events of requests to /v1/events: accepted, repeated (answered as before), refused, limited or unacknowledged",
+    "result",
+)
+PRODUCED_ITEMS = _counter(
+    "produced_items", "Items of `penstock produce` on this node: acknowledged, refused or unacknowledged", "result"
+)
 FEEDBACK_EVENTS = _counter("feedback_events", "Events of feedback by their outcome", "outcome")
 WATCHES = _gauge(
     "watches", "Watches: evaluated, without words for now, or invalid under the settings", "state", merge="livemax"

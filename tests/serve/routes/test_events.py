@@ -21,6 +21,7 @@ from penstock.broker.memory.broker import MemoryBroker
 from penstock.broker.wire import parse_record
 from penstock.config import MIB, Settings
 from penstock.errors import UnavailableError
+from penstock.observability import metrics
 from penstock.records import ClaimCheck, Event, Inline, Modality, Position
 from penstock.serve.app import build_query_plane, create_app
 from penstock.serve.dependencies import provide
@@ -28,6 +29,7 @@ from penstock.serve.plane import QueryPlane
 from penstock.serve.schemas.events import EventsBody, SingleEventBody
 from penstock.serve.use_cases.events import EventService
 from penstock.store.memory import MemoryStore
+from tests.counted import counted
 from tests.serve.conftest import caller
 from tests.serve.keyed import key_of, keyed_plane
 from tests.serve.sample_index import PROBLEM, PROFILE, png
@@ -178,6 +180,24 @@ def test_an_event_that_cannot_be_sent_is_refused_in_words(
     if field is not None:
         assert answer.json()["field"].startswith(field)
     assert produced(broker) == []
+
+
+def test_events_are_counted_by_what_became_of_them(call: Call, plane: QueryPlane) -> None:
+    def results() -> dict[str, float]:
+        names = ("accepted", "repeated", "refused", "unacknowledged")
+        return {name: counted(metrics.RECEIVED_EVENTS, result=name) for name in names}
+
+    def added(send: Callable[..., httpx.Response], body: Any, **headers: str) -> dict[str, float]:
+        before = results()
+        send("POST", "/v1/events", json=body, headers=headers)
+        return {name: count - before[name] for name, count in results().items() if count != before[name]}
+
+    two = {"events": [{"text": "a"}, {"text": "b"}]}
+    assert added(call, two, **{"Idempotency-Key": "k"}) == {"accepted": 2}
+    assert added(call, two, **{"Idempotency-Key": "k"}) == {"repeated": 2}
+    assert added(call, {"events": [{"text": "a"}, {"text": "b", "acl": ["two words"]}]}) == {"refused": 2}
+    assert added(call, {"events": [{"text": "a"}, {"mood": 1}]}) == {"refused": 1}  # which was not read
+    assert added(caller(plane), two) == {"unacknowledged": 2}  # it has no Kafka
 
 
 def test_nothing_of_a_batch_is_produced_if_one_event_is_wrong(call: Call, broker: MemoryBroker) -> None:

@@ -10,6 +10,7 @@ from penstock.auth import Permission
 from penstock.serve import problems
 from penstock.serve.authentication import permitted
 from penstock.serve.dependencies import CallerOfRequest, ChooseAccess, EventDependency, query_plane
+from penstock.serve.event_counts import count_failures
 from penstock.serve.event_request import read_events, refuse_other_sites
 from penstock.serve.limits.admission import Kind, admit
 from penstock.serve.middleware.body_limit import body_limit
@@ -42,12 +43,14 @@ async def send(
     idempotency_key: _IdempotencyKey = None,
 ) -> AcceptedEventsOut:
     """Produces events to Kafka, of JSON or of a form with files; answers once the broker has them."""
-    refuse_other_sites(request, caller)
-    events.check_accepts()
-    body = await read_events(request, max_events=events.max_events)
-    tenant = choose_access(body.tenant).tenant
-    await admit(tenant, Kind.EVENTS)
-    accepted = await events.send(caller, tenant, body.events, idempotency_key=idempotency_key)
+    with count_failures() as received:
+        refuse_other_sites(request, caller)
+        events.check_accepts()
+        body = await read_events(request, max_events=events.max_events)
+        received.events = len(body.events)
+        tenant = choose_access(body.tenant).tenant
+        await admit(tenant, Kind.EVENTS)
+        accepted = await events.send(caller, tenant, body.events, idempotency_key=idempotency_key)
     return AcceptedEventsOut(
         tenant=tenant,
         events=[

@@ -36,6 +36,7 @@ from penstock.errors import (
     UnavailableError,
     UsageError,
 )
+from penstock.observability import metrics
 from penstock.produce.compose import MessageComposer
 from penstock.produce.items import ProduceOptions
 from penstock.records import MAX_LABELS, Modality, Position, sorted_labels
@@ -171,7 +172,9 @@ class EventService:
         if (known := self._remembered.get(name)) is not None:
             if known.digest != digest:
                 raise QueryError("the Idempotency-Key was used for a request with other events", status=422)
-            return await asyncio.shield(known.answer)
+            answered = await asyncio.shield(known.answer)
+            metrics.RECEIVED_EVENTS.labels("repeated").inc(known.events)
+            return answered
         answer: asyncio.Future[Sequence[AcceptedEvent]] = asyncio.get_running_loop().create_future()
         self._remembered[name] = _Remembered(digest, answer, len(events), self._clock())
         try:
@@ -211,7 +214,9 @@ class EventService:
             results = await asyncio.gather(*waiting, return_exceptions=True)  # 3
         finally:
             self._open_bytes -= size
-        return _accepted(messages, results)
+        accepted = _accepted(messages, results)
+        metrics.RECEIVED_EVENTS.labels("accepted").inc(len(accepted))
+        return accepted
 
     def _composer(self, caller: Principal, tenant: str) -> MessageComposer:
         default = sorted_labels(self._settings.auth.default_acl)
