@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from penstock.broker.memory.broker import MemoryBroker
 from penstock.client import PenstockClient
 from penstock.config import Settings
 from penstock.media.known_good import sample
 from penstock.records import AssetRef, Collection, Entry, Modality
 from penstock.serve.app import build_query_plane, create_app
 from penstock.serve.plane import QueryPlane
+from penstock.serve.use_cases.events import EventService
 from penstock.serve.use_cases.live import LiveFeed
 from penstock.store.memory import MemoryStore
 from tests.client.scripted_server import ScriptedServer, scripted_server
@@ -24,7 +26,16 @@ VIDEO = sample(Modality.VIDEO)
 
 
 @pytest.fixture(scope="session")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueryPlane]:
+def broker() -> MemoryBroker:
+    """Returns the broker that takes events of the query plane."""
+    broker = MemoryBroker()
+    for topic in ("media.text", "media.image"):
+        broker.create_topic(topic)
+    return broker
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory, broker: MemoryBroker) -> Iterator[QueryPlane]:
     settings = Settings(
         profile=PROFILE.name,
         data_dir=Path(tmp_path_factory.mktemp("plane")),
@@ -34,7 +45,9 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueryPlane]:
     plane = build_query_plane(settings, store=MemoryStore())
     fill(plane)
     plane.changes.set_available(True)
-    yield replace(plane, live=LiveFeed(plane.changes, is_followed=True, max_clients=4))
+    events = EventService(plane.settings, broker.producer)
+    yield replace(plane, live=LiveFeed(plane.changes, is_followed=True, max_clients=4), events=events)
+    events.close()
     plane.close()
 
 

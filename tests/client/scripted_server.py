@@ -80,7 +80,8 @@ def scripted_server() -> Iterator[ScriptedServer]:
             length = int(self.headers.get("content-length") or 0)
             body = self.rfile.read(length)
             headers = {name.lower(): value for name, value in self.headers.items()}
-            server.received.append(Received(self.command, self.path, headers, json.loads(body) if body else None))
+            document = json.loads(body) if headers.get("content-type") == "application/json" else None
+            server.received.append(Received(self.command, self.path, headers, document))
             response = server.responses.pop(0) if server.responses else problem(500, "the script has ended")
             self.send_response(response.status)
             for name, value in response.headers.items():

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import inspect
 import threading
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from penstock.client import AsyncPenstockClient, PenstockClient, RetryPolicy
+from penstock.broker.base import Partition
+from penstock.broker.memory.broker import MemoryBroker
+from penstock.client import AsyncPenstockClient, EventJson, PenstockClient, RetryPolicy
 from penstock.errors import QueryError, UnavailableError, UsageError
-from penstock.records import Entry, IndexChange, Position
+from penstock.records import Entry, IndexChange, Position, Record
 from penstock.serve.plane import QueryPlane
 from tests.client.both import Both
 from tests.client.conftest import VIDEO
+from tests.client.scripted_server import Scripted, ScriptedServer, problem
 from tests.serve.sample_index import IMAGES
 
 
@@ -101,6 +105,58 @@ def test_watches_need_kafka(kind: str, url: str) -> None:
     for method, *arguments in (["watches"], ["delete_watch", "w"], ["create_watch", body]):
         with pytest.raises(UnavailableError, match="keeps no watches"):
             call(method, *arguments)
+
+
+def records(broker: MemoryBroker, topic: str, first: int) -> list[Record]:
+    return list(broker.read(Partition(topic, 0), first, first + 100))
+
+
+def test_events_are_produced_and_named_by_their_positions(call: Callable[..., Any], broker: MemoryBroker) -> None:
+    event: EventJson = {"key": "n-1", "text": "The heron.", "attributes": {"river": "Isar"}, "acl": ["hr"]}
+    vector: EventJson = {"data": b"words", "vectors": [{"encoder": "e/1/2", "values": [1.0, 0.5]}]}
+    accepted = call("produce", [event, vector, {"delete": True, "key": "old", "modality": "text"}], tenant="acme")
+    assert (accepted["tenant"], accepted["events"][0]["key"]) == ("acme", "n-1")
+    first, second, third = (accepted["events"][number]["offset"] for number in range(3))
+    assert (second, third) == (first + 1, first + 2)
+    sent = records(broker, "media.text", first)
+    assert [record.value for record in sent] == [b"The heron.", b"words", None]
+    assert dict(sent[0].headers)["ce_tenant"] == b"acme"
+    assert call("event_limits")["modalities"] == ["text", "image"]
+    with pytest.raises(QueryError, match="exactly one") as caught:
+        call("produce", [{"text": "a", "uri": "s3://b/c"}])
+    assert (caught.value.status, caught.value.field) == (422, "/events/0")
+
+
+def test_files_are_produced_with_their_names(call: Callable[..., Any], broker: MemoryBroker) -> None:
+    files = {"noon.png": IMAGES["noon"], "ein Vöglein.txt": b"The heron."}
+    accepted = call("produce_files", files, prefix="uploads/", tenant="acme", attributes={"by": "a program"})
+    assert [event["key"] for event in accepted["events"]] == ["uploads/noon.png", "uploads/ein Vöglein.txt"]
+    image, text = accepted["events"]
+    (record,) = records(broker, image["topic"], image["offset"])
+    assert (record.value, dict(record.headers)["ce_tenant"]) == (IMAGES["noon"], b"acme")
+    assert records(broker, text["topic"], text["offset"])[0].value == b"The heron."
+    with pytest.raises(UsageError, match="no files"):
+        call("produce_files", {})
+
+
+def test_events_of_one_idempotency_key_are_produced_once(call: Callable[..., Any], broker: MemoryBroker) -> None:
+    key = str(uuid.uuid4())
+    answers = [call("produce", [{"text": "once"}], idempotency_key=key) for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert len(records(broker, "media.text", answers[0]["events"][0]["offset"])) == 1
+    with pytest.raises(QueryError, match="other events"):
+        call("produce", [{"text": "another"}], idempotency_key=key)
+    assert call("produce", [{"text": "once"}]) != call("produce", [{"text": "once"}])
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_events_whose_connection_is_lost_are_sent_again_with_the_same_key(kind: str, server: ScriptedServer) -> None:
+    accepted = Scripted(202, b'{"tenant": "acme", "events": []}')
+    server.answers(Scripted(cut=True), problem(503, "no broker", Retry_After="0"), accepted)
+    Both(kind, server.url)("produce_files", {"a.txt": b"words"})
+    keys = [request.headers["idempotency-key"] for request in server.received]
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
 
 
 def test_changes_are_followed(call: Callable[..., Any], plane: QueryPlane) -> None:

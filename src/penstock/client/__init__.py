@@ -40,9 +40,12 @@ from penstock.client.live_stream import LiveEventJson, LiveFeedState, LiveIndexe
 from penstock.client.requests import (
     AskOptionsJson,
     AskRequestJson,
+    EventJson,
     FeedbackOptionsJson,
+    FileOptionsJson,
     FrameJson,
     FuseJson,
+    GivenVectorJson,
     JsonScalar,
     JsonValue,
     MessageJson,
@@ -54,9 +57,12 @@ from penstock.client.requests import (
     WatchRequestJson,
 )
 from penstock.client.results import (
+    AcceptedEventJson,
+    AcceptedEventsJson,
     AssetEntryJson,
     ChannelPartJson,
     CollectionPartJson,
+    EventLimitsJson,
     ExplanationJson,
     FeedbackJson,
     FoundByJson,
@@ -77,6 +83,8 @@ from penstock.client.results import (
 from penstock.client.sync_client import PenstockClient
 
 __all__ = [
+    "AcceptedEventJson",
+    "AcceptedEventsJson",
     "ApiKey",
     "AsyncApiKey",
     "AnswerDone",
@@ -94,12 +102,16 @@ __all__ = [
     "ChannelPartJson",
     "CheckedSentenceJson",
     "CollectionPartJson",
+    "EventJson",
+    "EventLimitsJson",
     "ExplanationJson",
     "FeedbackJson",
     "FeedbackOptionsJson",
+    "FileOptionsJson",
     "FoundByJson",
     "FrameJson",
     "FuseJson",
+    "GivenVectorJson",
     "HitJson",
     "IndexedJson",
     "JsonScalar",

@@ -20,10 +20,19 @@ from penstock.client.credentials import AsyncApiKey, credentials_of
 from penstock.client.live_stream import LiveEventJson, LiveStream
 from penstock.client.media_stream import FollowedMedia
 from penstock.client.problems import json_of
-from penstock.client.requests import AskOptionsJson, FeedbackOptionsJson, SearchOptionsJson, WatchRequestJson
+from penstock.client.requests import (
+    AskOptionsJson,
+    EventJson,
+    FeedbackOptionsJson,
+    FileOptionsJson,
+    SearchOptionsJson,
+    WatchRequestJson,
+)
 from penstock.client.results import (
+    AcceptedEventsJson,
     AssetEntriesJson,
     AssetEntryJson,
+    EventLimitsJson,
     FeedbackJson,
     QueryStatusJson,
     SearchResultJson,
@@ -177,6 +186,33 @@ class AsyncPenstockClient:
     async def suggest(self, typed: str, *, limit: int = 10) -> Sequence[SuggestionJson]:
         """Returns completions of a text by the words and titles of the index."""
         return cast(SuggestionsJson, await self._json(self._calls.suggest(typed, limit)))["suggestions"]
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    async def produce(
+        self, events: Sequence[EventJson], *, tenant: str | None = None, idempotency_key: str | None = None
+    ) -> AcceptedEventsJson:
+        """Produces events to Kafka, all of them or none; returns once every in-sync replica of the broker has them.
+
+        Args:
+            events: at most `max_events` of `event_limits`.
+            tenant: their owner; None: that of the client.
+            idempotency_key: a request of the same key is answered as the first one for an hour; None: a new key, so
+                that only what the client itself sends again is produced once.
+        """
+        call = self._calls.produce(events, tenant, idempotency_key)
+        return cast(AcceptedEventsJson, await self._json(call))
+
+    async def produce_files(
+        self, files: Mapping[str, bytes], *, idempotency_key: str | None = None, **options: Unpack[FileOptionsJson]
+    ) -> AcceptedEventsJson:
+        """Produces files to Kafka, each with `prefix` and its name as its key; otherwise as `produce`."""
+        call = self._calls.produce_files(files, idempotency_key, options)
+        return cast(AcceptedEventsJson, await self._json(call))
+
+    async def event_limits(self) -> EventLimitsJson:
+        """Returns the limits of requests with events, and the modalities that are indexed."""
+        return cast(EventLimitsJson, await self._json(self._calls.event_limits()))
 
     # --- media ------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ class PlaneCall:
     Attributes:
         method, path, params, json, headers: of HTTP; the path begins with a slash.
         timeout_s: until the response begins, and between two parts of it; None: that of the client.
+        files: contents by name, sent as a form instead of JSON; `form` has its other fields.
         repeatable: whether it may be sent again after it may have been carried out.
         repeatable_when_unavailable: whether it may in any case after 503 with `Retry-After`: nothing was begun.
     """
@@ -30,6 +31,8 @@ class PlaneCall:
     json: object = None
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    form: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = True
     repeatable_when_unavailable: bool = False
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 from penstock.client.attempts import PlaneCall
-from penstock.client.requests import AskOptionsJson, FeedbackOptionsJson, SearchOptionsJson, WatchRequestJson
+from penstock.client.requests import (
+    AskOptionsJson,
+    EventJson,
+    FeedbackOptionsJson,
+    FileOptionsJson,
+    SearchOptionsJson,
+    WatchRequestJson,
+)
 from penstock.errors import UsageError
 
 DEFAULT_URL = "http://127.0.0.1:8600"
@@ -60,6 +69,25 @@ class Calls:
         """Returns the request of `feedback`. It may be repeated: a caller has one vote for a question and an asset."""
         body: dict[str, Any] = {"question": question, "entry": entry, **options}
         return PlaneCall("POST", "/v1/feedback", json=self._of_tenant() | body)
+
+    def produce(self, events: Sequence[EventJson], tenant: str | None, idempotency_key: str | None) -> PlaneCall:
+        """Returns the request of `produce`. It may be repeated, as it has an idempotency key in any case."""
+        body: dict[str, Any] = {"events": [_event(event) for event in events]}
+        own = self._of_tenant() if tenant is None else {"tenant": tenant}
+        return PlaneCall("POST", "/v1/events", json=body | own, headers=_idempotent(idempotency_key))
+
+    def produce_files(
+        self, files: Mapping[str, bytes], idempotency_key: str | None, options: FileOptionsJson
+    ) -> PlaneCall:
+        """Returns the request of `produce_files`. Raises UsageError without files."""
+        if not files:
+            raise UsageError("there are no files to produce")
+        form = {"event": json.dumps({**self._of_tenant(), **options})}
+        return PlaneCall("POST", "/v1/events", files=files, form=form, headers=_idempotent(idempotency_key))
+
+    def event_limits(self) -> PlaneCall:
+        """Returns the request of `event_limits`."""
+        return PlaneCall("GET", "/v1/events")
 
     def suggest(self, typed: str, limit: int) -> PlaneCall:
         """Returns the request of `suggest`."""
@@ -133,6 +161,16 @@ class Calls:
 
     def _of_tenant(self) -> dict[str, str]:
         return {} if self._tenant is None else {"tenant": self._tenant}
+
+
+def _event(event: EventJson) -> dict[str, Any]:
+    """Returns the JSON of an event, with its bytes in base64."""
+    data = event.get("data")
+    return {**event} if data is None else {**event, "data": base64.b64encode(data).decode()}
+
+
+def _idempotent(key: str | None) -> dict[str, str]:
+    return {"Idempotency-Key": str(uuid.uuid4()) if key is None else key}
 
 
 def media_path(media: str) -> str:

@@ -125,6 +125,44 @@ class AskRequestJson(AskOptionsJson, total=False):
     resumable: bool
 
 
+class GivenVectorJson(TypedDict):
+    """A vector of the whole media, with the fingerprint of the encoder that made it (docs/produce.md)."""
+
+    encoder: str
+    values: Sequence[float]
+
+
+class EventJson(TypedDict, total=False):
+    """An event to produce: exactly one of text, data and uri, or delete (docs/produce.md). `data` are bytes.
+
+    Over the limit because each field of an event is a key.
+    """
+
+    key: str
+    text: str
+    data: bytes
+    uri: str
+    delete: bool
+    modality: str
+    title: str
+    attributes: Mapping[str, JsonScalar | Sequence[JsonScalar]]
+    acl: Sequence[str]
+    time: str
+    id: str
+    vectors: Sequence[GivenVectorJson]
+
+
+class FileOptionsJson(TypedDict, total=False):
+    """The fields that apply to all files of a request (docs/produce.md). `prefix` stands before their names."""
+
+    tenant: str
+    prefix: str
+    title: str
+    attributes: Mapping[str, JsonScalar | Sequence[JsonScalar]]
+    acl: Sequence[str]
+    time: str
+
+
 class FeedbackOptionsJson(TypedDict, total=False):
     """The fields of `POST /v1/feedback` besides the question and the hit (docs/feedback.md)."""
 

@@ -331,6 +331,31 @@ class QueryStatusJson(TypedDict):
     vector_cache: VectorCacheJson | None
 
 
+class AcceptedEventJson(TypedDict):
+    """An event that every in-sync replica of the broker has: the key of its asset, and its position."""
+
+    key: str
+    topic: str
+    partition: int
+    offset: int
+
+
+class AcceptedEventsJson(TypedDict):
+    """The JSON of `POST /v1/events`: the positions of the events, in the order of the request."""
+
+    tenant: str
+    events: Sequence[AcceptedEventJson]
+
+
+class EventLimitsJson(TypedDict):
+    """The JSON of `GET /v1/events`: the limits of requests with events."""
+
+    max_events: int
+    max_event_bytes: int
+    max_body_bytes: int
+    modalities: Sequence[str]
+
+
 class FeedbackJson(TypedDict):
     """The JSON of `POST /v1/feedback`: the vote, and the position of its event."""
 

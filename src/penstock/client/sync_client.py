@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack, cast
+from typing import Any, Self, Unpack, cast
 
 import httpx
 
@@ -20,10 +20,19 @@ from penstock.client.credentials import ApiKey, credentials_of
 from penstock.client.live_stream import LiveEventJson, LiveStream
 from penstock.client.media_stream import FollowedMedia
 from penstock.client.problems import json_of
-from penstock.client.requests import AskOptionsJson, FeedbackOptionsJson, SearchOptionsJson, WatchRequestJson
+from penstock.client.requests import (
+    AskOptionsJson,
+    EventJson,
+    FeedbackOptionsJson,
+    FileOptionsJson,
+    SearchOptionsJson,
+    WatchRequestJson,
+)
 from penstock.client.results import (
+    AcceptedEventsJson,
     AssetEntriesJson,
     AssetEntryJson,
+    EventLimitsJson,
     FeedbackJson,
     QueryStatusJson,
     SearchResultJson,
@@ -174,6 +183,33 @@ class PenstockClient:
         """Returns completions of a text by the words and titles of the index."""
         return cast(SuggestionsJson, self._json(self._calls.suggest(typed, limit)))["suggestions"]
 
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def produce(
+        self, events: Sequence[EventJson], *, tenant: str | None = None, idempotency_key: str | None = None
+    ) -> AcceptedEventsJson:
+        """Produces events to Kafka, all of them or none; returns once every in-sync replica of the broker has them.
+
+        Args:
+            events: at most `max_events` of `event_limits`.
+            tenant: their owner; None: that of the client.
+            idempotency_key: a request of the same key is answered as the first one for an hour; None: a new key, so
+                that only what the client itself sends again is produced once.
+        """
+        call = self._calls.produce(events, tenant, idempotency_key)
+        return cast(AcceptedEventsJson, self._json(call))
+
+    def produce_files(
+        self, files: Mapping[str, bytes], *, idempotency_key: str | None = None, **options: Unpack[FileOptionsJson]
+    ) -> AcceptedEventsJson:
+        """Produces files to Kafka, each with `prefix` and its name as its key; otherwise as `produce`."""
+        call = self._calls.produce_files(files, idempotency_key, options)
+        return cast(AcceptedEventsJson, self._json(call))
+
+    def event_limits(self) -> EventLimitsJson:
+        """Returns the limits of requests with events, and the modalities that are indexed."""
+        return cast(EventLimitsJson, self._json(self._calls.event_limits()))
+
     # --- media ------------------------------------------------------------------------------------------------------
 
     def media(self, media: str, *, start: int = 0, end: int | None = None) -> bytes:
@@ -304,6 +340,10 @@ def checked_url(url: str) -> str:
 def request_of(http: httpx.Client | httpx.AsyncClient, call: PlaneCall) -> httpx.Request:
     """Returns the request of httpx for a call."""
     timeout = http.timeout if call.timeout_s is None else call.timeout_s
+    options: dict[str, Any] = {"json": call.json}
+    if call.files:
+        files = [("file", (name, data, "application/octet-stream")) for name, data in call.files.items()]
+        options = {"files": files, "data": call.form}
     return http.build_request(
-        call.method, call.path, params=call.params, json=call.json, headers=call.headers, timeout=timeout
+        call.method, call.path, params=call.params, headers=call.headers, timeout=timeout, **options
     )
