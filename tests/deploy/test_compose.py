@@ -33,7 +33,7 @@ _OURS = ("ray-head", "ray-worker", "driver", "query")
 def _services() -> Mapping[str, Any]:
     """Returns the services as podman-compose reads them, with everything resolved.
 
-    For this it needs no podman, but asks one for its version; a machine without one answers by a script.
+    For this it needs no podman, but its version; a machine without one answers by a script.
     """
     with TemporaryDirectory() as folder:
         podman = Path(folder) / "podman"

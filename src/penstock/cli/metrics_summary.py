@@ -1,4 +1,7 @@
-"""Summarizes the metrics of both planes for `penstock status`, as records and as lines of text."""
+"""Summarizes the metrics of both planes for `penstock status`, as records and as lines of text.
+
+Over the limit because each metric has a field, its meaning and a line.
+"""
 
 from __future__ import annotations
 
@@ -339,9 +342,7 @@ def summary_lines(summary: MetricsSummary) -> Iterator[str]:
     for scope, kinds in summary.limited.items():
         yield f"beyond the limits of a {scope}: {', '.join(_named(kinds))}"
     yield from _parts_of_queries(summary)
-    yield from _listed("events by HTTP", _named(summary.received_events))
-    yield from _listed("items of penstock produce", _named(summary.produced_items))
-    yield from _listed("events of feedback", _named(summary.feedback))
+    yield from _inputs(summary)
     yield from _listed("watches", _named(summary.watches))
     yield from _listed("matches of watches", _named(summary.watch_matches))
     yield from _duration_line("matches after the write, p50 / p95", summary.watch_delay)
@@ -350,6 +351,13 @@ def summary_lines(summary: MetricsSummary) -> Iterator[str]:
     yield from _listed("builds", summary.builds)
     yield from _listed("processes", _named(summary.processes))
     yield from _listed("spans of traces", _named(summary.spans))
+
+
+def _inputs(summary: MetricsSummary) -> Iterator[str]:
+    """Yields the lines of what was sent other than by producers of Kafka."""
+    yield from _listed("events by HTTP", _named(summary.received_events))
+    yield from _listed("items of penstock produce", _named(summary.produced_items))
+    yield from _listed("events of feedback", _named(summary.feedback))
 
 
 def _parts_of_queries(summary: MetricsSummary) -> Iterator[str]:

@@ -132,7 +132,7 @@ class ProduceRun:
         *,
         on_settled: Callable[[SourceMark, ProduceTally], None],
     ) -> ProduceTally:
-        if exposition.is_counting(self._settings.metrics_dir):  # elsewhere nobody would read the files
+        if exposition.is_counting(self._settings.metrics_dir):  # elsewhere no process would read the files
             exposition.connect(self._settings, "produce")
         tracing.connect(self._settings, "produce")
         producer = TracedProducer(self._open_producer(self._settings))

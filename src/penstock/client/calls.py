@@ -33,7 +33,7 @@ _SIGNED = frozenset(("tenant", "exp", "sig"))  # parameters of a signed path
 
 
 class Calls:
-    """The requests of a client, by its tenant.
+    """The requests of a client, by its tenant. Over the limit because it has a method for each route.
 
     Args:
         tenant: of every request that names none; None: the default one of the query plane.
