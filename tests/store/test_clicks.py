@@ -93,6 +93,7 @@ def test_choices_go_by_id_by_asset_and_by_tenant(clicks: ClickTable, tenant: str
     assert set(clicks.of_ids([kept.id for kept in everything])) == {other.id}
 
 
+@pytest.mark.slow_on_standalone
 def test_a_tenant_is_forgotten_in_the_tables_of_every_encoder(clicks: ClickTable, tenant: str) -> None:
     if not isinstance(clicks, MilvusClicks):
         pytest.skip("the double is one table")

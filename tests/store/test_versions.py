@@ -129,6 +129,7 @@ def test_aliases_are_created_altered_and_dropped_one_by_one(opened: Open) -> Non
     assert aliases.served("image") == first
 
 
+@pytest.mark.slow_on_standalone
 def test_all_collections_are_listed_at_once(opened: Open) -> None:
     fill(opened(None), 1, "clip-a")
     fill(opened(None), 2, "clip-b")

@@ -8,7 +8,7 @@ from penstock.broker.base import Message
 from tests.e2e.shared.test_spine import jpeg
 from tests.e2e.stack import Stack
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.services, pytest.mark.exhaustive, pytest.mark.timeout(420)]
 
 _NUMBER = 150
 
