@@ -110,8 +110,31 @@ def test_copies_of_a_pair_held_back_are_no_further_evidence() -> None:
     copies = np.repeat(gains, 30)
     assert is_gain(copies, np.arange(len(copies)))
     assert not is_gain(copies, np.repeat(np.arange(4), 30))
-    assert is_gain(np.repeat([0.5, 0.4, 0.3], 2), np.repeat(np.arange(3), 2))
+    assert is_gain(np.repeat([0.5, 0.4, 0.3], 4), np.repeat(np.arange(6), 2))
     assert not is_gain(np.full(30, 0.5), np.zeros(30, np.int64)), "of one group the chance is not known"
+
+
+def test_a_few_small_gains_among_many_pairs_are_chance() -> None:
+    groups = np.arange(100)
+
+    def gained(count: int) -> np.ndarray:
+        return np.where(groups < count, 0.1, 0.0)
+
+    assert not is_gain(gained(4), groups), "one of sixteen draws has the same four signs"
+    assert is_gain(gained(7), groups)
+
+
+def test_the_best_of_many_candidates_needs_more_than_one_alone() -> None:
+    rng = np.random.default_rng(3)
+    groups = np.arange(80)
+    passed_alone = passed_together = 0
+    for _ in range(60):  # of sixty times twelve candidates that gain nothing
+        gains = rng.normal(0.0, 1.0, (12, 80))
+        best = gains[gains.mean(axis=1).argmax()]
+        passed_alone += is_gain(best, groups)
+        passed_together += is_gain(gains, groups)
+    assert passed_alone >= 15
+    assert passed_together <= 8
 
 
 def test_a_candidate_is_compared_with_the_adapter_in_use() -> None:
