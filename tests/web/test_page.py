@@ -365,22 +365,30 @@ def test_the_state_of_the_plane_is_read_by_public_routes_only(page: Any, samples
     ), paths
 
 
-def test_an_opened_hit_is_a_choice_where_the_server_takes_it(page: Any) -> None:
-    choices: list[dict[str, Any]] = []
-
-    def taking(route: Any) -> None:
-        response = route.fetch()
-        route.fulfill(response=response, headers={**response.headers, "penstock-feedback": "taken"})
+@pytest.fixture
+def choices(page: Any) -> list[dict[str, Any]]:
+    """The events of feedback that the page sends."""
+    sent: list[dict[str, Any]] = []
 
     def take(route: Any) -> None:
-        choices.append(route.request.post_data_json)
+        sent.append(route.request.post_data_json)
         route.fulfill(status=202, json={})
 
     page.route("**/v1/feedback", take)
+    return sent
+
+
+def _taking(route: Any) -> None:
+    response = route.fetch()
+    route.fulfill(response=response, headers={**response.headers, "penstock-feedback": "taken"})
+
+
+def test_an_opened_hit_is_a_choice_where_the_server_takes_it(page: Any, choices: list[dict[str, Any]]) -> None:
     search(page, "how penguins keep warm")
     page.locator("#results .card .open").first.click()  # no header yet: choices are not taken
     page.keyboard.press("Escape")
-    page.route("**/v1/search", taking, times=1)  # the viewer searches as well
+    assert page.locator(".vote").count() == 0
+    page.route("**/v1/search", _taking, times=1)  # the viewer searches as well
     search(page, "why do onions sting")
     with page.expect_request("**/v1/feedback"):
         page.locator("#results .card .open").nth(1).click()
@@ -389,3 +397,66 @@ def test_an_opened_hit_is_a_choice_where_the_server_takes_it(page: Any) -> None:
     assert (choice["question"], choice["entry"], choice["rank"]) == ("why do onions sting", ids[1], 2)
     assert choice["shown"] == ids
     assert choice["client_id"]
+    assert choice["action"] == "click"
+
+
+def test_thumbs_say_whether_a_hit_answers_the_question(page: Any, choices: list[dict[str, Any]]) -> None:
+    page.route("**/v1/search", _taking)
+    search(page, "why do onions sting")
+    card = page.locator("#results .card").first
+    up, down = (
+        card.get_by_role("button", name=f"{word}: What makes onions sting", exact=True)
+        for word in ("Helpful", "Not helpful")
+    )
+    assert up.get_attribute("aria-pressed") == "false"
+    up.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('#status').textContent.trim() === 'Noted: helpful'")
+    assert up.get_attribute("aria-pressed") == "true"
+    page.keyboard.press("d")  # the card has the focus
+    page.wait_for_function("() => document.querySelector('#status').textContent.trim() === 'Noted: not helpful'")
+    assert (up.get_attribute("aria-pressed"), down.get_attribute("aria-pressed")) == ("false", "true")
+    card.locator(".open").click()  # a reader who said more about it before does not choose it by opening it
+    assert [(event["action"], event["rank"], event["question"]) for event in choices] == [
+        ("like", 1, "why do onions sting"),
+        ("dislike", 1, "why do onions sting"),
+    ]
+    assert {event["entry"] for event in choices} == {card.get_attribute("data-id")}
+
+
+def test_a_thumb_that_is_pressed_again_is_taken_back(page: Any, choices: list[dict[str, Any]]) -> None:
+    page.route("**/v1/search", _taking)
+    search(page, "why do onions sting")
+    up = page.locator("#results .card [data-vote=up]").first
+    for pressed in ("true", "false"):
+        up.click()
+        page.wait_for_function(f"() => document.querySelector('[data-vote=up]').ariaPressed === '{pressed}'")
+    page.wait_for_function("() => document.querySelector('#status').textContent.trim() === 'Taken back'")
+    assert [event["action"] for event in choices] == ["like", "dislike"]
+
+
+def test_a_thumb_that_could_not_be_sent_is_not_shown_as_pressed(page: Any) -> None:
+    page.route("**/v1/feedback", lambda route: route.fulfill(status=503, json={"title": "A backend is unavailable"}))
+    page.route("**/v1/search", _taking)
+    search(page, "why do onions sting")
+    page.locator("#results .card [data-vote=up]").first.click()
+    page.wait_for_function("() => document.querySelector('#status').textContent.includes('could not be noted')")
+    assert page.locator(".vote[aria-pressed=true]").count() == 0
+
+
+def test_thumbs_of_an_answer_judge_the_sources_that_it_cites(
+    page: Any, script: Callable[..., ScriptedAnswers], choices: list[dict[str, Any]]
+) -> None:
+    page.route("**/v1/ask", _taking)
+    script(*WHOLE)
+    ask(page, "What do herons eat?")
+    page.wait_for_selector("#answer[data-state=done]")
+    page.get_by_role("button", name="Helpful: the answer", exact=True).click()
+    page.wait_for_function(
+        "() => document.querySelectorAll('#answer .card [data-vote=up][aria-pressed=true]').length === 2"
+    )
+    page.wait_for_function("() => document.querySelector('#status').textContent.trim() === 'Noted: helpful'")
+    assert {(event["action"], event["entry"]) for event in choices} == {
+        ("like", source.hit.entry.id) for source in SOURCES
+    }
+    assert {event["question"] for event in choices} == {"What do herons eat?"}

@@ -5,12 +5,13 @@ They are coroutines because FastAPI runs plain functions in a thread, which woul
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Query, Request
 
-from penstock.auth import AccessOf, Principal, access_of
+from penstock.auth import AccessOf, Permission, Principal, access_of
 from penstock.observability import audit_log
 from penstock.records import Access
 from penstock.serve.authentication import principal_of
@@ -151,6 +152,14 @@ async def feedback_use_case(request: Request) -> FeedbackService:
     return query_plane(request).feedback
 
 
+async def feedback_headers(
+    service: Annotated[FeedbackService, Depends(feedback_use_case)], caller: Annotated[Principal, Depends(principal)]
+) -> Mapping[str, str]:
+    """Returns the headers of answers, which say whether `POST /v1/feedback` takes choices of this caller."""
+    taken = service.is_taken and caller.may(Permission.FEEDBACK)
+    return {"Penstock-Feedback": "taken"} if taken else {}
+
+
 CallerOfRequest = Annotated[Principal, Depends(principal)]
 ChooseAccess = Annotated[AccessOf, Depends(tenant_access)]
 RequestAccess = Annotated[Access, Depends(access)]
@@ -168,3 +177,4 @@ WatchDependency = Annotated[WatchService, Depends(watch_service)]
 AskDependency = Annotated[AskService, Depends(ask_service)]
 CheckDependency = Annotated[CheckService, Depends(check_service)]
 FeedbackDependency = Annotated[FeedbackService, Depends(feedback_use_case)]
+FeedbackHeaders = Annotated[Mapping[str, str], Depends(feedback_headers)]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from penstock.auth import Permission
 from penstock.broker.feedback_messages import parse_feedback
 from penstock.broker.memory.broker import MemoryBroker
 from penstock.config import FeedbackSettings
@@ -18,6 +20,7 @@ from penstock.records import Action, Choice, Collection, Record
 from penstock.serve.plane import QueryPlane
 from penstock.serve.use_cases.feedback import FeedbackService, QuestionEncoder
 from tests.serve.conftest import caller
+from tests.serve.keyed import key_of, keyed_plane
 from tests.serve.sample_index import PROBLEM, PROFILE, entry
 
 TOPIC = "search.feedback"
@@ -142,8 +145,35 @@ def test_where_feedback_is_off_the_answer_says_which_setting(plane: QueryPlane) 
     assert "feedback.enabled" in answer.json()["detail"]
 
 
-def test_a_search_says_whether_choices_are_taken(plane: QueryPlane, broker: MemoryBroker) -> None:
-    search = {"text": "a cat"}
-    assert "Penstock-Feedback" not in caller(plane)("POST", "/v1/search", json=search).headers
-    answer = caller(taking(plane, broker))("POST", "/v1/search", json=search)
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/search", {"text": "a cat"}),
+        ("/v1/ask", {"question": "What is on a mat?"}),
+        ("/v1/ask", {"question": "What is on a mat?", "stream": True}),
+    ],
+)
+def test_an_answer_says_whether_choices_are_taken(
+    path: str, body: dict[str, Any], plane: QueryPlane, broker: MemoryBroker
+) -> None:
+    assert "Penstock-Feedback" not in caller(plane)("POST", path, json=body).headers
+    answer = caller(taking(plane, broker))("POST", path, json=body)
     assert answer.headers["Penstock-Feedback"] == "taken"
+
+
+def test_who_may_not_give_feedback_is_not_told_that_it_is_taken(broker: MemoryBroker, tmp_path: Path) -> None:
+    permissions = {"reader": [Permission.SEARCH], "judge": [Permission.SEARCH, Permission.FEEDBACK]}
+    with keyed_plane(tmp_path, {name: key_of(granted) for name, granted in permissions.items()}) as (plane, texts):
+        call = caller(taking(plane, broker))
+        taken = {
+            name: "Penstock-Feedback" in call("POST", "/v1/search", json={"text": "a dog"}, headers=bearer(key)).headers
+            for name, key in texts.items()
+        }
+        refused = call("POST", "/v1/feedback", json=BODY, headers=bearer(texts["reader"]))
+    assert taken == {"reader": False, "judge": True}
+    assert refused.status_code == 403
+
+
+def bearer(key: str) -> dict[str, str]:
+    """Returns the header of a credential."""
+    return {"Authorization": f"Bearer {key}"}

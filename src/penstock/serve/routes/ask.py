@@ -14,7 +14,14 @@ from penstock.serve.answer_logs import AnswerOwner
 from penstock.serve.ask_events import AskEvents, encoded
 from penstock.serve.ask_request import ask_request
 from penstock.serve.authentication import permitted
-from penstock.serve.dependencies import AskDependency, CallerOfRequest, ChooseAccess, RequestAccess, UnnamedTenant
+from penstock.serve.dependencies import (
+    AskDependency,
+    CallerOfRequest,
+    ChooseAccess,
+    FeedbackHeaders,
+    RequestAccess,
+    UnnamedTenant,
+)
 from penstock.serve.event_stream import (
     ClientGoneError,
     EventStream,
@@ -64,6 +71,7 @@ async def ask(
     choose_access: ChooseAccess,
     unnamed_tenant: UnnamedTenant,
     answers: AskDependency,
+    feedback: FeedbackHeaders,
     last_event_id: _LastEvent = None,
 ) -> Response:
     """Answers a question from the index: each sentence cites its sources and is checked against them."""
@@ -80,7 +88,8 @@ async def ask(
         if not body.stream:
             answer = await until_gone(request, answers.answer(question, allowed))
             out = answer_out(answer, notice=notice, unnamed_tenant=unnamed_tenant)
-            return Response(out.model_dump_json(by_alias=True), media_type="application/json")
+            body_json = out.model_dump_json(by_alias=True)
+            return Response(body_json, media_type="application/json", headers=dict(feedback))
         events_of = AskEvents(PATH, notice=notice, unnamed_tenant=unnamed_tenant)
         stream = await until_gone(
             request,
@@ -89,7 +98,7 @@ async def ask(
         )
     except ClientGoneError:
         return Response(status_code=CLIENT_GONE)
-    return EventStream(with_comments(encoded(stream.follow(), PATH)), ended=stream.leave)
+    return EventStream(with_comments(encoded(stream.follow(), PATH)), ended=stream.leave, headers=feedback)
 
 
 @router.post(RESUME_PATH, status_code=200, response_class=Response, responses=_RESUMED)

@@ -7,15 +7,13 @@ from fastapi import APIRouter, BackgroundTasks, Response
 from penstock.auth import Permission
 from penstock.serve import problems
 from penstock.serve.authentication import permitted
-from penstock.serve.dependencies import CallerOfRequest, ChooseAccess, FeedbackDependency, SearchDependency
+from penstock.serve.dependencies import ChooseAccess, FeedbackHeaders, SearchDependency
 from penstock.serve.limits.admission import admit
 from penstock.serve.schemas.search_request import SearchBody
 from penstock.serve.schemas.search_response import SearchOut, search_json
 from penstock.serve.search_request import body_request
 
 PATH = "/v1/search"
-TAKEN = "Penstock-Feedback"
-"""The header that says that `POST /v1/feedback` takes choices of this caller."""
 
 router = APIRouter(tags=["search"], route_class=permitted(Permission.SEARCH))
 
@@ -25,9 +23,8 @@ async def search(
     body: SearchBody,
     choose_access: ChooseAccess,
     *,
-    caller: CallerOfRequest,
     searches: SearchDependency,
-    feedback: FeedbackDependency,
+    feedback: FeedbackHeaders,
     after_answer: BackgroundTasks,
 ) -> Response:
     """Searches all modalities for any mix of a text, an image, a spoken query and indexed entries."""
@@ -36,6 +33,5 @@ async def search(
     result = await searches.search(body_request(body, access))
     after_answer.add_task(searches.link_found_events, result)
     body_json = search_json(result, profile=searches.profile.name, notice=searches.profile.notice)
-    headers = {TAKEN: "taken"} if feedback.is_taken and caller.may(Permission.FEEDBACK) else {}
     # Built from checked records: a second validation by the framework would cost more than the fusion.
-    return Response(body_json, media_type="application/json", headers=headers)
+    return Response(body_json, media_type="application/json", headers=dict(feedback))

@@ -3,11 +3,12 @@
 import { aborted, cancel, events, post, Problem } from "./api.js";
 import { card } from "./cards.js";
 import { announce, button, byId, fill, foreign, h, icon, plural } from "./dom.js";
+import { thumbs } from "./feedback.js";
 import { nameOf, rememberLabel, titleOf } from "./hits.js";
 import { clearNotices, notice, sentence as sentenceOf, showProblem, succeeded } from "./notices.js";
 import { keptImage, missingImage } from "./images.js";
 import { copyText, plainAnswer } from "./copy.js";
-import { requestOf, wordsOf } from "./state.js";
+import { requestOf, wordsAlone, wordsOf } from "./state.js";
 import { understood } from "./understood.js";
 import { Terms, unitOf } from "./words.js";
 
@@ -269,7 +270,10 @@ export class Answer {
       announce(copied.lastChild.textContent);
     } });
     const all = button("All results", { icon: "search", className: "button small", on: () => this.app.navigate({ ask: false }) });
-    this.putTools(this.whole && !this.whole.abstained ? copied : null, all);
+    const answered = this.whole && !this.whole.abstained;
+    const cited = answered ? this.whole.sources.map(({ hit }) => hit) : [];
+    const judging = thumbs(wordsAlone(this.app.state), cited, this.hits, { name: "the answer", className: "button small" });
+    this.putTools(answered ? copied : null, all, judging);
   }
 
   /** Puts other tools in place; the first takes the focus over from one that had it. */
@@ -309,6 +313,7 @@ export class Answer {
           onLike: (liked) => this.app.more(liked),
           onUnlike: null,
           explain: (explained) => this.explain(explained),
+          thumbs: thumbs(wordsAlone(this.app.state), [hit], this.hits),
         });
         if (number === null) item.firstChild.dataset.unused = "";
         return item;

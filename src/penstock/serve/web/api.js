@@ -43,11 +43,11 @@ async function send(path, options) {
     }
     throw problem;
   }
-  if (response.headers.has("Penstock-Feedback")) feedback = true;
+  if (path === "v1/search" || path === "v1/ask") feedback = response.headers.has("Penstock-Feedback");
   return response;
 }
 
-/** Whether the server takes what this caller chooses, as the last search said. */
+/** Whether the server takes what this caller chooses, as the answer to its last question said. */
 export const takesFeedback = () => feedback;
 
 async function problemOf(response) {

@@ -10,9 +10,9 @@ import { excerpt } from "./words.js";
  * @param {object} options
  *   terms: the words to mark; number: of a source, or null; eager: whether its image is in the first view;
  *   onOpen(hit, opener), onLike(hit), onUnlike(hit): what its buttons do;
- *   explain(hit): a promise of the hit with its explanation
+ *   explain(hit): a promise of the hit with its explanation; thumbs: buttons that judge the hit, or null
  */
-export function card(hit, { terms, number = null, eager = false, onOpen, onLike, onUnlike, explain }) {
+export function card(hit, { terms, number = null, eager = false, onOpen, onLike, onUnlike, explain, thumbs = null }) {
   const kind = kindOf(hit);
   const why = h("div", { className: "why", id: `why-${hit.id}`, hidden: true });
   const whyButton = button("Why?", {
@@ -47,6 +47,7 @@ export function card(hit, { terms, number = null, eager = false, onOpen, onLike,
         whyButton,
         onLike && button("More", { icon: "plus", className: "plain", ariaLabel: `More like ${titleOf(hit)}`, title: "More like this", on: () => onLike(hit) }),
         onUnlike && button("Less", { icon: "minus", className: "plain", ariaLabel: `Less like ${titleOf(hit)}`, title: "Less like this", on: () => onUnlike(hit) }),
+        thumbs,
       ),
       why,
     ),

@@ -9,6 +9,7 @@ const SHORTCUTS = [
   ["j  k", "To the next or previous result"],
   ["w", "Why was this result found?"],
   ["m", "More like this result"],
+  ["u  d", "Up or down: this result answers it, or does not"],
   ["←  →", "In a video: the moment before, or the next one"],
   ["Space", "In a video: play or pause"],
   ["s", "Show or hide the stream"],
@@ -59,6 +60,8 @@ export class Keys {
       s: () => byId("stream-toggle").click(),
       w: () => this.card()?.querySelector(".deeds button")?.click(),
       m: () => this.card()?.querySelector(".deeds button:nth-of-type(2)")?.click(),
+      u: () => this.judge("up"),
+      d: () => this.judge("down"),
     }[event.key];
     if (!act) return;
     event.preventDefault();
@@ -67,6 +70,12 @@ export class Keys {
 
   card() {
     return document.activeElement?.closest(".card");
+  }
+
+  /** Presses a thumb of the card with the focus; of the answer, where no card has it. */
+  judge(name) {
+    const place = this.card() ?? document.querySelector("#answer .tools");
+    place?.querySelector(`[data-vote=${name}]`)?.click();
   }
 
   step(step) {

@@ -3,11 +3,11 @@
 import { aborted, post } from "./api.js";
 import { card, floorLine, placeholders } from "./cards.js";
 import { announce, button, byId, fill, foreign, h, icon, plural } from "./dom.js";
-import { chose } from "./feedback.js";
+import { chose, thumbs } from "./feedback.js";
 import { rememberLabel, titleOf } from "./hits.js";
 import { clearNotices, notice, showProblem, succeeded } from "./notices.js";
 import { keptImage, missingImage } from "./images.js";
-import { requestOf, wordsOf } from "./state.js";
+import { requestOf, wordsAlone, wordsOf } from "./state.js";
 import { understood } from "./understood.js";
 import { Terms } from "./words.js";
 
@@ -154,15 +154,15 @@ export class Results {
       onLike: (liked) => this.app.more(liked),
       onUnlike: this.app.state.words || this.app.state.said || this.app.state.image || this.app.state.frame || this.app.state.like.length ? (unliked) => this.app.less(unliked) : null,
       explain: (explained) => this.explain(explained),
+      thumbs: thumbs(wordsAlone(this.app.state), [hit], this.hits),
       ...options,
     });
   }
 
   /** Tells the server which hit was opened, if words alone were searched for. */
   chose(hit) {
-    const words = wordsOf(this.app.state);
-    const { image, frame, like } = this.app.state;
-    if (words && !image && !frame && !like.length) chose(words, hit, this.hits);
+    const words = wordsAlone(this.app.state);
+    if (words) chose(words, hit, this.hits);
   }
 
   drawFoot() {

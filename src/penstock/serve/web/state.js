@@ -89,6 +89,9 @@ export function writeState(state, { open = true } = {}) {
 /** The words of a state: those that were typed and those that were spoken. */
 export const wordsOf = (state) => [state.words, state.said].map((words) => words.trim()).filter(Boolean).join(" ");
 
+/** The words of a state that searches by nothing besides; empty for every other one. */
+export const wordsAlone = (state) => (state.image || state.frame || state.like.length ? "" : wordsOf(state));
+
 /** The parts of a state that say what to search for, in their order on the page. */
 export function partsOf(state) {
   const parts = [];
