@@ -1,7 +1,7 @@
 """Measures retrieval and writes the page.
 
     python -m tools.measure_retrieval [--sets FOLDER] [--vectors FOLDER] [--profiles NAME,…] [--only SET,…]
-        [--experiments LETTER,…] [--page]
+        [--experiments LETTER,…] [--seeds N] [--page]
 
 Sets that are missing are built from packages (`tools.evaluation_sets`). Vectors are kept, so that a second run encodes
 nothing. `--page` writes the page from the committed results and measures nothing.
@@ -25,7 +25,7 @@ from tools.evaluation_sets.__main__ import BUILDERS
 from tools.evaluation_sets.packages import MissingPackageError, Packages
 from tools.measure_retrieval.blocks import FUSION_SETS, SETS, Subject, measure_fusions, measure_set
 from tools.measure_retrieval.experiment_blocks import EXPERIMENTS, run_experiment
-from tools.measure_retrieval.experiment_tables import Sources
+from tools.measure_retrieval.experiment_tables import FUSION_SEEDS, Sources
 from tools.measure_retrieval.page import PAGE, RESULTS, write_page
 
 PROFILES = "reference,shelf"
@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--profiles", default=PROFILES)
     parser.add_argument("--only", default=",".join(SETS))
     parser.add_argument("--experiments", default=None, help="blocks alone, such as G,I; default: sets and all blocks")
+    parser.add_argument("--seeds", type=int, default=len(FUSION_SEEDS), help="trainings of each learned fusion")
     parser.add_argument("--page", action="store_true")
     arguments = parser.parse_args(argv)
     chosen = [name for name in SETS if name in arguments.only.split(",")]
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             _measure(profile_name, names, arguments.sets, arguments.vectors)
     if not arguments.page:
         letters = list(EXPERIMENTS) if arguments.experiments is None else arguments.experiments.split(",")
-        _experiment(letters, Sources(arguments.sets, arguments.vectors, profiles))
+        _experiment(letters, Sources(arguments.sets, arguments.vectors, profiles, range(arguments.seeds)))
     PAGE.write_text(write_page(), encoding="utf-8")
     print(f"Written: {PAGE}")
     return 0

@@ -46,11 +46,13 @@ class Sources:
     Attributes:
         sets, vectors: folders.
         profiles: names of those to measure.
+        fusion_seeds: of the trainings of learned fusion.
     """
 
     sets: Path
     vectors: Path
     profiles: Sequence[str]
+    fusion_seeds: Sequence[int] = FUSION_SEEDS
 
     def profile(self, name: str) -> Profile | None:
         """Returns a profile with all of its models; None if it is not wanted, or lacks one."""
@@ -80,13 +82,14 @@ def learned_fusion(sources: Sources) -> Iterator[Table]:
             data = FusionData.of(read_assets(dataset, vectors), search_offline(dataset, vectors))
         except UsageError:  # texts and images of this profile have no space in common
             continue
-        rows = measure_fusion(data, seeds=FUSION_SEEDS, draws=DRAWS, seed=SEED)
+        rows = measure_fusion(data, seeds=sources.fusion_seeds, draws=DRAWS, seed=SEED)
         yield Table(
             f"{name}, assets of mixed",
             ("fusion", "MRR@10", "sd of seeds", "Δ to late α", "p", "p (Holm)", "train, s", "p95, ms", "masking"),
             [_fusion_cells(row) for row in rows],
             f"{data.assets.tokens.shape[0]} assets; {len(data.train.rows)} questions to train on, "
-            f"{len(data.dev.rows)} of dev, {len(data.test.rows)} of test; seeds of training: {len(FUSION_SEEDS)}.",
+            f"{len(data.dev.rows)} of dev, {len(data.test.rows)} of test; "
+            f"seeds of training: {len(sources.fusion_seeds)}.",
         )
 
 
