@@ -63,6 +63,9 @@ def calibration(
     clicks: Annotated[
         bool, typer.Option("--clicks", help="Fit how much choices say, to what people chose (docs/feedback.md).")
     ] = False,
+    channels: Annotated[
+        bool, typer.Option("--channels", help="With --clicks: fit the channels of the index to choices, too.")
+    ] = False,
     profile: _ProfileOption = None,
     out: _OutOption = None,
     labels: _LabelsOption = None,
@@ -85,13 +88,14 @@ def calibration(
     from penstock.query.calibrations import kept_file
     from penstock.query.fusion.calibration import write_calibration
 
-    _check(sets, clicks=clicks)
+    _check(sets, clicks=clicks, channels=channels)
     if profile is not None:
         context.obj.overrides["profile"] = profile
     settings = with_selected_profile(read_settings(context))
     models = load_profile(settings.profile)
     if clicks:
-        _fit_clicks(with_selected_profile(connected_settings(context)), models, out, as_json=as_json)
+        fit = _fit_channels if channels else _fit_clicks
+        fit(with_selected_profile(connected_settings(context)), models, out, as_json=as_json)
         return
     with stage_progress(quiet=as_json) as report:
         fitted, card = _train(
@@ -107,9 +111,11 @@ def calibration(
     say(f"Written: {file} and {file.with_suffix('.card.json')}. The query plane reads it when it starts.")
 
 
-def _check(sets: Sequence[Path] | None, *, clicks: bool) -> None:
+def _check(sets: Sequence[Path] | None, *, clicks: bool, channels: bool) -> None:
     from penstock.errors import UsageError
 
+    if channels and not clicks:
+        raise UsageError("--channels needs --clicks: a calibration by --set is one of all channels")
     if clicks and sets:
         raise UsageError("give --set or --clicks: choices are fitted beside a calibration, not together with one")
     if not sets and not clicks:
@@ -129,6 +135,23 @@ def _fit_clicks(settings: Settings, profile: Profile, out: Path | None, *, as_js
     say(
         f"Fitted to {counts['later_questions']:,} questions that came after {counts['remembered']:,} choices. "
         f"Written: {file}. The query plane reads it when it starts."
+    )
+
+
+def _fit_channels(settings: Settings, profile: Profile, out: Path | None, *, as_json: bool) -> None:
+    from penstock.cli.common import require_store
+    from penstock.cli.train_clicks import fit_channels
+
+    require_store(settings)
+    fitted, file, counts, figures = fit_channels(settings, profile, out)
+    names = sorted(str(channel) for channel in fitted.channels)
+    if as_json:
+        print_json({**counts, "channels": names, "base": figures.base, "fitted": figures.fitted, "file": str(file)})
+        return
+    say(
+        f"Fitted {', '.join(names)} to {counts['questions']:,} questions. MRR@10 of {figures.questions:,} later ones: "
+        f"{100 * figures.base:.1f} before, {100 * figures.fitted:.1f} now. Written: {file}. The query plane reads it "
+        "when it starts."
     )
 
 

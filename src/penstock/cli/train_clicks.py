@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from penstock.config import Settings
     from penstock.encoders.profiles import Profile
     from penstock.query.fusion.calibration import Calibration
-    from penstock.records import Choice, Entry
+    from penstock.records import Choice, Entry, Float32
+    from penstock.train.click_labels import LaterFigures
 
 
 def fit_clicks(settings: Settings, profile: Profile, file: Path | None) -> tuple[Calibration, Path, Mapping[str, int]]:
@@ -53,6 +54,75 @@ def fit_clicks(settings: Settings, profile: Profile, file: Path | None) -> tuple
     target = file or kept_file(settings.data_dir, profile)
     write_calibration(fitted, target)
     return fitted, target, {"remembered": len(past), "later_questions": len(judged)}
+
+
+def fit_channels(
+    settings: Settings, profile: Profile, file: Path | None
+) -> tuple[Calibration, Path, Mapping[str, int], LaterFigures]:
+    """Fits the channels, too, to questions whose words were kept, and keeps the result unless later ones find less.
+
+    Args:
+        settings: of the store and the data folder.
+        profile: of the index.
+        file: to keep it in; None: where searches of this data folder look.
+
+    Raises:
+        UsageError: too few questions in words, or the later ones find less by the new calibration.
+    """
+    from dataclasses import replace
+
+    from penstock.assembly import open_store
+    from penstock.encoders.load import profile_fingerprints
+    from penstock.encoders.questions import question_encoder
+    from penstock.errors import UsageError
+    from penstock.query.calibrations import channel_encoders, channel_index_types, find_calibration, kept_file
+    from penstock.query.fusion.calibration import Provenance, write_calibration
+    from penstock.train.calibration import fit_calibration
+    from penstock.train.click_labels import divide_questions, judge_later, label_questions, shares_of_index
+    from penstock.train.labels import MIN_LABELS
+
+    fingerprints = profile_fingerprints(profile)
+    earlier, later = divide_questions(_choices(settings, question_encoder(profile, fingerprints)))
+    if min(len(earlier), len(later)) < MIN_LABELS:
+        raise UsageError(
+            f"{len(earlier)} earlier and {len(later)} later questions with words and a choice are too few to fit the "
+            f"channels to: it takes {MIN_LABELS} of each. Words are kept with feedback.keep_questions"
+        )
+    with ExitStack() as opened:
+        store = open_store(settings.store)
+        opened.callback(store.close)
+        embed = opened.enter_context(_question_vectors(settings, profile))
+        labelled, held_out = (
+            label_questions(questions, store, profile, embed, timeout_s=settings.store.timeout_s)
+            for questions in (earlier, later)
+        )
+        shares = shares_of_index(store, {question.tenant for question in later})
+        dense_index = store.capabilities.dense_index
+    in_use = find_calibration(settings.query.calibration, settings.data_dir, profile, fingerprints, dense_index)
+    encoders, index_types = channel_encoders(profile, fingerprints), channel_index_types(dense_index)
+    provenance = Provenance({}, len(labelled), 0, Path(profile.name).stem)
+    fitted = fit_calibration(labelled, encoders, index_types, provenance)
+    fitted = replace(fitted, clicked=None if in_use is None else in_use.clicked)
+    figures = judge_later(held_out, shares, in_use, fitted)
+    if figures.fitted < figures.base:
+        raise UsageError(
+            f"{figures.questions} later questions find less by it, MRR@10 {100 * figures.fitted:.1f} instead of "
+            f"{100 * figures.base:.1f}: nothing was written, and the calibration in use stays"
+        )
+    target = file or kept_file(settings.data_dir, profile)
+    write_calibration(fitted, target)
+    return fitted, target, {"questions": len(labelled), "later_questions": len(held_out)}, figures
+
+
+@contextmanager
+def _question_vectors(settings: Settings, profile: Profile) -> Iterator[Callable[[str, Sequence[str]], Float32]]:
+    """Yields a function from an encoder and questions to their vectors. None of them stays on the disk."""
+    import tempfile
+
+    from penstock.evaluate.vectors import VectorFiles
+
+    with tempfile.TemporaryDirectory(prefix="penstock-questions-") as folder:
+        yield VectorFiles(Path(folder), profile, precision=settings.precision, device=settings.device).texts
 
 
 def pairs(
