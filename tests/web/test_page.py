@@ -416,7 +416,7 @@ def test_thumbs_say_whether_a_hit_answers_the_question(page: Any, choices: list[
     page.keyboard.press("d")  # the card has the focus
     page.wait_for_function("() => document.querySelector('#status').textContent.trim() === 'Noted: not helpful'")
     assert (up.get_attribute("aria-pressed"), down.get_attribute("aria-pressed")) == ("false", "true")
-    card.locator(".open").click()  # a reader who said more about it before does not choose it by opening it
+    card.locator(".open").click()  # a hit that was judged is not chosen by opening it
     assert [(event["action"], event["rank"], event["question"]) for event in choices] == [
         ("like", 1, "why do onions sting"),
         ("dislike", 1, "why do onions sting"),

@@ -37,7 +37,7 @@ _HELD_BACK = 0.2
 # Candidates differ by chance: the encoder as it is stays unless the best one gains over it on pairs held back, at this
 # level. Pairs that say nothing correct the mean of the questions, which is a gain on any question: the gate
 # alone promoted 9 of 20 adapters of shuffled Japanese pairs. But they do not find each other's documents: of 100, at
-# most four gained and none lost, which 1.645 standard errors let pass, as so few are not normally distributed.
+# most four gained and none lost, which 1.645 standard errors let pass, as four gains are not normally distributed.
 _LEVEL = 0.05
 _FLIPS = 2_000
 _FLIPS_AT_ONCE = 250

@@ -5,7 +5,7 @@
     3 fit      the calibration to the earlier questions
     4 judge    by the later ones: the place of the chosen entries with the calibration in use, and with the new one
 
-What nobody chose counts as wrong, although it may be right, so that relevance is lower than by labels: it is the
+What was never chosen counts as wrong, although it may be right, so that relevance is lower than by labels: it is the
 probability that an entry is chosen. Choices are of what was shown, the first places most often.
 """
 
@@ -169,6 +169,6 @@ def _reciprocal_ranks(
     values = np.zeros(len(questions))
     for place, question in enumerate(questions):
         ranked = fusion.rank(question.rankings, MOMENTS, CUT)
-        ranks = [rank for rank, (_, found) in enumerate(ranked, start=1) if found.best.id in question.right]
+        ranks = [rank for rank, (_, hit) in enumerate(ranked, start=1) if hit.best.id in question.right]
         values[place] = 1 / ranks[0] if ranks else 0.0
     return values
