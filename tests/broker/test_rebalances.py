@@ -1,7 +1,14 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+from kafka.cluster import ClusterMetadata
+from kafka.errors import TopicAuthorizationFailedError
+from kafka.util import WeakMethod
+
 from penstock.broker.base import Partition
-from penstock.broker.rebalances import HeldRevocations
+from penstock.broker.rebalances import HeldRevocations, Rebalances
 
 FIRST, SECOND = Partition("media.text", 0), Partition("media.text", 1)
 
@@ -28,3 +35,32 @@ def test_a_revocation_counts_only_in_the_generation_that_revoked() -> None:
     held.clear()
     assert not held.any_in(1)
     assert FIRST not in held
+
+
+class Coordinator:
+    """Follows metadata as kafka-python's does, which refuses all of them while one topic may not be described."""
+
+    def __init__(self, cluster: ClusterMetadata) -> None:
+        self._metadata_snapshot: dict[str, set[int]] = {"hidden": {0}}
+        cluster.add_listener(WeakMethod(self._handle_metadata_update))
+
+    def need_rejoin(self) -> bool:
+        return False
+
+    def _handle_metadata_update(self, cluster: Any) -> None:
+        if cluster.unauthorized_topics:
+            raise TopicAuthorizationFailedError(cluster.unauthorized_topics)
+        self._metadata_snapshot = {"text": {0, 1}, "hidden": set()}
+
+
+def test_the_metadata_of_other_topics_are_followed_while_one_may_not_be_described() -> None:
+    """Each listener of the metadata is called, in any order: one that raises may not be left among them."""
+    cluster = ClusterMetadata()
+    coordinator = Coordinator(cluster)
+    rebalances = Rebalances()
+    rebalances.attach(SimpleNamespace(_cluster=cluster, _coordinator=coordinator), holds=lambda _: False)
+    cluster.unauthorized_topics = {"hidden"}
+    for listener in cluster._listeners:
+        listener(cluster)
+    assert coordinator._metadata_snapshot == {"text": {0, 1}, "hidden": {0}}
+    assert rebalances.hidden_topics == {"hidden"}

@@ -10,9 +10,10 @@ A topic that this client may not describe is missing from its metadata, for whic
 topics. They are followed on, and the partitions of that topic stay where they are until the next rebalance.
 
 Private parts of kafka-python that are used here: `KafkaConsumer._coordinator` with `need_rejoin` (replaced),
-`_join_task`, `_manager.call_soon`, `coordinator_unknown`, `_handle_metadata_update` (replaced) and
-`_metadata_snapshot`, and `KafkaConsumer._cluster.unauthorized_topics`. pyproject.toml pins the minor version for which
-this was written; tests/broker/test_consumer.py, test_contract.py and test_security.py fail without it.
+`_join_task`, `_manager.call_soon`, `coordinator_unknown`, `_metadata_snapshot` and `_handle_metadata_update` (replaced;
+it was added as a `kafka.util.WeakMethod`), and `KafkaConsumer._cluster.unauthorized_topics`. pyproject.toml pins the
+minor version for which this was written; tests/broker/test_consumer.py, test_contract.py, test_rebalances.py and
+test_security.py fail without it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, Literal
 
 import kafka.future
 from kafka import ConsumerRebalanceListener, TopicPartition
+from kafka.util import WeakMethod
 
 from penstock.broker.base import Partition
 from penstock.broker.client import ConsumerClient, to_partition
@@ -108,7 +110,7 @@ class Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyth
 def _follow_other_topics(cluster: Any, coordinator: Any) -> None:
     """Makes the coordinator follow the metadata of all topics that this client may describe."""
     handle = coordinator._handle_metadata_update
-    cluster.remove_listener(handle)
+    cluster.remove_listener(WeakMethod(handle))  # as it was added; the bound method itself is no listener
 
     def follow(cluster: Any) -> None:
         before = coordinator._metadata_snapshot
