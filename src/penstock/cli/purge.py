@@ -19,6 +19,7 @@ from penstock.observability.audit_log import record_command
 if TYPE_CHECKING:
     from penstock.config import Settings
     from penstock.ingest.purge import PurgeReceipt, PurgeRequest
+    from penstock.store.aliases import AliasTable
 
 _CLOSE_TIMEOUT_S = 10.0
 
@@ -78,7 +79,6 @@ def purge_with(settings: Settings, request: PurgeRequest, *, quiet: bool) -> Pur
     from penstock.broker.reader import KafkaReader
     from penstock.broker.topics import group_lag, remove_records_before
     from penstock.broker.watch_messages import deletion_message, read_watches
-    from penstock.errors import ConfigError
     from penstock.ingest.deadletters.resolution import Resolver
     from penstock.ingest.purge import Purger
     from penstock.store.milvus.clicks import forget_tenant
@@ -87,8 +87,7 @@ def purge_with(settings: Settings, request: PurgeRequest, *, quiet: bool) -> Pur
     with ExitStack() as opened:
         store = open_store(settings.store)
         opened.callback(store.close)
-        if len(versions := store.aliases.candidates("asset")) != 1:
-            raise ConfigError(f"the store has {len(versions)} versions of the index; a purge needs exactly one")
+        require_single_version(store.aliases)
         reader = opened.enter_context(KafkaReader(kafka))
         producer = MessageProducer(kafka)
         opened.callback(producer.close, _CLOSE_TIMEOUT_S)
@@ -110,6 +109,27 @@ def purge_with(settings: Settings, request: PurgeRequest, *, quiet: bool) -> Pur
             sleep=time.sleep,
         )
         return purger.purge(request)
+
+
+def require_single_version(aliases: AliasTable) -> None:
+    """Refuses a store without an index, and one with several versions: what is left in a version would come back.
+
+    Raises:
+        ConfigError: says what to do.
+    """
+    from penstock.errors import ConfigError
+
+    versions = aliases.candidates("asset")
+    if not versions:
+        raise ConfigError(
+            "the store has no index, so that a purge finds nothing to erase. Check store.uri and store.database"
+        )
+    if len(versions) > 1:
+        numbers = ", ".join(str(number) for number in sorted(version.version for version in versions))
+        raise ConfigError(
+            f"the store has versions {numbers} of the index, and a purge erases only one. End the re-index with "
+            "`penstock reindex drop`, then purge"
+        )
 
 
 def show(receipt: PurgeReceipt) -> None:
