@@ -122,6 +122,8 @@ def test_json_has_every_count(plane: SimulatedPlane, capsys: pytest.CaptureFixtu
         1,
         1.0,
     )
+    outcomes = ("indexed", "deleted", "expired", "superseded", "dead_lettered")  # of docs/audit.md
+    assert sum(report[name] for name in outcomes) == report["produced"]
     (problem,) = report["problems"]
     assert (problem["kind"], problem["entry"], problem["event"]) == ("incomplete", lost.id, str(Position(TEXT, 0, 0)))
     (partition,) = (

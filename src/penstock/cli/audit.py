@@ -134,6 +134,7 @@ def report_json(report: AuditReport) -> Mapping[str, object]:
         "produced": report.produced,
         "indexed": report.indexed,
         "deleted": report.deleted,
+        "expired": report.expired,
         "superseded": report.superseded,
         "dead_lettered": report.dead_lettered,
         "in_flight": report.in_flight,
