@@ -67,9 +67,10 @@ mutations: $(READY) ## Break each guarantee on purpose, and see that a test noti
 sbom: $(READY) ## Write sbom.cdx.json, the bill of materials of the lock and the jars (CycloneDX 1.6).
 	$(BIN)/python -m tools.supply_chain sbom sbom.cdx.json
 
-# By the databases of PyPI and OSV; an environment of its own, so that nothing is added to what is checked.
+# By the advisories of PyPI; an environment of its own, so that nothing is added to what is checked. Strict: where the
+# index has no advisories, as a mirror of files alone, pip-audit would skip every package and report no weakness.
 audit-packages: $(UV) ## Check requirements.lock for packages with known weaknesses; for a nightly run.
-	$(UV) tool run --from pip-audit pip-audit --requirement requirements.lock --no-deps --disable-pip $(ARGS)
+	$(UV) tool run --from pip-audit pip-audit --strict --requirement requirements.lock --no-deps --disable-pip $(ARGS)
 
 lint: $(READY) ## Check lint, format, types, layers, vocabulary and licences.
 	$(BIN)/ruff check
