@@ -130,6 +130,26 @@ def test_aliases_are_created_altered_and_dropped_one_by_one(opened: Open) -> Non
 
 
 @pytest.mark.slow_on_standalone
+def test_an_alias_is_redirected_in_one_request_and_refused_where_nothing_could_be_served(opened: Open) -> None:
+    store = opened(None)
+    fill(store, 1, "clip-a")
+    fill(opened(None), 2, "clip-b")
+    aliases = store.aliases
+    first, second = PhysicalCollection("image", 1, "clip_a"), PhysicalCollection("image", 2, "clip_b")
+    for to in (second, second, first):
+        aliases.redirect("image", to)
+        assert aliases.served("image") == to
+    with pytest.raises(ConfigError, match="image cannot be served by image__clip_c__v3"):
+        aliases.redirect("image", PhysicalCollection("image", 3, "clip_c"))
+    with pytest.raises(ConfigError, match="image cannot be served by asset__v2"):
+        aliases.redirect("image", PhysicalCollection("asset", 2))
+    assert aliases.served("image") == first
+    aliases.drop("image")
+    aliases.redirect("image", second)
+    assert aliases.served("image") == second
+
+
+@pytest.mark.slow_on_standalone
 def test_all_collections_are_listed_at_once(opened: Open) -> None:
     fill(opened(None), 1, "clip-a")
     fill(opened(None), 2, "clip-b")

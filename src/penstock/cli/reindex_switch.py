@@ -156,6 +156,7 @@ def _serve(
     from penstock.versions.replicas import read_reports
     from penstock.versions.switching import begin_switch, complete_switch
 
+    store.ping()  # connected, so that the switch itself is one request
     started_s = time.monotonic()
     intention = begin_switch(store, assets, version)
     record_command(settings, f"reindex {action}", "ok", version=version)

@@ -33,6 +33,13 @@ class AliasTable(Protocol):
             ConfigError: there is no such collection, or it is of another alias.
         """
 
+    def redirect(self, alias: str, to: PhysicalCollection) -> None:
+        """Does what `switch` does in one request, if both exist; the other facts are read only if the store refuses.
+
+        Raises:
+            ConfigError: there is no such collection, or it is of another alias.
+        """
+
     def move(self, alias: str, before: PhysicalCollection | None, to: PhysicalCollection) -> None:
         """Does what `switch` does in one request, where the caller has just read the other facts.
 

@@ -50,6 +50,10 @@ class MemoryAliases:
             self.move(alias, before, to)
             return before
 
+    def redirect(self, alias: str, to: PhysicalCollection) -> None:
+        """See `AliasTable.redirect`."""
+        self.switch(alias, to)
+
     def move(self, alias: str, before: PhysicalCollection | None, to: PhysicalCollection) -> None:
         """See `AliasTable.move`."""
         with self._lock:

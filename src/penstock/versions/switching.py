@@ -59,12 +59,11 @@ def served_version(store: VersionedStore) -> int | None:
 def switch(store: VersionedStore, assets: AssetStore, to: int) -> None:
     """Lets a version be served. The same call with the earlier one is the rollback.
 
-    1. refuse a version that the store does not have
-    2. note the intention, and refuse while a version is being removed; a removal is noted first too, and then refused
+    1. note the intention, and refuse while a version is being removed; a removal is noted first too, and then refused
        while a switch is noted, so that never both continue
-    3. alter the alias `asset`: from here on the version is served
-    4. alter the aliases of the entries, and write the phase of the re-index
-    5. remove the note
+    2. alter the alias `asset`: from here on the version is served. A version that the store does not have is refused
+    3. alter the aliases of the entries, and write the phase of the re-index
+    4. remove the note
 
     Raises:
         ConfigError: the store has no such version.
@@ -76,22 +75,25 @@ def switch(store: VersionedStore, assets: AssetStore, to: int) -> None:
 
 
 def begin_switch(store: VersionedStore, assets: AssetStore, to: int) -> Intention:
-    """Takes the steps 1 to 3 of `switch`, after which replicas follow; returns what was noted. Raises as `switch`.
+    """Takes the steps 1 and 2 of `switch`, after which replicas follow; returns what was noted. Raises as `switch`.
 
-    These are three requests to the store. In Milvus Lite each waits until the searches before it are answered.
+    This is one request to the store. In Milvus Lite it waits until the searches before it are answered.
     """
-    target = asset_collection(to)
-    if target not in store.aliases.collections():  # 1
-        raise ConfigError(f"the store has no version {to} of the index: `penstock reindex start` fills a new one")
     intention = Intention(to, secrets.token_hex(8), time.time_ns() // 1_000_000)
-    assets.put_note(NOTE, json.dumps({"schema": SCHEMA, **asdict(intention)}).encode())  # 2
+    assets.put_note(NOTE, json.dumps({"schema": SCHEMA, **asdict(intention)}).encode())  # 1
     _refuse_removal(assets, intention)
-    store.aliases.move(ASSET, store.aliases.served(ASSET), target)  # 3
+    try:
+        store.aliases.redirect(ASSET, asset_collection(to))  # 2
+    except ConfigError as exc:  # refused: nothing was altered
+        _drop_note(assets, intention)
+        raise ConfigError(
+            f"version {to} of the index cannot be served, and `penstock reindex start` fills a new one: {exc}"
+        ) from exc
     return intention
 
 
 def complete_switch(store: VersionedStore, assets: AssetStore, intention: Intention) -> None:
-    """Takes the steps 4 and 5 of `switch`. Raises as `switch`."""
+    """Takes the steps 3 and 4 of `switch`. Raises as `switch`."""
     _complete(store, assets, intention)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, PenstockError
 from penstock.store.milvus.client import Connection
 from penstock.store.names import ASSET, PhysicalCollection, parse_name
 
@@ -79,17 +79,28 @@ class Aliases:
         self.move(alias, before, to)
         return before
 
+    def redirect(self, alias: str, to: PhysicalCollection) -> None:
+        """Does what `switch` does in one request, if both exist; the other facts are read only if the store refuses.
+
+        Raises:
+            ConfigError: there is no such collection, or it is of another alias.
+        """
+        if to.alias != alias:
+            raise ConfigError(f"{alias} cannot be served by {to}, which is of another alias")
+        try:
+            self._alter(alias, to)
+        except PenstockError:  # no such alias, no such collection, or no answer: `switch` says which
+            self.switch(alias, to)
+
     def move(self, alias: str, before: PhysicalCollection | None, to: PhysicalCollection) -> None:
         """Does what `switch` does in one request, where the caller has just read the other facts."""
-        timeout_s = self._connection.timeout_s
         if before is None:
+            timeout_s = self._connection.timeout_s
             self._connection.call(
                 f"creating alias {alias}", lambda client: client.create_alias(str(to), alias, timeout=timeout_s)
             )
         elif before != to:
-            self._connection.call(
-                f"switching alias {alias}", lambda client: client.alter_alias(str(to), alias, timeout=timeout_s)
-            )
+            self._alter(alias, to)
 
     def remove(self, physical: PhysicalCollection) -> None:
         """Removes a collection and all its rows, and its alias if that serves it; no error if there is none.
@@ -111,4 +122,10 @@ class Aliases:
         """Removes an alias, and no collection; no error if there is none."""
         self._connection.call_or_none(
             f"dropping alias {alias}", lambda client: client.drop_alias(alias, timeout=self._connection.timeout_s)
+        )
+
+    def _alter(self, alias: str, to: PhysicalCollection) -> None:
+        timeout_s = self._connection.timeout_s
+        self._connection.call(
+            f"switching alias {alias}", lambda client: client.alter_alias(str(to), alias, timeout=timeout_s)
         )
