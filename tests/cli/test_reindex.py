@@ -31,7 +31,19 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AssetStore:
     return AssetStore((tmp_path / "assets").as_uri())
 
 
-def test_without_a_reindex_there_is_nothing_to_show(notes: AssetStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_an_index_status_says_where_it_looked(
+    notes: AssetStore, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["reindex", "status"]) == 3
+    message = capsys.readouterr().err
+    assert "no Milvus is configured (store.uri)" in message
+    assert str(tmp_path) in message
+
+
+def test_without_a_reindex_there_is_nothing_to_show(
+    notes: AssetStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_STORE__URI", "http://milvus:19530")
     assert main(["reindex", "status"]) == 0
     assert "No re-index is under way" in capsys.readouterr().err
     assert main(["reindex", "status", "--json"]) == 0

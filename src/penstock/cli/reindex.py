@@ -134,7 +134,7 @@ def _begin(
 def status(context: typer.Context, *, as_json: JsonFlag = False) -> None:
     """Show the re-index that is under way: its progress, rate and time left, and assets that are not available.
 
-    Exits with 1 if assets are missing.
+    Exits with 1 if assets are missing, and with 3 if there is no index on this data folder or in the settings.
     """
     from penstock.assembly import open_assets
     from penstock.versions import read_missing, read_progress, read_reindex
@@ -142,6 +142,8 @@ def status(context: typer.Context, *, as_json: JsonFlag = False) -> None:
     settings = of_kept_index(connected_settings(context))
     notes = open_assets(settings)
     under_way = read_reindex(notes)
+    if under_way is None and settings.assets.url is None:
+        require_store(settings)  # an empty data folder knows of no re-index, whatever there is elsewhere
     progress, missing = read_progress(notes), read_missing(notes)
     if as_json:
         print_json(_status_json(under_way, progress, missing))
