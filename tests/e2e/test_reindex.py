@@ -41,7 +41,7 @@ ASSETS = int(os.environ.get("PENSTOCK_REINDEX_ASSETS", "20000"))
 RATE_PER_S = float(os.environ.get("PENSTOCK_REINDEX_RATE", "200"))
 """Live events per second."""
 FRESHNESS_S = float(os.environ.get("PENSTOCK_REINDEX_FRESHNESS_S", "60"))
-"""For so long the freshness of live events is read while the version is filled, and nothing is killed."""
+"""The freshness of live events is read for this time while the version is filled, and nothing is killed."""
 TOPIC = "media.text"
 _FILL_TIMEOUT_S = 1_500.0
 

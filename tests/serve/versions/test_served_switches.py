@@ -1,7 +1,7 @@
 """Switches and rollbacks of a replica on a real store, under searches that a client sends at given moments.
 
 The searches are `RATE_PER_S`, or half of what the replica answers at most on this machine if that is less: above it
-each waits for those before it, whatever is switched. Both are measured first, and said.
+each waits for those before it, whatever is switched. What it answers is measured first, and printed with the rate.
 """
 
 from __future__ import annotations
