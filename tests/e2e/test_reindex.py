@@ -34,7 +34,7 @@ from tests.e2e.stack import Stack, eventually
 
 logger = logging.getLogger(__name__)
 
-pytestmark = [pytest.mark.services, pytest.mark.exhaustive]
+pytestmark = [pytest.mark.services, pytest.mark.exhaustive, pytest.mark.timeout(2_400)]
 
 ASSETS = int(os.environ.get("PENSTOCK_REINDEX_ASSETS", "20000"))
 """The number of assets, as the environment says."""
