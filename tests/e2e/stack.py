@@ -168,9 +168,9 @@ class Stack:
         """Whether everything produced is settled and committed."""
         return not any(partition.lag for partition in self._lag())
 
-    def settle(self) -> None:
+    def settle(self, timeout_s: float = _SETTLE_TIMEOUT_S) -> None:
         """Waits for it."""
-        deadline_s = time.monotonic() + _SETTLE_TIMEOUT_S
+        deadline_s = time.monotonic() + timeout_s
         while behind := [partition for partition in self._lag() if partition.lag]:
             log = (self.folder / "logs" / "ingest.log").read_text()[-3000:]
             status = read_status(self.folder, self.settings.kafka.group)
