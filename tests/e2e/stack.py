@@ -44,7 +44,7 @@ class Stack:
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
         own = {"PENSTOCK_METRICS__PORT": "0", "PENSTOCK_CANARY__INTERVAL_S": "0"}  # canaries would stand in the counts
-        self._environment = {**os.environ, **own, **environment, "PENSTOCK_DATA_DIR": str(folder)}
+        self.environment = {**os.environ, **own, **environment, "PENSTOCK_DATA_DIR": str(folder)}
         self._log = folder.with_name("up.log")
         self._up: subprocess.Popen[bytes] | None = None
 
@@ -52,7 +52,7 @@ class Stack:
 
     def start(self, timeout_s: float = _START_TIMEOUT_S) -> None:
         with self._log.open("ab") as log:
-            self._up = subprocess.Popen(self._command("up"), env=self._environment, stdout=log, stderr=log)
+            self._up = subprocess.Popen(self._command("up"), env=self.environment, stdout=log, stderr=log)
         eventually(self._ready, f"penstock up is ready; {self._log} says why not", timeout_s)
 
     def stop(self) -> int:
@@ -112,7 +112,7 @@ class Stack:
     ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             self._command(*arguments),
-            env=environment or self._environment,
+            env=environment or self.environment,
             input=stdin,
             capture_output=True,
             timeout=120,
@@ -212,7 +212,7 @@ class Stack:
 
     def _lag(self) -> Sequence[PartitionLag]:
         kafka = self.settings.kafka
-        named = self._environment.get("PENSTOCK_INGEST__MODALITIES")
+        named = self.environment.get("PENSTOCK_INGEST__MODALITIES")
         modalities = list(Modality) if named is None else map(Modality, json.loads(named))
         return group_lag(kafka, [kafka.topic_of(modality) for modality in modalities])
 

@@ -92,7 +92,9 @@ def test_a_folder_that_does_not_exist_is_said(settings: Settings) -> None:
         ObjectSource("nosuchscheme://x", settings, ProduceOptions())
 
 
-def test_local_files_can_be_sent_by_their_address(tmp_path: Any, settings: Settings, png: bytes) -> None:
+def test_local_files_can_be_sent_by_their_address(
+    tmp_path: Any, settings: Settings, png: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "lake"
     folder.mkdir()
     (folder / "a.png").write_bytes(png)
@@ -108,6 +110,14 @@ def test_local_files_can_be_sent_by_their_address(tmp_path: Any, settings: Setti
     assert dict(message.headers)["ce_dataref"] == (folder / "a.png").as_uri().encode()
     assert message.topic == "media.image"
     assert reasons(list(ObjectSource(f"file://{folder}", settings, options).items(None)))[0].startswith("no rule")
+
+    def read(*_: object, **__: object) -> bytes:
+        raise AssertionError("it is read")
+
+    monkeypatch.setattr(FileSystem, "read", read)
+    to_topic = ProduceOptions(claim_check=True, topic="media.image")
+    (unread,) = messages(list(ObjectSource(f"file://{folder}", allowed, to_topic).items(None)))
+    assert (unread.topic, dict(unread.headers)["ce_dataref"]) == (message.topic, dict(message.headers)["ce_dataref"])
 
 
 def test_a_server_that_fails_ends_the_listing_and_says_so(

@@ -79,12 +79,14 @@ class ObjectSource:
         return self._composer.of_bytes(self._files.read(stored.path), key=key, fields=fields, topic=topic)
 
     def _claim_check(self, stored: StoredObject, key: str, fields: dict[str, object]) -> Message:
-        """Returns the message with the address of an object, whose first bytes say what it is."""
+        """Returns the message with the address of an object. Without a topic, its first bytes say what it is."""
         if stored.size > self._settings.fetch.max_bytes:
             allowed = self._settings.fetch.max_bytes
             raise UsageError(f"has {stored.size:,} bytes, more than fetch.max_bytes allows ({allowed:,})")
         uri, tenant = self._files.url_of(stored.path), self._composer.tenant_of(None)
         self._composer.check_address(uri, tenant)
+        if self._options.topic is not None:  # so that nothing is read: ingest detects the type in any case
+            return self._composer.of_address(uri, key=key, fields=fields, topic=self._options.topic)
         sniffed = sniff(self._files.read(stored.path, end=min(stored.size, _HEAD_BYTES)), declared=None)
         topic = self._composer.topic_of_type(sniffed, tenant)
         return self._composer.of_address(uri, key=key, fields={**fields, "content_type": sniffed.mime}, topic=topic)
