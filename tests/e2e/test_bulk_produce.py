@@ -114,7 +114,7 @@ def _count(reader: KafkaReader) -> int:
 
 @dataclass(frozen=True)
 class KilledRun:
-    """What came of a command that was killed three times and then ended.
+    """The times of a command that was killed three times and then ended.
 
     Attributes:
         resume_s: from each start of the command to its first event, in seconds.

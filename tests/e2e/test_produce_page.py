@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -141,9 +142,7 @@ def test_the_page_has_the_lines_that_are_run() -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 def test_every_line_of_the_page_works(stack: Stack, folder: Path) -> None:
-    names = "/".join(
-        (lambda of: (of.model, of.weights, of.preprocessing))(fingerprint(JOINT_IMAGE, load_profile(PROFILE)))
-    )
+    names = "/".join(astuple(fingerprint(JOINT_IMAGE, load_profile(PROFILE))))
     sent = 0
     for line in lines():
         expected = EXPECTED[max((name for name in EXPECTED if line.startswith(name)), key=len)]
