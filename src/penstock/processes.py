@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -126,12 +127,32 @@ def listens(host: str, port: int) -> bool:
         return False
 
 
-def _become(parent_pid: int, argv: Sequence[str]) -> None:
-    """Ties this process to the life of its parent, then replaces it by the command."""
+def tie_to_parent(parent_pid: int) -> None:
+    """Makes the kernel kill this process when the thread that started it ends (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent_pid:  # the parent died before the line above
             sys.exit(1)
+
+
+def bound_this_process(*, memory_bytes: int, cpu_s: int) -> None:
+    """Limits the address space of this process to what it has now and `memory_bytes` more, and its CPU time (Unix).
+
+    Beyond the memory, allocations fail; beyond the time, the kernel ends the process with `SIGXCPU`.
+    """
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (cpu_s, cpu_s + 1)
+    )  # at the second, it could not be distinguished from other kills
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _become(parent_pid: int, argv: Sequence[str]) -> None:
+    """Ties this process to the life of its parent, then replaces it by the command."""
+    tie_to_parent(parent_pid)
     os.execvp(argv[0], list(argv))
 
 

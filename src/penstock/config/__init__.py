@@ -26,6 +26,7 @@ from penstock.config.ingest import IngestSettings
 from penstock.config.kafka import KafkaOAuthSettings, KafkaSettings
 from penstock.config.limits import LimitsSettings, RequestLimits
 from penstock.config.media import (
+    DocumentSettings,
     ImageSettings,
     LongMediaSettings,
     OcrSettings,
@@ -58,6 +59,7 @@ __all__ = [
     "AuthSettings",
     "AuditLogSettings",
     "CanarySettings",
+    "DocumentSettings",
     "Endpoints",
     "ExplainedSetting",
     "FetchRule",

@@ -80,6 +80,32 @@ class VideoSettings(Section):
     thumbnail_px: int = Field(320, ge=16, le=640, description="longer side of a thumbnail, pixels; stored as JPEG")
 
 
+class DocumentSettings(Section):
+    """Limits of documents, each of which is parsed in a process of its own."""
+
+    max_pages: int = Field(
+        2_000, ge=1, description="pages of a document that are indexed; those behind are left out, and the log says so"
+    )
+    segment_pages: int = Field(
+        25, ge=1, description="pages that are read and indexed together; a lost worker costs as many"
+    )
+    page_px: int = Field(
+        1_024, ge=64, le=4_096, description="longer side of the image of a page and of images on it, pixels"
+    )
+    max_figures: int = Field(20, ge=0, description="images of one page that are indexed, the first of them")
+    parse_timeout_s: float = Field(
+        60.0,
+        ge=4,
+        description="CPU time that the pages of one segment may take, seconds; one page may take a quarter of it",
+    )
+    max_memory_mib: int = Field(
+        1_024, ge=64, description="memory of the process that parses a document, beside its own bytes, MiB"
+    )
+    max_unpacked_mib: int = Field(
+        256, ge=1, description="a packed document (DOCX, EPUB…) that unpacks to more is rejected as too large, MiB"
+    )
+
+
 class LongMediaSettings(Section):
     """Segments of long media. A lost worker, lane or partition costs one segment of each medium under way.
 

@@ -28,6 +28,7 @@ from penstock.config.ingest import IngestSettings
 from penstock.config.kafka import KafkaSettings
 from penstock.config.limits import LimitsSettings
 from penstock.config.media import (
+    DocumentSettings,
     ImageSettings,
     LongMediaSettings,
     OcrSettings,
@@ -106,6 +107,7 @@ class Settings(HasSecrets, BaseSettings):
     ocr: OcrSettings = OcrSettings()
     speech: SpeechSettings = SpeechSettings()
     video: VideoSettings = VideoSettings()
+    documents: DocumentSettings = DocumentSettings()
     long_media: LongMediaSettings = LongMediaSettings()
     ingest: IngestSettings = IngestSettings()
     quota: QuotaSettings = QuotaSettings()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import pickle
-import resource
 import sys
-from pathlib import Path
+
+from penstock.processes import bound_this_process
 
 # Parsing takes at most four times the record and 32 MiB; the record itself and the result are there too.
 _TIMES_INPUT = 8
@@ -22,21 +22,10 @@ def main() -> None:
     result = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what else is printed is no result
     request = sys.stdin.buffer.read()
-    _bound(len(request))
+    bound_this_process(memory_bytes=_TIMES_INPUT * len(request) + _SPARE_BYTES, cpu_s=_MAX_CPU_S)
     parse, record = pickle.loads(request)
     pickle.dump(parse(record), result, protocol=pickle.HIGHEST_PROTOCOL)
     result.close()
-
-
-def _bound(input_bytes: int) -> None:
-    """Limits the address space of this process to what it has and what a record of this size may take."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
-    used = pages * resource.getpagesize()
-    limit = used + _TIMES_INPUT * input_bytes + _SPARE_BYTES
-    if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CPU, (_MAX_CPU_S, _MAX_CPU_S))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,122 @@
+"""The process that parses one document, within limits of memory, CPU time and written bytes.
+
+The request comes as JSON in the only argument, the document as standard input; frames go to standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import resource
+import sys
+from typing import IO, Any
+
+from penstock.errors import BadInputError, Reason, first_line
+from penstock.media.documents.base import OpenDocument, Opener
+from penstock.media.documents.frames import DocumentFrame, EndFrame, write_frame
+from penstock.media.documents.limits import DocumentLimits
+from penstock.media.documents.types import DocumentPage, DocumentType
+from penstock.processes import bound_this_process, tie_to_parent
+
+_MIB = 1024 * 1024
+_PAGE_SHARE = 0.25  # of the CPU time of a call that one page may take
+_STOP_SHARE = 0.5  # after which no further page begins, so that each has its share
+_RESULT_BYTES_PER_PIXEL = 3
+_MAX_TEXT_BYTES = 256 * _MIB  # of a call
+
+
+def main() -> None:
+    """Reads the pages that are requested, and writes each as soon as it is read."""
+    request = json.loads(sys.argv[1])
+    tie_to_parent(request["parent"])
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what else is printed is no frame
+    limits = DocumentLimits(**request["limits"])
+    opener = _opener(DocumentType(request["kind"]))
+    data = mmap.mmap(sys.stdin.fileno(), 0, access=mmap.ACCESS_COPY)
+    _bound(limits, request["count"])
+    try:
+        document = _open(opener, data, limits, request["kind"])
+    except BadInputError as exc:
+        write_frame(out, exc)
+        out.flush()
+        os._exit(0)  # a library that has failed once may fail again when it is cleaned up
+    _write_pages(out, document, request, limits)
+    os._exit(0)
+
+
+def _opener(kind: DocumentType) -> Opener:
+    """Imports the parser of this kind alone: each takes a tenth of a second."""
+    match kind:
+        case DocumentType.PDF:
+            from penstock.media.documents.pdf import open_pdf as opener
+        case _:
+            raise SystemExit(f"no parser for {kind}")
+    return opener
+
+
+def _bound(limits: DocumentLimits, count: int) -> None:
+    bound_this_process(memory_bytes=limits.max_memory_mib * _MIB, cpu_s=int(limits.parse_timeout_s))
+    pixels = limits.page_px**2 * (1 + limits.max_figures) * count
+    written = pixels * _RESULT_BYTES_PER_PIXEL + _MAX_TEXT_BYTES
+    resource.setrlimit(resource.RLIMIT_FSIZE, (written, written))
+
+
+def _open(opener: Opener, data: mmap.mmap, limits: DocumentLimits, kind: str) -> OpenDocument:
+    """Opens the document.
+
+    Raises:
+        BadInputError: it cannot be opened.
+    """
+    try:
+        return opener(data, limits)
+    except BadInputError:
+        raise
+    except MemoryError as exc:
+        detail = f"more than {limits.max_memory_mib:,} MiB of memory are needed to open it (documents.max_memory_mib)"
+        raise BadInputError(Reason.TOO_LARGE, detail) from exc
+    except Exception as exc:
+        raise BadInputError(Reason.CORRUPT, f"this {kind.upper()} does not open: {first_line(exc)[:300]}") from exc
+
+
+def _write_pages(out: IO[bytes], document: OpenDocument, request: dict[str, Any], limits: DocumentLimits) -> None:
+    page_count = min(document.page_count, limits.max_pages)
+    write_frame(out, DocumentFrame(document.title, document.author, page_count))
+    first = request["first"]
+    for number in range(first, min(first + request["count"], page_count + 1)):
+        used_s = _used_s()
+        if number > first and used_s > _STOP_SHARE * limits.parse_timeout_s:
+            break
+        _limit_cpu(used_s + _PAGE_SHARE * limits.parse_timeout_s)
+        write_frame(out, _page(document, number, limits))
+    notes = list(document.notes)
+    if document.page_count > limits.max_pages:
+        notes.append(f"pages after {limits.max_pages:,} of {document.page_count:,} were not read (documents.max_pages)")
+    write_frame(out, EndFrame(tuple(notes)))
+
+
+def _page(document: OpenDocument, number: int, limits: DocumentLimits) -> DocumentPage:
+    """Reads a page; one that fails is an empty one that says so."""
+    try:
+        return document.page(number)
+    except MemoryError:
+        return DocumentPage(number, "", "", damage=f"it needs more than {limits.max_memory_mib:,} MiB of memory")
+    except Exception as exc:
+        return DocumentPage(number, "", "", damage=f"it cannot be read: {first_line(exc)[:300]}")
+
+
+def _used_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _limit_cpu(at_s: float) -> None:
+    """Has the kernel end this process once it has used this much CPU time in all, in seconds, rounded up."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    soft = int(at_s) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (min(soft, hard), hard))
+
+
+if __name__ == "__main__":
+    main()
