@@ -97,7 +97,7 @@ def world(folder: Path, *, has_hidden: bool) -> Iterator[World]:
     broker.create_topic(TOPIC)
     registry = WatchRegistry(MemoryTail(broker, TOPIC, from_start=True), TOPIC, broker.producer, max_watches=1_000)
     registry.start()
-    assert registry.wait_until_ready(10)
+    assert registry.wait_until_ready(60)
     fill(plane, OWN, OWN_TEXTS, shade=OWN_SHADE)
     if has_hidden:
         fill(plane, OTHER, HIDDEN_TEXTS, shade=250)
@@ -120,7 +120,7 @@ def world(folder: Path, *, has_hidden: bool) -> Iterator[World]:
 
 def wait_for_words(plane: QueryPlane) -> None:
     """Returns when the words of the caller's entries are counted, which happens in a thread."""
-    vocabularies, ends_s = plane.words.vocabularies, time.monotonic() + 20
+    vocabularies, ends_s = plane.words.vocabularies, time.monotonic() + 60
     assert vocabularies is not None
     while "heron" not in vocabularies.get(Access(OWN, frozenset({DEFAULT_LABEL}))):
         assert time.monotonic() < ends_s
