@@ -52,7 +52,9 @@ class FileSystem:
 
         options: dict[str, Any] = {}
         if url.startswith("s3://"):
-            options = {"use_listings_cache": False}
+            # More would ask for the size of each object first (HEAD), which doubles the time of small ones: 1.6 ms of
+            # CPU a read instead of 0.8.
+            options = {"use_listings_cache": False, "max_concurrency": 1}
             if settings.fetch.s3_endpoint is not None:
                 options["endpoint_url"] = settings.fetch.s3_endpoint
         try:
