@@ -157,9 +157,10 @@ def test_every_line_of_the_page_works(stack: Stack, folder: Path) -> None:
     assert list(scan_dead_letters(stack.settings.kafka)) == []
     audit = stack.json("audit")
     assert audit["indexed"] + audit["deleted"] + audit["superseded"] == sent
-    (item,) = stack.search("An anchor.", filter={"key": "1"})
+    (item,) = stack.entries_of("1")
     assert item["attributes"] == {"price": 1.5}
-    assert stack.search("anything", filter={"key": "photos/2026/a.jpg"}) == []
+    assert stack.entries_of("photos/heron.jpg", "media.image")
+    assert stack.entries_of("photos/2026/a.jpg", "media.image") == []
 
 
 def example_lines() -> str:
