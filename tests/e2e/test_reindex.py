@@ -42,6 +42,10 @@ RATE_PER_S = float(os.environ.get("PENSTOCK_REINDEX_RATE", "200"))
 """Live events per second."""
 FRESHNESS_S = float(os.environ.get("PENSTOCK_REINDEX_FRESHNESS_S", "60"))
 """The freshness of live events is read for this time while the version is filled, and nothing is killed."""
+OLD = os.environ.get("PENSTOCK_REINDEX_PROFILE", "null:8")
+"""The profile of the present version."""
+NEW = os.environ.get("PENSTOCK_REINDEX_PROFILE", "null:2")
+"""The profile of the new version: with real encoders the same one again."""
 TOPIC = "media.text"
 _FILL_TIMEOUT_S = 1_500.0
 
@@ -88,7 +92,7 @@ class Fill:
 
 
 ENVIRONMENT = {
-    "PENSTOCK_PROFILE": "null:8",
+    "PENSTOCK_PROFILE": OLD,
     "PENSTOCK_INGEST__MODALITIES": '["text"]',
     "PENSTOCK_QUERY__PORT": "0",
     "PENSTOCK_KAFKA__PARTITIONS": "4",
@@ -227,13 +231,14 @@ def test_an_index_is_filled_again_while_everything_dies_and_both_versions_balanc
         eventually(lambda: streaming.produced > 30 * RATE_PER_S, "live events flow", 90)
         before = freshness(stack, FRESHNESS_S / 2)
         began_s = time.time()
-        fill.start("--profile", "null:2")
+        again = ["--anyway"] if NEW == OLD else []
+        fill.start("--profile", NEW, *again)
         eventually(lambda: (status(stack, None)["progress"] or {"total": 0})["total"] > 0, f"it fills: {fill.log}", 240)
         during = freshness(stack, FRESHNESS_S)
         slow = status(stack, None)["progress"]
         fill.kill()  # the driver; Ray ends its actors
         restarted_s = time.time()
-        fill.start()
+        fill.start(*again)
         eventually(lambda: len(new_workers(restarted_s)) >= 3, f"it fills again: {fill.log}", 240)
         for worker in new_workers(restarted_s):  # the writer among them
             with suppress(psutil.NoSuchProcess):
@@ -275,7 +280,7 @@ def test_an_index_is_filled_again_while_everything_dies_and_both_versions_balanc
 def test_a_reindex_with_the_same_models_is_refused_and_leaves_nothing(stack: Stack, fill: Fill) -> None:
     produce(stack, 20)
     stack.settle()
-    fill.start("--profile", "null:8")
+    fill.start("--profile", OLD)
     assert fill.wait(240) == 2, fill.log
     assert "every vector would be the same" in fill.log
     assert status(stack)["reindex"] is None
