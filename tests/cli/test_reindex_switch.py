@@ -206,9 +206,7 @@ def test_a_rollback_is_answered_within_a_second(deployment: Deployment) -> None:
     assert document["took_s"] < 1.0
 
 
-def test_a_switch_that_was_interrupted_is_finished_by_the_next_command(
-    deployment: Deployment, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_switch_that_was_interrupted_is_finished_by_the_next_command(deployment: Deployment) -> None:
     assets = open_assets(deployment.settings)
     assets.put_note(NOTE, b'{"schema": 1, "to": 2}')
     deployment.run("rollback", "--json")
