@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin, WebPImagePlugin
 
 from penstock.media.documents.limits import DocumentLimits
 from penstock.media.documents.types import DocumentPage
+from penstock.media.pixels import as_rgb
 from penstock.media.text.markup import BLOCK, LINE
 from penstock.records import UInt8
 
@@ -21,7 +22,7 @@ MAX_FIGURE_PIXELS = 50_000_000  # of an image before it is reduced: 150 MB as RG
 _MAX_NAME_CHARS = 300
 
 # The formats of images in documents. No other of Pillow's readers runs: some start other programs.
-_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "TIFF", "WEBP")
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", TiffImagePlugin.TiffImageFile.format, WebPImagePlugin.WebPImageFile.format)
 # Controls, noncharacters and halves of surrogate pairs; BLOCK and LINE, which the parsers add, are among them.
 _INVISIBLE = re.compile(
     "[\\x00-\\x08\\x0e-\\x1f\\x7f-\\x84\\x86-\\x9f\\ufeff\\ufdd0-\\ufdef\\ufffe\\uffff\\ud800-\\udfff]"
@@ -47,7 +48,8 @@ class OpenDocument(Protocol):
         ...
 
 
-Opener: TypeAlias = Callable[[mmap.mmap, DocumentLimits], OpenDocument]
+DocumentBytes: TypeAlias = mmap.mmap | bytearray  # writable, as C libraries take only such without a copy
+Opener: TypeAlias = Callable[[DocumentBytes, DocumentLimits], OpenDocument]
 
 
 def clean(text: str) -> str:
@@ -79,8 +81,6 @@ def decode_figure(data: bytes, longest_px: int) -> UInt8 | None:
 
 def reduce_image(image: Image.Image, longest_px: int) -> UInt8:
     """Returns uint8[height, width, 3] of an image, transparent parts on white, its longer side at most `longest_px`."""
-    image.thumbnail((longest_px, longest_px), Image.Resampling.BICUBIC)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return np.asarray(image.convert("RGB"), dtype=np.uint8)
+    rgb = as_rgb(image)
+    rgb.thumbnail((longest_px, longest_px), Image.Resampling.BICUBIC)
+    return np.asarray(rgb, dtype=np.uint8)

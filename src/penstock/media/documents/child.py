@@ -10,6 +10,7 @@ import mmap
 import os
 import resource
 import sys
+from functools import partial
 from typing import IO, Any
 
 from penstock.errors import BadInputError, Reason, first_line
@@ -50,9 +51,29 @@ def _opener(kind: DocumentType) -> Opener:
     """Imports the parser of this kind alone: each takes a tenth of a second."""
     match kind:
         case DocumentType.PDF:
-            from penstock.media.documents.pdf import open_pdf as opener
-        case _:
-            raise SystemExit(f"no parser for {kind}")
+            from penstock.media.documents.pdf import open_pdf
+
+            opener: Opener = open_pdf
+        case DocumentType.DOCX:
+            from penstock.media.documents.docx import open_docx
+
+            opener = open_docx
+        case DocumentType.PPTX:
+            from penstock.media.documents.pptx import open_pptx
+
+            opener = open_pptx
+        case DocumentType.XLSX:
+            from penstock.media.documents.xlsx import open_xlsx
+
+            opener = open_xlsx
+        case DocumentType.EPUB:
+            from penstock.media.documents.epub import open_epub
+
+            opener = open_epub
+        case DocumentType.EMAIL:
+            from penstock.media.documents.email import open_email
+
+            opener = partial(open_email, open_attached=_opener)
     return opener
 
 

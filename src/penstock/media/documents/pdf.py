@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import itertools
-import mmap
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,7 +15,7 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 from penstock.errors import BadInputError, Reason
-from penstock.media.documents.base import MAX_FIGURE_PIXELS, MIN_FIGURE_PX, clean_name, reduce_image
+from penstock.media.documents.base import MAX_FIGURE_PIXELS, MIN_FIGURE_PX, DocumentBytes, clean_name, reduce_image
 from penstock.media.documents.limits import DocumentLimits
 from penstock.media.documents.pdf_text import page_text
 from penstock.media.documents.types import DocumentPage, Figure
@@ -110,7 +109,7 @@ class PdfReader:
             self.notes.append(note)
 
 
-def open_pdf(data: mmap.mmap, limits: DocumentLimits) -> PdfReader:
+def open_pdf(data: DocumentBytes, limits: DocumentLimits) -> PdfReader:
     """Opens a PDF.
 
     Raises:
