@@ -108,19 +108,23 @@ class Stack:
     # ---- as an operator ----
 
     def run(
-        self, *arguments: str, stdin: bytes | None = None, environment: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        environment: Mapping[str, str] | None = None,
+        timeout_s: float = 120.0,
     ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             self._command(*arguments),
             env=environment or self.environment,
             input=stdin,
             capture_output=True,
-            timeout=120,
+            timeout=timeout_s,
             check=False,
         )
 
-    def json(self, *arguments: str, code: int = 0) -> Any:
-        done = self.run(*arguments, "--json")
+    def json(self, *arguments: str, code: int = 0, timeout_s: float = 120.0) -> Any:
+        done = self.run(*arguments, "--json", timeout_s=timeout_s)
         assert done.returncode == code, done.stderr.decode()
         return json.loads(done.stdout)
 

@@ -217,7 +217,7 @@ def test_objects_are_indexed_once_each_although_the_command_is_killed(
         sent = _count(reader) - before
     stack.settle(_DEADLINE_S)
     settled_s = time.monotonic()
-    audit = stack.json("audit")  # which exits with 1 if it does not balance
+    audit = stack.json("audit", timeout_s=_DEADLINE_S)  # which exits with 1 if it does not balance
     assert audit["indexed"] + audit["superseded"] == sent
     assert (audit["assets"], audit["entries"], audit["dead_lettered"]) == (FILES, FILES, 0)
     assert max(run.resume_s) < _MAX_RESUME_S
