@@ -14,6 +14,7 @@ from PIL import Image
 from penstock.media.image import FORMATS
 from penstock.media.sniff import sniff
 from penstock.media.types.base import Sniffed
+from penstock.media.types.documents import DOCUMENT
 from penstock.records import Modality
 
 _WRITABLE = {
@@ -170,7 +171,7 @@ def test_images_that_pillow_writes_are_detected(mime: str, format_name: str) -> 
         ((b"\x47" + bytes(187)) * 4, "video/mp2t", Modality.VIDEO),
         ((bytes(4) + b"\x47" + bytes(187)) * 4, "video/mp2t", Modality.VIDEO),
         ((b"\x47" + bytes(203)) * 4, "video/mp2t", Modality.VIDEO),
-        (b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\n", "application/pdf", None),
+        (b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\n", "application/pdf", DOCUMENT),
         (b"{\\rtf1\\ansi The heron.}", "application/rtf", None),
         (b"{\\rtf {\\fonttbl}The heron.}", "application/rtf", None),
         (b"%!PS-Adobe-3.0\n%%Pages: 1\n(Heron) show\nshowpage\n", "application/postscript", None),

@@ -2,8 +2,8 @@
 
 A producer's declaration is not trusted, with one exception: it separates kinds of text, which no magic number does.
 Text beyond doubt is recognised first, since letters at its start may be a binary format's signature. Then come the
-images that Pillow reads (they are most of the traffic), audio and video, and any type that puremagic can name. The last
-are unsupported, but get a name in the dead letter.
+images that Pillow reads (they are most of the traffic), audio and video, documents, and any type that puremagic can
+name. The last are unsupported, but get a name in the dead letter.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import puremagic
 
 from penstock.media.types.base import Sniffed
 from penstock.media.types.containers import Bytes, container_type
+from penstock.media.types.documents import document_type_of
 from penstock.media.types.images import image_type
 from penstock.media.types.streams import frames_within, stream_type
 from penstock.media.types.text import is_text_beyond_doubt, kind_of_text, looks_like_text
@@ -38,6 +39,8 @@ def sniff(data: Bytes, *, declared: str | None) -> Sniffed:
         return Sniffed(image, Modality.IMAGE)
     if timed := container_type(data, head) or stream_type(head):
         return timed
+    if document := document_type_of(data, head):
+        return document
     if looks_like_text(head, declared):
         return kind_of_text(head, declared)
     name = _name_of(head)

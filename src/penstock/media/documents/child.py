@@ -25,6 +25,7 @@ _PAGE_SHARE = 0.25  # of the CPU time of a call that one page may take
 _STOP_SHARE = 0.5  # after which no further page begins, so that each has its share
 _RESULT_BYTES_PER_PIXEL = 3
 _MAX_TEXT_BYTES = 256 * _MIB  # of a call
+_MEMORY_ERRORS = ("emory allocation failed", "out of memory", "unknown error (<string>, line 0)")
 
 
 def main() -> None:
@@ -94,11 +95,18 @@ def _open(opener: Opener, data: mmap.mmap, limits: DocumentLimits, kind: str) ->
         return opener(data, limits)
     except BadInputError:
         raise
-    except MemoryError as exc:
-        detail = f"more than {limits.max_memory_mib:,} MiB of memory are needed to open it (documents.max_memory_mib)"
-        raise BadInputError(Reason.TOO_LARGE, detail) from exc
     except Exception as exc:
+        if _is_out_of_memory(exc):
+            detail = (
+                f"more than {limits.max_memory_mib:,} MiB of memory are needed to open it (documents.max_memory_mib)"
+            )
+            raise BadInputError(Reason.TOO_LARGE, detail) from exc
         raise BadInputError(Reason.CORRUPT, f"this {kind.upper()} does not open: {first_line(exc)[:300]}") from exc
+
+
+def _is_out_of_memory(exc: Exception) -> bool:
+    """Returns whether an allocation failed; lxml reports that as an error in the XML, with or without a name."""
+    return isinstance(exc, MemoryError) or any(text in str(exc) for text in _MEMORY_ERRORS)
 
 
 def _write_pages(out: IO[bytes], document: OpenDocument, request: dict[str, Any], limits: DocumentLimits) -> None:
@@ -121,9 +129,9 @@ def _page(document: OpenDocument, number: int, limits: DocumentLimits) -> Docume
     """Reads a page; one that fails is an empty one that says so."""
     try:
         return document.page(number)
-    except MemoryError:
-        return DocumentPage(number, "", "", damage=f"it needs more than {limits.max_memory_mib:,} MiB of memory")
     except Exception as exc:
+        if _is_out_of_memory(exc):
+            return DocumentPage(number, "", "", damage=f"it needs more than {limits.max_memory_mib:,} MiB of memory")
         return DocumentPage(number, "", "", damage=f"it cannot be read: {first_line(exc)[:300]}")
 
 

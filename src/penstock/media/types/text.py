@@ -9,6 +9,7 @@ import codecs
 import re
 
 from penstock.media.types.base import Sniffed
+from penstock.media.types.documents import DOCUMENT, EMAIL, PDF, is_message
 from penstock.media.types.images import plain_image_type
 from penstock.records import Modality
 
@@ -121,7 +122,7 @@ _NO_PROSE = (
     (_SVG_START, "image/svg+xml"),
     (re.compile(r"\{\\rtf\d*\s*[\\{]"), "application/rtf"),
     (re.compile(r"%!PS(?:-Adobe-\d[^\n]*)?\n(?=[\s\S]*(?:\n%%|/|\bshowpage\b))"), "application/postscript"),
-    (re.compile(r"%PDF-\d\.\d[^\S\n]*+\n(?=[\s\S]*\b\d+ \d+ obj\b)"), "application/pdf"),
+    (re.compile(r"%PDF-\d\.\d[^\S\n]*+\n(?=[\s\S]*\b\d+ \d+ obj\b)"), PDF),
 )
 
 
@@ -134,7 +135,9 @@ def kind_of_text(head: bytes, declared: str | None) -> Sniffed:
     """
     text = _as_text(head, declared)
     if no_prose := next((mime for pattern, mime in _NO_PROSE if pattern.match(text)), None):
-        return Sniffed(no_prose, None)
+        return Sniffed(no_prose, DOCUMENT if no_prose == PDF else None)
+    if is_message(text, declared):
+        return Sniffed(EMAIL, DOCUMENT)
     kind = _declared_kind(declared)
     if kind is None and (image := plain_image_type(head)):
         return Sniffed(image, Modality.IMAGE)
