@@ -42,6 +42,8 @@ class Coordinator:
 
     def __init__(self, cluster: ClusterMetadata) -> None:
         self._metadata_snapshot: dict[str, set[int]] = {"hidden": {0}}
+        self._join_task: Any = None
+        self.rejoining = False
         cluster.add_listener(WeakMethod(self._handle_metadata_update))
 
     def need_rejoin(self) -> bool:
@@ -53,12 +55,29 @@ class Coordinator:
         self._metadata_snapshot = {"text": {0, 1}, "hidden": set()}
 
 
+def client_of(cluster: ClusterMetadata, coordinator: Coordinator) -> Any:
+    metadata = SimpleNamespace(generation_id=7)
+    return SimpleNamespace(_cluster=cluster, _coordinator=coordinator, group_metadata=lambda: metadata)
+
+
+def test_a_join_that_was_begun_is_needed_until_it_ends_or_a_revocation_is_held() -> None:
+    """Between the assignment and its arrival kafka-python sees no change of metadata any more."""
+    cluster, held = ClusterMetadata(), set[int]()
+    coordinator = Coordinator(cluster)
+    Rebalances().attach(client_of(cluster, coordinator), holds=held.__contains__)
+    assert not coordinator.need_rejoin()
+    coordinator.rejoining = True
+    assert coordinator.need_rejoin()
+    held.add(7)
+    assert not coordinator.need_rejoin()
+
+
 def test_the_metadata_of_other_topics_are_followed_while_one_may_not_be_described() -> None:
     """Each listener of the metadata is called, in any order: one that raises may not be left among them."""
     cluster = ClusterMetadata()
     coordinator = Coordinator(cluster)
     rebalances = Rebalances()
-    rebalances.attach(SimpleNamespace(_cluster=cluster, _coordinator=coordinator), holds=lambda _: False)
+    rebalances.attach(client_of(cluster, coordinator), holds=lambda _: False)
     cluster.unauthorized_topics = {"hidden"}
     for listener in cluster._listeners:
         listener(cluster)

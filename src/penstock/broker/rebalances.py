@@ -10,10 +10,10 @@ A topic that this client may not describe is missing from its metadata, for whic
 topics. They are followed on, and the partitions of that topic stay where they are until the next rebalance.
 
 Private parts of kafka-python that are used here: `KafkaConsumer._coordinator` with `need_rejoin` (replaced),
-`_join_task`, `_manager.call_soon`, `coordinator_unknown`, `_metadata_snapshot` and `_handle_metadata_update` (replaced;
-it was added as a `kafka.util.WeakMethod`), and `KafkaConsumer._cluster.unauthorized_topics`. pyproject.toml pins the
-minor version for which this was written; tests/broker/test_consumer.py, test_contract.py, test_rebalances.py and
-test_security.py fail without it.
+`_join_task`, `rejoining`, `_manager.call_soon`, `coordinator_unknown`, `_metadata_snapshot` and
+`_handle_metadata_update` (replaced; it was added as a `kafka.util.WeakMethod`), and
+`KafkaConsumer._cluster.unauthorized_topics`. pyproject.toml pins the minor version for which this was written;
+tests/broker/test_consumer.py, test_contract.py, test_rebalances.py and test_security.py fail without it.
 """
 
 from __future__ import annotations
@@ -42,12 +42,15 @@ class RebalanceChange:
 class Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
     """Records the decisions of the group, on kafka-python's network thread, while the lane's thread waits in `poll`.
 
-    kafka-python's coordinator calls `need_rejoin` at every poll to decide whether to join the group again. Two things
+    kafka-python's coordinator calls `need_rejoin` at every poll to decide whether to join the group again. Three things
     are corrected there:
 
     - While a revocation is held it must not join, or the partitions would be given away undrained.
     - A join that was answered between two polls is discarded and started again, which makes the whole group join again:
       members that poll in short steps never reach a stable generation. So its response is preserved for the next poll.
+    - A join because of changed metadata needs none any more as soon as this member, the leader, has assigned the
+      partitions by them. If that happens between two polls, the response is never taken, heartbeats remain off, and the
+      member has neither the new partitions nor a place in the group. So a join that was begun is needed until it ends.
     """
 
     def __init__(self) -> None:
@@ -62,7 +65,8 @@ class Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyth
 
         def need_rejoin() -> bool:
             _preserve_join_response(coordinator)
-            return wants_to_join() and not (holds(self._generation()) or self._has_unreported_revocation())
+            is_needed = wants_to_join() or coordinator.rejoining
+            return is_needed and not (holds(self._generation()) or self._has_unreported_revocation())
 
         coordinator.need_rejoin = need_rejoin
         _follow_other_topics(self._client._cluster, coordinator)
