@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
-from kafka.admin import NewPartitions, NewTopic
+from kafka.admin import NewTopic
 from kafka.errors import KafkaTimeoutError, LogTruncationError
 from kafka.structs import OffsetAndMetadata
 
@@ -135,25 +135,6 @@ def test_members_that_poll_in_short_steps_reach_a_stable_generation(
     assert {lane.consumer.generation() for lane in lanes} == {generation}
     for lane in lanes:
         lane.consumer.close(5)
-
-
-def test_partitions_that_are_added_are_taken_by_a_member_that_polls_in_short_steps(
-    kafka_settings: KafkaSettings, text_topic: str
-) -> None:
-    """kafka-python alone does not take the answer to a join of changed metadata that arrives between two polls."""
-    lane = PollLog(LaneConsumer(kafka_settings, [text_topic], drain_timeout_s=5))
-    until(lambda: len(lane.owned) == 4, lane)
-    admin = KafkaAdminClient(bootstrap_servers=kafka_settings.bootstrap_servers)
-    for count in range(5, 9):
-        admin.create_partitions({text_topic: NewPartitions(count)})
-        deadline = time.monotonic() + DEADLINE_S
-        while len(lane.owned) < count:
-            assert time.monotonic() < deadline, f"{len(lane.owned)} of {count} partitions"
-            lane.consumer.poll(0.002, 1)
-            time.sleep(0.05)  # a lane that is busy in between
-    lane.consumer.commit(dict.fromkeys(lane.owned, 0), 5)  # it is a member of the group
-    admin.close()
-    lane.consumer.close(5)
 
 
 def test_a_slow_lane_keeps_its_partitions_as_long_as_it_polls(kafka_settings: KafkaSettings, text_topic: str) -> None:

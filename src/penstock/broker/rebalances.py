@@ -13,7 +13,7 @@ Private parts of kafka-python that are used here: `KafkaConsumer._coordinator` w
 `_join_task`, `rejoining`, `_manager.call_soon`, `coordinator_unknown`, `_metadata_snapshot` and
 `_handle_metadata_update` (replaced; it was added as a `kafka.util.WeakMethod`), and
 `KafkaConsumer._cluster.unauthorized_topics`. pyproject.toml pins the minor version for which this was written;
-tests/broker/test_consumer.py, test_contract.py, test_rebalances.py and test_security.py fail without it.
+tests/broker/test_consumer.py, test_contract.py, test_joins.py, test_rebalances.py and test_security.py fail without it.
 """
 
 from __future__ import annotations
