@@ -10,6 +10,7 @@ from pptx.opc.package import PartFactory
 from pptx.package import Package
 from pptx.parts.presentation import PresentationPart
 
+from penstock.errors import first_line
 from penstock.media.documents.archive import as_file, open_archive, refuse_entities, refuse_strict
 from penstock.media.documents.base import DocumentBytes
 from penstock.media.documents.limits import DocumentLimits
@@ -38,11 +39,19 @@ def open_pptx(data: DocumentBytes, limits: DocumentLimits) -> ParsedDocument:
         PartFactory.part_type_for[content_type] = PresentationPart
     package = Package.open(as_file(data))
     presentation = package.main_document_part.presentation
-    drafts = [_draft(slide) for slide in presentation.slides]
+    drafts = [_draft_or_damage(slide) for slide in presentation.slides]
     properties = package.core_properties
     title = properties.title or next((draft.heading for draft in drafts if draft.heading), "")
     notes = ("macros were not read",) if has_macros else ()
     return ParsedDocument(drafts, limits, title=title, author=properties.author, notes=notes)
+
+
+def _draft_or_damage(slide: Any) -> PageDraft:
+    """Reads a slide; one that fails costs its words and not the presentation."""
+    try:
+        return _draft(slide)
+    except (KeyError, ValueError, AttributeError, IndexError, TypeError, NotImplementedError) as exc:
+        return PageDraft(damage=f"the slide cannot be read: {first_line(exc)[:300]}")
 
 
 def _draft(slide: Any) -> PageDraft:
@@ -87,12 +96,15 @@ def _frame_text(frame: Any) -> str:
 
 
 def _chart_texts(chart: Any) -> Iterator[str]:
-    """Yields the title of a chart, then each series with the values of its categories."""
+    """Yields the title of a chart, then each series with the values of its categories, if its kind is known."""
     if chart.has_title and chart.chart_title.has_text_frame:
         yield _frame_text(chart.chart_title.text_frame)
     for plot in chart.plots:
-        categories = [str(category) for category in plot.categories]
-        for series in plot.series:
+        try:
+            categories, all_series = [str(category) for category in plot.categories], list(plot.series)
+        except (NotImplementedError, ValueError):
+            continue  # of a kind that python-pptx does not read, such as areas in three dimensions
+        for series in all_series:
             values = [f"{category}: {value:g}" for category, value in zip(categories, series.values, strict=False)
                       if value is not None]  # fmt: skip
             yield f"{series.name} {'; '.join(values)}"
