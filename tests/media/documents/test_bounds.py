@@ -248,6 +248,14 @@ def test_a_page_that_takes_for_ever_is_damaged_and_the_next_is_read() -> None:
     assert (pages[1].number, pages[1].damage, pages[1].image is None) == (2, "", False)
 
 
+def test_pages_with_much_on_them_come_in_several_calls() -> None:
+    pages = read(pdf(*(lines(f"Page {number}") for number in range(1, 9))), PDF, page_px=4_096)
+    assert 1 < len(pages.pages) < 8
+    assert (pages.is_last, pages.next_page) == (False, len(pages.pages) + 1)
+    rest = read(pdf(*(lines(f"Page {number}") for number in range(1, 9))), PDF, first=pages.next_page, page_px=4_096)
+    assert words(rest.pages[0]) == f"Page {pages.next_page}"
+
+
 def test_a_form_that_draws_itself_ends() -> None:
     data = forms(1, 1).replace(b"/X 7 0 R", b"/X 6 0 R")
     with bounded(10):

@@ -23,8 +23,9 @@ from penstock.processes import bound_this_process, tie_to_parent
 _MIB = 1024 * 1024
 _PAGE_SHARE = 0.25  # of the CPU time of a call that one page may take
 _STOP_SHARE = 0.5  # after which no further page begins, so that each has its share
-_RESULT_BYTES_PER_PIXEL = 3
-_MAX_TEXT_BYTES = 256 * _MIB  # of a call
+_STOP_BYTES = 128 * _MIB  # written, after which no further page begins: a page of the default size has 2 MB
+_BYTES_PER_PIXEL = 3
+_MAX_TEXT_BYTES = 64 * _MIB  # of a page
 _MEMORY_ERRORS = ("emory allocation failed", "out of memory", "unknown error (<string>, line 0)")
 
 
@@ -37,7 +38,7 @@ def main() -> None:
     limits = DocumentLimits(**request["limits"])
     opener = _opener(DocumentType(request["kind"]))
     data = mmap.mmap(sys.stdin.fileno(), 0, access=mmap.ACCESS_COPY)
-    _bound(limits, request["count"])
+    _bound(limits)
     try:
         document = _open(opener, data, limits, request["kind"])
     except BadInputError as exc:
@@ -78,10 +79,10 @@ def _opener(kind: DocumentType) -> Opener:
     return opener
 
 
-def _bound(limits: DocumentLimits, count: int) -> None:
+def _bound(limits: DocumentLimits) -> None:
     bound_this_process(memory_bytes=limits.max_memory_mib * _MIB, cpu_s=int(limits.parse_timeout_s))
-    pixels = limits.page_px**2 * (1 + limits.max_figures) * count
-    written = pixels * _RESULT_BYTES_PER_PIXEL + _MAX_TEXT_BYTES
+    page_bytes = limits.page_px**2 * (1 + limits.max_figures) * _BYTES_PER_PIXEL + _MAX_TEXT_BYTES
+    written = _STOP_BYTES + page_bytes
     resource.setrlimit(resource.RLIMIT_FSIZE, (written, written))
 
 
@@ -115,7 +116,7 @@ def _write_pages(out: IO[bytes], document: OpenDocument, request: dict[str, Any]
     first = request["first"]
     for number in range(first, min(first + request["count"], page_count + 1)):
         used_s = _used_s()
-        if number > first and used_s > _STOP_SHARE * limits.parse_timeout_s:
+        if number > first and (used_s > _STOP_SHARE * limits.parse_timeout_s or out.tell() > _STOP_BYTES):
             break
         _limit_cpu(used_s + _PAGE_SHARE * limits.parse_timeout_s)
         write_frame(out, _page(document, number, limits))

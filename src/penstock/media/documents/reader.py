@@ -29,6 +29,7 @@ from penstock.media.documents.types import DocumentPage, DocumentPages, Document
 
 _MAX_DEATHS = 3  # pages of one call that may end the child
 _WALL_TIMES_CPU = 4  # a child of low priority gets less than a core; then its batch is tried again
+_MIN_WALL_S = 60.0  # for small limits of CPU time: the start alone takes seconds on a busy machine
 _BUSY_SHARE = 0.005  # of the elapsed time: a child that ran less did not wait for a core
 
 
@@ -52,7 +53,7 @@ def read_pages(data: bytes, kind: DocumentType, *, first: int, count: int, limit
     if first < 1 or count < 1:
         raise ValueError(f"pages {first} and {count - 1} more cannot be read")
     collected = _PageCollection(kind, first, count)
-    deadline_s = time.monotonic() + _WALL_TIMES_CPU * limits.parse_timeout_s
+    deadline_s = time.monotonic() + max(_MIN_WALL_S, _WALL_TIMES_CPU * limits.parse_timeout_s)
     while not collected.is_complete:
         request = {"kind": kind, "first": collected.next_page, "count": collected.missing, "limits": asdict(limits)}
         collected.add(_run_child(data, request, limits.parse_timeout_s, deadline_s))
