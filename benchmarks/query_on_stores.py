@@ -2,6 +2,7 @@
 
     python -m benchmarks.query_on_stores
     python -m benchmarks.query_on_stores --steps
+    python -m benchmarks.query_on_stores --only milvus --entries 200000 --clients 1
 
 The embedded Milvus is the binary that the tests use (PyPI's `milvus`, Linux on x86-64). It shares the machine's cores.
 """
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--steps", action="store_true", help="each step on and off, instead of the parts")
+    parser.add_argument("--only", choices=("lite", "milvus"), help="one of the two; default both")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
 
@@ -44,9 +46,11 @@ def main() -> int:
         print(f"{figures['entries']:,} entries in {figures['store']}")
         print_table(query_table(figures["rows"], steps=plan.steps))
 
-    bench(None)
-    with milvus_standalone() as server:
-        bench(server.uri)
+    if arguments.only != "milvus":
+        bench(None)
+    if arguments.only != "lite":
+        with milvus_standalone() as server:
+            bench(server.uri)
     return 0
 
 
