@@ -85,6 +85,7 @@ def test_a_closed_house_passes_without_a_note(closed: dict[str, Any]) -> None:
         ("auth", {"mode": "none"}, "auth.mode is none"),
         ("kafka", {"security_protocol": "PLAINTEXT"}, "Kafka: not encrypted"),
         ("kafka", {"ssl_check_hostname": False}, "Kafka: host names are not checked"),
+        ("kafka", {"tenants": None}, "nothing says whose the topics are"),
         ("store", {"token_file": None, "readonly_token_file": None}, "without a user"),
         ("replay", {"key_file": None}, "without replay.key on several nodes"),
     ],
@@ -93,7 +94,7 @@ def test_what_is_unsafe_fails_by_its_name(
     closed: dict[str, Any], section: str, change: dict[str, Any], subject: str
 ) -> None:
     if change.get("security_protocol") == "PLAINTEXT":
-        closed[section] = {"bootstrap_servers": "kafka.example.com:9092"}
+        closed[section] = {"bootstrap_servers": "kafka.example.com:9092", "tenants": "header"}
     closed[section] = {**closed.get(section, {}), **change}
     assert failing(**closed) == [subject]
 

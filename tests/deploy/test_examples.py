@@ -13,12 +13,19 @@ import pytest
 import yaml
 
 from penstock.config import Settings
+from penstock.ingest.tenant_topics import check_tenants
 from penstock.records import Modality
-from tests.helm.rendering import nested, render
+from tests.helm.rendering import nested, render, render_alone
 
 _EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
 _KAFKA = Settings.model_fields["kafka"].default
 _RIGHTS = {"Read", "Write", "Describe", "DescribeConfigs", "Create"}
+
+
+@pytest.mark.parametrize("name", ["values", "values-gpu"])
+def test_values_render_alone_and_their_plane_would_start(name: str) -> None:
+    rendered = render_alone(yaml.safe_load((_EXAMPLES / f"{name}.yaml").read_text("utf-8")))
+    check_tenants(Settings.model_validate(tomllib.loads(rendered.settings())))
 
 
 def test_the_values_with_gpus_render() -> None:

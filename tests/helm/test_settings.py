@@ -112,6 +112,7 @@ def test_a_wrong_value_fails_with_its_path(path: str, value: Any, place: str) ->
         (nested("settings.assets.url", "file:///data/media"), "names the disk of one pod"),
         (nested("settings.metrics.port", 0), "port a fixed one"),
         (nested("settings.auth.mode", "none"), "settings.auth is undecided"),
+        (nested("settings.kafka.tenants", ""), "settings.kafka.tenants is needed with settings.auth.mode keys"),
         ({"secrets": {"files": {"replay.key": {"name": "", "key": ""}}}}, "secrets.files needs replay.key"),
         ({"secrets": {"files": {"media_links.key": {"name": "", "key": ""}}}}, "secrets.files needs media_links.key"),
         (nested("settings.metrics.enabled", False), "enabled has to be true"),

@@ -89,7 +89,12 @@ def _http(settings: Settings) -> Iterator[PreflightCheck]:
 
 
 def _producers(settings: Settings) -> Iterator[PreflightCheck]:
-    if settings.kafka.tenants in (None, "header"):
+    if settings.kafka.tenants is None and settings.auth.mode != "none" and settings.kafka.bootstrap_servers is not None:
+        detail = (
+            "ingest does not start before kafka.tenants says whose events a topic carries: a pattern, a map or header"
+        )
+        yield PreflightCheck("producers", "nothing says whose the topics are", CheckResult.FAILS, detail)
+    elif settings.kafka.tenants in (None, "header"):
         detail = "a client that may write to a topic writes for every tenant: set kafka.tenants, and ACLs on the topics"
         yield PreflightCheck("producers", "tenants are named by messages", CheckResult.NOTE, detail)
     else:
