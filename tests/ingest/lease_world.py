@@ -147,8 +147,8 @@ class LeaseWorld:
     def turn_and_deliver(self, driver: Driver) -> None:
         self.turn(driver)
         for message in driver.sent:
-            message.deliver()
-        driver.sent.clear()
+            if message.outcome is None:
+                message.deliver()
 
     def advance(self, seconds: float) -> None:
         """Time passes in steps, and sessions run out."""

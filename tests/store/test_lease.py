@@ -59,6 +59,18 @@ def test_messages_that_overtake_each_other_never_lengthen_the_lease(guard: Lease
     assert not guard.holds
 
 
+def test_messages_that_come_twice_never_lengthen_the_lease(guard: LeaseGuard, clock: Clock) -> None:
+    messages = [Renewal(3, 1, 0), Renewal(3, 2, 1), Renewal(3, 3, 2)]
+    for message in messages:
+        guard.renew(message)
+    clock.now_s += 60
+    for message in messages:
+        guard.renew(message)
+    assert not guard.holds
+    guard.renew(Renewal(3, 4, 3))
+    assert not guard.holds
+
+
 def test_a_newer_epoch_needs_a_confirmation_of_its_own(guard: LeaseGuard) -> None:
     guard.renew(Renewal(3, 1, 0))
     guard.renew(Renewal(3, 2, 1))

@@ -59,6 +59,7 @@ class LeaseGuard:
         self._lock = threading.Lock()
         self._epoch = 0
         self._marks: dict[int, float] = {}
+        self._confirmed = 0  # the newest mark that a message of this epoch has confirmed
         self._valid_until_s = _NEVER
         self._contact_s = clock()
 
@@ -78,18 +79,20 @@ class LeaseGuard:
         return self._clock() - self._contact_s
 
     def renew(self, renewal: Renewal) -> None:
-        """Takes a message of the driver. Messages of a former epoch are ignored; others may come in any order."""
+        """Takes a message of the driver. A former epoch's are ignored; others may come in any order, or twice."""
         with self._lock:
             if renewal.epoch < self._epoch:
                 return
             if renewal.epoch > self._epoch:
-                self._epoch, self._valid_until_s = renewal.epoch, _NEVER
+                self._epoch, self._valid_until_s, self._confirmed = renewal.epoch, _NEVER, 0
                 self._marks.clear()
             self._contact_s = self._clock()
-            self._marks.setdefault(renewal.mark, self._contact_s)
+            if renewal.mark >= self._confirmed:  # an older one may have come before, at a time that was dropped
+                self._marks.setdefault(renewal.mark, self._contact_s)
             if (received_s := self._marks.get(renewal.confirmed)) is not None:
                 self._valid_until_s = max(self._valid_until_s, received_s + self._valid_s)
-            self._marks = {mark: at_s for mark, at_s in self._marks.items() if mark >= renewal.confirmed}
+            self._confirmed = max(self._confirmed, renewal.confirmed)
+            self._marks = {mark: at_s for mark, at_s in self._marks.items() if mark >= self._confirmed}
 
     def check(self) -> None:
         """Returns if a request may be sent to the store now.
