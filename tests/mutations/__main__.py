@@ -1,11 +1,12 @@
 """Breaks the guarantees of the ingest plane one at a time, and checks that a test notices.
 
-    python -m tests.mutations [--jobs 2] [--write docs/mutations.md] [NAME…]
+    python -m tests.mutations [--jobs 2] [--write docs/mutations.md] [--new] [NAME…]
     python -m tests.mutations --refresh [--path OLD=NEW]… [--rename OLD=NEW]… [NAME…]
 
 A mutation is a patch of one source file in `tests/mutations/patches`, applied to a copy of the sources. Its header
 names the tests that should notice; they run against the copy, and so do the property tests of the lane. All of them
-must pass without it. It is an error if a patch does not apply.
+must pass without it. It is an error if a patch does not apply. `--write` replaces the lines of the mutations that were
+tried and keeps those of others; `--new` tries only mutations that the page has no line of.
 
 `--refresh` rewrites the patches against the present sources. It follows moved files and merges changes around a patch,
 for which the version of the source file that the patch names has to be in the history: commit both together. It lists
@@ -17,6 +18,7 @@ source file and paste `git diff --full-index` below the header.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,13 +39,28 @@ holds (behind the fence, for example, the order by asset row), so each guarantee
 """
 
 
-def table(results: Sequence[Caught]) -> str:
-    """Returns the results as a Markdown table."""
+PAGE = ROOT / "docs" / "mutations.md"
+_ROW = re.compile(r"^\| (?P<name>[^|]+) \| `[^`|]+` \| (?P<noticed>[^|]+ \| (?:yes|no)) \|$", re.MULTILINE)
+
+
+def noticed(page: str) -> dict[str, str]:
+    """Returns the last two columns of a page's table, by the name of the mutation."""
+    return {row["name"]: row["noticed"] for row in _ROW.finditer(page)}
+
+
+def row(caught: Caught) -> str:
+    """Returns the last two columns of a result."""
+    by_test = f"`{caught.by_test}`" if caught.by_test else "**nothing**"
+    return f"{by_test} | {'yes' if caught.by_properties else 'no'}"
+
+
+def table(mutations: Sequence[Mutation], rows: Mapping[str, str]) -> str:
+    """Returns the results of these mutations as a Markdown table; one without a result has no line."""
     lines = ["| broken on purpose | in | noticed by | and by the property tests |", "|---|---|---|---|"]
-    for caught in results:
-        noticed = f"`{caught.by_test}`" if caught.by_test else "**nothing**"
-        module = caught.mutation.file.removeprefix(PACKAGE)
-        lines.append(f"| {caught.mutation.name} | `{module}` | {noticed} | {'yes' if caught.by_properties else 'no'} |")
+    lines += [
+        f"| {mutation.name} | `{mutation.file.removeprefix(PACKAGE)}` | {rows[mutation.name]} |"
+        for mutation in mutations if mutation.name in rows
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -56,9 +73,11 @@ def run(mutations: Sequence[Mutation], jobs: int, report: Path | None) -> int:
             return 1
     with ThreadPoolExecutor(jobs) as pool:
         results = list(pool.map(try_out, mutations))
-    print(table(results), end="")
+    rows = {caught.mutation.name: row(caught) for caught in results}
+    print(table(mutations, rows), end="")
     if report is not None:
-        report.write_text(_HEAD + table(results), encoding="utf-8")
+        known = noticed(report.read_text(encoding="utf-8")) if report.exists() else {}
+        report.write_text(_HEAD + table(load(), known | rows), encoding="utf-8")
     return 0 if all(caught.by_test for caught in results) else 1
 
 
@@ -101,6 +120,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", help="only mutations whose name or slug contains one of these")
     parser.add_argument("--write", type=Path, help="write the table there")
+    parser.add_argument("--new", action="store_true", help="only mutations of which docs/mutations.md has no line")
     parser.add_argument("--jobs", type=int, default=2, help="how many mutations run concurrently")
     parser.add_argument("--refresh", action="store_true", help="rewrite the patches against the present sources")
     for option, text in (
@@ -115,6 +135,12 @@ def main() -> int:
         mutation for mutation in load()
         if not arguments.names or any(name in mutation.name or name in mutation.slug for name in arguments.names)
     ]  # fmt: skip
+    if arguments.new:
+        known = noticed(PAGE.read_text(encoding="utf-8"))
+        chosen = [mutation for mutation in chosen if mutation.name not in known]
+        if not chosen:
+            print("docs/mutations.md has a line of each")
+            return 0
     if not chosen:
         parser.error(f"no mutation is called {' or '.join(arguments.names)}")
     if arguments.refresh:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.mutations.catalog import ROOT, Mutation
 
 PROPERTIES = "tests/ingest/lane/test_properties.py"
-_TIMEOUT_S = 300
+_FILE_TIMEOUT_S = 300
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 
@@ -72,7 +72,7 @@ def failing(source: Path, tests: Sequence[str]) -> str:
     options = ("-q", "-x", "-p", "no:cacheprovider", "-m", "not services", "--timeout", "120")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *tests],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=_FILE_TIMEOUT_S * len(tests), check=False,
     )  # fmt: skip
     if done.returncode not in (0, 1):
         raise RuntimeError(f"pytest could not run {' '.join(tests)}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
