@@ -106,13 +106,18 @@ def topic_rows(system: SystemStatus) -> Iterator[Mapping[str, object]]:
         }
 
 
-def long_media_lines(indexed_s: Mapping[str, float]) -> Iterator[str]:
+def long_media_lines(indexed_s: Mapping[str, float], pages: Mapping[str, int]) -> Iterator[str]:
     """Yields a line for each of the most advanced assets that are being indexed, and the number of the others."""
     most_advanced = sorted(indexed_s.items(), key=lambda asset: -asset[1])
     for asset, seconds in most_advanced[:_MAX_LONG_MEDIA_SHOWN]:
         yield f"  in progress: {asset}, {int(seconds) // 60}:{int(seconds) % 60:02} indexed"
     if len(most_advanced) > _MAX_LONG_MEDIA_SHOWN:
         yield f"  in progress: {len(most_advanced) - _MAX_LONG_MEDIA_SHOWN} more"
+    longest = sorted(pages.items(), key=lambda asset: -asset[1])
+    for asset, count in longest[:_MAX_LONG_MEDIA_SHOWN]:
+        yield f"  in progress: {asset}, {count:,} pages indexed"
+    if len(longest) > _MAX_LONG_MEDIA_SHOWN:
+        yield f"  in progress: {len(longest) - _MAX_LONG_MEDIA_SHOWN} more documents"
 
 
 def dead_letters_line(letters: DeadLetterStatus) -> str:
@@ -160,7 +165,7 @@ def _ingest_lines(ingest: PlaneStatus, *, with_workers: bool) -> Iterator[str]:
     yield f"ingest: {ingest.state}, profile {ingest.profile}, {ingest.lanes} lanes, {in_flight}"
     if with_workers:
         yield f"workers: {', '.join(f'{count} {pool}' for pool, count in ingest.workers.items())}"
-    yield from long_media_lines(ingest.long_media)
+    yield from long_media_lines(ingest.long_media, ingest.long_documents)
     for name, reason in ingest.held.items():
         yield f"  waiting ({name}): {reason}"
     for reason in {ingest.paused, ingest.store_error, *ingest.halted.values()} - {"", *ingest.held.values()}:

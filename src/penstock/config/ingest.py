@@ -28,7 +28,9 @@ class IngestSettings(Section):
         None, ge=1, description="maximum of decode workers, up to which their number follows the load; unset: decoders"
     )
     long_media_decoders: int = Field(
-        1, ge=1, description="further decode workers for long media only; started if audio or video is consumed"
+        1,
+        ge=1,
+        description="further decode workers for long media only; started if audio, video or documents are consumed",
     )
     encoders: int = Field(1, ge=1, description="workers of each encoder; the minimum if max_encoders is set")
     max_encoders: int | None = Field(

@@ -117,6 +117,7 @@ class KafkaSettings(Section):
     image_topic: str = Field("media.image", description="topic of images")
     audio_topic: str = Field("media.audio", description="topic of audio")
     video_topic: str = Field("media.video", description="topic of video")
+    document_topic: str = Field("media.document", description="topic of documents")
     tenants: dict[str, TopicOwner] | str | None = Field(
         None,
         description="whose events a topic carries: a pattern such as media.{tenant}.{modality}, or a map of topics to "
@@ -217,7 +218,7 @@ class KafkaSettings(Section):
         return self.topics().get(topic)
 
     def _modalities(self) -> Mapping[str, Modality]:
-        """Returns the modality of each of the four topics that have a setting."""
+        """Returns the modality of each of the topics that have a setting."""
         return {getattr(self, f"{modality.value}_topic"): modality for modality in Modality}
 
     @property

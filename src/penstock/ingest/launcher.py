@@ -39,7 +39,7 @@ from penstock.observability.build_info import export_build_info
 from penstock.observability.exposition import connect
 from penstock.observability.node_endpoints import start_keeping
 from penstock.observability.process import prepare_process
-from penstock.records import TIMED_MODALITIES, Assignment
+from penstock.records import SEGMENTED_MODALITIES, TIMED_MODALITIES, Assignment
 from penstock.store.base import IndexSpec
 from penstock.store.spec import index_spec
 from penstock.store.writer import Writer
@@ -113,8 +113,8 @@ class PlaneLauncher:
         fetch = spawns[FETCH](1)  # 3
         decode = spawns[DECODE](settings.ingest.decoders)
         encoders = {role: spawns[role](settings.ingest.encoders) for role in self._roles}
-        timed = TIMED_MODALITIES.intersection(settings.ingest.modalities)
-        long_media = spawns[LONG_MEDIA](settings.ingest.long_media_decoders) if timed else []
+        segmented = SEGMENTED_MODALITIES.intersection(settings.ingest.modalities)
+        long_media = spawns[LONG_MEDIA](settings.ingest.long_media_decoders) if segmented else []
         if not await_gpus(self._demand(gpus), stop, max(START_TIMEOUT_S, settings.ingest.worker_start_timeout_s)):
             return None
         fingerprints = _await_ready([*fetch, *decode, *long_media], encoders)

@@ -66,7 +66,8 @@ class PlaneStatus:
         paused, halted, store_error: human-readable reasons why events wait; empty if they do not.
         held: what holds lanes or the plane up for longer than moments, with a reason of each (`ingest.holds`).
         broker_available: whether every lane reaches a broker.
-        long_media: seconds that are indexed of each asset that has more segments to come.
+        long_media: seconds that are indexed of each asset of audio or video that has more segments to come.
+        long_documents: pages that are indexed of each document that has more segments to come.
     """
 
     state: PlaneState
@@ -92,6 +93,7 @@ class PlaneStatus:
     store_error: str = ""
     broker_available: bool = True
     long_media: Mapping[str, float] = field(default_factory=dict)
+    long_documents: Mapping[str, int] = field(default_factory=dict)
 
 
 def sum_lanes(
@@ -143,7 +145,16 @@ def sum_lanes(
         store_error=_first(lane.store_error for lane in lanes),
         broker_available=all(lane.broker_available for lane in lanes),
         long_media={
-            progress.asset: progress.position.scanned_ms / 1000 for lane in lanes for progress in lane.long_media
+            progress.asset: progress.position.scanned_ms / 1000
+            for lane in lanes
+            for progress in lane.long_media
+            if not progress.position.page
+        },
+        long_documents={
+            progress.asset: progress.position.page
+            for lane in lanes
+            for progress in lane.long_media
+            if progress.position.page
         },
     )
 

@@ -126,7 +126,7 @@ def decode_image_at_sizes(
         else:
             whole = _upright(fetched, settings, math.ceil(side / min(region.width, region.height)))
             upright = crop_region(whole, region)
-        return fit_image(upright, spec), [_reduced(upright, side) for side in longest_px]
+        return fit_image(upright, spec), [reduce_to(upright, side) for side in longest_px]
 
 
 def decode_reduced_image(fetched: FetchedMedia, *, settings: ImageSettings, longest_px: int) -> UInt8:
@@ -139,7 +139,7 @@ def decode_reduced_image(fetched: FetchedMedia, *, settings: ImageSettings, long
         BadInputError: as `decode_image_at_sizes`.
     """
     with _translated(fetched.mime):
-        return _reduced(_upright(fetched, settings, longest_px), longest_px)
+        return reduce_to(_upright(fetched, settings, longest_px), longest_px)
 
 
 @contextmanager
@@ -203,7 +203,7 @@ def fit_image(image: Image.Image, spec: ImageSpec) -> UInt8:
     return np.array(_resize(image, spec), dtype=np.uint8)
 
 
-def _reduced(image: Image.Image, longest_px: int) -> UInt8:
+def reduce_to(image: Image.Image, longest_px: int) -> UInt8:
     """Returns uint8[height, width, 3] of an upright RGB image, its longer side at most `longest_px`."""
     scale = longest_px / max(image.size)
     if scale < 1:

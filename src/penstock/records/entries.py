@@ -19,6 +19,9 @@ SLOTS = 2
 class Entry(FastPickle):
     """One row of a collection. `vectors` maps a field to float32[dim], L2-normalised.
 
+    Entries of documents have the page that they stand on, from 1, and its label if it has another name. `figure` is the
+    number of an image on the page, from 1; 0 for the page itself.
+
     Without labels (`acl`) only those may read it who read all of its tenant.
 
     Over the limit because a row has this many columns.
@@ -41,6 +44,9 @@ class Entry(FastPickle):
     indexed_at_ms: int
     origin: Position
     thumbnail: str = ""
+    page: int = 0
+    page_label: str = ""
+    figure: int = 0
     acl: tuple[str, ...] = ()
     vectors: Mapping[Field, Float32] = field(default_factory=dict, repr=False)
 

@@ -1,4 +1,4 @@
-"""Fetched, decoded and encoded media, and how far timed media have been indexed."""
+"""Fetched, decoded and encoded media, and how far long media have been indexed."""
 
 from __future__ import annotations
 
@@ -55,12 +55,14 @@ class ImageRegion:
 
 @dataclass(frozen=True, slots=True)
 class MediaPosition(FastPickle):
-    """The position up to which an audio or video file has been read, in milliseconds.
+    """The position up to which audio or video has been read, in milliseconds, or a document, in pages.
 
     Attributes:
         audio_ms: everything before this time of the audio track has been returned.
         video_ms: everything before this time of the video track has been returned.
         scanned_ms: end of the scanned range; speech or a shot in progress there has not been returned yet.
+        page: pages of a document that have been read; 0 for other media.
+        char: characters of their text, from which the offsets of later passages count.
 
     `END_OF_TRACK` stands for a track that has been read to its end, or that the file does not have.
     """
@@ -68,6 +70,8 @@ class MediaPosition(FastPickle):
     audio_ms: int = 0
     video_ms: int = 0
     scanned_ms: int = 0
+    page: int = 0
+    char: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +83,11 @@ class PendingEntry(FastPickle):
         collection: the collection it will be written to.
         part: its number within asset and collection, from 0 without gaps.
         mime, uri: of the asset it belongs to.
-        text: passage, transcript or caption; what BM25 reads.
+        text: passage, transcript, caption or description; what BM25 reads, before `words`.
         start_ms, end_ms: its range in audio or video, milliseconds; 0 and 0 for entries without one.
         start_char, end_char: its range in the decoded text, characters; 0 and 0 for entries without one.
         thumbnail: address of its thumbnail; empty if there is none.
+        page, page_label, figure: its place in a document; see `Entry`.
         attributes_json: of the entry, where they are more than the event's; else empty.
         vectors: for each vector field the name of the encoder input (`EncoderInput.encoder`) and the row in it.
         words: the inputs of the models that give the entry's words, each with the row in it; see `ImageTexts`.
@@ -99,6 +104,9 @@ class PendingEntry(FastPickle):
     start_char: int = 0
     end_char: int = 0
     thumbnail: str = ""
+    page: int = 0
+    page_label: str = ""
+    figure: int = 0
     attributes_json: str = ""
     vectors: tuple[tuple[Field, str, int], ...] = ()
     words: tuple[tuple[str, int], ...] = ()
@@ -201,7 +209,7 @@ class Transcript(FastPickle):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint(FastPickle):
-    """The progress of an event with timed media: all that the next owner of its partition needs to resume it.
+    """The progress of an event with long media: all that the next owner of its partition needs to resume it.
 
     Attributes:
         asset, version: of the event.

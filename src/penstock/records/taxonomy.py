@@ -17,16 +17,18 @@ class Modality(StrEnum):
     IMAGE = "image"
     AUDIO = "audio"
     VIDEO = "video"
+    DOCUMENT = "document"
 
 
 class Collection(StrEnum):
     """A logical collection, named after its rows. The store versions physical ones by encoder."""
 
-    TEXT = "text"  # a passage of a text asset
+    TEXT = "text"  # a passage of a text or of a page of a document
     IMAGE = "image"  # an image
     SPEECH = "speech"  # a passage of the transcript of an audio or video asset
     FRAME = "frame"  # a keyframe of a video asset
     SOUND = "sound"  # a window of the audio of an audio or video asset
+    PAGE = "page"  # a page of a document as it looks, or an image on one
 
 
 class Field(StrEnum):
@@ -45,6 +47,7 @@ class CollectionSpec:
         fields: the vector fields that it can have, the most important first: a store that can hold only one keeps the
             first. A visual collection has `LEXICAL` only where a model of the profile writes text about its images.
         visual: whether its entries are images, so that an image encoder fills the field `joint`.
+        has_thumbnails: whether its images are within a medium, so that each entry has a thumbnail in the asset store.
         audible: whether its entries are audio, so that an audio encoder fills the field `joint`. It exists only where a
             profile has such an encoder; elsewhere stores take it for an empty one.
     """
@@ -52,6 +55,7 @@ class CollectionSpec:
     fields: tuple[Field, ...]
     visual: bool = False
     audible: bool = False
+    has_thumbnails: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +64,15 @@ class ModalitySpec:
 
     Attributes:
         collections: those in which its assets can have entries; surplus entries are searched in all of them.
-        timed: whether its media have a duration, and may be too long to be indexed in one batch.
+        timed: whether its media have a duration.
+        segmented: whether its media may be too long to be indexed in one batch, and are then indexed in segments.
         single_entry: whether an asset has at most one entry, part 0. A newer version then overwrites it, so that no
             surplus entries can remain.
     """
 
     collections: tuple[Collection, ...]
     timed: bool = False
+    segmented: bool = False
     single_entry: bool = False
 
 
@@ -74,15 +80,17 @@ COLLECTION_SPECS: Mapping[Collection, CollectionSpec] = {
     Collection.TEXT: CollectionSpec((Field.PASSAGE, Field.JOINT, Field.LEXICAL)),
     Collection.IMAGE: CollectionSpec((Field.JOINT, Field.LEXICAL), visual=True),
     Collection.SPEECH: CollectionSpec((Field.PASSAGE, Field.LEXICAL)),
-    Collection.FRAME: CollectionSpec((Field.JOINT,), visual=True),
+    Collection.FRAME: CollectionSpec((Field.JOINT,), visual=True, has_thumbnails=True),
     Collection.SOUND: CollectionSpec((Field.JOINT,), audible=True),
+    Collection.PAGE: CollectionSpec((Field.JOINT, Field.LEXICAL), visual=True, has_thumbnails=True),
 }
 
 MODALITIES: Mapping[Modality, ModalitySpec] = {
     Modality.TEXT: ModalitySpec((Collection.TEXT,)),
     Modality.IMAGE: ModalitySpec((Collection.IMAGE,), single_entry=True),
-    Modality.AUDIO: ModalitySpec((Collection.SPEECH, Collection.SOUND), timed=True),
-    Modality.VIDEO: ModalitySpec((Collection.FRAME, Collection.SPEECH, Collection.SOUND), timed=True),
+    Modality.AUDIO: ModalitySpec((Collection.SPEECH, Collection.SOUND), timed=True, segmented=True),
+    Modality.VIDEO: ModalitySpec((Collection.FRAME, Collection.SPEECH, Collection.SOUND), timed=True, segmented=True),
+    Modality.DOCUMENT: ModalitySpec((Collection.TEXT, Collection.PAGE), segmented=True),
 }
 
 # --- derived from the two tables -------------------------------------------------------------------------------------
@@ -96,6 +104,9 @@ COLLECTIONS_OF: Mapping[Modality, tuple[Collection, ...]] = {
 VISUAL_COLLECTIONS: frozenset[Collection] = frozenset(
     collection for collection, spec in COLLECTION_SPECS.items() if spec.visual
 )
+THUMBNAIL_COLLECTIONS: frozenset[Collection] = frozenset(
+    collection for collection, spec in COLLECTION_SPECS.items() if spec.has_thumbnails
+)
 AUDIBLE_COLLECTIONS: frozenset[Collection] = frozenset(
     collection for collection, spec in COLLECTION_SPECS.items() if spec.audible
 )
@@ -105,6 +116,12 @@ TEXT_COLLECTIONS: frozenset[Collection] = frozenset(  # those whose entries are 
 TIMED_MODALITIES: frozenset[Modality] = frozenset(modality for modality, spec in MODALITIES.items() if spec.timed)
 TIMED_COLLECTIONS: frozenset[Collection] = frozenset(
     collection for modality in TIMED_MODALITIES for collection in COLLECTIONS_OF[modality]
+)
+SEGMENTED_MODALITIES: frozenset[Modality] = frozenset(
+    modality for modality, spec in MODALITIES.items() if spec.segmented
+)
+SEGMENTED_COLLECTIONS: frozenset[Collection] = frozenset(  # those whose entries may lie in either slot of an asset
+    collection for modality in SEGMENTED_MODALITIES for collection in COLLECTIONS_OF[modality]
 )
 SINGLE_ENTRY_COLLECTIONS: frozenset[Collection] = frozenset(
     collection for spec in MODALITIES.values() if spec.single_entry for collection in spec.collections

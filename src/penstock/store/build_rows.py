@@ -67,6 +67,9 @@ def build_entries(
             indexed_at_ms=now_ms,
             origin=event.origin,
             thumbnail=draft.thumbnail,
+            page=draft.page,
+            page_label=draft.page_label,
+            figure=draft.figure,
             acl=event.acl,
             vectors={field: vectors[encoder][row] for field, encoder, row in draft.vectors},
         )

@@ -22,7 +22,8 @@ def with_words(decoded: Decoded, results: Sequence[Encoded | ImageTexts]) -> tup
 
 
 def _joined(entry: PendingEntry, words: Mapping[tuple[str, int], str]) -> str:
-    return "\n".join(text for row in entry.words if (text := words.get(row)))
+    given = (entry.text, *(words.get(row) for row in entry.words))
+    return "\n".join(text for text in given if text)
 
 
 def _by_row(results: Iterable[ImageTexts]) -> dict[tuple[str, int], str]:

@@ -14,6 +14,7 @@ import numpy as np
 from penstock.errors import ConfigError, PermanentError
 from penstock.records import (
     AUDIBLE_COLLECTIONS,
+    THUMBNAIL_COLLECTIONS,
     Access,
     AssetRef,
     AssetRow,
@@ -280,8 +281,9 @@ class MemoryStore(Store):
             table = self._asset_table()
             uris = [row.uri for row in table.assets.values() if is_owned(row.asset)]
             uris += [checkpoint.uri for checkpoint in table.checkpoints.values() if is_owned(checkpoint.asset)]
-            if self._spec is not None and Collection.FRAME in self._spec.model_slug:
-                stored = self._table(Collection.FRAME).entries.values()
+            filled = frozenset() if self._spec is None else self._spec.model_slug.keys()
+            for collection in sorted(THUMBNAIL_COLLECTIONS & filled):
+                stored = self._table(collection).entries.values()
                 uris += [entry.thumbnail for entry in stored if is_owned(entry.asset)]
         yield from rows.chunks(uris, batch)
 

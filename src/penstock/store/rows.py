@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple
 from hashlib import blake2b
 from typing import Any, TypeAlias, TypeVar
 
@@ -46,10 +47,12 @@ MAX_BYTES: Mapping[str, int] = {
     "attributes": 65_536,  # of JSON, Milvus's own limit
     "outcome": 32,
     "thumbnail": 128,
+    "page_label": 1_200,
 }
-ENTRY_STRINGS = ("id", "tenant", "asset", "topic", "key", "title", "text", "uri", "mime", "thumbnail")
+ENTRY_STRINGS = ("id", "tenant", "asset", "topic", "key", "title", "text", "uri", "mime", "thumbnail", "page_label")
 ENTRY_INTEGERS = (
     "part", "start_ms", "end_ms", "start_char", "end_char", "event_time", "indexed_at", "partition", "offset",
+    "page", "figure",
 )  # fmt: skip
 ENTRY_COLUMNS = (*ENTRY_STRINGS, *ENTRY_INTEGERS, "attributes", ACL)  # without the vectors
 ENTRY_TEXT_COLUMNS = ("id", "part", "title", "text")
@@ -84,6 +87,9 @@ def entry_row(entry: Entry) -> Row:
         "uri": _checked("uri", entry.uri),
         "mime": _checked("mime", entry.mime),
         "thumbnail": _checked("thumbnail", entry.thumbnail),
+        "page": entry.page,
+        "page_label": _truncate(entry.page_label, MAX_BYTES["page_label"]),
+        "figure": entry.figure,
         "part": entry.part,
         "start_ms": entry.start_ms,
         "end_ms": entry.end_ms,
@@ -120,6 +126,9 @@ def parse_entry(collection: Collection, row: Mapping[str, Any], fields: Sequence
         indexed_at_ms=int(row["indexed_at"]),
         origin=Position(asset.topic, int(row["partition"]), int(row["offset"])),
         thumbnail=row["thumbnail"],
+        page=int(row["page"]),
+        page_label=row["page_label"],
+        figure=int(row["figure"]),
         acl=parse_acl(row[ACL]),
         vectors={field: vector for field, vector in vectors.items() if vector.any()},
     )
@@ -242,7 +251,7 @@ def checkpoint_row(checkpoint: Checkpoint) -> Row:
         "counts": {
             **_counts(checkpoint.counts),
             _SLOT: checkpoint.slot,
-            _POSITION: [position.audio_ms, position.video_ms, position.scanned_ms],
+            _POSITION: list(astuple(position)),
             _SETTINGS_HASH: checkpoint.settings_hash,
             _MEDIA_SHA256: checkpoint.media_sha256,
         },

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from penstock.records import (
     COLLECTIONS_OF,
+    SEGMENTED_COLLECTIONS,
     SINGLE_ENTRY_COLLECTIONS,
     SLOTS,
-    TIMED_COLLECTIONS,
     AssetRow,
     Checkpoint,
     Collection,
@@ -93,7 +93,7 @@ def _entry_ids(store: AssetLookup, events: Sequence[Event]) -> dict[Collection, 
 
 def _last_part_first(asset_id: str, collection: Collection, ids: abc.Collection[str]) -> list[str]:
     """Returns ids in deletion order: a delete that is interrupted then leaves parts without gaps."""
-    slots = range(SLOTS if collection in TIMED_COLLECTIONS else 1)
+    slots = range(SLOTS if collection in SEGMENTED_COLLECTIONS else 1)
     parts: dict[str, int] = {}
     part = 0
     while len(parts) < len(ids) and part <= MAX_ORDERED_PARTS:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from penstock.records import (
-    TIMED_MODALITIES,
+    SEGMENTED_MODALITIES,
     AssetRow,
     Checkpoint,
     Collection,
@@ -132,7 +132,7 @@ def is_expiry(event: Event, row: AssetRow | None) -> bool:
 
 
 def must_wait(event: Event, checkpoint: Checkpoint | None, now_ms: int) -> bool:
-    """Returns whether timed media have to wait for a newer version that is being written."""
+    """Returns whether long media have to wait for a newer version that is being written."""
     return checkpoint is not None and event.payload is not None and _is_newer_and_active(checkpoint, event, now_ms)
 
 
@@ -146,7 +146,7 @@ def orphaned_ids(
     """
     has_no_entries = row is None or row.outcome is not Outcome.INDEXED
     orphaned = set(ids) if has_no_entries else set()
-    if row is not None and not has_no_entries and event.modality in TIMED_MODALITIES:
+    if row is not None and not has_no_entries and event.modality in SEGMENTED_MODALITIES:
         orphaned = ids_in_slot(event.asset.id, collection, ids, 1 - row.slot)
     if checkpoint is not None and checkpoint.version.newer_than(event.version):
         orphaned -= ids_in_slot(event.asset.id, collection, ids, checkpoint.slot)

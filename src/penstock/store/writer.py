@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from penstock.concurrency import KeyedLocks, MemoryBudget
 from penstock.errors import Reason
 from penstock.records import (
-    TIMED_MODALITIES,
+    SEGMENTED_MODALITIES,
     AssetRow,
     Assignment,
     Checkpoint,
@@ -121,11 +121,11 @@ class Writer:
         2.  reject       an asset with an item that could not be encoded is rejected as a whole
         3.  order        an event that is older than its asset row is superseded, the same one is already settled
         4.  entries      upserted, acknowledged
-        4b. checkpoints  of timed media with further segments, upserted, acknowledged
+        4b. checkpoints  of long media with further segments, upserted, acknowledged
         5.  surplus      entries that this version of the asset did not write are deleted, acknowledged
         6.  asset rows   upserted last, acknowledged: now the event counts as settled
 
-        For timed media that take several segments (`Decoded.checkpoints`) one segment is written. Its entries have ids
+        For long media that take several segments (`Decoded.checkpoints`) one segment is written. Its entries have ids
         in the slot that the older version does not use. 4b is for all segments but the last, 5 and 6 for the last one.
 
         Args:
@@ -270,7 +270,7 @@ class Writer:
 
     def _checkpoints(self, events: Sequence[Event]) -> Mapping[str, Checkpoint]:
         """Returns the stored checkpoints of these assets by asset id, perhaps of other versions than the events'."""
-        ids = [event.asset.id for event in events if event.modality in TIMED_MODALITIES]
+        ids = [event.asset.id for event in events if event.modality in SEGMENTED_MODALITIES]
         return self._store.checkpoints(ids) if ids else {}
 
     def _drop_obsolete_checkpoints(self, events: Sequence[Event], checkpoints: Mapping[str, Checkpoint]) -> None:

@@ -38,7 +38,7 @@ MIN_FEATURE_LABELS = 50
 # Entries of each question and collection that relevance is fitted to: those that may be shown.
 SHOWN_ENTRIES = 10
 # Which calibration serves a collection without labelled questions.
-BORROWED = {Collection.SPEECH: Collection.TEXT, Collection.FRAME: Collection.IMAGE}
+BORROWED = {Collection.SPEECH: Collection.TEXT, Collection.FRAME: Collection.IMAGE, Collection.PAGE: Collection.IMAGE}
 # Hits below which a correction would follow chance.
 _MIN_HITS = 5
 

@@ -301,9 +301,11 @@ class Profile:
 
     @property
     def lexical(self) -> frozenset[Collection]:
-        """Returns the collections that have the field `LEXICAL`: images only where a model writes text about them."""
+        """Returns the collections that have the field `LEXICAL`: images and pages only where a model writes text about
+        them.
+        """
         writes = self.ocr is not None or self.caption is not None
-        return TEXT_COLLECTIONS | ({Collection.IMAGE} if writes else frozenset())
+        return TEXT_COLLECTIONS | (_WORDED if writes else frozenset())
 
     def fields(self, collection: Collection) -> tuple[Field, ...]:
         """Returns the vector fields of a collection, the most important first."""
@@ -388,6 +390,9 @@ def _package_weights(value: object) -> Iterator[PackageWeights]:
     elif is_dataclass(value):
         for part in fields(value):
             yield from _package_weights(getattr(value, part.name))
+
+
+_WORDED = frozenset({Collection.IMAGE, Collection.PAGE})  # the collections whose images models write text about
 
 
 def role_of(encoder: str) -> str:

@@ -87,6 +87,27 @@ class DecodePool:
         decoded, inputs = call.first_and_rest()
         return decoded, dict(zip(roles, inputs, strict=True))
 
+    def decode_documents(
+        self,
+        events: Sequence[Event],
+        checkpoints: Sequence[Checkpoint],
+        roles: Sequence[str],
+        timer: StepTimer,
+        *,
+        keep_open: bool,
+        affinity: int | None = None,
+    ) -> tuple[Ref[Decoded], InputRefs]:
+        """Decodes the next pages of each document. See `MediaWorker.decode_documents`; arguments as below."""
+        pool, returns = self._pool, 1 + len(roles)
+        args = (tuple(events), tuple(checkpoints), tuple(roles), keep_open)
+        if affinity is None:
+            call = pool.run(MediaWorker.decode_documents, *args, returns=returns)
+        else:
+            call = pool.run_on(affinity % pool.size, MediaWorker.decode_documents, *args, returns=returns)
+        timer("decode", call.busy_s)
+        decoded, inputs = call.first_and_rest()
+        return decoded, dict(zip(roles, inputs, strict=True))
+
     def decode_segments(
         self,
         events: Sequence[Event],

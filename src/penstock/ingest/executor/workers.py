@@ -16,7 +16,7 @@ import numpy as np
 
 from penstock.assembly import open_assets, open_store
 from penstock.config import Settings
-from penstock.encoders.base import Encoder, Fingerprint, ImageToText, Transcriber
+from penstock.encoders.base import Encoder, Fingerprint, ImageToText, Tokenizer, Transcriber
 from penstock.encoders.profiles import CAPTION, IMAGE_TEXT_ROLES, OCR, SOUND_AUDIO, SPEECH, Profile, load_profile
 from penstock.ingest.executor.hosted_models import host_encoder, host_image_to_text, host_transcriber
 from penstock.ingest.executor.known_encoders import known_encoders
@@ -51,6 +51,7 @@ if TYPE_CHECKING:  # each process imports what its own worker needs
     from penstock.media.fetch import Fetcher
     from penstock.media.segments.compose import DecodedSegments
     from penstock.media.segments.decoder import SegmentDecoder
+    from penstock.media.segments.documents import DocumentDecoder
 
 # Seconds of one call for the words of images: calls of other batches run in between, and none of them looks hung.
 IMAGE_TEXT_CHUNK_S = 1.0
@@ -76,12 +77,20 @@ class MediaWorker:
         fetcher: reads the media of claim checks.
         decoder: decodes text and images.
         segment_decoder: decodes audio and video; None where neither is consumed.
+        document_decoder: decodes documents; None where they are not consumed.
     """
 
-    def __init__(self, fetcher: Fetcher, decoder: Decoder, segment_decoder: SegmentDecoder | None = None) -> None:
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        decoder: Decoder,
+        segment_decoder: SegmentDecoder | None = None,
+        document_decoder: DocumentDecoder | None = None,
+    ) -> None:
         self._fetcher = fetcher
         self._decoder = decoder
         self._segment_decoder = segment_decoder
+        self._document_decoder = document_decoder
 
     def fetch(self, events: Sequence[Event]) -> FetchedBatch:
         """Reads the bytes of every event (step 2); rejects those that are unavailable or not allowed."""
@@ -122,6 +131,19 @@ class MediaWorker:
         fetch = self._fetcher.fetch_one
         segments, inputs = self._segment_decoder.decode(events, checkpoints, fetch, keep_open=keep_open)
         return (segments, *(inputs.get(role, EncoderInput(role, ())) for role in roles))
+
+    def decode_documents(
+        self, events: Sequence[Event], checkpoints: Sequence[Checkpoint], roles: Sequence[str], keep_open: bool
+    ) -> DecodedBatch:
+        """Reads and decodes the next pages of each document (steps 2 and 3). Arguments as of `decode_segments`.
+
+        Returns:
+            `Decoded`, then one `EncoderInput` for each of `roles`, empty where the pages have nothing for it.
+        """
+        assert self._document_decoder is not None
+        fetch = self._fetcher.fetch_one
+        decoded, inputs = self._document_decoder.decode(events, checkpoints, fetch, keep_open=keep_open)
+        return (decoded, *(inputs.get(role, EncoderInput(role, ())) for role in roles))
 
     def compose(self, segments: DecodedSegments, *transcripts: Sequence[Transcript]) -> tuple[Decoded, EncoderInput]:
         """Completes segments with their transcripts; returns them and the sentence encoder's input.
@@ -271,17 +293,41 @@ class MediaWorkerFactory:
             topic_of = {}
         own = OwnServices(own_hosts(settings) if self.hosts is None else self.hosts)
         fetcher = Fetcher(settings.fetch, open_assets(settings), topic_of=topic_of, own=own)
+        tokenizer = load_tokenizer(profile)
         decoder = Decoder(
             text=settings.text,
             image=settings.image,
             image_spec=profile.image,
-            tokenizer=load_tokenizer(profile),
+            tokenizer=tokenizer,
             joint_text_encoder=profile.joint_text_encoder,
-            image_texts={role: _image_side_px(role, settings) for role in image_text_roles(settings, profile)},
+            image_texts=_image_text_sides(settings, profile),
             known_encoders=known_encoders(profile),
         )
         has_timed_media = TIMED_MODALITIES.intersection(settings.ingest.modalities)
-        return MediaWorker(fetcher, decoder, self._segment_decoder() if has_timed_media else None)
+        has_documents = Modality.DOCUMENT in settings.ingest.modalities
+        return MediaWorker(
+            fetcher,
+            decoder,
+            self._segment_decoder() if has_timed_media else None,
+            self._document_decoder(tokenizer) if has_documents else None,
+        )
+
+    def _document_decoder(self, tokenizer: Tokenizer) -> DocumentDecoder:
+        from penstock.assets import asset_uri
+        from penstock.media.segments.documents import DocumentDecoder
+
+        settings, profile = self.settings, load_profile(self.settings.profile)
+        assets = open_assets(settings)
+        return DocumentDecoder(
+            documents=settings.documents,
+            text=settings.text,
+            long_media=settings.long_media,
+            image_spec=profile.image,
+            tokenizer=tokenizer,
+            joint_text_encoder=profile.joint_text_encoder,
+            image_texts=_image_text_sides(settings, profile),
+            put_thumbnail=lambda data: asset_uri(assets.put(data)),
+        )
 
     def _segment_decoder(self) -> SegmentDecoder:
         from penstock.assets import asset_uri
@@ -345,6 +391,11 @@ def image_text_roles(settings: Settings, profile: Profile) -> tuple[str, ...]:
     return (*((OCR,) if reads else ()), *((CAPTION,) if profile.caption is not None else ()))
 
 
+def _image_text_sides(settings: Settings, profile: Profile) -> Mapping[str, int]:
+    """Returns the longer side of the images that each of these models takes, pixels."""
+    return {role: _image_side_px(role, settings) for role in image_text_roles(settings, profile)}
+
+
 def _image_side_px(role: str, settings: Settings) -> int:
     return settings.ocr.max_side_px if role == OCR else CAPTION_SIDE_PX
 
@@ -374,7 +425,7 @@ class WriterFactory:
 
 def _entries_hash(settings: Settings) -> str:
     """Returns a hash of the settings that determine entries."""
-    sections = settings.model_dump_json(include={"profile", "text", "image", "speech", "video", "ocr"})
+    sections = settings.model_dump_json(include={"profile", "text", "image", "speech", "video", "ocr", "documents"})
     return digest_of(sections)
 
 

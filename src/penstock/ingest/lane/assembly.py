@@ -28,7 +28,7 @@ from penstock.ingest.lane.lane import Lane, LaneLimits
 from penstock.ingest.lane.quotas import TenantQuotas
 from penstock.ingest.pipeline.driver import Pipeline
 from penstock.processes import free_bytes
-from penstock.records import COLLECTIONS_OF, TIMED_MODALITIES, Event, Modality, Record, Rejected
+from penstock.records import COLLECTIONS_OF, SEGMENTED_MODALITIES, TIMED_MODALITIES, Event, Modality, Record, Rejected
 from penstock.retries import Backoff, Breaker
 from penstock.store.lease import LeaseGuard
 
@@ -79,8 +79,11 @@ def required_roles(profile: Profile, modalities: Sequence[Modality]) -> tuple[st
 
 def all_roles(profile: Profile, settings: Settings, modalities: Sequence[Modality]) -> tuple[str, ...]:
     """Returns the roles of `required_roles`, and those of the models that give an image's words."""
-    words = image_text_roles(settings, profile) if Modality.IMAGE in modalities else ()
+    words = image_text_roles(settings, profile) if _WORDED.intersection(modalities) else ()
     return (*required_roles(profile, modalities), *words)
+
+
+_WORDED = frozenset({Modality.IMAGE, Modality.DOCUMENT})  # modalities whose images have words
 
 
 def check_lease(lease: LeaseGuard) -> str:
@@ -146,5 +149,5 @@ def _batch_limits(settings: Settings, topics: Mapping[str, Modality]) -> BatchLi
         max_events=max(ingest.batch_events, ingest.max_batch_events),
         max_step_s=ingest.target_step_ms / 1000,
         max_continuations=settings.long_media.max_concurrent,
-        slow_topics=frozenset(topic for topic, modality in topics.items() if modality in TIMED_MODALITIES),
+        slow_topics=frozenset(topic for topic, modality in topics.items() if modality in SEGMENTED_MODALITIES),
     )

@@ -35,7 +35,7 @@ from penstock.ingest.pipeline.types import (
 )
 from penstock.ingest.pipeline.waiting import Waiting
 from penstock.records import (
-    TIMED_MODALITIES,
+    SEGMENTED_MODALITIES,
     Continues,
     Event,
     Fenced,
@@ -111,7 +111,7 @@ class Pipeline:
         report = BatchReport(batch, self._io_bound_steps)
         self._settle.settle_unparsed(report)
         assets = _versions_by_asset(batch.deliveries)
-        flow: Flow = self._long_media if _is_timed(assets) else self._steps
+        flow: Flow = self._long_media if _is_segmented(assets) else self._steps
         while assets:
             newest = [versions[-1] for versions in assets]
             results = {result.position: result for result in self._recovery.process(flow, newest, report)}  # 2 to 5
@@ -164,9 +164,9 @@ def _report_results(
     return remaining
 
 
-def _is_timed(assets: Sequence[Sequence[Delivery]]) -> bool:
-    """Returns whether a batch is of audio or video; its events have one modality."""
-    return bool(assets) and assets[0][0].event.modality in TIMED_MODALITIES
+def _is_segmented(assets: Sequence[Sequence[Delivery]]) -> bool:
+    """Returns whether a batch is of audio, video or documents; its events have one modality."""
+    return bool(assets) and assets[0][0].event.modality in SEGMENTED_MODALITIES
 
 
 def _versions_by_asset(deliveries: Iterable[Delivery]) -> list[list[Delivery]]:

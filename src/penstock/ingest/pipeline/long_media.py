@@ -1,11 +1,13 @@
-"""Steps 2 to 5 of audio and video, a segment of each event at a time.
+"""Steps 2 to 5 of audio, video and documents, a segment of each event at a time.
 
     0 look up   which events are settled already, and the checkpoints of those that were begun before
-    2, 3        the next segment: shots, and windows of speech    decode pool, or the workers of long media
+    2, 3        the next segment: shots, and windows of speech,   decode pool, or the workers of long media
+                or pages: passages and images
     4 encode    images and transcripts → embeddings               transcriber and encoders
     5 write     the segment's entries, and then its checkpoint    writers
 
-Clips are one segment. An event with more becomes a continuation, which any lane can resume from its checkpoint.
+Clips and short documents are one segment. An event with more becomes a continuation, which any lane
+can resume from its checkpoint.
 """
 
 from __future__ import annotations
@@ -16,14 +18,24 @@ from penstock.encoders.profiles import PASSAGE_TEXT, SPEECH
 from penstock.ingest.delivery import Batch, Delivery
 from penstock.ingest.executor.pool import Ref
 from penstock.ingest.executor.proxies import Pools
-from penstock.ingest.pipeline.steps import WriteStep
+from penstock.ingest.pipeline.steps import WriteStep, encode_inputs
 from penstock.ingest.pipeline.types import BatchReport
-from penstock.records import Checkpoint, ClaimCheck, Continues, Decoded, Encoded, Event, Modality, WriteResult
+from penstock.records import (
+    Checkpoint,
+    ClaimCheck,
+    Continues,
+    Decoded,
+    Encoded,
+    Event,
+    ImageTexts,
+    Modality,
+    WriteResult,
+)
 from penstock.store.write_plan import written_so_far
 
 
 class LongMediaSteps:
-    """Processes batches of audio and video.
+    """Processes batches of audio and video, and of documents.
 
     What may take long has workers of its own, so that no text, image or clip waits behind it, or behind a slow host.
 
@@ -86,7 +98,7 @@ class LongMediaSteps:
         *,
         apart: bool,
         affinity: int | None = None,
-    ) -> tuple[Ref[Decoded], Sequence[Ref[Encoded]]]:
+    ) -> tuple[Ref[Decoded], Sequence[Ref[Encoded] | Ref[ImageTexts]]]:
         """Runs steps 2 to 4 for the next segment of each event.
 
         Args:
@@ -97,10 +109,16 @@ class LongMediaSteps:
             affinity: leads all segments of a medium to the worker that has it open; None, after that one was lost: to
                 any other.
         """
-        assert self._pools.transcriber is not None
         timer = report.add_step_time
-        roles = [role for role in self._roles[events[0].modality] if role != PASSAGE_TEXT]
         pool = self._pools.long_media if apart else self._pools.decode
+        if events[0].modality is Modality.DOCUMENT:
+            all_roles = self._roles[Modality.DOCUMENT]
+            pages, by_role = pool.decode_documents(
+                events, checkpoints, all_roles, timer, keep_open=apart, affinity=affinity if apart else None
+            )  # 2 and 3
+            return pages, encode_inputs(self._pools, by_role, timer)  # 4
+        assert self._pools.transcriber is not None
+        roles = [role for role in self._roles[events[0].modality] if role != PASSAGE_TEXT]
         segments, by_role = pool.decode_segments(
             events, checkpoints, roles, timer, keep_open=apart, affinity=affinity if apart else None
         )  # 2 and 3

@@ -18,7 +18,7 @@ from penstock.assets import asset_uri, sha256_of
 from penstock.errors import NotReadyError, PenstockError, TransientError, UnavailableError, UsageError, WorkerLostError
 from penstock.ingest.delivery import Delivery
 from penstock.ingest.executor.pool import Ref
-from penstock.ingest.executor.proxies import InputRefs, Pools, WriterPool
+from penstock.ingest.executor.proxies import InputRefs, Pools, StepTimer, WriterPool
 from penstock.ingest.pipeline.types import BatchReport
 from penstock.ingest.pipeline.waiting import Waiting
 from penstock.records import ClaimCheck, Decoded, Encoded, Event, ImageTexts, Modality, WriteResult
@@ -132,6 +132,17 @@ def _as_stored(event: Event) -> Event | None:
     return replace(event, payload=ClaimCheck(asset_uri(hashlib.sha256(event.payload.data).hexdigest())))
 
 
+def encode_inputs(pools: Pools, inputs: InputRefs, timer: StepTimer) -> list[Ref[Encoded] | Ref[ImageTexts]]:
+    """Runs step 4 for the inputs of a batch: embeddings by the encoders, and words by the models of images' texts."""
+    encoded: list[Ref[Encoded] | Ref[ImageTexts]] = []
+    for role, batch in inputs.items():
+        if role in pools.image_texts:
+            encoded += pools.image_texts[role].texts(batch, timer)
+        else:
+            encoded.append(pools.encoders[role].encode(batch, timer))
+    return encoded
+
+
 class Steps:
     """Processes batches of text and images.
 
@@ -165,14 +176,7 @@ class Steps:
     ) -> tuple[Ref[Decoded], Sequence[Ref[Encoded] | Ref[ImageTexts]]]:
         """Runs steps 2 to 4 for events of one modality."""
         decoded, inputs = self._decode(events, report)  # 2 and 3
-        pools, timer = self._pools, report.add_step_time
-        encoded: list[Ref[Encoded] | Ref[ImageTexts]] = []
-        for role, batch in inputs.items():  # 4
-            if role in pools.image_texts:
-                encoded += pools.image_texts[role].texts(batch, timer)
-            else:
-                encoded.append(pools.encoders[role].encode(batch, timer))
-        return decoded, encoded
+        return decoded, encode_inputs(self._pools, inputs, report.add_step_time)  # 4
 
     def _decode(self, events: Sequence[Event], report: BatchReport) -> tuple[Ref[Decoded], InputRefs]:
         """Runs steps 2 and 3, in one call where all media are inline."""

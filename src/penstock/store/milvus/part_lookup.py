@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import abc
 from collections.abc import Callable, Mapping, Sequence
 
-from penstock.records import SLOTS, TIMED_COLLECTIONS, Collection, part_id
+from penstock.records import SEGMENTED_COLLECTIONS, SLOTS, Collection, part_id
 
 # Parts of an asset in the first request. Most assets have fewer; one request of 32 × 8 keys took 4 ms in Lite.
 FIRST_PARTS = 8
@@ -25,14 +25,16 @@ def find_parts(
         existing: returns those of some entry ids that exist.
     """
     ids_of: dict[str, set[str]] = {}
-    for slot in range(SLOTS if collection in TIMED_COLLECTIONS else 1):
-        remaining, start, width = list(dict.fromkeys(asset_ids)), 0, FIRST_PARTS
-        while remaining:
-            parts = range(start, start + width)
-            candidates = {asset: [part_id(asset, collection, part, slot) for part in parts] for asset in remaining}
-            present = set(existing([id_ for ids in candidates.values() for id_ in ids]))
-            for asset in remaining:
-                ids_of.setdefault(asset, set()).update(present.intersection(candidates[asset]))
-            remaining = [asset for asset in remaining if not present.isdisjoint(candidates[asset][-_MISSING_PARTS:])]
-            start, width = start + width, width * 2
+    slots = range(SLOTS if collection in SEGMENTED_COLLECTIONS else 1)
+    remaining, start, width = [(asset, slot) for asset in dict.fromkeys(asset_ids) for slot in slots], 0, FIRST_PARTS
+    while remaining:
+        parts = range(start, start + width)
+        candidates = {
+            (asset, slot): [part_id(asset, collection, part, slot) for part in parts] for asset, slot in remaining
+        }
+        present = set(existing([id_ for ids in candidates.values() for id_ in ids]))
+        for (asset, _), ids in candidates.items():
+            ids_of.setdefault(asset, set()).update(present.intersection(ids))
+        remaining = [pair for pair, ids in candidates.items() if not present.isdisjoint(ids[-_MISSING_PARTS:])]
+        start, width = start + width, width * 2
     return {asset: frozenset(ids) for asset, ids in ids_of.items() if ids}
