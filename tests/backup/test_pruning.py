@@ -99,7 +99,7 @@ def test_a_damaged_backup_is_not_one_of_those_that_stay(world: World, tmp_path: 
 def test_nothing_is_removed_beside_a_backup_of_a_newer_schema(world: World, tmp_path: Path) -> None:
     ids = [world.back_up().manifest.id for _ in range(3)]
     newer = tmp_path / "backups" / "backups" / ids[2] / "manifest.json"
-    newer.write_text(json.dumps(json.loads(newer.read_text()) | {"schema": 2}))
+    newer.write_text(json.dumps(json.loads(newer.read_text()) | {"schema": 3}))
     with pytest.raises(NewerBackupError):
         prune(world.backups, 2, now_s=world.now_s)
     assert world.backups.ids() == ids

@@ -318,8 +318,8 @@ def test_a_damaged_part_is_named_before_anything_is_changed(world: World, tmp_pa
 def test_a_newer_backup_is_refused_by_name(world: World, tmp_path: Path) -> None:
     manifest = world.back_up().manifest
     file = tmp_path / "backups" / "backups" / manifest.id / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema": 2, "penstock": "7.0"}))
-    with pytest.raises(NewerBackupError, match=rf"backup {manifest.id} has schema 2, made by Penstock 7\.0"):
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema": 3, "penstock": "7.0"}))
+    with pytest.raises(NewerBackupError, match=rf"backup {manifest.id} has schema 3, made by Penstock 7\.0"):
         BackupFolder((tmp_path / "backups").as_uri()).manifest()
 
 

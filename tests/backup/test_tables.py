@@ -52,6 +52,20 @@ def test_entries_come_back_as_they_were() -> None:
             np.testing.assert_array_equal(read.vectors[field], written_.vectors[field])
 
 
+def test_entries_of_a_backup_before_documents_have_no_page() -> None:
+    entries = written(2)
+    table = entries_table(entries, DIMS).drop_columns(["page", "page_label", "figure"])
+    back = entries_of(Collection.TEXT, from_parquet(to_parquet(table)), (Field.PASSAGE, Field.JOINT))
+    assert [replace(read, vectors={}) for read in back] == [replace(entry_, vectors={}) for entry_ in entries]
+
+
+def test_the_page_of_an_entry_comes_back() -> None:
+    (first,) = written(1)
+    first = replace(first, page=7, page_label="vii – é", figure=2)
+    (back,) = entries_of(Collection.TEXT, from_parquet(to_parquet(entries_table([first], DIMS))), (Field.PASSAGE,))
+    assert (back.page, back.page_label, back.figure) == (7, "vii – é", 2)
+
+
 def test_a_vector_that_an_entry_lacks_stays_absent() -> None:
     first, second = written(2)
     first = replace(first, vectors={Field.JOINT: vector(3)})

@@ -141,8 +141,8 @@ def test_a_transient_failure_stops_the_batch(
         decoder.decode([fetched_of("words")])
 
 
-def test_every_modality_without_a_duration_has_a_decoder() -> None:
-    assert set(decode_module.DECODERS) == {modality for modality, spec in MODALITIES.items() if not spec.timed}
+def test_every_modality_without_segments_has_a_decoder() -> None:
+    assert set(decode_module.DECODERS) == {modality for modality, spec in MODALITIES.items() if not spec.segmented}
 
 
 def test_a_modality_without_decoder_is_unsupported(decoder: Decoder, fetched_of: Callable[..., FetchedMedia]) -> None:

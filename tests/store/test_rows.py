@@ -46,8 +46,11 @@ def test_the_json_of_asset_rows_and_checkpoints_is_pinned() -> None:
     )
     stored = rows.checkpoint_row(checkpoint)
     assert stored["outcome"] == "unfinished"
-    assert stored["counts"] == {"image": 3, "space": 1, "place": [5, 4, 6], "settings": "hash", "media": "sha"}
+    assert stored["counts"] == {"image": 3, "space": 1, "place": [5, 4, 6, 0, 0], "settings": "hash", "media": "sha"}
     assert rows.parse_checkpoint(stored) == checkpoint
+    of_document = replace(checkpoint, position=MediaPosition(page=20, char=4_711))
+    assert rows.checkpoint_row(of_document)["counts"]["place"] == [0, 0, 0, 20, 4_711]
+    assert rows.parse_checkpoint(rows.checkpoint_row(of_document)) == of_document
 
 
 def test_the_ids_of_rows_are_pinned() -> None:

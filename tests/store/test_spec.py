@@ -19,4 +19,4 @@ def test_a_plane_with_only_the_image_encoder_names_the_collections_of_images() -
     profile = load_profile("null")
     fingerprints = {JOINT_IMAGE: profile_fingerprints(profile)[JOINT_IMAGE]}
     spec = index_spec(profile, fingerprints, StoreSettings())
-    assert spec.vectors.keys() == spec.model_slug.keys() == {Collection.IMAGE, Collection.FRAME}
+    assert spec.vectors.keys() == spec.model_slug.keys() == {Collection.IMAGE, Collection.FRAME, Collection.PAGE}

@@ -200,8 +200,10 @@ def test_a_collection_of_another_release_is_refused_at_start(
     connect: Callable[..., MilvusStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect().ensure(spec())
-    monkeypatch.setattr(provenance, "SCHEMA", 2)
-    with pytest.raises(ConfigError, match=r"has schema 1, and this Penstock needs schema 2: [^\n]*penstock reindex"):
+    earlier, later = provenance.SCHEMA, provenance.SCHEMA + 1
+    monkeypatch.setattr(provenance, "SCHEMA", later)
+    refusal = rf"has schema {earlier}, and this Penstock needs schema {later}: [^\n]*penstock reindex"
+    with pytest.raises(ConfigError, match=refusal):
         connect().ensure(spec())
     beside = connect()
     beside.ensure(spec(version=2))

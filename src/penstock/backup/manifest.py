@@ -16,8 +16,8 @@ from penstock.records import Collection, Field
 from penstock.store.base import IndexSpec
 from penstock.store.provenance import EncoderInfo
 
-SCHEMA = 1
-"""The number of the schema that this release writes, and the highest that it reads."""
+SCHEMA = 2
+"""The number of the schema that this release writes, and the highest that it reads. Entries of 1 have no pages."""
 
 ASSETS, LETTERS, MEDIA, LEFT_OUT = "assets", "letters", "media", "left-out"
 """The kinds of parts beside those of entries, which are named after their collection."""

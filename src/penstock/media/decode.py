@@ -1,8 +1,8 @@
 """Step 3: decodes media into pending entries, and collects the inputs of the encoders for them.
 
-`DECODERS` has one decoder for each modality that is not timed; a new modality in `records.MODALITIES` is a new function
+`DECODERS` has one decoder for each modality without segments; a new modality in `records.MODALITIES` is a new function
 there. Each turns one asset into parts, and names for each part the encoder items that its vectors come from. `Decoder`
-collects the items of a whole batch, each distinct item once. Timed media are decoded by `media.segments`.
+collects the items of a whole batch, each distinct item once. Long media are decoded by `media.segments`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ ANALYZER_PROPERTY = "penstock.analyzer"
 # Property of a collection: the number of the schema that its columns have. It grows with a release whose columns differ
 # in more than their number; collections without it have the first.
 SCHEMA_PROPERTY = "penstock.schema"
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,10 @@ VECTORS = spec().vectors[Collection.IMAGE]
 LITE, SERVER = detect_backend("milvus_lite-3.2.2"), detect_backend("v2.6.1")
 ENTRY_COLUMNS = {
     "id": 32, "tenant": 512, "asset": 32, "topic": 512, "key": 65_535, "title": 4_096, "text": 65_535, "uri": 65_535,
-    "mime": 512, "thumbnail": 128,
+    "mime": 512, "thumbnail": 128, "page_label": 1_200,
     "part": DataType.INT64, "start_ms": DataType.INT64, "end_ms": DataType.INT64, "start_char": DataType.INT64,
     "end_char": DataType.INT64, "event_time": DataType.INT64, "indexed_at": DataType.INT64,
-    "partition": DataType.INT64, "offset": DataType.INT64,
+    "partition": DataType.INT64, "offset": DataType.INT64, "page": DataType.INT64, "figure": DataType.INT64,
     "attributes": DataType.JSON, "acl": DataType.ARRAY,
 }  # fmt: skip
 ASSET_COLUMNS = {
