@@ -36,14 +36,26 @@ def system() -> SystemStatus:
 
 
 def test_the_most_advanced_assets_are_shown_and_the_others_counted() -> None:
-    lines = list(long_media_lines({f"default/media.video/video-{number}": 60.0 * number + 5 for number in range(1, 9)}))
+    videos = {f"default/media.video/video-{number}": 60.0 * number + 5 for number in range(1, 9)}
+    lines = list(long_media_lines(videos, {}))
     assert lines[0] == "  in progress: default/media.video/video-8, 8:05 indexed"
     assert len(lines) == 6
     assert lines[-1] == "  in progress: 3 more"
 
 
 def test_without_assets_in_progress_there_is_no_line() -> None:
-    assert not list(long_media_lines({}))
+    assert not list(long_media_lines({}, {}))
+
+
+def test_documents_in_progress_are_shown_with_their_pages() -> None:
+    books = {f"default/media.document/book-{number}": 500 * number for number in range(1, 8)}
+    lines = list(long_media_lines({"default/media.audio/talk": 61.0}, books))
+    assert lines[:2] == [
+        "  in progress: default/media.audio/talk, 1:01 indexed",
+        "  in progress: default/media.document/book-7, 3,500 pages indexed",
+    ]
+    assert len(lines) == 7
+    assert lines[-1] == "  in progress: 2 more documents"
 
 
 def test_a_topic_shows_every_outcome_of_its_events() -> None:

@@ -30,6 +30,12 @@ def test_an_image_is_found_by_its_title_too() -> None:
     assert set(terms_of_question("bridge toll").split()) <= set(terms_of(written).split())
 
 
+def test_the_page_of_a_document_is_not_found_by_the_title_of_all_its_pages() -> None:
+    written = entry(asset(), collection=Collection.PAGE, title="Chronicle", text="A turtle")
+    assert set(terms_of_question("turtle").split()) <= set(terms_of(written).split())
+    assert not set(terms_of_question("chronicle").split()) & set(terms_of(written).split())
+
+
 def test_terms_beyond_the_column_are_cut_between_terms() -> None:
     joined = terms_of(entry(asset(), collection=Collection.TEXT, text="図書館の本 " * 10_000))
     whole = set(terms_of(entry(asset(), collection=Collection.TEXT, text="図書館の本")).split())

@@ -48,8 +48,9 @@ def test_the_json_of_asset_rows_and_checkpoints_is_pinned() -> None:
     assert stored["outcome"] == "unfinished"
     assert stored["counts"] == {"image": 3, "space": 1, "place": [5, 4, 6, 0, 0], "settings": "hash", "media": "sha"}
     assert rows.parse_checkpoint(stored) == checkpoint
-    of_document = replace(checkpoint, position=MediaPosition(page=20, char=4_711))
-    assert rows.checkpoint_row(of_document)["counts"]["place"] == [0, 0, 0, 20, 4_711]
+    of_document = replace(checkpoint, position=MediaPosition(page=20, char=4_711), figures=("0a", "ff"))
+    of_document_row = rows.checkpoint_row(of_document)["counts"]
+    assert (of_document_row["place"], of_document_row["figures"]) == ([0, 0, 0, 20, 4_711], ["0a", "ff"])
     assert rows.parse_checkpoint(rows.checkpoint_row(of_document)) == of_document
 
 

@@ -121,6 +121,7 @@ def sum_lanes(
         held.update(lane.held)
         for modality, seconds in lane.freshness_s.items():
             samples.setdefault(modality, []).extend(seconds)
+    in_progress = [item for lane in lanes for item in lane.long_media]
     return PlaneStatus(
         state=state,
         pid=os.getpid(),
@@ -144,18 +145,8 @@ def sum_lanes(
         halted=halted,
         store_error=_first(lane.store_error for lane in lanes),
         broker_available=all(lane.broker_available for lane in lanes),
-        long_media={
-            progress.asset: progress.position.scanned_ms / 1000
-            for lane in lanes
-            for progress in lane.long_media
-            if not progress.position.page
-        },
-        long_documents={
-            progress.asset: progress.position.page
-            for lane in lanes
-            for progress in lane.long_media
-            if progress.position.page
-        },
+        long_media={item.asset: item.position.scanned_ms / 1000 for item in in_progress if not item.position.page},
+        long_documents={item.asset: item.position.page for item in in_progress if item.position.page},
     )
 
 

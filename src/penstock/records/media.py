@@ -78,6 +78,8 @@ class MediaPosition(FastPickle):
 class PendingEntry(FastPickle):
     """An entry that still lacks its vectors.
 
+    Over the limit because an entry has this many columns.
+
     Attributes:
         event: the event it comes from, whose payload is a claim check to `uri`.
         collection: the collection it will be written to.
@@ -221,6 +223,7 @@ class Checkpoint(FastPickle):
         start: where the segment that ends at `position` begins. Not stored: the writer compares it with the stored
             position.
         slot: see `part_id`. The writer assigns it; -1 until then.
+        figures: keys of images within the media that have entries, so that one on every page has only one.
         updated_ms: when the writer stored it, milliseconds since the epoch.
         finished: whether the media have been read to their end.
     """
@@ -234,6 +237,7 @@ class Checkpoint(FastPickle):
     media_sha256: str = ""
     start: MediaPosition = MediaPosition()
     slot: int = -1
+    figures: tuple[str, ...] = ()
     updated_ms: int = 0
     finished: bool = False
 

@@ -104,6 +104,10 @@ COLLECTIONS_OF: Mapping[Modality, tuple[Collection, ...]] = {
 VISUAL_COLLECTIONS: frozenset[Collection] = frozenset(
     collection for collection, spec in COLLECTION_SPECS.items() if spec.visual
 )
+# Visual ones whose images models may write text about.
+WORDED_COLLECTIONS: frozenset[Collection] = frozenset(
+    collection for collection in VISUAL_COLLECTIONS if Field.LEXICAL in FIELDS_OF[collection]
+)
 THUMBNAIL_COLLECTIONS: frozenset[Collection] = frozenset(
     collection for collection, spec in COLLECTION_SPECS.items() if spec.has_thumbnails
 )

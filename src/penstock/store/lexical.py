@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from penstock.analysis import query_terms, terms
-from penstock.records import VISUAL_COLLECTIONS, Entry
+from penstock.records import SINGLE_ENTRY_COLLECTIONS, Entry
 
 MAX_TERMS_BYTES = 65_535  # of a VARCHAR, Milvus's own limit; over four times what the longest passage needs
 
@@ -19,7 +19,7 @@ def searchable_text(entry: Entry) -> str:
     A title belongs to a whole document or video, so it would say the same of each of their parts. Of an image it is
     often the only text.
     """
-    return f"{entry.title}\n{entry.text}" if entry.collection in VISUAL_COLLECTIONS else entry.text
+    return f"{entry.title}\n{entry.text}" if entry.collection in SINGLE_ENTRY_COLLECTIONS else entry.text
 
 
 def terms_of(entry: Entry) -> str:

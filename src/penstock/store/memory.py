@@ -281,10 +281,8 @@ class MemoryStore(Store):
             table = self._asset_table()
             uris = [row.uri for row in table.assets.values() if is_owned(row.asset)]
             uris += [checkpoint.uri for checkpoint in table.checkpoints.values() if is_owned(checkpoint.asset)]
-            filled = frozenset() if self._spec is None else self._spec.model_slug.keys()
-            for collection in sorted(THUMBNAIL_COLLECTIONS & filled):
-                stored = self._table(collection).entries.values()
-                uris += [entry.thumbnail for entry in stored if is_owned(entry.asset)]
+            for collection in sorted(THUMBNAIL_COLLECTIONS.intersection(self._spec.model_slug if self._spec else ())):
+                uris += [entry.thumbnail for entry in self._table(collection).entries.values() if is_owned(entry.asset)]
         yield from rows.chunks(uris, batch)
 
     def scan_asset_rows(

@@ -64,7 +64,7 @@ ASSET_COLUMNS = (*ASSET_STRINGS, *ASSET_INTEGERS, "counts", ACL)
 ASSET_STATE_COLUMNS = ("id", "topic", "outcome", "timestamp_ms", "partition", "offset", "counts")
 
 # In the JSON of `counts`, beside the collections. An asset row of slot 0 leaves the slot out, one without a trace that.
-_SLOT, _POSITION, _SETTINGS_HASH, _MEDIA_SHA256 = "space", "place", "settings", "media"
+_SLOT, _POSITION, _SETTINGS_HASH, _MEDIA_SHA256, _FIGURES = "space", "place", "settings", "media", "figures"
 _TRACE, _CONTENT = "trace", "content"
 _CHECKPOINT = "unfinished"  # the `outcome` of a checkpoint, which no asset row has
 _COLLECTIONS = frozenset(collection.value for collection in Collection)
@@ -254,6 +254,7 @@ def checkpoint_row(checkpoint: Checkpoint) -> Row:
             _POSITION: list(astuple(position)),
             _SETTINGS_HASH: checkpoint.settings_hash,
             _MEDIA_SHA256: checkpoint.media_sha256,
+            **({_FIGURES: list(checkpoint.figures)} if checkpoint.figures else {}),
         },
         ACL: [],
     }
@@ -272,6 +273,7 @@ def parse_checkpoint(row: Mapping[str, Any]) -> Checkpoint:
         media_sha256=counts[_MEDIA_SHA256],
         updated_ms=int(row["indexed_at"]),
         slot=int(counts[_SLOT]),
+        figures=tuple(counts.get(_FIGURES, ())),
     )
 
 

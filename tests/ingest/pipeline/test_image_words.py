@@ -22,9 +22,10 @@ from penstock.encoders.profiles import JOINT_IMAGE, OCR, NullSpec, OcrSpec, load
 from penstock.encoders.weights import RandomWeights
 from penstock.errors import WorkerBrokenError, WorkerLostError
 from penstock.ingest.delivery import Batch, Delivery
+from penstock.ingest.executor.media_decoders import image_text_roles
 from penstock.ingest.executor.pool import Call, LocalPool, Ref
 from penstock.ingest.executor.proxies import Pools
-from penstock.ingest.executor.workers import EncodeWorker, ImageTextWorker, MediaWorker, image_text_roles
+from penstock.ingest.executor.workers import EncodeWorker, ImageTextWorker, MediaWorker
 from penstock.ingest.pipeline.driver import Pipeline
 from penstock.media.decode import Decoder
 from penstock.media.fetch import Fetcher

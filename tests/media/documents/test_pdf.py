@@ -51,12 +51,24 @@ def test_a_page_has_its_paragraphs_its_heading_and_its_image() -> None:
     assert page.image[0, 0].tolist() == [255, 255, 255]
 
 
-def test_an_image_on_several_pages_comes_once_and_upright_in_its_colours() -> None:
+def test_an_image_is_on_each_of_its_pages_upright_in_its_colours() -> None:
     document = read(book(), DocumentType.PDF)
-    assert [len(page.figures) for page in document.pages] == [1, 0, 1]
+    assert [len(page.figures) for page in document.pages] == [1, 1, 1]
+    first, second, _ = (page.figures[0].pixels for page in document.pages)
+    assert np.array_equal(first, second)
     figure = document.pages[2].figures[0]
     assert (figure.number, figure.pixels.shape) == (1, (100, 200, 3))
     assert np.abs(figure.pixels[50, 100].astype(int) - (0, 128, 0)).max() < 3
+
+
+def test_an_image_that_a_page_shows_twice_is_one_figure() -> None:
+    def draw(canvas: Canvas) -> None:
+        draw_picture(canvas, picture("red"))
+        draw_picture(canvas, picture("green"), 72, 450)
+        draw_picture(canvas, picture("red"), 72, 600)
+
+    (page,) = read(pdf(draw), DocumentType.PDF).pages
+    assert [figure.number for figure in page.figures] == [1, 2]
 
 
 def test_pages_are_read_from_any_page_on() -> None:

@@ -301,11 +301,9 @@ class Profile:
 
     @property
     def lexical(self) -> frozenset[Collection]:
-        """Returns the collections that have the field `LEXICAL`: images and pages only where a model writes text about
-        them.
-        """
-        writes = self.ocr is not None or self.caption is not None
-        return TEXT_COLLECTIONS | (_WORDED if writes else frozenset())
+        """Returns the collections with the field `LEXICAL`: images and pages only where a model writes text of them."""
+        worded = frozenset(name for name, fields in FIELDS_OF.items() if Field.LEXICAL in fields)
+        return worded if self.ocr or self.caption else TEXT_COLLECTIONS
 
     def fields(self, collection: Collection) -> tuple[Field, ...]:
         """Returns the vector fields of a collection, the most important first."""
@@ -390,9 +388,6 @@ def _package_weights(value: object) -> Iterator[PackageWeights]:
     elif is_dataclass(value):
         for part in fields(value):
             yield from _package_weights(getattr(value, part.name))
-
-
-_WORDED = frozenset({Collection.IMAGE, Collection.PAGE})  # the collections whose images models write text about
 
 
 def role_of(encoder: str) -> str:

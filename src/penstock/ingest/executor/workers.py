@@ -16,10 +16,11 @@ import numpy as np
 
 from penstock.assembly import open_assets, open_store
 from penstock.config import Settings
-from penstock.encoders.base import Encoder, Fingerprint, ImageToText, Tokenizer, Transcriber
-from penstock.encoders.profiles import CAPTION, IMAGE_TEXT_ROLES, OCR, SOUND_AUDIO, SPEECH, Profile, load_profile
+from penstock.encoders.base import Encoder, Fingerprint, ImageToText, Transcriber
+from penstock.encoders.profiles import IMAGE_TEXT_ROLES, SPEECH, load_profile
 from penstock.ingest.executor.hosted_models import host_encoder, host_image_to_text, host_transcriber
 from penstock.ingest.executor.known_encoders import known_encoders
+from penstock.ingest.executor.media_decoders import image_text_sides, make_document_decoder, make_segment_decoder
 from penstock.ingest.lane.batcher import scale_batch_size
 from penstock.observability import metrics
 from penstock.observability.process import prepare_process
@@ -55,7 +56,6 @@ if TYPE_CHECKING:  # each process imports what its own worker needs
 
 # Seconds of one call for the words of images: calls of other batches run in between, and none of them looks hung.
 IMAGE_TEXT_CHUNK_S = 1.0
-CAPTION_SIDE_PX = 512  # models of captions reduce an image to 224 to 480 px themselves
 
 DecodedBatch: TypeAlias = tuple[Decoded, *tuple[EncoderInput, ...]]
 """A decoded batch, then one input for each of the requested encoders, in their order."""
@@ -300,7 +300,7 @@ class MediaWorkerFactory:
             image_spec=profile.image,
             tokenizer=tokenizer,
             joint_text_encoder=profile.joint_text_encoder,
-            image_texts=_image_text_sides(settings, profile),
+            image_texts=image_text_sides(settings, profile),
             known_encoders=known_encoders(profile),
         )
         has_timed_media = TIMED_MODALITIES.intersection(settings.ingest.modalities)
@@ -308,52 +308,8 @@ class MediaWorkerFactory:
         return MediaWorker(
             fetcher,
             decoder,
-            self._segment_decoder() if has_timed_media else None,
-            self._document_decoder(tokenizer) if has_documents else None,
-        )
-
-    def _document_decoder(self, tokenizer: Tokenizer) -> DocumentDecoder:
-        from penstock.assets import asset_uri
-        from penstock.media.segments.documents import DocumentDecoder
-
-        settings, profile = self.settings, load_profile(self.settings.profile)
-        assets = open_assets(settings)
-        return DocumentDecoder(
-            documents=settings.documents,
-            text=settings.text,
-            long_media=settings.long_media,
-            image_spec=profile.image,
-            tokenizer=tokenizer,
-            joint_text_encoder=profile.joint_text_encoder,
-            image_texts=_image_text_sides(settings, profile),
-            put_thumbnail=lambda data: asset_uri(assets.put(data)),
-        )
-
-    def _segment_decoder(self) -> SegmentDecoder:
-        from penstock.assets import asset_uri
-        from penstock.encoders.load import fingerprint, speech_fingerprint
-        from penstock.media.av.sound import SoundOptions
-        from penstock.media.segments.decoder import SegmentDecoder
-        from penstock.media.segments.settings_hash import settings_hash
-
-        settings, profile = self.settings, load_profile(self.settings.profile)
-        assets = open_assets(settings)
-        sound = None if profile.sound is None else SoundOptions(profile.sound.window_ms, profile.sound.hop_ms)
-        return SegmentDecoder(
-            speech=settings.speech,
-            video=settings.video,
-            long_media=settings.long_media,
-            image_spec=profile.image,
-            put_thumbnail=lambda data: asset_uri(assets.put(data)),
-            settings_hash=settings_hash(
-                settings.speech,
-                settings.video,
-                profile.image,
-                speech_fingerprint(profile),
-                None if sound is None else (fingerprint(SOUND_AUDIO, profile), sound),
-            ),
-            sound=sound,
-            folder=settings.data_dir / "open",
+            make_segment_decoder(settings, profile) if has_timed_media else None,
+            make_document_decoder(settings, profile, tokenizer) if has_documents else None,
         )
 
 
@@ -383,21 +339,6 @@ class EncodeWorkerFactory:
         if self.role == SPEECH:
             return TranscribeWorker(host_transcriber(settings), settings.long_media.transcription_chunk_s)
         return EncodeWorker(host_encoder(self.role, settings))
-
-
-def image_text_roles(settings: Settings, profile: Profile) -> tuple[str, ...]:
-    """Returns the roles of the models that give the words of images: those of the profile that are switched on."""
-    reads = profile.ocr is not None and settings.ocr.enabled
-    return (*((OCR,) if reads else ()), *((CAPTION,) if profile.caption is not None else ()))
-
-
-def _image_text_sides(settings: Settings, profile: Profile) -> Mapping[str, int]:
-    """Returns the longer side of the images that each of these models takes, pixels."""
-    return {role: _image_side_px(role, settings) for role in image_text_roles(settings, profile)}
-
-
-def _image_side_px(role: str, settings: Settings) -> int:
-    return settings.ocr.max_side_px if role == OCR else CAPTION_SIDE_PX
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,25 @@ from penstock.broker.replay_keys import ReplayKeys
 from penstock.config import KafkaSettings, Settings
 from penstock.encoders.profiles import SPEECH, Profile, load_profile
 from penstock.ingest.changes import ChangePublisher
+from penstock.ingest.executor.media_decoders import image_text_roles
 from penstock.ingest.executor.proxies import Pools
-from penstock.ingest.executor.workers import image_text_roles, known_good_events
+from penstock.ingest.executor.workers import known_good_events
 from penstock.ingest.holds import Why
 from penstock.ingest.lane.batcher import Batcher, BatchLimits
 from penstock.ingest.lane.lane import Lane, LaneLimits
 from penstock.ingest.lane.quotas import TenantQuotas
 from penstock.ingest.pipeline.driver import Pipeline
 from penstock.processes import free_bytes
-from penstock.records import COLLECTIONS_OF, SEGMENTED_MODALITIES, TIMED_MODALITIES, Event, Modality, Record, Rejected
+from penstock.records import (
+    COLLECTIONS_OF,
+    SEGMENTED_MODALITIES,
+    TIMED_MODALITIES,
+    WORDED_COLLECTIONS,
+    Event,
+    Modality,
+    Record,
+    Rejected,
+)
 from penstock.retries import Backoff, Breaker
 from penstock.store.lease import LeaseGuard
 
@@ -79,11 +89,9 @@ def required_roles(profile: Profile, modalities: Sequence[Modality]) -> tuple[st
 
 def all_roles(profile: Profile, settings: Settings, modalities: Sequence[Modality]) -> tuple[str, ...]:
     """Returns the roles of `required_roles`, and those of the models that give an image's words."""
-    words = image_text_roles(settings, profile) if _WORDED.intersection(modalities) else ()
+    is_worded = any(WORDED_COLLECTIONS.intersection(COLLECTIONS_OF[modality]) for modality in modalities)
+    words = image_text_roles(settings, profile) if is_worded else ()
     return (*required_roles(profile, modalities), *words)
-
-
-_WORDED = frozenset({Modality.IMAGE, Modality.DOCUMENT})  # modalities whose images have words
 
 
 def check_lease(lease: LeaseGuard) -> str:

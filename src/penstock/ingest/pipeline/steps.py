@@ -133,7 +133,7 @@ def _as_stored(event: Event) -> Event | None:
 
 
 def encode_inputs(pools: Pools, inputs: InputRefs, timer: StepTimer) -> list[Ref[Encoded] | Ref[ImageTexts]]:
-    """Runs step 4 for the inputs of a batch: embeddings by the encoders, and words by the models of images' texts."""
+    """Runs step 4 for a batch: embeddings by the encoders, and words by the models that read images."""
     encoded: list[Ref[Encoded] | Ref[ImageTexts]] = []
     for role, batch in inputs.items():
         if role in pools.image_texts:

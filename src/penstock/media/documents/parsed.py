@@ -46,7 +46,6 @@ class ParsedDocument:
     ) -> None:  # fmt: skip
         self._drafts = list(drafts) or [PageDraft()]
         self._limits = limits
-        self._seen: dict[bytes, int] = {}  # the page on which each image comes first
         self.title = clean_name(title)
         self.author = clean_name(author)
         self.page_count = len(self._drafts)
@@ -61,12 +60,13 @@ class ParsedDocument:
 
     def _figures(self, draft: PageDraft) -> tuple[Figure, ...]:
         figures: list[Figure] = []
+        seen: set[bytes] = set()
         for load, alt in draft.images:
             data = load()
             digest = hashlib.sha256(data).digest()
-            if not data or digest in self._seen:
+            if not data or digest in seen:
                 continue
-            self._seen[digest] = 1
+            seen.add(digest)
             if len(figures) == self._limits.max_figures:
                 note = f"images after the first {len(figures)} of a page were not read (documents.max_figures)"
                 self.notes.extend([] if note in self.notes else [note])

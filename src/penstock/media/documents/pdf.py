@@ -33,7 +33,6 @@ class PdfReader:
     def __init__(self, document: pdfium.PdfDocument, limits: DocumentLimits) -> None:
         self._document = document
         self._limits = limits
-        self._seen: set[bytes] = set()
         self.title = clean_name(document.get_metadata_value("Title"))
         self.author = clean_name(document.get_metadata_value("Author"))
         self.page_count = len(document)
@@ -77,12 +76,12 @@ class PdfReader:
     def _figures(self, page: pdfium.PdfPage) -> Iterator[Figure]:
         cover = _PAGE_COVER * page.get_width() * page.get_height()
         images = page.get_objects(filter=[pdfium_c.FPDF_PAGEOBJ_IMAGE], max_depth=_MAX_FORM_DEPTH)
-        number = 0
+        number, seen = 0, set[bytes]()
         for image in itertools.islice(images, _MAX_OBJECTS):
             width, height = image.get_px_size()
             if min(width, height) < MIN_FIGURE_PX or width * height > MAX_FIGURE_PIXELS or _area(image) > cover:
                 continue
-            pixels = self._pixels_once(image)
+            pixels = self._pixels_once(image, seen)
             if pixels is None:
                 continue
             if number == self._limits.max_figures:
@@ -91,17 +90,17 @@ class PdfReader:
             number += 1
             yield Figure(number, pixels)
 
-    def _pixels_once(self, image: pdfium.PdfImage) -> UInt8 | None:
-        """Returns the pixels of an image, reduced; None if they came before, or do not decode."""
+    def _pixels_once(self, image: pdfium.PdfImage, seen: set[bytes]) -> UInt8 | None:
+        """Returns the pixels of an image, reduced; None if the page has had them, or they do not decode."""
         try:
             drawn = image.get_bitmap(render=False).to_pil().convert("RGB")
         except (pdfium.PdfiumError, ValueError, RuntimeError, KeyError):
             return None
         pixels = reduce_image(drawn, self._limits.page_px)
         digest = hashlib.sha256(pixels.tobytes()).digest()
-        if digest in self._seen:
+        if digest in seen:
             return None
-        self._seen.add(digest)
+        seen.add(digest)
         return pixels
 
     def _note(self, note: str) -> None:

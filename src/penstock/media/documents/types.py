@@ -87,7 +87,7 @@ class DocumentPage:
         text: its words in reading order, with the marks `BLOCK` and `LINE` of `media.text.markup`.
         heading: the heading under which it stands; "" if none is known.
         image: the page as it looks, uint8[height, width, 3], the longer side `page_px`; None unless it is of a PDF.
-        figures: the images on it. One that has the bytes of an earlier one in the same call is left out.
+        figures: the images on it, each once, however often it is shown there.
         damage: what of the page could not be read, in words; "" if all was.
     """
 

@@ -1,7 +1,9 @@
 """Steps 2 and 3 of documents: reads the next pages of each, and makes entries of their passages and images.
 
 A document of a few pages is one segment. A longer one gets a `Checkpoint` with each segment, from which any worker can
-read the next pages. Pages are parsed in a process of their own (`media.documents.reader`).
+read the next pages. Pages are parsed in a process of their own (`media.documents.reader`). The entries are the same
+however a document is divided into segments: passages end with their page, and an image that is on many pages, such as a
+logo, is an entry of the first of them alone.
 """
 
 from __future__ import annotations
@@ -50,6 +52,10 @@ MIN_PAGE_LETTERS = 20  # a page with fewer, and an image, is a scan: what can be
 _MAX_WHOLE_IMAGE_BYTES = 64 * 2**20
 THUMBNAIL_PX = 800  # longer side of the images that are kept: what is large on a page can be read
 _PAGE_GAP = 2  # characters between the texts of two pages
+_MAX_KEPT_BYTES = 256 * 2**20  # of documents between two segments; one of any size is kept
+# Images of a document that are recognised when they are repeated. Their keys take 15 KB of a row's 64 KB of JSON.
+MAX_KNOWN_FIGURES = 1_000
+_FIGURE_KEY_DIGITS = 12
 
 
 class DocumentDecoder:
@@ -127,9 +133,14 @@ class DocumentDecoder:
             rejection = self._decode_or_reject(event, valid.get(event.asset.id), fetch, batch, count)
             if rejection is not None:
                 batch.rejected.append(rejection)
-        while len(self._kept) > (self._long_media.max_open if keep_open else 0):
-            self._kept.pop(next(iter(self._kept)))
+        self._drop_kept(self._long_media.max_open if keep_open else 0)
         return batch.decoded(), batch.inputs.by_encoder()
+
+    def _drop_kept(self, max_kept: int) -> None:
+        """Drops the bytes of documents that have waited longest for their next segment."""
+        kept_bytes = sum(len(fetched.data) for fetched in self._kept.values())
+        while len(self._kept) > max_kept or (len(self._kept) > 1 and kept_bytes > _MAX_KEPT_BYTES):
+            kept_bytes -= len(self._kept.pop(next(iter(self._kept))).data)
 
     def _decode_or_reject(
         self, event: Event, checkpoint: Checkpoint | None, fetch: Fetch, batch: _PageBatch, count: int
@@ -149,15 +160,14 @@ class DocumentDecoder:
             if checkpoint is not None and checkpoint.media_sha256 != fetched.sha256:
                 logger.warning("the bytes of %s have changed since its checkpoint; it starts again", event.asset)
                 checkpoint = None
-            start = checkpoint.position if checkpoint else MediaPosition()
+            first = 1 + (checkpoint.position.page if checkpoint else 0)
             kind = document_type(mime)
-            pages = self._read(fetched.data, kind, first=start.page + 1, count=count, limits=self._limits)  # 2
-            segment = self._segment(event, fetched, checkpoint, pages, batch)
-            if checkpoint is None and segment.finished and not any(segment.counts.values()):
+            pages = self._read(fetched.data, kind, first=first, count=count, limits=self._limits)  # 2
+            segment, entries = self._segment(event, fetched, checkpoint, pages, batch)
+            if segment.finished and not any(segment.counts.values()):
                 detail = f"{mime}: none of its {pages.page_count:,} pages has text or images"
                 return Rejected(event.position, "decode", Reason.CORRUPT, detail)
-            if checkpoint is not None or not segment.finished:
-                batch.checkpoints.append(segment)
+            batch.add(entries, segment, is_whole=checkpoint is None and segment.finished)
             if not segment.finished:  # 3
                 self._kept[name] = fetched
         except TransientError:
@@ -173,12 +183,20 @@ class DocumentDecoder:
         before: Checkpoint | None,
         pages: DocumentPages,
         batch: _PageBatch,
-    ) -> Checkpoint:
-        """Adds the entries of pages to the batch; returns the checkpoint after those that it took."""
-        indexed = _indexed_event(event, fetched, pages)
-        counts = dict(before.counts) if before else {}
+    ) -> tuple[Checkpoint, _SegmentEntries]:
+        """Returns the entries of pages, and the checkpoint after those that it took: not all if they have large images.
+
+        The inputs of the encoders are added to the batch.
+        """
         start = before.position if before else MediaPosition()
-        position, entries = start, _SegmentEntries(indexed, fetched, _attributes(event, pages), counts)
+        entries = _SegmentEntries(
+            _indexed_event(event, fetched, pages),
+            fetched,
+            _attributes(event, pages),
+            dict(before.counts) if before else {},
+            dict.fromkeys(before.figures) if before else {},
+        )
+        position = start
         for page in pages.pages:
             if page.number > pages.first and batch.whole_image_bytes > _MAX_WHOLE_IMAGE_BYTES:
                 break
@@ -189,10 +207,7 @@ class DocumentDecoder:
         finished = pages.is_last and position.page == pages.pages[-1].number
         for note in pages.notes if finished else ():
             logger.warning("%s: %s", event.asset, note)
-        if entries.pending or before is not None or not finished:
-            batch.indexable.append(indexed)
-            batch.pending += entries.pending
-        return Checkpoint(
+        checkpoint = Checkpoint(
             asset=event.asset,
             version=event.version,
             position=position,
@@ -201,8 +216,10 @@ class DocumentDecoder:
             uri=fetched.uri,
             media_sha256=fetched.sha256,
             start=start,
+            figures=tuple(entries.figures),
             finished=finished,
         )
+        return checkpoint, entries
 
 
 @dataclass(slots=True)
@@ -216,6 +233,13 @@ class _PageBatch:
     rejected: list[Rejected] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
     whole_image_bytes: int = 0
+
+    def add(self, entries: _SegmentEntries, checkpoint: Checkpoint, *, is_whole: bool) -> None:
+        """Adds a segment. One that is the whole document needs no checkpoint."""
+        self.indexable.append(entries.event)
+        self.pending += entries.pending
+        if not is_whole:
+            self.checkpoints.append(checkpoint)
 
     def decoded(self) -> Decoded:
         return Decoded(
@@ -235,7 +259,17 @@ class _SegmentEntries:
     fetched: FetchedMedia
     attributes_json: str
     counts: dict[Collection, int]
+    figures: dict[str, None]  # keys of those that have an entry, in order
     pending: list[PendingEntry] = field(default_factory=list)
+
+    def is_new(self, pixels: UInt8) -> bool:
+        """Returns whether an image has not been on an earlier page, and remembers it; the first `MAX_KNOWN_FIGURES`."""
+        key = _pixels_key(pixels)[:_FIGURE_KEY_DIGITS]
+        if key in self.figures:
+            return False
+        if len(self.figures) < MAX_KNOWN_FIGURES:
+            self.figures[key] = None
+        return True
 
     def next(self, collection: Collection, page: Page) -> PendingEntry:
         """Returns an entry of a page that has only its place."""
@@ -285,13 +319,15 @@ class _PageComposer:
                 )
             )
         for number, pixels, alt, is_read in _images(page, text):
+            if number and not entries.is_new(pixels):
+                continue
             entry = self._image_entry(entries.next(Collection.PAGE, page), pixels, batch, is_read=is_read)
             entries.pending.append(replace(entry, figure=number, text=normalize_text(alt)))
         return len(text)
 
     def _image_entry(self, entry: PendingEntry, pixels: UInt8, batch: _PageBatch, *, is_read: bool) -> PendingEntry:
         image = Image.fromarray(pixels)
-        key = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+        key = _pixels_key(pixels)
         row = batch.inputs.row(JOINT_IMAGE, EncoderItem(key, fit_image(image, self.image_spec)))
         words = []
         for role, side_px in self.image_texts.items() if is_read else ():
@@ -319,6 +355,10 @@ def _images(page: Page, text: str) -> Iterator[tuple[int, UInt8, str, bool]]:
         return
     for figure in page.figures:
         yield figure.number, figure.pixels, figure.alt, not is_scan
+
+
+def _pixels_key(pixels: UInt8) -> str:
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
 def _indexed_event(event: Event, fetched: FetchedMedia, pages: DocumentPages) -> Event:

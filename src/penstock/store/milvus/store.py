@@ -11,18 +11,7 @@ import numpy as np
 
 from penstock.config import StoreSettings
 from penstock.errors import PermanentError
-from penstock.records import (
-    THUMBNAIL_COLLECTIONS,
-    Access,
-    AssetRow,
-    Channel,
-    Checkpoint,
-    Collection,
-    Entry,
-    Field,
-    Float32,
-    ScoredEntry,
-)
+from penstock.records import Access, AssetRow, Channel, Checkpoint, Collection, Entry, Field, Float32, ScoredEntry
 from penstock.store import lexical, provenance, rows, vector_index
 from penstock.store.access import ACL, access_expression, acl_text, parse_acl
 from penstock.store.base import AssetState, Capabilities, EntryKey, EntryQuery, EntryText, IndexSpec, Store
@@ -315,8 +304,7 @@ class MilvusStore(Store):
         condition = "" if tenant is None else _owned(tenant, key)
         for page in self._row_io.pages(self._targets.assets, ("id", "uri"), batch, condition):
             yield [row["uri"] for row in page]
-        searched = {channel.collection for channel in self.channels()}
-        for collection in sorted(THUMBNAIL_COLLECTIONS & searched):
+        for collection in self._targets.with_thumbnails():
             for page in self._row_io.pages(self._targets.entries(collection), ("id", "thumbnail"), batch, condition):
                 yield [row["thumbnail"] for row in page]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from penstock.errors import ConfigError
-from penstock.records import AUDIBLE_COLLECTIONS, Collection, Field
+from penstock.records import AUDIBLE_COLLECTIONS, THUMBNAIL_COLLECTIONS, Collection, Field
 from penstock.store import provenance
 from penstock.store.base import IndexSpec
 from penstock.store.milvus.aliases import Aliases
@@ -130,6 +130,14 @@ class Targets:
         if name is None:
             raise ConfigError(f"version {self._searched_version} of the index has no collection {collection}")
         return name
+
+    def with_thumbnails(self) -> list[Collection]:
+        """Returns the collections that can be searched and whose entries have thumbnails."""
+        return sorted(
+            collection
+            for collection in THUMBNAIL_COLLECTIONS
+            if next(self.searchable_fields(collection), None) is not None
+        )
 
     def searchable_fields(self, collection: Collection) -> Iterator[Field]:
         """Yields the vector fields of a searched collection, except those that another encoder or analyzer filled."""
