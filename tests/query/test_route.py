@@ -40,6 +40,7 @@ def test_text_is_searched_for_in_every_channel_with_the_vector_of_its_space() ->
         "speech.passage": "passage.text",
         "speech.lexical": None,
         "frame.joint": "joint.text",
+        "page.joint": "joint.text",
     }
     assert plan.missing == {}
 
@@ -59,7 +60,7 @@ def test_two_channels_of_one_collection_and_one_space_are_searched_once() -> Non
 
 def test_an_image_is_searched_for_in_every_joint_channel() -> None:
     plan = routed(SearchRequest(image=b"cat"), ALL, SMALL)
-    assert encoders(plan) == {"text.joint": "joint.image", "image.joint": "joint.image", "frame.joint": "joint.image"}
+    assert encoders(plan) == {f"{collection}.joint": "joint.image" for collection in ("text", "image", "frame", "page")}
 
 
 def test_an_image_finds_texts_by_their_passage_vector_where_that_is_the_joint_space() -> None:

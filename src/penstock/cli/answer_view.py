@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from penstock.cli.render import say
-from penstock.cli.search import clock, media_location
+from penstock.cli.search import clock, format_page, media_location
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -141,7 +141,7 @@ def sentence_line(sentence: SentenceJson) -> str:
 
 
 def source_lines(source: SourceJson, url: str) -> Iterator[str]:
-    """Yields a source: its number, title, times and place, and below them what the answer rests on."""
+    """Yields a source: its number, title, times or page, and place, and below them what the answer rests on."""
     hit = source["hit"]
     parts = (f"[{source['n']}] {hit['title'] or hit['key']}", _times(source), media_location(hit, url))
     yield "  ".join(_one_line(part) for part in parts if part)
@@ -156,7 +156,7 @@ def printable(text: str) -> str:
 
 def _times(source: SourceJson) -> str:
     start_ms, end_ms = source["start_ms"], source["end_ms"]
-    return "" if start_ms is None or end_ms is None else f"{clock(start_ms)}–{clock(end_ms)}"
+    return format_page(source["hit"]) if start_ms is None or end_ms is None else f"{clock(start_ms)}–{clock(end_ms)}"
 
 
 def _one_line(text: str) -> str:

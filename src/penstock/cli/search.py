@@ -273,9 +273,14 @@ def media_location(hit: HitJson, url: str) -> str:
 
 
 def format_moment(hit: HitJson) -> str:
-    """Returns start and end of a moment, such as 1:05–1:12; an empty text for a hit without times."""
+    """Returns start and end of a moment, such as 1:05–1:12, or the page. An empty text: the hit has neither."""
     moment = hit.get("moment")
-    return f"{clock(moment['start_ms'])}–{clock(moment['end_ms'])}" if moment else ""
+    return f"{clock(moment['start_ms'])}–{clock(moment['end_ms'])}" if moment else format_page(hit)
+
+
+def format_page(hit: HitJson) -> str:
+    """Returns the page of a hit in a document, such as `p. 12`; an empty text for other media."""
+    return f"p. {hit.get('page_label') or hit['page']}" if hit.get("page") else ""
 
 
 def clock(milliseconds: int) -> str:

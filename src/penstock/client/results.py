@@ -103,6 +103,8 @@ class OtherJson(TypedDict):
     end_ms: int
     start_char: int
     end_char: int
+    page: int | None
+    page_label: str | None
 
 
 class HitJson(TypedDict):
@@ -127,10 +129,14 @@ class HitJson(TypedDict):
     end_ms: int
     start_char: int
     end_char: int
+    page: int | None
+    page_label: str | None
+    figure: int | None
     event_time: str
     indexed_at: str
     origin: OriginJson
     media_url: str | None
+    page_url: str | None
     thumbnail_url: str | None
     captions_url: str | None
     found_by: Sequence[FoundByJson]
@@ -220,6 +226,7 @@ class AssetEntryJson(TypedDict):
     text: str
     start_ms: int
     end_ms: int
+    page: int | None
     thumbnail_url: str | None
 
 

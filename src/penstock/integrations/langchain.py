@@ -95,6 +95,8 @@ def document_of(hit: HitJson, url: str) -> Document:
         "end_ms": end_ms,
         "start_char": hit["start_char"],
         "end_char": hit["end_char"],
+        "page": hit["page"],
+        "page_label": hit["page_label"],
         "event_time": hit["event_time"],
         "relevance": hit["relevance"],
         "below_floor": hit["below_floor"],

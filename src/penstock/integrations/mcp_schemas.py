@@ -24,7 +24,7 @@ class SearchArguments(ToolArguments):
     """The arguments of `search`."""
 
     query: str = Field(min_length=1, max_length=2_000, description="what to look for, in words of any language")
-    kinds: list[Literal["text", "image", "audio", "video"]] | None = Field(
+    kinds: list[Literal["text", "image", "audio", "video", "document"]] | None = Field(
         None, description="only these kinds of media; all if absent"
     )
     limit: int = Field(8, ge=1, le=MAX_HITS, description="maximum number of hits")
@@ -72,6 +72,7 @@ class ToolHit(BaseModel):
     media: str | None = Field(description="for `moment`; null if the media are not stored")
     start_s: float | None = Field(description="of the moment in audio or video; null without times")
     end_s: float | None
+    page: int | None = Field(description="of a document, from 1; null for other media")
     image: bool = Field(description="whether `show` has an image of it")
 
 
@@ -94,6 +95,7 @@ class ToolSource(BaseModel):
     media: str | None = Field(description="for `moment`; null if the media are not stored")
     start_s: float | None = Field(description="of the quote in audio or video; null without times")
     end_s: float | None
+    page: int | None = Field(description="of the document that is quoted, from 1; null for other media")
 
 
 class ToolAnswer(BaseModel):

@@ -111,6 +111,7 @@ def _hit_out(hit: HitJson) -> ToolHit:
         media=hit["media_url"],
         start_s=start_s,
         end_s=end_s,
+        page=hit["page"],
         image=hit["thumbnail_url"] is not None,
     )
 
@@ -126,6 +127,7 @@ def _source_out(source: SourceJson) -> ToolSource:
         media=hit["media_url"],
         start_s=None if start_ms is None else start_ms / 1000,
         end_s=None if end_ms is None else end_ms / 1000,
+        page=hit["page"],
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, replace
 
 from penstock.config import QuerySettings
+from penstock.query.conditions import is_filtered
 from penstock.query.diversify import Diversifier
 from penstock.query.explain import HitOrders, explain_hits, ids_of
 from penstock.query.fusion.base import MomentRules
@@ -90,7 +91,7 @@ class HitFinder:
         rankings = await retrieval.search()  # 5
         trace.end("search")
         # A condition, as every canary has one, returns scores of a part of the index.
-        if query.where is None and start.is_first:
+        if not is_filtered(query) and start.is_first:
             self.fusions.statistics.observe(rankings, settings.candidates)
         routing = self.router.refine(routing, query, retrieval.question_vector(query.text))
         trace.add_reasons(routing.because)

@@ -31,6 +31,7 @@ from penstock.query.addresses import Shows, show_all, with_shown_addresses
 from penstock.query.channels import OfferedChannels
 from penstock.query.clicks.guards import ClickRules
 from penstock.query.clicks.recall import ClickMemory
+from penstock.query.conditions import is_filtered
 from penstock.query.diversify import Diversifier
 from penstock.query.embed import QueryEncoder, start_embedding
 from penstock.query.executor import BoundedExecutor
@@ -175,9 +176,7 @@ class QueryPipeline:
             self._encoder, plan.queries, on_done=lambda: trace.end("encode"), adapters=self._adapters()
         ) as vectors:
             # The same depth for every limit, see `query.stages`.
-            params = SearchParams(
-                query.access, query.where, self._settings.candidates, deadline_s, query.parts.excluded
-            )
+            params = SearchParams(query.access, self._settings.candidates, deadline_s, query.parts.excluded)
             retrieval = Retrieval(self._store, self.executor, plan.queries, vectors, params)
             with self._recalling(query, plan, trace, deadline_s) as recall:
                 found_page = await self._finder.find(  # 5 to 11
@@ -272,7 +271,7 @@ class QueryPipeline:
         A condition chooses a part of the index, whose shares are not known.
         """
         by_index = query.fuse.method is FusionMethod.CALIBRATED and query.fuse.first_places is FirstPlaceRule.INDEX
-        known = by_index and query.where is None and self._fusions.calibration is not None
+        known = by_index and not is_filtered(query) and self._fusions.calibration is not None
         return self._shares.get(query.access, collections) if known else None
 
     async def link_found_events(self, hits: Sequence[Hit]) -> None:

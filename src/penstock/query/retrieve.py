@@ -23,7 +23,6 @@ from penstock.query.types import ChannelQuery, Hit, Rankings
 from penstock.query.weighted_words import search_weighted
 from penstock.records import TIMED_COLLECTIONS, Access, Channel, Collection, Entry, Float32, ScoredEntry
 from penstock.store.base import EntryQuery, EntrySearch
-from penstock.store.filters import Filter
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +39,12 @@ class SearchParams:
 
     Attributes:
         access: the entries that may be found.
-        where: a further condition.
         limit: maximum number of entries of each channel.
         deadline_s: the end of the search, on the clock of the executor.
         excluded: ids of entries that are no hits.
     """
 
     access: Access
-    where: Filter | None
     limit: int
     deadline_s: float
     excluded: frozenset[str] = frozenset()
@@ -195,7 +192,7 @@ class Retrieval:
                 ranking = await self._executor.call(
                     lambda timeout_s: search_weighted(
                         self._store,
-                        EntryQuery(query.channel, target, params.access, params.where, limit, timeout_s),
+                        EntryQuery(query.channel, target, params.access, query.where, limit, timeout_s),
                         query.extra,
                         on_left_out=self._shortened.set,
                     ),

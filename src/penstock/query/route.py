@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from penstock.encoders.profiles import Profile, role_of
 from penstock.errors import QueryError
+from penstock.query.conditions import where_in
 from penstock.query.parts.base import QueryPart
 from penstock.query.parts.compose import LoadedParts, compose, share_of
 from penstock.query.parts.load import NOTHING
@@ -92,6 +93,7 @@ def _candidates(collection: Collection, query: Query, loaded: LoadedParts, profi
     if query.text is None:
         fields = tuple(sorted(fields, key=lambda field: field is not Field.JOINT))
     candidates: list[PlannedQuery] = []
+    where = where_in(query, collection)
     for field in fields:
         channel = Channel(collection, field)
         if field is Field.LEXICAL:
@@ -99,10 +101,11 @@ def _candidates(collection: Collection, query: Query, loaded: LoadedParts, profi
                 words = frozenset({QueryPart.TEXT})
                 share = share_of(query, words)
                 extra = query.understood.extra if query.understood else ()
-                candidates.append(PlannedQuery(ChannelQuery(channel, LEXICAL_SPACE, query.text, share, extra), words))
+                lexical = ChannelQuery(channel, LEXICAL_SPACE, query.text, share, extra, where)
+                candidates.append(PlannedQuery(lexical, words))
         elif (composed := compose(channel, query, loaded, profile)) is not None:
             space = profile.space(role_of(profile.query_encoder(field, collection))).id
-            channel_query = ChannelQuery(channel, space, composed.content, composed.share)
+            channel_query = ChannelQuery(channel, space, composed.content, composed.share, where=where)
             candidates.append(PlannedQuery(channel_query, composed.parts))
     return candidates
 
@@ -111,7 +114,7 @@ def _unanswerable(query: Query) -> QueryError:
     if query.parts.like and query.image is None and query.parts.frame is None:
         return QueryError("nothing that is searched compares with the entries in `like`", field="/like")
     return QueryError(
-        "an image query can match image, video or text; none of these is in `modalities`", field="/modalities"
+        "an image query can match image, video, document or text; none of these is in `modalities`", field="/modalities"
     )
 
 

@@ -14,7 +14,7 @@ from penstock.query.options import RerankOptions, RerankReport, RerankRequest, R
 from penstock.query.parts.base import NO_PARTS, PartsRequest, QueryPart, QueryParts
 from penstock.query.parts.inputs import COMPOSED, EmbeddingInput, TextInput
 from penstock.query.understand.understood import UnderstandOptions, UnderstandRequest, Understood, WeightedWords
-from penstock.records import Access, Channel, ClickedEntry, Collection, Entry, ScoredEntry
+from penstock.records import Access, Channel, ClickedEntry, Collection, Entry, Modality, ScoredEntry
 from penstock.store.filters import Filter
 
 Kind: TypeAlias = str
@@ -156,6 +156,8 @@ class Query:
         collections: the collections to search, in the order of `Collection`.
         modalities_given: whether the request named modalities, rather than searching all.
         where, access, limit: as in the request.
+        passages_of: the modality whose passages alone are searched, as texts and documents share a collection; None:
+            those of both.
         deadline_ms: milliseconds for the whole search.
         fuse: how the rankings become one.
         min_relevance: as in the request.
@@ -185,6 +187,7 @@ class Query:
     route: RouteOptions = field(default_factory=RouteOptions)
     understand: UnderstandOptions = field(default_factory=UnderstandOptions)
     understood: Understood | None = None
+    passages_of: Modality | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +200,7 @@ class ChannelQuery:
         search_for: the text itself, which the store matches by BM25, or the input of the vector that it takes.
         share: of the weights of all wanted parts of the query, those of the parts that it is searched for.
         extra: words that a lexical channel searches besides.
+        where: a condition on its entries.
     """
 
     channel: Channel
@@ -204,6 +208,7 @@ class ChannelQuery:
     search_for: str | EmbeddingInput
     share: float = 1.0
     extra: tuple[WeightedWords, ...] = ()
+    where: Filter | None = None
 
     @property
     def text(self) -> str | None:

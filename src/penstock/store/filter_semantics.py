@@ -48,6 +48,7 @@ _COLUMNS: Mapping[str, Callable[[Entry], Scalar]] = {
     "start_ms": lambda entry: entry.start_ms,
     "end_ms": lambda entry: entry.end_ms,
     "part": lambda entry: entry.part,
+    "page": lambda entry: entry.page,
     "partition": lambda entry: entry.origin.partition,
     "offset": lambda entry: entry.origin.offset,
     "event_time": lambda entry: entry.event_time_ms,

@@ -63,6 +63,7 @@ FILTERABLE: Mapping[str, ValueType] = {
     "start_ms": ValueType.INTEGER,
     "end_ms": ValueType.INTEGER,
     "part": ValueType.INTEGER,
+    "page": ValueType.INTEGER,
     "partition": ValueType.INTEGER,
     "offset": ValueType.INTEGER,
     "event_time": ValueType.TIME,

@@ -301,9 +301,21 @@ class _PageComposer:
     def add(self, page: Page, first_char: int, entries: _SegmentEntries, batch: _PageBatch) -> int:
         """Adds the passages and images of a page; returns the characters of its text.
 
+        A passage has the thumbnail of its page, so that it can be shown there.
+
         The words of a scanned page and of the images on a page come from the models that read images.
         """
         text = normalize_text(page.text)
+        images = [
+            replace(
+                self._image_entry(entries.next(Collection.PAGE, page), pixels, batch, is_read=is_read),
+                figure=number,
+                text=normalize_text(alt),
+            )
+            for number, pixels, alt, is_read in _images(page, text)
+            if not number or entries.is_new(pixels)
+        ]
+        shown = next((entry.thumbnail for entry in images if entry.figure == 0), "")
         for passage in cut_passages(text, settings=self.text, tokenizer=self.tokenizer) if text else ():
             item = EncoderItem(hashlib.sha256(passage.text.encode()).hexdigest(), passage.text)
             entries.pending.append(
@@ -312,17 +324,14 @@ class _PageComposer:
                     text=passage.text,
                     start_char=first_char + passage.start_char,
                     end_char=first_char + passage.end_char,
+                    thumbnail=shown,
                     vectors=(
                         (Field.PASSAGE, PASSAGE_TEXT, batch.inputs.row(PASSAGE_TEXT, item)),
                         (Field.JOINT, self.joint_text_encoder, batch.inputs.row(self.joint_text_encoder, item)),
                     ),
                 )
             )
-        for number, pixels, alt, is_read in _images(page, text):
-            if number and not entries.is_new(pixels):
-                continue
-            entry = self._image_entry(entries.next(Collection.PAGE, page), pixels, batch, is_read=is_read)
-            entries.pending.append(replace(entry, figure=number, text=normalize_text(alt)))
+        entries.pending += images
         return len(text)
 
     def _image_entry(self, entry: PendingEntry, pixels: UInt8, batch: _PageBatch, *, is_read: bool) -> PendingEntry:

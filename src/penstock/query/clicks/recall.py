@@ -17,6 +17,7 @@ from collections.abc import Callable, Set
 from penstock.encoders.profiles import Profile
 from penstock.errors import PenstockError
 from penstock.query.clicks.guards import ClickRules, click_evidence
+from penstock.query.conditions import where_in
 from penstock.query.embed import QueryEncoder
 from penstock.query.executor import BoundedExecutor
 from penstock.query.fusion.calibration import ScoreMap
@@ -113,5 +114,5 @@ class ClickMemory:
             and entry.collection in collections
             and entry.asset == assets[entry_id]
             and entry_id not in query.parts.excluded
-            and (query.where is None or matches(query.where, entry))
+            and ((where := where_in(query, entry.collection)) is None or matches(where, entry))
         )

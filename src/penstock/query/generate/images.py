@@ -19,11 +19,9 @@ from penstock.query.executor import BoundedExecutor
 from penstock.query.generate.types import Source
 from penstock.query.parts.images import EntryImage
 from penstock.query.understand.image import as_media
-from penstock.records import Collection, Entry
+from penstock.records import VISUAL_COLLECTIONS, Entry
 
 logger = logging.getLogger(__name__)
-
-_SHOWN = (Collection.IMAGE, Collection.FRAME)
 
 
 class EntryImages(Protocol):
@@ -122,4 +120,4 @@ def _entry_of(source: Source) -> Entry | None:
     """Returns the entry of a source that has an image: of a moment its best frame."""
     hit = source.hit
     entry = hit.entry if hit.moment is None else hit.moment.frame
-    return entry if entry is not None and entry.collection in _SHOWN else None
+    return entry if entry is not None and entry.collection in VISUAL_COLLECTIONS else None

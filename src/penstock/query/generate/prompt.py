@@ -17,7 +17,7 @@ from penstock.query.generate.tokens import estimate_tokens, shorten
 from penstock.query.generate.types import Source
 from penstock.query.understand.language import language_name
 from penstock.query.understand.understood import ChatMessage
-from penstock.records import Collection
+from penstock.records import Collection, Entry
 
 PromptMessage: TypeAlias = Mapping[str, Any]
 """A message as OpenAI's chat completions take it: `role`, and `content`, which is text or a list of parts."""
@@ -37,6 +37,7 @@ _KINDS = {
     Collection.SPEECH: "speech",
     Collection.FRAME: "video",
     Collection.SOUND: "sound",
+    Collection.PAGE: "page",
 }
 _PARAGRAPHS = "\n\n"
 _BREAK = " … "  # between paragraphs of a source, which stands on one line
@@ -208,11 +209,16 @@ def _profile_block(facts: Sequence[str], max_tokens: int) -> PromptBlock:
 def _label(source: Source) -> str:
     """Returns what stands before the text of a source: its number, which no text can forge, title and kind."""
     entry = source.hit.entry
-    name = neutral_name(entry.title or _file_name(entry.uri))
+    name = ", ".join(part for part in (neutral_name(entry.title or _file_name(entry.uri)), page_of(entry)) if part)
     kind = (
         "video" if source.hit.moment is not None and source.hit.moment.frame is not None else _KINDS[entry.collection]
     )
     return f'[{source.number}] "{name}" ({kind}): ' if name else f"[{source.number}] ({kind}): "
+
+
+def page_of(entry: Entry) -> str:
+    """Returns the page of a document as citations name it, such as `p. 12`; an empty text for other media."""
+    return f"p. {neutral_name(entry.page_label) or entry.page}" if entry.page else ""
 
 
 def _file_name(uri: str) -> str:

@@ -70,10 +70,10 @@ class EntryImageReader:
             QueryError: 422, the entry has no image, or it is not kept any more.
             UnavailableError: its store does not answer.
         """
-        uri = entry.thumbnail if entry.collection is Collection.FRAME else entry.uri
+        uri = entry.thumbnail or entry.uri
         try:
             if (sha256 := sha256_of(uri)) is not None:
-                source = THUMBNAIL if entry.collection is Collection.FRAME else STORED_MEDIA
+                source = THUMBNAIL if entry.thumbnail else STORED_MEDIA
                 return EntryImage(self._media.read(sha256), source)
             if self._claim_checks is not None and entry.collection is Collection.IMAGE:
                 data = self._claim_checks.read(uri, tenant=entry.asset.tenant, deadline_s=self._clock() + timeout_s)

@@ -38,6 +38,7 @@ def validate(request: SearchRequest, settings: QuerySettings) -> Query:
         collections=_collections(request.modalities),
         modalities_given=request.modalities is not None,
         where=request.where,
+        passages_of=_passages_of(request.modalities),
         access=_access(request.access),
         limit=_within("limit", request.limit, default=settings.limit, maximum=settings.max_limit),
         deadline_ms=_within("deadline_ms", request.deadline_ms, default=settings.deadline_ms, maximum=MAX_DEADLINE_MS),
@@ -87,6 +88,12 @@ def _collections(modalities: Sequence[str] | None) -> tuple[Collection, ...]:
             message = f"there is no modality {name!r}; there are {allowed}"
             raise QueryError(message, field=f"/modalities/{index}") from exc
     return tuple(collection for collection in Collection if collection in requested)
+
+
+def _passages_of(modalities: Sequence[str] | None) -> Modality | None:
+    """Returns the one modality whose passages are searched; None where neither or both of texts and documents are."""
+    given = {Modality.TEXT, Modality.DOCUMENT}.intersection(modalities or ())
+    return next(iter(given)) if len(given) == 1 else None
 
 
 def _access(access: Access) -> Access:

@@ -18,6 +18,7 @@ from penstock.encoders.profiles import Profile
 from penstock.errors import PenstockError
 from penstock.query.adapters import AdapterSource, no_adapters
 from penstock.query.channels import OfferedChannels
+from penstock.query.conditions import is_filtered
 from penstock.query.embed import QueryEncoder, start_embedding
 from penstock.query.executor import BoundedExecutor
 from penstock.query.fusion.choose import FusionChooser
@@ -108,7 +109,7 @@ class WatchPreparer:
         query = for_ranking(query, plan)
         check_min_relevance(query, calibration)
         check_relevance_known(query, calibration, [planned.channel for planned in plan.queries])
-        params = SearchParams(query.access, query.where, self._settings.candidates, deadline_s)
+        params = SearchParams(query.access, self._settings.candidates, deadline_s)
         adapters = self._adapters()
         with start_embedding(self._encoder, plan.queries, on_done=lambda: None, adapters=adapters) as embeddings:
             rankings = await Retrieval(self._store, self._executor, plan.queries, embeddings, params).search()
@@ -120,7 +121,7 @@ class WatchPreparer:
         relevances = relevance_of_entries(rankings, query.text, calibration)
         size = max((len(ranking) for ranking in rankings.by_channel.values()), default=0)
         small = size < self._settings.candidates
-        soon_another = small and (query.where is None or await self._is_small(query, deadline_s))
+        soon_another = small and (not is_filtered(query) or await self._is_small(query, deadline_s))
         return WatchContext(
             watch=watch,
             query=query,

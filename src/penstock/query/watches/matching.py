@@ -15,6 +15,7 @@ import numpy as np
 
 from penstock.analysis import terms
 from penstock.errors import PenstockError
+from penstock.query.conditions import where_in
 from penstock.query.fusion.calibration import Calibration
 from penstock.query.relevance import relevance_of_entries
 from penstock.query.watches.context import WatchContext
@@ -95,7 +96,7 @@ def candidates_of(contexts: Sequence[WatchContext], entries: Sequence[Entry]) ->
 
 
 def _may_match(context: WatchContext, entry: Entry) -> bool:
-    where = context.query.where
+    where = where_in(context.query, entry.collection)
     new = entry.indexed_at_ms >= context.watch.created_ms
     return (
         allows(context.watch.access, entry)
@@ -164,8 +165,8 @@ def _lexical_scores(
         return []
     keys = tuple(sorted({entry.asset.key for entry in own}))
     where: Filter = Comparison("key", "in", keys)
-    if context.query.where is not None:
-        where = Combination("and", (context.query.where, where))
+    if (own_condition := where_in(context.query, channel.collection)) is not None:
+        where = Combination("and", (own_condition, where))
     # Several assets of other topics may have these keys, and several parts each.
     limit = max(len(own) * 4, 50)
     try:

@@ -24,6 +24,7 @@ from penstock.serve.linked_routes import LinkedRoute, MediaAccessDependency
 from penstock.serve.use_cases.byte_budget import ByteBudget
 from penstock.serve.use_cases.media import MAX_RANGE_BYTES, MediaDescription
 
+_PDF = "application/pdf"
 _INLINE = frozenset(
     (
         "image/jpeg",
@@ -35,6 +36,7 @@ _INLINE = frozenset(
         "image/tiff",
         "image/x-icon",
         PLAIN,
+        _PDF,
     )
 )
 _INLINE_FAMILIES = ("audio/", "video/")
@@ -129,11 +131,13 @@ def _content_headers(described: MediaDescription) -> Mapping[str, str]:
     mime = described.mime
     inline = mime in _INLINE or mime.startswith(_INLINE_FAMILIES)
     content_type = mime if inline else "application/octet-stream"
+    # Browsers show no PDF in a sandbox; scripts in one run in the viewer's own, and have no origin.
+    own = "object-src 'self'" if mime == _PDF else "img-src 'self'; media-src 'self'; sandbox"
     return {
         "Content-Type": f"{content_type}; charset=utf-8" if content_type == PLAIN else content_type,
         "Content-Disposition": "inline" if inline else f'attachment; filename="{described.sha256[:16]}"',
         # Of a page that a browser makes to show the media alone; an element of another page has that page's policy.
-        "Content-Security-Policy": "default-src 'none'; img-src 'self'; media-src 'self'; sandbox",
+        "Content-Security-Policy": f"default-src 'none'; {own}",
         "X-Content-Type-Options": "nosniff",
         "Cross-Origin-Resource-Policy": "same-origin",
     }

@@ -17,8 +17,7 @@ from penstock.query.generate.types import (
     Support,
 )
 from penstock.query.types import Hit
-from penstock.records import Collection
-from penstock.serve.schemas.media_urls import thumbnail_path
+from penstock.serve.schemas.media_urls import is_pictured, thumbnail_path
 from penstock.serve.schemas.search_response import HitOut, QueryOut, hit_out, query_out
 
 
@@ -61,7 +60,9 @@ class SourceOut(BaseModel):
         description="path of the audio or video with the seconds to play; null if Penstock does not store it",
         examples=["/v1/media/5feceb66…#t=12.3,15.0"],
     )
-    thumbnail_url: str | None = Field(description="path of a small JPEG of the image or of the best frame")
+    thumbnail_url: str | None = Field(
+        description="path of a small JPEG of the image, of the best frame or of the page; null where there is none"
+    )
 
 
 class UsageOut(BaseModel):
@@ -279,7 +280,7 @@ def _seconds(start_ms: int, end_ms: int) -> str:
 
 def _thumbnail_url(hit: Hit, unnamed_tenant: str | None) -> str | None:
     frame = hit.moment.frame if hit.moment is not None else None
-    pictured = frame if frame is not None else hit.entry if hit.entry.collection is Collection.IMAGE else None
+    pictured = frame if frame is not None else hit.entry if is_pictured(hit.entry) else None
     if pictured is None:
         return None
     return thumbnail_path(pictured, unnamed_tenant=unnamed_tenant)

@@ -19,6 +19,7 @@ class AssetEntryOut(BaseModel):
     text: str = Field(description="transcript or passage; of a frame the words that were read in it")
     start_ms: int = Field(description="milliseconds from the start of the media")
     end_ms: int
+    page: int | None = Field(description="page of the document, from 1; null for other media")
     thumbnail_url: str | None = Field(description="path of a small JPEG; null where there is none")
 
 
@@ -39,6 +40,7 @@ def asset_entries_out(entries: Sequence[Entry]) -> AssetEntriesOut:
                 text=entry.text,
                 start_ms=entry.start_ms,
                 end_ms=entry.end_ms,
+                page=entry.page or None,
                 thumbnail_url=thumbnail_url(entry),
             )
             for entry in entries

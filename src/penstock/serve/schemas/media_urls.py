@@ -6,8 +6,10 @@ from urllib.parse import quote
 
 from penstock.assets import sha256_of
 from penstock.query.types import Hit
-from penstock.records import Collection, Entry
+from penstock.records import TIMED_COLLECTIONS, VISUAL_COLLECTIONS, Entry
 from penstock.serve.media_links import entry_name, link, media_name, words_name
+
+PDF_MIME = "application/pdf"
 
 
 def media_url(uri: str, tenant: str) -> str | None:
@@ -16,10 +18,17 @@ def media_url(uri: str, tenant: str) -> str | None:
     return None if sha256 is None else link(f"/v1/media/{sha256}", media_name(sha256), tenant)
 
 
+def page_url(entry: Entry) -> str | None:
+    """Returns the path of a PDF with the page at which a browser opens it; None for others."""
+    if entry.mime != PDF_MIME or not entry.page or (path := media_url(entry.uri, entry.asset.tenant)) is None:
+        return None
+    return f"{path}#page={entry.page}"
+
+
 def captions_url(entry: Entry) -> str | None:
     """Returns the path of the captions of an entry's audio or video; None without stored media."""
     sha256 = sha256_of(entry.uri)
-    if sha256 is None or entry.collection in (Collection.TEXT, Collection.IMAGE):
+    if sha256 is None or entry.collection not in TIMED_COLLECTIONS:
         return None
     tenant, path = entry.asset.tenant, f"/v1/media/{sha256}/captions.vtt"
     signed = link(path, words_name(sha256, entry.id), tenant)
@@ -29,8 +38,13 @@ def captions_url(entry: Entry) -> str | None:
 
 def thumbnail_url(entry: Entry) -> str | None:
     """Returns the path of the thumbnail of an entry; None if there can be none."""
-    is_shown = entry.collection in (Collection.IMAGE, Collection.FRAME) or entry.mime.startswith("video/")
+    is_shown = is_pictured(entry) or entry.mime.startswith("video/")
     return thumbnail_path(entry) if is_shown else None
+
+
+def is_pictured(entry: Entry) -> bool:
+    """Returns whether an entry has an image of its own: a passage of a document has that of its page."""
+    return entry.collection in VISUAL_COLLECTIONS or bool(entry.thumbnail)
 
 
 def thumbnail_path(entry: Entry, *, unnamed_tenant: str | None = None) -> str:

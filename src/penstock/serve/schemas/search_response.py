@@ -12,10 +12,10 @@ from pydantic import BaseModel, Field, TypeAdapter
 from penstock.query.options import RerankReport
 from penstock.query.result_cache import CachedHits
 from penstock.query.types import ChannelHit, Hit, Moment, MomentMember, SearchResult
-from penstock.records import Entry
+from penstock.records import Collection, Entry
 from penstock.serve.media_links import link_period
 from penstock.serve.schemas.explanation import ExplanationOut, explanation_out
-from penstock.serve.schemas.media_urls import captions_url, hit_thumbnail_url, media_url
+from penstock.serve.schemas.media_urls import captions_url, hit_thumbnail_url, media_url, page_url
 from penstock.serve.schemas.times import rfc3339
 
 
@@ -79,6 +79,10 @@ class OtherOut(BaseModel):
     end_ms: int
     start_char: int
     end_char: int
+    page: int | None = Field(description="page of the document, from 1; null for other media")
+    page_label: str | None = Field(
+        description="the name of that page where it has another one: a printed number, a sheet or a chapter; else null",
+    )
 
 
 class HitOut(BaseModel):
@@ -100,13 +104,25 @@ class HitOut(BaseModel):
     end_ms: int
     start_char: int = Field(description="position of the passage in its text, in characters")
     end_char: int
+    page: int | None = Field(description="page of the document, from 1; null for other media", examples=[12])
+    page_label: str | None = Field(
+        description="the name of that page where it has another one: a printed number, a sheet or a chapter; else null",
+        examples=["iv"],
+    )
+    figure: int | None = Field(
+        description="number of the image on that page, from 1; 0 for the page as it looks; null for passages and others"
+    )
     event_time: str = Field(description="RFC 3339: time of the event")
     indexed_at: str = Field(description="RFC 3339: time of the write to the index")
     origin: OriginOut
     media_url: str | None = Field(description="path of the media, if Penstock stores them")
+    page_url: str | None = Field(
+        examples=["/v1/media/5feceb66…#page=12"],
+        description="that path with the page at which a browser opens a PDF; null for others",
+    )
     thumbnail_url: str | None = Field(
-        description="path of a small JPEG, of an image or of a video at the moment that was found; add `&w=` for its "
-        "width; null where there is none"
+        description="path of a small JPEG, of an image, of the page of a document or of a video at the moment that was "
+        "found; add `&w=` for its width; null where there is none"
     )
     captions_url: str | None = Field(
         description="path of the words of audio or video as WebVTT; null for others, and where Penstock does not store "
@@ -304,10 +320,14 @@ def hit_out(hit: Hit) -> HitOut:
         end_ms=entry.end_ms,
         start_char=entry.start_char,
         end_char=entry.end_char,
+        page=entry.page or None,
+        page_label=entry.page_label or None,
+        figure=entry.figure if entry.collection is Collection.PAGE else None,
         event_time=rfc3339(entry.event_time_ms),
         indexed_at=rfc3339(entry.indexed_at_ms),
         origin=OriginOut(topic=entry.origin.topic, partition=entry.origin.partition, offset=entry.origin.offset),
         media_url=media_url(entry.uri, entry.asset.tenant),
+        page_url=page_url(entry),
         thumbnail_url=hit_thumbnail_url(hit),
         captions_url=captions_url(entry),
         found_by=_found_by_out(hit.found_by),
@@ -335,6 +355,8 @@ def _other_out(hit: Hit) -> OtherOut:
         end_ms=moment.end_ms if moment else entry.end_ms,
         start_char=entry.start_char,
         end_char=entry.end_char,
+        page=entry.page or None,
+        page_label=entry.page_label or None,
     )
 
 

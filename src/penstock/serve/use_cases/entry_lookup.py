@@ -172,8 +172,8 @@ def _check_name(sha256: str) -> None:
 
 
 def in_order_of_time(entries: Sequence[Entry]) -> list[Entry]:
-    """Returns entries by their start, those that start together by their end."""
-    return sorted(entries, key=lambda entry: (entry.start_ms, entry.end_ms, entry.collection, entry.part))
+    """Returns entries by their start, those that start together by their end; those of a document by their page."""
+    return sorted(entries, key=lambda entry: (entry.start_ms, entry.end_ms, entry.page, entry.collection, entry.part))
 
 
 def _of_one_version(entries: Sequence[Entry]) -> list[Entry]:

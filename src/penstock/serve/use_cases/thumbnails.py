@@ -15,7 +15,7 @@ from penstock.media.thumbnail import encoded_thumbnail
 from penstock.query.executor import BoundedExecutor
 from penstock.query.parts.images import EntryImageReader
 from penstock.query.understand.image import as_media
-from penstock.records import Access, Collection, Entry
+from penstock.records import VISUAL_COLLECTIONS, Access, Collection, Entry
 from penstock.serve.use_cases.entry_lookup import EntryLookup
 
 # Few widths, so that pages of different layouts share what is cached. Frames are stored with video.thumbnail_px.
@@ -82,7 +82,7 @@ class ThumbnailService:
         """
         entry = await self._pictured(entry_id, access)
         longest_px = next((width for width in WIDTHS_PX if width >= width_px), WIDTHS_PX[-1])
-        source = entry.thumbnail if entry.collection is Collection.FRAME else entry.uri
+        source = entry.thumbnail or entry.uri
         # The content under a hash never changes; what is at another address may, with the entry.
         version = 0 if sha256_of(source) else entry.indexed_at_ms
         key = (source, version, longest_px)
@@ -97,7 +97,7 @@ class ThumbnailService:
     async def _pictured(self, entry_id: str, access: Access) -> Entry:
         """Returns the entry with the image: itself, or the frame of its time."""
         entry = await self._entries.entry(entry_id, access)
-        if entry.collection in (Collection.IMAGE, Collection.FRAME):
+        if entry.collection in VISUAL_COLLECTIONS or entry.thumbnail:
             return entry
         is_audible = entry.collection in (Collection.SPEECH, Collection.SOUND)
         frame = await self._entries.frame_at(entry, access) if is_audible else None

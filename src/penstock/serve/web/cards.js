@@ -72,7 +72,7 @@ function opener(hit, { terms, number, eager, onOpen }) {
       { className: "says" },
       h("span", { className: "top" }, number !== null && h("span", { className: "number" }, String(number)), kindLine(hit, { timed: !playable })),
       h("span", { className: "name" }, titleText(hit)),
-      words && h("span", { id: `says-${hit.id}`, className: kind === "text" ? "passage" : "passage spoken" }, h("bdi", {}, excerpt(words, terms, kind === "text" ? 300 : 150))),
+      words && h("span", { id: `says-${hit.id}`, className: kind === "text" || kind === "document" ? "passage" : "passage spoken" }, h("bdi", {}, excerpt(words, terms, kind === "text" || (kind === "document" && !imageEntryOf(hit)) ? 300 : 150))),
     ),
     hit.others?.length ? h("span", { className: "others" }, `${plural(hit.others.length, "more place")} in it`) : null,
   );

@@ -4,6 +4,7 @@ import { address, showImage } from "./api.js";
 import { h, icon, foreign, range } from "./dom.js";
 
 const MEDIA = /^\/?v1\/media\/[0-9a-f]{64}(\?[\w.~%=&-]*)?$/;
+const PAGE = /^\/?v1\/media\/[0-9a-f]{64}(\?[\w.~%=&-]*)?#page=\d+$/;
 const CAPTIONS = /^\/?v1\/media\/[0-9a-f]{64}\/captions\.vtt\?[\w.~%=&-]*$/;
 const THUMBNAIL = /^\/?v1\/entries\/[\w.~%-]+\/thumbnail\?[\w.~%=&-]*$/;
 const GOOD = 0.6; // of the estimated probability that it answers the question
@@ -13,10 +14,12 @@ const KINDS = {
   image: { icon: "image", label: "Image" },
   audio: { icon: "audio", label: "Audio" },
   video: { icon: "video", label: "Video" },
+  document: { icon: "document", label: "Document" },
 };
 
-/** Returns text, image, audio or video. */
+/** Returns text, image, audio, video or document. */
 export function kindOf(hit) {
+  if (hit.page) return "document";
   if (hit.collection === "text" || hit.collection === "image") return hit.collection;
   if (hit.collection === "frame" || hit.moment?.frame || hit.mime?.startsWith("video/")) return "video";
   return "audio";
@@ -35,12 +38,22 @@ export function timesOf(hit) {
   return null;
 }
 
+/** The page of a hit in a document, in words; null for other media. */
+export function pageOf(hit) {
+  return hit.page ? (hit.page_label ? `page ${hit.page_label}` : `page ${hit.page}`) : null;
+}
+
 /** The words of a hit: its passage, or what is said in its moment. */
 export const wordsOfHit = (hit) => hit.moment?.transcript || hit.text || "";
 
 /** The address of stored media; null if Penstock does not store them. What is no address of the API is refused. */
 export function mediaAddress(hit) {
   return MEDIA.test(hit.media_url ?? "") ? address(hit.media_url) : null;
+}
+
+/** The address of a document at the page of a hit; null where a browser cannot open it there. */
+export function pageAddress(hit) {
+  return PAGE.test(hit.page_url ?? "") ? address(hit.page_url) : null;
 }
 
 /** The path of the words of a recording; null if there is none. */
@@ -51,6 +64,7 @@ export function captionsPath(hit) {
 /** The entry of a hit that has an image; null for what has none. */
 export function imageEntryOf(hit) {
   if (hit.collection === "image") return hit.id;
+  if (hit.page) return hit.thumbnail_url ? hit.id : null;
   return hit.moment?.frame?.id ?? (kindOf(hit) === "video" ? hit.id : null);
 }
 
@@ -104,13 +118,14 @@ export function relevanceMark(hit) {
 /** Returns the kind of a hit with an icon, and the times of a moment unless they are shown elsewhere. */
 export function kindLine(hit, { timed = true } = {}) {
   const times = timed ? timesOf(hit) : null;
-  return h("span", { className: "kind" }, kindIcon(hit), kindLabel(hit), times && h("span", { className: "times" }, range(times.startMs, times.endMs)));
+  return h("span", { className: "kind" }, kindIcon(hit), kindLabel(hit), pageOf(hit) && h("span", { className: "times" }, foreign(pageOf(hit))), times && h("span", { className: "times" }, range(times.startMs, times.endMs)));
 }
 
 /** Returns the name of a hit for buttons and lists of screen readers. */
 export function nameOf(hit) {
   const times = timesOf(hit);
-  return `${titleOf(hit)}, ${kindLabel(hit).toLowerCase()}${times ? `, ${range(times.startMs, times.endMs)}` : ""}`;
+  const place = times ? range(times.startMs, times.endMs) : pageOf(hit);
+  return `${titleOf(hit)}, ${kindLabel(hit).toLowerCase()}${place ? `, ${place}` : ""}`;
 }
 
 /** Returns the title of a hit as text of a user. */

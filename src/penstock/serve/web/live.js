@@ -6,7 +6,8 @@ import { sentence } from "./notices.js";
 
 const ROWS = 20;
 const LONGEST_WAIT_MS = 30_000;
-const KINDS = { text: "text", image: "image", speech: "audio", frame: "video", sound: "audio" };
+const SHOWN = ["frame", "page"]; // what an asset is, where it has words too
+const KINDS = { text: "text", image: "image", speech: "audio", frame: "video", sound: "audio", page: "document" };
 
 /** The panel of the stream. `app` has `state` and `open`. */
 export class Live {
@@ -150,7 +151,7 @@ export class Live {
   }
 
   row(change, key) {
-    const [collection = "text"] = Object.keys(change.counts).sort((a, b) => Number(b === "frame") - Number(a === "frame"));
+    const [collection = "text"] = Object.keys(change.counts).sort((a, b) => Number(SHOWN.includes(b)) - Number(SHOWN.includes(a)));
     const title = change.title || change.key;
     const kind = KINDS[collection] ?? "text";
     const time = new Date(change.indexed_at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });

@@ -1,6 +1,6 @@
 // The search as it stands in the address, so that it can be kept, sent and gone back to.
 
-const KINDS = ["text", "image", "audio", "video"];
+const KINDS = ["text", "image", "audio", "video", "document"];
 const PARTS = ["text", "image", "frame", "like", "not"];
 const CHOICES = ["spelling", "synonyms", "rewrite", "route"];
 const ID = /^[0-9a-f]{32}$/;

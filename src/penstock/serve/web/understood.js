@@ -2,7 +2,7 @@
 
 import { button, byId, foreign, h, icon } from "./dom.js";
 
-const KINDS = { text: "texts", image: "images", speech: "speech", frame: "video frames", sound: "sounds" };
+const KINDS = { text: "texts", image: "images", speech: "speech", frame: "video frames", sound: "sounds", page: "pages" };
 
 /** Returns the lines about a page's query; null where it was searched exactly as written. */
 export function understood(page, app) {

@@ -4,7 +4,7 @@
 import { aborted, showImage, text as fetchText } from "./api.js";
 import { Boxer } from "./boxer.js";
 import { announce, button, byId, fill, foreign, h, icon } from "./dom.js";
-import { kindLine, kindOf, mediaAddress, nameOf, imageEntryOf, relevanceMark, hitThumbnail, timesOf, titleOf, wordsOfHit } from "./hits.js";
+import { kindLine, kindOf, mediaAddress, nameOf, imageEntryOf, pageAddress, pageOf, relevanceMark, hitThumbnail, timesOf, titleOf, wordsOfHit } from "./hits.js";
 import { Player } from "./player.js";
 import { marked, unitOf } from "./words.js";
 
@@ -59,6 +59,7 @@ export class Viewer {
     announce(`Opened ${nameOf(hit)}`);
     if (timesOf(hit)) await this.showMoment(stage, hit, { play, quote, current });
     else if (hit.collection === "image") this.showImage(stage, hit);
+    else if (hit.page) this.showPage(stage, hit, quote);
     else await this.showText(stage, hit, quote, current.signal);
   }
 
@@ -106,13 +107,13 @@ export class Viewer {
   }
 
   deeds(hit) {
-    const media = mediaAddress(hit);
+    const media = pageAddress(hit) ?? mediaAddress(hit);
     return h(
       "div",
       { className: "deeds" },
       button("More like this", { icon: "plus", className: "button small", on: () => this.app.more(hit) }),
       this.app.canAvoid && button("Less like this", { icon: "minus", className: "button small", on: () => this.app.less(hit) }),
-      media && h("a", { className: "button small", href: media, target: "_blank", rel: "noopener" }, "The original"),
+      media && h("a", { className: "button small", href: media, target: "_blank", rel: "noopener" }, pageAddress(hit) ? `Open at page ${hit.page}` : "The original"),
     );
   }
 
@@ -147,6 +148,17 @@ export class Viewer {
     fill(stage, block);
     const target = block.querySelector("mark") ?? block.querySelector(".found");
     if (target) block.scrollTop = Math.max(0, target.offsetTop - block.clientHeight / 3);
+  }
+
+  // --- documents ---
+
+  /** Shows the page as it looks, or an image on it, and the passage below. */
+  showPage(stage, hit, quote) {
+    const words = h("div", {});
+    const image = h("img", { className: "whole", alt: hit.figure ? `Image on ${pageOf(hit)}` : `The whole of ${pageOf(hit)}` });
+    if (imageEntryOf(hit)) showImage(image, hitThumbnail(hit, 640));
+    if (hit.text) this.drawText(words, hit.text, quote, 0, null);
+    fill(stage, imageEntryOf(hit) ? h("div", { className: "screen still page" }, image) : null, words);
   }
 
   // --- images ---
