@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="penstock",
-    help="Index Kafka topics of text, images, audio and video, and search them seconds later.",
+    help="Index Kafka topics of text, images, audio, video and documents, and search them seconds later.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # rich makes --help three times slower
