@@ -29,7 +29,7 @@ VIDEO = sample(Modality.VIDEO)
 def broker() -> MemoryBroker:
     """Returns the broker that takes events of the query plane."""
     broker = MemoryBroker()
-    for topic in ("media.text", "media.image"):
+    for topic in ("media.text", "media.image", "media.document"):
         broker.create_topic(topic)
     return broker
 
@@ -45,7 +45,8 @@ def plane(tmp_path_factory: pytest.TempPathFactory, broker: MemoryBroker) -> Ite
     plane = build_query_plane(settings, store=MemoryStore())
     fill(plane)
     plane.changes.set_available(True)
-    events = EventService(plane.settings, broker.producer)
+    ingest = plane.settings.ingest.model_copy(update={"modalities": (Modality.TEXT, Modality.IMAGE, Modality.DOCUMENT)})
+    events = EventService(plane.settings.model_copy(update={"ingest": ingest}), broker.producer)
     yield replace(plane, live=LiveFeed(plane.changes, is_followed=True, max_clients=4), events=events)
     events.close()
     plane.close()

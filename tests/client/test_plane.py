@@ -14,7 +14,8 @@ from penstock.broker.base import Partition
 from penstock.broker.memory.broker import MemoryBroker
 from penstock.client import AsyncPenstockClient, EventJson, PenstockClient, RetryPolicy
 from penstock.errors import QueryError, UnavailableError, UsageError
-from penstock.records import Entry, IndexChange, Position, Record
+from penstock.media.known_good import sample
+from penstock.records import Entry, IndexChange, Modality, Position, Record
 from penstock.serve.plane import QueryPlane
 from tests.client.both import Both
 from tests.client.conftest import VIDEO
@@ -128,10 +129,15 @@ def test_events_are_produced_and_named_by_their_positions(call: Callable[..., An
 
 
 def test_files_are_produced_with_their_names(call: Callable[..., Any], broker: MemoryBroker) -> None:
-    files = {"noon.png": IMAGES["noon"], "ein Vöglein.txt": b"The heron."}
+    files = {"noon.png": IMAGES["noon"], "ein Vöglein.txt": b"The heron.", "report": sample(Modality.DOCUMENT)}
     accepted = call("produce_files", files, prefix="uploads/", tenant="acme", attributes={"by": "a program"})
-    assert [event["key"] for event in accepted["events"]] == ["uploads/noon.png", "uploads/ein Vöglein.txt"]
-    image, text = accepted["events"]
+    assert [event["key"] for event in accepted["events"]] == [
+        "uploads/noon.png",
+        "uploads/ein Vöglein.txt",
+        "uploads/report",
+    ]
+    image, text, document = accepted["events"]
+    assert document["topic"] == "media.document"
     (record,) = records(broker, image["topic"], image["offset"])
     assert (record.value, dict(record.headers)["ce_tenant"]) == (IMAGES["noon"], b"acme")
     assert records(broker, text["topic"], text["offset"])[0].value == b"The heron."

@@ -15,6 +15,8 @@ from penstock.config.topic_owners import HEADER
 from penstock.errors import UsageError
 from penstock.media.sniff import sniff
 from penstock.media.types.base import Sniffed
+from penstock.media.types.documents import ENCRYPTED
+from penstock.media.types.unsupported import unsupported_detail
 from penstock.produce.items import JsonObject, ProduceOptions
 from penstock.records import ClaimCheck, GivenVector, Inline, Modality
 
@@ -57,8 +59,8 @@ class MessageComposer:
         """Returns the topic for media of a detected type. Raises UsageError if there is none."""
         if self.options.topic is not None:
             return self.options.topic
-        if sniffed.modality is None:
-            raise UsageError(f"is {sniffed.mime}, which no decoder supports")
+        if sniffed.modality is None or sniffed.mime == ENCRYPTED:
+            raise UsageError(f"is {unsupported_detail(sniffed.mime)}")
         return self.topic_of(sniffed.modality, tenant)
 
     def topic_of(self, modality: Modality, tenant: str) -> str:

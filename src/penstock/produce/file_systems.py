@@ -68,10 +68,10 @@ class FileSystem:
         """Returns the URL of a path."""
         return str(self._files.unstrip_protocol(path))
 
-    def read(self, path: str, *, end: int | None = None) -> bytes:
-        """Returns the bytes of a file, or its first ones up to `end`. Raises as `files_of` does."""
+    def read(self, path: str, *, start: int = 0, end: int | None = None) -> bytes:
+        """Returns the bytes of a file, or those from `start` up to `end`. Raises as `files_of` does."""
         with self._translated(f"read {self.url_of(path)}"):
-            data: bytes = self._files.cat_file(path, start=None if end is None else 0, end=end)
+            data: bytes = self._files.cat_file(path, start=None if end is None else start, end=end)
             return data
 
     def open(self, path: str) -> IO[bytes]:

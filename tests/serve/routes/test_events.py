@@ -30,6 +30,8 @@ from penstock.serve.schemas.events import EventsBody, SingleEventBody
 from penstock.serve.use_cases.events import EventService
 from penstock.store.memory import MemoryStore
 from tests.counted import counted
+from tests.media.documents.ole import ole_container
+from tests.media.documents.test_types import MADE
 from tests.serve.conftest import caller
 from tests.serve.keyed import key_of, keyed_plane
 from tests.serve.sample_index import PROBLEM, PROFILE, png
@@ -142,6 +144,38 @@ def test_files_of_a_form_have_their_names_as_keys(call: Call, broker: MemoryBrok
     assert (text.title, text.payload, text.asset.tenant) == ("note.txt", Inline(b"The heron."), "acme")
     assert (image.title, image.payload, image.content_type) == ("a.png", Inline(png(3)), "image/png")
     assert json.loads(image.attributes_json) == {"by": "page"}
+
+
+def test_documents_go_to_the_topic_that_their_bytes_decide(plane: QueryPlane, broker: MemoryBroker) -> None:
+    broker.create_topic("media.document")
+    ingest = plane.settings.ingest.model_copy(update={"modalities": (*TOPICS.values(), Modality.DOCUMENT)})
+    own = with_events(plane, broker.producer(), plane.settings.model_copy(update={"ingest": ingest}))
+    call = caller(own)
+    sent = [make() for make, _, _ in MADE]
+    as_data = [{"data": base64.b64encode(data).decode()} for data in sent]
+    answer = call("POST", "/v1/events", json={"events": as_data})
+    assert (answer.status_code, {event["topic"] for event in answer.json()["events"]}) == (202, {"media.document"})
+    files = [("file", (f"{number}.txt", data, "text/plain")) for number, data in enumerate(sent)]
+    assert call("POST", "/v1/events", files=files).status_code == 202
+    address = {"uri": "https://example.com/a.pdf", "modality": "document"}
+    assert call("POST", "/v1/events", json=address).json()["events"][0]["topic"] == "media.document"
+    records = list(broker.read(Partition("media.document", 0), 0, 100))
+    assert [record.value for record in records[:-1]] == [*sent, *sent]
+    types = [dict(record.headers)["content-type"].decode() for record in records[:-1]]
+    assert types == [mime for _, mime, _ in MADE] * 2
+    own.events.close()
+
+
+def test_a_document_that_is_not_read_is_refused_by_its_name(call: Call, broker: MemoryBroker) -> None:
+    data = base64.b64encode(ole_container("WordDocument")).decode()
+    answer = call("POST", "/v1/events", json={"data": data})
+    assert answer.status_code == 422
+    name = "is application/msword (Word before 2007, DOC), which no decoder supports: save it as DOCX"
+    assert answer.json()["detail"] == f"the event {name}"
+    pdf_data = base64.b64encode(MADE[0][0]()).decode()
+    refused = call("POST", "/v1/events", json={"data": pdf_data}).json()["detail"]
+    assert "is document, which is not ingested" in refused
+    assert produced(broker) == []
 
 
 @pytest.mark.parametrize(
