@@ -25,6 +25,10 @@ from penstock.broker.topics import ensure_media_topics
 from penstock.encoders.load import fingerprint
 from penstock.encoders.profiles import JOINT_IMAGE, load_profile
 from tests.e2e.stack import Stack
+from tests.media.documents.made import lines as lines_of_text
+from tests.media.documents.made import pdf
+from tests.media.documents.test_books_and_mail import message
+from tests.media.documents.test_office import word_document, workbook
 from tests.serve.sample_index import png
 from tests.services import s3_server
 
@@ -34,8 +38,10 @@ URL = "http://127.0.0.1:8600"
 
 # What the lines of the page acknowledge, in their order; None: it is not a command that produces.
 EXPECTED = {
+    "penstock produce reports/ minutes.eml": 3,
     "penstock produce s3://bucket/photos": 2,
     "penstock produce s3://bucket/photos --claim-check --max-lag 500": 2,
+    "penstock produce s3://bucket/papers --claim-check": 2,
     "penstock produce items.parquet": 3,
     "penstock produce articles.csv": 2,
     'penstock produce "s3://bucket/shards/*.tar"': 2,
@@ -77,6 +83,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]
         objects = {
             "photos/heron.jpg": png(1),
             "photos/2026/a.jpg": png(2),
+            "papers/survey.pdf": pdf(lines_of_text("A survey in a bucket.")),
+            "papers/notes/list.xlsx": workbook(),
             "heron.jpg": png(3),
             "events.jsonl": b'{"text": "An event in a bucket."}\n',
             "shards/0.tar": shard(),
@@ -102,7 +110,7 @@ def stack(lake: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
         **lake,
         "PENSTOCK_PROFILE": PROFILE,
         "PENSTOCK_QUERY__PORT": "0",
-        "PENSTOCK_INGEST__MODALITIES": '["text", "image"]',
+        "PENSTOCK_INGEST__MODALITIES": '["text", "image", "document"]',
         "PENSTOCK_FETCH__ALLOW": json.dumps(rules),
         "PENSTOCK_FETCH__S3_ENDPOINT": lake["AWS_ENDPOINT_URL_S3"],
     }
@@ -123,6 +131,10 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "photos" / "heron.jpg").write_bytes(png(8))
     (tmp_path / "heron.jpg").write_bytes(png(9))
     (tmp_path / "note.txt").write_text("The heron flew south.")
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "survey.pdf").write_bytes(pdf(lines_of_text("Page one."), lines_of_text("Page two.")))
+    (tmp_path / "reports" / "list.docx").write_bytes(word_document())
+    (tmp_path / "minutes.eml").write_bytes(message().as_bytes())
     (tmp_path / "articles.csv").write_text("body,author\nThe ferry is late.,A\nThe tide is low.,B\n")
     items = {"sku": ["1", "2", "3"], "body": ["An anchor.", "A rope.", "A lamp."], "price": [1.5, 2.5, 3.5]}
     pq.write_table(pa.table(items), tmp_path / "items.parquet")
@@ -160,6 +172,8 @@ def test_every_line_of_the_page_works(stack: Stack, folder: Path) -> None:
     (item,) = stack.entries_of("1")
     assert item["attributes"] == {"price": 1.5}
     assert stack.entries_of("photos/heron.jpg", "media.image")
+    for key in ("reports/survey.pdf", "survey-2026", "papers/survey.pdf", "papers/notes/list.xlsx"):
+        assert stack.entries_of(key, "media.document"), key
     assert stack.entries_of("photos/2026/a.jpg", "media.image") == []
 
 
