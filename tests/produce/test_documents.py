@@ -162,11 +162,11 @@ def test_a_document_too_large_for_a_message_becomes_a_claim_check(
 
 
 @pytest.mark.parametrize("source", [local, remote])
-@pytest.mark.parametrize("made", MADE, ids=[kind.value for _, _, kind in MADE])
+@pytest.mark.parametrize("document", MADE, ids=[kind.value for _, _, kind in MADE])
 def test_a_document_by_its_address_has_its_type(
-    made: Any, source: Callable[..., MediaSource], tmp_path: Path, settings: Settings
+    document: Any, source: Callable[..., MediaSource], tmp_path: Path, settings: Settings
 ) -> None:
-    make, mime, _ = made
+    make, mime, _ = document
     (tmp_path / "file").write_bytes(make())
     (message,) = messages(list(source(tmp_path / "file", settings, claim_check=True).items(None)))
     assert message.topic == TOPIC

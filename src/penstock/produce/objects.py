@@ -98,7 +98,7 @@ class ObjectSource:
         return self._composer.of_address(uri, key=key, fields={**fields, "content_type": sniffed.mime}, topic=topic)
 
     def _sniff(self, stored: StoredObject) -> Sniffed:
-        """Detects a type by the first bytes, and that of an archive which they do not tell by its directory as well."""
+        """Detects a type by the first bytes, and that of an archive by its directory where these do not suffice."""
         head = self._files.read(stored.path, end=min(stored.size, _HEAD_BYTES))
         sniffed = sniff(head, declared=None)
         if sniffed.modality is not None or len(head) == stored.size or not head.startswith(_ARCHIVE):

@@ -1,4 +1,4 @@
-"""Samples that ship with the package, so that a first run needs no network: images, texts, audio and video.
+"""Samples that ship with the package, so that a first run needs no network: images, texts, audio, video and documents.
 
 All of it is reference material for first runs and tests; real use takes `--profile small` or `--profile gpu`.
 Nothing here imports torch.

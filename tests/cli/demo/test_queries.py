@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from penstock.cli.demo.queries import Abilities, sample_queries
 from penstock.cli.demo.samples import sample_images
-from penstock.records import TIMED_MODALITIES, Modality
+from penstock.records import SEGMENTED_MODALITIES, TIMED_MODALITIES, Modality
+from penstock.samples.documents import sample_documents
 from penstock.samples.packaged_media import installed_media, packaged_media
 from penstock.samples.texts import sample_texts
 from penstock.samples.timed_media import sample_timed_media
@@ -19,15 +20,21 @@ def test_every_query_has_its_right_answer_among_the_streamed_media() -> None:
     queries = [query for query in sample_queries(1000, 200, NOTHING) if query.is_right is not None]
     assert {query.direction for query in queries} == {
         "text → image", "text → text", "image → image", "image → text",
-        "text → speech", "image → scene", "voice → speech",
+        "text → speech", "image → scene", "voice → speech", "text → page", "image → page",
     }  # fmt: skip
     moments = [
         {"key": sample.key, "moment": {"start_ms": part.start_s * 1000, "end_ms": part.end_s * 1000}}
         for sample in sample_timed_media()
         for part in (*sample.scenes, *sample.sentences)
     ]
+    pages = [
+        {"key": sample.key, "page": page} for sample in sample_documents() for page in range(1, len(sample.pages) + 1)
+    ]
     for query in queries:
         assert query.is_right is not None
+        if query.modality is Modality.DOCUMENT:
+            assert [query.is_right(hit) for hit in pages].count(True) == 1, query.text
+            continue
         if query.modality in TIMED_MODALITIES:
             assert [query.is_right(hit) for hit in moments].count(True) == 1, query.text
             continue
@@ -45,9 +52,9 @@ def test_query_images_are_not_among_the_streamed_ones() -> None:
 
 
 def test_queries_whose_answers_are_not_streamed_are_left_out() -> None:
-    """Timed media always are streamed."""
+    """Timed media and documents always are streamed."""
     queries = [query for query in sample_queries(1, 0, NOTHING) if query.is_right is not None]
-    assert {query.modality for query in queries} == TIMED_MODALITIES
+    assert {query.modality for query in queries} == SEGMENTED_MODALITIES
 
 
 def test_a_query_for_a_photograph_is_asked_where_the_photograph_is_installed() -> None:

@@ -24,7 +24,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     settings = Settings(
         profile="reference",
         data_dir=tmp_path_factory.mktemp("demo"),
-        ingest={"min_free_disk_bytes": 0},  # type: ignore[arg-type]
+        ingest={"min_free_disk_bytes": 0, "modalities": ("text", "image", "document")},  # type: ignore[arg-type]
         store={"consistency": "Strong"},  # type: ignore[arg-type]
     )
     answering = {question.key for question in sample_questions(len(sample_texts()))}
@@ -45,6 +45,7 @@ def test_every_question_gets_its_right_answer(url: str, tmp_path: Path, capsys: 
         assert all(demo._ask(client, question) for question in sample_questions(len(sample_texts())))
     out, err = capsys.readouterr()
     assert "sound needs about three seconds a kilometre. [1]" in out
+    assert "A brake pad is worn out when less than one millimetre of it is left above the metal. [1]" in out
     assert "How much does a passport cost?  (rightly: the index does not say)" in err
 
 
@@ -60,4 +61,5 @@ def test_another_answer_is_wrong() -> None:
 
 
 def test_questions_whose_texts_are_not_streamed_are_left_out() -> None:
-    assert [question.key for question in sample_questions(0)] == [None]
+    """Documents always are streamed."""
+    assert [question.key for question in sample_questions(0)] == ["bicycle-handbook", None]

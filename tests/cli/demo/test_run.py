@@ -13,8 +13,11 @@ from penstock.cli.demo.run import DemoRun
 from penstock.config import Endpoints, load_settings
 from penstock.encoders.profiles import load_profile
 from penstock.errors import UnavailableError
+from penstock.samples.documents import sample_documents
 from penstock.samples.texts import sample_texts
 from penstock.samples.timed_media import sample_timed_media
+
+PAGES = sum(len(sample.pages) for sample in sample_documents())
 
 
 def demo_run(data_dir: Path, *, texts: int) -> DemoRun:
@@ -27,7 +30,8 @@ def index_with(monkeypatch: pytest.MonkeyPatch, *, texts: int) -> None:
     samples = sample_timed_media()
     entries = {
         "image": 10,
-        "text": texts,
+        "text": texts + PAGES,
+        "page": 4,
         "frame": sum(len(sample.scenes) for sample in samples),
         "speech": sum(len(sample.sentences) for sample in samples),
     }
@@ -39,14 +43,16 @@ def test_a_complete_index_is_reported_by_its_counts(
 ) -> None:
     index_with(monkeypatch, texts=5)
     demo_run(tmp_path, texts=5)._check_counts()
-    assert "10 images, 5 passages of text" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert f"10 images, {5 + PAGES} passages of text" in shown
+    assert "4 pages and images of documents" in shown
 
 
 def test_missing_entries_are_an_error_with_the_command_that_shows_dead_letters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index_with(monkeypatch, texts=4)
-    with pytest.raises(UnavailableError, match=f"5 entries of text.* --data-dir {tmp_path} deadletters list"):
+    with pytest.raises(UnavailableError, match=f"{5 + PAGES} entries of text.* --data-dir {tmp_path} deadletters list"):
         demo_run(tmp_path, texts=5)._check_counts()
 
 

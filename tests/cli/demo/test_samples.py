@@ -7,6 +7,7 @@ from pathlib import Path
 
 from penstock.cli.demo.samples import SampleImage, sample_events, sample_images
 from penstock.config import Settings, load_settings
+from penstock.samples.documents import sample_documents
 from penstock.samples.images import load_concepts
 from penstock.samples.timed_media import sample_timed_media
 
@@ -22,11 +23,13 @@ def test_every_concept_comes_before_any_comes_twice() -> None:
     assert len({image.concept.id for image in images[:concepts]}) == concepts
 
 
-def test_timed_media_come_first_then_images_and_texts_mixed_and_each_once(tmp_path: Path) -> None:
+def test_long_media_come_first_then_images_and_texts_mixed_and_each_once(tmp_path: Path) -> None:
     events = list(sample_events(settings_in(tmp_path), 20, 6, packaged=False))
     timed_media = len(sample_timed_media())
     assert {event.message.topic for event in events[:timed_media]} == {"media.audio", "media.video"}
-    events = events[timed_media:]
+    documents, events = events[timed_media : timed_media + len(sample_documents())], events[timed_media + 3 :]
+    assert [event.message.value for event in documents] == [sample.file.read_bytes() for sample in sample_documents()]
+    assert {event.message.topic for event in documents} == {"media.document"}
     topics = [event.message.topic for event in events]
     assert topics[:6] == ["media.image"] * 5 + ["media.text"]
     assert topics.count("media.image") == 20

@@ -71,7 +71,7 @@ def _settings(context: typer.Context) -> Settings:
             "changes_topic": "penstock-demo.changes",
             "watches_topic": "penstock-demo.watches",
             "matches_topic": "penstock-demo.matches",
-            **{f"{modality}_topic": f"penstock-demo.{modality}" for modality in ("text", "image", "audio", "video")},
+            **{f"{modality}_topic": f"penstock-demo.{modality}" for modality in Modality},
         }
     return load_settings(
         **{

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from penstock.cli.demo.samples import PHOTOGRAPH, SampleImage, concepts_by_id, sample_images
 from penstock.client import HitJson, JsonValue
 from penstock.records import Modality
+from penstock.samples.documents import sample_documents
 from penstock.samples.packaged_media import installed_media
 from penstock.samples.texts import sample_texts
 from penstock.samples.timed_media import SPOKEN_QUESTION, Annotation, sample_timed_media
@@ -59,7 +60,7 @@ class Abilities:
 
 
 def sample_queries(images: int, texts: int, abilities: Abilities) -> Iterator[SampleQuery]:
-    """Yields the queries that the first `images` images, the first `texts` texts and the timed media can answer."""
+    """Yields those that the first `images` images and `texts` texts, the documents and the timed media can answer."""
     streamed = {image.concept.id for image in sample_images(images)}
     for text, concept_ids in _TEXT_TO_IMAGE.items():
         if streamed.intersection(concept_ids):
@@ -80,6 +81,7 @@ def sample_queries(images: int, texts: int, abilities: Abilities) -> Iterator[Sa
         for (language, text), key in _FOREIGN_TEXT_TO_TEXT.items():
             if key in keys:
                 yield SampleQuery(f"text in {language} → text", text, None, Modality.TEXT, 3, _is(key))
+    yield from _document_queries()
     yield from _timed_media_queries()
     yield SampleQuery("text → nothing", _UNANSWERABLE, None, Modality.TEXT, 3, None)
 
@@ -94,6 +96,16 @@ def _photograph_queries(*, multilingual: bool) -> Iterator[SampleQuery]:
         if multilingual and key in installed:
             direction = f"text in {language} → photograph"
             yield SampleQuery(direction, text, None, Modality.IMAGE, 3, _is(key), where=_IS_PHOTOGRAPH)
+
+
+def _document_queries() -> Iterator[SampleQuery]:
+    """Yields queries for sentences and images of documents, whose answers are pages."""
+    for text, (key, page) in _TEXT_TO_PAGE.items():
+        yield SampleQuery("text → page", text, None, Modality.DOCUMENT, 3, _on_page(key, page))
+    for sample in sample_documents():
+        for page, concept_id in sample.figures.items():
+            direction = "image → page"
+            yield SampleQuery(direction, *_unseen(concept_id), Modality.DOCUMENT, 3, _on_page(sample.key, page))
 
 
 def _timed_media_queries() -> Iterator[SampleQuery]:
@@ -129,6 +141,11 @@ def _shows(*concept_ids: str) -> HitCheck:
 
 def _is(key: str) -> HitCheck:
     return lambda hit: hit["key"] == key
+
+
+def _on_page(key: str, page: int) -> HitCheck:
+    """Returns a check for a page of a document, numbered from 1."""
+    return lambda hit: hit["key"] == key and hit.get("page") == page
 
 
 def _at(key: str, annotation: Annotation) -> HitCheck:
@@ -176,6 +193,12 @@ _TEXT_TO_TEXT = {
     "honeybee-dance": "how bees tell each other where flowers are",
 }
 _QUERY_IMAGES = ("bicycle", "giraffe", "elephant")
+# Query, and the document and the page that answers it.
+_TEXT_TO_PAGE = {
+    "when is a brake pad worn out": ("bicycle-handbook", 3),
+    "how deep was the well": ("garden-minutes", 1),
+    "how tall do sunflowers grow": ("seed-list", 2),
+}
 # Query, and the asset and the number of the sentence that answers it.
 _TEXT_TO_SPEECH = {
     "who repairs the hammer": ("workshop", 0),

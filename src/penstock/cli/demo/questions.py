@@ -1,4 +1,4 @@
-"""The demo's sample questions, which sentences of the sample texts answer, and their right answers."""
+"""The demo's sample questions, which sentences of the sample texts and documents answer, and their right answers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from penstock.client import AnswerJson
+from penstock.samples.documents import sample_documents
 from penstock.samples.texts import sample_texts
 
 
@@ -15,7 +16,7 @@ class SampleQuestion:
 
     Attributes:
         text: the question.
-        key: of the text that answers it; None: nothing does, and the answer has to say so.
+        key: of the text or document that answers it; None: nothing does, and the answer has to say so.
         fact: words that the answer has to have.
     """
 
@@ -24,7 +25,7 @@ class SampleQuestion:
     fact: str = ""
 
     def is_right(self, answer: AnswerJson) -> bool:
-        """Returns whether an answer has the fact and cites its text, or says that there is none."""
+        """Returns whether an answer has the fact and cites its source, or says that there is none."""
         if self.key is None:
             return answer["abstained"]
         cited = {source["hit"]["key"] for source in answer["sources"]}
@@ -32,8 +33,8 @@ class SampleQuestion:
 
 
 def sample_questions(texts: int) -> Iterator[SampleQuestion]:
-    """Yields the questions that the first `texts` texts can answer, and one that nothing answers."""
-    keys = {text.key for text in sample_texts()[:texts]}
+    """Yields those that the first `texts` texts and the documents can answer, and one that nothing answers."""
+    keys = {text.key for text in sample_texts()[:texts]} | {document.key for document in sample_documents()}
     for question in _QUESTIONS:
         if question.key is None or question.key in keys:
             yield question
@@ -43,5 +44,6 @@ def sample_questions(texts: int) -> Iterator[SampleQuestion]:
 _QUESTIONS = (
     SampleQuestion("How long does sound need for a kilometre?", "lightning-distance", "three seconds"),
     SampleQuestion("What does the steam do to the bread?", "bread-crust", "keeps the skin of a loaf soft"),
+    SampleQuestion("When is a brake pad worn out?", "bicycle-handbook", "less than one millimetre"),
     SampleQuestion("How much does a passport cost?"),
 )

@@ -29,6 +29,7 @@ from penstock.encoders.profiles import Profile, SpeechSpec, load_profile
 from penstock.errors import UnavailableError
 from penstock.ingest.status import read_status
 from penstock.records import Modality
+from penstock.samples.documents import sample_documents
 from penstock.samples.packaged_media import installed_media
 from penstock.samples.texts import sample_texts
 from penstock.samples.timed_media import sample_timed_media
@@ -132,10 +133,11 @@ class DemoRun:
 
     def _check_counts(self) -> None:
         entries = get_status(self._url, self._settings)["entries"]
-        timed_media = sample_timed_media()
+        timed_media, documents = sample_timed_media(), sample_documents()
         expected = {
             "image": self._images,
-            "text": self._texts,
+            "text": self._texts + sum(len(sample.pages) for sample in documents),
+            "page": sum(len(sample.figures) + sample.page_images * len(sample.pages) for sample in documents),
             "frame": sum(len(sample.scenes) for sample in timed_media),
             # The reference speech model transcribes each sentence to one passage; others join or split them.
             "speech": sum(len(sample.sentences) for sample in timed_media)
@@ -151,7 +153,8 @@ class DemoRun:
                 )
         say(
             f"All samples are searchable: {entries.get('image', 0)} images, {entries.get('text', 0)} passages of text, "
-            f"{entries.get('frame', 0)} scenes and {entries.get('speech', 0)} passages of speech."
+            f"{entries.get('frame', 0)} scenes, {entries.get('speech', 0)} passages of speech and "
+            f"{entries.get('page', 0)} pages and images of documents."
         )
 
     def _check_stopped(self) -> None:
@@ -213,10 +216,10 @@ class DemoRun:
     def _table(self) -> Table:
         status = read_status(self._settings.data_dir, self._settings.kafka.group)
         packaged = len(installed_media()) if self._abilities.photographs else 0
-        total = self._images + self._texts + len(sample_timed_media()) + packaged
+        total = self._images + self._texts + len(sample_timed_media()) + len(sample_documents()) + packaged
         title = f"streamed {self._tally.acknowledged} of {total}"
         table = Table("", "produced", "searchable", "fresh p50", "fresh p95", "dead letters", title=title, box=None)
-        for modality in (Modality.IMAGE, Modality.TEXT, Modality.AUDIO, Modality.VIDEO):
+        for modality in (Modality.IMAGE, Modality.TEXT, Modality.AUDIO, Modality.VIDEO, Modality.DOCUMENT):
             outcomes = status.outcomes.get(modality.value, {}) if status else {}
             fresh = status.freshness.get(modality.value) if status else None
             table.add_row(

@@ -1,4 +1,6 @@
-"""The demo's media: images composed on this machine, texts and timed media of Penstock, and media of other packages."""
+"""The demo's media: images composed on this machine, texts, documents and timed media of Penstock, and media of other
+packages.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from penstock.broker.wire import encode_event
 from penstock.config import Settings
 from penstock.produce.items import OutgoingMessage
 from penstock.records import Inline, Modality
+from penstock.samples.documents import sample_documents
 from penstock.samples.images import Concept, compose, load_concepts
 from penstock.samples.packaged_media import installed_media
 from penstock.samples.texts import sample_texts
@@ -58,7 +61,7 @@ def concepts_by_id() -> Mapping[str, Concept]:
 
 
 def sample_events(settings: Settings, images: int, texts: int, *, packaged: bool) -> Iterator[OutgoingMessage]:
-    """Yields videos and audio clips first, as they take longest, then images with a text after every few.
+    """Yields videos, audio clips and documents first, as they take longest, then images with a text after every few.
 
     Args:
         settings: names the topics, the tenant and the data folder.
@@ -70,6 +73,7 @@ def sample_events(settings: Settings, images: int, texts: int, *, packaged: bool
     the same keys, so a second run replaces each asset by itself.
     """
     yield from _timed_media(settings)
+    yield from _documents(settings)
     if packaged:
         yield from _packaged_media(settings)
     pending_texts = iter(_texts(settings, texts))
@@ -90,6 +94,21 @@ def _timed_media(settings: Settings) -> Iterator[OutgoingMessage]:
             content_type="video/mp4" if sample.modality is Modality.VIDEO else "audio/ogg",
             tenant=settings.tenant,
             title=sample.title,
+            attributes={"path": str(sample.file)},
+        )
+        yield OutgoingMessage(sample.key, message)
+
+
+def _documents(settings: Settings) -> Iterator[OutgoingMessage]:
+    topic = settings.kafka.topic_of(Modality.DOCUMENT, settings.tenant)
+    for sample in sample_documents():
+        message = encode_event(
+            topic=topic,
+            key=sample.key,
+            payload=Inline(sample.file.read_bytes()),
+            source=SOURCE,
+            content_type=sample.mime,
+            tenant=settings.tenant,
             attributes={"path": str(sample.file)},
         )
         yield OutgoingMessage(sample.key, message)

@@ -33,7 +33,7 @@ _KNOWN: Mapping[str, tuple[str, str]] = {
 
 
 def unsupported_detail(mime: str) -> str:
-    """Returns a type that no decoder supports, its usual name, and what to send instead, as far as they are known."""
+    """Returns a type that no decoder supports, with its usual name and what to send instead, where known."""
     if mime not in _KNOWN:
         return f"{mime}, which no decoder supports"
     name, advice = _KNOWN[mime]
