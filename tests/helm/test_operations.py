@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import runpy
+from pathlib import Path
 from typing import Any
 
 import helm_python
@@ -12,6 +14,8 @@ import pytest
 import yaml
 
 from penstock.config import Settings
+from penstock.media.sniff import sniff
+from penstock.records import Modality
 from tests.helm.rendering import CHART, EVERYTHING, REQUIRED, Manifest, merge, nested, render
 from tools.chart.derived import derived_files, stale_copies
 
@@ -141,10 +145,10 @@ def test_keda_scales_the_driver_between_nothing_and_one() -> None:
 
 
 def test_keda_looks_at_every_topic_that_is_consumed() -> None:
-    modalities = nested("settings.ingest.modalities", ["text", "video"])
+    modalities = nested("settings.ingest.modalities", ["text", "video", "document"])
     topics = nested("settings.kafka", {"video_topic": "clips", "group": "g"})
     triggers = render(modalities, topics, nested("keda.enabled", True))["ScaledObject/driver"]["spec"]["triggers"]
-    assert [trigger["metadata"]["topic"] for trigger in triggers] == ["media.text", "clips"]
+    assert [trigger["metadata"]["topic"] for trigger in triggers] == ["media.text", "clips", "media.document"]
     assert {trigger["metadata"]["consumerGroup"] for trigger in triggers} == {"g"}
 
 
@@ -196,9 +200,16 @@ def test_there_are_backups_where_there_is_a_place_for_them() -> None:
 
 
 def test_a_release_is_tested_with_each_modality_that_it_consumes() -> None:
-    pod = render(nested("settings.ingest.modalities", ["text", "image", "audio", "video"]))["Pod/test"]
+    modalities = [modality.value for modality in Modality]
+    pod = render(nested("settings.ingest.modalities", modalities))["Pod/test"]
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
-    assert pod["spec"]["containers"][0]["args"][2:] == ["text", "image", "audio", "video"]
+    assert pod["spec"]["containers"][0]["args"][2:] == modalities == ["text", "image", "audio", "video", "document"]
+
+
+@pytest.mark.parametrize("modality", Modality)
+def test_the_test_of_a_release_has_a_sample_of_each_modality(modality: Modality, tmp_path: Path) -> None:
+    script = runpy.run_path(str(CHART / "files" / "find_one_of_each.py"))
+    assert sniff(script["sample_of"](modality, tmp_path).read_bytes(), declared=None).modality is modality
 
 
 def test_the_script_of_the_test_arrives_whole() -> None:

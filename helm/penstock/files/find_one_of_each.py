@@ -18,6 +18,7 @@ from tempfile import mkdtemp
 from penstock.config import load_settings
 from penstock.records import Modality
 from penstock.samples import load_concepts, load_rendering, sample_texts
+from penstock.samples.documents import sample_documents
 from penstock.samples.timed_media import sample_timed_media
 
 _TENANT = "helm-test"
@@ -56,6 +57,8 @@ def sample_of(modality: Modality, folder: Path) -> Path:
         file = folder / "sample.png"
         load_rendering(load_concepts()[0]).save(file)
         return file
+    if modality is Modality.DOCUMENT:
+        return sample_documents()[0].file
     return next(media.file for media in sample_timed_media() if media.modality is modality)
 
 
