@@ -46,7 +46,7 @@ def broker() -> Iterator[SecuredKafka]:
 def settings(broker: SecuredKafka) -> Iterator[KafkaSettings]:
     """Topics and a group of this test alone, on which the user `plain` has no right yet."""
     name = uuid.uuid4().hex[:8]
-    topics = {f"{kind}_topic": f"{kind}-{name}" for kind in ("text", "image", "audio", "video", "dead_letter")}
+    topics = {f"{kind}_topic": f"{kind}-{name}" for kind in (*Modality, "dead_letter")}
     topics |= {f"{kind}_topic": f"{kind}-{name}" for kind in ("control", "changes", "watches", "matches")}
     yield broker.settings(group=f"group-{name}", partitions=1, **topics)
     broker.revoke_all()

@@ -16,6 +16,7 @@ from penstock.broker.base import Message
 from penstock.broker.producer import MessageProducer
 from penstock.errors import PenstockError
 from penstock.records import Modality
+from penstock.samples.documents import sample_documents
 from penstock.samples.images import compose, load_concepts
 from tests.e2e.stack import eventually
 from tests.media.media_files import write_audio, write_video
@@ -34,10 +35,12 @@ def flowing(house: House, folder: Path, *, turn_s: float = 1.0) -> Iterator[None
     """Produces and searches until its block ends, after a warm-up.
 
     Each turn has a text, every other one an image and a search, and one of 60 a corrupt image and, where they are
-    ingested, a recording and a video. Failures are not counted here: a fault is under way.
+    ingested, a recording, a video and a document. Failures are not counted here: a fault is under way.
     """
     stop = threading.Event()
-    recordings = timed_media(folder) if Modality.VIDEO in house.settings.ingest.modalities else ()
+    ingested = house.settings.ingest.modalities
+    recordings = timed_media(folder) if Modality.VIDEO in ingested else []
+    recordings += [document()] if Modality.DOCUMENT in ingested else []
     threads = [
         threading.Thread(target=_every_turn, args=(stop, turn_s, _produces(house, recordings)), name="producer"),
         threading.Thread(target=_every_turn, args=(stop, turn_s, _searches(house)), name="searcher"),
@@ -118,6 +121,12 @@ def images() -> Iterator[Message]:
         encoded = io.BytesIO()
         compose(concept, number, 128).convert("RGB").save(encoded, "PNG")
         yield Message("media.image", f"{concept.id}-{number % 50}".encode(), encoded.getvalue())
+
+
+def document() -> Message:
+    """Returns a PDF of three pages."""
+    sample = sample_documents()[0]
+    return Message("media.document", sample.key.encode(), sample.file.read_bytes())
 
 
 def timed_media(folder: Path) -> list[Message]:

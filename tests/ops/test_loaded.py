@@ -31,9 +31,10 @@ from ops.recordings import (
 )
 from ops.slos import read_objectives
 from penstock.broker.base import Message
+from penstock.records import Modality
 from tests.e2e.prometheus import Prometheus, scraping
 from tests.e2e.stack import Stack, eventually
-from tests.ops.load import images, timed_media
+from tests.ops.load import document, images, timed_media
 
 pytestmark = [pytest.mark.operate, pytest.mark.services, pytest.mark.timeout(1200)]
 
@@ -77,7 +78,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
         "PENSTOCK_PROFILE": "reference",
         "PENSTOCK_QUERY__PORT": "0",
         "PENSTOCK_CANARY__INTERVAL_S": "2",
-        "PENSTOCK_INGEST__MODALITIES": json.dumps(["text", "image", "audio", "video"]),
+        "PENSTOCK_INGEST__MODALITIES": json.dumps(list(Modality)),
         "PENSTOCK_STORE__TIMEOUT_S": "2",
     }
     stack = Stack(folder / "data", environment)
@@ -100,7 +101,7 @@ def load(stack: Stack, folder: Path) -> None:
     """Streams events of each modality and outcome, searches, and stops the store for a while."""
     texts = [Message("media.text", f"t{n}".encode(), f"Ship {n} enters the harbour.".encode()) for n in range(_TEXTS)]
     rejected = [Message("media.image", b"bad", b"no image"), Message("media.audio", b"bad", b"no sound")]
-    stack.produce([*texts, *islice(images(), 8), *timed_media(folder), *rejected])
+    stack.produce([*texts, *islice(images(), 8), *timed_media(folder), document(), *rejected])
     stack.settle()
     stack.produce([Message("media.text", b"t1", None), Message("media.text", b"t2", b"A second version.")])
     for number in range(20):
