@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -99,6 +100,16 @@ def test_every_file_is_sent_once_however_often_the_broker_goes_away(source: Call
             assert list((folder / "data" / "produce").iterdir()) == []
 
     interrupted()
+
+
+def test_a_run_that_fails_ends_its_reads(tmp_path: Path) -> None:
+    files_in(tmp_path, 12)
+    run = ProduceRun(Settings(data_dir=tmp_path / "data"), quiet=True, open_producer=FailingBroker([4]).connect)
+    lake = (tmp_path / "lake").as_uri()
+    with pytest.raises(UnavailableError) as failed:
+        run.send_sources([lake], ProduceOptions(), state=None, restart=False)
+    assert failed.tb is not None  # which holds the frames of the run
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("read-ahead")] == []
 
 
 def interrupted_run(folder: Path) -> tuple[FailingBroker, Callable[..., ProduceTally]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -86,7 +86,8 @@ class ProduceRun:
                 kept.settled(mark, tally.refused, tally.failed)
 
         try:
-            tally = self._stream(_items(sources, kept), progress, on_settled=settled)  # 2
+            with closing(_items(sources, kept)) as items:  # left to the garbage collector, it may end in any thread
+                tally = self._stream(items, progress, on_settled=settled)  # 2
         finally:
             if kept is not None:
                 kept.write()
@@ -168,7 +169,7 @@ def _total_lag(settings: Settings) -> int:
     return sum(lag.lag for lag in group_lag(settings.kafka, topics))
 
 
-def _items(sources: Sequence[MediaSource], kept: ProduceState | None) -> Iterator[ProduceItem]:
+def _items(sources: Sequence[MediaSource], kept: ProduceState | None) -> Generator[ProduceItem, None, None]:
     """Yields the items of sources behind their places.
 
     Raises:
