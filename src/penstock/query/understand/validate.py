@@ -93,7 +93,7 @@ def _collections(modalities: Sequence[str] | None) -> tuple[Collection, ...]:
 def _passages_of(modalities: Sequence[str] | None) -> Modality | None:
     """Returns the one modality whose passages are searched; None where neither or both of texts and documents are."""
     given = {Modality.TEXT, Modality.DOCUMENT}.intersection(modalities or ())
-    return next(iter(given)) if len(given) == 1 else None
+    return Modality(given.pop()) if len(given) == 1 else None
 
 
 def _access(access: Access) -> Access:
