@@ -19,6 +19,7 @@ from tools.screenshots.sample_page import SamplePage, serve_samples
 TEXTS = ("onion-tears", "penguin-huddle", "ladder-angle", "bicycle-chain", "umbrella-old", "owl-flight", "soap-how")
 IMAGES = ("violin", "bicycle", "umbrella", "balloon", "octopus", "hammer", "banana", "turtle")
 MEDIA = ("workshop", "note-anchor")
+DOCUMENTS = ("bicycle-handbook",)
 
 # Adds up what moves without the user having done anything (web.dev/cls), and every attempt to run what must not run.
 _WATCH = """
@@ -40,7 +41,12 @@ def samples(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     hostile = folder / "hostile.jsonl"
     hostile.write_text("\n".join(json.dumps(row) for row in hostile_rows()), "utf-8")
     with serve_samples(
-        folder / "samples", texts=TEXTS, images=IMAGES, media=MEDIA, others={HOSTILE_TENANT: hostile}
+        folder / "samples",
+        texts=TEXTS,
+        images=IMAGES,
+        media=MEDIA,
+        documents=DOCUMENTS,
+        others={HOSTILE_TENANT: hostile},
     ) as page:
         yield page
 

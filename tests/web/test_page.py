@@ -460,3 +460,21 @@ def test_thumbs_of_an_answer_judge_the_sources_that_it_cites(
         ("like", source.hit.entry.id) for source in SOURCES
     }
     assert {event["question"] for event in choices} == {"What do herons eat?"}
+
+
+def test_a_document_is_shown_at_its_page_and_opens_there(page: Any) -> None:
+    page.locator("#kinds input[value=document]").check()
+    search(page, "salt on a bicycle chain in winter")
+    assert set(first_titles(page)) == {"Handbook of the bicycle workshop"}
+    card = page.locator("#results .card").first
+    assert card.get_attribute("data-kind") == "document"
+    assert "page 2" in card.locator(".kind").inner_text()
+    card.locator(".open").click()
+    page.wait_for_selector("#viewer mark")
+    page.wait_for_function("() => document.querySelector('#viewer .screen.page img').naturalWidth > 300")
+    assert "page 2" in page.locator("#viewer .kind").inner_text()
+    assert "Salt eats a chain" in page.locator("#viewer .reading").inner_text()
+    link = page.get_by_role("link", name="Open at page 2")
+    assert link.get_attribute("href").endswith("#page=2")
+    shown = page.request.get(link.get_attribute("href").split("#")[0])
+    assert shown.headers["content-type"] == "application/pdf"

@@ -39,6 +39,7 @@ _IMAGES: Final = (
     "sailboat",
 )
 _MEDIA: Final = ("animals", "workshop", "market", "note-telescope", "note-anchor", "note-bread", "note-candle")
+_DOCUMENTS: Final = ("bicycle-handbook", "garden-minutes", "seed-list")
 _WIDE: Final = (1280, 930)
 _NARROW: Final = (320, 700)
 _RESULTS: Final = "#results:not([aria-busy=true]) .card:not(.ghost)"
@@ -53,7 +54,7 @@ def main() -> int:
     options.folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as name,
-        serve_samples(Path(name), texts=None, images=_IMAGES, media=_MEDIA) as sample,
+        serve_samples(Path(name), texts=None, images=_IMAGES, media=_MEDIA, documents=_DOCUMENTS) as sample,
         open_browser() as browser,
     ):
         _announce_all(sample)
@@ -98,6 +99,14 @@ def _answer(browser: Browser, sample: SamplePage) -> bytes:
     return _shot(page)
 
 
+def _document(browser: Browser, sample: SamplePage) -> bytes:
+    page = _opened(browser, sample, "/?q=salt+on+a+bicycle+chain+in+winter&kinds=document")
+    page.wait_for_selector(_RESULTS)
+    page.locator("#results .card[data-kind=document] .open").first.click()
+    page.wait_for_selector("#viewer mark")
+    return _shot(page)
+
+
 def _narrow(browser: Browser, sample: SamplePage) -> bytes:
     page = _opened(browser, sample, "/?q=who+repairs+the+violin", size=_NARROW)
     page.wait_for_selector(_RESULTS)
@@ -120,6 +129,7 @@ SHOTS: Final[Mapping[str, Callable[[Browser, SamplePage], bytes]]] = {
     "page-video": _video,
     "page-box": _box,
     "page-answer": _answer,
+    "page-document": _document,
     "page-dark": _dark,
     "page-narrow": _narrow,
     "page-offline": _offline,

@@ -19,6 +19,7 @@ from penstock.errors import UnavailableError
 from penstock.processes import free_port
 from penstock.records import Collection, IndexChange, Modality, Position
 from penstock.samples import compose, load_concepts, sample_texts
+from penstock.samples.documents import sample_documents
 from penstock.samples.timed_media import sample_timed_media
 from penstock.serve.app import build_query_plane, create_app
 from penstock.serve.plane import QueryPlane
@@ -52,6 +53,7 @@ def serve_samples(
     texts: Sequence[str] | None,
     images: Sequence[str],
     media: Sequence[str],
+    documents: Sequence[str] = (),
     others: Mapping[str, Path] = MappingProxyType({}),
 ) -> Iterator[SamplePage]:
     """Indexes samples, and yields their page until the block ends.
@@ -61,6 +63,7 @@ def serve_samples(
         texts: keys of sample texts; None: all of them.
         images: ids of concepts, each of which is an image.
         media: keys of sample audio and video.
+        documents: keys of sample documents.
         others: further files by tenant, as `penstock produce` reads them.
     """
     ingest = IngestSettings(modalities=tuple(Modality), min_free_disk_bytes=0)
@@ -68,7 +71,7 @@ def serve_samples(
     query = QuerySettings(first_places=FirstPlaceRule.RELEVANCE)
     settings = Settings(profile="reference", data_dir=folder / "data", ingest=ingest, query=query)
     index = MemoryIndex(settings)
-    index.add([str(_written(folder, texts, images, media))], tenant=settings.tenant)
+    index.add([str(_written(folder, texts, images, media, documents))], tenant=settings.tenant)
     for tenant, path in others.items():
         index.add([str(path)], tenant=tenant)
     plane = build_query_plane(settings, index.store)
@@ -112,7 +115,13 @@ def announce(
     page.plane.changes.receive([change])
 
 
-def _written(folder: Path, texts: Sequence[str] | None, images: Sequence[str], media: Sequence[str]) -> Path:
+def _written(
+    folder: Path,
+    texts: Sequence[str] | None,
+    images: Sequence[str],
+    media: Sequence[str],
+    documents: Sequence[str],
+) -> Path:
     """Returns a file that names all samples, as `penstock produce` reads it."""
     folder.mkdir(parents=True, exist_ok=True)
     concepts = {concept.id: concept for concept in load_concepts()}
@@ -128,6 +137,11 @@ def _written(folder: Path, texts: Sequence[str] | None, images: Sequence[str], m
         {"key": f"media/{sample.file.name}", "title": sample.title, "path": str(sample.file)}
         for sample in sample_timed_media()
         if sample.key in media
+    ]
+    rows += [
+        {"key": f"documents/{document.file.name}", "title": document.title, "path": str(document.file)}
+        for document in sample_documents()
+        if document.key in documents
     ]
     path = folder / "samples.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
