@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.config import QuerySettings
 from penstock.errors import QueryError
-from penstock.query.group import MAX_OTHERS
+from penstock.query.group import MAX_OTHERS, entry_ids, group_hits
 from penstock.query.pipeline import QueryPipeline
 from penstock.query.types import GroupBy, Hit, SearchRequest
-from penstock.records import Channel, Collection, Field
+from penstock.records import AssetRef, Channel, Collection, Field, Position, bare_entry
 from tests.query.conftest import FaultyStore, WordEncoder
 from tests.query.test_stages import SMALL
 
@@ -98,3 +101,86 @@ def test_an_unknown_group_is_refused(videos: FaultyStore) -> None:
     with pytest.raises(QueryError, match="group_by is 'video'; it can be moment, asset, entry") as refused:
         search(videos, "video")
     assert refused.value.field == "/group_by"
+
+
+# --- pages of documents ----------------------------------------------------------------------------------------------
+
+
+def page_hit(collection: Collection, page: int, part: int, *, figure: int = 0, asset: str = "handbook") -> Hit:
+    """Returns a hit in a document."""
+    entry = bare_entry(AssetRef("default", "media.document", asset), collection, part=part)
+    return Hit(replace(entry, page=page, figure=figure), 1.0, ())
+
+
+PASSAGE, LATER, IMAGE = (
+    page_hit(Collection.TEXT, 2, 4),
+    page_hit(Collection.TEXT, 2, 5),
+    page_hit(Collection.PAGE, 2, 3),
+)
+FIGURE, ELSEWHERE = page_hit(Collection.PAGE, 2, 9, figure=1), page_hit(Collection.PAGE, 3, 4)
+
+
+def others_of(hits: Sequence[Hit]) -> list[tuple[str, list[str]]]:
+    return [(hit.entry.id, [other.entry.id for other in hit.others]) for hit in hits]
+
+
+def ids(*hits: Hit) -> list[str]:
+    return [hit.entry.id for hit in hits]
+
+
+def test_the_image_of_a_page_is_no_hit_beside_a_better_passage_of_it() -> None:
+    grouped = group_hits([PASSAGE, FIGURE, LATER, IMAGE, ELSEWHERE], GroupBy.MOMENT)
+    assert others_of(grouped) == [
+        (PASSAGE.entry.id, ids(IMAGE)),
+        (FIGURE.entry.id, []),
+        (LATER.entry.id, []),
+        (ELSEWHERE.entry.id, []),
+    ]
+
+
+def test_a_page_that_is_better_than_its_passages_stands_beside_them() -> None:
+    assert others_of(group_hits([IMAGE, PASSAGE], GroupBy.MOMENT)) == [(IMAGE.entry.id, []), (PASSAGE.entry.id, [])]
+
+
+def test_pages_of_two_versions_of_a_document_are_apart() -> None:
+    older = replace(IMAGE, entry=replace(IMAGE.entry, origin=Position("media.document", 0, 3)))
+    assert others_of(group_hits([PASSAGE, older], GroupBy.MOMENT)) == [(PASSAGE.entry.id, []), (older.entry.id, [])]
+
+
+def test_an_image_of_a_page_whose_passage_is_known_is_left_out_of_deeper_hits() -> None:
+    assert group_hits([IMAGE, ELSEWHERE, LATER], GroupBy.MOMENT, known=[PASSAGE]) == [ELSEWHERE, LATER]
+
+
+def test_every_entry_of_a_document_is_a_hit_where_entries_are() -> None:
+    hits = [PASSAGE, IMAGE, LATER]
+    assert group_hits(hits, GroupBy.ENTRY) == hits
+    assert others_of(group_hits(hits, GroupBy.ASSET)) == [(PASSAGE.entry.id, ids(IMAGE, LATER))]
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.integers(1, 3), st.integers(0, 1), st.sampled_from("ab")),
+        max_size=MAX_OTHERS,
+        unique=True,
+    )
+)
+def test_no_entry_is_lost_or_doubled_and_the_order_stays(
+    drawn: list[tuple[bool, int, int, str]],
+) -> None:
+    hits = [
+        page_hit(
+            Collection.TEXT if is_text else Collection.PAGE,
+            page,
+            place,
+            figure=0 if is_text else figure,
+            asset=asset,
+        )
+        for place, (is_text, page, figure, asset) in enumerate(drawn)
+    ]
+    for group_by in GroupBy:
+        grouped = group_hits(hits, group_by)
+        assert sorted(id_ for hit in grouped for id_ in entry_ids(hit)) == sorted(ids(*hits))
+        places = [ids(*hits).index(hit.entry.id) for hit in grouped]
+        assert places == sorted(places)
+        shorter = group_hits(hits[: len(hits) // 2], group_by)
+        assert ids(*grouped)[: len(shorter)] == ids(*shorter)

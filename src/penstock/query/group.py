@@ -4,16 +4,20 @@
     asset    so they are here, and all hits of one asset become one: the best, with the next ten as its `others`
     entry    every entry is a hit of its own; one with a time is a moment of one member
 
+The image of a page of a document shows what its passages say. After a hit of such a passage it is one of the `others`
+of that hit, unless every entry is a hit of its own.
+
 Hits of an asset that only a deeper search finds are not added to its `others`: a hit is the same for every limit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import replace
 
 from penstock.query.fusion.base import MomentRules
 from penstock.query.types import GroupBy, Hit
+from penstock.records import Collection
 
 # A video can be found at a hundred places; who wants them all searches in it alone, by a filter on its key.
 MAX_OTHERS = 10
@@ -26,22 +30,42 @@ def moment_rules(group_by: GroupBy, rules: MomentRules) -> MomentRules:
     return _NO_MOMENTS if group_by is GroupBy.ENTRY else rules
 
 
-def group_hits(hits: Sequence[Hit], group_by: GroupBy, *, known: Set[str] = frozenset()) -> list[Hit]:
-    """Returns one hit for each asset if they are grouped by asset, else all of them, in their order.
+def group_hits(hits: Sequence[Hit], group_by: GroupBy, *, known: Sequence[Hit] = ()) -> list[Hit]:
+    """Returns one hit for each asset if they are grouped by asset; else all but images of known pages.
 
     Args:
         hits: best first.
         group_by: what becomes one hit.
-        known: ids of assets that have a hit already, whose hits are left out if they are grouped by asset.
+        known: better hits that there are already. Those that would be among their `others` are left out.
     """
-    if group_by is not GroupBy.ASSET:
+    if group_by is GroupBy.ENTRY:
         return list(hits)
-    of_asset: dict[str, list[Hit]] = {}
+    groups: list[list[Hit]] = []
+    by_key: dict[str, list[Hit]] = {}
+    taken = {key for hit in known for key in _keys(hit, group_by)}
     for hit in hits:
-        asset_id = hit.entry.asset.id
-        if asset_id not in known:
-            of_asset.setdefault(asset_id, []).append(hit)
-    return [replace(best, others=tuple(others[:MAX_OTHERS])) for best, *others in of_asset.values()]
+        key, *further = _keys(hit, group_by)
+        if key in taken:
+            continue
+        if (group := by_key.get(key)) is not None:
+            group.append(hit)
+            continue
+        groups.append([hit])
+        for joined in (key, *further):
+            by_key.setdefault(joined, groups[-1])
+    return [replace(best, others=tuple(others[:MAX_OTHERS])) for best, *others in groups]
+
+
+def _keys(hit: Hit, group_by: GroupBy) -> tuple[str, ...]:
+    """Returns the group that a hit joins if there is one, and the further ones that join it."""
+    entry = hit.entry
+    if group_by is GroupBy.ASSET:
+        return (entry.asset.id,)
+    if not entry.page or entry.figure:
+        return (entry.id,)
+    origin = entry.origin
+    page = f"{entry.asset.id} {origin.topic} {origin.partition} {origin.offset} {entry.page}"
+    return (page,) if entry.collection is Collection.PAGE else (entry.id, page)
 
 
 def entry_ids(hit: Hit) -> list[str]:

@@ -24,6 +24,7 @@ from penstock.query.relevance import QuestionEvidence, relevance_of_entries
 from penstock.query.retrieve import Retrieval
 from penstock.query.trace import Trace
 from penstock.query.types import GroupBy, Hit, Kind, Query, Rankings
+from penstock.records import Collection
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class HitStages:
 
     def first(self, rankings: Rankings, count: int) -> StagedHits:
         """Returns the best `count` hits of the first search, or all that there are."""
-        limit = _entries(rankings) if self._query.hits.group_by is GroupBy.ASSET else count
+        limit = _entries(rankings) if self._may_shrink(rankings) else count
         # On a later page the pins decide, whether shares are known by now or not.
         ranked = self._rank(rankings, limit, (self._shares or {}) if self._pins.noted else self._shares)
         hits = [compose_hit(candidate, score, rankings) for score, candidate in ranked]
@@ -135,8 +136,7 @@ class HitStages:
             if known.isdisjoint(member.entry.id for member in candidate.members):
                 lowest = min(lowest, score)
                 further.append(compose_hit(candidate, lowest, rankings))
-        assets = {hit.entry.asset.id for hit in hits}
-        further = group_hits(further, self._query.hits.group_by, known=assets)
+        further = group_hits(further, self._query.hits.group_by, known=hits)
         self._ranked.append((rankings, frozenset(hit.entry.id for hit in further)))
         return [*hits, *further]
 
@@ -144,6 +144,12 @@ class HitStages:
         text, calibration = self._query.text, self._fusions.calibration
         relevances = relevance_of_entries(first, text, calibration, deeper=deeper, computed=self._evidence)
         return with_clicked_relevance(relevances, first.clicked) if self._counts_clicks(first) else relevances
+
+    def _may_shrink(self, rankings: Rankings) -> bool:
+        """Returns whether hits are grouped, so that more entries are ranked than hits are wanted."""
+        if self._query.hits.group_by is not GroupBy.MOMENT:
+            return self._query.hits.group_by is GroupBy.ASSET
+        return any(ranking for channel, ranking in rankings.by_channel.items() if channel.collection is Collection.PAGE)
 
     def _counts_clicks(self, rankings: Rankings) -> bool:
         return bool(rankings.clicked) and self._fusions.counts_clicks(self._query.fuse)

@@ -40,8 +40,8 @@ def ask_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
 def hits(call: Callable[..., httpx.Response], **request: Any) -> list[dict[str, Any]]:
     response = call("POST", "/v1/search", json={"deadline_ms": 20_000, **request})
     assert response.status_code == 200, response.text
-    found: list[dict[str, Any]] = response.json()["hits"]
-    return found
+    result: list[dict[str, Any]] = response.json()["hits"]
+    return result
 
 
 def test_a_passage_says_its_page_and_opens_there(ask_plane: Callable[..., httpx.Response]) -> None:
@@ -58,10 +58,11 @@ def test_a_passage_says_its_page_and_opens_there(ask_plane: Callable[..., httpx.
 
 
 def test_a_passage_and_its_page_have_the_image_of_the_page(ask_plane: Callable[..., httpx.Response]) -> None:
-    found = [hit for hit in hits(ask_plane, text=CHAIN, limit=30) if hit["key"] == PDF]
-    whole = [hit for hit in found if hit["collection"] == "page" and hit["figure"] == 0]
+    every = hits(ask_plane, text=CHAIN, limit=30, group_by="entry")
+    matches = [hit for hit in every if hit["key"] == PDF]
+    whole = [hit for hit in matches if hit["collection"] == "page" and hit["figure"] == 0]
     images = {}
-    for hit in (*whole, *(hit for hit in found if hit["collection"] == "text")):
+    for hit in (*whole, *(hit for hit in matches if hit["collection"] == "text")):
         response = ask_plane("GET", f"{hit['thumbnail_url']}&w=320")
         assert response.status_code == 200, response.text
         images.setdefault(hit["page"], []).append(response.content)
@@ -73,9 +74,16 @@ def test_a_passage_and_its_page_have_the_image_of_the_page(ask_plane: Callable[.
     assert len({of_page[0] for of_page in images.values()}) == 3
 
 
+def test_the_image_of_a_page_is_no_hit_after_a_passage_of_it(ask_plane: Callable[..., httpx.Response]) -> None:
+    matches = hits(ask_plane, text=CHAIN, limit=30)
+    passage = next(hit for hit in matches if "Salt eats a chain" in hit["text"])
+    assert [(other["collection"], other["page"]) for other in passage["others"]] == [("page", 2)]
+    assert passage["others"][0]["id"] not in {hit["id"] for hit in matches}
+
+
 def test_an_image_on_a_page_is_a_hit_of_its_own(ask_plane: Callable[..., httpx.Response]) -> None:
-    found = hits(ask_plane, text="a bicycle", modalities=["document"], limit=30)
-    (figure,) = [hit for hit in found if hit["figure"]]
+    matches = hits(ask_plane, text="a bicycle", modalities=["document"], limit=30)
+    (figure,) = [hit for hit in matches if hit["figure"]]
     assert (figure["key"], figure["collection"], figure["page"], figure["figure"]) == (PDF, "page", 2, 1)
 
 
@@ -91,18 +99,18 @@ def test_an_image_on_a_page_is_a_hit_of_its_own(ask_plane: Callable[..., httpx.R
 def test_documents_and_texts_are_kinds_of_their_own(
     ask_plane: Callable[..., httpx.Response], modalities: list[str], kinds: set[tuple[str, bool]]
 ) -> None:
-    found = hits(ask_plane, text=CHAIN, modalities=modalities, limit=50)
-    assert {(hit["collection"], hit["page"] is not None) for hit in found} == kinds
+    matches = hits(ask_plane, text=CHAIN, modalities=modalities, limit=50)
+    assert {(hit["collection"], hit["page"] is not None) for hit in matches} == kinds
 
 
 def test_pages_can_be_filtered_by_their_number(ask_plane: Callable[..., httpx.Response]) -> None:
-    found = hits(ask_plane, text=CHAIN, filter={"page": {"gte": 3}}, limit=50)
-    assert {(hit["key"], hit["page"]) for hit in found} == {(PDF, 3)}
+    matches = hits(ask_plane, text=CHAIN, filter={"page": {"gte": 3}}, limit=50)
+    assert {(hit["key"], hit["page"]) for hit in matches} == {(PDF, 3)}
 
 
 def test_a_sheet_has_its_name_and_no_address_of_a_page(ask_plane: Callable[..., httpx.Response]) -> None:
-    found = hits(ask_plane, text="when is the sweet pea sown", filter={"key": SHEET})
-    best = found[0]
+    matches = hits(ask_plane, text="when is the sweet pea sown", filter={"key": SHEET})
+    best = matches[0]
     assert best["page"] == 2
     assert best["page_label"]
     assert (best["page_url"], best["thumbnail_url"]) == (None, None)

@@ -208,7 +208,7 @@ def _with_neighbours(entry: Entry, neighbours: Mapping[str, Entry]) -> Iterator[
     joined = [entry]
     for neighbour in beside:
         fits = sum(len(part.text) for part in joined) + len(neighbour.text) <= MAX_JOINED_CHARS
-        if fits and neighbour.origin == entry.origin and not _pauses(entry, neighbour):
+        if fits and neighbour.origin == entry.origin and neighbour.page == entry.page and not _pauses(entry, neighbour):
             joined.append(neighbour)
     yield from sorted(joined, key=lambda part: part.part)
 

@@ -148,7 +148,8 @@ class HitOut(BaseModel):
         "it was never chosen, or choices do not count (docs/feedback.md)",
     )
     others: list[OtherOut] = Field(
-        description="further hits of the same asset, best first, at most ten; empty unless grouped by asset"
+        description="further hits of the same asset, best first, at most ten, if grouped by asset; for a passage of a "
+        "document the image of its page; else empty"
     )
     explain: ExplanationOut | None = Field(description="the reasons for its place; null without `explain`")
 

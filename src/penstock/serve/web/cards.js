@@ -62,6 +62,7 @@ function opener(hit, { terms, number, eager, onOpen }) {
   const playable = times !== null && mediaAddress(hit) !== null;
   const verb = playable ? "Play" : "Open";
   const words = wordsOfHit(hit);
+  const elsewhere = (hit.others ?? []).filter((other) => !hit.page || other.page !== hit.page);
   const show = h(
     "button",
     { type: "button", className: "open", ariaLabel: `${verb} ${nameOf(hit)}`, on: { click: () => onOpen(hit, show) } },
@@ -74,7 +75,7 @@ function opener(hit, { terms, number, eager, onOpen }) {
       h("span", { className: "name" }, titleText(hit)),
       words && h("span", { id: `says-${hit.id}`, className: kind === "text" || kind === "document" ? "passage" : "passage spoken" }, h("bdi", {}, excerpt(words, terms, kind === "text" || (kind === "document" && !imageEntryOf(hit)) ? 300 : 150))),
     ),
-    hit.others?.length ? h("span", { className: "others" }, `${plural(hit.others.length, "more place")} in it`) : null,
+    elsewhere.length ? h("span", { className: "others" }, `${plural(elsewhere.length, "more place")} in it`) : null,
   );
   if (words) show.setAttribute("aria-describedby", `says-${hit.id}`);
   return show;
