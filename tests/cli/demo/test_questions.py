@@ -26,6 +26,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         data_dir=tmp_path_factory.mktemp("demo"),
         ingest={"min_free_disk_bytes": 0, "modalities": ("text", "image", "document")},  # type: ignore[arg-type]
         store={"consistency": "Strong"},  # type: ignore[arg-type]
+        query={"deadline_ms": 60_000},  # type: ignore[arg-type] # what is found counts, not how fast on a busy machine
     )
     answering = {question.key for question in sample_questions(len(sample_texts()))}
     keys = answering | {text.key for text in sample_texts()[:10]}
