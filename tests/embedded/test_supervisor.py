@@ -221,7 +221,7 @@ def test_up_ingests_every_modality_and_loads_models_when_needed_unless_settings_
 
 def test_up_leaves_out_audio_and_video_where_the_profile_has_no_speech_model(tmp_path: Path) -> None:
     settings = with_defaults_of_up(load_settings(profile="random:ViT-S-32-alt", data_dir=tmp_path))
-    assert settings.ingest.modalities == (Modality.TEXT, Modality.IMAGE)
+    assert settings.ingest.modalities == (Modality.TEXT, Modality.IMAGE, Modality.DOCUMENT)
 
 
 def test_only_a_plane_that_started_after_the_given_time_counts_as_running(tmp_path: Path) -> None:
