@@ -55,9 +55,9 @@ def test_a_killed_driver_continues_a_long_document_from_its_checkpoint(stack: St
     texts = [f"Page {number} tells of herons." for number in range(1, PAGES + 1)]
     stack.produce([Message(BOOK.topic, BOOK.key.encode(), pdf(*map(lines, texts)))])
     eventually(lambda: pages_in_progress(stack) >= 10, "the status shows ten pages", 120)
-    begun = checkpoint(stack)
-    assert begun is not None
-    assert 10 <= begun.position.page < PAGES
+    saved = checkpoint(stack)
+    assert saved is not None
+    assert 10 <= saved.position.page < PAGES
     killed_ms = time.time_ns() // 1_000_000
     stack.plane("ingest").kill()
     stack.settle(300)
@@ -67,7 +67,7 @@ def test_a_killed_driver_continues_a_long_document_from_its_checkpoint(stack: St
     images = [entry for entry in entries if entry.collection is Collection.PAGE]
     assert [(entry.page, entry.text) for entry in passages] == list(enumerate(texts, 1))
     assert [(entry.page, entry.figure) for entry in images] == [(page, 0) for page in range(1, PAGES + 1)]
-    written_before = [entry for entry in entries if entry.page <= begun.position.page]
-    assert all(entry.indexed_at_ms <= begun.updated_ms for entry in written_before)  # and not once more
+    written_before = [entry for entry in entries if entry.page <= saved.position.page]
+    assert all(entry.indexed_at_ms <= saved.updated_ms for entry in written_before)  # and not once more
     assert all(entry.indexed_at_ms > killed_ms for entry in entries if entry.page == PAGES)
     stack.json("audit")  # which exits with 1 if it does not balance
