@@ -130,6 +130,17 @@ def test_a_moment_is_shown_with_its_times_and_its_transcript(
     assert "–" not in beside
 
 
+def test_a_hit_in_a_document_is_shown_with_its_page(plane: QueryPlane, capsys: pytest.CaptureFixture[str]) -> None:
+    page = {**HIT, "collection": "text", "title": "Report", "text": "Sales grew.", "page": 12, "page_label": None}
+    plane.answer = {**ANSWER, "hits": [page, {**page, "page": 4, "page_label": "iv"}, HIT]}
+    assert search(plane, "sales") == 0
+    header, numbered, labelled, other = capsys.readouterr().out.splitlines()
+    assert "when" in header.split()
+    assert "p. 12 " in numbered
+    assert "p. iv (4)" in labelled
+    assert "p. " not in other
+
+
 def test_the_column_of_times_is_left_out_if_no_hit_has_times(
     plane: QueryPlane, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,6 +63,25 @@ def test_the_document_of_a_moment_has_its_words_and_seconds() -> None:
     assert document.metadata["source"] == "penstock:media.video/films/a%20wolf.mp4"
 
 
+def test_the_document_of_a_page_says_where_it_opens() -> None:
+    hit: HitJson = {  # type: ignore[typeddict-item]
+        **dict.fromkeys(HitJson.__required_keys__),
+        "id": "e2",
+        "title": "Report",
+        "text": "Sales grew.",
+        "attributes": {"page_count": 80},
+        "topic": "media.document",
+        "key": "report.pdf",
+        "page": 4,
+        "page_label": "iv",
+        "page_url": "/v1/media/ab#page=4",
+    }
+    document = document_of(hit, "http://plane/")
+    assert document.page_content == "Sales grew."
+    assert (document.metadata["page"], document.metadata["page_label"]) == (4, "iv")
+    assert document.metadata["page_url"] == "http://plane/v1/media/ab#page=4"
+
+
 def test_a_plane_that_does_not_run_is_an_error_of_penstock() -> None:
     with pytest.raises(UnavailableError, match="no query plane responds"):
         PenstockRetriever(url="http://127.0.0.1:1", max_retries=0).invoke("x")

@@ -35,7 +35,8 @@ def calibration(labels: int = 100) -> Calibration:
         channel: ChannelCalibration(LogisticMap(1.0, 0.0), -5.0, 0.0, 1.0, encoders[channel], index_types[channel])
         for channel in (PASSAGE, LEXICAL)
     }
-    return Calibration(channels, {Collection.TEXT: CollectionCalibration(-4.0)}, Provenance({}, labels, 0, "null"))
+    collections = {Collection.TEXT: CollectionCalibration(-4.0)}
+    return Calibration(channels, collections, Provenance({}, labels, 0, "null")).with_borrowed(encoders)
 
 
 def test_the_given_file_comes_before_that_of_the_data_folder(tmp_path: Path) -> None:
@@ -44,6 +45,38 @@ def test_the_given_file_comes_before_that_of_the_data_folder(tmp_path: Path) -> 
     assert find_calibration(None, tmp_path, PROFILE, FINGERPRINTS, "FLAT") == calibration(20)
     write_calibration(calibration(30), tmp_path / "given.json")
     assert find_calibration(tmp_path / "given.json", tmp_path, PROFILE, FINGERPRINTS, "FLAT") == calibration(30)
+
+
+def test_pages_borrow_from_images_where_a_file_is_older_than_documents(tmp_path: Path) -> None:
+    encoders, index_types = channel_encoders(PROFILE, FINGERPRINTS), channel_index_types("FLAT")
+    image, page = Channel(Collection.IMAGE, Field.JOINT), Channel(Collection.PAGE, Field.JOINT)
+    of_image = ChannelCalibration(LogisticMap(9.0, -2.0), -5.0, 0.0, 1.0, encoders[image], index_types[image])
+    old = calibration()
+    write_calibration(
+        replace(
+            old,
+            channels={**old.channels, image: of_image},
+            collections={**old.collections, Collection.IMAGE: CollectionCalibration(-3.0)},
+        ),
+        kept_file(tmp_path, PROFILE),
+    )
+    borrowing = find_calibration(None, tmp_path, PROFILE, FINGERPRINTS, "FLAT")
+    assert borrowing is not None
+    assert (borrowing.channels[page], borrowing.collections[Collection.PAGE]) == (of_image, CollectionCalibration(-3.0))
+    assert borrowing.covers(page)
+    assert borrowing.provenance.borrowed[Collection.PAGE] is Collection.IMAGE
+
+
+@pytest.mark.parametrize("name", ["reference", "shelf"])
+def test_the_shipped_calibrations_hold_for_pages(name: str) -> None:
+    profile = load_profile(name)
+    shipped = read_calibration(SHIPPED / f"{name}.json")
+    page = Channel(Collection.PAGE, Field.JOINT)
+    encoders = {channel: of_channel.encoder for channel, of_channel in shipped.channels.items()}
+    borrowing = shipped.with_borrowed({**encoders, page: encoders[Channel(Collection.IMAGE, Field.JOINT)]})
+    assert profile.vectors[Collection.PAGE][Field.JOINT] == profile.vectors[Collection.IMAGE][Field.JOINT]
+    assert borrowing.covers(page)
+    assert borrowing.collections[Collection.PAGE].relevance is not None
 
 
 def test_an_index_that_returns_the_same_scores_counts_as_the_same(tmp_path: Path) -> None:

@@ -468,13 +468,32 @@ def test_a_document_is_shown_at_its_page_and_opens_there(page: Any) -> None:
     assert set(first_titles(page)) == {"Handbook of the bicycle workshop"}
     card = page.locator("#results .card").first
     assert card.get_attribute("data-kind") == "document"
-    assert "page 2" in card.locator(".kind").inner_text()
+    assert "page 2 of 3" in card.locator(".kind").inner_text()
     card.locator(".open").click()
     page.wait_for_selector("#viewer mark")
     page.wait_for_function("() => document.querySelector('#viewer .screen.page img').naturalWidth > 300")
-    assert "page 2" in page.locator("#viewer .kind").inner_text()
+    assert "page 2 of 3" in page.locator("#viewer .kind").inner_text()
+    assert page.get_by_role("button", name="Search by a part of it").count() == 0  # a passage is no image
     assert "Salt eats a chain" in page.locator("#viewer .reading").inner_text()
     link = page.get_by_role("link", name="Open at page 2")
     assert link.get_attribute("href").endswith("#page=2")
     shown = page.request.get(link.get_attribute("href").split("#")[0])
     assert shown.headers["content-type"] == "application/pdf"
+
+
+def test_a_part_of_an_image_in_a_document_finds_what_resembles_it(page: Any) -> None:
+    page.locator("#kinds input[value=document]").check()
+    search(page, "a drawing of a bicycle")
+    figures = page.request.post(
+        "/v1/search", data={"text": "a bicycle", "modalities": ["document"], "limit": 24}
+    ).json()
+    (figure,) = [hit for hit in figures["hits"] if hit["figure"]]
+    page.locator(f"#results .card[data-id='{figure['id']}'] .open").click()
+    image = page.locator("#viewer .screen.page img")
+    assert image.get_attribute("alt") == "Image on page 2 of 3"
+    page.locator("#kinds input[value=document]").uncheck()
+    page.get_by_role("button", name="Search by a part of it").click()
+    page.get_by_role("button", name="Search this").click()
+    page.wait_for_function("() => new URLSearchParams(location.search).has('region')")
+    page.wait_for_selector("#results:not([aria-busy=true]) .card:not(.ghost)")
+    assert "Bicycle" in first_titles(page)[:3]

@@ -53,7 +53,9 @@ _SNIPPET_CHARS = 70
 ModalityOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--modality", metavar="NAME", help="Search only this modality: text, image, audio or video. Repeatable."
+        "--modality",
+        metavar="NAME",
+        help="Search only this modality: text, image, audio, video or document. Repeatable.",
     ),
 ]
 FilterOption = Annotated[
@@ -279,8 +281,11 @@ def format_moment(hit: HitJson) -> str:
 
 
 def format_page(hit: HitJson) -> str:
-    """Returns the page of a hit in a document, such as `p. 12`; an empty text for other media."""
-    return f"p. {hit.get('page_label') or hit['page']}" if hit.get("page") else ""
+    """Returns the page of a hit in a document, such as `p. 12` or `p. iv (4)`; an empty text for other media."""
+    page, label = hit.get("page"), hit.get("page_label")
+    if not page:
+        return ""
+    return f"p. {label} ({page})" if label else f"p. {page}"
 
 
 def clock(milliseconds: int) -> str:

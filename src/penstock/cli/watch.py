@@ -131,10 +131,10 @@ def match_line(match: MatchJson) -> str:
     """Returns a match as a line of text."""
     entry = match["entry"]
     title = entry["title"] or entry["key"]
+    page = f", p. {entry['page']}" if entry.get("page") else ""  # absent from matches of older evaluators
     text = " ".join(str(entry["text"]).split())[:80]
-    return (
-        f"{match['relevance']:.2f}  {match['watch']['name']}: {title}  [{entry['collection']} {entry['key']}]  {text}"
-    )
+    place = f"{entry['collection']} {entry['key']}{page}"
+    return f"{match['relevance']:.2f}  {match['watch']['name']}: {title}  [{place}]  {text}"
 
 
 def _matches(settings: Settings, watch_id: str | None, *, from_start: bool) -> Iterator[MatchJson]:

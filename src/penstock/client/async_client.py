@@ -243,7 +243,7 @@ class AsyncPenstockClient:
                 return
 
     async def thumbnail(self, entry_id: str, *, width_px: int = 320) -> bytes:
-        """Returns a small JPEG of an image or frame, or of the frame of speech in a video."""
+        """Returns a small JPEG of an image, frame or page, or of the frame of speech in a video."""
         return (await self._send(self._calls.thumbnail(entry_id, width_px))).content
 
     async def captions(self, media: str, *, entry_id: str | None = None) -> str:

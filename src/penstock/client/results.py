@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from penstock.client.requests import JsonValue
 
@@ -278,6 +278,7 @@ class MatchedEntryJson(TypedDict):
     key: str
     title: str
     text: str
+    page: NotRequired[int]
 
 
 class MatchJson(TypedDict):

@@ -20,10 +20,10 @@ from penstock.client.calls import DEFAULT_TIMEOUT_S, DEFAULT_URL
 
 
 class PenstockRetriever(BaseRetriever):
-    """Finds texts, images, and moments of audio and video as documents, best first.
+    """Finds texts, images, moments of audio and video, and pages of documents as documents, best first.
 
     The content of a document is its words: a passage, a transcript, or the title of an image. Its metadata have what a
-    citation needs: where it is from, which characters or seconds, and how relevant it is.
+    citation needs: where it is from, which characters, seconds or page, and how relevant it is.
 
     Attributes:
         url: of the query plane.
@@ -97,6 +97,7 @@ def document_of(hit: HitJson, url: str) -> Document:
         "end_char": hit["end_char"],
         "page": hit["page"],
         "page_label": hit["page_label"],
+        "page_url": _address(hit["page_url"], url),
         "event_time": hit["event_time"],
         "relevance": hit["relevance"],
         "below_floor": hit["below_floor"],

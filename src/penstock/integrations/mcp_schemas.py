@@ -64,7 +64,7 @@ class ToolHit(BaseModel):
     """A hit."""
 
     id: str
-    kind: str = Field(description="text, image, speech, frame or sound")
+    kind: str = Field(description="text, image, speech, frame, sound or page")
     title: str
     words: str = Field(description="passage, transcript or caption, cut after some 800 characters")
     relevance: float | None = Field(description="estimated probability that it answers the query; null: not known")
@@ -73,6 +73,7 @@ class ToolHit(BaseModel):
     start_s: float | None = Field(description="of the moment in audio or video; null without times")
     end_s: float | None
     page: int | None = Field(description="of a document, from 1; null for other media")
+    page_label: str | None = Field(description="the name of the page where it has another one, such as iv or a sheet")
     image: bool = Field(description="whether `show` has an image of it")
 
 
@@ -96,6 +97,7 @@ class ToolSource(BaseModel):
     start_s: float | None = Field(description="of the quote in audio or video; null without times")
     end_s: float | None
     page: int | None = Field(description="of the document that is quoted, from 1; null for other media")
+    page_label: str | None = Field(description="the name of the page where it has another one, such as iv or a sheet")
 
 
 class ToolAnswer(BaseModel):

@@ -39,7 +39,7 @@ class ToolOutput:
 
 
 async def search(client: AsyncPenstockClient, arguments: SearchArguments) -> ToolOutput:
-    """Finds texts, images, and moments of audio and video by their meaning."""
+    """Finds texts, images, moments of audio and video, and pages of documents by their meaning."""
     options: SearchOptionsJson = {"limit": arguments.limit}
     if arguments.kinds is not None:
         options["modalities"] = arguments.kinds
@@ -71,7 +71,7 @@ async def ask(client: AsyncPenstockClient, arguments: AskArguments) -> ToolOutpu
 
 
 async def show(client: AsyncPenstockClient, arguments: ShowArguments) -> ToolOutput:
-    """Shows the image of a hit, or the frame at the middle of speech in a video."""
+    """Shows the image of a hit, its page, or the frame at the middle of speech."""
     image = await client.thumbnail(arguments.id, width_px=arguments.width)
     return ToolOutput(ToolImage(id=arguments.id, mime="image/jpeg", bytes=len(image)), [image])
 
@@ -112,6 +112,7 @@ def _hit_out(hit: HitJson) -> ToolHit:
         start_s=start_s,
         end_s=end_s,
         page=hit["page"],
+        page_label=hit["page_label"],
         image=hit["thumbnail_url"] is not None,
     )
 
@@ -128,6 +129,7 @@ def _source_out(source: SourceJson) -> ToolSource:
         start_s=None if start_ms is None else start_ms / 1000,
         end_s=None if end_ms is None else end_ms / 1000,
         page=hit["page"],
+        page_label=hit["page_label"],
     )
 
 

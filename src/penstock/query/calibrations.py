@@ -67,7 +67,7 @@ def find_calibration(
         reason = calibration.matches(encoders, index_types, questions)
         if reason is None:
             logger.info("calibration: %s, fitted to %d questions", candidate, calibration.provenance.labels)
-            return calibration
+            return calibration.with_borrowed(encoders)  # the file may be older than a collection
         logger.warning("the calibration %s is not used: %s. %s", candidate, reason, then)
     return None
 

@@ -216,8 +216,8 @@ class Retrieval:
 async def mark_indexing(
     hits: list[Hit], store: EntrySearch, executor: BoundedExecutor, trace: Trace, *, deadline_s: float
 ) -> list[Hit]:
-    """Marks the hits whose timed media are still being indexed; none, and notes it, if the store is late."""
-    asset_ids = {hit.entry.asset.id for hit in hits if hit.entry.collection in TIMED_COLLECTIONS}
+    """Marks the hits whose media are still being indexed; none, and notes it, if the store is late."""
+    asset_ids = {hit.entry.asset.id for hit in hits if hit.entry.collection in TIMED_COLLECTIONS or hit.entry.page}
     if not asset_ids:
         return hits
     try:

@@ -264,7 +264,7 @@ def create_app(plane: QueryPlane) -> FastAPI:
 
     app = FastAPIOffline(  # FastAPI with the scripts of /docs from the package instead of a CDN
         title="Penstock",
-        summary="Search text, images, audio and video seconds after they were produced.",
+        summary="Search text, images, audio, video and documents seconds after they were produced.",
         version=__version__,
         lifespan=lifespan,
         redoc_url=None,

@@ -28,7 +28,7 @@ from penstock.query.fusion.calibration import (
     ScoreMap,
 )
 from penstock.query.relevance import evidence_by_collection
-from penstock.records import FIELDS_OF, Channel, Collection
+from penstock.records import Channel, Collection
 from penstock.train.fitting import Bool, Float64, fit_isotonic_map, fit_logistic, fit_logistic_map, logit
 from penstock.train.labels import LabelledQuestion
 
@@ -37,8 +37,6 @@ MIN_ISOTONIC_LABELS = 500
 MIN_FEATURE_LABELS = 50
 # Entries of each question and collection that relevance is fitted to: those that may be shown.
 SHOWN_ENTRIES = 10
-# Which calibration serves a collection without labelled questions.
-BORROWED = {Collection.SPEECH: Collection.TEXT, Collection.FRAME: Collection.IMAGE, Collection.PAGE: Collection.IMAGE}
 # Hits below which a correction would follow chance.
 _MIN_HITS = 5
 
@@ -71,7 +69,7 @@ def fit_calibration(
     plain = Calibration(channels, priors, provenance)
     combined = replace(plain, collections=_fit_collections(plain, questions))  # 2
     fitted = replace(combined, collections=_fit_relevance(combined, questions))  # 3
-    return _borrow(fitted, encoders)
+    return fitted.with_borrowed(encoders)
 
 
 def _fit_channel(
@@ -152,24 +150,6 @@ def _fit_relevance(
         )
         for collection, of_collection in calibration.collections.items()
     }
-
-
-def _borrow(calibration: Calibration, encoders: Mapping[Channel, str]) -> Calibration:
-    """Adds speech and frames where they have no labelled questions: the same encoders score them."""
-    channels, collections = dict(calibration.channels), dict(calibration.collections)
-    borrowed: dict[Collection, Collection] = {}
-    for collection, lender in BORROWED.items():
-        if collection in collections or lender not in collections:
-            continue
-        of_fields = {channel.field: channels[channel] for channel in channels if channel.collection is lender}
-        for field in FIELDS_OF[collection]:
-            channel = Channel(collection, field)
-            if field in of_fields and encoders.get(channel) == of_fields[field].encoder:
-                channels[channel] = of_fields[field]
-                borrowed[collection] = lender
-                collections[collection] = collections[lender]
-    provenance = replace(calibration.provenance, borrowed=borrowed)
-    return Calibration(channels, collections, provenance)
 
 
 def _relevance_map(rows: Float64, right: Bool, *, with_features: bool) -> RelevanceMap:

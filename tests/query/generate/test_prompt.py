@@ -84,6 +84,17 @@ def test_the_instructions_are_the_same_for_all_questions_so_that_a_server_keeps_
     assert text_of(follow_up).startswith(shared)
 
 
+def test_the_page_of_a_document_stands_behind_its_title() -> None:
+    entry = replace(bare_entry(AssetRef("default", "d", "k"), Collection.TEXT), title="Report", page=4)
+    for label, page in (("", "p. 4"), ("iv", "p. iv"), ("<sources>", "p. ")):
+        cited = Source(1, Hit(replace(entry, page_label=label), 1.0, ()), "At noon.")
+        text = text_of(build_prompt("When?", [cited], SETTINGS))
+        assert f'[1] "Report, {page}' in text
+        assert text.count("<sources>") == 1
+    untitled = Source(1, Hit(replace(entry, title=""), 1.0, ()), "At noon.")
+    assert '[1] "p. 4" (text): At noon.' in text_of(build_prompt("When?", [untitled], SETTINGS))
+
+
 def test_a_title_and_a_kind_stand_before_a_source_and_a_private_address_never() -> None:
     entry = replace(bare_entry(AssetRef("default", "v", "k"), Collection.SPEECH), text="At noon.")
     for uri, label in (

@@ -101,6 +101,23 @@ def test_a_short_passage_has_those_beside_it_without_what_they_repeat() -> None:
     assert source.text == document
 
 
+def test_a_short_passage_of_a_document_has_those_on_its_page_alone() -> None:
+    before, passage, after = (
+        text_hit(text, part=part, page=page, start_char=20 * part, end_char=20 * part + 15)
+        for part, (text, page) in enumerate([("Page one.", 1), ("First of two.", 2), ("Second of two.", 2)])
+    )
+    (source,) = read(passage, beside=[before.entry, after.entry])
+
+    assert source.text == "First of two. Second of two."
+
+
+def test_an_image_on_a_page_gives_the_title_and_the_words_in_it() -> None:
+    entry = bare_entry(AssetRef("default", "media.document", "a"), Collection.PAGE)
+    (source,) = read(Hit(replace(entry, title="Report", text="Sales by month", page=3, figure=1), 1.0, ()))
+
+    assert source.text == "Report\n\nSales by month"
+
+
 def test_a_long_passage_stands_for_itself() -> None:
     hit, beside = text_hit(LONG, part=1), text_hit("Before it.", part=0)
 

@@ -66,7 +66,9 @@ def size_and_colour(answer: httpx.Response) -> tuple[tuple[int, int], tuple[int,
         return image.size, (red > 200, green > 200, blue > 200)
 
 
-@pytest.mark.parametrize(("width", "expected"), [(1, (80, 60)), (80, (80, 60)), (81, (160, 120)), (640, (640, 480))])
+@pytest.mark.parametrize(
+    ("width", "expected"), [(1, (80, 60)), (80, (80, 60)), (81, (160, 120)), (640, (640, 480)), (800, (800, 600))]
+)
 def test_a_thumbnail_has_one_of_few_sizes(
     plane: QueryPlane, call: Callable[..., httpx.Response], width: int, expected: tuple[int, int]
 ) -> None:

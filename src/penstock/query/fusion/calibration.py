@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -28,7 +28,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from penstock.errors import ConfigError
-from penstock.records import Channel, Collection, Field
+from penstock.records import FIELDS_OF, Channel, Collection, Field
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 
@@ -36,6 +36,8 @@ Float64: TypeAlias = npt.NDArray[np.float64]
 # 0, 0.5, 1, 2 and 3: 61.1, 61.8, 62.0, 61.9, 61.5 and 85.3, 85.3, 85.3, 85.1, 84.7. The share of right ones among all
 # entries that a channel did not return, whatever its last score, gives 61.4 and 85.2.
 ABSENT_MARGIN = 1.0
+# Which calibration serves a collection without labelled questions.
+BORROWED = {Collection.SPEECH: Collection.TEXT, Collection.FRAME: Collection.IMAGE, Collection.PAGE: Collection.IMAGE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +234,30 @@ class Calibration:
         prior = calibration.prior_log_odds
         evidence = np.sum(terms, axis=0) - len(terms) * prior
         return np.asarray(prior + calibration.gain * evidence + calibration.offset)
+
+    def with_borrowed(self, encoders: Mapping[Channel, str]) -> Calibration:
+        """Returns a calibration that holds for `BORROWED` collections without labelled questions, too.
+
+        One borrows where the same encoders score the entries of the two collections.
+
+        Args:
+            encoders: what each channel compares, as `ChannelCalibration.encoder`.
+        """
+        channels, collections = dict(self.channels), dict(self.collections)
+        borrowed = dict(self.provenance.borrowed)
+        for collection, lender in BORROWED.items():
+            if collection in collections or lender not in collections:
+                continue
+            of_fields = {channel.field: channels[channel] for channel in channels if channel.collection is lender}
+            for name in FIELDS_OF[collection]:
+                channel = Channel(collection, name)
+                if name in of_fields and encoders.get(channel) == of_fields[name].encoder:
+                    channels[channel] = of_fields[name]
+                    borrowed[collection] = lender
+                    collections[collection] = collections[lender]
+        return replace(
+            self, channels=channels, collections=collections, provenance=replace(self.provenance, borrowed=borrowed)
+        )
 
     def matches(
         self, encoders: Mapping[Channel, str], index_types: Mapping[Channel, str], questions: str | None = None

@@ -1,6 +1,7 @@
 """Step 3, read: turns hits into sources, with the words that an answer may rest on.
 
-    text      the passage; a short one with the passages before and after it
+    text      the passage; a short one with the passages before and after it, of a document those on its page
+    page      its title, its description, and the words in it
     moment    its speech in order of time, a new paragraph after each pause; then the words in its frames
     image     its title, and the words in it
 

@@ -46,9 +46,9 @@ class EntryImage:
 class EntryImageReader:
     """Reads images of entries. Safe to call from several threads.
 
-    An image is read as it was indexed: from the asset store, or from the address of its claim check. Of a frame only
-    the thumbnail is kept: reading the video again would take seconds, and another frame of its shot may show a thing
-    at another place.
+    An image is read as it was indexed: from the asset store, or from the address of its claim check. Of a frame or page
+    only the thumbnail is kept: reading the video again would take seconds, and another frame of its shot may show a
+    thing at another place.
 
     Args:
         media: stored by hash.

@@ -96,7 +96,7 @@ class PartLoader:
         collection = next(channel.collection for channel, vectors in by_channel.items() if id_ in vectors)
         if collection not in VISUAL_COLLECTIONS:
             raise QueryError(
-                f"entry {id_} is of {collection} and has no image: frame takes an image or a frame of a video; "
+                f"entry {id_} is of {collection} and has no image: frame takes an image, a frame of a video or a page; "
                 "`like` takes any entry",
                 field=POINTER,
             )

@@ -8,7 +8,7 @@ from penstock.query.trace import Trace
 from penstock.query.types import Query, SearchPlan
 
 FROM_THUMBNAIL = (
-    "The region was cut from the thumbnail of the frame (video.thumbnail_px), which is less sharp than the video."
+    "The region was cut from the thumbnail of the frame or page, which is less sharp than the video or the document."
 )
 NO_RELEVANCE = "The relevance of the hits is not known: it is estimated for queries in words alone."
 NO_RERANKING = "Nothing is reranked: a reranking model reads words, and this query is not words alone."

@@ -40,6 +40,15 @@ _INLINE = frozenset(
     )
 )
 _INLINE_FAMILIES = ("audio/", "video/")
+# Attachments that programs open by the suffix of their names.
+_OFFICE = "application/vnd.openxmlformats-officedocument"
+_SUFFIXES = {
+    f"{_OFFICE}.wordprocessingml.document": ".docx",
+    f"{_OFFICE}.presentationml.presentation": ".pptx",
+    f"{_OFFICE}.spreadsheetml.sheet": ".xlsx",
+    "application/epub+zip": ".epub",
+    "message/rfc822": ".eml",
+}
 # After it a client that has not read its whole answer no longer keeps others from theirs.
 _MAX_SENDING_S = 600.0
 # Content under a hash never changes, but it may be deleted: hence an hour only.
@@ -131,11 +140,12 @@ def _content_headers(described: MediaDescription) -> Mapping[str, str]:
     mime = described.mime
     inline = mime in _INLINE or mime.startswith(_INLINE_FAMILIES)
     content_type = mime if inline else "application/octet-stream"
+    file_name = f"{described.sha256[:16]}{_SUFFIXES.get(mime, '')}"
     # Browsers show no PDF in a sandbox; scripts in one run in the viewer's own, and have no origin.
     own = "object-src 'self'" if mime == _PDF else "img-src 'self'; media-src 'self'; sandbox"
     return {
         "Content-Type": f"{content_type}; charset=utf-8" if content_type == PLAIN else content_type,
-        "Content-Disposition": "inline" if inline else f'attachment; filename="{described.sha256[:16]}"',
+        "Content-Disposition": "inline" if inline else f'attachment; filename="{file_name}"',
         # Of a page that a browser makes to show the media alone; an element of another page has that page's policy.
         "Content-Security-Policy": f"default-src 'none'; {own}",
         "X-Content-Type-Options": "nosniff",

@@ -22,7 +22,7 @@ class IndexedOut(BaseModel):
         examples=[{"speech": 4, "frame": 9}], description="its entries by collection, so far"
     )
     deleted: bool
-    complete: bool = Field(description="whether no further segment of this audio or video follows")
+    complete: bool = Field(description="whether no further segment of this audio, video or document follows")
     indexed_at: str = Field(description="RFC 3339: time of the write to the index")
     fresh_ms: int = Field(description="from producing the event, by Kafka's timestamp, to that write; not negative")
 

@@ -78,7 +78,7 @@ class FrameBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: StrictStr = Field(description="id of an image, or of a frame of a video")
+    id: StrictStr = Field(description="id of an image, a frame of a video, or a page of a document")
 
 
 class RegionBody(BaseModel):

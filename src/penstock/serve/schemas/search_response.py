@@ -131,8 +131,10 @@ class HitOut(BaseModel):
     found_by: list[FoundByOut] = Field(
         description="the channels that found it; for a moment, the best rank that each gave one of its entries"
     )
-    moment: MomentOut | None = Field(description="for audio and video; null for texts and images")
-    indexing: bool = Field(description="whether later segments of this audio or video are still being indexed")
+    moment: MomentOut | None = Field(description="for audio and video; null for texts, images and documents")
+    indexing: bool = Field(
+        description="whether later segments of this audio, video or document are still being indexed"
+    )
     relevance: float | None = Field(
         examples=[0.83],
         description="estimated probability that it answers the query; null for an image query or without calibration",

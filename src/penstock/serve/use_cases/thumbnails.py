@@ -1,4 +1,4 @@
-"""Makes small JPEGs of entries: of images, of frames, and of speech and sounds in a video."""
+"""Makes small JPEGs of entries: of images, frames and pages, and of speech and sounds in a video."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from penstock.query.understand.image import as_media
 from penstock.records import VISUAL_COLLECTIONS, Access, Collection, Entry
 from penstock.serve.use_cases.entry_lookup import EntryLookup
 
-# Few widths, so that pages of different layouts share what is cached. Frames are stored with video.thumbnail_px.
-WIDTHS_PX = (80, 160, 320, 480, 640)
+# Few widths, so that pages of different layouts share what is cached. Frames are stored with video.thumbnail_px, pages
+# of documents with 800.
+WIDTHS_PX = (80, 160, 320, 480, 640, 800)
 _CACHE_BYTES = 32 * 1024 * 1024  # some 2,000 thumbnails of 320 px
 # A JPEG of 12 megapixels and 4 MB takes 50 to 100 ms of CPU: a page of twenty new ones is complete within a second.
 _THREADS = 2

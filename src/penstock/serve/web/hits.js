@@ -38,9 +38,12 @@ export function timesOf(hit) {
   return null;
 }
 
-/** The page of a hit in a document, in words; null for other media. */
+/** The page of a hit in a document, in words, with its label and the number of pages; null for other media. */
 export function pageOf(hit) {
-  return hit.page ? (hit.page_label ? `page ${hit.page_label}` : `page ${hit.page}`) : null;
+  if (!hit.page) return null;
+  const count = hit.attributes?.page_count;
+  const place = Number.isInteger(count) ? `${hit.page} of ${count}` : String(hit.page);
+  return hit.page_label ? `page ${hit.page_label} (${place})` : `page ${place}`;
 }
 
 /** The words of a hit: its passage, or what is said in its moment. */

@@ -73,7 +73,7 @@ export class Start {
   }
 
   async showTitles(word, signal) {
-    const { hits } = await this.search(word, ["text", "audio", "video"], 12, signal);
+    const { hits } = await this.search(word, ["text", "audio", "video", "document"], 12, signal);
     const titles = [...new Set(hits.filter(({ title }) => title && title.length < 60).map(({ title }) => title))].slice(0, 3);
     const example = (words, ask) => h("li", {}, h("a", { className: "example", href: `?${new URLSearchParams({ q: words, ...(ask ? { ask: "1" } : {}) })}`, on: { click: (event) => this.follow(event, words, ask) } }, foreign(words)));
     fill(this.words, titles.map((title) => example(title, false)));

@@ -10,6 +10,7 @@ import { marked, unitOf } from "./words.js";
 
 const WIDE = "(min-width: 1120px)";
 const LONGEST_TEXT_BYTES = 400_000;
+const PAGE_PX = 800; // of the stored images of pages
 
 /** The viewer. `app` has `more`, `less`, `searchBox`, `momentsOf`, `closed` and `terms`. */
 export class Viewer {
@@ -155,10 +156,16 @@ export class Viewer {
   /** Shows the page as it looks, or an image on it, and the passage below. */
   showPage(stage, hit, quote) {
     const words = h("div", {});
-    const image = h("img", { className: "whole", alt: hit.figure ? `Image on ${pageOf(hit)}` : `The whole of ${pageOf(hit)}` });
-    if (imageEntryOf(hit)) showImage(image, hitThumbnail(hit, 640));
     if (hit.text) this.drawText(words, hit.text, quote, 0, null);
-    fill(stage, imageEntryOf(hit) ? h("div", { className: "screen still page" }, image) : null, words);
+    if (!imageEntryOf(hit)) {
+      fill(stage, words);
+      return;
+    }
+    const image = h("img", { className: "sheet", alt: hit.figure ? `Image on ${pageOf(hit)}` : `The whole of ${pageOf(hit)}` });
+    showImage(image, hitThumbnail(hit, PAGE_PX));
+    const surface = h("div", { className: "surface" }, image);
+    const screen = h("div", { className: "screen still page", tabIndex: 0, role: "group", ariaLabel: "Page" }, surface);
+    fill(stage, screen, hit.collection === "page" && h("div", { className: "undertools" }, this.boxStart(hit, surface)), words);
   }
 
   // --- images ---
@@ -178,6 +185,11 @@ export class Viewer {
       });
     }
     const surface = h("div", { className: "surface" }, image);
+    fill(stage, h("div", { className: "screen still" }, surface), h("div", { className: "undertools" }, this.boxStart(hit, surface)), hit.text && h("p", { className: "caption-words" }, h("bdi", {}, marked(hit.text, this.app.terms.find(hit.text)))));
+  }
+
+  /** Returns the button that starts a box in an image. */
+  boxStart(hit, surface) {
     const start = button("Search by a part of it", { icon: "box", className: "button small", on: () => {
       this.boxer?.close();
       this.boxer = new Boxer(surface, {
@@ -185,7 +197,7 @@ export class Viewer {
         closed: () => start.focus(),
       });
     } });
-    fill(stage, h("div", { className: "screen still" }, surface), h("div", { className: "undertools" }, start), hit.text && h("p", { className: "caption-words" }, h("bdi", {}, marked(hit.text, this.app.terms.find(hit.text)))));
+    return start;
   }
 
   // --- video and sound ---

@@ -14,6 +14,8 @@ const CHANNELS = {
   "frame.joint": "What the video shows",
   "frame.lexical": "Words in the video",
   "sound.joint": "How it sounds",
+  "page.joint": "What the page shows",
+  "page.lexical": "Words in the image of the page",
 };
 
 const NONE = { collections: [] };
