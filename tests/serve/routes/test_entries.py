@@ -141,7 +141,7 @@ def test_entries_without_an_image_and_of_other_tenants_have_no_thumbnail(
         answer = call("GET", f"/v1/entries/{id_}/thumbnail")
         assert (answer.status_code, answer.headers["content-type"]) == (404, PROBLEM), id_
         assert "field" not in answer.json()
-    assert call("GET", f"/v1/entries/{text}/thumbnail?w=641").status_code == 422
+    assert call("GET", f"/v1/entries/{text}/thumbnail?w=801").status_code == 422
 
 
 def test_the_captions_of_a_hit_are_where_the_hit_says(
