@@ -58,7 +58,7 @@ GOOD: Mapping[str, bytes] = {
 REFUSED: Mapping[str, tuple[bytes, Reason, str]] = {
     "locked.pdf": (pdf(lines("secret"), encrypt="password"), Reason.UNSUPPORTED, "save it without a password"),
     "broken.pdf": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + bytes(500), Reason.CORRUPT, "damaged"),
-    "broken.docx": (word_document("cut")[:2_000], Reason.UNSUPPORTED, "no decoder for this type"),
+    "broken.docx": (word_document("cut")[:2_000], Reason.CORRUPT, "truncated or damaged"),
     "bomb.docx": (rewritten(word_document("boom"), zeros(64 << 20)), Reason.TOO_LARGE, "zip bomb"),
     "blank.docx": (word_document(""), Reason.CORRUPT, "none of its 1 pages has text or images"),
     "note.md": (b"# A note\n\nOf plain words.", Reason.WRONG_TOPIC, "send it to media.text"),
