@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TypeAlias
 
 import pytest
 
 from penstock.errors import ConfigError
 from penstock.records import Access, Channel, Collection, Field
-from penstock.store import provenance
-from penstock.store.base import EntryQuery
+from penstock.store import provenance, rows
+from penstock.store.base import EntryQuery, IndexSpec
 from penstock.store.filters import Comparison
 from penstock.store.memory import MemoryStore
 from penstock.store.milvus.store import MilvusStore
@@ -208,3 +209,44 @@ def test_a_collection_of_another_release_is_refused_at_start(
     beside = connect()
     beside.ensure(spec(version=2))
     assert beside.count(Collection.IMAGE) == 0
+
+
+def with_images_of(*collections: Collection, version: int = 1) -> IndexSpec:
+    """The specification of tests, with further collections of images."""
+    plain = spec(version=version)
+    return replace(
+        plain,
+        vectors={**plain.vectors, **dict.fromkeys(collections, plain.vectors[Collection.IMAGE])},
+        model_slug={**plain.model_slug, **dict.fromkeys(collections, plain.model_slug[Collection.IMAGE])},
+    )
+
+
+@pytest.mark.services
+@pytest.mark.slow_on_standalone
+def test_an_index_before_documents_is_read_and_its_media_are_known(
+    connect: Callable[..., MilvusStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A re-index fills another version from its entries."""
+    earlier, added = with_images_of(Collection.FRAME), {"page", "page_label", "figure"}
+    shown = replace(entry(asset(key="a"), collection=Collection.FRAME), thumbnail="asset:ff")
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "SCHEMA", 1)
+        patch.setattr(rows, "ENTRY_STRINGS", tuple(name for name in rows.ENTRY_STRINGS if name not in added))
+        patch.setattr(rows, "ENTRY_INTEGERS", tuple(name for name in rows.ENTRY_INTEGERS if name not in added))
+        row_of = rows.entry_row
+        patch.setattr(
+            rows, "entry_row", lambda of: {name: value for name, value in row_of(of).items() if name not in added}
+        )
+        first = connect()
+        first.ensure(earlier)
+        first.upsert(Collection.FRAME, [shown])
+        first.put_asset_rows([asset_row(shown.asset)])
+    with pytest.raises(ConfigError, match="has schema 1, and this Penstock needs schema 2"):
+        connect().ensure(earlier)
+    connect().ensure(with_images_of(Collection.FRAME, Collection.PAGE, version=2))
+    reader = connect()
+    reader.use_version(1, reader.collections_of(1))
+    (read,) = reader.get(Collection.FRAME, [shown.id])
+    assert (read.thumbnail, read.page, read.page_label, read.figure) == ("asset:ff", 0, "", 0)
+    assert [other.id for page in reader.scan_entries(Collection.FRAME) for other in page] == [shown.id]
+    assert "asset:ff" in {uri for page in reader.scan_media() for uri in page}

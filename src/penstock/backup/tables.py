@@ -40,7 +40,6 @@ LETTER_SCHEMA = pa.schema(
 )
 MEDIA_SCHEMA = pa.schema([("sha256", pa.string()), ("size", pa.int64())])
 LEFT_OUT_SCHEMA = pa.schema([("asset", pa.string()), ("entry", pa.string())])
-_ABSENT: Mapping[str, object] = {"page": 0, "page_label": "", "figure": 0}  # columns that schema 1 did not have
 
 
 def entries_table(entries: Sequence[Entry], dims: Mapping[Field, int]) -> pa.Table:
@@ -58,9 +57,8 @@ def entries_table(entries: Sequence[Entry], dims: Mapping[Field, int]) -> pa.Tab
 
 
 def entries_of(collection: Collection, table: pa.Table, fields: Sequence[Field]) -> list[Entry]:
-    """Returns the entries of a table, with the vectors of these fields. Columns that older backups lack are empty."""
-    present = [name for name in rows.ENTRY_COLUMNS if name in table.column_names]
-    plain = [_ABSENT | row for row in table.select(present).to_pylist()]
+    """Returns the entries of a table, with the vectors of these fields."""
+    plain = table.select([name for name in rows.ENTRY_COLUMNS if name in table.column_names]).to_pylist()
     vectors = {field: _matrix(table.column(field.value)) for field in fields}
     return [
         rows.parse_entry(collection, row | {field.value: vectors[field][number] for field in fields}, fields)

@@ -105,7 +105,10 @@ def entry_row(entry: Entry) -> Row:
 
 
 def parse_entry(collection: Collection, row: Mapping[str, Any], fields: Sequence[Field] = ()) -> Entry:
-    """Returns the entry of a row, with the vectors of these fields. A vector of zeros is left out."""
+    """Returns the entry of a row, with the vectors of these fields. A vector of zeros is left out.
+
+    A row of schema 1 has no page.
+    """
     asset = AssetRef(row["tenant"], row["topic"], row["key"])
     vectors = {field: np.asarray(row[field.value], dtype=np.float32) for field in fields}
     return Entry(
@@ -126,9 +129,9 @@ def parse_entry(collection: Collection, row: Mapping[str, Any], fields: Sequence
         indexed_at_ms=int(row["indexed_at"]),
         origin=Position(asset.topic, int(row["partition"]), int(row["offset"])),
         thumbnail=row["thumbnail"],
-        page=int(row["page"]),
-        page_label=row["page_label"],
-        figure=int(row["figure"]),
+        page=int(row.get("page", 0)),
+        page_label=row.get("page_label", ""),
+        figure=int(row.get("figure", 0)),
         acl=parse_acl(row[ACL]),
         vectors={field: vector for field, vector in vectors.items() if vector.any()},
     )

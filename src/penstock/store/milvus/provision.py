@@ -13,7 +13,7 @@ from pymilvus.milvus_client.index import IndexParam, IndexParams
 from penstock.config import StoreSettings
 from penstock.errors import ConfigError, PermanentError, UnavailableError
 from penstock.records import Collection, Field
-from penstock.store import provenance
+from penstock.store import provenance, rows
 from penstock.store.base import IndexSpec, VectorSpec
 from penstock.store.milvus import schema
 from penstock.store.milvus.aliases import Aliases
@@ -33,17 +33,20 @@ class Layout:
     Attributes:
         dense_fields: the dense vector fields, with their dimensions.
         has_terms: whether BM25 compares terms; a collection of an older Penstock compares texts.
+        entry_columns: those of `rows.ENTRY_COLUMNS` that it has; a collection of schema 1 has no pages.
     """
 
     dense_fields: Mapping[Field, int]
     has_terms: bool
+    entry_columns: tuple[str, ...]
 
     @classmethod
     def from_description(cls, name: str, described: Mapping[str, Any]) -> Layout:
         """Returns the layout of a collection as the server describes it."""
         encoders = provenance.from_properties(name, described["properties"])
         columns = {column["name"] for column in described["fields"]}
-        return cls({field: info.dim for field, info in encoders.items()}, schema.TERMS in columns)
+        present = tuple(column for column in rows.ENTRY_COLUMNS if column in columns)
+        return cls({field: info.dim for field, info in encoders.items()}, schema.TERMS in columns, present)
 
 
 class Provisioner:

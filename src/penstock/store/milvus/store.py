@@ -288,8 +288,10 @@ class MilvusStore(Store):
     def get(self, collection: Collection, ids: Sequence[str]) -> Sequence[Entry]:
         if not self._targets.has(collection):
             return []
-        name, fields = self._targets.entries(collection), tuple(self._targets.layout(collection).dense_fields)
-        stored = self._row_io.by_ids(name, ids, (*rows.ENTRY_COLUMNS, *(field.value for field in fields)))
+        layout = self._targets.layout(collection)
+        fields = tuple(layout.dense_fields)
+        columns = (*layout.entry_columns, *(field.value for field in fields))
+        stored = self._row_io.by_ids(self._targets.entries(collection), ids, columns)
         return [rows.parse_entry(collection, row, fields) for row in stored]
 
     def count(self, collection: Collection) -> int:
@@ -330,9 +332,10 @@ class MilvusStore(Store):
     def scan_entries(self, collection: Collection, *, batch: int = 1000) -> Iterator[Sequence[Entry]]:
         if not self._targets.has(collection):
             return
-        name, fields = self._targets.entries(collection), tuple(self._targets.layout(collection).dense_fields)
-        columns = (*rows.ENTRY_COLUMNS, *(field.value for field in fields))
-        for page in self._row_io.pages(name, columns, min(batch, MAX_READ_IDS)):
+        layout = self._targets.layout(collection)
+        fields = tuple(layout.dense_fields)
+        columns = (*layout.entry_columns, *(field.value for field in fields))
+        for page in self._row_io.pages(self._targets.entries(collection), columns, min(batch, MAX_READ_IDS)):
             yield [rows.parse_entry(collection, row, fields) for row in page]
 
     # --- rows -------------------------------------------------------------------------------------------------------

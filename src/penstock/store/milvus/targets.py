@@ -132,12 +132,9 @@ class Targets:
         return name
 
     def with_thumbnails(self) -> list[Collection]:
-        """Returns the collections that can be searched and whose entries have thumbnails."""
-        return sorted(
-            collection
-            for collection in THUMBNAIL_COLLECTIONS
-            if next(self.searchable_fields(collection), None) is not None
-        )
+        """Returns the collections whose entries have thumbnails, of those that exist: an older index lacks some."""
+        described = {name: self._provisioner.describe(self.entries(name)) for name in sorted(THUMBNAIL_COLLECTIONS)}
+        return [collection for collection, description in described.items() if description is not None]
 
     def searchable_fields(self, collection: Collection) -> Iterator[Field]:
         """Yields the vector fields of a searched collection, except those that another encoder or analyzer filled."""
