@@ -17,8 +17,8 @@ WORDS = ModalityWords()
 @pytest.mark.parametrize(
     ("question", "collections"),
     [
-        ("a Photo of a bicycle", {"image", "frame"}),
-        ("自行车的照片", {"image", "frame"}),
+        ("a Photo of a bicycle", {"image", "frame", "page"}),
+        ("自行车的照片", {"image", "frame", "page"}),
         ("what did the doctor say about it, and who is he", {"speech", "text"}),
         ("photosynthesis", set()),  # no whole word
         ("saids", set()),
@@ -51,7 +51,7 @@ def test_a_file_of_the_user_adds_words(tmp_path: Path) -> None:
     file.write_text("# Klingon\n\nimage tlh: mIllogh\n", encoding="utf-8")
     words = ModalityWords((SHIPPED_WORDS, file))
     assert words.find("millogh of a ship").collections == {Collection.IMAGE}
-    assert words.find("photo of a ship").collections == {Collection.IMAGE, Collection.FRAME}
+    assert words.find("photo of a ship").collections == {Collection.IMAGE, Collection.FRAME, Collection.PAGE}
 
 
 @pytest.mark.parametrize(

@@ -118,10 +118,10 @@ def test_the_places_of_a_document_are_one_hit_by_asset(search: Search, handbook:
 
 def test_a_page_is_an_image_to_search_by_and_to_avoid(search: Search, handbook: Indexed) -> None:
     page = handbook.pages[0]
-    like = search(like=[{"id": page.id}], limit=5).json()
+    like = search(like=[page.id], modalities=["document"], limit=20).json()
     assert page.id not in {hit["id"] for hit in like["hits"]}
     assert handbook.pages[1].id in {hit["id"] for hit in like["hits"]}
-    part = search(frame={"id": page.id}, region=[0.1, 0.1, 0.5, 0.5], limit=5)
+    part = search(frame={"id": page.id}, region={"x": 0.1, "y": 0.1, "w": 0.5, "h": 0.5}, limit=5)
     assert part.status_code == 200, part.text
     assert "thumbnail of the frame or page" in " ".join(part.json()["query"]["because"])
     refused = search(frame={"id": handbook.passages[0].id}, limit=5)
