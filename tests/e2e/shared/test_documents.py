@@ -49,7 +49,11 @@ def handbook(*texts: str) -> bytes:
 
 
 GOOD: Mapping[str, bytes] = {
-    "handbook.pdf": handbook("The reed heron waits.", "It fishes at dawn.", "It sleeps at noon."),
+    "handbook.pdf": handbook(
+        "The reed heron waits in shallow water.",
+        "It fishes at dawn and again at dusk.",
+        "It sleeps at noon on the old willow.",
+    ),
     "letter.docx": word_document("The letter begins here.", "The letter ends there."),
     "talk.pptx": presentation(),
     "book.epub": epub(),
@@ -88,9 +92,9 @@ def test_each_document_has_its_pages_and_each_refusal_its_reason(stack: Stack) -
 
     stored = {key: stack.stored(key) for key in GOOD}
     assert places(stored["handbook.pdf"], Collection.TEXT) == [
-        (1, 0, "The reed heron waits."),
-        (2, 0, "It fishes at dawn."),
-        (3, 0, "It sleeps at noon."),
+        (1, 0, "The reed heron waits in shallow water."),
+        (2, 0, "It fishes at dawn and again at dusk."),
+        (3, 0, "It sleeps at noon on the old willow."),
     ]
     assert [place[:2] for place in places(stored["handbook.pdf"], Collection.PAGE)] == [(1, 0), (1, 1), (2, 0), (3, 0)]
     assert places(stored["letter.docx"], Collection.TEXT) == [
