@@ -59,7 +59,8 @@ class Bad:
         Bad(b"<!doctype html><p>Herons", Modality.DOCUMENT, Reason.WRONG_TOPIC, "send it to media.text"),
         Bad(PNG, Modality.DOCUMENT, Reason.WRONG_TOPIC, "send it to media.image"),
         Bad(b"ID3\4" + bytes(90), Modality.DOCUMENT, Reason.WRONG_TOPIC, "send it to media.audio"),
-        Bad(b"PK\3\4" + bytes(90), Modality.DOCUMENT, Reason.UNSUPPORTED, "no decoder for this type"),
+        Bad(b"PK\3\4" + bytes(90), Modality.DOCUMENT, Reason.UNSUPPORTED, "no decoder supports"),
+        Bad(b"{\\rtf1\\ansi Herons}", Modality.DOCUMENT, Reason.UNSUPPORTED, "save it as DOCX"),
     ],
     ids=lambda bad: bad.words,
 )

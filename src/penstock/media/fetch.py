@@ -33,6 +33,7 @@ from penstock.media.own_services import OwnServices
 from penstock.media.resolvers import Resolver, system_resolver
 from penstock.media.sniff import sniff
 from penstock.media.types.base import Sniffed
+from penstock.media.types.unsupported import unsupported_detail
 from penstock.records import ClaimCheck, Event, FetchedMedia, Inline, Modality, Rejected
 
 logger = logging.getLogger(__name__)
@@ -238,8 +239,8 @@ class Fetcher:
             raise BadInputError(Reason.CORRUPT, detail)
         sniffed = sniff(data, declared=event.content_type)
         if sniffed.modality is None:
-            declared = f", declared as {event.content_type}" if event.content_type else ""
-            detail = f"{sniffed.mime} by its bytes{declared}: no decoder for this type"
+            declared = f"; declared as {event.content_type}" if event.content_type else ""
+            detail = f"by its bytes {unsupported_detail(sniffed.mime)}{declared}"
             raise BadInputError(Reason.UNSUPPORTED, detail)
         if sniffed.modality is not event.modality:
             raise BadInputError(Reason.WRONG_TOPIC, self._wrong_topic(event, sniffed))

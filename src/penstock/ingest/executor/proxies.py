@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -98,15 +98,8 @@ class DecodePool:
         affinity: int | None = None,
     ) -> tuple[Ref[Decoded], InputRefs]:
         """Decodes the next pages of each document. See `MediaWorker.decode_documents`; arguments as below."""
-        pool, returns = self._pool, 1 + len(roles)
         args = (tuple(events), tuple(checkpoints), tuple(roles), keep_open)
-        if affinity is None:
-            call = pool.run(MediaWorker.decode_documents, *args, returns=returns)
-        else:
-            call = pool.run_on(affinity % pool.size, MediaWorker.decode_documents, *args, returns=returns)
-        timer("decode", call.busy_s)
-        decoded, inputs = call.first_and_rest()
-        return decoded, dict(zip(roles, inputs, strict=True))
+        return self._decode_next(MediaWorker.decode_documents, args, roles, timer, affinity)
 
     def decode_segments(
         self,
@@ -125,15 +118,22 @@ class DecodePool:
             timer: of the batch.
             affinity: any number; calls with the same one go to the same worker. None: to the least busy one.
         """
-        pool, returns = self._pool, 1 + len(roles)
         args = (tuple(events), tuple(checkpoints), tuple(roles), keep_open)
+        return self._decode_next(MediaWorker.decode_segments, args, roles, timer, affinity)
+
+    def _decode_next(
+        self, method: Callable[..., Any], args: tuple[Any, ...], roles: Sequence[str], timer: StepTimer,
+        affinity: int | None,
+    ) -> tuple[Ref[Any], InputRefs]:  # fmt: skip
+        """Runs a method that decodes the next part of each event on the worker that `affinity` leads to."""
+        pool, returns = self._pool, 1 + len(roles)
         if affinity is None:
-            call = pool.run(MediaWorker.decode_segments, *args, returns=returns)
+            call = pool.run(method, *args, returns=returns)
         else:
-            call = pool.run_on(affinity % pool.size, MediaWorker.decode_segments, *args, returns=returns)
+            call = pool.run_on(affinity % pool.size, method, *args, returns=returns)
         timer("decode", call.busy_s)
-        segments, inputs = call.first_and_rest()
-        return segments, dict(zip(roles, inputs, strict=True))
+        decoded, inputs = call.first_and_rest()
+        return decoded, dict(zip(roles, inputs, strict=True))
 
     def compose(
         self, segments: Ref[DecodedSegments], transcripts: Sequence[Ref[tuple[Transcript, ...]]], timer: StepTimer
