@@ -297,10 +297,12 @@ def test_resumed_long_media_take_turns_and_delay_no_clip(stack: Stack) -> None:
         eventually(lambda: {key for key, _ in first.decoded} == set(talks), "all have begun")
     stack.media = stack.long_media_worker = second
     with running(stack.lane("second")):
-        eventually(lambda: len(second.waiting) == 2, "two are under way, the others wait")
+        # Each talk belongs to one of the two workers, and the first ones may be those of the same one.
+        eventually(lambda: len(second.waiting) in (1, 2), "one or two are under way, the others wait")
         stack.produce("clip", 1)
         eventually(lambda: stack.outcome("clip") is not None, "the clip is indexed")
-        assert (len(second.waiting), second.decoded) == (2, [("clip", 0)])
+        assert len(second.waiting) in (1, 2)
+        assert second.decoded == [("clip", 0)]
         for gate in gates:
             gate.set()
         eventually(lambda: stack.committed() == 7, "committed")
